@@ -1,0 +1,72 @@
+"""The base of every settings class: immutable, checked at the boundary, errors that help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from oversight.errors import ConfigError
+from oversight.registry import nearest
+
+
+class Settings(BaseModel):
+    """Settings of one component. Unknown keys fail and name the nearest known one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Fields that change how the work is done but not its result (addresses, time-outs):
+    they are left out of a debate's id."""
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str = "") -> Self:
+        """Check `data`, which stands at the dotted place `where`.
+
+        Raises:
+            ConfigError: One line that names the dotted field, the value and what is accepted.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError(describe(error, cls, where)) from None
+
+    def identity(self) -> dict[str, Any]:
+        """What of these settings determines a result, JSON-plain."""
+        return self.model_dump(mode="json", exclude=set(self.incidental))
+
+
+def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
+    """The first of the errors as one line, with the number of the others."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join([where] * bool(where) + [str(part) for part in first["loc"]])
+    rest = error.error_count() - 1
+    more = f" ({rest} more)" if rest else ""
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        hint = nearest(str(first["loc"][-1]), known)
+        return f"unknown setting {place!r}.{hint}{more}"
+    if first["type"] == "missing":
+        return f"setting {place!r} is missing{more}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{place} = {first['input']!r}: {reason}{more}" if place else f"{reason}{more}"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the model at `loc` below `model`, as far as it can be followed."""
+    current: Any = model
+    for part in loc:
+        fields = getattr(current, "model_fields", {})
+        if part not in fields:
+            return []
+        current = _inner_model(fields[part].annotation)
+    return list(getattr(current, "model_fields", {}))
+
+
+def _inner_model(annotation: Any) -> Any:
+    """The settings class inside an annotation such as `tuple[X, ...]` or `X | None`."""
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

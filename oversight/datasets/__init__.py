@@ -1,0 +1,1 @@
+"""Data sets: one format a file. The file's name is the registered name."""

@@ -1,0 +1,1 @@
+"""Engines: one way to complete prompts a file. The file's name is the registered name."""

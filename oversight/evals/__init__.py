@@ -1,0 +1,1 @@
+"""Measuring judges: accuracy, calibration, scoring rules, agreement."""

@@ -1,0 +1,1 @@
+"""From judgments to preference rows, and their export."""

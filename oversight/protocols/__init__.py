@@ -1,0 +1,1 @@
+"""Protocols as data: one protocol a file (.toml)."""

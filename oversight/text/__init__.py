@@ -1,0 +1,1 @@
+"""Text of models and people: verifying quotes, rendering prompts, showing it safely."""
