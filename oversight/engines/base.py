@@ -1,0 +1,83 @@
+"""What all engines share: how one is opened, what of it goes into a debate's id, and batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import ModuleType
+from typing import cast
+
+from oversight import registry
+from oversight.config.settings import Settings
+from oversight.errors import ConfigError
+from oversight.types import Completion, Engine, EngineSpec, Prompt, Request
+
+
+def open_engine(spec: EngineSpec) -> Engine:
+    """The engine that `spec` describes, ready to be asked; close it with `aclose()`.
+
+    Raises:
+        UnknownNameError: There is no engine of that name.
+        ConfigError: One of its settings is unknown or out of range.
+    """
+    module = _module(spec)
+    return cast(Engine, module.build(_config(spec, module)))
+
+
+def identify(spec: EngineSpec) -> EngineSpec:
+    """What of `spec` determines a result: defaults filled in, incidental settings left out.
+
+    Raises:
+        UnknownNameError: There is no engine of that name.
+        ConfigError: One of its settings is unknown or out of range.
+    """
+    config = _config(spec, _module(spec))
+    return EngineSpec(engine=spec.engine, settings=config.identity())
+
+
+def plain_text(prompt: Prompt) -> str:
+    """The prompt as one text to be continued, for models and servers without a chat template.
+
+    A single message is its content as it stands; several are labelled by role,
+    and the label of the answer follows them.
+    """
+    if len(prompt.messages) == 1:
+        return prompt.messages[0].content
+    turns = [f"{message.role.capitalize()}: {message.content}" for message in prompt.messages]
+    return "\n\n".join([*turns, "Assistant:"])
+
+
+async def answer_all(
+    requests: Sequence[Request], answer: Callable[[Request], Awaitable[Completion]]
+) -> list[Completion]:
+    """Completions of all requests, asked for at the same time, in the order of `requests`.
+
+    The first failure cancels the others and is raised by itself.
+    """
+    if len(requests) == 1:
+        return [await answer(requests[0])]
+
+    async def one(request: Request) -> Completion:
+        return await answer(request)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(request)) for request in requests]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _module(spec: EngineSpec) -> ModuleType:
+    module = registry.load("engines", spec.engine)
+    for name in ("Config", "build"):
+        if not hasattr(module, name):
+            raise ConfigError(
+                f"engine {spec.engine!r}: module {module.__name__} has no {name}; "
+                "an engine's module gives Config (its settings) and build(config)"
+            )
+    return module
+
+
+def _config(spec: EngineSpec, module: ModuleType) -> Settings:
+    return cast(Settings, module.Config.parse(spec.settings, where=f"engine.{spec.engine}"))
