@@ -1,0 +1,21 @@
+"""Classes of characters that this package's modules share, as bodies of regular expression sets."""
+
+from __future__ import annotations
+
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"
+)
+"""What leaves no mark on a page: Unicode's Default_Ignorable_Code_Point, and annotation marks."""
+
+BIDI_CONTROLS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""What turns the direction of reading, so that a text reads other than it is stored."""
+
+TAGS = "\U000e0000-\U000e007f"
+"""An invisible copy of ASCII: models read it and people do not see it."""
+
+
+def picture(char: str) -> str:
+    """The visible picture of a control character of ASCII (U+2400 block), such as `␛`."""
+    return "\u2421" if char == "\x7f" else chr(0x2400 + ord(char))
