@@ -10,8 +10,10 @@ their own under the entry-point group of the same name as the package.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +39,23 @@ GROUPS: dict[str, Group] = {
     "agents": Group("agent", "oversight.agents", frozenset({"speaking", "judging"})),
     "engines": Group("engine", "oversight.engines", frozenset({"base"})),
     "datasets": Group("data set", "oversight.datasets", frozenset({"base"})),
-    "graphs": Group("graph", "oversight.graphs", frozenset()),
+    "graphs": Group(
+        "graph",
+        "oversight.graphs",
+        frozenset(
+            {
+                "casting",
+                "nodes",
+                "planning",
+                "rounds",
+                "running",
+                "serving",
+                "stage",
+                "state",
+                "views",
+            }
+        ),
+    ),
     "protocols": Group("protocol", "oversight.protocols", suffix=".toml"),
     "constitutions": Group("constitution", "oversight.constitutions", suffix=".toml"),
 }
@@ -89,6 +107,16 @@ def path(group: str, name: str) -> Path:
     if name not in files:
         raise UnknownNameError(_unknown(group, name))
     return files[name]
+
+
+def summary(group: str, name: str) -> str:
+    """The first line of what the thing says of itself, read without importing it."""
+    if name not in _files(group):
+        return f"from {_plugins(group)[name]}"
+    text = path(group, name).read_text(encoding="utf-8")
+    if GROUPS[group].suffix == ".toml":
+        return str(tomllib.loads(text).get("description", ""))
+    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 
 def load(group: str, name: str) -> ModuleType:

@@ -1,1 +1,98 @@
-"""Protocols as data: one protocol a file (.toml)."""
+"""Protocols as data: one protocol a file (.toml). This module loads and checks them.
+
+    graph = "debate"            # the state machine that runs it: a file of graphs/
+    rounds = 3                  # how often [[round]] is repeated
+    [[round]]                   # a step: these act at once and cannot see one another
+    slots = [{ seat = "a" }, { seat = "b" }]
+    [[round]]
+    slots = [{ seat = "judge", act = "believe", may_end = true }]
+
+Keys and their meaning: `OversightProtocol`, `Step` and `Slot` in `oversight.types`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from oversight import registry
+from oversight.config.settings import describe
+from oversight.errors import ProtocolError
+from oversight.types import Act, OversightProtocol, Seat, Step
+
+ACTS_OF_SEAT: dict[Seat, frozenset[Act]] = {
+    Seat.A: frozenset({Act.SPEAK}),
+    Seat.B: frozenset({Act.SPEAK}),
+    Seat.JUDGE: frozenset({Act.ASK, Act.BELIEVE}),
+}
+"""What a slot may ask of a seat. DECIDE is nobody's slot: it always follows the last step."""
+
+
+def load(name_or_path: str) -> OversightProtocol:
+    """The protocol of that name, or the one in that .toml file.
+
+    Raises:
+        UnknownNameError: There is no protocol of that name.
+        ProtocolError: The file cannot be read, or what it says cannot be run.
+    """
+    is_file = name_or_path.endswith(".toml") or "/" in name_or_path
+    path = Path(name_or_path) if is_file else registry.path("protocols", name_or_path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProtocolError(f"protocol file {str(path)!r}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"protocol file {str(path)!r} is not TOML: {error}") from None
+    return parse(data, name=path.stem, where=str(path))
+
+
+def parse(data: Mapping[str, Any], name: str, where: str) -> OversightProtocol:
+    """Check a protocol given as plain data; `where` begins the message of an error.
+
+    Raises:
+        ProtocolError: One line that names the key, its value and what is accepted.
+    """
+    try:
+        protocol = OversightProtocol.model_validate({"name": name, **data})
+    except ValidationError as error:
+        raise ProtocolError(f"{where}: {describe(error, OversightProtocol)}") from None
+    _check(protocol, where)
+    return protocol
+
+
+def _check(protocol: OversightProtocol, where: str) -> None:
+    graphs = registry.names("graphs")
+    if protocol.graph not in graphs:
+        hint = registry.nearest(protocol.graph, graphs)
+        raise ProtocolError(f"{where}: graph = {protocol.graph!r} does not exist.{hint}")
+    if protocol.round and not protocol.rounds:
+        raise ProtocolError(f"{where}: rounds = 0, so [[round]] would never be run; set rounds")
+    if protocol.rounds and not protocol.round:
+        raise ProtocolError(f"{where}: rounds = {protocol.rounds} but there is no [[round]]")
+    for step in (*protocol.opening, *protocol.round):
+        _check_step(step, where)
+
+
+def _check_step(step: Step, where: str) -> None:
+    acts = sorted({slot.act.value for slot in step.slots})
+    if len(acts) > 1:
+        raise ProtocolError(
+            f"{where}: one step mixes {' and '.join(acts)}; give each a step of its own"
+        )
+    if len({slot.seat for slot in step.slots}) < len(step.slots):
+        raise ProtocolError(f"{where}: one seat acts twice in one step")
+    for slot in step.slots:
+        allowed = ACTS_OF_SEAT[slot.seat]
+        if slot.act not in allowed:
+            raise ProtocolError(
+                f"{where}: seat {slot.seat.value!r} cannot {slot.act.value!r}; "
+                f"it may {' or '.join(sorted(allowed))}"
+            )
+        if slot.seat is Seat.JUDGE and slot.candidates > 1:
+            raise ProtocolError(f"{where}: the judge has no candidates; leave them out")
+        if slot.may_end and slot.act is not Act.BELIEVE:
+            raise ProtocolError(f"{where}: may_end goes with act = 'believe'")

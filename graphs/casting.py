@@ -1,0 +1,74 @@
+"""From settings to agents that can act: engines opened once, shared by the roles that name them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from oversight import registry
+from oversight.agents import build_agent, identify
+from oversight.config.run import AgentSettings, EngineSettings
+from oversight.engines.base import open_engine
+from oversight.errors import ConfigError
+from oversight.types import Agent, AgentSpec, Engine, EngineSpec, Role
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The agents of a run, what identifies them, and the engines that they think with."""
+
+    agents: Mapping[Role, Agent]
+    specs: Mapping[Role, AgentSpec]
+    """As they go into a debate's id: defaults filled in, addresses and time-outs left out."""
+    engines: Mapping[str, Engine]
+
+    async def aclose(self) -> None:
+        """Close all engines."""
+        await asyncio.gather(*(engine.aclose() for engine in self.engines.values()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSettings]) -> Cast:
+    """Build every agent of `agents`, and every engine that one of them names.
+
+    Raises:
+        ConfigError: An agent cannot play its role, or names an engine that is not described.
+    """
+    specs: dict[Role, AgentSpec] = {}
+    opened: dict[str, Engine] = {}
+    built: dict[Role, Agent] = {}
+    for role, settings in agents.items():
+        spec = _spec(role, settings, engines)
+        if settings.engine and settings.engine not in opened and spec.engine:
+            opened[settings.engine] = open_engine(spec.engine)
+        engine = opened[settings.engine] if settings.engine else None
+        built[role] = build_agent(spec, engine)
+        specs[role] = identify(spec)
+    return Cast(built, specs, opened)
+
+
+def _spec(role: Role, settings: AgentSettings, engines: Mapping[str, EngineSettings]) -> AgentSpec:
+    able = registry.load("agents", settings.agent).ROLES
+    if role not in able:
+        raise ConfigError(
+            f"agents.{role.value}.agent = {settings.agent!r} cannot be a {role.value}; "
+            f"it can be a {' or '.join(sorted(able))}"
+        )
+    engine = None
+    if settings.engine is not None:
+        if settings.engine not in engines:
+            known = ", ".join(sorted(engines)) or "none"
+            raise ConfigError(
+                f"agents.{role.value}.engine = {settings.engine!r} is not described under "
+                f"[engines]; described are: {known}"
+            )
+        described = engines[settings.engine]
+        engine = EngineSpec(engine=described.engine, settings=described.settings)
+    return AgentSpec(agent=settings.agent, settings=settings.settings, engine=engine)

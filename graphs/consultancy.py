@@ -1,0 +1,26 @@
+"""Consultancy (Michael et al. 2023, arXiv:2311.08702): one side argues what it is assigned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.graph.state import CompiledStateGraph
+
+from oversight.graphs.rounds import build_rounds
+from oversight.graphs.serving import served_stage
+from oversight.graphs.stage import Stage
+from oversight.graphs.state import DebateInput, DebateState
+
+NUM_SPEAKERS = 1
+
+
+def build(
+    stage: Stage, checkpointer: Any = None
+) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
+    """The graph, compiled over a stage."""
+    return build_rounds(stage, "consultancy", checkpointer)
+
+
+def serve() -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
+    """The graph for LangGraph's server, over the stage that the environment names."""
+    return build(served_stage())

@@ -1,0 +1,315 @@
+"""The nodes that graphs are made of. Each does one act and makes it durable before it returns.
+
+A node that finds its act already in the store does nothing: that is how a
+debate that was cut off goes on from the turn that was in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from oversight import protocols
+from oversight.errors import ProtocolError
+from oversight.graphs.planning import check_fit, draw_orders, plan_one
+from oversight.graphs.stage import Scene, SpeechBegins, Stage, Words
+from oversight.graphs.state import DebateState
+from oversight.graphs.views import public, visible_turns
+from oversight.ids import seed_from
+from oversight.text.quotes import find_quotes
+from oversight.types import (
+    Act,
+    Debate,
+    Draft,
+    Judgment,
+    Orders,
+    Outcome,
+    OutcomeStatus,
+    OversightProtocol,
+    PromptRecord,
+    Question,
+    Role,
+    ScheduledStep,
+    Seat,
+    Slot,
+    Turn,
+    View,
+)
+
+
+class Nodes:
+    """The nodes over one stage. Every public method but `next_act` is a node of a graph."""
+
+    def __init__(self, stage: Stage, default_protocol: str) -> None:
+        self.stage = stage
+        self.default_protocol = default_protocol
+
+    # --- nodes ---
+
+    async def open(self, state: DebateState) -> DebateState:
+        """Begin the debate, or find the step at which it was left."""
+        scene = await self._enter(state)
+        ended = any(turn.ends for turn in scene.turns)
+        return {"debate_id": scene.debate.id, "step": _first_undone(scene), "ended": ended}
+
+    async def speak(self, state: DebateState) -> DebateState:
+        """Speeches of all slots of the step, at once; none sees the others."""
+        scene, step = self._at(state)
+        parts = await asyncio.gather(
+            *(self._speech(scene, step, slot) for slot in _open_slots(scene, step))
+        )
+        turns = [turn for part, _ in parts for turn in part]
+        prompts = tuple(prompt for _, part in parts for prompt in part)
+        await self.stage.record(scene, turns, prompts)
+        return {"step": step.index + 1}
+
+    async def ask(self, state: DebateState) -> DebateState:
+        """The judge's question or remark."""
+        scene, step = self._at(state)
+        await self._judge_acts(scene, step)
+        return {"step": step.index + 1}
+
+    async def believe(self, state: DebateState) -> DebateState:
+        """The judge's belief at this point, with which it may end the debate."""
+        scene, step = self._at(state)
+        ends = await self._judge_acts(scene, step)
+        return {"step": step.index + 1, "ended": ends}
+
+    async def decide(self, state: DebateState) -> DebateState:
+        """The final judgment; with the sides swapped as well where the protocol says so."""
+        scene = self.stage.scene(state["debate_id"])
+        drawn = scene.debate.orders
+        orders = [(drawn, False)]
+        if scene.debate.protocol.swap:
+            orders.append((drawn.swapped(), True))
+        await asyncio.gather(
+            *(
+                self._judge(scene, shown, swapped)
+                for shown, swapped in orders
+                if not scene.judged(swapped=swapped)
+            )
+        )
+        return {}
+
+    async def close(self, state: DebateState) -> DebateState:
+        """Write down that the debate is complete."""
+        scene = self.stage.scene(state["debate_id"])
+        if not scene.complete:
+            outcome = Outcome(
+                debate_id=scene.debate.id,
+                status=OutcomeStatus.COMPLETE,
+                seconds=sum(turn.seconds for turn in scene.turns),
+                ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            await self.stage.close(scene, outcome)
+        self.stage.leave(scene.debate.id)
+        return {"result": _result(scene)}
+
+    # --- routing ---
+
+    def next_act(self, state: DebateState) -> str:
+        """Name of the node that comes next: an act of the schedule, or the decision."""
+        scene = self.stage.scene(state["debate_id"])
+        if state.get("ended") or state["step"] >= len(scene.schedule):
+            return "decide"
+        return scene.schedule[state["step"]].slots[0].act.value
+
+    # --- how ---
+
+    async def _enter(self, state: DebateState) -> Scene:
+        if "debate_id" in state:
+            return self.stage.scene(state["debate_id"])
+        if "question" not in state:
+            raise ProtocolError("the graph was given neither a debate_id nor a question")
+        question = Question.model_validate(state["question"])
+        debate = self._plan(question, state)
+        return await self.stage.enter(debate, question)
+
+    def _plan(self, question: Question, state: DebateState) -> Debate:
+        given = state.get("protocol", self.default_protocol)
+        if isinstance(given, str):
+            protocol = protocols.load(given)
+        else:
+            protocol = protocols.parse(given, name=str(given.get("name", "given")), where="input")
+        specs = self.stage.cast.specs
+        check_fit(protocol, specs)
+        seed = state.get("seed", 0)
+        return plan_one(question, protocol, specs, draw_orders(question, seed), seed)
+
+    def _at(self, state: DebateState) -> tuple[Scene, ScheduledStep]:
+        scene = self.stage.scene(state["debate_id"])
+        return scene, scene.schedule[state["step"]]
+
+    async def _speech(
+        self, scene: Scene, step: ScheduledStep, slot: Slot
+    ) -> tuple[list[Turn], tuple[PromptRecord, ...]]:
+        """A slot's turns: one that stands, and the siblings it was chosen from."""
+        role = scene.debate.protocol.speaker_role
+        self.stage.tell(SpeechBegins(scene.debate.id, slot.seat, role, Act.SPEAK, step.round))
+        view = _view(scene, slot.seat, role, step.index, scene.debate.orders, round_=step.round)
+        act = partial(self._act, role)
+        if slot.candidates == 1:
+            turn, prompts = await act(scene, self._streamed(view))
+            return [turn], prompts
+        pairs = await asyncio.gather(
+            *(act(scene, _candidate(view, index)) for index in range(slot.candidates))
+        )
+        turns = await self._choose(scene, [turn for turn, _ in pairs])
+        return turns, tuple({p.prompt.id: p for _, ps in pairs for p in ps}.values())
+
+    async def _act(
+        self, role: Role, scene: Scene, view: View
+    ) -> tuple[Turn, tuple[PromptRecord, ...]]:
+        begin = time.perf_counter()
+        draft = await self.stage.agent(role).act(view)
+        return _turn(view, draft, scene, time.perf_counter() - begin), draft.prompts
+
+    def _streamed(self, view: View) -> View:
+        if not self.stage.live:
+            return view
+        tell, debate_id, seat = self.stage.tell, view.debate_id, view.seat
+        return replace(view, emit=lambda text: tell(Words(debate_id, seat, text)))
+
+    async def _choose(self, scene: Scene, turns: list[Turn]) -> list[Turn]:
+        """Candidates with their scores, the best of them chosen; among equals the first."""
+        scores = await asyncio.gather(*(self._score(scene, turn) for turn in turns))
+        known = [-1.0 if score is None else score for score in scores]
+        best = max(range(len(turns)), key=known.__getitem__)
+        return [
+            turn.model_copy(update={"score": score, "chosen": index == best})
+            for index, (turn, score) in enumerate(zip(turns, scores, strict=True))
+        ]
+
+    async def _score(self, scene: Scene, turn: Turn) -> float | None:
+        """Probability of the speaker's own option if this candidate were spoken."""
+        role = scene.debate.protocol.choose_by
+        orders = scene.debate.orders
+        view = _view(scene, Seat.JUDGE, role, turn.step, orders, round_=turn.round)
+        heard = replace(view, act=Act.BELIEVE, turns=(*view.turns, public(turn)))
+        belief = (await self.stage.agent(role).act(heard)).belief
+        if belief is None or belief.probs is None:
+            return None
+        return belief.probs[orders.defended_by(turn.seat)]
+
+    async def _judge_acts(self, scene: Scene, step: ScheduledStep) -> bool:
+        """One act of the judge before the end; whether it ended the debate."""
+        for slot in _open_slots(scene, step):
+            self.stage.tell(
+                SpeechBegins(scene.debate.id, Seat.JUDGE, Role.JUDGE, slot.act, step.round)
+            )
+            orders = scene.debate.orders
+            view = _view(scene, Seat.JUDGE, Role.JUDGE, step.index, orders, round_=step.round)
+            view = replace(view, act=slot.act, may_end=slot.may_end)
+            turn, prompts = await self._act(Role.JUDGE, scene, self._streamed(view))
+            await self.stage.record(scene, [turn], prompts)
+        return any(turn.ends for turn in scene.turns if turn.step == step.index)
+
+    async def _judge(self, scene: Scene, orders: Orders, swapped: bool) -> None:
+        last = len(scene.schedule)
+        view = _view(
+            scene, Seat.JUDGE, Role.JUDGE, last, orders, round_=scene.debate.protocol.rounds
+        )
+        agent = self.stage.agent(Role.JUDGE)
+        draft = await agent.act(replace(view, act=Act.DECIDE))
+        if draft.belief is None:
+            raise ProtocolError(f"judge {agent.name!r} gave no belief when asked to decide")
+        judgment = Judgment(
+            debate_id=scene.debate.id,
+            judge=agent.name,
+            kind=agent.kind,
+            orders=orders,
+            swapped=swapped,
+            trajectory=() if swapped else _trajectory(scene),
+            final=draft.belief,
+            rationale=draft.rationale,
+            samples=draft.samples,
+        )
+        await self.stage.record_judgment(scene, judgment, draft.prompts)
+
+
+def _open_slots(scene: Scene, step: ScheduledStep) -> list[Slot]:
+    return [slot for slot in step.slots if not scene.acted(step.index, slot.seat)]
+
+
+def _first_undone(scene: Scene) -> int:
+    for step in scene.schedule:
+        if _open_slots(scene, step):
+            return step.index
+    return len(scene.schedule)
+
+
+def _view(scene: Scene, seat: Seat, role: Role, step: int, orders: Orders, *, round_: int) -> View:
+    debate, question = scene.debate, scene.question
+    protocol = debate.protocol
+    side = None if seat is Seat.JUDGE else debate.orders.defended_by(seat)
+    return View(
+        debate_id=debate.id,
+        question=question.text,
+        options=tuple(option.text for option in question.options),
+        orders=orders,
+        source=question.source if _may_read(protocol, seat) else None,
+        turns=visible_turns(scene.public_turns, before_step=step, orders=orders, protocol=protocol),
+        seat=seat,
+        role=role,
+        act=Act.SPEAK,
+        step=step,
+        round=round_,
+        num_rounds=protocol.rounds,
+        max_words=protocol.max_words,
+        seed=seed_from("turn", debate.id, step, seat, 0),
+        side=side,
+        argument=None if side is None else question.options[side].argument,
+    )
+
+
+def _may_read(protocol: OversightProtocol, seat: Seat) -> bool:
+    return protocol.judge_sees_source if seat is Seat.JUDGE else protocol.speakers_see_source
+
+
+def _candidate(view: View, index: int) -> View:
+    seed = seed_from("turn", view.debate_id, view.step, view.seat, index)
+    return replace(view, candidate=index, seed=seed)
+
+
+def _turn(view: View, draft: Draft, scene: Scene, seconds: float) -> Turn:
+    spoken = view.act is Act.SPEAK
+    return Turn(
+        debate_id=view.debate_id,
+        step=view.step,
+        round=view.round,
+        seat=view.seat,
+        role=view.role,
+        act=view.act,
+        candidate=view.candidate,
+        text=draft.text,
+        reasoning=draft.reasoning,
+        quotes=find_quotes(draft.text, scene.question.source) if spoken else (),
+        belief=draft.belief,
+        ends=draft.ends and view.may_end,
+        samples=draft.samples,
+        seconds=seconds,
+    )
+
+
+def _trajectory(scene: Scene) -> tuple[tuple[int, Any], ...]:
+    return tuple(
+        (turn.step, turn.belief)
+        for turn in scene.turns
+        if turn.act is Act.BELIEVE and turn.belief is not None
+    )
+
+
+def _result(scene: Scene) -> dict[str, Any]:
+    """The end of a debate in a few JSON-plain fields."""
+    final = scene.judgments[0].final
+    return {
+        "debate_id": scene.debate.id,
+        "verdict": final.verdict.value,
+        "probs": list(final.probs) if final.probs is not None else None,
+        "choice": final.choice,
+        "num_turns": len(scene.public_turns),
+    }

@@ -1,0 +1,129 @@
+"""From questions and protocols to debates: orders drawn, agents written down, ids fixed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from oversight import registry
+from oversight.config.run import SidesDesign
+from oversight.errors import ProtocolError
+from oversight.ids import seed_from
+from oversight.types import (
+    AgentSpec,
+    Debate,
+    Orders,
+    OversightProtocol,
+    Question,
+    Role,
+    Seat,
+)
+
+
+def draw_orders(question: Question, seed: int) -> Orders:
+    """The three orders of a question's debates, each drawn for itself.
+
+    They depend on the question and the seed alone, so that all protocols of a
+    run meet a question in the same way: comparisons between them are paired.
+    With more than two options the seats defend the right one and a wrong one.
+    """
+    rng = random.Random(seed_from("orders", question.fingerprint, seed))
+    listed = list(range(len(question.options)))
+    rng.shuffle(listed)
+    if question.correct is None:
+        defends = rng.sample(range(len(question.options)), 2)
+    else:
+        wrong = [i for i in range(len(question.options)) if i != question.correct]
+        defends = [question.correct, rng.choice(wrong)]
+        rng.shuffle(defends)
+    shown = [Seat.A, Seat.B]
+    rng.shuffle(shown)
+    return Orders(options=tuple(listed), defends=tuple(defends), shown=tuple(shown))
+
+
+def plan(
+    questions: Iterable[Question],
+    protocols: Sequence[OversightProtocol],
+    specs: Mapping[Role, AgentSpec],
+    *,
+    seed: int = 0,
+    sides: SidesDesign = "drawn",
+) -> Iterator[tuple[Debate, Question]]:
+    """Every debate of the run, question by question.
+
+    Args:
+        sides: "drawn": seats defend what the draw says. "both": each assignment is
+            run once, so that a consultant argues for either option of each question.
+
+    Raises:
+        ProtocolError: A protocol does not fit its graph or lacks an agent.
+    """
+    for protocol in protocols:
+        check_fit(protocol, specs)
+    for question in questions:
+        drawn = draw_orders(question, seed)
+        exchanged = drawn.model_copy(update={"defends": drawn.defends[::-1]})
+        for protocol in protocols:
+            both = sides == "both" and protocol.speakers
+            for orders in (drawn, exchanged) if both else (drawn,):
+                yield plan_one(question, protocol, specs, orders, seed), question
+
+
+def plan_one(
+    question: Question,
+    protocol: OversightProtocol,
+    specs: Mapping[Role, AgentSpec],
+    orders: Orders,
+    seed: int,
+) -> Debate:
+    """One debate, with those of `specs` that take part in it."""
+    roles = roles_of(protocol)
+    return Debate(
+        question_id=question.id,
+        question_fingerprint=question.fingerprint,
+        protocol=protocol,
+        agents={role: specs[role] for role in roles},
+        orders=orders,
+        seed=seed,
+    )
+
+
+def roles_of(protocol: OversightProtocol) -> list[Role]:
+    """The roles that take part, the judge first."""
+    roles = [Role.JUDGE]
+    if protocol.speakers:
+        roles.append(protocol.speaker_role)
+    if has_candidates(protocol) and protocol.choose_by not in roles:
+        roles.append(protocol.choose_by)
+    return roles
+
+
+def has_candidates(protocol: OversightProtocol) -> bool:
+    """Whether any speech is the best of several."""
+    steps = protocol.opening + protocol.round
+    return any(slot.candidates > 1 for step in steps for slot in step.slots)
+
+
+def check_fit(protocol: OversightProtocol, specs: Mapping[Role, AgentSpec]) -> None:
+    """Refuse a protocol that its graph cannot run or that misses an agent.
+
+    Raises:
+        ProtocolError: One line that says what does not fit.
+    """
+    wanted: int = registry.load("graphs", protocol.graph).NUM_SPEAKERS
+    if len(protocol.speakers) != wanted:
+        found = ", ".join(protocol.speakers) or "none"
+        raise ProtocolError(
+            f"protocol {protocol.name!r}: graph {protocol.graph!r} takes {wanted} speaking "
+            f"seats, found {len(protocol.speakers)} ({found})"
+        )
+    if protocol.choose_by not in (Role.JUDGE, Role.SCORER):
+        raise ProtocolError(
+            f"protocol {protocol.name!r}: choose_by = {protocol.choose_by.value!r}; "
+            "the judge or a scorer chooses"
+        )
+    for role in roles_of(protocol):
+        if role not in specs:
+            raise ProtocolError(
+                f"protocol {protocol.name!r} needs a {role.value}: set agents.{role.value}.agent"
+            )

@@ -1,0 +1,32 @@
+"""The machine of every protocol with speakers: acts in the order of the schedule, then judgment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from oversight.graphs.nodes import Nodes
+from oversight.graphs.stage import Stage
+from oversight.graphs.state import DebateInput, DebateState
+
+
+def build_rounds(
+    stage: Stage, name: str, checkpointer: Any = None
+) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
+    """open → (speak | ask | believe)* → decide → close."""
+    nodes = Nodes(stage, default_protocol=name)
+    builder = StateGraph(DebateState, input_schema=DebateInput)
+    builder.add_node("open", nodes.open)
+    builder.add_node("speak", nodes.speak)
+    builder.add_node("ask", nodes.ask)
+    builder.add_node("believe", nodes.believe)
+    builder.add_node("decide", nodes.decide)
+    builder.add_node("close", nodes.close)
+    builder.add_edge(START, "open")
+    for node in ("open", "speak", "ask", "believe"):
+        builder.add_conditional_edges(node, nodes.next_act, ["speak", "ask", "believe", "decide"])
+    builder.add_edge("decide", "close")
+    builder.add_edge("close", END)
+    return builder.compile(name=name, checkpointer=checkpointer)

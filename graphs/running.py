@@ -1,0 +1,149 @@
+"""Many debates at once: one graph thread each, a bound on how many are in flight.
+
+A debate that is complete in the store is not run again, one that was cut off
+goes on from the turn that was in flight, and one that another process is
+running is left to it. So the same command, run twice, finishes the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from oversight import registry
+from oversight.errors import BudgetExceededError, OversightError, StoreError
+from oversight.graphs.stage import Stage
+from oversight.types import Debate, Outcome, OutcomeStatus, Question
+
+log = logging.getLogger(__name__)
+
+CLAIM_BATCH = 256
+"""How many debates are claimed in one transaction."""
+
+STOPS_THE_RUN = (StoreError, BudgetExceededError)
+"""Errors that would meet every other debate as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A debate that could not be finished, and why."""
+
+    debate_id: str
+    question_id: str
+    protocol: str
+    error: str
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is."""
+
+    total: int | None = None
+    done: int = 0
+    """Completed in this run."""
+    found: int = 0
+    """Complete before this run began."""
+    elsewhere: int = 0
+    """Left to another process that is running them."""
+    failures: list[Failure] = field(default_factory=list)
+
+
+Report = Callable[[Progress], None]
+
+
+async def run_debates(
+    planned: Iterable[tuple[Debate, Question]],
+    stage: Stage,
+    *,
+    concurrency: int,
+    on_progress: Report | None = None,
+    total: int | None = None,
+) -> Progress:
+    """Run what is planned and not yet complete.
+
+    Raises:
+        StoreError: Nothing can be recorded any more; what was recorded stands.
+        BudgetExceededError: An engine's budget is used up; likewise.
+    """
+    progress = Progress(total=total)
+    graphs: dict[str, Any] = {}
+    queue = _pending(planned, stage, progress, on_progress)
+
+    async def worker() -> None:
+        for debate, question in queue:
+            name = debate.protocol.graph
+            if name not in graphs:
+                graphs[name] = registry.load("graphs", name).build(stage)
+            failure = await _run_one(graphs[name], debate, question, stage)
+            if failure is None:
+                progress.done += 1
+            else:
+                progress.failures.append(failure)
+            stage.store.release([debate.id])
+            if on_progress:
+                on_progress(progress)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return progress
+
+
+def _pending(
+    planned: Iterable[tuple[Debate, Question]],
+    stage: Stage,
+    progress: Progress,
+    on_progress: Report | None,
+) -> Iterator[tuple[Debate, Question]]:
+    """The debates that are ours to run, claimed a batch at a time."""
+    source = iter(planned)
+    while batch := {debate.id: (debate, q) for debate, q in islice(source, CLAIM_BATCH)}:
+        complete = stage.store.completed(batch)
+        ours = stage.store.claim([each for each in batch if each not in complete])
+        progress.found += len(complete)
+        progress.elsewhere += len(batch) - len(complete) - len(ours)
+        if on_progress:
+            on_progress(progress)
+        yield from (batch[each] for each in batch if each in ours)
+
+
+async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage) -> Failure | None:
+    """Run one debate to its end; what goes wrong with it alone is written down and returned."""
+    begin = time.perf_counter()
+    try:
+        scene = await stage.enter(debate, question)
+        limit = len(scene.schedule) + 10
+        await graph.ainvoke({"debate_id": debate.id}, {"recursion_limit": limit})
+    except STOPS_THE_RUN:
+        raise
+    except OversightError as error:
+        return await _fail(stage, debate, str(error), time.perf_counter() - begin)
+    except Exception as error:
+        # A fault of one agent must not take a thousand other debates down with it.
+        log.exception("debate %s of question %r failed", debate.id, debate.question_id)
+        message = f"unexpected {type(error).__name__}: {error}"
+        return await _fail(stage, debate, message, time.perf_counter() - begin)
+    finally:
+        stage.leave(debate.id)
+    return None
+
+
+async def _fail(stage: Stage, debate: Debate, error: str, seconds: float) -> Failure:
+    outcome = Outcome(
+        debate_id=debate.id,
+        status=OutcomeStatus.FAILED,
+        error=error,
+        seconds=seconds,
+        ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    await stage.store.append(outcome)
+    return Failure(debate.id, debate.question_id, debate.protocol.name, error)

@@ -1,0 +1,27 @@
+"""The state that all graphs share: ids and small fields; the transcript lives in the store."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class DebateInput(TypedDict, total=False):
+    """What a graph is started with: a debate already planned, or what to plan one from."""
+
+    debate_id: str
+    question: dict[str, Any]
+    """A `Question` as plain JSON."""
+    protocol: str | dict[str, Any]
+    """Name of a protocol, or one as plain data; default: the one of the graph's own name."""
+    seed: int
+
+
+class DebateState(DebateInput, total=False):
+    """What a graph carries from node to node."""
+
+    step: int
+    """Index of the next step in the protocol's schedule."""
+    ended: bool
+    """The judge ended the debate early."""
+    result: dict[str, Any]
+    """At the end: verdict, probabilities by option, number of turns."""

@@ -1,0 +1,59 @@
+"""`oversight datasets`: which questions there are, and what they look like."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from oversight import registry
+from oversight.cli.listing import show
+from oversight.cli.options import Json, Sets
+
+
+def datasets(
+    name: Annotated[
+        str | None, typer.Argument(help="A data set to look into.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many questions to show.")] = 3,
+    skip_bad: Annotated[bool, typer.Option(help="Go on without rows that cannot be used.")] = False,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """List the data sets, or show questions of one: oversight datasets world --set difficulty=3."""
+    if name is None:
+        rows = [(each, registry.summary("datasets", each)) for each in registry.names("datasets")]
+        show("Data sets", ("name", "description"), rows, as_json)
+        return
+    from oversight.config.recipe import assignments
+    from oversight.config.run import DatasetSettings
+    from oversight.datasets.base import load_questions
+
+    settings = DatasetSettings(
+        dataset=name, settings=assignments(sets or ()), limit=limit, skip_bad=skip_bad
+    )
+    loaded = load_questions(settings)
+    if as_json:
+        typer.echo(json.dumps([q.model_dump(mode="json") for q in loaded.questions], indent=2))
+        return
+    from rich.console import Console
+
+    from oversight.text.terminal import rich_text
+
+    console = Console()
+    for question in loaded.questions:
+        console.rule(rich_text(question.id, style="bold"))
+        if question.source:
+            console.print(rich_text(_excerpt(question.source.text), style="dim"))
+        console.print(rich_text(question.text, style="bold"))
+        for index, option in enumerate(question.options):
+            mark = "✓" if index == question.correct else " "
+            console.print(rich_text(f"  {mark} {option.text}"))
+
+
+EXCERPT_CHARS = 1200
+
+
+def _excerpt(text: str) -> str:
+    return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + " …"

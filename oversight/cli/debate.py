@@ -1,0 +1,140 @@
+"""`oversight debate`: one debate live in the terminal, or a whole data set."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from oversight.cli.options import Json, Recipe, Sets
+
+ONE_GENERATED: dict[str, Any] = {"dataset": "world", "limit": 1}
+"""The questions where none are named."""
+
+THINK_WITH_MODEL = frozenset({"debater", "consultant", "judge"})
+"""Agents that --model is for."""
+
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protocol",
+        "-p",
+        help="Name or .toml file of a protocol. May be repeated.",
+        show_default="debate",
+    ),
+]
+
+
+def debate(
+    recipe: Recipe = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Data set.", show_default="world")
+    ] = None,
+    protocol: Protocols = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many questions.", show_default=False)
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Debates in flight at once.", show_default="32")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="0")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Path of an SQLite file, or a postgresql:// URL.", show_default="oversight.db"
+        ),
+    ] = None,
+    debater: Annotated[
+        str | None,
+        typer.Option(help="Agent that debates and consults.", show_default="retrieval"),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Agent that judges.", show_default="lexical")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Engine of --model.", show_default="transformers"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model, by folder or hub name, for debaters and judge alike.", show_default=False
+        ),
+    ] = None,
+    both_sides: Annotated[
+        bool, typer.Option("--both-sides", help="Run each assignment of options to seats once.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without rows that cannot be used.")
+    ] = False,
+    live: Annotated[
+        bool | None,
+        typer.Option(
+            "--live/--no-live", help="Show debates as they happen.", show_default="if it is one"
+        ),
+    ] = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Run debates: one live in the terminal, or a whole data set.
+
+    Without options, one debate on a generated question, between agents that
+    need no language model. What is complete in the store is not run again:
+    after an interruption, the same command finishes the rest.
+    """
+    from rich.console import Console
+
+    from oversight.cli.running import run
+    from oversight.cli.summary import print_summary, summary_json
+    from oversight.config.recipe import assignments, override, read_toml
+    from oversight.config.run import RunSettings
+
+    flags = {
+        "dataset.dataset": dataset,
+        "protocols": protocol or None,
+        "dataset.limit": limit,
+        "concurrency": concurrency,
+        "seed": seed,
+        "store": store,
+        "sides": "both" if both_sides else None,
+        "dataset.skip_bad": skip_bad or None,
+    }
+    changes = {name: value for name, value in flags.items() if value is not None}
+    changes |= _casting(debater=debater, judge=judge, engine=engine, model=model)
+    changes |= assignments(sets or ())
+    named = recipe is not None or dataset is not None
+    base = read_toml(recipe) if recipe else {} if named else {"dataset": ONE_GENERATED}
+    settings = RunSettings.parse(override(base, changes), where=recipe.name if recipe else "")
+    single = settings.dataset.limit == 1 and len(settings.protocols) == 1
+    show_live = (single and not as_json) if live is None else live
+    out = Console(stderr=as_json)
+    done = run(settings, out if show_live else Console(stderr=True), live=show_live)
+    if as_json:
+        typer.echo(json.dumps(summary_json(done), indent=2))
+    else:
+        print_summary(done, out, short=show_live)
+    if done.progress.failures:
+        raise typer.Exit(1)
+
+
+def _casting(
+    *, debater: str | None, judge: str | None, engine: str | None, model: str | None
+) -> dict[str, Any]:
+    """The settings, by dotted name, that the short options for agents stand for."""
+    from oversight.errors import ConfigError
+
+    if engine is not None and model is None:
+        raise ConfigError(f"--engine {engine!r} needs --model; or describe it in a recipe")
+    changes: dict[str, Any] = {}
+    if model is not None:
+        changes["engines.model.engine"] = engine or "transformers"
+        changes["engines.model.settings.model"] = model
+        debater, judge = debater or "debater", judge or "judge"
+    speakers = {"debater": debater, "consultant": "consultant" if debater == "debater" else debater}
+    for role, agent in {**speakers, "judge": judge}.items():
+        if agent is not None:
+            changes[f"agents.{role}.agent"] = agent
+        if agent in THINK_WITH_MODEL and model is not None:
+            changes[f"agents.{role}.engine"] = "model"
+    return changes

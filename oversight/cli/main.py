@@ -1,0 +1,97 @@
+"""The command `oversight`: its subcommands, and how errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from oversight import __version__, registry
+from oversight.cli.datasets import datasets
+from oversight.cli.debate import debate
+from oversight.cli.demo import demo
+from oversight.cli.export import export
+from oversight.cli.models import models
+from oversight.cli.protocols import protocols
+from oversight.cli.report import report
+from oversight.cli.store import store
+from oversight.errors import OversightError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+app = typer.Typer(
+    name="oversight",
+    help="AI debate and scalable oversight: run debates, judge them, turn them into training data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for command in (demo, debate, report, export, datasets, models, protocols):
+    app.command()(command)
+app.add_typer(store, name="store")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"oversight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """AI debate and scalable oversight."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; errors are one line on stderr, without a traceback."""
+    sys.exit(run(list(sys.argv[1:] if args is None else args)))
+
+
+def run(args: list[str]) -> int:
+    """The exit code of the command line `args`: 0, 1 (it failed), 2 (mend the input), 130."""
+    try:
+        result = app(args, standalone_mode=False)
+    except OversightError as error:
+        return _say(str(error), error.exit_code)
+    except typer.Abort:
+        return _say("stopped", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _say("stopped; the same command goes on from here", INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: nothing to tell, nobody to tell it
+        return 1
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            return _say(_usage(error), 2)
+        raise
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str, code: int) -> int:
+    from rich.console import Console
+
+    from oversight.text.terminal import rich_text
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(rich_text("oversight: " + " ".join(message.split("\n")), style=""))
+    return code
+
+
+def _usage(error: Any) -> str:
+    """One line for a wrong option, command or value, with the nearest known name."""
+    context = getattr(error, "ctx", None)
+    option = getattr(error, "option_name", None)
+    if option is not None and context is not None:
+        known = [name for param in context.command.params for name in param.opts]
+        hint = registry.nearest(option, known).split(" Known:")[0]
+        return f"no such option: {option}.{hint} See 'oversight {context.info_name} --help'."
+    message: str = error.format_message()
+    return message.rstrip(".") + ". See 'oversight --help'."

@@ -1,0 +1,34 @@
+"""`oversight models`: what can play a role, and what it can think with."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from oversight import registry
+from oversight.cli.listing import show
+from oversight.cli.options import Json
+
+
+def models(as_json: Json = False) -> None:
+    """List the agents with their roles, and the engines that models run on."""
+    agents = [
+        (
+            name,
+            " ".join(sorted(registry.load("agents", name).ROLES)),
+            registry.summary("agents", name),
+        )
+        for name in registry.names("agents")
+    ]
+    engines = [(name, registry.summary("engines", name)) for name in registry.names("engines")]
+    if as_json:
+        document = {
+            "agents": [{"name": n, "roles": r.split(), "description": d} for n, r, d in agents],
+            "engines": [{"name": n, "description": d} for n, d in engines],
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    show("Agents", ("name", "roles", "description"), agents, as_json=False)
+    typer.echo("")
+    show("Engines", ("name", "description"), engines, as_json=False)

@@ -1,0 +1,89 @@
+"""Progress of long work on stderr: a bar with rate, time left and failures, or lines."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from oversight.graphs import running
+
+LINE_EVERY_S = 10.0
+"""How often a line is printed where stderr is no terminal."""
+
+
+class RateColumn(ProgressColumn):
+    """Finished debates a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, as rich measures it."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "–/s", style="dim")
+
+
+class RunProgress:
+    """Shows a run's progress; call it with each `running.Progress`."""
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("debates"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._total = total
+        self._task = self._bar.add_task("debates", total=total, note="")
+        self._last_line = self._begin = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, progress: running.Progress) -> None:
+        """Show how far the run is."""
+        ended = progress.done + progress.found + progress.elsewhere + len(progress.failures)
+        self._bar.update(self._task, completed=ended, note=_note(progress))
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
+            self._last_line = now
+            rate = progress.done / (now - self._begin)
+            left = (self._total - ended) / rate if rate else float("inf")
+            self._console.print(
+                f"{ended}/{self._total} debates, {rate:.1f}/s, {left:.0f} s left{_note(progress)}",
+                soft_wrap=True,
+            )
+
+
+def _note(progress: running.Progress) -> str:
+    notes = [
+        f"{len(progress.failures)} failed" if progress.failures else "",
+        f"{progress.found} found complete" if progress.found else "",
+        f"{progress.elsewhere} run elsewhere" if progress.elsewhere else "",
+    ]
+    return "".join(f", {note}" for note in notes if note)

@@ -1,0 +1,95 @@
+"""Running debates for a command: from settings to a summary, with progress on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from oversight.cli.progress import RunProgress
+from oversight.config.run import RunSettings
+from oversight.datasets.base import Loaded, load_questions
+from oversight.graphs.casting import Cast, cast
+from oversight.graphs.planning import plan
+from oversight.graphs.running import Progress, run_debates
+from oversight.graphs.stage import Listener, Stage
+from oversight.protocols import load
+from oversight.store import Store
+from oversight.types import Debate, Question
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run did."""
+
+    settings: RunSettings
+    loaded: Loaded
+    planned: list[tuple[Debate, Question]]
+    progress: Progress
+
+    @property
+    def debate_ids(self) -> list[str]:
+        """Ids of all debates of the run, complete or not."""
+        return [debate.id for debate, _ in self.planned]
+
+
+def run(settings: RunSettings, console: Console, *, live: bool = False) -> Run:
+    """Check everything, then run what is not complete yet.
+
+    Args:
+        settings: The run.
+        console: Where progress goes, and the debates themselves if `live`.
+        live: Show each debate as it happens, one after the other.
+    """
+    loaded = load_questions(settings.dataset)
+    chosen = [load(name) for name in settings.protocols]
+    actors = cast(settings.cast(), settings.engines)
+    sides, seed = settings.sides, settings.seed
+    planned = list(plan(loaded.questions, chosen, actors.specs, seed=seed, sides=sides))
+    with Store.open(settings.store) as store:
+        go = _show_live if live else _run_batch
+        progress = asyncio.run(go(settings, store, actors, planned, console))
+    return Run(settings, loaded, planned, progress)
+
+
+Planned = list[tuple[Debate, Question]]
+
+
+async def _run_batch(
+    settings: RunSettings, store: Store, actors: Cast, planned: Planned, console: Console
+) -> Progress:
+    async with actors:
+        with RunProgress(len(planned), console) as shown:
+            return await run_debates(
+                planned,
+                Stage(store, actors),
+                concurrency=settings.concurrency,
+                on_progress=shown,
+                total=len(planned),
+            )
+
+
+async def _show_live(
+    settings: RunSettings, store: Store, actors: Cast, planned: Planned, console: Console
+) -> Progress:
+    from oversight.tui.live import LiveDebate, replay
+
+    whole = Progress(total=len(planned))
+    async with actors:
+        for debate, question in planned:
+            with LiveDebate(console, debate, question) as listener:
+                if store.completed([debate.id]):
+                    replay(store.transcript(debate.id), listener)
+                one = await run_debates(
+                    [(debate, question)], _stage(store, actors, listener), concurrency=1
+                )
+            whole.done += one.done
+            whole.found += one.found
+            whole.elsewhere += one.elsewhere
+            whole.failures += one.failures
+    return whole
+
+
+def _stage(store: Store, actors: Cast, listener: Listener) -> Stage:
+    return Stage(store, actors, listener, live=True)

@@ -1,0 +1,176 @@
+"""A debate as it happens, in a plain terminal: finished turns scroll up, those being written stay.
+
+All foreign text passes `oversight.text.terminal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from oversight.graphs.stage import Event, Judged, SpeechBegins, TurnRecorded, Words
+from oversight.text.terminal import rich_text
+from oversight.types import (
+    Act,
+    Belief,
+    Debate,
+    Judgment,
+    Question,
+    QuoteStatus,
+    Role,
+    Seat,
+    Transcript,
+    Turn,
+    Verdict,
+)
+
+STYLE_OF_SEAT = {Seat.A: "cyan", Seat.B: "magenta", Seat.JUDGE: "yellow"}
+
+MARK_OF_STATUS = {
+    QuoteStatus.VERIFIED: ("✓", "green"),
+    QuoteStatus.NEAR: ("≈", "yellow"),
+    QuoteStatus.UNVERIFIED: ("✗", "red"),
+    QuoteStatus.TOO_SHORT: ("·", "dim"),
+}
+"""Sign and style of a quote: the sign alone tells, the colour helps."""
+
+BAR_WIDTH = 24
+
+
+class LiveDebate:
+    """Shows one debate; pass it as a stage's listener."""
+
+    def __init__(self, console: Console, debate: Debate, question: Question) -> None:
+        self._console = console
+        self._debate = debate
+        self._question = question
+        self._writing: dict[Seat, tuple[SpeechBegins, str]] = {}
+        self._live = Live(console=console, refresh_per_second=12, transient=True)
+
+    def __enter__(self) -> Self:
+        self._console.print(self._heading())
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take in what happened."""
+        match event:
+            case SpeechBegins():
+                self._writing[event.seat] = (event, "")
+            case Words():
+                begun, text = self._writing[event.seat]
+                self._writing[event.seat] = (begun, text + event.text)
+            case TurnRecorded():
+                self._writing.pop(event.turn.seat, None)
+                self._console.print(self._turn(event.turn))
+            case Judged():
+                self._console.print(self._judgment(event.judgment))
+        self._live.update(self._being_written())
+
+    def _heading(self) -> RenderableType:
+        lines = [Text("Question  ", style="bold").append_text(rich_text(self._question.text))]
+        for position, option in enumerate(self._debate.orders.options):
+            line = Text(f"  {chr(65 + position)}  ", style="bold")
+            line.append_text(rich_text(self._question.options[option].text))
+            seats = [s for s in self._debate.protocol.speakers if self._defends(s) == option]
+            line.append("".join(f"   ← {self._name(seat)}" for seat in seats), style="dim")
+            lines.append(line)
+        return Panel(Group(*lines), title=self._debate.protocol.name, border_style="bold")
+
+    def _defends(self, seat: Seat) -> int:
+        return self._debate.orders.defended_by(seat)
+
+    def _name(self, seat: Seat) -> str:
+        if seat is Seat.JUDGE:
+            return "Judge"
+        role = self._debate.protocol.speaker_role
+        return "Consultant" if role is Role.CONSULTANT else f"Debater {seat.value.upper()}"
+
+    def _being_written(self) -> RenderableType:
+        panels = [
+            Panel(
+                rich_text(text) if text else Text("…", style="dim"),
+                title=f"{self._name(seat)}, round {begun.round}",
+                border_style=STYLE_OF_SEAT[seat],
+            )
+            for seat, (begun, text) in sorted(self._writing.items())
+        ]
+        return Columns(panels, expand=True, equal=True)
+
+    def _turn(self, turn: Turn) -> RenderableType:
+        if turn.belief is not None:
+            return Group(Text(f"  Judge after round {turn.round}"), self._belief(turn.belief))
+        verb = " asks" if turn.act is Act.ASK else ""
+        return Panel(
+            _marked(turn) if turn.text else Text("(nothing)", style="dim"),
+            title=f"{self._name(turn.seat)}{verb}, round {turn.round}",
+            title_align="left",
+            border_style=STYLE_OF_SEAT[turn.seat],
+        )
+
+    def _belief(self, belief: Belief) -> RenderableType:
+        if belief.probs is None:
+            return Text(f"    {belief.verdict.value}", style="red")
+        lines = []
+        for position, option in enumerate(self._debate.orders.options):
+            share = belief.probs[option]
+            filled = round(share * BAR_WIDTH)
+            bar = "█" * filled + "░" * (BAR_WIDTH - filled)
+            line = Text(f"    {chr(65 + position)} {bar} {share:6.1%}  ", style="yellow")
+            lines.append(line.append_text(rich_text(self._question.options[option].text)))
+        return Group(*lines)
+
+    def _judgment(self, judgment: Judgment) -> RenderableType:
+        shown = " (sides swapped)" if judgment.swapped else ""
+        parts: list[RenderableType] = [self._belief(judgment.final)]
+        if judgment.rationale:
+            parts.append(rich_text(judgment.rationale))
+        parts.append(self._outcome(judgment))
+        return Panel(Group(*parts), title=f"Judgment{shown}", border_style="bold yellow")
+
+    def _outcome(self, judgment: Judgment) -> Text:
+        correct, choice = self._question.correct, judgment.final.choice
+        if judgment.final.verdict is not Verdict.DECIDED:
+            return Text(f"  The judge did not decide: {judgment.final.verdict.value}")
+        if correct is None:
+            return Text("  The right answer is not known.")
+        if choice == correct:
+            return Text("  ✓ The judge is right.", style="green")
+        text = Text("  ✗ The judge is wrong; right is: ", style="red")
+        return text.append_text(rich_text(self._question.options[correct].text))
+
+
+def _marked(turn: Turn) -> Text:
+    """The turn's text with each quote's sign in front of it."""
+    text, position = Text(), 0
+    for quote in turn.quotes:
+        text.append_text(rich_text(turn.text[position : quote.start]))
+        sign, style = MARK_OF_STATUS[quote.status]
+        text.append(sign, style=f"bold {style}")
+        text.append_text(rich_text(turn.text[quote.start : quote.end], style=style))
+        position = quote.end
+    return text.append_text(rich_text(turn.text[position:]))
+
+
+def replay(transcript: Transcript, show: Callable[[Event], None]) -> None:
+    """Show a debate that is in the store already, as it was."""
+    for turn in transcript.spoken():
+        show(TurnRecorded(turn))
+    for judgment in transcript.judgments:
+        show(Judged(judgment))
