@@ -1,0 +1,46 @@
+"""From judged debates to preference rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from oversight.preferences.dropped import Dropped, Reason
+from oversight.preferences.responses import PromptOf
+from oversight.preferences.settings import PreferenceSettings
+from oversight.preferences.siblings import sibling_preferences
+from oversight.preferences.sides import side_preferences
+from oversight.types import Preference, Transcript
+
+
+def preferences(
+    transcripts: Iterable[Transcript],
+    settings: PreferenceSettings,
+    prompt_of: PromptOf,
+    dropped: Dropped | None = None,
+) -> Iterator[Preference]:
+    """Preference rows of `transcripts`, one transcript at a time, each row once.
+
+    Args:
+        transcripts: Judged debates, as `Store.transcripts()` gives them.
+        settings: Which rows to make.
+        prompt_of: The stored prompt of an id, as `Store.prompt` gives it.
+        dropped: Counts what did not become a row, if given.
+    """
+    counts = Dropped() if dropped is None else dropped
+    seen: set[str] = set()
+    for transcript in transcripts:
+        for row in _of_one(transcript, settings, prompt_of, counts):
+            if row.id in seen:
+                counts.add(Reason.DUPLICATE)
+                continue
+            seen.add(row.id)
+            yield row
+
+
+def _of_one(
+    transcript: Transcript, settings: PreferenceSettings, prompt_of: PromptOf, dropped: Dropped
+) -> Iterator[Preference]:
+    if "sides" in settings.kinds:
+        yield from side_preferences(transcript, settings, prompt_of, dropped)
+    if "siblings" in settings.kinds:
+        yield from sibling_preferences(transcript, settings, prompt_of, dropped)

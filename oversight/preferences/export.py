@@ -1,0 +1,154 @@
+"""Preference rows and transcripts as files that other tools read: JSONL and Parquet.
+
+A file appears under its name only once it is whole: it is written beside it
+first and then renamed. Rows stream through in groups, so that memory does not
+grow with their number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, get_args
+
+from oversight.errors import ConfigError, OversightError
+from oversight.preferences.columns import schema
+from oversight.preferences.layouts import (
+    Layout,
+    Repairs,
+    Row,
+    debate_row,
+    kwise_row,
+    pair_row,
+    turn_rows,
+)
+from oversight.registry import nearest
+from oversight.types import Preference, Transcript
+
+Format = Literal["jsonl", "parquet"]
+
+ROW_GROUP = 1000
+"""Rows held in memory at once, and in one row group of a Parquet file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    path: Path
+    num_rows: int
+    num_left_out: int
+    """Ties and K-wise rows, which the pair layout cannot hold."""
+    num_repaired: int
+    """What no file can hold, replaced: lone surrogates and NUL by U+FFFD, infinities by null."""
+
+
+def export(
+    rows: Iterable[Preference] | Iterable[Transcript],
+    out: Path,
+    format: str = "jsonl",
+    layout: str = "preference",
+) -> Exported:
+    """Write `rows` to `out` and tell what was written.
+
+    Args:
+        rows: Preferences for the layouts `preference` and `kwise`, transcripts
+            for the layout `transcripts`.
+        out: The file; its folder is made. A file of that name is replaced, but
+            only once the new one is whole.
+        format: `jsonl` or `parquet`.
+        layout: `preference`, `kwise` or `transcripts`, as `layouts` describes them.
+
+    Raises:
+        ConfigError: The format or layout is unknown, the rows are not what the
+            layout takes, or the file cannot be written.
+    """
+    _known("format", format, get_args(Format))
+    _known("layout", layout, get_args(Layout))
+    counted = _Count()
+    repairs = Repairs()
+    flat = _flatten(rows, layout, format, counted)
+    mended = ({key: repairs.mend(value) for key, value in row.items()} for row in flat)
+    with _whole(out) as part:
+        write: Callable[[Iterator[Row], Path, str], int]
+        write = _write_jsonl if format == "jsonl" else _write_parquet
+        num_rows = write(mended, part, layout)
+    return Exported(out, num_rows, counted.left_out, repairs.number)
+
+
+@dataclass
+class _Count:
+    left_out: int = 0
+
+
+def _known(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise ConfigError(f"{name} = {value!r} is unknown.{nearest(value, accepted)}")
+
+
+def _flatten(
+    rows: Iterable[Preference] | Iterable[Transcript], layout: str, format: str, count: _Count
+) -> Iterator[Row]:
+    for row in rows:
+        if isinstance(row, Transcript) and layout == "transcripts":
+            yield from (debate_row(row),) if format == "jsonl" else turn_rows(row)
+        elif isinstance(row, Preference) and layout != "transcripts":
+            flat = pair_row(row) if layout == "preference" else kwise_row(row)
+            if flat is None:
+                count.left_out += 1
+            else:
+                yield flat
+        else:
+            wanted = "transcripts" if layout == "transcripts" else "preferences"
+            raise ConfigError(
+                f"layout = {layout!r} takes {wanted}, but was given a {type(row).__name__}"
+            )
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A path beside `out` that becomes `out` if the block ends well, and else is removed."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(out)
+    except OversightError:
+        raise  # of where the rows come from, though it may be an OSError as well
+    except OSError as error:
+        raise ConfigError(
+            f"out = {str(out)!r} cannot be written: {error.strerror or error}. "
+            "Choose another file, or make room."
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _write_jsonl(rows: Iterator[Row], path: Path, layout: str) -> int:
+    num_rows = 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            num_rows += 1
+    return num_rows
+
+
+def _write_parquet(rows: Iterator[Row], path: Path, layout: str) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    num_rows = 0
+    columns = schema(layout)  # type: ignore[arg-type]  # checked by `_known`
+    with pq.ParquetWriter(path, columns, compression="zstd") as writer:
+        while group := list(islice(rows, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=columns))
+            num_rows += len(group)
+    return num_rows

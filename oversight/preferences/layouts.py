@@ -1,0 +1,178 @@
+"""The layouts of an export: from a record to flat rows.
+
+preference
+    One row a pair, in the conversational form that trainers read: `prompt`,
+    `chosen` and `rejected` as lists of messages. Ties and rows of more than two
+    responses have neither chosen nor rejected, so they are left out and counted.
+kwise
+    One row for every preference, pairs and ties included: `prompt`,
+    `completions` (a list of message lists) and `ranks` (0 is best, equal is a tie).
+transcripts
+    As JSONL one object a debate, whole; as Parquet one row a turn.
+
+`prompt` is one column, so that what was chosen and what was rejected answer the
+same prompt by construction.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from oversight.preferences.rulings import rulings
+from oversight.types import Message, Preference, Response, Transcript, Turn
+
+Layout = Literal["preference", "kwise", "transcripts"]
+Row = dict[str, Any]
+
+UNPRINTABLE = re.compile("[\ud800-\udfff\x00]")
+"""Lone surrogates cannot be encoded as UTF-8, and NUL ends a string for many readers."""
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass
+class Repairs:
+    """Counts what had to be replaced to be written at all."""
+
+    number: int = 0
+
+    def mend(self, value: Any) -> Any:
+        """`value` with unwritable characters replaced, visibly, and non-finite numbers by null."""
+        if isinstance(value, str):
+            text, number = UNPRINTABLE.subn(REPLACEMENT, value)
+            self.number += number
+            return text
+        if isinstance(value, dict):
+            return {self.mend(key): self.mend(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.mend(item) for item in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            self.number += 1
+            return None
+        return value
+
+
+def pair_row(row: Preference) -> Row | None:
+    """The row of a pair in the conversational preference form; None of a tie or K-wise row."""
+    if len(row.responses) != 2 or row.ranks[0] == row.ranks[1]:
+        return None
+    first_wins = row.ranks[0] < row.ranks[1]
+    chosen, rejected = row.responses if first_wins else reversed(row.responses)
+    soft = row.soft_label if first_wins or row.soft_label is None else 1.0 - row.soft_label
+    return {
+        **_about(row),
+        "chosen": _answer(chosen),
+        "rejected": _answer(rejected),
+        "chosen_ids": _list(chosen.token_ids),
+        "rejected_ids": _list(rejected.token_ids),
+        "chosen_logprobs": _list(chosen.logprobs),
+        "rejected_logprobs": _list(rejected.logprobs),
+        "chosen_score": chosen.score,
+        "rejected_score": rejected.score,
+        "soft_label": soft,
+        **_origin(row),
+        "chosen_turn_id": chosen.turn_id,
+        "rejected_turn_id": rejected.turn_id,
+    }
+
+
+def kwise_row(row: Preference) -> Row:
+    """The row of any preference: its responses side by side with their ranks."""
+    return {
+        **_about(row),
+        "completions": [_answer(response) for response in row.responses],
+        "ranks": list(row.ranks),
+        "tie": len(set(row.ranks)) == 1,
+        "completion_ids": [_list(response.token_ids) for response in row.responses],
+        "completion_logprobs": [_list(response.logprobs) for response in row.responses],
+        "scores": [response.score for response in row.responses],
+        "soft_label": row.soft_label,
+        **_origin(row),
+        "turn_ids": [response.turn_id for response in row.responses],
+    }
+
+
+def debate_row(transcript: Transcript) -> Row:
+    """The whole debate as one JSON-plain object."""
+    outcome = transcript.outcome
+    return {
+        "debate_id": transcript.debate.id,
+        "debate": transcript.debate.model_dump(mode="json"),
+        "question": transcript.question.model_dump(mode="json"),
+        "turns": [{"id": turn.id, **turn.model_dump(mode="json")} for turn in transcript.turns],
+        "judgments": [{"id": j.id, **j.model_dump(mode="json")} for j in transcript.judgments],
+        "outcome": outcome.model_dump(mode="json") if outcome else None,
+    }
+
+
+def turn_rows(transcript: Transcript) -> Iterator[Row]:
+    """One flat row for every turn of the debate, siblings included."""
+    debate, question = transcript.debate, transcript.question
+    finals = {ruling.judge: ruling.final for ruling in rulings(transcript)}
+    shared = {
+        "question_id": question.id,
+        "dataset": question.dataset,
+        "question": question.text,
+        "options": [option.text for option in question.options],
+        "correct": question.correct,
+        "protocol": debate.protocol.name,
+        "judges": list(finals),
+        "verdicts": [final.verdict.value for final in finals.values()],
+        "final_probs": [_list(final.probs) for final in finals.values()],
+    }
+    for turn in transcript.turns:
+        side = (
+            debate.orders.defended_by(turn.seat) if turn.seat in debate.protocol.speakers else None
+        )
+        yield {**_turn(turn), "side": side, **shared}
+
+
+def _turn(turn: Turn) -> Row:
+    belief = turn.belief
+    return {
+        "debate_id": turn.debate_id,
+        "turn_id": turn.id,
+        "step": turn.step,
+        "round": turn.round,
+        "seat": turn.seat.value,
+        "role": turn.role.value,
+        "act": turn.act.value,
+        "candidate": turn.candidate,
+        "chosen": turn.chosen,
+        "score": turn.score,
+        "text": turn.text,
+        "reasoning": turn.reasoning,
+        "quotes": [{"text": q.text, "status": q.status.value} for q in turn.quotes],
+        "verdict": belief.verdict.value if belief else None,
+        "probs": _list(belief.probs) if belief else None,
+        "prompt_ids": [sample.prompt_id for sample in turn.samples],
+    }
+
+
+def _about(row: Preference) -> Row:
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "prompt": [_message(message) for message in row.prompt.messages],
+        "prompt_ids": _list(row.prompt_ids),
+    }
+
+
+def _origin(row: Preference) -> Row:
+    return {"weight": row.weight, **row.provenance.model_dump(mode="json")}
+
+
+def _message(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}
+
+
+def _answer(response: Response) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": response.text}]
+
+
+def _list(values: tuple[Any, ...] | None) -> list[Any] | None:
+    return None if values is None else list(values)

@@ -1,0 +1,50 @@
+"""From a turn to a response: the words, and the tokens that were sampled for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from oversight.preferences.dropped import Reason
+from oversight.types import FinishReason, PromptRecord, Purpose, Response, Sample, Turn
+
+PromptOf = Callable[[str], PromptRecord]
+"""Gives the stored prompt of an id, as `Store.prompt` does."""
+
+
+def speech(turn: Turn) -> Sample | None:
+    """The one sample that holds the turn's speech, or None if there are none or several."""
+    found = [sample for sample in turn.samples if sample.purpose is Purpose.SPEECH]
+    return found[0] if len(found) == 1 else None
+
+
+def num_speech_samples(turn: Turn) -> int:
+    """How many samples the turn's speech was made of."""
+    return sum(sample.purpose is Purpose.SPEECH for sample in turn.samples)
+
+
+def response(turn: Turn) -> Response:
+    """What was answered: the sampled text, tokens and log-probabilities, or the spoken words.
+
+    Where an engine sampled the speech, the text is the sample's own and not
+    the turn's, so that text and tokens are of the same thing.
+    """
+    sample = speech(turn)
+    if sample is None:
+        return Response(text=turn.text, turn_id=turn.id, score=turn.score)
+    return Response(
+        text=sample.text,
+        token_ids=sample.token_ids,
+        logprobs=sample.logprobs,
+        turn_id=turn.id,
+        score=turn.score,
+    )
+
+
+def flaw(turn: Turn) -> Reason | None:
+    """Why the turn cannot be a response, or None if it can."""
+    if num_speech_samples(turn) > 1:
+        return Reason.SEVERAL_SAMPLES
+    sample = speech(turn)
+    if sample is not None and sample.finish_reason is FinishReason.CANCELLED:
+        return Reason.CANCELLED
+    return None if response(turn).text.strip() else Reason.EMPTY

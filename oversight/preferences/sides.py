@@ -1,0 +1,205 @@
+"""Preferences between the two sides of a debate, where both answered the same prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from oversight.preferences.dropped import Dropped, Reason
+from oversight.preferences.responses import (
+    PromptOf,
+    flaw,
+    num_speech_samples,
+    response,
+    speech,
+)
+from oversight.preferences.rulings import TIE_TOLERANCE, Ruling, consensus, readable, rulings
+from oversight.preferences.settings import PreferenceSettings
+from oversight.types import (
+    Act,
+    Belief,
+    Message,
+    Preference,
+    Prompt,
+    PromptRecord,
+    Provenance,
+    Question,
+    Seat,
+    Transcript,
+    Turn,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Win:
+    """Which of two options won, how strongly it is believed, and on whose word."""
+
+    winner: int
+    p: float | None
+    """Probability of the winner against the loser, at least 0.5; None if the truth decided."""
+    tied: bool
+    given: tuple[Ruling, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the two sides said to one and the same prompt."""
+
+    prompt_id: str | None
+    """Id of the prompt that both samples answered; None for openings that no engine sampled."""
+    turns: tuple[Turn, Turn]
+
+
+def side_preferences(
+    transcript: Transcript, settings: PreferenceSettings, prompt_of: PromptOf, dropped: Dropped
+) -> Iterator[Preference]:
+    """Winner over loser for every pair of turns in which both sides answered the same prompt.
+
+    Those are turns of one step whose speech samples have one prompt id, and
+    openings that no engine sampled: each side's first words, either ready-made
+    (equal to the option's argument) or spoken in the same step, so that neither
+    answered the other. Of the latter the prompt is the source and the question.
+    """
+    if len(transcript.debate.protocol.speakers) < 2:
+        return
+    answers = list(_answers(transcript, dropped))
+    if not answers:
+        return
+    win = _win(transcript, settings)
+    if isinstance(win, Reason):
+        dropped.add(win, len(answers))
+    elif reason := _too_close(win, settings):
+        dropped.add(reason, len(answers))
+    else:
+        rows = (_row(pair, win, transcript, settings, prompt_of) for pair in answers)
+        yield from rows
+
+
+def question_prompt(question: Question) -> Prompt:
+    """The prompt that both sides of a question share: the source, if any, then the question."""
+    parts = (f"{question.source.text}\n\n", question.text) if question.source else (question.text,)
+    return Prompt(messages=(Message(role="user", parts=parts),))
+
+
+def _answers(transcript: Transcript, dropped: Dropped) -> Iterator[Answers]:
+    """Pairs of turns that answer one prompt and can be compared."""
+    spoken = [turn for turn in transcript.spoken() if turn.act is Act.SPEAK]
+    a = {turn.step: turn for turn in spoken if turn.seat is Seat.A}
+    b = {turn.step: turn for turn in spoken if turn.seat is Seat.B}
+    pairs = [(a[step], b[step]) for step in sorted(a.keys() & b.keys())]
+    if a and b:
+        opening = (a[min(a)], b[min(b)])
+        if opening not in pairs and all(_ready_made(turn, transcript) for turn in opening):
+            pairs.insert(0, opening)
+    for pair in pairs:
+        found = _common_prompt(pair, first=pair[0].step == min(a) and pair[1].step == min(b))
+        found = found if isinstance(found, Reason) else _comparable(found)
+        if isinstance(found, Reason):
+            dropped.add(found)
+        else:
+            yield found
+
+
+def _ready_made(turn: Turn, transcript: Transcript) -> bool:
+    option = transcript.question.options[transcript.debate.orders.defended_by(turn.seat)]
+    return not turn.samples and option.argument is not None and turn.text == option.argument
+
+
+def _common_prompt(pair: tuple[Turn, Turn], *, first: bool) -> Answers | Reason:
+    for turn in pair:
+        if num_speech_samples(turn) > 1:
+            return Reason.SEVERAL_SAMPLES
+    samples = [speech(turn) for turn in pair]
+    if samples[0] is not None and samples[1] is not None:
+        same = samples[0].prompt_id == samples[1].prompt_id
+        return Answers(samples[0].prompt_id, pair) if same else Reason.NO_COMMON_PROMPT
+    unsampled = samples[0] is None and samples[1] is None
+    return Answers(None, pair) if unsampled and first else Reason.NO_COMMON_PROMPT
+
+
+def _comparable(answers: Answers) -> Answers | Reason:
+    for turn in answers.turns:
+        if reason := flaw(turn):
+            return reason
+    texts = [response(turn).text for turn in answers.turns]
+    return Reason.IDENTICAL if texts[0] == texts[1] else answers
+
+
+def _win(transcript: Transcript, settings: PreferenceSettings) -> Win | Reason:
+    defends = transcript.debate.orders.defends
+    if settings.label == "truth":
+        correct = transcript.question.correct
+        known = correct is not None and correct in defends and defends[0] != defends[1]
+        return Win(correct, None, tied=False) if known and correct is not None else Reason.NO_TRUTH
+    given = [r for r in rulings(transcript) if not settings.judges or r.judge in settings.judges]
+    belief = consensus(given)
+    if belief is None:
+        return _silence(given)
+    counted = tuple(ruling for ruling in given if readable(ruling.final))
+    return _winner(belief, (defends[0], defends[1]), counted)
+
+
+def _silence(given: list[Ruling]) -> Reason:
+    verdicts = {ruling.final.verdict for ruling in given}
+    if not verdicts:
+        return Reason.NO_RULING
+    return Reason.ABSTAIN if Verdict.ABSTAIN in verdicts else Reason.INVALID
+
+
+def _winner(belief: Belief, defends: tuple[int, int], given: tuple[Ruling, ...]) -> Win | Reason:
+    """The winner by the belief in the two defended options, whoever else was listed."""
+    probs = belief.probs or ()
+    low, high = sorted(defends)
+    total = probs[low] + probs[high]
+    if total <= 0.0:
+        return Reason.NEITHER_BELIEVED
+    p_low = probs[low] / total
+    winner, p = (low, p_low) if p_low >= 0.5 else (high, 1.0 - p_low)
+    declared = belief.verdict is Verdict.TIE and len(probs) == 2
+    return Win(winner, p, tied=declared or p - 0.5 <= TIE_TOLERANCE, given=given)
+
+
+def _too_close(win: Win, settings: PreferenceSettings) -> Reason | None:
+    if win.tied:
+        return None if settings.ties else Reason.TIE
+    near = win.p is not None and win.p - 0.5 < settings.min_margin
+    return Reason.BELOW_MARGIN if near else None
+
+
+def _row(
+    answers: Answers,
+    win: Win,
+    transcript: Transcript,
+    settings: PreferenceSettings,
+    prompt_of: PromptOf,
+) -> Preference:
+    """The row, winner first; which seat the winner sat on leaves no trace in it."""
+    orders = transcript.debate.orders
+    best_first = sorted(answers.turns, key=lambda t: orders.defended_by(t.seat) != win.winner)
+    record = (
+        PromptRecord(question_prompt(transcript.question))
+        if answers.prompt_id is None
+        else prompt_of(answers.prompt_id)
+    )
+    margin = 1.0 if win.p is None else 2.0 * win.p - 1.0
+    return Preference(
+        kind="sides",
+        prompt=record.prompt,
+        prompt_ids=record.token_ids or None,
+        responses=tuple(response(turn) for turn in best_first),
+        ranks=(0, 0) if win.tied else (0, 1),
+        soft_label=win.p,
+        weight=margin if settings.weight == "margin" else 1.0,
+        provenance=_provenance(transcript, win),
+    )
+
+
+def _provenance(transcript: Transcript, win: Win) -> Provenance:
+    return Provenance(
+        question_id=transcript.question.id,
+        debate_id=transcript.debate.id,
+        protocol=transcript.debate.protocol.name,
+        judgment_ids=tuple(j.id for ruling in win.given for j in ruling.judgments),
+        judges=tuple(ruling.judge for ruling in win.given),
+    )
