@@ -1,0 +1,195 @@
+"""Reading a judge's belief: from the probabilities of its next token, or from what it wrote.
+
+Labels stand for positions in the listing ("A" is the option listed first); a
+belief is always in the question's own order. `Orders.options` maps between.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from oversight.errors import ProtocolError
+from oversight.types import Belief, BeliefMethod, Completion, FinishReason, Verdict
+
+LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+SURFACE_FORMS = (
+    *("{}", " {}", "\n{}", "({}", " ({}", "{})", "{}."),
+    *("**{}", " **{}", '"{}', "▁{}", "Ġ{}"),
+)
+"""How a tokenizer may write a label at the start of an answer, the label in capitals."""
+
+LOWER_CASE_FORMS = ("{}", "({}", " ({}", "{})")
+"""Likewise in lower case; " a" is left out, as it is the article."""
+
+SUM_TOLERANCE = 0.05
+"""How far the stated probabilities may be from summing to 1 and still be normalised."""
+
+
+def labels(num_options: int) -> tuple[str, ...]:
+    """One letter for each position in the listing.
+
+    Raises:
+        ProtocolError: There are more options than letters.
+    """
+    if num_options > len(LABELS):
+        raise ProtocolError(
+            f"a question with {num_options} options cannot be listed: at most {len(LABELS)}"
+        )
+    return tuple(LABELS[:num_options])
+
+
+def decide(probs: Sequence[float], method: BeliefMethod, raw: str, mass: float | None) -> Belief:
+    """The belief with `probs` in the question's own order; a maximum held twice is a tie."""
+    tied = list(probs).count(max(probs)) > 1
+    verdict = Verdict.TIE if tied else Verdict.DECIDED
+    return Belief(verdict=verdict, method=method, probs=tuple(probs), mass=mass, raw=raw)
+
+
+def settled(belief: Belief, end_at: float) -> bool:
+    """Whether a judge that may end the debate does so: some option is believed at `end_at`."""
+    decided = belief.verdict is Verdict.DECIDED and belief.probs is not None
+    return decided and max(belief.probs or ()) >= end_at
+
+
+def in_question_order(by_position: Sequence[float], listing: Sequence[int]) -> tuple[float, ...]:
+    """Normalised probabilities, from listing positions to the question's own order."""
+    total = math.fsum(by_position)
+    probs = [0.0] * len(by_position)
+    for position, index in enumerate(listing):
+        probs[index] = min(by_position[position] / total, 1.0)
+    return tuple(probs)
+
+
+def belief_from_top(completion: Completion, listing: Sequence[int]) -> Belief:
+    """The belief in the likeliest first tokens of an answer that may be one label.
+
+    The surface forms of each label are summed. `mass` is what all labels
+    together had before normalising: low if the model wanted to write something
+    else. INVALID only if no label is among the tokens at all.
+    """
+    form_of = _positions_by_form(len(listing))
+    by_position = [0.0] * len(listing)
+    for token, logprob in completion.top[0] if completion.top else ():
+        position = form_of.get(token)
+        if position is not None and logprob <= 1e-6:  # false for nan as well
+            by_position[position] += math.exp(min(logprob, 0.0))
+    mass = math.fsum(by_position)
+    if mass <= 0.0:
+        return _unreadable(completion.text, BeliefMethod.LOGPROBS)
+    probs = in_question_order(by_position, listing)
+    return decide(probs, BeliefMethod.LOGPROBS, completion.text, min(mass, 1.0))
+
+
+def _positions_by_form(num_options: int) -> dict[str, int]:
+    forms: dict[str, int] = {}
+    for position, label in enumerate(labels(num_options)):
+        forms |= {form.format(label): position for form in SURFACE_FORMS}
+        forms |= {form.format(label.lower()): position for form in LOWER_CASE_FORMS}
+    return forms
+
+
+# --- what it wrote ---
+
+_STATEMENT = re.compile(
+    r"""[\s>*_#-]*(?:(?:the|my|final)\s+)*probability\s+of\s+(?:option\s+)?
+        ["'(*_]*([a-z])["')*_]*\s*(?:being\s+(?:right|correct)\s*)?(?:[:=]|\bis\b)(.*)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_BETWEEN_STATEMENTS = re.compile(
+    r"[,;]\s*(?:and\s+)?(?=(?:the\s+)?probability\s+of\b)", re.IGNORECASE
+)
+_NUMBER = re.compile(
+    r"[\s*_]*([0-9]{1,3}(?:[.,][0-9]{1,12})?|[.,][0-9]{1,12})\s*(%|percent)?[\s*_.;,]*",
+    re.IGNORECASE,
+)
+_LEAD = r"[\W_]*(?:(?:verdict|answer)\b\W*)?"
+_TIE = re.compile(_LEAD + r"(?:it\s+is\s+)?(?:a\s+)?(?:tie|tied|draw)[\W_]*", re.IGNORECASE)
+_ABSTAIN = re.compile(
+    _LEAD + r"(?:i\s+)?(?:abstain|(?:cannot|can['’]t|can\s+not)\s+(?:tell|decide|say))[\W_]*",
+    re.IGNORECASE,
+)
+
+
+def belief_from_text(text: str, finish_reason: FinishReason, listing: Sequence[int]) -> Belief:
+    """The belief that a judge wrote, as lines `Probability of A: 70%`.
+
+    A probability is a percentage, or a number of at most 1 without the sign.
+    With two options one line is enough; with more at most one may be left out.
+    A closing line `tie` or `cannot tell` (`abstain`) is a verdict of its own.
+    Whatever is contradictory, out of range, cut off or missing is INVALID.
+    """
+    lines = [part for line in text.splitlines() for part in _BETWEEN_STATEMENTS.split(line)]
+    lines = [line for line in lines if line.strip()]
+    stated = _statements(lines)
+    if stated is None or (stated and _cut_off(lines[-1], finish_reason)):
+        return _unreadable(text, BeliefMethod.PARSED)
+    if lines and (_TIE.fullmatch(lines[-1]) or _ABSTAIN.fullmatch(lines[-1])):
+        return _undecided(text, bool(_TIE.fullmatch(lines[-1])), bool(stated), len(listing))
+    by_position = _complete(stated, len(listing))
+    if by_position is None:
+        return _unreadable(text, BeliefMethod.PARSED)
+    return decide(in_question_order(by_position, listing), BeliefMethod.PARSED, text, None)
+
+
+def _undecided(text: str, is_tie: bool, contradicted: bool, num_options: int) -> Belief:
+    if contradicted:
+        return _unreadable(text, BeliefMethod.PARSED)
+    if not is_tie:
+        return Belief(verdict=Verdict.ABSTAIN, method=BeliefMethod.PARSED, raw=text)
+    probs = (1.0 / num_options,) * num_options
+    return Belief(verdict=Verdict.TIE, method=BeliefMethod.PARSED, probs=probs, raw=text)
+
+
+def _unreadable(raw: str, method: BeliefMethod) -> Belief:
+    return Belief(verdict=Verdict.INVALID, method=method, raw=raw)
+
+
+def _statements(lines: Sequence[str]) -> dict[str, float] | None:
+    """Stated probability by label, or None if a statement is unreadable or contradicts another."""
+    stated: dict[str, float] = {}
+    for line in lines:
+        match = _STATEMENT.fullmatch(line)
+        if match is None:
+            continue
+        label, value = match[1].upper(), _probability(match[2])
+        if value is None or stated.setdefault(label, value) != value:
+            return None
+    return stated
+
+
+def _probability(written: str) -> float | None:
+    match = _NUMBER.fullmatch(written)
+    if match is None:
+        return None
+    value = float(match[1].replace(",", "."))
+    if match[2] or value > 1.0:
+        value /= 100.0
+    return value if value <= 1.0 else None
+
+
+def _cut_off(last_line: str, finish_reason: FinishReason) -> bool:
+    """Whether the last line is a statement of which digits may be missing."""
+    whole = finish_reason is FinishReason.STOP or last_line.rstrip(" *_.").endswith(
+        ("%", "percent")
+    )
+    return not whole and _STATEMENT.fullmatch(last_line) is not None
+
+
+def _complete(stated: dict[str, float], num_options: int) -> list[float] | None:
+    """A probability for every position, or None if they are too few or do not add up."""
+    known = [stated.get(label) for label in labels(num_options)]
+    total = math.fsum(value for value in known if value is not None)
+    missing = known.count(None)
+    if len(stated) > num_options - missing or missing > 1 or missing == num_options:
+        return None
+    if missing:
+        rest = 1.0 - total
+        if rest < -1e-9:
+            return None
+        return [max(rest, 0.0) if value is None else value for value in known]
+    if abs(total - 1.0) > SUM_TOLERANCE:
+        return None
+    return [value for value in known if value is not None]

@@ -1,0 +1,179 @@
+"""Retrieval: a speaker without a language model that quotes what best supports its option.
+
+Passages of the source are ranked by how much of the question and of the
+option they contain, by TF-IDF weight. Each speech quotes the best ones that
+this seat has not quoted yet; from the second on, passages that speak of what
+the other side quoted come first. A baseline on real text, and what runs where
+no model is at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from oversight.agents._passages import Index, Query, index, query, terms
+from oversight.agents.speaking import check_speech, own_speeches
+from oversight.config.settings import Settings
+from oversight.types import (
+    Act,
+    Agent,
+    Draft,
+    Engine,
+    JudgeKind,
+    Quote,
+    QuoteStatus,
+    Role,
+    Turn,
+    View,
+)
+
+ROLES = frozenset({Role.DEBATER, Role.CONSULTANT})
+
+
+class Config(Settings):
+    """Settings of the retrieval speaker."""
+
+    num_quotes: int = Field(default=2, ge=1, le=20)
+    """Most quotes in a speech."""
+    max_quote_words: int = Field(default=40, ge=8, le=200)
+    """Longer sentences are cut into pieces of at most this many words."""
+    option_weight: float = Field(default=2.0, gt=0.0)
+    """Weight of a term of the option, where one of the question has 1."""
+    rebuttal_weight: float = Field(default=0.5, ge=0.0)
+    """Weight of likeness to what the other side quoted, where support has 1."""
+    min_share: float = Field(default=0.75, ge=0.0, le=1.0)
+    """Passages weaker than this share of the best one are not quoted beside it."""
+
+
+class Retrieval:
+    """Quotes the passages that support its option best."""
+
+    name = "retrieval"
+    kind = JudgeKind.LEXICAL
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def act(self, view: View) -> Draft:
+        """A speech for the view's side; a ready-made argument is given word for word first.
+
+        Raises:
+            ProtocolError: The view asks for something else than a speech.
+        """
+        check_speech(view, self.name)
+        text = self._speech(view)
+        if view.emit is not None:
+            view.emit(text)
+        return Draft(text=text)
+
+    def _speech(self, view: View) -> str:
+        if view.argument is not None and not own_speeches(view):
+            return view.argument
+        option = view.options[view.side or 0]
+        if view.source is not None:
+            return quoting(option, self._quotes(view, view.source.text), bool(own_speeches(view)))
+        if view.argument is not None:
+            return standing(self._points(view, view.argument))
+        return f"I defend this answer: {_ended(option)} I have no source to quote from."
+
+    def _quotes(self, view: View, source: str) -> list[str]:
+        """The next passages to quote, best first, within the word limit."""
+        passages = index(source, self.config.max_quote_words)
+        used = _used(own_speeches(view), passages)
+        wanted = query(_asked(view), view.options, view.side or 0, self.config.option_weight)
+        answered = [q.text for turn in _opposing(view) for q in turn.quotes if _is_true(q)]
+        best = ranking(passages, wanted, answered, self.config.rebuttal_weight)
+        order = [(score, i) for score, i in best if i not in used][view.candidate :]
+        chosen = [
+            passages.texts[i]
+            for score, i in order[: self.config.num_quotes]
+            if score >= self.config.min_share * order[0][0]
+        ]
+        return _within(chosen, view.max_words)
+
+    def _points(self, view: View, argument: str) -> list[str]:
+        """The sentences of an argument that speak to what the other side said last."""
+        passages = index(argument, self.config.max_quote_words)
+        said = [turn.text for turn in _opposing(view)][-1:]
+        wanted = query(_asked(view), view.options, view.side or 0, self.config.option_weight)
+        best = ranking(passages, wanted, said, self.config.rebuttal_weight)[view.candidate :]
+        chosen = [passages.texts[i] for _, i in best[: self.config.num_quotes]]
+        return _within(chosen, view.max_words)
+
+
+def build(config: Config, engine: Engine | None) -> Agent:
+    """A retrieval speaker; it leaves `engine` unused."""
+    return Retrieval(config)
+
+
+def ranking(
+    passages: Index, wanted: Query, answered: Sequence[str] = (), rebuttal_weight: float = 0.0
+) -> list[tuple[float, int]]:
+    """Passages with their scores, best first; among equals the one that stands later.
+
+    If any passage mentions the option, those that do not are left out.
+    """
+    scores = passages.coverage(wanted.weights)
+    if answered and rebuttal_weight:
+        said = dict.fromkeys(sorted(term for text in answered for term in terms(text)), 1.0)
+        scores = scores + rebuttal_weight * passages.coverage(said)
+    mentioning = [i for i, words in enumerate(passages.terms) if words & wanted.distinctive]
+    among = mentioning or range(len(passages.spans))
+    return sorted(((float(scores[i]), i) for i in among), key=lambda s: (-round(s[0], 6), -s[1]))
+
+
+def _asked(view: View) -> list[str]:
+    """Terms of the question, and of what the judge asked last."""
+    remarks = [turn.text for turn in view.turns if turn.act is Act.ASK]
+    return terms(" ".join([view.question, *remarks[-1:]]))
+
+
+def _opposing(view: View) -> list[Turn]:
+    return [t for t in view.turns if t.act is Act.SPEAK and t.seat is not view.seat]
+
+
+def _is_true(quote: Quote) -> bool:
+    return quote.status is QuoteStatus.VERIFIED
+
+
+def _used(speeches: Sequence[Turn], passages: Index) -> set[int]:
+    """Passages that were quoted already, found by their place or by their words."""
+    quotes = [quote for turn in speeches for quote in turn.quotes]
+    words = {" ".join(quote.text.split()) for quote in quotes}
+    places = [(q.source_start, q.source_end) for q in quotes]
+    return {
+        i
+        for i, (start, end) in enumerate(passages.spans)
+        if " ".join(passages.texts[i].split()) in words
+        or any(a is not None and b is not None and a < end and start < b for a, b in places)
+    }
+
+
+def _within(chosen: list[str], max_words: int) -> list[str]:
+    """As many of `chosen` as the word limit allows, one at least."""
+    counts = [len(text.split()) for text in chosen]
+    fitting = [i for i in range(len(chosen)) if sum(counts[: i + 1]) <= max_words]
+    return chosen[: max(len(fitting), 1)]
+
+
+def _ended(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def quoting(option: str, quotes: Sequence[str], again: bool) -> str:
+    """A speech that quotes `quotes`, or says that there is nothing left to quote."""
+    if not quotes and again:
+        return f"I have no further passage to quote. I stand by this answer: {_ended(option)}"
+    if not quotes:
+        return f"I defend this answer: {_ended(option)} I found no passage to quote for it."
+    lead = "I stand by this answer" if again else "I defend this answer"
+    passages = " It also says: ".join(f"<quote>{quote}</quote>" for quote in quotes)
+    return f"{lead}: {_ended(option)} The source says: {passages}"
+
+
+def standing(points: Sequence[str]) -> str:
+    """A later speech without a source, which repeats what matters most of the argument."""
+    return "I stand by my argument, above all by this: " + " ".join(_ended(p) for p in points)

@@ -1,0 +1,266 @@
+"""What those who speak share: composing prompts from a view, and making a speech of the answer.
+
+A prompt only ever grows at its end, so that a server's prefix cache holds:
+the rules; then source, question and options; then one part for each turn in
+reading order; and last the role part, the only one that differs between two
+speakers of a step. All text of models and data sets goes through the templates
+as data: it cannot open or close a tag, nor be run as a template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydantic import Field
+
+from oversight.agents._calls import Calls, needed, seed_for
+from oversight.agents.judging import labels
+from oversight.config.settings import Settings
+from oversight.errors import ProtocolError
+from oversight.text.prompts import Safe, Template
+from oversight.text.quotes import render_quotes
+from oversight.types import (
+    Act,
+    Belief,
+    Draft,
+    Engine,
+    JudgeKind,
+    Message,
+    Orders,
+    Prompt,
+    Purpose,
+    Quote,
+    Role,
+    Sampling,
+    Seat,
+    Source,
+    Turn,
+    Verdict,
+    View,
+)
+
+
+class SpeechSettings(Settings):
+    """How a speaker samples its words."""
+
+    temperature: float = Field(default=0.8, ge=0.0, le=10.0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_tokens: int = Field(default=400, ge=1)
+    """Longest speech, in tokens; `max_words` of the protocol is only told to the model."""
+    reasoning: bool = True
+    """Write private notes first, in a call of their own."""
+    max_reasoning_tokens: int = Field(default=300, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerPrompts:
+    """What one role is told: `notes` and `speech` are filled with `role_facts`."""
+
+    rules: Template
+    notes: Template
+    speech: Template
+
+
+class Speaker:
+    """A model that argues for the option it was given.
+
+    Private notes are a call of their own before the speech: they cannot leak
+    into it through a tag that was forgotten or never closed.
+    """
+
+    kind = JudgeKind.MODEL
+
+    def __init__(
+        self, name: str, config: SpeechSettings, engine: Engine | None, prompts: SpeakerPrompts
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.engine = needed(engine, name)
+        self.prompts = prompts
+
+    async def act(self, view: View) -> Draft:
+        """A speech for the view's side; a ready-made argument is given word for word.
+
+        Raises:
+            ProtocolError: The view asks for something else than a speech.
+            EngineError: The model could not answer.
+        """
+        check_speech(view, self.name)
+        if view.argument is not None and is_first_speech(view):
+            if view.emit is not None:
+                view.emit(view.argument)
+            return Draft(text=view.argument)
+        calls = Calls(self.engine, view)
+        messages, reasoning = await self._think(calls, view)
+        completion = await calls.make(
+            Purpose.SPEECH,
+            Prompt(messages=messages),
+            self._sampling(view, Purpose.SPEECH),
+            live=True,
+        )
+        return Draft(
+            text=completion.text.strip(),
+            reasoning=reasoning,
+            samples=tuple(calls.samples),
+            prompts=tuple(calls.prompts),
+        )
+
+    async def _think(self, calls: Calls, view: View) -> tuple[tuple[Message, ...], str]:
+        """The messages that ask for the speech, and the private notes if any were written."""
+        system = Message(role="system", parts=(self.prompts.rules.render(),))
+        shared = shared_parts(view)
+        facts = role_facts(view)
+        if not self.config.reasoning:
+            ask = self.prompts.speech.render(**facts)
+            return (system, Message(role="user", parts=(*shared, ask))), ""
+        ask = self.prompts.notes.render(**facts)
+        user = Message(role="user", parts=(*shared, ask))
+        completion = await calls.make(
+            Purpose.REASONING,
+            Prompt(messages=(system, user)),
+            self._sampling(view, Purpose.REASONING),
+        )
+        notes = Message(role="assistant", parts=(plain(completion.text.strip()),))
+        after = Message(role="user", parts=(_AFTER_NOTES.render(max_words=view.max_words),))
+        return (system, user, notes, after), completion.text.strip()
+
+    def _sampling(self, view: View, purpose: Purpose) -> Sampling:
+        private = purpose is Purpose.REASONING
+        return Sampling(
+            max_tokens=self.config.max_reasoning_tokens if private else self.config.max_tokens,
+            temperature=self.config.temperature,
+            top_p=self.config.top_p,
+            seed=seed_for(view, purpose),
+            logprobs=self.engine.capabilities.logprobs,
+        )
+
+
+# --- what a view says about the speaker ---
+
+
+def check_speech(view: View, agent: str) -> None:
+    """Make sure that the view asks for a speech, for a side.
+
+    Raises:
+        ProtocolError: It does not.
+    """
+    if view.act is not Act.SPEAK or view.side is None:
+        raise ProtocolError(
+            f"agent {agent!r} only speaks for a side, and was asked to {view.act.value!r} "
+            f"with side = {view.side!r}; give the seat {view.seat.value!r} to another agent"
+        )
+
+
+def own_speeches(view: View) -> tuple[Turn, ...]:
+    """What this seat has said so far."""
+    return tuple(t for t in view.turns if t.seat is view.seat and t.act is Act.SPEAK)
+
+
+def is_first_speech(view: View) -> bool:
+    """Whether this seat has not spoken yet."""
+    return not own_speeches(view)
+
+
+def speaker_name(seat: Seat, role: Role) -> str:
+    """What a seat is called before everyone."""
+    if seat is Seat.JUDGE:
+        return "Judge"
+    return "Consultant" if role is Role.CONSULTANT else f"Debater {seat.value.upper()}"
+
+
+def label_of(index: int, listing: Sequence[int]) -> str:
+    """The letter under which an option is listed."""
+    return labels(len(listing))[listing.index(index)]
+
+
+def role_facts(view: View) -> dict[str, str | int]:
+    """What the role part is filled with."""
+    return {
+        "name": speaker_name(view.seat, view.role),
+        "label": label_of(view.side or 0, view.orders.options),
+        "round": f"Round {view.round} of {view.num_rounds}" if view.round else "Opening",
+        "max_words": view.max_words,
+    }
+
+
+# --- parts of a prompt, each a pure function of what it shows ---
+
+
+def shared_parts(view: View) -> tuple[str, ...]:
+    """Everything before the role part: the same for both speakers, a prefix of the next round's."""
+    head = (source_part(view.source),) if view.source is not None else ()
+    question = question_part(view.question, view.options, view.orders.options)
+    turns = (turn_part(turn, view.orders) for turn in view.turns if _is_shown(turn, view))
+    return (*head, question, *turns)
+
+
+def _is_shown(turn: Turn, view: View) -> bool:
+    """A judge forms each belief afresh: its earlier ones are not put before it."""
+    return turn.act in (Act.SPEAK, Act.ASK) or view.seat is not Seat.JUDGE
+
+
+def source_part(source: Source) -> str:
+    """The source between tags; rendered once for every source."""
+    return _source_part(source.title.replace('"', "'"), source.text)
+
+
+@lru_cache(maxsize=64)
+def _source_part(title: str, text: str) -> str:
+    return str(_SOURCE.render(title=title, text=text))
+
+
+@lru_cache(maxsize=1024)
+def question_part(question: str, options: tuple[str, ...], listing: tuple[int, ...]) -> str:
+    """Question and options, lettered in the order of `listing`."""
+    rows = [
+        (label, options[index]) for label, index in zip(labels(len(listing)), listing, strict=True)
+    ]
+    listed = Safe("\n".join(_OPTION.render(label=label, text=text) for label, text in rows))
+    return str(_QUESTION.render(question=question, options=listed))
+
+
+def turn_part(turn: Turn, orders: Orders) -> str:
+    """One turn as the others read it: public text only, with its quotes marked."""
+    attributes = f'speaker="{speaker_name(turn.seat, turn.role)}" round="{turn.round}"'
+    if turn.act is Act.SPEAK:
+        attributes += f' defends="{label_of(orders.defended_by(turn.seat), orders.options)}"'
+    if turn.act in (Act.SPEAK, Act.ASK):
+        body = _marked(turn.text, turn.quotes)
+    else:
+        body = belief_text(turn.belief, orders.options)
+    return f"<turn {attributes}>\n{body}\n</turn>\n"
+
+
+@lru_cache(maxsize=4096)
+def _marked(text: str, quotes: tuple[Quote, ...]) -> str:
+    return str(render_quotes(text, quotes))
+
+
+def belief_text(belief: Belief | None, listing: Sequence[int]) -> str:
+    """A belief in words, by label."""
+    if belief is None or belief.probs is None:
+        verdict = belief.verdict if belief is not None else Verdict.INVALID
+        return "Belief: abstains" if verdict is Verdict.ABSTAIN else "Belief: could not be read"
+    pairs = zip(labels(len(listing)), listing, strict=True)
+    return "Belief: " + ", ".join(f"{label} {belief.probs[index]:.0%}" for label, index in pairs)
+
+
+def plain(text: str) -> Safe:
+    """A model's own words, given back to it as what it said before."""
+    return _PLAIN.render(text=text)
+
+
+_SOURCE = Template('<source title="{{ title }}">\n{{ text }}\n</source>\n', name="source")
+_QUESTION = Template(
+    "<question>\n{{ question }}\n</question>\n<options>\n{{ options }}\n</options>\n",
+    name="question",
+)
+_OPTION = Template("{{ label }}: {{ text }}", name="option")
+_PLAIN = Template("{{ text }}", name="plain")
+_AFTER_NOTES = Template(
+    "Now write your public speech, at most {{ max_words }} words. Only the speech.",
+    name="after notes",
+)
