@@ -1,0 +1,136 @@
+"""Folding: what counts as the same words, with the way back to the original's characters.
+
+Two texts are the same words if their folds are equal. A fold takes
+
+- a run of whitespace as one space, and invisible characters (soft hyphens,
+  zero-width characters, variation selectors) as nothing;
+- typographic quotation marks, guillemets, primes, doubled `''` and ` `` ` as
+  `"` and `'`; all dashes, and runs of them, as `-`; ellipses, spaced or not, as `...`;
+- bracket names of treebanks (`-LRB- x -RRB-`) as the brackets `(x)`;
+- compatibility characters (ligatures, full-width forms, decomposed accents)
+  as their NFKC form.
+
+Case stays: "Polish" is not "polish", and a speaker who changes a capital is
+shown a near miss that costs little.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from oversight.text.characters import INVISIBLE
+
+_DOUBLE = "“”„‟«»″〝〞＂"
+_SINGLE = "‘’‚‛′´＇"
+_DASHES = "‐‑‒–—―−⸺⸻﹘﹣－"
+_BRACKETS = {"LRB": "(", "RRB": ")", "LSB": "[", "RSB": "]", "LCB": "{", "RCB": "}"}
+
+_PIECE = re.compile(
+    r"(?P<opening>-(?:LRB|LSB|LCB)-\s*+)"
+    r"|(?P<closing>\s*+-(?:RRB|RSB|RCB)-)"
+    r"|(?P<ellipsis>\.\.\.[.…]*+|…[.…]*+|\.(?: \.){2,}+)"
+    rf"|(?P<space>[\s{INVISIBLE}]{{2,}}+|[^\S ]|[{INVISIBLE}])"
+    rf"|(?P<double>''|``|[{_DOUBLE}])"
+    rf"|(?P<single>[{_SINGLE}])"
+    rf"|(?P<dash>[-{_DASHES}]{{2,}}+|[{_DASHES}])"
+    rf"|(?P<other>[^\x00-\x7f\s…{INVISIBLE}{_DOUBLE}{_SINGLE}{_DASHES}]++)"
+)
+_HAS_SPACE = re.compile(r"\s")
+_MARKS = {"ellipsis": "...", "double": '"', "single": "'", "dash": "-"}
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A folded text, in stretches that lie in order over stretches of the original."""
+
+    text: str
+    starts: tuple[int, ...]
+    """Where each stretch begins in `text`; the first is 0."""
+    origins: tuple[int, ...]
+    """Where it begins in the original."""
+    ends: tuple[int | None, ...]
+    """Where a replaced stretch ends in the original; None if taken over as it is."""
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Where `text[start:end]`, not empty, comes from; replaced stretches count whole."""
+        first = bisect_right(self.starts, start) - 1
+        last = bisect_right(self.starts, end - 1) - 1
+        begin, stop = self.origins[first], self.ends[last]
+        if self.ends[first] is None:
+            begin += start - self.starts[first]
+        return begin, self.origins[last] + end - self.starts[last] if stop is None else stop
+
+    def cuts(self, place: int) -> bool:
+        """Whether `place` lies within a replaced stretch, where the original has no border."""
+        index = bisect_right(self.starts, place) - 1
+        inside = self.starts[index] < place < len(self.text)
+        return inside and self.ends[index] is not None
+
+
+def fold(text: str) -> Folded:
+    """The fold of `text`. Linear in its length."""
+    parts: list[str] = []
+    starts: list[int] = []
+    origins: list[int] = []
+    ends: list[int | None] = []
+    size = 0
+    for begin, end, part in _stretches(text):
+        starts.append(size)
+        origins.append(begin)
+        ends.append(end)
+        parts.append(part)
+        size += len(part)
+    return Folded("".join(parts), tuple(starts), tuple(origins), tuple(ends))
+
+
+def _stretches(text: str) -> Iterator[tuple[int, int | None, str]]:
+    """Origin, end if replaced, and fold of each stretch; at least one, and none but it empty."""
+    done = 0
+    for match in _PIECE.finditer(text):
+        for begin, end, part in _replacements(match, done):
+            if begin > done:
+                yield done, None, text[done:begin]
+            if part:
+                yield begin, end, part
+            done = end
+    if done < len(text) or not text:
+        yield done, None, text[done:]
+
+
+def _replacements(match: re.Match[str], done: int) -> Iterator[tuple[int, int, str]]:
+    """What one match is replaced by: begin and end in the original, and the new text."""
+    kind, found = match.lastgroup, match[0]
+    if kind == "other":
+        yield from _composed(match.string, match.start(), match.end(), done)
+    elif kind in ("opening", "closing"):
+        yield match.start(), match.end(), _BRACKETS[found.strip().strip("-")]
+    elif kind == "space":
+        yield match.start(), match.end(), " " if _HAS_SPACE.search(found) else ""
+    else:
+        yield match.start(), match.end(), _MARKS[str(kind)]
+
+
+def _composed(text: str, begin: int, end: int, done: int) -> Iterator[tuple[int, int, str]]:
+    """The characters of `text[begin:end]`, with the marks that sit on them, that NFKC changes."""
+    if begin > done and _joins(text[begin]):
+        begin -= 1
+    if unicodedata.is_normalized("NFKC", text[begin:end]):
+        return
+    start = begin
+    for place in range(begin + 1, end + 1):
+        if place < end and _joins(text[place]):
+            continue
+        cluster = text[start:place]
+        composed = unicodedata.normalize("NFKC", cluster)
+        if composed != cluster:
+            yield start, place, composed
+        start = place
+
+
+def _joins(char: str) -> bool:
+    """Whether a character belongs to the one before: a mark, or the rest of a Hangul syllable."""
+    return unicodedata.category(char)[0] == "M" or "\u1160" <= char <= "\u11ff"

@@ -1,0 +1,163 @@
+"""Finding a quote's words in a source: exactly, or the stretch that comes nearest to them.
+
+Both work on folds (see `folding`). An exact match is a substring on word
+borders. A near one is found in two steps: words and pairs of words that are
+rare in the source vote for where the quote may lie, and an approximate string
+match (see `alignment`) finds the stretch there that takes the fewest edits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from oversight.text.alignment import align
+from oversight.text.borders import WORD, is_border
+from oversight.text.folding import Folded, fold
+
+NEAR_SIMILARITY = 0.75
+"""What a stretch of the source must reach to be shown as a near miss."""
+MAX_NEAR_CHARS = 4000
+"""Longer quotes that do not match exactly are not searched for near misses."""
+
+_EDGE = " \"'.,;:!?()[]{}*_"
+"""What may stand at either end of a quote and not in the source: the speaker's own punctuation."""
+_MAX_SCANNED = 2_000_000
+"""Characters compared for one quote, over all places where its words stand but not on a border."""
+_MAX_POSTINGS = 48
+"""A word, or pair of words, that stands in more places than this says nothing about where."""
+
+_MAX_WIDENING = 64
+"""Characters by which a near match is widened at most, to end on the border of a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The stretch of a source that comes nearest to a quote."""
+
+    start: int
+    end: int
+    similarity: float
+    """One minus edits per character of the longer text, 0 to 1."""
+
+
+def core(folded: str) -> str:
+    """A quote's folded words without quotation marks and punctuation at its ends."""
+    return folded.strip(_EDGE)
+
+
+class Index:
+    """A source, folded once, with what is needed to find quotes in it."""
+
+    def __init__(self, text: str) -> None:
+        self.original = text
+        self.folded: Folded = fold(text)
+
+    def exact(self, words: str) -> tuple[int, int] | None:
+        """Where folded `words` first stand on word borders, in the source's characters."""
+        text = self.folded.text
+        place = text.find(words) if words else -1
+        tries = max(100, _MAX_SCANNED // max(len(words), 1))
+        while place >= 0 and tries:
+            span = self._bounded(place, place + len(words))
+            if span is not None:
+                return span
+            place = text.find(words, place + 1)
+            tries -= 1
+        return None
+
+    def _bounded(self, start: int, end: int) -> tuple[int, int] | None:
+        if self._is_border(start, -1) and self._is_border(end, 1):
+            return self.folded.span(start, end)
+        return None
+
+    def _is_border(self, place: int, direction: int) -> bool:
+        """Whether a stretch of the fold may begin (direction -1) or end (1) at `place`."""
+        folded = self.folded
+        if not 0 < place < len(folded.text):
+            return True
+        if folded.cuts(place):
+            return False
+        # Asked of the original, as the fold no longer tells a hyphen from other dashes.
+        if direction < 0:
+            return is_border(self.original, folded.span(place, place + 1)[0])
+        return is_border(self.original, folded.span(place - 1, place)[1])
+
+    def near(self, words: str) -> Near | None:
+        """The stretch nearest to folded `words`, if it reaches `NEAR_SIMILARITY`."""
+        if not words or len(words) > MAX_NEAR_CHARS:
+            return None
+        diagonal = self._diagonal(words)
+        if diagonal is None:
+            return None
+        slack = len(words) // 2 + 32
+        low = max(0, diagonal - slack)
+        window = self.folded.text[low : diagonal + len(words) + slack]
+        edits, start, end = align(words, window)
+        return self._judged(words, edits, low + start, low + end)
+
+    def _judged(self, words: str, edits: int, start: int, end: int) -> Near | None:
+        """The stretch widened to whole words, if it is near enough."""
+        if start == end:
+            return None
+        first, last = self._border(start, -1), self._border(end, 1)
+        if first is None or last is None:
+            return None
+        edits += (start - first) + (last - end)
+        similarity = 1 - edits / max(len(words), last - first)
+        if similarity < NEAR_SIMILARITY:
+            return None
+        return Near(*self.folded.span(first, last), similarity)
+
+    def _border(self, place: int, direction: int) -> int | None:
+        """The border of a word at `place` or next to it in one direction."""
+        for _ in range(_MAX_WIDENING):
+            if self._is_border(place, direction):
+                return place
+            place += direction
+        return None
+
+    def _diagonal(self, words: str) -> int | None:
+        """Where in the folded source the quote would begin, by the votes of its rarer words."""
+        width = max(16, len(words) // 4)
+        votes: dict[int, float] = defaultdict(float)
+        for key, place in _keys(words):
+            postings = self._postings.get(key, ())
+            if len(postings) <= _MAX_POSTINGS:
+                for posting in postings:
+                    bucket = (posting - place) // width
+                    votes[bucket] += 1 / len(postings)
+                    votes[bucket + 1] += 1 / len(postings)
+        if not votes:
+            return None
+        best = max(votes.values())
+        return min(bucket for bucket, weight in votes.items() if weight == best) * width
+
+    @cached_property
+    def _postings(self) -> dict[str, list[int]]:
+        """Where each word and each pair of words begins in the folded source."""
+        counts = Counter(key for key, _ in _keys(self.folded.text))
+        postings: dict[str, list[int]] = {}
+        for key, place in _keys(self.folded.text):
+            if counts[key] <= _MAX_POSTINGS:
+                postings.setdefault(key, []).append(place)
+        return postings
+
+
+@lru_cache(maxsize=64)
+def index(text: str) -> Index:
+    """The index of a source's text, kept for the sources used last."""
+    return Index(text)
+
+
+def _keys(text: str) -> Iterator[tuple[str, int]]:
+    """Each word and each pair of words of a folded text, without case, and where it begins."""
+    last, last_place = "", 0
+    for match in WORD.finditer(text):
+        word, place = match[0].casefold(), match.start()
+        yield word, place
+        if last:
+            yield f"{last} {word}", last_place
+        last, last_place = word, place
