@@ -1,53 +1,257 @@
-"""Models behind any OpenAI-compatible server: hosted ones, vLLM, and others that speak its API."""
+"""Models behind any OpenAI-compatible server: hosted ones, vLLM, and others that speak its API.
+
+Token ids come from the server and from nowhere else: encoding a text again does not always
+give the ids that were sampled. With `dialect = "vllm"` they are exact. Other servers do not
+send any: completions then hold empty ids, which is said once in the log, and debates run as
+usual, but what they yield cannot be trained on token by token.
+
+Log-probabilities are the server's own. vLLM gives those before temperature unless it was
+started with `--logprobs-mode processed_logprobs`. Tokens that it calls impossible (-9999, or
+forbidden by a constraint) are left out of the alternatives.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 
-from pydantic import Field, JsonValue
+from oversight.engines._openai_budget import Budget
+from oversight.engines._openai_completion import complaint, completion
+from oversight.engines._openai_failures import LOOK_AT_MODEL
+from oversight.engines._openai_reply import MalformedReplyError, Reply, model_ids
+from oversight.engines._openai_server import Call, Server
+from oversight.engines._openai_settings import Config
+from oversight.engines._openai_wire import Wire
+from oversight.engines.base import answer_all
+from oversight.errors import (
+    ConfigError,
+    EngineError,
+    EngineRefusedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+)
+from oversight.types import Capabilities, Chunk, Completion, Request
 
-from oversight.config.settings import Settings
+__all__ = ["Config", "OpenAIEngine", "build"]
+
+logger = logging.getLogger("oversight.engines.openai")
 
 
-class Config(Settings):
-    """Which server and model to ask, and how patiently."""
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A request under way, so that it can be cancelled."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset(
-        {
-            "base_url",
-            "api_key_env",
-            "timeout_s",
-            "connect_timeout_s",
-            "max_retries",
-            "max_in_flight",
-            "max_requests",
-            "max_total_tokens",
-        }
-    )
+    request: Request
+    scope: asyncio.Timeout
+    cancelled: bool = False
+    started: float = field(default_factory=time.monotonic)
+    call: Call | None = None
 
-    base_url: str = "http://127.0.0.1:8000/v1"
-    """Address up to and including `/v1`."""
-    model: str = ""
-    """Name that the server knows the model by; empty takes the only one that it serves."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; if it is not set, no key is sent."""
-    api: Literal["chat", "completions"] = "chat"
-    """Send messages, or one text that is continued."""
-    dialect: Literal["openai", "vllm"] = "openai"
-    """`vllm` asks for token ids and enforced choices as well."""
-    logprobs: bool = True
-    """Whether the server gives log-probabilities; some hosted models refuse to."""
-    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """The field that bounds the answer; newer hosted models take only the second name."""
-    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further fields for every request, such as `reasoning_effort`."""
-    timeout_s: float = Field(default=600.0, gt=0)
-    """For one request, from its first try to the last byte of the answer."""
-    connect_timeout_s: float = Field(default=10.0, gt=0)
-    max_retries: int = Field(default=5, ge=0)
-    max_in_flight: int = Field(default=256, ge=1)
-    """Requests that the server is given at the same time; the others wait here."""
-    max_requests: int | None = Field(default=None, ge=0)
-    """Budget: how many requests this engine may send; None for no bound."""
-    max_total_tokens: int | None = Field(default=None, ge=0)
-    """Budget: prompt and completion tokens after which nothing more is sent; None for no bound."""
+    def cancel(self) -> None:
+        """Make the flight's scope end now."""
+        if not self.scope.expired():
+            self.cancelled = True
+            self.scope.reschedule(asyncio.get_running_loop().time())
+
+
+class OpenAIEngine:
+    """An engine that asks a server. Use it in one event loop."""
+
+    name = "openai"
+
+    def __init__(self, config: Config, *, key: str = "") -> None:
+        self.model = config.model
+        self.capabilities = Capabilities(logprobs=config.logprobs, choices=config.dialect == "vllm")
+        self.budget = Budget(config.max_requests, config.max_total_tokens)
+        self._config = config
+        self._wire = Wire(config.api, config.dialect, config.max_tokens_name, config.extra_body)
+        self._server = Server(
+            config.base_url,
+            key=key,
+            connect_timeout_s=config.connect_timeout_s,
+            max_retries=config.max_retries,
+            max_connections=config.max_in_flight,
+        )
+        self._slots = asyncio.Semaphore(config.max_in_flight)
+        self._finding_model = asyncio.Lock()
+        self._flights: set[Flight] = set()
+        self._closed = False
+        self._said_no_ids = False
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions in the order of `requests`, at most `max_in_flight` at the same time.
+
+        The first failure cancels the rest; to keep the others, ask one by one.
+
+        Raises:
+            EngineUnavailableError: Nobody answers, or the connection breaks each time.
+            EngineTimeoutError: No answer within `timeout_s`.
+            EngineRefusedError: The server, or this engine, cannot do what is asked.
+            BudgetExceededError: The budget is used up.
+        """
+        return await answer_all(requests, self._answer)
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """The completion as it grows; the last chunk carries it whole. Raises as `generate`."""
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        task = asyncio.create_task(self._answer(request, pieces.put_nowait))
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield Chunk(piece)
+            yield Chunk("", await task)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def cancel(self, request_id: str) -> None:
+        """End the request of that id: its connection is closed and what had arrived is returned.
+
+        Servers of the `openai` dialect send whole answers only, unless streamed: there the
+        text is then empty.
+        """
+        for flight in self._flights:
+            if flight.request.id == request_id:
+                flight.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel what is in flight and close all connections."""
+        self._closed = True
+        for flight in self._flights:
+            flight.cancel()
+        await self._server.aclose()
+
+    async def _answer(
+        self, request: Request, emit: Callable[[str], None] | None = None
+    ) -> Completion:
+        self._check(request)
+        try:
+            async with asyncio.timeout(None) as scope:
+                flight = Flight(request, scope)
+                self._flights.add(flight)
+                try:
+                    await self._fly(flight, emit)
+                finally:
+                    self._flights.discard(flight)
+        except TimeoutError:
+            if not flight.cancelled:
+                raise EngineTimeoutError(self._time_is_up(flight)) from None
+        return self._completion(flight)
+
+    def _check(self, request: Request) -> None:
+        sampling = request.sampling
+        wants_logprobs = sampling.logprobs or sampling.top_logprobs > 0
+        if self._closed:
+            raise EngineUnavailableError(
+                self._server.message(_name(request), "the engine is closed", "open another one")
+            )
+        if sampling.choices and not self.capabilities.choices:
+            reason = "enforced choices are not in this API"
+            advice = 'set dialect = "vllm" if the server is vLLM'
+        elif wants_logprobs and not self.capabilities.logprobs:
+            reason = "log-probabilities are asked for, and logprobs = False"
+            advice = "set logprobs = true if the server gives them"
+        else:
+            return
+        raise EngineRefusedError(self._server.message(_name(request), reason, advice))
+
+    async def _fly(self, flight: Flight, emit: Callable[[str], None] | None) -> None:
+        async with self._slots:
+            flight.started = time.monotonic()
+            loop = asyncio.get_running_loop()
+            if not flight.cancelled:
+                flight.scope.reschedule(loop.time() + self._config.timeout_s)
+            await self._find_model()
+            self.budget.take(_name(flight.request))
+            flight.call = self._call(flight, emit)
+            try:
+                await self._server.ask(flight.call)
+            finally:
+                self.budget.spend(flight.call.reply.usage)
+
+    def _call(self, flight: Flight, emit: Callable[[str], None] | None) -> Call:
+        live = emit is not None
+        stream = live or self._config.dialect == "vllm"
+        return Call(
+            name=f"model {self.model!r}, {_name(flight.request)}",
+            path=self._wire.path,
+            body=self._wire.body(self.model, flight.request, stream=stream, live=live),
+            emit=emit,
+            deadline=flight.started + self._config.timeout_s,
+        )
+
+    async def _find_model(self) -> None:
+        """Ask the server for the one model that it serves, unless the settings name one."""
+        async with self._finding_model:
+            if self.model:
+                return
+            call = Call(name="the list of models", path="/models")
+            body = await self._server.get(call)
+            try:
+                served = model_ids(body)
+            except MalformedReplyError as error:
+                text = self._server.message(call.name, f"cannot be read ({error})", LOOK_AT_MODEL)
+                raise EngineError(text) from None
+            if len(served) != 1:
+                raise ConfigError(
+                    f"model = '': {self._server.base_url} serves {len(served)} models"
+                    f"{': ' * bool(served)}{', '.join(map(repr, served[:20]))}; name one"
+                )
+            self.model = served[0]
+
+    def _completion(self, flight: Flight) -> Completion:
+        """The answer as it arrived, after checking that it is what was asked for."""
+        request = flight.request
+        reply = flight.call.reply if flight.call else Reply()
+        cancelled = flight.cancelled and reply.finish is None
+        if not cancelled:
+            if found := complaint(request, reply, self._config.dialect):
+                kind, reason, advice = found
+                raise kind(self._server.message(_name(request), reason, advice))
+            if not reply.token_ids and not self._said_no_ids:
+                self._said_no_ids = True
+                logger.warning(
+                    "%s gives no token ids: what it samples cannot be trained on token by token "
+                    "(a vLLM server with dialect = 'vllm' gives them)",
+                    self._server.base_url,
+                )
+        return completion(
+            request,
+            reply,
+            engine=self.name,
+            model=self.model,
+            cancelled=cancelled,
+            seconds=time.monotonic() - flight.started,
+        )
+
+    def _time_is_up(self, flight: Flight) -> str:
+        last = flight.call.last_failure if flight.call else ""
+        reason = f"no answer within timeout_s = {self._config.timeout_s:g}"
+        return self._server.message(
+            f"model {self.model!r}, {_name(flight.request)}",
+            f"{reason}; the try before failed: {last}" if last else reason,
+            "raise timeout_s, or lower max_in_flight if the server is overloaded",
+        )
+
+
+def build(config: Config) -> OpenAIEngine:
+    """An engine for the server that `config` names, with the key from the environment.
+
+    Raises:
+        ConfigError: The environment's key holds characters that no key has.
+    """
+    key = os.environ.get(config.api_key_env, "").strip() if config.api_key_env else ""
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"api_key_env = {config.api_key_env!r}: that environment variable holds characters "
+            "that no key has, such as a line break; set it again"
+        )
+    return OpenAIEngine(config, key=key)
+
+
+def _name(request: Request) -> str:
+    return f"request {request.id!r}" if request.id else "a request without an id"

@@ -1,0 +1,139 @@
+"""What may go wrong in one attempt at a request: which error it comes to, and whether to retry."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from oversight.engines._openai_reply import ReportedError
+from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
+
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+"""Statuses after which the same request may succeed."""
+
+NO_QUOTA = "insufficient_quota"
+"""The code of a 429 that does not pass by waiting."""
+
+SHOWN_CHARS = 200
+SHOWN_MESSAGE_CHARS = 1000
+
+LOOK_AT_SERVER = "check that the server runs and that base_url is right, or raise max_retries"
+LOOK_AT_REQUEST = "change the request or the settings, asking again would not help"
+LOOK_AT_API = "check that base_url is an OpenAI-compatible server, it usually ends in /v1"
+LOOK_AT_KEY = "put a valid key into the environment variable that api_key_env names"
+LOOK_AT_MODEL = "check model, and base_url, which usually ends in /v1"
+LOOK_AT_QUOTA = "the account has no quota left"
+
+
+class AttemptError(Exception):
+    """One attempt failed; `kind` is the error it comes to if it stays the last one."""
+
+    def __init__(
+        self,
+        kind: type[EngineError],
+        reason: str,
+        *,
+        retry: bool = True,
+        after_s: float = 0.0,
+        advice: str = LOOK_AT_SERVER,
+    ) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+        self.retry = retry
+        self.after_s = after_s
+        """Not to be tried again before this."""
+        self.advice = advice
+
+
+def broken_connection(error: httpx.HTTPError) -> AttemptError:
+    """For a connection that could not be made, or that broke."""
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+        what = "nobody answers"
+    elif isinstance(error, httpx.DecodingError):
+        return AttemptError(EngineError, f"sent a broken body ({error})", advice=LOOK_AT_API)
+    else:
+        what = "the connection broke"
+    return AttemptError(EngineUnavailableError, f"{what} ({type(error).__name__}: {error})")
+
+
+def unreadable(reason: str, data: bytes) -> AttemptError:
+    """For an answer that is none: its beginning is shown, with everything odd escaped."""
+    shown = ascii(data[:SHOWN_CHARS].decode("utf-8", "replace"))
+    rest = "…" if len(data) > SHOWN_CHARS else ""
+    text = f"sent what cannot be read as an answer ({reason}): {shown}{rest}"
+    return AttemptError(EngineError, text, advice=LOOK_AT_API)
+
+
+def refused_or_failed(response: httpx.Response) -> AttemptError:
+    """For a response whose status is no success."""
+    if response.is_redirect:
+        place = _printable(response.headers.get("location", "nowhere"))
+        reason = f"answered {response.status_code}, a redirection to {place}"
+        advice = "set base_url to where the server is"
+        return AttemptError(EngineRefusedError, reason, retry=False, advice=advice)
+    message, code = _explanation(response.content)
+    after_s = _retry_after_s(response.headers)
+    return _by_status(response.status_code, message, code, after_s)
+
+
+def reported(error: ReportedError) -> AttemptError:
+    """For an error object that came where an answer should have been."""
+    if error.status is None:
+        return AttemptError(EngineError, f"reported an error: {_printable(error.message)}")
+    return _by_status(error.status, error.message, error.code, 0.0)
+
+
+def _by_status(status: int, message: str, code: str, after_s: float) -> AttemptError:
+    reason = f"answered {status}: {_printable(message)}"
+    if code == NO_QUOTA:
+        return AttemptError(EngineRefusedError, reason, retry=False, advice=LOOK_AT_QUOTA)
+    if status in RETRIED:
+        return AttemptError(EngineUnavailableError, reason, after_s=after_s)
+    advice = {401: LOOK_AT_KEY, 403: LOOK_AT_KEY, 404: LOOK_AT_MODEL}.get(status, LOOK_AT_REQUEST)
+    return AttemptError(EngineRefusedError, reason, retry=False, advice=advice)
+
+
+def _explanation(body: bytes) -> tuple[str, str]:
+    """The message and the code in the body of an error, in any of the usual shapes."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text or "(no message)", ""
+    holder = value.get("error", value) if isinstance(value, dict) else value
+    if not isinstance(holder, dict):
+        return str(holder), ""
+    message = holder.get("message") or holder.get("detail") or text
+    return str(message), str(holder.get("code") or "")
+
+
+def _printable(text: str) -> str:
+    """Foreign words, bounded, with everything escaped that could act on a terminal."""
+    shown = text[:SHOWN_MESSAGE_CHARS] + "…" * (len(text) > SHOWN_MESSAGE_CHARS)
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)
+
+
+def _retry_after_s(headers: httpx.Headers) -> float:
+    """Seconds that the server asks us to wait; 0 if it does not."""
+    if "retry-after-ms" in headers:
+        return _seconds(headers["retry-after-ms"]) / 1000.0
+    value = headers.get("retry-after", "")
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return _seconds(value)
+    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (aware - datetime.now(UTC)).total_seconds())
+
+
+def _seconds(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        return 0.0
+    return max(0.0, number) if math.isfinite(number) else 0.0

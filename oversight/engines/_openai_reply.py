@@ -1,0 +1,214 @@
+"""How an answer of an OpenAI-compatible server is read: whole bodies and stream events alike."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from oversight.types import Usage
+
+UNKNOWN_LOGPROB = -9999.0
+"""What servers write for minus infinity, and for tokens that a mask forbids."""
+
+ROUNDING = 1e-3
+"""A log-probability this little above zero is rounding; more is an error."""
+
+STATUS = re.compile(r"[45]\d\d")
+"""An error's code that is an HTTP status."""
+
+
+class MalformedReplyError(ValueError):
+    """What the server sent is not the answer that its API promises."""
+
+
+class ReportedError(Exception):
+    """The server sent an error object in place of an answer."""
+
+    def __init__(self, message: str, code: str, status: int | None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.status = status
+
+
+@dataclass(slots=True)
+class Reply:
+    """What has arrived of one answer so far, from whole bodies and stream events alike."""
+
+    texts: list[str] = field(default_factory=list)
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    top: list[tuple[tuple[str, float], ...]] = field(default_factory=list)
+    begun: bool = False
+    """A choice has arrived, be it an empty one."""
+    finish: str | None = None
+    """As the server put it; None until the answer has ended."""
+    model: str = ""
+    reported_usage: Usage | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    @property
+    def usage(self) -> Usage:
+        """As the server counted, or else by the token ids."""
+        return self.reported_usage or Usage(
+            prompt_tokens=len(self.prompt_ids), completion_tokens=len(self.token_ids)
+        )
+
+    def add(self, data: bytes) -> str:
+        """Take in one body or event; returns the text that it adds.
+
+        Raises:
+            MalformedReplyError: It is no JSON object, or a field is not what it should be.
+            ReportedError: It is an error object.
+        """
+        event = _parse(data)
+        _raise_reported(event)
+        self.model = _typed(event, "model", str) or self.model
+        if usage := _typed(event, "usage", dict):
+            self.reported_usage = _usage(usage)
+        self._take_prompt_ids(event)
+        for choice in _typed(event, "choices", list) or ():
+            if not isinstance(choice, dict):
+                raise MalformedReplyError("choices holds something that is no object")
+            if choice.get("index", 0) == 0:
+                return self._add_choice(choice)
+        return ""
+
+    def _add_choice(self, choice: dict[str, Any]) -> str:
+        self.begun = True
+        self._take_prompt_ids(choice)
+        self.token_ids += _ids(choice, "token_ids")
+        if logprobs := _typed(choice, "logprobs", dict):
+            self._add_logprobs(logprobs)
+        self.finish = _typed(choice, "finish_reason", str) or self.finish
+        text = _text(choice)
+        if text:
+            self.texts.append(text)
+        return text
+
+    def _take_prompt_ids(self, holder: dict[str, Any]) -> None:
+        if ids := _ids(holder, "prompt_token_ids"):
+            self.prompt_ids = tuple(ids)
+
+    def _add_logprobs(self, logprobs: dict[str, Any]) -> None:
+        try:
+            if "content" in logprobs:
+                self._add_chat_logprobs(logprobs["content"] or [])
+            else:
+                self._add_text_logprobs(logprobs)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MalformedReplyError(f"logprobs cannot be read: {error!r}") from None
+
+    def _add_chat_logprobs(self, content: list[dict[str, Any]]) -> None:
+        for position in content:
+            self.logprobs.append(_logprob(position["logprob"]))
+            alternatives = position.get("top_logprobs") or []
+            self.top.append(_top((each["token"], each["logprob"]) for each in alternatives))
+
+    def _add_text_logprobs(self, logprobs: dict[str, Any]) -> None:
+        values = logprobs["token_logprobs"]
+        self.logprobs += [_logprob(value) for value in values]
+        tops = logprobs.get("top_logprobs") or [None] * len(values)
+        self.top += [_top((alternatives or {}).items()) for alternatives in tops]
+
+
+def model_ids(body: bytes) -> list[str]:
+    """Names of the models in a server's list of them.
+
+    Raises:
+        MalformedReplyError: It is no such list.
+    """
+    listed = _typed(_parse(body), "data", list)
+    if listed is None or not all(
+        isinstance(m, dict) and isinstance(m.get("id"), str) for m in listed
+    ):
+        raise MalformedReplyError("no list of models")
+    return [model["id"] for model in listed]
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedReplyError(f"not JSON ({type(error).__name__})") from None
+    if not isinstance(event, dict):
+        raise MalformedReplyError("JSON, but no object")
+    return event
+
+
+def _raise_reported(event: dict[str, Any]) -> None:
+    error = event.get("error")
+    if not error:
+        return
+    if not isinstance(error, dict):
+        raise ReportedError(str(error), "", None)
+    code = str(error.get("code") or error.get("type") or "")
+    message = str(error.get("message") or code or "no reason given")
+    raise ReportedError(message, code, int(code) if STATUS.fullmatch(code) else None)
+
+
+def _typed(holder: dict[str, Any], name: str, kind: type) -> Any:
+    """The field of that name, None if it is absent or null."""
+    value = holder.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise MalformedReplyError(f"{name} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _text(choice: dict[str, Any]) -> str:
+    """What the model says; its reasoning, where the server keeps it apart, is left out."""
+    if "text" in choice:
+        return _typed(choice, "text", str) or ""
+    part = _typed(choice, "delta", dict) or _typed(choice, "message", dict) or {}
+    content = part.get("content")
+    if isinstance(content, list):
+        content = "".join(str(each.get("text") or "") for each in content if isinstance(each, dict))
+    elif content is not None and not isinstance(content, str):
+        raise MalformedReplyError(f"content is {type(content).__name__}, not text")
+    return content or _typed(part, "refusal", str) or ""
+
+
+def _ids(holder: dict[str, Any], name: str) -> list[int]:
+    ids: list[int] = _typed(holder, name, list) or []
+    if not all(type(each) is int for each in ids):
+        raise MalformedReplyError(f"{name} holds something that is no integer")
+    return ids
+
+
+def _logprob(value: object) -> float:
+    number = float(value) if isinstance(value, (int, float)) else math.nan
+    if not math.isfinite(number) or number > ROUNDING:
+        raise MalformedReplyError(f"{value!r} is no log-probability")
+    return min(number, 0.0)
+
+
+def _top(alternatives: Any) -> tuple[tuple[str, float], ...]:
+    """The alternatives, likeliest first, without those that a mask forbids."""
+    pairs = [(str(token), _logprob(value)) for token, value in alternatives]
+    allowed = [pair for pair in pairs if pair[1] > UNKNOWN_LOGPROB]
+    return tuple(sorted(allowed, key=lambda pair: -pair[1]))
+
+
+def _usage(usage: dict[str, Any]) -> Usage:
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")) or 0,
+        completion_tokens=_count(usage.get("completion_tokens")) or 0,
+        cached_tokens=_count(cached),
+    )
+
+
+def _count(value: object) -> int | None:
+    if value is None:
+        return None
+    if type(value) is not int or value < 0:
+        raise MalformedReplyError(f"usage holds {value!r}, which is no count")
+    return value

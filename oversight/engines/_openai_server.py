@@ -1,0 +1,212 @@
+"""One model server over HTTP: connections, retries, time, and errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeVar
+
+import httpx
+
+from oversight.engines._openai_failures import (
+    AttemptError,
+    broken_connection,
+    refused_or_failed,
+    reported,
+    unreadable,
+)
+from oversight.engines._openai_reply import MalformedReplyError, Reply, ReportedError
+from oversight.engines._openai_sse import EventDecoder
+from oversight.errors import EngineUnavailableError
+
+T = TypeVar("T")
+
+logger = logging.getLogger("oversight.engines.openai")
+
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+
+KEEPALIVE_S = 4.0
+"""Idle connections are closed before common servers (after 5 s) close them under a request."""
+
+DRAIN_S = 1.0
+"""How long a stream may stay open after its last event, for its connection to be used again."""
+
+ABORTED = frozenset({"abort", "aborted", "cancelled", "error"})
+"""Finish reasons of answers that the server gave up, as it does when it shuts down."""
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(slots=True)
+class Call:
+    """One exchange with the server, and what has come of it so far."""
+
+    name: str
+    """What it is called in messages."""
+    path: str
+    body: bytes = b""
+    emit: Callable[[str], None] | None = None
+    """Takes text as it arrives."""
+    deadline: float = float("inf")
+    """On `time.monotonic`'s clock; nothing is tried again after it."""
+    reply: Reply = field(default_factory=Reply)
+    """What has arrived; a new attempt starts with a new one."""
+    emitted: bool = False
+    num_attempts: int = 0
+    last_failure: str = ""
+
+    def take(self, data: bytes) -> None:
+        """Add a body or an event to the reply, and pass its text on."""
+        try:
+            text = self.reply.add(data)
+        except ReportedError as error:
+            raise reported(error) from None
+        except MalformedReplyError as error:
+            raise unreadable(str(error), data) from None
+        if text and self.emit is not None:
+            self.emitted = True
+            self.emit(text)
+
+
+class Server:
+    """A connection pool to one address."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        key: str,
+        connect_timeout_s: float,
+        max_retries: int,
+        max_connections: int,
+    ) -> None:
+        self.base_url = base_url
+        self._key = key
+        self._max_retries = max_retries
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(None, connect=connect_timeout_s),
+            limits=httpx.Limits(
+                max_connections=max_connections,
+                max_keepalive_connections=max_connections,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+            # A proxy named in the environment cannot reach this machine's own servers.
+            trust_env=httpx.URL(base_url).host not in LOOPBACK,
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def ask(self, call: Call) -> None:
+        """Fill `call.reply` with the whole answer, asking again where that may help.
+
+        Raises:
+            EngineRefusedError: The server says no.
+            EngineUnavailableError: Nobody answers, or the connection breaks each time.
+            EngineError: What comes back is no answer.
+        """
+        await self._persist(call, self._post)
+
+    async def get(self, call: Call) -> bytes:
+        """The body that a GET of `call.path` answers with; raises as `ask` does."""
+        return await self._persist(call, self._get)
+
+    def message(self, name: str, reason: str, advice: str) -> str:
+        """An error's message: server, request, reason, and what to do; never the key."""
+        text = f"{self.base_url}: {name}: {reason}; {advice}"
+        return text.replace(self._key, "***") if self._key else text
+
+    async def _persist(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
+        while True:
+            call.num_attempts += 1
+            try:
+                return await attempt(call)
+            except AttemptError as failure:
+                await self._wait_or_raise(call, failure)
+            except httpx.HTTPError as error:
+                await self._wait_or_raise(call, broken_connection(error))
+
+    async def _wait_or_raise(self, call: Call, failure: AttemptError) -> None:
+        call.last_failure = failure.reason
+        bound_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(call.num_attempts - 1, 16))
+        wait_s = max(failure.after_s, random.uniform(0.0, bound_s))
+        late = time.monotonic() + wait_s > call.deadline
+        if not failure.retry or call.emitted or late or call.num_attempts > self._max_retries:
+            self._give_up(call, failure, late=late and failure.retry)
+        logger.info("%s", self.message(call.name, failure.reason, f"again in {wait_s:.1f} s"))
+        await asyncio.sleep(wait_s)
+
+    def _give_up(self, call: Call, failure: AttemptError, *, late: bool) -> NoReturn:
+        reason = failure.reason
+        if call.emitted:
+            reason += " when part of the answer had already been passed on"
+        if call.num_attempts > 1:
+            reason += f" (try {call.num_attempts})"
+        if late:
+            reason += "; the wait before another try would exceed timeout_s"
+        raise failure.kind(self.message(call.name, reason, failure.advice)) from failure
+
+    async def _get(self, call: Call) -> bytes:
+        response = await self._client.get(self.base_url + call.path)
+        if not response.is_success:
+            raise refused_or_failed(response)
+        return response.content
+
+    async def _post(self, call: Call) -> None:
+        call.reply = Reply()
+        headers = {"Content-Type": "application/json"}
+        url = self.base_url + call.path
+        async with self._client.stream("POST", url, content=call.body, headers=headers) as response:
+            if not response.is_success:
+                await response.aread()
+                raise refused_or_failed(response)
+            if "text/event-stream" in response.headers.get("content-type", ""):
+                await _read_events(call, response.aiter_bytes())
+            else:
+                _read_body(call, await response.aread())
+        if call.reply.finish in ABORTED:
+            reason = f"gave the answer up before its end ({call.reply.finish})"
+            raise AttemptError(EngineUnavailableError, reason)
+
+
+def _read_body(call: Call, body: bytes) -> None:
+    call.take(body)
+    if not call.reply.begun:
+        raise unreadable("it holds no choice", body)
+
+
+async def _read_events(call: Call, pieces: AsyncIterator[bytes]) -> None:
+    decoder = EventDecoder()
+    async for piece in pieces:
+        if _take_events(call, decoder.feed(piece)):
+            await _drain(pieces)
+            return
+    if not _take_events(call, decoder.end()) and call.reply.finish is None:
+        raise AttemptError(EngineUnavailableError, "ended the stream before the answer's end")
+
+
+def _take_events(call: Call, events: list[bytes]) -> bool:
+    """Add the events to the reply; True at the one that closes the stream."""
+    for data in events:
+        if data.strip() == b"[DONE]":
+            if not call.reply.begun:
+                raise unreadable("the stream holds no choice", data)
+            return True
+        call.take(data)
+    return False
+
+
+async def _drain(pieces: AsyncIterator[bytes]) -> None:
+    """Read to the end of the body: a connection closed before it cannot be used again."""
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in pieces:
+                pass
