@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oversight.config.recipe import assignments, load_recipe, override, parse_value
+from oversight.config.run import EMBEDDED_AGENTS, RunSettings
+from oversight.errors import ConfigError
+from oversight.types import Role
+
+RECIPE = """
+protocols = ["debate", "naive"]
+[dataset]
+dataset = "world"
+limit = 5
+[agents.judge]
+agent = "judge"
+engine = "local"
+[engines.local]
+engine = "scripted"
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_is_read_and_roles_not_named_are_played_by_the_embedded_agents(
+    tmp_path: Path,
+) -> None:
+    settings = load_recipe(RunSettings, write(tmp_path, RECIPE), {})
+    assert settings.dataset.limit == 5
+    assert settings.cast()[Role.JUDGE].engine == "local"
+    assert settings.cast()[Role.DEBATER] == EMBEDDED_AGENTS[Role.DEBATER]
+
+
+def test_set_overrides_and_makes_tables_on_the_way(tmp_path: Path) -> None:
+    changes = assignments(
+        ["dataset.limit=7", "dataset.settings.difficulty = 3", 'protocols=["expert"]', "store=x.db"]
+    )
+    settings = load_recipe(RunSettings, write(tmp_path, RECIPE), changes)
+    assert settings.dataset.limit == 7
+    assert settings.dataset.settings == {"difficulty": 3}
+    assert settings.protocols == ("expert",)
+    assert settings.store == "x.db"
+
+
+def test_overriding_leaves_the_given_data_as_it_was() -> None:
+    data = {"a": {"b": 1}}
+    assert override(data, {"a.b": 2, "a.c.d": 3}) == {"a": {"b": 2, "c": {"d": 3}}}
+    assert data == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("1.5", 1.5), ("true", True), ("[1, 2]", [1, 2]), ('"x"', "x"), ("a b", "a b")],
+)
+def test_a_value_is_toml_or_else_a_string(text: str, value: object) -> None:
+    assert parse_value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset.limt": 3}, r"unknown setting 'dataset\.limt'\. Did you mean 'limit'\?"),
+        ({"protocol": ["debate"]}, r"unknown setting 'protocol'\. Did you mean 'protocols'\?"),
+        ({"dataset.limit": 0}, r"dataset\.limit = 0: Input should be greater than or equal to 1"),
+        ({"concurrency": "many"}, r"concurrency = 'many': Input should be a valid integer"),
+        ({"agents.judge.agnt": "x"}, r"unknown setting 'agents\.judge\.agnt'"),
+        ({"sides": "left"}, r"sides = 'left': Input should be 'drawn' or 'both'"),
+        ({"protocols": []}, r"protocols = \[\]"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_recipe(RunSettings, write(tmp_path, RECIPE), changes)
+    assert "\n" not in str(caught.value)
+    assert "run.toml" in str(caught.value)
+
+
+def test_a_missing_setting_is_named() -> None:
+    with pytest.raises(ConfigError, match="setting 'dataset' is missing"):
+        RunSettings.parse({})
+
+
+@pytest.mark.parametrize("text", ["a = ", "= 1", "[x"])
+def test_a_file_that_is_not_toml_says_where(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"run\.toml.*is not TOML"):
+        load_recipe(RunSettings, write(tmp_path, text), {})
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml.*No such file"):
+        load_recipe(RunSettings, tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize("text", ["limit", "=3", "a..b=1", ".a=1"])
+def test_an_assignment_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected a\.b=value"):
+        assignments([text])
+
+
+def test_an_assignment_through_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'seed' is the value 3, not a table"):
+        override({"seed": 3}, {"seed.x": 1})

@@ -1,0 +1,112 @@
+"""The wheel holds what the folders hold: a forgotten package would silently vanish from it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOP_LEVEL = ("agents", "constitutions", "graphs", "tui")
+
+
+@pytest.fixture(scope="module")
+def project(root: Path) -> dict[str, Any]:
+    return tomllib.loads((root / "pyproject.toml").read_text())
+
+
+def package_folders(root: Path) -> set[str]:
+    """Dotted names of all folders below oversight/, through its links, that hold Python files."""
+    found = {"oversight"}
+    stack = [(root / "oversight", "oversight")]
+    while stack:
+        folder, dotted = stack.pop()
+        for child in folder.iterdir():
+            if child.is_dir() and any(child.glob("*.py")):
+                found.add(f"{dotted}.{child.name}")
+                stack.append((child, f"{dotted}.{child.name}"))
+    return found
+
+
+def test_package_list_names_every_folder(root: Path, project: dict[str, Any]) -> None:
+    listed = project["tool"]["setuptools"]["packages"]
+    assert set(listed) == package_folders(root)
+    assert listed == sorted(listed)
+
+
+def test_every_package_has_an_init_with_a_docstring(root: Path) -> None:
+    for dotted in package_folders(root):
+        init = root.joinpath(*dotted.split("."), "__init__.py")
+        assert init.read_text().startswith('"""'), dotted
+
+
+def test_links_and_mapping_agree(root: Path, project: dict[str, Any]) -> None:
+    mapping = project["tool"]["setuptools"]["package-dir"]
+    assert mapping == {"oversight": "oversight"} | {f"oversight.{n}": n for n in TOP_LEVEL}
+    for name in TOP_LEVEL:
+        link = root / "oversight" / name
+        assert link.is_symlink()
+        assert link.readlink() == Path("..", name)
+
+
+@pytest.mark.parametrize("name", TOP_LEVEL)
+def test_top_level_folders_refuse_a_bare_import(root: Path, name: str) -> None:
+    spec = importlib.util.spec_from_file_location(name, root / name / "__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    with pytest.raises(ImportError, match=rf"oversight\.{name}"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_every_dependency_has_a_reason(root: Path) -> None:
+    text = (root / "pyproject.toml").read_text()
+    start = text.index("dependencies = [")
+    block = text[start : text.index("[project.scripts]")]
+    for line in re.findall(r'^ +".*$', block, re.MULTILINE):
+        if "oversight[" not in line:
+            assert re.search(r"# \w", line), line
+
+
+def test_constraints_pin_every_dependency(root: Path, project: dict[str, Any]) -> None:
+    lines = (root / "constraints.txt").read_text().splitlines()
+    pinned = {re.split(r"==", line)[0].lower().replace("_", "-") for line in lines if "==" in line}
+    wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
+    names = {re.split(r"[\[<>=;]", each)[0].lower().replace("_", "-") for each in wanted}
+    assert names - pinned - {"oversight"} == set()
+
+
+def loaded_after(statement: str) -> set[str]:
+    script = f"import sys\n{statement}\nprint('\\n'.join(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+HEAVY = {"torch", "transformers", "vllm", "sklearn", "matplotlib", "pyarrow", "scipy", "langgraph"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import oversight.types, oversight.registry",
+        "import oversight.config.run, oversight.config.recipe",
+        "import oversight.text.quotes, oversight.text.prompts, oversight.text.terminal",
+        "import oversight.engines.base, oversight.engines.scripted, oversight.engines.openai",
+        "import oversight.engines.vllm",
+        "import oversight.store",
+        "import oversight.cli.main",
+        "import oversight.tui.live",
+        "import oversight.preferences, oversight.evals, oversight.datasets",
+    ],
+)
+def test_importing_loads_no_heavy_library(statement: str) -> None:
+    assert loaded_after(statement) & HEAVY == set()
+
+
+def test_listing_names_imports_none_of_them() -> None:
+    modules = loaded_after("from oversight import registry; registry.names('agents')")
+    assert not any(name.startswith("oversight.agents") for name in modules)

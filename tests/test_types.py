@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from oversight.types import (
+    Act,
+    Belief,
+    BeliefMethod,
+    Debate,
+    Option,
+    Orders,
+    OversightProtocol,
+    Question,
+    Seat,
+    Slot,
+    Source,
+    Step,
+    Turn,
+    Verdict,
+)
+
+
+def question(**changes: object) -> Question:
+    fields: dict[str, object] = {
+        "id": "q1",
+        "dataset": "test",
+        "text": "Where?",
+        "options": (Option(text="here"), Option(text="there")),
+        "correct": 0,
+    }
+    return Question.model_validate(fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"text": "  "}, "text is empty"),
+        ({"correct": 2}, "correct=2 is no index of 2 options"),
+        ({"options": (Option(text="x"),)}, "at least 2"),
+        ({"options": (Option(text="x"), Option(text=" x "))}, "two options have the same text"),
+        ({"options": (Option(text="x"), Option(text="  "))}, "an option is empty"),
+        ({"unknown": 1}, "Extra inputs"),
+    ],
+)
+def test_a_question_that_cannot_be_debated_is_refused(
+    changes: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        question(**changes)
+
+
+def test_a_changed_source_makes_another_question() -> None:
+    one = question(source=Source(text="one"))
+    assert one.fingerprint != question(source=Source(text="two")).fingerprint
+    assert one.fingerprint == question(source=Source(text="one")).fingerprint
+
+
+def debate(**changes: object) -> Debate:
+    fields: dict[str, object] = {
+        "question_id": "q1",
+        "question_fingerprint": "f",
+        "protocol": OversightProtocol(name="p", graph="debate"),
+        "agents": {},
+        "orders": Orders(options=(0, 1), defends=(0, 1), shown=(Seat.A, Seat.B)),
+        "seed": 0,
+    }
+    return Debate.model_validate(fields | changes)
+
+
+def test_a_debates_id_changes_with_whatever_determines_it() -> None:
+    other_protocol = OversightProtocol(name="p", graph="debate", rounds=2)
+    other_orders = Orders(options=(1, 0), defends=(0, 1), shown=(Seat.A, Seat.B))
+    ids = {
+        debate().id,
+        debate(seed=1).id,
+        debate(protocol=other_protocol).id,
+        debate(orders=other_orders).id,
+        debate(question_fingerprint="g").id,
+    }
+    assert len(ids) == 5
+    assert debate().id == debate().id
+
+
+def test_the_schedule_unrolls_opening_and_rounds() -> None:
+    speak = Step(slots=(Slot(seat=Seat.A), Slot(seat=Seat.B)))
+    believe = Step(slots=(Slot(seat=Seat.JUDGE, act=Act.BELIEVE),))
+    protocol = OversightProtocol(
+        name="p", graph="debate", opening=(speak,), round=(believe, speak), rounds=2
+    )
+    assert [(s.index, s.round, s.slots[0].act.value) for s in protocol.schedule()] == [
+        (0, 0, "speak"),
+        (1, 1, "believe"),
+        (2, 1, "speak"),
+        (3, 2, "believe"),
+        (4, 2, "speak"),
+    ]
+    assert protocol.speakers == (Seat.A, Seat.B)
+
+
+def test_swapping_exchanges_what_is_shown_and_not_who_defends_what() -> None:
+    orders = Orders(options=(1, 0), defends=(1, 0), shown=(Seat.B, Seat.A))
+    swapped = orders.swapped()
+    assert swapped.options == (0, 1)
+    assert swapped.shown == (Seat.A, Seat.B)
+    assert swapped.defends == orders.defends
+    assert swapped.swapped() == orders
+
+
+@pytest.mark.parametrize("probs", [(0.7, 0.7), (-0.1, 1.1), (float("nan"), 0.5)])
+def test_a_belief_that_is_no_distribution_is_refused(probs: tuple[float, float]) -> None:
+    with pytest.raises(ValidationError, match="probs"):
+        Belief(verdict=Verdict.DECIDED, method=BeliefMethod.PARSED, probs=probs)
+
+
+def test_only_a_decided_belief_has_a_choice() -> None:
+    decided = Belief(verdict=Verdict.DECIDED, method=BeliefMethod.PARSED, probs=(0.2, 0.8))
+    tie = Belief(verdict=Verdict.TIE, method=BeliefMethod.PARSED, probs=(0.5, 0.5))
+    invalid = Belief(verdict=Verdict.INVALID, method=BeliefMethod.PARSED, raw="??")
+    assert (decided.choice, tie.choice, invalid.choice) == (1, None, None)
+
+
+def test_candidates_of_a_turn_have_ids_of_their_own() -> None:
+    turn = Turn(debate_id="d", step=0, round=1, seat=Seat.A, role="debater", act=Act.SPEAK)
+    assert turn.id != turn.model_copy(update={"candidate": 1}).id
+
+
+def test_records_are_immutable() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        question().text = "other"  # type: ignore[misc]
