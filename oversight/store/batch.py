@@ -1,0 +1,200 @@
+"""What is to be written in one transaction: rows by table and key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
+from oversight.errors import StoreError
+from oversight.ids import content_id
+from oversight.store.encoding import encode, key_text
+from oversight.store.prompts import Known, encode_block, encode_part, encode_prompt
+from oversight.store.schema import RECORD_TABLES
+from oversight.types import (
+    Debate,
+    Judgment,
+    Outcome,
+    PromptRecord,
+    Question,
+    Stored,
+    Turn,
+)
+
+Value: TypeAlias = str | int | bytes | None
+Row: TypeAlias = tuple[Value, ...]
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    table.name: tuple(c.name for c in table.columns if c.name != "seq") for table in RECORD_TABLES
+}
+"""Columns that a write gives, in the order of its row."""
+
+KEYED: frozenset[str] = frozenset({"turns", "judgments", "outcomes"})
+"""Tables whose id is not a hash of the whole row: the same id may come with another body."""
+
+PART_MEMORY_CHARS = 16_000_000
+BLOCK_MEMORY_CHARS = 4_000_000
+
+
+class Memory(NamedTuple):
+    """What of prompts is known to be stored already."""
+
+    parts: Known
+    blocks: Known
+
+    @classmethod
+    def empty(cls) -> Memory:
+        """A memory that knows nothing yet."""
+        return cls(Known(PART_MEMORY_CHARS), Known(BLOCK_MEMORY_CHARS))
+
+
+class Batch:
+    """Rows of one or more calls, ready to be inserted in the order of `RECORD_TABLES`."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Row]] = {table.name: {} for table in RECORD_TABLES}
+        self.part_texts: dict[str, str] = {}
+        """Part id -> text, of the parts in `rows`."""
+
+    def put(self, table: str, key: str, row: Row) -> None:
+        """Add one row, once however often it is put.
+
+        Raises:
+            StoreError: Another row stands under the same key.
+        """
+        rows = self.rows[table]
+        if table in KEYED and rows.get(key, row) != row:
+            raise conflict(table, row)
+        rows[key] = row
+
+    def merge(self, other: Batch) -> None:
+        """Add all rows of another batch.
+
+        Raises:
+            StoreError: The two hold different rows under one key.
+        """
+        for name, rows in other.rows.items():
+            if name in KEYED:
+                for key, row in rows.items():
+                    self.put(name, key, row)
+            else:
+                self.rows[name].update(rows)
+        self.part_texts.update(other.part_texts)
+
+
+def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
+    """The rows of `records`.
+
+    Raises:
+        StoreError: One of them is no record of the store's, or cannot be written as it is.
+    """
+    batch = Batch()
+    for record in records:
+        if isinstance(record, Turn):
+            _put_turn(batch, record)
+        elif isinstance(record, PromptRecord):
+            _put_prompt(batch, record, memory)
+        elif isinstance(record, Question):
+            _put_question(batch, record)
+        elif isinstance(record, Debate):
+            _put_debate(batch, record)
+        elif isinstance(record, Judgment):
+            _put_judgment(batch, record)
+        elif isinstance(record, Outcome):
+            _put_outcome(batch, record)
+        else:
+            raise StoreError(
+                f"the store takes questions, debates, turns, judgments, outcomes and prompts,"
+                f" not {type(record).__name__}"
+            )
+    return batch
+
+
+def conflict(table: str, row: Row) -> StoreError:
+    """The error that says which row is already there with other content."""
+    values = dict(zip(COLUMNS[table], row, strict=True))
+    if table == "outcomes":
+        return StoreError(f"debate {values['debate_id']!r} already has another complete outcome")
+    named = ", ".join(
+        f"{name} {value!r}" for name, value in values.items() if name not in ("id", "body")
+    )
+    return StoreError(
+        f"{table.removesuffix('s')} {row[0]!r} ({named}) is already stored with other content;"
+        " records are never changed"
+    )
+
+
+def _put_question(batch: Batch, question: Question) -> None:
+    source = question.source
+    if source is not None:
+        batch.put("sources", source.id, (source.id, encode(source)))
+    row = (
+        key_text(question.id),
+        question.fingerprint,
+        key_text(question.dataset),
+        key_text(question.split),
+        source.id if source else None,
+        encode(question),
+    )
+    batch.put("questions", f"{question.id}\0{question.fingerprint}", row)
+
+
+def _put_debate(batch: Batch, debate: Debate) -> None:
+    row = (
+        debate.id,
+        key_text(debate.question_id),
+        key_text(debate.question_fingerprint),
+        key_text(debate.protocol.name),
+        encode(debate),
+    )
+    batch.put("debates", debate.id, row)
+
+
+def _put_prompt(batch: Batch, record: PromptRecord, memory: Memory) -> None:
+    prompt = encode_prompt(record, memory.parts, memory.blocks)
+    for id_, text in prompt.parts.items():
+        batch.put("parts", id_, (id_, encode_part(text)))
+        batch.part_texts[id_] = text
+    for id_, data in prompt.token_blocks.items():
+        batch.put("token_blocks", id_, (id_, encode_block(data)))
+    row = (
+        prompt.id,
+        prompt.variant,
+        prompt.messages,
+        prompt.blocks,
+        prompt.tail,
+        prompt.num_tokens,
+    )
+    batch.put("prompts", prompt.variant, row)
+
+
+def _put_turn(batch: Batch, turn: Turn) -> None:
+    row = (
+        turn.id,
+        key_text(turn.debate_id),
+        turn.step,
+        turn.seat.value,
+        turn.act.value,
+        turn.candidate,
+        turn.chosen,
+        encode(turn),
+    )
+    batch.put("turns", turn.id, row)
+
+
+def _put_judgment(batch: Batch, judgment: Judgment) -> None:
+    row = (
+        judgment.id,
+        key_text(judgment.debate_id),
+        key_text(judgment.judge),
+        judgment.kind.value,
+        judgment.swapped,
+        judgment.revision,
+        encode(judgment),
+    )
+    batch.put("judgments", judgment.id, row)
+
+
+def _put_outcome(batch: Batch, outcome: Outcome) -> None:
+    body = encode(outcome)
+    row = (content_id("outcome", body), key_text(outcome.debate_id), outcome.status.value, body)
+    batch.put("outcomes", str(row[0]), row)

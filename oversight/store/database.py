@@ -1,0 +1,130 @@
+"""The connection to SQLite or PostgreSQL, and what their errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from oversight.errors import MissingDependencyError, StoreError
+from oversight.store.address import is_sqlite, shown
+
+BUSY_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 10
+WAL_PAGES = 4000
+"""Pages the write-ahead log may grow to before it is copied back: 16 MB."""
+
+
+class Database:
+    """Connections to one store, for reading and for writing."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.name = shown(url)
+        self.is_sqlite = is_sqlite(url)
+        self.engine = _engine(url)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection in a transaction that only reads."""
+        with self.explained(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection in a transaction that writes, committed at the end."""
+        with self.explained(), self.connect_writer() as connection, connection.begin():
+            yield connection
+
+    def connect_writer(self) -> Connection:
+        """A connection whose transactions take SQLite's write lock from their start.
+
+        A transaction that read first and wants to write then would fail at
+        once when another process has written in between.
+        """
+        return self.engine.connect().execution_options(oversight_writes=True)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns whatever the driver raises inside into a `StoreError` that names this store."""
+        try:
+            yield
+        except (SQLAlchemyError, sqlite3.Error, UnicodeError, OverflowError) as error:
+            raise self.explain(error) from error
+
+    def explain(self, error: Exception) -> StoreError:
+        """What `error` of the driver means for this store, and what to do."""
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        hints = (hint for sign, hint in HINTS.items() if sign in reason)
+        hint = next(hints, "")
+        return StoreError(f"store {self.name}: {reason}" + (f"; {hint}" if hint else ""))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+HINTS: dict[str, str] = {
+    "unable to open database file": (
+        "check that its folder is there and that you may read and write both"
+    ),
+    "readonly database": "check that you may write the file and its folder",
+    "disk is full": "make room and run the same command again: what is written stays written",
+    "No space left": "make room and run the same command again: what is written stays written",
+    "disk I/O error": "the file system failed; check it, then run `oversight store check`",
+    "database is locked": (
+        f"another program has kept it locked for {BUSY_TIMEOUT_S:.0f} s; find and end it"
+    ),
+    "not a database": "the file is something else than a store; name another path",
+    "malformed": "the file is damaged; restore a copy, or see what `oversight store check` says",
+    "FOREIGN KEY": "a record refers to a question or debate that was never stored; add it first",
+    "foreign key": "a record refers to a question or debate that was never stored; add it first",
+    "password authentication failed": "check user and password",
+    "does not exist": "create it first (createdb), or check the name",
+    "Connection refused": "check that the server runs there",
+    "connection failed": "check host, port and database, and that the server runs",
+    "connection timeout": "check host and port, and that the server can be reached",
+    "failed to resolve host": "check the host's name",
+    "out of range": "a number is too large for the store",
+    "too large to convert": "a number is too large for the store",
+}
+"""What to do, by a sign in the driver's message; the first that fits counts."""
+
+
+def _engine(url: URL) -> Engine:
+    if is_sqlite(url):
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    defaults: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "client_encoding": "utf8",
+        "application_name": "oversight",
+    }
+    given = {key: value for key, value in defaults.items() if key not in url.query}
+    try:
+        return create_engine(url, connect_args=given, pool_pre_ping=True)
+    except ModuleNotFoundError:
+        raise MissingDependencyError(
+            f'store {shown(url)} needs psycopg: pip install "oversight[postgres]"'
+        ) from None
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
+    connection.execute("PRAGMA foreign_keys = ON")
+    # In WAL mode a killed process loses nothing that was committed; a power cut may lose
+    # the last transactions, but leaves the file whole.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("oversight_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,62 @@
+"""Between records and the JSON text that the store keeps of them."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from oversight.errors import StoreError
+from oversight.types import Debate, Question, Record
+
+R = TypeVar("R", bound=Record)
+
+
+def encode(record: Record) -> str:
+    """JSON text of a record; of a question, without its source.
+
+    Raises:
+        StoreError: It holds half of a surrogate pair, which no reader would take back.
+    """
+    if isinstance(record, Question | Debate):
+        return _encode_free(record)
+    try:
+        return record.model_dump_json()
+    except PydanticSerializationError as error:
+        raise StoreError(f"a {type(record).__name__.lower()} cannot be stored: {error}") from None
+
+
+def decode(model: type[R], body: str) -> R:
+    """The record that `body` was made from.
+
+    Raises:
+        ValidationError: It is none of `model`.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError:
+        if "\\ud" not in body:
+            raise
+        # The Rust parser refuses lone surrogates in free-form values; Python's takes them.
+        return model.model_validate(json.loads(body))
+
+
+def _encode_free(record: Question | Debate) -> str:
+    """JSON text of a record with free-form values, whose dump pydantic would not keep exact.
+
+    It turns NaN into null and surrogates into question marks there.
+    """
+    return json.dumps(record.model_dump(exclude={"source"}), separators=(",", ":"))
+
+
+def key_text(value: str) -> str:
+    """`value` as a key column holds it: no NUL, which PostgreSQL refuses, and no surrogates.
+
+    Different values stay different, as the backslash itself is escaped.
+    """
+    if value.isascii() and "\\" not in value and "\0" not in value:
+        return value
+    escaped = value.replace("\\", "\\\\").replace("\0", "\\0")
+    return escaped.encode("utf-8", "backslashreplace").decode("utf-8")

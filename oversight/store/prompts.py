@@ -1,0 +1,187 @@
+"""Prompts in the store: what they share is kept once.
+
+The prompts of a debate begin alike: rules, source, question, then the public
+transcript. A message is stored as the ids of its parts, and token ids as the
+ids of whole blocks plus what is left over, so that neither a source of 2,000
+tokens nor its ids are written again at every turn.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from oversight.errors import StoreError
+from oversight.ids import content_id
+from oversight.types import Message, Prompt, PromptRecord
+
+BLOCK_TOKENS = 256
+TOKEN_BYTES = 4
+"""Token ids are little-endian unsigned 32-bit integers, compressed."""
+ZLIB_LEVEL = 1
+
+Keep = Callable[[str, str], None]
+
+
+class Known:
+    """Bounded memory of what is already stored, from a text or an id to the id.
+
+    Only the writer changes it, after a commit; any thread may ask it. What was
+    forgotten is merely offered to the database once more.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._ids: dict[str, str] = {}
+        self._size = 0
+
+    def get(self, key: str) -> str | None:
+        """The id of `key` if it is known to be stored."""
+        return self._ids.get(key)
+
+    def remember(self, key: str, id_: str) -> None:
+        """`key` is stored from now on; the oldest are forgotten beyond `capacity` characters."""
+        if key in self._ids:
+            return
+        self._ids[key] = id_
+        self._size += len(key)
+        while self._size > self.capacity:
+            oldest = next(iter(self._ids))
+            del self._ids[oldest]
+            self._size -= len(oldest)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt as its row, and the parts and blocks that are not known to be stored."""
+
+    id: str
+    variant: str
+    """Hash of the parts and the token ids: one prompt may be tokenised by several models."""
+    messages: str
+    blocks: str
+    tail: bytes
+    num_tokens: int
+    parts: Mapping[str, str]
+    """Part id -> text."""
+    token_blocks: Mapping[str, bytes]
+    """Block id -> its ids, not yet compressed."""
+
+
+def part_id(text: str) -> str:
+    """Id of a part of a message."""
+    return content_id("part", text)
+
+
+def block_id(data: bytes) -> str:
+    """Id of a block of token ids."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def encode_prompt(record: PromptRecord, parts: Known, blocks: Known) -> EncodedPrompt:
+    """The row of a prompt.
+
+    Raises:
+        StoreError: A token id is no unsigned 32-bit integer.
+    """
+    new_parts: dict[str, str] = {}
+    messages = [
+        [message.role, [_keep(text, parts, new_parts) for text in message.parts]]
+        for message in record.prompt.messages
+    ]
+    data = pack(record.token_ids)
+    size = BLOCK_TOKENS * TOKEN_BYTES
+    whole = len(data) - len(data) % size
+    new_blocks: dict[str, bytes] = {}
+    block_ids = []
+    for start in range(0, whole, size):
+        block = data[start : start + size]
+        block_ids.append(block_id(block))
+        if blocks.get(block_ids[-1]) is None:
+            new_blocks[block_ids[-1]] = block
+    messages_json = json.dumps(messages, separators=(",", ":"))
+    return EncodedPrompt(
+        id=record.prompt.id,
+        variant=block_id(messages_json.encode() + data),
+        messages=messages_json,
+        blocks=" ".join(block_ids),
+        tail=zlib.compress(data[whole:], ZLIB_LEVEL),
+        num_tokens=len(record.token_ids),
+        parts=new_parts,
+        token_blocks=new_blocks,
+    )
+
+
+def _keep(text: str, known: Known, new: dict[str, str]) -> str:
+    found = known.get(text)
+    if found is None:
+        found = part_id(text)
+        new[found] = text
+    return found
+
+
+def pack(token_ids: Sequence[int]) -> bytes:
+    """Token ids as bytes.
+
+    Raises:
+        StoreError: One of them is no unsigned 32-bit integer.
+    """
+    try:
+        return struct.pack(f"<{len(token_ids)}I", *token_ids)
+    except struct.error:
+        wrong = next(i for i in token_ids if not (isinstance(i, int) and 0 <= i < 2**32))
+        raise StoreError(f"token id {wrong!r} of a prompt is not in [0, 2**32)") from None
+
+
+def unpack(data: bytes) -> tuple[int, ...]:
+    """The token ids that `pack` made `data` from."""
+    return struct.unpack(f"<{len(data) // TOKEN_BYTES}I", data)
+
+
+def part_ids(messages: str) -> list[str]:
+    """Ids of all parts that a prompt's row refers to."""
+    return [part for _, parts in json.loads(messages) for part in parts]
+
+
+def decode_prompt(
+    messages: str,
+    blocks: str,
+    tail: bytes,
+    part_texts: Mapping[str, str],
+    block_data: Mapping[str, bytes],
+) -> PromptRecord:
+    """The prompt of a row, from the texts of its parts and the compressed blocks of its ids.
+
+    Raises:
+        KeyError: A part or a block is missing.
+    """
+    prompt = Prompt(
+        messages=tuple(
+            Message(role=role, parts=tuple(part_texts[part] for part in parts))
+            for role, parts in json.loads(messages)
+        )
+    )
+    data = b"".join(zlib.decompress(block_data[block]) for block in blocks.split())
+    return PromptRecord(prompt=prompt, token_ids=unpack(data + zlib.decompress(tail)))
+
+
+def encode_part(text: str) -> str:
+    """A part as the column holds it: a JSON string, as PostgreSQL's text cannot hold NUL."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def decode_part(body: str) -> str:
+    """The text of a part."""
+    text = json.loads(body)
+    if not isinstance(text, str):
+        raise ValueError(f"a part is a JSON string, not {type(text).__name__}")
+    return text
+
+
+def encode_block(data: bytes) -> bytes:
+    """A block of token ids as the column holds it."""
+    return zlib.compress(data, ZLIB_LEVEL)

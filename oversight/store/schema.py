@@ -1,0 +1,169 @@
+"""The tables of the store, as SQLAlchemy metadata.
+
+Record tables are append-only. Each keeps a record's JSON text in `body` and, as
+columns of their own, the keys that one filters by. `seq` orders rows by when
+they were written. `claims` alone is changed in place: it says which process is
+running which debate, and holds nothing worth keeping.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _seq() -> Column[int]:
+    # SQLite makes only an INTEGER primary key its own row number.
+    return Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+
+
+def _text(name: str, *args: Any, **options: Any) -> Column[str]:
+    return Column(name, Text, *args, nullable=False, **options)
+
+
+sources = Table("sources", metadata, _seq(), _text("id", unique=True), _text("body"))
+
+questions = Table(
+    "questions",
+    metadata,
+    _seq(),
+    _text("id"),
+    _text("fingerprint"),
+    _text("dataset"),
+    _text("split"),
+    Column("source_id", Text, ForeignKey("sources.id")),
+    _text("body"),
+    UniqueConstraint("id", "fingerprint"),
+    Index(None, "dataset", "split"),
+)
+
+debates = Table(
+    "debates",
+    metadata,
+    _seq(),
+    _text("id", unique=True),
+    _text("question_id"),
+    _text("question_fingerprint"),
+    _text("protocol", index=True),
+    _text("body"),
+    ForeignKeyConstraint(
+        ["question_id", "question_fingerprint"], ["questions.id", "questions.fingerprint"]
+    ),
+    Index(None, "question_id", "question_fingerprint"),
+)
+
+parts = Table("parts", metadata, _text("id", primary_key=True), _text("body"))
+
+token_blocks = Table(
+    "token_blocks",
+    metadata,
+    _text("id", primary_key=True),
+    Column("ids", LargeBinary, nullable=False),
+)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    _seq(),
+    _text("id"),
+    _text("variant"),
+    _text("messages"),
+    _text("blocks"),
+    Column("tail", LargeBinary, nullable=False),
+    Column("num_tokens", BigInteger, nullable=False),
+    UniqueConstraint("id", "variant"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    _seq(),
+    _text("id", unique=True),
+    _text("debate_id", ForeignKey("debates.id"), index=True),
+    Column("step", BigInteger, nullable=False),
+    _text("seat"),
+    _text("act"),
+    Column("candidate", BigInteger, nullable=False),
+    Column("chosen", Boolean, nullable=False),
+    _text("body"),
+)
+
+judgments = Table(
+    "judgments",
+    metadata,
+    _seq(),
+    _text("id", unique=True),
+    _text("debate_id", ForeignKey("debates.id"), index=True),
+    _text("judge"),
+    _text("kind"),
+    Column("swapped", Boolean, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    _text("body"),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    _seq(),
+    _text("id", unique=True),
+    _text("debate_id", ForeignKey("debates.id"), index=True),
+    _text("status"),
+    _text("body"),
+)
+
+COMPLETE_ONCE = Index(
+    "uq_outcomes_complete",
+    outcomes.c.debate_id,
+    unique=True,
+    sqlite_where=text("status = 'complete'"),
+    postgresql_where=text("status = 'complete'"),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    _text("debate_id", primary_key=True),
+    _text("owner", index=True),
+    _text("host"),
+    Column("pid", BigInteger, nullable=False),
+    _text("started"),
+    Column("expires_at", Float(53), nullable=False),
+)
+
+RECORD_TABLES: tuple[Table, ...] = (
+    sources,
+    questions,
+    debates,
+    parts,
+    token_blocks,
+    prompts,
+    turns,
+    judgments,
+    outcomes,
+)
+"""In an order in which each refers only to those before it."""

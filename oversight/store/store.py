@@ -1,0 +1,228 @@
+"""The store's front: what the rest of oversight sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import select
+
+from oversight.errors import StoreError
+from oversight.store import address, checking, opening, reading
+from oversight.store.batch import encode_records
+from oversight.store.checking import Problem
+from oversight.store.database import Database
+from oversight.store.encoding import key_text
+from oversight.store.finding_prompts import read_prompt
+from oversight.store.reading import DebateFilter, Sources
+from oversight.store.schema import debates, questions
+from oversight.store.writing import Write, Writer
+from oversight.types import Debate, PromptRecord, Question, Stored, Transcript
+
+EXIT_WAIT_S = 5.0
+"""How long a program that ends without closing its store waits for the last writes."""
+
+
+class Store:
+    """An append-only store of questions, debates, turns, judgments, outcomes and prompts.
+
+    It may be used from any thread, and by many processes at once; not across a fork.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.url = database.name
+        """Its path or URL, for people to read: without a password."""
+        self._database = database
+        self._writer = Writer(database)
+        self._sources = Sources()
+        self._at_exit = weakref.finalize(self, self._writer.stop, EXIT_WAIT_S)
+
+    @classmethod
+    def open(cls, url: str | Path, *, create: bool = True) -> Store:
+        """The store at a path or URL, created if absent and brought up to the newest schema.
+
+        Raises:
+            SchemaError: A newer version of oversight wrote it.
+            MissingDependencyError: It is on PostgreSQL and psycopg is not installed.
+            StoreError: It cannot be opened, or is absent and `create` is False.
+        """
+        database = Database(address.parse(url))
+        try:
+            opening.prepare(database, create=create)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def close(self) -> None:
+        """Finish what is being written, give up all claims and close all connections."""
+        self._at_exit.detach()
+        self._writer.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- writing -----------------------------------------------------------------
+
+    def add(self, *records: Stored) -> None:
+        """Write `records` in one transaction. To write the same again is harmless.
+
+        Raises:
+            StoreError: Nothing was written; also when one of them is already stored under its
+                id with other content.
+        """
+        if records:
+            waiter: Future[None] = Future()
+            self._writer.submit(Write(encode_records(records, self._writer.memory), waiter))
+            waiter.result()
+
+    async def append(self, *records: Stored) -> None:
+        """Write `records`; return when they are durable. Concurrent calls share transactions.
+
+        Cancelling the awaiting task does not undo the write.
+
+        Raises:
+            StoreError: None of these records was written; see `add`.
+        """
+        if records:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._writer.submit(Write(encode_records(records, self._writer.memory), waiter))
+            await waiter
+
+    # --- reading -----------------------------------------------------------------
+
+    def question(self, question_id: str, fingerprint: str | None = None) -> Question:
+        """A question with its source: the version with this fingerprint, or the newest.
+
+        Raises:
+            StoreError: It is not stored.
+        """
+        conditions = [questions.c.id == key_text(question_id)]
+        if fingerprint is not None:
+            conditions.append(questions.c.fingerprint == fingerprint)
+        with self._database.reading() as connection:
+            found = list(reading.read_questions(connection, conditions, self._sources).values())
+        if not found:
+            version = f" with fingerprint {fingerprint}" if fingerprint is not None else ""
+            raise StoreError(f"question {question_id!r}{version} is not in store {self.url}")
+        return found[-1]
+
+    def questions(self, *, dataset: str | None = None, split: str | None = None) -> list[Question]:
+        """All questions in the order of writing; every version of one that was changed."""
+        wanted = {questions.c.dataset: dataset, questions.c.split: split}
+        conditions = [
+            column == key_text(value) for column, value in wanted.items() if value is not None
+        ]
+        with self._database.reading() as connection:
+            return list(reading.read_questions(connection, conditions, self._sources).values())
+
+    def debate(self, debate_id: str) -> Debate | None:
+        """The debate of this id, or None if it is not stored."""
+        query = select(debates.c.body).where(debates.c.id == key_text(debate_id))
+        with self._database.reading() as connection:
+            body = connection.scalar(query)
+            return None if body is None else reading.read(Debate, "debates", debate_id, body)
+
+    def debate_ids(
+        self,
+        *,
+        protocol: str | None = None,
+        dataset: str | None = None,
+        complete: bool | None = None,
+    ) -> list[str]:
+        """Ids of debates in the order of writing, of one protocol, data set or state."""
+        with self._database.reading() as connection:
+            wanted = DebateFilter(protocol=protocol, dataset=dataset, complete=complete)
+            return list(connection.scalars(wanted.ids()))
+
+    def completed(self, debate_ids: Iterable[str]) -> set[str]:
+        """Those of `debate_ids` that have a complete outcome."""
+        with self._database.reading() as connection:
+            return reading.completed(connection, debate_ids)
+
+    def transcript(self, debate_id: str) -> Transcript:
+        """A debate with all that is recorded for it.
+
+        Its outcome is the complete one if there is one, else the latest.
+
+        Raises:
+            StoreError: It is not stored.
+        """
+        with self._database.reading() as connection:
+            found = reading.read_transcripts(connection, [debate_id], self._sources)
+        if not found:
+            raise StoreError(f"debate {debate_id!r} is not in store {self.url}")
+        return found[0]
+
+    def transcripts(
+        self,
+        *,
+        protocol: str | None = None,
+        dataset: str | None = None,
+        complete: bool | None = True,
+        debate_ids: Iterable[str] | None = None,
+    ) -> Iterator[Transcript]:
+        """Transcripts one by one, read by the hundred.
+
+        Of `debate_ids`, in their order, those that are stored and fit; else all that fit, in
+        the order of writing. What is written while reading is not waited for.
+        """
+        fitting = self.debate_ids(protocol=protocol, dataset=dataset, complete=complete)
+        if debate_ids is not None:
+            known = set(fitting)
+            fitting = [id_ for id_ in dict.fromkeys(debate_ids) if id_ in known]
+        for some in reading.chunks(fitting, reading.TRANSCRIPTS_A_READ):
+            with self._database.reading() as connection:
+                found = reading.read_transcripts(connection, some, self._sources)
+            yield from found
+
+    def prompt(self, prompt_id: str, *, num_tokens: int | None = None) -> PromptRecord:
+        """A prompt with the exact token ids that it was read as.
+
+        Models with different vocabularies read one prompt as different token ids; then
+        `num_tokens` (a sample's `usage.prompt_tokens`) says whose are meant.
+
+        Raises:
+            StoreError: It is not stored, or several token ids fit.
+        """
+        with self._database.reading() as connection:
+            return read_prompt(connection, prompt_id, num_tokens)
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows by table, and under `complete` that of complete debates."""
+        with self._database.reading() as connection:
+            return reading.counts(connection)
+
+    def check(self) -> list[Problem]:
+        """All that is wrong with the store; empty if every row parses and every reference holds."""
+        with self._database.reading() as connection:
+            return checking.check(connection)
+
+    # --- claims ------------------------------------------------------------------
+
+    def claim(self, debate_ids: Iterable[str]) -> set[str]:
+        """Claim debates for this process; those of `debate_ids` that it holds now.
+
+        Claim first and ask `completed` then: another process may finish a debate and release
+        it in between.
+        """
+        wanted = list(debate_ids)
+        return self._writer.call(lambda c: self._writer.claims.take(c, wanted))
+
+    def release(self, debate_ids: Iterable[str]) -> None:
+        """Give up the claims on `debate_ids` that this process holds."""
+        given_up = list(debate_ids)
+        self._writer.call(lambda c: self._writer.claims.drop(c, given_up))

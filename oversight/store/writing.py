@@ -1,0 +1,257 @@
+"""The writer: one thread through which everything is written, in groups.
+
+What waits while one transaction is being committed goes into the next one
+together, so that many debates share the cost of a commit. If a group fails for
+the sake of one call's records, each call is tried alone, and only the one at
+fault gets the error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from oversight.errors import StoreError
+from oversight.store import claims as leases
+from oversight.store.batch import Batch, Memory
+from oversight.store.claims import Claims
+from oversight.store.database import Database
+from oversight.store.inserting import insert
+
+T = TypeVar("T")
+
+MAX_GROUP = 512
+"""Calls a transaction at most, so that none waits long for the others."""
+
+ATTEMPTS = 3
+"""Tries of a transaction that the database broke off for reasons of its own."""
+
+PASSING = frozenset({"40P01", "40001"})
+"""PostgreSQL's codes of a deadlock and of a serialisation failure."""
+
+
+@dataclass(slots=True)
+class Write:
+    """Rows to be written, and who waits for it."""
+
+    batch: Batch
+    waiter: Future[None] | asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Call:
+    """Something to be done in a transaction of its own, and who waits for its result."""
+
+    run: Callable[[Connection], Any]
+    waiter: Future[Any]
+
+
+Job = Write | Call
+
+
+class Writer:
+    """The thread that writes. It starts with the first job and does not keep the program alive."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.memory = Memory.empty()
+        self.claims = Claims()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._connection: Connection | None = None
+        self._renew_at = 0.0
+
+    def submit(self, job: Job) -> None:
+        """Have `job` done.
+
+        Raises:
+            StoreError: The store is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"store {self.database.name} is closed; open it again to write")
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="oversight-store", daemon=True
+                )
+                self._thread.start()
+            self._jobs.put(job)
+
+    def call(self, run: Callable[[Connection], T]) -> T:
+        """The result of `run`, done in a transaction of its own."""
+        waiter: Future[T] = Future()
+        self.submit(Call(run, waiter))
+        return waiter.result()
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Finish all jobs, give up all claims and end the thread; wait for it `timeout_s`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._jobs.put(None)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+        self.database.close()
+
+    def _work(self) -> None:
+        running = True
+        while running:
+            group = self._next_group()
+            if group and group[-1] is None:
+                group.pop()
+                running = False
+            self._do_writes([job for job in group if isinstance(job, Write)])
+            for job in group:
+                if isinstance(job, Call):
+                    self._do_call(job)
+            self._renew_if_due()
+        self._release_all()
+        self._disconnect()
+
+    def _next_group(self) -> list[Job | None]:
+        """What waits; empty when it is time to renew the claims instead."""
+        timeout = max(0.0, self._renew_at - time.monotonic()) if self.claims.held else None
+        group: list[Job | None] = []
+        try:
+            group.append(self._jobs.get(timeout=timeout))
+            while len(group) < MAX_GROUP and group[-1] is not None:
+                group.append(self._jobs.get_nowait())
+        except Empty:
+            pass
+        return group
+
+    def _do_writes(self, jobs: Sequence[Write]) -> None:
+        if not jobs:
+            return
+        try:
+            self._write(jobs)
+        except Exception as error:
+            if len(jobs) == 1 or isinstance(error.__cause__, OperationalError):
+                _settle((job, error) for job in jobs)
+            else:
+                for job in jobs:
+                    self._do_writes([job])
+        else:
+            _settle((job, None) for job in jobs)
+
+    def _write(self, jobs: Sequence[Write]) -> None:
+        batch = jobs[0].batch
+        if len(jobs) > 1:
+            batch = Batch()
+            for job in jobs:
+                batch.merge(job.batch)
+        self._transact(lambda connection: insert(connection, batch))
+        for id_, text in batch.part_texts.items():
+            self.memory.parts.remember(text, id_)
+        for id_ in batch.rows["token_blocks"]:
+            self.memory.blocks.remember(id_, id_)
+
+    def _do_call(self, job: Call) -> None:
+        try:
+            result = self._transact(job.run)
+        except Exception as error:
+            job.waiter.set_exception(error)
+        else:
+            if self.claims.held and not self._renew_at:
+                self._renew_at = time.monotonic() + leases.RENEW_S
+            job.waiter.set_result(result)
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, its writing committed.
+
+        Raises:
+            StoreError: It failed and nothing of it was written.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            with self.database.explained():
+                try:
+                    connection = self._connect()
+                    with connection.begin():
+                        return work(connection)
+                except DBAPIError as error:
+                    self._disconnect()
+                    if attempt == ATTEMPTS or not _is_passing(error):
+                        raise
+        raise AssertionError("unreachable")
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.database.connect_writer()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _renew_if_due(self) -> None:
+        if not self.claims.held:
+            self._renew_at = 0.0
+        elif time.monotonic() >= self._renew_at:
+            try:
+                self._transact(self.claims.renew)
+                self._renew_at = time.monotonic() + leases.RENEW_S
+            except StoreError:
+                # Tried again soon; the lease outlives several failures.
+                self._renew_at = time.monotonic() + leases.RENEW_S / 5
+
+    def _release_all(self) -> None:
+        if self.claims.held:
+            # If it fails, others take the claims over when this process has ended.
+            with contextlib.suppress(StoreError):
+                self._transact(lambda c: self.claims.drop(c, set(self.claims.held)))
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    """Whether the same transaction may succeed when tried again; writes may be repeated."""
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in PASSING
+
+
+def _settle(results: Iterable[tuple[Write, Exception | None]]) -> None:
+    """Wake those who wait, with one message to each event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]]
+    by_loop = {}
+    for job, error in results:
+        own = error if error is None else _copy(error)
+        if isinstance(job.waiter, asyncio.Future):
+            by_loop.setdefault(job.waiter.get_loop(), []).append((job.waiter, own))
+        elif own is None:
+            job.waiter.set_result(None)
+        else:
+            job.waiter.set_exception(own)
+    for loop, settled in by_loop.items():
+        # A closed loop raises: nobody waits there any more.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle_in_loop, settled)
+
+
+def _settle_in_loop(settled: list[tuple[asyncio.Future[None], Exception | None]]) -> None:
+    for future, error in settled:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _copy(error: Exception) -> Exception:
+    """An error of its own for each who waits: an exception carries the trace of its raising."""
+    if not isinstance(error, StoreError):
+        return error
+    copy = type(error)(str(error))
+    copy.__cause__ = error.__cause__
+    return copy
