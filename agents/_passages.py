@@ -9,6 +9,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from oversight.text.borders import WORD
+from oversight.text.quotes import MIN_QUOTE_CHARS, MIN_QUOTE_WORDS
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -27,7 +30,6 @@ _INITIAL_OR_ABBREVIATION = re.compile(
     rf"(?:\b(?:{'|'.join(_ABBREVIATIONS.split())})|\b[A-Z]|\b(?:[A-Za-z]\.)+[A-Za-z])\.$"
 )
 _SENTENCE_END = re.compile(r"""[.!?…]+["'”’»)\]]*(?:\s+''(?=\s))?(?=\s|\Z)|\n[^\S\n]*(?=\n)""")
-_WORD = re.compile(r"\w+")
 _CHUNK = re.compile(r"\S+")
 _QUOTE_TAG = re.compile(r"<\s*/?\s*\w*quote", re.IGNORECASE)
 
@@ -37,11 +39,18 @@ def passages(text: str, max_words: int) -> tuple[Span, ...]:
 
     One sentence each where that has between `MIN_WORDS` and `max_words` words:
     shorter ones are joined with the next, longer ones cut into even pieces.
-    Passages that contain a quote tag are left out, as they cannot be quoted.
+    What cannot be quoted is left out: passages with a quote tag in them, or too
+    few words to verify.
     """
     joined = _joined(text, _sentences(text))
     pieces = [piece for span in joined for piece in _cut(text, span, max_words)]
-    return tuple((a, b) for a, b in pieces if not _QUOTE_TAG.search(text, a, b))
+    return tuple(piece for piece in pieces if _is_quotable(text[slice(*piece)]))
+
+
+def _is_quotable(passage: str) -> bool:
+    words = WORD.findall(passage)
+    is_long = len(words) >= MIN_QUOTE_WORDS and sum(map(len, words)) >= MIN_QUOTE_CHARS
+    return is_long and not _QUOTE_TAG.search(passage)
 
 
 def _sentences(text: str) -> list[Span]:
@@ -80,7 +89,7 @@ def _joined(text: str, spans: list[Span]) -> list[Span]:
     pending: int | None = None
     for start, end in spans:
         first, pending = start if pending is None else pending, None
-        if len(_WORD.findall(text, first, end)) < MIN_WORDS:
+        if len(WORD.findall(text, first, end)) < MIN_WORDS:
             pending = first
         else:
             out.append((first, end))

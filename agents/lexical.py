@@ -113,10 +113,11 @@ class Lexical:
         evidence = self._evidence(view, queries)
         idf = _idf(view, evidence)
         standing = [self._standing(piece, evidence, frozenset(asked)) for piece in evidence]
+        values = [_values(wanted.weights, idf) for wanted in queries]
         doubts = [1.0] * len(queries)
         # Sorted, so that the order of the turns cannot even enter through rounding.
         for weight, piece in sorted(zip(standing, evidence, strict=True), key=lambda p: p[1].text):
-            share = _coverage(piece.terms, queries[piece.option].weights, idf)
+            share = math.fsum(v for term, v in values[piece.option].items() if term in piece.terms)
             doubts[piece.option] *= 1.0 - weight * share
         return [round(1.0 - doubt, 9) for doubt in doubts]
 
@@ -225,11 +226,9 @@ def _idf(view: View, evidence: Sequence[Evidence]) -> dict[str, float]:
     return {term: math.log((1 + len(evidence)) / (1 + n)) + 1.0 for term, n in counts.items()}
 
 
-def _coverage(
-    words: frozenset[str], weights: Mapping[str, float], idf: Mapping[str, float]
-) -> float:
-    """Share of a query's terms that `words` has, by weight times idf; unseen terms are rarest."""
+def _values(weights: Mapping[str, float], idf: Mapping[str, float]) -> dict[str, float]:
+    """A query's terms with their shares, by weight times idf; unseen terms are the rarest."""
     rarest = max(idf.values(), default=1.0)
     value = {term: weight * idf.get(term, rarest) for term, weight in weights.items()}
     total = math.fsum(value.values())
-    return math.fsum(value[term] for term in value if term in words) / total if total else 0.0
+    return {term: part / total for term, part in value.items()}
