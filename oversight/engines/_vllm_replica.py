@@ -1,0 +1,193 @@
+"""One replica: a server, the client that asks it, and its return from the dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+from oversight.engines._vllm_metrics import ReplicaMetrics, parse_metrics
+from oversight.engines._vllm_server import Server
+from oversight.errors import EngineError, EngineUnavailableError
+from oversight.types import Chunk, Completion, Engine, FinishReason, Request, Usage
+
+log = logging.getLogger(__name__)
+
+DEATH_WITHIN_S = 15.0
+"""How long a server that answers nobody, or only 503, is given to recover or to end."""
+
+
+class Replica:
+    """A server that is brought back at most `restarts` times, and what was in flight sent again."""
+
+    def __init__(
+        self,
+        index: int,
+        server: Server,
+        client: Engine,
+        restarts: int,
+        start_timeout_s: float,
+        report: Callable[[str], None],
+    ) -> None:
+        self.index = index
+        self.server = server
+        self.num_in_flight = 0
+        self.num_starts = 0
+        self.failure = ""
+        """Why it is given up, if it is."""
+        self._client = client
+        self._restarts = restarts
+        self._start_timeout_s = start_timeout_s
+        self._report = report
+        self._starting: asyncio.Task[None] | None = None
+        self._up = False
+        self._ids: set[str] = set()
+        self._cancelled: set[str] = set()
+
+    async def ready(self) -> int:
+        """Start the server unless it is up; gives the number of its start.
+
+        All who ask at the same time wait for one and the same start, which goes
+        on if one of them is cancelled.
+
+        Raises:
+            EngineUnavailableError: It cannot be started, or was restarted often enough.
+        """
+        while not self._up:
+            if self.failure:
+                raise EngineUnavailableError(self.failure)
+            if self._starting is None:
+                self._starting = asyncio.create_task(self._start())
+            starting = self._starting
+            await asyncio.wait([starting])
+            if not starting.cancelled():
+                starting.result()
+        return self.num_starts
+
+    async def _start(self) -> None:
+        """Bring the server up, or note why it is given up."""
+        try:
+            if self.num_starts > self._restarts:
+                self.failure = (
+                    f"{self.server.name} died and is given up after "
+                    f"{self._restarts} restarts. {self.server.log_excerpt()}"
+                )
+                return
+            if self.num_starts:
+                log.warning("%s died and is restarted; log: %s", self.server.name, self.server.log)
+            await self.server.stop()
+            self.num_starts += 1
+            await self.server.start(self._start_timeout_s, self._report)
+            self._up = True
+        except EngineUnavailableError as error:
+            self.failure = str(error)
+        except OSError as error:
+            self.failure = f"{self.server.name} cannot be started: {error}"
+        finally:
+            self._starting = None
+
+    async def answer(self, request: Request) -> Completion:
+        """The completion of a request, sent again if the server dies under it.
+
+        Raises:
+            EngineError: The server refused it, or cannot be brought back.
+        """
+        with self._flight(request):
+            while True:
+                start = await self.ready()
+                if request.id in self._cancelled:
+                    return self._nothing(request)
+                try:
+                    return (await self._client.generate([request]))[0]
+                except EngineError:
+                    if not await self._died(start):
+                        raise
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """The completion piece by piece.
+
+        It is sent again if the server dies before the first piece; after that
+        it cannot be, as another try would say something else.
+
+        Raises:
+            EngineError: The server refused it, cannot be brought back, or died in the middle.
+        """
+        with self._flight(request):
+            while True:
+                start = await self.ready()
+                if request.id in self._cancelled:
+                    yield Chunk("", self._nothing(request))
+                    return
+                begun = False
+                try:
+                    async for chunk in self._client.stream(request):
+                        begun = True
+                        yield chunk
+                    return
+                except EngineError:
+                    if not await self._died(start) or begun:
+                        raise
+
+    @contextmanager
+    def _flight(self, request: Request) -> Iterator[None]:
+        """Counts a request as in flight, for routing and for cancelling."""
+        self.num_in_flight += 1
+        if request.id:
+            self._ids.add(request.id)
+        try:
+            yield
+        finally:
+            self.num_in_flight -= 1
+            self._ids.discard(request.id)
+            self._cancelled.discard(request.id)
+
+    async def cancel(self, request_id: str) -> None:
+        """End a request in flight here, also one that waits for the server's return."""
+        if request_id in self._ids:
+            self._cancelled.add(request_id)
+            await self._client.cancel(request_id)
+
+    def holds(self, request_id: str) -> bool:
+        """Whether that request is in flight here."""
+        return request_id in self._ids
+
+    async def metrics(self) -> ReplicaMetrics:
+        """Counters since the last start.
+
+        Raises:
+            EngineUnavailableError: It does not answer.
+        """
+        return parse_metrics(await self.server.metrics(), self.index)
+
+    async def aclose(self) -> None:
+        """Stop the server, also one that is starting."""
+        self.failure = self.failure or f"{self.server.name} is closed"
+        self._up = False
+        if self._starting is not None:
+            self._starting.cancel()
+        await self._client.aclose()
+        await self.server.aclose()
+
+    async def _died(self, start: int) -> bool:
+        """Whether the server that was up since `start` is gone, and a request may be sent again."""
+        if not self.failure and self._up and start == self.num_starts:
+            if not await self.server.died(DEATH_WITHIN_S):
+                return False
+            if start == self.num_starts:
+                self._up = False
+        return True
+
+    def _nothing(self, request: Request) -> Completion:
+        """What a request has that was cancelled before any server saw it."""
+        return Completion(
+            request_id=request.id,
+            text="",
+            prompt_ids=(),
+            token_ids=(),
+            finish_reason=FinishReason.CANCELLED,
+            usage=Usage(),
+            engine=self._client.name,
+            model=self._client.model,
+            seconds=0.0,
+        )

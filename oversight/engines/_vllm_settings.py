@@ -1,0 +1,192 @@
+"""Settings of the vllm engine, and what they come to: interpreter, command line, environment."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from oversight.config.settings import Settings
+from oversight.errors import ConfigError, MissingDependencyError
+
+PYTHON_VARIABLE = "OVERSIGHT_VLLM_PYTHON"
+HOST = "127.0.0.1"
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+PARALLEL_OPTIONS = ("-tp", "-pp", "-dp", "--tensor-parallel", "--pipeline-parallel", "--data-par")
+OUR_OPTIONS = frozenset({"--model", "--host", "--port", "--served-model-name", "--logprobs-mode"})
+
+
+class Config(Settings):
+    """Which model to serve, on what, and how patiently."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {
+            "replicas",
+            "devices",
+            "block_size",
+            "gpu_memory_utilization",
+            "kv_cache_gib",
+            "python",
+            "start_timeout_s",
+            "stop_timeout_s",
+            "restarts",
+            "timeout_s",
+            "connect_timeout_s",
+            "max_in_flight",
+            "log_dir",
+        }
+    )
+
+    model: str = Field(min_length=1)
+    """Folder of a model in Hugging Face's format, or its name on the hub."""
+    api: Literal["chat", "completions"] = "chat"
+    """`chat` renders by the model's own chat template; `completions` suits models without one."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    """Servers to start; a route always goes to the same one."""
+    devices: tuple[str, ...] = ()
+    """GPUs of each replica, such as `["0", "1"]` or, two for one replica, `["0,1"]`. Empty: on a
+    CPU, or wherever vLLM would put a single server."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Longest prompt and answer together, in tokens; None for the model's own."""
+    block_size: int | None = Field(default=None, ge=1)
+    """Tokens to a block of the key-value cache: prefixes are shared in whole blocks. On a CPU a
+    multiple of 32, 128 if not given."""
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    """Share of the device's memory that a server may take (on a CPU, of the main memory)."""
+    kv_cache_gib: float | None = Field(default=None, gt=0)
+    """Size of the key-value cache of each replica; None for what the share above leaves."""
+    logprobs_mode: Literal["processed_logprobs", "raw_logprobs"] = "processed_logprobs"
+    """Log-probabilities of the distribution sampled from, or of the model before temperature."""
+    python: str | None = None
+    """Interpreter that has vLLM; None for this one if it has, else for OVERSIGHT_VLLM_PYTHON."""
+    extra_args: tuple[str, ...] = ()
+    """Further options of the server, one string each, such as `["--enforce-eager"]`."""
+    start_timeout_s: float = Field(default=600.0, gt=0)
+    stop_timeout_s: float = Field(default=20.0, ge=0)
+    """What a server is given to end by itself before it is killed."""
+    restarts: int = Field(default=3, ge=0)
+    """How often each replica is brought back after its server died."""
+    timeout_s: float = Field(default=600.0, gt=0)
+    """For one request."""
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    max_in_flight: int = Field(default=256, ge=1)
+    """Requests that each replica is given at the same time; the others wait here."""
+    log_dir: str | None = None
+    """Folder for the servers' logs; None for a temporary one, kept only if a server failed."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.devices and len(self.devices) != self.replicas:
+            raise ValueError(
+                f"devices={list(self.devices)!r} are for {len(self.devices)} replicas and "
+                f"replicas={self.replicas}: name the devices of each, or of none"
+            )
+        taken = sorted(OUR_OPTIONS & {arg.split("=")[0] for arg in self.extra_args})
+        if taken:
+            raise ValueError(f"extra_args may not hold {taken[0]}, which the engine sets itself")
+        return self
+
+
+def check_model(model: str) -> str:
+    """The model as the server is to be given it: an absolute folder or a hub name.
+
+    Raises:
+        ConfigError: It is a path where there is no model.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"engine model = {model!r}: no config.json in that folder")
+        return str(folder.resolve())
+    if HUB_NAME.fullmatch(model) and not model.startswith("."):
+        return model
+    raise ConfigError(
+        f"engine model = {model!r}: there is no such folder, and it is no name on the hub "
+        "(such as 'org/model')"
+    )
+
+
+def find_interpreter(python: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Path of an interpreter that has vLLM: the one given, this one, or the variable's.
+
+    Raises:
+        MissingDependencyError: None has it; the message says how to get one.
+    """
+    if python is None and importlib.util.find_spec("vllm") is not None:
+        return sys.executable
+    place = "engine python" if python is not None else PYTHON_VARIABLE
+    named = python if python is not None else environment.get(PYTHON_VARIABLE)
+    if not named:
+        raise MissingDependencyError(
+            'the vllm engine needs vLLM: pip install "oversight[vllm]", or set '
+            f"{PYTHON_VARIABLE} to an interpreter that has it"
+        )
+    found = shutil.which(Path(named).expanduser())
+    if found is None:
+        raise MissingDependencyError(f"{place} = {named!r}: no such program")
+    probe = "import sys, importlib.util as u; sys.exit(u.find_spec('vllm') is None)"
+    result = subprocess.run([found, "-c", probe], capture_output=True, timeout=60, check=False)
+    if result.returncode != 0:
+        raise MissingDependencyError(
+            f"{place} = {named!r} has no vLLM: name an interpreter where "
+            "`python -c 'import vllm'` works"
+        )
+    return found
+
+
+def command_line(config: Config, python: str, model: str, replica: int, port: int) -> list[str]:
+    """The command that starts the server of one replica on a loopback port."""
+    options: dict[str, object | None] = {
+        "--model": model,
+        "--served-model-name": config.model,
+        "--host": HOST,
+        "--port": port,
+        "--dtype": config.dtype,
+        "--max-model-len": config.max_model_len,
+        "--block-size": config.block_size,
+        "--gpu-memory-utilization": config.gpu_memory_utilization,
+        "--kv-cache-memory-bytes": config.kv_cache_gib and int(config.kv_cache_gib * 2**30),
+        "--logprobs-mode": config.logprobs_mode,
+        # The model's own generation_config.json may set top_k or a repetition penalty: hidden
+        # settings, with which tokens would be drawn from another distribution than is recorded.
+        "--generation-config": "vllm",
+        "--tensor-parallel-size": _num_devices(config, replica),
+    }
+    command = [python, "-m", "vllm.entrypoints.openai.api_server"]
+    for option, value in options.items():
+        if value is not None:
+            command += [option, str(value)]
+    flags = ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
+    return [*command, *flags, *config.extra_args]
+
+
+def _num_devices(config: Config, replica: int) -> int | None:
+    """Devices that one replica is spread over, unless the user spreads it himself."""
+    if any(arg.startswith(PARALLEL_OPTIONS) for arg in config.extra_args):
+        return None
+    num = len(config.devices[replica].split(",")) if config.devices else 1
+    return num if num > 1 else None
+
+
+def server_environment(config: Config, replica: int, base: Mapping[str, str]) -> dict[str, str]:
+    """The environment of one replica's server: `base` with its devices, and nothing public."""
+    environment = dict(base)
+    environment.setdefault("VLLM_NO_USAGE_STATS", "1")
+    environment["VLLM_HOST_IP"] = HOST
+    # `python -m` puts the working directory first on the path: a folder called `vllm` in it
+    # would be run in place of the package.
+    environment["PYTHONSAFEPATH"] = "1"
+    if config.kv_cache_gib is not None:
+        environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would overrule the option
+    if config.devices:
+        environment["CUDA_VISIBLE_DEVICES"] = config.devices[replica]
+    return environment

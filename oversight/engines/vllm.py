@@ -1,0 +1,243 @@
+"""A model served by vLLM servers that this engine starts, looks after and stops.
+
+vLLM lives in processes of its own, and may live in an environment of its own
+(`python`): nothing of it is imported here. A server that somebody else runs is
+asked by the `openai` engine with `dialect = "vllm"`.
+
+- Servers start at the first request or by `start()`. They end with `aclose()`,
+  and with this process however that ends.
+- All requests of one route go to the same replica (rendezvous hashing), so that
+  its prefix cache holds; a request without a route goes where the least is in flight.
+- A server that dies is restarted at most `restarts` times, and what was in
+  flight there is sent again.
+
+Log-probabilities (measured with 0.32). `--logprobs-mode processed_logprobs`, our default,
+gives those of the distribution sampled from, after temperature, top-p and the
+constraint's mask, as `Completion.logprobs` promises and as training needs. The
+server's own default, `raw_logprobs`, leaves out temperature and top-p and nothing
+else: a choice's mask comes *before* the raw values are taken. In either mode,
+then, the options of a constrained choice sum to 1, and forbidden tokens show as
+-9999. So a constrained request that asks for `top_logprobs` is followed by a
+second one for a single unconstrained greedy token, whose prompt is in the prefix
+cache: `Completion.top` then holds one position, the first, as the model itself
+sees it. An option too unlikely to be among those is added at its exact place,
+which the ratios under the mask give. (The `openai` engine leaves `top` under the mask.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from oversight.engines import openai
+from oversight.engines._vllm_choices import first_token_request, unmasked_top
+from oversight.engines._vllm_metrics import ReplicaMetrics
+from oversight.engines._vllm_replica import Replica
+from oversight.engines._vllm_server import Server, reserve_port
+from oversight.engines._vllm_settings import (
+    HOST,
+    Config,
+    check_model,
+    command_line,
+    find_interpreter,
+    server_environment,
+)
+from oversight.engines.base import answer_all
+from oversight.errors import EngineUnavailableError
+from oversight.types import Capabilities, Chunk, Completion, FinishReason, Request
+
+__all__ = ["Config", "ReplicaMetrics", "VllmEngine", "build", "rendezvous"]
+
+log = logging.getLogger(__name__)
+
+NUM_RETRIES = 1
+"""Of the client, for a broken connection; a server that is gone is the replica's affair."""
+
+
+def rendezvous(route: str, num_replicas: int) -> int:
+    """Index of the replica of a route: the highest of its hashes with each of them.
+
+    Every process agrees on it, and a further replica takes over its share of the
+    routes without moving any other (Thaler & Ravishankar 1998).
+    """
+
+    def weight(index: int) -> bytes:
+        return hashlib.blake2b(f"{index}\0{route}".encode(), digest_size=8).digest()
+
+    return max(range(num_replicas), key=weight)
+
+
+def build(config: Config) -> VllmEngine:
+    """The engine; its servers start when they are first needed."""
+    return VllmEngine(config)
+
+
+class VllmEngine:
+    """One or several vLLM servers behind the `Engine` protocol."""
+
+    name = "vllm"
+
+    def __init__(self, config: Config) -> None:
+        self.model = config.model
+        self.capabilities = Capabilities(logprobs=True, choices=True)
+        self.on_progress: Callable[[str], None] | None = None
+        """Takes a line every few seconds while servers start."""
+        self._config = config
+        self._replicas: list[Replica] = []
+        self._reservations: list[socket.socket] = []
+        self._temporary: Path | None = None
+        self._preparing = asyncio.Lock()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Start all servers at the same time and wait until they are healthy.
+
+        Raises:
+            ConfigError: There is no model at that place.
+            MissingDependencyError: No interpreter has vLLM.
+            EngineUnavailableError: A server did not come up; with the last lines of its log.
+        """
+        await self._prepare()
+        started = await asyncio.gather(
+            *(replica.ready() for replica in self._replicas), return_exceptions=True
+        )
+        for result in started:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions in the order of `requests`.
+
+        Raises:
+            EngineError: One of them could not be answered, also after a restart.
+        """
+        await self.start()
+        return await answer_all(requests, self._answer)
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """The completion piece by piece; the last chunk carries it whole.
+
+        Raises:
+            EngineError: It could not be answered, or the server died in the middle.
+        """
+        await self.start()
+        replica = self._replica(request)
+        async for chunk in replica.stream(request):
+            if chunk.completion is None:
+                yield chunk
+            else:
+                yield replace(
+                    chunk, completion=await self._finish(replica, request, chunk.completion)
+                )
+
+    async def cancel(self, request_id: str) -> None:
+        """End a request in flight; it returns what it has, with finish reason CANCELLED."""
+        for replica in self._replicas:
+            if replica.holds(request_id):
+                await replica.cancel(request_id)
+
+    async def metrics(self) -> list[ReplicaMetrics]:
+        """Counters of each replica since its last start.
+
+        Raises:
+            EngineUnavailableError: A server does not answer.
+        """
+        await self.start()
+        return list(await asyncio.gather(*(replica.metrics() for replica in self._replicas)))
+
+    async def aclose(self) -> None:
+        """Stop all servers; the temporary logs go as well unless one of them failed."""
+        self._closed = True
+        failed = any(replica.failure for replica in self._replicas)
+        await asyncio.gather(*(replica.aclose() for replica in self._replicas))
+        for reservation in self._reservations:
+            reservation.close()
+        if self._temporary is not None and not failed:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    async def _prepare(self) -> None:
+        """Check everything that can be checked without a server, and make the replicas."""
+        async with self._preparing:
+            if self._closed:
+                raise EngineUnavailableError(f"the vllm engine of {self.model!r} is closed")
+            if self._replicas:
+                return
+            model = check_model(self._config.model)
+            python = await asyncio.to_thread(find_interpreter, self._config.python)
+            folder = self._log_folder()
+            self._replicas = [
+                self._make_replica(index, python, model, folder)
+                for index in range(self._config.replicas)
+            ]
+
+    def _log_folder(self) -> Path:
+        if self._config.log_dir is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="oversight-vllm-"))
+            return self._temporary
+        folder = Path(self._config.log_dir).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _make_replica(self, index: int, python: str, model: str, folder: Path) -> Replica:
+        config = self._config
+        reservation = reserve_port()
+        self._reservations.append(reservation)
+        port = reservation.getsockname()[1]
+        server = Server(
+            name=f"vllm replica {index}",
+            command=command_line(config, python, model, index, port),
+            environment=server_environment(config, index, os.environ),
+            url=f"http://{HOST}:{port}",
+            log=folder / f"vllm-{os.getpid()}-{port}-replica{index}.log",
+            stop_timeout_s=config.stop_timeout_s,
+        )
+        client = openai.build(
+            openai.Config(
+                base_url=f"{server.url}/v1",
+                model=config.model,
+                api_key_env="VLLM_API_KEY",  # the variable that the server itself reads
+                api=config.api,
+                dialect="vllm",
+                timeout_s=config.timeout_s,
+                connect_timeout_s=config.connect_timeout_s,
+                max_retries=NUM_RETRIES,
+                max_in_flight=config.max_in_flight,
+            )
+        )
+        return Replica(index, server, client, config.restarts, config.start_timeout_s, self._report)
+
+    def _report(self, line: str) -> None:
+        log.info(line)
+        if self.on_progress is not None:
+            self.on_progress(line)
+
+    def _replica(self, request: Request) -> Replica:
+        if request.route:
+            return self._replicas[rendezvous(request.route, len(self._replicas))]
+        return min(self._replicas, key=lambda replica: replica.num_in_flight)
+
+    async def _answer(self, request: Request) -> Completion:
+        replica = self._replica(request)
+        return await self._finish(replica, request, await replica.answer(request))
+
+    async def _finish(
+        self, replica: Replica, request: Request, completion: Completion
+    ) -> Completion:
+        """The completion under our own name, with the first token's unmasked alternatives."""
+        completion = replace(completion, engine=self.name, model=self.model)
+        sampling = request.sampling
+        cancelled = completion.finish_reason is FinishReason.CANCELLED
+        if not sampling.choices or not sampling.top_logprobs or cancelled:
+            return completion
+        free = await replica.answer(first_token_request(request))
+        processed = self._config.logprobs_mode == "processed_logprobs"
+        temperature = (sampling.temperature if processed else 0.0) or 1.0
+        return replace(completion, top=(unmasked_top(free, completion, temperature),))
