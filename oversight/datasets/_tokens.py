@@ -18,12 +18,10 @@ SURFACE = {
 }
 """How a token that stands for a character looks in text."""
 
-TIGHT_LEFT = frozenset(
-    """
-    . , ; : ? ! ... % ° '' ' ''' -RSB- -RRB- -RCB- ) ] }
-    's 'S 'm 'M 'd 'D 'll 'LL 're 'RE 've 'VE n't N'T
-    """.split()
-)
+CLOSING = {".", ",", ";", ":", "?", "!", "...", "%", "°", ")", "]", "}", "-RSB-", "-RRB-", "-RCB-"}
+END_QUOTES = {"''", "'", "'''"}
+CLITICS = {"n't", "'s", "'m", "'d", "'ll", "'re", "'ve"}
+TIGHT_LEFT = frozenset(CLOSING | END_QUOTES | CLITICS | {clitic.upper() for clitic in CLITICS})
 """Tokens that join the word before them."""
 
 TIGHT_RIGHT = frozenset(["``", "`", "$", "£", "#", "-LSB-", "-LRB-", "-LCB-", "(", "[", "{"])

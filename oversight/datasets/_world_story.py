@@ -1,0 +1,196 @@
+"""One story of the generated world: what happens, when, and the lines that tell it.
+
+What keeps the answer from leaking: right and wrong answer are drawn alike, and everything but the
+order of events treats them alike: how often they are told, in which wording, beside which other
+things. Which of the two is right shows only in whose line has the later time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+from oversight.datasets._world_families import Family, draw_subjects
+from oversight.datasets._world_names import Fillings
+from oversight.datasets._world_times import marked
+
+
+class Bearing(StrEnum):
+    """What a line does for the question."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    LINK = "link"
+    """Ties the thing to the carrier whose place is then its own."""
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What one difficulty is made of."""
+
+    num_lines: tuple[int, int]
+    num_subjects: int
+    """Of other things that the story tells about."""
+    mentions: tuple[int, ...]
+    """How often the right answer is told of the thing asked for, and likewise the wrong one."""
+    num_others: tuple[int, int]
+    """States of the thing that are no option."""
+    num_alike: int
+    """Subjects that differ from one another in one word only, the one asked for among them."""
+    shuffled: bool
+    """Whether the lines stand in another order than that of their times."""
+
+
+LEVELS: dict[int, Level] = {
+    1: Level((6, 8), 2, (1,), (0, 0), 0, shuffled=False),
+    2: Level((8, 12), 3, (1,), (0, 1), 0, shuffled=False),
+    3: Level((12, 16), 4, (1, 2), (1, 2), 2, shuffled=True),
+    4: Level((16, 22), 5, (1, 2), (1, 3), 3, shuffled=True),
+    5: Level((22, 30), 6, (1, 2, 3), (2, 3), 4, shuffled=True),
+}
+
+NUM_SPARE_STATES = 2
+"""States that only the other things have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the story."""
+
+    text: str
+    bearing: Bearing
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A story with the question that it answers."""
+
+    question: str
+    right: str
+    wrong: str
+    subject: str
+    carrier: str | None
+    lines: tuple[Line, ...]
+    """As they stand in the source."""
+    told: tuple[Line, ...]
+    """The same in the order of their times."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    told: str
+    bearing: Bearing = Bearing.NONE
+
+
+def tell(rng: random.Random, family: Family, words: Fillings, level: Level) -> Story:
+    """A new story of `family` out of `words`."""
+    return _Teller(rng, family, words, level).story()
+
+
+class _Teller:
+    """Draws one story; everything comes from `rng`, in a fixed order."""
+
+    def __init__(self, rng: random.Random, family: Family, words: Fillings, level: Level) -> None:
+        self.rng, self.family, self.words, self.level = rng, family, words, level
+        self.num_right = rng.choice(level.mentions)
+        self.num_wrong = rng.choice(level.mentions)
+        least = max(self.num_right, self.num_wrong) - 1
+        self.num_others = max(rng.randint(*level.num_others), least)
+        self.values = family.values(rng, words, 2 + self.num_others + NUM_SPARE_STATES)
+        self.right, self.wrong = self.values[0], self.values[1]
+
+    def story(self) -> Story:
+        rng, level = self.rng, self.level
+        subjects = draw_subjects(
+            rng, self.family.subjects(self.words), 1 + level.num_subjects, level.num_alike
+        )
+        asked, others, carrier = subjects[0], subjects[1:], None
+        if self.family.links:
+            carriers = draw_subjects(rng, (self.words.thing_kinds, self.words.carriers), 2, 0)
+            carrier = carriers[0]
+            timelines = [self._carried(asked, carrier)]
+            others[-1] = carriers[1]
+        else:
+            timelines = [self._states(asked)]
+        num_left = rng.randint(*level.num_lines) - len(timelines[0])
+        timelines += self._bystanders(others, num_left)
+        events = _interleaved(rng, timelines)
+        sentences = marked(rng, [event.told for event in events])
+        told = [Line(s, event.bearing) for s, event in zip(sentences, events, strict=True)]
+        lines = rng.sample(told, len(told)) if level.shuffled else told
+        question = rng.choice(self.family.questions).format(subject=asked)
+        return Story(question, self.right, self.wrong, asked, carrier, tuple(lines), tuple(told))
+
+    def _event(self, subject: str, value: str, bearing: Bearing = Bearing.NONE) -> _Event:
+        form = self.rng.choice(self.family.statements)
+        actor = self.rng.choice(self.words.actors)
+        return _Event(form.format(actor=actor, subject=subject, value=value), bearing)
+
+    def _link(self, subject: str, carrier: str, bearing: Bearing) -> _Event:
+        form = self.rng.choice(self.family.links)
+        actor = self.rng.choice(self.words.actors)
+        return _Event(form.format(actor=actor, subject=subject, carrier=carrier), bearing)
+
+    def _states(self, subject: str) -> list[_Event]:
+        """The changes of the thing asked for: the right answer comes last."""
+        bearings = {self.right: Bearing.RIGHT, self.wrong: Bearing.WRONG}
+        others = self.values[2 : 2 + self.num_others]
+        earlier = [self.right] * (self.num_right - 1) + [self.wrong] * self.num_wrong + others
+        values = _without_repeats(self.rng, earlier, last=self.right)
+        return [self._event(subject, v, bearings.get(v, Bearing.NONE)) for v in values]
+
+    def _carried(self, subject: str, carrier: str) -> list[_Event]:
+        """The same for a thing that goes into a carrier, and may come out of it again.
+
+        Either answer is told of the thing or of its carrier, with equal chances.
+        """
+        rng = self.rng
+        right_inside, wrong_inside = rng.choice(((1, 1), (1, 0), (0, 1), (0, 0)))
+        right = self._event(carrier if right_inside else subject, self.right, Bearing.RIGHT)
+        wrong = self._event(carrier if wrong_inside else subject, self.wrong, Bearing.WRONG)
+        link = self._link(subject, carrier, Bearing.LINK)
+        events = [link, wrong, right] if wrong_inside else [wrong, link, right]
+        for value in self.values[2 : 2 + self.num_others]:
+            # Once the thing is out of its carrier, the carrier may go anywhere.
+            last = len(events) - 1 if right_inside else len(events)
+            events.insert(rng.randint(0, last), self._event(carrier, value))
+        return events
+
+    def _bystanders(self, subjects: Sequence[str], num_lines: int) -> list[list[_Event]]:
+        """What happens to the other things: at least one line each."""
+        rng = self.rng
+        num_links = 1 if self.family.links else 0
+        num_extra = num_lines - len(subjects) - num_links
+        extra = [rng.randrange(len(subjects)) for _ in range(num_extra)]
+        timelines = []
+        for index, subject in enumerate(subjects):
+            events: list[_Event] = []
+            before = ""
+            for _ in range(1 + extra.count(index)):
+                before = rng.choice([value for value in self.values if value != before])
+                events.append(self._event(subject, before))
+            timelines.append(events)
+        if num_links:
+            timelines[0].append(self._link(subjects[0], subjects[-1], Bearing.NONE))
+        return timelines
+
+
+def _without_repeats(rng: random.Random, earlier: list[str], last: str) -> list[str]:
+    """`earlier` in random order, then `last`, with no state told twice in a row."""
+    while True:
+        rng.shuffle(earlier)
+        states = [*earlier, last]
+        if all(before != after for before, after in pairwise(states)):
+            return states
+
+
+def _interleaved(rng: random.Random, timelines: list[list[_Event]]) -> list[_Event]:
+    """All events in one order that keeps the order of each timeline."""
+    turns = [index for index, timeline in enumerate(timelines) for _ in timeline]
+    rng.shuffle(turns)
+    remaining = [iter(timeline) for timeline in timelines]
+    return [next(remaining[index]) for index in turns]
