@@ -15,8 +15,9 @@ from collections.abc import Iterable
 def align(pattern: str, text: str) -> tuple[int, int, int]:
     """(edits, start, end) of the stretch of `text` nearest to `pattern`, in Levenshtein distance.
 
-    Of several equally near it is the one that ends first, and of those the
-    shortest. Time is len(text) steps over integers of len(pattern) bits.
+    Of several equally near it is the one that ends first, with what may be
+    added to it at either end for the same edits. Time is len(text) steps over
+    integers of len(pattern) bits.
     """
     edits, end = _nearest_end(pattern, text, anchored=False)
     _, length = _nearest_end(pattern[::-1], reversed(text[:end]), anchored=True)
@@ -24,9 +25,10 @@ def align(pattern: str, text: str) -> tuple[int, int, int]:
 
 
 def _nearest_end(pattern: str, text: Iterable[str], *, anchored: bool) -> tuple[int, int]:
-    """Least edits between `pattern` and a stretch of `text`, and where the first such ends.
+    """Least edits between `pattern` and a stretch of `text`, and where such a stretch ends.
 
-    The stretch begins anywhere, or, if `anchored`, where `text` begins.
+    It begins anywhere and is the first, or, if `anchored`, it begins where
+    `text` does and is the longest.
     """
     equal: dict[str, int] = defaultdict(int)
     for place, char in enumerate(pattern):
@@ -46,8 +48,8 @@ def _nearest_end(pattern: str, text: Iterable[str], *, anchored: bool) -> tuple[
             edits += 1
         elif shrinks & top:
             edits -= 1
-            if edits < best:
-                best, best_end = edits, end
+        if edits < best or (edits == best and (anchored or best_end == end - 1)):
+            best, best_end = edits, end
         grows = (grows << 1) | first_row
         down = same | falls
         rises = mask & ((shrinks << 1) | ~(down | grows))

@@ -29,15 +29,20 @@ _SINGLE = "‘’‚‛′´＇"
 _DASHES = "‐‑‒–—―−⸺⸻﹘﹣－"
 _BRACKETS = {"LRB": "(", "RRB": ")", "LSB": "[", "RSB": "]", "LCB": "{", "RCB": "}"}
 
+_OTHER = rf"^\x00-\x7f\s…{INVISIBLE}{_DOUBLE}{_SINGLE}{_DASHES}"
+# The first character is taken before it is told apart by looking back at it: a set at the front
+# lets the search skip over ordinary letters, which is where its time goes.
 _PIECE = re.compile(
-    r"(?P<opening>-(?:LRB|LSB|LCB)-\s*+)"
-    r"|(?P<closing>\s*+-(?:RRB|RSB|RCB)-)"
-    r"|(?P<ellipsis>\.\.\.[.…]*+|…[.…]*+|\.(?: \.){2,}+)"
-    rf"|(?P<space>[\s{INVISIBLE}]{{2,}}+|[^\S ]|[{INVISIBLE}])"
-    rf"|(?P<double>''|``|[{_DOUBLE}])"
-    rf"|(?P<single>[{_SINGLE}])"
-    rf"|(?P<dash>[-{_DASHES}]{{2,}}+|[{_DASHES}])"
-    rf"|(?P<other>[^\x00-\x7f\s…{INVISIBLE}{_DOUBLE}{_SINGLE}{_DASHES}]++)"
+    r"[^\x21-\x26\x28-\x2c\x2f-\x5f\x61-\x7e](?:"
+    r"(?<=-)(?:LRB|LSB|LCB)-\s*+(?P<opening>)"
+    r"|(?:(?<=-)|(?<=\s)\s*+-)(?:RRB|RSB|RCB)-(?P<closing>)"
+    rf"|(?<=[\s{INVISIBLE}])(?:[\s{INVISIBLE}]++|(?<! ))(?P<space>)"
+    r"|(?:(?<=\.)(?:\.\.[.…]*+|(?: \.){2,}+)|(?<=…)[.…]*+)(?P<ellipsis>)"
+    rf"|(?:(?<=')'|(?<=`)`|(?<=[{_DOUBLE}]))(?P<double>)"
+    rf"|(?<=[{_SINGLE}])(?P<single>)"
+    rf"|(?<=[-{_DASHES}])(?:[-{_DASHES}]++|(?<!-))(?P<dash>)"
+    rf"|(?<=[{_OTHER}])[{_OTHER}]*+(?P<other>)"
+    r")"
 )
 _HAS_SPACE = re.compile(r"\s")
 _MARKS = {"ellipsis": "...", "double": '"', "single": "'", "dash": "-"}

@@ -19,7 +19,7 @@ from oversight.text.folding import Folded, fold
 
 NEAR_SIMILARITY = 0.75
 """What a stretch of the source must reach to be shown as a near miss."""
-MAX_NEAR_CHARS = 4000
+MAX_NEAR_CHARS = 2000
 """Longer quotes that do not match exactly are not searched for near misses."""
 
 _EDGE = " \"'.,;:!?()[]{}*_"
@@ -99,8 +99,11 @@ class Index:
         return self._judged(words, edits, low + start, low + end)
 
     def _judged(self, words: str, edits: int, start: int, end: int) -> Near | None:
-        """The stretch widened to whole words, if it is near enough."""
-        if start == end:
+        """The stretch without spaces at its ends, widened to whole words, if it is near enough."""
+        found = self.folded.text[start:end]
+        end -= len(found) - len(found.rstrip(" "))
+        start += len(found) - len(found.lstrip(" "))
+        if start >= end:
             return None
         first, last = self._border(start, -1), self._border(end, 1)
         if first is None or last is None:
