@@ -1,0 +1,174 @@
+"""Views to act on, and an engine that notes what it is asked, as fixtures that make them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from oversight.text.quotes import find_quotes
+from oversight.types import (
+    Act,
+    Capabilities,
+    Chunk,
+    Completion,
+    FinishReason,
+    Orders,
+    Request,
+    Role,
+    Seat,
+    Source,
+    Turn,
+    Usage,
+    View,
+)
+
+STORY = Source(
+    title="The house",
+    text=(
+        "At 09:40 Ada carried the lantern to the attic.\n"
+        "At 10:05 Bea carried the map to the attic.\n"
+        "At 10:30 Bea moved the lantern down to the cellar.\n"
+        "At 11:15 Ada brought the kettle to the kitchen.\n"
+    ),
+)
+ORDERS = Orders(options=(0, 1), defends=(0, 1), shown=(Seat.A, Seat.B))
+
+
+class NotingEngine:
+    """Answers with what `answer` makes of a request, and keeps every request."""
+
+    name = "noting"
+    model = "none"
+
+    def __init__(
+        self, answer: Callable[[Request], Completion | str], capabilities: Capabilities
+    ) -> None:
+        self.answer = answer
+        self.capabilities = capabilities
+        self.requests: list[Request] = []
+        self.num_streamed = 0
+
+    def _complete(self, request: Request) -> Completion:
+        self.requests.append(request)
+        made = self.answer(request)
+        return made if isinstance(made, Completion) else _completion(made, request.id)
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        return [self._complete(request) for request in requests]
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        self.num_streamed += 1
+        whole = self._complete(request)
+        middle = len(whole.text) // 2
+        yield Chunk(whole.text[:middle])
+        yield Chunk(whole.text[middle:], whole)
+
+    async def cancel(self, request_id: str) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+def _completion(
+    text: str,
+    request_id: str = "",
+    finish_reason: FinishReason = FinishReason.STOP,
+    top: Sequence[tuple[str, float]] = (),
+) -> Completion:
+    """A completion of one token a character."""
+    ids = tuple(range(len(text)))
+    return Completion(
+        request_id=request_id,
+        text=text,
+        prompt_ids=(7, 8, 9),
+        token_ids=ids,
+        finish_reason=finish_reason,
+        usage=Usage(prompt_tokens=3, completion_tokens=len(ids)),
+        engine="noting",
+        model="none",
+        seconds=0.0,
+        logprobs=(-0.5,) * len(ids),
+        top=(tuple(top),) if top else (),
+    )
+
+
+@pytest.fixture
+def noting() -> Callable[..., NotingEngine]:
+    """Make an engine from an answer (a text, a completion, or a function of the request)."""
+
+    def make(answer: Any = "Words.", *, choices: bool = False) -> NotingEngine:
+        function = answer if callable(answer) else lambda request: answer
+        return NotingEngine(function, Capabilities(logprobs=choices, choices=choices))
+
+    return make
+
+
+def _view(**changes: Any) -> View:
+    """A debater's view at the opening of the lantern question, with `changes`."""
+    fields: dict[str, Any] = {
+        "debate_id": "d1",
+        "question": "Where is the lantern at the end?",
+        "options": ("in the attic", "in the cellar"),
+        "orders": ORDERS,
+        "source": STORY,
+        "turns": (),
+        "seat": Seat.A,
+        "role": Role.DEBATER,
+        "act": Act.SPEAK,
+        "step": 0,
+        "round": 1,
+        "num_rounds": 3,
+        "max_words": 150,
+        "seed": 1,
+    }
+    fields |= changes
+    if "side" not in fields and fields["seat"] is not Seat.JUDGE:
+        fields["side"] = fields["orders"].defended_by(fields["seat"])
+    return View(**fields)
+
+
+def _judge_view(act: Act = Act.DECIDE, **changes: Any) -> View:
+    """A judge's view of the lantern question."""
+    fields: dict[str, Any] = {"seat": Seat.JUDGE, "role": Role.JUDGE, "act": act, "source": None}
+    return _view(**(fields | changes))
+
+
+def _turn(text: str, seat: Seat = Seat.A, round: int = 1, **changes: Any) -> Turn:
+    """A turn with its quotes checked against the story."""
+    fields: dict[str, Any] = {
+        "debate_id": "d1",
+        "step": round,
+        "round": round,
+        "seat": seat,
+        "role": Role.JUDGE if seat is Seat.JUDGE else Role.DEBATER,
+        "act": Act.ASK if seat is Seat.JUDGE else Act.SPEAK,
+        "text": text,
+        "quotes": () if seat is Seat.JUDGE else find_quotes(text, STORY),
+    }
+    return Turn(**(fields | changes))
+
+
+@pytest.fixture
+def make_view() -> Callable[..., View]:
+    return _view
+
+
+@pytest.fixture
+def judge_view() -> Callable[..., View]:
+    return _judge_view
+
+
+@pytest.fixture
+def make_turn() -> Callable[..., Turn]:
+    return _turn
+
+
+@pytest.fixture
+def completion() -> Callable[..., Completion]:
+    return _completion
+
+
+@pytest.fixture
+def story() -> Source:
+    return STORY
