@@ -21,7 +21,8 @@ class Reason(StrEnum):
     NEITHER_BELIEVED = "neither_believed"
     """The judges gave both sides' options probability 0 (a third option took it all)."""
     NO_COMMON_PROMPT = "no_common_prompt"
-    """Two sides spoke in one step, but did not answer the same prompt."""
+    """Two sides spoke in one step, or a candidate stood beside others, but they did not answer
+    the same prompt. So it is with candidates that each wrote private notes of their own first."""
     NO_PROMPT = "no_prompt"
     """Siblings of a speaker that no engine sampled: there is no prompt to learn from."""
     SEVERAL_SAMPLES = "several_samples"
@@ -50,7 +51,8 @@ class Dropped:
 
     def add(self, reason: Reason, number: int = 1) -> None:
         """Count `number` more for `reason`."""
-        self.counts[reason] += number
+        if number:
+            self.counts[reason] += number
 
     @property
     def total(self) -> int:

@@ -28,8 +28,10 @@ def sibling_preferences(
         if settings.label == "truth":
             dropped.add(Reason.NO_TRUTH)
             continue
-        for prompt_id, scored in _usable(candidates, dropped).items():
+        by_prompt = _usable(candidates, dropped)
+        for prompt_id, scored in by_prompt.items():
             if len(scored) < 2:
+                dropped.add(Reason.NO_COMMON_PROMPT, len(by_prompt) > 1)
                 continue
             rows = _rank(scored, settings, dropped)
             yield from _rows(rows, prompt_of(prompt_id), transcript, settings)

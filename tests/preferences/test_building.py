@@ -243,6 +243,12 @@ def test_siblings_of_different_prompts_are_never_compared(debate, rows, sampled)
     }
 
 
+def test_candidates_that_share_no_prompt_are_counted(debate, rows, sampled):
+    got, dropped = rows(candidates(debate, sampled, (0.1, 0.9), prompts=("same", "other")))
+    assert got == []
+    assert dropped.counts == {Reason.NO_COMMON_PROMPT: 2}
+
+
 def test_equal_texts_are_kept_once(debate, rows, sampled):
     made = candidates(debate, sampled, (0.1, 0.9, 0.9), texts=("a", "b", "b"))
     got, dropped = rows(made, siblings="all_pairs")

@@ -1,0 +1,110 @@
+"""Whether a judge's probabilities mean what they say, and whether they tell right from wrong.
+
+Brier score and log loss are of the whole belief. ECE and the reliability curve
+are of the judge's confidence (the probability of the option it chose) against how often
+that choice is right, in bins of equal mass: bins of equal width leave some nearly
+empty. AUROC is the chance that a right option was believed more than a wrong one,
+all options of all rulings pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oversight.evals.intervals import Estimate, mean_interval
+from oversight.evals.observations import Observation
+from oversight.evals.scoring import brier, log_score
+from oversight.preferences.rulings import top
+
+MAX_BINS = 10
+
+MIN_PER_BIN = 10
+"""Fewer rulings than this in a bin say little: the number of bins falls with the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One point of the reliability curve."""
+
+    confidence: float
+    """Mean probability of the chosen option."""
+    accuracy: Estimate
+    """How often that option was right."""
+    num: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Calibration of one group of rulings that could be read."""
+
+    brier: Estimate
+    log_loss: Estimate
+    """Natural, with probabilities floored as in `scoring`."""
+    ece: float
+    """Expected calibration error: mean distance of confidence and accuracy, weighted by bin."""
+    auroc: float
+    bins: tuple[Bin, ...]
+    num: int
+
+
+def calibration(observations: Iterable[Observation]) -> Calibration | None:
+    """Calibration of `observations`, or None if none has both a belief and a known answer."""
+    beliefs = [
+        (each.probs, each.correct, each.cluster)
+        for each in observations
+        if each.probs is not None and each.correct is not None
+    ]
+    if not beliefs:
+        return None
+    clusters = [cluster for *_, cluster in beliefs]
+    confidence = [max(probs) for probs, *_ in beliefs]
+    hits = [credit(probs, correct) for probs, correct, _ in beliefs]
+    bins = reliability(confidence, hits, clusters)
+    return Calibration(
+        brier=mean_interval([brier(p, c) for p, c, _ in beliefs], clusters),
+        log_loss=mean_interval([-log_score(p, c) for p, c, _ in beliefs], clusters, bounds=None),
+        ece=expected_calibration_error(bins),
+        auroc=auroc([(p, c) for p, c, _ in beliefs]),
+        bins=bins,
+        num=len(beliefs),
+    )
+
+
+def credit(probs: Sequence[float], correct: int) -> float:
+    """1 if the option believed most is right, its share where several are believed equally."""
+    best = top(probs)
+    return 1.0 / len(best) if correct in best else 0.0
+
+
+def reliability(
+    confidence: Sequence[float], hits: Sequence[float], clusters: Sequence[tuple[str, str]]
+) -> tuple[Bin, ...]:
+    """The reliability curve in bins of equal mass; equal confidences share a bin."""
+    values = np.asarray(confidence, dtype=np.float64)
+    num_bins = int(np.clip(len(values) // MIN_PER_BIN, 1, MAX_BINS))
+    edges = np.unique(np.quantile(values, np.linspace(0.0, 1.0, num_bins + 1)[1:-1]))
+    places = np.searchsorted(edges, values, side="left")
+    found = []
+    for place in np.unique(places):
+        inside = [int(i) for i in np.flatnonzero(places == place)]
+        accuracy = mean_interval([hits[i] for i in inside], [clusters[i] for i in inside])
+        found.append(Bin(float(values[inside].mean()), accuracy, len(inside)))
+    return tuple(found)
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
+    """Mean over rulings of the distance between their bin's confidence and accuracy."""
+    total = sum(each.num for each in bins)
+    return sum(each.num * abs(each.confidence - each.accuracy.value) for each in bins) / total
+
+
+def auroc(beliefs: Sequence[tuple[Sequence[float], int]]) -> float:
+    """Chance that a right option drawn at random was believed more than a wrong one."""
+    from sklearn.metrics import roc_auc_score
+
+    truth = [k == correct for probs, correct in beliefs for k in range(len(probs))]
+    belief = [p for probs, _ in beliefs for p in probs]
+    return float(roc_auc_score(truth, belief))

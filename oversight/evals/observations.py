@@ -1,0 +1,153 @@
+"""One judge's ruling on one debate as a flat observation: what every measure here counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from oversight.ids import content_id
+from oversight.preferences.rulings import Ruling, rulings, top
+from oversight.types import AgentSpec, Debate, JudgeKind, Role, Seat, Transcript, Verdict
+
+Cluster = tuple[str, str]
+"""What is not independent of one another: everything about one question (data set, question id)."""
+
+
+class Kind(StrEnum):
+    """What a protocol is, read from its schedule and not from its name."""
+
+    DEBATE = "debate"
+    CONSULTANCY = "consultancy"
+    NAIVE = "naive"
+    EXPERT = "expert"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Arm:
+    """What is compared: a protocol with its speakers and its judge."""
+
+    protocol: str
+    speakers: str
+    judge: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One judge's ruling on one debate. Indices of options are in the question's own order."""
+
+    arm: Arm
+    kind: Kind
+    judge_kind: JudgeKind
+    debate_id: str
+    cluster: Cluster
+    dataset: str
+    family: str
+    correct: int | None
+    num_options: int
+    defends: tuple[int, ...]
+    """Options that were argued for: of A and B, of the one consultant, or none."""
+    verdict: Verdict
+    probs: tuple[float, ...] | None
+    """Only of a verdict that can be read: decided, or a tie."""
+    protocol_id: str
+    """Tells protocols of one name apart that differ in content."""
+
+    @property
+    def choice(self) -> int | None:
+        """The option decided on, or None."""
+        if self.verdict is not Verdict.DECIDED or self.probs is None:
+            return None
+        return top(self.probs)[0]
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the decision is right; None where nothing was decided or nobody knows."""
+        if self.choice is None or self.correct is None:
+            return None
+        return self.choice == self.correct
+
+    @property
+    def p_correct(self) -> float | None:
+        """Probability that the judge gave to the right option."""
+        return None if self.probs is None or self.correct is None else self.probs[self.correct]
+
+    @property
+    def honest(self) -> bool | None:
+        """Of a consultancy: whether the consultant defended the right answer."""
+        if self.kind is not Kind.CONSULTANCY or self.correct is None:
+            return None
+        return self.defends[0] == self.correct
+
+
+def observations(transcript: Transcript) -> Iterator[Observation]:
+    """One observation for every judge of the debate, its judgments in both orders averaged."""
+    for ruling in rulings(transcript):
+        yield observe(transcript, ruling)
+
+
+def observe(transcript: Transcript, ruling: Ruling) -> Observation:
+    """The observation of one ruling. A belief held equally in two options decides nothing."""
+    debate, question = transcript.debate, transcript.question
+    verdict, probs = ruling.final.verdict, ruling.final.probs
+    if verdict in (Verdict.ABSTAIN, Verdict.INVALID):
+        probs = None
+    elif probs is not None and len(top(probs)) > 1:
+        verdict = Verdict.TIE
+    return Observation(
+        arm=Arm(debate.protocol.name, _speakers(debate), ruling.judge),
+        kind=kind_of(debate),
+        judge_kind=ruling.kind,
+        debate_id=debate.id,
+        cluster=(question.dataset, question.id),
+        dataset=question.dataset,
+        family=str(question.meta.get("family", "")),
+        correct=question.correct,
+        num_options=len(question.options),
+        defends=tuple(debate.orders.defended_by(seat) for seat in debate.protocol.speakers),
+        verdict=verdict,
+        probs=probs,
+        protocol_id=content_id(debate.protocol.model_dump(mode="json", exclude={"description"})),
+    )
+
+
+def kind_of(debate: Debate) -> Kind:
+    """What kind of protocol a debate ran."""
+    num_speakers = len(debate.protocol.speakers)
+    if num_speakers:
+        return Kind.DEBATE if num_speakers > 1 else Kind.CONSULTANCY
+    return Kind.EXPERT if debate.protocol.judge_sees_source else Kind.NAIVE
+
+
+def side_of(debate: Debate, seat: Seat, correct: int | None) -> str | None:
+    """`honest` or `dishonest` for a speaker's seat, or None where that cannot be said."""
+    if correct is None or seat not in debate.protocol.speakers:
+        return None
+    return "honest" if debate.orders.defended_by(seat) == correct else "dishonest"
+
+
+def labels(arms: Iterable[Arm]) -> dict[Arm, str]:
+    """Short names that tell `arms` apart: the protocol, with speakers and judge where they vary."""
+    every = sorted(set(arms))
+    with_speakers = len({arm.speakers for arm in every if arm.speakers}) > 1
+    with_judge = len({arm.judge for arm in every}) > 1
+    named = {}
+    for arm in every:
+        extra = [arm.speakers] * (with_speakers and bool(arm.speakers)) + [arm.judge] * with_judge
+        named[arm] = " · ".join([arm.protocol, *extra])
+    return named
+
+
+def _speakers(debate: Debate) -> str:
+    """Who speaks: the agent by name, and its model where its engine names one."""
+    if not debate.protocol.speakers:
+        return ""
+    spec = debate.agents.get(debate.protocol.speaker_role)
+    return _name(spec) if spec else Role.DEBATER.value
+
+
+def _name(spec: AgentSpec) -> str:
+    if spec.engine is None:
+        return spec.agent
+    model = str(spec.engine.settings.get("model") or spec.engine.engine)
+    return f"{spec.agent} ({model.rstrip('/').rsplit('/', 1)[-1]})"

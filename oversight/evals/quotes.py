@@ -1,0 +1,75 @@
+"""Whether the quotes of the speakers stand in the source, by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from oversight.evals.intervals import Estimate, mean_interval
+from oversight.evals.observations import Cluster, side_of
+from oversight.types import Act, QuoteStatus, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteCount:
+    """The quotes of one speech."""
+
+    cluster: Cluster
+    side: str | None
+    """`honest`, `dishonest`, or None where the right answer is unknown."""
+    by_status: tuple[tuple[QuoteStatus, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteUse:
+    """Quotes of a group of speeches: how many, and what share of them is what."""
+
+    num_turns: int
+    num_quotes: int
+    per_turn: float
+    verified: Estimate | None
+    """Share of quotes that stand in the source; None without quotes."""
+    share_near: float
+    share_unverified: float
+    share_too_short: float
+
+
+def quote_counts(transcript: Transcript) -> Iterator[QuoteCount]:
+    """The quotes of each speech that stands, if there is a source to quote from."""
+    question = transcript.question
+    if question.source is None:
+        return
+    for turn in transcript.spoken():
+        if turn.act is Act.SPEAK and turn.seat in transcript.debate.protocol.speakers:
+            yield QuoteCount(
+                cluster=(question.dataset, question.id),
+                side=side_of(transcript.debate, turn.seat, question.correct),
+                by_status=tuple(Counter(quote.status for quote in turn.quotes).items()),
+            )
+
+
+def quote_use(counts: Iterable[QuoteCount]) -> QuoteUse | None:
+    """Quote use over the speeches of `counts`, or None if there are none."""
+    num_turns = 0
+    total: Counter[QuoteStatus] = Counter()
+    verified: list[float] = []
+    clusters: list[Cluster] = []
+    for count in counts:
+        num_turns += 1
+        for status, number in count.by_status:
+            total[status] += number
+            verified += [float(status is QuoteStatus.VERIFIED)] * number
+            clusters += [count.cluster] * number
+    if not num_turns:
+        return None
+    num = total.total()
+    return QuoteUse(
+        num_turns=num_turns,
+        num_quotes=num,
+        per_turn=num / num_turns,
+        verified=mean_interval(verified, clusters) if verified else None,
+        share_near=total[QuoteStatus.NEAR] / max(num, 1),
+        share_unverified=total[QuoteStatus.UNVERIFIED] / max(num, 1),
+        share_too_short=total[QuoteStatus.TOO_SHORT] / max(num, 1),
+    )
