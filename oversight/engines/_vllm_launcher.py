@@ -68,7 +68,7 @@ def _end_family(server: subprocess.Popen[bytes], grace_s: float) -> None:
         _wait_until(lambda: server.poll() is not None, grace_s)
     else:
         print(f"launcher: the server ended with exit status {server.returncode}", flush=True)  # noqa: T201  goes to the log file
-    if not _childless():
+    if server.returncode is not None and not _childless():
         os.killpg(0, signal.SIGTERM)  # we only note it
         _wait_until(_childless, ORPHANS_GRACE_S)
     os.killpg(0, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def parse_metrics(text: str, replica: int) -> ReplicaMetrics:
 
     def count(name: str) -> int | None:
         value = samples.get(f"vllm:{name}_total", samples.get(f"vllm:{name}"))
-        return None if value is None else round(value)
+        return round(value) if value is not None and math.isfinite(value) else None
 
     return ReplicaMetrics(
         replica=replica,

@@ -130,7 +130,7 @@ def find_interpreter(python: str | None, environment: Mapping[str, str] = os.env
             'the vllm engine needs vLLM: pip install "oversight[vllm]", or set '
             f"{PYTHON_VARIABLE} to an interpreter that has it"
         )
-    found = shutil.which(Path(named).expanduser())
+    found = shutil.which(os.path.expanduser(named))
     if found is None:
         raise MissingDependencyError(f"{place} = {named!r}: no such program")
     probe = "import sys, importlib.util as u; sys.exit(u.find_spec('vllm') is None)"

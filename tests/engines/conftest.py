@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,18 @@ def tiny_model_without_template(tmp_path_factory: pytest.TempPathFactory, tiny_m
     folder = tmp_path_factory.mktemp("models") / "tiny-llama-bare"
     shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def vllm_python(root: Path) -> str:
+    """An interpreter that has vLLM; tests that need it skip where there is none."""
+    from oversight.engines._vllm_settings import PYTHON_VARIABLE, find_interpreter
+    from oversight.errors import MissingDependencyError
+
+    beside = root / ".venv-vllm" / "bin" / "python"
+    if PYTHON_VARIABLE not in os.environ and beside.exists():
+        return find_interpreter(str(beside))
+    try:
+        return find_interpreter(None)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
