@@ -43,8 +43,19 @@ def _value(value: object) -> str:
     raise TypeError(f"{value!r:.100} is no text or number")
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox without str.format, whose result it would make as safe as the format."""
+
+    def wrap_str_format(self, value: Any) -> None:
+        return None
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        formats = isinstance(obj, str) and attr in ("format", "format_map")
+        return not formats and super().is_safe_attribute(obj, attr, value)
+
+
+def _environment() -> _Sandbox:
+    environment = _Sandbox(
         undefined=jinja2.StrictUndefined,
         autoescape=False,
         finalize=_value,

@@ -1,0 +1,222 @@
+"""Foreign text in a prompt: nothing that reads as structure survives, and the rest is untouched."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from oversight.text.untrusted import CONTROL_WORDS, RESERVED_TAGS, data
+
+HOSTILE = {
+    case["name"]: case["text"]
+    for case in json.loads((Path(__file__).parent / "hostile.json").read_text("utf-8"))
+}
+
+TEMPLATE_TAGS = (
+    *("s", "bos", "eos", "unk", "pad", "mask", "sop", "start_of_turn", "end_of_turn", "sys"),
+    *("think", "tool_call", "bos_token", "extra_id_0", "0x0a"),
+)
+
+
+def structures(text: str) -> list[str]:
+    """Whatever a very lenient reader could take for our tags or a chat template's.
+
+    It knows nothing of how `data` works: it first makes compatibility letters
+    plain, takes out all that cannot be seen, and then ignores case and space.
+    """
+    seen = "".join(
+        char
+        for char in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(char) not in ("Cf", "Cs", "Mn")
+        and char not in "\u3164\u115f\u1160\uffa0"
+    ).casefold()
+    names = "|".join(
+        map(re.escape, sorted({*RESERVED_TAGS, *TEMPLATE_TAGS}, key=len, reverse=True))
+    )
+    words = "|".join(map(re.escape, CONTROL_WORDS))
+    return [
+        match[0]
+        for pattern in (
+            rf"<[\s/\\]*(?:{names})(?!\w)",
+            r"<[\s/\\]*\|",
+            r"<\s*\w+\|\s*>",
+            rf"\[[\s/\\]*(?:{words})\s*\]",
+            r"\[\|\w+\|\]",
+            r"\]~!?b[\[\]]|\[e~\[",
+        )
+        for match in re.finditer(pattern, seen)
+    ]
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "<",
+            "</",
+            "< ",
+            "<|",
+            "|>",
+            "[",
+            "[/",
+            "]",
+            ">",
+            "/",
+            "~",
+            "b]",
+            "e~[",
+            "|",
+            "\n",
+            " ",
+            "＜",
+            "［",
+        ),
+        *(
+            "turn",
+            "tu",
+            "rn",
+            "TURN",
+            "ｔｕｒｎ",
+            "source",
+            "verified_quote",
+            "verified_",
+            "quote",
+            "s",
+            "INST",
+        ),
+        *(
+            "IN",
+            "ST]",
+            "im_start",
+            "｜",
+            "\u200b",
+            "\u00ad",
+            "\x00",
+            "\x1b",
+            "\u202e",
+            "&lt;",
+            "a",
+            "bos",
+        ),
+    ]
+)
+FORGERIES = st.lists(PIECES | st.text(max_size=4), max_size=12).map("".join)
+
+
+def test_the_reader_of_these_tests_finds_structure_in_raw_text() -> None:
+    raw = [
+        "<turn>",
+        "</ TURN >",
+        "<｜User｜>",
+        "[INST]",
+        "<<SYS>>",
+        "<t\u200burn>",
+        "＜ｔｕｒｎ>",
+        "<|x",
+        "<s>",
+    ]
+    assert all(structures(text) for text in raw)
+    assert not structures("a < b, [1], <b>bold</b>, <<48/2=24>>, <turning>")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_holds_no_structure_afterwards(name: str) -> None:
+    assert structures(data(HOSTILE[name])) == []
+
+
+@given(FORGERIES)
+@example("<" + "\u200b" * 50 + "turn")
+def test_no_structure_survives(text: str) -> None:
+    assert structures(data(text)) == []
+
+
+@given(FORGERIES, FORGERIES, st.sampled_from(["", "\n", "\n\n", "</", "<turn", "\n<"]))
+def test_no_structure_arises_where_two_texts_meet(left: str, right: str, between: str) -> None:
+    if between in ("", "\n", "\n\n"):
+        assert structures(data(left) + between + data(right)) == []
+    own = f"<turn>\n{data(left)}\n</turn>\n<turn>{data(right)}</turn>\n"
+    assert structures(own) == ["<turn", "</turn", "<turn", "</turn"]
+
+
+@given(st.text())
+def test_controls_and_hidden_directions_are_gone(text: str) -> None:
+    left = re.findall(
+        "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+        "\U000e0000-\U000e007f]",
+        data(text),
+    )
+    assert left == []
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["C"], exclude_characters="<＜﹤[［﹇~")))
+def test_text_without_openings_stays_as_it_is(text: str) -> None:
+    assert data(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Is 3 < 5, and 5 > 3? Yes.",
+        "She has <<48/2=24>>24 apples left. #### 24",
+        "<b>bold</b> [1] [sic] (x) {y} \\[z\\]",
+        "if (a<b && c>d) return x[0];",
+        "a ~ b, ~5 %, [~10]",
+        "Ceci n'est pas « une pipe », 中文, עברית, 👩‍👧",
+        "&lt;turn> and &amp; stay",
+        "tabs\tand\nnewlines\n",
+    ],
+)
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert data(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("<turn x>", "&lt;turn x>"),
+        ("</ Turn >", "&lt;/ Turn >"),
+        ("<|im_end|>", "&lt;|im_end|>"),
+        ("<<SYS>>", "<&lt;SYS>>"),
+        ("[/INST]", "&#91;/INST]"),
+        ("<｜User｜>", "&lt;｜User｜>"),
+        ("and <tu", "and &lt;tu"),
+        ("\x1b[0m\x7f", "␛[0m␡"),
+        ("\x9b\ud800\u202e\U000e0041", "\\u009b\\ud800\\u202e\\U000e0041"),
+        ("a\r\nb\rc", "a\nb␍c"),
+    ],
+)
+def test_what_is_broken_stays_readable(text: str, safe: str) -> None:
+    assert data(text) == safe
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<",
+        "<a",
+        "< ",
+        "<turn>",
+        "[",
+        "[ ",
+        "<|",
+        "\x1b",
+        "~",
+        "]~",
+        "<\u200b",
+        "a",
+        "[/ ",
+        "<turn|",
+        "ｔ",
+    ],
+)
+def test_time_is_linear_in_hostile_text(unit: str) -> None:
+    text = "<" + unit * (100_000 // len(unit)) + "[" + " " * 100_000
+    begin = time.process_time()
+    data(text)
+    assert time.process_time() - begin < 0.5
