@@ -1,0 +1,299 @@
+"""Continuous batching: sequences join and leave the batch between any two decoding steps.
+
+Every step takes in what waits and fits, computes its prompts (only what no
+earlier prompt or running sequence has computed), and then samples one token for
+every sequence. It runs in one thread, which owns the model.
+
+Shapes: N rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from oversight.engines._choices import Likeliest, choose
+from oversight.engines._intake import Intake, Limits
+from oversight.engines._loading import LoadedModel, out_of_memory
+from oversight.engines._prefix_tree import Prefix, PrefixTree, TokenIds, common_prefix
+from oversight.engines._sampling import sample
+from oversight.engines._sequence import Job, Sequence
+from oversight.errors import EngineError, OversightError
+from oversight.types import FinishReason
+
+logger = logging.getLogger(__name__)
+
+MIN_SHARED_TOKENS = 16
+"""A prompt waits for another's beginning if that spares it so many tokens."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """What completions call the engine and its model."""
+
+    engine: str
+    model: str
+
+
+class Batch:
+    """The sequences that wait and those that run."""
+
+    def __init__(
+        self, loaded: LoadedModel, intake: Intake, limits: Limits, kv_cache_tokens: int, name: Name
+    ) -> None:
+        self._rows = loaded.rows
+        self._eos_ids = loaded.eos_ids
+        self._intake = intake
+        self._limits = limits
+        self._name = name
+        self._kept = PrefixTree(kv_cache_tokens)
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+        """Of the same order as the rows."""
+        self._likeliest = Likeliest(loaded.tokenizer)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has anything to do."""
+        return bool(self._waiting or self._running)
+
+    def work(self) -> dict[str, int]:
+        """Counts of what was computed, and the number of tokens kept for later prompts."""
+        return {**vars(self._rows.work), "num_kept_tokens": self._kept.num_tokens}
+
+    def add(self, job: Job) -> None:
+        """Take a request in; one that cannot be answered is refused at once."""
+        try:
+            self._waiting.append(self._intake.sequence(job))
+        except OversightError as error:
+            job.on_done(error)
+        except Exception as error:
+            job.on_done(EngineError(f"request {job.request.id!r} cannot be encoded: {error}"))
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Take in, compute and sample once. A failure ends the sequences that run, no others."""
+        self._drop_cancelled()
+        try:
+            while wave := self._next_wave():
+                self._start(wave)
+            self._advance()
+        except Exception as error:
+            logger.exception("a step of the batch failed")
+            self._fail_running(error)
+
+    def fail_all(self, error: OversightError) -> None:
+        """End everything with `error`."""
+        for sequence in [*self._waiting, *self._running]:
+            sequence.job.on_done(error)
+        self._waiting.clear()
+        self._running.clear()
+        self._rows.clear()
+
+    # --- joining -------------------------------------------------------------
+
+    def _next_wave(self) -> list[Sequence]:
+        """Waiting sequences to start together, longest computation first.
+
+        One that shares more with another of the wave than with what is computed already waits
+        for the next wave, in which it finds that beginning computed.
+        """
+        wave: list[tuple[int, Sequence]] = []
+        passed: list[Sequence] = []
+        while self._waiting:
+            sequence = self._waiting[0]
+            if not self._fits([*self._running, *(s for _, s in wave), sequence]):
+                break
+            self._waiting.popleft()
+            known = self._source(sequence.prompt_ids)[0]
+            if any(self._worth_waiting(sequence, other, known) for _, other in wave):
+                passed.append(sequence)
+            else:
+                wave.append((len(sequence.prompt_ids) - known, sequence))
+        self._waiting.extendleft(reversed(passed))
+        wave.sort(key=lambda entry: entry[0], reverse=True)
+        return [sequence for _, sequence in wave]
+
+    def _worth_waiting(self, sequence: Sequence, other: Sequence, known: int) -> bool:
+        if not self._rows.reuses:
+            return False
+        shared = common_prefix(sequence.prompt_ids[:-1], other.prompt_ids)
+        return shared - known >= MIN_SHARED_TOKENS
+
+    def _fits(self, sequences: list[Sequence]) -> bool:
+        """Rows are as long as the longest, so that is what they take."""
+        longest = max(sequence.max_length for sequence in sequences)
+        return len(sequences) <= self._limits.max_batch_size and (
+            len(sequences) == 1 or len(sequences) * longest <= self._limits.max_batch_tokens
+        )
+
+    def _source(self, prompt_ids: TokenIds) -> tuple[int, Prefix | tuple[int, int]]:
+        """The longest computed beginning of a prompt: its length, and where it stands.
+
+        The last token is always computed, as its logits are needed.
+        """
+        if not self._rows.reuses:
+            return 0, (0, 0)
+        kept = self._kept.match(prompt_ids[:-1])
+        best: tuple[int, Prefix | tuple[int, int]] = (kept.length, kept)
+        for row, other in enumerate(self._running):
+            shared = common_prefix(prompt_ids[:-1], other.prompt_ids)
+            if shared > best[0]:
+                best = (shared, (row, shared))
+        return best
+
+    def _start(self, wave: list[Sequence]) -> None:
+        """Compute the prompts of a wave, and their first tokens or choices."""
+        first_row = len(self._running)
+        # All found before any joins: a row that has joined is not computed yet.
+        sources = [self._source(sequence.prompt_ids) for sequence in wave]
+        for sequence, (length, source) in zip(wave, sources, strict=True):
+            self._running.append(sequence)
+            row = self._rows.join(sequence.max_length)
+            if length:
+                self._rows.fill(row, source)
+            sequence.num_cached = length
+        missing = [sequence.prompt_ids[sequence.num_cached :] for sequence in wave]
+        logits_NV = self._extend(first_row, missing)
+        sampled = [i for i, sequence in enumerate(wave) if not sequence.choices]
+        if sampled:
+            self._take(logits_NV[sampled], [wave[i] for i in sampled])
+        for i, sequence in enumerate(wave):
+            if sequence.choices:
+                self._choose(first_row + i, sequence, logits_NV[i])
+        self._drop_finished()
+
+    # --- decoding ------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """One more token for every running sequence."""
+        if not self._running:
+            return
+        last = [np.asarray(sequence.token_ids[-1:], np.int64) for sequence in self._running]
+        self._take(self._extend(0, last), self._running)
+        self._drop_finished()
+
+    def _extend(self, first_row: int, token_ids: list[TokenIds]) -> torch.Tensor:
+        """Compute more tokens; if memory runs out, once more without what was kept."""
+        lengths = list(self._rows.lengths)
+        try:
+            return self._rows.extend(first_row, token_ids)
+        except Exception as error:
+            if not out_of_memory(error) or not self._kept.num_tokens:
+                raise
+        logger.warning("out of memory: dropped %d kept tokens", self._kept.num_tokens)
+        self._kept.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._rows.lengths[:] = lengths
+        return self._rows.extend(first_row, token_ids)
+
+    def _take(self, logits_NV: torch.Tensor, sequences: Many[Sequence]) -> None:
+        """Sample a token for each sequence and see whether it ends."""
+        samplings = [sequence.job.request.sampling for sequence in sequences]
+        tokens, logprobs = sample(
+            logits_NV,
+            [sampling.temperature for sampling in samplings],
+            [sampling.top_p for sampling in samplings],
+            [sequence.random.random() for sequence in sequences],
+        )
+        for i, sequence in enumerate(sequences):
+            if not math.isfinite(logprobs[i]):
+                sequence.failure = NOT_A_NUMBER
+                continue
+            if samplings[i].top_logprobs:
+                logps_V = torch.log_softmax(logits_NV[i], dim=-1)
+                sequence.top.append(self._likeliest.of(logps_V, samplings[i].top_logprobs))
+            self._accept(sequence, tokens[i], logprobs[i])
+
+    def _accept(self, sequence: Sequence, token_id: int, logprob: float) -> None:
+        sequence.token_ids.append(token_id)
+        sequence.logprobs.append(logprob)
+        # EOS is a token of the answer, but never text of it.
+        if token_id in self._eos_ids or sequence.text.add(token_id):
+            sequence.finish_reason = FinishReason.STOP
+        elif len(sequence.token_ids) >= sequence.max_tokens:
+            sequence.finish_reason = FinishReason.LENGTH
+        self._emit(sequence)
+
+    def _emit(self, sequence: Sequence) -> None:
+        if sequence.finish_reason is not None:
+            sequence.text.finish()
+        if sequence.job.on_text is not None:
+            piece = sequence.text.take(final=sequence.finish_reason is not None)
+            if piece:
+                sequence.job.on_text(piece)
+
+    def _choose(self, row: int, sequence: Sequence, logits_V: torch.Tensor) -> None:
+        """Draw one of the choices, which ends the sequence."""
+        long = [ids[:-1] for ids in sequence.choices if len(ids) > 1]
+        later = iter(self._rows.score(row, long) if long else ())
+        logps_TV = [
+            torch.log_softmax(
+                torch.cat([logits_V[None], next(later)]) if len(ids) > 1 else logits_V[None], -1
+            )
+            for ids in sequence.choices
+        ]
+        if choose(sequence, logps_TV, self._likeliest):
+            self._emit(sequence)
+        else:
+            sequence.failure = NOT_A_NUMBER
+
+    # --- leaving -------------------------------------------------------------
+
+    def _drop_cancelled(self) -> None:
+        for sequence in [*self._waiting, *self._running]:
+            if sequence.job.cancelled:
+                sequence.finish_reason = FinishReason.CANCELLED
+                self._emit(sequence)
+        for sequence in [s for s in self._waiting if s.ended]:
+            self._waiting.remove(sequence)
+            self._deliver(sequence)
+        self._drop_finished()
+
+    def _drop_finished(self) -> None:
+        """Take finished sequences out of the batch; their keys and values are kept."""
+        for row in range(len(self._running) - 1, -1, -1):
+            sequence = self._running[row]
+            if not sequence.ended:
+                continue
+            if self._rows.reuses and not sequence.failure:
+                computed = sequence.all_ids()[: self._rows.lengths[row]]
+                self._kept.insert(computed, partial(self._rows.read, row))
+            self._rows.remove(row)
+            self._running[row] = self._running[-1]
+            self._running.pop()
+            self._deliver(sequence)
+
+    def _deliver(self, sequence: Sequence) -> None:
+        job = sequence.job
+        if sequence.failure:
+            job.on_done(EngineError(f"request {job.request.id!r}: {sequence.failure}"))
+        else:
+            job.on_done(sequence.completion(self._name.engine, self._name.model))
+
+    def _fail_running(self, error: Exception) -> None:
+        reason = str(error)
+        if out_of_memory(error):
+            longest = max((len(s.prompt_ids) for s in self._running), default=0)
+            reason = (
+                f"out of memory with {len(self._running)} sequences of up to {longest} prompt "
+                "tokens; lower max_batch_size, max_batch_tokens or kv_cache_tokens"
+            )
+            self._kept.clear()
+        for sequence in self._running:
+            failure = EngineError(f"request {sequence.job.request.id!r}: {reason}")
+            failure.__cause__ = error
+            sequence.job.on_done(failure)
+        self._running.clear()
+        self._rows.clear()
+
+
+NOT_A_NUMBER = "the model's logits are no numbers; dtype 'float32' or 'bfloat16' may help"

@@ -1,0 +1,233 @@
+"""Token ids of a prompt, in which message contents can never become control tokens.
+
+A prompt is rendered by the tokenizer's chat template, or as plain text by
+`plain_text` where there is none, and encoded once, without a second BOS. If
+that gives exactly the control tokens that the template itself wrote, those are
+the ids: equal to `apply_chat_template(tokenize=True)`.
+
+Otherwise a content holds the string of a control token. Then the template is
+rendered with placeholders for the contents, control tokens are taken from the
+template's own words only, and what stands between two of them (template and
+contents together, so that merges across their border stay) is encoded with
+control strings as ordinary text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from oversight.engines._prefix_tree import TokenIds
+from oversight.engines.base import plain_text
+from oversight.errors import ConfigError, EngineRefusedError
+from oversight.types import Message, Prompt
+
+# Private-use characters: no template writes them, and contents are not in the text searched.
+PLACEHOLDER = "\uf8f0{}\uf8f1"
+PLACEHOLDER_PATTERN = re.compile("\uf8f0(\\d+)\uf8f1")
+PROBE = "The key was in the kitchen. 12 o'clock?"
+
+
+class ChatIds:
+    """Encodes prompts and choices for one tokenizer.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        plain: Use the plain rendering even if there is a chat template.
+        template_args: Further values for the chat template.
+
+    Raises:
+        ConfigError: The tokenizer cannot encode ordinary text.
+    """
+
+    def __init__(
+        self, tokenizer: Any, plain: bool = False, template_args: dict[str, Any] | None = None
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._plain = plain or not tokenizer.chat_template
+        self._template_args = template_args or {}
+        self._control = _control_tokens(tokenizer)
+        strings = sorted(self._control, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, strings)) or r"(?!)")
+        self._control_ids = set(self._control.values())
+        if not self._encode(PROBE):
+            raise ConfigError(
+                f"the tokenizer of {tokenizer.name_or_path!r} ({type(tokenizer).__name__}) encodes "
+                f"{PROBE!r} to nothing; save it with the model it belongs to and check by reloading"
+            )
+        self._bos = self._own_bos() if self._plain else ""
+        self._lead = self._find_lead()
+
+    def prompt_ids(self, prompt: Prompt) -> TokenIds:
+        """The ids of a prompt, up to where the answer begins.
+
+        Raises:
+            EngineRefusedError: The chat template does not take these messages.
+        """
+        prompt, text = self._rendered(prompt)
+        pieces = self._pieces(prompt, text)
+        ids = self._encode(text)
+        if self._controls(ids) != self._own_controls(pieces):
+            ids = self._segmented(pieces)
+        if not ids:
+            raise EngineRefusedError("the prompt is empty: no message has any content")
+        return np.asarray(ids, dtype=np.int64)
+
+    def choice_ids(self, prompt: Prompt, choice: str) -> TokenIds:
+        """The ids of a choice as the answer to `prompt`.
+
+        Encoded behind the template's last words, as a tokenizer may write a word otherwise at
+        the start of a text; alone where that changes the ids of those words.
+        """
+        prompt, text = self._rendered(prompt)
+        tail = self._pieces(prompt, text)[-1][1]
+        own = self._encode(tail)
+        joined = self._encode(tail + choice)
+        if joined[: len(own)] != own or self._controls(joined[len(own) :]):
+            joined = own + self._ordinary(choice)
+        return np.asarray(joined[len(own) :], dtype=np.int64)
+
+    def _rendered(self, prompt: Prompt) -> tuple[Prompt, str]:
+        """The prompt as one text; system messages are folded if the template takes none."""
+        try:
+            return prompt, self._render(prompt)
+        except jinja2.TemplateError as error:
+            folded = _fold_system(prompt)
+            if folded == prompt:
+                raise EngineRefusedError(f"the chat template refused the prompt: {error}") from None
+        try:
+            return folded, self._render(folded)
+        except jinja2.TemplateError as error:
+            raise EngineRefusedError(f"the chat template refused the prompt: {error}") from None
+
+    def _render(self, prompt: Prompt) -> str:
+        if self._plain:
+            return self._bos + plain_text(prompt)
+        rendered: str = self._tokenizer.apply_chat_template(
+            prompt.chat(), tokenize=False, add_generation_prompt=True, **self._template_args
+        )
+        return rendered
+
+    def _pieces(self, prompt: Prompt, text: str) -> list[tuple[bool, str]]:
+        """The rendered text in pieces: (is a content, its text), a template piece last.
+
+        A template may strip contents, which placeholders do not show: whichever of the contents
+        as given and stripped gives the true rendering is taken.
+        """
+        holes = Prompt(
+            messages=tuple(
+                Message(role=message.role, parts=(PLACEHOLDER.format(i),))
+                for i, message in enumerate(prompt.messages)
+            )
+        )
+        parts = PLACEHOLDER_PATTERN.split(self._render(holes))
+        contents = [message.content for message in prompt.messages]
+        filled = [(bool(i % 2), contents[int(p)] if i % 2 else p) for i, p in enumerate(parts)]
+        stripped = [(is_content, p.strip() if is_content else p) for is_content, p in filled]
+        return stripped if "".join(p for _, p in stripped) == text else filled
+
+    def _encode(self, text: str, ordinary: bool = False) -> list[int]:
+        encoded = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=ordinary, verbose=False
+        )
+        ids: list[int] = encoded["input_ids"]
+        return ids
+
+    def _controls(self, ids: Sequence[int]) -> list[int]:
+        return [i for i in ids if i in self._control_ids]
+
+    def _own_controls(self, pieces: list[tuple[bool, str]]) -> list[int]:
+        """Ids of the control tokens that the template itself wrote."""
+        own = "\0".join(piece for is_content, piece in pieces if not is_content)
+        return [self._control[found] for found in self._pattern.findall(own)]
+
+    def _segmented(self, pieces: list[tuple[bool, str]]) -> list[int]:
+        """Ids with control tokens from template pieces only."""
+        ids: list[int] = []
+        stretch = ""
+        for is_content, piece in pieces:
+            if is_content:
+                stretch += piece
+                continue
+            position = 0
+            for found in self._pattern.finditer(piece):
+                ids += self._ordinary(stretch + piece[position : found.start()], first=not ids)
+                ids.append(self._control[found.group()])
+                stretch, position = "", found.end()
+            stretch += piece[position:]
+        return ids + self._ordinary(stretch, first=not ids)
+
+    def _ordinary(self, text: str, first: bool = False) -> list[int]:
+        """Ids of a text in which no control string counts as one."""
+        if not text:
+            return []
+        ids = self._lead_encoded(text, first)
+        if not self._controls(ids):
+            return ids
+        # A tokenizer that knows the control string as a whole word as well: cut inside it.
+        found = self._pattern.search(text)
+        if found is None:
+            return [i for i in ids if i not in self._control_ids]
+        cut = found.start() + 1
+        return self._ordinary(text[:cut], first) + self._ordinary(text[cut:])
+
+    def _lead_encoded(self, text: str, first: bool) -> list[int]:
+        """Ids of a text that stands behind a control token, or first of all."""
+        if first or not self._lead:
+            return self._encode(text, ordinary=True)
+        lead = self._encode(self._lead, ordinary=True)
+        ids = self._encode(self._lead + text, ordinary=True)
+        return ids[len(lead) :] if ids[: len(lead)] == lead else self._encode(text, ordinary=True)
+
+    def _find_lead(self) -> str:
+        """What to put before a text so that it is encoded as behind a control token.
+
+        SentencePiece tokenizers write a space before the first word of a text, and many of
+        them before the very first text only.
+        """
+        alone = self._encode("a", ordinary=True)
+        for string, control_id in self._control.items():
+            behind = self._encode(string + "a")
+            if behind[:1] == [control_id]:
+                return "" if behind[1:] == alone else "\n"
+        return ""
+
+    def _own_bos(self) -> str:
+        """The BOS string, if this tokenizer begins every text with it."""
+        ids = self._tokenizer(PROBE, verbose=False)["input_ids"]
+        bos_id = self._tokenizer.bos_token_id
+        return self._tokenizer.bos_token if bos_id is not None and ids[:1] == [bos_id] else ""
+
+
+def _control_tokens(tokenizer: Any) -> dict[str, int]:
+    """Strings that stand for control tokens: the special ones, and those the template writes.
+
+    The unknown token is none: ordinary text gives it.
+    """
+    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+    added = tokenizer.added_tokens_decoder.items()
+    control = {str(token): int(i) for i, token in added if token.special or str(token) in template}
+    control |= dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    control.pop(tokenizer.unk_token, None)
+    return {string: i for string, i in control.items() if string and i != tokenizer.unk_token_id}
+
+
+def _fold_system(prompt: Prompt) -> Prompt:
+    """The same prompt with system messages put before the next user message's content."""
+    messages: list[Message] = []
+    held: tuple[str, ...] = ()
+    for message in prompt.messages:
+        if message.role == "system":
+            held += (*message.parts, "\n\n")
+        elif message.role == "user" and held:
+            messages.append(Message(role="user", parts=held + message.parts))
+            held = ()
+        else:
+            messages.append(message)
+    if held:
+        messages.append(Message(role="user", parts=held[:-1]))
+    return Prompt(messages=tuple(messages))

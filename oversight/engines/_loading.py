@@ -1,0 +1,242 @@
+"""A causal language model from a folder or a hub name, checked before its weights are read."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from oversight.engines._masks import mask_styles
+from oversight.engines._rows import BatchedRows, Rows
+from oversight.engines._single_rows import SingleRows
+from oversight.errors import ConfigError, EngineError, EngineUnavailableError
+
+logger = logging.getLogger(__name__)
+
+PROBE_LENGTHS = ((7, 4), (3, 2), (1, 1))
+"""Tokens that two rows are extended by, pass after pass, when a new model is tried."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, ready to run."""
+
+    rows: Rows
+    tokenizer: Any
+    eos_ids: frozenset[int]
+    max_len: int | None
+    """Tokens that the model was made for; None if it does not say."""
+
+
+def load_model(
+    name: str, revision: str | None, device: str, dtype: str, max_batch_tokens: int
+) -> LoadedModel:
+    """Read a model and its tokenizer, and find out how its rows can be run.
+
+    A folder is read without any use of the network.
+
+    Raises:
+        ConfigError: The device, the model or its tokenizer cannot be used; most of this shows
+            before a weight is read.
+        EngineUnavailableError: The hub cannot be reached, or does not give the model.
+        EngineError: The weights do not fit into memory.
+    """
+    target = _device(device)
+    source = {"revision": revision, "local_files_only": Path(name).expanduser().is_dir()}
+    place = str(Path(name).expanduser()) if source["local_files_only"] else name
+    with _quiet():
+        config = _read_config(place, source)
+        tokenizer = _read_tokenizer(place, source)
+        _check_vocabulary(name, config, tokenizer)
+        model = _read_weights(place, source, config, target, dtype)
+    text_config = model.config.get_text_config()
+    return LoadedModel(
+        rows=_rows(name, model, text_config, max_batch_tokens),
+        tokenizer=tokenizer,
+        eos_ids=_eos_ids(model, tokenizer),
+        max_len=getattr(text_config, "max_position_embeddings", None),
+    )
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return torch.device(kind or "cpu")
+    try:
+        target = torch.device(device)
+        torch.empty(1, device=target)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"engine.transformers.device = {device!r}: this device cannot be used ({reason}); "
+            "take 'auto', 'cpu' or one that torch sees, such as 'cuda:0'"
+        ) from None
+    if target.type == "meta":
+        raise ConfigError(f"engine.transformers.device = {device!r}: holds no weights; take 'auto'")
+    return target
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of the library: the terminal belongs to whoever runs the debate."""
+    library: Any = importlib.import_module("transformers.utils.logging")
+    shown, level = library.is_progress_bar_enabled(), library.get_verbosity()
+    library.disable_progress_bar()
+    library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        library.set_verbosity(level)
+        if shown:
+            library.enable_progress_bar()
+
+
+def _read_config(name: str, source: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **source)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(name, "configuration", error, source) from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConfigError(
+            f"engine.transformers.model = {name!r}: a model of type {config.model_type!r} is no "
+            "causal language model; name one that AutoModelForCausalLM takes"
+        )
+    return config
+
+
+def _read_tokenizer(name: str, source: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **source)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise _unreadable(name, "tokenizer", error, source) from error
+
+
+def _unreadable(
+    name: str, part: str, error: Exception, source: dict[str, Any]
+) -> ConfigError | EngineUnavailableError:
+    reason = str(error).strip().splitlines()[0]
+    message = f"engine.transformers.model = {name!r}: its {part} cannot be read ({reason})"
+    if isinstance(error, OSError) and not source["local_files_only"]:
+        return EngineUnavailableError(f"{message}; check the name, the revision and the network")
+    return ConfigError(message)
+
+
+def _check_vocabulary(name: str, config: Any, tokenizer: Any) -> None:
+    """Every id that the tokenizer may give needs an embedding."""
+    size = getattr(config.get_text_config(), "vocab_size", None)
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if size is not None and largest >= size:
+        raise ConfigError(
+            f"engine.transformers.model = {name!r}: its tokenizer gives ids up to {largest}, but "
+            f"the model has {size} embeddings; they do not belong together"
+        )
+
+
+def _read_weights(
+    name: str, source: dict[str, Any], config: Any, device: torch.device, dtype: str
+) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    # Its annotation does not know that a report comes with the model.
+    read: Any = AutoModelForCausalLM.from_pretrained
+    try:
+        model, report = read(
+            name,
+            config=config,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            trust_remote_code=False,
+            output_loading_info=True,
+            **source,
+        )
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])
+            raise ConfigError(
+                f"engine.transformers.model = {name!r}: {len(missing)} weights are missing, such "
+                f"as {missing[0]!r}; the checkpoint belongs to another kind of model"
+            )
+        return model.to(device).eval().requires_grad_(False)
+    except Exception as error:
+        if isinstance(error, ConfigError):
+            raise
+        if out_of_memory(error):
+            raise EngineError(
+                f"engine.transformers.model = {name!r}: its weights do not fit into the memory "
+                f"of {str(device)!r}; take a smaller model or a smaller dtype than {dtype!r}"
+            ) from error
+        raise _unreadable(name, "weights", error, source) from error
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens that end an answer: the model's own and the tokenizer's."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    found = own if isinstance(own, list) else [own]
+    return frozenset(int(i) for i in [*found, tokenizer.eos_token_id] if i is not None)
+
+
+def _rows(name: str, model: Any, text_config: Any, max_batch_tokens: int) -> Rows:
+    """The fastest way of running this model that gives what its plain forward pass gives."""
+    for style in mask_styles(text_config):
+        rows = BatchedRows(model, style, max_batch_tokens)
+        if model._supports_attention_backend and _agrees(model, rows, text_config):
+            return rows
+    rows_single = SingleRows(model)
+    if not _agrees(model, rows_single, text_config):
+        raise ConfigError(
+            f"engine.transformers.model = {name!r}: a model of type {text_config.model_type!r} "
+            "gives other logits with a cache than without one, so that it cannot generate"
+        )
+    logger.warning(
+        "%r (%s) takes no batched masks: its requests run one at a time, without reuse",
+        name,
+        text_config.model_type,
+    )
+    return rows_single
+
+
+@torch.inference_mode()
+def _agrees(model: Any, rows: Rows, text_config: Any) -> bool:
+    """Whether two rows of different lengths, extended step by step, give the model's own logits."""
+    total = sum(lengths[0] for lengths in PROBE_LENGTHS)
+    vocab_size = model.get_input_embeddings().weight.shape[0]
+    tolerance = 1e-3 if model.dtype is torch.float32 else 5e-2
+    ids = np.random.default_rng(0).integers(0, vocab_size, size=(2, total))
+    try:
+        for _ in range(2):
+            rows.join(total)
+        for lengths in PROBE_LENGTHS:
+            parts = [ids[i, rows.lengths[i] :][: lengths[i]] for i in range(2)]
+            logits = rows.extend(0, parts)
+            for i in range(2):
+                seen = torch.from_numpy(ids[i : i + 1, : rows.lengths[i]]).to(model.device)
+                plain = model(input_ids=seen, use_cache=False).logits[0, -1].float()
+                # Written so that NaN does not agree.
+                if not (logits[i] - plain).abs().max() <= tolerance * (1 + plain.abs().max()):
+                    return False
+        return True
+    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
+        if out_of_memory(error):
+            raise
+        logger.debug("%s cannot run %s: %s", type(rows).__name__, text_config.model_type, error)
+        return False
+    finally:
+        rows.clear()
+        rows.work.reset()

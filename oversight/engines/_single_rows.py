@@ -1,0 +1,93 @@
+"""Rows that each have a cache of the model's own kind, computed one after the other.
+
+For models that take no ready masks, or that keep a state other than keys and
+values. Nothing is shared between rows.
+
+Shapes: N rows, Q query tokens, T tokens of a branch, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from oversight.engines._prefix_tree import LayersKV, Prefix, TokenIds
+from oversight.engines._rows import Work
+
+
+class SingleRows:
+    """Rows that each have a cache of the model's own kind, computed one after the other."""
+
+    reuses = False
+
+    def __init__(self, model: Any) -> None:
+        self.work = Work()
+        self.lengths: list[int] = []
+        self._model = model
+        self._caches: list[Any] = []
+        self._cache_name = _cache_name(model)
+
+    def join(self, max_length: int) -> int:
+        """Add an empty row; its cache grows as needed."""
+        self.lengths.append(0)
+        self._caches.append(None)
+        return len(self.lengths) - 1
+
+    def fill(self, row: int, source: Prefix | tuple[int, int]) -> None:
+        """Nothing is ever copied in."""
+        raise NotImplementedError("rows computed one at a time share nothing")
+
+    def extend(self, first_row: int, token_ids: Sequence[TokenIds]) -> torch.Tensor:
+        """Compute more tokens of each row; gives logits [N, V] after the last of each."""
+        logits = []
+        for row, ids in enumerate(token_ids, first_row):
+            cache, output_QV = self._run(self._caches[row], ids)
+            self._caches[row] = cache
+            self.lengths[row] += len(ids)
+            logits.append(output_QV[-1])
+        return torch.stack(logits).float()
+
+    def score(self, row: int, branches: Sequence[TokenIds]) -> list[torch.Tensor]:
+        """Logits after each token of each branch, on copies of the row's cache."""
+        scored = []
+        for branch in branches:
+            cache, steps = copy.deepcopy(self._caches[row]), []
+            # Token by token: models with a recurrent state take a state and one token only.
+            for i in range(len(branch)):
+                cache, output_QV = self._run(cache, branch[i : i + 1])
+                steps.append(output_QV[-1].float())
+            scored.append(torch.stack(steps))
+        return scored
+
+    def _run(self, cache: Any, ids: TokenIds) -> tuple[Any, torch.Tensor]:
+        self.work.num_passes += 1
+        self.work.num_tokens += len(ids)
+        ids_1Q = torch.from_numpy(ids)[None].to(self._model.device)
+        kept = {} if cache is None else {self._cache_name: cache}
+        output = self._model(input_ids=ids_1Q, use_cache=True, **kept)
+        return getattr(output, self._cache_name), output.logits[0]
+
+    def read(self, row: int, start: int, stop: int) -> LayersKV:
+        """Nothing is ever read out."""
+        raise NotImplementedError("rows computed one at a time share nothing")
+
+    def remove(self, row: int) -> None:
+        """Drop a row; the last row takes its number."""
+        self.lengths[row], self._caches[row] = self.lengths[-1], self._caches[-1]
+        self.lengths.pop()
+        self._caches.pop()
+
+    def clear(self) -> None:
+        """Drop all rows."""
+        self.lengths.clear()
+        self._caches.clear()
+
+
+def _cache_name(model: Any) -> str:
+    """The argument that takes the cache; state-space models name it otherwise."""
+    names = inspect.signature(model.forward).parameters
+    return "past_key_values" if "past_key_values" in names else "cache_params"

@@ -1,0 +1,228 @@
+"""Any Hugging Face causal language model, in this process.
+
+Requests of all debates run in one continuous batch, and what earlier prompts
+have computed is not computed again. What a caller can rely on:
+
+- The prompt is the tokenizer's chat template (or, where it has none, the plain
+  rendering of `oversight.engines.base.plain_text`), encoded once. Nothing that
+  stands in a message becomes a control token.
+- `token_ids` are what was sampled, EOS included. `text` is their decoding
+  without special tokens, cut before the first stop string.
+- `logprobs` are of the distribution sampled from: after temperature and top-p,
+  or the model's own where temperature is 0. `top` is the model's own always.
+- With `choices`, each is scored by the sum of its tokens' log-probabilities
+  (no EOS added), one is drawn from the softmax of these sums over the
+  temperature, and `logprobs` are the model's own. The first place of `top`
+  holds the choices' first tokens besides the likeliest ones.
+- The same request with the same seed gives the same tokens whatever else is in
+  the batch, up to the rounding of the model's own arithmetic, which depends on
+  the shape of a batch (about 1e-6 in float32, more in bfloat16).
+- A streamed piece holds whole characters only. A character that the end of the
+  answer cuts through is one replacement character, as in `text`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from oversight.config.settings import Settings
+from oversight.engines._model_thread import ModelThread
+from oversight.engines._sequence import Job
+from oversight.engines.base import answer_all
+from oversight.errors import ConfigError
+from oversight.types import Capabilities, Chunk, Completion, Request
+
+if TYPE_CHECKING:
+    from oversight.engines._batching import Batch
+
+NAME = "transformers"
+WORK = ("num_passes", "num_tokens", "num_padding", "num_kept_tokens")
+
+
+class Config(Settings):
+    """Which model, where it runs, and how much of it at the same time."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"device", "max_batch_size", "max_batch_tokens", "kv_cache_tokens", "num_threads"}
+    )
+
+    model: str = Field(min_length=1)
+    """A folder with a model and its tokenizer, or a name on the Hugging Face hub."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    device: str = "auto"
+    """`auto` takes an accelerator if there is one; else a name such as `cpu` or `cuda:1`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto` takes the type that the weights were saved in."""
+    chat: Literal["auto", "plain"] = "auto"
+    """`plain` leaves the tokenizer's chat template aside."""
+    template_args: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further values for the chat template, such as `enable_thinking`."""
+    max_model_len: int | None = Field(default=None, ge=2)
+    """Tokens of prompt and answer together; None for what the model was made for."""
+    max_batch_size: int = Field(default=32, ge=1)
+    """Sequences that run at the same time; others wait."""
+    max_batch_tokens: int = Field(default=65_536, ge=2)
+    """Sequences in the batch times the longest of them, which bounds its keys and values."""
+    kv_cache_tokens: int = Field(default=65_536, ge=0)
+    """Tokens of earlier prompts and answers whose keys and values are kept for reuse."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """CPU threads of torch, for the whole process; None leaves them as they are."""
+
+
+def build(config: Config) -> TransformersEngine:
+    """An engine that loads its model with the first request.
+
+    Raises:
+        ConfigError: The model is a folder that is not there or holds no model.
+    """
+    _check_folder(config.model)
+    return TransformersEngine(config)
+
+
+class TransformersEngine:
+    """Runs a model in a thread of its own; its methods may be called from any event loop."""
+
+    name = NAME
+    capabilities = Capabilities(logprobs=True, choices=True)
+
+    def __init__(self, config: Config) -> None:
+        self.model = config.model
+        self._thread = ModelThread(partial(_load, config))
+        self._in_flight: dict[str, list[Job]] = {}
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions in the order of `requests`, computed in one batch.
+
+        Raises:
+            ConfigError: The model or its tokenizer cannot be used.
+            EngineRefusedError: A request does not fit the model, or asks for what there is not.
+            EngineError: The model could not answer; the message says which request.
+        """
+        return await answer_all(requests, self._answer)
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """The completion piece by piece; the last chunk carries it whole.
+
+        Raises:
+            EngineError: As `generate`.
+        """
+        loop = asyncio.get_running_loop()
+        news: asyncio.Queue[str | Completion | Exception] = asyncio.Queue()
+        put = partial(_call_in, loop, news.put_nowait)
+        with self._submitted(Job(request, on_text=put, on_done=put)):
+            while isinstance(item := await news.get(), str):
+                yield Chunk(text=item)
+            if isinstance(item, Exception):
+                raise item
+            yield Chunk(text="", completion=item)
+
+    async def cancel(self, request_id: str) -> None:
+        """End a request in flight; it returns what it has, with finish reason CANCELLED."""
+        for job in self._in_flight.get(request_id, ()):
+            job.cancelled = True
+
+    async def aclose(self) -> None:
+        """Give the model's memory back; requests in flight end with an EngineError."""
+        await asyncio.to_thread(self._thread.close)
+
+    def work(self) -> dict[str, int]:
+        """Counts since the model was loaded: forward passes, tokens computed and padding of all
+        passes, and tokens kept for reuse now; all 0 before."""
+        batch = self._thread.batch
+        return batch.work() if batch else dict.fromkeys(WORK, 0)
+
+    async def _answer(self, request: Request) -> Completion:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Completion] = loop.create_future()
+        with self._submitted(Job(request, None, partial(_call_in, loop, partial(_settle, done)))):
+            return await done
+
+    @contextlib.contextmanager
+    def _submitted(self, job: Job) -> Any:
+        """A job in flight; it leaves the batch if the caller goes before it is done."""
+        self._thread.submit(job)
+        self._in_flight.setdefault(job.request.id, []).append(job)
+        try:
+            yield
+        finally:
+            job.cancelled = True
+            jobs = self._in_flight[job.request.id]
+            jobs.remove(job)
+            if not jobs:
+                del self._in_flight[job.request.id]
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, take: Callable[[Any], None], item: Any) -> None:
+    """Hand `item` over to a loop's own thread; dropped if that loop is closed by now."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(take, item)
+
+
+def _settle(done: asyncio.Future[Completion], item: Completion | Exception) -> None:
+    if done.done():
+        return
+    if isinstance(item, Exception):
+        done.set_exception(item)
+    else:
+        done.set_result(item)
+
+
+def _check_folder(model: str) -> None:
+    """A model that is written as a folder must be one."""
+    folder = Path(model).expanduser()
+    is_path = model.startswith(("/", "./", "../", "~")) or model in (".", "..")
+    if not folder.exists() and (is_path or model.count("/") > 1):
+        raise ConfigError(
+            f"engine.transformers.model = {model!r}: there is no such folder; give the folder of a "
+            "saved model, or a hub name such as 'organisation/model'"
+        )
+    if folder.is_file():
+        raise ConfigError(
+            f"engine.transformers.model = {model!r}: a file; give the folder it is in"
+        )
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"engine.transformers.model = {model!r}: this folder holds no config.json, so it is no "
+            "saved model"
+        )
+
+
+def _load(config: Config) -> Batch:
+    """The model with its batch; called in the engine's thread."""
+    import torch
+
+    from oversight.engines._batching import Batch, Name
+    from oversight.engines._chat_ids import ChatIds
+    from oversight.engines._intake import Intake, Limits
+    from oversight.engines._loading import load_model
+
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    loaded = load_model(
+        config.model, config.revision, config.device, config.dtype, config.max_batch_tokens
+    )
+    chat = ChatIds(loaded.tokenizer, config.chat == "plain", config.template_args)
+    limits = Limits(
+        _max_model_len(config, loaded.max_len), config.max_batch_size, config.max_batch_tokens
+    )
+    intake = Intake(loaded.tokenizer, chat, limits)
+    return Batch(loaded, intake, limits, config.kv_cache_tokens, Name(NAME, config.model))
+
+
+def _max_model_len(config: Config, made_for: int | None) -> int | None:
+    if config.max_model_len is None or made_for is None:
+        return config.max_model_len or made_for
+    if config.max_model_len > made_for:
+        raise ConfigError(
+            f"engine.transformers.max_model_len = {config.max_model_len}: the model was made for "
+            f"{made_for} tokens; give at most that, or leave it out"
+        )
+    return config.max_model_len
