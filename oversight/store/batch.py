@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 from oversight.errors import StoreError
 from oversight.ids import content_id
 from oversight.store.encoding import encode, key_text
-from oversight.store.prompts import Known, encode_block, encode_part, encode_prompt
+from oversight.store.prompts import Known, encode_part, encode_prompt
 from oversight.store.schema import RECORD_TABLES
 from oversight.types import (
     Debate,
@@ -155,7 +155,7 @@ def _put_prompt(batch: Batch, record: PromptRecord, memory: Memory) -> None:
         batch.put("parts", id_, (id_, encode_part(text)))
         batch.part_texts[id_] = text
     for id_, data in prompt.token_blocks.items():
-        batch.put("token_blocks", id_, (id_, encode_block(data)))
+        batch.put("token_blocks", id_, (id_, data))
     row = (
         prompt.id,
         prompt.variant,

@@ -53,7 +53,7 @@ def part_bodies(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
 
 
 def block_bodies(connection: Connection, ids: Sequence[str]) -> dict[str, bytes]:
-    """The compressed token ids of these blocks; those that are not stored are left out."""
+    """The token ids of these blocks; those that are not stored are left out."""
     found: dict[str, bytes] = {}
     for some in chunks(sorted(set(ids))):
         query = select(token_blocks).where(token_blocks.c.id.in_(some))
