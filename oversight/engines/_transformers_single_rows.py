@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from oversight.engines._prefix_tree import LayersKV, Prefix, TokenIds
-from oversight.engines._rows import Work
+from oversight.engines._transformers_prefix_tree import LayersKV, Prefix, TokenIds
+from oversight.engines._transformers_rows import Work
 
 
 class SingleRows:

@@ -19,12 +19,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from oversight.engines._choices import Likeliest, choose
-from oversight.engines._intake import Intake, Limits
-from oversight.engines._loading import LoadedModel, out_of_memory
-from oversight.engines._prefix_tree import Prefix, PrefixTree, TokenIds, common_prefix
-from oversight.engines._sampling import sample
-from oversight.engines._sequence import Job, Sequence
+from oversight.engines._transformers_choices import Likeliest, choose
+from oversight.engines._transformers_intake import Intake, Limits
+from oversight.engines._transformers_loading import LoadedModel, out_of_memory
+from oversight.engines._transformers_prefix_tree import Prefix, PrefixTree, TokenIds, common_prefix
+from oversight.engines._transformers_sampling import sample
+from oversight.engines._transformers_sequence import Job, Sequence
 from oversight.errors import EngineError, OversightError
 from oversight.types import FinishReason
 

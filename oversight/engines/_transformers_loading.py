@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.engines._masks import mask_styles
-from oversight.engines._rows import BatchedRows, Rows
-from oversight.engines._single_rows import SingleRows
+from oversight.engines._transformers_masks import mask_styles
+from oversight.engines._transformers_rows import BatchedRows, Rows
+from oversight.engines._transformers_single_rows import SingleRows
 from oversight.errors import ConfigError, EngineError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)
