@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
@@ -21,6 +22,6 @@ def build(
     return build_rounds(stage, "consultancy", checkpointer)
 
 
-def serve() -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
+async def serve() -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
     """The graph for LangGraph's server, over the stage that the environment names."""
-    return build(served_stage())
+    return build(await asyncio.to_thread(served_stage))

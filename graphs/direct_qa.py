@@ -5,6 +5,7 @@ Whether the judge reads the source is the protocol's `judge_sees_source`.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
@@ -34,6 +35,6 @@ def build(
     return builder.compile(name="direct_qa", checkpointer=checkpointer)
 
 
-def serve() -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
+async def serve() -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
     """The graph for LangGraph's server, over the stage that the environment names."""
-    return build(served_stage())
+    return build(await asyncio.to_thread(served_stage))

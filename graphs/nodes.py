@@ -17,7 +17,7 @@ from oversight import protocols
 from oversight.errors import ProtocolError
 from oversight.graphs.planning import check_fit, draw_orders, plan_one
 from oversight.graphs.stage import Scene, SpeechBegins, Stage, Words
-from oversight.graphs.state import DebateState
+from oversight.graphs.state import DebateState, NextAct
 from oversight.graphs.views import public, visible_turns
 from oversight.ids import seed_from
 from oversight.text.quotes import find_quotes
@@ -40,9 +40,11 @@ from oversight.types import (
     View,
 )
 
+NODE_OF_ACT: dict[Act, NextAct] = {Act.SPEAK: "speak", Act.ASK: "ask", Act.BELIEVE: "believe"}
+
 
 class Nodes:
-    """The nodes over one stage. Every public method but `next_act` is a node of a graph."""
+    """The nodes over one stage. Every public method is a node of a graph."""
 
     def __init__(self, stage: Stage, default_protocol: str) -> None:
         self.stage = stage
@@ -54,34 +56,32 @@ class Nodes:
         """Begin the debate, or find the step at which it was left."""
         scene = await self._enter(state)
         ended = any(turn.ends for turn in scene.turns)
-        return {"debate_id": scene.debate.id, "step": _first_undone(scene), "ended": ended}
+        step = _first_undone(scene)
+        return {"debate_id": scene.debate.id, "step": step, "act": _act(scene, step, ended)}
 
     async def speak(self, state: DebateState) -> DebateState:
         """Speeches of all slots of the step, at once; none sees the others."""
-        scene, step = self._at(state)
+        scene = await self.stage.scene(state["debate_id"])
+        step = scene.schedule[state["step"]]
         parts = await asyncio.gather(
             *(self._speech(scene, step, slot) for slot in _open_slots(scene, step))
         )
         turns = [turn for part, _ in parts for turn in part]
         prompts = tuple(prompt for _, part in parts for prompt in part)
         await self.stage.record(scene, turns, prompts)
-        return {"step": step.index + 1}
+        return _next(scene, step)
 
     async def ask(self, state: DebateState) -> DebateState:
         """The judge's question or remark."""
-        scene, step = self._at(state)
-        await self._judge_acts(scene, step)
-        return {"step": step.index + 1}
+        return await self._judge_acts(state)
 
     async def believe(self, state: DebateState) -> DebateState:
         """The judge's belief at this point, with which it may end the debate."""
-        scene, step = self._at(state)
-        ends = await self._judge_acts(scene, step)
-        return {"step": step.index + 1, "ended": ends}
+        return await self._judge_acts(state)
 
     async def decide(self, state: DebateState) -> DebateState:
         """The final judgment; with the sides swapped as well where the protocol says so."""
-        scene = self.stage.scene(state["debate_id"])
+        scene = await self.stage.scene(state["debate_id"])
         drawn = scene.debate.orders
         orders = [(drawn, False)]
         if scene.debate.protocol.swap:
@@ -97,7 +97,7 @@ class Nodes:
 
     async def close(self, state: DebateState) -> DebateState:
         """Write down that the debate is complete."""
-        scene = self.stage.scene(state["debate_id"])
+        scene = await self.stage.scene(state["debate_id"])
         if not scene.complete:
             outcome = Outcome(
                 debate_id=scene.debate.id,
@@ -109,24 +109,15 @@ class Nodes:
         self.stage.leave(scene.debate.id)
         return {"result": _result(scene)}
 
-    # --- routing ---
-
-    def next_act(self, state: DebateState) -> str:
-        """Name of the node that comes next: an act of the schedule, or the decision."""
-        scene = self.stage.scene(state["debate_id"])
-        if state.get("ended") or state["step"] >= len(scene.schedule):
-            return "decide"
-        return scene.schedule[state["step"]].slots[0].act.value
-
     # --- how ---
 
     async def _enter(self, state: DebateState) -> Scene:
         if "debate_id" in state:
-            return self.stage.scene(state["debate_id"])
+            return await self.stage.scene(state["debate_id"])
         if "question" not in state:
             raise ProtocolError("the graph was given neither a debate_id nor a question")
         question = Question.model_validate(state["question"])
-        debate = self._plan(question, state)
+        debate = await asyncio.to_thread(self._plan, question, state)
         return await self.stage.enter(debate, question)
 
     def _plan(self, question: Question, state: DebateState) -> Debate:
@@ -139,10 +130,6 @@ class Nodes:
         check_fit(protocol, specs)
         seed = state.get("seed", 0)
         return plan_one(question, protocol, specs, draw_orders(question, seed), seed)
-
-    def _at(self, state: DebateState) -> tuple[Scene, ScheduledStep]:
-        scene = self.stage.scene(state["debate_id"])
-        return scene, scene.schedule[state["step"]]
 
     async def _speech(
         self, scene: Scene, step: ScheduledStep, slot: Slot
@@ -195,8 +182,10 @@ class Nodes:
             return None
         return belief.probs[orders.defended_by(turn.seat)]
 
-    async def _judge_acts(self, scene: Scene, step: ScheduledStep) -> bool:
-        """One act of the judge before the end; whether it ended the debate."""
+    async def _judge_acts(self, state: DebateState) -> DebateState:
+        """One act of the judge before the end."""
+        scene = await self.stage.scene(state["debate_id"])
+        step = scene.schedule[state["step"]]
         for slot in _open_slots(scene, step):
             self.stage.tell(
                 SpeechBegins(scene.debate.id, Seat.JUDGE, Role.JUDGE, slot.act, step.round)
@@ -206,7 +195,7 @@ class Nodes:
             view = replace(view, act=slot.act, may_end=slot.may_end)
             turn, prompts = await self._act(Role.JUDGE, scene, self._streamed(view))
             await self.stage.record(scene, [turn], prompts)
-        return any(turn.ends for turn in scene.turns if turn.step == step.index)
+        return _next(scene, step)
 
     async def _judge(self, scene: Scene, orders: Orders, swapped: bool) -> None:
         last = len(scene.schedule)
@@ -233,6 +222,21 @@ class Nodes:
 
 def _open_slots(scene: Scene, step: ScheduledStep) -> list[Slot]:
     return [slot for slot in step.slots if not scene.acted(step.index, slot.seat)]
+
+
+def _next(scene: Scene, step: ScheduledStep) -> DebateState:
+    """The state after a step: which comes next, unless the judge ended the debate with it."""
+    ended = any(turn.ends for turn in scene.turns if turn.step == step.index)
+    following = step.index + 1
+    return {"step": following, "act": _act(scene, following, ended)}
+
+
+def _act(scene: Scene, step: int, ended: bool) -> NextAct:
+    """Name of the node for that step: an act of the schedule, or the decision."""
+    if ended or step >= len(scene.schedule):
+        return "decide"
+    act = scene.schedule[step].slots[0].act
+    return NODE_OF_ACT[act]
 
 
 def _first_undone(scene: Scene) -> int:

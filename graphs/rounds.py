@@ -9,7 +9,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from oversight.graphs.nodes import Nodes
 from oversight.graphs.stage import Stage
-from oversight.graphs.state import DebateInput, DebateState
+from oversight.graphs.state import DebateInput, DebateState, next_act
 
 
 def build_rounds(
@@ -26,7 +26,7 @@ def build_rounds(
     builder.add_node("close", nodes.close)
     builder.add_edge(START, "open")
     for node in ("open", "speak", "ask", "believe"):
-        builder.add_conditional_edges(node, nodes.next_act, ["speak", "ask", "believe", "decide"])
+        builder.add_conditional_edges(node, next_act, ["speak", "ask", "believe", "decide"])
     builder.add_edge("decide", "close")
     builder.add_edge("close", END)
     return builder.compile(name=name, checkpointer=checkpointer)

@@ -6,10 +6,10 @@ turns, and is read back from the store when a debate is taken up again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from oversight.errors import StoreError
 from oversight.graphs.casting import Cast
 from oversight.graphs.views import public
 from oversight.store import Store
@@ -130,40 +130,35 @@ class Stage:
 
     async def enter(self, debate: Debate, question: Question) -> Scene:
         """Begin a debate, or go on with what an earlier attempt left in the store."""
-        scene = Scene(debate, question, debate.protocol.schedule())
-        if self.store.debate(debate.id) is None:
+        known = await asyncio.to_thread(self.store.debate, debate.id)
+        if known is None:
             await self.store.append(question, debate)
+            scene = Scene(debate, question, debate.protocol.schedule())
         else:
-            self._recall(scene)
+            scene = await self._recalled(debate.id)
         self._scenes[debate.id] = scene
         return scene
 
-    def scene(self, debate_id: str) -> Scene:
+    async def scene(self, debate_id: str) -> Scene:
         """The scene of a debate in flight, read back from the store if need be."""
         if debate_id not in self._scenes:
-            transcript = self.store.transcript(debate_id)
-            scene = Scene(
-                transcript.debate, transcript.question, transcript.debate.protocol.schedule()
-            )
-            self._recall(scene)
-            self._scenes[debate_id] = scene
+            self._scenes[debate_id] = await self._recalled(debate_id)
         return self._scenes[debate_id]
 
     def leave(self, debate_id: str) -> None:
         """Forget a debate that has ended; the store keeps it."""
         self._scenes.pop(debate_id, None)
 
-    def _recall(self, scene: Scene) -> None:
-        transcript = self.store.transcript(scene.debate.id)
-        if transcript.question.fingerprint != scene.question.fingerprint:
-            raise StoreError(
-                f"debate {scene.debate.id}: the store holds it for another wording of question "
-                f"{scene.question.id!r}; run `oversight store check`"
-            )
+    async def _recalled(self, debate_id: str) -> Scene:
+        """What the store holds of a debate, read in a thread: the event loop waits for no disk."""
+        transcript = await asyncio.to_thread(self.store.transcript, debate_id)
+        debate = transcript.debate
+        scene = Scene(debate, transcript.question, debate.protocol.schedule())
         scene.record(list(transcript.turns))
         scene.judgments += transcript.judgments
         outcome = transcript.outcome
         scene.complete = outcome is not None and outcome.status is OutcomeStatus.COMPLETE
+        return scene
 
     async def record(
         self, scene: Scene, turns: list[Turn], prompts: tuple[PromptRecord, ...]

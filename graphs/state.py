@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
+
+NextAct = Literal["speak", "ask", "believe", "decide"]
 
 
 class DebateInput(TypedDict, total=False):
@@ -21,7 +23,12 @@ class DebateState(DebateInput, total=False):
 
     step: int
     """Index of the next step in the protocol's schedule."""
-    ended: bool
-    """The judge ended the debate early."""
+    act: NextAct
+    """The node that comes next."""
     result: dict[str, Any]
     """At the end: verdict, probabilities by option, number of turns."""
+
+
+def next_act(state: DebateState) -> NextAct:
+    """Route to the node that the last one named."""
+    return state["act"]

@@ -1,0 +1,223 @@
+"""What orchestrating a debate costs, beside the model's own time.
+
+500 debates of 9 calls over a simulated engine (50 ms a call), 256 debates in flight: process CPU
+time a turn with everything in (graph, prompts, quote verification, durable store), beside bare
+asyncio and bare LangGraph from the same run. And how much memory 1,000 debates take.
+
+    python benchmarks/orchestration.py
+
+Bars: at most 1.0 ms of process CPU a turn; memory grows by less than 200 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import random
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+import psutil
+from langgraph.graph import END, START, StateGraph
+
+from oversight import protocols
+from oversight.config.run import AgentSettings, EngineSettings
+from oversight.engines import scripted
+from oversight.graphs.casting import cast
+from oversight.graphs.planning import plan
+from oversight.graphs.running import run_debates
+from oversight.graphs.stage import Stage
+from oversight.store import Store
+from oversight.types import Message, Option, Prompt, Question, Request, Role, Sampling, Source
+
+LATENCY_S = 0.05
+NUM_CALLS = 9
+BAR_MS = 1.0
+BAR_MB = 200.0
+
+PROTOCOL = {
+    "graph": "debate",
+    "rounds": 2,
+    "opening": [{"slots": [{"seat": "a"}, {"seat": "b"}]}],
+    "round": [
+        {"slots": [{"seat": "judge", "act": "believe"}]},
+        {"slots": [{"seat": "a"}, {"seat": "b"}]},
+    ],
+}
+"""Three simultaneous rounds with a belief after the first two, then the judgment: 9 calls."""
+
+
+def questions(number: int) -> list[Question]:
+    """Questions over sources of a thousand words each."""
+    rng = random.Random(0)
+    words = [f"word{rng.randrange(10**6)}" for _ in range(4000)]
+    made = []
+    for index in range(number):
+        sentences = (" ".join(rng.sample(words, 12)).capitalize() + "." for _ in range(80))
+        made.append(
+            Question(
+                id=f"q{index}",
+                dataset="benchmark",
+                text=f"Which of the two holds in case {index}?",
+                options=(Option(text=f"the first of {index}"), Option(text="the second")),
+                correct=0,
+                source=Source(text=" ".join(sentences)),
+            )
+        )
+    return made
+
+
+def speech(made: list[Question]) -> str:
+    """A speech of a hundred words with a true quote and one that is not."""
+    true = " ".join(made[0].source.text.split()[24:40]) if made[0].source else ""
+    filler = "The other side leaves out what matters here and so misleads you. " * 5
+    return f"{filler}<quote>{true}</quote> proves it. {filler}<quote>no such words at all</quote>"
+
+
+def engine_settings(made: list[Question]) -> dict[str, Any]:
+    """Settings of the simulated engine."""
+    return {"fallback": speech(made), "latency_s": LATENCY_S}
+
+
+async def bare_asyncio(
+    num_debates: int, concurrency: int, call: Callable[[], Awaitable[Any]]
+) -> None:
+    """The same calls in the same order, with nothing around them."""
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one() -> None:
+        async with slots:
+            await asyncio.gather(call(), call())
+            for _ in range(2):
+                await call()
+                await asyncio.gather(call(), call())
+            await call()
+
+    await asyncio.gather(*(one() for _ in range(num_debates)))
+
+
+class Count(TypedDict):
+    """State of the bare graph."""
+
+    step: int
+
+
+async def bare_langgraph(
+    num_debates: int, concurrency: int, call: Callable[[], Awaitable[Any]]
+) -> None:
+    """The same calls from the nodes of a graph with the same number of steps."""
+
+    async def pair(state: Count) -> Count:
+        await asyncio.gather(call(), call())
+        return {"step": state["step"] + 1}
+
+    async def single(state: Count) -> Count:
+        await call()
+        return {"step": state["step"] + 1}
+
+    async def nothing(state: Count) -> Count:
+        return state
+
+    def route(state: Count) -> str:
+        return "decide" if state["step"] == 5 else ("pair" if state["step"] % 2 == 0 else "single")
+
+    builder = StateGraph(Count)
+    for name, node in {
+        "open": nothing,
+        "pair": pair,
+        "single": single,
+        "decide": single,
+        "close": nothing,
+    }.items():
+        builder.add_node(name, node)
+    builder.add_edge(START, "open")
+    for name in ("open", "pair", "single"):
+        builder.add_conditional_edges(name, route, ["pair", "single", "decide"])
+    builder.add_edge("decide", "close")
+    builder.add_edge("close", END)
+    graph = builder.compile()
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one() -> None:
+        async with slots:
+            await graph.ainvoke({"step": 0})
+
+    await asyncio.gather(*(one() for _ in range(num_debates)))
+
+
+async def whole(made: list[Question], concurrency: int, path: Path) -> None:
+    """Debates with everything in."""
+    settings = EngineSettings(engine="scripted", settings=engine_settings(made))
+    agents = {
+        Role.DEBATER: AgentSettings(agent="debater", engine="sim", settings={"reasoning": False}),
+        Role.JUDGE: AgentSettings(agent="judge", engine="sim"),
+    }
+    protocol = protocols.parse(PROTOCOL, name="nine_calls", where="benchmark")
+    async with cast(agents, {"sim": settings}) as actors:
+        with Store.open(str(path)) as store:
+            planned = plan(made, [protocol], actors.specs)
+            progress = await run_debates(planned, Stage(store, actors), concurrency=concurrency)
+            assert progress.done == len(made), progress.failures[:1]
+            counts = store.counts()
+            assert counts["turns"] == len(made) * (NUM_CALLS - 1), counts
+
+
+def cpu_ms_a_turn(num_debates: int, run: Callable[[], Awaitable[None]]) -> tuple[float, float]:
+    """Milliseconds of process CPU time a turn (all threads), and seconds of wall time."""
+    gc.collect()
+    cpu, wall = time.process_time(), time.perf_counter()
+    asyncio.run(run())  # type: ignore[arg-type]
+    spent = time.process_time() - cpu
+    return 1000 * spent / (num_debates * NUM_CALLS), time.perf_counter() - wall
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--debates", type=int, default=500)
+    parser.add_argument("--concurrency", type=int, default=256)
+    parser.add_argument("--memory-debates", type=int, default=1000)
+    options = parser.parse_args()
+    number, concurrency = options.debates, options.concurrency
+    made = questions(max(number, options.memory_debates))
+    engine = scripted.build(scripted.Config.parse(engine_settings(made)))
+    prompt = Prompt(messages=(Message(role="user", parts=("x" * 8000,)),))
+    request = Request(prompt=prompt, sampling=Sampling())
+
+    async def call() -> None:
+        await engine.generate([request])
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(whole(made[:20], concurrency, Path(folder, "warm.db")))
+        rows = {
+            "bare asyncio": lambda: bare_asyncio(number, concurrency, call),
+            "bare LangGraph": lambda: bare_langgraph(number, concurrency, call),
+            "oversight, all in": lambda: whole(made[:number], concurrency, Path(folder, "a.db")),
+        }
+        print(
+            f"{number} debates of {NUM_CALLS} calls, {1000 * LATENCY_S:.0f} ms a call, "
+            f"{concurrency} debates in flight"
+        )
+        for name, run in rows.items():
+            cpu, wall = cpu_ms_a_turn(number, run)
+            bar = f"  (bar: {BAR_MS} ms)" if name.startswith("oversight") else ""
+            print(f"  {name:18} {cpu:6.3f} ms CPU a turn, {wall:5.1f} s{bar}")
+        del rows
+        gc.collect()
+        process = psutil.Process()
+        before = process.memory_info().rss
+        asyncio.run(whole(made[: options.memory_debates], concurrency, Path(folder, "b.db")))
+        grown = (process.memory_info().rss - before) / 2**20
+        size = Path(folder, "b.db").stat().st_size / 2**20
+        print(
+            f"  memory grew by {grown:.0f} MB over {options.memory_debates} debates "
+            f"(bar: {BAR_MB:.0f} MB); the store is {size:.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""`oversight export`: preference rows and transcripts as files for other tools."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oversight.cli.options import DEFAULT_STORE, Json, Store
+
+
+class Layout(StrEnum):
+    """What a file holds."""
+
+    PREFERENCE = "preference"
+    KWISE = "kwise"
+    TRANSCRIPTS = "transcripts"
+
+
+FORMAT_OF_SUFFIX = {".parquet": "parquet", ".jsonl": "jsonl"}
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="The file: NAME.parquet or NAME.jsonl.")],
+    store: Store = DEFAULT_STORE,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="preference: prompt, chosen, rejected. kwise: all responses with their ranks. "
+            "transcripts: whole debates."
+        ),
+    ] = Layout.PREFERENCE,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", "-p", help="Only this protocol.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Only this data set.", show_default=False)
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="What counts as a preference: --set min_margin=0.1. May be repeated."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write preference rows or transcripts as Parquet or JSONL.
+
+    Settings for --set, with their defaults: kinds=["sides","siblings"],
+    label="judge" (or "truth"), siblings="best_worst" (or "best_all", "all_pairs",
+    "kwise"), min_margin=0, min_score_gap=0, ties=true, weight="equal".
+    """
+    from oversight.config.recipe import assignments
+    from oversight.errors import ConfigError
+    from oversight.preferences.building import preferences
+    from oversight.preferences.dropped import Dropped
+    from oversight.preferences.export import export as write
+    from oversight.preferences.settings import PreferenceSettings
+    from oversight.store import Store as OpenStore
+
+    if out.suffix not in FORMAT_OF_SUFFIX:
+        raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
+    settings = PreferenceSettings.parse(assignments(sets or ()))
+    dropped = Dropped()
+    with OpenStore.open(store, create=False) as opened:
+        transcripts = opened.transcripts(protocol=protocol, dataset=dataset)
+        rows = (
+            transcripts
+            if layout is Layout.TRANSCRIPTS
+            else preferences(transcripts, settings, opened.prompt, dropped)
+        )
+        written = write(rows, out, FORMAT_OF_SUFFIX[out.suffix], layout.value)
+    if as_json:
+        document = {
+            "path": str(written.path),
+            "rows": written.num_rows,
+            "left_out": written.num_left_out,
+            "repaired": written.num_repaired,
+            "dropped": dropped.to_json(),
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    typer.echo(f"{written.path}: {written.num_rows} rows")
+    if written.num_left_out:
+        typer.echo(f"  {written.num_left_out} ties or K-wise rows left out: use --layout kwise")
+    for reason, number in dropped.to_json().items():
+        typer.echo(f"  {number} dropped: {reason.replace('_', ' ')}")
+    if written.num_repaired:
+        typer.echo(f"  {written.num_repaired} characters replaced that no file can hold")
