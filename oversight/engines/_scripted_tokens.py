@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import struct
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from oversight.types import Prompt
 
@@ -30,13 +31,19 @@ def encode(text: str) -> tuple[int, ...]:
     return struct.unpack(f"<{len(digits) // 4}I", digits)
 
 
+@lru_cache(maxsize=1024)
+def _encode_part(part: str) -> tuple[int, ...]:
+    """As `encode`; the prompts of one debate share most of their parts."""
+    return encode(part)
+
+
 def encode_prompt(prompt: Prompt) -> tuple[int, ...]:
     """Token ids of a prompt; those of its first parts stay the same as it grows."""
     ids: list[int] = []
     for message in prompt.messages:
         ids.append(ROLES[message.role])
         for part in message.parts:
-            ids += encode(part)
+            ids += _encode_part(part)
     ids.append(ROLES["assistant"])
     return tuple(ids)
 
