@@ -145,6 +145,12 @@ def terms(text: str) -> list[str]:
     return [stem(word) for word in words if word not in STOP_WORDS]
 
 
+def features(text: str) -> list[str]:
+    """The terms of `text` and every pair of neighbours among them."""
+    words = terms(text)
+    return words + [f"{first} {second}" for first, second in pairwise(words)]
+
+
 # --- similarity ---
 
 
@@ -156,19 +162,19 @@ class Index:
 
         self.spans = passages(text, max_words)
         self.texts = tuple(text[start:end] for start, end in self.spans)
-        self.terms = tuple(frozenset(terms(passage)) for passage in self.texts)
+        self.features = tuple(frozenset(features(passage)) for passage in self.texts)
         self.idf: dict[str, float] = {}
         self._matrix: Any = None
-        if any(self.terms):
+        if any(self.features):
             vectorizer = TfidfVectorizer(analyzer=list, binary=True, norm=None)
-            self._matrix = vectorizer.fit_transform(self.terms)
+            self._matrix = vectorizer.fit_transform(self.features)
             self._column = vectorizer.vocabulary_
             self.idf = {term: float(vectorizer.idf_[i]) for term, i in self._column.items()}
 
     def coverage(self, query: Mapping[str, float]) -> npt.NDArray[np.float64]:
         """For each passage the share of the query that it contains, by weight times idf.
 
-        Terms that stand nowhere in the source are left out of the query.
+        Features that stand nowhere in the source are left out of the query.
         """
         import numpy as np
 
@@ -193,19 +199,19 @@ def index(text: str, max_words: int) -> Index:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What supports one option: its terms and those of the question, weighted."""
+    """What supports one option: its features and those of the question, weighted."""
 
     weights: Mapping[str, float]
     distinctive: frozenset[str]
-    """Terms of this option that no other option and not the question has."""
+    """Features of this option that no other option and not the question has."""
 
 
 def query(
     question: Iterable[str], options: tuple[str, ...], side: int, option_weight: float
 ) -> Query:
-    """The query for the option `side`, its own terms weighted `option_weight` times."""
+    """The query for the option `side`, its own features weighted `option_weight` times."""
     asked = frozenset(question)
-    each = [frozenset(terms(option)) for option in options]
+    each = [frozenset(features(option)) for option in options]
     others = frozenset[str]().union(*(each[:side] + each[side + 1 :]))
     distinctive = each[side] - others - asked or each[side] - others or each[side]
     weights = dict.fromkeys(sorted(asked - others | each[side]), 1.0)

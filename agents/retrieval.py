@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from oversight.agents._passages import Index, Query, index, query, terms
+from oversight.agents._passages import Index, Query, features, index, query
 from oversight.agents.speaking import check_speech, own_speeches
 from oversight.config.settings import Settings
 from oversight.types import (
@@ -117,17 +117,17 @@ def ranking(
     """
     scores = passages.coverage(wanted.weights)
     if answered and rebuttal_weight:
-        said = dict.fromkeys(sorted(term for text in answered for term in terms(text)), 1.0)
+        said = dict.fromkeys(sorted(term for text in answered for term in features(text)), 1.0)
         scores = scores + rebuttal_weight * passages.coverage(said)
-    mentioning = [i for i, words in enumerate(passages.terms) if words & wanted.distinctive]
+    mentioning = [i for i, words in enumerate(passages.features) if words & wanted.distinctive]
     among = mentioning or range(len(passages.spans))
     return sorted(((float(scores[i]), i) for i in among), key=lambda s: (-round(s[0], 6), -s[1]))
 
 
 def _asked(view: View) -> list[str]:
-    """Terms of the question, and of what the judge asked last."""
+    """Features of the question, and of what the judge asked last."""
     remarks = [turn.text for turn in view.turns if turn.act is Act.ASK]
-    return terms(" ".join([view.question, *remarks[-1:]]))
+    return [word for text in (view.question, *remarks[-1:]) for word in features(text)]
 
 
 def _opposing(view: View) -> list[Turn]:

@@ -1,0 +1,204 @@
+"""Weighing what a transcript shows for each option, by the words it shares with the question.
+
+A piece of evidence counts by three shares, multiplied: whether its words stand
+in the source, how much of the option it names, and how much of the question it
+touches beside the piece that touches most of it. Where verified pieces for
+different options speak of the same subject at different times, the later one
+supersedes the earlier: it is taken that a question asks how things stand in
+the end. One piece alone carries no such hint.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from pydantic import Field
+
+from oversight.agents._chronology import later
+from oversight.agents._passages import Query, features, index, query
+from oversight.agents.retrieval import ranking
+from oversight.config.settings import Settings
+from oversight.types import Act, Quote, QuoteStatus, Turn, View
+
+OPTION_WEIGHT = 2.0
+"""Weight of a feature that only one option has, where a shared one has 1."""
+
+UNNAMED_SHARE = 0.2
+"""What a piece counts that does not name its option at all: its speaker says it bears on it."""
+
+MIN_SUBJECT_SHARE = 1 / 3
+"""Of the question's features: two pieces that share fewer are not about one subject."""
+
+NUM_LOOKED_UP = 3
+"""Passages that a judge who sees the source looks up for each option."""
+
+MAX_PASSAGE_WORDS = 40
+
+Features = frozenset[str]
+
+
+class EvidenceSettings(Settings):
+    """How much a piece of evidence counts."""
+
+    verified_weight: float = Field(default=0.8, ge=0.0, lt=1.0)
+    """Of a quote that stands in the source."""
+    near_weight: float = Field(default=0.3, ge=0.0, lt=1.0)
+    """Of a quote that nearly stands there."""
+    said_weight: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Of words that are not found there: speech, and quotes that did not verify."""
+    superseded: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Share of its weight that a verified quote keeps once a later one supersedes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A piece of text that speaks for one option."""
+
+    option: int
+    text: str
+    status: QuoteStatus
+    features: Features
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the text stands in the source."""
+        return self.status is QuoteStatus.VERIFIED
+
+
+def scores(view: View, settings: EvidenceSettings) -> list[float]:
+    """Weight of the evidence for each option, from 0 to below 1, in the question's own order."""
+    asked = features(view.question)
+    queries = [query(asked, view.options, i, OPTION_WEIGHT) for i in range(len(view.options))]
+    evidence = _gathered(view, queries)
+    pieces = _weighed(evidence, frozenset(asked), settings)
+    named = _naming(view.options, queries, _idf(view, evidence))
+    doubts = [1.0] * len(queries)
+    for piece, weight in pieces:
+        share = math.fsum(
+            part for word, part in named[piece.option].items() if word in piece.features
+        )
+        doubts[piece.option] *= 1.0 - weight * (UNNAMED_SHARE + (1.0 - UNNAMED_SHARE) * share)
+    return [round(1.0 - doubt, 9) for doubt in doubts]
+
+
+# --- gathering ---
+
+
+def _gathered(view: View, queries: Sequence[Query]) -> list[Evidence]:
+    """All pieces, each once for each option, in an order that the turns' own does not enter."""
+    pieces = [piece for turn in view.turns for piece in _spoken(turn, view, queries)]
+    if view.source is not None:
+        passages = index(view.source.text, MAX_PASSAGE_WORDS)
+        for option, wanted in enumerate(queries):
+            best = [i for score, i in ranking(passages, wanted)[:NUM_LOOKED_UP] if score > 0.0]
+            pieces += [_piece(option, passages.texts[i], QuoteStatus.VERIFIED) for i in best]
+    distinct = {
+        (piece.option, " ".join(piece.text.split()), piece.status): piece for piece in pieces
+    }
+    return [distinct[key] for key in sorted(distinct)]
+
+
+def _spoken(turn: Turn, view: View, queries: Sequence[Query]) -> list[Evidence]:
+    """The quotes of a speech, and its other words."""
+    if turn.act is not Act.SPEAK:
+        return []
+    side = view.orders.defended_by(turn.seat)
+    quotes = [
+        _piece(_supported(quote, side, queries), quote.source_text or quote.text, quote.status)
+        for quote in turn.quotes
+    ]
+    return [*quotes, _piece(side, _unquoted(turn), QuoteStatus.UNVERIFIED)]
+
+
+def _piece(option: int, text: str, status: QuoteStatus) -> Evidence:
+    return Evidence(option, text, status, frozenset(features(text)))
+
+
+def _supported(quote: Quote, side: int, queries: Sequence[Query]) -> int:
+    """The option that a quote speaks for: its speaker's, unless it names only another one."""
+    words = frozenset(features(quote.source_text or quote.text))
+    named = [i for i, wanted in enumerate(queries) if words & wanted.distinctive]
+    return named[0] if quote.status is QuoteStatus.VERIFIED and len(named) == 1 else side
+
+
+def _unquoted(turn: Turn) -> str:
+    """The words of a speech outside its quotes."""
+    edges = [0, *(edge for q in turn.quotes for edge in (q.start, q.end)), len(turn.text)]
+    return " ".join(turn.text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True))
+
+
+# --- weighing ---
+
+
+def _weighed(
+    evidence: Sequence[Evidence], asked: Features, settings: EvidenceSettings
+) -> list[tuple[Evidence, float]]:
+    """Each piece with its weight by status, subject and time."""
+    by_status = {
+        QuoteStatus.VERIFIED: settings.verified_weight,
+        QuoteStatus.NEAR: settings.near_weight,
+    }
+    most = max((len(piece.features & asked) for piece in evidence), default=0)
+    outdated = _superseded(evidence, asked)
+    weighed = []
+    for piece in evidence:
+        weight = by_status.get(piece.status, settings.said_weight)
+        if most:
+            weight *= (len(piece.features & asked) / most) ** 2
+        if piece in outdated:
+            weight *= settings.superseded
+        weighed.append((piece, weight))
+    return weighed
+
+
+def _superseded(evidence: Sequence[Evidence], asked: Features) -> set[Evidence]:
+    """Verified pieces that a later one for another option supersedes."""
+    verified = [piece for piece in evidence if piece.is_verified]
+    pairs = [pair for pair in combinations(verified, 2) if pair[0].option != pair[1].option]
+    subject = _subject(pairs, asked)
+    if not subject:
+        return set()
+    outdated = set()
+    for first, second in pairs:
+        if subject <= first.features and subject <= second.features:
+            order = later(first.text, second.text)
+            outdated |= {second} if order > 0 else {first} if order < 0 else set()
+    return outdated
+
+
+def _subject(pairs: Sequence[tuple[Evidence, Evidence]], asked: Features) -> Features:
+    """What the question is about, as pieces for different options tell of it: empty if unclear.
+
+    The largest part of the question that both pieces of a pair contain. A word
+    that only one of them has belongs to its wording, not to the subject.
+    """
+    shared = (first.features & second.features & asked for first, second in pairs)
+    subject = max(shared, key=lambda words: (len(words), sorted(words)), default=Features())
+    num_words = sum(" " not in word for word in asked)
+    is_clear = sum(" " not in word for word in subject) >= MIN_SUBJECT_SHARE * num_words
+    return subject if is_clear else Features()
+
+
+def _naming(
+    options: Sequence[str], queries: Sequence[Query], idf: Mapping[str, float]
+) -> list[dict[str, float]]:
+    """For each option its features with their shares, by weight and idf; unseen ones are rarest."""
+    rarest = max(idf.values(), default=1.0)
+    out = []
+    for option, wanted in zip(options, queries, strict=True):
+        value = {w: wanted.weights[w] * idf.get(w, rarest) for w in set(features(option))}
+        total = math.fsum(value.values())
+        out.append({word: part / total for word, part in value.items()})
+    return out
+
+
+def _idf(view: View, evidence: Sequence[Evidence]) -> dict[str, float]:
+    """Inverse document frequency of features, over the source if seen, else over the evidence."""
+    if view.source is not None:
+        return index(view.source.text, MAX_PASSAGE_WORDS).idf
+    counts = Counter(word for piece in evidence for word in piece.features)
+    return {word: math.log((1 + len(evidence)) / (1 + n)) + 1.0 for word, n in counts.items()}
