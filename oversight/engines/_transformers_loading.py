@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 PROBE_LENGTHS = ((7, 4), (3, 2), (1, 1))
 """Tokens that two rows are extended by, pass after pass, when a new model is tried."""
+PROBE_LENGTHS_SINGLE = ((7, 4), (1, 1), (1, 1))
+"""The same for a model run row by row: prompts are given whole, and then single tokens. Many
+recurrent models are wrong when several tokens follow a state."""
 
 
 @dataclass(frozen=True)
@@ -196,10 +199,10 @@ def _rows(name: str, model: Any, text_config: Any, max_batch_tokens: int) -> Row
     """The fastest way of running this model that gives what its plain forward pass gives."""
     for style in mask_styles(text_config):
         rows = BatchedRows(model, style, max_batch_tokens)
-        if model._supports_attention_backend and _agrees(model, rows, text_config):
+        if model._supports_attention_backend and _agrees(model, rows, PROBE_LENGTHS):
             return rows
     rows_single = SingleRows(model)
-    if not _agrees(model, rows_single, text_config):
+    if not _agrees(model, rows_single, PROBE_LENGTHS_SINGLE):
         raise ConfigError(
             f"engine.transformers.model = {name!r}: a model of type {text_config.model_type!r} "
             "gives other logits with a cache than without one, so that it cannot generate"
@@ -213,16 +216,16 @@ def _rows(name: str, model: Any, text_config: Any, max_batch_tokens: int) -> Row
 
 
 @torch.inference_mode()
-def _agrees(model: Any, rows: Rows, text_config: Any) -> bool:
+def _agrees(model: Any, rows: Rows, probe: Sequence[tuple[int, int]]) -> bool:
     """Whether two rows of different lengths, extended step by step, give the model's own logits."""
-    total = sum(lengths[0] for lengths in PROBE_LENGTHS)
+    total = sum(lengths[0] for lengths in probe)
     vocab_size = model.get_input_embeddings().weight.shape[0]
     tolerance = 1e-3 if model.dtype is torch.float32 else 5e-2
     ids = np.random.default_rng(0).integers(0, vocab_size, size=(2, total))
     try:
         for _ in range(2):
             rows.join(total)
-        for lengths in PROBE_LENGTHS:
+        for lengths in probe:
             parts = [ids[i, rows.lengths[i] :][: lengths[i]] for i in range(2)]
             logits = rows.extend(0, parts)
             for i in range(2):
@@ -235,7 +238,7 @@ def _agrees(model: Any, rows: Rows, text_config: Any) -> bool:
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
         if out_of_memory(error):
             raise
-        logger.debug("%s cannot run %s: %s", type(rows).__name__, text_config.model_type, error)
+        logger.debug("%s cannot run %s: %s", type(rows).__name__, model.config.model_type, error)
         return False
     finally:
         rows.clear()
