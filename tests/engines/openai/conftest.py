@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that speaks both OpenAI APIs as far as a test scripts it, faults included."""
+"""A server on 127.0.0.1 that speaks both OpenAI APIs as a test scripts it, faults included."""
 
 from __future__ import annotations
 
@@ -58,6 +58,10 @@ class Exchange:
             await self.piece(b"data: [DONE]\n\n")
             await self.raw(b"0\r\n\r\n")
 
+    def hang_up(self) -> None:
+        """Close the connection; what was sent still arrives."""
+        self.writer.close()
+
     def reset(self) -> None:
         self.writer.transport.abort()
 
@@ -113,7 +117,7 @@ class ModelServer:
 
 
 async def _end_of_input(reader: asyncio.StreamReader) -> None:
-    while not reader.at_eof():
+    while not reader.at_eof():  # noqa: ASYNC110  # a StreamReader has no event for its end
         await asyncio.sleep(0.002)
 
 
@@ -208,9 +212,16 @@ def streams(*events: Any) -> Step:
     return step
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until `true()`; fails after five seconds."""
+    async with asyncio.timeout(5.0):
+        while not true():  # noqa: ASYNC110  # any condition will do, not only ones with an event
+            await asyncio.sleep(0.002)
+
+
 @pytest.fixture
 def wire() -> Any:
     """The functions above, for test modules, which cannot import one another."""
     from types import SimpleNamespace
 
-    return SimpleNamespace(chat=chat, delta=delta, ask=ask, says=says, streams=streams)
+    return SimpleNamespace(chat=chat, delta=delta, ask=ask, says=says, streams=streams, until=until)
