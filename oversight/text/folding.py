@@ -93,7 +93,7 @@ def fold(text: str) -> Folded:
 
 
 def _stretches(text: str) -> Iterator[tuple[int, int | None, str]]:
-    """Origin, end if replaced, and fold of each stretch; at least one, and none but it empty."""
+    """Origin, end if replaced, and fold of each stretch; only the last one may be empty."""
     done = 0
     for match in _PIECE.finditer(text):
         for begin, end, part in _replacements(match, done):
@@ -102,8 +102,7 @@ def _stretches(text: str) -> Iterator[tuple[int, int | None, str]]:
             if part:
                 yield begin, end, part
             done = end
-    if done < len(text) or not text:
-        yield done, None, text[done:]
+    yield done, None, text[done:]
 
 
 def _replacements(match: re.Match[str], done: int) -> Iterator[tuple[int, int, str]]:

@@ -122,11 +122,14 @@ def _checked(words: str, start: int, source: Index | None, *, may_search: bool) 
     unverified = Quote(start=start, end=end, text=words, status=QuoteStatus.UNVERIFIED)
     if source is None:
         return unverified
-    folded = fold(words).text
-    span = source.exact(folded) or source.exact(core(folded))
+    whole = fold(words).text
+    inner = core(whole)
+    span = source.exact(whole)
+    if span is None and inner != whole:
+        span = source.exact(inner)
     if span is not None:
         return _found(unverified, source, QuoteStatus.VERIFIED, span)
-    near = source.near(core(folded)) if may_search else None
+    near = source.near(inner) if may_search else None
     if near is None:
         return unverified
     return _found(

@@ -53,6 +53,7 @@ _MAX_REMEMBERED = 20_000
 
 _WITH_NEWLINES = _Pictures("\n\t")
 _ONE_LINE = _Pictures("")
+_WITHIN_EMOJI = _Pictures("\u200d\ufe0f")
 
 
 def visible(text: str, *, newlines: bool = True) -> str:
@@ -69,6 +70,7 @@ def visible(text: str, *, newlines: bool = True) -> str:
     if "\ufe0f" in text or "\u200d" in text:
         pieces = _EMOJI.split(text)
         pieces[::2] = [piece.translate(table) for piece in pieces[::2]]
+        pieces[1::2] = [piece.translate(_WITHIN_EMOJI) for piece in pieces[1::2]]
         text = "".join(pieces)
     else:
         text = text.translate(table)

@@ -62,7 +62,7 @@ def _beginnings(names: frozenset[str]) -> frozenset[str]:
 
 
 _TAG_BEGINNINGS = _beginnings(_TAGS)
-_WORD_BEGINNINGS = _beginnings(CONTROL_WORDS)
+_WORD_BEGINNINGS = _beginnings(CONTROL_WORDS | {"e"})
 
 _ANGLES = "<＜﹤"
 _SQUARES = "[［﹇"
@@ -75,9 +75,10 @@ _SUSPECT = re.compile(rf"[{_ANGLES}\[［﹇~{_HIDDEN}]")
 _GAP = rf"[\s/\\{INVISIBLE}]*+"
 _NAME = rf"([\w|｜{INVISIBLE}]*+)"
 _TAG = re.compile(rf"{_GAP}{_NAME}(\Z)?")
-_WORD = re.compile(rf"{_GAP}{_NAME}{_GAP}([\]］﹈]|\Z)?")
+_CLOSE = r"([\]］﹈]|\Z)?"
+_WORD = re.compile(rf"{_GAP}{_NAME}{_GAP}(?:(~)|{_CLOSE})")
 _TILDE = re.compile(
-    r"(?:(?<=[\]］])|\A)~(?=!?b(?:[\[\]]|\Z)|!?\Z)|(?:(?<=\[e)|\A)~(?=\[|\Z)"  # ]~b] and [e~[
+    rf"(?:(?<=[\]］﹈{INVISIBLE}])|\A)~{_GAP}[!！]?{_GAP}{_NAME}{_GAP}([\[\]［］﹇﹈]|\Z)?"
 )
 
 
@@ -105,7 +106,7 @@ def _defused(match: re.Match[str]) -> str:
     if char in _SQUARES:
         return "&#91;" if _opens_word(match.string, match.end()) else char
     if char == "~":
-        return "&#126;" if _TILDE.match(match.string, match.start()) else char
+        return "&#126;" if _joins_brackets(match.string, match.start()) else char
     return _escaped(char)
 
 
@@ -126,12 +127,22 @@ def _opens_word(text: str, place: int) -> bool:
     """Whether a control word and `]` stand at `place`, or may once text is added."""
     found = _WORD.match(text, place)
     assert found is not None  # the pattern matches nothing at all, too
-    name, close = _folded(found[1]), found[2]
+    name, tilde, close = _folded(found[1]), found[2], found[3]
+    if tilde:
+        return name == "e"  # [e~[
     if close is None:
         return False
     if name in CONTROL_WORDS or (name.startswith("|") and (name.endswith("|") or not close)):
         return True
     return not close and name in _WORD_BEGINNINGS
+
+
+def _joins_brackets(text: str, place: int) -> bool:
+    """Whether the tilde at `place` is that of `]~b]` or `]~!b[`, or may be once text is added."""
+    found = _TILDE.match(text, place)
+    if found is None or found[2] is None:
+        return False
+    return _folded(found[1]) in (("b",) if found[2] else ("", "b"))
 
 
 def _folded(name: str) -> str:
