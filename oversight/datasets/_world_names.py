@@ -98,7 +98,8 @@ HELD_OUT = Fillings(
     people=_words(
         "Abel Bronwyn Cyrus Daphne Elias Freya Gideon Hana Isidor Judith Kenji Leonora Mateo"
         " Ophelia Pascal Ramona Silas Thea Uma Viktor Wanda Yolanda Zoltan Astrid Bernard Celeste"
-        " Duncan Esther Felix Gloria Hugo Irma Jasper Kirsten Ludwig Mabel Nestor Odette Percy Renata"
+        " Duncan Esther Felix Gloria Hugo Irma Jasper Kirsten Ludwig Mabel Nestor Odette Percy"
+        " Renata"
     ),
     thing_kinds=_words(
         "copper purple wicker chequered cracked jade mottled gilded carved velvet bronze tarnished"
@@ -116,7 +117,7 @@ HELD_OUT = Fillings(
     ),
     contest_kinds=_words("autumn river senior national blindfold midnight schools' summer"),
     contests=_words("steeplechase championship relay pageant sprint league decathlon"),
-    gathering_kinds=_words("monthly union college veterans' orchard tenants' centenary town"),
+    gathering_kinds=_words("monthly union college veterans' midsummer tenants' centenary town"),
     gatherings=_words("dinner ballot recital audit trial sermon fair"),
     activities=_words("swimming cycling singing bathing sledging archery sketching bird-watching"),
     sites=_phrases(
