@@ -15,24 +15,35 @@ import argparse
 import asyncio
 import gc
 import random
+import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import psutil
 from langgraph.graph import END, START, StateGraph
 
 from oversight import protocols
-from oversight.config.run import AgentSettings, EngineSettings
-from oversight.engines import scripted
-from oversight.graphs.casting import cast
+from oversight.agents import build_agent
+from oversight.engines.scripted import Config, ScriptedEngine
+from oversight.graphs.casting import Cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.stage import Stage
 from oversight.store import Store
-from oversight.types import Message, Option, Prompt, Question, Request, Role, Sampling, Source
+from oversight.types import (
+    AgentSpec,
+    Message,
+    Option,
+    Prompt,
+    Question,
+    Request,
+    Role,
+    Sampling,
+    Source,
+)
 
 LATENCY_S = 0.05
 NUM_CALLS = 9
@@ -71,20 +82,29 @@ def questions(number: int) -> list[Question]:
     return made
 
 
-def speech(made: list[Question]) -> str:
-    """A speech of a hundred words with a true quote and one that is not."""
-    true = " ".join(made[0].source.text.split()[24:40]) if made[0].source else ""
-    filler = "The other side leaves out what matters here and so misleads you. " * 5
-    return f"{filler}<quote>{true}</quote> proves it. {filler}<quote>no such words at all</quote>"
+FILLER = "The other side leaves out what matters here and so misleads you. " * 5
+QUOTED = re.compile(r"</?source[^>]*>|\.\s")
 
 
-def engine_settings(made: list[Question]) -> dict[str, Any]:
-    """Settings of the simulated engine."""
-    return {"fallback": speech(made), "latency_s": LATENCY_S}
+def answer(request: Request) -> str:
+    """A speech of a hundred words with a true quote and an invented one; a letter for a judge."""
+    if request.sampling.choices:
+        return "A"
+    sentences = QUOTED.split(request.prompt.messages[1].parts[0])
+    true = sentences[len(request.prompt.messages[1].parts) + 3]
+    return (
+        f"{FILLER}<quote>{true}</quote> proves it. {FILLER}"
+        "<quote>a passage that stands nowhere in the source at all</quote>"
+    )
+
+
+def simulated() -> ScriptedEngine:
+    """The engine: answers at once, delivered after the latency."""
+    return ScriptedEngine(answer, Config(latency_s=LATENCY_S))
 
 
 async def bare_asyncio(
-    num_debates: int, concurrency: int, call: Callable[[], Awaitable[Any]]
+    num_debates: int, concurrency: int, call: Callable[[], Awaitable[None]]
 ) -> None:
     """The same calls in the same order, with nothing around them."""
     slots = asyncio.Semaphore(concurrency)
@@ -107,7 +127,7 @@ class Count(TypedDict):
 
 
 async def bare_langgraph(
-    num_debates: int, concurrency: int, call: Callable[[], Awaitable[Any]]
+    num_debates: int, concurrency: int, call: Callable[[], Awaitable[None]]
 ) -> None:
     """The same calls from the nodes of a graph with the same number of steps."""
 
@@ -151,13 +171,14 @@ async def bare_langgraph(
 
 async def whole(made: list[Question], concurrency: int, path: Path) -> None:
     """Debates with everything in."""
-    settings = EngineSettings(engine="scripted", settings=engine_settings(made))
-    agents = {
-        Role.DEBATER: AgentSettings(agent="debater", engine="sim", settings={"reasoning": False}),
-        Role.JUDGE: AgentSettings(agent="judge", engine="sim"),
+    engine = simulated()
+    specs = {
+        Role.DEBATER: AgentSpec(agent="debater", settings={"reasoning": False}),
+        Role.JUDGE: AgentSpec(agent="judge"),
     }
+    agents = {role: build_agent(spec, engine) for role, spec in specs.items()}
     protocol = protocols.parse(PROTOCOL, name="nine_calls", where="benchmark")
-    async with cast(agents, {"sim": settings}) as actors:
+    async with Cast(agents, specs, {"simulated": engine}) as actors:
         with Store.open(str(path)) as store:
             planned = plan(made, [protocol], actors.specs)
             progress = await run_debates(planned, Stage(store, actors), concurrency=concurrency)
@@ -184,8 +205,8 @@ def main() -> None:
     options = parser.parse_args()
     number, concurrency = options.debates, options.concurrency
     made = questions(max(number, options.memory_debates))
-    engine = scripted.build(scripted.Config.parse(engine_settings(made)))
-    prompt = Prompt(messages=(Message(role="user", parts=("x" * 8000,)),))
+    engine = simulated()
+    prompt = Prompt(messages=(Message(role="user", parts=("x. y. z. " * 900,)),) * 2)
     request = Request(prompt=prompt, sampling=Sampling())
 
     async def call() -> None:

@@ -142,9 +142,10 @@ class Nodes:
         if slot.candidates == 1:
             turn, prompts = await act(scene, self._streamed(view))
             return [turn], prompts
-        pairs = await asyncio.gather(
-            *(act(scene, _candidate(view, index)) for index in range(slot.candidates))
-        )
+        first = await act(scene, _candidate(view, 0))
+        view = replace(view, notes=first[0].reasoning or None)
+        others = (act(scene, _candidate(view, index)) for index in range(1, slot.candidates))
+        pairs = [first, *await asyncio.gather(*others)]
         turns = await self._choose(scene, [turn for turn, _ in pairs])
         return turns, tuple({p.prompt.id: p for _, ps in pairs for p in ps}.values())
 

@@ -662,6 +662,9 @@ class View:
     argument: str | None = None
     """A ready-made argument for its side, which the speaker's first turn gives word for word."""
     candidate: int = 0
+    notes: str | None = None
+    """Private notes that this seat has written for this turn already. Best-of-N candidates share
+    them, so that all are answers to one and the same prompt."""
     may_end: bool = False
     emit: Callable[[str], None] | None = None
     """Takes the public words as they are written, for a live display."""

@@ -95,3 +95,5 @@ def _usage(error: Any) -> str:
         return f"no such option: {option}.{hint} See 'oversight {context.info_name} --help'."
     message: str = error.format_message()
     return message.rstrip(".") + ". See 'oversight --help'."
+if __name__ == "__main__":
+    main()

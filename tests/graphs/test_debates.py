@@ -324,3 +324,15 @@ async def test_the_graph_ends_with_a_plain_result(theatre: Any, question: Questi
         "num_turns": 9,
     }
     assert theatre.store.transcript(state["debate_id"]).debate.seed == 3
+
+
+async def test_candidates_of_one_turn_share_their_private_notes(
+    theatre: Any, question: Question
+) -> None:
+    theatre.speaker._say = lambda view: Draft(
+        text=f"speech {view.candidate}", reasoning=view.notes or f"notes of {view.candidate}"
+    )
+    transcript = await theatre.run("debate_best_of_n", question)
+    speeches = [turn for turn in transcript.turns if turn.act is Act.SPEAK]
+    assert {turn.reasoning for turn in speeches} == {"notes of 0"}
+    assert {turn.text for turn in speeches} == {f"speech {n}" for n in range(4)}

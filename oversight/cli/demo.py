@@ -1,0 +1,83 @@
+"""`oversight demo`: the circle from questions to a report, in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="How many.", show_default="120")
+    ] = None,
+) -> None:
+    """Run debates, judge them, make preference data of them, and report.
+
+    Needs no language model and no network. Run it twice: the second time
+    finds everything done.
+    """
+    from rich.console import Console
+
+    from oversight.cli.running import run
+    from oversight.config.recipe import load_recipe
+    from oversight.config.run import RunSettings
+
+    console = Console()
+    folder.mkdir(parents=True, exist_ok=True)
+    changes: dict[str, object] = {"store": str(folder / "demo.db")}
+    if questions is not None:
+        changes["dataset.limit"] = questions
+    settings = load_recipe(RunSettings, Path(__file__).with_name("demo.toml"), changes)
+
+    console.rule("[bold]1. One debate, as it happens")
+    one = settings.dataset.model_copy(update={"limit": 1})
+    run(settings.model_copy(update={"dataset": one, "protocols": ("debate",)}), console, live=True)
+
+    limit, names = settings.dataset.limit, ", ".join(settings.protocols)
+    console.rule(f"[bold]2. {limit} questions by {len(settings.protocols)} protocols: {names}")
+    done = run(settings, console)
+    progress = done.progress
+    console.print(f"{progress.done} debates run, {progress.found} found complete.")
+
+    console.rule("[bold]3. Preference data")
+    _export(folder, console)
+
+    console.rule("[bold]4. Report")
+    _report(folder, console)
+
+
+def _export(folder: Path, console: Console) -> None:
+    from oversight.preferences.building import preferences
+    from oversight.preferences.export import export
+    from oversight.preferences.settings import PreferenceSettings
+    from oversight.store import Store
+
+    with Store.open(str(folder / "demo.db"), create=False) as store:
+        rows = preferences(store.transcripts(), PreferenceSettings(), store.prompt)
+        pairs = export(rows, folder / "preferences.parquet", "parquet", "preference")
+        debates = export(store.transcripts(), folder / "transcripts.jsonl", "jsonl", "transcripts")
+    console.print(f"{pairs.path}: {pairs.num_rows} pairs (prompt, chosen, rejected)")
+    console.print(f"{debates.path}: {debates.num_rows} debates")
+
+
+def _report(folder: Path, console: Console) -> None:
+    from oversight.evals.html import render_html
+    from oversight.evals.pictures import render_png
+    from oversight.evals.report import build_report
+    from oversight.evals.text import render_text
+    from oversight.store import Store
+
+    with Store.open(str(folder / "demo.db"), create=False) as store:
+        report = build_report(store.transcripts())
+    console.print(render_text(report))
+    render_html(report, folder / "report.html")
+    render_png(report, folder / "report.png")
+    console.print(
+        f"\nA page to look at: {folder / 'report.html'}   a picture: {folder / 'report.png'}"
+    )

@@ -1,0 +1,52 @@
+"""`oversight report`: how often judges were right, by protocol."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oversight.cli.options import DEFAULT_STORE, Json, Store
+
+
+def report(
+    store: Store = DEFAULT_STORE,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", "-p", help="Only this protocol.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Only this data set.", show_default=False)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one page with pictures.", show_default=False)
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Write one picture.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Show judge accuracy by protocol, with intervals clustered by question."""
+    from rich.console import Console
+
+    from oversight.errors import StoreError
+    from oversight.evals.html import render_html
+    from oversight.evals.pictures import render_png
+    from oversight.evals.report import build_report
+    from oversight.evals.text import render_text
+    from oversight.store import Store as OpenStore
+
+    with OpenStore.open(store, create=False) as opened:
+        built = build_report(opened.transcripts(protocol=protocol, dataset=dataset))
+    if not built.num_debates:
+        raise StoreError(
+            f"{store}: no complete debate to report on; run `oversight debate --store {store}`"
+        )
+    if as_json:
+        typer.echo(json.dumps(built.to_json(), indent=2))
+    else:
+        Console().print(render_text(built))
+    for path, render in ((html, render_html), (png, render_png)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            render(built, path)
+            typer.echo(f"{path} written", err=True)

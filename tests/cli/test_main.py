@@ -1,0 +1,182 @@
+"""The command line as a user meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from oversight.store import Store
+
+
+def oversight(
+    *args: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "oversight.cli.main", *args],
+        cwd=cwd,
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["debate", "--limt", "3"], r"no such option: --limt. Did you mean '--limit'?"),
+        (["debat"], "No such command 'debat'. Did you mean 'debate'?"),
+        (["debate", "--limit", "0"], "Invalid value for '--limit'"),
+        (["debate", "--limit", "x"], "Invalid value for '--limit'"),
+        (["debate", "--protocol", "debat"], "there is no protocol 'debat'. Did you mean 'debate'?"),
+        (["debate", "--dataset", "wrld"], "there is no data set 'wrld'. Did you mean 'world'?"),
+        (["debate", "--debater", "lexical"], "cannot be a debater"),
+        (["debate", "--judge", "judg"], "there is no agent 'judg'. Did you mean 'judge'?"),
+        (["debate", "--set", "limit"], "expected a.b=value"),
+        (["debate", "--set", "conc=3"], "unknown setting 'conc'"),
+        (["debate", "--set", "dataset.settings.difculty=3"], "Did you mean 'difficulty'?"),
+        (["debate", "--engine", "vllm"], "--engine 'vllm' needs --model"),
+        (["debate", "--model", "nowhere/none"], "nowhere/none"),
+        (["debate", "nowhere.toml"], "nowhere.toml"),
+        (["debate", "--store", "/proc/none/x.db"], "/proc/none/x.db"),
+        (["report"], "oversight.db"),
+        (["export", "x.csv"], "the name ends in .parquet or .jsonl"),
+        (["store", "check", "--store", "absent.db"], "absent.db"),
+        (["datasets", "jsonl"], "path"),
+    ],
+)
+def test_wrong_input_is_met_with_one_line(args: list[str], message: str, tmp_path: Path) -> None:
+    done = oversight(*args, cwd=tmp_path)
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+
+
+def test_without_options_one_debate_is_shown(tmp_path: Path) -> None:
+    done = oversight("debate", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Debater A, round 1" in done.stdout
+    assert "Judgment" in done.stdout
+    assert "1 debates: 1 run" in done.stdout
+    again = oversight("debate", cwd=tmp_path)
+    assert "Debater A, round 1" in again.stdout
+    assert "1 found complete" in again.stdout
+
+
+def test_a_data_set_is_run_reported_and_exported(tmp_path: Path) -> None:
+    args = ["debate", "--dataset", "world", "--limit", "4", "-p", "debate", "-p", "naive", "--json"]
+    first = oversight(*args, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    document = json.loads(first.stdout)
+    assert (document["debates"], document["run"], document["failures"]) == (8, 8, [])
+    second = json.loads(oversight(*args, cwd=tmp_path).stdout)
+    assert (second["run"], second["found_complete"]) == (0, 8)
+    assert second["report"] == document["report"]
+    reported = oversight("report", "--html", "r.html", "--png", "r.png", "--json", cwd=tmp_path)
+    assert reported.returncode == 0, reported.stderr
+    assert json.loads(reported.stdout)["num_debates"] == 8
+    assert (tmp_path / "r.html").stat().st_size > 1000
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    exported = oversight("export", "t.jsonl", "--layout", "transcripts", "--json", cwd=tmp_path)
+    assert json.loads(exported.stdout)["rows"] == 8
+    checked = oversight("store", "check", cwd=tmp_path)
+    assert "all sound" in checked.stdout
+
+
+def test_a_recipe_describes_a_run_and_options_override_it(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(
+        'protocols = ["naive"]\nstore = "mine.db"\n[dataset]\ndataset = "world"\nlimit = 2\n'
+    )
+    done = oversight(
+        "debate", "run.toml", "--set", "dataset.limit=3", "--json", "--no-live", cwd=tmp_path
+    )
+    document = json.loads(done.stdout)
+    assert (document["debates"], document["store"]) == (3, "mine.db")
+
+
+def test_a_bad_row_stops_the_run_before_it_begins_unless_skipped(tmp_path: Path) -> None:
+    rows = [
+        {"id": "1", "question": "Who?", "options": ["Ada", "Bo"], "correct": 0},
+        {"id": "2", "question": "", "options": ["Ada", "Bo"]},
+        {"id": "1", "question": "Where?", "options": ["here", "there"]},
+    ]
+    text = "\n".join(json.dumps(row) for row in rows) + "\n{broken\n"
+    (tmp_path / "mine.jsonl").write_text(text)
+    args = ["debate", "-d", "jsonl", "--set", "dataset.settings.path=mine.jsonl", "-p", "naive"]
+    refused = oversight(*args, cwd=tmp_path)
+    assert refused.returncode == 2
+    for line in (2, 3, 4):
+        assert f"mine.jsonl:{line}" in refused.stderr
+    assert not (tmp_path / "oversight.db").exists()
+    skipped = oversight(*args, "--skip-bad", "--no-live", cwd=tmp_path)
+    assert skipped.returncode == 0, skipped.stderr
+    assert "3 bad rows were skipped" in skipped.stdout
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    args = ["debate", "-d", "world", "--limit", "3000", "-p", "debate", "--no-live", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oversight.cli.main", *args],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (tmp_path / "oversight.db").exists():
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert errors.strip().endswith("stopped; the same command goes on from here")
+    assert "Traceback" not in errors
+    with Store.open(str(tmp_path / "oversight.db")) as store:
+        assert store.check() == []
+
+
+def test_a_failing_engine_is_reported_and_the_exit_code_tells(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(
+        """
+[dataset]
+dataset = "world"
+limit = 2
+[agents.debater]
+agent = "debater"
+engine = "dead"
+[engines.dead]
+engine = "openai"
+settings = { base_url = "http://127.0.0.1:9/v1", model = "none", max_retries = 0 }
+"""
+    )
+    done = oversight("debate", "run.toml", "--no-live", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "2 failed" in done.stdout
+    assert "127.0.0.1:9" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["datasets", "models", "protocols"])
+def test_what_there_is_is_listed_for_people_and_machines(command: str, tmp_path: Path) -> None:
+    shown = oversight(command, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(oversight(command, "--json", cwd=tmp_path).stdout)
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    assert oversight("--version", cwd=tmp_path).stdout.startswith("oversight 0.")
+
+
+def test_every_command_has_help(tmp_path: Path) -> None:
+    for command in ("demo", "debate", "report", "export", "datasets", "models", "protocols"):
+        done = oversight(command, "--help", cwd=tmp_path)
+        assert done.returncode == 0
+        assert "Usage" in done.stdout
