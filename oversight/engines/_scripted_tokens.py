@@ -49,12 +49,18 @@ def encode_prompt(prompt: Prompt) -> tuple[int, ...]:
 
 
 def decode(ids: Sequence[int]) -> str:
-    """The text of `ids`, special ones left out; a character cut off at the end is dropped."""
+    """The text of `ids`, special ones left out.
+
+    A character cut off at the end is dropped; one that lacks its beginning is replaced.
+    """
     data = b"".join(
         binascii.a2b_base64(each.to_bytes(4, "little")) for each in ids if each >= NUM_SPECIAL
     )
     whole = data[: _char_start(data, len(data))] if _is_cut(data) else data
-    return whole.decode("utf-8", "surrogatepass")
+    try:
+        return whole.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return whole.decode("utf-8", "replace")
 
 
 def pieces(text: str, tokens_per_piece: int) -> Iterator[tuple[str, int]]:
