@@ -25,7 +25,7 @@ from oversight.engines._transformers_loading import LoadedModel, out_of_memory
 from oversight.engines._transformers_prefix_tree import Prefix, PrefixTree, TokenIds, common_prefix
 from oversight.engines._transformers_sampling import sample
 from oversight.engines._transformers_sequence import Job, Sequence
-from oversight.errors import EngineError, OversightError
+from oversight.errors import EngineError, EngineRefusedError, OversightError
 from oversight.types import FinishReason
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,9 @@ class Batch:
         except OversightError as error:
             job.on_done(error)
         except Exception as error:
-            job.on_done(EngineError(f"request {job.request.id!r} cannot be encoded: {error}"))
+            job.on_done(
+                EngineRefusedError(f"request {job.request.id!r} cannot be encoded: {error}")
+            )
 
     @torch.inference_mode()
     def step(self) -> None:

@@ -29,6 +29,7 @@ from oversight.types import Message, Prompt
 # Private-use characters: no template writes them, and contents are not in the text searched.
 PLACEHOLDER = "\uf8f0{}\uf8f1"
 PLACEHOLDER_PATTERN = re.compile("\uf8f0(\\d+)\uf8f1")
+BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 PROBE = "The key was in the kitchen. 12 o'clock?"
 
 
@@ -54,11 +55,7 @@ class ChatIds:
         strings = sorted(self._control, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, strings)) or r"(?!)")
         self._control_ids = set(self._control.values())
-        if not self._encode(PROBE):
-            raise ConfigError(
-                f"the tokenizer of {tokenizer.name_or_path!r} ({type(tokenizer).__name__}) encodes "
-                f"{PROBE!r} to nothing; save it with the model it belongs to and check by reloading"
-            )
+        self._check()
         self._bos = self._own_bos() if self._plain else ""
         self._lead = self._find_lead()
 
@@ -81,15 +78,30 @@ class ChatIds:
         """The ids of a choice as the answer to `prompt`.
 
         Encoded behind the template's last words, as a tokenizer may write a word otherwise at
-        the start of a text; alone where that changes the ids of those words.
+        the start of a text; behind a new line where that changes the ids of those words.
         """
         prompt, text = self._rendered(prompt)
-        tail = self._pieces(prompt, text)[-1][1]
-        own = self._encode(tail)
-        joined = self._encode(tail + choice)
-        if joined[: len(own)] != own or self._controls(joined[len(own) :]):
-            joined = own + self._ordinary(choice)
-        return np.asarray(joined[len(own) :], dtype=np.int64)
+        for lead in (self._pieces(prompt, text)[-1][1], "\n"):
+            own = self._encode(lead)
+            joined = self._encode(lead + choice)
+            if joined[: len(own)] == own and not self._controls(joined[len(own) :]):
+                return np.asarray(joined[len(own) :], dtype=np.int64)
+        return np.asarray(self._ordinary(choice), dtype=np.int64)
+
+    def _check(self) -> None:
+        """See that ordinary text can be encoded at all."""
+        name, kind = self._tokenizer.name_or_path, type(self._tokenizer).__name__
+        try:
+            ids = self._encode(PROBE)
+        except Exception as error:
+            raise ConfigError(
+                f"the tokenizer of {name!r} ({kind}) cannot encode {PROBE!r}: {error}"
+            ) from error
+        if not ids:
+            raise ConfigError(
+                f"the tokenizer of {name!r} ({kind}) encodes {PROBE!r} to nothing; save it with "
+                "the model it belongs to and check by reloading"
+            )
 
     def _rendered(self, prompt: Prompt) -> tuple[Prompt, str]:
         """The prompt as one text; system messages are folded if the template takes none."""
@@ -168,11 +180,12 @@ class ChatIds:
         ids = self._lead_encoded(text, first)
         if not self._controls(ids):
             return ids
-        # A tokenizer that knows the control string as a whole word as well: cut inside it.
+        # The tokenizer knows the control string as a whole word as well, or has made one of other
+        # letters: cut inside it, down to single characters if need be.
+        if len(text) == 1:
+            return [] if text in self._control else ids
         found = self._pattern.search(text)
-        if found is None:
-            return [i for i in ids if i not in self._control_ids]
-        cut = found.start() + 1
+        cut = found.start() + 1 if found and found.start() + 1 < len(text) else len(text) // 2
         return self._ordinary(text[:cut], first) + self._ordinary(text[cut:])
 
     def _lead_encoded(self, text: str, first: bool) -> list[int]:
@@ -206,14 +219,18 @@ class ChatIds:
 def _control_tokens(tokenizer: Any) -> dict[str, int]:
     """Strings that stand for control tokens: the special ones, and those the template writes.
 
-    The unknown token is none: ordinary text gives it.
+    The unknown token is none, nor are the tokens of single bytes: ordinary text gives them.
     """
     template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
     added = tokenizer.added_tokens_decoder.items()
     control = {str(token): int(i) for i, token in added if token.special or str(token) in template}
     control |= dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     control.pop(tokenizer.unk_token, None)
-    return {string: i for string, i in control.items() if string and i != tokenizer.unk_token_id}
+    return {
+        string: i
+        for string, i in control.items()
+        if string and i != tokenizer.unk_token_id and not BYTE_TOKEN.fullmatch(string)
+    }
 
 
 def _fold_system(prompt: Prompt) -> Prompt:
