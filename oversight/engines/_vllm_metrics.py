@@ -12,7 +12,7 @@ SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{.*\})?\s+(\S+)(?:\s+\S+)?\s*$")
 
 @dataclass(frozen=True, slots=True)
 class ReplicaMetrics:
-    """Counters of one replica since its server (re)started; None where it does not say."""
+    """Counters of one replica since its server (re)started; None where it does not say them."""
 
     replica: int
     prefix_cache_queries: int | None

@@ -42,6 +42,7 @@ class Replica:
         self._report = report
         self._starting: asyncio.Task[None] | None = None
         self._up = False
+        self._inquest = asyncio.Lock()
         self._ids: set[str] = set()
         self._cancelled: set[str] = set()
 
@@ -70,8 +71,8 @@ class Replica:
         try:
             if self.num_starts > self._restarts:
                 self.failure = (
-                    f"{self.server.name} died and is given up after "
-                    f"{self._restarts} restarts. {self.server.log_excerpt()}"
+                    f"{self.server.name} died and is given up after restarts = "
+                    f"{self._restarts}. {self.server.log_excerpt()}"
                 )
                 return
             if self.num_starts:
@@ -153,28 +154,25 @@ class Replica:
         return request_id in self._ids
 
     async def metrics(self) -> ReplicaMetrics:
-        """Counters since the last start.
-
-        Raises:
-            EngineUnavailableError: It does not answer.
-        """
-        return parse_metrics(await self.server.metrics(), self.index)
+        """Counters since the last start; all None if it is not up."""
+        return parse_metrics(await self.server.metrics() if self._up else "", self.index)
 
     async def aclose(self) -> None:
         """Stop the server, also one that is starting."""
         self.failure = self.failure or f"{self.server.name} is closed"
         self._up = False
-        if self._starting is not None:
-            self._starting.cancel()
+        if (starting := self._starting) is not None:
+            starting.cancel()
+            await asyncio.wait([starting])
         await self._client.aclose()
         await self.server.aclose()
 
     async def _died(self, start: int) -> bool:
-        """Whether the server that was up since `start` is gone, and a request may be sent again."""
-        if not self.failure and self._up and start == self.num_starts:
-            if not await self.server.died(DEATH_WITHIN_S):
-                return False
-            if start == self.num_starts:
+        """Whether the server of that start is gone, and a request may be sent again."""
+        async with self._inquest:
+            if self._up and start == self.num_starts:
+                if not await self.server.died(DEATH_WITHIN_S):
+                    return False
                 self._up = False
         return True
 

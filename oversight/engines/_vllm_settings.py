@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -90,7 +90,7 @@ class Config(Settings):
                 f"devices={list(self.devices)!r} are for {len(self.devices)} replicas and "
                 f"replicas={self.replicas}: name the devices of each, or of none"
             )
-        taken = sorted(OUR_OPTIONS & {arg.split("=")[0] for arg in self.extra_args})
+        taken = sorted(OUR_OPTIONS & set(_option_names(self.extra_args)))
         if taken:
             raise ValueError(f"extra_args may not hold {taken[0]}, which the engine sets itself")
         return self
@@ -169,9 +169,15 @@ def command_line(config: Config, python: str, model: str, replica: int, port: in
     return [*command, *flags, *config.extra_args]
 
 
+def _option_names(arguments: Sequence[str]) -> list[str]:
+    """The options among command-line arguments, spelt with hyphens; the server takes both."""
+    names = [argument.split("=")[0] for argument in arguments]
+    return [name.replace("_", "-") for name in names if name.startswith("-")]
+
+
 def _num_devices(config: Config, replica: int) -> int | None:
     """Devices that one replica is spread over, unless the user spreads it himself."""
-    if any(arg.startswith(PARALLEL_OPTIONS) for arg in config.extra_args):
+    if any(name.startswith(PARALLEL_OPTIONS) for name in _option_names(config.extra_args)):
         return None
     num = len(config.devices[replica].split(",")) if config.devices else 1
     return num if num > 1 else None

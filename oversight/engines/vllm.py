@@ -4,12 +4,14 @@ vLLM lives in processes of its own, and may live in an environment of its own
 (`python`): nothing of it is imported here. A server that somebody else runs is
 asked by the `openai` engine with `dialect = "vllm"`.
 
-- Servers start at the first request or by `start()`. They end with `aclose()`,
-  and with this process however that ends.
+- All servers start with `start()`, or each when the first request reaches it. They end
+  with `aclose()`, and with this process however that ends.
 - All requests of one route go to the same replica (rendezvous hashing), so that
   its prefix cache holds; a request without a route goes where the least is in flight.
 - A server that dies is restarted at most `restarts` times, and what was in
-  flight there is sent again.
+  flight there is sent again. After that its routes fail, and say so.
+
+Use an engine in one event loop.
 
 Log-probabilities (measured with 0.32). `--logprobs-mode processed_logprobs`, our default,
 gives those of the distribution sampled from, after temperature, top-p and the
@@ -97,6 +99,11 @@ class VllmEngine:
         self._preparing = asyncio.Lock()
         self._closed = False
 
+    @property
+    def urls(self) -> list[str]:
+        """Addresses of the servers, `/v1` included; none before the first start."""
+        return [f"{replica.server.url}/v1" for replica in self._replicas]
+
     async def start(self) -> None:
         """Start all servers at the same time and wait until they are healthy.
 
@@ -106,12 +113,7 @@ class VllmEngine:
             EngineUnavailableError: A server did not come up; with the last lines of its log.
         """
         await self._prepare()
-        started = await asyncio.gather(
-            *(replica.ready() for replica in self._replicas), return_exceptions=True
-        )
-        for result in started:
-            if isinstance(result, BaseException):
-                raise result
+        await asyncio.gather(*(replica.ready() for replica in self._replicas))
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Completions in the order of `requests`.
@@ -119,7 +121,7 @@ class VllmEngine:
         Raises:
             EngineError: One of them could not be answered, also after a restart.
         """
-        await self.start()
+        await self._prepare()
         return await answer_all(requests, self._answer)
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
@@ -128,7 +130,7 @@ class VllmEngine:
         Raises:
             EngineError: It could not be answered, or the server died in the middle.
         """
-        await self.start()
+        await self._prepare()
         replica = self._replica(request)
         async for chunk in replica.stream(request):
             if chunk.completion is None:
@@ -145,12 +147,8 @@ class VllmEngine:
                 await replica.cancel(request_id)
 
     async def metrics(self) -> list[ReplicaMetrics]:
-        """Counters of each replica since its last start.
-
-        Raises:
-            EngineUnavailableError: A server does not answer.
-        """
-        await self.start()
+        """Counters of each replica since its last start; all None for one that is not up."""
+        await self._prepare()
         return list(await asyncio.gather(*(replica.metrics() for replica in self._replicas)))
 
     async def aclose(self) -> None:
@@ -180,7 +178,8 @@ class VllmEngine:
 
     def _log_folder(self) -> Path:
         if self._config.log_dir is None:
-            self._temporary = Path(tempfile.mkdtemp(prefix="oversight-vllm-"))
+            if self._temporary is None:
+                self._temporary = Path(tempfile.mkdtemp(prefix="oversight-vllm-"))
             return self._temporary
         folder = Path(self._config.log_dir).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
@@ -222,7 +221,7 @@ class VllmEngine:
     def _replica(self, request: Request) -> Replica:
         if request.route:
             return self._replicas[rendezvous(request.route, len(self._replicas))]
-        return min(self._replicas, key=lambda replica: replica.num_in_flight)
+        return min(self._replicas, key=lambda r: (bool(r.failure), r.num_in_flight))
 
     async def _answer(self, request: Request) -> Completion:
         replica = self._replica(request)

@@ -90,7 +90,7 @@ def test_each_replica_sees_its_own_devices_and_is_spread_over_them():
     assert "--tensor-parallel-size" not in spread[1]
 
 
-@pytest.mark.parametrize("argument", ["--pipeline-parallel-size=2", "-tp=1", "-pp"])
+@pytest.mark.parametrize("argument", ["--pipeline_parallel_size=2", "-tp=1", "-pp"])
 def test_a_spread_that_the_user_gives_is_left_alone(argument):
     config = Config(model="org/m", devices=("0,1",), extra_args=(argument,))
     assert "--tensor-parallel-size" not in command_line(config, "p", "m", 0, 1)
@@ -107,7 +107,7 @@ def test_an_inherited_cache_size_does_not_overrule_the_setting():
     ("settings", "says"),
     [
         ({"model": "org/m", "devices": ["0"], "replicas": 2}, "devices=\\['0'\\] are for 1"),
-        ({"model": "org/m", "extra_args": ["--port=1"]}, "extra_args may not hold --port"),
+        ({"model": "org/m", "extra_args": ["--logprobs_mode=x"]}, "may not hold --logprobs-mode"),
         ({"model": "org/m", "replicas": 0}, "engine.replicas = 0"),
         ({"model": "org/m", "replica": 1}, "Did you mean 'replicas'"),
         ({"model": "org/m", "dtype": "int8"}, "engine.dtype = 'int8'"),
