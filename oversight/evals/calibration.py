@@ -21,7 +21,7 @@ from oversight.preferences.rulings import top
 
 MAX_BINS = 10
 
-MIN_PER_BIN = 10
+MIN_PER_BIN = 20
 """Fewer rulings than this in a bin say little: the number of bins falls with the data."""
 
 

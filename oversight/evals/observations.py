@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from oversight.ids import content_id
 from oversight.preferences.rulings import Ruling, rulings, top
-from oversight.types import AgentSpec, Debate, JudgeKind, Role, Seat, Transcript, Verdict
+from oversight.types import Debate, JudgeKind, Seat, Transcript, Verdict
 
 Cluster = tuple[str, str]
 """What is not independent of one another: everything about one question (data set, question id)."""
@@ -50,8 +50,8 @@ class Observation:
     verdict: Verdict
     probs: tuple[float, ...] | None
     """Only of a verdict that can be read: decided, or a tie."""
-    protocol_id: str
-    """Tells protocols of one name apart that differ in content."""
+    setup_id: str
+    """Of the protocol's content and the agents' settings: one arm may pool several."""
 
     @property
     def choice(self) -> int | None:
@@ -107,7 +107,7 @@ def observe(transcript: Transcript, ruling: Ruling) -> Observation:
         defends=tuple(debate.orders.defended_by(seat) for seat in debate.protocol.speakers),
         verdict=verdict,
         probs=probs,
-        protocol_id=content_id(debate.protocol.model_dump(mode="json", exclude={"description"})),
+        setup_id=_setup(debate),
     )
 
 
@@ -138,16 +138,21 @@ def labels(arms: Iterable[Arm]) -> dict[Arm, str]:
     return named
 
 
+def _setup(debate: Debate) -> str:
+    agents = {role.value: spec.model_dump(mode="json") for role, spec in debate.agents.items()}
+    return content_id(debate.protocol.model_dump(mode="json", exclude={"description"}), agents)
+
+
 def _speakers(debate: Debate) -> str:
-    """Who speaks: the agent by name, and its model where its engine names one."""
-    if not debate.protocol.speakers:
-        return ""
+    """Who speaks: the model by its last name, or the agent where it has none.
+
+    A debater and a consultant of one model are the same speakers, so that
+    protocols which differ in nothing else are compared.
+    """
     spec = debate.agents.get(debate.protocol.speaker_role)
-    return _name(spec) if spec else Role.DEBATER.value
-
-
-def _name(spec: AgentSpec) -> str:
+    if not debate.protocol.speakers or spec is None:
+        return ""
     if spec.engine is None:
         return spec.agent
     model = str(spec.engine.settings.get("model") or spec.engine.engine)
-    return f"{spec.agent} ({model.rstrip('/').rsplit('/', 1)[-1]})"
+    return model.rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,299 @@
+"""A report on judged debates: every measure of this package by arm, as plain frozen data."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+from oversight.evals.accuracy import Accuracy, accuracy, difference
+from oversight.evals.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
+from oversight.evals.calibration import Calibration, calibration
+from oversight.evals.intervals import Estimate, mean_interval
+from oversight.evals.observations import Arm, Kind, Observation, labels, observe
+from oversight.evals.quotes import QuoteCount, QuoteUse, quote_counts, quote_use
+from oversight.evals.scoring import SCORES
+from oversight.evals.sides import (
+    PositionBias,
+    Reading,
+    honest_win_rate,
+    position_bias,
+    reading,
+    seat_win_rate,
+)
+from oversight.evals.trajectories import BeliefPath, Point, path, trajectory
+from oversight.preferences.rulings import Ruling, rulings
+from oversight.types import Transcript, Verdict
+
+Observed = Mapping[Arm, Sequence[Observation]]
+
+COMPARED = (
+    (Kind.DEBATE, Kind.CONSULTANCY),
+    (Kind.DEBATE, Kind.NAIVE),
+    (Kind.CONSULTANCY, Kind.NAIVE),
+    (Kind.EXPERT, Kind.DEBATE),
+)
+"""Kinds of protocol whose difference is taken, first minus second."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmReport:
+    """Everything measured of one arm: a protocol with its speakers and its judge."""
+
+    label: str
+    arm: Arm
+    kind: Kind
+    accuracy: Accuracy
+    honest_consultant: Accuracy | None
+    """Of a consultancy: where the consultant defended the right answer."""
+    dishonest_consultant: Accuracy | None
+    honest_win_rate: Estimate | None
+    seat_a_win_rate: Estimate | None
+    scores: dict[str, Estimate]
+    """Mean of each proper score of `scoring.SCORES`, over beliefs that could be read."""
+    calibration: Calibration | None
+    trajectory: tuple[Point, ...]
+    """Belief in the right answer by round; debates that ended early keep their final belief."""
+    trajectory_present: tuple[Point, ...]
+    """The same of those debates alone that still ran."""
+    position: PositionBias
+    quotes: QuoteUse | None
+    quotes_honest: QuoteUse | None
+    quotes_dishonest: QuoteUse | None
+    num_setups: int
+    """Different contents of protocol or agents' settings that this arm pools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Accuracy of one arm on one part of the questions."""
+
+    dataset: str
+    family: str
+    label: str
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The paired difference of two arms in `accuracy_all`, first minus second."""
+
+    first: str
+    second: str
+    kinds: tuple[Kind, Kind]
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far the judges of one protocol's debates chose the same option."""
+
+    protocol: str
+    judges: tuple[str, ...]
+    num_debates: int
+    """Debates that at least two of them decided."""
+    agreement: float
+    alpha: float | None
+    kappa: float | None
+    """Only of two judges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What judged debates say, ready to be shown as text, as a page or as a picture."""
+
+    num_debates: int
+    num_questions: int
+    num_rulings: int
+    num_unjudged: int
+    """Debates without any judgment."""
+    num_unknown: int
+    """Rulings on questions whose right answer is not known: not in any figure."""
+    datasets: tuple[str, ...]
+    arms: tuple[ArmReport, ...]
+    """The most accurate first."""
+    slices: tuple[Slice, ...] = ()
+    """By data set and family, where there is more than one."""
+    comparisons: tuple[Comparison, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole report as JSON-plain data, with its findings in words."""
+        from oversight.evals.findings import headlines, warnings
+
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plain["headlines"] = list(headlines(self))
+        plain["warnings"] = list(warnings(self))
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class _Ruled:
+    """What is measured of one ruling; the transcript itself is not kept."""
+
+    observation: Observation
+    reading: Reading
+    path: BeliefPath | None
+    quotes: tuple[QuoteCount, ...]
+
+
+def build_report(transcripts: Iterable[Transcript], seed: int = 0) -> Report:
+    """The report on `transcripts`, which are read once and not held.
+
+    Args:
+        transcripts: Judged debates of any protocols, as `Store.transcripts()` gives them.
+        seed: Of the bootstrap.
+    """
+    gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
+    questions = set()
+    num_debates = num_unjudged = 0
+    for transcript in transcripts:
+        num_debates += 1
+        questions.add((transcript.question.dataset, transcript.question.id))
+        found = rulings(transcript)
+        num_unjudged += not found
+        for ruling in found:
+            one = _ruled(transcript, ruling)
+            gathered[one.observation.arm].append(one)
+    for group in gathered.values():
+        group.sort(key=lambda one: one.observation.debate_id)
+    observed = {arm: [one.observation for one in gathered[arm]] for arm in sorted(gathered)}
+    named = labels(observed)
+    arms = (_arm(named[arm], arm, gathered[arm], seed) for arm in observed)
+    every = [each for group in observed.values() for each in group]
+    return Report(
+        num_debates=num_debates,
+        num_questions=len(questions),
+        num_rulings=len(every),
+        num_unjudged=num_unjudged,
+        num_unknown=sum(each.correct is None for each in every),
+        datasets=tuple(sorted({dataset for dataset, _ in questions})),
+        arms=tuple(sorted((arm for arm in arms if arm is not None), key=_rank)),
+        slices=tuple(_slices(observed, named)),
+        comparisons=tuple(_comparisons(observed, named)),
+        agreements=tuple(_agreements(every)),
+    )
+
+
+def _ruled(transcript: Transcript, ruling: Ruling) -> _Ruled:
+    return _Ruled(
+        observation=observe(transcript, ruling),
+        reading=reading(transcript, ruling),
+        path=path(transcript, ruling),
+        quotes=tuple(quote_counts(transcript)),
+    )
+
+
+def _rank(report: ArmReport) -> tuple[float, str]:
+    found = report.accuracy.accuracy or report.accuracy.accuracy_all
+    return (-found.value, report.label)
+
+
+def _arm(label: str, arm: Arm, group: Sequence[_Ruled], seed: int) -> ArmReport | None:
+    """Everything of one arm, or None if the right answer is known of none of its questions."""
+    observed = [one.observation for one in group]
+    found = accuracy(observed, seed)
+    if found is None:
+        return None
+    quotes = [count for one in group for count in one.quotes]
+    paths = [one.path for one in group if one.path is not None]
+    return ArmReport(
+        label=label,
+        arm=arm,
+        kind=observed[0].kind,
+        accuracy=found,
+        honest_consultant=accuracy([o for o in observed if o.honest is True], seed),
+        dishonest_consultant=accuracy([o for o in observed if o.honest is False], seed),
+        honest_win_rate=honest_win_rate(observed),
+        seat_a_win_rate=seat_win_rate(observed),
+        scores=_scores(observed),
+        calibration=calibration(observed),
+        trajectory=trajectory(paths),
+        trajectory_present=trajectory(paths, "present"),
+        position=position_bias([one.reading for one in group]),
+        quotes=quote_use(quotes),
+        quotes_honest=quote_use(count for count in quotes if count.side == "honest"),
+        quotes_dishonest=quote_use(count for count in quotes if count.side == "dishonest"),
+        num_setups=len({o.setup_id for o in observed}),
+    )
+
+
+def _scores(found: Sequence[Observation]) -> dict[str, Estimate]:
+    read = [
+        (each.probs, each.correct, each.cluster)
+        for each in found
+        if each.probs is not None and each.correct is not None
+    ]
+    if not read:
+        return {}
+    clusters = [cluster for *_, cluster in read]
+    return {
+        name: mean_interval(
+            [rule(probs, correct) for probs, correct, _ in read],
+            clusters,
+            bounds=None if name == "log" else (0.0, 1.0),
+        )
+        for name, rule in SCORES.items()
+    }
+
+
+def _slices(observed: Observed, named: dict[Arm, str]) -> list[Slice]:
+    groups: dict[tuple[str, str, str], list[Observation]] = defaultdict(list)
+    for arm, group in observed.items():
+        for each in group:
+            groups[each.dataset, each.family, named[arm]].append(each)
+    if len({(dataset, family) for dataset, family, _ in groups}) < 2:
+        return []
+    measured = ((key, accuracy(group)) for key, group in sorted(groups.items()))
+    return [Slice(*key, found) for key, found in measured if found is not None]
+
+
+def _comparisons(observed: Observed, named: dict[Arm, str]) -> list[Comparison]:
+    """Differences between arms that have the same judge, and the same speakers or none."""
+    kinds = {arm: group[0].kind for arm, group in observed.items()}
+    found = []
+    for pair in COMPARED:
+        for one in observed:
+            for two in observed:
+                if (kinds[one], kinds[two]) != pair or one.judge != two.judge:
+                    continue
+                if one.speakers and two.speakers and one.speakers != two.speakers:
+                    continue
+                gap = difference(observed[one], observed[two])
+                if gap is not None:
+                    found.append(Comparison(named[one], named[two], pair, gap))
+    return found
+
+
+def _agreements(every: Sequence[Observation]) -> list[Agreement]:
+    """Of each protocol whose debates several judges decided."""
+    choices: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for each in every:
+        if each.verdict is Verdict.DECIDED and each.choice is not None:
+            choices[each.arm.protocol][each.arm.judge][each.debate_id] = each.choice
+    found = []
+    for protocol, by_judge in sorted(choices.items()):
+        shared = {
+            debate
+            for one, two in combinations(by_judge.values(), 2)
+            for debate in one.keys() & two.keys()
+        }
+        units = sorted(shared)
+        raters = [[given.get(unit) for unit in units] for given in by_judge.values()]
+        agreed = pairwise_agreement(raters) if units else None
+        if agreed is None:
+            continue
+        found.append(
+            Agreement(
+                protocol=protocol,
+                judges=tuple(sorted(by_judge)),
+                num_debates=len(units),
+                agreement=agreed,
+                alpha=krippendorff_alpha(raters),
+                kappa=cohen_kappa(*raters) if len(raters) == 2 else None,
+            )
+        )
+    return found

@@ -1,0 +1,242 @@
+"""The report's tables as plain strings, the same for the terminal and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from oversight.evals.findings import count, interval, main_accuracy, percent, points, share
+from oversight.evals.intervals import Estimate
+from oversight.evals.observations import Kind
+from oversight.evals.quotes import QuoteUse
+from oversight.evals.report import ArmReport, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A titled table; the first column names the rows."""
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+Column = tuple[str, Callable[[ArmReport], str]]
+
+
+def tables(report: Report) -> tuple[Table, ...]:
+    """Every table of the report that has rows, the most important first."""
+    built = (
+        _accuracy(report),
+        _comparisons(report),
+        _consultants(report),
+        _beliefs(report),
+        _calibration(report),
+        _order(report),
+        _quotes(report),
+        _slices(report),
+        _agreement(report),
+    )
+    return tuple(table for table in built if table.rows)
+
+
+def _by_arm(report: Report, title: str, note: str, columns: tuple[Column, ...]) -> Table:
+    return Table(
+        title=title,
+        note=note,
+        columns=("protocol", *(name for name, _ in columns)),
+        rows=tuple((arm.label, *(show(arm) for _, show in columns)) for arm in report.arms),
+    )
+
+
+def _accuracy(report: Report) -> Table:
+    columns: tuple[Column, ...] = (
+        ("accuracy", lambda arm: share(arm.accuracy.accuracy)),
+        ("bootstrap", lambda arm: interval(arm.accuracy.bootstrap) or "–"),
+        ("all", lambda arm: share(arm.accuracy.accuracy_all)),
+        ("tie", lambda arm: percent(arm.accuracy.share_tie)),
+        ("abstain", lambda arm: percent(arm.accuracy.share_abstain)),
+        ("INVALID", lambda arm: percent(arm.accuracy.share_invalid)),
+        ("honest side wins", lambda arm: share(arm.honest_win_rate)),
+        ("debates", lambda arm: f"{arm.accuracy.num_debates:,}"),
+        ("questions", lambda arm: f"{arm.accuracy.num_questions:,}"),
+    )
+    note = "Right over decided, with 95 % intervals clustered by question; “all” counts the rest."
+    return _by_arm(report, "Judge accuracy", note, columns)
+
+
+def _comparisons(report: Report) -> Table:
+    return Table(
+        title="Differences",
+        note="Percentage points of “all”, paired by question; 0 inside the interval: no difference "
+        "shown.",
+        columns=("first − second", "points", "questions"),
+        rows=tuple(
+            (
+                f"{each.first} − {each.second}",
+                points(each.difference),
+                f"{each.difference.num_clusters:,}",
+            )
+            for each in report.comparisons
+        ),
+    )
+
+
+def _consultants(report: Report) -> Table:
+    rows = []
+    for arm in report.arms:
+        if arm.kind is Kind.CONSULTANCY:
+            halves = (arm.honest_consultant, arm.dishonest_consultant)
+            shown = [share(main_accuracy(half)) if half else "–" for half in halves]
+            rows.append((arm.label, *shown, *(f"{half.num if half else 0:,}" for half in halves)))
+    return Table(
+        title="Consultancy by side",
+        note="Judge accuracy where the consultant defended the right answer, or a wrong one.",
+        columns=("protocol", "honest", "dishonest", "honest, n", "dishonest, n"),
+        rows=tuple(rows),
+    )
+
+
+def _beliefs(report: Report) -> Table:
+    rounds = sorted(
+        {point.round for arm in report.arms for point in arm.trajectory if point.round is not None}
+    )
+    columns = (*rounds, None) if rounds else ()
+    rows = []
+    for arm in report.arms:
+        by_round = {point.round: point.belief for point in arm.trajectory}
+        if by_round:
+            rows.append((arm.label, *(_belief(by_round.get(number)) for number in columns)))
+    return Table(
+        title="Belief in the right answer",
+        note="Mean after each round; debates that ended early keep their final belief.",
+        columns=("protocol", *("end" if n is None else f"round {n}" for n in columns)),
+        rows=tuple(rows),
+    )
+
+
+def _belief(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "–"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def _calibration(report: Report) -> Table:
+    rows = [
+        (
+            arm.label,
+            _belief(quality.brier),
+            f"{quality.ece:.2f}",
+            f"{quality.auroc:.2f}",
+            *(f"{arm.scores[name].value:.2f}".replace("-", "−") for name in ("log", "spherical")),
+            f"{quality.num:,}",
+        )
+        for arm in report.arms
+        if (quality := arm.calibration) is not None
+    ]
+    return Table(
+        title="Calibration and scores",
+        note="Brier and ECE: lower is better. AUROC, log and spherical score: higher is better.",
+        columns=("protocol", "Brier", "ECE", "AUROC", "log score", "spherical", "n"),
+        rows=tuple(rows),
+    )
+
+
+def _order(report: Report) -> Table:
+    columns: tuple[Column, ...] = (
+        ("listed first chosen", lambda arm: share(arm.position.first_chosen)),
+        ("shown first chosen", lambda arm: share(arm.position.first_argued)),
+        (
+            "gain by being first",
+            lambda arm: points(arm.position.gain) if arm.position.gain else "–",
+        ),
+        ("decision flips", lambda arm: share(arm.position.flipped)),
+        ("seat A wins", lambda arm: share(arm.seat_a_win_rate)),
+    )
+    note = (
+        "A judge blind to order chooses half of two options by place, gains 0 points and never "
+        "flips. Gain and flips need judgments in both orders."
+    )
+    return _by_arm(report, "Order and seats", note, columns)
+
+
+def _quotes(report: Report) -> Table:
+    return Table(
+        title="Quotes",
+        note="Share of quotes that stand in the source word for word, up to typography.",
+        columns=("protocol", "side", "per turn", "verified", "near", "unverified", "too short"),
+        rows=tuple(row for arm in report.arms for row in _quote_rows(arm)),
+    )
+
+
+def _quote_rows(arm: ArmReport) -> Iterator[tuple[str, ...]]:
+    sides: tuple[tuple[str, QuoteUse | None], ...] = (
+        ("honest", arm.quotes_honest),
+        ("dishonest", arm.quotes_dishonest),
+    )
+    for side, used in sides:
+        if used is not None and used.num_quotes:
+            yield (
+                arm.label,
+                side,
+                f"{used.per_turn:.1f}",
+                share(used.verified),
+                percent(used.share_near),
+                percent(used.share_unverified),
+                percent(used.share_too_short),
+            )
+
+
+def _slices(report: Report) -> Table:
+    return Table(
+        title="By data set and family",
+        note="Judge accuracy on each part of the questions.",
+        columns=("data set", "family", "protocol", "accuracy", "debates", "questions"),
+        rows=tuple(
+            (
+                each.dataset,
+                each.family or "–",
+                each.label,
+                share(main_accuracy(each.accuracy)),
+                f"{each.accuracy.num_debates:,}",
+                f"{each.accuracy.num_questions:,}",
+            )
+            for each in report.slices
+        ),
+    )
+
+
+def _agreement(report: Report) -> Table:
+    return Table(
+        title="Agreement of judges",
+        note="On the option chosen, of debates that at least two judges decided.",
+        columns=("protocol", "judges", "agree", "Krippendorff’s α", "Cohen’s κ", "debates"),
+        rows=tuple(
+            (
+                each.protocol,
+                ", ".join(each.judges),
+                percent(each.agreement),
+                _number(each.alpha),
+                _number(each.kappa),
+                f"{each.num_debates:,}",
+            )
+            for each in report.agreements
+        ),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def extent(report: Report) -> str:
+    """What the report is about, in one line."""
+    judges = len({arm.arm.judge for arm in report.arms})
+    about = [
+        count(report.num_debates, "debate"),
+        count(report.num_questions, "question"),
+        count(judges, "judge"),
+        count(len(report.datasets), "data set"),
+    ]
+    return " · ".join(about)

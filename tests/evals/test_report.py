@@ -1,0 +1,191 @@
+"""The report as data, and what it says in words."""
+
+import json
+
+import pytest
+
+from oversight.evals.findings import headlines, interval, methods, percent, points, share, warnings
+from oversight.evals.intervals import Estimate
+from oversight.evals.observations import Kind
+from oversight.evals.report import build_report
+from oversight.evals.tables import extent, tables
+from oversight.types import QuoteStatus, Seat
+
+
+@pytest.fixture(scope="module")
+def full(simulated, protocols):
+    skill = {"debate": 0.8, "consultancy": 0.6, "naive": 0.5, "expert": 0.93}
+    made = [t for name, p in skill.items() for t in simulated(120, protocols[name], p)]
+    return build_report(iter(made))
+
+
+def test_arms_are_ranked_and_carry_every_measure(full):
+    assert [arm.label for arm in full.arms] == ["expert", "debate", "consultancy", "naive"]
+    assert (full.num_debates, full.num_questions, full.num_rulings) == (480, 120, 480)
+    debate = full.arms[1]
+    assert debate.kind is Kind.DEBATE
+    assert debate.accuracy.accuracy.low > 0.6
+    assert debate.accuracy.bootstrap.method == "bootstrap"
+    assert [point.round for point in debate.trajectory] == [1, 2, 3, None]
+    assert set(debate.scores) == {"log", "quadratic", "spherical"}
+    assert debate.quotes.num_turns == 720
+    consultancy = full.arms[2]
+    halves = consultancy.honest_consultant.num + consultancy.dishonest_consultant.num
+    assert halves == consultancy.accuracy.num == 120
+
+
+def test_comparisons_are_of_debate_against_what_it_should_beat(full):
+    found = {(c.first, c.second): c.difference for c in full.comparisons}
+    assert set(found) == {
+        ("debate", "consultancy"),
+        ("debate", "naive"),
+        ("consultancy", "naive"),
+        ("expert", "debate"),
+    }
+    assert found["debate", "consultancy"].excludes(0.0)
+    assert found["debate", "consultancy"].num_clusters == 120
+    assert headlines(full)[0].startswith("debate beats consultancy: +")
+
+
+def test_the_report_is_json(full):
+    again = json.loads(json.dumps(full.to_json(), allow_nan=False))
+    assert again["arms"][1]["label"] == "debate"
+    assert again["arms"][1]["kind"] == "debate"
+    assert again["headlines"] == list(headlines(full))
+    assert again["warnings"] == list(warnings(full))
+
+
+def test_the_same_debates_make_the_same_report(simulated, protocols):
+    made = simulated(20, protocols["debate"], 0.7)
+    assert build_report(made).to_json() == build_report(reversed(made)).to_json()
+
+
+def test_one_debate_is_reported_with_a_warning(judged):
+    report = build_report([judged(0.9)])
+    assert report.arms[0].accuracy.accuracy.width > 0.5
+    assert any("fewer than 10" in warning for warning in warnings(report))
+    assert tables(report)
+
+
+def test_no_debates_are_reported_as_such():
+    report = build_report([])
+    assert report.arms == ()
+    assert "no judged debate" in headlines(report)[0]
+    assert warnings(report) == ("There are no debates.",)
+    assert tables(report) == ()
+    assert extent(report).startswith("0 debates")
+
+
+def test_what_cannot_be_measured_is_counted(judged):
+    unjudged = judged(0.9)
+    unjudged = type(unjudged)(unjudged.debate, unjudged.question, unjudged.turns)
+    report = build_report([unjudged, judged(0.9, correct=None), judged(0.9, question="known")])
+    told = " ".join(warnings(report))
+    assert "1 debate without any judgment" in told
+    assert "1 ruling on questions whose right answer is unknown" in told
+    assert report.arms[0].accuracy.num == 1
+
+
+def test_a_debate_that_does_not_beat_consultancy_is_said_so(simulated, protocols):
+    made = simulated(60, protocols["debate"], 0.6) + simulated(60, protocols["consultancy"], 0.6)
+    report = build_report(made)
+    assert any("debate does not beat consultancy here" in w for w in warnings(report))
+    assert any("does not differ reliably" in sentence for sentence in headlines(report))
+
+
+def test_a_judge_that_cannot_be_read_is_warned_of(judged):
+    made = [judged(None if i < 2 else 0.9, question=f"q{i}") for i in range(20)]
+    assert "debate: 10 % of the judge's answers are INVALID." in warnings(build_report(made))
+
+
+def test_a_judge_that_follows_the_listing_is_warned_of(judged):
+    made = [
+        judged(0.9 if i % 2 else 0.1, question=f"q{i}", options=(0, 1) if i % 2 else (1, 0))
+        for i in range(20)
+    ]
+    expected = "debate: the judge chose the option listed first in 100 % of 20 decisions."
+    assert expected in warnings(build_report(made))
+
+
+def test_an_order_effect_seen_in_both_orders_is_warned_of(judged):
+    made = [judged(0.8, swapped=0.5 + 0.001 * i, question=f"q{i}") for i in range(20)]
+    assert any("being listed first moves the belief" in w for w in warnings(build_report(made)))
+
+
+def test_a_naive_judge_above_chance_is_a_leak(simulated, protocols):
+    made = simulated(100, protocols["naive"], 0.8)
+    assert any("naive: above chance without source" in w for w in warnings(build_report(made)))
+
+
+def test_consultants_that_are_mostly_honest_are_warned_of(judged, protocols):
+    made = [
+        judged(0.9, protocol=protocols["consultancy"], defends=(0,), question=f"q{i}")
+        for i in range(20)
+    ]
+    assert any("100 % of the consultants defended" in w for w in warnings(build_report(made)))
+
+
+def test_consultants_that_fool_the_judge_are_warned_of(judged, protocols):
+    made = [
+        judged(0.1, protocol=protocols["consultancy"], defends=(1,), question=f"q{i}")
+        for i in range(20)
+    ]
+    assert any("judges see through only 0 % [0, 16]" in w for w in warnings(build_report(made)))
+
+
+def test_quotes_that_do_not_stand_are_warned_of(judged):
+    quotes = {seat: [QuoteStatus.VERIFIED, QuoteStatus.UNVERIFIED] for seat in (Seat.A, Seat.B)}
+    made = [judged(0.9, question=f"q{i}", quotes=quotes) for i in range(20)]
+    (found,) = [w for w in warnings(build_report(made)) if "quotes stand" in w]
+    assert "of the honest side's and" in found
+
+
+def test_pooled_set_ups_are_warned_of(judged, protocols):
+    shorter = protocols["debate"].model_copy(update={"rounds": 1})
+    report = build_report([judged(0.9), judged(0.9, protocol=shorter)])
+    assert any("pools 2 set-ups" in warning for warning in warnings(report))
+
+
+def test_judges_are_arms_of_their_own_and_their_agreement_is_measured(judged):
+    made = [
+        judged(0.9, question=f"q{i}", judge="ann", more_judges={"bob": 0.9 if i < 9 else 0.1})
+        for i in range(12)
+    ]
+    report = build_report(made)
+    assert {arm.label for arm in report.arms} == {"debate · ann", "debate · bob"}
+    (agreement,) = report.agreements
+    assert agreement.judges == ("ann", "bob")
+    assert agreement.num_debates == 12
+    assert agreement.agreement == pytest.approx(9 / 12)
+    assert any(table.title == "Agreement of judges" for table in tables(report))
+
+
+def test_parts_are_reported_where_there_are_several(judged):
+    assert build_report([judged(0.9)]).slices == ()
+    report = build_report([judged(0.9, family="moves"), judged(0.1, question="2", family="counts")])
+    assert [(s.family, s.accuracy.accuracy.value) for s in report.slices] == [
+        ("counts", 0.0),
+        ("moves", 1.0),
+    ]
+
+
+def test_rows_of_a_table_are_as_wide_as_its_head(full):
+    titles = [table.title for table in tables(full)]
+    assert titles[0] == "Judge accuracy"
+    assert len(titles) == len(set(titles))
+    for table in tables(full):
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+def test_numbers_read_as_people_write_them():
+    gap = Estimate(-0.004, -0.05, 0.12, 10, 10, "cr2-t")
+    assert points(gap) == "0 [−5, 12]"
+    assert share(Estimate(0.756, 0.71, 0.81, 10, 10, "cr2-t")) == "76 % [71, 81]"
+    assert (percent(None), share(None), interval(None)) == ("–", "–", "")
+    assert interval(Estimate(0.5, -0.001, 0.5, 1, 1, "wilson")) == "[0, 50]"
+
+
+def test_methods_name_the_interval_and_the_floor(full):
+    told = " ".join(methods(full))
+    assert "clustered by question" in told
+    assert "floored at 0.001" in told
