@@ -90,15 +90,17 @@ def _upgrade(database: Database) -> None:
 
 def _prepare_file(database: Database, create: bool) -> None:
     path = Path(str(database.url.database))
-    if path.is_dir():
-        raise StoreError(f"store {path} is a folder; name a file in it, such as {path / 'runs.db'}")
-    if not path.exists():
-        if not create:
-            raise StoreError(f"there is no store at {path}; check the path")
-        try:
+    try:
+        if path.is_dir():
+            raise StoreError(f"store {path} is a folder; name a file in it: {path / 'runs.db'}")
+        if not path.exists():
+            if not create:
+                raise StoreError(f"there is no store at {path}; check the path")
             path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"store {path}: cannot create its folder ({error})") from error
+    except OSError as error:
+        raise StoreError(
+            f"store {path}: {error}; check that its folder can be there and that you may use it"
+        ) from error
     with database.explained():
         _set_wal(database)
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from pydantic import TypeAdapter
+
 from oversight.errors import StoreError
 from oversight.ids import content_id
 from oversight.types import Message, Prompt, PromptRecord
@@ -24,6 +26,8 @@ TOKEN_BYTES = 4
 little is left to write, and costs more time than all the rest of a turn."""
 
 COMPACT_JSON = json.JSONEncoder(separators=(",", ":"))
+STORED_MESSAGES = TypeAdapter(list[tuple[str, list[str]]])
+"""Of a prompt's row: (role, part ids) of each message."""
 PART_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -149,8 +153,12 @@ def unpack(data: bytes) -> tuple[int, ...]:
 
 
 def part_ids(messages: str) -> list[str]:
-    """Ids of all parts that a prompt's row refers to."""
-    return [part for _, parts in json.loads(messages) for part in parts]
+    """Ids of all parts that a prompt's row refers to.
+
+    Raises:
+        ValidationError: The row's messages are no roles with part ids.
+    """
+    return [part for _, parts in STORED_MESSAGES.validate_json(messages) for part in parts]
 
 
 def decode_prompt(
@@ -164,11 +172,12 @@ def decode_prompt(
 
     Raises:
         KeyError: A part or a block is missing.
+        ValueError: The row does not hold a prompt.
     """
     prompt = Prompt(
         messages=tuple(
-            Message(role=role, parts=tuple(part_texts[part] for part in parts))
-            for role, parts in json.loads(messages)
+            Message.model_validate({"role": role, "parts": [part_texts[part] for part in parts]})
+            for role, parts in STORED_MESSAGES.validate_json(messages)
         )
     )
     data = b"".join(block_data[block] for block in blocks.split())

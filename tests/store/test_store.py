@@ -126,19 +126,18 @@ def test_other_content_under_the_same_id_is_an_error_naming_the_row(store, make,
     store.add(make.question(), debate)
     first, second = make.turn(debate, 3, text="one"), make.turn(debate, 3, text="two")
     assert first.id == second.id
-    with pytest.raises(StoreError, match=f"turn '{first.id}'.*step 3, seat 'a'.*other content"):
-        if together:
-            store.add(first, second)
-        else:
-            store.add(first)
-            store.add(second)
+    if not together:
+        store.add(first)
+    reason = rf"turn '{first.id}' .*step 3, seat 'a'.* is already stored with other content"
+    with pytest.raises(StoreError, match=reason):
+        store.add(*[first] * together, second)
     assert [turn.text for turn in store.transcript(debate.id).turns] == ["one"] * (not together)
 
 
 def test_a_changed_judgment_is_an_error_and_its_revision_is_not(store, make):
     debate = make.debate()
     store.add(make.question(), debate, make.judgment(debate))
-    with pytest.raises(StoreError, match="judgment .* already stored with other content"):
+    with pytest.raises(StoreError, match=r"judgment .* already stored with other content"):
         store.add(make.judgment(debate, rationale="on second thought"))
     store.add(make.judgment(debate, rationale="on second thought", revision=1))
     assert [j.revision for j in store.transcript(debate.id).judgments] == [0, 1]
@@ -242,7 +241,7 @@ def test_what_is_not_there_is_said_by_name(store):
 
 
 def test_what_is_no_record_is_refused(store, make):
-    with pytest.raises(StoreError, match="takes questions, debates.*not Source"):
+    with pytest.raises(StoreError, match=r"takes questions, debates.* not Source"):
         store.add(make.source)
 
 

@@ -1,0 +1,250 @@
+"""Opening: where a store may be, and what is said when it cannot be opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from oversight.errors import MissingDependencyError, SchemaError, StoreError
+from oversight.store import Store, address, migrations
+
+
+@pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
+def test_a_path_or_a_url_means_the_file(tmp_path, make, form):
+    path = tmp_path / "new folder" / "50% of #1?.db"
+    with Store.open(form.format(path) if form == "{}" else path) as store:
+        store.add(make.question())
+        assert store.url == str(path)
+    assert path.read_bytes().startswith(b"SQLite format 3\0")
+
+
+def test_a_relative_path_stays_the_same_file_when_the_folder_changes(tmp_path, make, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Store.open("runs.db") as store:
+        monkeypatch.chdir("/")
+        store.add(make.question())
+    assert (tmp_path / "runs.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("mysql://u:secret@h/db", "'mysql' is not known; accepted: a file's path"),
+        ("sqlite://", "would be lost with the process; name a file"),
+        (":memory:", "would be lost with the process; name a file"),
+        ("sqlite:///:memory:", "would be lost with the process"),
+        ("sqlite:///a.db?mode=ro", "a SQLite URL is sqlite:///path, no more"),
+        ("postgresql://u:secret@h:port/db", "is no URL; accepted"),
+        ("://u:secret@h", "is no URL; accepted"),
+        ("a\0b", "cannot hold a NUL"),
+    ],
+)
+def test_an_address_of_another_kind_is_refused_without_its_password(given, message):
+    with pytest.raises(StoreError, match=message) as caught:
+        Store.open(given)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql://u:secret@h:5/db", "postgresql://u:***@h:5/db"),
+        ("postgres://u@h/db", "postgresql://u@h/db"),
+        (
+            "postgresql+psycopg://h/db?password=secret&user=u",
+            "postgresql://h/db?password=***&user=u",
+        ),
+        ("postgresql://u:se%40cr%2Fet@h/db", "postgresql://u:***@h/db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(given, shown):
+    assert address.shown(address.parse(given)) == shown
+
+
+def test_an_absent_store_is_not_created_unasked(tmp_path):
+    path = tmp_path / "runs.db"
+    with pytest.raises(StoreError, match=rf"there is no store at {path}; check the path"):
+        Store.open(path, create=False)
+    assert not path.exists()
+
+
+def test_an_empty_place_is_no_store_unless_created(new_url, tmp_path):
+    (tmp_path / "store.db").touch()
+    with pytest.raises(StoreError, match="holds nothing yet; check its name"):
+        Store.open(new_url, create=False)
+    Store.open(new_url).close()
+    Store.open(new_url, create=False).close()
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=rf"store {tmp_path} is a folder; name a file in it"):
+        Store.open(tmp_path)
+
+
+def test_a_file_under_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="check that its folder can be there"):
+        Store.open(tmp_path / "file" / "runs.db")
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes\n" * 200)
+    with pytest.raises(StoreError, match=rf"store {path}: .*not a database; .*name another path"):
+        Store.open(path)
+    assert path.read_text() == "my notes\n" * 200
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE photos (id)")
+    connection.close()
+    with pytest.raises(StoreError, match=r"of another program \(it has a table 'photos'\)"):
+        Store.open(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("photos",)]
+    connection.close()
+
+
+@pytest.mark.postgres
+def test_a_postgresql_database_may_hold_other_tables_as_well(postgres_server, make):
+    import psycopg
+
+    url = postgres_server.new_database()
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num text)")
+    with Store.open(url) as store:
+        store.add(make.question())
+        assert store.check() == []
+
+
+OPEN_AS_NOBODY = """
+import os, sys
+from oversight.errors import StoreError
+from oversight.store import Store
+import alembic.command, sqlalchemy.dialects.sqlite  # before the right to read them is given up
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    Store.open(sys.argv[1])
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user who is refused")
+@pytest.mark.parametrize(
+    ("mode", "folder_mode"), [(0o600, 0o777), (0o644, 0o755), (None, 0o755), (0o666, 0o000)]
+)
+def test_a_place_one_may_not_read_or_write_is_an_error_that_says_so(mode, folder_mode):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "runs.db")
+        if mode is not None:
+            Store.open(path).close()
+            path.chmod(mode)
+        Path(folder).chmod(folder_mode)
+        done = subprocess.run(
+            [sys.executable, "-c", OPEN_AS_NOBODY, str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"store {path}: ")
+    assert "; check that" in done.stdout
+    assert "you may" in done.stdout
+
+
+def test_a_newer_schema_is_an_error_that_names_both_versions(new_url):
+    with Store.open(new_url) as store, store._database.writing() as connection:
+        connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'"))
+    with pytest.raises(SchemaError, match=r"schema '9999'.* newer than '0002'.* upgrade oversight"):
+        Store.open(new_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://u:secret@127.0.0.1:1/db", "check host, port and database"),
+        ("postgresql://u:secret@/db?host=/nowhere", "check host, port and database"),
+    ],
+)
+def test_a_server_that_nobody_answers_for_is_named_without_the_password(url, message):
+    pytest.importorskip("psycopg")
+    with pytest.raises(StoreError, match=message) as caught:
+        Store.open(url)
+    assert "u:***@" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.postgres
+def test_an_absent_database_or_user_says_what_to_do(postgres_server):
+    with pytest.raises(StoreError, match=r'"none" does not exist; create it first \(createdb\)'):
+        Store.open(postgres_server.url("none"))
+    with pytest.raises(StoreError, match="check the user's name"):
+        Store.open(postgres_server.url("postgres").replace("tester", "somebody"))
+
+
+WITHOUT_PSYCOPG = """
+import sys
+sys.modules["psycopg"] = None
+from oversight.store import Store
+Store.open("postgresql://u:secret@127.0.0.1/db")
+"""
+
+
+def test_without_psycopg_the_error_says_how_to_install_it():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PSYCOPG], capture_output=True, text=True, check=False
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == (
+        f"{MissingDependencyError.__module__}.MissingDependencyError: store"
+        ' postgresql://u:***@127.0.0.1/db needs psycopg: pip install "oversight[postgres]"'
+    )
+
+
+OPEN_AND_WRITE = """
+import sys
+from oversight.store import Store
+from oversight.types import Option, Question
+options = (Option(text="a"), Option(text="b"))
+sys.stdin.readline()
+with Store.open(sys.argv[1]) as store:
+    store.add(Question(id=sys.argv[2], dataset="d", text="t", options=options))
+"""
+
+
+def test_processes_may_create_one_store_at_once(new_url):
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_AND_WRITE, new_url, str(number)], stdin=subprocess.PIPE
+        )
+        for number in range(3)
+    ]
+    for child in children:
+        child.stdin.write(b"\n")
+        child.stdin.close()
+    assert [child.wait(60) for child in children] == [0] * 3
+    with Store.open(new_url) as store:
+        assert len(store.questions()) == 3
+        assert store.check() == []
+
+
+def test_a_store_with_the_newest_schema_opens_without_loading_alembic(tmp_path):
+    path = tmp_path / "runs.db"
+    Store.open(path).close()
+    program = (
+        "import sys; from oversight.store import Store\n"
+        f"Store.open({str(path)!r}).close()\n"
+        "sys.exit('alembic' in sys.modules or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
