@@ -17,8 +17,8 @@ FRAMES = (
     "Entry for {mark}: {told}.",
 )
 NUM_MINUTES_A_DAY = 24 * 60
-FIRST_NUMBER, LAST_NUMBER = 1000, 9999
-"""Of day and week numbers."""
+FIRST_NUMBER, LAST_NUMBER = 2100, 9999
+"""Of day and week numbers: four digits, and none that could be read as a year."""
 
 
 def marked(rng: random.Random, told: list[str]) -> list[str]:

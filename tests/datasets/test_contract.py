@@ -59,8 +59,8 @@ def test_an_unknown_setting_is_refused(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_loading_twice_gives_the_same_questions_with_ids_of_their_own(name, tmp_path, shared_data):
-    spec = DatasetSpec(dataset=name, settings=sample_settings(name, tmp_path, shared_data))
+def test_loading_twice_gives_the_same_questions_with_ids_of_their_own(name, tmp_path, request):
+    spec = DatasetSpec(dataset=name, settings=sample_settings(name, tmp_path, request))
     first, second = (load_questions(spec, limit=20).questions for _ in range(2))
     assert first == second
     assert [q.fingerprint for q in first] == [q.fingerprint for q in second]
@@ -70,11 +70,9 @@ def test_loading_twice_gives_the_same_questions_with_ids_of_their_own(name, tmp_
         assert Question.model_validate_json(question.model_dump_json()) == question
 
 
-def sample_settings(name, tmp_path, shared_data) -> dict[str, str]:
-    if name == "nyu":
-        return {"path": str(shared_data / "nyu-debates")}
-    if name == "gsm8k":
-        return {"path": str(shared_data / "gsm8k" / "example_model_solutions.jsonl")}
+def sample_settings(name, tmp_path, request) -> dict[str, str]:
+    if name in REAL_DATA:
+        return {"path": str(request.getfixturevalue("shared_data") / REAL_DATA[name])}
     if name not in SAMPLES:
         return {}
     file = tmp_path / "sample"
@@ -82,6 +80,7 @@ def sample_settings(name, tmp_path, shared_data) -> dict[str, str]:
     return {"path": str(file)}
 
 
+REAL_DATA = {"nyu": "nyu-debates", "gsm8k": "gsm8k/example_model_solutions.jsonl"}
 SAMPLES = {
     "jsonl": '{"id": "a", "question": "Which?", "options": ["this", "that"], "source": "Text."}',
     "quality": (

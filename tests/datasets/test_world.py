@@ -60,6 +60,34 @@ def test_both_answers_stand_word_for_word_in_true_lines_of_the_source(
     assert question.meta["subject"] in question.text
 
 
+def states_in_turn(question: Question) -> list[str]:
+    """The lines that give the thing its state, one after the other, found by following events."""
+    thing, carrier = question.meta["subject"], question.meta["carrier"]
+    inside, states = False, []
+    for told in sorted(lines(question), key=lambda line: MARK.search(line).group()):
+        names_carrier = carrier is not None and carrier in told
+        if thing in told and names_carrier:
+            inside = True
+        elif thing in told:
+            inside = False
+            states.append(told)
+        elif names_carrier and inside:
+            states.append(told)
+    return states
+
+
+@given(**anywhere)
+@settings(max_examples=300, deadline=None)
+def test_the_right_answer_is_the_last_state_and_the_wrong_one_an_earlier_one(
+    seed, split, difficulty, index
+):
+    question = question_at(seed, split, difficulty, index)
+    states = states_in_turn(question)
+    assert question.options[question.correct].text in states[-1]
+    wrong = question.options[1 - question.correct].text
+    assert any(wrong in state for state in states[:-1])
+
+
 @given(**anywhere)
 @settings(max_examples=200, deadline=None)
 def test_each_line_is_one_plain_sentence_with_one_time_of_its_own(seed, split, difficulty, index):
