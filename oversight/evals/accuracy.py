@@ -36,7 +36,7 @@ class Accuracy:
     accuracy: Estimate | None
     """Right over decided; None if nothing was decided."""
     bootstrap: Estimate | None
-    """The same with the second interval."""
+    """The same with the second interval; None if it was not asked for."""
     accuracy_all: Estimate
     num: int
     num_debates: int
@@ -57,8 +57,13 @@ def score(observation: Observation) -> float | None:
     return 0.0 if observation.verdict is Verdict.INVALID else 1.0 / observation.num_options
 
 
-def accuracy(observations: Iterable[Observation], seed: int = 0) -> Accuracy | None:
-    """Accuracy of `observations`, or None if the right answer is known of none of them."""
+def accuracy(observations: Iterable[Observation], seed: int | None = None) -> Accuracy | None:
+    """Accuracy of `observations`, or None if the right answer is known of none of them.
+
+    Args:
+        observations: Rulings of one group.
+        seed: Of the bootstrap, which is left out without one.
+    """
     known = [each for each in observations if each.correct is not None]
     if not known:
         return None
@@ -68,7 +73,9 @@ def accuracy(observations: Iterable[Observation], seed: int = 0) -> Accuracy | N
     verdicts = Counter(each.verdict for each in known)
     return Accuracy(
         accuracy=mean_interval(hits, clusters) if decided else None,
-        bootstrap=bootstrap_interval(hits, clusters, seed=seed) if decided else None,
+        bootstrap=(
+            bootstrap_interval(hits, clusters, seed=seed) if decided and seed is not None else None
+        ),
         accuracy_all=mean_interval(
             [value for _, value in scores(known)], [each.cluster for each in known]
         ),

@@ -18,7 +18,7 @@ MAX_TIE = 0.2
 MAX_ONE_POSITION = 0.8
 """Share of decisions for one place in the listing from which the place seems to decide."""
 MAX_GAIN = 0.05
-"""Belief gained by being listed first from which it is worth a word."""
+"""Advantage of a place or a seat from which it is worth a word."""
 MIN_VERIFIED = 0.9
 MAX_ECE = 0.1
 MIN_FOR_ECE = 100
@@ -190,7 +190,7 @@ def _by_position(arm: ArmReport) -> Iterator[str]:
 
 def _by_seat(arm: ArmReport) -> Iterator[str]:
     seat = arm.seat_a_win_rate
-    if seat and seat.num >= MIN_QUESTIONS and seat.excludes(0.5):
+    if seat and abs(seat.value - 0.5) > MAX_GAIN and seat.excludes(0.5):
         yield f"{arm.label}: seat A wins {share(seat)} of the debates, whatever it defends."
 
 

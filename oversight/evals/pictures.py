@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 MAX_WARNINGS = 6
 """Warnings that the picture shows; the page and the terminal show all."""
 LINE_IN = 0.21
-LINE_CHARS = 112
+HEAD_CHARS = 116
+FOOT_CHARS = 136
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def _draw_lines(
 
 def _head_lines(report: Report) -> Iterator[Line]:
     for sentence in headlines(report):
-        for text in textwrap.wrap(short(sentence, 400), LINE_CHARS, subsequent_indent="    "):
+        for text in textwrap.wrap(short(sentence, 400), HEAD_CHARS, subsequent_indent="    "):
             yield Line(text, strong=True)
 
 
@@ -138,7 +139,7 @@ def _foot_lines(report: Report) -> Iterator[Line]:
     if found:
         yield Line("Read with care", strong=True)
     for warning in found[:MAX_WARNINGS]:
-        wrapped = textwrap.wrap(f"–  {short(warning, 400)}", LINE_CHARS, subsequent_indent="    ")
+        wrapped = textwrap.wrap(f"–  {short(warning, 400)}", FOOT_CHARS, subsequent_indent="    ")
         yield from (Line(text) for text in wrapped)
     if len(found) > MAX_WARNINGS:
         yield Line(f"–  and {len(found) - MAX_WARNINGS} more, in the text and on the page")

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from oversight.preferences.dropped import Reason
 from oversight.types import FinishReason, PromptRecord, Purpose, Response, Sample, Turn
 
-PromptOf = Callable[[str], PromptRecord]
-"""Gives the stored prompt of an id, as `Store.prompt` does."""
+
+class PromptOf(Protocol):
+    """Gives the stored prompt of an id, as `Store.prompt` does."""
+
+    def __call__(self, prompt_id: str, /, *, num_tokens: int | None = None) -> PromptRecord:
+        """The prompt, in the token ids of which there are `num_tokens`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a sample answered: a prompt, as some model's tokens.
+
+    One prompt read by two vocabularies is two sequences of ids; responses to
+    them are not compared, as a row holds one.
+    """
+
+    prompt_id: str
+    num_tokens: int | None
+    """None where the engine did not count."""
+
+    def read(self, prompt_of: PromptOf) -> PromptRecord:
+        """The stored prompt."""
+        return prompt_of(self.prompt_id, num_tokens=self.num_tokens)
+
+
+def asked(sample: Sample) -> Asked:
+    """What `sample` answered."""
+    return Asked(sample.prompt_id, sample.usage.prompt_tokens or None)
 
 
 def speech(turn: Turn) -> Sample | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import combinations, pairwise
 
 from oversight.preferences.dropped import Dropped, Reason
-from oversight.preferences.responses import PromptOf, flaw, response, speech
+from oversight.preferences.responses import Asked, PromptOf, asked, flaw, response, speech
 from oversight.preferences.rulings import TIE_TOLERANCE
 from oversight.preferences.settings import PreferenceSettings
 from oversight.types import Act, Preference, PromptRecord, Provenance, Response, Transcript, Turn
@@ -29,12 +29,12 @@ def sibling_preferences(
             dropped.add(Reason.NO_TRUTH)
             continue
         by_prompt = _usable(candidates, dropped)
-        for prompt_id, scored in by_prompt.items():
+        for prompt, scored in by_prompt.items():
             if len(scored) < 2:
                 dropped.add(Reason.NO_COMMON_PROMPT, len(by_prompt) > 1)
                 continue
             rows = _rank(scored, settings, dropped)
-            yield from _rows(rows, prompt_of(prompt_id), transcript, settings)
+            yield from _rows(rows, prompt.read(prompt_of), transcript, settings)
 
 
 def _groups(transcript: Transcript) -> Iterator[list[Turn]]:
@@ -45,9 +45,9 @@ def _groups(transcript: Transcript) -> Iterator[list[Turn]]:
     yield from (group for group in groups.values() if len(group) > 1)
 
 
-def _usable(candidates: list[Turn], dropped: Dropped) -> dict[str, list[Scored]]:
-    """Candidates that can be compared, by prompt id, the best first; equal texts kept once."""
-    groups: dict[str, dict[str, Scored]] = defaultdict(dict)
+def _usable(candidates: list[Turn], dropped: Dropped) -> dict[Asked, list[Scored]]:
+    """Candidates that can be compared, by prompt, the best first; equal texts kept once."""
+    groups: dict[Asked, dict[str, Scored]] = defaultdict(dict)
     for turn in candidates:
         reason = flaw(turn)
         sample = speech(turn)
@@ -57,13 +57,13 @@ def _usable(candidates: list[Turn], dropped: Dropped) -> dict[str, list[Scored]]
             reason = Reason.UNSCORED
         if reason is not None or sample is None or turn.score is None:
             dropped.add(reason or Reason.NO_PROMPT)
-        elif sample.text in groups[sample.prompt_id]:
+        elif sample.text in groups[asked(sample)]:
             dropped.add(Reason.IDENTICAL)
         else:
-            groups[sample.prompt_id][sample.text] = (response(turn), turn.score)
+            groups[asked(sample)][sample.text] = (response(turn), turn.score)
     return {
-        prompt_id: sorted(group.values(), key=lambda scored: -scored[1])
-        for prompt_id, group in groups.items()
+        prompt: sorted(group.values(), key=lambda scored: -scored[1])
+        for prompt, group in groups.items()
     }
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.responses import (
+    Asked,
     PromptOf,
+    asked,
     flaw,
     num_speech_samples,
     response,
@@ -46,8 +48,8 @@ class Win:
 class Answers:
     """What the two sides said to one and the same prompt."""
 
-    prompt_id: str | None
-    """Id of the prompt that both samples answered; None for openings that no engine sampled."""
+    prompt: Asked | None
+    """What both samples answered; None for openings that no engine sampled."""
     turns: tuple[Turn, Turn]
 
 
@@ -112,8 +114,9 @@ def _common_prompt(pair: tuple[Turn, Turn], *, first: bool) -> Answers | Reason:
             return Reason.SEVERAL_SAMPLES
     samples = [speech(turn) for turn in pair]
     if samples[0] is not None and samples[1] is not None:
-        same = samples[0].prompt_id == samples[1].prompt_id
-        return Answers(samples[0].prompt_id, pair) if same else Reason.NO_COMMON_PROMPT
+        prompts = [asked(sample) for sample in samples if sample is not None]
+        same = prompts[0] == prompts[1]
+        return Answers(prompts[0], pair) if same else Reason.NO_COMMON_PROMPT
     unsampled = samples[0] is None and samples[1] is None
     return Answers(None, pair) if unsampled and first else Reason.NO_COMMON_PROMPT
 
@@ -179,8 +182,8 @@ def _row(
     best_first = sorted(answers.turns, key=lambda t: orders.defended_by(t.seat) != win.winner)
     record = (
         PromptRecord(question_prompt(transcript.question))
-        if answers.prompt_id is None
-        else prompt_of(answers.prompt_id)
+        if answers.prompt is None
+        else answers.prompt.read(prompt_of)
     )
     margin = 1.0 if win.p is None else 2.0 * win.p - 1.0
     return Preference(

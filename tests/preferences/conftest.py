@@ -31,6 +31,7 @@ from oversight.types import (
     Step,
     Transcript,
     Turn,
+    Usage,
     Verdict,
 )
 
@@ -64,6 +65,7 @@ def sample(text: str, prompt: str = "same", **changes: object) -> Sample:
         token_ids=tuple(text.encode("utf-8", "replace")),
         logprobs=tuple(-0.5 for _ in text.encode("utf-8", "replace")),
         finish_reason=FinishReason.STOP,
+        usage=Usage(prompt_tokens=len(PROMPTS[prompt].token_ids)),
     )
     return made.model_copy(update=changes)
 
@@ -179,9 +181,15 @@ def sampled() -> Callable[..., Sample]:
 
 
 @pytest.fixture(scope="session")
-def prompt_of() -> Callable[[str], PromptRecord]:
+def prompt_of() -> Callable[..., PromptRecord]:
     by_id = {record.prompt.id: record for record in PROMPTS.values()}
-    return by_id.__getitem__
+
+    def prompt(prompt_id: str, *, num_tokens: int | None = None) -> PromptRecord:
+        found = by_id[prompt_id]
+        assert num_tokens in (None, len(found.token_ids))
+        return found
+
+    return prompt
 
 
 @pytest.fixture(scope="session")

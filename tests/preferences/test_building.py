@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oversight.preferences.building import preferences
 from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.settings import PreferenceSettings
-from oversight.types import FinishReason, Purpose, Seat, Verdict
+from oversight.types import FinishReason, Purpose, Seat, Usage, Verdict
 
 A, B = Seat.A, Seat.B
 
@@ -102,6 +102,12 @@ def test_sampled_turns_need_one_prompt(debate, beliefs, rows, sampled, prompt_of
     got, dropped = rows(apart.judge(beliefs(0.9)))
     assert got == []
     assert dropped.counts == {Reason.NO_COMMON_PROMPT: 1}
+
+
+def test_one_prompt_in_two_vocabularies_is_not_common(debate, beliefs, rows, sampled):
+    other = sampled("b", usage=Usage(prompt_tokens=4))
+    made = debate().say(A, "a", sampled("a")).say(B, "b", other).judge(beliefs(0.9))
+    assert rows(made)[1].counts == {Reason.NO_COMMON_PROMPT: 1}
 
 
 def test_a_tie_is_a_row_with_equal_ranks(debate, beliefs, rows):
