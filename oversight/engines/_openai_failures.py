@@ -15,6 +15,8 @@ from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableE
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """Statuses after which the same request may succeed."""
 
+OVERLOADED = frozenset({429, 503, 529})
+
 NO_QUOTA = "insufficient_quota"
 """The code of a 429 that does not pass by waiting."""
 
@@ -22,6 +24,7 @@ SHOWN_CHARS = 200
 SHOWN_MESSAGE_CHARS = 1000
 
 LOOK_AT_SERVER = "check that the server runs and that base_url is right, or raise max_retries"
+LOOK_AT_LOAD = "the server has too much to do: lower max_in_flight, or raise max_retries"
 LOOK_AT_REQUEST = "change the request or the settings, asking again would not help"
 LOOK_AT_API = "check that base_url is an OpenAI-compatible server, it usually ends in /v1"
 LOOK_AT_KEY = "put a valid key into the environment variable that api_key_env names"
@@ -93,7 +96,8 @@ def _by_status(status: int, message: str, code: str, after_s: float) -> AttemptE
     if code == NO_QUOTA:
         return AttemptError(EngineRefusedError, reason, retry=False, advice=LOOK_AT_QUOTA)
     if status in RETRIED:
-        return AttemptError(EngineUnavailableError, reason, after_s=after_s)
+        advice = LOOK_AT_LOAD if status in OVERLOADED else LOOK_AT_SERVER
+        return AttemptError(EngineUnavailableError, reason, after_s=after_s, advice=advice)
     advice = {401: LOOK_AT_KEY, 403: LOOK_AT_KEY, 404: LOOK_AT_MODEL}.get(status, LOOK_AT_REQUEST)
     return AttemptError(EngineRefusedError, reason, retry=False, advice=advice)
 

@@ -13,6 +13,7 @@ from typing import NoReturn, TypeVar
 
 import httpx
 
+from oversight.engines._openai_connections import Connections
 from oversight.engines._openai_failures import (
     AttemptError,
     broken_connection,
@@ -31,16 +32,11 @@ logger = logging.getLogger("oversight.engines.openai")
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 
-KEEPALIVE_S = 4.0
-"""Idle connections are closed before common servers (after 5 s) close them under a request."""
-
 DRAIN_S = 1.0
 """How long a stream may stay open after its last event, for its connection to be used again."""
 
 ABORTED = frozenset({"abort", "aborted", "cancelled", "error"})
 """Finish reasons of answers that the server gave up, as it does when it shuts down."""
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(slots=True)
@@ -75,35 +71,19 @@ class Call:
 
 
 class Server:
-    """A connection pool to one address."""
+    """A model server at one address."""
 
     def __init__(
-        self,
-        base_url: str,
-        *,
-        key: str,
-        connect_timeout_s: float,
-        max_retries: int,
-        max_connections: int,
+        self, base_url: str, *, key: str, connect_timeout_s: float, max_retries: int
     ) -> None:
         self.base_url = base_url
         self._key = key
         self._max_retries = max_retries
-        self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(None, connect=connect_timeout_s),
-            limits=httpx.Limits(
-                max_connections=max_connections,
-                max_keepalive_connections=max_connections,
-                keepalive_expiry=KEEPALIVE_S,
-            ),
-            # A proxy named in the environment cannot reach this machine's own servers.
-            trust_env=httpx.URL(base_url).host not in LOOPBACK,
-        )
+        self._connections = Connections(base_url, key=key, connect_timeout_s=connect_timeout_s)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._connections.aclose()
 
     async def ask(self, call: Call) -> None:
         """Fill `call.reply` with the whole answer, asking again where that may help.
@@ -155,16 +135,23 @@ class Server:
         raise failure.kind(self.message(call.name, reason, failure.advice)) from failure
 
     async def _get(self, call: Call) -> bytes:
-        response = await self._client.get(self.base_url + call.path)
+        with self._connections.client() as client:
+            response = await client.get(self.base_url + call.path)
         if not response.is_success:
             raise refused_or_failed(response)
         return response.content
 
     async def _post(self, call: Call) -> None:
         call.reply = Reply()
-        headers = {"Content-Type": "application/json"}
-        url = self.base_url + call.path
-        async with self._client.stream("POST", url, content=call.body, headers=headers) as response:
+        with self._connections.client() as client:
+            await self._exchange(call, client)
+        if call.reply.finish in ABORTED:
+            reason = f"gave the answer up before its end ({call.reply.finish})"
+            raise AttemptError(EngineUnavailableError, reason)
+
+    async def _exchange(self, call: Call, client: httpx.AsyncClient) -> None:
+        url, headers = self.base_url + call.path, {"Content-Type": "application/json"}
+        async with client.stream("POST", url, content=call.body, headers=headers) as response:
             if not response.is_success:
                 await response.aread()
                 raise refused_or_failed(response)
@@ -172,9 +159,6 @@ class Server:
                 await _read_events(call, response.aiter_bytes())
             else:
                 _read_body(call, await response.aread())
-        if call.reply.finish in ABORTED:
-            reason = f"gave the answer up before its end ({call.reply.finish})"
-            raise AttemptError(EngineUnavailableError, reason)
 
 
 def _read_body(call: Call, body: bytes) -> None:

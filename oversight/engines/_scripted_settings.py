@@ -61,6 +61,8 @@ class Config(Settings):
         {"latency_s", "tokens_per_chunk", "fail_calls", "keep_requests"}
     )
 
+    model: str = Field(default="scripted", min_length=1)
+    """The name it goes by, to tell scripts apart in what is recorded."""
     rules: tuple[Rule, ...] = ()
     answers: tuple[str, ...] = ()
     """Given out in order, one a request; running out of them is an error."""

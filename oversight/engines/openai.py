@@ -6,8 +6,10 @@ send any: completions then hold empty ids, which is said once in the log, and de
 usual, but what they yield cannot be trained on token by token.
 
 Log-probabilities are the server's own. vLLM gives those before temperature unless it was
-started with `--logprobs-mode processed_logprobs`. Tokens that it calls impossible (-9999, or
-forbidden by a constraint) are left out of the alternatives.
+started with `--logprobs-mode processed_logprobs`. Tokens that it calls impossible (-9999) are
+left out of the alternatives. Under `choices` vLLM shows the alternatives after the mask in
+either mode: they then sum to 1 whatever the model would have liked to write. (The `vllm`
+engine asks a second time, without the mask.)
 """
 
 from __future__ import annotations
@@ -74,7 +76,6 @@ class OpenAIEngine:
             key=key,
             connect_timeout_s=config.connect_timeout_s,
             max_retries=config.max_retries,
-            max_connections=config.max_in_flight,
         )
         self._slots = asyncio.Semaphore(config.max_in_flight)
         self._finding_model = asyncio.Lock()

@@ -68,11 +68,9 @@ class ScriptedEngine:
 
     name = "scripted"
 
-    def __init__(
-        self, script: Script | None = None, config: Config | None = None, model: str = "scripted"
-    ) -> None:
+    def __init__(self, script: Script | None = None, config: Config | None = None) -> None:
         self.config = config or Config()
-        self.model = model
+        self.model = self.config.model
         self.capabilities = Capabilities(logprobs=self.config.logprobs, choices=self.config.choices)
         self.requests: deque[Request] = deque(maxlen=self.config.keep_requests)
         """The requests seen, oldest first."""

@@ -211,6 +211,21 @@ async def test_answers_keep_the_order_of_the_requests(server, open_engine, wire)
     assert server.num_connections == 7, "connections are used again"
 
 
+async def test_many_in_flight_share_few_connections_after_a_burst(server, open_engine, wire):
+    async def slow(exchange):
+        await asyncio.sleep(0.02)
+        await exchange.json(wire.chat())
+
+    server.default = slow
+    engine = open_engine(max_in_flight=40)
+    await engine.generate([wire.ask(id=str(index)) for index in range(120)])
+    assert server.most_open == 40
+    assert server.num_connections == 40
+    for _ in range(5):
+        await engine.generate([wire.ask()])
+    assert server.num_connections == 40
+
+
 async def test_no_requests_no_answers(open_engine, server):
     assert await open_engine().generate([]) == []
     assert server.seen == []
