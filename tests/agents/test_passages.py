@@ -31,7 +31,7 @@ def test_sentences_are_cut_at_their_ends_with_closing_marks() -> None:
         "Mr. Brown and Dr. Strange left the old house at dawn.",
         "They met J. R. Hartley in the U.S. embassy on that day.",
         "He paid 3.50 for it at the market before noon.",
-        'He asked "Where to?" and then walked away without an answer.',
+        'He asked them all "Where are you going?" and then walked away at once.',
         "Wait... and then the whole thing fell down the stairs.",
     ],
 )

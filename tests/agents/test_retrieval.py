@@ -69,21 +69,18 @@ def test_candidates_are_next_best_selections(make_view, story) -> None:
 
 
 def test_an_answer_prefers_passages_about_what_the_other_side_quoted(make_view, make_turn) -> None:
-    source = Source(
-        text=(
-            "The attic held the lantern and much dust.\n"
-            "The attic held the lantern, and the seal on the cellar door stayed whole.\n"
-            "The seal on the cellar door was red and old.\n"
-            "A lantern may be of use to anyone at any time.\n"
-        )
-    )
-    theirs = "<quote>The seal on the cellar door was red and old.</quote>"
-    turn = make_turn(theirs, Seat.B, quotes=find_quotes(theirs, source))
-    view = make_view(source=source, question="Where is it?", options=("attic", "cellar lantern"))
-    answer = speak(make_view(source=source, turns=(turn,), round=2), num_quotes=1)
+    answering = "The lantern hung in the attic while the seal stayed whole."
+    plain = "The lantern hung in the attic among dust and old boxes."
+    theirs = "The seal on the cellar door was red."
+    source = Source(text=f"{answering}\n{plain}\n{theirs}")
+    said = f"<quote>{theirs}</quote>"
+    turn = make_turn(said, Seat.B, quotes=find_quotes(said, source))
 
-    assert quotes_in(speak(view, num_quotes=1), source) != []
-    assert "the seal on the cellar door stayed whole" in answer
+    def quoted(**changes) -> list[str]:
+        return quotes_in(speak(make_view(source=source, **changes), num_quotes=1), source)
+
+    assert quoted() == [plain]
+    assert quoted(turns=(turn,), round=2) == [answering]
 
 
 def test_the_judges_question_is_looked_up(make_view, make_turn) -> None:
