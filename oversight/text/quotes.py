@@ -117,13 +117,13 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _checked(words: str, start: int, source: Index | None, *, may_search: bool) -> Quote:
     end = start + len(words)
-    if _is_too_short(words):
+    whole = fold(words).text
+    inner = core(whole)
+    if _is_too_short(inner):
         return Quote(start=start, end=end, text=words, status=QuoteStatus.TOO_SHORT)
     unverified = Quote(start=start, end=end, text=words, status=QuoteStatus.UNVERIFIED)
     if source is None:
         return unverified
-    whole = fold(words).text
-    inner = core(whole)
     span = source.exact(whole)
     if span is None and inner != whole:
         span = source.exact(inner)
@@ -137,8 +137,8 @@ def _checked(words: str, start: int, source: Index | None, *, may_search: bool) 
     )
 
 
-def _is_too_short(words: str) -> bool:
-    found = WORD.findall(words)
+def _is_too_short(folded: str) -> bool:
+    found = WORD.findall(folded)
     return len(found) < MIN_QUOTE_WORDS or sum(map(len, found)) < MIN_QUOTE_CHARS
 
 

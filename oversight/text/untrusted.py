@@ -18,7 +18,14 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from oversight.text.characters import BIDI_CONTROLS, INVISIBLE, TAGS, picture
+from oversight.text.characters import (
+    BIDI_CONTROLS,
+    COMBINING,
+    LOOKALIKES,
+    TAGS,
+    UNSEEN,
+    picture,
+)
 
 
 def _names(text: str) -> frozenset[str]:
@@ -64,30 +71,30 @@ def _beginnings(names: frozenset[str]) -> frozenset[str]:
 _TAG_BEGINNINGS = _beginnings(_TAGS)
 _WORD_BEGINNINGS = _beginnings(CONTROL_WORDS | {"e"})
 
-_ANGLES = "<＜﹤"
+_ANGLES = "<＜﹤‹〈〈⟨❬❮❰˂ᐸ"
 _SQUARES = "[［﹇"
-_UNSEEN = re.compile(f"[{INVISIBLE}]")
+_IGNORED = re.compile(f"[{UNSEEN}{COMBINING}]")
 _HIDDEN = rf"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{BIDI_CONTROLS}{TAGS}"
 _SUSPECT = re.compile(rf"[{_ANGLES}\[［﹇~{_HIDDEN}]")
 
 # What follows an opening is looked at in place, as it may need a change of its own. Each look ends
 # at the next opening at the latest, so that all of them together read the text once more at most.
-_GAP = rf"[\s/\\{INVISIBLE}]*+"
-_NAME = rf"([\w|｜{INVISIBLE}]*+)"
+_GAP = rf"[\s/\\／∕⁄＼{UNSEEN}{COMBINING}]*+"
+_NAME = rf"([\w|｜{UNSEEN}{COMBINING}]*+)"
 _TAG = re.compile(rf"{_GAP}{_NAME}(\Z)?")
 _CLOSE = r"([\]］﹈]|\Z)?"
 _WORD = re.compile(rf"{_GAP}{_NAME}{_GAP}(?:(~)|{_CLOSE})")
 _TILDE = re.compile(
-    rf"(?:(?<=[\]］﹈{INVISIBLE}])|\A)~{_GAP}[!！]?{_GAP}{_NAME}{_GAP}([\[\]［］﹇﹈]|\Z)?"
+    rf"(?:(?<=[\]］﹈{UNSEEN}])|\A)~{_GAP}[!！]?{_GAP}{_NAME}{_GAP}([\[\]［］﹇﹈]|\Z)?"
 )
 
 
 def data(text: str) -> str:
     """`text` as data: no reserved tag, chat control string or control character is left in it.
 
-    - The `<` of a reserved or control tag, in any case, closing or opening,
-      with spaces or invisible characters or compatibility letters in it,
-      becomes `&lt;`; the `[` of `[INST]` and its like `&#91;`.
+    - The `<` of a reserved or control tag, closing or opening, becomes `&lt;`,
+      in any case and also with spaces, invisible characters, marks, or
+      look-alikes of its letters or of `<`; the `[` of `[INST]` becomes `&#91;`.
     - Control characters other than newline and tab become their pictures
       (`␛`) or `\\u009b`; bidirectional controls, tag characters and lone
       surrogates become `\\u202e`. A carriage return before a newline goes.
@@ -148,7 +155,8 @@ def _joins_brackets(text: str, place: int) -> bool:
 def _folded(name: str) -> str:
     if name.isascii():
         return name.lower()
-    return unicodedata.normalize("NFKC", _UNSEEN.sub("", name)).casefold()
+    decomposed = unicodedata.normalize("NFKD", name)
+    return _IGNORED.sub("", decomposed).casefold().translate(LOOKALIKES)
 
 
 def _escaped(char: str) -> str:

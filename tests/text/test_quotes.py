@@ -356,7 +356,7 @@ def test_any_words_of_the_source_verify(source: Source, data: st.DataObject) -> 
     last = data.draw(st.integers(first, len(tokens) - 1))
     words = source.text[tokens[first].start() : tokens[last].end()]
     (quote,) = check(f"<quote>{words}</quote>", source)
-    counted = re.findall(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+", words)
+    counted = re.findall(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+", fold(words).text)
     enough = len(counted) >= MIN_QUOTE_WORDS and len("".join(counted)) >= MIN_QUOTE_CHARS
     assert quote.status is (VERIFIED if enough else TOO_SHORT)
 

@@ -29,14 +29,9 @@ def structures(text: str) -> list[str]:
     """Whatever a very lenient reader could take for our tags or a chat template's.
 
     It knows nothing of how `data` works: it first makes compatibility letters
-    plain, takes out all that cannot be seen, and then ignores case and space.
+    plain, takes out all that cannot be seen and all accents, and then ignores case and space.
     """
-    seen = "".join(
-        char
-        for char in unicodedata.normalize("NFKC", text)
-        if unicodedata.category(char) not in ("Cf", "Cs", "Mn")
-        and char not in "\u3164\u115f\u1160\uffa0"
-    ).casefold()
+    seen = "".join(map(_plain, text)).casefold()
     names = "|".join(
         map(re.escape, sorted({*RESERVED_TAGS, *TEMPLATE_TAGS}, key=len, reverse=True))
     )
@@ -53,6 +48,13 @@ def structures(text: str) -> list[str]:
         )
         for match in re.finditer(pattern, seen)
     ]
+
+
+def _plain(char: str) -> str:
+    if unicodedata.category(char) in ("Cf", "Cs", "Mn") or char in "\u3164\u115f\u1160\uffa0":
+        return ""
+    plain = unicodedata.normalize("NFKC", char)
+    return char if plain[0] == " " else plain  # a spacing accent such as ¯ is no space
 
 
 PIECES = st.sampled_from(
@@ -132,6 +134,8 @@ def test_hostile_text_holds_no_structure_afterwards(name: str) -> None:
 
 @given(FORGERIES)
 @example("<" + "\u200b" * 50 + "turn")
+@example("<turn\u202eturn>")
+@example("<turn\U000e0041>")
 def test_no_structure_survives(text: str) -> None:
     assert structures(data(text)) == []
 
@@ -154,7 +158,13 @@ def test_controls_and_hidden_directions_are_gone(text: str) -> None:
     assert left == []
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=["C"], exclude_characters="<＜﹤[［﹇~")))
+@given(
+    st.text(
+        alphabet=st.characters(
+            exclude_categories=["C"], exclude_characters="<＜﹤‹〈〈⟨❬❮❰˂ᐸ[［﹇~"
+        )
+    )
+)
 def test_text_without_openings_stays_as_it_is(text: str) -> None:
     assert data(text) == text
 
@@ -170,6 +180,7 @@ def test_text_without_openings_stays_as_it_is(text: str) -> None:
         "Ceci n'est pas « une pipe », 中文, עברית, 👩‍👧",
         "&lt;turn> and &amp; stay",
         "tabs\tand\nnewlines\n",
+        "‹Bonjour›, dit-il; 〈书名〉; ⟨x|y⟩; <тест>; < 5; i ≺ 5",
     ],
 )
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
@@ -193,6 +204,34 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
 )
 def test_what_is_broken_stays_readable(text: str, safe: str) -> None:
     assert data(text) == safe
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "<vеrified_quote>",
+            "<ТURN>",
+            "<tυrn>",
+            "<ѕоurсe>",
+            "‹turn›",
+            "⟨/turn⟩",
+            "〈turn〉",
+            "❮turn❯",
+        ),
+        *(
+            "<t̶u̶r̶n̶>",
+            "<túrn>",
+            "<／turn>",
+            "＜／ｔｕｒｎ＞",
+            "<⁄turn",
+            "<\u0336turn>",
+            "˂verified_quote˃",
+        ),
+    ],
+)
+def test_what_passes_for_a_tag_to_the_eye_is_broken(text: str) -> None:
+    assert data(f"x {text} y") == f"x &lt;{text[1:]} y"
 
 
 @pytest.mark.parametrize(
