@@ -16,6 +16,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from oversight.graphs.stage import Event, Judged, SpeechBegins, TurnRecorded, Words
+from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import rich_text
 from oversight.types import (
     Act,
@@ -157,15 +158,15 @@ class LiveDebate:
 
 
 def _marked(turn: Turn) -> Text:
-    """The turn's text with each quote's sign in front of it."""
+    """The turn's text with quotation marks and a sign for each quote in place of its tags."""
     text, position = Text(), 0
     for quote in turn.quotes:
-        text.append_text(rich_text(turn.text[position : quote.start]))
+        text.append_text(rich_text(strip_quotes(turn.text[position : quote.start])))
         sign, style = MARK_OF_STATUS[quote.status]
-        text.append(sign, style=f"bold {style}")
-        text.append_text(rich_text(turn.text[quote.start : quote.end], style=style))
+        text.append(f"{sign} ", style=f"bold {style}")
+        text.append_text(rich_text(f"“{turn.text[quote.start : quote.end]}”", style=style))
         position = quote.end
-    return text.append_text(rich_text(turn.text[position:]))
+    return text.append_text(rich_text(strip_quotes(turn.text[position:])))
 
 
 def replay(transcript: Transcript, show: Callable[[Event], None]) -> None:

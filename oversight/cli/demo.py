@@ -37,7 +37,8 @@ def demo(
 
     console.rule("[bold]1. One debate, as it happens")
     one = settings.dataset.model_copy(update={"limit": 1})
-    run(settings.model_copy(update={"dataset": one, "protocols": ("debate",)}), console, live=True)
+    first = {"dataset": one, "protocols": ("debate",), "sides": "drawn"}
+    run(settings.model_copy(update=first), console, live=True)
 
     limit, names = settings.dataset.limit, ", ".join(settings.protocols)
     console.rule(f"[bold]2. {limit} questions by {len(settings.protocols)} protocols: {names}")

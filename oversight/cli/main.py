@@ -63,8 +63,6 @@ def run(args: list[str]) -> int:
         return _say(str(error), error.exit_code)
     except typer.Abort:
         return _say("stopped", INTERRUPTED)
-    except KeyboardInterrupt:
-        return _say("stopped; the same command goes on from here", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: nothing to tell, nobody to tell it
         return 1
@@ -72,6 +70,8 @@ def run(args: list[str]) -> int:
         if hasattr(error, "format_message"):
             return _say(_usage(error), 2)
         raise
+    if result == INTERRUPTED:
+        return _say("stopped; the same command goes on from here", INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
@@ -95,5 +95,7 @@ def _usage(error: Any) -> str:
         return f"no such option: {option}.{hint} See 'oversight {context.info_name} --help'."
     message: str = error.format_message()
     return message.rstrip(".") + ". See 'oversight --help'."
+
+
 if __name__ == "__main__":
     main()

@@ -42,7 +42,7 @@ def run(settings: RunSettings, console: Console, *, live: bool = False) -> Run:
         console: Where progress goes, and the debates themselves if `live`.
         live: Show each debate as it happens, one after the other.
     """
-    loaded = load_questions(settings.dataset)
+    loaded = load_questions(settings.dataset, seed=settings.seed)
     chosen = [load(name) for name in settings.protocols]
     actors = cast(settings.cast(), settings.engines)
     sides, seed = settings.sides, settings.seed

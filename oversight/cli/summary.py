@@ -32,7 +32,8 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
     parts = [f"{progress.done} run", f"{progress.found} found complete"]
     parts += [f"{progress.elsewhere} run by another process"] if progress.elsewhere else []
     parts += [f"{len(progress.failures)} failed"] if progress.failures else []
-    console.print(f"{len(run.planned)} debates: {', '.join(parts)}.", highlight=False)
+    noun = "debate" if len(run.planned) == 1 else "debates"
+    console.print(f"{len(run.planned)} {noun}: {', '.join(parts)}.", highlight=False)
     _print_left_out(run, console)
     _print_failures(progress.failures, console)
     console.print(rich_text(f"Recorded in {run.settings.store}.", style="dim"), soft_wrap=True)

@@ -36,8 +36,12 @@ class DatasetSettings(Settings):
     """Name of a data set: `oversight datasets` lists them."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """The data set's own settings."""
+    split: str | None = None
+    """Only questions of this split. A data set that has a setting `split` is asked for it."""
     limit: int | None = Field(default=None, ge=1)
     """At most so many questions."""
+    shuffle: bool = False
+    """Take a seeded sample instead of the first questions. A smaller sample is part of a larger."""
     skip_bad: bool = False
     """Go on without the rows that cannot be used, counted and listed."""
 

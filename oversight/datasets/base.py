@@ -82,15 +82,6 @@ class Loaded:
     """How many sound rows were left out, by reason."""
 
 
-class DatasetSpec(DatasetSettings):
-    """Which questions, with the choice of a split and of a sample."""
-
-    split: str | None = None
-    """Only questions of this split. A data set that has a setting `split` is asked for it."""
-    shuffle: bool = False
-    """Take a seeded sample instead of the first questions. A smaller sample is part of a larger."""
-
-
 def load_questions(
     spec: DatasetSettings | tuple[str, Mapping[str, Any]],
     *,
@@ -113,7 +104,8 @@ def load_questions(
         ConfigError: A setting is wrong, or a file is not there.
         UnknownNameError: There is no such data set.
     """
-    spec = _full_spec(spec)
+    if isinstance(spec, tuple):
+        spec = DatasetSettings(dataset=spec[0], settings=dict(spec[1]))
     if limit is not None and limit < 1:
         raise ConfigError(f"limit = {limit!r}: at least 1 question is needed")
     limit = limit or spec.limit
@@ -168,14 +160,6 @@ class _Reading:
         return False
 
 
-def _full_spec(spec: DatasetSettings | tuple[str, Mapping[str, Any]]) -> DatasetSpec:
-    if isinstance(spec, DatasetSpec):
-        return spec
-    if isinstance(spec, tuple):
-        return DatasetSpec(dataset=spec[0], settings=dict(spec[1]))
-    return DatasetSpec.parse(spec.model_dump(), "dataset")
-
-
 def _config_class(dataset: str) -> type[Settings]:
     config: type[Settings] = registry.load("datasets", dataset).Config
     return config
@@ -185,7 +169,7 @@ def _has_split(dataset: str) -> bool:
     return "split" in _config_class(dataset).model_fields
 
 
-def _items(spec: DatasetSpec) -> Iterator[Item]:
+def _items(spec: DatasetSettings) -> Iterator[Item]:
     settings = dict(spec.settings)
     if spec.split and _has_split(spec.dataset):
         given = settings.setdefault("split", spec.split)
@@ -213,7 +197,7 @@ def _complaint(dataset: str, bad: list[BadRow]) -> str:
     return "\n".join([head, *lines, "Mend them, or use --skip-bad to go on without them."])
 
 
-def _nothing_left(spec: DatasetSpec, reading: _Reading) -> str:
+def _nothing_left(spec: DatasetSettings, reading: _Reading) -> str:
     reasons = [f"{count} left out: {reason}" for reason, count in reading.left_out.items()]
     if reading.bad:
         reasons.append(f"{len(reading.bad)} bad, the first {reading.bad[0]}")

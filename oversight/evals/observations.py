@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from oversight.datasets.base import CLUSTER
 from oversight.ids import content_id
 from oversight.preferences.rulings import Ruling, rulings, top
 from oversight.types import Debate, JudgeKind, Seat, Transcript, Verdict
@@ -99,7 +100,7 @@ def observe(transcript: Transcript, ruling: Ruling) -> Observation:
         kind=kind_of(debate),
         judge_kind=ruling.kind,
         debate_id=debate.id,
-        cluster=(question.dataset, question.id),
+        cluster=(question.dataset, str(question.meta.get(CLUSTER, question.id))),
         dataset=question.dataset,
         family=str(question.meta.get("family", "")),
         correct=question.correct,

@@ -25,6 +25,7 @@ def oversight(
         capture_output=True,
         text=True,
         timeout=100,
+        check=False,
     )
 
 
@@ -43,7 +44,7 @@ def oversight(
         (["debate", "--set", "conc=3"], "unknown setting 'conc'"),
         (["debate", "--set", "dataset.settings.difculty=3"], "Did you mean 'difficulty'?"),
         (["debate", "--engine", "vllm"], "--engine 'vllm' needs --model"),
-        (["debate", "--model", "nowhere/none"], "nowhere/none"),
+        (["debate", "--model", "./nowhere"], "./nowhere"),
         (["debate", "nowhere.toml"], "nowhere.toml"),
         (["debate", "--store", "/proc/none/x.db"], "/proc/none/x.db"),
         (["report"], "oversight.db"),
@@ -65,7 +66,7 @@ def test_without_options_one_debate_is_shown(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Debater A, round 1" in done.stdout
     assert "Judgment" in done.stdout
-    assert "1 debates: 1 run" in done.stdout
+    assert "1 debate: 1 run" in done.stdout
     again = oversight("debate", cwd=tmp_path)
     assert "Debater A, round 1" in again.stdout
     assert "1 found complete" in again.stdout

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from oversight.config.run import DatasetSettings
-from oversight.datasets.base import BadRow, DatasetSpec, load_questions
+from oversight.datasets.base import BadRow, load_questions
 from oversight.errors import ConfigError, DataError, UnknownNameError
 
 
@@ -24,8 +24,8 @@ def write(tmp_path):
     return _write
 
 
-def spec(file, **more) -> DatasetSpec:
-    return DatasetSpec(dataset="jsonl", settings={"path": str(file)}, **more)
+def spec(file, **more) -> DatasetSettings:
+    return DatasetSettings(dataset="jsonl", settings={"path": str(file)}, **more)
 
 
 def test_bad_rows_are_all_listed_with_file_line_and_reason_before_anything_runs(write):
@@ -109,9 +109,9 @@ def test_a_split_is_chosen_by_label_and_the_rest_is_counted(write):
 
 
 def test_a_data_set_with_a_setting_split_is_asked_for_it():
-    chosen = DatasetSpec(dataset="world", split="held_out", limit=3)
+    chosen = DatasetSettings(dataset="world", split="held_out", limit=3)
     assert {q.split for q in load_questions(chosen).questions} == {"held_out"}
-    clash = DatasetSpec(dataset="world", split="held_out", settings={"split": "train"})
+    clash = DatasetSettings(dataset="world", split="held_out", settings={"split": "train"})
     with pytest.raises(ConfigError, match="contradicts"):
         load_questions(clash)
 

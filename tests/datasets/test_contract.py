@@ -8,8 +8,9 @@ import re
 import pytest
 
 from oversight import registry
+from oversight.config.run import DatasetSettings
 from oversight.config.settings import Settings
-from oversight.datasets.base import DatasetSpec, load_questions
+from oversight.datasets.base import load_questions
 from oversight.errors import ConfigError
 from oversight.types import Question
 
@@ -60,7 +61,7 @@ def test_an_unknown_setting_is_refused(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_loading_twice_gives_the_same_questions_with_ids_of_their_own(name, tmp_path, request):
-    spec = DatasetSpec(dataset=name, settings=sample_settings(name, tmp_path, request))
+    spec = DatasetSettings(dataset=name, settings=sample_settings(name, tmp_path, request))
     first, second = (load_questions(spec, limit=20).questions for _ in range(2))
     assert first == second
     assert [q.fingerprint for q in first] == [q.fingerprint for q in second]
