@@ -74,7 +74,7 @@ class Config(Settings):
     kv_cache_tokens: int = Field(default=65_536, ge=0)
     """Tokens of earlier prompts and answers whose keys and values are kept for reuse."""
     num_threads: int | None = Field(default=None, ge=1)
-    """CPU threads of torch, for the whole process; None leaves them as they are."""
+    """CPU threads that the model runs on; None for what torch takes by itself."""
 
 
 def build(config: Config) -> TransformersEngine:

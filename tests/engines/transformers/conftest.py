@@ -79,6 +79,7 @@ def save_model(architecture: str, tokenizer_folder: Path, folder: Path) -> Path:
         pad_token_id=tokenizer.pad_token_id,
         **ARCHITECTURES[architecture],
     )
+    torch.set_num_threads(1)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = AutoModelForCausalLM.from_config(config).eval()
@@ -100,7 +101,8 @@ async def make_engine() -> AsyncIterator[MakeEngine]:
     made: list[TransformersEngine] = []
 
     def make(folder: Path, **settings: Any) -> TransformersEngine:
-        config = {"device": "cpu", "dtype": "float32", **settings}
+        # One thread: these models are too small to share, and test runs share their cores.
+        config = {"device": "cpu", "dtype": "float32", "num_threads": 1, **settings}
         engine = build(Config(model=str(folder), **config))
         made.append(engine)
         return engine
@@ -134,8 +136,10 @@ def reference() -> Callable[[Path], Any]:
     loaded: dict[Path, Any] = {}
 
     def load(folder: Path) -> Any:
+        import torch
         from transformers import AutoModelForCausalLM
 
+        torch.set_num_threads(1)
         if folder not in loaded:
             loaded[folder] = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
         return loaded[folder]
