@@ -49,6 +49,8 @@ def draw_accuracy(figure: FigureBase, report: Report, theme: Theme, height: floa
         label.set(color=theme.ink, fontsize=10.5, parse_math=False)
         label.set_fontweight("bold" if arm.kind is Kind.DEBATE else "normal")
     _notes(axes, report, theme, chance)
+    below: dict[str, Any] = {"color": theme.muted, "fontsize": 8.5, "va": "bottom"}
+    figure.text(0.03, 0.1 / height, _legend(report), **below)
 
 
 def _mark(axes: Axes, arm: ArmReport, row: int, tint: str, theme: Theme) -> None:
@@ -59,7 +61,17 @@ def _mark(axes: Axes, arm: ArmReport, row: int, tint: str, theme: Theme) -> None
     bar: dict[str, Any] = {"color": tint, "clip_on": False, "solid_capstyle": "butt"}
     axes.plot([low, high], [row, row], linewidth=8, alpha=0.26, zorder=2, **bar)
     axes.plot([low, high], [row, row], linewidth=1.6, zorder=3, **bar)
-    axes.plot([found.value], [row], marker="o", markersize=9.5, zorder=5, **bar)
+    inside = theme.paper if arm.accuracy.accuracy is None else tint
+    axes.plot(
+        [found.value],
+        [row],
+        marker="o",
+        markersize=9.5,
+        markerfacecolor=inside,
+        markeredgewidth=1.6,
+        zorder=5,
+        **bar,
+    )
     if arm.kind is not Kind.CONSULTANCY:
         return
     for half, marker in ((arm.honest_consultant, "^"), (arm.dishonest_consultant, "v")):
@@ -116,16 +128,23 @@ def _undecided(arm: ArmReport) -> str:
 
 
 def _notes(axes: Axes, report: Report, theme: Theme, chance: float) -> None:
-    below: dict[str, Any] = {
-        "textcoords": "offset points",
-        "va": "top",
-        "color": theme.muted,
-        "annotation_clip": False,
-    }
-    bottom = len(report.arms) - 0.5
-    axes.annotate("chance", (chance, bottom), xytext=(0, -16), ha="center", fontsize=9, **below)
+    axes.annotate(
+        "chance",
+        (chance, len(report.arms) - 0.5),
+        xytext=(0, -16),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        color=theme.muted,
+        fontsize=9,
+        annotation_clip=False,
+    )
+
+
+def _legend(report: Report) -> str:
     notes = ["band: 95 % interval, clustered by question", "n: rulings (on questions)"]
     if any(arm.kind is Kind.CONSULTANCY for arm in report.arms):
-        notes.append("▵ honest, ▿ dishonest consultant")
-    text = "   ·   ".join(notes)
-    axes.annotate(text, (0, bottom), xytext=(0, -33), ha="left", fontsize=8.5, **below)
+        notes.append("consultant ▵ honest ▿ dishonest")
+    if any(arm.accuracy.accuracy is None for arm in report.arms):
+        notes.append("hollow: only guesses")
+    return "   ·   ".join(notes)

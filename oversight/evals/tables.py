@@ -30,6 +30,7 @@ def tables(report: Report) -> tuple[Table, ...]:
     built = (
         _accuracy(report),
         _comparisons(report),
+        _cross_checks(report),
         _consultants(report),
         _beliefs(report),
         _calibration(report),
@@ -53,17 +54,30 @@ def _by_arm(report: Report, title: str, note: str, columns: tuple[Column, ...]) 
 def _accuracy(report: Report) -> Table:
     columns: tuple[Column, ...] = (
         ("accuracy", lambda arm: share(arm.accuracy.accuracy)),
-        ("bootstrap", lambda arm: interval(arm.accuracy.bootstrap) or "–"),
         ("all", lambda arm: share(arm.accuracy.accuracy_all)),
         ("tie", lambda arm: percent(arm.accuracy.share_tie)),
-        ("abstain", lambda arm: percent(arm.accuracy.share_abstain)),
+        ("abst.", lambda arm: percent(arm.accuracy.share_abstain)),
         ("INVALID", lambda arm: percent(arm.accuracy.share_invalid)),
-        ("honest side wins", lambda arm: share(arm.honest_win_rate)),
-        ("debates", lambda arm: f"{arm.accuracy.num_debates:,}"),
-        ("questions", lambda arm: f"{arm.accuracy.num_questions:,}"),
+        ("n / q.", lambda arm: f"{arm.accuracy.num:,}/{arm.accuracy.num_questions:,}"),
     )
-    note = "Right over decided, with 95 % intervals clustered by question; “all” counts the rest."
+    note = (
+        "Right over decided; “all” counts ties and abstentions as guesses, INVALID as wrong. 95 % "
+        "intervals clustered by question; n / q.: rulings on so many questions."
+    )
     return _by_arm(report, "Judge accuracy", note, columns)
+
+
+def _cross_checks(report: Report) -> Table:
+    columns: tuple[Column, ...] = (
+        ("bootstrap", lambda arm: interval(arm.accuracy.bootstrap) or "–"),
+        ("honest side wins", lambda arm: share(arm.honest_win_rate)),
+        ("seat A wins", lambda arm: share(arm.seat_a_win_rate)),
+    )
+    note = (
+        "The second interval of accuracy, over resampled questions (none where all agree); how "
+        "often a side is believed more than its opponent, ties half."
+    )
+    return _by_arm(report, "Cross-checks", note, columns)
 
 
 def _comparisons(report: Report) -> Table:
@@ -102,16 +116,17 @@ def _beliefs(report: Report) -> Table:
     rounds = sorted(
         {point.round for arm in report.arms for point in arm.trajectory if point.round is not None}
     )
-    columns = (*rounds, None) if rounds else ()
     rows = []
     for arm in report.arms:
         by_round = {point.round: point.belief for point in arm.trajectory}
         if by_round:
-            rows.append((arm.label, *(_belief(by_round.get(number)) for number in columns)))
+            means = (_number(by_round[n].value if n in by_round else None) for n in rounds)
+            rows.append((arm.label, *means, _belief(by_round.get(None))))
     return Table(
         title="Belief in the right answer",
-        note="Mean after each round; debates that ended early keep their final belief.",
-        columns=("protocol", *("end" if n is None else f"round {n}" for n in columns)),
+        note="Mean after each round, and in the judgment with its interval; debates that ended "
+        "early keep their final belief.",
+        columns=("protocol", *(f"round {n}" if n else "opening" for n in rounds), "judgment"),
         rows=tuple(rows),
     )
 
@@ -145,20 +160,19 @@ def _calibration(report: Report) -> Table:
 
 def _order(report: Report) -> Table:
     columns: tuple[Column, ...] = (
-        ("listed first chosen", lambda arm: share(arm.position.first_chosen)),
-        ("shown first chosen", lambda arm: share(arm.position.first_argued)),
+        ("listed first wins", lambda arm: share(arm.position.first_chosen)),
+        ("shown first wins", lambda arm: share(arm.position.first_argued)),
         (
-            "gain by being first",
+            "gain of first",
             lambda arm: points(arm.position.gain) if arm.position.gain else "–",
         ),
-        ("decision flips", lambda arm: share(arm.position.flipped)),
-        ("seat A wins", lambda arm: share(arm.seat_a_win_rate)),
+        ("flips", lambda arm: share(arm.position.flipped)),
     )
     note = (
         "A judge blind to order chooses half of two options by place, gains 0 points and never "
         "flips. Gain and flips need judgments in both orders."
     )
-    return _by_arm(report, "Order and seats", note, columns)
+    return _by_arm(report, "Order", note, columns)
 
 
 def _quotes(report: Report) -> Table:

@@ -68,15 +68,14 @@ def _table(table: Table) -> RichTable:
         caption_justify="left",
         header_style="bright_black",
         box=None,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    num_names = sum(name in _NAMES for name in table.columns)
     for place, name in enumerate(table.columns):
-        made.add_column(
-            name,
-            justify="left" if place < max(1, num_names) else "right",
-            overflow="fold",
-        )
+        if place == 0 or name in _NAMES:
+            made.add_column(name, overflow="fold")
+        else:
+            made.add_column(name, justify="right", no_wrap=True)
     for row in table.rows:
         made.add_row(*(Text(visible(cell, newlines=False)) for cell in row))
     return made

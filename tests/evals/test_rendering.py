@@ -20,9 +20,11 @@ HOSTILE = '</p><script>alert(1)</script>" onload=x [bold red]$\\frac{1}{0}$ \x1b
 
 
 @pytest.fixture(scope="module")
-def report(simulated, protocols):
+def report(simulated, protocols, judged):
     return build_report(
-        simulated(40, protocols["debate"], 0.8) + simulated(40, protocols["consultancy"], 0.6)
+        simulated(40, protocols["debate"], 0.8)
+        + simulated(40, protocols["consultancy"], 0.6)
+        + [judged(0.5, protocol=protocols["naive"], question=f"q{i}") for i in range(40)]
     )
 
 
