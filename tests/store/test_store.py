@@ -94,6 +94,13 @@ def test_values_without_a_json_form_of_their_own_read_back(store, make):
     assert store.transcript(debate.id).turns == (turn,)
 
 
+def test_output_of_any_length_reads_back(store, make):
+    debate = make.debate()
+    turns = [make.turn(debate, step, text="<b>\n" * 25_000 + str(step)) for step in range(70)]
+    store.add(make.question(), debate, *turns)
+    assert store.transcript(debate.id).turns == tuple(turns)
+
+
 def test_half_a_surrogate_pair_in_a_turn_is_refused_and_nothing_of_the_call_written(store, make):
     turn = make.turn("d").model_copy(update={"text": SURROGATE})
     with pytest.raises(StoreError, match=r"turn cannot be stored.*surrogates not allowed"):

@@ -15,6 +15,8 @@ from sqlalchemy import event, text
 
 from oversight.errors import StoreError
 from oversight.store import Store, database
+from oversight.store.encoding import encode
+from oversight.types import Source
 
 
 @contextmanager
@@ -176,6 +178,36 @@ def test_a_server_that_is_down_is_an_error_and_the_store_works_after_its_return(
         store.add(make.question(1))
         assert store.counts()["questions"] == 2
         assert store.check() == []
+
+
+@pytest.mark.postgres
+def test_a_deadlock_with_another_program_is_tried_again(postgres_server, make):
+    import psycopg
+
+    questions = [make.question(n, source=Source(text=f"{n}")) for n in range(2)]
+    first, second = sorted(question.source.id for question in questions)
+    insert = "INSERT INTO sources (id, body) VALUES (%s, %s)"
+    bodies = {question.source.id: encode(question.source) for question in questions}
+    url = postgres_server.new_database()
+    with Store.open(url) as store, psycopg.connect(url) as other:
+        # PostgreSQL breaks off the one of two whose time-out is over first: ours.
+        other.execute("SET deadlock_timeout = '60s'")
+        other.execute(insert, (second, bodies[second]))
+        thread = threading.Thread(target=store.add, args=questions)
+        thread.start()
+        while not _is_waiting(other):
+            time.sleep(0.01)
+        other.execute(insert, (first, bodies[first]))
+        other.commit()
+        thread.join()
+        assert store.question("q1") == questions[1]
+        assert store.check() == []
+
+
+def _is_waiting(connection) -> bool:
+    """Whether another connection waits for this one."""
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    return connection.execute(query).fetchone()[0] > 0
 
 
 LEFT_OPEN = """
