@@ -119,7 +119,8 @@ def ranking(
     if answered and rebuttal_weight:
         said = dict.fromkeys(sorted(term for text in answered for term in features(text)), 1.0)
         scores = scores + rebuttal_weight * passages.coverage(said)
-    mentioning = [i for i, words in enumerate(passages.features) if words & wanted.distinctive]
+    naming = passages.coverage(dict.fromkeys(sorted(wanted.distinctive), 1.0))
+    mentioning = [i for i, share in enumerate(naming) if share > 0.0]
     among = mentioning or range(len(passages.spans))
     return sorted(((float(scores[i]), i) for i in among), key=lambda s: (-round(s[0], 6), -s[1]))
 
