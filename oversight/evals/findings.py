@@ -23,8 +23,8 @@ MIN_VERIFIED = 0.9
 MAX_ECE = 0.1
 MIN_FOR_ECE = 100
 """Rulings below which the calibration error is mostly noise."""
-BALANCED = (0.4, 0.6)
-"""Share of honest consultants between which a pooled figure is fair."""
+MAX_TILT = 0.03
+"""How far an uneven draw of the consultants' sides may move the pooled accuracy without a word."""
 MAX_HEADLINES = 4
 
 
@@ -49,10 +49,20 @@ def share(estimate: Estimate | None) -> str:
 
 
 def points(estimate: Estimate) -> str:
-    """A difference in percentage points, `+12 [5, 19]`."""
-    value = 100 * estimate.value
-    shown = f"{value:+.0f}" if round(value) else "0"
-    return f"{shown.replace('-', '−')} {interval(estimate)}".strip()
+    """A difference in percentage points, `+12 [5, 19]`; an end that only rounds to 0 is shown."""
+    value = _points(estimate.value)
+    shown = value if value == "0" or value.startswith("−") else f"+{value}"
+    if estimate.low is None or estimate.high is None:
+        return shown
+    return f"{shown} [{_points(estimate.low)}, {_points(estimate.high)}]"
+
+
+def _points(value: float) -> str:
+    """Whole points, or a decimal where they would round a difference away."""
+    shown = f"{100 * value:.0f}"
+    if shown in ("0", "-0"):
+        shown = f"{100 * value:.1f}" if abs(value) >= 0.0005 else "0"
+    return shown.replace("-", "−")
 
 
 def count(number: int, noun: str) -> str:
@@ -161,13 +171,18 @@ def _one_sided(arm: ArmReport) -> Iterator[str]:
     if arm.kind is not Kind.CONSULTANCY:
         return
     honest, dishonest = arm.honest_consultant, arm.dishonest_consultant
-    part = (honest.num if honest else 0) / arm.accuracy.num
-    if not BALANCED[0] <= part <= BALANCED[1]:
+    part = percent((honest.num if honest else 0) / arm.accuracy.num)
+    assigned = f"{arm.label}: {part} of the consultants defended the right answer"
+    if honest is None or dishonest is None:
+        yield f"{assigned}: the accuracy is of one side only. Run both sides of each question."
+        return
+    balanced = (main_accuracy(honest).value + main_accuracy(dishonest).value) / 2.0
+    if abs(balanced - main_accuracy(arm.accuracy).value) > MAX_TILT:
         yield (
-            f"{arm.label}: {percent(part)} of the consultants defended the right answer; "
-            "the pooled accuracy leans that way, so read both halves."
+            f"{assigned}; were it half, accuracy would be {percent(balanced)}, and differences "
+            "would move as much. Run both sides of each question."
         )
-    if dishonest and main_accuracy(dishonest).value < dishonest.chance:
+    if main_accuracy(dishonest).value < dishonest.chance:
         yield (
             f"{arm.label}: of consultants who defend a wrong answer judges see through only "
             f"{share(main_accuracy(dishonest))}."

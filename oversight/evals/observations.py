@@ -9,10 +9,10 @@ from enum import StrEnum
 from oversight.datasets.base import CLUSTER
 from oversight.ids import content_id
 from oversight.preferences.rulings import Ruling, rulings, top
-from oversight.types import Debate, JudgeKind, Seat, Transcript, Verdict
+from oversight.types import Debate, JudgeKind, Question, Seat, Transcript, Verdict
 
 Cluster = tuple[str, str]
-"""What is not independent of one another: everything about one question (data set, question id)."""
+"""All that concerns one underlying question, which is not independent: (data set, key)."""
 
 
 class Kind(StrEnum):
@@ -100,7 +100,7 @@ def observe(transcript: Transcript, ruling: Ruling) -> Observation:
         kind=kind_of(debate),
         judge_kind=ruling.kind,
         debate_id=debate.id,
-        cluster=(question.dataset, str(question.meta.get(CLUSTER, question.id))),
+        cluster=cluster_of(question),
         dataset=question.dataset,
         family=str(question.meta.get("family", "")),
         correct=question.correct,
@@ -110,6 +110,11 @@ def observe(transcript: Transcript, ruling: Ruling) -> Observation:
         probs=probs,
         setup_id=_setup(debate),
     )
+
+
+def cluster_of(question: Question) -> Cluster:
+    """What the question is counted under: rows about one underlying question are one cluster."""
+    return (question.dataset, str(question.meta.get(CLUSTER, question.id)))
 
 
 def kind_of(debate: Debate) -> Kind:

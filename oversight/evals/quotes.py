@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from oversight.evals.intervals import Estimate, mean_interval
-from oversight.evals.observations import Cluster, side_of
+from oversight.evals.observations import Cluster, cluster_of, side_of
 from oversight.types import Act, QuoteStatus, Transcript
 
 
@@ -43,7 +43,7 @@ def quote_counts(transcript: Transcript) -> Iterator[QuoteCount]:
     for turn in transcript.spoken():
         if turn.act is Act.SPEAK and turn.seat in transcript.debate.protocol.speakers:
             yield QuoteCount(
-                cluster=(question.dataset, question.id),
+                cluster=cluster_of(question),
                 side=side_of(transcript.debate, turn.seat, question.correct),
                 by_status=tuple(Counter(quote.status for quote in turn.quotes).items()),
             )

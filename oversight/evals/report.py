@@ -13,7 +13,7 @@ from oversight.evals.accuracy import Accuracy, accuracy, difference
 from oversight.evals.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
 from oversight.evals.calibration import Calibration, calibration
 from oversight.evals.intervals import Estimate, mean_interval
-from oversight.evals.observations import Arm, Kind, Observation, labels, observe
+from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
 from oversight.evals.quotes import QuoteCount, QuoteUse, quote_counts, quote_use
 from oversight.evals.scoring import SCORES
 from oversight.evals.sides import (
@@ -107,6 +107,7 @@ class Report:
 
     num_debates: int
     num_questions: int
+    """Underlying questions, which the intervals are clustered by."""
     num_rulings: int
     num_unjudged: int
     """Debates without any judgment."""
@@ -152,7 +153,7 @@ def build_report(transcripts: Iterable[Transcript], seed: int = 0) -> Report:
     num_debates = num_unjudged = 0
     for transcript in transcripts:
         num_debates += 1
-        questions.add((transcript.question.dataset, transcript.question.id))
+        questions.add(cluster_of(transcript.question))
         found = rulings(transcript)
         num_unjudged += not found
         for ruling in found:

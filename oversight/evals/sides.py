@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from oversight.evals.intervals import Estimate, mean_interval
-from oversight.evals.observations import Cluster, Kind, Observation
+from oversight.evals.observations import Cluster, Kind, Observation, cluster_of
 from oversight.preferences.rulings import TIE_TOLERANCE, Ruling, readable, top
 from oversight.types import Belief, Judgment, Transcript
 
@@ -73,7 +73,7 @@ def reading(transcript: Transcript, ruling: Ruling) -> Reading:
     both = (drawn[0], swapped[0]) if drawn and swapped else None
     two_sides = len(transcript.debate.protocol.speakers) > 1
     return Reading(
-        cluster=(transcript.question.dataset, transcript.question.id),
+        cluster=cluster_of(transcript.question),
         first_chosen=tuple(_choice(j.final) == j.orders.options[0] for j in orders),
         first_argued=tuple(_argued_first(orders)) if two_sides else (),
         gain=_gain(*both) if both else None,

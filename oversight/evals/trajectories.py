@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from oversight.evals.intervals import Estimate, mean_interval
+from oversight.evals.observations import cluster_of
 from oversight.preferences.rulings import Ruling, readable
 from oversight.types import Belief, Transcript
 
@@ -58,7 +59,7 @@ def path(transcript: Transcript, ruling: Ruling) -> BeliefPath | None:
         if p is not None and step in rounds:
             by_round[rounds[step]] = p
     return BeliefPath(
-        cluster=(question.dataset, question.id),
+        cluster=cluster_of(question),
         by_round=tuple(sorted(by_round.items())),
         final=_belief_in(ruling.final, question.correct),
     )

@@ -66,6 +66,7 @@ def make(
     question: str = "q",
     dataset: str = "made",
     family: str = "",
+    cluster: str = "",
     correct: int | None = 0,
     defends: tuple[int, ...] = (0, 1),
     options: tuple[int, ...] = (0, 1),
@@ -85,7 +86,7 @@ def make(
         options=(Option(text="kitchen"), Option(text="attic")),
         correct=correct,
         source=Source(text="The key was in the kitchen."),
-        meta={"family": family} if family else {},
+        meta={k: v for k, v in (("family", family), ("cluster", cluster)) if v},
     )
     debate = Debate(
         question_id=question,

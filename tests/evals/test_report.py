@@ -117,18 +117,34 @@ def test_a_naive_judge_above_chance_is_a_leak(simulated, protocols):
     assert any("naive: above chance without source" in w for w in warnings(build_report(made)))
 
 
-def test_consultants_that_are_mostly_honest_are_warned_of(judged, protocols):
-    made = [
-        judged(0.9, protocol=protocols["consultancy"], defends=(0,), question=f"q{i}")
-        for i in range(20)
+def consult(judged, protocols, num_honest, num_dishonest):
+    """A judge that believes every consultant."""
+    sides = [0] * num_honest + [1] * num_dishonest
+    return [
+        judged(
+            0.9 - 0.8 * side, protocol=protocols["consultancy"], defends=(side,), question=f"q{i}"
+        )
+        for i, side in enumerate(sides)
     ]
-    assert any("100 % of the consultants defended" in w for w in warnings(build_report(made)))
+
+
+def test_consultants_of_one_side_are_warned_of(judged, protocols):
+    told = " ".join(warnings(build_report(consult(judged, protocols, 20, 0))))
+    assert "100 % of the consultants defended the right answer: the accuracy is of one" in told
+
+
+def test_an_uneven_draw_of_sides_is_warned_of_where_it_matters(judged, protocols):
+    told = " ".join(warnings(build_report(consult(judged, protocols, 16, 4))))
+    assert "80 % of the consultants defended the right answer; were it half, accuracy" in told
+    assert "would be 50 %" in told
+    even = " ".join(warnings(build_report(consult(judged, protocols, 10, 10))))
+    assert "of the consultants defended" not in even
 
 
 def test_consultants_that_fool_the_judge_are_warned_of(judged, protocols):
     made = [
-        judged(0.1, protocol=protocols["consultancy"], defends=(1,), question=f"q{i}")
-        for i in range(20)
+        judged(0.1, protocol=protocols["consultancy"], defends=(i % 2,), question=f"q{i}")
+        for i in range(40)
     ]
     assert any("judges see through only 0 % [0, 16]" in w for w in warnings(build_report(made)))
 
@@ -169,6 +185,24 @@ def test_parts_are_reported_where_there_are_several(judged):
     ]
 
 
+def test_rows_about_one_underlying_question_are_one_cluster_everywhere(judged):
+    quotes = {Seat.A: [QuoteStatus.VERIFIED], Seat.B: [QuoteStatus.NEAR]}
+    report = build_report(
+        judged(0.9, swapped=0.8, question=f"q{i}", cluster=f"c{i % 4}", path=(0.6,), quotes=quotes)
+        for i in range(20)
+    )
+    (arm,) = report.arms
+    measured = (
+        arm.accuracy.accuracy,
+        arm.honest_win_rate,
+        arm.calibration.brier,
+        arm.trajectory[0].belief,
+        arm.position.gain,
+        arm.quotes.verified,
+    )
+    assert {each.num_clusters for each in measured} == {report.num_questions} == {4}
+
+
 def test_rows_of_a_table_are_as_wide_as_its_head(full):
     titles = [table.title for table in tables(full)]
     assert titles[0] == "Judge accuracy"
@@ -179,7 +213,9 @@ def test_rows_of_a_table_are_as_wide_as_its_head(full):
 
 def test_numbers_read_as_people_write_them():
     gap = Estimate(-0.004, -0.05, 0.12, 10, 10, "cr2-t")
-    assert points(gap) == "0 [−5, 12]"
+    assert points(gap) == "−0.4 [−5, 12]"
+    assert points(Estimate(0.12, 0.001, 0.23, 9, 9, "cr2-t")) == "+12 [0.1, 23]"
+    assert points(Estimate(0.0, -0.1, 0.1, 9, 9, "cr2-t")) == "0 [−10, 10]"
     assert share(Estimate(0.756, 0.71, 0.81, 10, 10, "cr2-t")) == "76 % [71, 81]"
     assert (percent(None), share(None), interval(None)) == ("–", "–", "")
     assert interval(Estimate(0.5, -0.001, 0.5, 1, 1, "wilson")) == "[0, 50]"
