@@ -24,7 +24,7 @@ POLL_S = 0.2
 REPORT_EVERY_S = 5.0
 HEALTH_TIMEOUT_S = 5.0
 NUM_LOG_LINES = 12
-LAUNCHER_GRACE_S = _vllm_launcher.ORPHANS_GRACE_S + 2.0
+LAUNCHER_GRACE_S = _vllm_launcher.ORPHANS_GRACE_S + _vllm_launcher.TRACKERS_GRACE_S + 2.0
 """For the launcher to notice, over what it gives the server."""
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 CAUSE = re.compile(r"\b\w*(?:Error|Exception|error):\s")

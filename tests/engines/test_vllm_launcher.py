@@ -24,11 +24,11 @@ if sys.argv[2] == "stubborn":
 child = subprocess.Popen(["sleep", "100"])
 print(os.getpid(), child.pid, file=open(sys.argv[1] + ".part", "w"), flush=True)
 os.rename(sys.argv[1] + ".part", sys.argv[1])
-if sys.argv[2] == "short":
-    sys.exit(3)
-time.sleep(100)
+while not os.path.exists(sys.argv[1] + ".end"):
+    time.sleep(0.02)
+sys.exit(3)
 """
-"""A server with one child that does not end with it."""
+"""A server with one child that does not end with it; it exits when a file tells it to."""
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
@@ -125,6 +125,7 @@ def test_a_launcher_whose_parent_is_gone_before_it_looks_ends_at_once(tmp_path):
 
 
 def test_the_exit_status_of_a_server_that_ends_by_itself_is_in_the_log(start, tmp_path):
-    family = start("short")
+    family = start()
+    (tmp_path / "pids.end").touch()
     wait_for(family.all_gone, 3)
     assert "ended with exit status 3" in family.log.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,9 +24,14 @@ pytestmark = [
 STORY = " ".join(f"At {hour} o'clock the key was in room {hour * 7 % 13}." for hour in range(9))
 
 
-def ask(text: str, route: str = "", max_tokens: int = 4) -> Request:
+LONG = "never ending " * 120
+"""The only choice of requests that must not be over by themselves too soon."""
+
+
+def ask(text: str, route: str = "", **sampling: Any) -> Request:
     prompt = Prompt(messages=(Message(role="user", parts=(text,)),))
-    return Request(prompt, Sampling(max_tokens=max_tokens, seed=5), id=text[:12], route=route)
+    sampling = {"max_tokens": 4, "seed": 5} | sampling
+    return Request(prompt, Sampling(**sampling), id=text[:12], route=route)
 
 
 def route_to(replica: int) -> str:
@@ -96,7 +102,9 @@ async def test_requests_without_a_route_go_where_the_least_is_in_flight(pair):
 
 
 async def test_a_batch_finishes_although_a_server_is_killed_in_the_middle(pair):
-    requests = [ask(f"{n}: go on for long", f"debate-{n}", max_tokens=600) for n in range(16)]
+    requests = [
+        ask(f"{n}: go on", f"debate-{n}", max_tokens=600, choices=(LONG,)) for n in range(16)
+    ]
     processes = family(pair, 0)
     batch = asyncio.create_task(pair.generate(requests))
     await asyncio.sleep(0.3)
@@ -113,11 +121,12 @@ async def test_a_batch_finishes_although_a_server_is_killed_in_the_middle(pair):
         assert len(completion.token_ids) == completion.usage.completion_tokens
     assert [replica.num_starts for replica in pair._replicas] == [2, 1]
     assert not alive(processes)
+    assert all(completion.text in LONG for completion in completions)
     assert all(metrics.generation_tokens > 0 for metrics in await pair.metrics())
 
 
 async def test_a_stream_that_had_begun_is_not_started_over(pair):
-    stream = pair.stream(ask("speak", route_to(0), max_tokens=900))
+    stream = pair.stream(ask("speak", route_to(0), max_tokens=900, choices=(LONG,)))
     pieces = [await anext(stream)]
     engine_core(family(pair, 0)).kill()  # the API process lives, says 503, and ends later
     with pytest.raises(EngineError):
