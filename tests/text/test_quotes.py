@@ -76,6 +76,7 @@ def only(words: str, source: Source | None = STORY) -> Quote:
         ("was -5 degrees in the cabin", "was -5 degrees in the cabin"),
         ("Die Donaudampfschifffahrt ist", "Die Donau\u00addampf\u00adschiff\u00adfahrt ist"),
         ("明天早上去海边看日出", "明天早上去海边看日出"),
+        (".. and the first mate wept", "and\nthe ﬁrst mate wept"),
         ("*He was not guilty of the crime*", "He was not guilty of the crime"),
         ("ｔｈｅ first mate wept", "the ﬁrst mate wept"),
     ],

@@ -148,6 +148,23 @@ def test_no_structure_arises_where_two_texts_meet(left: str, right: str, between
     assert structures(own) == ["<turn", "</turn", "<turn", "</turn"]
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("a [IN", "ST] b"),
+        ("a [", "/INST]"),
+        ("[", "e~[x"),
+        ("[e", "~[x"),
+        ("]", "~b]x"),
+        ("]~", "b]x"),
+    ],
+)
+def test_a_control_word_in_brackets_cannot_be_put_together(left: str, right: str) -> None:
+    assert structures(left + right)
+    assert structures(data(left) + data(right)) == []
+    assert structures(data(left + right)) == []
+
+
 @given(st.text())
 def test_controls_and_hidden_directions_are_gone(text: str) -> None:
     left = re.findall(
