@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.engines._transformers_masks import mask_styles
+from oversight.engines._transformers_attention import share_heads
+from oversight.engines._transformers_masks import MaskStyle, mask_styles
 from oversight.engines._transformers_rows import BatchedRows, Rows
 from oversight.engines._transformers_single_rows import SingleRows
 from oversight.errors import ConfigError, EngineError, EngineUnavailableError
@@ -197,9 +198,13 @@ def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 
 def _rows(name: str, model: Any, text_config: Any, max_batch_tokens: int) -> Rows:
     """The fastest way of running this model that gives what its plain forward pass gives."""
-    for style in mask_styles(text_config):
-        rows = BatchedRows(model, style, max_batch_tokens)
-        if model._supports_attention_backend and _agrees(model, rows, PROBE_LENGTHS):
+    if model._supports_attention_backend:
+        styles = mask_styles(text_config)
+        if styles and share_heads(model):
+            if rows := _first_batched(model, styles, max_batch_tokens):
+                return rows
+            model.set_attn_implementation("sdpa")
+        if rows := _first_batched(model, styles, max_batch_tokens):
             return rows
     rows_single = SingleRows(model)
     if not _agrees(model, rows_single, PROBE_LENGTHS_SINGLE):
@@ -213,6 +218,14 @@ def _rows(name: str, model: Any, text_config: Any, max_batch_tokens: int) -> Row
         text_config.model_type,
     )
     return rows_single
+
+
+def _first_batched(model: Any, styles: Sequence[MaskStyle], max_tokens: int) -> Rows | None:
+    for style in styles:
+        rows = BatchedRows(model, style, max_tokens)
+        if _agrees(model, rows, PROBE_LENGTHS):
+            return rows
+    return None
 
 
 @torch.inference_mode()
