@@ -162,10 +162,11 @@ class OpenAIEngine:
 
     async def _fly(self, flight: Flight, emit: Callable[[str], None] | None) -> None:
         async with self._slots:
+            if flight.cancelled:  # in the very moment in which its turn came
+                return
             flight.started = time.monotonic()
             loop = asyncio.get_running_loop()
-            if not flight.cancelled:
-                flight.scope.reschedule(loop.time() + self._config.timeout_s)
+            flight.scope.reschedule(loop.time() + self._config.timeout_s)
             await self._find_model()
             self.budget.take(_name(flight.request))
             flight.call = self._call(flight, emit)

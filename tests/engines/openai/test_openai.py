@@ -109,11 +109,11 @@ async def test_completions_sends_one_text_and_reads_its_log_probabilities(
     }
     server.script.append(wire.says({"choices": [choice]}))
     engine = open_engine(api="completions")
-    request = wire.ask("2 + 2 is", logprobs=True, top_logprobs=2)
+    request = wire.ask("2 + 2 is", logprobs=True, top_logprobs=5)
     [answer] = await engine.generate([request])
     assert server.seen[0].path == "/v1/completions"
     assert server.seen[0].body["prompt"] == "2 + 2 is"
-    assert server.seen[0].body["logprobs"] == 2
+    assert server.seen[0].body["logprobs"] == 5
     assert answer.text == " four"
     assert answer.logprobs == (-0.5, -0.1)
     assert answer.top == (((" fo", -0.5), (" fi", -2.0)), ())
@@ -159,7 +159,7 @@ async def test_vllm_gives_ids_log_probabilities_and_cached_tokens(server, open_e
     server.script.append(wire.streams(*events))
     engine = open_engine(api=api, dialect="vllm")
     [answer] = await engine.generate(
-        [wire.ask(choices=("A", "B"), logprobs=True, top_logprobs=2, max_tokens=4)]
+        [wire.ask(choices=("A", "B"), logprobs=True, top_logprobs=5, max_tokens=4)]
     )
     assert answer.prompt_ids == (1, 2, 3)
     assert answer.token_ids == (65, 0)

@@ -274,6 +274,41 @@ async def test_a_request_that_still_waits_can_be_cancelled(server, open_engine, 
     assert len(server.seen) == 1
 
 
+async def test_a_request_cancelled_as_its_turn_comes_is_not_sent(
+    server, open_engine, wire, monkeypatch
+):
+    async def slow(exchange):
+        await asyncio.sleep(0.05)
+        await exchange.json(wire.chat())
+
+    server.default = slow
+    engine = open_engine(max_in_flight=1)
+
+    def cancel_after_the_slot_is_free(usage):
+        loop = asyncio.get_running_loop()
+        for flight in engine._flights:
+            if flight.request.id == "waits":
+                loop.call_soon(flight.cancel)
+
+    monkeypatch.setattr(engine.budget, "spend", cancel_after_the_slot_is_free)
+    asked = [engine.generate([wire.ask(id=each)]) for each in ("runs", "waits")]
+    [[answer], [cancelled]] = await asyncio.gather(*asked)
+    assert answer.finish_reason is FinishReason.STOP
+    assert (cancelled.text, cancelled.finish_reason) == ("", FinishReason.CANCELLED)
+    assert len(server.seen) == 1
+
+
+async def test_an_answer_that_has_ended_is_not_cancelled_any_more(server, open_engine, wire):
+    server.script.append(hanging_after(wire.delta("whole", finish_reason="length")))
+    engine = open_engine()
+    chunks = []
+    async for chunk in engine.stream(wire.ask(id="live")):
+        chunks.append(chunk)
+        await engine.cancel("live")
+    assert chunks[-1].completion.text == "whole"
+    assert chunks[-1].completion.finish_reason is FinishReason.LENGTH
+
+
 async def test_cancelling_an_unknown_request_does_nothing(open_engine):
     await open_engine().cancel("nobody")
 
@@ -341,6 +376,17 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=20,
 )
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", range(1, 12))
+def test_an_event_of_several_lines_stays_one_however_it_is_cut(end, size):
+    """A CR at the end of a piece may be half of a line's end, not a line's end and a blank line."""
+    body = end.join([b"data: a", b"data: b", b"", b"data: c", b"", b""])
+    decoder = EventDecoder()
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    events = [event for piece in pieces for event in decoder.feed(piece)]
+    assert events + decoder.end() == [b"a\nb", b"c"]
 
 
 @settings(deadline=None)
