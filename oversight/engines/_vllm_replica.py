@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from oversight.engines._vllm_metrics import ReplicaMetrics, parse_metrics
 from oversight.engines._vllm_server import Server
-from oversight.errors import EngineError, EngineUnavailableError
+from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
 from oversight.types import Chunk, Completion, Engine, FinishReason, Request, Usage
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,8 @@ class Replica:
                     return self._nothing(request)
                 try:
                     return (await self._client.generate([request]))[0]
+                except EngineRefusedError:
+                    raise
                 except EngineError:
                     if not await self._died(start):
                         raise
@@ -126,9 +128,19 @@ class Replica:
                         begun = True
                         yield chunk
                     return
-                except EngineError:
-                    if not await self._died(start) or begun:
+                except EngineRefusedError:
+                    raise
+                except EngineError as error:
+                    if not await self._died(start):
                         raise
+                    if begun:
+                        raise EngineUnavailableError(self._died_under(request)) from error
+
+    def _died_under(self, request: Request) -> str:
+        return (
+            f"{self.server.name} died when part of the answer to request {request.id!r} had been "
+            f"passed on already; ask again. {self.server.log_excerpt()}"
+        )
 
     @contextmanager
     def _flight(self, request: Request) -> Iterator[None]:

@@ -53,7 +53,7 @@ from oversight.engines._vllm_settings import (
     server_environment,
 )
 from oversight.engines.base import answer_all
-from oversight.errors import EngineUnavailableError
+from oversight.errors import ConfigError, EngineUnavailableError
 from oversight.types import Capabilities, Chunk, Completion, FinishReason, Request
 
 __all__ = ["Config", "ReplicaMetrics", "VllmEngine", "build", "rendezvous"]
@@ -108,7 +108,7 @@ class VllmEngine:
         """Start all servers at the same time and wait until they are healthy.
 
         Raises:
-            ConfigError: There is no model at that place.
+            ConfigError: There is no model at that place, or no folder for the logs.
             MissingDependencyError: No interpreter has vLLM.
             EngineUnavailableError: A server did not come up; with the last lines of its log.
         """
@@ -153,7 +153,8 @@ class VllmEngine:
 
     async def aclose(self) -> None:
         """Stop all servers; the temporary logs go as well unless one of them failed."""
-        self._closed = True
+        async with self._preparing:
+            self._closed = True
         failed = any(replica.failure for replica in self._replicas)
         await asyncio.gather(*(replica.aclose() for replica in self._replicas))
         for reservation in self._reservations:
@@ -182,7 +183,13 @@ class VllmEngine:
                 self._temporary = Path(tempfile.mkdtemp(prefix="oversight-vllm-"))
             return self._temporary
         folder = Path(self._config.log_dir).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"engine log_dir = {self._config.log_dir!r} cannot be made ({error.strerror}): "
+                "name a folder that can be written to"
+            ) from error
         return folder
 
     def _make_replica(self, index: int, python: str, model: str, folder: Path) -> Replica:
@@ -239,4 +246,5 @@ class VllmEngine:
         free = await replica.answer(first_token_request(request))
         processed = self._config.logprobs_mode == "processed_logprobs"
         temperature = (sampling.temperature if processed else 0.0) or 1.0
-        return replace(completion, top=(unmasked_top(free, completion, temperature),))
+        first = unmasked_top(free, completion, temperature)
+        return replace(completion, top=(first,) if first else ())

@@ -162,6 +162,18 @@ async def test_a_missing_model_is_found_before_a_server_starts(tmp_path):
         await engine.aclose()
 
 
+async def test_a_folder_for_logs_that_cannot_be_made_is_named(tiny_model, tmp_path):
+    (tmp_path / "file").touch()
+    python = fake_interpreter(tmp_path, has_vllm=True)
+    logs = str(tmp_path / "file" / "logs")
+    engine = vllm.build(Config(model=str(tiny_model), python=python, log_dir=logs))
+    try:
+        with pytest.raises(ConfigError, match=r"log_dir = .*file/logs"):
+            await engine.generate([])
+    finally:
+        await engine.aclose()
+
+
 # --- the interpreter -----------------------------------------------------------
 
 

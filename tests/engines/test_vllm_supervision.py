@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from oversight.engines.vllm import Config, VllmEngine, build, rendezvous
-from oversight.errors import EngineError, EngineUnavailableError
+from oversight.errors import EngineUnavailableError
 from oversight.types import FinishReason, Message, Prompt, Request, Sampling
 
 pytestmark = [
@@ -129,7 +129,7 @@ async def test_a_stream_that_had_begun_is_not_started_over(pair):
     stream = pair.stream(ask("speak", route_to(0), max_tokens=900, choices=(LONG,)))
     pieces = [await anext(stream)]
     engine_core(family(pair, 0)).kill()  # the API process lives, says 503, and ends later
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineUnavailableError, match=r"vllm replica 0 died .* 'speak'.*ask again"):
         pieces += [chunk async for chunk in stream]
     assert pieces[0].text
     assert all(piece.completion is None for piece in pieces)
