@@ -118,14 +118,14 @@ class Speaker:
             return (system, Message(role="user", parts=(*shared, ask))), ""
         ask = self.prompts.notes.render(**facts)
         user = Message(role="user", parts=(*shared, ask))
-        completion = await calls.make(
-            Purpose.REASONING,
-            Prompt(messages=(system, user)),
-            self._sampling(view, Purpose.REASONING),
-        )
-        notes = Message(role="assistant", parts=(plain(completion.text.strip()),))
+        notes = view.notes
+        if notes is None:
+            prompt = Prompt(messages=(system, user))
+            sampling = self._sampling(view, Purpose.REASONING)
+            notes = (await calls.make(Purpose.REASONING, prompt, sampling)).text.strip()
+        said = Message(role="assistant", parts=(plain(notes),))
         after = Message(role="user", parts=(_AFTER_NOTES.render(max_words=view.max_words),))
-        return (system, user, notes, after), completion.text.strip()
+        return (system, user, said, after), notes
 
     def _sampling(self, view: View, purpose: Purpose) -> Sampling:
         private = purpose is Purpose.REASONING
@@ -215,9 +215,9 @@ def _source_part(title: str, text: str) -> str:
 @lru_cache(maxsize=1024)
 def question_part(question: str, options: tuple[str, ...], listing: tuple[int, ...]) -> str:
     """Question and options, lettered in the order of `listing`."""
-    rows = [
-        (label, options[index]) for label, index in zip(labels(len(listing)), listing, strict=True)
-    ]
+    pairs = zip(labels(len(listing)), listing, strict=True)
+    # On one line each: an option of several lines could pass for two options.
+    rows = [(label, " ".join(options[index].split())) for label, index in pairs]
     listed = Safe("\n".join(_OPTION.render(label=label, text=text) for label, text in rows))
     return str(_QUESTION.render(question=question, options=listed))
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 from oversight import protocols
@@ -209,7 +210,7 @@ class Nodes:
             raise ProtocolError(f"judge {agent.name!r} gave no belief when asked to decide")
         judgment = Judgment(
             debate_id=scene.debate.id,
-            judge=agent.name,
+            judge=_judge_name(agent.name, draft),
             kind=agent.kind,
             orders=orders,
             swapped=swapped,
@@ -298,6 +299,12 @@ def _turn(view: View, draft: Draft, scene: Scene, seconds: float) -> Turn:
         samples=draft.samples,
         seconds=seconds,
     )
+
+
+def _judge_name(agent: str, draft: Draft) -> str:
+    """The agent, and the model that it judged with if it asked one: `judge (Qwen2.5-7B)`."""
+    models = sorted({PurePath(sample.model).name for sample in draft.samples})
+    return f"{agent} ({', '.join(models)})" if models else agent
 
 
 def _trajectory(scene: Scene) -> tuple[tuple[int, Any], ...]:

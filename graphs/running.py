@@ -107,8 +107,12 @@ def _pending(
     """The debates that are ours to run, claimed a batch at a time."""
     source = iter(planned)
     while batch := {debate.id: (debate, q) for debate, q in islice(source, CLAIM_BATCH)}:
+        # Claimed before it is asked what is complete: else another process could finish a
+        # debate and let go of it in between, and it would be run a second time.
+        claimed = stage.store.claim(batch)
         complete = stage.store.completed(batch)
-        ours = stage.store.claim([each for each in batch if each not in complete])
+        stage.store.release(claimed & complete)
+        ours = claimed - complete
         progress.found += len(complete)
         progress.elsewhere += len(batch) - len(complete) - len(ours)
         if on_progress:

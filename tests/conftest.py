@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Property tests judge what comes out; how fast, on a busy machine, is asked by tests of its own.
+settings.register_profile("oversight", deadline=None)
+settings.load_profile("oversight")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,24 +8,20 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from oversight.errors import StoreError
 from oversight.types import Debate, Question, Record
 
 R = TypeVar("R", bound=Record)
 
 
 def encode(record: Record) -> str:
-    """JSON text of a record; of a question, without its source.
-
-    Raises:
-        StoreError: It holds half of a surrogate pair, which no reader would take back.
-    """
+    """JSON text of a record; of a question, without its source."""
     if isinstance(record, Question | Debate):
         return _encode_free(record)
     try:
         return record.model_dump_json()
-    except PydanticSerializationError as error:
-        raise StoreError(f"a {type(record).__name__.lower()} cannot be stored: {error}") from None
+    except PydanticSerializationError:
+        # Models may write half of a surrogate pair, which UTF-8 cannot hold: escaped, it is kept.
+        return _encode_free(record)
 
 
 def decode(model: type[R], body: str) -> R:
@@ -43,10 +39,10 @@ def decode(model: type[R], body: str) -> R:
         return model.model_validate(json.loads(body))
 
 
-def _encode_free(record: Question | Debate) -> str:
-    """JSON text of a record with free-form values, whose dump pydantic would not keep exact.
+def _encode_free(record: Record) -> str:
+    """JSON text of a record that pydantic's own dump would refuse or not keep exact.
 
-    It turns NaN into null and surrogates into question marks there.
+    In free-form values that turns NaN into null and surrogates into question marks.
     """
     return json.dumps(record.model_dump(exclude={"source"}), separators=(",", ":"))
 

@@ -1,14 +1,16 @@
 """Finding a quote's words in a source: exactly, or the stretch that comes nearest to them.
 
 Both work on folds (see `folding`). An exact match is a substring on word
-borders. A near one is found in two steps: words and pairs of words that are
-rare in the source vote for where the quote may lie, and an approximate string
-match (see `alignment`) finds the stretch there that takes the fewest edits.
+borders. A near one is found in two steps: the quote's longest words, and the pairs
+that they begin, vote for where it may lie by the places where they stand in the
+source, and an approximate string match (see `alignment`) finds the stretch
+there that takes the fewest edits. A source has no index of its words: most
+quotes are exact, and most sources are asked for few others.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -26,8 +28,10 @@ _EDGE = " \"'.,;:!?()[]{}*_"
 """What may stand at either end of a quote and not in the source: the speaker's own punctuation."""
 _MAX_SCANNED = 2_000_000
 """Characters compared for one quote, over all places where its words stand but not on a border."""
-_MAX_POSTINGS = 48
+_MAX_PLACES = 48
 """A word, or pair of words, that stands in more places than this says nothing about where."""
+_MAX_TELLING = 24
+"""Words of a quote that are looked up."""
 
 _MAX_WIDENING = 64
 """Characters by which a near match is widened at most, to end on the border of a word."""
@@ -123,44 +127,57 @@ class Index:
         return None
 
     def _diagonal(self, words: str) -> int | None:
-        """Where in the folded source the quote would begin, by the votes of its rarer words."""
+        """Where in the folded source the quote would begin, by the votes of its telling words."""
         width = max(16, len(words) // 4)
         votes: dict[int, float] = defaultdict(float)
-        for key, place in _keys(words):
-            postings = self._postings.get(key, ())
-            if len(postings) <= _MAX_POSTINGS:
-                for posting in postings:
-                    bucket = (posting - place) // width
-                    votes[bucket] += 1 / len(postings)
-                    votes[bucket + 1] += 1 / len(postings)
+        for key, place in _telling(caseless(words)):
+            places = self._places(key)
+            for found in places:
+                bucket = (found - place) // width
+                votes[bucket] += 1 / len(places)
+                votes[bucket + 1] += 1 / len(places)
         if not votes:
             return None
         best = max(votes.values())
         return min(bucket for bucket, weight in votes.items() if weight == best) * width
 
+    def _places(self, key: str) -> list[int]:
+        """Where a word or pair of words begins in the folded source; none if it is common."""
+        text, places, end = self._caseless, [], 0
+        while (place := text.find(key, end)) >= 0:
+            end = place + len(key)
+            if text[place - 1 : place].isalnum() or text[end : end + 1].isalnum():
+                continue
+            places.append(place)
+            if len(places) > _MAX_PLACES:
+                return []
+        return places
+
     @cached_property
-    def _postings(self) -> dict[str, list[int]]:
-        """Where each word and each pair of words begins in the folded source."""
-        counts = Counter(key for key, _ in _keys(self.folded.text))
-        postings: dict[str, list[int]] = {}
-        for key, place in _keys(self.folded.text):
-            if counts[key] <= _MAX_POSTINGS:
-                postings.setdefault(key, []).append(place)
-        return postings
+    def _caseless(self) -> str:
+        return caseless(self.folded.text)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def index(text: str) -> Index:
     """The index of a source's text, kept for the sources used last."""
     return Index(text)
 
 
-def _keys(text: str) -> Iterator[tuple[str, int]]:
-    """Each word and each pair of words of a folded text, without case, and where it begins."""
-    last, last_place = "", 0
-    for match in WORD.finditer(text):
-        word, place = match[0].casefold(), match.start()
-        yield word, place
-        if last:
-            yield f"{last} {word}", last_place
-        last, last_place = word, place
+def caseless(text: str) -> str:
+    """`text` in lower case, character for character: places in it are places in `text`."""
+    lower = text.lower()
+    if len(lower) == len(text):
+        return lower
+    return "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
+
+
+def _telling(text: str) -> Iterator[tuple[str, int]]:
+    """The longest words of a quote, and the pairs that they begin, with their places."""
+    words = list(WORD.finditer(text))
+    longest = sorted(range(len(words)), key=lambda i: len(words[i][0]), reverse=True)
+    for i in sorted(longest[:_MAX_TELLING]):
+        start = words[i].start()
+        yield words[i][0], start
+        if i + 1 < len(words):
+            yield text[start : words[i + 1].end()], start
