@@ -1,7 +1,7 @@
 """Connections to one address, in small pools.
 
 httpx goes over all pairs of a pool's connections at each request. With 256 in
-flight that took 5.4 ms of CPU time a request in one pool, and 1.5 ms in small ones.
+flight one pool took 5 to 7 times the CPU time of small ones (five paired runs).
 """
 
 from __future__ import annotations
