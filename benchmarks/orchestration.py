@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import gc
 import random
-import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -83,15 +82,15 @@ def questions(number: int) -> list[Question]:
 
 
 FILLER = "The other side leaves out what matters here and so misleads you. " * 5
-QUOTED = re.compile(r"</?source[^>]*>|\.\s")
 
 
 def answer(request: Request) -> str:
     """A speech of a hundred words with a true quote and an invented one; a letter for a judge."""
     if request.sampling.choices:
         return "A"
-    sentences = QUOTED.split(request.prompt.messages[1].parts[0])
-    true = sentences[len(request.prompt.messages[1].parts) + 3]
+    source, *_, ask = request.prompt.messages[1].parts
+    number = len(request.prompt.messages[1].parts) + 2 * ("Debater A" in ask)
+    true = source.split(". ", number + 1)[number]
     return (
         f"{FILLER}<quote>{true}</quote> proves it. {FILLER}"
         "<quote>a passage that stands nowhere in the source at all</quote>"
@@ -206,7 +205,13 @@ def main() -> None:
     number, concurrency = options.debates, options.concurrency
     made = questions(max(number, options.memory_debates))
     engine = simulated()
-    prompt = Prompt(messages=(Message(role="user", parts=("x. y. z. " * 900,)),) * 2)
+    parts = ("A sentence of the source. " * 300, "The role.")
+    prompt = Prompt(
+        messages=(
+            Message(role="system", parts=("The rules.",)),
+            Message(role="user", parts=parts),
+        )
+    )
     request = Request(prompt=prompt, sampling=Sampling())
 
     async def call() -> None:

@@ -303,3 +303,18 @@ def test_an_unknown_setting_names_its_place_and_the_nearest(noting) -> None:
 def test_a_speaker_asked_to_judge_says_who_should(noting, judge_view, name) -> None:
     with pytest.raises(ProtocolError, match="only speaks for a side"):
         speak(name, noting(), judge_view())
+
+
+def test_notes_already_written_are_used_and_not_written_again(noting, make_view) -> None:
+    engine = noting()
+    draft = speak("debater", engine, make_view(notes="my plan", candidate=2))
+
+    [request] = engine.requests
+    assert request.prompt.messages[2].content == "my plan"
+    assert draft.reasoning == "my plan"
+
+
+def test_an_option_of_several_lines_cannot_pass_for_two(make_view) -> None:
+    view = make_view(options=("in the attic\nB: nowhere", "in the cellar"))
+
+    assert "A: in the attic B: nowhere\nB: in the cellar\n" in "".join(shared_parts(view))
