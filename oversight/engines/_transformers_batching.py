@@ -23,6 +23,7 @@ from oversight.engines._transformers_choices import Likeliest, choose
 from oversight.engines._transformers_intake import Intake, Limits
 from oversight.engines._transformers_loading import LoadedModel, out_of_memory
 from oversight.engines._transformers_prefix_tree import Prefix, PrefixTree, TokenIds, common_prefix
+from oversight.engines._transformers_rows import BatchedRows
 from oversight.engines._transformers_sampling import sample
 from oversight.engines._transformers_sequence import Job, Sequence
 from oversight.errors import EngineError, EngineRefusedError, OversightError
@@ -49,6 +50,8 @@ class Batch:
         self, loaded: LoadedModel, intake: Intake, limits: Limits, kv_cache_tokens: int, name: Name
     ) -> None:
         self._rows = loaded.rows
+        self._shared = loaded.rows if isinstance(loaded.rows, BatchedRows) else None
+        """The same rows, where beginnings can be copied between them."""
         self._eos_ids = loaded.eos_ids
         self._intake = intake
         self._limits = limits
@@ -82,8 +85,8 @@ class Batch:
     @torch.inference_mode()
     def step(self) -> None:
         """Take in, compute and sample once. A failure ends the sequences that run, no others."""
-        self._drop_cancelled()
         try:
+            self._drop_cancelled()
             while wave := self._next_wave():
                 self._start(wave)
             self._advance()
@@ -111,7 +114,7 @@ class Batch:
         passed: list[Sequence] = []
         while self._waiting:
             sequence = self._waiting[0]
-            if not self._fits([*self._running, *(s for _, s in wave), sequence]):
+            if not self._limits.fits([*self._running, *(s for _, s in wave), sequence]):
                 break
             self._waiting.popleft()
             known = self._source(sequence.prompt_ids)[0]
@@ -124,24 +127,17 @@ class Batch:
         return [sequence for _, sequence in wave]
 
     def _worth_waiting(self, sequence: Sequence, other: Sequence, known: int) -> bool:
-        if not self._rows.reuses:
+        if self._shared is None:
             return False
         shared = common_prefix(sequence.prompt_ids[:-1], other.prompt_ids)
         return shared - known >= MIN_SHARED_TOKENS
-
-    def _fits(self, sequences: list[Sequence]) -> bool:
-        """Rows are as long as the longest, so that is what they take."""
-        longest = max(sequence.max_length for sequence in sequences)
-        return len(sequences) <= self._limits.max_batch_size and (
-            len(sequences) == 1 or len(sequences) * longest <= self._limits.max_batch_tokens
-        )
 
     def _source(self, prompt_ids: TokenIds) -> tuple[int, Prefix | tuple[int, int]]:
         """The longest computed beginning of a prompt: its length, and where it stands.
 
         The last token is always computed, as its logits are needed.
         """
-        if not self._rows.reuses:
+        if self._shared is None:
             return 0, (0, 0)
         kept = self._kept.match(prompt_ids[:-1])
         best: tuple[int, Prefix | tuple[int, int]] = (kept.length, kept)
@@ -156,12 +152,12 @@ class Batch:
         first_row = len(self._running)
         # All found before any joins: a row that has joined is not computed yet.
         sources = [self._source(sequence.prompt_ids) for sequence in wave]
-        for sequence, (length, source) in zip(wave, sources, strict=True):
-            self._running.append(sequence)
-            row = self._rows.join(sequence.max_length)
-            if length:
-                self._rows.fill(row, source)
-            sequence.num_cached = length
+        self._running += wave
+        self._rows.join([sequence.max_length for sequence in wave])
+        for row, (length, source) in enumerate(sources, first_row):
+            if self._shared is not None and length:
+                self._shared.fill(row, source)
+            self._running[row].num_cached = length
         missing = [sequence.prompt_ids[sequence.num_cached :] for sequence in wave]
         logits_NV = self._extend(first_row, missing)
         sampled = [i for i, sequence in enumerate(wave) if not sequence.choices]
@@ -266,9 +262,9 @@ class Batch:
             sequence = self._running[row]
             if not sequence.ended:
                 continue
-            if self._rows.reuses and not sequence.failure:
+            if self._shared is not None and not sequence.failure:
                 computed = sequence.all_ids()[: self._rows.lengths[row]]
-                self._kept.insert(computed, partial(self._rows.read, row))
+                self._kept.insert(computed, partial(self._shared.read, row))
             self._rows.remove(row)
             self._running[row] = self._running[-1]
             self._running.pop()

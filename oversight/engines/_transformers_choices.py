@@ -28,11 +28,12 @@ class Likeliest:
         self._text = text
 
     def of(self, logps_V: torch.Tensor, count: int, also: Many[int] = ()) -> Top:
-        """The `count` likeliest tokens, then those of `also` that are not among them."""
+        """The `count` likeliest tokens and those of `also`, likeliest first."""
         values, ids = logps_V.topk(min(count, len(logps_V)))
         found = dict(zip(ids.tolist(), values.tolist(), strict=True))
         found |= {i: float(logps_V[i]) for i in also if i not in found}
-        return tuple((self._text(i), logprob) for i, logprob in found.items())
+        ranked = sorted(found.items(), key=lambda entry: -entry[1])
+        return tuple((self._text(i), logprob) for i, logprob in ranked)
 
 
 def choose(sequence: Sequence, logps_TV: list[torch.Tensor], likeliest: Likeliest) -> bool:

@@ -30,6 +30,13 @@ class Limits:
             return self.max_batch_tokens, "max_batch_tokens"
         return self.max_model_len, "max_model_len"
 
+    def fits(self, sequences: Many[Sequence]) -> bool:
+        """Whether these can run together; rows are as long as the longest may become."""
+        longest = max(sequence.max_length for sequence in sequences)
+        return len(sequences) <= self.max_batch_size and (
+            len(sequences) == 1 or len(sequences) * longest <= self.max_batch_tokens
+        )
+
 
 class Intake:
     """Makes sequences of jobs."""

@@ -122,7 +122,7 @@ class KVRows(Cache):
         if num_rows <= span.num_rows and num_columns <= span.num_columns:
             return
         columns = -(-max(num_columns, span.num_columns) // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
-        rows = max(num_rows, span.num_rows)
+        rows = span.num_rows if num_rows <= span.num_rows else 1 << (num_rows - 1).bit_length()
         if rows * columns > max_tokens:
             rows, columns = num_rows, num_columns
         for layer in self.row_layers():

@@ -207,10 +207,10 @@ def _rows(name: str, model: Any, text_config: Any, max_batch_tokens: int) -> Row
         if rows := _first_batched(model, styles, max_batch_tokens):
             return rows
     rows_single = SingleRows(model)
-    if not _agrees(model, rows_single, PROBE_LENGTHS_SINGLE):
+    if problem := _problem(model, rows_single, PROBE_LENGTHS_SINGLE):
         raise ConfigError(
             f"engine.transformers.model = {name!r}: a model of type {text_config.model_type!r} "
-            "gives other logits with a cache than without one, so that it cannot generate"
+            f"cannot generate here: {problem}"
         )
     logger.warning(
         "%r (%s) takes no batched masks: its requests run one at a time, without reuse",
@@ -223,36 +223,38 @@ def _rows(name: str, model: Any, text_config: Any, max_batch_tokens: int) -> Row
 def _first_batched(model: Any, styles: Sequence[MaskStyle], max_tokens: int) -> Rows | None:
     for style in styles:
         rows = BatchedRows(model, style, max_tokens)
-        if _agrees(model, rows, PROBE_LENGTHS):
+        problem = _problem(model, rows, PROBE_LENGTHS)
+        if not problem:
             return rows
+        logger.debug("%s with %s: %s", model.config.model_type, style, problem)
     return None
 
 
 @torch.inference_mode()
-def _agrees(model: Any, rows: Rows, probe: Sequence[tuple[int, int]]) -> bool:
-    """Whether two rows of different lengths, extended step by step, give the model's own logits."""
+def _problem(model: Any, rows: Rows, probe: Sequence[tuple[int, int]]) -> str:
+    """Why two rows of different lengths, extended step by step, do not give the model's own
+    logits; empty if they do."""
     total = sum(lengths[0] for lengths in probe)
     vocab_size = model.get_input_embeddings().weight.shape[0]
     tolerance = 1e-3 if model.dtype is torch.float32 else 5e-2
     ids = np.random.default_rng(0).integers(0, vocab_size, size=(2, total))
     try:
-        for _ in range(2):
-            rows.join(total)
+        rows.join([total, total])
         for lengths in probe:
-            parts = [ids[i, rows.lengths[i] :][: lengths[i]] for i in range(2)]
-            logits = rows.extend(0, parts)
+            logits_NV = rows.extend(0, [ids[i, rows.lengths[i] :][: lengths[i]] for i in range(2)])
             for i in range(2):
                 seen = torch.from_numpy(ids[i : i + 1, : rows.lengths[i]]).to(model.device)
-                plain = model(input_ids=seen, use_cache=False).logits[0, -1].float()
+                plain_V = model(input_ids=seen, use_cache=False).logits[0, -1].float()
                 # Written so that NaN does not agree.
-                if not (logits[i] - plain).abs().max() <= tolerance * (1 + plain.abs().max()):
-                    return False
-        return True
+                if not (logits_NV[i] - plain_V).abs().max() <= tolerance * (
+                    1 + plain_V.abs().max()
+                ):
+                    return "it gives other logits with a cache than without one"
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
         if out_of_memory(error):
             raise
-        logger.debug("%s cannot run %s: %s", type(rows).__name__, model.config.model_type, error)
-        return False
+        return str(error)
     finally:
         rows.clear()
         rows.work.reset()
+    return ""

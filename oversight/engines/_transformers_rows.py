@@ -41,32 +41,21 @@ class Work:
 class Rows(Protocol):
     """Sequences under way, numbered from 0; a removed row's number goes to the last one."""
 
-    reuses: bool
-    """Whether beginnings can be copied in, and read out."""
     lengths: list[int]
     """Tokens computed of each row."""
     work: Work
 
-    def join(self, max_length: int) -> int:
-        """Add an empty row for up to `max_length` tokens, scored branches included; gives its
-        number."""
-        ...
-
-    def fill(self, row: int, source: Prefix | tuple[int, int]) -> None:
-        """Give an empty row a beginning: a kept one, or (row, length) of another row."""
+    def join(self, max_lengths: Sequence[int]) -> None:
+        """Add empty rows behind the others, each for up to so many tokens, scored ones included."""
         ...
 
     def extend(self, first_row: int, token_ids: Sequence[TokenIds]) -> torch.Tensor:
-        """Compute more tokens of the last rows, from `first_row` on; gives float32 logits [N, V]
-        after the last of each."""
+        """Compute more tokens of the rows from `first_row` on, longest input first; gives float32
+        logits [N, V] after the last of each."""
         ...
 
     def score(self, row: int, branches: Sequence[TokenIds]) -> list[torch.Tensor]:
         """Float32 logits [T, V] after each token of each branch, had it followed the row."""
-        ...
-
-    def read(self, row: int, start: int, stop: int) -> LayersKV:
-        """Copies of a row's keys and values."""
         ...
 
     def remove(self, row: int) -> None:
@@ -79,9 +68,7 @@ class Rows(Protocol):
 
 
 class BatchedRows:
-    """Rows that share each forward pass."""
-
-    reuses = True
+    """Rows that share each forward pass, and whose beginnings can be copied in and out."""
 
     def __init__(self, model: Any, style: MaskStyle, max_tokens: int) -> None:
         self.work = Work()
@@ -92,17 +79,14 @@ class BatchedRows:
         self._max_lengths: list[int] = []
         self._kv = KVRows()
 
-    def join(self, max_length: int) -> int:
-        """Add an empty row for up to `max_length` tokens; gives its number."""
-        self._kv.reserve(
-            len(self.lengths) + 1, max([max_length, *self._max_lengths]), self._max_tokens
-        )
-        self.lengths.append(0)
-        self._max_lengths.append(max_length)
-        return len(self.lengths) - 1
+    def join(self, max_lengths: Sequence[int]) -> None:
+        """Add empty rows behind the others, each for up to so many tokens, scored ones included."""
+        self.lengths += [0] * len(max_lengths)
+        self._max_lengths += max_lengths
+        self._kv.reserve(len(self.lengths), max(self._max_lengths), self._max_tokens)
 
     def fill(self, row: int, source: Prefix | tuple[int, int]) -> None:
-        """Copy a beginning into an empty row."""
+        """Give an empty row a beginning: a kept one, or (row, length) of another row."""
         if isinstance(source, tuple):
             other, length = source
             self._kv.copy(other, row, length)

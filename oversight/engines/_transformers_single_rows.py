@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from oversight.engines._transformers_prefix_tree import LayersKV, Prefix, TokenIds
+from oversight.engines._transformers_prefix_tree import TokenIds
 from oversight.engines._transformers_rows import Work
+
+CACHE_NAMES = ("past_key_values", "cache_params", "state")
 
 
 class SingleRows:
     """Rows that each have a cache of the model's own kind, computed one after the other."""
-
-    reuses = False
 
     def __init__(self, model: Any) -> None:
         self.work = Work()
@@ -31,15 +31,10 @@ class SingleRows:
         self._caches: list[Any] = []
         self._cache_name = _cache_name(model)
 
-    def join(self, max_length: int) -> int:
-        """Add an empty row; its cache grows as needed."""
-        self.lengths.append(0)
-        self._caches.append(None)
-        return len(self.lengths) - 1
-
-    def fill(self, row: int, source: Prefix | tuple[int, int]) -> None:
-        """Nothing is ever copied in."""
-        raise NotImplementedError("rows computed one at a time share nothing")
+    def join(self, max_lengths: Sequence[int]) -> None:
+        """Add empty rows behind the others; their caches grow as needed."""
+        self.lengths += [0] * len(max_lengths)
+        self._caches += [None] * len(max_lengths)
 
     def extend(self, first_row: int, token_ids: Sequence[TokenIds]) -> torch.Tensor:
         """Compute more tokens of each row; gives logits [N, V] after the last of each."""
@@ -71,10 +66,6 @@ class SingleRows:
         output = self._model(input_ids=ids_1Q, use_cache=True, **kept)
         return getattr(output, self._cache_name), output.logits[0]
 
-    def read(self, row: int, start: int, stop: int) -> LayersKV:
-        """Nothing is ever read out."""
-        raise NotImplementedError("rows computed one at a time share nothing")
-
     def remove(self, row: int) -> None:
         """Drop a row; the last row takes its number."""
         self.lengths[row], self._caches[row] = self.lengths[-1], self._caches[-1]
@@ -88,6 +79,6 @@ class SingleRows:
 
 
 def _cache_name(model: Any) -> str:
-    """The argument that takes the cache; state-space models name it otherwise."""
+    """The argument that takes the cache; state-space and recurrent models name it otherwise."""
     names = inspect.signature(model.forward).parameters
-    return "past_key_values" if "past_key_values" in names else "cache_params"
+    return next((name for name in CACHE_NAMES if name in names), CACHE_NAMES[0])

@@ -10,10 +10,11 @@ have computed is not computed again. What a caller can rely on:
   without special tokens, cut before the first stop string.
 - `logprobs` are of the distribution sampled from: after temperature and top-p,
   or the model's own where temperature is 0. `top` is the model's own always.
-- With `choices`, each is scored by the sum of its tokens' log-probabilities
-  (no EOS added), one is drawn from the softmax of these sums over the
-  temperature, and `logprobs` are the model's own. The first place of `top`
-  holds the choices' first tokens besides the likeliest ones.
+- With `choices`, `max_tokens` and `stop` are set aside. Each choice is scored
+  by the sum of its tokens' log-probabilities (no EOS added), one is drawn from
+  the softmax of these sums over the temperature, and `logprobs` are the model's
+  own. The first place of `top` holds the choices' first tokens besides the
+  likeliest ones.
 - The same request with the same seed gives the same tokens whatever else is in
   the batch, up to the rounding of the model's own arithmetic, which depends on
   the shape of a batch (about 1e-6 in float32, more in bfloat16).
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -56,7 +57,7 @@ class Config(Settings):
     model: str = Field(min_length=1)
     """A folder with a model and its tokenizer, or a name on the Hugging Face hub."""
     revision: str | None = None
-    """Branch, tag or commit on the hub."""
+    """Branch, tag or commit on the hub; None for its main branch, and for a folder."""
     device: str = "auto"
     """`auto` takes an accelerator if there is one; else a name such as `cpu` or `cuda:1`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -81,9 +82,10 @@ def build(config: Config) -> TransformersEngine:
     """An engine that loads its model with the first request.
 
     Raises:
-        ConfigError: The model is a folder that is not there or holds no model.
+        ConfigError: The model is a folder that is not there or holds no model, or a folder is
+            given with a revision.
     """
-    _check_folder(config.model)
+    _check_folder(config)
     return TransformersEngine(config)
 
 
@@ -146,7 +148,7 @@ class TransformersEngine:
             return await done
 
     @contextlib.contextmanager
-    def _submitted(self, job: Job) -> Any:
+    def _submitted(self, job: Job) -> Iterator[None]:
         """A job in flight; it leaves the batch if the caller goes before it is done."""
         self._thread.submit(job)
         self._in_flight.setdefault(job.request.id, []).append(job)
@@ -175,8 +177,9 @@ def _settle(done: asyncio.Future[Completion], item: Completion | Exception) -> N
         done.set_result(item)
 
 
-def _check_folder(model: str) -> None:
+def _check_folder(config: Config) -> None:
     """A model that is written as a folder must be one."""
+    model = config.model
     folder = Path(model).expanduser()
     is_path = model.startswith(("/", "./", "../", "~")) or model in (".", "..")
     if not folder.exists() and (is_path or model.count("/") > 1):
@@ -187,6 +190,11 @@ def _check_folder(model: str) -> None:
     if folder.is_file():
         raise ConfigError(
             f"engine.transformers.model = {model!r}: a file; give the folder it is in"
+        )
+    if folder.is_dir() and config.revision is not None:
+        raise ConfigError(
+            f"engine.transformers.revision = {config.revision!r}: {model!r} is a folder, which has "
+            "no revisions; leave it out"
         )
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ConfigError(

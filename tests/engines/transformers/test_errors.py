@@ -94,6 +94,11 @@ async def test_a_model_that_does_not_fit_is_refused(broken, ask, changes, said):
     assert str(broken) in str(caught.value)
 
 
+def test_a_revision_of_a_folder_is_refused(tiny_model):
+    with pytest.raises(ConfigError, match="revision = 'v2'"):
+        build(Config(model=str(tiny_model), revision="v2"))
+
+
 async def test_misfits_show_before_weights_are_read(broken, ask):
     (broken / "model.safetensors").unlink()
     edit(broken / "config.json", vocab_size=100)
