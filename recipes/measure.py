@@ -1,0 +1,64 @@
+"""Runs recipes from nothing and keeps what they came to under recipes/results/.
+
+    python recipes/measure.py world_retrieval gsm8k_solutions nyu_retrieval
+
+Each result holds the command, the versions, the time it took, and the report as text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+RECIPES = Path(__file__).parent
+SHOWN = ("oversight", "langgraph", "scikit-learn", "numpy", "pydantic", "sqlalchemy")
+
+
+def measure(name: str) -> str:
+    """Run one recipe in an empty store; its report, with what is needed to repeat it."""
+    recipe = RECIPES / f"{name}.toml"
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder, "measured.db")
+        command = [sys.executable, "-m", "oversight.cli.main"]
+        begin = time.perf_counter()
+        run = [*command, "debate", str(recipe), "--store", str(store), "--no-live", "--json"]
+        done = subprocess.run(run, stdout=subprocess.PIPE, check=True)
+        seconds = time.perf_counter() - begin
+        counts = json.loads(done.stdout)
+        report = [*command, "report", "--store", str(store)]
+        text = subprocess.run(report, stdout=subprocess.PIPE, check=True, text=True).stdout
+        check = [*command, "store", "check", "--store", str(store)]
+        checked = subprocess.run(check, stdout=subprocess.PIPE, check=True, text=True).stdout
+    versions = ", ".join(f"{each} {version(each)}" for each in SHOWN)
+    return (
+        f"command   oversight debate recipes/{name}.toml\n"
+        f"versions  Python {platform.python_version()}, {versions}\n"
+        f"debates   {counts['run']} of {counts['debates']} run, {len(counts['failures'])} failed, "
+        f"in {seconds:.0f} s\n"
+        f"store     {checked.partition(': ')[2].strip()}\n\n"
+        + "\n".join(line.rstrip() for line in text.rstrip().splitlines())
+        + "\n"
+    )
+
+
+def main() -> None:
+    """Measure the recipes that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="+")
+    for name in parser.parse_args().names:
+        text = measure(name)
+        folder = RECIPES / "results"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.txt").write_text(text)
+        sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
