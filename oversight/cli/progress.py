@@ -63,7 +63,8 @@ class RunProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def __call__(self, progress: running.Progress) -> None:
         """Show how far the run is."""
