@@ -23,6 +23,7 @@ from typing import TypedDict
 
 import psutil
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command
 
 from oversight import protocols
 from oversight.agents import build_agent
@@ -99,7 +100,7 @@ def answer(request: Request) -> str:
 
 def simulated() -> ScriptedEngine:
     """The engine: answers at once, delivered after the latency."""
-    return ScriptedEngine(answer, Config(latency_s=LATENCY_S))
+    return ScriptedEngine(answer, Config(latency_s=LATENCY_S, keep_requests=0))
 
 
 async def bare_asyncio(
@@ -130,32 +131,35 @@ async def bare_langgraph(
 ) -> None:
     """The same calls from the nodes of a graph with the same number of steps."""
 
-    async def pair(state: Count) -> Count:
+    def following(step: int) -> Command[str]:
+        node = "decide" if step == 5 else ("pair" if step % 2 == 0 else "single")
+        return Command(update={"step": step}, goto=node)
+
+    async def pair(state: Count) -> Command[str]:
         await asyncio.gather(call(), call())
-        return {"step": state["step"] + 1}
+        return following(state["step"] + 1)
 
-    async def single(state: Count) -> Count:
+    async def single(state: Count) -> Command[str]:
         await call()
-        return {"step": state["step"] + 1}
+        return following(state["step"] + 1)
 
-    async def nothing(state: Count) -> Count:
+    async def begin(state: Count) -> Command[str]:
+        return following(0)
+
+    async def decide(state: Count) -> Count:
+        await call()
         return state
 
-    def route(state: Count) -> str:
-        return "decide" if state["step"] == 5 else ("pair" if state["step"] % 2 == 0 else "single")
+    async def close(state: Count) -> Count:
+        return state
 
     builder = StateGraph(Count)
-    for name, node in {
-        "open": nothing,
-        "pair": pair,
-        "single": single,
-        "decide": single,
-        "close": nothing,
-    }.items():
-        builder.add_node(name, node)
+    targets = ("pair", "single", "decide")
+    for name, node in {"open": begin, "pair": pair, "single": single}.items():
+        builder.add_node(name, node, destinations=targets)
+    builder.add_node("decide", decide)
+    builder.add_node("close", close)
     builder.add_edge(START, "open")
-    for name in ("open", "pair", "single"):
-        builder.add_conditional_edges(name, route, ["pair", "single", "decide"])
     builder.add_edge("decide", "close")
     builder.add_edge("close", END)
     graph = builder.compile()

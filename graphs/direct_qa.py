@@ -22,14 +22,14 @@ NUM_SPEAKERS = 0
 def build(
     stage: Stage, checkpointer: Any = None
 ) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
-    """The graph, compiled over a stage: open → decide → close."""
+    """The graph, compiled over a stage: begin → decide → close."""
     nodes = Nodes(stage, default_protocol="naive")
     builder = StateGraph(DebateState, input_schema=DebateInput)
-    builder.add_node("open", nodes.open)
+    builder.add_node("begin", nodes.begin)
     builder.add_node("decide", nodes.decide)
     builder.add_node("close", nodes.close)
-    builder.add_edge(START, "open")
-    builder.add_edge("open", "decide")
+    builder.add_edge(START, "begin")
+    builder.add_edge("begin", "decide")
     builder.add_edge("decide", "close")
     builder.add_edge("close", END)
     return builder.compile(name="direct_qa", checkpointer=checkpointer)

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
+from langgraph.types import Command
+
 from oversight import protocols
 from oversight.errors import ProtocolError
 from oversight.graphs.planning import check_fit, draw_orders, plan_one
@@ -53,14 +55,20 @@ class Nodes:
 
     # --- nodes ---
 
-    async def open(self, state: DebateState) -> DebateState:
+    async def begin(self, state: DebateState) -> DebateState:
+        """Begin a debate that has no steps."""
+        scene = await self._enter(state)
+        return {"debate_id": scene.debate.id}
+
+    async def open(self, state: DebateState) -> Command[NextAct]:
         """Begin the debate, or find the step at which it was left."""
         scene = await self._enter(state)
         ended = any(turn.ends for turn in scene.turns)
         step = _first_undone(scene)
-        return {"debate_id": scene.debate.id, "step": step, "act": _act(scene, step, ended)}
+        update = {"debate_id": scene.debate.id, "step": step}
+        return Command(update=update, goto=_act(scene, step, ended))
 
-    async def speak(self, state: DebateState) -> DebateState:
+    async def speak(self, state: DebateState) -> Command[NextAct]:
         """Speeches of all slots of the step, at once; none sees the others."""
         scene = await self.stage.scene(state["debate_id"])
         step = scene.schedule[state["step"]]
@@ -72,11 +80,11 @@ class Nodes:
         await self.stage.record(scene, turns, prompts)
         return _next(scene, step)
 
-    async def ask(self, state: DebateState) -> DebateState:
+    async def ask(self, state: DebateState) -> Command[NextAct]:
         """The judge's question or remark."""
         return await self._judge_acts(state)
 
-    async def believe(self, state: DebateState) -> DebateState:
+    async def believe(self, state: DebateState) -> Command[NextAct]:
         """The judge's belief at this point, with which it may end the debate."""
         return await self._judge_acts(state)
 
@@ -184,7 +192,7 @@ class Nodes:
             return None
         return belief.probs[orders.defended_by(turn.seat)]
 
-    async def _judge_acts(self, state: DebateState) -> DebateState:
+    async def _judge_acts(self, state: DebateState) -> Command[NextAct]:
         """One act of the judge before the end."""
         scene = await self.stage.scene(state["debate_id"])
         step = scene.schedule[state["step"]]
@@ -226,11 +234,11 @@ def _open_slots(scene: Scene, step: ScheduledStep) -> list[Slot]:
     return [slot for slot in step.slots if not scene.acted(step.index, slot.seat)]
 
 
-def _next(scene: Scene, step: ScheduledStep) -> DebateState:
-    """The state after a step: which comes next, unless the judge ended the debate with it."""
+def _next(scene: Scene, step: ScheduledStep) -> Command[NextAct]:
+    """On to the step that follows, unless the judge ended the debate with this one."""
     ended = any(turn.ends for turn in scene.turns if turn.step == step.index)
     following = step.index + 1
-    return {"step": following, "act": _act(scene, following, ended)}
+    return Command(update={"step": following}, goto=_act(scene, following, ended))
 
 
 def _act(scene: Scene, step: int, ended: bool) -> NextAct:

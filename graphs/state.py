@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict
 
 NextAct = Literal["speak", "ask", "believe", "decide"]
+"""The nodes that a step may lead to."""
 
 
 class DebateInput(TypedDict, total=False):
@@ -23,12 +24,5 @@ class DebateState(DebateInput, total=False):
 
     step: int
     """Index of the next step in the protocol's schedule."""
-    act: NextAct
-    """The node that comes next."""
     result: dict[str, Any]
     """At the end: verdict, probabilities by option, number of turns."""
-
-
-def next_act(state: DebateState) -> NextAct:
-    """Route to the node that the last one named."""
-    return state["act"]

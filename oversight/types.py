@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from oversight.ids import content_id
+from oversight.ids import content_id, text_id
 
 
 class Record(BaseModel):
@@ -234,7 +234,7 @@ class Prompt(Record):
 
     @cached_property
     def id(self) -> str:
-        return content_id("prompt", [[m.role, m.content] for m in self.messages])
+        return text_id(*(text for m in self.messages for text in (m.role, m.content)))
 
     def chat(self) -> list[dict[str, str]]:
         """The form that chat templates and chat servers take."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from oversight.ids import content_id, seed_from
+from oversight.ids import content_id, seed_from, text_id
 
 
 def test_an_id_depends_on_content_and_not_on_key_order() -> None:
@@ -20,3 +20,9 @@ def test_seeds_are_31_bit_and_differ() -> None:
     seeds = {seed_from("turn", index) for index in range(1000)}
     assert len(seeds) > 990
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_an_id_of_texts_depends_on_where_each_ends() -> None:
+    assert text_id("ab", "c") != text_id("a", "bc")
+    assert text_id("ab", "c") == text_id("ab", "c")
+    assert text_id("\ud800") != text_id("")
