@@ -48,12 +48,25 @@ def shared_heads_attention(
             query, key, value, attention_mask, scale=scaling, enable_gqa=True
         )
     else:
-        num_rows, num_heads, _, head_dim = query.shape
-        folded_NKGD = query.reshape(num_rows, key.shape[1], num_groups, head_dim)
-        output = scaled_dot_product_attention(
-            folded_NKGD, key, value, attention_mask, scale=scaling
-        ).reshape(num_rows, num_heads, 1, -1)
+        output = _one_query(query, key, value, attention_mask, scaling)
     return output.transpose(1, 2).contiguous(), None
+
+
+def _one_query(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention of one query token [N, H, 1, D]: the heads of a group as G queries of one head.
+
+    On a GPU no kernel takes both a mask and shared heads.
+    """
+    num_rows, num_heads, _, head_dim = query.shape
+    queries_NKGD = query.reshape(num_rows, key.shape[1], -1, head_dim)
+    output = scaled_dot_product_attention(queries_NKGD, key, value, attention_mask, scale=scaling)
+    return output.reshape(num_rows, num_heads, 1, -1)
 
 
 def share_heads(model: Any) -> bool:

@@ -254,7 +254,9 @@ async def test_out_of_memory_for_good_says_what_to_lower_and_the_engine_goes_on(
 
 async def test_logits_that_are_no_numbers_end_their_own_request_only(engine, ask):
     """A poisoned row is wiped: who takes its place is not reached by what it left."""
-    (expected,) = await engine.generate([ask("good", temperature=0, max_tokens=30)])
+    (expected,) = await engine.generate([ask("good and true", temperature=0, max_tokens=30)])
+    # Known as well, so that both have one token to compute and join in the order they come.
+    await engine.generate([ask("bad", max_tokens=1)])
     batch = engine._thread.batch
     rows, true_extend, poisoned = batch._rows, batch._rows.extend, []
 
@@ -271,8 +273,8 @@ async def test_logits_that_are_no_numbers_end_their_own_request_only(engine, ask
 
     rows.extend = extend
     good, bad = await asyncio.gather(
-        engine.generate([ask("good", temperature=0, max_tokens=30)]),
-        engine.generate([ask("bad and", id="bad", temperature=0, max_tokens=30)]),
+        engine.generate([ask("good and true", temperature=0, max_tokens=30)]),
+        engine.generate([ask("bad", id="bad", temperature=0, max_tokens=30)]),
         return_exceptions=True,
     )
     assert poisoned
@@ -280,5 +282,8 @@ async def test_logits_that_are_no_numbers_end_their_own_request_only(engine, ask
     assert "'bad': the model's logits are no numbers" in str(bad)
     assert good[0].token_ids == expected.token_ids
     rows.extend = true_extend
-    both = await engine.generate([ask("good", temperature=0, max_tokens=30)] * 3)
-    assert {c.token_ids for c in both} == {expected.token_ids}
+    # The second row is the poisoned one, and the first is longer: it sees those columns, masked.
+    assert poisoned == [1]
+    long = ask("good and true, and much longer", temperature=0, max_tokens=30)
+    after = await engine.generate([long, *[ask("good and true", temperature=0, max_tokens=30)] * 3])
+    assert {c.token_ids for c in after[1:]} == {expected.token_ids}

@@ -106,3 +106,19 @@ async def test_long_prompts_are_computed_in_several_passes(tiny_model, make_engi
         assert completion.token_ids == generated(reference(tiny_model), completion.prompt_ids, 4)
     assert engine.work()["num_passes"] > 4
     assert engine.work()["num_padding"] < 0.25 * engine.work()["num_tokens"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+async def test_lower_precision_runs_batched_and_near_the_plain_pass(
+    tiny_model, make_engine, ask, dtype
+):
+    from transformers import AutoModelForCausalLM
+
+    engine = make_engine(tiny_model, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=dtype).eval()
+    for completion in await engine.generate(
+        [ask(WORDS[:i], temperature=0, max_tokens=8, logprobs=True) for i in (5, 30, 70)]
+    ):
+        again = plain_logprobs(model, completion.prompt_ids, completion.token_ids)
+        assert completion.logprobs == pytest.approx(again, abs=0.15)
+    assert engine.work()["num_passes"] <= 8 + 3
