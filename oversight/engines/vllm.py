@@ -50,6 +50,7 @@ from oversight.engines._vllm_settings import (
     check_model,
     command_line,
     find_interpreter,
+    is_built_for_cpu,
     server_environment,
 )
 from oversight.engines.base import answer_all
@@ -171,9 +172,10 @@ class VllmEngine:
                 return
             model = check_model(self._config.model)
             python = await asyncio.to_thread(find_interpreter, self._config.python)
+            on_cpu = await asyncio.to_thread(is_built_for_cpu, python)
             folder = self._log_folder()
             self._replicas = [
-                self._make_replica(index, python, model, folder)
+                self._make_replica(index, python, model, folder, on_cpu)
                 for index in range(self._config.replicas)
             ]
 
@@ -192,14 +194,16 @@ class VllmEngine:
             ) from error
         return folder
 
-    def _make_replica(self, index: int, python: str, model: str, folder: Path) -> Replica:
+    def _make_replica(
+        self, index: int, python: str, model: str, folder: Path, on_cpu: bool
+    ) -> Replica:
         config = self._config
         reservation = reserve_port()
         self._reservations.append(reservation)
         port = reservation.getsockname()[1]
         server = Server(
             name=f"vllm replica {index}",
-            command=command_line(config, python, model, index, port),
+            command=command_line(config, python, model, index, port, on_cpu=on_cpu),
             environment=server_environment(config, index, os.environ),
             url=f"http://{HOST}:{port}",
             log=folder / f"vllm-{os.getpid()}-{port}-replica{index}.log",

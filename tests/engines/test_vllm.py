@@ -109,15 +109,15 @@ async def engine(tiny_model: Path, vllm_python: str) -> AsyncIterator[VllmEngine
         await engine.aclose()
 
 
-async def idle(engine: VllmEngine, timeout_s: float = 10.0) -> bool:
-    """Whether the server comes to have nothing to do."""
+async def until_running(engine: VllmEngine, num: int, timeout_s: float = 20.0) -> None:
+    """Wait until the server has just so many requests in hand."""
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    seen = set()
+    while (num, 0) not in seen:
+        assert time.monotonic() < deadline, f"(running, waiting) were {seen}"
         (metrics,) = await engine.metrics()
-        if metrics.num_requests_running == metrics.num_requests_waiting == 0:
-            return True
-        await asyncio.sleep(0.1)
-    return False
+        seen.add((metrics.num_requests_running, metrics.num_requests_waiting))
+        await asyncio.sleep(0.02)
 
 
 async def test_a_batch_comes_back_in_its_order_with_exact_ids(engine, reference):
@@ -283,13 +283,13 @@ async def test_a_stream_cancelled_in_the_middle_keeps_what_it_has(engine, refere
     assert completion.text == "".join(pieces)
     assert 3 <= len(completion.token_ids) < 900
     assert completion.prompt_ids == reference.prompt_ids(request)
-    assert await idle(engine)
+    await until_running(engine, 0)
 
 
 async def test_cancelling_one_request_of_a_batch_leaves_the_others(engine):
     requests = [ask(f"n {n}", max_tokens=900, choices=(LONG,), id=f"r{n}") for n in range(3)]
     batch = asyncio.create_task(engine.generate(requests))
-    await asyncio.sleep(0.1)
+    await until_running(engine, 3)
     await engine.cancel("r1")
     completions = await batch
     assert completions[1].finish_reason is FinishReason.CANCELLED
@@ -300,11 +300,11 @@ async def test_cancelling_one_request_of_a_batch_leaves_the_others(engine):
 async def test_cancelling_the_awaiting_task_frees_the_server(engine):
     requests = [ask(f"many {n}", max_tokens=900, choices=(LONG,)) for n in range(8)]
     task = asyncio.create_task(engine.generate(requests))
-    await asyncio.sleep(0.1)
+    await until_running(engine, 8)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await idle(engine)
+    await until_running(engine, 0)
 
 
 async def test_cancelling_what_is_not_in_flight_does_nothing(engine):
@@ -352,3 +352,10 @@ async def test_hundreds_of_requests_at_once_all_come_back(engine):
 
 async def test_an_empty_batch_is_no_request(engine):
     assert await engine.generate([]) == []
+
+
+async def test_seeded_requests_with_prompts_too_long_for_one_step_do_not_end_the_server(engine):
+    requests = [ask(f"{n} " + "word " * 240, max_tokens=3, seed=n) for n in range(24)]
+    completions = await engine.generate(requests)
+    assert all(completion.usage.prompt_tokens > 240 for completion in completions)
+    assert [len(completion.token_ids) for completion in completions] == [3] * 24

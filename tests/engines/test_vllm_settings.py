@@ -206,3 +206,12 @@ def test_an_interpreter_that_is_not_there_or_has_no_vllm_is_an_error(tmp_path):
     without = fake_interpreter(tmp_path, has_vllm=False)
     with pytest.raises(MissingDependencyError, match=r"OVERSIGHT_VLLM_PYTHON .* has no vLLM"):
         find_interpreter(None, {PYTHON_VARIABLE: without})
+
+
+def test_a_server_on_a_cpu_reads_each_prompt_in_one_piece_unless_told_otherwise() -> None:
+    config = Config(model="org/m")
+    flag = "--no-enable-chunked-prefill"
+    assert flag in command_line(config, "p", "m", 0, 1, on_cpu=True)
+    assert flag not in command_line(config, "p", "m", 0, 1)
+    told = Config(model="org/m", extra_args=("--enable-chunked-prefill",))
+    assert flag not in command_line(told, "p", "m", 0, 1, on_cpu=True)
