@@ -18,7 +18,7 @@ from langgraph.types import Command
 
 from oversight import protocols
 from oversight.errors import ProtocolError
-from oversight.graphs.planning import check_fit, draw_orders, plan_one
+from oversight.graphs.planning import check_fit, check_source, draw_orders, plan_one
 from oversight.graphs.stage import Scene, SpeechBegins, Stage, Words
 from oversight.graphs.state import DebateState, NextAct
 from oversight.graphs.views import public, visible_turns
@@ -137,6 +137,7 @@ class Nodes:
             protocol = protocols.parse(given, name=str(given.get("name", "given")), where="input")
         specs = self.stage.cast.specs
         check_fit(protocol, specs)
+        check_source(protocol, question)
         seed = state.get("seed", 0)
         return plan_one(question, protocol, specs, draw_orders(question, seed), seed)
 

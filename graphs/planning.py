@@ -64,6 +64,7 @@ def plan(
         drawn = draw_orders(question, seed)
         exchanged = drawn.model_copy(update={"defends": drawn.defends[::-1]})
         for protocol in protocols:
+            check_source(protocol, question)
             both = sides == "both" and protocol.speakers
             for orders in (drawn, exchanged) if both else (drawn,):
                 yield plan_one(question, protocol, specs, orders, seed), question
@@ -96,6 +97,19 @@ def roles_of(protocol: OversightProtocol) -> list[Role]:
     if has_candidates(protocol) and protocol.choose_by not in roles:
         roles.append(protocol.choose_by)
     return roles
+
+
+def check_source(protocol: OversightProtocol, question: Question) -> None:
+    """Refuse to let a judge read a source that is not there: it would be a naive judge.
+
+    Raises:
+        ProtocolError: One line that names the question.
+    """
+    if protocol.judge_sees_source and question.source is None:
+        raise ProtocolError(
+            f"protocol {protocol.name!r} lets the judge read the source, and question "
+            f"{question.id!r} has none: leave the protocol out for this data set"
+        )
 
 
 def has_candidates(protocol: OversightProtocol) -> bool:

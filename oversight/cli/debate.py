@@ -65,6 +65,9 @@ def debate(
     both_sides: Annotated[
         bool, typer.Option("--both-sides", help="Run each assignment of options to seats once.")
     ] = False,
+    swap: Annotated[
+        bool, typer.Option("--swap", help="Judge each debate with the sides swapped as well.")
+    ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on without rows that cannot be used.")
     ] = False,
@@ -98,6 +101,7 @@ def debate(
         "seed": seed,
         "store": store,
         "sides": "both" if both_sides else None,
+        "swap": swap or None,
         "dataset.skip_bad": skip_bad or None,
     }
     changes = {name: value for name, value in flags.items() if value is not None}

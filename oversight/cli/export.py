@@ -53,6 +53,7 @@ def export(
     label="judge" (or "truth"), siblings="best_worst" (or "best_all", "all_pairs",
     "kwise"), min_margin=0, min_score_gap=0, ties=true, weight="equal".
     """
+    from oversight.cli.progress import reading
     from oversight.config.recipe import assignments
     from oversight.errors import ConfigError
     from oversight.preferences.building import preferences
@@ -66,7 +67,8 @@ def export(
     settings = PreferenceSettings.parse(assignments(sets or ()))
     dropped = Dropped()
     with OpenStore.open(store, create=False) as opened:
-        transcripts = opened.transcripts(protocol=protocol, dataset=dataset)
+        found = opened.transcripts(protocol=protocol, dataset=dataset)
+        transcripts = reading(found, opened.counts()["complete"])
         rows = (
             transcripts
             if layout is Layout.TRANSCRIPTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -15,13 +16,29 @@ from rich.progress import (
     Task,
     TextColumn,
     TimeRemainingColumn,
+    track,
 )
 from rich.text import Text
 
 from oversight.graphs import running
+from oversight.types import Transcript
 
 LINE_EVERY_S = 10.0
 """How often a line is printed where stderr is no terminal."""
+
+
+def reading(transcripts: Iterable[Transcript], total: int) -> Iterator[Transcript]:
+    """`transcripts`, with a bar on a terminal that shows how many have been read."""
+    console = Console(stderr=True)
+    shown = console.is_terminal
+    yield from track(
+        transcripts,
+        "reading debates",
+        total=total,
+        console=console,
+        transient=True,
+        disable=not shown,
+    )
 
 
 class RateColumn(ProgressColumn):

@@ -28,6 +28,7 @@ def report(
     """Show judge accuracy by protocol, with intervals clustered by question."""
     from rich.console import Console
 
+    from oversight.cli.progress import reading
     from oversight.errors import StoreError
     from oversight.evals.html import render_html
     from oversight.evals.pictures import render_png
@@ -36,7 +37,8 @@ def report(
     from oversight.store import Store as OpenStore
 
     with OpenStore.open(store, create=False) as opened:
-        built = build_report(opened.transcripts(protocol=protocol, dataset=dataset))
+        transcripts = opened.transcripts(protocol=protocol, dataset=dataset)
+        built = build_report(reading(transcripts, opened.counts()["complete"]))
     if not built.num_debates:
         raise StoreError(
             f"{store}: no complete debate to report on; run `oversight debate --store {store}`"

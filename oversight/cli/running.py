@@ -44,6 +44,8 @@ def run(settings: RunSettings, console: Console, *, live: bool = False) -> Run:
     """
     loaded = load_questions(settings.dataset, seed=settings.seed)
     chosen = [load(name) for name in settings.protocols]
+    if settings.swap:
+        chosen = [protocol.model_copy(update={"swap": True}) for protocol in chosen]
     actors = cast(settings.cast(), settings.engines)
     sides, seed = settings.sides, settings.seed
     planned = list(plan(loaded.questions, chosen, actors.specs, seed=seed, sides=sides))

@@ -87,6 +87,9 @@ class RunSettings(Settings):
     sides: SidesDesign = "drawn"
     """Who defends which option: drawn for each question, or each assignment once."""
 
+    swap: bool = False
+    """Judge every debate a second time with the options and sides shown the other way round."""
+
     def cast(self) -> dict[Role, AgentSettings]:
         """Who plays which role, defaults filled in."""
         return EMBEDDED_AGENTS | self.agents

@@ -61,6 +61,12 @@ def test_a_debate_names_only_the_agents_that_take_part(question: Question) -> No
     assert set(consultancy.agents) == {Role.JUDGE, Role.CONSULTANT}
 
 
+def test_a_source_that_is_not_there_cannot_be_read(question: Question) -> None:
+    bare = question.model_copy(update={"source": None})
+    with pytest.raises(ProtocolError, match=r"'expert' .* question 'q1' has none"):
+        list(plan([bare], [protocols.load("expert")], SPECS))
+
+
 def test_a_missing_agent_is_named() -> None:
     with pytest.raises(ProtocolError, match=r"needs a debater: set agents\.debater\.agent"):
         check_fit(protocols.load("debate"), {Role.JUDGE: AgentSpec(agent="any")})
