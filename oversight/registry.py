@@ -1,4 +1,4 @@
-"""From a name to the thing: the file's name is the registered name.
+"""From a name to the thing: the name of the file, or of the folder, is the registered name.
 
 `names("agents")` looks at the folder without importing anything from it;
 `load("agents", "debater")` imports that one module. Other distributions add
@@ -26,7 +26,7 @@ from oversight.errors import UnknownNameError
 
 @dataclass(frozen=True)
 class Group:
-    """A folder in which every file of one suffix is a thing of that name."""
+    """A folder in which every file of one suffix, or package, is a thing of that name."""
 
     noun: str
     package: str
@@ -81,10 +81,15 @@ def folder(group: str) -> Path:
 @cache
 def _files(group: str) -> dict[str, Path]:
     spec = GROUPS[group]
+    found = list(folder(group).glob(f"*{spec.suffix}"))
+    if spec.suffix == ".py":
+        found += folder(group).glob("*/__init__.py")
+    named = {(path.parent if path.stem == "__init__" else path).stem: path for path in found}
+    named.pop(folder(group).stem, None)  # the group's own __init__
     return {
-        path.stem: path
-        for path in sorted(folder(group).glob(f"*{spec.suffix}"))
-        if not path.stem.startswith("_") and path.stem not in spec.support
+        name: named[name]
+        for name in sorted(named)
+        if not name.startswith("_") and name not in spec.support
     }
 
 

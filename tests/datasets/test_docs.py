@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from oversight.datasets._world_families import FAMILIES
-from oversight.datasets._world_story import LEVELS
 from oversight.datasets.base import load_questions
+from oversight.datasets.world.families import FAMILIES
+from oversight.datasets.world.story import LEVELS
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oversight.datasets._world_families import FAMILIES, NAMES
-from oversight.datasets._world_names import FILLINGS, Fillings
-from oversight.datasets._world_times import marked
 from oversight.datasets.base import load_questions
 from oversight.datasets.world import Config, question_at, rows
+from oversight.datasets.world.families import FAMILIES, NAMES
+from oversight.datasets.world.names import FILLINGS, Fillings
+from oversight.datasets.world.times import marked
 from oversight.errors import ConfigError
 from oversight.types import Question
 

@@ -114,7 +114,7 @@ def tiny_model_without_template(tmp_path_factory: pytest.TempPathFactory, tiny_m
 @pytest.fixture(scope="session")
 def vllm_python(root: Path) -> str:
     """An interpreter that has vLLM; tests that need it skip where there is none."""
-    from oversight.engines._vllm_settings import PYTHON_VARIABLE, find_interpreter
+    from oversight.engines.vllm.settings import PYTHON_VARIABLE, find_interpreter
     from oversight.errors import MissingDependencyError
 
     beside = root / ".venv-vllm" / "bin" / "python"

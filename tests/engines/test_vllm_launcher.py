@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from oversight.engines import _vllm_launcher
+from oversight.engines.vllm import launcher
 
-LAUNCHER = [sys.executable, "-I", "-S", _vllm_launcher.__file__]
+LAUNCHER = [sys.executable, "-I", "-S", launcher.__file__]
 GRACE_S = 1.0
 
 SERVER = """

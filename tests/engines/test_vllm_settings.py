@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from oversight.engines import vllm
-from oversight.engines._vllm_settings import (
+from oversight.engines.vllm.settings import (
     PYTHON_VARIABLE,
     Config,
     check_model,

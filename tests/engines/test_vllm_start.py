@@ -86,10 +86,12 @@ class Parent:
 
 
 @pytest.fixture(scope="module")
-def parent(tiny_model_without_template: Path, vllm_python: str) -> Iterator[Parent]:
+def parent(
+    tiny_model_without_template: Path, vllm_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Parent]:
     """With a model that has no chat template, and the server's own mode of log-probabilities."""
-    given = settings(tiny_model_without_template, vllm_python, logprobs_mode="raw_logprobs")
-    parent = Parent(given)
+    others = {"logprobs_mode": "raw_logprobs", "log_dir": str(tmp_path_factory.mktemp("logs"))}
+    parent = Parent(settings(tiny_model_without_template, vllm_python, **others))
     try:
         parent.wait_until_ready()
         yield parent
@@ -151,8 +153,10 @@ def test_nothing_is_left_when_the_parent_is_killed(parent):
     wait_until_gone(processes, 30)
 
 
-def test_nothing_is_left_when_the_parent_is_killed_while_the_server_starts(tiny_model, vllm_python):
-    parent = Parent(settings(tiny_model, vllm_python))
+def test_nothing_is_left_when_the_parent_is_killed_while_the_server_starts(
+    tiny_model, vllm_python, tmp_path
+):
+    parent = Parent(settings(tiny_model, vllm_python, log_dir=str(tmp_path)))
     time.sleep(4)
     processes = family(parent.launcher_pid)
     assert len(processes) >= 2

@@ -54,7 +54,9 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pair(tiny_model: Path, vllm_python: str) -> AsyncIterator[VllmEngine]:
+async def pair(
+    tiny_model: Path, vllm_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[VllmEngine]:
     engine = build(
         Config(
             model=str(tiny_model),
@@ -65,6 +67,7 @@ async def pair(tiny_model: Path, vllm_python: str) -> AsyncIterator[VllmEngine]:
             block_size=32,
             kv_cache_gib=0.25,
             restarts=1,
+            log_dir=str(tmp_path_factory.mktemp("logs")),
             extra_args=("--enforce-eager",),
         )
     )

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from oversight.engines import _openai_server
 from oversight.engines.openai import Config, OpenAIEngine, build
+from oversight.engines.openai import server as retrying
 from oversight.types import Message, Prompt, Request, Sampling
 
 
@@ -163,8 +163,8 @@ async def open_engine(server: ModelServer) -> AsyncIterator[Open]:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back off for milliseconds."""
-    monkeypatch.setattr(_openai_server, "FIRST_BACKOFF_S", 0.01)
-    monkeypatch.setattr(_openai_server, "LONGEST_BACKOFF_S", 0.05)
+    monkeypatch.setattr(retrying, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(retrying, "LONGEST_BACKOFF_S", 0.05)
 
 
 def chat(text: str | None = "Hello.", **choice: Any) -> dict[str, Any]:

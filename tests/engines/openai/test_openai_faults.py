@@ -12,7 +12,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from oversight.engines import _openai_server
+from oversight.engines.openai import server as retrying
 from oversight.errors import (
     EngineError,
     EngineRefusedError,
@@ -176,8 +176,8 @@ async def test_a_retry_after_that_makes_no_sense_is_ignored(server, open_engine,
 
 
 async def test_waits_double_up_to_a_bound_with_full_jitter(server, open_engine, wire, monkeypatch):
-    monkeypatch.setattr(_openai_server, "FIRST_BACKOFF_S", 0.001)
-    monkeypatch.setattr(_openai_server, "LONGEST_BACKOFF_S", 0.006)
+    monkeypatch.setattr(retrying, "FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr(retrying, "LONGEST_BACKOFF_S", 0.006)
     bounds = []
 
     def drawn(low, high):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oversight.engines._openai_reply import MalformedReplyError, Reply, ReportedError
-from oversight.engines._openai_sse import EventDecoder
+from oversight.engines.openai.reply import MalformedReplyError, Reply, ReportedError
+from oversight.engines.openai.sse import EventDecoder
 from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
 from oversight.types import FinishReason
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oversight.engines._transformers_prefix_tree import PrefixTree, common_prefix
+from oversight.engines.transformers.prefix_tree import PrefixTree, common_prefix
 
 
 def kv_of(ids):  # type: ignore[no-untyped-def]

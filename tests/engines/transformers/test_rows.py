@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from oversight.engines._transformers_loading import load_model
-from oversight.engines._transformers_rows import CHUNK_TOKENS, MAX_PADDING, _padding, _width
+from oversight.engines.transformers.loading import load_model
+from oversight.engines.transformers.rows import CHUNK_TOKENS, MAX_PADDING, _padding, _width
 
 BRANCHES = (5, 1, 3, 2)
 

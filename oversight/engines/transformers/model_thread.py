@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from oversight.engines._transformers_sequence import Job
+from oversight.engines.transformers.sequence import Job
 from oversight.errors import EngineError, OversightError
 
 if TYPE_CHECKING:
-    from oversight.engines._transformers_batching import Batch
+    from oversight.engines.transformers.batching import Batch
 
 
 class ModelThread:

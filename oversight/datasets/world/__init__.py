@@ -16,9 +16,9 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from oversight.config.settings import Settings
-from oversight.datasets._world_families import NAMES, Family, offered
-from oversight.datasets._world_names import FILLINGS
-from oversight.datasets._world_story import LEVELS, Bearing, Story, tell
+from oversight.datasets.world.families import NAMES, Family, offered
+from oversight.datasets.world.names import FILLINGS
+from oversight.datasets.world.story import LEVELS, Bearing, Story, tell
 from oversight.ids import seed_from
 from oversight.registry import nearest
 from oversight.types import Option, Question, Source

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from oversight.engines._transformers_prefix_tree import TokenIds
-from oversight.engines._transformers_rows import Work
+from oversight.engines.transformers.prefix_tree import TokenIds
+from oversight.engines.transformers.rows import Work
 
 CACHE_NAMES = ("past_key_values", "cache_params", "state")
 

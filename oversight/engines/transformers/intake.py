@@ -9,9 +9,9 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import Any
 
-from oversight.engines._transformers_chat_ids import ChatIds
-from oversight.engines._transformers_detokenizer import Detokenizer
-from oversight.engines._transformers_sequence import Job, Sequence
+from oversight.engines.transformers.chat_ids import ChatIds
+from oversight.engines.transformers.detokenizer import Detokenizer
+from oversight.engines.transformers.sequence import Job, Sequence
 from oversight.errors import EngineRefusedError
 from oversight.types import Request
 

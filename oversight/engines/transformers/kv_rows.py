@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from oversight.engines._transformers_prefix_tree import LayersKV
+from oversight.engines.transformers.prefix_tree import LayersKV
 
 COLUMN_MULTIPLE = 64
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from oversight.engines._scripted_settings import Config, check_beliefs
+from oversight.engines.scripted.settings import Config, check_beliefs
 from oversight.errors import ConfigError, EngineRefusedError
 from oversight.types import Prompt, Request
 

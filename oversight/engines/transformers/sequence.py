@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oversight.engines._transformers_detokenizer import Detokenizer
+from oversight.engines.transformers.detokenizer import Detokenizer
 from oversight.types import Completion, FinishReason, Request, Usage
 
 if TYPE_CHECKING:  # it loads torch, which a request that only waits does not need
-    from oversight.engines._transformers_prefix_tree import TokenIds
+    from oversight.engines.transformers.prefix_tree import TokenIds
 
 Top = tuple[tuple[str, float], ...]
 

@@ -1,7 +1,7 @@
 """The sequences that a model is working on, and the passes that take them further.
 
 `BatchedRows` runs all rows in one forward pass and copies beginnings between
-them. What else can run rows is in `_transformers_single_rows`.
+them. What else can run rows is in `single_rows`.
 
 Shapes: N rows of a pass, Q query tokens, L visible columns, V vocabulary.
 """
@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from oversight.engines._transformers_kv_rows import KVRows
-from oversight.engines._transformers_masks import MaskStyle
-from oversight.engines._transformers_prefix_tree import LayersKV, Prefix, TokenIds
+from oversight.engines.transformers.kv_rows import KVRows
+from oversight.engines.transformers.masks import MaskStyle
+from oversight.engines.transformers.prefix_tree import LayersKV, Prefix, TokenIds
 
 CHUNK_TOKENS = 2048
 """Tokens of one forward pass at most, which bounds its memory and how long others wait."""

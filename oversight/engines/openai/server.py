@@ -13,16 +13,16 @@ from typing import NoReturn, TypeVar
 
 import httpx
 
-from oversight.engines._openai_connections import Connections
-from oversight.engines._openai_failures import (
+from oversight.engines.openai.connections import Connections
+from oversight.engines.openai.failures import (
     AttemptError,
     broken_connection,
     refused_or_failed,
     reported,
     unreadable,
 )
-from oversight.engines._openai_reply import MalformedReplyError, Reply, ReportedError
-from oversight.engines._openai_sse import EventDecoder
+from oversight.engines.openai.reply import MalformedReplyError, Reply, ReportedError
+from oversight.engines.openai.sse import EventDecoder
 from oversight.errors import EngineUnavailableError
 
 T = TypeVar("T")

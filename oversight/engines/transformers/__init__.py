@@ -34,14 +34,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, JsonValue
 
 from oversight.config.settings import Settings
-from oversight.engines._transformers_model_thread import ModelThread
-from oversight.engines._transformers_sequence import Job
 from oversight.engines.base import answer_all
+from oversight.engines.transformers.model_thread import ModelThread
+from oversight.engines.transformers.sequence import Job
 from oversight.errors import ConfigError
 from oversight.types import Capabilities, Chunk, Completion, Request
 
 if TYPE_CHECKING:
-    from oversight.engines._transformers_batching import Batch
+    from oversight.engines.transformers.batching import Batch
 
 NAME = "transformers"
 WORK = ("num_passes", "num_tokens", "num_padding", "num_kept_tokens")
@@ -207,10 +207,10 @@ def _load(config: Config) -> Batch:
     """The model with its batch; called in the engine's thread."""
     import torch
 
-    from oversight.engines._transformers_batching import Batch, Name
-    from oversight.engines._transformers_chat_ids import ChatIds
-    from oversight.engines._transformers_intake import Intake, Limits
-    from oversight.engines._transformers_loading import load_model
+    from oversight.engines.transformers.batching import Batch, Name
+    from oversight.engines.transformers.chat_ids import ChatIds
+    from oversight.engines.transformers.intake import Intake, Limits
+    from oversight.engines.transformers.loading import load_model
 
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)

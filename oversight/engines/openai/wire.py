@@ -45,6 +45,7 @@ class Wire:
 
     @property
     def path(self) -> str:
+        """Where the API is found below the server's base address."""
         return "/chat/completions" if self.api == "chat" else "/completions"
 
     def body(self, model: str, request: Request, *, stream: bool, live: bool) -> bytes:

@@ -24,11 +24,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from oversight.engines._scripted_sampling import complete, cut
-from oversight.engines._scripted_script import Answer, Script, sayer, where
-from oversight.engines._scripted_settings import Config, Rule
-from oversight.engines._scripted_tokens import decode, encode, pieces
 from oversight.engines.base import answer_all
+from oversight.engines.scripted.sampling import complete, cut
+from oversight.engines.scripted.script import Answer, Script, sayer, where
+from oversight.engines.scripted.settings import Config, Rule
+from oversight.engines.scripted.tokens import decode, encode, pieces
 from oversight.errors import EngineRefusedError, EngineUnavailableError
 from oversight.types import Capabilities, Chunk, Completion, Request
 

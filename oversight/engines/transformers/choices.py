@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from oversight.engines._transformers_sampling import sample
-from oversight.engines._transformers_sequence import Sequence, Top
+from oversight.engines.transformers.sampling import sample
+from oversight.engines.transformers.sequence import Sequence, Top
 from oversight.types import FinishReason
 
 

@@ -52,6 +52,7 @@ class Reply:
 
     @property
     def text(self) -> str:
+        """What has been written so far."""
         return "".join(self.texts)
 
     @property

@@ -21,14 +21,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from oversight.engines._openai_budget import Budget
-from oversight.engines._openai_completion import complaint, completion
-from oversight.engines._openai_failures import LOOK_AT_MODEL
-from oversight.engines._openai_reply import MalformedReplyError, Reply, model_ids
-from oversight.engines._openai_server import Call, Server
-from oversight.engines._openai_settings import Config
-from oversight.engines._openai_wire import Wire
 from oversight.engines.base import answer_all
+from oversight.engines.openai.budget import Budget
+from oversight.engines.openai.completion import complaint, completion
+from oversight.engines.openai.failures import LOOK_AT_MODEL
+from oversight.engines.openai.reply import MalformedReplyError, Reply, model_ids
+from oversight.engines.openai.server import Call, Server
+from oversight.engines.openai.settings import Config
+from oversight.engines.openai.wire import Wire
 from oversight.errors import (
     ConfigError,
     EngineError,

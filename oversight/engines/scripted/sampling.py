@@ -7,9 +7,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from oversight.engines._scripted_script import Answer
-from oversight.engines._scripted_settings import Config
-from oversight.engines._scripted_tokens import END, decode, encode, encode_prompt
+from oversight.engines.scripted.script import Answer
+from oversight.engines.scripted.settings import Config
+from oversight.engines.scripted.tokens import END, decode, encode, encode_prompt
 from oversight.types import Completion, FinishReason, Request, Sampling, Usage
 
 

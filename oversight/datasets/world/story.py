@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from oversight.datasets._world_families import Family, draw_subjects
-from oversight.datasets._world_names import Fillings
-from oversight.datasets._world_times import marked
+from oversight.datasets.world.families import Family, draw_subjects
+from oversight.datasets.world.names import Fillings
+from oversight.datasets.world.times import marked
 
 
 class Bearing(StrEnum):

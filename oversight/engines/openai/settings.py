@@ -8,7 +8,7 @@ import httpx
 from pydantic import Field, JsonValue, field_validator
 
 from oversight.config.settings import Settings
-from oversight.engines._openai_wire import OWN_FIELDS
+from oversight.engines.openai.wire import OWN_FIELDS
 
 
 class Config(Settings):

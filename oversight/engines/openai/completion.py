@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oversight.engines._openai_reply import Reply
+from oversight.engines.openai.reply import Reply
 from oversight.errors import EngineError, EngineRefusedError
 from oversight.types import Completion, FinishReason, Request
 

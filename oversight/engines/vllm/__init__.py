@@ -40,11 +40,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from oversight.engines import openai
-from oversight.engines._vllm_choices import first_token_request, unmasked_top
-from oversight.engines._vllm_metrics import ReplicaMetrics
-from oversight.engines._vllm_replica import Replica
-from oversight.engines._vllm_server import Server, reserve_port
-from oversight.engines._vllm_settings import (
+from oversight.engines.base import answer_all
+from oversight.engines.vllm.choices import first_token_request, unmasked_top
+from oversight.engines.vllm.metrics import ReplicaMetrics
+from oversight.engines.vllm.replica import Replica
+from oversight.engines.vllm.server import Server, reserve_port
+from oversight.engines.vllm.settings import (
     HOST,
     Config,
     check_model,
@@ -53,7 +54,6 @@ from oversight.engines._vllm_settings import (
     is_built_for_cpu,
     server_environment,
 )
-from oversight.engines.base import answer_all
 from oversight.errors import ConfigError, EngineUnavailableError
 from oversight.types import Capabilities, Chunk, Completion, FinishReason, Request
 

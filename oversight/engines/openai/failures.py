@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from oversight.engines._openai_reply import ReportedError
+from oversight.engines.openai.reply import ReportedError
 from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})

@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
-from oversight.engines._vllm_metrics import ReplicaMetrics, parse_metrics
-from oversight.engines._vllm_server import Server
+from oversight.engines.vllm.metrics import ReplicaMetrics, parse_metrics
+from oversight.engines.vllm.server import Server
 from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
 from oversight.types import Chunk, Completion, Engine, FinishReason, Request, Usage
 

@@ -1,6 +1,6 @@
 """Runs a server only for as long as the process that asked for it lives.
 
-    python -I -S _vllm_launcher.py PARENT_PID GRACE_S COMMAND...
+    python -I -S launcher.py PARENT_PID GRACE_S COMMAND...
 
 A vLLM server is a family of processes, and its engine process outlives an API
 process that is killed (0.32: for ever, with the memory it holds). So this

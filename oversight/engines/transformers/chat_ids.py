@@ -21,8 +21,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from oversight.engines._transformers_prefix_tree import TokenIds
 from oversight.engines.base import plain_text
+from oversight.engines.transformers.prefix_tree import TokenIds
 from oversight.errors import ConfigError, EngineRefusedError
 from oversight.types import Message, Prompt
 

@@ -19,13 +19,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from oversight.engines._transformers_choices import Likeliest, choose
-from oversight.engines._transformers_intake import Intake, Limits
-from oversight.engines._transformers_loading import LoadedModel, out_of_memory
-from oversight.engines._transformers_prefix_tree import Prefix, PrefixTree, TokenIds, common_prefix
-from oversight.engines._transformers_rows import BatchedRows
-from oversight.engines._transformers_sampling import sample
-from oversight.engines._transformers_sequence import Job, Sequence
+from oversight.engines.transformers.choices import Likeliest, choose
+from oversight.engines.transformers.intake import Intake, Limits
+from oversight.engines.transformers.loading import LoadedModel, out_of_memory
+from oversight.engines.transformers.prefix_tree import Prefix, PrefixTree, TokenIds, common_prefix
+from oversight.engines.transformers.rows import BatchedRows
+from oversight.engines.transformers.sampling import sample
+from oversight.engines.transformers.sequence import Job, Sequence
 from oversight.errors import EngineError, EngineRefusedError, OversightError
 from oversight.types import FinishReason
 

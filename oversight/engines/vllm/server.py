@@ -16,15 +16,15 @@ from pathlib import Path
 
 import httpx
 
-from oversight.engines import _vllm_launcher
-from oversight.engines._vllm_settings import HOST
+from oversight.engines.vllm import launcher as launching
+from oversight.engines.vllm.settings import HOST
 from oversight.errors import EngineUnavailableError
 
 POLL_S = 0.2
 REPORT_EVERY_S = 5.0
 HEALTH_TIMEOUT_S = 5.0
 NUM_LOG_LINES = 12
-LAUNCHER_GRACE_S = _vllm_launcher.ORPHANS_GRACE_S + _vllm_launcher.TRACKERS_GRACE_S + 2.0
+LAUNCHER_GRACE_S = launching.ORPHANS_GRACE_S + launching.TRACKERS_GRACE_S + 2.0
 """For the launcher to notice, over what it gives the server."""
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 CAUSE = re.compile(r"\b\w*(?:Error|Exception|error):\s")
@@ -97,7 +97,7 @@ class Server:
 
     def _spawn(self) -> None:
         """Through a launcher that leads a process group of its own, and ends with us."""
-        launcher = [sys.executable, "-I", "-S", _vllm_launcher.__file__]
+        launcher = [sys.executable, "-I", "-S", launching.__file__]
         arguments = [str(os.getpid()), str(self._stop_timeout_s), *self._command]
         with self.log.open("ab") as log:
             self._launcher = subprocess.Popen(

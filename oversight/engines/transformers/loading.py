@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.engines._transformers_attention import share_heads
-from oversight.engines._transformers_masks import MaskStyle, mask_styles
-from oversight.engines._transformers_rows import BatchedRows, Rows
-from oversight.engines._transformers_single_rows import SingleRows
+from oversight.engines.transformers.attention import share_heads
+from oversight.engines.transformers.masks import MaskStyle, mask_styles
+from oversight.engines.transformers.rows import BatchedRows, Rows
+from oversight.engines.transformers.single_rows import SingleRows
 from oversight.errors import ConfigError, EngineError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)

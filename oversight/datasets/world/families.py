@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from oversight.datasets._world_names import Fillings
+from oversight.datasets.world.names import Fillings
 
 PairedWords = tuple[tuple[str, ...], tuple[str, ...]]
 
