@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from uuid import uuid4
+from itertools import count
 
 from oversight.errors import ConfigError, EngineError
 from oversight.ids import seed_from
@@ -18,6 +18,9 @@ from oversight.types import (
     Sampling,
     View,
 )
+
+_NUMBERS = count(1)
+"""Of the calls of this process: an id is unique among those in flight."""
 
 
 def needed(engine: Engine | None, agent: str) -> Engine:
@@ -52,9 +55,8 @@ class Calls:
         self, purpose: Purpose, prompt: Prompt, sampling: Sampling, live: bool = False
     ) -> Completion:
         """Complete `prompt`; if `live`, the pieces go to the view's display as they come."""
-        request = Request(
-            prompt=prompt, sampling=sampling, id=uuid4().hex, route=self.view.debate_id
-        )
+        route = self.view.debate_id
+        request = Request(prompt, sampling, id=f"{route}-{next(_NUMBERS)}", route=route)
         if live and self.view.emit is not None:
             completion = await self._stream(request)
         else:

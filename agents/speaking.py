@@ -224,14 +224,20 @@ def question_part(question: str, options: tuple[str, ...], listing: tuple[int, .
 
 def turn_part(turn: Turn, orders: Orders) -> str:
     """One turn as the others read it: public text only, with its quotes marked."""
-    attributes = f'speaker="{speaker_name(turn.seat, turn.role)}" round="{turn.round}"'
-    if turn.act is Act.SPEAK:
-        attributes += f' defends="{label_of(orders.defended_by(turn.seat), orders.options)}"'
-    if turn.act in (Act.SPEAK, Act.ASK):
-        body = _marked(turn.text, turn.quotes)
-    else:
+    if turn.act not in (Act.SPEAK, Act.ASK):
         body = belief_text(turn.belief, orders.options)
-    return f"<turn {attributes}>\n{body}\n</turn>\n"
+        return f"<turn {_attributes(turn.seat, turn.role, turn.round)}>\n{body}\n</turn>\n"
+    defends = None
+    if turn.act is Act.SPEAK:
+        defends = label_of(orders.defended_by(turn.seat), orders.options)
+    attributes = _attributes(turn.seat, turn.role, turn.round, defends)
+    return f"<turn {attributes}>\n{_marked(turn.text, turn.quotes)}\n</turn>\n"
+
+
+@lru_cache(maxsize=256)
+def _attributes(seat: Seat, role: Role, round: int, defends: str | None = None) -> str:
+    attributes = f'speaker="{speaker_name(seat, role)}" round="{round}"'
+    return attributes if defends is None else f'{attributes} defends="{defends}"'
 
 
 @lru_cache(maxsize=4096)

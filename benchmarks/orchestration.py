@@ -17,9 +17,10 @@ import gc
 import random
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypedDict
+from zlib import crc32
 
 import psutil
 from langgraph.graph import END, START, StateGraph
@@ -27,7 +28,6 @@ from langgraph.types import Command
 
 from oversight import protocols
 from oversight.agents import build_agent
-from oversight.engines.scripted import Config, ScriptedEngine
 from oversight.graphs.casting import Cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
@@ -35,6 +35,10 @@ from oversight.graphs.stage import Stage
 from oversight.store import Store
 from oversight.types import (
     AgentSpec,
+    Capabilities,
+    Chunk,
+    Completion,
+    FinishReason,
     Message,
     Option,
     Prompt,
@@ -43,9 +47,14 @@ from oversight.types import (
     Role,
     Sampling,
     Source,
+    Usage,
 )
 
 LATENCY_S = 0.05
+CHARS_A_TOKEN = 4
+IDS = tuple(range(200_000))
+LOGPROBS = (-0.75,) * 2_000
+TOP = ((("A", -0.4), ("B", -1.2)),)
 NUM_CALLS = 9
 BAR_MS = 1.0
 BAR_MB = 200.0
@@ -98,9 +107,46 @@ def answer(request: Request) -> str:
     )
 
 
-def simulated() -> ScriptedEngine:
-    """The engine: answers at once, delivered after the latency."""
-    return ScriptedEngine(answer, Config(latency_s=LATENCY_S, keep_requests=0))
+class Simulated:
+    """An engine that answers after the latency, at no cost of its own: four characters a token."""
+
+    name = model = "simulated"
+    capabilities = Capabilities(logprobs=True, choices=True)
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion a request, all after the latency."""
+        await asyncio.sleep(LATENCY_S)
+        return [self._complete(request) for request in requests]
+
+    def _complete(self, request: Request) -> Completion:
+        text = answer(request)
+        messages = request.prompt.messages
+        num_prompt = sum(len(part) for m in messages for part in m.parts) // CHARS_A_TOKEN
+        start = crc32(f"{request.route} {messages[0].parts}".encode()) % (len(IDS) // 2)
+        num_tokens = max(1, len(text) // CHARS_A_TOKEN)
+        return Completion(
+            request_id=request.id,
+            text=text,
+            prompt_ids=IDS[start : start + num_prompt],
+            token_ids=IDS[:num_tokens],
+            finish_reason=FinishReason.STOP,
+            usage=Usage(prompt_tokens=num_prompt, completion_tokens=num_tokens),
+            engine=self.name,
+            model=self.model,
+            seconds=LATENCY_S,
+            logprobs=LOGPROBS[:num_tokens],
+            top=TOP if request.sampling.top_logprobs else (),
+        )
+
+    def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """Nothing here is live."""
+        raise AssertionError(request)
+
+    async def cancel(self, request_id: str) -> None:
+        """Nothing is cancelled here."""
+
+    async def aclose(self) -> None:
+        """Holds nothing."""
 
 
 async def bare_asyncio(
@@ -150,18 +196,13 @@ async def bare_langgraph(
         await call()
         return state
 
-    async def close(state: Count) -> Count:
-        return state
-
     builder = StateGraph(Count)
     targets = ("pair", "single", "decide")
     for name, node in {"open": begin, "pair": pair, "single": single}.items():
         builder.add_node(name, node, destinations=targets)
     builder.add_node("decide", decide)
-    builder.add_node("close", close)
     builder.add_edge(START, "open")
-    builder.add_edge("decide", "close")
-    builder.add_edge("close", END)
+    builder.add_edge("decide", END)
     graph = builder.compile()
     slots = asyncio.Semaphore(concurrency)
 
@@ -174,7 +215,7 @@ async def bare_langgraph(
 
 async def whole(made: list[Question], concurrency: int, path: Path) -> None:
     """Debates with everything in."""
-    engine = simulated()
+    engine = Simulated()
     specs = {
         Role.DEBATER: AgentSpec(agent="debater", settings={"reasoning": False}),
         Role.JUDGE: AgentSpec(agent="judge"),
@@ -208,7 +249,7 @@ def main() -> None:
     options = parser.parse_args()
     number, concurrency = options.debates, options.concurrency
     made = questions(max(number, options.memory_debates))
-    engine = simulated()
+    engine = Simulated()
     parts = ("A sentence of the source. " * 300, "The role.")
     prompt = Prompt(
         messages=(

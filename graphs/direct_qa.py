@@ -22,16 +22,14 @@ NUM_SPEAKERS = 0
 def build(
     stage: Stage, checkpointer: Any = None
 ) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
-    """The graph, compiled over a stage: begin → decide → close."""
+    """The graph, compiled over a stage: begin → decide."""
     nodes = Nodes(stage, default_protocol="naive")
     builder = StateGraph(DebateState, input_schema=DebateInput)
     builder.add_node("begin", nodes.begin)
     builder.add_node("decide", nodes.decide)
-    builder.add_node("close", nodes.close)
     builder.add_edge(START, "begin")
     builder.add_edge("begin", "decide")
-    builder.add_edge("decide", "close")
-    builder.add_edge("close", END)
+    builder.add_edge("decide", END)
     return builder.compile(name="direct_qa", checkpointer=checkpointer)
 
 

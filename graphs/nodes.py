@@ -89,7 +89,7 @@ class Nodes:
         return await self._judge_acts(state)
 
     async def decide(self, state: DebateState) -> DebateState:
-        """The final judgment; with the sides swapped as well where the protocol says so."""
+        """The final judgment, in both orders where the protocol says so, and the end."""
         scene = await self.stage.scene(state["debate_id"])
         drawn = scene.debate.orders
         orders = [(drawn, False)]
@@ -102,20 +102,7 @@ class Nodes:
                 if not scene.judged(swapped=swapped)
             )
         )
-        return {}
-
-    async def close(self, state: DebateState) -> DebateState:
-        """Write down that the debate is complete."""
-        scene = await self.stage.scene(state["debate_id"])
-        if not scene.complete:
-            outcome = Outcome(
-                debate_id=scene.debate.id,
-                status=OutcomeStatus.COMPLETE,
-                seconds=sum(turn.seconds for turn in scene.turns),
-                ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
-            await self.stage.close(scene, outcome)
-        self.stage.leave(scene.debate.id)
+        await self._close(scene)
         return {"result": _result(scene)}
 
     # --- how ---
@@ -140,6 +127,18 @@ class Nodes:
         check_source(protocol, question)
         seed = state.get("seed", 0)
         return plan_one(question, protocol, specs, draw_orders(question, seed), seed)
+
+    async def _close(self, scene: Scene) -> None:
+        """Write down that the debate is complete, and leave it."""
+        if not scene.complete:
+            outcome = Outcome(
+                debate_id=scene.debate.id,
+                status=OutcomeStatus.COMPLETE,
+                seconds=sum(turn.seconds for turn in scene.turns),
+                ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            await self.stage.close(scene, outcome)
+        self.stage.leave(scene.debate.id)
 
     async def _speech(
         self, scene: Scene, step: ScheduledStep, slot: Slot

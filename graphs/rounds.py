@@ -19,7 +19,7 @@ from oversight.graphs.state import DebateInput, DebateState
 def build_rounds(
     stage: Stage, name: str, checkpointer: Any = None
 ) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
-    """open → (speak | ask | believe)* → decide → close."""
+    """open → (speak | ask | believe)* → decide."""
     nodes = Nodes(stage, default_protocol=name)
     builder = StateGraph(DebateState, input_schema=DebateInput)
     builder.add_node("open", nodes.open)
@@ -27,8 +27,6 @@ def build_rounds(
     builder.add_node("ask", nodes.ask)
     builder.add_node("believe", nodes.believe)
     builder.add_node("decide", nodes.decide)
-    builder.add_node("close", nodes.close)
     builder.add_edge(START, "open")
-    builder.add_edge("decide", "close")
-    builder.add_edge("close", END)
+    builder.add_edge("decide", END)
     return builder.compile(name=name, checkpointer=checkpointer)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from oversight.types import Act, Orders, OversightProtocol, Seat, Turn
+
+PRIVATE: dict[str, Any] = {"reasoning": "", "samples": (), "score": None, "seconds": 0.0}
+"""Fields of a turn that only the records keep, and what stands in their place."""
 
 
 def public(turn: Turn) -> Turn:
     """`turn` without anything that only its speaker or the records may hold."""
-    return turn.model_copy(update={"reasoning": "", "samples": (), "score": None, "seconds": 0.0})
+    return turn.model_copy(update=PRIVATE)
 
 
 def visible_turns(
@@ -29,4 +33,5 @@ def visible_turns(
         and (turn.act is not Act.BELIEVE or protocol.beliefs_public)
     ]
     place = {seat: index for index, seat in enumerate((*orders.shown, Seat.JUDGE))}
-    return tuple(sorted(seen, key=lambda turn: (turn.step, place[turn.seat])))
+    seen.sort(key=lambda turn: (turn.step, place[turn.seat]))
+    return tuple(seen)

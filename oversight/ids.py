@@ -28,6 +28,6 @@ def text_id(*texts: str) -> str:
     return digest.hexdigest()
 
 
-def seed_from(*parts: Any) -> int:
-    """A seed in [0, 2**31) that depends on nothing but `parts`."""
-    return int(content_id(*parts)[:8], 16) & 0x7FFF_FFFF
+def seed_from(*parts: object) -> int:
+    """A seed in [0, 2**31) that depends on nothing but the text of `parts`."""
+    return int(text_id(*map(str, parts))[:8], 16) & 0x7FFF_FFFF

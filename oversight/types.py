@@ -31,8 +31,10 @@ class Record(BaseModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with changes; ids cached from the old content do not come along."""
         copied = super().model_copy(update=update, deep=deep)
-        for name in copied.__dict__.keys() - type(copied).model_fields.keys():
-            del copied.__dict__[name]
+        values = copied.__dict__
+        if len(values) > len(type(copied).model_fields):
+            for name in values.keys() - type(copied).model_fields.keys():
+                del values[name]
         return copied
 
 
@@ -384,7 +386,8 @@ class Turn(Record):
 
     @cached_property
     def id(self) -> str:
-        return content_id("turn", self.debate_id, self.step, self.seat, self.act, self.candidate)
+        place = (self.debate_id, str(self.step), self.seat, self.act, str(self.candidate))
+        return text_id("turn", *place)
 
 
 class EngineSpec(Record):

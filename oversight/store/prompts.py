@@ -110,7 +110,7 @@ def encode_prompt(record: PromptRecord, parts: Known, blocks: Known) -> EncodedP
     messages_json = COMPACT_JSON.encode(messages)
     return EncodedPrompt(
         id=record.prompt.id,
-        variant=block_id(messages_json.encode() + data),
+        variant=block_id("\n".join((messages_json, *block_ids)).encode() + data[whole:]),
         messages=messages_json,
         blocks=" ".join(block_ids),
         tail=data[whole:],

@@ -130,16 +130,27 @@ class Index:
         """Where in the folded source the quote would begin, by the votes of its telling words."""
         width = max(16, len(words) // 4)
         votes: dict[int, float] = defaultdict(float)
-        for key, place in _telling(caseless(words)):
-            places = self._places(key)
-            for found in places:
-                bucket = (found - place) // width
-                votes[bucket] += 1 / len(places)
-                votes[bucket + 1] += 1 / len(places)
+        for found, place in self._standing(caseless(words)):
+            for other in found:
+                bucket = (other - place) // width
+                votes[bucket] += 1 / len(found)
+                votes[bucket + 1] += 1 / len(found)
         if not votes:
             return None
         best = max(votes.values())
         return min(bucket for bucket, weight in votes.items() if weight == best) * width
+
+    def _standing(self, quote: str) -> Iterator[tuple[list[int], int]]:
+        """Places of the quote's longest words and of the pairs they begin, and theirs in it."""
+        words = list(WORD.finditer(quote))
+        longest = sorted(range(len(words)), key=lambda i: len(words[i][0]), reverse=True)
+        for i in sorted(longest[:_MAX_TELLING]):
+            start, end = words[i].span()
+            if quote[start:end] not in self._caseless:
+                continue
+            yield self._places(quote[start:end]), start
+            if i + 1 < len(words):
+                yield self._places(quote[start : words[i + 1].end()]), start
 
     def _places(self, key: str) -> list[int]:
         """Where a word or pair of words begins in the folded source; none if it is common."""
@@ -170,14 +181,3 @@ def caseless(text: str) -> str:
     if len(lower) == len(text):
         return lower
     return "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
-
-
-def _telling(text: str) -> Iterator[tuple[str, int]]:
-    """The longest words of a quote, and the pairs that they begin, with their places."""
-    words = list(WORD.finditer(text))
-    longest = sorted(range(len(words)), key=lambda i: len(words[i][0]), reverse=True)
-    for i in sorted(longest[:_MAX_TELLING]):
-        start = words[i].start()
-        yield words[i][0], start
-        if i + 1 < len(words):
-            yield text[start : words[i + 1].end()], start

@@ -213,8 +213,8 @@ def streams(*events: Any) -> Step:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Wait until `true()`; fails after five seconds."""
-    async with asyncio.timeout(5.0):
+    """Wait until `true()`; fails after half a minute."""
+    async with asyncio.timeout(30.0):
         while not true():  # noqa: ASYNC110  # any condition will do, not only ones with an event
             await asyncio.sleep(0.002)
 
