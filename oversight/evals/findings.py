@@ -15,6 +15,8 @@ MIN_QUESTIONS = 10
 
 MAX_INVALID = 0.05
 MAX_TIE = 0.2
+MIN_MASS = 0.5
+"""Captured mass below which the beliefs are of a model that did not mean to answer."""
 MAX_ONE_POSITION = 0.8
 """Share of decisions for one place in the listing from which the place seems to decide."""
 MAX_GAIN = 0.05
@@ -144,6 +146,11 @@ def _undecided(arm: ArmReport) -> Iterator[str]:
     found = arm.accuracy
     if found.share_invalid > MAX_INVALID:
         yield f"{arm.label}: {percent(found.share_invalid)} of the judge's answers are INVALID."
+    if arm.mass is not None and arm.mass.value < MIN_MASS:
+        yield (
+            f"{arm.label}: the judge's model puts only {percent(arm.mass.value)} of its "
+            "probability on the options; what is shown is normalised to them."
+        )
     open_share = found.share_tie + found.share_abstain
     if open_share > MAX_TIE:
         yield f"{arm.label}: {percent(open_share)} of the rulings decide nothing (tie, abstention)."

@@ -51,6 +51,8 @@ class Observation:
     verdict: Verdict
     probs: tuple[float, ...] | None
     """Only of a verdict that can be read: decided, or a tie."""
+    mass: float | None
+    """Probability that the judge's model gave to any option at all, where it is known."""
     setup_id: str
     """Of the protocol's content and the agents' settings: one arm may pool several."""
 
@@ -108,6 +110,7 @@ def observe(transcript: Transcript, ruling: Ruling) -> Observation:
         defends=tuple(debate.orders.defended_by(seat) for seat in debate.protocol.speakers),
         verdict=verdict,
         probs=probs,
+        mass=ruling.final.mass,
         setup_id=_setup(debate),
     )
 

@@ -54,6 +54,8 @@ class ArmReport:
     seat_a_win_rate: Estimate | None
     scores: dict[str, Estimate]
     """Mean of each proper score of `scoring.SCORES`, over beliefs that could be read."""
+    mass: Estimate | None
+    """Mean captured mass: probability of any option before normalising. None where unknown."""
     calibration: Calibration | None
     trajectory: tuple[Point, ...]
     """Belief in the right answer by round; debates that ended early keep their final belief."""
@@ -211,6 +213,7 @@ def _arm(label: str, arm: Arm, group: Sequence[_Ruled], seed: int) -> ArmReport 
         honest_win_rate=honest_win_rate(observed),
         seat_a_win_rate=seat_win_rate(observed),
         scores=_scores(observed),
+        mass=_mass(observed),
         calibration=calibration(observed),
         trajectory=trajectory(paths),
         trajectory_present=trajectory(paths, "present"),
@@ -220,6 +223,14 @@ def _arm(label: str, arm: Arm, group: Sequence[_Ruled], seed: int) -> ArmReport 
         quotes_dishonest=quote_use(count for count in quotes if count.side == "dishonest"),
         num_setups=len({o.setup_id for o in observed}),
     )
+
+
+def _mass(found: Sequence[Observation]) -> Estimate | None:
+    known = [(each.mass, each.cluster) for each in found if each.mass is not None]
+    if not known:
+        return None
+    masses, clusters = zip(*known, strict=True)
+    return mean_interval(masses, clusters)
 
 
 def _scores(found: Sequence[Observation]) -> dict[str, Estimate]:

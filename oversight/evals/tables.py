@@ -145,6 +145,7 @@ def _calibration(report: Report) -> Table:
             f"{quality.ece:.2f}",
             f"{quality.auroc:.2f}",
             *(f"{arm.scores[name].value:.2f}".replace("-", "−") for name in ("log", "spherical")),
+            "–" if arm.mass is None else percent(arm.mass.value),
             f"{quality.num:,}",
         )
         for arm in report.arms
@@ -152,8 +153,9 @@ def _calibration(report: Report) -> Table:
     ]
     return Table(
         title="Calibration and scores",
-        note="Brier and ECE: lower is better. AUROC, log and spherical score: higher is better.",
-        columns=("protocol", "Brier", "ECE", "AUROC", "log score", "spherical", "n"),
+        note="Brier and ECE: lower is better. AUROC, log and spherical score: higher is better. "
+        "Mass: what the judge's model gave to any option before normalising, where known.",
+        columns=("protocol", "Brier", "ECE", "AUROC", "log score", "spherical", "mass", "n"),
         rows=tuple(rows),
     )
 

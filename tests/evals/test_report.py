@@ -1,6 +1,7 @@
 """The report as data, and what it says in words."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -225,3 +226,26 @@ def test_methods_name_the_interval_and_the_floor(full):
     told = " ".join(methods(full))
     assert "clustered by question" in told
     assert "floored at 0.001" in told
+
+
+def test_the_captured_mass_is_shown_and_a_low_one_is_warned_of(simulated, protocols):
+    def with_mass(mass):
+        made = simulated(12, protocols["debate"], 0.7)
+        return [
+            replace(
+                t,
+                judgments=tuple(
+                    j.model_copy(update={"final": j.final.model_copy(update={"mass": mass})})
+                    for j in t.judgments
+                ),
+            )
+            for t in made
+        ]
+
+    high, low = build_report(with_mass(0.9)), build_report(with_mass(0.2))
+    assert high.arms[0].mass.value == pytest.approx(0.9)
+    shown = next(t for t in tables(high) if "mass" in t.columns)
+    assert shown.rows[0][shown.columns.index("mass")] == "90 %"
+    assert not any("probability on the options" in warning for warning in warnings(high))
+    assert any("only 20 % of its probability on the options" in w for w in warnings(low))
+    assert build_report(with_mass(None)).arms[0].mass is None
