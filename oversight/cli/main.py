@@ -67,9 +67,11 @@ def run(args: list[str]) -> int:
         sys.stderr.close()  # the reader of our output has gone: nothing to tell, nobody to tell it
         return 1
     except Exception as error:
-        if hasattr(error, "format_message"):
-            return _say(_usage(error), 2)
-        raise
+        if not hasattr(error, "format_message"):
+            raise
+        if not str(error.format_message()):
+            return 2  # no command was given, and its help has been printed
+        return _say(_usage(error), 2)
     if result == INTERRUPTED:
         return _say("stopped; the same command goes on from here", INTERRUPTED)
     return result if isinstance(result, int) else 0

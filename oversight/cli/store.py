@@ -9,6 +9,9 @@ import typer
 from oversight.cli.listing import show
 from oversight.cli.options import DEFAULT_STORE, Json, Store
 
+NUM_LISTED = 20
+"""How many problems are listed before they are only counted."""
+
 store = typer.Typer(help="Look after a store: check it, count what is in it.", no_args_is_help=True)
 
 
@@ -24,12 +27,10 @@ def check(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
         rows = [{"table": p.table, "row": p.row, "reason": p.reason} for p in problems]
         typer.echo(json.dumps({"problems": rows, "counts": counts}, indent=2))
     elif problems:
-        show(
-            "Problems",
-            ("table", "row", "reason"),
-            [(p.table, p.row, p.reason) for p in problems],
-            False,
-        )
+        shown = [(each.table, each.row, each.reason) for each in problems[:NUM_LISTED]]
+        show(f"{len(problems)} problems", ("table", "row", "reason"), shown, as_json=False)
+        if len(problems) > NUM_LISTED:
+            typer.echo(f"… and {len(problems) - NUM_LISTED} more; --json lists them all")
     else:
         typer.echo(f"{store}: {sum(counts.values())} rows in {len(counts)} tables, all sound")
     if problems:

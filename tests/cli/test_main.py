@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -170,6 +171,24 @@ def test_what_there_is_is_listed_for_people_and_machines(command: str, tmp_path:
     shown = oversight(command, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert json.loads(oversight(command, "--json", cwd=tmp_path).stdout)
+
+
+def test_without_a_command_the_help_is_printed(tmp_path: Path) -> None:
+    done = oversight(cwd=tmp_path)
+    assert "Usage" in done.stdout
+    assert (done.returncode, done.stderr) == (2, "")
+
+
+def test_problems_of_a_store_are_listed_and_the_exit_code_tells(tmp_path: Path) -> None:
+    oversight("debate", "-d", "world", "--limit", "9", "-p", "debate", "--no-live", cwd=tmp_path)
+    with sqlite3.connect(tmp_path / "oversight.db") as connection:
+        connection.execute("UPDATE turns SET body = replace(body, 'The source says', 'x')")
+        connection.execute("UPDATE turns SET id = 'x' || id")
+    connection.close()
+    done = oversight("store", "check", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "81 problems" in done.stdout
+    assert "and 61 more" in done.stdout
 
 
 def test_the_version_is_printed(tmp_path: Path) -> None:
