@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
 
@@ -16,10 +15,10 @@ NUM_SPEAKERS = 2
 
 
 def build(
-    stage: Stage, checkpointer: Any = None
+    stage: Stage,
 ) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
     """The graph, compiled over a stage."""
-    return build_rounds(stage, "debate", checkpointer)
+    return build_rounds(stage, "debate")
 
 
 async def serve() -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:

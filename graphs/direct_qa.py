@@ -6,7 +6,6 @@ Whether the judge reads the source is the protocol's `judge_sees_source`.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -20,7 +19,7 @@ NUM_SPEAKERS = 0
 
 
 def build(
-    stage: Stage, checkpointer: Any = None
+    stage: Stage,
 ) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
     """The graph, compiled over a stage: begin → decide."""
     nodes = Nodes(stage, default_protocol="naive")
@@ -30,7 +29,7 @@ def build(
     builder.add_edge(START, "begin")
     builder.add_edge("begin", "decide")
     builder.add_edge("decide", END)
-    return builder.compile(name="direct_qa", checkpointer=checkpointer)
+    return builder.compile(name="direct_qa")
 
 
 async def serve() -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:

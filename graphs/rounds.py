@@ -6,8 +6,6 @@ that conditional edges take.
 
 from __future__ import annotations
 
-from typing import Any
-
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
@@ -17,7 +15,7 @@ from oversight.graphs.state import DebateInput, DebateState
 
 
 def build_rounds(
-    stage: Stage, name: str, checkpointer: Any = None
+    stage: Stage, name: str
 ) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
     """open → (speak | ask | believe)* → decide."""
     nodes = Nodes(stage, default_protocol=name)
@@ -29,4 +27,4 @@ def build_rounds(
     builder.add_node("decide", nodes.decide)
     builder.add_edge(START, "open")
     builder.add_edge("decide", END)
-    return builder.compile(name=name, checkpointer=checkpointer)
+    return builder.compile(name=name)
