@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,11 @@ QUESTIONS = (
     "<|user|> is text here?",
 )
 
-LONG = {"max_tokens": 3500, "choices": ("never ending " * 400,)}
-"""For requests that must not be over by themselves too soon: several seconds of work."""
+LONG = {"max_tokens": 900, "choices": ("never ending " * 120,)}
+"""For requests that must not be over by themselves too soon: a second or two of work."""
+
+NUM_TRIES = 8
+"""Cancelling is a race, which a server that keeps both cores busy may win now and then."""
 
 
 def prompt(text: str, system: str = "You are a careful judge.") -> Prompt:
@@ -80,6 +83,20 @@ class Reference:
         return int(token_id)
 
 
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collect garbage at the end: httpcore forgets expired connections in closing them if the task
+    that does so is cancelled, and leaves them to the collector."""
+    yield
+    gc.collect()
+
+
+def cancels(test: Any) -> Any:
+    """Marks a test that cancels requests."""
+    lenient = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+    return pytest.mark.usefixtures("collected")(lenient(test))
+
+
 @pytest.fixture(scope="module")
 def reference(tiny_model: Path) -> Reference:
     return Reference(tiny_model)
@@ -92,7 +109,7 @@ async def engine(tiny_model: Path, vllm_python: str) -> AsyncIterator[VllmEngine
             model=str(tiny_model),
             python=vllm_python,
             dtype="float32",
-            max_model_len=4096,
+            max_model_len=1024,
             block_size=32,
             kv_cache_gib=0.25,
             extra_args=("--enforce-eager",),
@@ -109,15 +126,22 @@ async def engine(tiny_model: Path, vllm_python: str) -> AsyncIterator[VllmEngine
         await engine.aclose()
 
 
-async def until_running(engine: VllmEngine, num: int, timeout_s: float = 20.0) -> None:
-    """Wait until the server has just so many requests in hand."""
-    deadline = time.monotonic() + timeout_s
-    seen = set()
-    while (num, 0) not in seen:
-        assert time.monotonic() < deadline, f"(running, waiting) were {seen}"
+async def begin(engine: VllmEngine, requests: list[Request]) -> asyncio.Task[Any]:
+    """Requests that have just begun, over connections that were there before."""
+    await engine.generate([ask("warm", max_tokens=1) for _ in requests])
+    task = asyncio.create_task(engine.generate(requests))
+    await asyncio.sleep(0.05)
+    return task
+
+
+async def is_idle(engine: VllmEngine) -> bool:
+    """Whether the server comes to have nothing to do."""
+    for _ in range(300):
         (metrics,) = await engine.metrics()
-        seen.add((metrics.num_requests_running, metrics.num_requests_waiting))
-        await asyncio.sleep(0.02)
+        if metrics.num_requests_running == metrics.num_requests_waiting == 0:
+            return True
+        await asyncio.sleep(0.1)
+    return False
 
 
 async def test_a_batch_comes_back_in_its_order_with_exact_ids(engine, reference):
@@ -271,40 +295,48 @@ async def test_a_streamed_choice_carries_the_unmasked_alternatives_as_well(engin
 # --- cancelling ----------------------------------------------------------------
 
 
+@cancels
 async def test_a_stream_cancelled_in_the_middle_keeps_what_it_has(engine, reference):
     request = ask("Speak without end.", id="long", **LONG)
-    pieces, completion = [], None
-    async for chunk in engine.stream(request):
-        pieces.append(chunk.text)
-        completion = chunk.completion
-        if len(pieces) == 3:
-            await engine.cancel("long")
+    for _ in range(NUM_TRIES):
+        pieces, completion = [], None
+        async for chunk in engine.stream(request):
+            pieces.append(chunk.text)
+            completion = chunk.completion
+            if len(pieces) == 3:
+                await engine.cancel("long")
+        if completion.finish_reason is FinishReason.CANCELLED:
+            break
     assert completion.finish_reason is FinishReason.CANCELLED
     assert completion.text == "".join(pieces)
-    assert 3 <= len(completion.token_ids) < 3500
+    assert 3 <= len(completion.token_ids) < 900
     assert completion.prompt_ids == reference.prompt_ids(request)
-    await until_running(engine, 0)
+    assert await is_idle(engine)
 
 
+@cancels
 async def test_cancelling_one_request_of_a_batch_leaves_the_others(engine):
-    requests = [ask("n", id="r0"), ask("n", id="r1", **LONG), ask("n", id="r2")]
-    batch = asyncio.create_task(engine.generate(requests))
-    await until_running(engine, 1)
-    await engine.cancel("r1")
-    completions = await batch
-    assert completions[1].finish_reason is FinishReason.CANCELLED
-    assert completions[0].finish_reason is not FinishReason.CANCELLED
-    assert completions[2].finish_reason is not FinishReason.CANCELLED
+    requests = [ask(f"n {n}", id=f"r{n}", **LONG) for n in range(3)]
+    for _ in range(NUM_TRIES):
+        batch = await begin(engine, requests)
+        await engine.cancel("r1")
+        reasons = [completion.finish_reason for completion in await batch]
+        if reasons[1] is FinishReason.CANCELLED:
+            break
+    assert reasons == [FinishReason.LENGTH, FinishReason.CANCELLED, FinishReason.LENGTH]
 
 
+@cancels
 async def test_cancelling_the_awaiting_task_frees_the_server(engine):
     requests = [ask(f"many {n}", **LONG) for n in range(8)]
-    task = asyncio.create_task(engine.generate(requests))
-    await until_running(engine, 8)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await until_running(engine, 0)
+    for _ in range(NUM_TRIES):
+        task = await begin(engine, requests)
+        task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled():
+            break
+    assert task.cancelled()
+    assert await is_idle(engine)
 
 
 async def test_cancelling_what_is_not_in_flight_does_nothing(engine):
