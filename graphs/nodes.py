@@ -34,6 +34,7 @@ from oversight.types import (
     OutcomeStatus,
     OversightProtocol,
     PromptRecord,
+    Purpose,
     Question,
     Role,
     ScheduledStep,
@@ -152,7 +153,8 @@ class Nodes:
             turn, prompts = await act(scene, self._streamed(view))
             return [turn], prompts
         first = await act(scene, _candidate(view, 0))
-        view = replace(view, notes=first[0].reasoning or None)
+        if any(sample.purpose is Purpose.REASONING for sample in first[0].samples):
+            view = replace(view, notes=first[0].reasoning)
         others = (act(scene, _candidate(view, index)) for index in range(1, slot.candidates))
         pairs = [first, *await asyncio.gather(*others)]
         turns = await self._choose(scene, [turn for turn, _ in pairs])

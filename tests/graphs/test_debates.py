@@ -16,12 +16,15 @@ from oversight.types import (
     Act,
     Belief,
     Draft,
+    FinishReason,
     Option,
     OutcomeStatus,
     OversightProtocol,
+    Purpose,
     Question,
     QuoteStatus,
     Role,
+    Sample,
     Seat,
     Turn,
     Verdict,
@@ -326,13 +329,28 @@ async def test_the_graph_ends_with_a_plain_result(theatre: Any, question: Questi
     assert theatre.store.transcript(state["debate_id"]).debate.seed == 3
 
 
+@pytest.mark.parametrize("written", ["notes of the first", ""])
 async def test_candidates_of_one_turn_share_their_private_notes(
-    theatre: Any, question: Question
+    theatre: Any, question: Question, written: str
 ) -> None:
-    theatre.speaker._say = lambda view: Draft(
-        text=f"speech {view.candidate}", reasoning=view.notes or f"notes of {view.candidate}"
+    sample = Sample(
+        purpose=Purpose.REASONING,
+        engine="e",
+        model="m",
+        prompt_id="p",
+        text=written,
+        token_ids=(1,),
+        finish_reason=FinishReason.STOP,
     )
+
+    def speak(view: View) -> Draft:
+        if view.notes is None:
+            return Draft(text="speech 0", reasoning=written, samples=(sample,))
+        return Draft(text=f"speech {view.candidate}", reasoning=view.notes)
+
+    theatre.speaker._say = speak
     transcript = await theatre.run("debate_best_of_n", question)
     speeches = [turn for turn in transcript.turns if turn.act is Act.SPEAK]
-    assert {turn.reasoning for turn in speeches} == {"notes of 0"}
+    assert {turn.reasoning for turn in speeches} == {written}
     assert {turn.text for turn in speeches} == {f"speech {n}" for n in range(4)}
+    assert sum(len(turn.samples) for turn in speeches) == 6, "written once for each turn"
