@@ -1,0 +1,72 @@
+"""The Agent protocol: something that takes a seat, what it may see and what it gives back."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from oversight.types.protocols import Act, Orders, Role, Seat
+from oversight.types.questions import Source
+from oversight.types.samples import PromptRecord, Sample
+from oversight.types.transcripts import Belief, JudgeKind, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one seat may know when it acts. Which option is right is not in it."""
+
+    debate_id: str
+    question: str
+    options: tuple[str, ...]
+    """Texts of the options, in the question's own order."""
+    orders: Orders
+    source: Source | None
+    """None where this seat may not see it."""
+    turns: tuple[Turn, ...]
+    """The turns that this seat may see, in reading order; private reasoning is removed."""
+    seat: Seat
+    role: Role
+    act: Act
+    step: int
+    round: int
+    num_rounds: int
+    max_words: int
+    seed: int
+    side: int | None = None
+    """Index of the option that this seat defends; None for a judge."""
+    argument: str | None = None
+    """A ready-made argument for its side, which the speaker's first turn gives word for word."""
+    candidate: int = 0
+    notes: str | None = None
+    """Private notes that this seat has written for this turn already. Best-of-N candidates share
+    them, so that all are answers to one and the same prompt."""
+    may_end: bool = False
+    emit: Callable[[str], None] | None = None
+    """Takes the public words as they are written, for a live display."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What an agent gives back; the graph verifies its quotes and makes a turn of it."""
+
+    text: str = ""
+    reasoning: str = ""
+    belief: Belief | None = None
+    ends: bool = False
+    rationale: str = ""
+    samples: tuple[Sample, ...] = ()
+    prompts: tuple[PromptRecord, ...] = field(default=())
+
+
+@typing.runtime_checkable
+class Agent(typing.Protocol):
+    """Something that can take a seat: from what it may see to what it says."""
+
+    name: str
+    kind: JudgeKind
+    """How its judgments are to be filed, if it judges."""
+
+    async def act(self, view: View) -> Draft:
+        """One act: a speech, a question, or a belief, as `view.act` asks."""
+        ...

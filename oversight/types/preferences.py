@@ -1,0 +1,58 @@
+"""Preferences: responses to one and the same prompt, ranked, and where each comes from."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from oversight.ids import content_id
+from oversight.types.records import Record
+from oversight.types.samples import Prompt
+
+
+class Response(Record):
+    """One response to a prompt, token-exact where an engine sampled it."""
+
+    text: str
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    turn_id: str | None = None
+    score: float | None = None
+
+
+class Provenance(Record):
+    """Where a preference comes from."""
+
+    question_id: str
+    debate_id: str
+    protocol: str
+    judgment_ids: tuple[str, ...] = ()
+    judges: tuple[str, ...] = ()
+    principle_id: str | None = None
+
+
+class Preference(Record):
+    """Responses to one and the same prompt, ranked, or with a soft label."""
+
+    kind: Literal["sides", "siblings"]
+    prompt: Prompt
+    prompt_ids: tuple[int, ...] | None = None
+    responses: tuple[Response, ...] = Field(min_length=2)
+    ranks: tuple[int, ...]
+    """Rank of each response, 0 is best; equal ranks are a tie."""
+    soft_label: float | None = None
+    """Of a pair: probability that the first response is the better one."""
+    weight: float = Field(default=1.0, ge=0.0)
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.ranks) != len(self.responses):
+            raise ValueError("ranks and responses differ in number")
+        return self
+
+    @cached_property
+    def id(self) -> str:
+        return content_id("preference", self.model_dump(mode="json"))

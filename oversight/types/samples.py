@@ -1,0 +1,91 @@
+"""Prompts and samples: what a model was asked, and what it returned, token for token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Literal
+
+from pydantic import Field
+
+from oversight.ids import text_id
+from oversight.types.records import Record
+
+
+class Message(Record):
+    """One chat message; its content is the concatenation of its parts.
+
+    Parts are the pieces that a prompt grew by. Prompts of one debate share
+    their first parts, which the store keeps once.
+    """
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[str, ...]
+
+    @property
+    def content(self) -> str:
+        return "".join(self.parts)
+
+
+class Prompt(Record):
+    """What a model was asked, as chat messages."""
+
+    messages: tuple[Message, ...] = Field(min_length=1)
+
+    @cached_property
+    def id(self) -> str:
+        return text_id(*(text for m in self.messages for text in (m.role, m.content)))
+
+    def chat(self) -> list[dict[str, str]]:
+        """The form that chat templates and chat servers take."""
+        return [{"role": message.role, "content": message.content} for message in self.messages]
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+
+class Usage(Record):
+    """Token counts of one call."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+    """Prompt tokens that were served from a cache, where the engine says so."""
+
+
+class Purpose(StrEnum):
+    """What a sample was drawn for."""
+
+    SPEECH = "speech"
+    REASONING = "reasoning"
+    BELIEF = "belief"
+    QUESTION = "question"
+
+
+class Sample(Record):
+    """What an engine returned for one call, with the sampler's own log-probabilities."""
+
+    purpose: Purpose
+    engine: str
+    model: str
+    prompt_id: str
+    """Id of the stored prompt; the store gives back its messages and token ids."""
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] | None = None
+    """Natural log-probabilities of `token_ids` under the distribution sampled from."""
+    finish_reason: FinishReason
+    usage: Usage = Usage()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """A prompt as it was sent, with the ids that the engine read it as."""
+
+    prompt: Prompt
+    token_ids: tuple[int, ...] = ()

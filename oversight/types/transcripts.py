@@ -1,0 +1,224 @@
+"""Debates, turns and judgments: what is recorded of a debate."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from oversight.ids import content_id, text_id
+from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
+from oversight.types.questions import Question
+from oversight.types.records import Record
+from oversight.types.samples import PromptRecord, Sample
+
+
+class QuoteStatus(StrEnum):
+    VERIFIED = "verified"
+    NEAR = "near"
+    UNVERIFIED = "unverified"
+    TOO_SHORT = "too_short"
+
+
+class Quote(Record):
+    """Words that a speaker claims stand in the source, and where they were found there."""
+
+    start: int
+    end: int
+    """Span of the quoted words in the turn's text, tags excluded (characters, end exclusive)."""
+    text: str
+    """The words as the speaker wrote them."""
+    status: QuoteStatus
+    source_start: int | None = None
+    source_end: int | None = None
+    source_text: str | None = None
+    """The source's own words: equal up to folding if verified, the nearest ones if near."""
+    similarity: float | None = None
+    """Of a near miss: 0 to 1."""
+
+
+class Verdict(StrEnum):
+    """How a belief is to be read. INVALID: the judge's answer could not be read at all."""
+
+    DECIDED = "decided"
+    TIE = "tie"
+    ABSTAIN = "abstain"
+    INVALID = "invalid"
+
+
+class BeliefMethod(StrEnum):
+    LOGPROBS = "logprobs"
+    PARSED = "parsed"
+    LEXICAL = "lexical"
+    HUMAN = "human"
+    AVERAGED = "averaged"
+
+
+class Belief(Record):
+    """A judge's distribution over the options at one moment."""
+
+    verdict: Verdict
+    method: BeliefMethod
+    probs: tuple[float, ...] | None = None
+    """Probability of each option, in the question's own order, summing to 1; None if unreadable."""
+    mass: float | None = None
+    """Probability that the judge's model gave to any option before normalising, where known."""
+    raw: str = ""
+    """What the judge wrote, as it is."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        readable = self.verdict in (Verdict.DECIDED, Verdict.TIE)
+        if readable and self.probs is None:
+            raise ValueError(f"a {self.verdict} belief needs probs")
+        if self.probs is not None:
+            if any(not 0.0 <= p <= 1.0 for p in self.probs):
+                raise ValueError(f"probs={self.probs!r} are not probabilities")
+            if abs(sum(self.probs) - 1.0) > 1e-6:
+                raise ValueError(f"probs={self.probs!r} do not sum to 1")
+        return self
+
+    @property
+    def choice(self) -> int | None:
+        """Index of the option believed most, or None unless decided."""
+        if self.verdict is not Verdict.DECIDED or self.probs is None:
+            return None
+        return max(range(len(self.probs)), key=self.probs.__getitem__)
+
+
+class Turn(Record):
+    """One act of one seat. The public text is what the others may see, and nothing else is."""
+
+    debate_id: str
+    step: int
+    round: int
+    seat: Seat
+    role: Role
+    act: Act
+    candidate: int = 0
+    chosen: bool = True
+    """False for a best-of-N sibling that was not picked: kept, never part of the transcript."""
+    score: float | None = None
+    """The chooser's probability of the speaker's option after this candidate."""
+    text: str = ""
+    reasoning: str = ""
+    """Private: never shown to the other side or the judge."""
+    quotes: tuple[Quote, ...] = ()
+    belief: Belief | None = None
+    ends: bool = False
+    """The judge ended the debate with this turn."""
+    samples: tuple[Sample, ...] = ()
+    seconds: float = 0.0
+
+    @cached_property
+    def id(self) -> str:
+        place = (self.debate_id, str(self.step), self.seat, self.act, str(self.candidate))
+        return text_id("turn", *place)
+
+
+class EngineSpec(Record):
+    """An engine by name, with its settings as given."""
+
+    engine: str
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class AgentSpec(Record):
+    """An agent by name, with its settings and the engine it thinks with."""
+
+    agent: str
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    engine: EngineSpec | None = None
+
+
+class Debate(Record):
+    """What determines a debate. Its id is the hash of it: the same again is the same debate.
+
+    `debate` names every kind of protocol run here, a consultancy or a direct
+    judgment as well.
+    """
+
+    question_id: str
+    question_fingerprint: str
+    protocol: OversightProtocol
+    agents: dict[Role, AgentSpec]
+    orders: Orders
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        return content_id("debate", self.model_dump(mode="json"))
+
+
+class OutcomeStatus(StrEnum):
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+class Outcome(Record):
+    """How one attempt at a debate ended. Complete at most once; failed attempts are kept."""
+
+    debate_id: str
+    status: OutcomeStatus
+    error: str = ""
+    seconds: float = 0.0
+    ended_at: str = ""
+    """UTC, ISO 8601."""
+
+
+class JudgeKind(StrEnum):
+    MODEL = "model"
+    LEXICAL = "lexical"
+    HUMAN = "human"
+
+
+class Judgment(Record):
+    """A judge's final word on a debate, and the way there."""
+
+    debate_id: str
+    judge: str
+    """Pseudonym of a person, or the agent and model that judged."""
+    kind: JudgeKind
+    orders: Orders
+    swapped: bool = False
+    """Judged with the sides shown the other way round than drawn."""
+    revision: int = 0
+    trajectory: tuple[tuple[int, Belief], ...] = ()
+    """Belief after each step at which one was asked for: (step, belief)."""
+    final: Belief
+    rationale: str = ""
+    leaned_on: tuple[tuple[str, int], ...] = ()
+    """Quotes it leaned on: (turn id, index into that turn's quotes)."""
+    assistance: tuple[str, ...] = ()
+    """What assistance was shown, by kind."""
+    samples: tuple[Sample, ...] = ()
+    active_s: float | None = None
+    """Seconds of active attention, of a person."""
+
+    @cached_property
+    def id(self) -> str:
+        return content_id("judgment", self.debate_id, self.judge, self.swapped, self.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A debate with everything recorded for it, read from the store."""
+
+    debate: Debate
+    question: Question
+    turns: tuple[Turn, ...]
+    """All turns, siblings included, in order of (step, seat, candidate)."""
+    judgments: tuple[Judgment, ...] = ()
+    outcome: Outcome | None = None
+
+    def spoken(self) -> tuple[Turn, ...]:
+        """The turns that stand: siblings that were not chosen left out."""
+        return tuple(turn for turn in self.turns if turn.chosen)
+
+
+Stored: typing.TypeAlias = Question | Debate | Turn | Judgment | Outcome | PromptRecord
+"""What the store takes."""
