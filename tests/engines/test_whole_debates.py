@@ -17,7 +17,7 @@ from oversight.graphs.stage import Stage
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
-from oversight.types import Act, BeliefMethod, Purpose, Role
+from oversight.types import Act, BeliefMethod, Purpose, Role, Verdict
 
 NAMES = ("debate_interactive", "debate_best_of_n", "consultancy", "naive", "expert")
 SHORT = {"max_tokens": 12, "max_reasoning_tokens": 8}
@@ -28,9 +28,12 @@ async def run(engine: EngineSettings, store: Store) -> None:
         Role.DEBATER: AgentSettings(agent="debater", engine="model", settings=dict(SHORT)),
         Role.CONSULTANT: AgentSettings(agent="consultant", engine="model", settings=dict(SHORT)),
         Role.JUDGE: AgentSettings(agent="judge", engine="model", settings={"max_tokens": 12}),
+        Role.SCORER: AgentSettings(agent="lexical"),
     }
     questions = load_questions(("world", {"split": "held_out", "difficulty": 1}), limit=2).questions
-    chosen = [protocols.load(name).model_copy(update={"rounds": 1}) for name in NAMES[:3]]
+    # A random judge may be unreadable, and candidates without a score make no rows.
+    shorter = {"rounds": 1, "choose_by": Role.SCORER}
+    chosen = [protocols.load(name).model_copy(update=shorter) for name in NAMES[:3]]
     chosen += [protocols.load(name) for name in NAMES[3:]]
     async with cast(agents, {"model": engine}) as actors:
         planned = list(plan(questions, chosen, actors.specs))
@@ -41,8 +44,10 @@ async def run(engine: EngineSettings, store: Store) -> None:
 def check(store: Store, tokenizer: Any) -> None:
     assert store.check() == []
     for transcript in store.transcripts():
-        assert transcript.judgments[0].final.method is BeliefMethod.LOGPROBS
-        assert transcript.judgments[0].final.mass is not None
+        final = transcript.judgments[0].final
+        assert final.method is BeliefMethod.LOGPROBS
+        # A server tells the twenty likeliest tokens, and a random model may rank both labels below.
+        assert final.verdict is Verdict.INVALID or final.mass is not None
         samples = [s for turn in transcript.turns for s in turn.samples]
         samples += [s for judgment in transcript.judgments for s in judgment.samples]
         for sample in samples:
