@@ -1,0 +1,1 @@
+"""Trainers of our own: SFT, reward model, DPO, PPO and GRPO, from token-exact rows."""

@@ -1,0 +1,152 @@
+"""Models that score token rows over their trie: log-probabilities, values, rewards.
+
+Shapes: B rows, T tokens of the line, R response tokens of the longest row,
+N distinct response tokens, E hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from oversight.train.model.attention import (
+    BackEnd,
+    Layout,
+    choose_back_end,
+    trie_arguments,
+    use_trie_attention,
+)
+from oversight.train.model.batch import RowBatch
+from oversight.train.model.logprobs import Head, token_logprobs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What a policy says of each response token of a batch; 0 where there is padding."""
+
+    logps_BR: torch.Tensor
+    """Natural log-probability at the temperature asked for, in at least float32."""
+    entropy_BR: torch.Tensor
+    """Entropy in nats of the distribution that each token was drawn from."""
+    mask_BR: torch.Tensor
+    """Which tokens are learnt from."""
+    values_BR: torch.Tensor | None = None
+    """A critic's value of the state before each token, if the policy carries one."""
+
+
+class Backbone(torch.nn.Module):
+    """The layers of a transformers model below its head, run over a trie.
+
+    Args:
+        model: A causal language or sequence-classification model, or a peft model of one.
+        attention: Which back end attends.
+    """
+
+    def __init__(self, model: Any, attention: BackEnd = "auto") -> None:
+        super().__init__()
+        self.model = model
+        self.attention = attention
+        use_trie_attention(self.inner)
+
+    @property
+    def inner(self) -> Any:
+        """The transformers model itself, without peft's wrapping."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        device: torch.device = self.inner.device
+        return device
+
+    def hidden(self, batch: RowBatch) -> torch.Tensor:
+        """The last layer's output [T, E] at each place of the line."""
+        back_end = choose_back_end(self.attention, self.device)
+        layout = Layout(batch.trie, self.device, back_end)
+        output = self.inner.base_model(
+            input_ids=batch.ids_T[None],
+            position_ids=batch.positions_T[None],
+            use_cache=False,
+            **trie_arguments(layout),
+        )
+        hidden_1TE: torch.Tensor = output.last_hidden_state
+        return hidden_1TE[0]
+
+
+class PolicyModel(Backbone):
+    """A causal language model as a policy, with a value head on its trunk if asked for.
+
+    Args:
+        model: A causal language model, or a peft model of one.
+        attention: Which back end attends.
+        value_head: Add a critic that shares the policy's layers.
+    """
+
+    def __init__(self, model: Any, attention: BackEnd = "auto", value_head: bool = False) -> None:
+        super().__init__(model, attention)
+        size = self.inner.config.get_text_config().hidden_size
+        self.value_head: torch.nn.Linear | None = None
+        if value_head:
+            # From 0: the first advantages are the rewards themselves.
+            head = torch.nn.Linear(size, 1, device=self.device, dtype=torch.float32)
+            torch.nn.init.zeros_(head.weight)
+            torch.nn.init.zeros_(head.bias)
+            self.value_head = head
+
+    @property
+    def head(self) -> Head:
+        """The model's head."""
+        layer = self.inner.get_output_embeddings()
+        config = self.inner.config.get_text_config()
+        return Head(
+            layer.weight,
+            getattr(layer, "bias", None),
+            getattr(config, "final_logit_softcapping", None),
+            _logit_scale(config),
+        )
+
+    def forward(self, batch: RowBatch, temperature: float = 1.0) -> Scores:
+        """Scores of the batch's response tokens at `temperature`."""
+        hidden_NE = self.hidden(batch)[batch.before_N]
+        logps_N, entropy_N = token_logprobs(
+            hidden_NE, self.head, batch.targets_N, temperature=temperature
+        )
+        values = None
+        if self.value_head is not None:
+            values = batch.spread(self.value_head(hidden_NE.float())[:, 0])
+        return Scores(batch.spread(logps_N), batch.spread(entropy_N), batch.mask_BR, values)
+
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """The model that training began with, if only adapters are trained: they are off."""
+        with self.model.disable_adapter():
+            yield
+
+
+class ScalarModel(Backbone):
+    """A sequence-classification model of one label: a reward model, or a critic of its own."""
+
+    def forward(self, batch: RowBatch) -> torch.Tensor:
+        """One reward a row, [B], read at its last token whatever its id is."""
+        return self._score(self.hidden(batch)[batch.last_B])
+
+    def values(self, batch: RowBatch) -> torch.Tensor:
+        """The value of the state before each response token, [B, R]."""
+        return batch.spread(self._score(self.hidden(batch)[batch.before_N]))
+
+    def _score(self, hidden_NE: torch.Tensor) -> torch.Tensor:
+        score: torch.Tensor = self.inner.score(hidden_NE)
+        return score[:, 0].to(torch.promote_types(score.dtype, torch.float32))
+
+
+def _logit_scale(config: Any) -> float:
+    """The constant that the model multiplies its logits by."""
+    if (scale := getattr(config, "logit_scale", None)) is not None:
+        return float(scale)
+    if (scaling := getattr(config, "logits_scaling", None)) is not None:
+        return 1.0 / float(scaling)
+    return 1.0
