@@ -66,6 +66,7 @@ class Demonstration:
 
     @property
     def id(self) -> str:
+        """Where it comes from, for messages."""
         return self.row.id
 
 
@@ -113,6 +114,7 @@ class Labelled:
 
     @property
     def id(self) -> str:
+        """Where it comes from, for messages."""
         return self.row.id
 
 

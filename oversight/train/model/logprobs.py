@@ -29,16 +29,26 @@ class Head:
     """Logits are squashed to c * tanh(logits / c) (Gemma Team, "Gemma 2", 2024)."""
     scale: float = 1.0
     """Some models multiply their logits by a constant."""
+    precision: torch.dtype | None = None
+    """What the product is computed in, if not in that of the weight."""
 
     def logits(self, hidden_CE: torch.Tensor, temperature: float) -> torch.Tensor:
         """Logits [C, V] of the tempered distribution, in at least float32."""
-        product = torch.nn.functional.linear(hidden_CE, self.weight_VE, self.bias_V)
+        product = torch.nn.functional.linear(
+            self.cast(hidden_CE), self.cast(self.weight_VE), self.cast(self.bias_V)
+        )
         logits = product.to(torch.promote_types(product.dtype, torch.float32))
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits if temperature == 1.0 else logits / temperature
+
+    def cast(self, tensor: torch.Tensor | None) -> Any:
+        """A factor of the product in the precision that it is computed in."""
+        if tensor is None:
+            return None
+        return tensor.to(self.weight_VE.dtype if self.precision is None else self.precision)
 
 
 def token_logprobs(
@@ -116,15 +126,16 @@ class _TokenLogprobs(torch.autograd.Function):
             grad_CV = _through_head(grad_CV, tempered_CV, ctx.head, ctx.temperature)
             if d_bias is not None:
                 d_bias += grad_CV.sum(0)
-            grad_CV = grad_CV.to(hidden_NE.dtype)
+            grad_CV = ctx.head.cast(grad_CV)
             if d_hidden is not None:
-                torch.mm(grad_CV, weight_VE.to(hidden_NE.dtype), out=d_hidden[part])
+                d_hidden[part] = grad_CV @ ctx.head.cast(weight_VE)
             if d_weight is not None:
-                d_weight.addmm_(grad_CV.T, hidden_NE[part]) if (
-                    d_weight.dtype == hidden_NE.dtype
-                ) else d_weight.add_(grad_CV.T @ hidden_NE[part])
-        d_weight = None if d_weight is None else d_weight.to(weight_VE.dtype)
-        return d_hidden, d_weight, d_bias, None, None, None, None
+                d_weight += grad_CV.T @ ctx.head.cast(hidden_NE[part])
+        return d_hidden, _like(d_weight, weight_VE), _like(d_bias, bias_V), None, None, None, None
+
+
+def _like(total: torch.Tensor | None, parameter: torch.Tensor | None) -> torch.Tensor | None:
+    return None if total is None or parameter is None else total.to(parameter.dtype)
 
 
 def _chunks(size: int, chunk: int) -> Iterator[slice]:

@@ -44,12 +44,19 @@ class Backbone(torch.nn.Module):
     Args:
         model: A causal language or sequence-classification model, or a peft model of one.
         attention: Which back end attends.
+        precision: What the layers and the head multiply in; weights stay as they are.
     """
 
-    def __init__(self, model: Any, attention: BackEnd = "auto") -> None:
+    def __init__(
+        self,
+        model: Any,
+        attention: BackEnd = "auto",
+        precision: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         self.model = model
         self.attention = attention
+        self.precision = precision
         use_trie_attention(self.inner)
 
     @property
@@ -63,16 +70,31 @@ class Backbone(torch.nn.Module):
         device: torch.device = self.inner.device
         return device
 
+    @contextmanager
+    def computing_in(self, precision: torch.dtype) -> Iterator[None]:
+        """Another precision for a while."""
+        before, self.precision = self.precision, precision
+        try:
+            yield
+        finally:
+            self.precision = before
+
+    @property
+    def lowered(self) -> torch.dtype | None:
+        """The precision, if it is less than that of the weights."""
+        return self.precision if self.precision.itemsize < self.inner.dtype.itemsize else None
+
     def hidden(self, batch: RowBatch) -> torch.Tensor:
         """The last layer's output [T, E] at each place of the line."""
         back_end = choose_back_end(self.attention, self.device)
         layout = Layout(batch.trie, self.device, back_end)
-        output = self.inner.base_model(
-            input_ids=batch.ids_T[None],
-            position_ids=batch.positions_T[None],
-            use_cache=False,
-            **trie_arguments(layout),
-        )
+        with torch.autocast(self.device.type, self.lowered, enabled=self.lowered is not None):
+            output = self.inner.base_model(
+                input_ids=batch.ids_T[None],
+                position_ids=batch.positions_T[None],
+                use_cache=False,
+                **trie_arguments(layout),
+            )
         hidden_1TE: torch.Tensor = output.last_hidden_state
         return hidden_1TE[0]
 
@@ -83,11 +105,19 @@ class PolicyModel(Backbone):
     Args:
         model: A causal language model, or a peft model of one.
         attention: Which back end attends.
+        precision: What the layers and the head multiply in.
         value_head: Add a critic that shares the policy's layers.
     """
 
-    def __init__(self, model: Any, attention: BackEnd = "auto", value_head: bool = False) -> None:
-        super().__init__(model, attention)
+    def __init__(
+        self,
+        model: Any,
+        attention: BackEnd = "auto",
+        precision: torch.dtype = torch.float32,
+        *,
+        value_head: bool = False,
+    ) -> None:
+        super().__init__(model, attention, precision)
         size = self.inner.config.get_text_config().hidden_size
         self.value_head: torch.nn.Linear | None = None
         if value_head:
@@ -107,6 +137,7 @@ class PolicyModel(Backbone):
             getattr(layer, "bias", None),
             getattr(config, "final_logit_softcapping", None),
             _logit_scale(config),
+            self.lowered,
         )
 
     def forward(self, batch: RowBatch, temperature: float = 1.0) -> Scores:

@@ -18,7 +18,7 @@ Shapes: T tokens of the line, H query heads, K key heads, D head dimension.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from transformers import AttentionInterface
@@ -39,6 +39,25 @@ UNSUPPORTED = ("softcap", "s_aux", "position_bias")
 """Arguments of attention layers that change its scores and that no back end here knows."""
 
 
+class Decoder(Protocol):
+    """Keys and values of a line that is answered token by token (`train/rollouts`)."""
+
+    def keep(self, module: torch.nn.Module, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Keep a layer's keys and values of the line, [1, K, T, D]."""
+
+    def attend(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """Output [1, N, H, D] of each answer's newest token."""
+        ...
+
+
 def choose_back_end(wanted: BackEnd, device: torch.device) -> BackEnd:
     """The back end that `auto` stands for on `device`; others are checked.
 
@@ -50,7 +69,9 @@ def choose_back_end(wanted: BackEnd, device: torch.device) -> BackEnd:
             "flex" if device.type == "cuda" else "blocks" if has_block_kernel(device) else "dense"
         )
     if wanted == "blocks" and not has_block_kernel(device):
-        raise ConfigError(f"attention = 'blocks' runs on a CPU only, not on {str(device)!r}")
+        raise ConfigError(f"model.attention = 'blocks' runs on a CPU only, not on {str(device)!r}")
+    if wanted == "flex" and device.type == "cpu":
+        raise ConfigError("model.attention = 'flex' has no backward pass on a CPU; take 'auto'")
     return wanted
 
 
@@ -64,17 +85,19 @@ def trie_attention(
     scaling: float | None = None,
     *,
     trie: Layout | None = None,
+    decode: Decoder | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Output [1, T, H, D] of queries [1, H, T, D] over keys and values [1, K, T, D].
 
-    The signature is the one that transformers' models call.
+    The signature is the one that transformers' models call. With `decode` and a trie the
+    decoder keeps the line's keys and values; with `decode` alone it attends itself.
 
     Raises:
         ConfigError: The layer asks for a kind of attention that cannot run over a trie.
     """
-    if trie is None:
+    if trie is None and decode is None:
         return sdpa_attention_forward(
             module,
             query,
@@ -87,7 +110,14 @@ def trie_attention(
             **kwargs,
         )
     _check(module, dropout, kwargs)
+    if torch.is_autocast_enabled(query.device.type):
+        lower = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(lower), key.to(lower), value.to(lower)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if decode is not None:
+        if trie is None:
+            return decode.attend(module, query, key, value, scale, sliding_window), None
+        decode.keep(module, key, value)
     # A window wider than the longest row limits nothing.
     window = sliding_window if sliding_window and sliding_window < trie.max_length else None
     if trie.back_end == "flex":
@@ -123,6 +153,7 @@ def trie_arguments(layout: Layout) -> dict[str, Any]:
 
 __all__ = [
     "BackEnd",
+    "Decoder",
     "Layout",
     "choose_back_end",
     "trie_arguments",

@@ -1,0 +1,290 @@
+"""Models to be trained: read from a folder or a hub name, or made from scratch, and checked.
+
+What is checked here shows before a step is taken: the tokenizer fits the model,
+a reference has the same vocabulary, and scoring over a trie gives what the
+model's own forward pass gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from oversight.errors import ConfigError
+from oversight.train.model.batch import RowBatch
+from oversight.train.model.policy import PolicyModel, ScalarModel
+from oversight.train.model.scratch import random_config, random_model, train_tokenizer
+from oversight.train.settings import LoraSettings, ModelSettings
+from oversight.train.types import TokenRow
+
+PROBE_TOLERANCE = 1e-3
+"""Relative difference allowed between a trie's and a plain pass in float32; rounding gives 1e-5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """A tokenizer, and what the model it belongs to can take."""
+
+    tokenizer: Any
+    size: int
+    """Embeddings of the model: every id is below."""
+    max_length: int
+    """Tokens of prompt and response together."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `name` stands for; under torchrun each process has its own.
+
+    Raises:
+        ConfigError: It cannot be used here.
+    """
+    import os
+
+    if name == "auto":
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"model.device = {name!r} cannot be used here: {reason}") from None
+    return device
+
+
+def read_config(settings: ModelSettings, texts: Iterable[str]) -> tuple[Any, Vocabulary]:
+    """The model's configuration and vocabulary; reads no weight.
+
+    Args:
+        settings: Which model.
+        texts: What a new tokenizer is made from, for a model from scratch.
+
+    Raises:
+        ConfigError: There is no such model, or its tokenizer does not fit it.
+    """
+    if settings.scratch is not None:
+        tokenizer = (
+            train_tokenizer(texts, settings.scratch.vocab_size)
+            if settings.tokenizer is None
+            else _read("tokenizer", settings.tokenizer, None)
+        )
+        config = random_config(settings.scratch, tokenizer)
+    else:
+        tokenizer = _read("tokenizer", str(settings.path), settings.revision)
+        config = _read("config", str(settings.path), settings.revision)
+    text_config = config.get_text_config()
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= text_config.vocab_size:
+        raise ConfigError(
+            f"model: the tokenizer gives ids up to {largest}, but the model has "
+            f"{text_config.vocab_size} embeddings; they do not belong together"
+        )
+    max_length = getattr(text_config, "max_position_embeddings", None) or 1 << 20
+    return config, Vocabulary(tokenizer, text_config.vocab_size, max_length)
+
+
+def load_policy(settings: ModelSettings, config: Any, seed: int, **kind: Any) -> PolicyModel:
+    """The causal language model that `settings` describe, trainable and checked.
+
+    Args:
+        settings: Which model, and how it computes.
+        config: As `read_config` gave it.
+        seed: Of random weights.
+        **kind: Further arguments of `PolicyModel`.
+
+    Raises:
+        ConfigError: The weights cannot be read, or the model cannot score a trie.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model = _weights(settings, AutoModelForCausalLM, config, seed)
+    if settings.lora is not None:
+        model = _with_lora(model, settings.lora, "CAUSAL_LM")
+    policy = PolicyModel(_prepared(model, settings), **_computing(settings), **kind)
+    _check_policy(policy)
+    return policy
+
+
+def load_scalar(settings: ModelSettings, config: Any, seed: int) -> ScalarModel:
+    """The sequence-classification model of one label that `settings` describe.
+
+    From a causal language model it takes the layers, and begins with a random head.
+
+    Raises:
+        ConfigError: As `load_policy`.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _weights(settings, AutoModelForSequenceClassification, config, seed)
+    if settings.lora is not None:
+        model = _with_lora(model, settings.lora, "SEQ_CLS")
+    scalar = ScalarModel(_prepared(model, settings), **_computing(settings))
+    _check_scalar(scalar)
+    return scalar
+
+
+def frozen(model: Any) -> Any:
+    """The same model in eval mode, without gradients: a reference."""
+    return model.eval().requires_grad_(False)
+
+
+def _read(part: str, name: str, revision: str | None) -> Any:
+    from transformers import AutoConfig, AutoTokenizer
+
+    place, source = _place(name, revision)
+    kind: Any = {"tokenizer": AutoTokenizer, "config": AutoConfig}[part]
+    try:
+        return kind.from_pretrained(place, trust_remote_code=False, **source)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise _unreadable(name, part, error) from error
+
+
+def _place(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
+    folder = Path(name).expanduser()
+    if not folder.exists() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
+        raise ConfigError(
+            f"model.path = {name!r}: there is no such folder; give the folder of a saved model "
+            "(RUN/model of a finished run), or a hub name such as 'organisation/model'"
+        )
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        hint = (
+            " Did you mean its folder model/?"
+            if (folder / "model" / "config.json").exists()
+            else ""
+        )
+        raise ConfigError(
+            f"model.path = {name!r}: this folder holds no config.json, so it is no saved "
+            f"model.{hint}"
+        )
+    return str(folder) if folder.is_dir() else name, {
+        "revision": revision,
+        "local_files_only": folder.is_dir(),
+    }
+
+
+def _unreadable(name: str, part: str, error: Exception) -> ConfigError:
+    reason = str(error).strip().splitlines()[0]
+    return ConfigError(f"model.path = {name!r}: its {part} cannot be read ({reason})")
+
+
+def _weights(settings: ModelSettings, kind: Any, config: Any, seed: int) -> Any:
+    # From scratch, float32; weights kept in less would lose what an optimiser step adds to them.
+    if settings.scratch is not None:
+        return random_model(kind, config, seed)
+    place, source = _place(str(settings.path), settings.revision)
+    try:
+        model, report = kind.from_pretrained(
+            place,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **source,
+        )
+    except Exception as error:
+        raise _unreadable(str(settings.path), "weights", error) from error
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("score."))
+    if missing:
+        raise ConfigError(
+            f"model.path = {str(settings.path)!r}: {len(missing)} weights are missing, such as "
+            f"{missing[0]!r}; the checkpoint belongs to another kind of model"
+        )
+    return model
+
+
+def _with_lora(model: Any, settings: LoraSettings, task: str) -> Any:
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        from oversight.errors import MissingDependencyError
+
+        raise MissingDependencyError(
+            'model.lora needs the package peft: pip install "oversight[lora]"'
+        ) from None
+    modules = settings.modules
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=modules if isinstance(modules, str) else list(modules),
+            task_type=task,
+        ),
+    )
+
+
+def _prepared(model: Any, settings: ModelSettings) -> Any:
+    """On its device, checkpointing if asked, and without dropout but that of adapters: scores of
+    one and the same policy would differ from one pass to the next."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Dropout) and "lora_dropout" not in name:
+            layer.p = 0.0
+        if isinstance(getattr(layer, "attention_dropout", None), float):
+            layer.attention_dropout = 0.0
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        if settings.lora is not None:
+            model.enable_input_require_grads()
+    return model.to(resolve_device(settings.device))
+
+
+def _computing(settings: ModelSettings) -> dict[str, Any]:
+    return {"attention": settings.attention, "precision": getattr(torch, settings.precision)}
+
+
+def _probe_rows(vocab_size: int) -> list[TokenRow]:
+    """Three rows with a common beginning, two of which go on alike for a while."""
+    ids = np.random.default_rng(0).integers(0, vocab_size, size=24)
+    tails = (ids[8:14], np.concatenate([ids[8:11], ids[14:17]]), ids[17:24])
+    return [TokenRow(ids[:8], tail) for tail in tails]
+
+
+@torch.no_grad()
+def _check_policy(policy: PolicyModel) -> None:
+    rows = _probe_rows(policy.inner.config.get_text_config().vocab_size)
+    with policy.computing_in(torch.float32):
+        ours = policy.eval()(RowBatch.build(rows, policy.device)).logps_BR
+    plain = torch.zeros_like(ours)
+    for i, row in enumerate(rows):
+        ids = torch.from_numpy(row.ids()).to(policy.device)
+        logps = policy.inner(input_ids=ids[None], use_cache=False).logits[0].float().log_softmax(-1)
+        picked = logps[:-1].gather(-1, ids[1:, None])[len(row.prompt_ids) - 1 :, 0]
+        plain[i, : len(picked)] = picked
+    _agree(ours, plain, policy)
+    policy.train()
+
+
+@torch.no_grad()
+def _check_scalar(scalar: ScalarModel) -> None:
+    rows = _probe_rows(scalar.inner.config.get_text_config().vocab_size)
+    with scalar.computing_in(torch.float32):
+        ours = scalar.eval()(RowBatch.build(rows, scalar.device))
+    plain: Callable[[torch.Tensor], Any] = scalar.inner.base_model
+    last = [
+        plain(input_ids=torch.from_numpy(row.ids()).to(scalar.device)[None]).last_hidden_state[
+            0, -1
+        ]  # type: ignore[call-arg]
+        for row in rows
+    ]
+    _agree(ours, scalar.inner.score(torch.stack(last))[:, 0].float(), scalar)
+    scalar.train()
+
+
+def _agree(ours: torch.Tensor, plain: torch.Tensor, model: PolicyModel | ScalarModel) -> None:
+    difference = (ours - plain).abs().max().item()
+    # Written so that NaN does not agree.
+    if not difference <= PROBE_TOLERANCE * (1.0 + plain.abs().max().item()):
+        raise ConfigError(
+            f"a model of type {model.inner.config.model_type!r} cannot be trained here: scored "
+            f"over a token trie it differs from its own forward pass by {difference:.2g}"
+        )

@@ -1,0 +1,134 @@
+"""Settings that all trainers share: the model, the optimiser, the length and pace of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from oversight.config.settings import Settings
+from oversight.train.runs.settings import GuardSettings
+
+
+class ScratchSettings(Settings):
+    """A small model with random weights and a tokenizer made from the training data."""
+
+    architecture: Literal["llama", "qwen2"] = "llama"
+    hidden_size: int = Field(default=128, ge=8)
+    num_layers: int = Field(default=4, ge=1)
+    num_heads: int = Field(default=4, ge=1)
+    num_key_heads: int | None = Field(default=None, ge=1)
+    """Heads of keys and values; None for as many as query heads."""
+    intermediate_size: int | None = Field(default=None, ge=8)
+    """None for four times the hidden size."""
+    vocab_size: int = Field(default=2048, ge=300)
+    """Of a byte-level BPE tokenizer that is trained on the data."""
+    max_length: int = Field(default=2048, ge=16)
+    """Positions that the model is made for."""
+    init_std: float = Field(default=0.02, gt=0.0)
+    """Standard deviation of the weights. Small models from scratch learn to look up with 0.06."""
+    tied: bool = False
+    """Whether input and output embeddings are one."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size is no multiple of num_heads = {self.num_heads}")
+        if self.num_heads % (self.num_key_heads or self.num_heads):
+            raise ValueError(f"num_heads is no multiple of num_key_heads = {self.num_key_heads}")
+        return self
+
+
+class LoraSettings(Settings):
+    """Train low-rank adapters instead of the weights (Hu et al., "LoRA", 2021)."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0.0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    modules: str | tuple[str, ...] = "all-linear"
+    """Which layers: names as peft takes them."""
+    merge: bool = True
+    """Save the finished model with the adapters merged into its weights, beside the adapter."""
+
+
+class ModelSettings(Settings):
+    """Which model is trained, and how it computes."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"device"})
+
+    path: str | None = None
+    """A folder with a model and its tokenizer, or a name on the Hugging Face hub."""
+    revision: str | None = None
+    scratch: ScratchSettings | None = None
+    """Begin with random weights instead."""
+    tokenizer: str | None = None
+    """With `scratch`: the tokenizer of this folder or name, instead of a new one."""
+    device: str = "auto"
+    """`auto` takes an accelerator if there is one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the layers compute in; weights and sums stay in float32."""
+    attention: Literal["auto", "blocks", "dense", "flex"] = "auto"
+    gradient_checkpointing: bool = False
+    """Compute each layer's activations again in the backward pass instead of keeping them."""
+    lora: LoraSettings | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.path is None) == (self.scratch is None):
+            raise ValueError("give either path (a trained model) or scratch (random weights)")
+        if self.tokenizer is not None and self.scratch is None:
+            raise ValueError("tokenizer goes with scratch; a trained model has its own")
+        if self.lora is not None and self.scratch is not None:
+            raise ValueError("lora adapts a trained model; with scratch there is none")
+        return self
+
+
+class OptimizerSettings(Settings):
+    """AdamW and its schedule (Loshchilov and Hutter, 2019)."""
+
+    lr: float = Field(default=1e-5, gt=0.0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0.0)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """On matrices only, not on norms and biases."""
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = "linear"
+    warmup: float = Field(default=0.03, ge=0.0)
+    """Steps that the rate rises from 0; below 1, a share of all steps."""
+    min_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
+    """What is left of the rate at the end."""
+
+
+class TrainSettings(Settings):
+    """What every trainer takes besides its own settings."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"out", "keep", "tensorboard", "save_every", "log_every"}
+    )
+
+    out: Path
+    """The run's folder."""
+    model: ModelSettings
+    optimizer: OptimizerSettings = OptimizerSettings()
+    batch_size: int = Field(default=16, ge=1)
+    """Examples an optimiser step, over all processes."""
+    epochs: float = Field(default=1.0, gt=0.0)
+    """Passes over the data, unless `steps` is given."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps."""
+    micro_batch_tokens: int = Field(default=8192, ge=16)
+    """Tokens that a process computes at once, shared beginnings counted once; a step's examples
+    are cut into as many parts as that takes, which changes nothing but the memory."""
+    eval_every: int = Field(default=50, ge=1)
+    """Steps between evaluations on the held-out part."""
+    save_every: int = Field(default=50, ge=1)
+    """Steps between checkpoints."""
+    keep: int = Field(default=2, ge=1)
+    """Checkpoints kept, besides the best one."""
+    log_every: int = Field(default=1, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    """Evaluations without a better result after which the run ends early; None: never."""
+    seed: int = 0
+    tensorboard: bool = False
+    guards: GuardSettings = GuardSettings()

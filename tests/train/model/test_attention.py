@@ -1,0 +1,114 @@
+"""All back ends attend alike; models of many kinds score a trie as they score plain rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from oversight.errors import ConfigError
+from oversight.train.model.attention import Layout, choose_back_end, trie_attention
+from oversight.train.model.attention.blocks import BlockAttention
+from oversight.train.model.attention.dense import dense_attention
+from oversight.train.model.attention.flex import flex_attention_over
+from oversight.train.model.trie import TokenTrie
+from oversight.train.types import TokenRow
+
+HEADS, SIZE = 4, 16
+
+
+def layout_of(rows: list[TokenRow], back_end: str = "dense") -> Layout:
+    return Layout(TokenTrie.build([row.ids() for row in rows]), torch.device("cpu"), back_end)
+
+
+def random_inputs(num_tokens: int, num_key_heads: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    # Heads side by side in memory, as models lay them out.
+    shapes = [(1, num_tokens, heads, SIZE) for heads in (HEADS, num_key_heads, num_key_heads)]
+    return [torch.randn(shape, dtype=dtype).transpose(1, 2).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize("num_key_heads", [4, 2, 1])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 3e-6)])
+def test_blocks_give_the_output_and_gradients_of_the_dense_mask(
+    rows: list[TokenRow], num_key_heads: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    layout = layout_of(rows)
+    inputs = random_inputs(len(layout.ends_T), num_key_heads, dtype)
+    outputs = [
+        BlockAttention.apply(*inputs, layout.runs, 0.3),
+        dense_attention(*inputs, layout, 0.3, None),
+    ]
+    weights = torch.randn_like(outputs[0])
+    grads = [torch.autograd.grad(output, inputs, weights) for output in outputs]
+    assert (outputs[0] - outputs[1]).abs().max() < tolerance
+    for ours, plain in zip(*grads, strict=True):
+        assert (ours - plain).abs().max() < tolerance
+
+
+def test_block_gradients_are_those_of_finite_differences(rows: list[TokenRow]) -> None:
+    layout = layout_of(rows[:4])
+    inputs = random_inputs(len(layout.ends_T), 2, torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda *args: BlockAttention.apply(*args, layout.runs, 0.3), inputs, fast_mode=True
+    )
+
+
+def test_very_large_scores_stay_finite_in_blocks(rows: list[TokenRow]) -> None:
+    layout = layout_of(rows)
+    inputs = [1000 * tensor for tensor in random_inputs(len(layout.ends_T), 4, torch.float32)]
+    output = BlockAttention.apply(*inputs, layout.runs, 1.0)
+    assert torch.isfinite(output).all()
+    assert torch.allclose(output, dense_attention(*inputs, layout, 1.0, None), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.slow  # compiles a kernel
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch warns of itself when compiling
+@pytest.mark.parametrize("window", [None, 5])
+def test_flex_gives_the_output_of_the_dense_mask(rows: list[TokenRow], window: int | None) -> None:
+    layout = layout_of(rows, "flex")
+    inputs = [tensor.detach() for tensor in random_inputs(len(layout.ends_T), 2, torch.float32)]
+    with torch.no_grad():
+        flex = flex_attention_over(*inputs, layout, 0.3, window)
+        dense = dense_attention(*inputs, layout_of(rows), 0.3, window)
+    assert (flex - dense).abs().max() < 3e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention's backward needs a GPU")
+@pytest.mark.parametrize("num_key_heads", [4, 2])
+def test_flex_gives_the_gradients_of_the_dense_mask(
+    rows: list[TokenRow], num_key_heads: int
+) -> None:
+    trie = TokenTrie.build([row.ids() for row in rows])
+    device = torch.device("cuda")
+    inputs = [
+        tensor.detach().to(device).requires_grad_()
+        for tensor in random_inputs(trie.num_tokens, num_key_heads, torch.float32)
+    ]
+    flex = flex_attention_over(*inputs, Layout(trie, device, "flex"), 0.3, None)
+    dense = dense_attention(*inputs, Layout(trie, device, "dense"), 0.3, None)
+    weights = torch.randn_like(flex)
+    for ours, plain in zip(
+        torch.autograd.grad(flex, inputs, weights),
+        torch.autograd.grad(dense, inputs, weights),
+        strict=True,
+    ):
+        assert (ours - plain).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize(("back_end", "device"), [("blocks", "cuda"), ("flex", "cpu")])
+def test_a_back_end_is_refused_where_it_does_not_run(back_end: Any, device: str) -> None:
+    with pytest.raises(ConfigError, match=f"attention = '{back_end}'"):
+        choose_back_end(back_end, torch.device(device))
+
+
+@pytest.mark.parametrize("arguments", [{"softcap": 30.0}, {"dropout": 0.1}])
+def test_layers_that_would_be_scored_wrongly_are_refused(
+    rows: list[TokenRow], arguments: dict[str, Any]
+) -> None:
+    layout = layout_of(rows, "blocks")
+    inputs = random_inputs(len(layout.ends_T), 4, torch.float32)
+    with pytest.raises(ConfigError, match="cannot attend over a token trie"):
+        trie_attention(torch.nn.Linear(1, 1), *inputs, None, trie=layout, **arguments)
