@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -47,6 +46,25 @@ class World:
     def share(self, items: Sequence[T]) -> list[T]:
         """This process's part of a step's items."""
         return list(items[self.rank :: self.size])
+
+    def held_out(self, items: Sequence[T]) -> list[T]:
+        """This process's part of held-out items; of fewer than processes, each has all."""
+        return self.share(items) if len(items) >= self.size else list(items)
+
+    def padded(self, parts: Sequence[T]) -> list[T]:
+        """`parts`, the last one repeated until every process has as many.
+
+        Where weights are split, each pass over the model takes all processes.
+        """
+        if self.size == 1:
+            return list(parts)
+        [most] = self.max([float(len(parts))])
+        return list(parts) + [parts[-1]] * (int(most) - len(parts))
+
+    def exchange_gradients(self, model: Any, wanted: bool) -> None:
+        """Whether the coming backward pass sums gradients over processes; the last part's does."""
+        if self.size > 1:
+            model.set_requires_gradient_sync(wanted)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Sums of `values` over all processes, in float64."""
@@ -114,13 +132,6 @@ def _layers(model: Any) -> list[torch.nn.Module]:
     """The decoder layers, found by what transformers says must not be split."""
     names = set(model.inner._no_split_modules or ())
     return [module for module in model.modules() if type(module).__name__ in names]
-
-
-def last_part_only(model: Any, is_last: bool) -> AbstractContextManager[None]:
-    """While parts of a step are summed up, gradients are exchanged once, after the last part."""
-    if hasattr(model, "set_requires_gradient_sync"):
-        model.set_requires_gradient_sync(is_last)
-    return nullcontext()
 
 
 def clip_gradients(parameters: Iterable[torch.Tensor], max_norm: float) -> float:

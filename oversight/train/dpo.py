@@ -1,0 +1,231 @@
+"""Direct preference optimisation and its family: a policy from comparisons, without a reward model.
+
+Rafailov et al. 2023. Losses: `losses/preference/` of pairs, `losses/unpaired/` of
+single responses that were called good or bad. A pair's two responses and all
+others to one prompt share its computation.
+
+Shapes: B pairs, R response tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, JsonValue
+
+from oversight.train import losses
+from oversight.train.comparisons import PairLabels
+from oversight.train.data.loading import load_comparisons
+from oversight.train.data.pairs import PairsOf, expand
+from oversight.train.data.settings import DataSettings
+from oversight.train.distributed import shard
+from oversight.train.losses.metrics import Metrics, mean_of
+from oversight.train.losses.preference import sft_term
+from oversight.train.losses.preference.pairs import PairLogps
+from oversight.train.losses.sequences import (
+    length_desensitized_sum,
+    lengths,
+    sequence_sum,
+    wpo_weight,
+)
+from oversight.train.model.batch import RowBatch
+from oversight.train.model.loading import load_policy
+from oversight.train.model.policy import PolicyModel
+from oversight.train.reference import Reference, open_reference
+from oversight.train.session import Session, Task, num_steps
+from oversight.train.settings import TrainSettings
+from oversight.train.start import Rows, about, begin
+from oversight.train.types import Comparison
+
+
+class Config(TrainSettings):
+    """Settings of a DPO run."""
+
+    data: DataSettings
+    loss: str = "sigmoid"
+    """A file of losses/preference/ or, for labelled single responses, of losses/unpaired/."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """The loss's own, such as `beta` or `label_smoothing`."""
+    reference: str = "initial"
+    """`initial`: the policy as it was before training. `none`: a uniform one. Or a model."""
+    precompute: bool = True
+    """Score all rows by the reference once, before training, and keep that by content hash."""
+    sft_weight: float = Field(default=0.0, ge=0.0)
+    """Of an added likelihood term on the chosen responses (Pang et al. 2024)."""
+    length_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
+    """What tokens beyond the shorter response's length count (LD-DPO, Liu et al. 2024)."""
+    weighted: bool = False
+    """Weigh pairs by how likely the policy is to say them (WPO, Zhou et al. 2024)."""
+    soft_labels: bool = True
+    """Learn the probabilities that judges gave, and not only who won."""
+    pairs_of: PairsOf = "all"
+    """Which pairs of a ranking are compared."""
+
+
+def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> Path:
+    """Train, and give the folder of the finished model.
+
+    Args:
+        config: Settings of the run.
+        rows: Rows in memory, in place of `config.data.path`.
+        resume: Go on with the run in `config.out`.
+    """
+    if config.loss in losses.names("unpaired"):
+        from oversight.train.unpaired import train_unpaired
+
+        return train_unpaired(config, rows, resume)
+    module = losses.load("preference", config.loss)
+    losses.bind("preference", config.loss, config.options, where="options")
+    start = begin(config, config.data, rows)
+    loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
+    policy = load_policy(config.model, start.config, config.seed)
+    reference = open_reference(
+        config.reference,
+        config.model,
+        policy,
+        start.vocabulary,
+        start.config,
+        config.seed,
+        start.world,
+    )
+    shard(policy, start.world)
+    pairs = _pairs(config, loaded.examples)
+    held_out = start.world.held_out(_pairs(config, loaded.eval_examples))
+    with Session(
+        about("dpo", config, loaded),
+        config,
+        {"policy": policy},
+        num_examples=len(pairs),
+        total=num_steps(config, len(pairs), start.world.size),
+        world=start.world,
+        start_loss=_start_loss(config, module),
+        resume=resume,
+    ) as session:
+        scorer = _ReferenceScores(config, session, reference, [*pairs, *held_out])
+        for _ in session.steps():
+            batch = [pairs[i] for i in session.take()]
+            session.log(session.update(_task(config, policy, session, batch, scorer.of(batch))))
+            if held_out and session.evaluation_is_due:
+                task = _task(config, policy, session, held_out, scorer.of(held_out))
+                result = session.evaluate(task)
+                session.evaluated(result["loss"], result)
+        return session.finish(policy, start.tokenizer)
+
+
+class _ReferenceScores:
+    """The reference's log-probabilities of each pair's two responses: kept, or made as needed."""
+
+    def __init__(
+        self,
+        config: Config,
+        session: Session,
+        reference: Reference | None,
+        pairs: Sequence[Comparison],
+    ) -> None:
+        self._reference = reference
+        self._session = session
+        self._max_tokens = config.micro_batch_tokens
+        self._kept: Mapping[str, torch.Tensor] = {}
+        if reference is not None and config.precompute:
+            session.say(f"scoring {2 * len(pairs)} responses by the reference")
+            rows = [row for pair in pairs for row in pair.rows()]
+            scored = reference.kept_logprobs(rows, session.world, self._max_tokens)
+            self._kept = {row.id: logps_R for row, logps_R in zip(rows, scored, strict=True)}
+            if not reference.is_policy:
+                self._reference = None  # its weights are not needed any more
+
+    def of(self, pairs: Sequence[Comparison]) -> list[torch.Tensor] | None:
+        """One tensor [R] a response, pair by pair; None without a reference."""
+        rows = [row for pair in pairs for row in pair.rows()]
+        if self._kept:
+            return [self._kept[row.id] for row in rows]
+        if self._reference is None:
+            return None
+        return self._reference.logprobs(rows, self._session.world, self._max_tokens)
+
+
+def _pairs(config: Config, found: Sequence[Comparison]) -> list[Comparison]:
+    return [pair for each in found for pair in expand(each, config.pairs_of, ties=True)]
+
+
+def _start_loss(config: Config, module: Any) -> float | None:
+    """What the loss must be while policy and reference are one, if that is known."""
+    if config.reference != "initial" or config.sft_weight or config.weighted:
+        return None
+    value: float | None = module.start_value(**config.options)
+    return value
+
+
+def _task(
+    config: Config,
+    policy: PolicyModel,
+    session: Session,
+    batch: Sequence[Comparison],
+    reference: Sequence[torch.Tensor] | None,
+) -> Task:
+    """The loss of `batch`, each pair counted the same over all processes."""
+    loss = losses.bind("preference", config.loss, config.options, where="options")
+    [normalizer] = session.world.sum([float(len(batch))])
+
+    def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
+        part = [batch[i] for i in numbers]
+        rows = [row for pair in part for row in pair.rows()]
+        scores = policy(RowBatch.build(rows, policy.device))
+        given = None
+        if reference is not None:
+            given = padded([reference[2 * i + k] for i in numbers for k in (0, 1)], scores.mask_BR)
+        pairs = _pair_logps(config, scores.logps_BR, given, scores.mask_BR, part)
+        total, metrics = loss(pairs, normalizer=normalizer)
+        metrics["response_length"] = mean_of(lengths(scores.mask_BR))
+        if config.sft_weight:
+            term, found = sft_term.loss(pairs, normalizer=normalizer, alpha=config.sft_weight)
+            total, metrics = total + term, metrics | found
+        return total, metrics
+
+    return Task([pair.rows() for pair in batch], loss_of)
+
+
+def padded(rows: Sequence[torch.Tensor], like_BR: torch.Tensor) -> torch.Tensor:
+    """Rows [R] as one tensor [B, R], on the device of `like_BR`."""
+    whole_BR = torch.zeros(like_BR.shape)
+    for place, row_R in enumerate(rows):
+        whole_BR[place, : len(row_R)] = row_R
+    return whole_BR.to(like_BR.device)
+
+
+def _pair_logps(
+    config: Config,
+    logps_BR: torch.Tensor,
+    reference_BR: torch.Tensor | None,
+    mask_BR: torch.Tensor,
+    part: Sequence[Comparison],
+) -> PairLogps:
+    """The pairs' summed log-probabilities; rows alternate between chosen and rejected."""
+    lengths_B = lengths(mask_BR)
+    others_B = lengths_B.view(-1, 2).flip(1).reshape(-1)
+
+    def summed(rows_BR: torch.Tensor) -> torch.Tensor:
+        if config.length_alpha == 1.0:
+            return sequence_sum(rows_BR, mask_BR)
+        return length_desensitized_sum(rows_BR, mask_BR, others_B, alpha=config.length_alpha)
+
+    ours_B = summed(logps_BR)
+    theirs_B = None if reference_BR is None else summed(reference_BR)
+    labels = PairLabels.of(part, logps_BR.device, soft=config.soft_labels)
+    weight_B = labels.weight_B
+    if config.weighted:
+        weight_B = weight_B * wpo_weight(logps_BR, mask_BR).view(-1, 2).prod(1)
+    return PairLogps(
+        chosen_B=ours_B[::2],
+        rejected_B=ours_B[1::2],
+        ref_chosen_B=None if theirs_B is None else theirs_B[::2],
+        ref_rejected_B=None if theirs_B is None else theirs_B[1::2],
+        chosen_length_B=lengths_B[::2],
+        rejected_length_B=lengths_B[1::2],
+        soft_label_B=labels.soft_label_B,
+        tie_B=labels.tie_B,
+        weight_B=weight_B,
+    )

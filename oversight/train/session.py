@@ -1,0 +1,343 @@
+"""What the loops of all trainers share: steps, updates, logs, checkpoints, guards, the end.
+
+A trainer builds its models and data, opens a `Session`, and its loop reads
+
+    for step in session.steps():
+        metrics = session.update(Task(groups, loss_of))
+        session.log(metrics)
+        if session.evaluation_is_due:
+            session.evaluated(score, metrics)
+    return session.finish(...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from oversight.errors import ConfigError
+from oversight.train.data.order import Cursor, Order
+from oversight.train.distributed import World, clip_gradients, whole_state
+from oversight.train.losses.metrics import Mean, Metrics, Peak, merge
+from oversight.train.micro_batches import micro_batches
+from oversight.train.model.policy import Backbone
+from oversight.train.optimizer import build_optimizer, set_rate
+from oversight.train.runs import origin
+from oversight.train.runs.final import Finish, finish
+from oversight.train.runs.folder import About, RunFolder
+from oversight.train.runs.guards import Guards
+from oversight.train.runs.interrupt import Interrupt
+from oversight.train.runs.progress import TrainProgress
+from oversight.train.runs.randomness import seed_all
+from oversight.train.runs.schedules import multiplier
+from oversight.train.runs.state import Part, RunState, trained_weights
+from oversight.train.runs.stopping import EarlyStop
+from oversight.train.settings import TrainSettings
+from oversight.train.types import TokenRow
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is computed of one step's examples."""
+
+    groups: Sequence[Sequence[TokenRow]]
+    """Rows that are computed together: a pair, the samples of a prompt."""
+    loss_of: Callable[[list[int]], tuple[torch.Tensor, Metrics]]
+    """From the numbers of groups to their part of the loss, which is divided by counts over the
+    whole step and all processes, and its metrics."""
+
+
+UPDATE = ("loss", "grad_norm")
+"""Metrics that guards look at before an update is applied; the others when it is logged."""
+
+
+@dataclass
+class Visits:
+    """Where a run is in its data."""
+
+    order: Order
+    cursor: Cursor = field(default_factory=Cursor)
+
+    def take(self, batch_size: int) -> list[int]:
+        """Numbers of the next examples."""
+        taken, self.cursor = self.order.take(self.cursor, batch_size)
+        return [int(i) for i in taken]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the data."""
+        return self.cursor.to_json()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from that place."""
+        self.cursor = Cursor(**state_dict)
+
+
+class Session:
+    """A run of one trainer, from its first step or its last checkpoint to its finished model.
+
+    Args:
+        about: What the run is.
+        settings: What all trainers share.
+        models: The models that are trained, by name.
+        num_examples: Of the data that steps are taken from.
+        total: Optimiser steps of the whole run.
+        world: The processes of the run.
+        parts: Further state that a resumed run needs.
+        start_loss: What the first loss must be, if that is known.
+        higher_is_better: Of the held-out result.
+        resume: Go on with a run that is there.
+    """
+
+    def __init__(
+        self,
+        about: About,
+        settings: TrainSettings,
+        models: Mapping[str, torch.nn.Module],
+        *,
+        num_examples: int,
+        total: int,
+        world: World,
+        parts: Mapping[str, Part] | None = None,
+        start_loss: float | None = None,
+        higher_is_better: bool = False,
+        resume: bool = False,
+    ) -> None:
+        if settings.batch_size % world.size:
+            raise ConfigError(
+                f"batch_size = {settings.batch_size} is no multiple of the {world.size} processes"
+            )
+        self.settings = settings
+        self.world = world
+        self.total = total
+        self.step = 0
+        """Steps done, the one under way included."""
+        self._models = models
+        self._weights = [p for m in models.values() for p in m.parameters() if p.requires_grad]
+        self._optimizer = build_optimizer(models.values(), settings.optimizer)
+        self._guards = Guards(settings.guards, start_loss)
+        self._stop = EarlyStop(settings.patience, higher_is_better=higher_is_better)
+        order = Order(num_examples, settings.seed, drop_last=world.size > 1)
+        self.visits = Visits(order)
+        own: dict[str, Part] = {
+            "visits": self.visits,
+            "guards": self._guards,
+            "stop": self._stop,
+        }
+        self._state = RunState(trained_weights(**models), self._optimizer, own | dict(parts or {}))
+        self._score: float | None = None
+        self._interrupt = Interrupt(world)
+        self._folder = RunFolder(
+            settings.out,
+            about,
+            resume=resume,
+            world=world,
+            keep=settings.keep,
+            higher_is_better=higher_is_better,
+            tensorboard=settings.tensorboard,
+        )
+        self._open = ExitStack()
+        self._name = about.trainer
+        self._num_tokens = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            opening.enter_context(self._folder)
+            seed_all(self.settings.seed, self.world.rank)
+            resumed = self._folder.resume(self._state)
+            self.step = resumed.step
+            self._progress = opening.enter_context(
+                TrainProgress(self._name, self.total, resumed.step, silent=not self.world.is_first)
+            )
+            if resumed.step:
+                self.say(f"going on after step {resumed.step} of {self.total}")
+            for note in resumed.notes:
+                self.say(note)
+            opening.enter_context(self._interrupt)
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self._folder.path
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        """Whether the held-out part is to be looked at after this step."""
+        return self.step % self.settings.eval_every == 0 or self.step == self.total
+
+    def say(self, message: str) -> None:
+        """A line for people, above the progress bar."""
+        if self.world.is_first:
+            self._progress.say(message)
+
+    def steps(self) -> Iterator[int]:
+        """The steps that are left, counted from 1; each is saved if that is due.
+
+        Raises:
+            TrainingInterrupted: The run was asked to stop, and its checkpoint is written.
+        """
+        while self.step < self.total and not self._stop.is_due:
+            self.step += 1
+            self._score = None
+            set_rate(self._optimizer, self._rate())
+            yield self.step
+            interrupted = self._interrupt.asked()
+            due = self.step % self.settings.save_every == 0 or self.step == self.total
+            if due or interrupted or self._score is not None:
+                self._folder.save(self.step, self._state, self._score)
+            if interrupted:
+                raise self._interrupt.leave(self.step, origin.resume_command())
+
+    def take(self) -> list[int]:
+        """Numbers of this process's examples of the coming step."""
+        return self.world.share(self.visits.take(self.settings.batch_size))
+
+    def update(self, task: Task) -> dict[str, float]:
+        """One optimiser step, in as many parts as memory asks for; gives its metrics.
+
+        Raises:
+            TrainingStopped: The loss or the gradient is not what it may be; no weight has changed.
+        """
+        for model in self._models.values():
+            model.train()
+        parts = micro_batches(task.groups, self.settings.micro_batch_tokens)
+        metrics: Metrics = {}
+        total_loss = 0.0
+        padded = self.world.padded(parts)
+        for number, numbers in enumerate(padded):
+            for model in self._models.values():
+                self.world.exchange_gradients(model, number == len(padded) - 1)
+            loss, found = task.loss_of(numbers)
+            if number >= len(parts):
+                # Another process has more to compute; all take part in as many passes.
+                loss, found = loss * 0.0, {}
+            loss.backward()  # type: ignore[no-untyped-call]
+            total_loss += float(loss.detach())
+            metrics = merge(metrics, found)
+        norm = clip_gradients(self._weights, self.settings.optimizer.max_grad_norm)
+        [total_loss] = self.world.sum([total_loss])
+        values = {"loss": total_loss} | {
+            name: value for name, value in self.reduced(metrics).items() if name != "loss"
+        }
+        values |= {"grad_norm": norm, "lr": self._rate()}
+        # Before the weights change: nothing that is not finite gets into them.
+        self._check({name: values[name] for name in UPDATE})
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._num_tokens += sum(row.num_tokens for group in task.groups for row in group)
+        return values
+
+    def reduced(self, metrics: Metrics) -> dict[str, float]:
+        """Metrics as numbers over all processes."""
+        means = {name: m for name, m in metrics.items() if isinstance(m, Mean)}
+        peaks = {name: m for name, m in metrics.items() if isinstance(m, Peak)}
+        pairs = [float(x) for mean in means.values() for x in (mean.total, mean.count)]
+        sums = self.world.sum(pairs)
+        tops = self.world.max([peak.value() for peak in peaks.values()])
+        values = dict(zip(peaks, tops, strict=True))
+        for i, name in enumerate(means):
+            if sums[2 * i + 1]:
+                values[name] = sums[2 * i] / sums[2 * i + 1]
+        return values
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Write down and show the metrics of this step.
+
+        Raises:
+            TrainingStopped: A guard has found something in them.
+        """
+        self._check({name: value for name, value in values.items() if name not in UPDATE})
+        self._progress.update(self.step, values, self._num_tokens * self.world.size)
+        self._num_tokens = 0
+        if self.step % self.settings.log_every == 0 or self.step == self.total:
+            self._folder.log(self.step, values)
+
+    def evaluated(self, score: float, values: Mapping[str, float]) -> None:
+        """Take in the held-out result of this step: `score` says which step is the best."""
+        self._folder.log(self.step, values, "eval")
+        self._score = score
+        if self._stop.better(self.step, score):
+            self.say(f"step {self.step}: held out {score:.4g}, the best so far")
+        elif self._stop.is_due:
+            self.say(
+                f"step {self.step}: no better result for {self._stop.num_worse} evaluations; done"
+            )
+
+    def evaluate(self, task: Task) -> dict[str, float]:
+        """Metrics of held-out examples; every process computes its part of them."""
+        for model in self._models.values():
+            model.eval()
+        parts = micro_batches(task.groups, self.settings.micro_batch_tokens)
+        metrics: Metrics = {}
+        with torch.no_grad():
+            for number, numbers in enumerate(self.world.padded(parts)):
+                found = task.loss_of(numbers)[1]
+                metrics = merge(metrics, found) if number < len(parts) else metrics
+        return self.reduced(metrics)
+
+    def best_weights(self) -> None:
+        """Take the weights of the best checkpoint, if held-out results said which that is."""
+        best = self._folder.checkpoints.best()
+        if best is not None and self._stop.best_step not in (None, self.step):
+            self._folder.checkpoints.read_weights(best, self._state.weights)
+            self.say(f"taking the weights of step {self._stop.best_step}, the best held-out result")
+
+    def finish(self, model: Backbone, tokenizer: Any, *, best: bool = True) -> Path:
+        """Save the finished model, checked by reading it again; gives its folder.
+
+        Args:
+            model: What was trained.
+            tokenizer: The one it goes with.
+            best: Take the weights with the best held-out result, if there are such results.
+
+        Raises:
+            CheckpointError: It cannot be written, or does not come back as it was.
+        """
+        if best:
+            self.best_weights()
+        state = whole_state(model.model, self.world) if self.world.size > 1 else None
+        if self.world.is_first:
+            settings = self.settings.model
+            ending = Finish(
+                tokenizer=tokenizer,
+                base_model=settings.path or "random weights",
+                num_steps=self.step,
+                merge=settings.lora is not None and settings.lora.merge,
+            )
+            finish(self._folder, model.model, ending, state)
+            self.say(f"finished: {self._folder.model_path}")
+        self.world.wait()
+        return self._folder.model_path
+
+    def _rate(self) -> float:
+        how = self.settings.optimizer
+        return how.lr * multiplier(
+            how.schedule, self.step - 1, self.total, how.warmup, how.min_ratio
+        )
+
+    def _check(self, values: Mapping[str, float]) -> None:
+        for warning in self._guards.check(self.step, values):
+            self.say(warning)
+
+
+def num_steps(settings: TrainSettings, num_examples: int, num_processes: int = 1) -> int:
+    """Optimiser steps of a run over so many examples."""
+    if settings.steps is not None:
+        return settings.steps
+    order = Order(num_examples, settings.seed, drop_last=num_processes > 1)
+    return max(1, round(settings.epochs * order.num_batches(settings.batch_size)))
