@@ -9,7 +9,8 @@ gradients are summed and never averaged.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -65,6 +66,18 @@ class World:
         """Whether the coming backward pass sums gradients over processes; the last part's does."""
         if self.size > 1:
             model.set_requires_gradient_sync(wanted)
+
+    @contextmanager
+    def whole_outside_layers(self, model: Any) -> Iterator[None]:
+        """While layers are called one by one, and not the model: what is outside them is whole."""
+        if self.size == 1:
+            yield
+            return
+        model.unshard()
+        try:
+            yield
+        finally:
+            model.reshard()
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Sums of `values` over all processes, in float64."""

@@ -34,6 +34,7 @@ from oversight.train.losses.sequences import (
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
+from oversight.train.padding import padded
 from oversight.train.reference import Reference, open_reference
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
@@ -186,14 +187,6 @@ def _task(
         return total, metrics
 
     return Task([pair.rows() for pair in batch], loss_of)
-
-
-def padded(rows: Sequence[torch.Tensor], like_BR: torch.Tensor) -> torch.Tensor:
-    """Rows [R] as one tensor [B, R], on the device of `like_BR`."""
-    whole_BR = torch.zeros(like_BR.shape)
-    for place, row_R in enumerate(rows):
-        whole_BR[place, : len(row_R)] = row_R
-    return whole_BR.to(like_BR.device)
 
 
 def _pair_logps(

@@ -1,0 +1,168 @@
+"""Group-relative policy optimisation and its family: several responses a prompt, no critic.
+
+Shao et al. 2024. Losses: `losses/policy/`; advantages: `losses/advantages/`. All
+responses to a prompt share its computation, and several prompts of one debate
+what they have in common.
+
+Shapes: B responses, R response tokens.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, JsonValue, model_validator
+
+from oversight.train import losses
+from oversight.train.data.loading import load_prompts
+from oversight.train.distributed import shard
+from oversight.train.experience import Experience, ExperienceSettings, open_sampler
+from oversight.train.losses.advantages import group, reinforce_plus_plus, rloo, role_baseline
+from oversight.train.losses.advantages.role_baseline import RoleBaseline
+from oversight.train.losses.kl import LossEstimator
+from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.policy import Extras
+from oversight.train.model.loading import load_policy
+from oversight.train.policy_step import policy_step
+from oversight.train.reference import open_reference
+from oversight.train.rollouts.ahead import Collector
+from oversight.train.rollouts.buffer import RolloutBatch
+from oversight.train.rollouts.rewards import RewardSource, open_rewards
+from oversight.train.session import Session, num_steps
+from oversight.train.start import Rows, about, begin
+
+Advantage = Literal["group", "rloo", "reinforce_plus_plus", "role_baseline"]
+
+
+class Config(ExperienceSettings):
+    """Settings of a GRPO run."""
+
+    loss: str = "grpo"
+    """A file of losses/policy/: grpo, dr_grpo, dapo, gspo, cispo, reinforce …"""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """The loss's own, such as `clip_high`."""
+    advantage: Advantage = "group"
+    scale: Literal["group", "none", "batch"] | None = None
+    """Of group advantages: what they are divided by. None: nothing for dr_grpo, else the group's
+    standard deviation."""
+    baseline_decay: float = Field(default=0.95, ge=0.0, lt=1.0)
+    """Of role baselines."""
+    kl_coefficient: float = Field(default=0.0, ge=0.0)
+    """Of KL(policy || reference) in the loss."""
+    kl_estimator: LossEstimator = "k3_ratio"
+    entropy_coefficient: float = Field(default=0.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _check_grpo(self) -> Self:
+        if self.samples == 1 and self.advantage in ("group", "rloo"):
+            raise ValueError(
+                "samples = 1: a group of one response has no advantage over itself; take more "
+                "samples, or advantage = 'reinforce_plus_plus'"
+            )
+        return self
+
+
+def train(
+    config: Config,
+    *,
+    rows: Rows | None = None,
+    rewards: RewardSource | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train, and give the folder of the finished model.
+
+    Args:
+        config: Settings of the run.
+        rows: Rows in memory, in place of `config.data.path`.
+        rewards: A source of reward in place of `config.reward`.
+        resume: Go on with the run in `config.out`.
+    """
+    losses.bind("policy", config.loss, config.options, where="options")
+    start = begin(config, config.data, rows)
+    loaded = start.load(load_prompts, config.data, config.batch_size, rows)
+    policy = load_policy(config.model, start.config, config.seed)
+    reference = open_reference(
+        config.reference if config.kl_coefficient else "none",
+        config.model,
+        policy,
+        start.vocabulary,
+        start.config,
+        config.seed,
+        start.world,
+    )
+    shard(policy, start.world)
+    source = rewards or open_rewards(config.reward, start.tokenizer, str(policy.device))
+    with ExitStack() as opened:
+        sampler = opened.enter_context(open_sampler(config, policy, start.tokenizer, start.world))
+        collector = Collector(sampler, config.ahead)
+        opened.callback(collector.close)
+        experience = Experience(
+            config, loaded.examples, policy, collector, source, reference, start.world
+        )
+        valuing = Valuing(config, RoleBaseline(config.baseline_decay))
+        session = opened.enter_context(
+            Session(
+                about("grpo", config, loaded),
+                config,
+                {"policy": policy},
+                num_examples=len(loaded.examples),
+                total=num_steps(config, len(loaded.examples), start.world.size)
+                * (1 if config.steps else config.steps_per_collection),
+                world=start.world,
+                parts={"experience": experience, "valuing": valuing},
+                resume=resume,
+            )
+        )
+        for step in session.steps():
+            batch, found = experience.next(step - 1, session.take, valuing)
+            task = policy_step(config, policy, session, experience, batch, _surrogate(config))
+            session.log(session.update(task) | found)
+        return session.finish(policy, start.tokenizer, best=False)
+
+
+@dataclass
+class Valuing:
+    """From rewards to advantages; role baselines go on from one collection to the next."""
+
+    config: Config
+    baseline: RoleBaseline = field(default_factory=RoleBaseline)
+
+    def __call__(self, batch: RolloutBatch) -> tuple[RolloutBatch, dict[str, float]]:
+        """The collection with its advantages, one a response."""
+        rewards_B = torch.from_numpy(batch.row_values["shaped"]).float()
+        groups_B = torch.from_numpy(batch.groups_B)
+        advantages_B, metrics = self._advantages(rewards_B, groups_B, batch)
+        values = {name: found.value() for name, found in metrics.items() if name == "no_signal"}
+        return batch.with_row_values(advantages=advantages_B.numpy()), values
+
+    def _advantages(
+        self, rewards_B: torch.Tensor, groups_B: torch.Tensor, batch: RolloutBatch
+    ) -> tuple[torch.Tensor, Metrics]:
+        kind = self.config.advantage
+        if kind == "rloo":
+            return rloo.advantages(rewards_B, groups_B)
+        if kind == "reinforce_plus_plus":
+            return reinforce_plus_plus.baseline_advantages(rewards_B, groups_B)
+        if kind == "role_baseline":
+            return role_baseline.advantages(rewards_B, batch.roles, self.baseline), {}
+        default = "none" if self.config.loss == "dr_grpo" else "group"
+        return group.advantages(rewards_B, groups_B, scale=self.config.scale or default)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The role baselines."""
+        return self.baseline.to_json()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.baseline = RoleBaseline.from_json(state_dict)
+
+
+def _surrogate(config: Config) -> Any:
+    """The loss with its options and added terms, without its normaliser."""
+    extras = Extras(config.kl_coefficient, config.kl_estimator, config.entropy_coefficient)
+    options = {**config.options, "extras": extras}
+    return losses.bind("policy", config.loss, options, where="options")

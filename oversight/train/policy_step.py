@@ -1,0 +1,165 @@
+"""One optimiser step of a policy-gradient method on a mini-batch of rollouts.
+
+Shapes: B responses, R response tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from oversight.train.experience import Experience, ExperienceSettings
+from oversight.train.losses import importance
+from oversight.train.losses.kl import estimate
+from oversight.train.losses.masked import masked_sum
+from oversight.train.losses.metrics import Metrics, mean_of, peak_of
+from oversight.train.losses.policy import PolicyBatch
+from oversight.train.model.batch import RowBatch
+from oversight.train.model.policy import PolicyModel, Scores
+from oversight.train.padding import padded
+from oversight.train.rollouts.buffer import RolloutBatch
+from oversight.train.session import Session, Task
+
+PER_SEQUENCE = frozenset({"grpo", "gspo", "gspo_token", "reinforce", "rloo_trl"})
+"""Losses that are divided by the number of responses; the others by that of tokens."""
+
+Surrogate = Callable[..., tuple[torch.Tensor, Metrics]]
+Added = Callable[[Scores, RolloutBatch, RowBatch], tuple[torch.Tensor, Metrics]]
+"""A further term of the loss, such as the critic's."""
+
+
+def policy_step(
+    config: Any,
+    policy: PolicyModel,
+    session: Session,
+    experience: Experience,
+    batch: RolloutBatch,
+    surrogate: Surrogate,
+    added: Added | None = None,
+) -> Task:
+    """The policy's loss on `batch`, divided by counts over the step and all processes.
+
+    Args:
+        config: Settings of the run; `loss` names the surrogate.
+        policy: What is trained.
+        session: The run.
+        experience: Where the batch comes from.
+        batch: Rollouts with `advantages`, a number a row or one a token.
+        surrogate: The loss, which takes a PolicyBatch and a normalizer.
+        added: A further term.
+    """
+    groups = [np.flatnonzero(batch.groups_B == number) for number in np.unique(batch.groups_B)]
+    normalizer = _normalizer(config, session, batch)
+    is_fresh = experience.is_fresh
+
+    def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
+        part = batch.select(np.concatenate([groups[i] for i in numbers]))
+        line = RowBatch.build(part.rows, policy.device)
+        scores = policy(line, config.sampling.temperature)
+        given, metrics = policy_batch(config, scores, part)
+        total, found = surrogate(given, normalizer=normalizer)
+        metrics |= {_renamed(name): value for name, value in found.items()}
+        metrics |= _divergences(given, is_fresh)
+        if added is not None:
+            term, found = added(scores, part, line)
+            total, metrics = total + term, metrics | found
+        return total, metrics
+
+    return Task([[batch.rows[i] for i in group] for group in groups], loss_of)
+
+
+def policy_batch(
+    config: ExperienceSettings, scores: Scores, part: RolloutBatch
+) -> tuple[PolicyBatch, Metrics]:
+    """What a surrogate takes: log-probabilities now and then, advantages, weights."""
+    mask_BR = scores.mask_BR
+    if config.shaping.mask_unfinished:
+        finished_B = torch.from_numpy(part.finished_B).to(mask_BR.device)
+        mask_BR = mask_BR & finished_B[:, None]
+
+    def tokens(name: str) -> torch.Tensor | None:
+        if name not in part.token_values:
+            return None
+        rows = [torch.from_numpy(np.asarray(v)) for v in part.token_values[name]]
+        return padded(rows, mask_BR)
+
+    old_BR = tokens("old_logps")
+    if old_BR is None:  # the only step on these rollouts: the policy is the one that sampled
+        old_BR = scores.logps_BR.detach()
+    advantages_BR = tokens("advantages")
+    if advantages_BR is None:
+        by_row = torch.from_numpy(part.row_values["advantages"]).float().to(mask_BR.device)
+        advantages_BR = by_row[:, None].expand(mask_BR.shape)
+    sampler_BR = _sampler_logps(part, mask_BR)
+    weights_BR, metrics = _weights(config, old_BR, sampler_BR, mask_BR)
+    return (
+        PolicyBatch(
+            logps_BT=scores.logps_BR,
+            old_logps_BT=old_BR,
+            advantages_BT=advantages_BR,
+            mask_BT=mask_BR,
+            ref_logps_BT=tokens("ref_logps"),
+            sampler_logps_BT=sampler_BR,
+            entropy_BT=scores.entropy_BR,
+            importance_BT=weights_BR,
+        ),
+        metrics,
+    )
+
+
+def _sampler_logps(part: RolloutBatch, mask_BR: torch.Tensor) -> torch.Tensor:
+    """The sampler's own log-probabilities; NaN where it gave none."""
+    rows = [
+        torch.full((len(row.response_ids),), torch.nan)
+        if row.logprobs is None
+        else torch.from_numpy(row.logprobs)
+        for row in part.rows
+    ]
+    return padded(rows, mask_BR)
+
+
+def _weights(
+    config: ExperienceSettings,
+    old_BR: torch.Tensor,
+    sampler_BR: torch.Tensor,
+    mask_BR: torch.Tensor,
+) -> tuple[torch.Tensor | None, Metrics]:
+    how = config.importance
+    if how.mode == "none":
+        return None, {}
+    return importance.weights(
+        old_BR, sampler_BR, mask_BR, level=how.level, mode=how.mode, high=how.high, low=how.low
+    )
+
+
+@torch.no_grad()
+def _divergences(given: PolicyBatch, is_fresh: bool) -> Metrics:
+    """KL from the reference in nats a response, and how far the sampler is off."""
+    metrics: Metrics = {}
+    rows_B = given.mask_BT.any(1)
+    if given.ref_logps_BT is not None:
+        tokens_BT = estimate(given.logps_BT, given.ref_logps_BT)
+        metrics["kl"] = mean_of(masked_sum(tokens_BT, given.mask_BT, 1), rows_B)
+    if is_fresh and given.sampler_logps_BT is not None:
+        known_BT = given.mask_BT & ~given.sampler_logps_BT.isnan()
+        error_BT = (given.logps_BT - given.sampler_logps_BT).exp().sub(1.0).abs()
+        metrics["ratio_error"] = peak_of(error_BT, known_BT)
+    return metrics
+
+
+def _renamed(name: str) -> str:
+    """The surrogate's KL is a token's; guards and people look at a response's."""
+    return "kl_per_token" if name == "kl" else name
+
+
+def _normalizer(config: Any, session: Session, batch: RolloutBatch) -> float:
+    finished = batch.finished_B if config.shaping.mask_unfinished else np.ones(len(batch), bool)
+    rows = [row for row, counts in zip(batch.rows, finished, strict=True) if counts]
+    num_tokens = sum(row.num_trained for row in rows)
+    tokens, sequences = session.world.sum([float(num_tokens), float(len(rows))])
+    if config.loss in PER_SEQUENCE:
+        return sequences
+    return sequences * config.sampling.max_new_tokens if config.loss == "dr_grpo" else tokens
