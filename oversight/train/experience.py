@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -102,6 +102,9 @@ class ExperienceSettings(TrainSettings):
         if self.ahead and self.dynamic_sampling:
             raise ValueError("dynamic_sampling cannot know ahead what it will need; turn one off")
         return self
+
+    needs_logprobs: ClassVar[bool] = False
+    """Whether a collection is scored by the policy even if it is used once."""
 
     @property
     def steps_per_collection(self) -> int:
@@ -281,7 +284,8 @@ class Experience:
         step of this collection will need to know what they were."""
         rows, temperature = batch.rows, self.settings.sampling.temperature
         max_tokens = self.settings.micro_batch_tokens
-        if self.settings.steps_per_collection > 1 or self.settings.ahead:
+        how = self.settings
+        if how.needs_logprobs or how.steps_per_collection > 1 or how.ahead:
             ours = row_logprobs(self.policy, rows, self.world, max_tokens, temperature)
             batch = batch.with_token_values(old_logps=_arrays(ours, batch))
         if self.reference is not None:

@@ -149,7 +149,7 @@ class Valuing:
             return reinforce_plus_plus.baseline_advantages(rewards_B, groups_B)
         if kind == "role_baseline":
             return role_baseline.advantages(rewards_B, batch.roles, self.baseline), {}
-        default = "none" if self.config.loss == "dr_grpo" else "group"
+        default: group.Scale = "none" if self.config.loss == "dr_grpo" else "group"
         return group.advantages(rewards_B, groups_B, scale=self.config.scale or default)
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from oversight.train.distributed import World
 from oversight.train.micro_batches import micro_batches
 from oversight.train.model.batch import RowBatch
-from oversight.train.model.policy import PolicyModel, ScalarModel
+from oversight.train.model.policy import PolicyModel, ScalarModel, Scores
 from oversight.train.types import TokenRow
 
 
@@ -26,16 +26,33 @@ def row_logprobs(
     """Log-probability of each row's response tokens, one tensor [R] a row, on the CPU."""
 
     def part(batch: RowBatch) -> torch.Tensor:
-        return policy(batch, temperature).logps_BR
+        scores: Scores = policy(batch, temperature)
+        return scores.logps_BR
 
     return _by_row(part, policy, rows, world, max_tokens)
 
 
 def row_values(
-    critic: ScalarModel, rows: Sequence[TokenRow], world: World, max_tokens: int
+    model: PolicyModel | ScalarModel, rows: Sequence[TokenRow], world: World, max_tokens: int
 ) -> list[torch.Tensor]:
-    """Value of the state before each response token, one tensor [R] a row, on the CPU."""
-    return _by_row(critic.values, critic, rows, world, max_tokens)
+    """Value of the state before each response token, one tensor [R] a row, on the CPU.
+
+    Args:
+        model: A critic of its own, or a policy with a value head.
+        rows: What is scored.
+        world: The processes.
+        max_tokens: Of a micro-batch.
+    """
+
+    def part(batch: RowBatch) -> torch.Tensor:
+        if isinstance(model, ScalarModel):
+            return model.values(batch)
+        values_BR: torch.Tensor | None = model(batch).values_BR
+        if values_BR is None:
+            raise ValueError("the policy has no value head")
+        return values_BR
+
+    return _by_row(part, model, rows, world, max_tokens)
 
 
 def row_rewards(
@@ -44,7 +61,8 @@ def row_rewards(
     """The reward of each row."""
 
     def part(batch: RowBatch) -> torch.Tensor:
-        return model(batch)[:, None].expand(-1, batch.mask_BR.shape[1])
+        rewards_B: torch.Tensor = model(batch)
+        return rewards_B[:, None].expand(-1, batch.mask_BR.shape[1])
 
     scored = _by_row(part, model, rows, world, max_tokens)
     return [float(reward_R[0]) for reward_R in scored]

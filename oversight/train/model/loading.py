@@ -7,7 +7,7 @@ model's own forward pass gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,7 +215,7 @@ def _with_lora(model: Any, settings: LoraSettings, task: str) -> Any:
         model,
         LoraConfig(
             r=settings.rank,
-            lora_alpha=settings.alpha,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]  # any number works
             lora_dropout=settings.dropout,
             target_modules=modules if isinstance(modules, str) else list(modules),
             task_type=task,
@@ -269,11 +269,10 @@ def _check_scalar(scalar: ScalarModel) -> None:
     rows = _probe_rows(scalar.inner.config.get_text_config().vocab_size)
     with scalar.computing_in(torch.float32):
         ours = scalar.eval()(RowBatch.build(rows, scalar.device))
-    plain: Callable[[torch.Tensor], Any] = scalar.inner.base_model
     last = [
-        plain(input_ids=torch.from_numpy(row.ids()).to(scalar.device)[None]).last_hidden_state[
-            0, -1
-        ]  # type: ignore[call-arg]
+        scalar.inner.base_model(
+            input_ids=torch.from_numpy(row.ids()).to(scalar.device)[None]
+        ).last_hidden_state[0, -1]
         for row in rows
     ]
     _agree(ours, scalar.inner.score(torch.stack(last))[:, 0].float(), scalar)

@@ -72,7 +72,7 @@ def token_logprobs(
         chunk_elements: Logits held at a time.
     """
     chunk = max(1, chunk_elements // head.weight_VE.shape[0])
-    logps_N, entropies_N = _TokenLogprobs.apply(
+    logps_N, entropies_N = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]
         hidden_NE, head.weight_VE, head.bias_V, targets_N, head, temperature, chunk
     )
     return logps_N, entropies_N

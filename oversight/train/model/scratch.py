@@ -35,7 +35,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     core.train_from_iterator(counted, trainer)
     if not counted.num:
         raise ConfigError("model.scratch: the data has no text to make a tokenizer from")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=EOS)
+    make: Any = PreTrainedTokenizerFast
+    tokenizer = make(tokenizer_object=core, pad_token=PAD, eos_token=EOS)
     tokenizer.add_special_tokens({"additional_special_tokens": [SYSTEM, USER, ASSISTANT]})
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

@@ -114,16 +114,19 @@ def trie_attention(
         lower = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(lower), key.to(lower), value.to(lower)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if decode is not None and trie is None:
+        return decode.attend(module, query, key, value, scale, sliding_window), None
+    assert trie is not None
     if decode is not None:
-        if trie is None:
-            return decode.attend(module, query, key, value, scale, sliding_window), None
         decode.keep(module, key, value)
     # A window wider than the longest row limits nothing.
     window = sliding_window if sliding_window and sliding_window < trie.max_length else None
     if trie.back_end == "flex":
         output = flex_attention_over(query, key, value, trie, scale, window)
     elif trie.back_end == "blocks" and window is None:
-        output = BlockAttention.apply(query, key, value, trie.runs, scale)
+        output = BlockAttention.apply(  # type: ignore[no-untyped-call]
+            query, key, value, trie.runs, scale
+        )
     else:
         output = dense_attention(query, key, value, trie, scale, window)
     return output.transpose(1, 2), None

@@ -49,7 +49,8 @@ class Block:
         stretch_1HtD = line_1HTD[:, :, part]
         if self.num == 1:
             return stretch_1HtD
-        return stretch_1HtD[0].unflatten(1, (self.num, -1)).transpose(0, 1)
+        _, num_heads, _, size = stretch_1HtD.shape
+        return stretch_1HtD[0].reshape(num_heads, self.num, -1, size).transpose(0, 1)
 
 
 def blocks_of(runs: tuple[Run, ...]) -> Iterator[Block]:
@@ -143,7 +144,10 @@ def _for_every_head(shared_1KTD: torch.Tensor, num_groups: int) -> torch.Tensor:
 
 def _summed(grad_1HTD: torch.Tensor, num_groups: int) -> torch.Tensor:
     """The gradient of keys or values from those of their copies."""
-    return grad_1HTD if num_groups == 1 else grad_1HTD.unflatten(1, (-1, num_groups)).sum(2)
+    if num_groups == 1:
+        return grad_1HTD
+    _, _, num_tokens, size = grad_1HTD.shape
+    return grad_1HTD.reshape(1, -1, num_groups, num_tokens, size).sum(2)
 
 
 def _merge(

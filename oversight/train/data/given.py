@@ -1,0 +1,85 @@
+"""Token ids that came with a row: whether they are this tokenizer's.
+
+Ids of another vocabulary look like any others. A prompt's are taken if they
+decode to all of its contents in order; a response's if they decode to its
+text, or to a text that goes on after it, as one does that was cut at a stop
+string. Special tokens count as no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from oversight.train.data.cells import BadRow
+from oversight.train.data.records import Answer, IdsGiven, Text, ids_key, text_key
+from oversight.train.types import Ids
+
+OUTSIDE = "token ids are outside the vocabulary"
+NO_IDS = "no token ids are given"
+
+CUT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+"""What stands for a character that the end of an answer cut through."""
+
+
+class GivenIds:
+    """Tells ids of this tokenizer from those of others.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        vocab_size: How many tokens the model knows.
+    """
+
+    def __init__(self, tokenizer: Any, vocab_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._known: dict[tuple[str, bytes], bool] = {}
+
+    def inside(self, ids: Sequence[int] | Ids) -> bool:
+        """Whether the model knows all of them."""
+        found = np.asarray(ids)
+        return bool(len(found)) and found.min() >= 0 and found.max() < self._vocab_size
+
+    def are_prompt(self, ids: IdsGiven, prompt: Text) -> bool:
+        """Whether `ids` decode to all contents of the prompt, in their order."""
+        key = (text_key(prompt), ids_key(ids))
+        if key not in self._known:
+            self._known[key] = self.inside(ids) and self._holds(ids, prompt)
+        return self._known[key]
+
+    def are_answer(self, ids: IdsGiven, answer: Answer) -> bool:
+        """Whether `ids` decode to the text of the answer, up to where that was cut."""
+        if not self.inside(ids):
+            return False
+        said = self._decode(ids, skip=True).strip().rstrip(CUT_CHARACTER)
+        wanted = answer.text.strip().rstrip(CUT_CHARACTER)
+        return bool(wanted) and said.startswith(wanted)
+
+    def require_inside(self, ids: Sequence[int] | Ids) -> None:
+        """Refuse ids that the model does not know.
+
+        Raises:
+            BadRow: One of them is outside the vocabulary.
+        """
+        if len(ids) and not self.inside(ids):
+            wrong = next(int(i) for i in ids if not 0 <= i < self._vocab_size)
+            raise BadRow(OUTSIDE, f"id {wrong} of a vocabulary of {self._vocab_size}")
+
+    def _holds(self, ids: IdsGiven, prompt: Text) -> bool:
+        decoded = self._decode(ids, skip=False)
+        contents = [prompt] if isinstance(prompt, str) else [m.content for m in prompt]
+        position = 0
+        for content in map(str.strip, contents):
+            found = decoded.find(content, position)
+            if found < 0:
+                return False
+            position = found + len(content)
+        return True
+
+    def _decode(self, ids: IdsGiven, *, skip: bool) -> str:
+        text: str = self._tokenizer.decode(
+            list(ids), skip_special_tokens=skip, clean_up_tokenization_spaces=False
+        )
+        return text

@@ -1,0 +1,145 @@
+"""Rows of files as they stand there: JSONL, JSON and Parquet, one at a time.
+
+A line that cannot be read is a `Broken` with its place, and the rest is read on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oversight.errors import DataError
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+ROWS_A_READ = 1000
+"""Rows of a Parquet file that are in memory at once."""
+HASH_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row and its place, such as `pairs.jsonl:3`."""
+
+    place: str
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Something that stands where a row should be."""
+
+    place: str
+    detail: str
+
+
+def expand(patterns: tuple[str, ...], field: str = "data.path") -> list[Path]:
+    """The files that names and patterns stand for, each once, those of a pattern in order.
+
+    Raises:
+        DataError: There is no such file, or its suffix is not known.
+    """
+    files: dict[Path, None] = {}
+    for pattern in patterns:
+        found = _matching(Path(pattern).expanduser())
+        if not found:
+            raise DataError(f"{field} = {pattern!r}: there is no such file")
+        files |= dict.fromkeys(found)
+    for path in files:
+        if path.suffix not in SUFFIXES:
+            raise DataError(f"{field} = {str(path)!r}: accepted are files {', '.join(SUFFIXES)}")
+    return list(files)
+
+
+def read(path: Path) -> Iterator[Found | Broken]:
+    """The rows of one file.
+
+    Raises:
+        DataError: The file as a whole cannot be read.
+    """
+    try:
+        if path.suffix == ".parquet":
+            yield from _parquet(path)
+        elif path.suffix == ".json" and _first_character(path) == b"[":
+            yield from _array(path)
+        else:
+            yield from _lines(path)
+    except OSError as error:
+        raise DataError(f"{path}: not readable ({error.strerror or error})") from None
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of what the file holds, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _matching(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not set("*?[") & set(str(path)):
+        return []
+    anchor = Path(path.anchor or ".")
+    pattern = str(path.relative_to(path.anchor)) if path.anchor else str(path)
+    return sorted(found for found in anchor.glob(pattern) if found.is_file())
+
+
+def _first_character(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(256).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+
+
+def _lines(path: Path) -> Iterator[Found | Broken]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield _parsed(line, f"{path.name}:{number}")
+
+
+def _parsed(line: bytes, place: str) -> Found | Broken:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return Broken(place, f"not UTF-8 at byte {error.start}")
+    except json.JSONDecodeError as error:
+        return Broken(place, f"{error.msg} at column {error.colno}")
+    except (RecursionError, ValueError) as error:
+        return Broken(place, str(error))
+    return _object(value, place)
+
+
+def _object(value: Any, place: str) -> Found | Broken:
+    if isinstance(value, dict):
+        return Found(place, value)
+    return Broken(place, f"expected an object, found {type(value).__name__}")
+
+
+def _array(path: Path) -> Iterator[Found | Broken]:
+    """An array can only be parsed whole; a fault in it leaves no row to tell apart."""
+    try:
+        values = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"{path}: broken JSON: {error}") from None
+    for number, value in enumerate(values, start=1):
+        yield _object(value, f"{path.name}[{number - 1}]")
+
+
+def _parquet(path: Path) -> Iterator[Found | Broken]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROWS_A_READ):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Found(f"{path.name}:{number}", row)
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: broken Parquet after row {number}: {error}") from None

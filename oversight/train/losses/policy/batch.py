@@ -1,0 +1,142 @@
+"""Sampled tokens as a policy loss takes them, and what all policy losses do alike.
+
+Shapes: B sequences, T response tokens (padded).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from oversight.train.losses import require
+from oversight.train.losses.kl import LossEstimator, estimate, per_token
+from oversight.train.losses.masked import clean, divide, promote
+from oversight.train.losses.metrics import Metrics, mean_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyBatch:
+    """Sampled responses with their advantages. What is masked may hold anything."""
+
+    logps_BT: Tensor
+    """Log-probabilities of the sampled tokens, with gradient."""
+    old_logps_BT: Tensor
+    """The same under the policy that sampled, by the trainer's code. On fresh rollouts
+    `logps_BT.detach()`, which makes all ratios exactly 1."""
+    advantages_BT: Tensor
+    """Expanded over tokens where it is one a sequence."""
+    mask_BT: Tensor
+    """True where learnt from."""
+    ref_logps_BT: Tensor | None = None
+    """Under the reference; needed with a KL coefficient, else for the metric alone."""
+    sampler_logps_BT: Tensor | None = None
+    """As the sampler gave them, for the metric of how far sampler and trainer are apart."""
+    entropy_BT: Tensor | None = None
+    """Entropy of the policy at each place, with gradient where there is an entropy bonus."""
+    importance_BT: Tensor | None = None
+    """Factor of each token's loss (`importance.weights`); None for 1."""
+
+    def cleaned(self) -> PolicyBatch:
+        """The same in at least float32, zero where masked; only what is learnt has gradient."""
+
+        def constant(values: Tensor | None) -> Tensor | None:
+            return None if values is None else clean(values.detach(), self.mask_BT)
+
+        return replace(
+            self,
+            logps_BT=clean(self.logps_BT, self.mask_BT),
+            old_logps_BT=clean(self.old_logps_BT.detach(), self.mask_BT),
+            advantages_BT=clean(self.advantages_BT.detach(), self.mask_BT),
+            ref_logps_BT=constant(self.ref_logps_BT),
+            entropy_BT=None if self.entropy_BT is None else clean(self.entropy_BT, self.mask_BT),
+            importance_BT=constant(self.importance_BT),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Terms that are added to each token's loss and reduced with it."""
+
+    kl_coefficient: float = 0.0
+    """Of KL(pi || ref); 0 for none."""
+    kl_estimator: LossEstimator = "k3_ratio"
+    """See `kl`: "k3" is the original GRPO's, which is biased."""
+    entropy_coefficient: float = 0.0
+    """Of the entropy bonus; 0 for none."""
+
+    def __post_init__(self) -> None:
+        known = ("k2", "k3", "k2_ratio", "k3_ratio")
+        require(self.kl_estimator in known, "kl_estimator", self.kl_estimator, ", ".join(known))
+
+
+NO_EXTRAS = Extras()
+
+
+def reduced(
+    policy_BT: Tensor,
+    batch: PolicyBatch,
+    *,
+    normalizer: float | Tensor,
+    extras: Extras,
+    per_sequence: bool,
+) -> tuple[Tensor, Metrics]:
+    """The tokens' losses with importance weights and extras, summed by the normalizer.
+
+    Importance weights multiply the policy term, and the KL term where its estimator corrects
+    for the sampling policy; GRPO's own k3 and the entropy bonus they leave as they are.
+
+    Args:
+        policy_BT: The loss of each token.
+        batch: Cleaned.
+        normalizer: Global number of tokens, or of sequences if `per_sequence`.
+        extras: KL term and entropy bonus.
+        per_sequence: Each sequence counts by its mean over tokens, not its sum.
+    """
+    loss_BT = policy_BT if batch.importance_BT is None else policy_BT * batch.importance_BT
+    if extras.kl_coefficient:
+        loss_BT = loss_BT + extras.kl_coefficient * _kl_term(batch, extras)
+    if extras.entropy_coefficient:
+        if batch.entropy_BT is None:
+            raise ValueError("PolicyBatch: an entropy bonus needs entropy_BT")
+        loss_BT = loss_BT - extras.entropy_coefficient * batch.entropy_BT
+    rows_B = clean(loss_BT, batch.mask_BT).sum(1)
+    if per_sequence:
+        rows_B = rows_B / batch.mask_BT.sum(1).clamp(min=1)
+    with torch.no_grad():
+        metrics = _metrics(policy_BT, batch)
+    return divide(rows_B.sum(), normalizer), metrics
+
+
+def _kl_term(batch: PolicyBatch, extras: Extras) -> Tensor:
+    if batch.ref_logps_BT is None:
+        raise ValueError("PolicyBatch: a KL coefficient needs ref_logps_BT")
+    term_BT = per_token(
+        batch.logps_BT,
+        batch.ref_logps_BT,
+        old_logps_BT=batch.old_logps_BT,
+        estimator=extras.kl_estimator,
+    )
+    if batch.importance_BT is None or not extras.kl_estimator.endswith("_ratio"):
+        return term_BT
+    return term_BT * batch.importance_BT
+
+
+def _metrics(policy_BT: Tensor, batch: PolicyBatch) -> Metrics:
+    """Policy loss, k3 from the sampling policy, and what the optional tensors tell."""
+    mask_BT = batch.mask_BT
+    metrics: Metrics = {
+        "policy_loss": mean_of(policy_BT, mask_BT),
+        "approx_kl": mean_of(estimate(batch.old_logps_BT, batch.logps_BT), mask_BT),
+        "advantage": mean_of(batch.advantages_BT, mask_BT),
+    }
+    if batch.ref_logps_BT is not None:
+        metrics["kl"] = mean_of(estimate(batch.logps_BT, batch.ref_logps_BT), mask_BT)
+    if batch.sampler_logps_BT is not None:
+        sampler_BT = promote(batch.sampler_logps_BT)
+        known_BT = mask_BT & ~sampler_BT.isnan()
+        metrics["sampler_kl"] = mean_of(estimate(sampler_BT, batch.old_logps_BT), known_BT)
+    if batch.entropy_BT is not None:
+        metrics["entropy"] = mean_of(batch.entropy_BT, mask_BT)
+    return metrics

@@ -1,0 +1,62 @@
+"""DAPO: the clipped surrogate with a higher upper bound, each token counting the same.
+
+Shapes: B sequences, T response tokens (padded).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from oversight.train.losses.kl import safe_exp
+from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch, reduced
+from oversight.train.losses.policy.surrogate import clipped_surrogate, ratio_metrics
+
+
+def loss(
+    batch: PolicyBatch,
+    *,
+    normalizer: float | Tensor,
+    clip_low: float = 0.2,
+    clip_high: float = 0.28,
+    dual_clip: float | None = None,
+    extras: Extras = NO_EXTRAS,
+) -> tuple[Tensor, Metrics]:
+    """sum_t -min(w_t A_t, clip(w_t) A_t) over all tokens.
+
+    Yu et al. 2025, eq. 8. The rest of DAPO stands elsewhere: dynamic sampling in
+    `advantages.group.informative`, overlong shaping in `rewards.overlong_penalty`.
+
+    Args:
+        batch: Masked tokens have no influence; where A > 0, raising a token's
+            log-probability lowers the loss until its ratio is past 1 + clip_high.
+        normalizer: Global number of tokens learnt from.
+        clip_low: How far a ratio may fall below 1, in [0, 1].
+        clip_high: How far a ratio may rise above 1.
+        dual_clip: Bound on the ratio where A < 0, above 1 + clip_high; None for none.
+        extras: KL term and entropy bonus, reduced alike.
+
+    Returns:
+        The loss and the metrics of `surrogate.ratio_metrics` and `batch.reduced`.
+    """
+    batch = batch.cleaned()
+    ratio_BT = safe_exp(batch.logps_BT - batch.old_logps_BT)
+    policy_BT = clipped_surrogate(
+        ratio_BT,
+        batch.advantages_BT,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        dual_clip=dual_clip,
+    )
+    total, metrics = reduced(
+        policy_BT, batch, normalizer=normalizer, extras=extras, per_sequence=False
+    )
+    metrics |= ratio_metrics(
+        ratio_BT,
+        batch.advantages_BT,
+        batch.mask_BT,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        dual_clip=dual_clip,
+    )
+    return total, metrics

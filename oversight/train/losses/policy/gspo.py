@@ -1,0 +1,66 @@
+"""GSPO: one ratio a sequence, the geometric mean of its tokens'.
+
+Shapes: B sequences, T response tokens (padded).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from oversight.train.losses.kl import safe_exp
+from oversight.train.losses.masked import masked_mean
+from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch, reduced
+from oversight.train.losses.policy.surrogate import clipped_surrogate, ratio_metrics
+
+
+def loss(
+    batch: PolicyBatch,
+    *,
+    normalizer: float | Tensor,
+    clip_low: float = 3e-4,
+    clip_high: float = 4e-4,
+    dual_clip: float | None = None,
+    extras: Extras = NO_EXTRAS,
+) -> tuple[Tensor, Metrics]:
+    """sum_b -min(s_b A_b, clip(s_b) A_b), s_b = exp(1/|y_b| sum_t log w_t).
+
+    Zheng et al. 2025, "Group Sequence Policy Optimization", eqs. 5 and 7. Where advantages
+    differ within a sequence, A_b is their mean wherever nothing is clipped; gspo_token is made
+    for them.
+
+    Args:
+        batch: Masked tokens count neither in s_b nor in |y_b|.
+        normalizer: Global number of sequences.
+        clip_low: How far s_b may fall below 1: much less than a token's ratio.
+        clip_high: How far s_b may rise above 1.
+        dual_clip: Bound on s_b where A < 0, above 1 + clip_high; None for none.
+        extras: KL term and entropy bonus, a mean over the tokens of each sequence.
+
+    Returns:
+        The loss and the metrics of `surrogate.ratio_metrics` (over tokens, each with its
+        sequence's ratio) and `batch.reduced`.
+    """
+    batch = batch.cleaned()
+    log_ratio_BT = batch.logps_BT - batch.old_logps_BT
+    ratio_B = safe_exp(masked_mean(log_ratio_BT, batch.mask_BT, dim=1))
+    ratio_BT = ratio_B[:, None].expand_as(log_ratio_BT)
+    policy_BT = clipped_surrogate(
+        ratio_BT,
+        batch.advantages_BT,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        dual_clip=dual_clip,
+    )
+    total, metrics = reduced(
+        policy_BT, batch, normalizer=normalizer, extras=extras, per_sequence=True
+    )
+    metrics |= ratio_metrics(
+        ratio_BT,
+        batch.advantages_BT,
+        batch.mask_BT,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        dual_clip=dual_clip,
+    )
+    return total, metrics

@@ -1,0 +1,67 @@
+"""AOT: the log-ratios of chosen over rejected above the reference's, as distributions.
+
+Shapes: B pairs.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from oversight.train.losses import require
+from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.preference.pairs import PairLogps, reduced
+
+
+def loss(
+    pairs: PairLogps,
+    *,
+    normalizer: float | Tensor,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, Metrics]:
+    """-log s(beta (u_(i) - v_(i))) over the sorted values u and v, summed.
+
+    Melnyk et al. 2024, "Distributional Preference Alignment of LLMs via Optimal Transport":
+    first-order stochastic dominance of u over v, the paired form:
+    log pi(y_w)/pi(y_l) of the policy against that of the reference.
+
+    Sorting is within one call: unlike all other losses, the gradient depends on how a batch
+    is split into micro-batches. `label_smoothing` is TRL's.
+
+    Args:
+        pairs: Summed log-probabilities. Weights are 0 (left out) or 1.
+        normalizer: Global number of pairs.
+        beta: Strength of the hold to the reference, above 0.
+        label_smoothing: Weight of the reversed term, in [0, 0.5).
+
+    Returns:
+        The loss and the metrics of `pairs.reduced`.
+
+    Raises:
+        ValueError: Soft labels, ties or other weights are given: quantiles have no labels.
+    """
+    require(beta > 0, "beta", beta, "a number above 0")
+    eps = label_smoothing
+    require(0 <= eps < 0.5, "label_smoothing", eps, "a number in [0, 0.5)")
+    if pairs.soft_label_B is not None or pairs.tie_B is not None:
+        raise ValueError("aot: soft labels and ties are not defined for sorted log-ratios")
+    if pairs.weight_B is not None:
+        if not ((pairs.weight_B == 0) | (pairs.weight_B == 1)).all():
+            raise ValueError("aot: weights other than 0 and 1 are not defined for quantiles")
+        pairs = pairs.rows(pairs.weight_B != 0)
+    pairs = pairs.cleaned()
+    ours_B = (pairs.chosen_B - pairs.rejected_B).sort().values
+    theirs_B = (ours_B - ours_B).detach()
+    if pairs.ref_chosen_B is not None and pairs.ref_rejected_B is not None:
+        theirs_B = (pairs.ref_chosen_B - pairs.ref_rejected_B).sort().values
+    logits_B = beta * (ours_B - theirs_B)
+    loss_B = -(1 - eps) * logsigmoid(logits_B) - eps * logsigmoid(-logits_B)
+    return reduced(loss_B, pairs, normalizer=normalizer, beta=beta)
+
+
+def start_value(*, beta: float = 0.1, label_smoothing: float = 0.0) -> float | None:
+    """ln 2."""
+    return math.log(2)

@@ -1,0 +1,51 @@
+"""R-DPO: the logistic loss with a handicap for the longer response.
+
+Shapes: B pairs.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from oversight.train.losses import require
+from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.preference.pairs import PairLogps, expected
+
+
+def loss(
+    pairs: PairLogps,
+    *,
+    normalizer: float | Tensor,
+    beta: float = 0.1,
+    alpha: float = 0.01,
+) -> tuple[Tensor, Metrics]:
+    """-log s(beta d - alpha (|y_w| - |y_l|)), summed over pairs.
+
+    Park et al. 2024, "Disentangling Length from Quality in Direct Preference Optimization":
+    a chosen response that is longer by l tokens weighs like one whose reward
+    is lower by alpha l.
+
+    Args:
+        pairs: Summed log-probabilities with lengths; soft labels and
+            ties mix the loss of the pair and of the swapped pair.
+        normalizer: Global number of pairs.
+        beta: Strength of the hold to the reference, above 0.
+        alpha: Reward that one token of length costs.
+
+    Returns:
+        The loss and the metrics of `pairs.reduced`.
+    """
+    require(beta > 0, "beta", beta, "a number above 0")
+
+    def per_pair(p: PairLogps) -> Tensor:
+        chosen_length_B, rejected_length_B = p.num_tokens()
+        handicap_B = alpha * (chosen_length_B - rejected_length_B)
+        return -logsigmoid(beta * p.delta_B - handicap_B)
+
+    return expected(per_pair, pairs, normalizer=normalizer, beta=beta)
+
+
+def start_value(*, beta: float = 0.1, alpha: float = 0.01) -> float | None:
+    """None: it depends on the lengths."""
+    return None

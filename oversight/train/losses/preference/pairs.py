@@ -1,0 +1,163 @@
+"""Pairs as a preference loss takes them, and what all preference losses do alike.
+
+Shapes: B pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from oversight.train.losses.labels import decided, first_is_better, target_B
+from oversight.train.losses.masked import drop_rows, promote, weighted_sum
+from oversight.train.losses.metrics import Metrics, mean_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairLogps:
+    """Log-probabilities of pairs of responses, each a sum over the tokens learnt from."""
+
+    chosen_B: Tensor
+    """log pi of the better responses."""
+    rejected_B: Tensor
+    """log pi of the others."""
+    ref_chosen_B: Tensor | None = None
+    """The same under the reference, without gradient; None for a uniform reference."""
+    ref_rejected_B: Tensor | None = None
+    chosen_length_B: Tensor | None = None
+    """Tokens learnt from, for the losses that count them."""
+    rejected_length_B: Tensor | None = None
+    soft_label_B: Tensor | None = None
+    """Probability that the chosen is the better one; None for 1."""
+    tie_B: Tensor | None = None
+    """True where neither is better: a soft label of a half, but for losses that model ties."""
+    weight_B: Tensor | None = None
+    """Factor of each pair; a pair of weight 0 has no influence."""
+
+    def __post_init__(self) -> None:
+        if (self.ref_chosen_B is None) != (self.ref_rejected_B is None):
+            raise ValueError("PairLogps: give ref_chosen_B and ref_rejected_B, or neither")
+
+    @property
+    def chosen_ratio_B(self) -> Tensor:
+        """c, log pi/ref of the chosen."""
+        return _ratio(self.chosen_B, self.ref_chosen_B)
+
+    @property
+    def rejected_ratio_B(self) -> Tensor:
+        """r, log pi/ref of the rejected."""
+        return _ratio(self.rejected_B, self.ref_rejected_B)
+
+    @property
+    def delta_B(self) -> Tensor:
+        """d = c - r."""
+        return self.chosen_ratio_B - self.rejected_ratio_B
+
+    def num_tokens(self) -> tuple[Tensor, Tensor]:
+        """Lengths of chosen and rejected, at least 1.
+
+        Raises:
+            ValueError: The lengths were not given.
+        """
+        if self.chosen_length_B is None or self.rejected_length_B is None:
+            raise ValueError(
+                "PairLogps: this loss needs chosen_length_B and rejected_length_B, the numbers "
+                "of tokens that the log-probabilities are sums over"
+            )
+        chosen, rejected = self.chosen_length_B, self.rejected_length_B
+        return chosen.to(self.chosen_B).clamp(min=1), rejected.to(self.chosen_B).clamp(min=1)
+
+    def swapped(self) -> PairLogps:
+        """The same pairs with chosen and rejected exchanged; labels stay."""
+        return replace(
+            self,
+            chosen_B=self.rejected_B,
+            rejected_B=self.chosen_B,
+            ref_chosen_B=self.ref_rejected_B,
+            ref_rejected_B=self.ref_chosen_B,
+            chosen_length_B=self.rejected_length_B,
+            rejected_length_B=self.chosen_length_B,
+        )
+
+    def cleaned(self) -> PairLogps:
+        """The same in at least float32, zero in rows of weight 0, references without gradient."""
+        return replace(
+            self,
+            chosen_B=drop_rows(self.chosen_B, self.weight_B),
+            rejected_B=drop_rows(self.rejected_B, self.weight_B),
+            ref_chosen_B=_reference(self.ref_chosen_B, self.weight_B),
+            ref_rejected_B=_reference(self.ref_rejected_B, self.weight_B),
+        )
+
+    def rows(self, index: Tensor) -> PairLogps:
+        """The pairs at `index` (places or truth values)."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: t[index] for n, t in given.items() if t is not None})
+
+
+PerPair = Callable[[PairLogps], Tensor]
+"""The loss of each pair, as if its chosen response were the better one for certain."""
+
+
+def expected(
+    per_pair: PerPair,
+    pairs: PairLogps,
+    *,
+    normalizer: float | Tensor,
+    beta: float,
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, Metrics]:
+    """The summed loss of each pair, in expectation over which of its responses is better.
+
+    With q the probability that the chosen one is (soft label, tie, smoothing): q times the
+    loss plus 1 - q times the loss of the swapped pair. For the logistic loss this is the
+    cross-entropy with a soft target.
+    """
+    pairs = pairs.cleaned()
+    q_B = target_B(
+        pairs.chosen_B,
+        soft_label_B=pairs.soft_label_B,
+        tie_B=pairs.tie_B,
+        label_smoothing=label_smoothing,
+    )
+    loss_B = per_pair(pairs)
+    if q_B is not None:
+        loss_B = q_B * loss_B + (1 - q_B) * per_pair(pairs.swapped())
+    return reduced(loss_B, pairs, normalizer=normalizer, beta=beta)
+
+
+def reduced(
+    loss_B: Tensor, pairs: PairLogps, *, normalizer: float | Tensor, beta: float
+) -> tuple[Tensor, Metrics]:
+    """The weighted sum of per-pair losses by the normalizer, and the metrics of pairs.
+
+    `loss`, `accuracy` (of the implicit rewards, on decided pairs), `margin`,
+    `reward_chosen`, `reward_rejected` (beta c and beta r), `logp_chosen`, `logp_rejected`.
+    """
+    with torch.no_grad():
+        kept_B = torch.ones_like(loss_B, dtype=torch.bool)
+        if pairs.weight_B is not None:
+            kept_B = pairs.weight_B != 0
+        delta_B, label_B = pairs.delta_B, pairs.soft_label_B
+        agrees_B = ((delta_B > 0) == first_is_better(label_B, delta_B)) & (delta_B != 0)
+        metrics: Metrics = {
+            "loss": mean_of(loss_B, kept_B),
+            "accuracy": mean_of(agrees_B, kept_B & decided(pairs.tie_B, label_B, delta_B)),
+            "margin": mean_of(beta * delta_B, kept_B),
+            "reward_chosen": mean_of(beta * pairs.chosen_ratio_B, kept_B),
+            "reward_rejected": mean_of(beta * pairs.rejected_ratio_B, kept_B),
+            "logp_chosen": mean_of(pairs.chosen_B, kept_B),
+            "logp_rejected": mean_of(pairs.rejected_B, kept_B),
+        }
+    return weighted_sum(loss_B, pairs.weight_B, normalizer), metrics
+
+
+def _ratio(logps_B: Tensor, ref_B: Tensor | None) -> Tensor:
+    return promote(logps_B) if ref_B is None else promote(logps_B) - promote(ref_B).detach()
+
+
+def _reference(ref_B: Tensor | None, weight_B: Tensor | None) -> Tensor | None:
+    return None if ref_B is None else drop_rows(ref_B.detach(), weight_B)

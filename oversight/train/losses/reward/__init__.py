@@ -1,0 +1,1 @@
+"""Losses of reward models, on scalar rewards: pairs (B) or rankings of K responses (BK)."""

@@ -1,0 +1,78 @@
+"""From per-token log-probabilities to one number a sequence.
+
+Shapes: B sequences, T response tokens (padded). `mask_BT` is True where learnt from; what
+is masked has no influence and no gradient, whatever stands there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from oversight.train.losses import require
+from oversight.train.losses.masked import masked_mean, masked_sum
+
+
+def sequence_sum(logps_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The log-probability of each response, log pi(y|x) = sum_t log pi(y_t|x, y_<t); shape B."""
+    return masked_sum(logps_BT, mask_BT, dim=1)
+
+
+def sequence_mean(logps_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The mean log-probability of a token of each response; 0 for one without tokens."""
+    return masked_mean(logps_BT, mask_BT, dim=1)
+
+
+def lengths(mask_BT: Tensor) -> Tensor:
+    """Tokens learnt from in each response, as float; shape B."""
+    return mask_BT.sum(1).float()
+
+
+def length_desensitized_sum(
+    logps_BT: Tensor, mask_BT: Tensor, other_length_B: Tensor, *, alpha: float
+) -> Tensor:
+    """Sequence log-probabilities in which tokens beyond the other response's length count `alpha`.
+
+    LD-DPO (Liu et al. 2024, "Length Desensitization in Direct Preference Optimization"):
+    with l the length of the shorter response of a pair,
+    log pi'(y|x) = sum_{t<=l} log pi(y_t) + alpha sum_{t>l} log pi(y_t).
+    Use it for policy and reference alike, then any preference loss.
+
+    Args:
+        logps_BT: Log-probabilities of tokens.
+        mask_BT: True where learnt from; lengths count these tokens only.
+        other_length_B: Length of the other response of each pair.
+        alpha: In [0, 1]: 1 is the plain sum, 0 ignores the longer one's rest.
+
+    Returns:
+        Shape B.
+    """
+    require(0 <= alpha <= 1, "alpha", alpha, "a number in [0, 1]")
+    place_BT = mask_BT.cumsum(1)
+    shared_BT = mask_BT & (place_BT <= other_length_B[:, None])
+    tail_BT = mask_BT & ~shared_BT
+    return masked_sum(logps_BT, shared_BT, 1) + alpha * masked_sum(logps_BT, tail_BT, 1)
+
+
+def wpo_weight(
+    logps_BT: Tensor, mask_BT: Tensor, log_sum_sq_probs_BT: Tensor | None = None
+) -> Tensor:
+    """How likely each response is under the policy, in (0, 1], detached: WPO's weight.
+
+    WPO (Zhou et al. 2024, eq. 2) with its sampled alignment:
+    w(x, y) = exp( 1/|y| sum_t [log pi(y_t) - log sum_v pi(v)^2] ). A pair's weight is the
+    product of its responses'. Without `log_sum_sq_probs_BT` the alignment is left out and
+    the weight is the geometric mean of the tokens' probabilities.
+
+    Args:
+        logps_BT: Log-probabilities of tokens under the policy.
+        mask_BT: True where learnt from.
+        log_sum_sq_probs_BT: log sum_v pi(v|x, y_<t)^2 at each place.
+
+    Returns:
+        Shape B; 1 for a response without tokens. Aligned weights may exceed 1.
+    """
+    aligned_BT = logps_BT.detach()
+    if log_sum_sq_probs_BT is not None:
+        aligned_BT = aligned_BT - log_sum_sq_probs_BT.detach()
+    return torch.exp(sequence_mean(aligned_BT, mask_BT))

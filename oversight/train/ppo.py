@@ -1,0 +1,326 @@
+"""Proximal policy optimisation with a critic: RLHF's third step (Ouyang et al. 2022).
+
+Schulman et al. 2017. The critic shares the policy's layers, or is a model of its
+own that may begin as the reward model. The KL divergence from the reference is a
+part of the reward, token by token, with a fixed or an adaptive coefficient.
+
+Shapes: B responses, R response tokens.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from oversight.config.settings import Settings
+from oversight.errors import ConfigError
+from oversight.train import losses
+from oversight.train.data.loading import load_prompts
+from oversight.train.distributed import shard
+from oversight.train.experience import Experience, ExperienceSettings, open_sampler
+from oversight.train.losses import value
+from oversight.train.losses.advantages import gae
+from oversight.train.losses.kl import Estimator, kl_in_reward
+from oversight.train.losses.kl_control import AdaptiveKL, FixedKL
+from oversight.train.losses.masked import masked_sum
+from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.policy import Extras
+from oversight.train.losses.rewards import token_rewards
+from oversight.train.model.batch import RowBatch
+from oversight.train.model.loading import load_policy, load_scalar, read_config
+from oversight.train.model.policy import ScalarModel, Scores
+from oversight.train.padding import padded
+from oversight.train.policy_step import Added, policy_step
+from oversight.train.reference import open_reference
+from oversight.train.rollouts.ahead import Collector
+from oversight.train.rollouts.buffer import RolloutBatch
+from oversight.train.rollouts.rewards import RewardSource, open_rewards
+from oversight.train.scoring import row_values
+from oversight.train.session import Session, num_steps
+from oversight.train.start import Rows, about, begin
+
+
+class KLSettings(Settings):
+    """The hold to the reference, as a part of the reward."""
+
+    coefficient: float = Field(default=0.05, ge=0.0)
+    estimator: Estimator = "k1"
+    target: float | None = Field(default=None, gt=0.0)
+    """Nats a response that an adaptive coefficient steers to (Ziegler et al. 2019); None: fixed."""
+    horizon: float = Field(default=10_000.0, gt=0.0)
+    """Responses over which the adaptive coefficient reacts."""
+
+
+class CriticSettings(Settings):
+    """The model of values."""
+
+    kind: Literal["shared", "apart"] = "shared"
+    """A head on the policy's own layers, or a model of its own."""
+    path: str | None = None
+    """`apart`: what it begins as, such as a reward model; None for the policy's own beginning."""
+    coefficient: float = Field(default=0.5, ge=0.0)
+    """Of its loss, which is added to the policy's."""
+    clip: float | None = Field(default=0.2, gt=0.0)
+    """How far a value may move from what it was; None for the plain square."""
+
+
+class Config(ExperienceSettings):
+    """Settings of a PPO run."""
+
+    needs_logprobs: ClassVar[bool] = True  # for the divergence in the reward
+
+    samples: int = Field(default=1, ge=1)
+    mini_batches: int = Field(default=4, ge=1)
+    reuse: int = Field(default=4, ge=1)
+    loss: Literal["ppo"] = "ppo"
+    clip_low: float = Field(default=0.2, ge=0.0, le=1.0)
+    clip_high: float = Field(default=0.2, ge=0.0)
+    dual_clip: float | None = Field(default=None, gt=1.0)
+    """Bound on the ratio where the advantage is negative (Ye et al. 2020); 3 is usual."""
+    gamma: float = Field(default=1.0, ge=0.0, le=1.0)
+    lam: float = Field(default=0.95, ge=0.0, le=1.0)
+    """Of generalised advantage estimation."""
+    whiten: bool = True
+    """Advantages with mean 0 and variance 1 over the collection, all processes together."""
+    kl: KLSettings = KLSettings()
+    critic: CriticSettings = CriticSettings()
+    entropy_coefficient: float = Field(default=0.0, ge=0.0)
+
+
+def train(
+    config: Config,
+    *,
+    rows: Rows | None = None,
+    rewards: RewardSource | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train, and give the folder of the finished policy.
+
+    Args:
+        config: Settings of the run.
+        rows: Rows in memory, in place of `config.data.path`.
+        rewards: A source of reward in place of `config.reward`.
+        resume: Go on with the run in `config.out`.
+    """
+    start = begin(config, config.data, rows)
+    loaded = start.load(load_prompts, config.data, config.batch_size, rows)
+    shared = config.critic.kind == "shared"
+    policy = load_policy(config.model, start.config, config.seed, value_head=shared)
+    critic = None if shared else _critic(config, start.vocabulary.size)
+    reference = open_reference(
+        config.reference if config.kl.coefficient else "none",
+        config.model,
+        policy,
+        start.vocabulary,
+        start.config,
+        config.seed,
+        start.world,
+    )
+    models: dict[str, torch.nn.Module] = {"policy": policy}
+    if critic is not None:
+        models["critic"] = critic
+        shard(critic, start.world, methods=["values"])
+    shard(policy, start.world)
+    source = rewards or open_rewards(config.reward, start.tokenizer, str(policy.device))
+    with ExitStack() as opened:
+        sampler = opened.enter_context(open_sampler(config, policy, start.tokenizer, start.world))
+        collector = Collector(sampler, config.ahead)
+        opened.callback(collector.close)
+        experience = Experience(
+            config, loaded.examples, policy, collector, source, reference, start.world
+        )
+        valuing = Valuing(config, experience, critic, _controller(config.kl))
+        session = opened.enter_context(
+            Session(
+                about("ppo", config, loaded),
+                config,
+                models,
+                num_examples=len(loaded.examples),
+                total=num_steps(config, len(loaded.examples), start.world.size)
+                * (1 if config.steps else config.steps_per_collection),
+                world=start.world,
+                parts={"experience": experience, "valuing": valuing},
+                resume=resume,
+            )
+        )
+        surrogate = losses.bind("policy", "ppo", _options(config), where="ppo")
+        for step in session.steps():
+            batch, found = experience.next(step - 1, session.take, valuing)
+            added = _value_term(config, critic, session, batch)
+            task = policy_step(config, policy, session, experience, batch, surrogate, added)
+            session.log(_explained(session.update(task)) | found)
+        return session.finish(policy, start.tokenizer, best=False)
+
+
+@dataclass
+class Valuing:
+    """From shaped rewards to advantages and returns, by the critic and the KL penalty."""
+
+    config: Config
+    experience: Experience
+    critic: ScalarModel | None
+    controller: FixedKL | AdaptiveKL
+
+    def __call__(self, batch: RolloutBatch) -> tuple[RolloutBatch, dict[str, float]]:
+        """The collection with `values`, `advantages` and `returns` for each token."""
+        values = [
+            v[: len(row.response_ids)]
+            for v, row in zip(self._values(batch), batch.rows, strict=True)
+        ]
+        mask_BR = _mask(batch)
+        values_BR = padded(values, mask_BR.float())
+        penalty_BR, metrics = self._penalty(batch, mask_BR)
+        scores_B = torch.from_numpy(batch.row_values["shaped"]).float()
+        rewards_BR = token_rewards(scores_B, mask_BR, penalty_BT=penalty_BR)
+        advantages_BR, returns_BR = gae.advantages(
+            rewards_BR, values_BR, mask_BR, gamma=self.config.gamma, lam=self.config.lam
+        )
+        if self.config.whiten:
+            advantages_BR = self._whitened(advantages_BR, mask_BR)
+        kept = {"values": values_BR, "advantages": advantages_BR, "returns": returns_BR}
+        arrays = {name: _cut(whole_BR, batch) for name, whole_BR in kept.items()}
+        return batch.with_token_values(**arrays), metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """The KL controller."""
+        return self.controller.to_json()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.controller = type(self.controller).from_json(state_dict)
+
+    def _values(self, batch: RolloutBatch) -> list[torch.Tensor]:
+        max_tokens, world = self.config.micro_batch_tokens, self.experience.world
+        model = self.experience.policy if self.critic is None else self.critic
+        return row_values(model, batch.rows, world, max_tokens)
+
+    def _penalty(
+        self, batch: RolloutBatch, mask_BR: torch.Tensor
+    ) -> tuple[torch.Tensor | None, dict[str, float]]:
+        """The KL divergence's part of the rewards; the controller takes its mean in."""
+        if "ref_logps" not in batch.token_values:
+            return None, {}
+        ours_BR, theirs_BR = (
+            padded([torch.from_numpy(v) for v in batch.token_values[name]], mask_BR.float())
+            for name in ("old_logps", "ref_logps")
+        )
+        coefficient = self.controller.value
+        penalty_BR = kl_in_reward(
+            ours_BR,
+            theirs_BR,
+            mask_BR,
+            coefficient=coefficient,
+            estimator=self.config.kl.estimator,
+        )
+        total = float(masked_sum(ours_BR - theirs_BR, mask_BR))
+        total, count = self.experience.world.sum([total, float(len(batch))])
+        self.controller.update(total / count, int(count))
+        return penalty_BR, {"kl_coefficient": coefficient, "kl_rollout": total / count}
+
+    def _whitened(self, values_BR: torch.Tensor, mask_BR: torch.Tensor) -> torch.Tensor:
+        """Mean 0 and variance 1 over the tokens of all processes."""
+        kept = values_BR[mask_BR].double()
+        world = self.experience.world
+        count, total = world.sum([float(kept.numel()), float(kept.sum())])
+        mean = total / max(count, 1.0)
+        [squares] = world.sum([float((kept - mean).square().sum())])
+        std = (squares / max(count, 1.0) + 1e-8) ** 0.5
+        return ((values_BR - mean) / std).masked_fill(~mask_BR, 0.0)
+
+
+def _value_term(
+    config: Config, critic: ScalarModel | None, session: Session, batch: RolloutBatch
+) -> Added:
+    """The critic's loss, to be added to the policy's."""
+    [num_tokens] = session.world.sum([float(sum(row.num_trained for row in batch.rows))])
+
+    def term(scores: Scores, part: RolloutBatch, line: RowBatch) -> tuple[torch.Tensor, Metrics]:
+        values_BR: torch.Tensor | None = scores.values_BR
+        if critic is not None:
+            values_BR = critic.values(line)
+        if values_BR is None:
+            raise ValueError("the policy has no value head")
+        old_BR, returns_BR = (
+            padded([torch.from_numpy(v) for v in part.token_values[name]], scores.mask_BR)
+            for name in ("values", "returns")
+        )
+        total, metrics = value.loss(
+            values_BR,
+            old_BR,
+            returns_BR,
+            scores.mask_BR,
+            normalizer=num_tokens,
+            clip=config.critic.clip,
+        )
+        weighted: torch.Tensor = config.critic.coefficient * total
+        return weighted, metrics
+
+    return term
+
+
+def _critic(config: Config, vocab_size: int) -> ScalarModel:
+    """A critic of its own, from a reward model or from the policy's beginning.
+
+    Raises:
+        ConfigError: It has another vocabulary.
+    """
+    settings = config.model
+    if config.critic.path is not None:
+        changes = {"path": config.critic.path, "scratch": None, "tokenizer": None, "lora": None}
+        settings = settings.model_copy(update=changes)
+    elif settings.scratch is not None:
+        raise ConfigError(
+            "critic.kind = 'apart' needs critic.path where the policy is from scratch"
+        )
+    critic_config, vocabulary = read_config(settings, ())
+    if vocabulary.size != vocab_size:
+        raise ConfigError(
+            f"critic.path = {config.critic.path!r}: {vocabulary.size} ids, and the policy has "
+            f"{vocab_size}; name a model of the same vocabulary"
+        )
+    return load_scalar(settings, critic_config, config.seed)
+
+
+def _controller(settings: KLSettings) -> FixedKL | AdaptiveKL:
+    if settings.target is None:
+        return FixedKL(settings.coefficient)
+    return AdaptiveKL(settings.coefficient, settings.target, settings.horizon)
+
+
+def _options(config: Config) -> dict[str, Any]:
+    return {
+        "clip_low": config.clip_low,
+        "clip_high": config.clip_high,
+        "dual_clip": config.dual_clip,
+        "extras": Extras(entropy_coefficient=config.entropy_coefficient),
+    }
+
+
+def _explained(values: dict[str, float]) -> dict[str, float]:
+    """The share of the returns' variance that the critic explains, beside its other metrics."""
+    names = ("return", "return_squared", "error", "error_squared")
+    mean, square, error, error_square = (values.get(f"value/{n}", 0.0) for n in names)
+    variance = square - mean**2
+    if variance <= 1e-12:
+        return values
+    return values | {"value/explained": 1.0 - (error_square - error**2) / variance}
+
+
+def _mask(batch: RolloutBatch) -> torch.Tensor:
+    """Which response tokens of each row the policy has said, [B, R]."""
+    longest = max(1, *(len(row.response_ids) for row in batch.rows))
+    mask_BR = torch.zeros(len(batch), longest, dtype=torch.bool)
+    for place, row in enumerate(batch.rows):
+        own = np.ones(len(row.response_ids), bool) if row.mask is None else row.mask
+        mask_BR[place, : len(own)] = torch.from_numpy(own)
+    return mask_BR
+
+
+def _cut(whole_BR: torch.Tensor, batch: RolloutBatch) -> list[np.ndarray[Any, Any]]:
+    return [whole_BR[i, : len(row.response_ids)].numpy() for i, row in enumerate(batch.rows)]

@@ -1,0 +1,134 @@
+"""Collections of rollouts, on-policy or one step ahead of the trainer.
+
+On-policy: a batch is sampled when it is asked for, with the newest weights. Ahead:
+the next batch is sampled in a thread while the trainer learns from the last one;
+its weights are then exactly one update older, which its `version` says.
+
+    collector.submit(prompts, 8, seed=0)
+    for step in range(...):
+        collected = collector.take()
+        if collector.ahead:
+            collector.submit(next_prompts, 8, seed)   # samples while we learn
+        ...learn from `collected`...
+        collector.update(policy, step + 1)            # waits for what is being sampled
+        if not collector.ahead:
+            collector.submit(next_prompts, 8, seed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Self
+
+import numpy as np
+
+from oversight.errors import ConfigError
+from oversight.train.rollouts.ragged import pack, unpack_all
+from oversight.train.rollouts.types import Sampled, Sampler
+from oversight.train.types import Ids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Collected:
+    """Responses to some prompts, and the step of the weights that gave them."""
+
+    prompts: tuple[Ids, ...]
+    sampled: tuple[tuple[Sampled, ...], ...]
+    version: int
+
+    def state(self) -> dict[str, Any]:
+        """All of it as arrays and JSON-plain values, for a checkpoint."""
+        flat = [each for group in self.sampled for each in group]
+        return {
+            "prompts": pack(self.prompts, np.int64),
+            "group_sizes": [len(group) for group in self.sampled],
+            "token_ids": pack([each.token_ids for each in flat], np.int64),
+            "logprobs": pack([each.logprobs for each in flat], np.float32),
+            "finished": [each.finished for each in flat],
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The collection that `state` was taken of."""
+        columns = unpack_all(state["token_ids"]), unpack_all(state["logprobs"]), state["finished"]
+        flat = iter([Sampled(*fields) for fields in zip(*columns, strict=True)])
+        groups = tuple(tuple(islice(flat, size)) for size in state["group_sizes"])
+        return cls(tuple(unpack_all(state["prompts"])), groups, state["version"])
+
+
+class Collector:
+    """One batch at a time from a sampler.
+
+    Args:
+        sampler: Who answers; closed with the collector.
+        ahead: Sample in a thread, while weights may not change but at `update`.
+
+    Raises:
+        ConfigError: The sampler uses the trainer's own weights, which change while it learns.
+    """
+
+    def __init__(self, sampler: Sampler, ahead: bool = False) -> None:
+        if ahead and sampler.shares_weights:
+            raise ConfigError(
+                "rollouts one step ahead need weights of their own: sample from a server, or "
+                "on-policy in process"
+            )
+        self.sampler = sampler
+        self.ahead = ahead
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rollouts") if ahead else None
+        self._next: Future[Collected] | None = None
+
+    def submit(self, prompts: Sequence[Ids], num_samples: int, seed: int) -> None:
+        """Sample a batch: now, or in the thread if ahead."""
+        if self._next is not None:
+            raise RuntimeError("a batch was submitted already; take it first")
+        work = (list(prompts), num_samples, seed)
+        if self._thread is not None:
+            self._next = self._thread.submit(self._collect, *work)
+        else:
+            self._next = Future()
+            self._next.set_result(self._collect(*work))
+
+    def take(self) -> Collected:
+        """The batch submitted last, once it is there.
+
+        Raises:
+            EngineError: As the sampler.
+        """
+        collected = self.peek()
+        if collected is None:
+            raise RuntimeError("no batch was submitted")
+        self._next = None
+        return collected
+
+    def peek(self) -> Collected | None:
+        """The batch that `take` would give, or None: what a checkpoint has to keep."""
+        return None if self._next is None else self._next.result()
+
+    def restore(self, collected: Collected | None) -> None:
+        """Put back what `peek` gave when the checkpoint was written."""
+        self._next = None
+        if collected is not None:
+            self._next = Future()
+            self._next.set_result(collected)
+
+    def update(self, policy: Any, step: int) -> None:
+        """Hand new weights to the sampler, after what is being sampled with the old ones."""
+        self.peek()
+        self.sampler.update(policy, step)
+
+    def close(self) -> None:
+        """End the thread and close the sampler."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+        self.sampler.close()
+
+    def _collect(self, prompts: list[Ids], num_samples: int, seed: int) -> Collected:
+        sampled = self.sampler.sample(prompts, num_samples, seed)
+        return Collected(
+            tuple(prompts), tuple(tuple(group) for group in sampled), self.sampler.version
+        )

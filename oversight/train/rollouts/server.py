@@ -1,0 +1,162 @@
+"""vLLM servers asked by token ids, and told to take new weights.
+
+The prompt is sent as ids and comes back as ids: nothing is rendered or encoded
+on the way. Checked with vLLM 0.32. What changes a server's state (its
+development routes) is served only with VLLM_SERVER_DEV_MODE=1 in its environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+
+from oversight.engines.openai.wire import VLLM_NEUTRAL
+from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
+from oversight.train.rollouts.loop_thread import LoopThread
+from oversight.train.rollouts.types import Sampled, SamplingSettings
+from oversight.train.types import Ids
+
+T = TypeVar("T")
+
+DEV_MODE = "VLLM_SERVER_DEV_MODE"
+
+
+class Servers:
+    """Replicas of one model.
+
+    Args:
+        urls: Addresses, `/v1` included.
+        model: The name that the servers give the model.
+        key: Of the API, if it asks for one.
+        timeout_s: For one request.
+        max_in_flight: Prompts that are asked for at the same time.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        model: str,
+        key: str = "",
+        timeout_s: float = 600.0,
+        max_in_flight: int = 256,
+    ) -> None:
+        self.urls = [url.rstrip("/").removesuffix("/v1") for url in urls]
+        self.model = model
+        self._max_in_flight = max_in_flight
+        self._loop = LoopThread("vllm servers")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # Proxies of the environment are not for servers of one's own.
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            timeout=timeout_s,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=max_in_flight),
+        )
+
+    def complete(
+        self,
+        prompts: Sequence[Ids],
+        num_samples: int,
+        seeds: Sequence[int],
+        settings: SamplingSettings,
+    ) -> list[list[Sampled]]:
+        """Responses to each prompt; prompts take turns among the replicas.
+
+        Raises:
+            EngineError: A server does not answer, refuses, or gives no ids.
+        """
+
+        async def one(i: int, slots: asyncio.Semaphore) -> list[Sampled]:
+            body = self._body(prompts[i], num_samples, seeds[i], settings)
+            async with slots:
+                url = self.urls[i % len(self.urls)]
+                answer = await self._post(f"{url}/v1/completions", body)
+            return _sampled(answer, prompts[i], url)
+
+        async def all_of_them() -> list[list[Sampled]]:
+            slots = asyncio.Semaphore(self._max_in_flight)
+            return await asyncio.gather(*(one(i, slots) for i in range(len(prompts))))
+
+        return self.run(all_of_them())
+
+    def tell(self, path: str, body: dict[str, Any] | None = None) -> list[Any]:
+        """Post to `path` of all replicas at the same time; what each answers.
+
+        Raises:
+            EngineError: One of them does not do it.
+        """
+
+        async def all_of_them() -> list[Any]:
+            posts = (self._post(url + path, body or {}) for url in self.urls)
+            return list(await asyncio.gather(*posts))
+
+        return self.run(all_of_them())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives, run in the loop that the connections belong to."""
+        return self._loop.run(work)
+
+    def close(self) -> None:
+        """Close all connections; the servers go on."""
+        self.run(self._client.aclose())
+        self._loop.close()
+
+    def _body(
+        self, prompt: Ids, num_samples: int, seed: int, settings: SamplingSettings
+    ) -> dict[str, Any]:
+        return {
+            **VLLM_NEUTRAL,
+            "model": self.model,
+            "prompt": prompt.tolist(),
+            "n": num_samples,
+            "max_tokens": settings.max_new_tokens,
+            "temperature": settings.temperature,
+            "top_p": 1.0,
+            "seed": seed,
+            "logprobs": 0,
+            "return_token_ids": True,
+        }
+
+    async def _post(self, url: str, body: dict[str, Any]) -> Any:
+        try:
+            response = await self._client.post(url, json=body)
+        except httpx.HTTPError as error:
+            raise EngineUnavailableError(
+                f"{url}: {type(error).__name__} {error}; is the server up?"
+            ) from error
+        if response.status_code == httpx.codes.NOT_FOUND and "/v1/" not in url:
+            raise EngineRefusedError(
+                f"{url}: the server has no such route; start it with {DEV_MODE}=1"
+            )
+        if not response.is_success:
+            kind = EngineRefusedError if response.status_code < 500 else EngineError
+            raise kind(f"{url}: status {response.status_code}: {response.text[:500]}")
+        if "json" in response.headers.get("content-type", ""):
+            return response.json()
+        return response.text
+
+
+def _sampled(answer: Any, prompt_ids: Ids, url: str) -> list[Sampled]:
+    """The choices of an answer, checked to be to the prompt that was sent."""
+    try:
+        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+        return [_one(choice, prompt_ids) for choice in choices]
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineRefusedError(
+            f"{url}: the answer holds no token ids or log-probabilities that fit the request "
+            f"({error!r}); is it a vLLM server?"
+        ) from error
+
+
+def _one(choice: dict[str, Any], prompt_ids: Ids) -> Sampled:
+    ids = np.array(choice["token_ids"], dtype=np.int64)
+    logprobs = np.array(choice["logprobs"]["token_logprobs"], dtype=np.float32)
+    if len(ids) != len(logprobs):
+        raise ValueError(f"{len(logprobs)} log-probabilities for {len(ids)} ids")
+    if not np.array_equal(choice["prompt_token_ids"], prompt_ids):
+        raise ValueError("prompt_token_ids are not the ids sent")
+    return Sampled(ids, logprobs, finished=choice["finish_reason"] == "stop")

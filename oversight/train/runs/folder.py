@@ -1,0 +1,228 @@
+"""The folder of a run: what it is, how it went, its checkpoints, and at last its model.
+
+RUN/config.toml, config.json   resolved settings, and what must agree when the run goes on
+RUN/origin.json                seed, data, and for each start: command, git revision, versions
+RUN/metrics.jsonl              one line a logged step
+RUN/checkpoints/step-000120/   see `checkpoints`
+RUN/model/                     the finished model, see `final`; a run that has it is finished
+RUN/lock                       held while a process trains
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from oversight.errors import ConfigError, OversightError
+from oversight.train.distributed import World
+from oversight.train.runs import origin
+from oversight.train.runs.checkpoints import ALONE, Checkpoints, Resumed
+from oversight.train.runs.files import told, write_json, write_text
+from oversight.train.runs.lock import FolderLock
+from oversight.train.runs.manifest import check_fingerprint
+from oversight.train.runs.metrics import MetricsLog, Split
+from oversight.train.runs.state import RunState
+from oversight.train.runs.toml import to_toml
+
+MODEL = "model"
+BEFORE_A_RUN = frozenset(
+    ["lock", "origin.json", "config.toml"]
+    + [f".{name}.part" for name in ("origin.json", "config.toml", "config.json")]
+)
+"""What a first start may leave if it is killed before the folder counts as a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a run is, JSON-plain."""
+
+    trainer: str
+    """sft, reward, dpo, ppo or grpo."""
+    config: Mapping[str, Any]
+    """Resolved settings, all of them."""
+    identity: Mapping[str, Any]
+    """Those that determine the result: they must agree when the run goes on."""
+    data: str
+    """Content hash of the examples; must agree as well."""
+    seed: int
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where the data comes from, for the model card."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a checkpoint must agree with."""
+        fingerprint = {
+            "trainer": self.trainer,
+            "config": dict(self.identity),
+            "data": self.data,
+        }
+        # As JSON has it (tuples are lists), or a fingerprint would differ from itself read back.
+        plain: dict[str, Any] = json.loads(json.dumps(fingerprint))
+        return plain
+
+
+class RunFolder:
+    """A run's folder, open for training; a context manager.
+
+    Call `resume` first, then for each step `log` and, at times, `save`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        about: About,
+        *,
+        resume: bool = False,
+        world: World = ALONE,
+        keep: int = 2,
+        higher_is_better: bool = False,
+        tensorboard: bool = False,
+    ) -> None:
+        """Make the folder, or open one to go on in it.
+
+        Raises:
+            ConfigError: A run is there and `resume` is false, or it is finished, or another
+                process trains in it, or the folder holds something else.
+            CheckpointError: A run with other settings or data is there.
+        """
+        self.path = path
+        self.about = about
+        self._world = world
+        self._tensorboard = tensorboard
+        self._lock: FolderLock | None = None
+        self._metrics: MetricsLog | None = None
+        self.checkpoints = Checkpoints(
+            path / "checkpoints",
+            about.fingerprint(),
+            keep=keep,
+            higher_is_better=higher_is_better,
+            world=world,
+        )
+        self._first_opens(resume)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def model_path(self) -> Path:
+        """Where the finished model stands."""
+        return self.path / MODEL
+
+    @property
+    def metrics(self) -> MetricsLog:
+        """The log; open after `resume`."""
+        if self._metrics is None:
+            raise ValueError("call resume() before the first step: it opens the metrics")
+        return self._metrics
+
+    def resume(self, state: RunState) -> Resumed:
+        """Set `state` to the newest checkpoint if there is one, and cut the metrics to it.
+
+        Raises:
+            CheckpointError: As `Checkpoints.resume`.
+        """
+        resumed = self.checkpoints.resume(state)
+        self._metrics = MetricsLog(
+            self.path,
+            resumed.step,
+            writes=self._world.is_first,
+            tensorboard=self._tensorboard,
+        )
+        return resumed
+
+    def log(self, step: int, values: Mapping[str, float], split: Split = "train") -> None:
+        """Append to the metrics; before the step is saved."""
+        self.metrics.log(step, values, split)
+
+    def save(self, step: int, state: RunState, score: float | None = None) -> Path:
+        """Write a checkpoint after `step` steps; `score` is the held-out result at this step.
+
+        Raises:
+            CheckpointError: As `Checkpoints.save`.
+        """
+        self.metrics.sync(step)
+        return self.checkpoints.save(step, state, score)
+
+    def close(self) -> None:
+        """Close the metrics and give the lock back."""
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _first_opens(self, resume: bool) -> None:
+        """The first process opens the folder; if it fails, all do."""
+        error: OversightError | None = None
+        if self._world.is_first:
+            try:
+                self._open(resume)
+            except OversightError as raised:
+                error = raised
+        told_all = self._world.from_first(None if error is None else str(error))
+        if error is not None:
+            raise error
+        if told_all is not None:
+            raise ConfigError(told_all)
+
+    def _open(self, resume: bool) -> None:
+        self._check_place(resume)
+        with told(f"out = {str(self.path)!r} cannot be made"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self.path)
+        try:
+            self._describe()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_place(self, resume: bool) -> None:
+        place = f"out = {str(self.path)!r}"
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"{place} is a file; name a folder")
+        if (self.path / MODEL).exists():
+            raise ConfigError(
+                f"{place} holds a finished run (its model is {MODEL}/); take another folder to "
+                "train again"
+            )
+        if (self.path / "config.json").exists():
+            if not resume:
+                raise ConfigError(
+                    f"{place} holds a run that is not finished. Go on with it: "
+                    f"{origin.resume_command()}; or take another folder"
+                )
+        elif self.path.is_dir() and any(p.name not in BEFORE_A_RUN for p in self.path.iterdir()):
+            raise ConfigError(f"{place} is not empty and no run; take another folder")
+
+    def _describe(self) -> None:
+        """Write what the run is at its first start, and this start to those before."""
+        described = self.path / "config.json"
+        fingerprint = self.about.fingerprint()
+        if described.exists():
+            saved = json.loads(described.read_text(encoding="utf-8"))["fingerprint"]
+            check_fingerprint(self.path, saved, fingerprint)
+        origin_path = self.path / "origin.json"
+        before = json.loads(origin_path.read_text(encoding="utf-8")) if origin_path.exists() else {}
+        about = {"trainer": self.about.trainer, "seed": self.about.seed}
+        about |= {"data": dict(self.about.provenance), "data_hash": self.about.data}
+        starts = [*before.get("starts", []), origin.start()]
+        with told(f"{self.path} cannot be written"):
+            write_json(origin_path, about | {"starts": starts})
+            write_text(self.path / "config.toml", to_toml(self.about.config))
+            # Last: the folder counts as a run from here on.
+            write_json(
+                described,
+                {"trainer": self.about.trainer, "config": dict(self.about.config)}
+                | {"fingerprint": fingerprint},
+            )

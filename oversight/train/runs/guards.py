@@ -1,0 +1,127 @@
+"""Guards: what stops a run that has gone wrong, while there is still something to save.
+
+Each guard looks at the metrics of a step by their names, listed in `READ`, and
+is silent where they are missing. A guard set to `warn` says a thing once, and
+again only after it had been well in between. In a run of several processes
+all must give the same values, so that all stop together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from oversight.errors import TrainingStopped
+from oversight.train.runs.guard_kinds import (
+    Collapse,
+    Exploding,
+    FreshRatio,
+    NotFinite,
+    PastBound,
+    StartLoss,
+    Trip,
+)
+from oversight.train.runs.guard_trends import PaidFor
+from oversight.train.runs.settings import GuardSettings
+
+READ: dict[str, str] = {
+    "loss": "loss of the step",
+    "grad_norm": "norm of the gradient before clipping",
+    "ratio_error": "largest |ratio - 1| over the tokens of a rollout just sampled; only then",
+    "kl": "KL divergence from the reference, nats a response",
+    "entropy": "entropy of the policy, nats a token",
+    "reward": "mean reward",
+    "disagreement": "standard deviation of the reward over the ensemble",
+    "response_length": "tokens a response",
+}
+"""Metrics that guards look at, with what they must mean."""
+
+
+class Guard(Protocol):
+    """Looks at one step after the other."""
+
+    def look(self, step: int, values: Mapping[str, float]) -> Trip | None:
+        """What is wrong with the run, if anything."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember that."""
+        ...
+
+
+class Guards:
+    """All guards that are not off.
+
+    Args:
+        settings: Bounds, and what each guard does.
+        start_loss: What the first loss must be, such as ln 2 for DPO; None: not checked.
+    """
+
+    def __init__(self, settings: GuardSettings, start_loss: float | None = None) -> None:
+        made: dict[str, Guard | None] = {
+            "not_finite": NotFinite(),
+            "start_loss": None
+            if start_loss is None
+            else StartLoss(start_loss, settings.start_loss),
+            "fresh_ratio": FreshRatio(settings.fresh_ratio),
+            "gradient": Exploding(settings.gradient),
+            "kl": PastBound(settings.kl),
+            "entropy": Collapse(settings.entropy),
+            "disagreement": PaidFor("disagreement", settings.disagreement),
+            "length": PaidFor("response_length", settings.length),
+        }
+        self._actions = {name: getattr(settings, name).action for name in made}
+        self._guards = {
+            name: guard
+            for name, guard in made.items()
+            if guard is not None and self._actions[name] != "off"
+        }
+        self._warned: set[str] = set()
+
+    def check(self, step: int, values: Mapping[str, float]) -> list[str]:
+        """Look at a step's metrics; gives the warnings that are new.
+
+        Raises:
+            TrainingStopped: A guard that stops has found something.
+        """
+        warnings = []
+        for name, guard in self._guards.items():
+            trip = guard.look(step, values)
+            if trip is None:
+                self._warned.discard(name)
+            elif self._actions[name] == "stop":
+                message = _message(name, "stopped the run", step, trip)
+                raise TrainingStopped(message, name, trip.value, trip.bound, step)
+            elif name not in self._warned:
+                self._warned.add(name)
+                warnings.append(_message(name, "warns", step, trip))
+        return warnings
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        guards = {name: guard.state_dict() for name, guard in self._guards.items()}
+        return {"warned": sorted(self._warned), "guards": guards}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; guards that were off then begin now."""
+        self._warned = set(state_dict["warned"])
+        for name, guard in self._guards.items():
+            if name in state_dict["guards"]:
+                guard.load_state_dict(state_dict["guards"][name])
+
+
+def dpo_start_loss() -> float:
+    """Of the sigmoid loss where policy and reference are the same: -log sigmoid(0) = ln 2."""
+    return math.log(2.0)
+
+
+def _message(name: str, does: str, step: int, trip: Trip) -> str:
+    return (
+        f"guard {name!r} {does} at step {step}: {trip.what}. {trip.advice} "
+        f"(guards.{name} sets its bounds; guards.{name}.action = 'warn' or 'off' goes on.)"
+    )

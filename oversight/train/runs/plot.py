@@ -1,0 +1,222 @@
+"""Curves of one run or several as one PNG: a small picture for each metric.
+
+Raw values are faint, their smoothed form is strong; held-out results are dots.
+Text from outside is drawn as it is, never as mathematics.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oversight.errors import ConfigError
+from oversight.train.runs.curves import PANELS, Curve, Floats, choose, read_curves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PAPER, INK, MUTED, GRID = "#ffffff", "#1b1f24", "#6a737d", "#e4e7eb"
+COLOURS = ("#2563c9", "#d2691e", "#2c8c57", "#8b46b5", "#b0413e", "#12788f", "#8a7a12", "#5d656e")
+"""A run each; more runs begin again, with other dashes."""
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+DOTTED: Any = (0, (1.2, 1.2))
+"""Between held-out results: what is between two of them was not measured."""
+EVAL_COLOUR = "#d2691e"
+"""Of held-out results where there is one run; of several, each has its own colour."""
+
+WIDTH_IN = 9.6
+PANEL_IN = 2.25
+GAP_IN = 0.72
+BOTTOM_IN = 0.46
+HEAD_IN = 0.92
+LEGEND_IN = 0.24
+MAX_LABEL = 60
+LOG_SPAN = 20.0
+"""A gradient norm that spans more than this is shown on a logarithmic scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How a curve is drawn."""
+
+    colour: str
+    dash: Any
+    label: str
+
+
+def plot(folders: Sequence[Path], out: Path, metrics: Sequence[str] = (), dpi: int = 150) -> None:
+    """Draw the curves of the runs in `folders` into a PNG at `out`.
+
+    Args:
+        folders: Runs, in the order of the legend.
+        out: The file.
+        metrics: Which metrics; those of `PANELS` if none is named.
+        dpi: Pixels an inch.
+
+    Raises:
+        DataError: A folder has no metrics.
+        ConfigError: No run has a metric that was named, or the file cannot be written.
+    """
+    curves = read_curves(folders)
+    figure = draw(curves, choose(curves, metrics))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            # Letters that the font lacks are drawn as boxes, without a warning for each.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            figure.savefig(out, format="png", dpi=dpi, facecolor=PAPER)
+    except OSError as error:
+        raise ConfigError(f"out = {str(out)!r} cannot be written: {error.strerror}") from error
+
+
+def draw(curves: Sequence[Curve], metrics: Sequence[str]) -> Figure:
+    """The picture as a figure of its own: no state of the plotting library is shared."""
+    from matplotlib.figure import Figure
+
+    curves = [curve for curve in curves if curve.metric in metrics]
+    looks = _looks(curves)
+    columns = 1 if len(metrics) == 1 else 2 if len(metrics) in (2, 4) else 3
+    rows = math.ceil(len(metrics) / columns)
+    panel_in = PANEL_IN * (1.6 if columns == 1 else 1.25 if columns == 2 else 1.0)
+    head_in = HEAD_IN + LEGEND_IN * math.ceil(len(_legend(looks)) / 2)
+    height = head_in + panel_in * rows - GAP_IN + BOTTOM_IN
+    figure = Figure(figsize=(WIDTH_IN, height), facecolor=PAPER)
+    grid = figure.add_gridspec(
+        rows, columns, left=0.075, right=0.975, top=1.0 - head_in / height,
+        bottom=BOTTOM_IN / height, hspace=GAP_IN / (panel_in - GAP_IN), wspace=0.28,
+    )  # fmt: skip
+    for place, metric in enumerate(metrics):
+        axes = figure.add_subplot(grid[place // columns, place % columns])
+        _draw_panel(axes, [curve for curve in curves if curve.metric == metric], looks, metric)
+        if place + columns >= len(metrics):
+            axes.set_xlabel("step", color=MUTED, fontsize=9, labelpad=2)
+    _draw_head(figure, curves, looks, height)
+    return figure
+
+
+def _looks(curves: Sequence[Curve]) -> dict[tuple[str, str], _Look]:
+    """How each run's curves are drawn on each split."""
+    runs = list(dict.fromkeys(curve.run for curve in curves))
+    found = {}
+    for curve in curves:
+        place = runs.index(curve.run)
+        colour = COLOURS[place % len(COLOURS)]
+        label = _short(curve.run)
+        if len(runs) == 1:
+            label = "held out" if curve.split == "eval" else "train"
+            colour = EVAL_COLOUR if curve.split == "eval" else colour
+        found[curve.run, curve.split] = _Look(colour, DASHES[place // len(COLOURS) % 3], label)
+    return found
+
+
+def _legend(looks: dict[tuple[str, str], _Look]) -> list[tuple[str, _Look]]:
+    """Split and look of each entry: one a run, or of a single run one a split."""
+    return list(
+        {look.label: (split, look) for (_, split), look in reversed(looks.items())}.values()
+    )[::-1]
+
+
+def _draw_panel(
+    axes: Axes, curves: list[Curve], looks: dict[tuple[str, str], _Look], metric: str
+) -> None:
+    _plain(axes)
+    title = PANELS.get(metric, _short(metric))
+    axes.set_title(
+        title, color=INK, fontsize=10, weight="bold", loc="left", pad=7, parse_math=False
+    )
+    strong = []
+    for curve in curves:
+        look = looks[curve.run, curve.split]
+        strong.append(_draw_curve(axes, curve, look))
+    _limit(axes, curves, strong, metric)
+
+
+def _draw_curve(axes: Axes, curve: Curve, look: _Look) -> Floats:
+    """Draw a curve; gives the values of its strong line."""
+    if curve.split == "eval":
+        style: dict[str, Any] = {"marker": "o", "markersize": 4.0, "linewidth": 1.0}
+        style |= {"markeredgecolor": PAPER, "markeredgewidth": 0.6, "zorder": 4}
+        axes.plot(curve.steps, curve.values, color=look.colour, linestyle=DOTTED, **style)
+        return curve.values
+    smooth = None if curve.metric == "lr" else curve.smoothed()
+    if smooth is not None:
+        axes.plot(curve.steps, curve.values, color=look.colour, linewidth=0.7, alpha=0.22)
+    line = curve.values if smooth is None else smooth
+    marker = "o" if len(line) == 1 else ""
+    axes.plot(
+        curve.steps, line, color=look.colour, linestyle=look.dash, linewidth=1.6, zorder=3,
+        marker=marker, markersize=3.6,
+    )  # fmt: skip
+    return line
+
+
+def _limit(axes: Axes, curves: list[Curve], strong: list[Floats], metric: str) -> None:
+    """All of the strong lines, and of the raw values what is no outlier."""
+    raw = np.concatenate([curve.values for curve in curves])
+    low, high = np.quantile(raw, [0.01, 0.99])
+    lines = np.concatenate(strong)
+    low, high = min(low, lines.min()), max(high, lines.max())
+    if metric == "grad_norm" and low > 0.0 and high / low > LOG_SPAN:
+        axes.set_yscale("log")
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+        return
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    axes.set_ylim(low - margin, high + margin)
+    axes.yaxis.set_major_formatter(lambda value, place: f"{value:g}".replace("-", "−"))
+
+
+def _plain(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_facecolor("none")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0, colors=MUTED, labelsize=8.5)
+    axes.set_axisbelow(True)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _draw_head(
+    figure: Figure, curves: Sequence[Curve], looks: dict[tuple[str, str], _Look], height: float
+) -> None:
+    from matplotlib.lines import Line2D
+
+    runs = list(dict.fromkeys(curve.run for curve in curves))
+    title = _short(runs[0]) if len(runs) == 1 else f"{len(runs)} runs"
+    last = int(max(curve.steps[-1] for curve in curves))
+    at: dict[str, Any] = {"va": "top", "parse_math": False}
+    figure.text(0.03, 1 - 0.2 / height, title, color=INK, fontsize=14, weight="bold", **at)
+    note = f"{last:,} steps; smoothed over raw values"
+    if len(runs) > 1 and any(curve.split == "eval" for curve in curves):
+        note += "; dots are held-out results"
+    figure.text(0.97, 1 - 0.24 / height, note, color=MUTED, fontsize=9, ha="right", **at)
+    handles = [
+        Line2D(
+            [], [], color=look.colour, label=look.label, linewidth=1.8, markersize=4.5,
+            linestyle=DOTTED if split == "eval" else look.dash,
+            marker="o" if split == "eval" else "",
+        )
+        for split, look in _legend(looks)
+    ]  # fmt: skip
+    legend = figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(0.022, 1 - 0.46 / height), ncols=2,
+        frameon=False, fontsize=9, labelcolor=INK, handlelength=2.2, columnspacing=2.0,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _short(label: str) -> str:
+    """A label of at most `MAX_LABEL` characters, all of them printable; its end tells most."""
+    clean = "".join(char if char.isprintable() else " " for char in label)
+    return clean if len(clean) <= MAX_LABEL else "…" + clean[1 - MAX_LABEL :]
