@@ -1,0 +1,291 @@
+"""Our trainers against TRL 1.16.0: CPU time and peak memory of a real step, beside the bars.
+
+Both sides run their own whole training loop on the same tokens, in processes of their own, one
+after the other, with one thread in float32; see `training_measure.py` for what is measured. What
+varies with the machine is in the seconds, not in the ratios.
+
+    python benchmarks/training.py                 # the table
+    python benchmarks/training.py grpo-384 dpo    # some lines of it
+    python benchmarks/training.py dpo --side ours --profile
+
+`faster` is TRL's time by ours. `bound` is what sharing alone can give: TRL's tokens (padding left
+out) by the tokens of the trie. It is no bound on what else is saved: TRL's head at positions that
+nothing is learnt at, and attention, whose cost grows with the square of a row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import training_measure as measure
+from training_measure import CASES, Fixed, Measurement, Pair, Row, StepClock
+
+os.environ.update(measure.ENVIRONMENT)
+
+WARMUP = 2
+
+
+class FixedSampler:
+    """Answers prompts with completions that are given, as if a sampler had drawn them."""
+
+    shares_weights = True
+
+    def __init__(self, groups: Sequence[Sequence[Row]]) -> None:
+        import numpy as np
+
+        from oversight.train.rollouts.types import Sampled
+
+        self.version = 0
+        self._answers = {
+            tuple(group[0].prompt): [
+                # As if drawn from a policy that gave every token the same log-probability.
+                Sampled(np.array(r.completion), np.full(len(r.completion), -7.6, np.float32), True)
+                for r in group
+            ]
+            for group in groups
+        }
+
+    def sample(self, prompts: Sequence[Any], num_samples: int, seed: int) -> list[Any]:
+        """The completions of each prompt."""
+        return [self._answers[tuple(ids.tolist())] for ids in prompts]
+
+    def update(self, policy: Any, step: int) -> None:
+        """Note the step."""
+        self.version = step
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class FixedRewards:
+    """Rewards that are given with the completions."""
+
+    def __init__(self, groups: Sequence[Sequence[Row]]) -> None:
+        self.metrics: dict[str, float] = {}
+        self._rewards = {row.ids: row.reward for group in groups for row in group}
+
+    def score(self, examples: Sequence[Any], sampled: Sequence[Any]) -> list[list[float]]:
+        """The reward of each completion."""
+        return [
+            [self._rewards[(*e.prompt_ids.tolist(), *s.token_ids.tolist())] for s in group]
+            for e, group in zip(examples, sampled, strict=True)
+        ]
+
+
+def save_base(folder: Path) -> str:
+    """The benchmark's model with its tokenizer, as a folder to train from."""
+    measure.build_llama().save_pretrained(folder)
+    measure.build_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def common(folder: Path, steps: int) -> dict[str, Any]:
+    """Settings of every run: as short as the measurement, and nothing written meanwhile."""
+    return {
+        "out": str(folder / "run"),
+        "model": {"path": save_base(folder / "base")},
+        "steps": steps,
+        "save_every": 10**6,
+        "eval_every": 10**6,
+        "optimizer": {"lr": 1e-5},
+        "guards": {"fresh_ratio": {"action": "off"}},
+    }
+
+
+def grpo(groups: Sequence[Sequence[Row]], kl: float) -> Callable[[Path, int], None]:
+    """Scoring and update of groups of completions; the reference scores them in every step."""
+
+    def run(folder: Path, steps: int) -> None:
+        from oversight.train import grpo as trainer
+
+        rows = [
+            {"prompt": measure.text(group[0].prompt), "prompt_ids": list(group[0].prompt)}
+            for group in groups
+        ]
+        config = trainer.Config.parse(
+            common(folder, steps)
+            | {
+                "data": {"ids": "given"},
+                "batch_size": len(groups),
+                "samples": len(groups[0]),
+                "loss": "dapo",
+                "kl_coefficient": kl,
+                "kl_estimator": "k3",
+                "reward": {"source": "length"},
+                "sampling": {"max_new_tokens": measure.COMPLETION},
+            }
+        )
+        trainer.train(config, rows=rows, rewards=FixedRewards(groups), sampler=FixedSampler(groups))
+
+    return run
+
+
+def pair_rows(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """Pairs as rows with their ids."""
+    return [
+        {
+            "prompt": measure.text(pair.prompt),
+            "chosen": measure.text(pair.chosen),
+            "rejected": measure.text(pair.rejected),
+            "prompt_ids": list(pair.prompt),
+            "chosen_ids": list(pair.chosen),
+            "rejected_ids": list(pair.rejected),
+        }
+        for pair in pairs
+    ]
+
+
+def dpo(precompute: bool) -> Callable[[Path, int], None]:
+    """DPO on pairs, the reference in the loop or asked beforehand."""
+
+    def run(folder: Path, steps: int) -> None:
+        from oversight.train import dpo as trainer
+
+        os.environ["OVERSIGHT_CACHE"] = str(folder / "cache")
+        pairs = Fixed().pairs()
+        config = trainer.Config.parse(
+            common(folder, steps)
+            | {"data": {"ids": "given"}, "batch_size": len(pairs), "precompute": precompute}
+        )
+        trainer.train(config, rows=pair_rows(pairs))
+
+    return run
+
+
+def reward(folder: Path, steps: int) -> None:
+    """A reward model on the same pairs."""
+    from oversight.train import reward as trainer
+
+    pairs = Fixed().pairs()
+    config = trainer.Config.parse(
+        common(folder, steps) | {"data": {"ids": "given"}, "batch_size": len(pairs)}
+    )
+    trainer.train(config, rows=pair_rows(pairs))
+
+
+OURS: dict[str, Callable[[Path, int], None]] = {
+    "grpo-1024": grpo([Fixed().group(1024)], 0.04),
+    "grpo-1024-noref": grpo([Fixed().group(1024)], 0.0),
+    "grpo-384": grpo([Fixed().group(384)], 0.04),
+    "grpo-384-noref": grpo([Fixed().group(384)], 0.0),
+    "dpo": dpo(precompute=False),
+    "dpo-precomputed": dpo(precompute=True),
+    "reward": reward,
+    "debate": grpo(Fixed().debate(), 0.04),
+}
+
+
+def run_ours(name: str, steps: int) -> Measurement:
+    """A case by our trainer, in this process."""
+    import torch
+
+    if name == "rollouts":
+        return run_rollouts(steps)
+
+    from oversight.train import dpo, grpo, reward, session  # noqa: F401  # imported before the clock
+
+    torch.set_num_threads(1)
+    clock = StepClock(WARMUP)
+    logged, opened = session.Session.log, session.Session.__enter__
+
+    def log(self: Any, values: Any) -> None:
+        logged(self, values)
+        clock.step_ended()
+
+    def enter(self: Any) -> Any:
+        found = opened(self)
+        clock.built()
+        return found
+
+    session.Session.log, session.Session.__enter__ = log, enter  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        OURS[name](Path(folder), WARMUP + steps)
+    return clock.measurement(measure.trie_tokens(CASES[name].rows()))
+
+
+def run_rollouts(steps: int) -> Measurement:
+    """Responses sampled from the live policy."""
+    import numpy as np
+    import torch
+
+    from oversight.train.model.policy import PolicyModel
+    from oversight.train.rollouts.in_process import InProcessSampler
+    from oversight.train.rollouts.types import SamplingSettings
+
+    torch.set_num_threads(1)
+    clock = StepClock(1)
+    rows = CASES["rollouts"].rows()
+    settings = SamplingSettings(max_new_tokens=measure.COMPLETION)
+    # No token ends a response: both sides draw as many.
+    sampler = InProcessSampler(PolicyModel(measure.build_llama()), settings, [measure.VOCAB])
+    prompt = np.array(rows[0].prompt)
+    measure.measure_steps(lambda: sampler.sample([prompt], len(rows), 0), steps, clock=clock)
+    return clock.measurement(measure.trie_tokens(rows))
+
+
+def measured(side: str, name: str, steps: int) -> Measurement:
+    """A case on one side, in a process of its own."""
+    here = Path(__file__).parent
+    if side == "ours":
+        command = [here / "training.py", name, "--side", "ours", "--json"]
+    else:
+        command = [here / "training_peers.py", name, "--json"]
+    return measure.measured_subprocess([sys.executable, *map(str, command), "--steps", str(steps)])
+
+
+def best(found: Sequence[Measurement]) -> Measurement:
+    """The run with the least CPU time, with the least peak of any."""
+    fastest = min(found, key=lambda m: m.cpu_s_per_step)
+    peak = min(m.peak_bytes for m in found)
+    return Measurement(fastest.cpu_s_per_step, peak, fastest.tokens_per_step, fastest.details)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("cases", nargs="*", choices=[*CASES, []], help="default: all")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2, help="both sides in turn, so many times")
+    parser.add_argument("--side", choices=("both", "ours"), default="both")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    names = options.cases or list(CASES)
+    if options.side == "ours":
+        for name in names:
+            if options.profile:
+                profile(name, options.steps)
+                continue
+            found = run_ours(name, options.steps)
+            if options.json:
+                print(found.to_line())
+            else:
+                measure.print_measurement(name, found)
+        return
+    print(measure.HEADER, flush=True)
+    for name in names:
+        rounds = [
+            [measured(side, name, options.steps) for side in ("ours", "TRL")]
+            for _ in range(options.rounds)
+        ]
+        ours, peer = (best([r[i] for r in rounds]) for i in (0, 1))
+        print(measure.table_line(name, ours, peer), flush=True)
+
+
+def profile(name: str, steps: int) -> None:
+    """Where the time of our side goes."""
+    from torch.profiler import profile as profiled
+
+    with profiled() as found:
+        run_ours(name, steps)
+    print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=30))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Losses by name."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from oversight.errors import ConfigError
+from oversight.train import losses
+from oversight.train.losses.preference import PairLogps
+
+FUNCTIONS = {"advantages": "advantages"}
+
+
+@pytest.mark.parametrize("family", sorted(losses.FAMILIES))
+def test_every_file_of_a_family_is_registered_and_has_its_function(family):
+    assert losses.names(family)
+    for name in losses.names(family):
+        assert hasattr(losses.load(family, name), FUNCTIONS.get(family, "loss")), name
+
+
+@pytest.mark.parametrize("family", sorted(losses.FAMILIES))
+def test_support_files_exist_and_are_no_losses(family):
+    folder = Path(losses.__file__).parent / family
+    for name in losses.FAMILIES[family]:
+        assert (folder / f"{name}.py").exists()
+        assert name not in losses.names(family)
+
+
+def test_the_issues_preference_losses_are_all_there():
+    wanted = (
+        "sigmoid robust hinge ipo length_normalised simpo orpo apo_zero apo_down nca_pair "
+        "exo_pair rao_kupper davidson length_regularised"
+    )
+    assert set(wanted.split()) <= set(losses.names("preference"))
+
+
+def test_listing_names_does_not_import_torch():
+    code = (
+        "import sys; from oversight.train import losses; losses.names('policy');"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_loss_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match=r"loss.name = 'sigmoids'.*Did you mean 'sigmoid'"):
+        losses.load("preference", "sigmoids", where="loss.name")
+
+
+def test_a_support_file_cannot_be_loaded_as_a_loss():
+    with pytest.raises(ConfigError, match="no preference loss"):
+        losses.load("preference", "pairs")
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(ConfigError, match="Did you mean 'policy'"):
+        losses.names("policies")
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match=r"'dpo.betta'.*Did you mean 'beta'"):
+        losses.bind("preference", "ipo", {"betta": 0.1}, where="dpo")
+
+
+def test_bound_options_reach_the_loss():
+    pair = PairLogps(torch.tensor([2.0]), torch.tensor([1.0]))
+    bound = losses.bind("preference", "hinge", {"beta": 0.25})
+    assert bound(pair, normalizer=1)[0].item() == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("name", losses.names("preference"))
+def test_start_value_takes_the_options_of_its_loss(name):
+    options = losses.options("preference", name)
+    losses.load("preference", name).start_value(**options)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "option", "value"),
+    [
+        ("preference", "sigmoid", "beta", 0.0),
+        ("preference", "sigmoid", "label_smoothing", 0.5),
+        ("preference", "exo_pair", "label_smoothing", 0.0),
+        ("preference", "rao_kupper", "tie_strength", 1.0),
+        ("preference", "davidson", "tie_strength", 0.0),
+        ("preference", "discopop", "tau", 2.0),
+    ],
+)
+def test_an_option_out_of_range_is_refused_by_name(family, name, option, value):
+    pair = PairLogps(torch.tensor([2.0]), torch.tensor([1.0]))
+    with pytest.raises(ConfigError, match=f"'{option}' = {value!r}"):
+        losses.bind(family, name, {option: value})(pair, normalizer=1)
+
+
+def test_every_loss_names_its_paper():
+    for family in losses.FAMILIES:
+        for name in losses.names(family):
+            text = Path(losses.load(family, name).__file__).read_text(encoding="utf-8")
+            strings = [
+                node.value
+                for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            ]
+            assert any(year in s for s in strings for year in ("19", "20")), (family, name)

@@ -1,0 +1,217 @@
+"""Rewards from models, functions and rules; numbers that are none are refused."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from oversight.errors import ConfigError, DataError
+from oversight.train.rollouts.rewards import RewardSettings, RewardSource, open_rewards
+from oversight.train.rollouts.types import Sampled
+from oversight.train.types import PromptExample
+
+
+@pytest.fixture(scope="module")
+def tokenizer(chat_model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(chat_model)
+
+
+def response(tokenizer: Any, text: str) -> Sampled:
+    ids = np.array([*tokenizer(text)["input_ids"], tokenizer.eos_token_id])
+    return Sampled(ids, np.zeros(len(ids), dtype=np.float32), finished=True)
+
+
+@pytest.fixture
+def asked(tokenizer: Any) -> tuple[list[PromptExample], list[list[Sampled]]]:
+    examples = [
+        PromptExample("k", np.array([7, 8, 9]), {"answer": "kitchen"}),
+        PromptExample("n", np.array([7, 8]), {"answer": "noon"}),
+    ]
+    texts = [["in the Kitchen", "at noon"], [" NOON ", "the judge"]]
+    return examples, [[response(tokenizer, text) for text in group] for group in texts]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [[1, 0], [1, 0]]),
+        ({"ignore_case": False}, [[0, 0], [0, 0]]),
+        ({"how": "equals"}, [[0, 0], [1, 0]]),
+        ({"how": "regex"}, [[1, 0], [1, 0]]),
+    ],
+)
+def test_a_response_that_matches_is_worth_one(
+    tokenizer: Any, asked: Any, changes: dict[str, Any], expected: list[list[float]]
+) -> None:
+    source = open_rewards(RewardSettings(source="matches", **changes), tokenizer)
+    assert isinstance(source, RewardSource)
+    assert source.score(*asked) == expected
+
+
+def test_a_field_that_is_missing_is_refused(tokenizer: Any, asked: Any) -> None:
+    source = open_rewards(RewardSettings(source="matches", field="label"), tokenizer)
+    with pytest.raises(DataError, match=r"row 'k': reward\.field = 'label' is missing"):
+        source.score(*asked)
+
+
+def test_length_is_worth_most_at_its_target(tokenizer: Any, asked: Any) -> None:
+    size = len(asked[1][0][0].token_ids)
+    source = open_rewards(RewardSettings(source="length", target_tokens=size), tokenizer)
+    scores = source.score(*asked)
+    assert scores[0][0] == 1.0
+    assert max(scores[0][1], *scores[1]) < 1.0
+
+
+def count_blanks(texts: list[str], fields: list[dict[str, object]]) -> list[float]:
+    assert [each["id"] for each in fields] == ["k", "k", "n", "n"]
+    assert fields[0]["answer"] == "kitchen"
+    return [float(text.count(" ")) for text in texts]
+
+
+def one_is_nan(texts: list[str], fields: list[dict[str, object]]) -> list[float]:
+    return [1.0, 1.0, 1.0, float("nan")]
+
+
+def too_few(texts: list[str], fields: list[dict[str, object]]) -> list[float]:
+    return [1.0]
+
+
+@pytest.fixture
+def this_module(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(sys.modules, "my_rewards", sys.modules[__name__])
+    return "my_rewards"
+
+
+def test_a_function_gets_texts_without_special_tokens_and_their_fields(
+    tokenizer: Any, asked: Any, this_module: str
+) -> None:
+    settings = RewardSettings(source="function", function=f"{this_module}:count_blanks")
+    assert open_rewards(settings, tokenizer).score(*asked) == [[2, 1], [2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("one_is_nan", "row 'n#1': reward 'my_rewards:one_is_nan' is nan"),
+        ("too_few", "gave 1 numbers for 4 responses"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(
+    tokenizer: Any, asked: Any, this_module: str, name: str, reason: str
+) -> None:
+    settings = RewardSettings(source="function", function=f"{this_module}:{name}")
+    with pytest.raises(DataError, match=reason):
+        open_rewards(settings, tokenizer).score(*asked)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("no_colon", "write it as 'package.module:function'"),
+        ("no_such_module_here:f", "cannot be imported"),
+        ("oversight.errors:nothing", "has no function 'nothing'"),
+    ],
+)
+def test_functions_that_are_not_there_are_refused(path: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        open_rewards(RewardSettings(source="function", function=path), None)
+
+
+def save_reward_model(folder: Path, tokenizer: Any, seed: int = 0, **changes: Any) -> str:
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        pad_token_id=tokenizer.pad_token_id,
+        **{"num_labels": 1, **changes},
+    )
+    model: Any = LlamaForSequenceClassification(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def alone(folder: str, example: PromptExample, sampled: Sampled) -> float:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    ids = torch.from_numpy(np.concatenate([example.prompt_ids, sampled.token_ids]))[None]
+    with torch.no_grad():
+        return float(model(input_ids=ids).logits[0, 0])
+
+
+def test_reward_models_score_rows_as_alone_and_tell_their_disagreement(
+    tokenizer: Any, asked: Any, tmp_path: Path
+) -> None:
+    folders = tuple(save_reward_model(tmp_path / str(i), tokenizer, seed=i) for i in range(3))
+    plain = open_rewards(RewardSettings(models=folders[:1]), tokenizer)
+    examples, groups = asked
+    expected = np.array(
+        [
+            [
+                [alone(folder, e, s) for s in group]
+                for e, group in zip(examples, groups, strict=True)
+            ]
+            for folder in folders
+        ]
+    )
+    np.testing.assert_allclose(plain.score(*asked), expected[0], atol=1e-6)
+    assert plain.metrics == {}
+    careful = RewardSettings(models=folders, disagreement_penalty=2.0)
+    ensemble = open_rewards(careful, tokenizer)
+    spread = expected.std(axis=0)
+    np.testing.assert_allclose(
+        ensemble.score(*asked), expected.mean(axis=0) - 2.0 * spread, atol=1e-6
+    )
+    assert ensemble.metrics["reward/disagreement"] == pytest.approx(spread.mean(), rel=1e-5)
+
+
+def test_models_that_give_no_reward_are_refused(tokenizer: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    def refused(folder: str, reason: str) -> None:
+        with pytest.raises(ConfigError, match=reason):
+            open_rewards(RewardSettings(models=(folder,)), tokenizer)
+
+    refused(str(tmp_path / "nowhere"), "no folder of a saved model")
+    refused(save_reward_model(tmp_path / "two", tokenizer, num_labels=2), "it gives 2 labels")
+    causal = "the weight 'score.weight' is missing, so it is no reward model"
+    one_label = save_reward_model(tmp_path / "causal", tokenizer)
+    weights = load_file(tmp_path / "causal" / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, tmp_path / "causal" / "model.safetensors", metadata={"format": "pt"})
+    refused(one_label, causal)
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens(["<|new|>"])
+    refused(save_reward_model(tmp_path / "other", other), "another vocabulary than the policy's")
+    broken = tmp_path / "broken"
+    save_reward_model(broken, tokenizer)
+    file = broken / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    refused(str(broken), "cannot be read")
+
+
+def test_settings_say_what_is_missing_without_loading_torch() -> None:
+    with pytest.raises(ConfigError, match="needs models"):
+        RewardSettings.parse({}, where="rewards")
+    with pytest.raises(ConfigError, match="needs function"):
+        RewardSettings.parse({"source": "function"}, where="rewards")
+    program = (
+        "import sys, oversight.train.rollouts.rewards, oversight.train.rollouts.types;"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,213 @@
+"""Trees of turns and stored debates as rows: token for token, each worth what it should be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from oversight import protocols
+from oversight.config.run import AgentSettings, EngineSettings
+from oversight.datasets.base import load_questions
+from oversight.errors import DataError
+from oversight.graphs.casting import cast
+from oversight.graphs.planning import plan
+from oversight.graphs.running import run_debates
+from oversight.graphs.stage import Stage
+from oversight.store import Store
+from oversight.train.model.batch import RowBatch
+from oversight.train.model.policy import PolicyModel
+from oversight.train.rollouts.in_process import InProcessSampler
+from oversight.train.rollouts.segments import (
+    Segment,
+    belief_reward,
+    from_transcript,
+    num_segment_tokens,
+    segment_rows,
+)
+from oversight.train.rollouts.types import SamplingSettings
+from oversight.train.types import TokenRow
+from oversight.types import Purpose, Role, Seat, Transcript
+
+
+def given(ids: list[int], *children: Segment, id: str = "") -> Segment:
+    return Segment(np.array(ids), sampled=False, children=children, id=id)
+
+
+def said(ids: list[int], *children: Segment, **fields: Any) -> Segment:
+    return Segment(np.array(ids), sampled=True, children=children, **fields)
+
+
+def test_each_sampled_segment_is_a_row_whose_prompt_is_all_before_it() -> None:
+    second = given([8], said([9, 1], id="a2", reward=0.5, advantage=-1.0, role="a"))
+    first = said([4, 1], second, id="a1", reward=1.0, role="a")
+    sibling = said([5, 1], id="a1-sibling", reward=0.0, role="a")
+    rows = segment_rows([given([2, 3], first, sibling), given([7], said([6], id="alone"))])
+    found = {each.row.id: each for each in rows}
+    assert list(found) == ["a1", "a2", "a1-sibling", "alone"]
+    assert found["a1"].row.prompt_ids.tolist() == [2, 3]
+    assert found["a2"].row.prompt_ids.tolist() == [2, 3, 4, 1, 8]
+    assert found["a2"].row.response_ids.tolist() == [9, 1]
+    assert found["a1-sibling"].row.prompt_ids.tolist() == [2, 3]
+    assert found["alone"].row.ids().tolist() == [7, 6]
+    assert (found["a2"].reward, found["a2"].advantage, found["a2"].role) == (0.5, -1.0, "a")
+    assert found["alone"].reward is None
+
+
+def test_one_pass_computes_as_many_tokens_as_the_tree_has() -> None:
+    turns = [given([20 + i], said([30 + i, 1])) for i in range(3)]
+    tree = given(list(range(2, 12)), *(said([15 + i, 40], *turns) for i in range(4)))
+    batch = RowBatch.build([each.row for each in segment_rows([tree])])
+    assert batch.trie.num_tokens == num_segment_tokens([tree]) == 10 + 4 * (2 + 3 * 3)
+
+
+def test_a_tree_deeper_than_the_interpreter_recurses_is_walked() -> None:
+    segment = said([3])
+    for _ in range(3000):
+        segment = said([3], segment)
+    assert len(segment_rows([given([2], segment)])) == 3001
+
+
+@pytest.mark.parametrize(
+    ("tree", "reason"),
+    [
+        (said([3], id="first"), "'first' has no token before it"),
+        (given([2], said([], id="empty")), "'empty' holds no token"),
+        (
+            given([2], said([3, 4], id="short", logprobs=np.zeros(1, dtype=np.float32))),
+            "'short' has 1 log-probabilities for 2 tokens",
+        ),
+        (
+            given([2], said([3], id="bad", logprobs=np.array([np.nan], dtype=np.float32))),
+            "'bad' has the log-probability nan",
+        ),
+    ],
+)
+def test_segments_that_cannot_be_learnt_from_are_refused(tree: Segment, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        segment_rows([tree])
+
+
+def test_a_sampled_tree_scores_as_it_was_sampled(random_lm: Callable[..., Any]) -> None:
+    # Two rounds: three siblings, then two answers to each after words that were given.
+    sampler = InProcessSampler(PolicyModel(random_lm()), SamplingSettings(max_new_tokens=6))
+    prompt = np.arange(2, 14)
+
+    def spoken(before: Any, number: int, seed: int) -> Iterator[Segment]:
+        (group,) = sampler.sample([before], number, seed)
+        for each in group:
+            yield Segment(each.token_ids, sampled=True, logprobs=each.logprobs)
+
+    reply = np.array([50, 51, 52])
+    openings = []
+    for opening in spoken(prompt, 3, seed=0):
+        before = np.concatenate([prompt, opening.token_ids, reply])
+        answers = Segment(reply, sampled=False, children=tuple(spoken(before, 2, seed=1)))
+        openings.append(replace(opening, children=(answers,)))
+    tree = Segment(prompt, sampled=False, children=tuple(openings))
+    rows = [each.row for each in segment_rows([tree])]
+    assert len(rows) == 3 + 3 * 2
+    assert furthest(sampler.policy, rows, 1.0) <= 1e-5
+
+
+def furthest(policy: PolicyModel, rows: list[TokenRow], temperature: float) -> float:
+    policy.eval()
+    with torch.no_grad():
+        scores = policy(RowBatch.build(rows), temperature)
+    differences = []
+    for row, logps in zip(rows, scores.logps_BR.numpy(), strict=True):
+        assert row.logprobs is not None
+        differences.append(float(np.abs(row.logprobs - logps[: len(row.logprobs)]).max()))
+    return max(differences)
+
+
+TEMPERATURE = 0.9
+
+
+@pytest.fixture(scope="module")
+def debates(
+    chat_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[tuple[Transcript, Store]]]:
+    """Debates with notes, best-of-N and several rounds, by the tiny model in this process."""
+    speech = {"max_tokens": 12, "max_reasoning_tokens": 8, "temperature": TEMPERATURE}
+    agents = {
+        Role.DEBATER: AgentSettings(agent="debater", engine="model", settings=speech),
+        Role.JUDGE: AgentSettings(agent="judge", engine="model", settings={"max_tokens": 12}),
+        Role.SCORER: AgentSettings(agent="lexical"),
+    }
+    settings = {"model": str(chat_model), "num_threads": 1}
+    engine = EngineSettings(engine="transformers", settings=settings)
+    questions = load_questions(("world", {"split": "held_out", "difficulty": 1}), limit=2).questions
+    changes = {"rounds": 2, "choose_by": Role.SCORER}
+    protocol = protocols.load("debate_best_of_n").model_copy(update=changes)
+
+    async def run() -> None:
+        async with cast(agents, {"model": engine}) as actors:
+            planned = list(plan(questions, [protocol], actors.specs))
+            progress = await run_debates(planned, Stage(store, actors), concurrency=2)
+        assert (progress.done, progress.failures) == (len(planned), [])
+
+    with Store.open(tmp_path_factory.mktemp("debates") / "debates.db") as store:
+        asyncio.run(run())
+        yield [(transcript, store) for transcript in store.transcripts()]
+
+
+def test_a_stored_debate_scores_as_it_was_sampled(
+    debates: list[tuple[Transcript, Store]], chat_model: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    policy = PolicyModel(AutoModelForCausalLM.from_pretrained(chat_model, dtype="float32"))
+    for transcript, store in debates:
+        segments = from_transcript(transcript, store.prompt)
+        speakers = [turn for turn in transcript.turns if turn.seat is not Seat.JUDGE]
+        assert len(segments) == sum(len(turn.samples) for turn in speakers) > 8
+        rows = [each.row for each in segments]
+        assert furthest(policy, rows, TEMPERATURE) < 2e-5
+        assert RowBatch.build(rows).trie.num_tokens < sum(row.num_tokens for row in rows) / 2
+        assert {each.role for each in segments} == {"debater-a", "debater-b"}
+
+
+def test_rewards_are_the_beliefs_in_the_speakers_sides(
+    debates: list[tuple[Transcript, Store]],
+) -> None:
+    for transcript, store in debates:
+        segments = from_transcript(transcript, store.prompt, purposes=[Purpose.SPEECH])
+        turns = [turn for turn in transcript.turns if turn.role is Role.DEBATER]
+        assert [each.reward for each in segments] == [turn.score for turn in turns]
+        assert any(not turn.chosen for turn in turns)
+
+
+def test_without_a_chooser_the_final_judgment_is_the_reward(
+    debates: list[tuple[Transcript, Store]],
+) -> None:
+    transcript, _ = debates[0]
+    final = transcript.judgments[0].final
+    probs = (0.7, 0.3)
+    judged = transcript.judgments[0].model_copy(
+        update={"final": final.model_copy(update={"probs": probs})}
+    )
+    plain = replace(transcript, judgments=(judged,))
+    for turn in transcript.turns:
+        unscored = turn.model_copy(update={"score": None})
+        found = belief_reward(plain, unscored, turn.samples[0]) if turn.samples else None
+        if turn.seat is Seat.JUDGE or not turn.chosen:
+            assert found is None
+        elif turn.samples:
+            assert found == probs[transcript.debate.orders.defended_by(turn.seat)]
+
+
+def test_a_sample_without_ids_is_refused(debates: list[tuple[Transcript, Store]]) -> None:
+    transcript, store = debates[0]
+    turn = next(turn for turn in transcript.turns if turn.role is Role.DEBATER)
+    bare = turn.samples[0].model_copy(update={"token_ids": ()})
+    stripped = replace(transcript, turns=(turn.model_copy(update={"samples": (bare,)}),))
+    with pytest.raises(DataError, match="stored without token ids"):
+        from_transcript(stripped, store.prompt)

@@ -1,0 +1,94 @@
+"""A policy's weights by name: adapters added, shapes known beforehand, saved whole."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from oversight.errors import ConfigError
+from oversight.train.model.policy import PolicyModel
+from oversight.train.rollouts.nccl import NcclHandover
+from oversight.train.rollouts.weights import (
+    full_weights,
+    save_beside,
+    save_weights,
+    weight_shapes,
+)
+
+MakeLm = Callable[..., Any]
+
+
+def adapted(model: Any, **changes: Any) -> PolicyModel:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        **{"r": 3, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **changes}
+    )
+    return PolicyModel(get_peft_model(model, config))
+
+
+def test_an_adapter_is_added_to_what_it_adapts_and_nothing_else(random_lm: MakeLm) -> None:
+    policy = adapted(random_lm())
+    before = {name: value.clone() for name, value in policy.inner.state_dict().items()}
+    expected = copy.deepcopy(policy.model).merge_and_unload().state_dict()
+    found = dict(full_weights(policy))
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-7)
+    assert all(before[name].equal(value) for name, value in policy.inner.state_dict().items())
+    assert weight_shapes(policy) == [(name, tuple(value.shape)) for name, value in found.items()]
+
+
+def test_adapters_that_are_more_than_a_sum_are_refused(random_lm: MakeLm) -> None:
+    with pytest.raises(ConfigError, match="such an adapter cannot be added"):
+        dict(full_weights(adapted(random_lm(), use_dora=True)))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_saved_weights_are_read_back_as_they_were(
+    random_lm: MakeLm, tmp_path: Path, architecture: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    policy = adapted(random_lm(architecture))
+    folder = save_weights(policy, tmp_path / "saved")
+    assert [place.name for place in tmp_path.iterdir()] == ["saved"]
+    read = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    for name, value in full_weights(policy):
+        assert read[name].equal(value), name
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    random_lm: MakeLm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = PolicyModel(random_lm())
+    save_weights(policy, tmp_path / "saved")
+    held = (tmp_path / "saved" / "model.safetensors").read_bytes()
+
+    def fails(folder: Path, **_: Any) -> None:
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(policy.inner, "save_pretrained", fails)
+    with pytest.raises(OSError, match="disk full"):
+        save_weights(policy, tmp_path / "saved")
+    assert (tmp_path / "saved" / "model.safetensors").read_bytes() == held
+
+
+def test_a_model_without_a_folder_cannot_be_handed_over_beside_its_tokenizer(
+    random_lm: MakeLm, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="give the folder of the model that training begins with"):
+        save_beside(PolicyModel(random_lm()), "org/model", tmp_path, 1)
+
+
+def test_native_transfer_needs_a_gpu(random_lm: MakeLm) -> None:
+    handover: Any = NcclHandover()
+    with pytest.raises(ConfigError, match="the policy is on 'cpu'"):
+        handover.give(PolicyModel(random_lm()), 1, None, None)
