@@ -9,6 +9,9 @@
     ├── ProtocolError          (ValueError)       a protocol cannot be run as written
     ├── StoreError             (RuntimeError)     the store cannot be read or written
     │   └── SchemaError                           the store was written by a newer version
+    ├── CheckpointError        (RuntimeError)     a checkpoint cannot be written, read or used here
+    ├── TrainingStopped                           a guard ended a run that had gone wrong
+    ├── TrainingInterrupted                       somebody asked a run to stop; it can go on later
     └── EngineError            (RuntimeError)     a model could not answer
         ├── EngineUnavailableError (ConnectionError)  nobody answers at the address
         ├── EngineTimeoutError     (TimeoutError)     no answer in time
@@ -63,6 +66,31 @@ class SchemaError(StoreError):
     """The store was written by a version of oversight newer than this one."""
 
     exit_code = 2
+
+
+class CheckpointError(OversightError, RuntimeError):
+    """A checkpoint or a finished model cannot be written or read, or is not of this run."""
+
+    exit_code = 1
+
+
+class TrainingStopped(OversightError):
+    """A guard ended a run that had gone wrong; the message says what was seen and what to try."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, guard: str, value: float, bound: float, step: int) -> None:
+        super().__init__(message)
+        self.guard = guard
+        self.value = value
+        self.bound = bound
+        self.step = step
+
+
+class TrainingInterrupted(OversightError):
+    """A run was asked to stop and left a checkpoint; the message is how to go on."""
+
+    exit_code = 130
 
 
 class EngineError(OversightError, RuntimeError):

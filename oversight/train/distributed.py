@@ -3,19 +3,25 @@
 Every process holds a part of each weight, computes its own part of a step's
 examples, and takes part in the same number of passes. Sums of losses are
 divided by counts over all processes before a gradient is computed, so that
-gradients are summed and never averaged.
+gradients are summed and never averaged, and a run of several processes is the
+run of one but for rounding.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
+
+from oversight.train.model.batch import RowBatch
+from oversight.train.types import TokenRow
 
 T = TypeVar("T")
 
@@ -37,6 +43,7 @@ class World:
             if device.type == "cuda":
                 torch.cuda.set_device(device)
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            atexit.register(leave)
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
     @property
@@ -45,12 +52,16 @@ class World:
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This process's part of a step's items."""
-        return list(items[self.rank :: self.size])
+        """This process's part of `items`; of fewer than processes, each has all.
+
+        None is left with nothing to compute. Where each has all, each is counted as often, so
+        means and gradients stay what they are.
+        """
+        return list(items if len(items) < self.size else items[self.rank :: self.size])
 
     def held_out(self, items: Sequence[T]) -> list[T]:
-        """This process's part of held-out items; of fewer than processes, each has all."""
-        return self.share(items) if len(items) >= self.size else list(items)
+        """This process's part of held-out items."""
+        return self.share(items)
 
     def padded(self, parts: Sequence[T]) -> list[T]:
         """`parts`, the last one repeated until every process has as many.
@@ -60,7 +71,7 @@ class World:
         if self.size == 1:
             return list(parts)
         [most] = self.max([float(len(parts))])
-        return list(parts) + [parts[-1]] * (int(most) - len(parts))
+        return list(parts) + list(parts[-1:]) * (int(most) - len(parts))
 
     def exchange_gradients(self, model: Any, wanted: bool) -> None:
         """Whether the coming backward pass sums gradients over processes; the last part's does."""
@@ -117,6 +128,22 @@ class World:
         return [float(value) for value in total.tolist()]
 
 
+def leave() -> None:
+    """End this process's part in a run of several; nothing alone."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def has_lost_another(error: BaseException) -> bool:
+    """Whether `error` is what a process is told when another one of its run has ended."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return False
+    if isinstance(error, dist.DistBackendError | dist.DistNetworkError):
+        return True
+    # Gloo has no error of its own; it says in which of its files it was.
+    return isinstance(error, RuntimeError) and "gloo/" in str(error)
+
+
 def shard(model: Any, world: World, methods: Iterable[str] = ()) -> None:
     """Split the weights of a `PolicyModel` or `ScalarModel` over all processes, in place.
 
@@ -128,17 +155,49 @@ def shard(model: Any, world: World, methods: Iterable[str] = ()) -> None:
     if world.size == 1:
         return
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(world.device.type, (world.size,))
+    is_trained = any(weight.requires_grad for weight in model.parameters())
+    model.register_forward_hook(_own)
     for layer in _layers(model):
         fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)
+    # What is outside the layers stays whole from a forward to its backward pass. A reference
+    # has no backward pass: it would stay whole for ever.
+    fully_shard(model, mesh=mesh, reshard_after_forward=None if is_trained else True)
+    for part in _parts(model):
+        part.set_gradient_divide_factor(1.0)
+        # Without this a factor becomes a kind of sum that gloo does not have.
+        part.set_force_sum_reduction_for_comms(True)
+        # A weight that one process has not used is used by another.
+        part.set_reduce_scatter_unused_params(True)
     for method in methods:
         register_fsdp_forward_method(model, method)
+    _begin(model)
+
+
+def _begin(model: Any) -> None:
+    """Let every part of the model know which is the outermost: that is the one called first.
+
+    Rollouts call layers without the model around them. And what is trained of a part is settled
+    when it is first made whole, which must not happen while adapters are off.
+    """
+    one = np.zeros(1, dtype=np.int64)
+    with torch.no_grad():
+        model(RowBatch.build([TokenRow(one, one)], model.device))
+    model.reshard()
+
+
+def _own(model: Any, arguments: Any, output: Any) -> Any:
+    """The output, copied if it is a view: FSDP's hooks on a view can be lost."""
+    return output.clone() if isinstance(output, torch.Tensor) and output._is_view() else output
+
+
+def _parts(model: Any) -> list[Any]:
+    """The modules that FSDP2 gathers one by one."""
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
 def _layers(model: Any) -> list[torch.nn.Module]:
@@ -154,11 +213,25 @@ def clip_gradients(parameters: Iterable[torch.Tensor], max_norm: float) -> float
     return float(whole)
 
 
-def whole_state(model: torch.nn.Module, world: World) -> dict[str, torch.Tensor]:
-    """All weights of a model, put together on the first process; empty on the others."""
-    state: dict[str, torch.Tensor] = {}
-    for name, value in model.state_dict().items():
-        whole = value.full_tensor() if hasattr(value, "full_tensor") else value
-        if world.is_first:
-            state[name] = whole.detach().cpu()
-    return state
+@torch.no_grad()
+def put_together(model: torch.nn.Module, world: World) -> None:
+    """Make the weights of a split model whole on the first process, in the model itself.
+
+    Nothing can be computed with it by all afterwards; the first process can save it. One weight
+    at a time is gathered, and kept in the first process's memory, not on its accelerator.
+    """
+    if world.size == 1:
+        return
+    for part in _parts(model):
+        part.reshard()
+    whole: dict[int, torch.nn.Parameter] = {}
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False, remove_duplicate=False):
+            if not hasattr(weight, "full_tensor"):
+                continue
+            if id(weight) not in whole:
+                gathered = weight.full_tensor().cpu()
+                kept = gathered if world.is_first else gathered.new_empty(0)
+                whole[id(weight)] = torch.nn.Parameter(kept, weight.requires_grad)
+            if world.is_first:
+                setattr(module, name, whole[id(weight)])

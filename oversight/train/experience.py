@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import gcd
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -38,7 +39,7 @@ from oversight.train.rollouts.rewards import RewardSettings, RewardSource
 from oversight.train.rollouts.types import Sampler, SamplingSettings
 from oversight.train.scoring import row_logprobs
 from oversight.train.settings import TrainSettings
-from oversight.train.types import PromptExample
+from oversight.train.types import Ids, PromptExample
 
 
 class ImportanceSettings(Settings):
@@ -138,6 +139,13 @@ class Experience:
 
     def __post_init__(self) -> None:
         self.scale.clip = self.settings.shaping.clip
+        how = self.settings
+        if how.batch_size // how.mini_batches < self.world.size:
+            raise ConfigError(
+                f"mini_batches = {how.mini_batches}: the batch_size = {how.batch_size} prompts of "
+                f"a collection, cut into so many parts, leave none for some of the "
+                f"{self.world.size} processes; take fewer mini_batches or more prompts"
+            )
 
     @property
     def is_fresh(self) -> bool:
@@ -186,13 +194,19 @@ class Experience:
         self.scale = RunningScale.from_json(state_dict["scale"])
 
     def _mini_batch(self, batch: RolloutBatch) -> list[int]:
-        """Rows of the coming mini-batch: whole groups, in another order each time round."""
+        """Rows of the coming mini-batch: whole groups, in another order each time round.
+
+        The groups of all processes are cut together, so that mini-batches do not depend on how
+        many there are; the order leaves each process as many of every part, or one more.
+        """
         time, part = divmod(self.used, self.settings.mini_batches)
         groups = np.unique(batch.groups_B)
+        size = self.world.size
         seed = seed_from(self.settings.seed, "mini_batches", self.number, time)
-        keys = np.random.PCG64(seed).random_raw(len(groups))
-        chosen = np.array_split(groups[np.argsort(keys)], self.settings.mini_batches)[part]
-        return [int(i) for i in np.flatnonzero(np.isin(batch.groups_B, chosen))]
+        order = even_order(len(groups) * size, seed)
+        chosen = np.array_split(order, self.settings.mini_batches)[part]
+        own = groups[chosen[chosen % size == self.world.rank] // size]
+        return [int(i) for i in np.flatnonzero(np.isin(batch.groups_B, own))]
 
     def _collected(
         self, step: int, take: Callable[[], list[int]]
@@ -228,16 +242,33 @@ class Experience:
         return numbers, collected
 
     def _submit(self, step: int, take: Callable[[], list[int]]) -> list[int]:
-        numbers = take()
+        numbers = self._prompts(take)
         self.collector.update(self.policy, step)
         self.number += 1
+        prompts = [self.examples[i].prompt_ids for i in numbers]
         with self.world.whole_outside_layers(self.policy):
-            self.collector.submit(
-                [self.examples[i].prompt_ids for i in numbers],
-                self.settings.samples,
-                seed_from(self.settings.seed, "rollouts", self.number, self.world.rank),
-            )
+            self.collector.submit(prompts, self.settings.samples, self._seed(prompts))
         return numbers
+
+    def _prompts(self, take: Callable[[], list[int]]) -> list[int]:
+        """Numbers of this process's next prompts. The last ones of an epoch are left out where
+        they fill no collection, as some process would have none in a mini-batch."""
+        numbers = take()
+        wanted = self.settings.batch_size // self.world.size
+        while self.world.size > 1 and self.world.max([float(wanted - len(numbers))])[0] > 0.0:
+            numbers = take()
+        return numbers
+
+    def _seed(self, prompts: Sequence[Ids]) -> int:
+        """Of all processes the same, so that responses do not depend on how many there are.
+
+        But a prompt that several processes have is not to get the same responses from each.
+        """
+        seed = (self.settings.seed, "rollouts", self.number)
+        held = [{ids.tobytes() for ids in each} for each in self.world.gather(list(prompts))]
+        if len(set().union(*held)) == sum(len(each) for each in held):
+            return seed_from(*seed)
+        return seed_from(*seed, self.world.rank)
 
     def _shaped(self, batch: RolloutBatch) -> tuple[RolloutBatch, dict[str, float]]:
         """Rewards as they are learnt from, and the metrics of those that were given."""
@@ -292,6 +323,15 @@ class Experience:
             theirs = self.reference.logprobs(rows, self.world, max_tokens, temperature)
             batch = batch.with_token_values(ref_logps=_arrays(theirs, batch))
         return batch
+
+
+def even_order(num: int, seed: int) -> np.ndarray[Any, Any]:
+    """The numbers below `num` in an order in which neighbours are spread evenly: of any W in a
+    row, W a divisor of `num`, each leaves another remainder by W."""
+    shift, choice = np.random.PCG64(seed).random_raw(2)
+    strides = [each for each in range(1, num + 1) if gcd(each, num) == 1]
+    stride = strides[int(choice) % len(strides)]
+    return (np.arange(num) * stride + int(shift) % num) % num
 
 
 def _arrays(rows: Sequence[torch.Tensor], batch: RolloutBatch) -> list[np.ndarray[Any, Any]]:

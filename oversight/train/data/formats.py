@@ -89,14 +89,15 @@ def _hh(row: Cells, row_id: str) -> Row:
     if chosen == rejected:
         raise BadRow(EQUAL)
     prompt, *answers = split_dialogues(chosen, rejected)
-    return _two(row, row_id, Dialogue(prompt), [answer.strip() for answer in answers])
+    return _two(row, row_id, Dialogue(prompt), answers)
 
 
 def _kwise(row: Cells, row_id: str) -> Row:
     given = cells.sequence(required(row, "completions"), "completions", RANKS)
     if len(given) < 2:
         raise BadRow(TOO_FEW, f"completions has {len(given)}")
-    answers = [_answer(item, f"completions[{i}]") for i, item in enumerate(given)]
+    prompt = _text(required(row, "prompt"), "prompt")
+    answers = [_said(prompt, _answer(item, f"completions[{i}]")) for i, item in enumerate(given)]
     sampled = row.get("completion_ids")
     ids = cells.sequence(sampled, "completion_ids", cells.UNREADABLE_IDS) if sampled else ()
     if ids and len(ids) != len(answers):
@@ -104,7 +105,7 @@ def _kwise(row: Cells, row_id: str) -> Row:
     listed = [cells.optional_ids(item, "completion_ids") for item in ids] or [None] * len(answers)
     return Answered(
         row_id,
-        _text(required(row, "prompt"), "prompt"),
+        prompt,
         cells.optional_ids(row.get("prompt_ids"), "prompt_ids"),
         tuple(map(Answer, answers, listed)),
         _ranks(row, len(answers)),
@@ -161,7 +162,7 @@ FORMATS: dict[str, Format] = {
 def _two(row: Cells, row_id: str, prompt: Text, texts: list[str]) -> Answered:
     names = ("chosen_ids", "rejected_ids")
     answers = [
-        Answer(words, cells.optional_ids(row.get(name), name))
+        Answer(_said(prompt, words), cells.optional_ids(row.get(name), name))
         for words, name in zip(texts, names, strict=True)
     ]
     return Answered(
@@ -178,12 +179,14 @@ def _two(row: Cells, row_id: str, prompt: Text, texts: list[str]) -> Answered:
 
 
 def _single(row: Cells, row_id: str, label: bool | None) -> Answered:
+    prompt = _text(required(row, "prompt"), "prompt")
+    words = _answer(required(row, "completion"), "completion")
     ids = cells.optional_ids(row.get("completion_ids"), "completion_ids")
     return Answered(
         row_id,
-        _text(required(row, "prompt"), "prompt"),
+        prompt,
         cells.optional_ids(row.get("prompt_ids"), "prompt_ids"),
-        (Answer(_answer(required(row, "completion"), "completion"), ids),),
+        (Answer(_said(prompt, words), ids),),
         (0,),
         label=label,
         **_about(row),
@@ -214,6 +217,11 @@ def _answer(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise BadRow(UNREADABLE, f"{name} is a {type(value).__name__}")
     return cells.text(value, name)
+
+
+def _said(prompt: Text, words: str) -> str:
+    """An answer's words; in a dialogue, white space around them belongs to the notation."""
+    return words.strip() if isinstance(prompt, Dialogue) else words
 
 
 def _ranks(row: Cells, num: int) -> tuple[int, ...]:

@@ -3,7 +3,8 @@
 Ids of another vocabulary look like any others. A prompt's are taken if they
 decode to all of its contents in order; a response's if they decode to its
 text, or to a text that goes on after it, as one does that was cut at a stop
-string. Special tokens count as no text.
+string. Where a tokenizer does not give back what it was given (white space,
+capitals), the text counts as what the tokenizer makes of it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,11 @@ class GivenIds:
             return False
         said = self._decode(ids, skip=True).strip().rstrip(CUT_CHARACTER)
         wanted = answer.text.strip().rstrip(CUT_CHARACTER)
-        return bool(wanted) and said.startswith(wanted)
+        if not wanted:
+            return False
+        return said.startswith(wanted) or _follow(
+            _words(said), [self._read(wanted, skip=True)], start=True
+        )
 
     def require_inside(self, ids: Sequence[int] | Ids) -> None:
         """Refuse ids that the model does not know.
@@ -69,17 +74,37 @@ class GivenIds:
 
     def _holds(self, ids: IdsGiven, prompt: Text) -> bool:
         decoded = self._decode(ids, skip=False)
-        contents = [prompt] if isinstance(prompt, str) else [m.content for m in prompt]
-        position = 0
-        for content in map(str.strip, contents):
-            found = decoded.find(content, position)
-            if found < 0:
-                return False
-            position = found + len(content)
-        return True
+        texts = [prompt] if isinstance(prompt, str) else [m.content for m in prompt]
+        contents = [text.strip() for text in texts]
+        if _follow(decoded, contents):
+            return True
+        read = [self._read(content, skip=False) for content in contents]
+        return all(read) and _follow(_words(decoded), read)
+
+    def _read(self, text: str, *, skip: bool) -> str:
+        """What the tokenizer makes of a text, white space apart."""
+        encoded = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, verbose=False
+        )
+        return _words(self._decode(tuple(encoded["input_ids"]), skip=skip))
 
     def _decode(self, ids: IdsGiven, *, skip: bool) -> str:
         text: str = self._tokenizer.decode(
             list(ids), skip_special_tokens=skip, clean_up_tokenization_spaces=False
         )
         return text
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _follow(text: str, parts: Sequence[str], *, start: bool = False) -> bool:
+    """Whether the parts stand in the text one after the other, the first at its start if asked."""
+    position = 0
+    for part in parts:
+        found = text.find(part, position)
+        if found < 0 or (start and found):
+            return False
+        position = found + len(part)
+    return bool(parts) and bool(parts[0] or not start)

@@ -28,10 +28,11 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, EngineError
+from oversight.train.distributed import World
 from oversight.train.rollouts.server import Servers
 from oversight.train.rollouts.types import SamplingSettings
-from oversight.train.rollouts.weights import save_weights
-from oversight.train.types import Ids
+from oversight.train.rollouts.weights import ALONE, save_adapter, save_weights
+from oversight.train.types import Ids, TokenRow
 
 if TYPE_CHECKING:
     from oversight.train.model.policy import PolicyModel
@@ -44,7 +45,7 @@ OTHER_TOLERANCE = 0.25
 
 
 class Handover(typing.Protocol):
-    """A way of bringing a policy's weights to servers."""
+    """A way of bringing a policy's weights to servers. All processes of a run call it."""
 
     def give(
         self, policy: PolicyModel, step: int, servers: Servers, settings: SamplingSettings
@@ -63,25 +64,29 @@ class FolderHandover:
     Args:
         folder: Where it is saved; the last one stays there until the next.
         tolerance: Greatest difference of a log-probability; None for what the precision gives.
+        world: The processes that the weights are spread over.
     """
 
-    def __init__(self, folder: Path, tolerance: float | None = None) -> None:
+    def __init__(self, folder: Path, tolerance: float | None = None, world: World = ALONE) -> None:
         self._folder = folder.expanduser().resolve()
         self._tolerance = tolerance
+        self._world = world
 
     def give(
         self, policy: PolicyModel, step: int, servers: Servers, settings: SamplingSettings
     ) -> None:
         """Save, reload, empty the caches, and check."""
+        self._world.wait()  # until nobody samples with the old weights any more
         self._folder.mkdir(parents=True, exist_ok=True)
-        place = save_weights(policy, self._folder / f"step-{step}")
-        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(place)}}
-        servers.tell("/collective_rpc", reload)
-        reset_caches(servers)
-        for old in self._folder.glob("step-*"):
-            if old != place:
-                shutil.rmtree(old)
-        check_weights(policy, step, servers, settings, self._tolerance)
+        place = save_weights(policy, self._folder / f"step-{step}", self._world)
+        if self._world.is_first:
+            reload = {"method": "reload_weights", "kwargs": {"weights_path": str(place)}}
+            servers.tell("/collective_rpc", reload)
+            reset_caches(servers)
+            for old in self._folder.glob("step-*"):
+                if old != place:
+                    shutil.rmtree(old)
+        check_weights(policy, step, servers, settings, self._tolerance, self._world)
 
 
 class AdapterHandover:
@@ -90,11 +95,13 @@ class AdapterHandover:
     Args:
         folder: Where adapters are saved.
         tolerance: Greatest difference of a log-probability; None for what the precision gives.
+        world: The processes that the weights are spread over.
     """
 
-    def __init__(self, folder: Path, tolerance: float | None = None) -> None:
+    def __init__(self, folder: Path, tolerance: float | None = None, world: World = ALONE) -> None:
         self._folder = folder.expanduser().resolve()
         self._tolerance = tolerance
+        self._world = world
         self._loaded = ""
 
     def give(
@@ -103,16 +110,18 @@ class AdapterHandover:
         """Save, load under a new name, ask for that name from now on, and check."""
         if not hasattr(policy.model, "peft_config"):
             raise ConfigError("an adapter is handed over, and the policy has none: take a folder")
+        self._world.wait()
         name = f"policy-{step}"
-        place = self._folder / name
-        policy.model.save_pretrained(place)
-        servers.tell("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(place)})
-        servers.model = name  # prefixes are cached under the adapter's name: none is stale
-        if self._loaded:
-            servers.tell("/v1/unload_lora_adapter", {"lora_name": self._loaded})
-            shutil.rmtree(self._folder / self._loaded)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        place = save_adapter(policy, self._folder / name, self._world)
+        if self._world.is_first:
+            servers.tell("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(place)})
+            if self._loaded:
+                servers.tell("/v1/unload_lora_adapter", {"lora_name": self._loaded})
+                shutil.rmtree(self._folder / self._loaded)
         self._loaded = name
-        check_weights(policy, step, servers, settings, self._tolerance)
+        servers.model = name  # prefixes are cached under the adapter's name: none is stale
+        check_weights(policy, step, servers, settings, self._tolerance, self._world)
 
 
 def reset_caches(servers: Servers) -> None:
@@ -135,8 +144,11 @@ def check_weights(
     servers: Servers,
     settings: SamplingSettings,
     tolerance: float | None = None,
+    world: World = ALONE,
 ) -> float:
     """Sample a probe from each server; the greatest difference to the policy's log-probabilities.
+
+    The first process asks, and all score.
 
     Raises:
         EngineError: It is above `tolerance`.
@@ -144,11 +156,7 @@ def check_weights(
     from oversight.train.model.batch import RowBatch
     from oversight.train.rollouts.in_process import evaluating
 
-    probe = settings.model_copy(update={"max_new_tokens": PROBE_ANSWER})
-    prompts = [_probe(policy, step)] * len(servers.urls)  # one for each replica
-    seeds = [step % 2**31] * len(prompts)
-    answers = servers.complete(prompts, 1, seeds, probe)
-    rows = [answer.row(prompts[0]) for (answer,) in answers]
+    rows = world.from_first(_probed(policy, step, servers, settings) if world.is_first else [])
     with evaluating(policy), torch.no_grad():
         scores = policy(RowBatch.build(rows, policy.device), settings.temperature)
     logps_BR = scores.logps_BR.float().cpu().numpy()
@@ -166,6 +174,17 @@ def check_weights(
             )
         worst = max(worst, differs)
     return worst
+
+
+def _probed(
+    policy: PolicyModel, step: int, servers: Servers, settings: SamplingSettings
+) -> list[TokenRow]:
+    """A short response of each server to a probe, which all get."""
+    probe = settings.model_copy(update={"max_new_tokens": PROBE_ANSWER})
+    prompts = [_probe(policy, step)] * len(servers.urls)
+    seeds = [step % 2**31] * len(prompts)
+    answers = servers.complete(prompts, 1, seeds, probe)
+    return [answer.row(prompts[0]) for (answer,) in answers]
 
 
 def _probe(policy: PolicyModel, step: int) -> Ids:

@@ -21,6 +21,7 @@ from oversight.train.model.policy import ScalarModel
 from oversight.train.rollouts.in_process import evaluating
 from oversight.train.rollouts.rewards import RewardSettings, check_folder, grouped
 from oversight.train.rollouts.types import Sampled
+from oversight.train.runs.reload import quiet
 from oversight.train.types import PromptExample, TokenRow
 
 ROWS_AT_ONCE = 64
@@ -78,27 +79,47 @@ def _scores(model: ScalarModel, rows: Sequence[TokenRow]) -> npt.NDArray[np.floa
 
 def _read(folder: str, tokenizer: Any) -> Any:
     """The model of a folder, checked to be a reward model for the policy's ids."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
-    place = check_folder(folder)
-    name = f"rewards.models = {folder!r}"
+    config = read_reward_config(folder, tokenizer)
+    place, name = check_folder(folder), _named(folder)
     try:
-        config = AutoConfig.from_pretrained(place, local_files_only=True)
-        if config.num_labels != 1:
-            raise ConfigError(f"{name}: it gives {config.num_labels} labels; a reward is one")
-        _check_vocabulary(name, place, tokenizer)
         read: Any = AutoModelForSequenceClassification.from_pretrained
-        model, report = read(
-            place, config=config, dtype="auto", local_files_only=True, output_loading_info=True
-        )
-    except ConfigError:
-        raise
+        with quiet():
+            model, report = read(
+                place, config=config, dtype="auto", local_files_only=True, output_loading_info=True
+            )
     except Exception as error:  # what readers raise for a truncated file is of no one kind
         raise ConfigError(f"{name} cannot be read: {str(error).splitlines()[0]}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])[0]
         raise ConfigError(f"{name}: the weight {missing!r} is missing, so it is no reward model")
     return model.eval().requires_grad_(False)
+
+
+def read_reward_config(folder: str, tokenizer: Any) -> Any:
+    """The configuration of a reward model, checked to score the policy's ids; reads no weight.
+
+    Raises:
+        ConfigError: It holds no reward model of one label, or of another vocabulary.
+    """
+    from transformers import AutoConfig
+
+    place, name = check_folder(folder), _named(folder)
+    try:
+        config = AutoConfig.from_pretrained(place, local_files_only=True)
+        if config.num_labels == 1:
+            _check_vocabulary(name, place, tokenizer)
+            return config
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{name} cannot be read: {str(error).splitlines()[0]}") from error
+    raise ConfigError(f"{name}: it gives {config.num_labels} labels; a reward is one")
+
+
+def _named(folder: str) -> str:
+    return f"reward.models = {folder!r}"
 
 
 def _check_vocabulary(name: str, place: Any, tokenizer: Any) -> None:

@@ -7,6 +7,7 @@ are refused with the response's id: one of them would spoil every weight.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import typing
 from collections.abc import Callable, Sequence
@@ -35,7 +36,8 @@ class RewardSettings(Settings):
     """`model`: times the models' standard deviation, taken off the reward (Coste et al., "Reward
     Model Ensembles Help Mitigate Overoptimization", 2023, uncertainty-weighted)."""
     function: str = ""
-    """`function`: "package.module:function", called with texts and their fields."""
+    """`function`: "package.module:function" or "file.py:function", called with the texts of the
+    responses and, for each, a mapping of its row's fields and its prompt's text."""
     field: str = "answer"
     """`matches`: the example's field that a response is held against."""
     how: Literal["contains", "equals", "regex"] = "contains"
@@ -113,11 +115,15 @@ class TextRewards:
             for each in group
         ]
         fields = [
-            {"id": example.id, **example.fields}
+            each
             for example, group in zip(examples, sampled, strict=True)
-            for _ in group
+            for each in [self._fields(example)] * len(group)
         ]
         return grouped(self._function(texts, fields), examples, sampled, self._name)
+
+    def _fields(self, example: PromptExample) -> dict[str, object]:
+        prompt = self._tokenizer.decode(example.prompt_ids.tolist(), skip_special_tokens=True)
+        return {"id": example.id, "prompt": prompt, **example.fields}
 
 
 class LengthRewards:
@@ -170,19 +176,31 @@ def grouped(
 
 
 def _function(path: str) -> RewardFunction:
-    """The function that "package.module:function" names."""
-    module_name, _, name = path.partition(":")
-    place = f"rewards.function = {path!r}"
+    """The function that "package.module:function" or "file.py:function" names."""
+    module_name, _, name = path.rpartition(":")
+    place = f"reward.function = {path!r}"
     if not module_name or not name:
-        raise ConfigError(f"{place}: write it as 'package.module:function'")
+        raise ConfigError(f"{place}: write it as 'package.module:function' or 'file.py:function'")
     try:
-        function = getattr(importlib.import_module(module_name), name, None)
-    except ImportError as error:
+        function = getattr(_module(module_name), name, None)
+    except (ImportError, OSError, SyntaxError) as error:
         raise ConfigError(f"{place}: {module_name!r} cannot be imported ({error})") from error
     if not callable(function):
         raise ConfigError(f"{place}: {module_name!r} has no function {name!r}")
     found: RewardFunction = function
     return found
+
+
+def _module(name: str) -> Any:
+    """A module by its name, or by its file."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(Path(name).stem, Path(name).expanduser())
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _matches(settings: RewardSettings) -> RewardFunction:
@@ -212,7 +230,7 @@ def _field(fields: dict[str, object], name: str) -> str:
     if value is None or not str(value).strip():
         known = ", ".join(sorted(fields))
         raise DataError(
-            f"row {fields['id']!r}: rewards.field = {name!r} is missing or empty there; its fields "
+            f"row {fields['id']!r}: reward.field = {name!r} is missing or empty there; its fields "
             f"are: {known}"
         )
     return str(value)
@@ -224,7 +242,11 @@ def check_folder(folder: str) -> Path:
     Raises:
         ConfigError: It is not there, or holds no model.
     """
+    from oversight.train.model.loading import is_saved_model  # which loads torch
+
     place = Path(folder).expanduser()
-    if not (place / "config.json").is_file():
-        raise ConfigError(f"rewards.models = {folder!r}: no folder with a config.json")
+    if not is_saved_model(place):
+        inner = place / "model"
+        hint = f"; did you mean its folder {str(inner)!r}?" if is_saved_model(inner) else ""
+        raise ConfigError(f"reward.models = {folder!r}: no folder of a saved model{hint}")
     return place

@@ -134,7 +134,9 @@ def belief_reward(transcript: Transcript, turn: Turn, sample: Sample) -> float |
 class PromptOf(Protocol):
     """Gives a stored prompt by its id, as read by a model to which it has `num_tokens`."""
 
-    def __call__(self, prompt_id: str, *, num_tokens: int | None = None) -> PromptRecord: ...
+    def __call__(self, prompt_id: str, *, num_tokens: int | None = None) -> PromptRecord:
+        """The prompt with its ids."""
+        ...
 
 
 def from_transcript(

@@ -83,15 +83,22 @@ class Servers:
 
         return self.run(all_of_them())
 
-    def tell(self, path: str, body: dict[str, Any] | None = None) -> list[Any]:
+    def tell(self, path: str, *bodies: dict[str, Any]) -> list[Any]:
         """Post to `path` of all replicas at the same time; what each answers.
+
+        Args:
+            path: Of the route.
+            *bodies: None, one for all, or one for each replica.
 
         Raises:
             EngineError: One of them does not do it.
         """
+        each = bodies if len(bodies) == len(self.urls) else (bodies or ({},)) * len(self.urls)
 
         async def all_of_them() -> list[Any]:
-            posts = (self._post(url + path, body or {}) for url in self.urls)
+            posts = (
+                self._post(url + path, body) for url, body in zip(self.urls, each, strict=True)
+            )
             return list(await asyncio.gather(*posts))
 
         return self.run(all_of_them())

@@ -11,6 +11,7 @@ RUN/lock                       held while a process trains
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,7 +178,7 @@ class RunFolder:
             raise ConfigError(told_all)
 
     def _open(self, resume: bool) -> None:
-        self._check_place(resume)
+        check_place(self.path, resume)
         with told(f"out = {str(self.path)!r} cannot be made"):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(self.path)
@@ -186,24 +187,6 @@ class RunFolder:
         except BaseException:
             self.close()
             raise
-
-    def _check_place(self, resume: bool) -> None:
-        place = f"out = {str(self.path)!r}"
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"{place} is a file; name a folder")
-        if (self.path / MODEL).exists():
-            raise ConfigError(
-                f"{place} holds a finished run (its model is {MODEL}/); take another folder to "
-                "train again"
-            )
-        if (self.path / "config.json").exists():
-            if not resume:
-                raise ConfigError(
-                    f"{place} holds a run that is not finished. Go on with it: "
-                    f"{origin.resume_command()}; or take another folder"
-                )
-        elif self.path.is_dir() and any(p.name not in BEFORE_A_RUN for p in self.path.iterdir()):
-            raise ConfigError(f"{place} is not empty and no run; take another folder")
 
     def _describe(self) -> None:
         """Write what the run is at its first start, and this start to those before."""
@@ -226,3 +209,42 @@ class RunFolder:
                 {"trainer": self.about.trainer, "config": dict(self.about.config)}
                 | {"fingerprint": fingerprint},
             )
+
+
+def check_place(path: Path, resume: bool) -> None:
+    """Refuse a folder that no run can begin or go on in; changes nothing.
+
+    Raises:
+        ConfigError: A run is there and `resume` is false, or it is finished, or the folder holds
+            something else, or nothing can be written there.
+    """
+    place = f"out = {str(path)!r}"
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{place} is a file; name a folder")
+    if (path / MODEL).exists():
+        raise ConfigError(
+            f"{place} holds a finished run (its model is {MODEL}/); take another folder to "
+            "train again"
+        )
+    if (path / "config.json").exists():
+        if not resume:
+            raise ConfigError(
+                f"{place} holds a run that is not finished. Go on with it: "
+                f"{origin.resume_command()}; or take another folder"
+            )
+    elif path.is_dir() and any(p.name not in BEFORE_A_RUN for p in path.iterdir()):
+        raise ConfigError(f"{place} is not empty and no run; take another folder")
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ConfigError(f"{place} cannot be made: {there} cannot be written to")
+
+
+def is_finished(path: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether a finished run with the settings of `identity` stands in the folder."""
+    try:
+        saved = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        settings = saved["fingerprint"]["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    same: bool = settings == json.loads(json.dumps(identity))
+    return same and (path / MODEL).is_dir()

@@ -1,9 +1,9 @@
 """Guards: what stops a run that has gone wrong, while there is still something to save.
 
 Each guard looks at the metrics of a step by their names, listed in `READ`, and
-is silent where they are missing. A guard set to `warn` says a thing once, and
-again only after it had been well in between. In a run of several processes
-all must give the same values, so that all stop together.
+is silent where they are missing; a step's metrics may come in several calls.
+A guard set to `warn` says a thing once in `WARN_EVERY` steps. In a run of
+several processes all must give the same values, so that all stop together.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from oversight.train.runs.guard_kinds import (
 from oversight.train.runs.guard_trends import PaidFor
 from oversight.train.runs.settings import GuardSettings
 
+WARN_EVERY = 100
+"""Steps until a guard that warns says again what still is wrong."""
 READ: dict[str, str] = {
     "loss": "loss of the step",
     "grad_norm": "norm of the gradient before clipping",
@@ -81,7 +83,7 @@ class Guards:
             for name, guard in made.items()
             if guard is not None and self._actions[name] != "off"
         }
-        self._warned: set[str] = set()
+        self._warned: dict[str, int] = {}
 
     def check(self, step: int, values: Mapping[str, float]) -> list[str]:
         """Look at a step's metrics; gives the warnings that are new.
@@ -93,23 +95,23 @@ class Guards:
         for name, guard in self._guards.items():
             trip = guard.look(step, values)
             if trip is None:
-                self._warned.discard(name)
-            elif self._actions[name] == "stop":
+                continue
+            if self._actions[name] == "stop":
                 message = _message(name, "stopped the run", step, trip)
                 raise TrainingStopped(message, name, trip.value, trip.bound, step)
-            elif name not in self._warned:
-                self._warned.add(name)
+            if step - self._warned.get(name, -WARN_EVERY) >= WARN_EVERY:
+                self._warned[name] = step
                 warnings.append(_message(name, "warns", step, trip))
         return warnings
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
         guards = {name: guard.state_dict() for name, guard in self._guards.items()}
-        return {"warned": sorted(self._warned), "guards": guards}
+        return {"warned": dict(self._warned), "guards": guards}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave; guards that were off then begin now."""
-        self._warned = set(state_dict["warned"])
+        self._warned = dict(state_dict["warned"])
         for name, guard in self._guards.items():
             if name in state_dict["guards"]:
                 guard.load_state_dict(state_dict["guards"][name])

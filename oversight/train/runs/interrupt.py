@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -13,6 +14,7 @@ from oversight.train.runs.checkpoints import ALONE
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what schedulers send before they kill."""
+ASKED = b"\nfinishing this step and saving it; once more stops at once\n"
 
 
 class Interrupt:
@@ -48,6 +50,9 @@ class Interrupt:
         return TrainingInterrupted(f"stopped after step {step}; go on with: {command}")
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if not self._seen and self._world.is_first:
+            # Not through a console: its lock may be held by what was interrupted.
+            os.write(2, ASKED)
         self._seen = True
         self._restore()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 
 PACKAGES = ("oversight", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy")
 GIT_TIMEOUT_S = 10
+OURS = ("oversight", "cli", "main.py")
+"""End of the path that `python -m oversight.cli.main` shows as its program."""
 
 
 def start() -> dict[str, Any]:
@@ -29,15 +32,27 @@ def start() -> dict[str, Any]:
 
 def command() -> str:
     """The command line, as a shell takes it."""
-    program = Path(sys.argv[0])
-    first = program.name if program.parent.name == "bin" else sys.argv[0]
-    return shlex.join([first, *sys.argv[1:]])
+    return shlex.join([*_program(), *sys.argv[1:]])
 
 
 def resume_command() -> str:
     """The command line that goes on with this run."""
     words = shlex.split(command())
     return shlex.join(words if "--resume" in words else [*words, "--resume"])
+
+
+def _program() -> list[str]:
+    """What the command line begins with: a program's name, or how our command was started."""
+    program = Path(sys.argv[0])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        num = os.environ.get("LOCAL_WORLD_SIZE", "1")
+        started = ["torchrun", "--nproc-per-node", num]
+        if program.parts[-3:] == OURS:
+            return [*started, "-m", "oversight.cli.main"]
+        return [*started, sys.argv[0]]
+    if program.parts[-3:] == OURS:
+        return ["python", "-m", "oversight.cli.main"]
+    return [program.name if program.parent.name == "bin" else sys.argv[0]]
 
 
 def versions() -> dict[str, str]:

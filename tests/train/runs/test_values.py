@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -39,6 +39,8 @@ def through_json(value: Any) -> Any:
 
 
 @given(PLAIN)
+@example([math.nan, math.inf, -math.inf, -0.0, 0.1 + 0.2, 5e-324, 2**200, True, 1, 1.0])
+@example({"a": (1, [2.0, ()]), 3: {"$tensor": "x"}, None: b"\x00"})
 def test_plain_values_come_back_as_they_were(value: Any) -> None:
     # repr tells 1 from 1.0 and True, -0.0 from 0.0, and NaN is like NaN.
     assert repr(through_json(value)) == repr(value)
