@@ -19,6 +19,7 @@ from oversight.errors import ConfigError
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, ScalarModel
 from oversight.train.model.scratch import random_config, random_model, train_tokenizer
+from oversight.train.runs.reload import quiet
 from oversight.train.settings import LoraSettings, ModelSettings
 from oversight.train.types import TokenRow
 
@@ -104,8 +105,7 @@ def load_policy(settings: ModelSettings, config: Any, seed: int, **kind: Any) ->
     from transformers import AutoModelForCausalLM
 
     model = _weights(settings, AutoModelForCausalLM, config, seed)
-    if settings.lora is not None:
-        model = _with_lora(model, settings.lora, "CAUSAL_LM")
+    model = adapted(model, settings, "CAUSAL_LM")
     policy = PolicyModel(_prepared(model, settings), **_computing(settings), **kind)
     _check_policy(policy)
     return policy
@@ -125,8 +125,7 @@ def load_scalar(settings: ModelSettings, config: Any, seed: int) -> ScalarModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _weights(settings, AutoModelForSequenceClassification, config, seed)
-    if settings.lora is not None:
-        model = _with_lora(model, settings.lora, "SEQ_CLS")
+    model = adapted(model, settings, "SEQ_CLS")
     scalar = ScalarModel(_prepared(model, settings), **_computing(settings))
     _check_scalar(scalar)
     return scalar
@@ -143,7 +142,8 @@ def _read(part: str, name: str, revision: str | None) -> Any:
     place, source = _place(name, revision)
     kind: Any = {"tokenizer": AutoTokenizer, "config": AutoConfig}[part]
     try:
-        return kind.from_pretrained(place, trust_remote_code=False, **source)
+        with quiet():
+            return kind.from_pretrained(place, trust_remote_code=False, **source)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise _unreadable(name, part, error) from error
 
@@ -155,20 +155,19 @@ def _place(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
             f"model.path = {name!r}: there is no such folder; give the folder of a saved model "
             "(RUN/model of a finished run), or a hub name such as 'organisation/model'"
         )
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        hint = (
-            " Did you mean its folder model/?"
-            if (folder / "model" / "config.json").exists()
-            else ""
-        )
-        raise ConfigError(
-            f"model.path = {name!r}: this folder holds no config.json, so it is no saved "
-            f"model.{hint}"
-        )
+    if folder.is_dir() and not is_saved_model(folder):
+        inner = folder / "model"
+        hint = f" Did you mean its folder {str(inner)!r}?" if is_saved_model(inner) else ""
+        raise ConfigError(f"model.path = {name!r}: this folder holds no saved model.{hint}")
     return str(folder) if folder.is_dir() else name, {
         "revision": revision,
         "local_files_only": folder.is_dir(),
     }
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Whether `folder` is a model's, and not that of a run, which has a config.json as well."""
+    return (folder / "config.json").is_file() and not (folder / "metrics.jsonl").exists()
 
 
 def _unreadable(name: str, part: str, error: Exception) -> ConfigError:
@@ -182,14 +181,15 @@ def _weights(settings: ModelSettings, kind: Any, config: Any, seed: int) -> Any:
         return random_model(kind, config, seed)
     place, source = _place(str(settings.path), settings.revision)
     try:
-        model, report = kind.from_pretrained(
-            place,
-            config=config,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **source,
-        )
+        with quiet():
+            model, report = kind.from_pretrained(
+                place,
+                config=config,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **source,
+            )
     except Exception as error:
         raise _unreadable(str(settings.path), "weights", error) from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("score."))
@@ -199,6 +199,16 @@ def _weights(settings: ModelSettings, kind: Any, config: Any, seed: int) -> Any:
             f"{missing[0]!r}; the checkpoint belongs to another kind of model"
         )
     return model
+
+
+def adapted(model: Any, settings: ModelSettings, task: str) -> Any:
+    """The model with adapters, if the settings ask for them.
+
+    Raises:
+        MissingDependencyError: peft is not installed.
+        ConfigError: The adapters do not fit the model.
+    """
+    return model if settings.lora is None else _with_lora(model, settings.lora, task)
 
 
 def _with_lora(model: Any, settings: LoraSettings, task: str) -> Any:

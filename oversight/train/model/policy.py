@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from oversight.train.model.attention import (
@@ -20,7 +21,9 @@ from oversight.train.model.attention import (
     trie_arguments,
     use_trie_attention,
 )
+from oversight.train.model.attention.layout import tails_of
 from oversight.train.model.batch import RowBatch
+from oversight.train.model.last_layer import cut_last_layer
 from oversight.train.model.logprobs import Head, token_logprobs
 
 
@@ -58,6 +61,7 @@ class Backbone(torch.nn.Module):
         self.attention = attention
         self.precision = precision
         use_trie_attention(self.inner)
+        self._cuts_last_layer = cut_last_layer(self.inner)
 
     @property
     def inner(self) -> Any:
@@ -84,10 +88,15 @@ class Backbone(torch.nn.Module):
         """The precision, if it is less than that of the weights."""
         return self.precision if self.precision.itemsize < self.inner.dtype.itemsize else None
 
-    def hidden(self, batch: RowBatch) -> torch.Tensor:
-        """The last layer's output [T, E] at each place of the line."""
+    def hidden_at(self, batch: RowBatch, places_N: torch.Tensor) -> torch.Tensor:
+        """The last layer's output [N, E] at some places of the line."""
+        runs = batch.trie.runs
+        needed = np.unique(places_N.cpu().numpy())
+        tails = tails_of(runs, needed) if self._cuts_last_layer else None
         back_end = choose_back_end(self.attention, self.device)
         layout = Layout(batch.trie, self.device, back_end)
+        if tails is not None:
+            layout.ends = Layout(batch.trie, self.device, back_end, tails)
         with torch.autocast(self.device.type, self.lowered, enabled=self.lowered is not None):
             output = self.inner.base_model(
                 input_ids=batch.ids_T[None],
@@ -95,8 +104,9 @@ class Backbone(torch.nn.Module):
                 use_cache=False,
                 **trie_arguments(layout),
             )
-        hidden_1TE: torch.Tensor = output.last_hidden_state
-        return hidden_1TE[0]
+        hidden_1QE: torch.Tensor = output.last_hidden_state
+        given_Q = (layout.ends or layout).asking_Q
+        return hidden_1QE[0, torch.searchsorted(given_Q, places_N)]
 
 
 class PolicyModel(Backbone):
@@ -142,7 +152,7 @@ class PolicyModel(Backbone):
 
     def forward(self, batch: RowBatch, temperature: float = 1.0) -> Scores:
         """Scores of the batch's response tokens at `temperature`."""
-        hidden_NE = self.hidden(batch)[batch.before_N]
+        hidden_NE = self.hidden_at(batch, batch.before_N)
         logps_N, entropy_N = token_logprobs(
             hidden_NE, self.head, batch.targets_N, temperature=temperature
         )
@@ -163,11 +173,11 @@ class ScalarModel(Backbone):
 
     def forward(self, batch: RowBatch) -> torch.Tensor:
         """One reward a row, [B], read at its last token whatever its id is."""
-        return self._score(self.hidden(batch)[batch.last_B])
+        return self._score(self.hidden_at(batch, batch.last_B))
 
     def values(self, batch: RowBatch) -> torch.Tensor:
         """The value of the state before each response token, [B, R]."""
-        return batch.spread(self._score(self.hidden(batch)[batch.before_N]))
+        return batch.spread(self._score(self.hidden_at(batch, batch.before_N)))
 
     def _score(self, hidden_NE: torch.Tensor) -> torch.Tensor:
         score: torch.Tensor = self.inner.score(hidden_NE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from oversight.train.model.attention import Layout, choose_back_end, trie_attent
 from oversight.train.model.attention.blocks import BlockAttention
 from oversight.train.model.attention.dense import dense_attention
 from oversight.train.model.attention.flex import flex_attention_over
+from oversight.train.model.attention.layout import tails_of
 from oversight.train.model.trie import TokenTrie
 from oversight.train.types import TokenRow
 
@@ -37,7 +39,7 @@ def test_blocks_give_the_output_and_gradients_of_the_dense_mask(
     layout = layout_of(rows)
     inputs = random_inputs(len(layout.ends_T), num_key_heads, dtype)
     outputs = [
-        BlockAttention.apply(*inputs, layout.runs, 0.3),
+        BlockAttention.apply(*inputs, layout.blocks, 0.3),
         dense_attention(*inputs, layout, 0.3, None),
     ]
     weights = torch.randn_like(outputs[0])
@@ -51,35 +53,63 @@ def test_block_gradients_are_those_of_finite_differences(rows: list[TokenRow]) -
     layout = layout_of(rows[:4])
     inputs = random_inputs(len(layout.ends_T), 2, torch.float64)
     assert torch.autograd.gradcheck(
-        lambda *args: BlockAttention.apply(*args, layout.runs, 0.3), inputs, fast_mode=True
+        lambda *args: BlockAttention.apply(*args, layout.blocks, 0.3), inputs, fast_mode=True
     )
 
 
 def test_very_large_scores_stay_finite_in_blocks(rows: list[TokenRow]) -> None:
     layout = layout_of(rows)
     inputs = [1000 * tensor for tensor in random_inputs(len(layout.ends_T), 4, torch.float32)]
-    output = BlockAttention.apply(*inputs, layout.runs, 1.0)
+    output = BlockAttention.apply(*inputs, layout.blocks, 1.0)
     assert torch.isfinite(output).all()
     assert torch.allclose(output, dense_attention(*inputs, layout, 1.0, None), rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.slow  # compiles a kernel
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch warns of itself when compiling
-@pytest.mark.parametrize("window", [None, 5])
-def test_flex_gives_the_output_of_the_dense_mask(rows: list[TokenRow], window: int | None) -> None:
+def test_flex_gives_the_output_of_the_dense_mask(rows: list[TokenRow]) -> None:
     layout = layout_of(rows, "flex")
     inputs = [tensor.detach() for tensor in random_inputs(len(layout.ends_T), 2, torch.float32)]
     with torch.no_grad():
-        flex = flex_attention_over(*inputs, layout, 0.3, window)
-        dense = dense_attention(*inputs, layout_of(rows), 0.3, window)
+        flex = flex_attention_over(*inputs, layout, 0.3, None)
+        dense = dense_attention(*inputs, layout_of(rows), 0.3, None)
     assert (flex - dense).abs().max() < 3e-6
+
+
+@pytest.mark.parametrize("back_end", ["blocks", "dense"])
+@pytest.mark.parametrize("needed", [[0], [3, 4], [11, 12, 30], [0, 1, 2, 20, 35, 36]])
+def test_where_only_some_places_ask_they_get_what_they_would_get_among_all(
+    rows: list[TokenRow], back_end: str, needed: list[int]
+) -> None:
+    whole = layout_of(rows)
+    trie = TokenTrie.build([row.ids() for row in rows])
+    tails = tails_of(trie.runs, np.array(needed))
+    cut = Layout(trie, torch.device("cpu"), back_end, tails)
+    asking = cut.asking_Q
+    assert set(needed) <= set(asking.tolist())
+    query, key, value = random_inputs(len(whole.ends_T), 2, torch.float64)
+    expected = dense_attention(query, key, value, whole, 0.3, None)[:, :, asking]
+    inputs = (query[:, :, asking], key, value)
+    if back_end == "blocks":
+        output = BlockAttention.apply(*inputs, cut.blocks, 0.3)
+    else:
+        output = dense_attention(*inputs, cut, 0.3, None)
+    weights = torch.randn_like(output)
+    assert (output - expected).abs().max() < 1e-13
+    for ours, plain in zip(
+        torch.autograd.grad(output, (query, key, value), weights),
+        torch.autograd.grad(expected, (query, key, value), weights),
+        strict=True,
+    ):
+        assert (ours - plain).abs().max() < 1e-12
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention's backward needs a GPU")
+@pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("num_key_heads", [4, 2])
 def test_flex_gives_the_gradients_of_the_dense_mask(
-    rows: list[TokenRow], num_key_heads: int
+    rows: list[TokenRow], num_key_heads: int, window: int | None
 ) -> None:
     trie = TokenTrie.build([row.ids() for row in rows])
     device = torch.device("cuda")
@@ -87,8 +117,8 @@ def test_flex_gives_the_gradients_of_the_dense_mask(
         tensor.detach().to(device).requires_grad_()
         for tensor in random_inputs(trie.num_tokens, num_key_heads, torch.float32)
     ]
-    flex = flex_attention_over(*inputs, Layout(trie, device, "flex"), 0.3, None)
-    dense = dense_attention(*inputs, Layout(trie, device, "dense"), 0.3, None)
+    flex = flex_attention_over(*inputs, Layout(trie, device, "flex"), 0.3, window)
+    dense = dense_attention(*inputs, Layout(trie, device, "dense"), 0.3, window)
     weights = torch.randn_like(flex)
     for ours, plain in zip(
         torch.autograd.grad(flex, inputs, weights),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,33 @@ def test_log_probabilities_and_gradients_are_those_of_rows_alone(
         assert ours[len(plain) :].eq(0).all()
     for name, grad in grads_of(model).items():
         torch.testing.assert_close(grad, expected[name], rtol=1e-3, atol=2e-4, msg=name)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral"])
+def test_the_last_layer_computes_little_of_a_long_prompt(
+    random_lm: Callable[..., Any], architecture: str
+) -> None:
+    model = random_lm(architecture)
+    seen = []
+    model.base_model.layers[-1].mlp.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].shape[1])
+    )
+    row = TokenRow(np.arange(2, 82), np.arange(3, 8))
+    PolicyModel(model)(RowBatch.build([row]))
+    assert seen == [1 + len(row.response_ids)]  # the last token is computed and not read
+
+
+def test_a_copy_of_a_model_has_a_last_layer_of_its_own(
+    random_lm: Callable[..., Any], rows: list[TokenRow]
+) -> None:
+    policy = PolicyModel(random_lm())
+    batch = RowBatch.build(rows)
+    before = policy(batch).logps_BR.detach()
+    copied = copy.deepcopy(policy)
+    with torch.no_grad():
+        copied.model.base_model.layers[-1].mlp.down_proj.weight.mul_(3.0)
+    assert torch.equal(policy(batch).logps_BR, before)
+    assert not torch.allclose(copied(batch).logps_BR, before, atol=1e-3)
 
 
 def test_other_calls_of_the_model_are_as_before(

@@ -125,7 +125,7 @@ def trie_attention(
         output = flex_attention_over(query, key, value, trie, scale, window)
     elif trie.back_end == "blocks" and window is None:
         output = BlockAttention.apply(  # type: ignore[no-untyped-call]
-            query, key, value, trie.runs, scale
+            query, key, value, trie.blocks, scale
         )
     else:
         output = dense_attention(query, key, value, trie, scale, window)

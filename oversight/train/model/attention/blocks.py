@@ -3,23 +3,24 @@
 In the line of a trie, a run's tokens are seen by the run itself (causally) and
 by all that stands below it, which are the places right behind it. So attention
 is one causal block for each run, and one full block for each run that has
-something below it. A query takes part in one block for each run on its path;
-the blocks' outputs are merged by their log-sum-exps. The backward pass runs
-block by block with the merged output and log-sum-exp, from which each block's
-share of the gradient follows exactly.
+something below it. Where only the ends of runs ask (`Layout.tails`), those are
+the queries, and a run's earlier tokens are one more full block for its end. The
+outputs of a query's blocks are merged by their log-sum-exps. The backward pass
+runs block by block with the merged output and log-sum-exp, from which each
+block's share of the gradient follows exactly.
 
 Sources: Dao et al., "FlashAttention", 2022, algorithms 1 and 4 (output and
 gradient from the log-sum-exp); Liu et al., "Ring Attention", 2023 (blocks
 computed apart and merged).
 
-Shapes: T tokens of the line, H query heads, K key heads, D head dimension.
+Shapes: T tokens of the line, Q queries among them, H query heads, K key heads, D head dimension.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -43,6 +44,8 @@ class Block:
     keys: slice
     causal: bool
     num: int = 1
+    first: bool = False
+    """Its queries have taken part in no block before."""
 
     def cut(self, line_1HTD: torch.Tensor, part: slice) -> torch.Tensor:
         """The stretch `part` of a line as [num, H, T / num, D], without a copy."""
@@ -53,15 +56,38 @@ class Block:
         return stretch_1HtD[0].reshape(num_heads, self.num, -1, size).transpose(0, 1)
 
 
-def blocks_of(runs: tuple[Run, ...]) -> Iterator[Block]:
-    """The blocks, so that each query's causal block is the first it takes part in."""
-    for size, group in groupby(runs, key=lambda run: run.stop - run.start):
-        same = list(group)  # neighbours in the line, of one size: one call for all
-        part = slice(same[0].start, same[-1].stop)
-        yield Block(part, part, causal=size > 1, num=len(same))
-    for run in runs:
-        if run.stop < run.stop_below:
-            yield Block(slice(run.stop, run.stop_below), slice(run.start, run.stop), causal=False)
+def blocks_of(runs: tuple[Run, ...], tails: tuple[int, ...]) -> tuple[Block, ...]:
+    """The blocks, so that each query's causal block is the first it takes part in.
+
+    Args:
+        runs: Of the line.
+        tails: For each run the first place that asks; those from there to its end are queries.
+    """
+    starts = [0]
+    for run, tail in zip(runs, tails, strict=True):
+        starts.append(starts[-1] + run.stop - tail)
+    ends = [bisect_left(runs, run.stop_below, key=lambda other: other.start) for run in runs]
+    full = []
+    for i, (run, tail) in enumerate(zip(runs, tails, strict=True)):
+        own, below = slice(starts[i], starts[i + 1]), slice(starts[i + 1], starts[ends[i]])
+        full.append(Block(own, slice(run.start, tail), causal=False))
+        full.append(Block(below, slice(run.start, run.stop), causal=False))
+    blocks = [*_causal(runs, tails, starts), *full]
+    return tuple(
+        b for b in blocks if b.queries.start < b.queries.stop and b.keys.start < b.keys.stop
+    )
+
+
+def _causal(runs: tuple[Run, ...], tails: tuple[int, ...], starts: list[int]) -> Iterator[Block]:
+    """Each run's end with itself; neighbours in both lines and of one size in one call."""
+    i = 0
+    while i < len(runs):
+        size, j = runs[i].stop - tails[i], i + 1
+        while j < len(runs) and runs[j].stop - tails[j] == size and tails[j] == runs[j - 1].stop:
+            j += 1
+        keys = slice(tails[i], runs[j - 1].stop)
+        yield Block(slice(starts[i], starts[j]), keys, causal=size > 1, num=j - i, first=True)
+        i = j
 
 
 def _line(block_NHtD: torch.Tensor) -> torch.Tensor:
@@ -72,7 +98,7 @@ def _line(block_NHtD: torch.Tensor) -> torch.Tensor:
 
 
 class BlockAttention(torch.autograd.Function):
-    """Output [1, H, T, D] of queries [1, H, T, D] over keys and values [1, K, T, D]."""
+    """Output [1, H, Q, D] of queries [1, H, Q, D] over keys and values [1, K, T, D]."""
 
     @staticmethod
     def forward(
@@ -80,7 +106,7 @@ class BlockAttention(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        runs: tuple[Run, ...],
+        blocks: tuple[Block, ...],
         scale: float,
     ) -> torch.Tensor:
         """Attend block by block; keeps queries, keys, values, output and log-sum-exps."""
@@ -90,12 +116,11 @@ class BlockAttention(torch.autograd.Function):
         num_heads, num_tokens, size = query.shape[1:]
         output = query.new_empty(1, num_tokens, num_heads, size).transpose(1, 2)
         lse_1HT = query.new_empty(query.shape[:3], dtype=_accurate(query))
-        blocks = tuple(blocks_of(runs))
         for block in blocks:
             q, k, v = (block.cut(query, block.queries), *_cut_keys(block, keys, values))
             part, part_lse = _forward(q, k, v, 0.0, block.causal, scale=scale)
             part, part_lse = _line(part), _line(part_lse)
-            if block.keys == block.queries:
+            if block.first:
                 output[:, :, block.queries] = part
                 lse_1HT[:, :, block.queries] = part_lse
             else:
