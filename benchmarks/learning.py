@@ -25,13 +25,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning_tasks import Chain, Copy, Lookup, Row, word_tokenizer
+from learning_tasks import Chain, Copy, Weighing, Row, word_tokenizer
 
 from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.train.data.loading import load_prompts
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World
-from oversight.train.experience import ShapingSettings
 from oversight.train.model.loading import load_policy, read_config
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.rewards import RewardSettings, TextRewards
@@ -92,7 +91,7 @@ def learn_chain(folder: Path, seed: int, steps: int = 500) -> Outcome:
     config = sft.Config(
         out=folder / "sft",
         model=scratch(folder, chain.words),
-        data=_files(folder, chain.rows(8000, seed), held_out, duplicates="keep"),
+        data=_files(folder, chain.rows(8000, seed), held_out, train_on="all"),
         optimizer=adamw(5e-3, schedule="cosine"),
         batch_size=32,
         steps=steps,
@@ -117,13 +116,13 @@ def learn_chain(folder: Path, seed: int, steps: int = 500) -> Outcome:
     )
 
 
-def learn_rule(folder: Path, seed: int, steps: int = 400) -> Outcome:
+def learn_rule(folder: Path, seed: int, steps: int = 120) -> Outcome:
     """A reward model on pairs that a rule decides: held-out accuracy."""
-    world = Lookup()
+    world = Weighing()
     config = reward.Config(
         out=folder / "reward",
         model=scratch(folder, world.words),
-        data=_files(folder, world.rows(6000, seed), world.rows(400, 10_000 + seed)),
+        data=_files(folder, world.rows(4000, seed), world.rows(400, 10_000 + seed)),
         optimizer=adamw(3e-3, schedule="cosine"),
         batch_size=32,
         steps=steps,
@@ -223,7 +222,7 @@ def learn_by_dpo(folder: Path, seed: int, beginning: Beginning, **changes: Any) 
         folder / "dpo",
         beginning,
         seed,
-        {"optimizer": adamw(3e-4), "batch_size": 32, "epochs": 2.0, "options": {"beta": 0.1}},
+        {"optimizer": adamw(1e-3), "batch_size": 32, "epochs": 2.0, "options": {"beta": 0.1}},
         changes,
     )
     path = dpo.train(config, rows=_best_and_worst(rows, scores, tokenizer))
@@ -251,21 +250,20 @@ def learn_by_ppo(folder: Path, seed: int, beginning: Beginning, **changes: Any) 
 GRPO: dict[str, Any] = {
     "reward": RewardSettings(source="length"),  # not asked: the true reward is given
     "sampling": BOUNDED,
-    "optimizer": adamw(3e-4),
+    "optimizer": adamw(1e-3),
     "batch_size": 16,
     "samples": 8,
-    "steps": 80,
+    "steps": 60,
     "kl_coefficient": 0.01,
-    "shaping": ShapingSettings(),
 }
 PPO: dict[str, Any] = {
     "reward": RewardSettings(source="length"),
     "sampling": BOUNDED,
-    "optimizer": adamw(3e-4),
+    "optimizer": adamw(1e-3),
     "batch_size": 64,
     "mini_batches": 2,
     "reuse": 2,
-    "steps": 160,
+    "steps": 120,
     "kl": ppo.KLSettings(coefficient=0.01),
 }
 

@@ -1,6 +1,6 @@
 """Small worlds whose best answers are known, and models that are made from scratch in them.
 
-`Chain` is a source of text with a known entropy; `Lookup` compares responses by a rule; `Copy`
+`Chain` is a source of text with a known entropy; `Weighing` compares responses by a rule; `Copy`
 asks for the prompt's words again, and its demonstrations are right only part of the time.
 """
 
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 def word_tokenizer(folder: Path, words: Sequence[str]) -> Path:
     """A tokenizer with one id a word, saved in `folder`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
 
     names = ["<pad>", "<eos>", "<unk>", *words]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(names)}, unk_token="<unk>"))
@@ -30,6 +30,7 @@ def word_tokenizer(folder: Path, words: Sequence[str]) -> Path:
         tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
     )
     made.save_pretrained(folder)
+    LlamaConfig(vocab_size=len(names)).save_pretrained(folder)  # folders of models have one
     return folder
 
 
@@ -65,37 +66,35 @@ class Chain:
         return float(sum(row["surprisal"] for row in rows) / tokens)
 
     def _row(self, rng: np.random.Generator, longest: int) -> Row:
+        """A text; its first word is given, its second is any."""
         while True:
-            said, surprisal = [int(i) for i in rng.integers(self.num_words, size=2)], 0.0
+            said = [int(i) for i in rng.integers(self.num_words, size=2)]
+            surprisal = math.log(self.num_words) - math.log(self.stop)
             while len(said) == 2 or rng.random() >= self.stop:
-                if len(said) > 2:
-                    surprisal -= math.log(1.0 - self.stop)
                 probs = self.next_word[said[-2], said[-1]]
+                surprisal -= math.log(1.0 - self.stop) if len(said) > 2 else 0.0
                 said.append(int(rng.choice(self.num_words, p=probs)))
                 surprisal -= math.log(probs[said[-1]])
             if len(said) <= longest:
                 break
-        words = [self.words[i] for i in said]
-        return {
-            "prompt": " ".join(words[:2]),
-            "completion": " ".join(words[2:]),
-            "surprisal": surprisal - math.log(self.stop),
-            "num_tokens": len(said) - 1,
-        }
+        text = " ".join(self.words[i] for i in said)
+        return {"text": text, "surprisal": surprisal, "num_tokens": len(said)}
 
 
 @dataclass(frozen=True)
-class Lookup:
-    """Of two responses the better one names the prompt's first word; both name its others."""
+class Weighing:
+    """Words have weights; the prompt says whether the heavier or the lighter response is better."""
 
     num_words: int = 16
-    prompt_length: int = 4
     length: int = 6
+    prompt_length: int = 4
+    apart: float = 3.0
+    """The two responses' weights differ by so much at least."""
 
     @property
     def words(self) -> list[str]:
-        """All of them."""
-        return [f"w{i}" for i in range(self.num_words)]
+        """All of them, the two that ask first."""
+        return ["heavier", "lighter", *(f"w{i}" for i in range(self.num_words))]
 
     def rows(self, count: int, seed: int) -> list[Row]:
         """Pairs."""
@@ -103,13 +102,19 @@ class Lookup:
         return [self._row(rng) for _ in range(count)]
 
     def _row(self, rng: np.random.Generator) -> Row:
-        asked = rng.permutation(self.num_words)[: self.prompt_length]
-        others = np.setdiff1d(np.arange(self.num_words), asked[:1])
-        chosen, rejected = (rng.choice(others, self.length) for _ in range(2))
-        chosen[rng.integers(self.length)] = asked[0]
-        rejected[rng.integers(self.length)] = rng.choice(asked[1:])
-        texts = [" ".join(self.words[i] for i in ids) for ids in (asked, chosen, rejected)]
-        return dict(zip(("prompt", "chosen", "rejected"), texts, strict=True))
+        weights = np.linspace(-1.0, 1.0, self.num_words)
+        sums = np.zeros(2)
+        while abs(sums[0] - sums[1]) < self.apart:
+            said = rng.integers(self.num_words, size=(2, self.length))
+            sums = weights[said].sum(axis=1)
+        heavy, light = (self._text(said[i]) for i in np.argsort(-sums))
+        asked = self.words[int(rng.integers(2))]
+        about = self._text(rng.integers(self.num_words, size=self.prompt_length))
+        better, worse = (heavy, light) if asked == "heavier" else (light, heavy)
+        return {"prompt": f"{about} {asked}", "chosen": better, "rejected": worse}
+
+    def _text(self, numbers: np.ndarray[Any, Any]) -> str:
+        return " ".join(f"w{i}" for i in numbers)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ Shapes: B responses, R response tokens.
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +34,18 @@ from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.policy import Extras
 from oversight.train.losses.rewards import token_rewards
 from oversight.train.model.batch import RowBatch
-from oversight.train.model.loading import load_policy, load_scalar, read_config
+from oversight.train.model.loading import Vocabulary, load_policy, load_scalar, read_config
 from oversight.train.model.policy import ScalarModel, Scores
 from oversight.train.padding import padded
 from oversight.train.policy_step import Added, policy_step
-from oversight.train.reference import open_reference
+from oversight.train.reference import open_reference, same_vocabulary
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.rollouts.rewards import RewardSource, open_rewards
+from oversight.train.rollouts.rewards import RewardSource, check_rewards, open_rewards
+from oversight.train.rollouts.types import Sampler
 from oversight.train.scoring import row_values
 from oversight.train.session import Session, num_steps
+from oversight.train.settings import ModelSettings
 from oversight.train.start import Rows, about, begin
 
 
@@ -98,6 +101,7 @@ def train(
     *,
     rows: Rows | None = None,
     rewards: RewardSource | None = None,
+    sampler: Sampler | None = None,
     resume: bool = False,
 ) -> Path:
     """Train, and give the folder of the finished policy.
@@ -106,13 +110,17 @@ def train(
         config: Settings of the run.
         rows: Rows in memory, in place of `config.data.path`.
         rewards: A source of reward in place of `config.reward`.
+        sampler: Who answers prompts, in place of `config.engine`; it is closed at the end.
         resume: Go on with the run in `config.out`.
     """
     start = begin(config, config.data, rows)
-    loaded = start.load(load_prompts, config.data, config.batch_size, rows)
+    room = config.sampling.max_new_tokens
+    loaded = start.load(load_prompts, config.data, config.batch_size, rows, room=room)
     shared = config.critic.kind == "shared"
+    if rewards is None:
+        check_rewards(config.reward, start.tokenizer, loaded.examples)
     policy = load_policy(config.model, start.config, config.seed, value_head=shared)
-    critic = None if shared else _critic(config, start.vocabulary.size)
+    critic = None if shared else _critic(config, start.vocabulary)
     reference = open_reference(
         config.reference if config.kl.coefficient else "none",
         config.model,
@@ -129,7 +137,9 @@ def train(
     shard(policy, start.world)
     source = rewards or open_rewards(config.reward, start.tokenizer, str(policy.device))
     with ExitStack() as opened:
-        sampler = opened.enter_context(open_sampler(config, policy, start.tokenizer, start.world))
+        if sampler is None:
+            ours = open_sampler(config, policy, start.tokenizer, start.world)
+            sampler = opened.enter_context(ours)
         collector = Collector(sampler, config.ahead)
         opened.callback(collector.close)
         experience = Experience(
@@ -230,7 +240,7 @@ class Valuing:
         count, total = world.sum([float(kept.numel()), float(kept.sum())])
         mean = total / max(count, 1.0)
         [squares] = world.sum([float((kept - mean).square().sum())])
-        std = (squares / max(count, 1.0) + 1e-8) ** 0.5
+        std = math.sqrt(squares / max(count, 1.0) + 1e-8)
         return ((values_BR - mean) / std).masked_fill(~mask_BR, 0.0)
 
 
@@ -264,11 +274,17 @@ def _value_term(
     return term
 
 
-def _critic(config: Config, vocab_size: int) -> ScalarModel:
-    """A critic of its own, from a reward model or from the policy's beginning.
+def _critic(config: Config, vocabulary: Vocabulary) -> ScalarModel:
+    """A critic of its own, from a reward model or from the policy's beginning."""
+    settings, critic_config = read_critic(config, vocabulary)
+    return load_scalar(settings, critic_config, config.seed)
+
+
+def read_critic(config: Config, vocabulary: Vocabulary) -> tuple[ModelSettings, Any]:
+    """Settings and configuration of a critic of its own; reads no weight.
 
     Raises:
-        ConfigError: It has another vocabulary.
+        ConfigError: It has another vocabulary, or cannot be read.
     """
     settings = config.model
     if config.critic.path is not None:
@@ -278,13 +294,14 @@ def _critic(config: Config, vocab_size: int) -> ScalarModel:
         raise ConfigError(
             "critic.kind = 'apart' needs critic.path where the policy is from scratch"
         )
-    critic_config, vocabulary = read_config(settings, ())
-    if vocabulary.size != vocab_size:
+    critic_config, own = read_config(settings, ())
+    if not same_vocabulary(own, vocabulary):
         raise ConfigError(
-            f"critic.path = {config.critic.path!r}: {vocabulary.size} ids, and the policy has "
-            f"{vocab_size}; name a model of the same vocabulary"
+            f"critic.path = {config.critic.path!r}: its vocabulary ({own.size} ids) is not the "
+            f"policy's ({vocabulary.size} ids), so its values would be of other tokens; name a "
+            "model with the same tokenizer"
         )
-    return load_scalar(settings, critic_config, config.seed)
+    return settings, critic_config
 
 
 def _controller(settings: KLSettings) -> FixedKL | AdaptiveKL:

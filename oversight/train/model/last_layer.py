@@ -94,7 +94,7 @@ def _forward(
 
 def _heads(projected: torch.Tensor, attention: Any, norm: str = "") -> torch.Tensor:
     """Projections [1, n, H * D] as heads [1, H, n, D], normalised where the model does so."""
-    heads = projected.view(*projected.shape[:2], -1, attention.head_dim)
+    heads: torch.Tensor = projected.view(*projected.shape[:2], -1, attention.head_dim)
     if norm and hasattr(attention, norm):
         heads = getattr(attention, norm)(heads)
     return heads.transpose(1, 2)

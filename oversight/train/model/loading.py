@@ -221,16 +221,18 @@ def _with_lora(model: Any, settings: LoraSettings, task: str) -> Any:
             'model.lora needs the package peft: pip install "oversight[lora]"'
         ) from None
     modules = settings.modules
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,  # type: ignore[arg-type]  # any number works
-            lora_dropout=settings.dropout,
-            target_modules=modules if isinstance(modules, str) else list(modules),
-            task_type=task,
-        ),
+    how = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # any number works
+        lora_dropout=settings.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        task_type=task,
     )
+    try:
+        return get_peft_model(model, how)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"model.lora.modules = {modules!r}: {reason}") from error
 
 
 def _prepared(model: Any, settings: ModelSettings) -> Any:

@@ -41,8 +41,9 @@ def check_stored(path: str, model: Any, where: str) -> None:
 
 def _stored(file: Path, where: str) -> dict[str, tuple[int, ...]]:
     try:
-        with safe_open(file, "pt") as stored:  # type: ignore[no-untyped-call]
-            return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}
+        with safe_open(file, "pt") as stored:
+            names = stored.keys()
+            return {name: tuple(stored.get_slice(name).get_shape()) for name in names}
     except (SafetensorError, OSError) as error:
         raise ConfigError(
             f"{where}: {file.name} is cut short or damaged ({error}); copy it anew"

@@ -14,6 +14,9 @@ from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, reduced
 
+SORTS = True
+"""Pairs of a step are sorted among one another: they must come in one call."""
+
 
 def loss(
     pairs: PairLogps,
