@@ -7,7 +7,8 @@ model's own forward pass gives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from oversight.errors import ConfigError
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, ScalarModel
 from oversight.train.model.scratch import random_config, random_model, train_tokenizer
+from oversight.train.model.stored import check_stored, empty_model
 from oversight.train.runs.reload import quiet
 from oversight.train.settings import LoraSettings, ModelSettings
 from oversight.train.types import TokenRow
@@ -191,6 +193,7 @@ def _weights(settings: ModelSettings, kind: Any, config: Any, seed: int) -> Any:
                 **source,
             )
     except Exception as error:
+        check_stored(place, empty_model(kind, config), f"model.path = {place!r}")
         raise _unreadable(str(settings.path), "weights", error) from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("score."))
     if missing:
@@ -264,7 +267,7 @@ def _probe_rows(vocab_size: int) -> list[TokenRow]:
 @torch.no_grad()
 def _check_policy(policy: PolicyModel) -> None:
     rows = _probe_rows(policy.inner.config.get_text_config().vocab_size)
-    with policy.computing_in(torch.float32):
+    with policy.computing_in(torch.float32), _refusing(policy):
         ours = policy.eval()(RowBatch.build(rows, policy.device)).logps_BR
     plain = torch.zeros_like(ours)
     for i, row in enumerate(rows):
@@ -279,7 +282,7 @@ def _check_policy(policy: PolicyModel) -> None:
 @torch.no_grad()
 def _check_scalar(scalar: ScalarModel) -> None:
     rows = _probe_rows(scalar.inner.config.get_text_config().vocab_size)
-    with scalar.computing_in(torch.float32):
+    with scalar.computing_in(torch.float32), _refusing(scalar):
         ours = scalar.eval()(RowBatch.build(rows, scalar.device))
     last = [
         scalar.inner.base_model(
@@ -289,6 +292,18 @@ def _check_scalar(scalar: ScalarModel) -> None:
     ]
     _agree(ours, scalar.inner.score(torch.stack(last))[:, 0].float(), scalar)
     scalar.train()
+
+
+@contextmanager
+def _refusing(model: PolicyModel | ScalarModel) -> Iterator[None]:
+    """Turns whatever a model says to being run over a trie into an error that names the model."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+        raise ConfigError(
+            f"a model of type {model.inner.config.model_type!r} cannot be trained here: it does "
+            f"not run over a token trie ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def _agree(ours: torch.Tensor, plain: torch.Tensor, model: PolicyModel | ScalarModel) -> None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from oversight.errors import ConfigError
+
+
+def empty_model(kind: Any, config: Any) -> Any:
+    """A model of class `kind` whose weights have sizes and no content."""
+    with torch.device("meta"):
+        return kind.from_config(config)
 
 
 def check_stored(path: str, model: Any, where: str) -> None:
