@@ -1,8 +1,11 @@
-"""Random-weight models of several architectures, and rows to score with them."""
+"""Random-weight models of several architectures, rows to score with them, and vLLM if there is."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -87,3 +90,29 @@ def rows() -> list[TokenRow]:
 def random_lm() -> Callable[..., Any]:
     """Makes a causal language model of an architecture."""
     return make_lm
+
+
+@pytest.fixture(scope="session")
+def engine_models(root: Path) -> ModuleType:
+    """What the engines' tests make their models with."""
+    place = root / "tests" / "engines" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("engine_models", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def chat_model(engine_models: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random-weight chat model (Llama, 0.1 M parameters, float32)."""
+    folder: Path = engine_models.make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vllm_python(engine_models: ModuleType, root: Path) -> str:
+    """An interpreter that has vLLM; tests that need it skip where there is none."""
+    python: str = engine_models.vllm_python.__wrapped__(root)
+    return python

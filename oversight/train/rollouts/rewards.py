@@ -96,6 +96,27 @@ def open_rewards(settings: RewardSettings, tokenizer: Any, device: str = "cpu") 
     return LengthRewards(settings.target_tokens)
 
 
+def check_rewards(
+    settings: RewardSettings, tokenizer: Any, examples: Sequence[PromptExample]
+) -> None:
+    """Refuse a source that cannot score responses to `examples`; reads no weight.
+
+    Raises:
+        ConfigError: A model or function cannot be used.
+        DataError: An example lacks what the source needs; with the row's id.
+    """
+    if settings.source == "model":
+        from oversight.train.rollouts.reward_models import read_reward_config
+
+        for folder in settings.models:
+            read_reward_config(folder, tokenizer)
+    elif settings.source == "function":
+        _function(settings.function)
+    elif settings.source == "matches":
+        for example in examples:
+            _field({"id": example.id, **example.fields}, settings.field)
+
+
 class TextRewards:
     """Rewards by a function of texts and fields."""
 

@@ -108,9 +108,10 @@ class Servers:
         return self._loop.run(work)
 
     def close(self) -> None:
-        """Close all connections; the servers go on."""
-        self.run(self._client.aclose())
-        self._loop.close()
+        """Close all connections; the servers go on. Again, it does nothing."""
+        if not self._client.is_closed:
+            self.run(self._client.aclose())
+            self._loop.close()
 
     def _body(
         self, prompt: Ids, num_samples: int, seed: int, settings: SamplingSettings
