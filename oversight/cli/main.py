@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -14,13 +16,18 @@ from oversight.cli.debate import debate
 from oversight.cli.demo import demo
 from oversight.cli.export import export
 from oversight.cli.models import models
+from oversight.cli.plot import plot
 from oversight.cli.protocols import protocols
 from oversight.cli.report import report
 from oversight.cli.store import store
+from oversight.cli.train import train
 from oversight.errors import OversightError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+FIRST_SPEAKS_S = 20.0
+"""How long processes of a machine but the first wait before they say what has failed."""
 
 app = typer.Typer(
     name="oversight",
@@ -30,8 +37,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, debate, report, export, datasets, models, protocols):
+for command in (demo, debate, report, export, plot, datasets, models, protocols):
     app.command()(command)
+app.add_typer(train, name="train")
 app.add_typer(store, name="store")
 
 
@@ -58,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def run(args: list[str]) -> int:
     """The exit code of the command line `args`: 0, 1 (it failed), 2 (mend the input), 130."""
     try:
-        result = app(args, standalone_mode=False)
+        result = app(args, prog_name="oversight", standalone_mode=False)
     except OversightError as error:
         return _say(str(error), error.exit_code)
     except typer.Abort:
@@ -78,12 +86,17 @@ def run(args: list[str]) -> int:
 
 
 def _say(message: str, code: int) -> int:
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        # What fails all processes is said by the first, and torchrun ends the others meanwhile.
+        time.sleep(FIRST_SPEAKS_S)
     from rich.console import Console
 
     from oversight.text.terminal import rich_text
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(rich_text("oversight: " + " ".join(message.split("\n")), style=""))
+    console.print(
+        rich_text("oversight: " + " ".join(map(str.strip, message.split("\n"))), style="")
+    )
     return code
 
 
@@ -94,9 +107,11 @@ def _usage(error: Any) -> str:
     if option is not None and context is not None:
         known = [name for param in context.command.params for name in param.opts]
         hint = registry.nearest(option, known).split(" Known:")[0]
-        return f"no such option: {option}.{hint} See 'oversight {context.info_name} --help'."
+        return f"no such option: {option}.{hint} See '{context.command_path} --help'."
     message: str = error.format_message()
-    return message.rstrip(".") + ". See 'oversight --help'."
+    place = "oversight" if context is None else context.command_path
+    end = "" if message.endswith(("?", ".")) else "."
+    return f"{message}{end} See '{place} --help'."
 
 
 if __name__ == "__main__":

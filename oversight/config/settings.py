@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -50,6 +51,9 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
     if first["type"] == "missing":
         return f"setting {place!r} is missing{more}"
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+        reason += "." + nearest(str(first["input"]), known).split(" Known:")[0]
     return f"{place} = {first['input']!r}: {reason}{more}" if place else f"{reason}{more}"
 
 

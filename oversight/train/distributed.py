@@ -106,6 +106,13 @@ class World:
         dist.all_gather_object(items, item)
         return items
 
+    def interleaved(self, items: Sequence[T]) -> list[T]:
+        """What all processes hold, in the order that `share` gave it out; of that order `share`
+        gives each process its own again."""
+        parts = self.gather(list(items))
+        rounds = range(max(map(len, parts)))
+        return [part[i] for i in rounds for part in parts if i < len(part)]
+
     def from_first(self, item: T) -> T:
         """What the first process holds."""
         if self.size == 1:
@@ -126,6 +133,11 @@ class World:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total, op=how)
         return [float(value) for value in total.tolist()]
+
+
+def num_processes() -> int:
+    """Processes that torchrun started for this run; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def leave() -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from pydantic import Field, JsonValue
 
+from oversight.errors import ConfigError
+from oversight.registry import nearest
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels
 from oversight.train.data.loading import load_comparisons
@@ -74,12 +76,12 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
         rows: Rows in memory, in place of `config.data.path`.
         resume: Go on with the run in `config.out`.
     """
+    check_loss(config)
     if config.loss in losses.names("unpaired"):
         from oversight.train.unpaired import train_unpaired
 
         return train_unpaired(config, rows, resume)
     module = losses.load("preference", config.loss)
-    losses.bind("preference", config.loss, config.options, where="options")
     start = begin(config, config.data, rows)
     loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
     policy = load_policy(config.model, start.config, config.seed)
@@ -106,6 +108,7 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
         resume=resume,
     ) as session:
         scorer = _ReferenceScores(config, session, reference, [*pairs, *held_out])
+        del reference  # held by the scorer, if it needs it any longer
         for _ in session.steps():
             batch = [pairs[i] for i in session.take()]
             session.log(session.update(_task(config, policy, session, batch, scorer.of(batch))))
@@ -114,6 +117,23 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
                 result = session.evaluate(task)
                 session.evaluated(result["loss"], result)
         return session.finish(policy, start.tokenizer)
+
+
+def check_loss(config: Config) -> None:
+    """Refuse a loss that there is not, or options that it has not.
+
+    Raises:
+        ConfigError: It names the nearest.
+    """
+    families = ("preference", "unpaired")
+    for family in families:
+        if config.loss in losses.names(family):
+            losses.bind(family, config.loss, config.options, where="options")
+            return
+    known = [name for family in families for name in losses.names(family)]
+    raise ConfigError(
+        f"loss = {config.loss!r}: there is no loss of that name.{nearest(config.loss, known)}"
+    )
 
 
 class _ReferenceScores:
@@ -186,7 +206,8 @@ def _task(
             total, metrics = total + term, metrics | found
         return total, metrics
 
-    return Task([pair.rows() for pair in batch], loss_of)
+    in_one = getattr(losses.load("preference", config.loss), "SORTS", False)
+    return Task([pair.rows() for pair in batch], loss_of, in_one)
 
 
 def _pair_logps(

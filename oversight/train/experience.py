@@ -98,6 +98,11 @@ class ExperienceSettings(TrainSettings):
                 f"mini_batches = {self.mini_batches}, but a collection has only batch_size = "
                 f"{self.batch_size} prompts to cut into parts"
             )
+        if self.model.lora is not None and self.model.lora.dropout:
+            raise ValueError(
+                f"model.lora.dropout = {self.model.lora.dropout}: a policy that is trained with "
+                "dropout is not the one that was sampled, so their ratio is off 1; set it to 0"
+            )
         if self.ahead and self.engine == "in_process":
             raise ValueError("ahead needs engine = 'vllm': the policy itself is busy learning")
         if self.ahead and self.dynamic_sampling:
@@ -301,7 +306,9 @@ class Experience:
         ]
         count, total, squares, tokens, finished = self.world.sum([float(x) for x in sums])
         mean = total / count
-        known = sorted(self.rewards.metrics.items())
+        # The guard looks for the ensemble's disagreement by its own name.
+        found = {name.removeprefix("reward/"): v for name, v in self.rewards.metrics.items()}
+        known = sorted(found.items())
         others = self.world.sum([value for _, value in known])
         return {
             "reward": mean,

@@ -31,7 +31,8 @@ from oversight.train.policy_step import policy_step
 from oversight.train.reference import open_reference
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.rollouts.rewards import RewardSource, open_rewards
+from oversight.train.rollouts.rewards import RewardSource, check_rewards, open_rewards
+from oversight.train.rollouts.types import Sampler
 from oversight.train.session import Session, num_steps
 from oversight.train.start import Rows, about, begin
 
@@ -71,6 +72,7 @@ def train(
     *,
     rows: Rows | None = None,
     rewards: RewardSource | None = None,
+    sampler: Sampler | None = None,
     resume: bool = False,
 ) -> Path:
     """Train, and give the folder of the finished model.
@@ -79,11 +81,15 @@ def train(
         config: Settings of the run.
         rows: Rows in memory, in place of `config.data.path`.
         rewards: A source of reward in place of `config.reward`.
+        sampler: Who answers prompts, in place of `config.engine`; it is closed at the end.
         resume: Go on with the run in `config.out`.
     """
-    losses.bind("policy", config.loss, config.options, where="options")
+    check_loss(config)
     start = begin(config, config.data, rows)
-    loaded = start.load(load_prompts, config.data, config.batch_size, rows)
+    room = config.sampling.max_new_tokens
+    loaded = start.load(load_prompts, config.data, config.batch_size, rows, room=room)
+    if rewards is None:
+        check_rewards(config.reward, start.tokenizer, loaded.examples)
     policy = load_policy(config.model, start.config, config.seed)
     reference = open_reference(
         config.reference if config.kl_coefficient else "none",
@@ -97,7 +103,9 @@ def train(
     shard(policy, start.world)
     source = rewards or open_rewards(config.reward, start.tokenizer, str(policy.device))
     with ExitStack() as opened:
-        sampler = opened.enter_context(open_sampler(config, policy, start.tokenizer, start.world))
+        if sampler is None:
+            ours = open_sampler(config, policy, start.tokenizer, start.world)
+            sampler = opened.enter_context(ours)
         collector = Collector(sampler, config.ahead)
         opened.callback(collector.close)
         experience = Experience(
@@ -122,6 +130,16 @@ def train(
             task = policy_step(config, policy, session, experience, batch, _surrogate(config))
             session.log(session.update(task) | found)
         return session.finish(policy, start.tokenizer, best=False)
+
+
+def check_loss(config: Config) -> None:
+    """Refuse a loss that there is not, or options that it has not.
+
+    Raises:
+        ConfigError: It names the nearest.
+    """
+    losses.load("policy", config.loss)
+    losses.bind("policy", config.loss, config.options, where="options")
 
 
 @dataclass

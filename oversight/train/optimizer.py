@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from oversight.train.settings import OptimizerSettings
 
@@ -23,8 +24,14 @@ def build_optimizer(
         lr=settings.lr,
         betas=settings.betas,
         eps=settings.eps,
-        fused=all(type(p) is torch.nn.Parameter for p in weights),
+        fused=_are_alike(weights),
     )
+
+
+def _are_alike(weights: Iterable[torch.Tensor]) -> bool:
+    """Whether all are whole, or all are split: one kernel can step through them together."""
+    kinds = {type(weight) for weight in weights}
+    return kinds in ({torch.nn.Parameter}, {DTensor})
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -53,26 +52,70 @@ class Reference:
     def kept_logprobs(
         self, rows: Sequence[TokenRow], world: World, max_tokens: int
     ) -> list[torch.Tensor]:
-        """The same for all rows of a data set, from the cache if they were computed before."""
-        path = _cache() / f"{self._key(rows)}.safetensors"
-        if (found := world.from_first(_read(path, rows))) is not None:
-            return found
-        mine = world.share(range(len(rows))) or [0]
-        scored = self.logprobs([rows[i] for i in mine], world, max_tokens)
-        by_row = {
-            i: s for part in world.gather(list(zip(mine, scored, strict=True))) for i, s in part
-        }
-        whole = [by_row[i] for i in range(len(rows))]
-        if world.is_first:
-            _write(path, whole)
-        return whole
+        """The same for all rows of a data set, from the cache if they were computed before.
 
-    def _key(self, rows: Sequence[TokenRow]) -> str:
+        Each different row is computed once, by one of the processes that ask for it; those need
+        not ask for the same ones.
+        """
+        keys = [_Key.of(row) for row in rows]
+        owners = _owners(world.gather(keys))
+        order = sorted(owners)
+        path = _cache() / f"{self._hash(order)}.safetensors"
+        scored = world.from_first(_read(path, order) if world.is_first else None)
+        if scored is None:
+            mine = {
+                key: row for key, row in zip(keys, rows, strict=True) if owners[key] == world.rank
+            } or {keys[0]: rows[0]}
+            logps = self.logprobs(list(mine.values()), world, max_tokens)
+            parts = world.gather(dict(zip(mine, logps, strict=True)))
+            found = {key: logps_R for part in parts for key, logps_R in part.items()}
+            scored = [found[key] for key in order]
+            if world.is_first:
+                _write(path, scored)
+        by_key = dict(zip(order, scored, strict=True))
+        return [by_key[key] for key in keys]
+
+    def _hash(self, keys: Sequence[_Key]) -> str:
         digest = hashlib.blake2b(self.fingerprint.encode(), digest_size=16)
-        for row in rows:
-            digest.update(np.array([len(row.prompt_ids), len(row.response_ids)]).tobytes())
-            digest.update(row.ids().tobytes())
+        for key in keys:
+            digest.update(key.prompt + key.response)
         return digest.hexdigest()
+
+
+class _Key(NamedTuple):
+    """What a row's log-probabilities depend on, besides the model."""
+
+    prompt: bytes
+    """Hash of its ids."""
+    response: bytes
+    size: int
+    """Of the response, as scores have it."""
+
+    @classmethod
+    def of(cls, row: TokenRow) -> _Key:
+        prompt, response = (
+            hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=16).digest()
+            for ids in (row.prompt_ids, row.response_ids)
+        )
+        return cls(prompt, response, max(1, len(row.response_ids)))
+
+
+def _owners(asked: Sequence[Sequence[_Key]]) -> dict[_Key, int]:
+    """Which process computes each row: rows of one prompt go to the same one where it has them."""
+    holders: dict[_Key, list[int]] = {}
+    for rank, keys in enumerate(asked):
+        for key in dict.fromkeys(keys):
+            holders.setdefault(key, []).append(rank)
+    load = [0] * len(asked)
+    of_prompt: dict[bytes, int] = {}
+    owners: dict[_Key, int] = {}
+    for key, ranks in holders.items():
+        owner = of_prompt.get(key.prompt, -1)
+        if owner not in ranks:
+            owner = min(ranks, key=lambda rank: load[rank])
+        owners[key] = of_prompt[key.prompt] = owner
+        load[owner] += 1
+    return owners
 
 
 def open_reference(
@@ -107,17 +150,7 @@ def open_reference(
         # Read anew: a resumed policy holds trained weights by the time it is asked.
         model = load_policy(settings, config, seed)
     else:
-        other = settings.model_copy(
-            update={
-                "path": name,
-                "revision": None,
-                "scratch": None,
-                "tokenizer": None,
-                "lora": None,
-            }
-        )
-        other_config, other_vocabulary = read_config(other, ())
-        _same_vocabulary(name, other_vocabulary, vocabulary)
+        other, other_config = read_other(name, settings, vocabulary)
         model = load_policy(other, other_config, seed)
     fingerprint = f"{precision}-{_weights_hash(model)}"
     frozen(model)
@@ -125,12 +158,35 @@ def open_reference(
     return Reference(model, False, fingerprint)
 
 
-def _same_vocabulary(name: str, theirs: Vocabulary, ours: Vocabulary) -> None:
-    if theirs.tokenizer.get_vocab() != ours.tokenizer.get_vocab() or theirs.size != ours.size:
+def read_other(
+    name: str, settings: ModelSettings, vocabulary: Vocabulary
+) -> tuple[ModelSettings, Any]:
+    """Settings and configuration of a reference that is another model; reads no weight.
+
+    Raises:
+        ConfigError: Its vocabulary is another one, or it cannot be read.
+    """
+    changes = {"path": name, "revision": None, "scratch": None, "tokenizer": None, "lora": None}
+    other = settings.model_copy(update=changes)
+    try:
+        config, theirs = read_config(other, ())
+    except ConfigError as error:
+        raise ConfigError(f"reference = {name!r}: {error}") from error
+    _check_vocabulary(name, theirs, vocabulary)
+    return other, config
+
+
+def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
+    """Whether every id stands for the same token in both."""
+    return one.size == other.size and one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
+
+
+def _check_vocabulary(name: str, theirs: Vocabulary, ours: Vocabulary) -> None:
+    if not same_vocabulary(theirs, ours):
         raise ConfigError(
-            f"reference = {name!r}: its vocabulary ({theirs.size} ids) is not the policy's "
-            f"({ours.size} ids), so its log-probabilities are of other tokens; name a model with "
-            "the same tokenizer, or 'initial'"
+            f"reference = {name!r}: its vocabulary (of {theirs.size} ids) is not the policy's "
+            f"(of {ours.size}): the same ids stand for other tokens; name a model with the same "
+            "tokenizer, or 'initial'"
         )
 
 
@@ -148,13 +204,13 @@ def _cache() -> Path:
     return Path(base).expanduser() / "reference"
 
 
-def _read(path: Path, rows: Sequence[TokenRow]) -> list[torch.Tensor] | None:
-    """What the cache holds for `rows`; None if nothing, or nothing readable."""
+def _read(path: Path, keys: Sequence[_Key]) -> list[torch.Tensor] | None:
+    """What the cache holds for rows with these keys; None if nothing, or nothing readable."""
     try:
         logps = load_file(path)["logps"]
     except (OSError, SafetensorError, KeyError):
         return None
-    sizes = [max(1, len(row.response_ids)) for row in rows]
+    sizes = [key.size for key in keys]
     return list(torch.split(logps, sizes)) if sum(sizes) == len(logps) else None
 
 

@@ -54,6 +54,7 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
         rows: Rows in memory, in place of `config.data.path`.
         resume: Go on with the run in `config.out`.
     """
+    check_loss(config)
     if config.members == 1:
         return _train_one(config, rows, resume)
     kept = None if rows is None else list(rows)
@@ -63,6 +64,15 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
             own = {"out": out, "members": 1, "seed": config.seed + number - 1}
             _train_one(config.model_copy(update=own), kept, resume and out.exists())
     return config.out
+
+
+def check_loss(config: Config) -> None:
+    """Refuse options that the loss has not.
+
+    Raises:
+        ConfigError: It names the nearest.
+    """
+    losses.bind("reward", config.loss, config.options, where="options")
 
 
 def _train_one(config: Config, rows: Rows | None, resume: bool) -> Path:

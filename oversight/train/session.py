@@ -21,10 +21,10 @@ from typing import Any, Self
 
 import torch
 
-from oversight.errors import ConfigError
+from oversight.errors import CheckpointError, ConfigError, TrainingInterrupted
 from oversight.train.data.order import Cursor, Order
-from oversight.train.distributed import World, clip_gradients, whole_state
-from oversight.train.losses.metrics import Mean, Metrics, Peak, merge
+from oversight.train.distributed import World, clip_gradients, has_lost_another, put_together
+from oversight.train.losses.metrics import Metrics, Peak, merge
 from oversight.train.micro_batches import micro_batches
 from oversight.train.model.policy import Backbone
 from oversight.train.optimizer import build_optimizer, set_rate
@@ -51,6 +51,14 @@ class Task:
     loss_of: Callable[[list[int]], tuple[torch.Tensor, Metrics]]
     """From the numbers of groups to their part of the loss, which is divided by counts over the
     whole step and all processes, and its metrics."""
+    in_one: bool = False
+    """Whether the loss is no sum over groups, so that they cannot be computed in parts."""
+
+    def parts(self, max_tokens: int) -> list[list[int]]:
+        """Numbers of the groups that are computed together."""
+        if self.in_one:
+            return [list(range(len(self.groups)))]
+        return micro_batches(self.groups, max_tokens)
 
 
 UPDATE = ("loss", "grad_norm")
@@ -122,8 +130,8 @@ class Session:
         self._optimizer = build_optimizer(models.values(), settings.optimizer)
         self._guards = Guards(settings.guards, start_loss)
         self._stop = EarlyStop(settings.patience, higher_is_better=higher_is_better)
-        order = Order(num_examples, settings.seed, drop_last=world.size > 1)
-        self.visits = Visits(order)
+        _check_same_data(about, world)
+        self.visits = Visits(Order(num_examples, settings.seed))
         own: dict[str, Part] = {
             "visits": self.visits,
             "guards": self._guards,
@@ -169,6 +177,11 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self._open.close()
+        if error is not None and has_lost_another(error):
+            raise TrainingInterrupted(
+                "another process of this run has ended, which has said why; go on from the last "
+                f"checkpoint with: {origin.resume_command()}"
+            ) from None
 
     @property
     def path(self) -> Path:
@@ -215,7 +228,7 @@ class Session:
         """
         for model in self._models.values():
             model.train()
-        parts = micro_batches(task.groups, self.settings.micro_batch_tokens)
+        parts = task.parts(self.settings.micro_batch_tokens)
         metrics: Metrics = {}
         total_loss = 0.0
         padded = self.world.padded(parts)
@@ -243,17 +256,17 @@ class Session:
         return values
 
     def reduced(self, metrics: Metrics) -> dict[str, float]:
-        """Metrics as numbers over all processes."""
-        means = {name: m for name, m in metrics.items() if isinstance(m, Mean)}
-        peaks = {name: m for name, m in metrics.items() if isinstance(m, Peak)}
-        pairs = [float(x) for mean in means.values() for x in (mean.total, mean.count)]
-        sums = self.world.sum(pairs)
-        tops = self.world.max([peak.value() for peak in peaks.values()])
-        values = dict(zip(peaks, tops, strict=True))
-        for i, name in enumerate(means):
-            if sums[2 * i + 1]:
-                values[name] = sums[2 * i] / sums[2 * i + 1]
-        return values
+        """Metrics as numbers over all processes, which need not all have the same ones."""
+        values: dict[str, float] = {}
+        sums: dict[str, tuple[float, float]] = {}
+        for found in self.world.gather(_plain(metrics)):
+            for name, at in found.items():
+                if isinstance(at, float):
+                    values[name] = max(at, values.get(name, at))
+                else:
+                    total, count = sums.get(name, (0.0, 0.0))
+                    sums[name] = (total + at[0], count + at[1])
+        return values | {name: total / count for name, (total, count) in sums.items() if count}
 
     def log(self, values: Mapping[str, float]) -> None:
         """Write down and show the metrics of this step.
@@ -282,7 +295,7 @@ class Session:
         """Metrics of held-out examples; every process computes its part of them."""
         for model in self._models.values():
             model.eval()
-        parts = micro_batches(task.groups, self.settings.micro_batch_tokens)
+        parts = task.parts(self.settings.micro_batch_tokens)
         metrics: Metrics = {}
         with torch.no_grad():
             for number, numbers in enumerate(self.world.padded(parts)):
@@ -310,19 +323,28 @@ class Session:
         """
         if best:
             self.best_weights()
-        state = whole_state(model.model, self.world) if self.world.size > 1 else None
+        put_together(model, self.world)
+        error: CheckpointError | None = None
         if self.world.is_first:
-            settings = self.settings.model
-            ending = Finish(
-                tokenizer=tokenizer,
-                base_model=settings.path or "random weights",
-                num_steps=self.step,
-                merge=settings.lora is not None and settings.lora.merge,
-            )
-            finish(self._folder, model.model, ending, state)
-            self.say(f"finished: {self._folder.model_path}")
-        self.world.wait()
+            try:
+                self._write_model(model, tokenizer)
+            except CheckpointError as raised:
+                error = raised
+        failed = self.world.from_first(None if error is None else str(error))
+        if failed is not None:
+            raise error or CheckpointError(failed)
         return self._folder.model_path
+
+    def _write_model(self, model: Backbone, tokenizer: Any) -> None:
+        settings = self.settings.model
+        ending = Finish(
+            tokenizer=tokenizer,
+            base_model=settings.path or "random weights",
+            num_steps=self.step,
+            merge=settings.lora is not None and settings.lora.merge,
+        )
+        finish(self._folder, model.model, ending)
+        self.say(f"finished: {self._folder.model_path}")
 
     def _rate(self) -> float:
         how = self.settings.optimizer
@@ -336,8 +358,30 @@ class Session:
 
 
 def num_steps(settings: TrainSettings, num_examples: int, num_processes: int = 1) -> int:
-    """Optimiser steps of a run over so many examples."""
+    """Optimiser steps of a run over so many examples, however many processes take them."""
     if settings.steps is not None:
         return settings.steps
-    order = Order(num_examples, settings.seed, drop_last=num_processes > 1)
+    order = Order(num_examples, settings.seed)
     return max(1, round(settings.epochs * order.num_batches(settings.batch_size)))
+
+
+def _plain(metrics: Metrics) -> dict[str, float | tuple[float, float]]:
+    """A largest value as a number, a mean as its total and its count."""
+    return {
+        name: m.value() if isinstance(m, Peak) else (float(m.total), float(m.count))
+        for name, m in metrics.items()
+    }
+
+
+def _check_same_data(about: About, world: World) -> None:
+    """Processes that have read other data or settings would wait for one another for ever.
+
+    Raises:
+        ConfigError: They have.
+    """
+    found = world.gather(about.fingerprint())
+    if any(each != found[0] for each in found):
+        raise ConfigError(
+            "the processes of this run have read other data or settings than one another: give "
+            "all machines the same files and the same command"
+        )

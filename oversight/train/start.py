@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from oversight.errors import ConfigError
 from oversight.train.data.loading import Loaded, require_batch
 from oversight.train.data.settings import DataSettings
 from oversight.train.data.texts import texts
 from oversight.train.distributed import World
 from oversight.train.model.loading import Vocabulary, read_config, resolve_device
 from oversight.train.runs.folder import About
+from oversight.train.runs.progress import tell
+from oversight.train.runs.randomness import seed_all
+from oversight.train.runs.reload import check_before_training
 from oversight.train.settings import TrainSettings
 from oversight.train.types import Example
 
 E = TypeVar("E", bound=Example)
-Rows = Iterable[dict[str, Any]]
+Rows = Sequence[dict[str, Any]]
+"""Rows in memory; they are read more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class Started:
     config: Any
     """The model's configuration."""
     vocabulary: Vocabulary
+    tells: bool = True
+    """Whether what is loaded is shown on stderr."""
 
     @property
     def tokenizer(self) -> Any:
@@ -39,19 +46,53 @@ class Started:
         data: DataSettings,
         batch_size: int,
         rows: Rows | None = None,
+        *,
+        room: int = 0,
     ) -> Loaded[E]:
-        """The run's data, checked; `rows` in memory take the place of files."""
-        loaded = loader(
-            data, self.tokenizer, self.vocabulary.size, self.vocabulary.max_length, rows=rows
-        )
+        """The run's data, shown and checked.
+
+        Args:
+            loader: Of the data path.
+            data: Its settings.
+            batch_size: No fewer examples than that are enough.
+            rows: Rows in memory, in place of files.
+            room: Tokens that are left free behind each example, for a response to be sampled.
+
+        Raises:
+            DataError: There are too few examples, or rows that `data.on_bad` says to refuse.
+        """
+        longest = self.vocabulary.max_length - room
+        if longest < 2:
+            raise ConfigError(
+                f"sampling.max_new_tokens = {room} leaves no room for a prompt: the model has "
+                f"{self.vocabulary.max_length} positions"
+            )
+        loaded = loader(data, self.tokenizer, self.vocabulary.size, longest, rows=rows)
         require_batch(loaded, batch_size)
+        if self.world.is_first and self.tells:
+            tell(loaded.lines())
         return loaded
 
 
-def begin(settings: TrainSettings, data: DataSettings, rows: Rows | None = None) -> Started:
-    """Join the run's processes, and read or make the model's configuration and tokenizer."""
-    world = World.join(resolve_device(settings.model.device))
+def begin(
+    settings: TrainSettings,
+    data: DataSettings,
+    rows: Rows | None = None,
+    world: World | None = None,
+) -> Started:
+    """Join the run's processes, and read or make the model's configuration and tokenizer.
+
+    Args:
+        settings: Of the run.
+        data: Its data, of which a new tokenizer is made.
+        rows: Rows in memory, in place of files.
+        world: The processes, where they have been joined already.
+    """
+    world = world or World.join(resolve_device(settings.model.device))
+    # Adapters draw their first weights from the global stream; they are the same in all processes.
+    seed_all(settings.seed)
     config, vocabulary = read_config(settings.model, _texts(data, rows))
+    check_before_training(vocabulary.tokenizer, config)
     return Started(world, config, vocabulary)
 
 

@@ -91,8 +91,8 @@ class Statistics:
         yield "tokens", self._tokens()
 
     def _prompts(self) -> str:
-        if not self.num_prompts:
-            return "0"
+        if not self.num_responses:
+            return f"{self.num_prompts:,}"
         share = self.num_prompts_shared / self.num_prompts
         return f"{self.num_prompts:,}, {share:.0%} with several responses"
 
@@ -108,10 +108,9 @@ class Statistics:
         if not self.num_tokens:
             return ""
         share = self.num_distinct_tokens / self.num_tokens
-        return (
-            f"{self.num_tokens:,}, of them {self.num_trained_tokens:,} learnt; "
-            f"{self.num_distinct_tokens:,} ({share:.0%}) once prompts are shared"
-        )
+        learnt = f", of them {self.num_trained_tokens:,} learnt" if self.num_responses else ""
+        shared = f"{self.num_distinct_tokens:,} ({share:.0%}) once prompts are shared"
+        return f"{self.num_tokens:,}{learnt}; {shared}"
 
 
 def statistics(

@@ -87,14 +87,14 @@ def _forward(
         trie=layout,
         sliding_window=WINDOWS[kind.__name__](attention),
     )
-    output_1QE = hidden_1TE[:, places_Q] + attention.o_proj(attended.flatten(2))
+    output_1QE: torch.Tensor = hidden_1TE[:, places_Q] + attention.o_proj(attended.flatten(2))
     forwarded: torch.Tensor = layer.mlp(layer.post_attention_layernorm(output_1QE))
     return output_1QE + forwarded
 
 
 def _heads(projected: torch.Tensor, attention: Any, norm: str = "") -> torch.Tensor:
     """Projections [1, n, H * D] as heads [1, H, n, D], normalised where the model does so."""
-    heads: torch.Tensor = projected.view(*projected.shape[:2], -1, attention.head_dim)
+    heads = projected.view(*projected.shape[:2], -1, attention.head_dim)
     if norm and hasattr(attention, norm):
         heads = getattr(attention, norm)(heads)
     return heads.transpose(1, 2)

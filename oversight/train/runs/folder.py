@@ -239,6 +239,27 @@ def check_place(path: Path, resume: bool) -> None:
         raise ConfigError(f"{place} cannot be made: {there} cannot be written to")
 
 
+def check_places(config: Any, resume: bool) -> None:
+    """Refuse folders that the runs of these settings cannot begin or go on in.
+
+    Raises:
+        ConfigError: As `check_place`; finished members of an ensemble that goes on are left alone.
+    """
+    runs = run_folders(config)
+    for run in runs:
+        if not (resume and len(runs) > 1 and (run / MODEL).exists()):
+            check_place(run, resume)
+
+
+def run_folders(config: Any) -> list[Path]:
+    """The folders of the runs that settings stand for: one, or one for each of an ensemble."""
+    members: int = getattr(config, "members", 1)
+    out: Path = config.out
+    if members == 1:
+        return [out]
+    return [out / f"member-{number}" for number in range(1, members + 1)]
+
+
 def is_finished(path: Path, identity: Mapping[str, Any]) -> bool:
     """Whether a finished run with the settings of `identity` stands in the folder."""
     try:

@@ -1,0 +1,158 @@
+"""`oversight train`: SFT, reward models, DPO, PPO and GRPO, each from a recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oversight.cli.options import Sets
+
+if TYPE_CHECKING:
+    from oversight.train.settings import TrainSettings
+
+TRAINERS = {
+    "sft": "Supervised fine-tuning: learn to give the responses of the data.",
+    "reward": "A reward model: from compared responses to one number a response.",
+    "dpo": "Direct preference optimisation and its family: a policy from compared responses.",
+    "ppo": "Proximal policy optimisation: sample, score by a reward, learn with a critic.",
+    "grpo": "Group-relative policy optimisation: several samples a prompt, no critic.",
+}
+
+Recipe = Annotated[
+    Path, typer.Argument(help="The run's TOML file; see recipes/training/.", show_default=False)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The run's folder, in place of the recipe's `out`."),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Check everything, show the data, steps and memory; write nothing."
+    ),
+]
+
+train = typer.Typer(
+    help="Train a model: sft, reward, dpo, ppo or grpo.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+def _command(trainer: str) -> Callable[..., None]:
+    def command(
+        recipe: Recipe,
+        out: Out = None,
+        sets: Sets = None,
+        resume: Resume = False,
+        dry_run: DryRun = False,
+    ) -> None:
+        _train(trainer, recipe, out, sets or [], resume, dry_run)
+
+    command.__doc__ = (
+        f"{TRAINERS[trainer]}\n\nCtrl-C finishes the step and saves it; the same command with "
+        "--resume goes on, bit for bit. docs/training.md lists every setting."
+    )
+    return command
+
+
+for _name in TRAINERS:
+    train.command(_name)(_command(_name))
+
+
+def is_first_process() -> bool:
+    """Whether this process prints; under torchrun one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _train(
+    trainer: str, recipe: Path, out: Path | None, sets: list[str], resume: bool, dry_run: bool
+) -> None:
+    config = _settings(trainer, recipe, out, sets)
+    if dry_run:
+        _dry_run(trainer, config, resume)
+        return
+    from importlib import import_module
+
+    from oversight.train.distributed import leave
+    from oversight.train.runs.folder import check_places, is_finished
+
+    module: Any = import_module(f"oversight.train.{trainer}")
+    if not (resume and is_finished(config.out, config.identity())):
+        check_places(config, resume)
+        module.train(config, resume=resume)
+    leave()
+    if is_first_process():
+        _print_end(trainer, config)
+
+
+def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> Any:
+    """The run's settings: the recipe, with what the command line says in its place."""
+    from oversight.config.recipe import assignments, override, read_toml
+    from oversight.errors import ConfigError
+
+    changes = assignments(sets) | ({} if out is None else {"out": str(out)})
+    data = override(read_toml(recipe), changes)
+    if "out" not in data:
+        raise ConfigError(f"{recipe}: no folder for the run; set out = 'runs/NAME', or give --out")
+    from importlib import import_module
+
+    config_class: Any = import_module(f"oversight.train.{trainer}").Config
+    try:
+        return config_class.parse(data)
+    except ConfigError as error:
+        raise ConfigError(f"{recipe}: {error}") from None
+
+
+def _dry_run(trainer: str, config: TrainSettings, resume: bool) -> None:
+    from rich.console import Console
+
+    from oversight.text.terminal import rich_text
+    from oversight.train.dry_run import dry_run
+
+    if is_first_process():
+        console = Console(soft_wrap=True, highlight=False)
+        for line in dry_run(trainer, config, resume=resume):
+            console.print(rich_text(line))
+
+
+def _print_end(trainer: str, config: TrainSettings) -> None:
+    """Where the model is, how the run went, and what to type next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from oversight.text.terminal import rich_text
+    from oversight.train.runs.folder import run_folders
+    from oversight.train.runs.metrics import read_metrics
+    from oversight.train.runs.outcome import outcome
+
+    console = Console(highlight=False, soft_wrap=True)
+    runs = run_folders(config)
+    for run in runs:
+        table = Table("", "first", "last", "best", "at step", box=None, pad_edge=False)
+        for row in outcome(read_metrics(run)):
+            table.add_row(*map(rich_text, row))
+        console.print(rich_text(f"{run / 'model'}: the finished model"))
+        console.print(table)
+    for line in _next(trainer, runs):
+        console.print(rich_text(line))
+
+
+def _next(trainer: str, runs: list[Path]) -> list[str]:
+    import shlex
+
+    plot = shlex.join(["oversight", "plot", *map(str, runs)])
+    if trainer == "reward":
+        models = ", ".join(f'"{run / "model"}"' for run in runs)
+        setting = shlex.quote(f"reward.models=[{models}]")
+        use = f"oversight train ppo RECIPE.toml --set {setting}"
+    else:
+        use = shlex.join(["oversight", "debate", "--model", str(runs[0] / "model")])
+    return [f"Next: {plot}", f"      {use}"]

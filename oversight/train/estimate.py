@@ -1,0 +1,181 @@
+"""How much memory a step takes, before anything is allocated.
+
+What is counted is what a Llama-like layer keeps for its backward pass, at the
+tokens that are computed at once. `tests/train/test_estimate.py` holds it
+against real steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oversight.train.model.logprobs import CHUNK_ELEMENTS
+from oversight.train.settings import ModelSettings
+
+FLOAT, HALF = 4, 2
+"""Bytes of a number."""
+CHUNK_COPIES = 4
+"""Tensors of the size of a chunk of logits that are held at once: logits, probabilities, their
+gradient, and one more on the way."""
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a model that its memory depends on."""
+
+    hidden: int
+    num_layers: int
+    intermediate: int
+    query: int
+    """Numbers of a token's queries, over all heads."""
+    key: int
+    """Numbers of a token's keys; values have as many."""
+    vocab: int
+    num_weights: int
+    num_trained: int
+    """Weights that are trained: all, or those of adapters."""
+
+    @classmethod
+    def of(cls, config: Any, model: torch.nn.Module) -> Shape:
+        """The sizes of `model`, which may stand on the meta device."""
+        text = config.get_text_config()
+        heads = text.num_attention_heads
+        size = getattr(text, "head_dim", None) or text.hidden_size // heads
+        keys = getattr(text, "num_key_value_heads", None) or heads
+        weights = list(model.parameters())
+        return cls(
+            hidden=text.hidden_size,
+            num_layers=text.num_hidden_layers,
+            intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+            query=heads * size,
+            key=keys * size,
+            vocab=text.vocab_size,
+            num_weights=sum(weight.numel() for weight in weights),
+            num_trained=sum(weight.numel() for weight in weights if weight.requires_grad),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is computed at once."""
+
+    num_tokens: int
+    """Tokens of the largest micro-batch, shared beginnings counted once."""
+    num_scored: int
+    """Of these, places where the head is evaluated; 0 for a model without one."""
+    num_sampled: int = 0
+    """Responses that grow side by side; 0 where nothing is sampled here."""
+    max_new_tokens: int = 0
+    num_prompt_tokens: int = 0
+    """Of the prompts that are sampled from at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes at the peak of a step, on one process."""
+
+    parts: tuple[tuple[str, int], ...]
+    """What is held, in the order in which it is shown."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(size for _, size in self.parts)
+
+
+def estimate(
+    shape: Shape,
+    load: Load,
+    settings: ModelSettings,
+    *,
+    others: tuple[tuple[str, int], ...] = (),
+    num_processes: int = 1,
+) -> Estimate:
+    """The memory of a training step.
+
+    Args:
+        shape: Of the model that is trained.
+        load: What is computed at once.
+        settings: How the model computes.
+        others: Names of further models that are held, and their numbers of weights.
+        num_processes: Over which weights, gradients and the optimiser's state are split.
+    """
+    held = [("weights", shape.num_weights * FLOAT), ("gradients", shape.num_trained * FLOAT)]
+    held += [("AdamW", 2 * shape.num_trained * FLOAT)]
+    held += [(name, number * FLOAT) for name, number in others]
+    parts = [(name, size // num_processes) for name, size in held]
+    learning = activations(shape, load, settings) + logits(shape, load)
+    sampling = key_values(shape, load, settings)
+    # One after the other: a collection is sampled, then learnt from.
+    parts.append(("activations", learning) if learning >= sampling else ("sampling", sampling))
+    return Estimate(tuple((name, size) for name, size in parts if size))
+
+
+def activations(shape: Shape, load: Load, settings: ModelSettings) -> int:
+    """What the layers keep for the backward pass, and what that pass holds at once."""
+    lowered = settings.precision == "bfloat16"
+    size = HALF if lowered else FLOAT
+    # Two norms (input and output each), input of q, k, v, residuals; queries before the
+    # output's product and after the rotation; keys and values; four of the feed-forward's width.
+    layer = size * (6 * shape.hidden + 2 * (shape.query + shape.key) + 4 * shape.intermediate)
+    if lowered:
+        layer += 4 * shape.hidden * HALF  # norms are in float32
+    backward = size * (3 * shape.intermediate + 2 * shape.hidden)
+    kept = shape.num_layers * layer
+    if settings.gradient_checkpointing:
+        kept = shape.num_layers * shape.hidden * size + layer
+    copies = HALF * shape.num_weights if lowered else 0
+    return load.num_tokens * (kept + backward) + copies
+
+
+def logits(shape: Shape, load: Load) -> int:
+    """What the head holds: a chunk of logits, hidden states, the gradient of its weight."""
+    if not load.num_scored:
+        return 0
+    chunk = min(load.num_scored * shape.vocab, max(CHUNK_ELEMENTS, shape.vocab))
+    states = 3 * load.num_scored * shape.hidden
+    return FLOAT * (CHUNK_COPIES * chunk + states + shape.vocab * shape.hidden)
+
+
+def key_values(shape: Shape, load: Load, settings: ModelSettings) -> int:
+    """Keys and values of the responses that grow at once and of the prompts they share."""
+    size = HALF if settings.precision == "bfloat16" else FLOAT
+    tokens = load.num_sampled * load.max_new_tokens + load.num_prompt_tokens
+    return size * tokens * shape.num_layers * 2 * shape.key
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes that are free on `device`; None where that cannot be told."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return min(_free_here(), default=None)
+
+
+def _free_here() -> Iterator[int]:
+    """What the machine has free, and what the limit of this container leaves."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                yield int(line.split()[1]) * 1024
+        group = Path("/sys/fs/cgroup")
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        if limit != "max":
+            used = int((group / "memory.current").read_text(encoding="ascii"))
+            yield max(0, int(limit) - used)
+    except (OSError, ValueError):
+        return
+
+
+def shown(num_bytes: float) -> str:
+    """Bytes for people."""
+    for unit in UNITS:
+        if num_bytes < 1024 or unit == UNITS[-1]:
+            break
+        num_bytes /= 1024
+    return f"{num_bytes:.3g} {unit}" if num_bytes < 1000 else f"{num_bytes:.0f} {unit}"

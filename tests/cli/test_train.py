@@ -1,0 +1,400 @@
+"""`oversight train` as a user meets it: what it says, what it refuses, and that it can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from oversight.cli.main import run
+
+TINY = """
+batch_size = 4
+steps = 2
+[model.scratch]
+hidden_size = 16
+num_layers = 1
+vocab_size = 300
+max_length = 128
+[data]
+path = "rows.jsonl"
+"""
+ON_TRAINED = """
+batch_size = 4
+steps = 2
+[model]
+path = "trained/model"
+[data]
+path = "rows.jsonl"
+"""
+SAMPLES = ["--set", "reward.source=length", "--set", "sampling.max_new_tokens=8"]
+
+
+def by(source: str, setting: str) -> list[str]:
+    """The flags of a source of reward."""
+    return ["--set", f"reward.source={source}", "--set", f"reward.{setting}"]
+
+
+def rows(num: int = 8, **changes: Any) -> list[dict[str, Any]]:
+    return [
+        {"id": f"r{i}", "prompt": f"Who is number {i}?", "chosen": f"It is Ada {i}."}
+        | {"rejected": f"It is Bo {i}."}
+        | changes
+        for i in range(num)
+    ]
+
+
+def write(path: str, found: list[dict[str, Any]]) -> None:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with rows, recipes and one finished SFT run."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("OVERSIGHT_CACHE", str(folder / "cache"))
+        write("rows.jsonl", rows())
+        Path("tiny.toml").write_text(TINY)
+        Path("on.toml").write_text(ON_TRAINED)
+        assert run(["train", "sft", "tiny.toml", "--out", "trained"]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, to be in."""
+    shutil.copytree(made, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("OVERSIGHT_CACHE", str(tmp_path / "here" / "cache"))
+    return tmp_path / "here"
+
+
+def refused(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command line fails with one line of its own, which the user can mend."""
+    capsys.readouterr()
+    code = run(["train", *args])
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert code == 2
+    assert said.count("oversight: ") == 1
+    assert said.splitlines()[-1].startswith("oversight: ")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["sftt", "tiny.toml"], r"No such command 'sftt'\. Did you mean 'sft'\?"),
+        (["sft"], r"Missing argument 'recipe'\. See 'oversight train sft --help'"),
+        (["sft", "tiny.toml", "--st", "a=1"], r"no such option: --st\. Did you mean '--set'\?"),
+        (["sft", "absent.toml"], r"recipe 'absent\.toml': No such file"),
+        (["sft", "rows.jsonl", "--out", "x"], r"recipe 'rows\.jsonl' is not TOML"),
+        (["sft", "tiny.toml"], r"no folder for the run; set out = 'runs/NAME', or give --out"),
+        (["sft", "tiny.toml", "-o", "x", "--set", "steps"], r"expected a\.b=value"),
+        (["sft", "tiny.toml", "-o", "x", "--set", "bach_size=1"], r"Did you mean 'batch_size'\?"),
+        (
+            ["sft", "tiny.toml", "-o", "x", "--set", "optimizer.lrr=1"],
+            r"tiny\.toml: unknown setting 'optimizer\.lrr'\. Did you mean 'lr'\?",
+        ),
+        (
+            ["dpo", "tiny.toml", "-o", "x", "--set", "loss=sigmod"],
+            r"loss = 'sigmod': there is no loss of that name\. Did you mean 'sigmoid'\?",
+        ),
+        (
+            ["dpo", "tiny.toml", "-o", "x", "--set", "options.bta=1"],
+            r"unknown setting 'options\.bta'.*Did you mean 'beta'\?",
+        ),
+        (
+            ["reward", "tiny.toml", "-o", "x", "--set", "loss=bradley"],
+            r"Did you mean 'bradley_terry'\?",
+        ),
+        (
+            ["grpo", "tiny.toml", "-o", "x", *SAMPLES, "--set", "loss=grop"],
+            r"loss = 'grop'.*Did you mean 'grpo'\?",
+        ),
+        (["grpo", "tiny.toml", "-o", "x"], r"setting 'reward' is missing"),
+        (
+            ["grpo", "tiny.toml", "-o", "x", "--set", "reward.source=length"],
+            r"sampling\.max_new_tokens = 256 leaves no room for a prompt: the model has 128",
+        ),
+        (
+            ["grpo", "tiny.toml", "-o", "x", *SAMPLES[2:], "--set", "reward.source=matches"],
+            r"row 'r0': reward\.field = 'answer' is missing or empty there",
+        ),
+        (
+            ["sft", "tiny.toml", "-o", "x", "--set", "data.path=no.jsonl"],
+            r"data\.path = 'no.jsonl'",
+        ),
+        (["sft", "tiny.toml", "-o", "rows.jsonl"], r"out = 'rows\.jsonl' is a file"),
+        (["sft", "tiny.toml", "-o", "cache"], r"out = 'cache' is not empty and no run"),
+        (["sft", "tiny.toml", "-o", "trained"], r"out = 'trained' holds a finished run"),
+        (
+            ["sft", "tiny.toml", "-o", "trained", "--resume", "--set", "seed=1"],
+            r"out = 'trained' holds a finished run",
+        ),
+        (["sft", "on.toml", "-o", "x", "--set", "model.path=./no"], r"there is no such folder"),
+        (
+            ["sft", "on.toml", "-o", "x", "--set", "model.path=trained"],
+            r"holds no saved model\. Did you mean its folder 'trained/model'\?",
+        ),
+        (["sft", "on.toml", "-o", "x", "--set", "model.lora.modules=no"], r"model\.lora\.modules"),
+        (
+            ["grpo", "on.toml", "-o", "x", *SAMPLES[2:], *by("model", 'models=["trained"]')],
+            r"reward\.models = 'trained': no folder of a saved model; did you mean",
+        ),
+        (
+            ["grpo", "on.toml", "-o", "x", *SAMPLES[2:], *by("function", "function=absent.py:f")],
+            r"reward\.function = 'absent\.py:f': 'absent\.py' cannot be imported",
+        ),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_met_with_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
+    (here / "cache").mkdir(exist_ok=True)
+    (here / "cache" / "file").touch()
+    refused(args, message, capsys)
+    assert not (here / "x").exists()
+
+
+BAD: list[dict[str, Any]] = [
+    *rows(1, id="empty", chosen=" "),
+    *rows(1, id="equal", chosen="x", rejected="x"),
+    *rows(1, id="long", prompt="word " * 200),
+    *rows(1, id="alien", prompt_ids=[40, 41], chosen_ids=[42, 99999], rejected_ids=[42, 43]),
+    *rows(1, id="nan", chosen="now", soft_label=float("nan")),
+]
+
+
+def test_bad_rows_are_counted_by_reason_with_their_ids_before_training(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("rows.jsonl", rows() + BAD)
+    assert run(["train", "dpo", "tiny.toml", "--out", "x"]) == 0
+    said = capsys.readouterr().err
+    for line in (
+        "1 left out: a response is empty (empty)",
+        "1 left out: responses are equal (equal)",
+        "1 left out: the prompt is longer than the context (long (",
+        "1 left out: a number is not finite (nan (soft_label = nan))",
+        "encoded anew (alien)",
+    ):
+        assert line in said
+    assert said.index("left out") < said.index("scoring 16 responses")
+
+
+def test_bad_rows_stop_a_run_that_asks_for_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("rows.jsonl", rows() + BAD)
+    args = ["dpo", "tiny.toml", "-o", "x"]
+    refused([*args, "--set", "data.on_bad=error"], r"4 rows cannot be used:.*\(empty\)", capsys)
+    outside = r"token ids are outside the vocabulary \(alien \(id 99999 of"
+    refused([*args, "--set", "data.ids=given"], outside, capsys)
+    write("rows.jsonl", rows(3))
+    refused(args, r"there are 3 usable comparisons, and a batch takes 4", capsys)
+    assert not (here / "x").exists()
+
+
+def test_a_reward_that_is_no_number_ends_the_run_with_the_rows_id(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("nan.py").write_text("def f(texts, fields):\n    return [float('nan')] * len(texts)\n")
+    args = ["grpo", "on.toml", "-o", "x", *SAMPLES[2:], *by("function", "function=nan.py:f")]
+    refused(args, r"row 'r\d#0': reward 'nan\.py:f' is nan", capsys)
+
+
+def cut_short(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+
+
+def of_another_config(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"hidden_size": 32, "head_dim": 8}))
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (cut_short, r"model\.safetensors is cut short or damaged"),
+        (of_another_config, r"has the shape \(.*\), and config\.json makes it \(.*32\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], spoil: Any, message: str, flags: list[str]
+) -> None:
+    spoil(Path("trained/model"))
+    refused(["sft", "on.toml", "-o", "x", *flags], message, capsys)
+    assert not (here / "x").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_a_model_of_another_vocabulary_is_no_reference_and_no_reward(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    write("others.jsonl", rows(8, prompt="zebra zebra quiz quiz"))
+    other = ["tiny.toml", "--out", "other", "--set", "data.path=others.jsonl"]
+    assert run(["train", "reward", *other, "--set", "batch_size=1"]) == 0
+    args = ["on.toml", "-o", "x", *flags]
+    refused(["dpo", *args, "--set", "reference=other/model"], r"stand for other tokens", capsys)
+    source = by("model", 'models=["other/model"]')
+    refused(["grpo", *args, *SAMPLES[2:], *source], r"another vocabulary", capsys)
+
+
+def test_the_end_says_where_the_model_is_how_it_went_and_what_to_type_next(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "sft", "tiny.toml", "--out", "x", "--set", "data.eval_rows=2"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("x/model: the finished model\n")
+    assert re.search(r"held out nll +\d\.\d+ +\d\.\d+", told.out)
+    assert "oversight plot x" in told.out
+    assert "oversight debate --model x/model" in told.out
+    assert "Loading weights" not in told.err
+    assert run(["plot", "x"]) == 0
+    assert (here / "x" / "curves.png").exists()
+
+
+def test_an_ensemble_of_reward_models_is_told_member_by_member(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["train", "reward", "on.toml", "--out", "x", "--set", "members=2"]
+    assert run(args) == 0
+    told = capsys.readouterr()
+    assert "x/member-1/model: the finished model" in told.out
+    assert "x/member-2/model: the finished model" in told.out
+    assert 'reward.models=["x/member-1/model", "x/member-2/model"]' in told.out
+    assert "LOAD REPORT" not in told.err
+    assert run([*args, "--resume"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_finished_run_that_is_to_go_on_tells_its_end_again(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "sft", "tiny.toml", "--out", "trained", "--resume"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("trained/model: the finished model\n")
+    assert told.err == ""
+
+
+@pytest.mark.parametrize("trainer", ["sft", "reward", "dpo", "ppo", "grpo"])
+def test_a_dry_run_shows_what_would_happen_and_writes_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], trainer: str
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
+    more = SAMPLES if trainer in ("ppo", "grpo") else []
+    assert run(["train", trainer, "on.toml", "--out", "x", "--dry-run", *more]) == 0
+    told = capsys.readouterr()
+    for part in (
+        f"{trainer} of trained/model (llama, ",
+        "examples           8",
+        "prompt" if more else "response",
+        "| Who is number 0?",
+        "AdamW",
+        "are free",
+        "Checked, and nothing written: settings, folder, model, data",
+    ):
+        assert part in told.out
+    assert ("<eos>" in told.out) is not bool(more)
+    assert ("reward." in told.out) is bool(more)
+    assert told.err == ""
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
+
+
+def test_a_dry_run_shows_no_control_character_of_the_data(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("rows.jsonl", rows(8, chosen="a \x1b]52;c;!\x07 b \u202e c"))
+    assert run(["train", "sft", "on.toml", "--out", "x", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+
+
+def test_other_processes_than_the_first_print_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert run(["train", "sft", "on.toml", "--out", "x", "--dry-run"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_every_trainer_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for trainer in ("sft", "reward", "dpo", "ppo", "grpo"):
+        assert run(["train", trainer, "--help"]) == 0
+        shown = capsys.readouterr().out
+        for option in ("--out", "--set", "--resume", "--dry-run"):
+            assert option in shown
+    assert run(["train"]) == 2
+    assert "grpo" in capsys.readouterr().out
+
+
+def start(args: list[str], cwd: Path, *before: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *before, "-m", "oversight.cli.main", "train", *args],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "OVERSIGHT_CACHE": str(cwd / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_ctrl_c_saves_the_step_and_the_command_it_names_goes_on_bit_for_bit(here: Path) -> None:
+    args = ["dpo", "on.toml", "--set", "steps=100", "--set", "log_every=1"]
+    process = start([*args, "--out", "cut"], here)
+    log = here / "cut" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 5):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "finishing this step and saving it" in said
+    last = said.strip().splitlines()[-1]
+    step, command = re.fullmatch(
+        r"oversight: stopped after step (\d+); go on with: python -m oversight\.cli\.main (.*)",
+        last,
+    ).groups()  # type: ignore[union-attr]
+    assert 5 < int(step) < 100
+    again = start(command.split()[1:], here)
+    out, said = again.communicate(timeout=200)
+    assert again.returncode == 0, said
+    assert f"going on after step {step} of 100" in said
+    assert "cut/model: the finished model" in out
+    assert run(["train", *args, "--out", "whole"]) == 0
+    ours, theirs = (load_file(here / name / "model/model.safetensors") for name in ("cut", "whole"))
+    assert all(bool((ours[name] == theirs[name]).all()) for name in theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_under_torchrun_one_process_speaks(here: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = start(["sft", "on.toml", "--out", "x"], here, *torchrun)
+    out, said = done.communicate(timeout=200)
+    assert done.returncode == 0, said
+    assert out.count("x/model: the finished model") == 1
+    assert said.count("rows read") == 1
+    again = start(["sft", "on.toml", "--out", "x"], here, *torchrun)
+    _, said = again.communicate(timeout=200)
+    assert again.returncode != 0
+    assert said.count("oversight: out = 'x' holds a finished run") == 1

@@ -1,0 +1,134 @@
+"""Two processes compute what one computes: losses, norms, held-out results, the finished model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from oversight.train.experience import even_order
+from oversight.train.runs.metrics import read_metrics
+
+REUSED: dict[str, Any] = {"reuse": 2, "mini_batches": 2, "steps": 8}
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sft": ("sft", {"per_sequence": False}),
+    # Nine rows in batches of four: the last batch has one, fewer than there are processes.
+    "short": ("sft", {"data": {"eval_rows": 4}, "per_sequence": True}),
+    "tied": ("sft", {"tied": True, "model": {"gradient_checkpointing": True}}),
+    "reward": ("reward", {"loss": "davidson"}),
+    "dpo": ("dpo", {}),
+    "dpo-loop": ("dpo", {"precompute": False, "sft_weight": 0.1}),
+    "grpo": ("grpo", REUSED | {"kl_coefficient": 0.1}),
+    "ppo": ("ppo", REUSED),
+    "ppo-apart": ("ppo", REUSED | {"base": True, "critic": {"kind": "apart"}}),
+}
+CANCELS = {"value/explained"}
+"""1 less a ratio near 1, of differences of squares: rounding shows more."""
+NOT_COMPARED = {"time", "wall_s", "tokens_per_s"}
+
+
+def config(place: Any, name: str, who: str) -> tuple[str, dict[str, Any]]:
+    """Trainer and settings of the run `name`, in a folder of its own for each of `who`."""
+    trainer, changes = RUNS[name]
+    changes = dict(changes)
+    data, model = changes.pop("data", {}), dict(changes.pop("model", {}))
+    made = place.config(f"{name}-{who}", trainer)
+    if changes.pop("base", False):
+        made["model"] = {"path": str(place.folder / "sft-one" / "model"), "device": "cpu"}
+    if changes.pop("tied", False):
+        made["model"]["scratch"] = made["model"]["scratch"] | {"tied": True}
+    made["data"] |= data
+    made["model"] |= model
+    return trainer, made | changes
+
+
+def compare(one: Path, two: Path) -> None:
+    """Every metric of every step, and every weight of the finished model."""
+    lines, others = read_metrics(one), read_metrics(two)
+    assert [(a["step"], a["split"]) for a in lines] == [(b["step"], b["split"]) for b in others]
+    for line, other in zip(lines, others, strict=True):
+        assert line.keys() == other.keys()
+        for name in line.keys() - NOT_COMPARED - {"split"}:
+            # What is 0 but for rounding, such as a sum of advantages, is compared by size.
+            allowed = 1e-4 if name in CANCELS else 1e-6
+            assert other[name] == pytest.approx(line[name], rel=1e-5, abs=allowed), (name, line)
+    weights, theirs = (load_file(run / "model" / "model.safetensors") for run in (one, two))
+    assert weights.keys() == theirs.keys()
+    for name, weight in weights.items():
+        largest = weight.abs().max()
+        assert (weight - theirs[name]).abs().max() <= 1e-5 * largest, name
+
+
+@pytest.fixture(scope="module")
+def two(place: Any, tmp_path_factory: Any) -> Callable[[], list[str]]:
+    """Runs all that is slow in one start of two processes, once; gives what they said."""
+    said: list[str] = []
+
+    def all_of_them() -> list[str]:
+        if not said:
+            runs = [
+                dict(zip(("trainer", "config"), config(place, name, "two"), strict=True))
+                for name in RUNS
+                if name != "sft"
+            ]
+            codes, found = place.launch(runs, WARNINGS_ARE_ERRORS="1").wait(300)
+            assert codes == [0, 0], found
+            said.extend(found)
+        return said
+
+    return all_of_them
+
+
+def test_two_processes_train_as_one_and_only_the_first_speaks(
+    place: Any, alone: Callable[..., Path]
+) -> None:
+    trainer, settings = config(place, "sft", "two")
+    launched = place.launch([{"trainer": trainer, "config": settings}], WARNINGS_ARE_ERRORS="1")
+    alone(*config(place, "sft", "one"))
+    codes, said = launched.wait()
+    assert codes == [0, 0], said
+    assert "finished: " in said[0]
+    assert said[1] == ""
+    compare(place.folder / "sft-one", place.folder / "sft-two")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "sft"])
+def test_every_trainer_gives_the_same_with_two_processes(
+    name: str, place: Any, two: Callable[[], list[str]], alone: Callable[..., Path]
+) -> None:
+    if not (place.folder / "sft-one").exists():
+        alone(*config(place, "sft", "one"))
+    two()
+    alone(*config(place, name, "one"))
+    compare(place.folder / f"{name}-one", place.folder / f"{name}-two")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_what_two_processes_finished_is_a_model_that_transformers_loads(
+    place: Any, two: Callable[[], list[str]]
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    assert two()[1] == ""
+    folder = place.folder / "tied-two" / "model"
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert model(torch.tensor([[5, 6, 7]])).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("num", [1, 2, 6, 8, 12, 30])
+def test_an_even_order_leaves_every_process_as_many(num: int) -> None:
+    for seed in range(5):
+        order = even_order(num, seed)
+        assert sorted(order) == list(range(num))
+        for size in (size for size in range(1, num + 1) if num % size == 0):
+            for start in range(num - size + 1):
+                assert len(set(order[start : start + size] % size)) == size
+    assert len({tuple(even_order(12, seed)) for seed in range(20)}) > 10
