@@ -89,7 +89,8 @@ def test_grpo_learns_from_what_a_server_samples_with_the_weights_of_each_step(
         }
     )
     grpo.train(config, rows=ROWS)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in metrics.splitlines()]
     assert len(lines) == 4
     assert all(0 < line["reward"] <= 1 for line in lines)
     if ahead:  # one step old: the first batch is of the very policy, later ones are not

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oversight.train import grpo, ppo, reward, sft
+from oversight.train import grpo, ppo, reward
 from oversight.train.data.settings import DataSettings
 from oversight.train.settings import OptimizerSettings
 
@@ -45,24 +45,12 @@ def test_the_source_of_words_has_the_entropy_that_it_says(learning: ModuleType) 
 
 def test_sft_comes_near_the_entropy_of_a_small_source(learning: ModuleType, tmp_path: Path) -> None:
     chain = learning.Chain(num_words=3, stop=0.1)
-    rows = chain.rows(1500, seed=0)
-    held_out = chain.rows(200, seed=1)
-    config = sft.Config(
-        out=tmp_path / "run",
-        model=learning.scratch(tmp_path, chain.words, hidden_size=32),
-        data=learning._files(tmp_path, rows, held_out, train_on="all", duplicates="keep"),
-        optimizer=FAST.model_copy(update={"schedule": "cosine"}),
-        batch_size=16,
-        steps=100,
-        eval_every=100,
-        save_every=100,
-    )
-    sft.train(config)
-    from oversight.train.runs.metrics import read_metrics
-
-    ends = [line["nll"] for line in read_metrics(config.out) if line["split"] == "eval"]
-    floor = chain.entropy(held_out)
-    assert floor * 0.97 < ends[-1] < floor * 1.08
+    small = learning.scratch(tmp_path, chain.words, hidden_size=32)
+    changes = {"model": small, "batch_size": 16, "optimizer": learning.adamw(1e-2)}
+    found = learning.learn_chain(tmp_path, seed=0, steps=100, chain=chain, **changes)
+    floor = found.bar / (1.0 + learning.CLOSE)
+    assert found.start > 2.0 * floor
+    assert floor * 0.98 < found.end < floor * 1.06
 
 
 def test_a_reward_model_learns_which_word_is_good(cases: ModuleType, tmp_path: Path) -> None:
@@ -87,12 +75,12 @@ def test_what_is_rewarded_is_said_more_often(
     cases: ModuleType, tmp_path: Path, trainer: Any
 ) -> None:
     more = cases.rollouts(samples=8, mini_batches=1, reuse=1, shaping=cases.ShapingSettings())
-    changes = {"optimizer": FAST, "steps": 25, "save_every": 100}
+    changes = {"optimizer": FAST.model_copy(update={"lr": 0.02}), "steps": 30, "save_every": 100}
     config = trainer.Config(**cases.common(tmp_path / "run", **changes, **more))
     trainer.train(config, rows=cases.prompts(), rewards=cases.TokenRewards())
     rewards = [line["reward"] for line in train_lines(cases, tmp_path / "run")]
     assert np.mean(rewards[:3]) < 2.6  # a third of six tokens, and what chance adds
-    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 1.0
+    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.8
 
 
 @pytest.mark.slow
