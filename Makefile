@@ -12,7 +12,7 @@ PIP := -m pip --disable-pip-version-check install --quiet --constraint constrain
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-vllm test-all check lint format bench bench-vllm clean
+.PHONY: help demo test test-slow test-vllm test-all check lint format bench bench-training bench-vllm clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -66,6 +66,9 @@ format: $(VENV)/.dev ## Format the code.
 bench: $(VENV)/.dev ## Print the figures of benchmarks/ that need no server.
 	$(BIN)/python benchmarks/orchestration.py
 	$(BIN)/python benchmarks/prefix_reuse.py
+
+bench-training: $(VENV)/.dev ## Print our trainers' time and memory against TRL; half an hour.
+	$(BIN)/python benchmarks/training.py
 
 bench-vllm: $(VENV)/.dev $(VLLM_VENV)/.installed ## Print those that need a real vLLM server.
 	OVERSIGHT_VLLM_PYTHON=$(VLLM_PYTHON) $(BIN)/python benchmarks/prefix_reuse.py --engine vllm

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+DOCS = ("docs/datasets.md", "docs/training.md", "docs/training_settings.md")
+
+TRAINERS = ["sft", "reward", "dpo", "ppo", "grpo"]
 
 
 def blocks(root: Path, language: str) -> list[str]:
@@ -15,12 +20,48 @@ def blocks(root: Path, language: str) -> list[str]:
 
 
 def test_the_python_example_runs(root: Path, tmp_path: Path) -> None:
-    [example] = blocks(root, "python")
+    example = next(block for block in blocks(root, "python") if "run_debates" in block)
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "num_debates=20" in done.stdout
+
+
+def test_training_from_python_runs(root: Path, tmp_path: Path) -> None:
+    example = next(block for block in blocks(root, "python") if "sft.train" in block)
+    assert len(example.splitlines()) <= 10
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "runs/sums/model" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_trainer_runs_on_what_export_made(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "recipes" / "training", tmp_path / "recipes" / "training")
+    text = next(block for block in blocks(root, "bash") if "oversight train" in block)
+    lines = [line.split("#")[0].split() for line in text.splitlines()]
+    commands = [words[1:] for words in lines if words[:1] == ["oversight"]]
+    trained = [words[1] for words in commands if words[0] == "train" and "--dry-run" not in words]
+    assert trained == TRAINERS
+    commands[:0] = [
+        [*"debate --dataset world --limit 60 -p debate --both-sides".split()],
+        ["export", "preferences.parquet"],
+    ]
+    for words in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "oversight.cli.main", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (words, done.stderr)
+    for trainer in TRAINERS:
+        assert (tmp_path / "runs" / trainer / "model" / "config.json").exists()
 
 
 def test_every_command_that_needs_no_model_runs(root: Path, tmp_path: Path) -> None:
@@ -42,14 +83,20 @@ def test_every_command_that_needs_no_model_runs(root: Path, tmp_path: Path) -> N
 
 
 def test_every_link_leads_somewhere(root: Path) -> None:
-    for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/datasets.md"):
+    for page in (
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/datasets.md",
+        "docs/training.md",
+    ):
         text = (root / page).read_text()
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
             if "://" not in target:
                 assert (root / page).parent.joinpath(target).exists(), (page, target)
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "bench", "bench-vllm"])
+@pytest.mark.parametrize("target", ["demo", "test", "bench", "bench-training", "bench-vllm"])
 def test_every_make_target_named_exists(root: Path, target: str) -> None:
     assert f"make {target}" in (root / "README.md").read_text()
     assert re.search(rf"^{target}:", (root / "Makefile").read_text(), re.MULTILINE)

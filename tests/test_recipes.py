@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from oversight import protocols, registry
 from oversight.config.recipe import load_recipe
 from oversight.config.run import RunSettings
 
-RECIPES = sorted(Path(__file__).parent.parent.glob("recipes/*.toml"))
+FOLDER = Path(__file__).parent.parent / "recipes"
+RECIPES = sorted(FOLDER.glob("*.toml"))
+TRAINING = sorted(FOLDER.glob("training/*.toml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -30,3 +34,30 @@ def test_a_recipe_names_only_what_there_is(path: Path) -> None:
 
 def test_there_are_recipes() -> None:
     assert RECIPES
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_a_training_recipe_fits_the_trainer_of_its_name(path: Path) -> None:
+    config = load_recipe(import_module(f"oversight.train.{path.stem}").Config, path, {})
+    assert config.out == Path("runs") / path.stem
+    assert path.read_text().startswith("# "), "a recipe begins by saying what it is for"
+
+
+def test_each_trainer_has_a_recipe() -> None:
+    assert [path.stem for path in TRAINING] == ["dpo", "grpo", "ppo", "reward", "sft"]
+
+
+def test_the_reward_for_quotes_is_the_share_that_is_in_the_source() -> None:
+    spec = spec_from_file_location("quotes", FOLDER / "training" / "quotes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    quotes = module_from_spec(spec)
+    spec.loader.exec_module(quotes)
+    source = {"prompt": "In week 3, the globe was moved. In week 4, it came back."}
+    texts = [
+        "Look: <quote>In week 4, it came back.</quote>",
+        "Look: <quote>In week 4, it went up.</quote>",
+        "<quote></quote> and no more",
+        "In week 4, it came back.",
+    ]
+    assert quotes.from_source(texts, [source] * 4) == pytest.approx([1.0, 4 / 6, 0.0, 0.0])

@@ -10,10 +10,13 @@ run of one but for rounding.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +27,9 @@ from oversight.train.model.batch import RowBatch
 from oversight.train.types import TokenRow
 
 T = TypeVar("T")
+
+SAME_ERROR_S = 3.0
+"""How long a process waits for the first one to meet the same error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,25 @@ def leave() -> None:
     """End this process's part in a run of several; nothing alone."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def announce(error: Exception, world: World) -> None:
+    """Say on stderr what only a process other than the first has met.
+
+    The first one's errors are shown by whoever started it, and most errors are met by all.
+    """
+    if world.size == 1:
+        return
+    digest = hashlib.blake2b(str(error).encode(), digest_size=16).hexdigest()
+    store = dist.distributed_c10d._get_default_store()
+    try:
+        if world.is_first:
+            store.set(digest, "")
+        else:
+            store.wait([digest], timedelta(seconds=SAME_ERROR_S))
+    except (RuntimeError, ValueError):  # nothing came, or who keeps the store has gone
+        if not world.is_first:
+            sys.stderr.write(f"process {world.rank} of {world.size}: {error}\n")
 
 
 def has_lost_another(error: BaseException) -> bool:

@@ -21,9 +21,15 @@ from typing import Any, Self
 
 import torch
 
-from oversight.errors import CheckpointError, ConfigError, TrainingInterrupted
+from oversight.errors import CheckpointError, ConfigError, OversightError, TrainingInterrupted
 from oversight.train.data.order import Cursor, Order
-from oversight.train.distributed import World, clip_gradients, has_lost_another, put_together
+from oversight.train.distributed import (
+    World,
+    announce,
+    clip_gradients,
+    has_lost_another,
+    put_together,
+)
 from oversight.train.losses.metrics import Metrics, Peak, merge
 from oversight.train.micro_batches import micro_batches
 from oversight.train.model.policy import Backbone
@@ -177,6 +183,8 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         self._open.close()
+        if isinstance(error, OversightError):
+            announce(error, self.world)
         if error is not None and has_lost_another(error):
             raise TrainingInterrupted(
                 "another process of this run has ended, which has said why; go on from the last "

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from oversight.train.data import loading
@@ -51,24 +49,3 @@ def test_the_middle_of_a_long_one_is_left_out(tokenizer: Any) -> None:
     assert "[…]" in shown[2]
     assert shown[2].endswith("end")
     assert len(shown[2]) < 4 * SHOWN_TOKENS
-
-
-def test_weights_on_disk_are_looked_at_without_being_read(tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    from oversight.errors import ConfigError
-    from oversight.train.model.stored import check_stored
-
-    model = torch.nn.Linear(3, 2, device="meta")
-    with pytest.raises(ConfigError, match=r"m: no \*\.safetensors there"):
-        check_stored(str(tmp_path), model, "m")
-    save_file({"weight": torch.zeros(2, 3), "more": torch.zeros(9)}, tmp_path / "a.safetensors")
-    check_stored(str(tmp_path), model, "m")
-    save_file({"bias": torch.zeros(3)}, tmp_path / "b.safetensors")
-    with pytest.raises(ConfigError, match=r"'bias' has the shape \(3,\), and config\.json makes"):
-        check_stored(str(tmp_path), model, "m")
-    (tmp_path / "b.safetensors").write_bytes(np.zeros(4, np.uint8).tobytes())
-    with pytest.raises(ConfigError, match="b.safetensors is cut short or damaged"):
-        check_stored(str(tmp_path), model, "m")
-    check_stored("organisation/model", model, "m")

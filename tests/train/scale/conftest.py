@@ -16,8 +16,15 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("scaled_run.py")
 REWARD = """
+import os
+
+
 def odd(texts, rows):
     return [sum(map(ord, text)) % 7 / 7.0 for text in texts]
+
+
+def broken_in_one(texts, rows):
+    return [float("nan") if os.environ.get("RANK") == "1" else 1.0 for text in texts]
 """
 
 
@@ -47,7 +54,7 @@ class Place:
 
     def config(self, name: str, trainer: str, **changes: Any) -> dict[str, Any]:
         """A run of `trainer` in the folder `name`."""
-        data = {"path": str(self.folder / f"{trainer}.jsonl")}
+        data: dict[str, Any] = {"path": str(self.folder / f"{trainer}.jsonl")}
         config: dict[str, Any] = {
             "out": str(self.folder / name),
             "model": {"scratch": SMALL, "device": "cpu"},

@@ -72,7 +72,7 @@ def test_a_killed_run_of_two_goes_on_bit_for_bit(place: Any, alone: Callable[...
 @pytest.mark.timeout(400)
 def test_what_two_processes_saved_one_goes_on_with(place: Any, alone: Callable[..., Path]) -> None:
     # DPO draws nothing at random after its start: one process ends where two would have ended.
-    settings = {"steps": 6, "save_every": 1}
+    settings: dict[str, Any] = {"steps": 6, "save_every": 1}
     whole = place.launch([run(place, "dpo-whole", "dpo", **settings)])
     cut = place.launch([run(place, "dpo-cut", "dpo", **settings)])
     wait_for(place.folder / "dpo-cut" / "checkpoints" / "step-000003")
@@ -108,11 +108,11 @@ def test_processes_with_other_data_are_told(place: Any) -> None:
     assert "read other data or settings than one another" in said[0]
 
 
-def torchrun(place: Any, recipe: Path, *more: str) -> subprocess.Popen[str]:
+def torchrun(recipe: Path, trainer: str = "sft") -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node=2", "-m", "oversight.cli.main", "train", "sft", str(recipe)]
+    command += ["--nproc-per-node=2", "-m", "oversight.cli.main", "train", trainer, str(recipe)]
     return subprocess.Popen(
-        [*command, *more],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -120,18 +120,18 @@ def torchrun(place: Any, recipe: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def write_recipe(place: Any, name: str, **changes: Any) -> Path:
+def write_recipe(place: Any, name: str, trainer: str = "sft", **changes: Any) -> Path:
     from oversight.train.runs.toml import to_toml
 
     recipe: Path = place.folder / f"{name}.toml"
-    recipe.write_text(to_toml(place.config(name, "sft", **changes)))
+    recipe.write_text(to_toml(place.config(name, trainer, **changes)))
     return recipe
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_torchrun_trains_from_the_command_line(place: Any) -> None:
-    started = torchrun(place, write_recipe(place, "by-torchrun"))
+    started = torchrun(write_recipe(place, "by-torchrun"))
     out, error = started.communicate(timeout=200)
     assert started.returncode == 0, error
     assert out.count("the finished model") == 1
@@ -143,7 +143,7 @@ def test_torchrun_trains_from_the_command_line(place: Any) -> None:
 @pytest.mark.timeout(400)
 def test_ctrl_c_at_torchrun_leaves_a_checkpoint(place: Any) -> None:
     recipe = write_recipe(place, "stopped", steps=100_000, save_every=50_000)
-    started = torchrun(place, recipe)
+    started = torchrun(recipe)
     wait_for(place.folder / "stopped" / "metrics.jsonl")
     workers = psutil.Process(started.pid).children(recursive=True)
     time.sleep(1.0)
@@ -158,7 +158,19 @@ def test_ctrl_c_at_torchrun_leaves_a_checkpoint(place: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_an_error_is_told_once(place: Any) -> None:
-    started = torchrun(place, write_recipe(place, "wrong", batch_size=3))
+    started = torchrun(write_recipe(place, "wrong", batch_size=3))
     _, error = started.communicate(timeout=200)
     assert started.returncode != 0
     assert error.count("batch_size = 3 is no multiple of the 2 processes") == 1, error
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_an_error_of_one_process_is_told_and_ends_both(place: Any) -> None:
+    function = f"{place.folder / 'reward.py'}:broken_in_one"
+    reward = {"source": "function", "function": function}
+    recipe = write_recipe(place, "broken", "grpo", reward=reward)
+    _, error = torchrun(recipe, "grpo").communicate(timeout=200)
+    assert "process 1 of 2: " in error, error
+    assert error.count("is nan, and it has to be a finite number") == 1, error
+    assert "Traceback" not in error.split("torch.distributed.elastic")[0], error

@@ -76,7 +76,7 @@ def test_a_step_over_a_debate_is_that_of_its_turns_one_by_one(
 ) -> None:
     batch = RolloutBatch.of_segments(segment_rows([debate()]), version=0)
     old = _old_logps(policy(random_lm), batch)
-    for loss, options in (("grpo", {}), ("dapo", {"clip_high": 0.28}), ("gspo", {})):
+    for loss, options in (("dapo", {"clip_high": 0.28}), ("gspo", {})):
         whole = _gradients(cases, random_lm, tmp_path / loss, batch, old, loss, options, [batch])
         alone = [batch.select([i]) for i in range(len(batch))]
         parts = _gradients(cases, random_lm, tmp_path / loss, batch, old, loss, options, alone)
