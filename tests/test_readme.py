@@ -48,7 +48,7 @@ def test_every_trainer_runs_on_what_export_made(root: Path, tmp_path: Path) -> N
     trained = [words[1] for words in commands if words[0] == "train" and "--dry-run" not in words]
     assert trained == TRAINERS
     commands[:0] = [
-        [*"debate --dataset world --limit 60 -p debate --both-sides".split()],
+        ["debate", "--dataset", "world", "--limit", "60", "-p", "debate", "--both-sides"],
         ["export", "preferences.parquet"],
     ]
     for words in commands:

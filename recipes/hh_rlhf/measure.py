@@ -110,7 +110,7 @@ def measure(config: reward.Config) -> str:
     lines.append(shown("the shorter response", accuracy(kept), "  (no model: for comparison)"))
     lines += [
         "",
-        f"{len(rows)} pairs, {FOLDS} folds; {len(rows) - len(single)} were left out, as a response is "
+        f"{len(rows)} pairs, {FOLDS} folds; {len(rows) - len(single)} left out, as a response is "
         "empty or too long",
         f"accuracy on the last batch that was learnt from: {100 * np.mean(seen):.0f} %",
         f"{time.perf_counter() - begin:.0f} s on one thread, all folds together",
