@@ -103,7 +103,9 @@ def test_tensors_that_share_memory_are_kept_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1, 2}, np.array(["text"]), torch.zeros(2).to_sparse()], ids=repr
+    "value",
+    [object(), {1, 2}, np.array(["text"]), torch.zeros(2).to_sparse()],
+    ids=["object", "set", "text", "sparse"],
 )
 def test_what_would_need_pickle_is_refused_with_its_place(value: object) -> None:
     with pytest.raises(CheckpointError, match=r"state\.buffer\.0: .* without pickle"):
