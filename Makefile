@@ -46,7 +46,7 @@ test: $(VENV)/.dev ## All tests but the slow ones and those with a vLLM server.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not vllm"
 
 test-slow: $(VENV)/.dev ## The slow tests.
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "slow and not vllm"
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "slow and not vllm" $(SLOW)
 
 test-vllm: $(VENV)/.dev $(VLLM_VENV)/.installed ## The tests against real vLLM servers.
 	OVERSIGHT_VLLM_PYTHON=$(VLLM_PYTHON) $(BIN)/pytest -m vllm
