@@ -129,8 +129,9 @@ def main() -> None:
     config = config.model_copy(update={"data": DataSettings(**data)})
     scratch = config.model.scratch
     assert scratch is not None
+    command = ["python recipes/hh_rlhf/measure.py", *(f"--set {each}" for each in sets)]
     text = (
-        f"command   python recipes/hh_rlhf/measure.py {' '.join(f'--set {s}' for s in sets)}\n"
+        f"command   {' '.join(command)}\n"
         f"versions  Python {platform.python_version()}, torch {version('torch')}, transformers "
         f"{version('transformers')}\n"
         f"model     from scratch, {scratch.num_layers} layers, {scratch.hidden_size} wide, "
