@@ -96,7 +96,7 @@ def test_the_order_of_rows_and_other_rows_change_nothing(
     together = policy(RowBatch.build(rows)).logps_BR
     for i, row in enumerate(rows):
         alone = policy(RowBatch.build([row])).logps_BR[0]
-        torch.testing.assert_close(together[i, : len(alone)], alone, rtol=1e-5, atol=2e-6)
+        torch.testing.assert_close(together[i, : len(alone)], alone, rtol=1e-4, atol=2e-5)
 
 
 def test_entropy_is_that_of_the_whole_distribution(
@@ -108,7 +108,7 @@ def test_entropy_is_that_of_the_whole_distribution(
     logits = model(input_ids=torch.from_numpy(row.ids())[None]).logits[0]
     expected = torch.distributions.Categorical(logits=logits).entropy()
     picked = expected[len(row.prompt_ids) - 1 : -1]
-    torch.testing.assert_close(entropy[0, : len(picked)], picked, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropy[0, : len(picked)], picked, rtol=1e-4, atol=2e-5)
 
 
 def test_masks_and_lengths_reach_the_scores(random_lm: Callable[..., Any]) -> None:

@@ -73,7 +73,7 @@ def test_prompts_are_the_ids_that_the_engine_reads(
         )
         assert each.tolist() == rendered
     groups = sampler.sample(ids, 3, seed=0)
-    assert furthest(policy, ids, groups) < 2e-5
+    assert furthest(policy, ids, groups) < 1e-4
     again = sampler.sample(ids[1:], 3, seed=0)
     assert [s.token_ids.tolist() for s in again[0]] == [s.token_ids.tolist() for s in groups[1]]
     assert len({tuple(each.token_ids) for group in groups for each in group}) == 6
@@ -98,7 +98,7 @@ def test_an_engine_is_opened_anew_on_new_weights(
         change(policy)
         sampler.update(policy, step)
         assert sampler.version == step
-        assert furthest(policy, ids, sampler.sample(ids, 2, seed=step)) < 2e-5
+        assert furthest(policy, ids, sampler.sample(ids, 2, seed=step)) < 1e-4
     assert [place.name for place in (tmp_path / "weights").iterdir()] == ["step-2"]
 
 
@@ -118,11 +118,11 @@ def test_the_next_batch_is_sampled_with_the_last_weights(
     first = collector.take()
     collector.submit(ids, 2, seed=1)
     assert first.version == 0
-    assert furthest(policy, ids, first.sampled) < 2e-5
+    assert furthest(policy, ids, first.sampled) < 1e-4
     second = collector.peek()
     assert second is not None
     assert second.version == 1
-    assert furthest(newer, ids, second.sampled) < 2e-5
+    assert furthest(newer, ids, second.sampled) < 1e-4
     collector.restore(Collected.from_state(second.state()))
     assert same(collector.take(), second)
 
@@ -149,7 +149,7 @@ def test_on_policy_a_batch_is_of_the_weights_at_its_submission(policy: PolicyMod
     collector = Collector(InProcessSampler(policy, SETTINGS))
     ids = [np.arange(10, 20), np.arange(5, 12)]
     collector.submit(ids, 2, seed=0)
-    assert furthest(policy, ids, collector.take().sampled) < 2e-5
+    assert furthest(policy, ids, collector.take().sampled) < 1e-4
     with pytest.raises(RuntimeError, match="no batch was submitted"):
         collector.take()
     change(policy)
@@ -157,7 +157,7 @@ def test_on_policy_a_batch_is_of_the_weights_at_its_submission(policy: PolicyMod
     collector.submit(ids, 2, seed=0)
     collected = collector.take()
     assert collected.version == 1
-    assert furthest(policy, ids, collected.sampled) < 2e-5
+    assert furthest(policy, ids, collected.sampled) < 1e-4
     collector.close()
 
 

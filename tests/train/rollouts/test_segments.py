@@ -170,7 +170,7 @@ def test_a_stored_debate_scores_as_it_was_sampled(
         speakers = [turn for turn in transcript.turns if turn.seat is not Seat.JUDGE]
         assert len(segments) == sum(len(turn.samples) for turn in speakers) > 8
         rows = [each.row for each in segments]
-        assert furthest(policy, rows, TEMPERATURE) < 2e-5
+        assert furthest(policy, rows, TEMPERATURE) < 1e-4
         assert RowBatch.build(rows).trie.num_tokens < sum(row.num_tokens for row in rows) / 2
         assert {each.role for each in segments} == {"debater-a", "debater-b"}
 

@@ -95,7 +95,7 @@ def test_each_turn_has_a_gradient_of_its_own(random_lm: Any) -> None:
     assert scores.mask_BR.sum() == 2 * ROUNDS * SIBLINGS * TURN
     for i in (0, 3, 9, 23):
         own = model(RowBatch.build([rows[i]]))
-        torch.testing.assert_close(scores.logps_BR[i], own.logps_BR[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(scores.logps_BR[i], own.logps_BR[0], rtol=1e-4, atol=1e-4)
 
 
 def test_the_trainer_steps_over_a_debate(cases: ModuleType, random_lm: Any, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_on_fresh_rollouts_policy_and_sampler_agree(
     assert len(fresh) == (4 if name == "grpo-dynamic" else 2)
     for line in fresh:
         assert line["ratio_error"] < 1e-4
-        assert line["ratio"] == pytest.approx(1.0, abs=1e-5)
+        assert line["ratio"] == pytest.approx(1.0, abs=1e-4)
     # Later passes over a collection are not fresh, and not judged as if they were.
     assert all("ratio_error" not in line for line in lines if line not in fresh)
 

@@ -135,7 +135,7 @@ def test_the_kl_coefficient_is_steered_towards_its_target(
     lines = [line for line in train_lines(cases, tmp_path / "run") if "kl_coefficient" in line]
     assert len(lines) == 4
     # Before anything is learnt the divergence is 0, which is below every target.
-    assert abs(lines[0]["kl_rollout"]) < 1e-5
+    assert abs(lines[0]["kl_rollout"]) < 1e-4
     assert lines[1]["kl_coefficient"] < lines[0]["kl_coefficient"] == 0.1
     later = [line["kl_coefficient"] for line in lines[1:]]
     assert all(b > a if rises else b < a for a, b in pairwise(later)), lines
