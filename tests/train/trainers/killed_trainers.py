@@ -20,6 +20,9 @@ from cases import CASES
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification  # noqa: F401
 
 KILLS = 4
+STEPS = 10
+"""Of every case."""
+POLL_S = 0.001
 
 
 def begin(name: str, out: Path) -> int:
@@ -40,36 +43,56 @@ def begin(name: str, out: Path) -> int:
         os._exit(code)
 
 
-def ended(pid: int) -> int | None:
-    """The child's exit code; None while it runs."""
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+def reaches(pid: int, out: Path, step: int) -> bool:
+    """Wait until the run has a checkpoint of `step`; whether it still runs then."""
+    while steps_of(out) < step:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            check(status, out)
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def check(status: int, out: Path) -> None:
+    """Fail unless the child that ended with `status` has trained to the end."""
+    if code := os.waitstatus_to_exitcode(status):
+        raise SystemExit(f"{out} ended with {code}: {(out.parent / 'said.txt').read_text()}")
+
+
+def steps_of(out: Path) -> int:
+    """Steps that the run has a checkpoint of."""
+    found = [int(path.name.removeprefix("step-")) for path in out.glob("checkpoints/step-??????")]
+    return max(found, default=0)
 
 
 def whole(name: str, out: Path) -> float:
-    """Run to the end; gives the seconds."""
+    """Run to the end; gives the seconds that a step took."""
+    pid = begin(name, out)
+    reaches(pid, out, 1)
     start = time.perf_counter()
-    code = os.waitstatus_to_exitcode(os.waitpid(begin(name, out), 0)[1])
-    if code:
-        raise SystemExit(f"{name}: {(out.parent / 'said.txt').read_text()}")
-    return time.perf_counter() - start
+    check(os.waitpid(pid, 0)[1], out)
+    return (time.perf_counter() - start) / STEPS
 
 
-def killed(name: str, out: Path, seconds: float, moments: random.Random) -> dict[str, int]:
-    """Run to the end with kills; gives their number, and how many met a run with a checkpoint."""
+def killed(name: str, out: Path, step_s: float, moments: random.Random) -> dict[str, int]:
+    """Run to the end with kills; gives their number, and how many met a run with a checkpoint.
+
+    A kill waits for the run to come to a step drawn beforehand, and then for a part of a step: it
+    meets computing, sampling and writing alike, however fast the machine is.
+    """
     kills = after_steps = 0
-    while kills < KILLS and not (out / "model").exists():
+    for step in sorted(moments.choices(range(STEPS - 2), k=KILLS)):
         pid = begin(name, out)
-        # What a start takes before its first step grows no shorter: shares of the whole meet it.
-        time.sleep(moments.uniform(0.1, 0.9) * seconds)
-        if ended(pid) is not None:
+        if not reaches(pid, out, step):
             break
-        os.kill(pid, signal.SIGKILL)
+        time.sleep(moments.uniform(0.0, 1.5) * step_s)
+        os.kill(pid, signal.SIGKILL)  # not yet waited for: the number is still the child's
         os.waitpid(pid, 0)
         kills += 1
-        after_steps += any((out / "checkpoints").glob("step-??????"))
+        after_steps += steps_of(out) > 0
     if not (out / "model").exists():
-        whole(name, out)
+        check(os.waitpid(begin(name, out), 0)[1], out)
     return {"kills": kills, "after_steps": after_steps}
 
 
@@ -82,8 +105,8 @@ def main(folder: Path, seed: str, names: list[str]) -> None:
     for name in names:
         place = folder / name
         place.mkdir()
-        seconds = whole(name, place / "whole")
-        found[name] = killed(name, place / "cut", seconds, moments)
+        step_s = whole(name, place / "whole")
+        found[name] = killed(name, place / "cut", step_s, moments)
     print(json.dumps(found))
 
 
