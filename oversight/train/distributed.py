@@ -13,7 +13,8 @@ import atexit
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,9 +28,12 @@ from oversight.train.model.batch import RowBatch
 from oversight.train.types import TokenRow
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 SAME_ERROR_S = 3.0
 """How long a process waits for the first one to meet the same error."""
+LET_GO_S = 0.2
+"""How long a process that ends leaves to the threads that summed for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,6 @@ class World:
         means and gradients stay what they are.
         """
         return list(items if len(items) < self.size else items[self.rank :: self.size])
-
-    def held_out(self, items: Sequence[T]) -> list[T]:
-        """This process's part of held-out items."""
-        return self.share(items)
 
     def padded(self, parts: Sequence[T]) -> list[T]:
         """`parts`, the last one repeated until every process has as many.
@@ -119,6 +119,12 @@ class World:
         rounds = range(max(map(len, parts)))
         return [part[i] for i in rounds for part in parts if i < len(part)]
 
+    def together(self, items: Sequence[T], compute: Callable[[list[T]], Sequence[R]]) -> list[R]:
+        """What `compute` gives for each of `items`; each process computes its share, and all of
+        them get the whole."""
+        own = compute(self.share(items))
+        return list(own) if len(items) < self.size else self.interleaved(own)
+
     def from_first(self, item: T) -> T:
         """What the first process holds."""
         if self.size == 1:
@@ -150,6 +156,9 @@ def leave() -> None:
     """End this process's part in a run of several; nothing alone."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        # A thread of gloo lets go of the last sum's tensors after the sum was given. Should it need
+        # the interpreter for that while the interpreter is taken down, the process aborts.
+        time.sleep(LET_GO_S)
 
 
 def announce(error: Exception, world: World) -> None:

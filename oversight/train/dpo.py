@@ -9,7 +9,8 @@ Shapes: B pairs, R response tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from oversight.train.comparisons import PairLabels
 from oversight.train.data.loading import load_comparisons
 from oversight.train.data.pairs import PairsOf, expand
 from oversight.train.data.settings import DataSettings
-from oversight.train.distributed import shard
+from oversight.train.distributed import World, shard
 from oversight.train.losses.metrics import Metrics, mean_of
 from oversight.train.losses.preference import sft_term
 from oversight.train.losses.preference.pairs import PairLogps
@@ -96,13 +97,13 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
     )
     shard(policy, start.world)
     pairs = _pairs(config, loaded.examples)
-    held_out = start.world.held_out(_pairs(config, loaded.eval_examples))
+    held_out = start.world.share(_pairs(config, loaded.eval_examples))
     with Session(
         about("dpo", config, loaded),
         config,
         {"policy": policy},
         num_examples=len(pairs),
-        total=num_steps(config, len(pairs), start.world.size),
+        total=num_steps(config, len(pairs)),
         world=start.world,
         start_loss=_start_loss(config, module),
         resume=resume,
@@ -110,7 +111,7 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
         scorer = _ReferenceScores(config, session, reference, [*pairs, *held_out])
         del reference  # held by the scorer, if it needs it any longer
         for _ in session.steps():
-            batch = [pairs[i] for i in session.take()]
+            batch = [pairs[i] for i in session.take_own()]
             session.log(session.update(_task(config, policy, session, batch, scorer.of(batch))))
             if held_out and session.evaluation_is_due:
                 task = _task(config, policy, session, held_out, scorer.of(held_out))
@@ -120,10 +121,10 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
 
 
 def check_loss(config: Config) -> None:
-    """Refuse a loss that there is not, or options that it has not.
+    """Refuse a loss that there is not, or options that it has not or not in their range.
 
     Raises:
-        ConfigError: It names the nearest.
+        ConfigError: It names the nearest, or what is accepted.
     """
     families = ("preference", "unpaired")
     for family in families:
@@ -188,8 +189,12 @@ def _task(
     reference: Sequence[torch.Tensor] | None,
 ) -> Task:
     """The loss of `batch`, each pair counted the same over all processes."""
+    world = session.world
     loss = losses.bind("preference", config.loss, config.options, where="options")
-    [normalizer] = session.world.sum([float(len(batch))])
+    sorts = getattr(losses.load("preference", config.loss), "SORTS", False)
+    if sorts:
+        loss = partial(_of_all, loss, world)
+    [normalizer] = world.sum([float(len(batch))])
 
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
         part = [batch[i] for i in numbers]
@@ -206,8 +211,28 @@ def _task(
             total, metrics = total + term, metrics | found
         return total, metrics
 
-    in_one = getattr(losses.load("preference", config.loss), "SORTS", False)
-    return Task([pair.rows() for pair in batch], loss_of, in_one)
+    return Task([pair.rows() for pair in batch], loss_of, in_one=sorts)
+
+
+def _of_all(
+    loss: Callable[..., tuple[torch.Tensor, Metrics]],
+    world: World,
+    pairs: PairLogps,
+    *,
+    normalizer: float,
+) -> tuple[torch.Tensor, Metrics]:
+    """A loss that sorts a step's pairs, over those of all processes.
+
+    Each process computes the whole of it. Its gradient reaches the process's own pairs alone, so
+    that the sum over processes is the whole gradient; its value is an equal part of the whole.
+    """
+    if world.size == 1:
+        return loss(pairs, normalizer=normalizer)
+    device = pairs.chosen_B.device
+    parts = [each.apart(device) for each in world.gather(pairs.apart("cpu"))]
+    parts[world.rank] = pairs
+    total, metrics = loss(PairLogps.joined(parts), normalizer=normalizer)
+    return total - total.detach() * (1.0 - 1.0 / world.size), metrics
 
 
 def _pair_logps(

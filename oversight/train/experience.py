@@ -6,6 +6,10 @@ reference and the policy score the tokens. A collection is then cut into
 mini-batches and gone through as often as asked for; a run that is killed in
 between goes on with the very numbers.
 
+Processes share the work of sampling and scoring, and then each of them holds
+the whole collection, so that nothing that is made of it depends on how many
+there are: groups that are kept, advantages, mini-batches.
+
 Shapes: B responses, R response tokens.
 """
 
@@ -39,7 +43,7 @@ from oversight.train.rollouts.rewards import RewardSettings, RewardSource
 from oversight.train.rollouts.types import Sampler, SamplingSettings
 from oversight.train.scoring import row_logprobs
 from oversight.train.settings import TrainSettings
-from oversight.train.types import Ids, PromptExample
+from oversight.train.types import PromptExample, TokenRow
 
 
 class ImportanceSettings(Settings):
@@ -144,13 +148,6 @@ class Experience:
 
     def __post_init__(self) -> None:
         self.scale.clip = self.settings.shaping.clip
-        how = self.settings
-        if how.batch_size // how.mini_batches < self.world.size:
-            raise ConfigError(
-                f"mini_batches = {how.mini_batches}: the batch_size = {how.batch_size} prompts of "
-                f"a collection, cut into so many parts, leave none for some of the "
-                f"{self.world.size} processes; take fewer mini_batches or more prompts"
-            )
 
     @property
     def is_fresh(self) -> bool:
@@ -160,11 +157,11 @@ class Experience:
     def next(
         self, step: int, take: Callable[[], list[int]], valued: Valued
     ) -> tuple[RolloutBatch, dict[str, float]]:
-        """The coming mini-batch; of a new collection also its metrics.
+        """This process's part of the coming mini-batch; of a new collection also its metrics.
 
         Args:
             step: Optimiser steps done: the version of the policy's weights.
-            take: Gives the numbers of the next prompts.
+            take: Gives the numbers of the next prompts, of all processes.
             valued: Gives a collection its advantages.
         """
         metrics: dict[str, float] = {}
@@ -199,18 +196,13 @@ class Experience:
         self.scale = RunningScale.from_json(state_dict["scale"])
 
     def _mini_batch(self, batch: RolloutBatch) -> list[int]:
-        """Rows of the coming mini-batch: whole groups, in another order each time round.
-
-        The groups of all processes are cut together, so that mini-batches do not depend on how
-        many there are; the order leaves each process as many of every part, or one more.
-        """
+        """This process's rows of it: whole groups, in another order each time round."""
         time, part = divmod(self.used, self.settings.mini_batches)
         groups = np.unique(batch.groups_B)
-        size = self.world.size
         seed = seed_from(self.settings.seed, "mini_batches", self.number, time)
-        order = even_order(len(groups) * size, seed)
+        order = even_order(len(groups), seed)
         chosen = np.array_split(order, self.settings.mini_batches)[part]
-        own = groups[chosen[chosen % size == self.world.rank] // size]
+        own = self.world.share(groups[chosen].tolist())
         return [int(i) for i in np.flatnonzero(np.isin(batch.groups_B, own))]
 
     def _collected(
@@ -219,10 +211,8 @@ class Experience:
         """A new collection with shaped rewards and the log-probabilities that losses need."""
         batch, metrics = self._sampled(step, take)
         for _ in range(self.settings.dynamic_sampling):
-            kept = _differing(batch)
-            wanted = self.settings.batch_size // self.world.size
-            missing = max(0, wanted - len(np.unique(batch.groups_B[kept])))
-            if not self.world.max([float(missing)])[0]:
+            kept, wanted = _differing(batch), self.settings.batch_size
+            if len(np.unique(batch.groups_B[kept])) >= wanted:
                 break
             more, found = self._sampled(step, take)
             batch, metrics = _joined(batch.select(kept), more, wanted), found
@@ -232,13 +222,36 @@ class Experience:
         self, step: int, take: Callable[[], list[int]]
     ) -> tuple[RolloutBatch, dict[str, float]]:
         numbers, collected = self._responses(step, take)
-        examples = [self.examples[i] for i in numbers]
-        raw = self.rewards.score(examples, collected.sampled)
-        batch = RolloutBatch.collect(examples, collected, raw)
-        return self._shaped(batch)
+        batch, told = self._scored([self.examples[i] for i in numbers], collected)
+        batch, metrics = self._shaped(batch)
+        return batch, metrics | told
+
+    def _scored(
+        self, examples: Sequence[PromptExample], collected: Collected
+    ) -> tuple[RolloutBatch, dict[str, float]]:
+        """The collection of all processes, each of which scores what it has sampled; also the
+        metrics of the source of reward, over all responses."""
+        own = self._own(examples)
+        sampled = collected.sampled[: len(own)]  # what is behind it was sampled to be in step
+        rewards = self.rewards.score([examples[i] for i in own], sampled)
+        # The guard looks for the ensemble's disagreement by its own name.
+        told = {name.removeprefix("reward/"): v for name, v in self.rewards.metrics.items()}
+        count = sum(map(len, sampled))
+        parts = self.world.gather((list(zip(own, sampled, rewards, strict=True)), told, count))
+        found = {place: (group, given) for part, _, _ in parts for place, group, given in part}
+        groups, given = zip(*(found[place] for place in range(len(examples))), strict=True)
+        prompts = tuple(example.prompt_ids for example in examples)
+        whole = Collected(prompts, tuple(groups), collected.version)
+        weights = [num for _, _, num in parts]
+        means = {
+            name: float(np.average([each[name] for _, each, _ in parts], weights=weights))
+            for name in told
+        }
+        return RolloutBatch.collect(examples, whole, given), means
 
     def _responses(self, step: int, take: Callable[[], list[int]]) -> tuple[list[int], Collected]:
-        """Responses to the next prompts; ahead, those to the prompts after them are begun."""
+        """The next prompts, and responses to this process's part of them; ahead, those to the
+        prompts after them are begun."""
         numbers = self.waiting
         if self.collector.peek() is None:
             numbers = self._submit(step, take)
@@ -247,33 +260,24 @@ class Experience:
         return numbers, collected
 
     def _submit(self, step: int, take: Callable[[], list[int]]) -> list[int]:
-        numbers = self._prompts(take)
+        numbers = take()
         self.collector.update(self.policy, step)
         self.number += 1
-        prompts = [self.examples[i].prompt_ids for i in numbers]
+        examples = [self.examples[i] for i in numbers]
+        # Layers that are split take all processes: each samples as many responses.
+        prompts = self.world.padded([examples[i].prompt_ids for i in self._own(examples)])
+        seed = seed_from(self.settings.seed, "rollouts", self.number)
         with self.world.whole_outside_layers(self.policy):
-            self.collector.submit(prompts, self.settings.samples, self._seed(prompts))
+            self.collector.submit(prompts, self.settings.samples, seed)
         return numbers
 
-    def _prompts(self, take: Callable[[], list[int]]) -> list[int]:
-        """Numbers of this process's next prompts. The last ones of an epoch are left out where
-        they fill no collection, as some process would have none in a mini-batch."""
-        numbers = take()
-        wanted = self.settings.batch_size // self.world.size
-        while self.world.size > 1 and self.world.max([float(wanted - len(numbers))])[0] > 0.0:
-            numbers = take()
-        return numbers
-
-    def _seed(self, prompts: Sequence[Ids]) -> int:
-        """Of all processes the same, so that responses do not depend on how many there are.
-
-        But a prompt that several processes have is not to get the same responses from each.
-        """
-        seed = (self.settings.seed, "rollouts", self.number)
-        held = [{ids.tobytes() for ids in each} for each in self.world.gather(list(prompts))]
-        if len(set().union(*held)) == sum(len(each) for each in held):
-            return seed_from(*seed)
-        return seed_from(*seed, self.world.rank)
+    def _own(self, examples: Sequence[PromptExample]) -> list[int]:
+        """Places of the prompts that this process samples. Equal ones go to one process: what is
+        drawn for a prompt depends on how often it was asked before."""
+        alike: dict[bytes, list[int]] = {}
+        for place, example in enumerate(examples):
+            alike.setdefault(example.prompt_ids.tobytes(), []).append(place)
+        return sorted(place for each in self.world.share(list(alike.values())) for place in each)
 
     def _shaped(self, batch: RolloutBatch) -> tuple[RolloutBatch, dict[str, float]]:
         """Rewards as they are learnt from, and the metrics of those that were given."""
@@ -282,8 +286,7 @@ class Experience:
         metrics = self._described(batch, lengths_B)
         rewards_B = torch.from_numpy(batch.rewards_B).float()
         if how.scale:
-            everyone = self.world.gather(rewards_B)
-            self.scale.update(torch.cat(everyone))
+            self.scale.update(rewards_B)
             rewards_B = self.scale.scale(rewards_B)
         if how.missing_eos:
             ended_B = torch.from_numpy(batch.finished_B)
@@ -304,32 +307,51 @@ class Experience:
             lengths_B.sum(),
             batch.finished_B.sum(),
         ]
-        count, total, squares, tokens, finished = self.world.sum([float(x) for x in sums])
+        count, total, squares, tokens, finished = (float(x) for x in sums)
         mean = total / count
-        # The guard looks for the ensemble's disagreement by its own name.
-        found = {name.removeprefix("reward/"): v for name, v in self.rewards.metrics.items()}
-        known = sorted(found.items())
-        others = self.world.sum([value for _, value in known])
         return {
             "reward": mean,
             "reward_std": max(0.0, squares / count - mean**2) ** 0.5,
             "response_length": tokens / count,
             "finished": finished / count,
-        } | {name: value / self.world.size for (name, _), value in zip(known, others, strict=True)}
+        }
 
     def _with_logprobs(self, batch: RolloutBatch) -> RolloutBatch:
         """The tokens' log-probabilities under the reference, and under the policy where a later
         step of this collection will need to know what they were."""
-        rows, temperature = batch.rows, self.settings.sampling.temperature
-        max_tokens = self.settings.micro_batch_tokens
-        how = self.settings
+        how, reference = self.settings, self.reference
+        given = (self.world, how.micro_batch_tokens, how.sampling.temperature)
         if how.needs_logprobs or how.steps_per_collection > 1 or how.ahead:
-            ours = row_logprobs(self.policy, rows, self.world, max_tokens, temperature)
-            batch = batch.with_token_values(old_logps=_arrays(ours, batch))
-        if self.reference is not None:
-            theirs = self.reference.logprobs(rows, self.world, max_tokens, temperature)
-            batch = batch.with_token_values(ref_logps=_arrays(theirs, batch))
+            ours = self.by_row(batch, lambda rows: row_logprobs(self.policy, rows, *given))
+            batch = batch.with_token_values(old_logps=[each.numpy() for each in ours])
+        if reference is not None:
+            theirs = self.by_row(batch, lambda rows: reference.logprobs(rows, *given))
+            batch = batch.with_token_values(ref_logps=[each.numpy() for each in theirs])
         return batch
+
+    def by_row(
+        self, batch: RolloutBatch, score: Callable[[list[TokenRow]], list[torch.Tensor]]
+    ) -> list[torch.Tensor]:
+        """What `score` gives for each row of a collection, one tensor [R] a row.
+
+        Args:
+            batch: The collection, which all processes hold.
+            score: Gives a number for each response token of rows; it is asked by each process
+                for its part of the groups, as rows of a group share their prompt's computation.
+        """
+        groups = [np.flatnonzero(batch.groups_B == each) for each in np.unique(batch.groups_B)]
+
+        def part(own: list[np.ndarray[Any, Any]]) -> list[list[torch.Tensor]]:
+            scored = iter(score([batch.rows[i] for group in own for i in group]))
+            return [[next(scored) for _ in group] for group in own]
+
+        found = self.world.together(groups, part)
+        placed = {
+            int(place): values
+            for group, each in zip(groups, found, strict=True)
+            for place, values in zip(group, each, strict=True)
+        }
+        return [placed[i][: len(row.response_ids)] for i, row in enumerate(batch.rows)]
 
 
 def even_order(num: int, seed: int) -> np.ndarray[Any, Any]:
@@ -339,10 +361,6 @@ def even_order(num: int, seed: int) -> np.ndarray[Any, Any]:
     strides = [each for each in range(1, num + 1) if gcd(each, num) == 1]
     stride = strides[int(choice) % len(strides)]
     return (np.arange(num) * stride + int(shift) % num) % num
-
-
-def _arrays(rows: Sequence[torch.Tensor], batch: RolloutBatch) -> list[np.ndarray[Any, Any]]:
-    return [r.numpy()[: len(row.response_ids)] for r, row in zip(rows, batch.rows, strict=True)]
 
 
 def _differing(batch: RolloutBatch) -> np.ndarray[Any, Any]:

@@ -118,7 +118,7 @@ def train(
                 config,
                 {"policy": policy},
                 num_examples=len(loaded.examples),
-                total=num_steps(config, len(loaded.examples), start.world.size)
+                total=num_steps(config, len(loaded.examples))
                 * (1 if config.steps else config.steps_per_collection),
                 world=start.world,
                 parts={"experience": experience, "valuing": valuing},
@@ -133,10 +133,10 @@ def train(
 
 
 def check_loss(config: Config) -> None:
-    """Refuse a loss that there is not, or options that it has not.
+    """Refuse a loss that there is not, or options that it has not or not in their range.
 
     Raises:
-        ConfigError: It names the nearest.
+        ConfigError: It names the nearest, or what is accepted.
     """
     losses.load("policy", config.loss)
     losses.bind("policy", config.loss, config.options, where="options")
@@ -150,7 +150,7 @@ class Valuing:
     baseline: RoleBaseline = field(default_factory=RoleBaseline)
 
     def __call__(self, batch: RolloutBatch) -> tuple[RolloutBatch, dict[str, float]]:
-        """The collection with its advantages, one a response."""
+        """The collection, which all processes hold, with its advantages, one a response."""
         rewards_B = torch.from_numpy(batch.row_values["shaped"]).float()
         groups_B = torch.from_numpy(batch.groups_B)
         advantages_B, metrics = self._advantages(rewards_B, groups_B, batch)

@@ -113,6 +113,7 @@ def train(
         sampler: Who answers prompts, in place of `config.engine`; it is closed at the end.
         resume: Go on with the run in `config.out`.
     """
+    check_loss(config)
     start = begin(config, config.data, rows)
     room = config.sampling.max_new_tokens
     loaded = start.load(load_prompts, config.data, config.batch_size, rows, room=room)
@@ -152,7 +153,7 @@ def train(
                 config,
                 models,
                 num_examples=len(loaded.examples),
-                total=num_steps(config, len(loaded.examples), start.world.size)
+                total=num_steps(config, len(loaded.examples))
                 * (1 if config.steps else config.steps_per_collection),
                 world=start.world,
                 parts={"experience": experience, "valuing": valuing},
@@ -168,6 +169,15 @@ def train(
         return session.finish(policy, start.tokenizer, best=False)
 
 
+def check_loss(config: Config) -> None:
+    """Refuse bounds of the loss that do not go together.
+
+    Raises:
+        ConfigError: It names one, and what it may be beside the others.
+    """
+    losses.bind("policy", config.loss, _options(config), where="")
+
+
 @dataclass
 class Valuing:
     """From shaped rewards to advantages and returns, by the critic and the KL penalty."""
@@ -179,12 +189,8 @@ class Valuing:
 
     def __call__(self, batch: RolloutBatch) -> tuple[RolloutBatch, dict[str, float]]:
         """The collection with `values`, `advantages` and `returns` for each token."""
-        values = [
-            v[: len(row.response_ids)]
-            for v, row in zip(self._values(batch), batch.rows, strict=True)
-        ]
         mask_BR = _mask(batch)
-        values_BR = padded(values, mask_BR.float())
+        values_BR = padded(self._values(batch), mask_BR.float())
         penalty_BR, metrics = self._penalty(batch, mask_BR)
         scores_B = torch.from_numpy(batch.row_values["shaped"]).float()
         rewards_BR = token_rewards(scores_B, mask_BR, penalty_BT=penalty_BR)
@@ -208,7 +214,9 @@ class Valuing:
     def _values(self, batch: RolloutBatch) -> list[torch.Tensor]:
         max_tokens, world = self.config.micro_batch_tokens, self.experience.world
         model = self.experience.policy if self.critic is None else self.critic
-        return row_values(model, batch.rows, world, max_tokens)
+        return self.experience.by_row(
+            batch, lambda rows: row_values(model, rows, world, max_tokens)
+        )
 
     def _penalty(
         self, batch: RolloutBatch, mask_BR: torch.Tensor
@@ -228,19 +236,16 @@ class Valuing:
             coefficient=coefficient,
             estimator=self.config.kl.estimator,
         )
-        total = float(masked_sum(ours_BR - theirs_BR, mask_BR))
-        total, count = self.experience.world.sum([total, float(len(batch))])
-        self.controller.update(total / count, int(count))
-        return penalty_BR, {"kl_coefficient": coefficient, "kl_rollout": total / count}
+        divergence = float(masked_sum(ours_BR - theirs_BR, mask_BR)) / len(batch)
+        self.controller.update(divergence, len(batch))
+        return penalty_BR, {"kl_coefficient": coefficient, "kl_rollout": divergence}
 
     def _whitened(self, values_BR: torch.Tensor, mask_BR: torch.Tensor) -> torch.Tensor:
-        """Mean 0 and variance 1 over the tokens of all processes."""
+        """Mean 0 and variance 1 over the tokens of the collection."""
         kept = values_BR[mask_BR].double()
-        world = self.experience.world
-        count, total = world.sum([float(kept.numel()), float(kept.sum())])
-        mean = total / max(count, 1.0)
-        [squares] = world.sum([float((kept - mean).square().sum())])
-        std = math.sqrt(squares / max(count, 1.0) + 1e-8)
+        count = max(float(kept.numel()), 1.0)
+        mean = float(kept.sum()) / count
+        std = math.sqrt(float((kept - mean).square().sum()) / count + 1e-8)
         return ((values_BR - mean) / std).masked_fill(~mask_BR, 0.0)
 
 

@@ -67,10 +67,10 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
 
 
 def check_loss(config: Config) -> None:
-    """Refuse options that the loss has not.
+    """Refuse options that the loss has not, or not in their range.
 
     Raises:
-        ConfigError: It names the nearest.
+        ConfigError: It names the nearest, or what is accepted.
     """
     losses.bind("reward", config.loss, config.options, where="options")
 
@@ -81,19 +81,19 @@ def _train_one(config: Config, rows: Rows | None, resume: bool) -> Path:
     model = load_scalar(config.model, start.config, config.seed)
     shard(model, start.world)
     examples = _as_learnt(config, loaded.examples)
-    held_out = start.world.held_out(_as_learnt(config, loaded.eval_examples))
+    held_out = start.world.share(_as_learnt(config, loaded.eval_examples))
     with Session(
         about("reward", config, loaded),
         config,
         {"model": model},
         num_examples=len(examples),
-        total=num_steps(config, len(examples), start.world.size),
+        total=num_steps(config, len(examples)),
         world=start.world,
         higher_is_better=True,
         resume=resume,
     ) as session:
         for _ in session.steps():
-            batch = [examples[i] for i in session.take()]
+            batch = [examples[i] for i in session.take_own()]
             session.log(session.update(_task(config, model, session, batch)))
             if held_out and session.evaluation_is_due:
                 result = session.evaluate(_task(config, model, session, held_out))

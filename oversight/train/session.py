@@ -225,8 +225,12 @@ class Session:
                 raise self._interrupt.leave(self.step, origin.resume_command())
 
     def take(self) -> list[int]:
+        """Numbers of the coming step's examples, of all processes."""
+        return self.visits.take(self.settings.batch_size)
+
+    def take_own(self) -> list[int]:
         """Numbers of this process's examples of the coming step."""
-        return self.world.share(self.visits.take(self.settings.batch_size))
+        return self.world.share(self.take())
 
     def update(self, task: Task) -> dict[str, float]:
         """One optimiser step, in as many parts as memory asks for; gives its metrics.
@@ -365,7 +369,7 @@ class Session:
             self.say(warning)
 
 
-def num_steps(settings: TrainSettings, num_examples: int, num_processes: int = 1) -> int:
+def num_steps(settings: TrainSettings, num_examples: int) -> int:
     """Optimiser steps of a run over so many examples, however many processes take them."""
     if settings.steps is not None:
         return settings.steps

@@ -45,18 +45,18 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
     loaded = start.load(load_demonstrations, config.data, config.batch_size, rows)
     policy = load_policy(config.model, start.config, config.seed)
     shard(policy, start.world)
-    held_out = start.world.held_out(loaded.eval_examples)
+    held_out = start.world.share(loaded.eval_examples)
     with Session(
         about("sft", config, loaded),
         config,
         {"policy": policy},
         num_examples=len(loaded.examples),
-        total=num_steps(config, len(loaded.examples), start.world.size),
+        total=num_steps(config, len(loaded.examples)),
         world=start.world,
         resume=resume,
     ) as session:
         for _ in session.steps():
-            batch = [loaded.examples[i] for i in session.take()]
+            batch = [loaded.examples[i] for i in session.take_own()]
             session.log(session.update(_task(config, policy, session, batch)))
             if held_out and session.evaluation_is_due:
                 result = session.evaluate(_task(config, policy, session, held_out))

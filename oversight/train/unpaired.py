@@ -58,20 +58,20 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
         start.world,
     )
     shard(policy, start.world)
-    held_out = start.world.held_out(loaded.eval_examples)
+    held_out = loaded.eval_examples
     start_value = losses.load("unpaired", config.loss).start_value(**config.options)
     with Session(
         about("dpo", config, loaded),
         config,
         {"policy": policy},
         num_examples=len(loaded.examples),
-        total=num_steps(config, len(loaded.examples), start.world.size),
+        total=num_steps(config, len(loaded.examples)),
         world=start.world,
         # That of a row of weight 1; others have another.
         start_loss=start_value if _all_equal(loaded.examples) else None,
         resume=resume,
     ) as session:
-        scorer = _Scorer(config, policy, reference, session)
+        scorer = _Scorer(config, policy, reference, session, start.vocabulary.max_length)
         for _ in session.steps():
             batch = [loaded.examples[i] for i in session.take()]
             session.log(session.update(_task(config, policy, session, batch, scorer)))
@@ -85,8 +85,14 @@ class _Scorer:
     """What is computed of a whole batch before its loss: the reference, and the divergence."""
 
     def __init__(
-        self, config: Config, policy: PolicyModel, reference: Reference | None, session: Session
+        self,
+        config: Config,
+        policy: PolicyModel,
+        reference: Reference | None,
+        session: Session,
+        num_positions: int,
     ) -> None:
+        self._max_length = min(config.data.max_length or num_positions, num_positions)
         self._max_tokens = config.micro_batch_tokens
         self._needs_kl = config.loss == "kto" and reference is not None
         self._policy = policy
@@ -100,33 +106,44 @@ class _Scorer:
         return self._reference.logprobs(rows, self._world, self._max_tokens)
 
     def divergence(self, rows: Sequence[TokenRow]) -> float:
-        """KTO's estimate, over all processes: each prompt with the next row's response."""
+        """KTO's estimate: each prompt of the whole step with the next row's response."""
         if not self._needs_kl or self._reference is None:
             return 0.0
-        shifted = [
-            TokenRow(row.prompt_ids, other.response_ids)
-            for row, other in zip(rows, [*rows[1:], rows[0]], strict=True)
-        ]
+        shifted = self._world.share(mismatched(rows, self._max_length))
         ours = row_logprobs(self._policy, shifted, self._world, self._max_tokens)
         theirs = self._reference.logprobs(shifted, self._world, self._max_tokens)
         total = sum(float(a.sum() - b.sum()) for a, b in zip(ours, theirs, strict=True))
-        total, count = self._world.sum([total, float(len(rows))])
+        total, count = self._world.sum([total, float(len(shifted))])
         return max(0.0, total / count)
+
+
+def mismatched(rows: Sequence[TokenRow], max_length: int) -> list[TokenRow]:
+    """Each row's prompt with the next row's response, in `max_length` tokens together.
+
+    What does not fit is cut off the response, as data loading may cut one: left out, the pairs
+    of the longest prompts and responses would be missing in every estimate. At least one token
+    of a response fits behind each prompt, as that of its own row does.
+    """
+    return [
+        TokenRow(row.prompt_ids, other.response_ids[: max_length - len(row.prompt_ids)])
+        for row, other in zip(rows, [*rows[1:], *rows[:1]], strict=True)
+    ]
 
 
 def _task(
     config: Config,
     policy: PolicyModel,
     session: Session,
-    batch: Sequence[Labelled],
+    whole: Sequence[Labelled],
     scorer: _Scorer,
 ) -> Task:
-    """The loss of `batch`, each response counted the same over all processes."""
+    """This process's part of the loss of `whole`, each response counted the same."""
+    batch = session.world.share(whole)
     rows = [example.row for example in batch]
     reference = scorer.reference(rows)
     options = dict(config.options)
     if config.loss == "kto":
-        options["kl"] = scorer.divergence(rows)
+        options["kl"] = scorer.divergence([example.row for example in whole])
     loss = losses.bind("unpaired", config.loss, options, where="options")
     [normalizer] = session.world.sum([float(len(batch))])
 

@@ -98,7 +98,7 @@ def load_policy(settings: ModelSettings, config: Any, seed: int, **kind: Any) ->
     Args:
         settings: Which model, and how it computes.
         config: As `read_config` gave it.
-        seed: Of random weights.
+        seed: Of random weights, those of adapters too.
         **kind: Further arguments of `PolicyModel`.
 
     Raises:
@@ -107,7 +107,7 @@ def load_policy(settings: ModelSettings, config: Any, seed: int, **kind: Any) ->
     from transformers import AutoModelForCausalLM
 
     model = _weights(settings, AutoModelForCausalLM, config, seed)
-    model = adapted(model, settings, "CAUSAL_LM")
+    model = adapted(model, settings, "CAUSAL_LM", seed)
     policy = PolicyModel(_prepared(model, settings), **_computing(settings), **kind)
     _check_policy(policy)
     return policy
@@ -127,7 +127,7 @@ def load_scalar(settings: ModelSettings, config: Any, seed: int) -> ScalarModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _weights(settings, AutoModelForSequenceClassification, config, seed)
-    model = adapted(model, settings, "SEQ_CLS")
+    model = adapted(model, settings, "SEQ_CLS", seed)
     scalar = ScalarModel(_prepared(model, settings), **_computing(settings))
     _check_scalar(scalar)
     return scalar
@@ -204,14 +204,19 @@ def _weights(settings: ModelSettings, kind: Any, config: Any, seed: int) -> Any:
     return model
 
 
-def adapted(model: Any, settings: ModelSettings, task: str) -> Any:
-    """The model with adapters, if the settings ask for them.
+def adapted(model: Any, settings: ModelSettings, task: str, seed: int = 0) -> Any:
+    """The model with adapters, if the settings ask for them; they begin as `seed` says.
 
     Raises:
         MissingDependencyError: peft is not installed.
         ConfigError: The adapters do not fit the model.
     """
-    return model if settings.lora is None else _with_lora(model, settings.lora, task)
+    if settings.lora is None:
+        return model
+    # Their start must not depend on what was drawn before, which another process may not draw.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _with_lora(model, settings.lora, task)
 
 
 def _with_lora(model: Any, settings: LoraSettings, task: str) -> Any:

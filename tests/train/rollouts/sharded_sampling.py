@@ -52,8 +52,6 @@ def main(folder: Path) -> None:
         groups = sampler.sample(world.share(prompts), 2, seed=0)
     said = [[each.token_ids.tolist() for each in group] for group in groups]
     (folder / f"{world.size}-{world.rank}.json").write_text(json.dumps(said))
-    if world.size > 1:
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ def odd(texts, rows):
     return [sum(map(ord, text)) % 7 / 7.0 for text in texts]
 
 
+def even(texts, rows):
+    return [float(sum(map(ord, text)) % 4 == 0) for text in texts]
+
+
 def broken_in_one(texts, rows):
     return [float("nan") if os.environ.get("RANK") == "1" else 1.0 for text in texts]
 """
@@ -127,6 +131,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     ]
     _write(folder / "dpo.jsonl", pairs)
     _write(folder / "reward.jsonl", pairs)
+    # Some prompts fit into 64 tokens only with their own response, which is a short one.
+    labelled = [
+        {
+            "prompt": f * (1 + 2 * (i % 2)),
+            "completion": "yes " * (1 + 9 * ((i + 1) % 2)),
+            "label": i % 3 > 0,
+        }
+        for i, f in enumerate(facts)
+    ]
+    _write(folder / "kto.jsonl", labelled)
     prompts = [{"prompt": f} for f in facts]
     _write(folder / "grpo.jsonl", prompts)
     _write(folder / "ppo.jsonl", prompts)

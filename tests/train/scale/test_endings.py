@@ -70,19 +70,25 @@ def test_a_killed_run_of_two_goes_on_bit_for_bit(place: Any, alone: Callable[...
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_what_two_processes_saved_one_goes_on_with(place: Any, alone: Callable[..., Path]) -> None:
-    # DPO draws nothing at random after its start: one process ends where two would have ended.
-    settings: dict[str, Any] = {"steps": 6, "save_every": 1}
-    whole = place.launch([run(place, "dpo-whole", "dpo", **settings)])
-    cut = place.launch([run(place, "dpo-cut", "dpo", **settings)])
-    wait_for(place.folder / "dpo-cut" / "checkpoints" / "step-000003")
+@pytest.mark.parametrize(
+    ("trainer", "settings"), [("dpo", {"steps": 6, "save_every": 1}), ("ppo", PPO)]
+)
+def test_what_two_processes_saved_one_goes_on_with(
+    trainer: str, settings: dict[str, Any], place: Any, alone: Callable[..., Path]
+) -> None:
+    # Without dropout nothing is drawn from the global streams: one process ends where two
+    # would have ended. PPO is cut in the middle of a collection's reuse.
+    uncut, begun = f"{trainer}-whole", f"{trainer}-cut"
+    whole = place.launch([run(place, uncut, trainer, **settings)])
+    cut = place.launch([run(place, begun, trainer, **settings)])
+    wait_for(place.folder / begun / "checkpoints" / "step-000003")
     cut.kill()
     codes, said = whole.wait()
     assert codes == [0, 0], said
-    alone("dpo", place.config("dpo-cut", "dpo", **settings), resume=True)
-    expected, found = weights(place.folder / "dpo-whole"), weights(place.folder / "dpo-cut")
+    alone(trainer, place.config(begun, trainer, **settings), resume=True)
+    expected, found = weights(place.folder / uncut), weights(place.folder / begun)
     for name, weight in expected.items():
-        assert (weight - found[name]).abs().max() <= 1e-5 * weight.abs().max(), name
+        assert (weight - found[name]).abs().max() <= 1e-4 * weight.abs().max(), name
 
 
 @pytest.mark.slow

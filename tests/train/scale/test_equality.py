@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from oversight.train.experience import even_order
 from oversight.train.runs.metrics import read_metrics
 
+STEERED = {"coefficient": 0.1, "target": 0.05, "horizon": 40.0}
+KTO: dict[str, Any] = {"file": "kto.jsonl", "eval_rows": 4, "max_length": 64}
 REUSED: dict[str, Any] = {"reuse": 2, "mini_batches": 2, "steps": 8}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "sft": ("sft", {"per_sequence": False}),
@@ -22,9 +24,20 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "reward": ("reward", {"loss": "davidson"}),
     "dpo": ("dpo", {}),
     "dpo-loop": ("dpo", {"precompute": False, "sft_weight": 0.1}),
+    "dpo-lora": ("dpo", {"base": True, "model": {"lora": {"rank": 4}}, "precompute": False}),
     "grpo": ("grpo", REUSED | {"kl_coefficient": 0.1}),
     "ppo": ("ppo", REUSED),
     "ppo-apart": ("ppo", REUSED | {"base": True, "critic": {"kind": "apart"}}),
+    # Thirteen prompts in fours: the last collection has one, fewer than there are processes,
+    # and one of its mini-batches has none.
+    "ppo-short": ("ppo", {"reuse": 1, "mini_batches": 2, "steps": 10, "kl": STEERED}),
+    "grpo-short": ("grpo", {"mini_batches": 2, "steps": 10, "advantage": "role_baseline"}),
+    "grpo-batch": ("grpo", REUSED | {"scale": "batch"}),
+    "grpo-whitened": ("grpo", REUSED | {"advantage": "reinforce_plus_plus"}),
+    "grpo-dynamic": ("grpo", {"loss": "dapo", "dynamic_sampling": 2, "steps": 5, "even": True}),
+    "kto": ("dpo", {"data": KTO, "loss": "kto", "steps": 5}),
+    "aot": ("dpo", {"loss": "aot"}),
+    "aot-unpaired": ("dpo", {"loss": "aot_unpaired", "precompute": False}),
 }
 CANCELS = {"value/explained"}
 """1 less a ratio near 1, of differences of squares: rounding shows more."""
@@ -35,12 +48,16 @@ def config(place: Any, name: str, who: str) -> tuple[str, dict[str, Any]]:
     """Trainer and settings of the run `name`, in a folder of its own for each of `who`."""
     trainer, changes = RUNS[name]
     changes = dict(changes)
-    data, model = changes.pop("data", {}), dict(changes.pop("model", {}))
+    data, model = dict(changes.pop("data", {})), dict(changes.pop("model", {}))
     made = place.config(f"{name}-{who}", trainer)
     if changes.pop("base", False):
         made["model"] = {"path": str(place.folder / "sft-one" / "model"), "device": "cpu"}
     if changes.pop("tied", False):
         made["model"]["scratch"] = made["model"]["scratch"] | {"tied": True}
+    if changes.pop("even", False):
+        made["reward"]["function"] = f"{place.folder / 'reward.py'}:even"
+    if "file" in data:
+        made["data"]["path"] = str(place.folder / data.pop("file"))
     made["data"] |= data
     made["model"] |= model
     return trainer, made | changes
@@ -52,15 +69,17 @@ def compare(one: Path, two: Path) -> None:
     assert [(a["step"], a["split"]) for a in lines] == [(b["step"], b["split"]) for b in others]
     for line, other in zip(lines, others, strict=True):
         assert line.keys() == other.keys()
-        for name in line.keys() - NOT_COMPARED - {"split"}:
+        # While policy and reference are one, whether a pair is won is a matter of rounding.
+        undecided = {"accuracy"} if abs(line.get("margin", 1.0)) < 1e-4 else set()
+        for name in line.keys() - NOT_COMPARED - undecided - {"split"}:
             # What is 0 but for rounding, such as a sum of advantages, is compared by size.
-            allowed = 1e-4 if name in CANCELS else 1e-6
-            assert other[name] == pytest.approx(line[name], rel=1e-5, abs=allowed), (name, line)
+            allowed = 1e-3 if name in CANCELS else 1e-5
+            assert other[name] == pytest.approx(line[name], rel=1e-4, abs=allowed), (name, line)
     weights, theirs = (load_file(run / "model" / "model.safetensors") for run in (one, two))
     assert weights.keys() == theirs.keys()
     for name, weight in weights.items():
         largest = weight.abs().max()
-        assert (weight - theirs[name]).abs().max() <= 1e-5 * largest, name
+        assert (weight - theirs[name]).abs().max() <= 1e-4 * largest, name
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +143,7 @@ def test_what_two_processes_finished_is_a_model_that_transformers_loads(
 
 
 @pytest.mark.parametrize("num", [1, 2, 6, 8, 12, 30])
-def test_an_even_order_leaves_every_process_as_many(num: int) -> None:
+def test_an_even_order_takes_each_once_and_spreads_neighbours(num: int) -> None:
     for seed in range(5):
         order = even_order(num, seed)
         assert sorted(order) == list(range(num))

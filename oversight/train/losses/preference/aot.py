@@ -32,7 +32,8 @@ def loss(
     log pi(y_w)/pi(y_l) of the policy against that of the reference.
 
     Sorting is within one call: unlike all other losses, the gradient depends on how a batch
-    is split into micro-batches. `label_smoothing` is TRL's.
+    is split. The trainer gives it a whole step's pairs, those of all processes.
+    `label_smoothing` is TRL's.
 
     Args:
         pairs: Summed log-probabilities. Weights are 0 (left out) or 1.

@@ -5,7 +5,7 @@ Shapes: B pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -94,8 +94,32 @@ class PairLogps:
 
     def rows(self, index: Tensor) -> PairLogps:
         """The pairs at `index` (places or truth values)."""
+        return self._each(lambda tensor_B: tensor_B[index])
+
+    def apart(self, device: torch.device | str) -> PairLogps:
+        """The same on `device`, without gradient."""
+        return self._each(lambda tensor_B: tensor_B.detach().to(device))
+
+    @classmethod
+    def joined(cls, parts: Sequence[PairLogps]) -> PairLogps:
+        """The pairs of all `parts`; what only some of them say is in the others what None means."""
+        meant = {"soft_label_B": 1.0, "tie_B": False, "weight_B": 1.0}
+        found: dict[str, Tensor] = {}
+        for name in (field.name for field in fields(cls)):
+            given = [getattr(part, name) for part in parts]
+            known = [tensor_B for tensor_B in given if tensor_B is not None]
+            if known:
+                found[name] = torch.cat(
+                    [
+                        known[0].new_full(part.chosen_B.shape, meant[name]) if own is None else own
+                        for own, part in zip(given, parts, strict=True)
+                    ]
+                )
+        return cls(**found)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PairLogps:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{n: t[index] for n, t in given.items() if t is not None})
+        return replace(self, **{n: change(t) for n, t in given.items() if t is not None})
 
 
 PerPair = Callable[[PairLogps], Tensor]
