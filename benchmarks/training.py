@@ -235,7 +235,7 @@ def measured(side: str, name: str, steps: int) -> Measurement:
     if side == "ours":
         command = [here / "training.py", name, "--side", "ours", "--json"]
     else:
-        command = [here / "training_peers.py", name, "--json"]
+        command = [here / "training_peers_timed.py", name, "--json"]
     return measure.measured_subprocess([sys.executable, *map(str, command), "--steps", str(steps)])
 
 

@@ -1,7 +1,7 @@
 """What both sides of the trainer benchmarks share: inputs, models, clocks and the table.
 
-`training_peers.py` runs TRL on these inputs and `training.py` our trainers; each case runs in a
-process of its own, so that one case's memory is not another's. All under `ENVIRONMENT`: one
+`training_peers_timed.py` runs TRL on these inputs and `training.py` our trainers; each case runs
+in a process of its own, so that one case's memory is not another's. All under `ENVIRONMENT`: one
 thread, one malloc arena, no network.
 
 Time is process CPU time (`time.process_time`) from the end of one optimizer step to the end of

@@ -30,6 +30,8 @@ class OversightError(Exception):
     """Root of the tree; catch this to catch everything raised on purpose."""
 
     exit_code: int = 2
+    is_told: bool = False
+    """Whether the process that met it has said so itself, as one of several."""
 
 
 class ConfigError(OversightError, ValueError):

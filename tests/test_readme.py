@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-DOCS = ("docs/datasets.md", "docs/training.md", "docs/training_settings.md")
-
 TRAINERS = ["sft", "reward", "dpo", "ppo", "grpo"]
 
 

@@ -16,12 +16,13 @@ from oversight.cli.debate import debate
 from oversight.cli.demo import demo
 from oversight.cli.export import export
 from oversight.cli.models import models
+from oversight.cli.pixels import pixels
 from oversight.cli.plot import plot
 from oversight.cli.protocols import protocols
 from oversight.cli.report import report
 from oversight.cli.store import store
 from oversight.cli.train import train
-from oversight.errors import OversightError
+from oversight.errors import OversightError, TrainingInterrupted
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, debate, report, export, plot, datasets, models, protocols):
+for command in (demo, debate, pixels, report, export, plot, datasets, models, protocols):
     app.command()(command)
 app.add_typer(train, name="train")
 app.add_typer(store, name="store")
@@ -68,6 +69,8 @@ def run(args: list[str]) -> int:
     try:
         result = app(args, prog_name="oversight", standalone_mode=False)
     except OversightError as error:
+        if error.is_told or is_said_by_first(error):
+            return error.exit_code
         return _say(str(error), error.exit_code)
     except typer.Abort:
         return _say("stopped", INTERRUPTED)
@@ -85,8 +88,22 @@ def run(args: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def is_said_by_first(error: OversightError) -> bool:
+    """Whether the first process of this machine has the same to say, for certain.
+
+    All processes of a run that was asked to stop end after the same step. One that has lost
+    another may be the only one left; what it met stands behind its error.
+    """
+    asked = isinstance(error, TrainingInterrupted) and error.__context__ is None
+    return asked and not _is_first_here()
+
+
+def _is_first_here() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _say(message: str, code: int) -> int:
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not _is_first_here():
         # What fails all processes is said by the first, and torchrun ends the others meanwhile.
         time.sleep(FIRST_SPEAKS_S)
     from rich.console import Console

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from oversight.errors import OversightError
 from oversight.train.model.batch import RowBatch
 from oversight.train.types import TokenRow
 
@@ -161,8 +162,8 @@ def leave() -> None:
         time.sleep(LET_GO_S)
 
 
-def announce(error: Exception, world: World) -> None:
-    """Say on stderr what only a process other than the first has met.
+def announce(error: OversightError, world: World) -> None:
+    """Say on stderr what only a process other than the first has met, and mark it as told.
 
     The first one's errors are shown by whoever started it, and most errors are met by all.
     """
@@ -178,6 +179,7 @@ def announce(error: Exception, world: World) -> None:
     except (RuntimeError, ValueError):  # nothing came, or who keeps the store has gone
         if not world.is_first:
             sys.stderr.write(f"process {world.rank} of {world.size}: {error}\n")
+            error.is_told = True
 
 
 def has_lost_another(error: BaseException) -> bool:

@@ -54,6 +54,12 @@ class ImportanceSettings(Settings):
     high: float | None = Field(default=2.0, gt=0.0)
     low: float | None = Field(default=None, ge=0.0)
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low = {self.low} has to be below high = {self.high}")
+        return self
+
 
 class ShapingSettings(Settings):
     """What is done to rewards before they become advantages."""

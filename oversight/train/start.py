@@ -16,7 +16,7 @@ from oversight.train.runs.folder import About
 from oversight.train.runs.progress import tell
 from oversight.train.runs.randomness import seed_all
 from oversight.train.runs.reload import check_before_training
-from oversight.train.settings import TrainSettings
+from oversight.train.settings import ModelSettings, TrainSettings
 from oversight.train.types import Example
 
 E = TypeVar("E", bound=Example)
@@ -89,11 +89,26 @@ def begin(
         world: The processes, where they have been joined already.
     """
     world = world or World.join(resolve_device(settings.model.device))
-    # Adapters draw their first weights from the global stream; they are the same in all processes.
     seed_all(settings.seed)
-    config, vocabulary = read_config(settings.model, _texts(data, rows))
+    config, vocabulary = _read(settings.model, _texts(data, rows))
     check_before_training(vocabulary.tokenizer, config)
     return Started(world, config, vocabulary)
+
+
+def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabulary]:
+    """As `read_config`, whose errors speak of a model's path whatever it reads.
+
+    Raises:
+        ConfigError: It names the setting that the folder or name stands in.
+    """
+    try:
+        return read_config(settings, found)
+    except ConfigError as error:
+        # Of a model from scratch nothing is read but the tokenizer.
+        if settings.tokenizer is None:
+            raise
+        reason = str(error).removeprefix(f"model.path = {settings.tokenizer!r}: ")
+        raise ConfigError(f"model.tokenizer = {settings.tokenizer!r}: {reason}") from error
 
 
 def about(trainer: str, settings: TrainSettings, loaded: Loaded[Any]) -> About:

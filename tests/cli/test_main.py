@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from oversight.cli.main import is_said_by_first
+from oversight.errors import OversightError, TrainingInterrupted
 from oversight.store import Store
 
 
@@ -200,3 +202,30 @@ def test_every_command_has_help(tmp_path: Path) -> None:
         done = oversight(command, "--help", cwd=tmp_path)
         assert done.returncode == 0
         assert "Usage" in done.stdout
+
+
+def lost() -> TrainingInterrupted:
+    """What a process raises when another one of its run has ended."""
+    try:
+        try:
+            raise RuntimeError("connection reset by peer")
+        except RuntimeError:
+            raise TrainingInterrupted("another process of this run has ended") from None
+    except TrainingInterrupted as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "rank", "is_silent"),
+    [
+        (TrainingInterrupted("stopped after step 7"), "1", True),
+        (TrainingInterrupted("stopped after step 7"), "0", False),
+        (lost(), "1", False),  # the first one may be gone
+        (OversightError("no such file"), "1", False),
+    ],
+)
+def test_a_process_is_silent_only_where_the_first_one_speaks_for_certain(
+    monkeypatch: pytest.MonkeyPatch, error: OversightError, rank: str, is_silent: bool
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert is_said_by_first(error) is is_silent

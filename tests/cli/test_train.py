@@ -169,6 +169,63 @@ def test_what_is_wrong_on_the_command_line_is_met_with_one_line(
     assert not (here / "x").exists()
 
 
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["dpo", "--set", "options.beta=-1"], r"options\.beta = -1: give a number above 0"),
+        (
+            ["dpo", "--set", "loss=robust", "--set", "options.label_smoothing=0.5"],
+            r"options\.label_smoothing = 0\.5: give a number in \[0, 0\.5\)",
+        ),
+        (
+            ["dpo", "--set", "loss=kto", "--set", "options.desirable_weight=-1"],
+            r"options\.desirable_weight = -1: give a number of at least 0",
+        ),
+        (
+            ["reward", "--set", "options.centring=-0.1"],
+            r"options\.centring = -0\.1: give a number of at least 0",
+        ),
+        (
+            ["grpo", *SAMPLES, "--set", "options.clip_low=2"],
+            r"options\.clip_low = 2: give a number in \[0, 1\]",
+        ),
+        (
+            ["ppo", *SAMPLES, "--set", "dual_clip=1.1"],
+            r"dual_clip = 1\.1: give a number above 1 \+ clip_high = 1\.2 or None",
+        ),
+    ],
+)
+def test_an_option_out_of_its_range_is_told_before_anything_is_read(
+    here: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str, flags: list[str]
+) -> None:
+    Path("rows.jsonl").unlink()
+    refused([args[0], "tiny.toml", "-o", "x", *args[1:], *flags], rf"oversight: {message}", capsys)
+    assert not (here / "x").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("empty", r"this folder holds no saved model"),
+        ("untold", r"its tokenizer cannot be read"),
+        ("./absent", r"there is no such folder"),
+        ("trained", r"this folder holds no saved model\. Did you mean its folder 'trained/model'"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read_is_named_by_its_own_setting(
+    here: Path, capsys: pytest.CaptureFixture[str], folder: str, reason: str, flags: list[str]
+) -> None:
+    for name in ("empty", "untold"):
+        (here / name).mkdir()
+    shutil.copy("trained/model/config.json", "untold")
+    tokenizer = ["--set", f"model.tokenizer={folder}", *flags]
+    message = rf"oversight: model\.tokenizer = '{folder}': {reason}"
+    refused(["sft", "tiny.toml", "-o", "x", *tokenizer], message, capsys)
+    assert not (here / "x").exists()
+
+
 BAD: list[dict[str, Any]] = [
     *rows(1, id="empty", chosen=" "),
     *rows(1, id="equal", chosen="x", rejected="x"),
@@ -356,16 +413,21 @@ def start(args: list[str], cwd: Path, *before: str) -> subprocess.Popen[str]:
     )
 
 
+def interrupt(process: subprocess.Popen[str], run: Path) -> None:
+    """Ctrl-C, once the run has taken some steps."""
+    log = run / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 5):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_ctrl_c_saves_the_step_and_the_command_it_names_goes_on_bit_for_bit(here: Path) -> None:
     args = ["dpo", "on.toml", "--set", "steps=100", "--set", "log_every=1"]
     process = start([*args, "--out", "cut"], here)
-    log = here / "cut" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 5):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    interrupt(process, here / "cut")
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "finishing this step and saving it" in said
@@ -385,16 +447,29 @@ def test_ctrl_c_saves_the_step_and_the_command_it_names_goes_on_bit_for_bit(here
     assert all(bool((ours[name] == theirs[name]).all()) for name in theirs)
 
 
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_ctrl_c_under_torchrun_is_answered_once(here: Path) -> None:
+    args = ["sft", "on.toml", "--out", "cut", "--set", "steps=1000", "--set", "log_every=1"]
+    process = start(args, here, *TORCHRUN)
+    interrupt(process, here / "cut")
+    _, said = process.communicate(timeout=200)
+    assert said.count("finishing this step and saving it") == 1, said
+    assert said.count("go on with: torchrun") == 1, said
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_under_torchrun_one_process_speaks(here: Path) -> None:
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = start(["sft", "on.toml", "--out", "x"], here, *torchrun)
+    done = start(["sft", "on.toml", "--out", "x"], here, *TORCHRUN)
     out, said = done.communicate(timeout=200)
     assert done.returncode == 0, said
     assert out.count("x/model: the finished model") == 1
     assert said.count("rows read") == 1
-    again = start(["sft", "on.toml", "--out", "x"], here, *torchrun)
+    again = start(["sft", "on.toml", "--out", "x"], here, *TORCHRUN)
     _, said = again.communicate(timeout=200)
     assert again.returncode != 0
     assert said.count("oversight: out = 'x' holds a finished run") == 1

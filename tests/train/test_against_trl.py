@@ -142,7 +142,7 @@ def test_kto_agrees(peers: Any) -> None:
     reference = SimpleNamespace(
         logprobs=lambda rows, world, size: row_logprobs(model, rows, world, size)
     )
-    scorer = unpaired._Scorer(config, policy, reference, SESSION)
+    scorer = unpaired._Scorer(config, policy, reference, SESSION, num_positions=10_000)
     task = unpaired._task(config, policy, SESSION, batch, scorer)
     agree(policy.model, run(task, policy), theirs)
 

@@ -1,11 +1,11 @@
-"""The four functions that trainers call: from settings to examples, with all that was left out."""
+"""The four loaders that trainers call: from settings to examples, with all that was left out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from oversight.train.data import refusal, sources
 from oversight.train.data.cells import BadRow
@@ -75,73 +75,48 @@ class Loaded(Generic[E]):
         ]
 
 
-def load_demonstrations(
-    settings: DataSettings,
-    tokenizer: Any,
-    vocab_size: int,
-    max_len: int | None = None,
-    *,
-    rows: Rows | None = None,
-    eval_rows: Rows | None = None,
-) -> Loaded[Demonstration]:
-    """What SFT learns.
+@dataclass(frozen=True, slots=True)
+class Loader(Generic[E]):
+    """Makes examples of one kind."""
 
-    Args:
-        settings: Where the rows are and how they are treated.
-        tokenizer: A transformers tokenizer.
-        vocab_size: How many tokens the model knows.
-        max_len: How many positions the model has.
-        rows: Rows in memory, in place of files or a store.
-        eval_rows: A held-out part in memory.
+    kind: Kind
 
-    Raises:
-        DataError: Nothing can be read, a format is not known, or `on_bad` says so.
-        ConfigError: Settings contradict each other or the tokenizer.
-    """
-    given = _Given(settings, tokenizer, vocab_size, max_len, rows, eval_rows)
-    return cast(Loaded[Demonstration], _load("demonstrations", given))
+    def __call__(
+        self,
+        settings: DataSettings,
+        tokenizer: Any,
+        vocab_size: int,
+        max_len: int | None = None,
+        *,
+        rows: Rows | None = None,
+        eval_rows: Rows | None = None,
+    ) -> Loaded[E]:
+        """The examples, and all that was left out.
 
+        Args:
+            settings: Where the rows are and how they are treated.
+            tokenizer: A transformers tokenizer.
+            vocab_size: How many tokens the model knows.
+            max_len: How many positions the model has.
+            rows: Rows in memory, in place of files or a store.
+            eval_rows: A held-out part in memory.
 
-def load_comparisons(
-    settings: DataSettings,
-    tokenizer: Any,
-    vocab_size: int,
-    max_len: int | None = None,
-    *,
-    rows: Rows | None = None,
-    eval_rows: Rows | None = None,
-) -> Loaded[Comparison]:
-    """What reward models and DPO learn; arguments and errors as of `load_demonstrations`."""
-    given = _Given(settings, tokenizer, vocab_size, max_len, rows, eval_rows)
-    return cast(Loaded[Comparison], _load("comparisons", given))
+        Raises:
+            DataError: Nothing can be read, a format is not known, or `on_bad` says so.
+            ConfigError: Settings contradict each other or the tokenizer.
+        """
+        encoder = Encoder(tokenizer, settings, vocab_size, max_len, Refused())
+        return _load(self.kind, encoder, rows, eval_rows)
 
 
-def load_labelled(
-    settings: DataSettings,
-    tokenizer: Any,
-    vocab_size: int,
-    max_len: int | None = None,
-    *,
-    rows: Rows | None = None,
-    eval_rows: Rows | None = None,
-) -> Loaded[Labelled]:
-    """What KTO learns; arguments and errors as of `load_demonstrations`."""
-    given = _Given(settings, tokenizer, vocab_size, max_len, rows, eval_rows)
-    return cast(Loaded[Labelled], _load("labelled", given))
-
-
-def load_prompts(
-    settings: DataSettings,
-    tokenizer: Any,
-    vocab_size: int,
-    max_len: int | None = None,
-    *,
-    rows: Rows | None = None,
-    eval_rows: Rows | None = None,
-) -> Loaded[PromptExample]:
-    """What PPO and GRPO sample from; arguments and errors as of `load_demonstrations`."""
-    given = _Given(settings, tokenizer, vocab_size, max_len, rows, eval_rows)
-    return cast(Loaded[PromptExample], _load("prompts", given))
+load_demonstrations: Loader[Demonstration] = Loader("demonstrations")
+"""What SFT learns."""
+load_comparisons: Loader[Comparison] = Loader("comparisons")
+"""What reward models and DPO learn."""
+load_labelled: Loader[Labelled] = Loader("labelled")
+"""What KTO learns."""
+load_prompts: Loader[PromptExample] = Loader("prompts")
+"""What PPO and GRPO sample from."""
 
 
 def require_batch(loaded: Loaded[Any], batch_size: int) -> None:
@@ -151,16 +126,6 @@ def require_batch(loaded: Loaded[Any], batch_size: int) -> None:
         DataError: It shows what there is and what was left out.
     """
     refusal.require_enough(len(loaded.examples), batch_size, loaded.refused, loaded.kind)
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    settings: DataSettings
-    tokenizer: Any
-    vocab_size: int
-    max_len: int | None
-    rows: Rows | None
-    eval_rows: Rows | None
 
 
 @dataclass
@@ -173,11 +138,10 @@ class _Part:
     num_rows: int = 0
 
 
-def _load(kind: Kind, given: _Given) -> Loaded[Any]:
-    settings, refused = given.settings, Refused()
-    encoder = Encoder(given.tokenizer, settings, given.vocab_size, given.max_len, refused)
-    train_sources = sources.training(settings, given.rows)
-    eval_sources = sources.evaluation(settings, given.eval_rows)
+def _load(kind: Kind, encoder: Encoder, rows: Rows | None, eval_rows: Rows | None) -> Loaded[Any]:
+    settings, refused = encoder.settings, encoder.refused
+    train_sources = sources.training(settings, rows)
+    eval_sources = sources.evaluation(settings, eval_rows)
     part = _read_part(kind, train_sources, encoder, settings.max_rows)
     apart = _read_part(kind, eval_sources, encoder, None)
     if settings.on_bad == "error":

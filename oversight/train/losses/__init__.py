@@ -22,10 +22,12 @@ To add one, add one file to the folder of its family:
 | `policy` | `(batch: PolicyBatch, *, normalizer, ...)` | sampled tokens with advantages |
 
 All its other arguments are keywords with a default: these are its options, and `bind`
-refuses any other. A preference or unpaired loss also has `start_value(**options)`: the loss
-of one row of weight 1 while the policy equals its reference, None where that is not known.
-The contract tests (`tests/train/losses/test_contract.py`) run over every file of a family.
-The files of `advantages` have a function `advantages`, whose arguments are its own.
+refuses any other. What an option may be stands in its annotation (`ranges`): `bind` checks that
+before a run begins, and the decorator `ranged` at each call. A preference or unpaired loss also
+has `start_value(**options)`: the loss of one row of weight 1 while the policy equals its
+reference, None where that is not known. The contract tests
+(`tests/train/losses/test_contract.py`) run over every file of a family. The files of `advantages`
+have a function `advantages`, whose arguments are its own.
 
 The docstring of a loss says shapes, masking, reduction, sign, the paper and its equation,
 and where it departs from it.
@@ -43,6 +45,7 @@ from typing import Any
 
 from oversight.errors import ConfigError
 from oversight.registry import nearest
+from oversight.train.losses.ranges import check
 
 FAMILIES: dict[str, frozenset[str]] = {
     "reward": frozenset({"ensemble", "ties"}),
@@ -92,7 +95,7 @@ def bind(
     """The function of a loss with its options filled in.
 
     Raises:
-        ConfigError: There is no such loss, or it has no such option.
+        ConfigError: There is no such loss, it has no such option, or not with such a value.
     """
     module = load(family, name, where=where)
     known = options(family, name)
@@ -102,6 +105,7 @@ def bind(
                 f"unknown setting '{where}.{key}' of the {family} loss {name!r}."
                 f"{nearest(key, known)}"
             )
+    check(module.loss, given, where)
     return partial(module.loss, **given)
 
 

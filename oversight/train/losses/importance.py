@@ -27,11 +27,13 @@ from oversight.train.losses import require
 from oversight.train.losses.kl import MAX_LOG
 from oversight.train.losses.masked import clean
 from oversight.train.losses.metrics import Mean, Metrics, mean_of, peak_of
+from oversight.train.losses.ranges import NonNegative, Positive, ranged
 
 Level = Literal["token", "sequence", "geometric"]
 Mode = Literal["truncate", "mask"]
 
 
+@ranged
 def weights(
     old_logps_BT: Tensor,
     sampler_logps_BT: Tensor,
@@ -39,8 +41,8 @@ def weights(
     *,
     level: Level = "token",
     mode: Mode = "truncate",
-    high: float | None = 2.0,
-    low: float | None = None,
+    high: Positive | None = 2.0,
+    low: NonNegative | None = None,
 ) -> tuple[Tensor, Metrics]:
     """A factor for each token's loss, without gradient, and how much they change.
 
@@ -62,10 +64,6 @@ def weights(
         over tokens) and `unknown` (share of tokens without a sampler's log-probability). Of
         tokens or, for the other levels, of sequences.
     """
-    require(
-        level in ("token", "sequence", "geometric"), "level", level, "token, sequence or geometric"
-    )
-    require(mode in ("truncate", "mask"), "mode", mode, "truncate or mask")
     with torch.no_grad():
         unknown_BT = sampler_logps_BT.isnan()
         known_BT = mask_BT & ~unknown_BT

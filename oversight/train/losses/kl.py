@@ -35,6 +35,7 @@ from torch import Tensor
 from oversight.train.losses import require
 from oversight.train.losses.masked import clean, divide, promote
 from oversight.train.losses.metrics import Metrics, mean_of
+from oversight.train.losses.ranges import NonNegative, ranged
 
 Estimator = Literal["k1", "k2", "k3"]
 LossEstimator = Literal["k2", "k3", "k2_ratio", "k3_ratio"]
@@ -48,6 +49,7 @@ def safe_exp(log_ratio: Tensor) -> Tensor:
     return torch.exp(log_ratio.clamp(-MAX_LOG, MAX_LOG))
 
 
+@ranged
 def estimate(logps: Tensor, ref_logps: Tensor, *, estimator: Estimator = "k3") -> Tensor:
     """k1, k2 or k3 of each token, with its gradient; any shape.
 
@@ -61,7 +63,6 @@ def estimate(logps: Tensor, ref_logps: Tensor, *, estimator: Estimator = "k3") -
         return log_ratio
     if estimator == "k2":
         return log_ratio.square() / 2
-    require(estimator == "k3", "estimator", estimator, "k1, k2 or k3")
     return safe_exp(-log_ratio) - 1 + log_ratio
 
 
@@ -126,12 +127,13 @@ def penalty(
     return divide(clean(term_BT, mask_BT).sum(), normalizer), metrics
 
 
+@ranged
 def kl_in_reward(
     logps_BT: Tensor,
     ref_logps_BT: Tensor,
     mask_BT: Tensor,
     *,
-    coefficient: float,
+    coefficient: NonNegative,
     estimator: Estimator = "k1",
 ) -> Tensor:
     """-coefficient times the estimate at each unmasked token, without gradient; shape BT.

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from oversight.train.losses import require
+from oversight.train.losses.ranges import NonNegative, Positive, check
 
 
 @dataclass(slots=True)
 class FixedKL:
     """A coefficient that stays."""
 
-    value: float
+    value: NonNegative
+
+    def __post_init__(self) -> None:
+        check(FixedKL, asdict(self))
 
     def update(self, kl: float, num_sequences: int) -> None:
         """Nothing changes."""
@@ -35,17 +38,15 @@ class AdaptiveKL:
     K the number of sequences by the horizon.
     """
 
-    value: float
+    value: Positive
     """beta, above 0: it is only ever multiplied."""
-    target: float
+    target: Positive
     """In nats a sequence, as the divergence given to `update`."""
-    horizon: float = 10_000.0
+    horizon: Positive = 10_000.0
     """Sequences over which a steady error of 20 % changes beta by about 20 %."""
 
     def __post_init__(self) -> None:
-        require(self.value > 0, "value", self.value, "a number above 0")
-        require(self.target > 0, "target", self.target, "a number above 0")
-        require(self.horizon > 0, "horizon", self.horizon, "a number above 0")
+        check(AdaptiveKL, asdict(self))
 
     def update(self, kl: float, num_sequences: int) -> None:
         """Take in the mean divergence of a batch of sequences, all ranks' together."""

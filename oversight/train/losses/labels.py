@@ -8,15 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
+from oversight.train.losses.ranges import Smoothing, ranged
 
 
+@ranged
 def target_B(
     like_B: Tensor,
     *,
     soft_label_B: Tensor | None = None,
     tie_B: Tensor | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: Smoothing = 0.0,
 ) -> Tensor | None:
     """P(first is better) of each pair, or None where it is 1 for all.
 
@@ -29,7 +30,6 @@ def target_B(
         tie_B: True where neither is better.
         label_smoothing: In [0, 0.5).
     """
-    require(0 <= label_smoothing < 0.5, "label_smoothing", label_smoothing, "a number in [0, 0.5)")
     if soft_label_B is None and tie_B is None and label_smoothing == 0:
         return None
     target = torch.ones_like(like_B) if soft_label_B is None else soft_label_B.to(like_B)

@@ -14,6 +14,7 @@ from torch import Tensor
 from oversight.train.losses import require
 from oversight.train.losses.advantages.grouping import checked
 from oversight.train.losses.masked import clean, promote
+from oversight.train.losses.ranges import NonNegative, Positive, check, ranged
 
 
 def token_rewards(score_B: Tensor, mask_BT: Tensor, *, penalty_BT: Tensor | None = None) -> Tensor:
@@ -39,7 +40,8 @@ def token_rewards(score_B: Tensor, mask_BT: Tensor, *, penalty_BT: Tensor | None
     return rewards_BT if penalty_BT is None else rewards_BT + clean(penalty_BT.detach(), mask_BT)
 
 
-def missing_eos(score_B: Tensor, ended_B: Tensor, *, penalty: float) -> Tensor:
+@ranged
+def missing_eos(score_B: Tensor, ended_B: Tensor, *, penalty: NonNegative) -> Tensor:
     """Scores, less `penalty` where a response did not end by itself; shape B.
 
     Args:
@@ -47,7 +49,6 @@ def missing_eos(score_B: Tensor, ended_B: Tensor, *, penalty: float) -> Tensor:
         ended_B: True where the response holds its EOS.
         penalty: At least 0.
     """
-    require(penalty >= 0, "penalty", penalty, "a number of at least 0")
     return torch.where(ended_B, promote(score_B), promote(score_B) - penalty)
 
 
@@ -75,12 +76,15 @@ class RunningScale:
     all rewards seen (Chan et al. 1983), kept in float64.
     """
 
-    clip: float | None = None
+    clip: Positive | None = None
     """Scaled rewards are held to [-clip, clip]; None for no bound."""
     count: float = 0.0
     mean: float = 0.0
     squares: float = 0.0
     """Sum of squared deviations from the mean."""
+
+    def __post_init__(self) -> None:
+        check(RunningScale, {"clip": self.clip})
 
     @property
     def std(self) -> float:

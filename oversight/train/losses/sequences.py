@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.masked import masked_mean, masked_sum
+from oversight.train.losses.ranges import Share, ranged
 
 
 def sequence_sum(logps_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -28,8 +28,9 @@ def lengths(mask_BT: Tensor) -> Tensor:
     return mask_BT.sum(1).float()
 
 
+@ranged
 def length_desensitized_sum(
-    logps_BT: Tensor, mask_BT: Tensor, other_length_B: Tensor, *, alpha: float
+    logps_BT: Tensor, mask_BT: Tensor, other_length_B: Tensor, *, alpha: Share
 ) -> Tensor:
     """Sequence log-probabilities in which tokens beyond the other response's length count `alpha`.
 
@@ -47,7 +48,6 @@ def length_desensitized_sum(
     Returns:
         Shape B.
     """
-    require(0 <= alpha <= 1, "alpha", alpha, "a number in [0, 1]")
     place_BT = mask_BT.cumsum(1)
     shared_BT = mask_BT & (place_BT <= other_length_B[:, None])
     tail_BT = mask_BT & ~shared_BT

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.masked import clean, divide
 from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
+from oversight.train.losses.ranges import Positive, ranged
 
 
+@ranged
 def loss(
     values_BT: Tensor,
     old_values_BT: Tensor,
@@ -22,7 +23,7 @@ def loss(
     mask_BT: Tensor,
     *,
     normalizer: float | Tensor,
-    clip: float | None = 0.2,
+    clip: Positive | None = 0.2,
 ) -> tuple[Tensor, Metrics]:
     """1/2 max((V - R)^2, (V_clipped - R)^2), summed over unmasked tokens by the normalizer.
 
@@ -43,7 +44,6 @@ def loss(
         the means `value/mean`, `value/return`, `value/return_squared`, `value/error`,
         `value/error_squared`, from which comes `explained_variance`.
     """
-    require(clip is None or clip > 0, "clip", clip, "a number above 0, or None")
     values_BT, returns_BT = clean(values_BT, mask_BT), clean(returns_BT, mask_BT).detach()
     square_BT = (values_BT - returns_BT).square()
     loss_BT, clipped_BT = square_BT, torch.zeros_like(mask_BT)

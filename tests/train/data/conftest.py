@@ -253,3 +253,22 @@ def _with_ids(request: Request, answer: Completion, turns: Any) -> Completion:
         usage=usage,
         logprobs=None if answer.logprobs is None else tuple(-0.5 for _ in ids),
     )
+
+
+@pytest.fixture
+def compare() -> Callable[..., Any]:
+    """`load_comparisons` of rows in memory, with settings as keywords."""
+    from oversight.train.data.loading import load_comparisons
+    from oversight.train.data.settings import DataSettings
+
+    def load(
+        tokenizer: Any,
+        rows: Any,
+        max_len: int | None = None,
+        vocab_size: int | None = None,
+        **how: Any,
+    ) -> Any:
+        size = len(tokenizer) if vocab_size is None else vocab_size
+        return load_comparisons(DataSettings(**how), tokenizer, size, max_len, rows=rows)
+
+    return load

@@ -15,6 +15,7 @@ import pytest
 
 from oversight.errors import CheckpointError, ConfigError, DataError, OversightError
 from oversight.train import dpo, grpo, ppo, reward, sft
+from oversight.train.experience import ImportanceSettings
 from oversight.train.runs.folder import RunFolder
 
 
@@ -217,3 +218,8 @@ def test_bad_settings_are_told_before_anything_is_read(cases: ModuleType, tmp_pa
     with pytest.raises(OversightError, match="sft_weight"):
         cases.CASES["kto"](tmp_path / "run", sft_weight=1.0)
     assert not (tmp_path / "run").exists()
+
+
+def test_importance_bounds_that_leave_nothing_between_them_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"low = 2\.0 has to be below high = 2\.0"):
+        ImportanceSettings(low=2.0)

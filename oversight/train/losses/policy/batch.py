@@ -5,15 +5,15 @@ Shapes: B sequences, T response tokens (padded).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.kl import LossEstimator, estimate, per_token
 from oversight.train.losses.masked import clean, divide, promote
 from oversight.train.losses.metrics import Metrics, mean_of
+from oversight.train.losses.ranges import NonNegative, check
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,16 +59,15 @@ class PolicyBatch:
 class Extras:
     """Terms that are added to each token's loss and reduced with it."""
 
-    kl_coefficient: float = 0.0
+    kl_coefficient: NonNegative = 0.0
     """Of KL(pi || ref); 0 for none."""
     kl_estimator: LossEstimator = "k3_ratio"
     """See `kl`: "k3" is the original GRPO's, which is biased."""
-    entropy_coefficient: float = 0.0
+    entropy_coefficient: NonNegative = 0.0
     """Of the entropy bonus; 0 for none."""
 
     def __post_init__(self) -> None:
-        known = ("k2", "k3", "k2_ratio", "k3_ratio")
-        require(self.kl_estimator in known, "kl_estimator", self.kl_estimator, ", ".join(known))
+        check(Extras, asdict(self))
 
 
 NO_EXTRAS = Extras()

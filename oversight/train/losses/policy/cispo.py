@@ -8,18 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.kl import safe_exp
 from oversight.train.losses.metrics import Metrics, mean_of, peak_of
 from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch, reduced
+from oversight.train.losses.ranges import NonNegative, Share, ranged
 
 
+@ranged
 def loss(
     batch: PolicyBatch,
     *,
     normalizer: float | Tensor,
-    clip_low: float | None = None,
-    clip_high: float = 4.0,
+    clip_low: Share | None = None,
+    clip_high: NonNegative = 4.0,
     extras: Extras = NO_EXTRAS,
 ) -> tuple[Tensor, Metrics]:
     """sum_t -sg[clip(w_t)] A_t log pi(y_t) over all tokens; sg stops the gradient.
@@ -39,8 +40,6 @@ def loss(
         The loss and `ratio`, `ratio_max`, `clip_low`, `clip_high` (shares whose weight is
         bounded) and the metrics of `batch.reduced`.
     """
-    require(clip_high >= 0, "clip_high", clip_high, "a number of at least 0")
-    require(clip_low is None or 0 <= clip_low <= 1, "clip_low", clip_low, "in [0, 1], or None")
     batch = batch.cleaned()
     floor, ceiling = 0.0 if clip_low is None else 1 - clip_low, 1 + clip_high
     ratio_BT = safe_exp(batch.logps_BT - batch.old_logps_BT).detach()

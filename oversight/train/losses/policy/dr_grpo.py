@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from oversight.train.losses.kl import safe_exp
 from oversight.train.losses.metrics import Metrics
-from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch, reduced
-from oversight.train.losses.policy.surrogate import clipped_surrogate, ratio_metrics
+from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch
+from oversight.train.losses.policy.surrogate import clipped, token_ratios
+from oversight.train.losses.ranges import DualClip, NonNegative, Share, ranged
 
 
+@ranged
 def loss(
     batch: PolicyBatch,
     *,
     normalizer: float | Tensor,
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
-    dual_clip: float | None = None,
+    clip_low: Share = 0.2,
+    clip_high: NonNegative = 0.2,
+    dual_clip: DualClip = None,
     extras: Extras = NO_EXTRAS,
 ) -> tuple[Tensor, Metrics]:
     """sum_t -min(w_t A_t, clip(w_t) A_t) over all tokens, by a constant.
@@ -41,23 +42,13 @@ def loss(
         The loss and the metrics of `surrogate.ratio_metrics` and `batch.reduced`.
     """
     batch = batch.cleaned()
-    ratio_BT = safe_exp(batch.logps_BT - batch.old_logps_BT)
-    policy_BT = clipped_surrogate(
-        ratio_BT,
-        batch.advantages_BT,
+    return clipped(
+        token_ratios(batch),
+        batch,
+        normalizer=normalizer,
         clip_low=clip_low,
         clip_high=clip_high,
         dual_clip=dual_clip,
+        extras=extras,
+        per_sequence=False,
     )
-    total, metrics = reduced(
-        policy_BT, batch, normalizer=normalizer, extras=extras, per_sequence=False
-    )
-    metrics |= ratio_metrics(
-        ratio_BT,
-        batch.advantages_BT,
-        batch.mask_BT,
-        clip_low=clip_low,
-        clip_high=clip_high,
-        dual_clip=dual_clip,
-    )
-    return total, metrics

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from oversight.train.losses.kl import safe_exp
-from oversight.train.losses.masked import masked_mean
 from oversight.train.losses.metrics import Metrics
-from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch, reduced
-from oversight.train.losses.policy.surrogate import clipped_surrogate, ratio_metrics
+from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch
+from oversight.train.losses.policy.surrogate import clipped, sequence_ratios
+from oversight.train.losses.ranges import DualClip, NonNegative, Share, ranged
 
 
+@ranged
 def loss(
     batch: PolicyBatch,
     *,
     normalizer: float | Tensor,
-    clip_low: float = 3e-4,
-    clip_high: float = 4e-4,
-    dual_clip: float | None = None,
+    clip_low: Share = 3e-4,
+    clip_high: NonNegative = 4e-4,
+    dual_clip: DualClip = None,
     extras: Extras = NO_EXTRAS,
 ) -> tuple[Tensor, Metrics]:
     """sum_b -min(s_b A_b, clip(s_b) A_b), s_b = exp(1/|y_b| sum_t log w_t).
@@ -42,25 +42,13 @@ def loss(
         sequence's ratio) and `batch.reduced`.
     """
     batch = batch.cleaned()
-    log_ratio_BT = batch.logps_BT - batch.old_logps_BT
-    ratio_B = safe_exp(masked_mean(log_ratio_BT, batch.mask_BT, dim=1))
-    ratio_BT = ratio_B[:, None].expand_as(log_ratio_BT)
-    policy_BT = clipped_surrogate(
-        ratio_BT,
-        batch.advantages_BT,
+    return clipped(
+        sequence_ratios(batch).expand_as(batch.mask_BT),
+        batch,
+        normalizer=normalizer,
         clip_low=clip_low,
         clip_high=clip_high,
         dual_clip=dual_clip,
+        extras=extras,
+        per_sequence=True,
     )
-    total, metrics = reduced(
-        policy_BT, batch, normalizer=normalizer, extras=extras, per_sequence=True
-    )
-    metrics |= ratio_metrics(
-        ratio_BT,
-        batch.advantages_BT,
-        batch.mask_BT,
-        clip_low=clip_low,
-        clip_high=clip_high,
-        dual_clip=dual_clip,
-    )
-    return total, metrics

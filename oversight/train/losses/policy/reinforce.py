@@ -10,8 +10,10 @@ from torch import Tensor
 from oversight.train.losses.kl import safe_exp
 from oversight.train.losses.metrics import Metrics, mean_of, peak_of
 from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch, reduced
+from oversight.train.losses.ranges import ranged
 
 
+@ranged
 def loss(
     batch: PolicyBatch,
     *,

@@ -5,21 +5,25 @@ Shapes: B sequences, T response tokens (padded).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from oversight.train.losses.kl import safe_exp
 from oversight.train.losses.masked import masked_mean
 from oversight.train.losses.metrics import Metrics
-from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch, reduced
-from oversight.train.losses.policy.surrogate import clipped_surrogate, ratio_metrics
+from oversight.train.losses.policy.batch import NO_EXTRAS, Extras, PolicyBatch
+from oversight.train.losses.policy.surrogate import clipped
+from oversight.train.losses.ranges import NonNegative, Share, ranged
 
 
+@ranged
 def loss(
     batch: PolicyBatch,
     *,
     normalizer: float | Tensor,
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
+    clip_low: Share = 0.2,
+    clip_high: NonNegative = 0.2,
     extras: Extras = NO_EXTRAS,
 ) -> tuple[Tensor, Metrics]:
     """sum_b -min(w_b A_b, clip(w_b) A_b), w_b = prod_t w_t.
@@ -43,12 +47,13 @@ def loss(
     log_ratio_BT = batch.logps_BT - batch.old_logps_BT
     ratio_BT = safe_exp(log_ratio_BT.sum(1, keepdim=True)).expand_as(log_ratio_BT)
     advantage_B = masked_mean(batch.advantages_BT, batch.mask_BT, dim=1)
-    advantages_BT = advantage_B[:, None].expand_as(log_ratio_BT)
-    policy_BT = clipped_surrogate(ratio_BT, advantages_BT, clip_low=clip_low, clip_high=clip_high)
-    total, metrics = reduced(
-        policy_BT, batch, normalizer=normalizer, extras=extras, per_sequence=True
+    batch = replace(batch, advantages_BT=advantage_B[:, None].expand_as(log_ratio_BT))
+    return clipped(
+        ratio_BT,
+        batch,
+        normalizer=normalizer,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        extras=extras,
+        per_sequence=True,
     )
-    metrics |= ratio_metrics(
-        ratio_BT, advantages_BT, batch.mask_BT, clip_low=clip_low, clip_high=clip_high
-    )
-    return total, metrics

@@ -10,20 +10,21 @@ import math
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, reduced
+from oversight.train.losses.ranges import Positive, Smoothing, ranged
 
 SORTS = True
 """Pairs of a step are sorted among one another: they must come in one call."""
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    label_smoothing: float = 0.0,
+    beta: Positive = 0.1,
+    label_smoothing: Smoothing = 0.0,
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta (u_(i) - v_(i))) over the sorted values u and v, summed.
 
@@ -47,9 +48,7 @@ def loss(
     Raises:
         ValueError: Soft labels, ties or other weights are given: quantiles have no labels.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
     eps = label_smoothing
-    require(0 <= eps < 0.5, "label_smoothing", eps, "a number in [0, 0.5)")
     if pairs.soft_label_B is not None or pairs.tie_B is not None:
         raise ValueError("aot: soft labels and ties are not defined for sorted log-ratios")
     if pairs.weight_B is not None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import Positive, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
+    beta: Positive = 0.1,
 ) -> tuple[Tensor, Metrics]:
     """s(beta c) + 1 - s(beta d), summed over pairs.
 
@@ -34,7 +35,6 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
 
     def per_pair(p: PairLogps) -> Tensor:
         return torch.sigmoid(beta * p.chosen_ratio_B) + 1 - torch.sigmoid(beta * p.delta_B)

@@ -10,16 +10,17 @@ import math
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import Positive, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
+    beta: Positive = 0.1,
     shift: float = 0.0,
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta c - shift) - log s(-(beta r - shift)), summed over pairs.
@@ -37,7 +38,6 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
 
     def per_pair(p: PairLogps) -> Tensor:
         chosen_B, rejected_B = beta * p.chosen_ratio_B - shift, beta * p.rejected_ratio_B - shift

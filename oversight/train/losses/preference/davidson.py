@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from oversight.train.losses import require
-from oversight.train.losses.labels import target_B
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, reduced
-from oversight.train.losses.reward.davidson import log_probabilities
+from oversight.train.losses.ranges import Positive, Smoothing, ranged
+from oversight.train.losses.reward.davidson import TieStrength, log_probabilities
+from oversight.train.losses.reward.ties import unlikelihood
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    tie_strength: float | Tensor = 1.0,
-    label_smoothing: float = 0.0,
+    beta: Positive = 0.1,
+    tie_strength: TieStrength = 1.0,
+    label_smoothing: Smoothing = 0.0,
 ) -> tuple[Tensor, Metrics]:
     """-log P(win) of decided pairs and -log P(tie) of tied ones at a lead of beta d, summed.
 
@@ -42,20 +42,20 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
     pairs = pairs.cleaned()
-    first_B, tied_B, second_B = log_probabilities(beta * pairs.delta_B, tie_strength)
-    q_B = target_B(first_B, soft_label_B=pairs.soft_label_B, label_smoothing=label_smoothing)
-    loss_B = -first_B if q_B is None else -(q_B * first_B + (1 - q_B) * second_B)
-    if pairs.tie_B is not None:
-        loss_B = torch.where(pairs.tie_B, -tied_B, loss_B)
+    loss_B = unlikelihood(
+        log_probabilities(beta * pairs.delta_B, tie_strength),
+        soft_label_B=pairs.soft_label_B,
+        tie_B=pairs.tie_B,
+        label_smoothing=label_smoothing,
+    )
     return reduced(loss_B, pairs, normalizer=normalizer, beta=beta)
 
 
 def start_value(
     *,
     beta: float = 0.1,
-    tie_strength: float | Tensor = 1.0,
+    tie_strength: TieStrength = 1.0,
     label_smoothing: float = 0.0,
     tie_share: float = 0.0,
 ) -> float | None:

@@ -6,22 +6,24 @@ Shapes: B pairs.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import Positive, Range, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    tau: float = 0.05,
+    beta: Positive = 0.1,
+    tau: Annotated[float, Range(above=0, at_most=1)] = 0.05,
 ) -> tuple[Tensor, Metrics]:
     """(1 - m) softplus(-beta d) + m exp(-beta d), m = s(beta d / tau), summed over pairs.
 
@@ -39,8 +41,6 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
-    require(0 < tau <= 1, "tau", tau, "a number in (0, 1]")
 
     def per_pair(p: PairLogps) -> Tensor:
         logits_B = beta * p.delta_B

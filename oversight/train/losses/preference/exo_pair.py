@@ -6,23 +6,25 @@ Shapes: B pairs.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.labels import target_B
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, reduced
+from oversight.train.losses.ranges import Positive, Range, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    label_smoothing: float = 1e-3,
+    beta: Positive = 0.1,
+    label_smoothing: Annotated[float, Range(above=0, below=0.5)] = 1e-3,
 ) -> tuple[Tensor, Metrics]:
     """p log(p/q) + (1 - p) log((1 - p)/(1 - q)), p = s(beta d), summed over pairs.
 
@@ -40,9 +42,7 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
     eps = label_smoothing
-    require(0 < eps < 0.5, "label_smoothing", eps, "a number in (0, 0.5)")
     pairs = pairs.cleaned()
     q_B = target_B(
         pairs.chosen_B,

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import Positive, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
+    beta: Positive = 0.1,
     trl_mean: bool = False,
 ) -> tuple[Tensor, Metrics]:
     """(d - 1/(2 beta))^2, summed over pairs.
@@ -35,7 +36,6 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
 
     def per_pair(p: PairLogps) -> Tensor:
         delta_B = p.delta_B

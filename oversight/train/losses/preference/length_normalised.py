@@ -10,16 +10,17 @@ import math
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import Positive, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 5.0,
+    beta: Positive = 5.0,
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta (c/|y_w| - r/|y_l|)), summed over pairs.
 
@@ -35,7 +36,6 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
 
     def per_pair(p: PairLogps) -> Tensor:
         chosen_length_B, rejected_length_B = p.num_tokens()

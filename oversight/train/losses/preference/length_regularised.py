@@ -8,17 +8,18 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import NonNegative, Positive, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    alpha: float = 0.01,
+    beta: Positive = 0.1,
+    alpha: NonNegative = 0.01,
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta d - alpha (|y_w| - |y_l|)), summed over pairs.
 
@@ -36,7 +37,6 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
 
     def per_pair(p: PairLogps) -> Tensor:
         chosen_length_B, rejected_length_B = p.num_tokens()

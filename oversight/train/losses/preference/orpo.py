@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import NonNegative, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    sft_weight: float = 1.0,
+    beta: NonNegative = 0.1,
+    sft_weight: NonNegative = 1.0,
 ) -> tuple[Tensor, Metrics]:
     """-log P(y_w) - beta log s(log odds(y_w) - log odds(y_l)), summed over pairs.
 
@@ -41,7 +42,6 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta >= 0, "beta", beta, "a number of at least 0")
 
     def per_pair(p: PairLogps) -> Tensor:
         chosen_length_B, rejected_length_B = p.num_tokens()

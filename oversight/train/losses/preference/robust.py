@@ -10,17 +10,18 @@ import math
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import Positive, Smoothing, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    label_smoothing: float = 0.1,
+    beta: Positive = 0.1,
+    label_smoothing: Smoothing = 0.1,
 ) -> tuple[Tensor, Metrics]:
     """[-(1 - eps) log s(beta d) + eps log s(-beta d)] / (1 - 2 eps), summed over pairs.
 
@@ -37,9 +38,7 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
     eps = label_smoothing
-    require(0 <= eps < 0.5, "label_smoothing", eps, "a number in [0, 0.5)")
 
     def per_pair(p: PairLogps) -> Tensor:
         logits_B = beta * p.delta_B

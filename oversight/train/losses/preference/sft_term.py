@@ -8,14 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.masked import weighted_sum
 from oversight.train.losses.metrics import Metrics, mean_of
 from oversight.train.losses.preference.pairs import PairLogps
+from oversight.train.losses.ranges import NonNegative, ranged
 
 
+@ranged
 def loss(
-    pairs: PairLogps, *, normalizer: float | Tensor, alpha: float, per_token: bool = False
+    pairs: PairLogps, *, normalizer: float | Tensor, alpha: NonNegative, per_token: bool = False
 ) -> tuple[Tensor, Metrics]:
     """-alpha log pi(y_w)/|y_w|, summed over pairs; add it to a preference loss.
 
@@ -33,7 +34,6 @@ def loss(
     Returns:
         The loss and `sft_nll`, the mean over pairs of -log pi(y_w)/|y_w|.
     """
-    require(alpha >= 0, "alpha", alpha, "a number of at least 0")
     pairs = pairs.cleaned()
     chosen_length_B, rejected_length_B = pairs.num_tokens()
     q_B = _better(pairs)

@@ -10,17 +10,18 @@ import math
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import Positive, Smoothing, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    label_smoothing: float = 0.0,
+    beta: Positive = 0.1,
+    label_smoothing: Smoothing = 0.0,
 ) -> tuple[Tensor, Metrics]:
     """-[q log s(beta d) + (1 - q) log s(-beta d)], summed over pairs.
 
@@ -37,7 +38,6 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
     return expected(
         lambda p: -logsigmoid(beta * p.delta_B),
         pairs,

@@ -8,17 +8,18 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.preference.pairs import PairLogps, expected
+from oversight.train.losses.ranges import NonNegative, Positive, ranged
 
 
+@ranged
 def loss(
     pairs: PairLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 2.0,
-    gamma: float = 1.0,
+    beta: Positive = 2.0,
+    gamma: NonNegative = 1.0,
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta/|y_w| log pi(y_w) - beta/|y_l| log pi(y_l) - gamma), summed over pairs.
 
@@ -34,7 +35,6 @@ def loss(
     Returns:
         The loss and the metrics of `pairs.reduced`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
 
     def per_pair(p: PairLogps) -> Tensor:
         chosen_length_B, rejected_length_B = p.num_tokens()

@@ -10,9 +10,11 @@ from torch.nn.functional import logsigmoid
 
 from oversight.train.losses.labels import target_B
 from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.ranges import NonNegative, Smoothing, ranged
 from oversight.train.losses.reward.ties import cleaned, no_margin_on_ties, reduced
 
 
+@ranged
 def loss(
     chosen_B: Tensor,
     rejected_B: Tensor,
@@ -22,8 +24,8 @@ def loss(
     margin_B: Tensor | None = None,
     weight_B: Tensor | None = None,
     tie_B: Tensor | None = None,
-    label_smoothing: float = 0.0,
-    centring: float = 0.0,
+    label_smoothing: Smoothing = 0.0,
+    centring: NonNegative = 0.0,
 ) -> tuple[Tensor, Metrics]:
     """-[q log s(z) + (1 - q) log s(-z)], z = r_chosen - r_rejected - margin, summed.
 

@@ -13,14 +13,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.masked import promote
 from oversight.train.losses.metrics import Metrics, mean_of
+from oversight.train.losses.ranges import NonNegative, ranged
 
 Combination = Literal["mean", "min", "minus_std", "minus_variance"]
 
 
-def combine(rewards_EB: Tensor, *, how: Combination = "mean", coefficient: float = 1.0) -> Tensor:
+@ranged
+def combine(
+    rewards_EB: Tensor, *, how: Combination = "mean", coefficient: NonNegative = 1.0
+) -> Tensor:
     """One reward a response, shape B.
 
     Args:
@@ -31,14 +34,12 @@ def combine(rewards_EB: Tensor, *, how: Combination = "mean", coefficient: float
         coefficient: c, at least 0.
     """
     rewards_EB = promote(rewards_EB)
-    require(coefficient >= 0, "coefficient", coefficient, "a number of at least 0")
     if how == "mean":
         return rewards_EB.mean(0)
     if how == "min":
         return rewards_EB.amin(0)
     if how == "minus_std":
         return rewards_EB.mean(0) - coefficient * disagreement(rewards_EB)
-    require(how == "minus_variance", "how", how, "mean, min, minus_std or minus_variance")
     return rewards_EB.mean(0) - coefficient * rewards_EB.var(0, correction=0)
 
 

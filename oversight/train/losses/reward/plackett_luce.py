@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from oversight.errors import DataError
-from oversight.train.losses import require
 from oversight.train.losses.masked import clean, weighted_sum
 from oversight.train.losses.metrics import Metrics, mean_of
+from oversight.train.losses.ranges import NonNegative, ranged
 
 Ties = Literal["apart", "breslow", "refuse"]
 
 
+@ranged
 def loss(
     rewards_BK: Tensor,
     *,
@@ -26,7 +27,7 @@ def loss(
     mask_BK: Tensor | None = None,
     weight_B: Tensor | None = None,
     ties: Ties = "apart",
-    centring: float = 0.0,
+    centring: NonNegative = 0.0,
 ) -> tuple[Tensor, Metrics]:
     """The summed -sum_i [ r_i - log sum_{j in S_i} exp r_j ] of each ranking; lower is likelier.
 
@@ -54,7 +55,6 @@ def loss(
     Raises:
         DataError: A ranking has ties and `ties` is "refuse".
     """
-    require(ties in ("apart", "breslow", "refuse"), "ties", ties, "apart, breslow or refuse")
     mask_BK = torch.ones_like(ranks_BK, dtype=torch.bool) if mask_BK is None else mask_BK
     if weight_B is not None:
         mask_BK = mask_BK & (weight_B != 0)[:, None]

@@ -5,16 +5,27 @@ Shapes: B pairs.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from oversight.train.losses import require
-from oversight.train.losses.labels import target_B
 from oversight.train.losses.metrics import Metrics
-from oversight.train.losses.reward.ties import cleaned, no_margin_on_ties, reduced
+from oversight.train.losses.ranges import NonNegative, Range, Smoothing, ranged
+from oversight.train.losses.reward.ties import (
+    Outcomes,
+    cleaned,
+    no_margin_on_ties,
+    reduced,
+    unlikelihood,
+)
+
+TieStrength = Annotated[float, Range(above=1)] | Tensor
+"""nu of `log_probabilities`: fixed, or a learnable scalar tensor (see `from_raw`)."""
 
 
+@ranged
 def loss(
     chosen_B: Tensor,
     rejected_B: Tensor,
@@ -24,9 +35,9 @@ def loss(
     margin_B: Tensor | None = None,
     weight_B: Tensor | None = None,
     tie_B: Tensor | None = None,
-    tie_strength: float | Tensor = 3.0,
-    label_smoothing: float = 0.0,
-    centring: float = 0.0,
+    tie_strength: TieStrength = 3.0,
+    label_smoothing: Smoothing = 0.0,
+    centring: NonNegative = 0.0,
 ) -> tuple[Tensor, Metrics]:
     """The summed -log P of what was seen, a win or a tie: Rao and Kupper 1967; lower is likelier.
 
@@ -38,8 +49,7 @@ def loss(
         margin_B: By how much the first should lead; ties have none.
         weight_B: Factor of each pair.
         tie_B: True where neither is better; None for no ties.
-        tie_strength: nu of `log_probabilities`, fixed or a learnable scalar tensor (see
-            `from_raw`). At 3, responses of equal reward are tied
+        tie_strength: See `TieStrength`. At 3, responses of equal reward are tied
             half of the time (the choice of Chen et al. 2024).
         label_smoothing: Probability that a win is flipped, in [0, 0.5).
         centring: Coefficient of (r_chosen + r_rejected)^2 (Eisenstein et al. 2023).
@@ -49,13 +59,13 @@ def loss(
     """
     chosen_B, rejected_B = cleaned(chosen_B, rejected_B, weight_B)
     lead_B = chosen_B - rejected_B - no_margin_on_ties(margin_B, tie_B, chosen_B)
-    first_B, tied_B, second_B = log_probabilities(lead_B, tie_strength)
-    q_B = target_B(chosen_B, soft_label_B=soft_label_B, label_smoothing=label_smoothing)
-    loss_B = -first_B if q_B is None else -(q_B * first_B + (1 - q_B) * second_B)
-    if tie_B is not None:
-        loss_B = torch.where(tie_B, -tied_B, loss_B)
     return reduced(
-        loss_B,
+        unlikelihood(
+            log_probabilities(lead_B, tie_strength),
+            soft_label_B=soft_label_B,
+            tie_B=tie_B,
+            label_smoothing=label_smoothing,
+        ),
         chosen_B,
         rejected_B,
         centring=centring,
@@ -66,7 +76,8 @@ def loss(
     )
 
 
-def log_probabilities(lead: Tensor, tie_strength: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+@ranged
+def log_probabilities(lead: Tensor, tie_strength: TieStrength) -> Outcomes:
     """log P(first better), log P(tie) and log P(second better), which sum to 1 as probabilities.
 
     Rao and Kupper 1967: with nu >= 1 and a = log nu, P(first) = s(lead - a),
@@ -76,7 +87,7 @@ def log_probabilities(lead: Tensor, tie_strength: float | Tensor) -> tuple[Tenso
         lead: By how much the first one's log-strength exceeds the second one's; any shape.
         tie_strength: nu, above 1: at equal strength a tie has probability (nu - 1)/(nu + 1).
     """
-    nu = _checked(tie_strength, lead)
+    nu = torch.as_tensor(tie_strength, dtype=lead.dtype, device=lead.device)
     first = logsigmoid(lead - nu.log())
     second = logsigmoid(-lead - nu.log())
     return first, torch.log(nu.square() - 1) + first + second, second
@@ -85,10 +96,3 @@ def log_probabilities(lead: Tensor, tie_strength: float | Tensor) -> tuple[Tenso
 def from_raw(raw: Tensor) -> Tensor:
     """A tie strength above 1 from an unconstrained learnable number; 0 gives about 1.69."""
     return 1 + 1e-4 + softplus(raw)  # never so near 1 that log(nu^2 - 1) is infinite
-
-
-def _checked(tie_strength: float | Tensor, like: Tensor) -> Tensor:
-    if isinstance(tie_strength, Tensor):
-        return tie_strength.to(like)
-    require(tie_strength > 1, "tie_strength", tie_strength, "a number above 1")
-    return like.new_tensor(tie_strength)

@@ -8,9 +8,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oversight.train.losses.labels import decided, first_is_better
+from oversight.train.losses.labels import decided, first_is_better, target_B
 from oversight.train.losses.masked import drop_rows, weighted_sum
 from oversight.train.losses.metrics import Metrics, mean_of
+
+Outcomes = tuple[Tensor, Tensor, Tensor]
+"""log P(first better), log P(tie) and log P(second better) of a model of ties, B each."""
+
+
+def unlikelihood(
+    outcomes: Outcomes,
+    *,
+    soft_label_B: Tensor | None,
+    tie_B: Tensor | None,
+    label_smoothing: float,
+) -> Tensor:
+    """-log P of what was seen of each pair: a tie, or a win by its label; shape B."""
+    first_B, tied_B, second_B = outcomes
+    q_B = target_B(first_B, soft_label_B=soft_label_B, label_smoothing=label_smoothing)
+    loss_B = -first_B if q_B is None else -(q_B * first_B + (1 - q_B) * second_B)
+    return loss_B if tie_B is None else torch.where(tie_B, -tied_B, loss_B)
 
 
 def reduced(

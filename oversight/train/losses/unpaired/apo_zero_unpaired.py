@@ -8,18 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.ranges import NonNegative, Positive, ranged
 from oversight.train.losses.unpaired.rows import UnpairedLogps, reduced
 
 
+@ranged
 def loss(
     rows: UnpairedLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
+    beta: Positive = 0.1,
+    desirable_weight: NonNegative = 1.0,
+    undesirable_weight: NonNegative = 1.0,
 ) -> tuple[Tensor, Metrics]:
     """lambda_D (1 - s(beta u)) if good, lambda_U s(beta u) if bad, summed.
 
@@ -36,7 +37,6 @@ def loss(
     Returns:
         The loss and `loss`, `reward_desirable`, `reward_undesirable`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
     gain_B = beta * rows.ratio_B
     return reduced(
         torch.sigmoid(-gain_B),

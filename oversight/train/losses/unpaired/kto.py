@@ -8,20 +8,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.masked import promote
 from oversight.train.losses.metrics import Mean, Metrics, mean_of
+from oversight.train.losses.ranges import NonNegative, Positive, ranged
 from oversight.train.losses.unpaired.rows import UnpairedLogps, reduced
 
 
+@ranged
 def loss(
     rows: UnpairedLogps,
     *,
     normalizer: float | Tensor,
-    beta: float = 0.1,
-    kl: float | Tensor = 0.0,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
+    beta: Positive = 0.1,
+    kl: NonNegative | Tensor = 0.0,
+    desirable_weight: NonNegative = 1.0,
+    undesirable_weight: NonNegative = 1.0,
 ) -> tuple[Tensor, Metrics]:
     """lambda_D (1 - s(beta (u - z))) if good, lambda_U (1 - s(beta (z - u))) if bad, summed.
 
@@ -41,7 +42,6 @@ def loss(
     Returns:
         The loss and `loss`, `reward_desirable`, `reward_undesirable`, `kl`.
     """
-    require(beta > 0, "beta", beta, "a number above 0")
     lead_B = beta * (rows.ratio_B - torch.as_tensor(kl).detach().to(rows.ratio_B))
     total, metrics = reduced(
         torch.sigmoid(-lead_B),
