@@ -232,7 +232,7 @@ def _groups(plan: _Plan) -> list[Sequence[TokenRow]]:
 def _parts(plan: _Plan) -> Iterator[list[list[TokenRow]]]:
     """The micro-batches of the first steps."""
     config, groups = plan.config, _groups(plan)
-    order = Order(len(groups), config.seed)
+    order = Order(len(groups), config.seed, config.shuffle)
     for taken in islice(
         order.batches(config.batch_size), min(STEPS_LOOKED_AT, num_steps(config, len(groups)))
     ):

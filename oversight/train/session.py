@@ -137,7 +137,7 @@ class Session:
         self._guards = Guards(settings.guards, start_loss)
         self._stop = EarlyStop(settings.patience, higher_is_better=higher_is_better)
         _check_same_data(about, world)
-        self.visits = Visits(Order(num_examples, settings.seed))
+        self.visits = Visits(Order(num_examples, settings.seed, settings.shuffle))
         own: dict[str, Part] = {
             "visits": self.visits,
             "guards": self._guards,
@@ -373,7 +373,7 @@ def num_steps(settings: TrainSettings, num_examples: int) -> int:
     """Optimiser steps of a run over so many examples, however many processes take them."""
     if settings.steps is not None:
         return settings.steps
-    order = Order(num_examples, settings.seed)
+    order = Order(num_examples, settings.seed, settings.shuffle)
     return max(1, round(settings.epochs * order.num_batches(settings.batch_size)))
 
 

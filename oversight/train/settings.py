@@ -117,6 +117,9 @@ class TrainSettings(Settings):
     """Passes over the data, unless `steps` is given."""
     steps: int | None = Field(default=None, ge=1)
     """Optimiser steps."""
+    shuffle: bool = True
+    """Visit examples in a new order each epoch. Off: in the data's own order, for easy ones first,
+    or for rows with one beginning to meet in one step, where it is computed once."""
     micro_batch_tokens: int = Field(default=8192, ge=16)
     """Tokens that a process computes at once, shared beginnings counted once; a step's examples
     are cut into as many parts as that takes, which changes nothing but the memory."""

@@ -63,6 +63,10 @@ class Line:
 
     text: str
     bearing: Bearing
+    subject: str
+    """What it tells of."""
+    value: str
+    """The state that it tells; of a link, the carrier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,9 @@ class Story:
 @dataclass(frozen=True, slots=True)
 class _Event:
     told: str
-    bearing: Bearing = Bearing.NONE
+    bearing: Bearing
+    subject: str
+    value: str
 
 
 def tell(rng: random.Random, family: Family, words: Fillings, level: Level) -> Story:
@@ -120,7 +126,10 @@ class _Teller:
         timelines += self._bystanders(others, num_left)
         events = _interleaved(rng, timelines)
         sentences = marked(rng, [event.told for event in events])
-        told = [Line(s, event.bearing) for s, event in zip(sentences, events, strict=True)]
+        told = [
+            Line(sentence, event.bearing, event.subject, event.value)
+            for sentence, event in zip(sentences, events, strict=True)
+        ]
         lines = rng.sample(told, len(told)) if level.shuffled else told
         question = rng.choice(self.family.questions).format(subject=asked)
         return Story(question, self.right, self.wrong, asked, carrier, tuple(lines), tuple(told))
@@ -128,12 +137,14 @@ class _Teller:
     def _event(self, subject: str, value: str, bearing: Bearing = Bearing.NONE) -> _Event:
         form = self.rng.choice(self.family.statements)
         actor = self.rng.choice(self.words.actors)
-        return _Event(form.format(actor=actor, subject=subject, value=value), bearing)
+        told = form.format(actor=actor, subject=subject, value=value)
+        return _Event(told, bearing, subject, value)
 
     def _link(self, subject: str, carrier: str, bearing: Bearing) -> _Event:
         form = self.rng.choice(self.family.links)
         actor = self.rng.choice(self.words.actors)
-        return _Event(form.format(actor=actor, subject=subject, carrier=carrier), bearing)
+        told = form.format(actor=actor, subject=subject, carrier=carrier)
+        return _Event(told, bearing, subject, carrier)
 
     def _states(self, subject: str) -> list[_Event]:
         """The changes of the thing asked for: the right answer comes last."""
