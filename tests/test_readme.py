@@ -86,6 +86,7 @@ def test_every_link_leads_somewhere(root: Path) -> None:
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "docs/datasets.md",
+        "docs/pixels.md",
         "docs/training.md",
     ):
         text = (root / page).read_text()

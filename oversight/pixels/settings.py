@@ -1,0 +1,57 @@
+"""Settings of a run of pixel debates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from oversight.config.settings import Settings
+
+
+class JudgeSettings(Settings):
+    """How the sparse classifier is trained."""
+
+    hidden: int = Field(default=64, ge=1, le=4096)
+    """Width of both hidden layers."""
+    steps: int = Field(default=4000, ge=1)
+    batch: int = Field(default=256, ge=1)
+    """Images a step, each with pixels drawn anew."""
+    rate: float = Field(default=2e-3, gt=0.0)
+    """Learning rate of AdamW at the start; it falls to zero along a cosine."""
+
+
+class PixelSettings(Settings):
+    """A run: every match on some held-out images, for each number of pixels."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"out", "store"})
+
+    pixels: tuple[int, ...] = Field(default=(4, 6), min_length=1)
+    """How many pixels the judge sees, both players together: even numbers from 2 to 8."""
+    images: int = Field(default=150, ge=2)
+    """How many held-out images are played on."""
+    seed: int = 0
+    """Of the split, the judge's training and every draw."""
+    mnist: Path | None = None
+    """Folder with MNIST's four IDX files, plain or .gz; scikit-learn's digits where not given."""
+    out: Path = Path("pixels")
+    """Folder of the judges, the pictures, the page and the table."""
+    store: str | None = None
+    """Path or URL of the games' store; games.db in `out` where not given."""
+    judge: JudgeSettings = JudgeSettings()
+
+    @field_validator("pixels")
+    @classmethod
+    def _even(cls, pixels: tuple[int, ...]) -> tuple[int, ...]:
+        for number in pixels:
+            if number not in (2, 4, 6, 8):
+                raise ValueError(f"{number} is not 2, 4, 6 or 8: both players show as many")
+        if len(set(pixels)) < len(pixels):
+            raise ValueError("a number of pixels is named twice")
+        return pixels
+
+    @property
+    def store_url(self) -> str:
+        """Where the games are kept."""
+        return self.store if self.store is not None else str(self.out / "games.db")
