@@ -117,16 +117,18 @@ class Fixed:
     ) -> list[list[Row]]:
         """The groups of siblings of one debate whose sides speak at once, in order.
 
-        The prompt of a turn is the source and, of each earlier round, the sibling of
-        each side that went into the transcript: the one of the highest reward.
+        The prompt of a turn is the source, of each earlier round the sibling of each
+        side that went into the transcript (the one of the highest reward), and a
+        last token that says which side is to speak.
         """
         transcript = self.words(source_tokens)
         groups = []
         for _ in range(rounds):
             spoken: tuple[int, ...] = ()
-            for _ in range(sides):
+            for side in range(sides):
+                prompt = (*transcript, FIRST_WORD + side)
                 group = [
-                    Row(transcript, self.completion(), self._rng.random()) for _ in range(siblings)
+                    Row(prompt, self.completion(), self._rng.random()) for _ in range(siblings)
                 ]
                 groups.append(group)
                 spoken += max(group, key=lambda row: row.reward).completion
