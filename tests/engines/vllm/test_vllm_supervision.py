@@ -109,9 +109,12 @@ async def test_a_batch_finishes_although_a_server_is_killed_in_the_middle(pair):
         ask(f"{n}: go on", f"debate-{n}", max_tokens=600, choices=(LONG,)) for n in range(16)
     ]
     processes = family(pair, 0)
+    core = engine_core(processes)
+    core.suspend()  # so that its requests are in the middle however fast the machine is
     batch = asyncio.create_task(pair.generate(requests))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.5)
     processes[0].kill()  # the API process: its engine would live on
+    core.resume()
     await asyncio.sleep(3)
     # The other replica answers as well while one is away. How soon, beside a server that
     # starts on the same cores, says nothing.
