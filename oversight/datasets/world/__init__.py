@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from oversight.config.settings import Settings
 from oversight.datasets.world.families import NAMES, Family, offered
 from oversight.datasets.world.names import FILLINGS
-from oversight.datasets.world.story import LEVELS, Bearing, Story, tell
+from oversight.datasets.world.story import LEVELS, Bearing, Story, Telling, tell
 from oversight.ids import seed_from
 from oversight.registry import nearest
 from oversight.types import Option, Question, Source
@@ -33,6 +33,9 @@ class Config(Settings):
     split: Split = "train"
     difficulty: int = Field(default=2, ge=1, le=5)
     """1 to 5: more lines, more things alike, more changes; from 3 shuffled lines and containers."""
+    telling: Telling = "varied"
+    """`plain`: one statement, one question and one time frame a family, days far apart; for models
+    too small to read. What decides is the same."""
     num: int = Field(default=1000, ge=1)
     """How many questions."""
     start: int = Field(default=0, ge=0)
@@ -65,7 +68,7 @@ def rows(config: Config) -> Iterator[Question]:
         if not config.families or family_at(config.difficulty, index).name in config.families
     )
     for index in islice(numbers, config.num):
-        yield question_at(config.seed, config.split, config.difficulty, index)
+        yield question_at(config.seed, config.split, config.difficulty, index, config.telling)
 
 
 def family_at(difficulty: int, index: int) -> Family:
@@ -74,16 +77,19 @@ def family_at(difficulty: int, index: int) -> Family:
     return families[index % len(families)]
 
 
-def question_at(seed: int, split: Split, difficulty: int, index: int) -> Question:
+def question_at(
+    seed: int, split: Split, difficulty: int, index: int, telling: Telling = "varied"
+) -> Question:
     """Item `index`, the same whenever and wherever it is asked for."""
     family = family_at(difficulty, index)
-    rng = random.Random(seed_from("world", seed, split, difficulty, family.name, index))
+    manner = () if telling == "varied" else (telling,)
+    rng = random.Random(seed_from("world", seed, split, difficulty, family.name, index, *manner))
     words = FILLINGS[split]
-    story = tell(rng, family, words, LEVELS[difficulty])
+    story = tell(rng, family, words, LEVELS[difficulty], telling)
     correct = rng.randrange(2)
     texts = [story.right, story.wrong] if correct == 0 else [story.wrong, story.right]
     return Question(
-        id=f"world:{split}:{seed}:{difficulty}:{index}",
+        id=":".join(str(part) for part in ("world", split, seed, difficulty, index, *manner)),
         dataset="world",
         split=split,
         text=story.question,

@@ -26,6 +26,8 @@ class Family:
     """Draws so many different states. Their order carries no information."""
     statements: tuple[str, ...]
     """Forms of `{subject} now has the state {value}`; some name an `{actor}`."""
+    plain: str
+    """The one of them that a plain telling uses: the subject comes first, the state last."""
     questions: tuple[str, ...]
     links: tuple[str, ...] = ()
     """Forms of `{subject} now goes wherever {carrier} goes`; only of the family `container`."""
@@ -73,6 +75,7 @@ PLACINGS = (
     "the {subject} arrived in the {value}",
     "{actor} saw the {subject} in the {value}",
 )
+PLAIN_PLACING = "the {subject} was brought to the {value}"
 WHERE = (
     "Where is the {subject} now?",
     "In which room is the {subject} at the end?",
@@ -86,6 +89,7 @@ FAMILIES: tuple[Family, ...] = (
         subjects=lambda words: (words.thing_kinds, words.things),
         values=_places,
         statements=PLACINGS,
+        plain=PLAIN_PLACING,
         questions=WHERE,
     ),
     Family(
@@ -102,6 +106,7 @@ FAMILIES: tuple[Family, ...] = (
             "the {subject} passed to {value}",
             "the {subject} came into the hands of {value}",
         ),
+        plain="the {subject} passed to {value}",
         questions=(
             "Who has the {subject} now?",
             "Who holds the {subject} at the end?",
@@ -123,6 +128,7 @@ FAMILIES: tuple[Family, ...] = (
             "the {subject} was on sale at {value}",
             "{value} was the price asked for the {subject}",
         ),
+        plain="the {subject} was on sale at {value}",
         questions=(
             "What does the {subject} cost now?",
             "What is the price of the {subject} at the end?",
@@ -144,6 +150,7 @@ FAMILIES: tuple[Family, ...] = (
             "the stock book showed {value} of {subject}",
             "there were {value} of {subject} on the shelves",
         ),
+        plain="the tally of {subject} stood at {value}",
         questions=(
             "How much {subject} is in store now?",
             "What is the stock of {subject} at the end?",
@@ -165,6 +172,7 @@ FAMILIES: tuple[Family, ...] = (
             "the {subject} was fixed for {value}",
             "{value} was chosen for the {subject}",
         ),
+        plain="the {subject} was put down for {value}",
         questions=(
             "On which date is the {subject} to be held?",
             "For when is the {subject} planned at the end?",
@@ -186,6 +194,7 @@ FAMILIES: tuple[Family, ...] = (
             "a decision made {subject} {value}",
             "the rule was that {subject} was {value}",
         ),
+        plain="the rule was that {subject} was {value}",
         questions=(
             "What does the rule say about {subject} now?",
             "What holds for {subject} at the end?",
@@ -207,6 +216,7 @@ FAMILIES: tuple[Family, ...] = (
             "the board showed {value} on top in the {subject}",
             "first place in the {subject} was with {value}",
         ),
+        plain="the {subject} was led by {value}",
         questions=(
             "Who leads the {subject} now?",
             "Who is first in the {subject} at the end?",
@@ -219,6 +229,7 @@ FAMILIES: tuple[Family, ...] = (
         subjects=lambda words: (words.thing_kinds, words.things),
         values=_places,
         statements=PLACINGS,
+        plain=PLAIN_PLACING,
         questions=WHERE,
         links=(
             "{actor} put the {subject} inside the {carrier}",

@@ -12,10 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from typing import Literal
 
 from oversight.datasets.world.families import Family, draw_subjects
 from oversight.datasets.world.names import Fillings
-from oversight.datasets.world.times import marked
+from oversight.datasets.world.times import marked, marked_plainly
+
+Telling = Literal["varied", "plain"]
+"""How a story is worded: in many ways, or one statement, one question and one frame a family."""
 
 
 class Bearing(StrEnum):
@@ -92,16 +96,26 @@ class _Event:
     value: str
 
 
-def tell(rng: random.Random, family: Family, words: Fillings, level: Level) -> Story:
+def tell(
+    rng: random.Random, family: Family, words: Fillings, level: Level, telling: Telling = "varied"
+) -> Story:
     """A new story of `family` out of `words`."""
-    return _Teller(rng, family, words, level).story()
+    return _Teller(rng, family, words, level, telling).story()
 
 
 class _Teller:
     """Draws one story; everything comes from `rng`, in a fixed order."""
 
-    def __init__(self, rng: random.Random, family: Family, words: Fillings, level: Level) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        family: Family,
+        words: Fillings,
+        level: Level,
+        telling: Telling,
+    ) -> None:
         self.rng, self.family, self.words, self.level = rng, family, words, level
+        self.is_plain = telling == "plain"
         self.num_right = rng.choice(level.mentions)
         self.num_wrong = rng.choice(level.mentions)
         least = max(self.num_right, self.num_wrong) - 1
@@ -125,17 +139,19 @@ class _Teller:
         num_left = rng.randint(*level.num_lines) - len(timelines[0])
         timelines += self._bystanders(others, num_left)
         events = _interleaved(rng, timelines)
-        sentences = marked(rng, [event.told for event in events])
+        mark = marked_plainly if self.is_plain else marked
+        sentences = mark(rng, [event.told for event in events])
         told = [
             Line(sentence, event.bearing, event.subject, event.value)
             for sentence, event in zip(sentences, events, strict=True)
         ]
         lines = rng.sample(told, len(told)) if level.shuffled else told
-        question = rng.choice(self.family.questions).format(subject=asked)
+        questions = self.family.questions[:1] if self.is_plain else self.family.questions
+        question = rng.choice(questions).format(subject=asked)
         return Story(question, self.right, self.wrong, asked, carrier, tuple(lines), tuple(told))
 
     def _event(self, subject: str, value: str, bearing: Bearing = Bearing.NONE) -> _Event:
-        form = self.rng.choice(self.family.statements)
+        form = self.family.plain if self.is_plain else self.rng.choice(self.family.statements)
         actor = self.rng.choice(self.words.actors)
         told = form.format(actor=actor, subject=subject, value=value)
         return _Event(told, bearing, subject, value)
