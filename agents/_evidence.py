@@ -103,14 +103,14 @@ def _gathered(view: View, queries: Sequence[Query]) -> list[Evidence]:
 
 
 def _spoken(turn: Turn, view: View, queries: Sequence[Query]) -> list[Evidence]:
-    """The quotes of a speech, and its other words."""
-    if turn.act is not Act.SPEAK:
+    """The quotes of a speech, and its other words; of a critique what it quotes for one option."""
+    if turn.act is Act.CRITIQUE:
+        named = [(_named(quote, queries), quote) for quote in turn.quotes]
+        return [_quoted(option, quote) for option, quote in named if option is not None]
+    if not turn.act.argues:
         return []
     side = view.orders.defended_by(turn.seat)
-    quotes = [
-        _piece(_supported(quote, side, queries), quote.source_text or quote.text, quote.status)
-        for quote in turn.quotes
-    ]
+    quotes = [_quoted(_supported(quote, side, queries), quote) for quote in turn.quotes]
     return [*quotes, _piece(side, _unquoted(turn), QuoteStatus.UNVERIFIED)]
 
 
@@ -118,11 +118,21 @@ def _piece(option: int, text: str, status: QuoteStatus) -> Evidence:
     return Evidence(option, text, status, frozenset(features(text)))
 
 
+def _quoted(option: int, quote: Quote) -> Evidence:
+    return _piece(option, quote.source_text or quote.text, quote.status)
+
+
 def _supported(quote: Quote, side: int, queries: Sequence[Query]) -> int:
     """The option that a quote speaks for: its speaker's, unless it names only another one."""
+    named = _named(quote, queries)
+    return side if named is None else named
+
+
+def _named(quote: Quote, queries: Sequence[Query]) -> int | None:
+    """The one option that a verified quote names; None if it names none, or several."""
     words = frozenset(features(quote.source_text or quote.text))
     named = [i for i, wanted in enumerate(queries) if words & wanted.distinctive]
-    return named[0] if quote.status is QuoteStatus.VERIFIED and len(named) == 1 else side
+    return named[0] if quote.status is QuoteStatus.VERIFIED and len(named) == 1 else None
 
 
 def _unquoted(turn: Turn) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oversight.agents.speaking import Speaker, SpeakerPrompts, SpeechSettings
 from oversight.text.prompts import Template
-from oversight.types import Agent, Engine, Role
+from oversight.types import Act, Agent, Engine, Role
 
 ROLES = frozenset({Role.DEBATER})
 
@@ -19,7 +19,7 @@ def build(config: Config, engine: Engine | None) -> Agent:
     Raises:
         ConfigError: No engine is given.
     """
-    return Speaker("debater", config, engine, PROMPTS)
+    return Speaker("debater", config, engine, {Act.SPEAK: PROMPTS})
 
 
 _RULES = Template(

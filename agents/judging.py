@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from oversight.errors import ProtocolError
-from oversight.types import Belief, BeliefMethod, Completion, FinishReason, Verdict
+from oversight.types import Belief, BeliefMethod, Completion, FinishReason, Verdict, View
 
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -39,6 +39,20 @@ def labels(num_options: int) -> tuple[str, ...]:
             f"a question with {num_options} options cannot be listed: at most {len(LABELS)}"
         )
     return tuple(LABELS[:num_options])
+
+
+def check_judging(view: View, agent: str) -> None:
+    """Make sure that the view asks a judge for something.
+
+    Raises:
+        ProtocolError: It asks for a speech or a critique.
+    """
+    if view.act.is_spoken:
+        raise ProtocolError(
+            f"agent {agent!r} does not speak for a side, nor criticise, and was asked to "
+            f"{view.act.value!r}; give the seat {view.seat.value!r} to a {view.role.value} "
+            f"(agents.{view.role.value}.agent)"
+        )
 
 
 def decide(probs: Sequence[float], method: BeliefMethod, raw: str, mass: float | None) -> Belief:

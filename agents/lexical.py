@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from oversight.agents._evidence import EvidenceSettings, scores
-from oversight.agents.judging import decide, settled
+from oversight.agents.judging import check_judging, decide, settled
 from oversight.agents.speaking import speaker_name
-from oversight.errors import ProtocolError
 from oversight.types import Act, Agent, Belief, BeliefMethod, Draft, Engine, JudgeKind, Role, View
 
 ROLES = frozenset({Role.JUDGE, Role.SCORER})
@@ -44,13 +43,9 @@ class Lexical:
         """A belief, or a question to the side whose evidence is weaker.
 
         Raises:
-            ProtocolError: The view asks for a speech.
+            ProtocolError: The view asks for a speech or a critique.
         """
-        if view.act is Act.SPEAK:
-            raise ProtocolError(
-                f"agent {self.name!r} does not speak for a side; "
-                f"give the seat {view.seat.value!r} to a debater or consultant"
-            )
+        check_judging(view, self.name)
         evidence = scores(view, self.config)
         if view.act is Act.ASK:
             text = question(view, evidence)
@@ -79,7 +74,7 @@ def question(view: View, evidence: Sequence[float]) -> str:
     defended = {
         (turn.seat, turn.role): view.orders.defended_by(turn.seat)
         for turn in view.turns
-        if turn.act is Act.SPEAK
+        if turn.act.argues
     }
     least = min((evidence[option] for option in defended.values()), default=0.0)
     weakest = [speaker for speaker, option in defended.items() if evidence[option] == least]

@@ -3,18 +3,19 @@
 Passages of the source are ranked by how much of the question and of the
 option they contain, by TF-IDF weight. Each speech quotes the best ones that
 this seat has not quoted yet; from the second on, passages that speak of what
-the other side quoted come first. A baseline on real text, and what runs where
-no model is at hand.
+the other side quoted come first. As a critic it quotes for the best of the
+other options. A baseline on real text, and what runs where no model is at hand.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from pydantic import Field
 
 from oversight.agents._passages import Index, Query, features, index, query
-from oversight.agents.speaking import check_speech, own_speeches
+from oversight.agents.speaking import check_speech, own_words
 from oversight.config.settings import Settings
 from oversight.types import (
     Act,
@@ -29,7 +30,7 @@ from oversight.types import (
     View,
 )
 
-ROLES = frozenset({Role.DEBATER, Role.CONSULTANT})
+ROLES = frozenset({Role.DEBATER, Role.CONSULTANT, Role.CRITIC})
 
 
 class Config(Settings):
@@ -57,32 +58,49 @@ class Retrieval:
         self.config = config
 
     async def act(self, view: View) -> Draft:
-        """A speech for the view's side; a ready-made argument is given word for word first.
+        """A speech for the view's side, or a critique; a ready-made argument comes word for word.
 
         Raises:
-            ProtocolError: The view asks for something else than a speech.
+            ProtocolError: The view asks for something else.
         """
-        check_speech(view, self.name)
-        text = self._speech(view)
+        check_speech(view, self.name, (Act.SPEAK, Act.REVISE, Act.CRITIQUE))
+        text = self._critique(view) if view.act is Act.CRITIQUE else self._speech(view)
         if view.emit is not None:
             view.emit(text)
         return Draft(text=text)
 
     def _speech(self, view: View) -> str:
-        if view.argument is not None and not own_speeches(view):
+        side = view.side or 0
+        again = bool(own_words(view))
+        if view.argument is not None and not again:
             return view.argument
-        option = view.options[view.side or 0]
+        option = view.options[side]
         if view.source is not None:
-            return quoting(option, self._quotes(view, view.source.text), bool(own_speeches(view)))
+            quotes, _ = self._quotes(view, view.source.text, side)
+            return quoting(option, quotes, again)
         if view.argument is not None:
             return standing(self._points(view, view.argument))
         return f"I defend this answer: {_ended(option)} I have no source to quote from."
 
-    def _quotes(self, view: View, source: str) -> list[str]:
-        """The next passages to quote, best first, within the word limit."""
+    def _critique(self, view: View) -> str:
+        """What the last speech made up, and what speaks best for an option it does not defend."""
+        if view.source is None:
+            return "I have no source to check this speech against."
+        source, last = view.source.text, [turn for turn in view.turns if turn.act.argues][-1:]
+        defended = [view.orders.defended_by(turn.seat) for turn in last]
+        others = [option for option in range(len(view.options)) if option not in defended]
+        found = [self._quotes(view, source, option) for option in others]
+        left_out, _ = max(found, key=operator.itemgetter(1))
+        false = [quote.text for turn in last for quote in turn.quotes if _is_false(quote)]
+        short = [" ".join(text.split()[: self.config.max_quote_words]) for text in false]
+        return criticising(_within(short, view.max_words), left_out)
+
+    def _quotes(self, view: View, source: str, option: int) -> tuple[list[str], float]:
+        """The next passages to quote for `option`, best first, and the best one's score."""
         passages = index(source, self.config.max_quote_words)
-        used = _used(own_speeches(view), passages)
-        wanted = query(_asked(view), view.options, view.side or 0, self.config.option_weight)
+        # What the consultant quoted itself is nothing that it left out.
+        used = _used(view.turns if view.act is Act.CRITIQUE else own_words(view), passages)
+        wanted = query(_asked(view), view.options, option, self.config.option_weight)
         answered = [q.text for turn in _opposing(view) for q in turn.quotes if _is_true(q)]
         best = ranking(passages, wanted, answered, self.config.rebuttal_weight)
         order = [(score, i) for score, i in best if i not in used][view.candidate :]
@@ -91,7 +109,7 @@ class Retrieval:
             for score, i in order[: self.config.num_quotes]
             if score >= self.config.min_share * order[0][0]
         ]
-        return _within(chosen, view.max_words)
+        return _within(chosen, view.max_words), order[0][0] if order else 0.0
 
     def _points(self, view: View, argument: str) -> list[str]:
         """The sentences of an argument that speak to what the other side said last."""
@@ -132,11 +150,15 @@ def _asked(view: View) -> list[str]:
 
 
 def _opposing(view: View) -> list[Turn]:
-    return [t for t in view.turns if t.act is Act.SPEAK and t.seat is not view.seat]
+    return [t for t in view.turns if t.act.is_spoken and t.seat is not view.seat]
 
 
 def _is_true(quote: Quote) -> bool:
     return quote.status is QuoteStatus.VERIFIED
+
+
+def _is_false(quote: Quote) -> bool:
+    return quote.status is QuoteStatus.UNVERIFIED
 
 
 def _used(speeches: Sequence[Turn], passages: Index) -> set[int]:
@@ -173,6 +195,15 @@ def quoting(option: str, quotes: Sequence[str], again: bool) -> str:
     lead = "I stand by this answer" if again else "I defend this answer"
     passages = " It also says: ".join(f"<quote>{quote}</quote>" for quote in quotes)
     return f"{lead}: {_ended(option)} The source says: {passages}"
+
+
+def criticising(false: Sequence[str], left_out: Sequence[str]) -> str:
+    """A critique of a speech with false quotes, which leaves passages out."""
+    said = [f"These words are not in the source: {text}" for text in false]
+    if left_out:
+        passages = " It also says: ".join(f"<quote>{quote}</quote>" for quote in left_out)
+        said.append(f"The speech leaves out what else the source says: {passages}")
+    return " ".join(said) or "I found nothing wrong with this speech."
 
 
 def standing(points: Sequence[str]) -> str:

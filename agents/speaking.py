@@ -9,7 +9,7 @@ as data: it cannot open or close a tag, nor be run as a template.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,17 +55,24 @@ class SpeechSettings(Settings):
     max_reasoning_tokens: int = Field(default=300, ge=1)
 
 
+AFTER_NOTES = Template(
+    "Now write your public speech, at most {{ max_words }} words. Only the speech.",
+    name="after notes",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SpeakerPrompts:
-    """What one role is told: `notes` and `speech` are filled with `role_facts`."""
+    """What one role is told for one act: `notes` and `speech` are filled with `role_facts`."""
 
     rules: Template
     notes: Template
     speech: Template
+    after_notes: Template = AFTER_NOTES
 
 
 class Speaker:
-    """A model that argues for the option it was given.
+    """A model that argues for the option it was given, or criticises who does.
 
     Private notes are a call of their own before the speech: they cannot leak
     into it through a tag that was forgotten or never closed.
@@ -74,21 +81,26 @@ class Speaker:
     kind = JudgeKind.MODEL
 
     def __init__(
-        self, name: str, config: SpeechSettings, engine: Engine | None, prompts: SpeakerPrompts
+        self,
+        name: str,
+        config: SpeechSettings,
+        engine: Engine | None,
+        prompts: Mapping[Act, SpeakerPrompts],
     ) -> None:
+        """A speaker that does the acts of `prompts`."""
         self.name = name
         self.config = config
         self.engine = needed(engine, name)
         self.prompts = prompts
 
     async def act(self, view: View) -> Draft:
-        """A speech for the view's side; a ready-made argument is given word for word.
+        """What the view asks for; a ready-made argument is given word for word.
 
         Raises:
-            ProtocolError: The view asks for something else than a speech.
+            ProtocolError: The view asks for something that this speaker does not do.
             EngineError: The model could not answer.
         """
-        check_speech(view, self.name)
+        check_speech(view, self.name, self.prompts)
         if view.argument is not None and is_first_speech(view):
             if view.emit is not None:
                 view.emit(view.argument)
@@ -110,13 +122,14 @@ class Speaker:
 
     async def _think(self, calls: Calls, view: View) -> tuple[tuple[Message, ...], str]:
         """The messages that ask for the speech, and the private notes if any were written."""
-        system = Message(role="system", parts=(self.prompts.rules.render(),))
+        prompts = self.prompts[view.act]
+        system = Message(role="system", parts=(prompts.rules.render(),))
         shared = shared_parts(view)
         facts = role_facts(view)
         if not self.config.reasoning:
-            ask = self.prompts.speech.render(**facts)
+            ask = prompts.speech.render(**facts)
             return (system, Message(role="user", parts=(*shared, ask))), ""
-        ask = self.prompts.notes.render(**facts)
+        ask = prompts.notes.render(**facts)
         user = Message(role="user", parts=(*shared, ask))
         notes = view.notes
         if notes is None:
@@ -124,7 +137,7 @@ class Speaker:
             sampling = self._sampling(view, Purpose.REASONING)
             notes = (await calls.make(Purpose.REASONING, prompt, sampling)).text.strip()
         said = Message(role="assistant", parts=(plain(notes),))
-        after = Message(role="user", parts=(_AFTER_NOTES.render(max_words=view.max_words),))
+        after = Message(role="user", parts=(prompts.after_notes.render(**facts),))
         return (system, user, said, after), notes
 
     def _sampling(self, view: View, purpose: Purpose) -> Sampling:
@@ -141,34 +154,40 @@ class Speaker:
 # --- what a view says about the speaker ---
 
 
-def check_speech(view: View, agent: str) -> None:
-    """Make sure that the view asks for a speech, for a side.
+def check_speech(view: View, agent: str, acts: Collection[Act]) -> None:
+    """Make sure that the view asks for one of `acts`: for a side if it argues, else for none.
 
     Raises:
         ProtocolError: It does not.
     """
-    if view.act is not Act.SPEAK or view.side is None:
-        raise ProtocolError(
-            f"agent {agent!r} only speaks for a side, and was asked to {view.act.value!r} "
-            f"with side = {view.side!r}; give the seat {view.seat.value!r} to another agent"
-        )
+    if view.act in acts and (view.side is not None) is view.act.argues:
+        return
+    does = "only speaks for a side"
+    if Act.CRITIQUE in acts:
+        both = len(acts) > 1
+        does = "speaks for a side or criticises without one" if both else "only criticises"
+    raise ProtocolError(
+        f"agent {agent!r} {does} ({', '.join(sorted(acts))}), and was asked to {view.act.value!r} "
+        f"with side = {view.side!r}; give the seat {view.seat.value!r} to another agent "
+        f"(agents.{view.role.value}.agent)"
+    )
 
 
-def own_speeches(view: View) -> tuple[Turn, ...]:
+def own_words(view: View) -> tuple[Turn, ...]:
     """What this seat has said so far."""
-    return tuple(t for t in view.turns if t.seat is view.seat and t.act is Act.SPEAK)
+    return tuple(t for t in view.turns if t.seat is view.seat and t.act.is_spoken)
 
 
 def is_first_speech(view: View) -> bool:
     """Whether this seat has not spoken yet."""
-    return not own_speeches(view)
+    return not own_words(view)
 
 
 def speaker_name(seat: Seat, role: Role) -> str:
     """What a seat is called before everyone."""
     if seat is Seat.JUDGE:
         return "Judge"
-    return "Consultant" if role is Role.CONSULTANT else f"Debater {seat.value.upper()}"
+    return f"Debater {seat.value.upper()}" if role is Role.DEBATER else role.value.capitalize()
 
 
 def label_of(index: int, listing: Sequence[int]) -> str:
@@ -177,13 +196,15 @@ def label_of(index: int, listing: Sequence[int]) -> str:
 
 
 def role_facts(view: View) -> dict[str, str | int]:
-    """What the role part is filled with."""
-    return {
+    """What the role part is filled with; the label only of who defends an option."""
+    facts: dict[str, str | int] = {
         "name": speaker_name(view.seat, view.role),
-        "label": label_of(view.side or 0, view.orders.options),
         "round": f"Round {view.round} of {view.num_rounds}" if view.round else "Opening",
         "max_words": view.max_words,
     }
+    if view.side is not None:
+        facts["label"] = label_of(view.side, view.orders.options)
+    return facts
 
 
 # --- parts of a prompt, each a pure function of what it shows ---
@@ -199,7 +220,7 @@ def shared_parts(view: View) -> tuple[str, ...]:
 
 def _is_shown(turn: Turn, view: View) -> bool:
     """A judge forms each belief afresh: its earlier ones are not put before it."""
-    return turn.act in (Act.SPEAK, Act.ASK) or view.seat is not Seat.JUDGE
+    return turn.act is not Act.BELIEVE or view.seat is not Seat.JUDGE
 
 
 def source_part(source: Source) -> str:
@@ -224,11 +245,11 @@ def question_part(question: str, options: tuple[str, ...], listing: tuple[int, .
 
 def turn_part(turn: Turn, orders: Orders) -> str:
     """One turn as the others read it: public text only, with its quotes marked."""
-    if turn.act not in (Act.SPEAK, Act.ASK):
+    if turn.act is Act.BELIEVE:
         body = belief_text(turn.belief, orders.options)
         return f"<turn {_attributes(turn.seat, turn.role, turn.round)}>\n{body}\n</turn>\n"
     defends = None
-    if turn.act is Act.SPEAK:
+    if turn.act.argues:
         defends = label_of(orders.defended_by(turn.seat), orders.options)
     attributes = _attributes(turn.seat, turn.role, turn.round, defends)
     return f"<turn {attributes}>\n{_marked(turn.text, turn.quotes)}\n</turn>\n"
@@ -266,7 +287,3 @@ _QUESTION = Template(
 )
 _OPTION = Template("{{ label }}: {{ text }}", name="option")
 _PLAIN = Template("{{ text }}", name="plain")
-_AFTER_NOTES = Template(
-    "Now write your public speech, at most {{ max_words }} words. Only the speech.",
-    name="after notes",
-)

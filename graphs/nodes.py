@@ -44,7 +44,13 @@ from oversight.types import (
     View,
 )
 
-NODE_OF_ACT: dict[Act, NextAct] = {Act.SPEAK: "speak", Act.ASK: "ask", Act.BELIEVE: "believe"}
+NODE_OF_ACT: dict[Act, NextAct] = {
+    Act.SPEAK: "speak",
+    Act.CRITIQUE: "critique",
+    Act.REVISE: "revise",
+    Act.ASK: "ask",
+    Act.BELIEVE: "believe",
+}
 
 
 class Nodes:
@@ -71,15 +77,15 @@ class Nodes:
 
     async def speak(self, state: DebateState) -> Command[NextAct]:
         """Speeches of all slots of the step, at once; none sees the others."""
-        scene = await self.stage.scene(state["debate_id"])
-        step = scene.schedule[state["step"]]
-        parts = await asyncio.gather(
-            *(self._speech(scene, step, slot) for slot in _open_slots(scene, step))
-        )
-        turns = [turn for part, _ in parts for turn in part]
-        prompts = tuple(prompt for _, part in parts for prompt in part)
-        await self.stage.record(scene, turns, prompts)
-        return _next(scene, step)
+        return await self._speeches(state)
+
+    async def critique(self, state: DebateState) -> Command[NextAct]:
+        """What the critic finds wrong with the last speech."""
+        return await self._speeches(state)
+
+    async def revise(self, state: DebateState) -> Command[NextAct]:
+        """The speech once more, in the light of the criticism."""
+        return await self._speeches(state)
 
     async def ask(self, state: DebateState) -> Command[NextAct]:
         """The judge's question or remark."""
@@ -141,13 +147,25 @@ class Nodes:
             await self.stage.close(scene, outcome)
         self.stage.leave(scene.debate.id)
 
+    async def _speeches(self, state: DebateState) -> Command[NextAct]:
+        scene = await self.stage.scene(state["debate_id"])
+        step = scene.schedule[state["step"]]
+        parts = await asyncio.gather(
+            *(self._speech(scene, step, slot) for slot in _open_slots(scene, step))
+        )
+        turns = [turn for part, _ in parts for turn in part]
+        prompts = tuple(prompt for _, part in parts for prompt in part)
+        await self.stage.record(scene, turns, prompts)
+        return _next(scene, step)
+
     async def _speech(
         self, scene: Scene, step: ScheduledStep, slot: Slot
     ) -> tuple[list[Turn], tuple[PromptRecord, ...]]:
         """A slot's turns: one that stands, and the siblings it was chosen from."""
-        role = scene.debate.protocol.speaker_role
-        self.stage.tell(SpeechBegins(scene.debate.id, slot.seat, role, Act.SPEAK, step.round))
+        role = scene.debate.protocol.role_of(slot)
+        self.stage.tell(SpeechBegins(scene.debate.id, slot.seat, role, slot.act, step.round))
         view = _view(scene, slot.seat, role, step.index, scene.debate.orders, round_=step.round)
+        view = replace(view, act=slot.act)
         act = partial(self._act, role)
         if slot.candidates == 1:
             turn, prompts = await act(scene, self._streamed(view))
@@ -261,7 +279,7 @@ def _first_undone(scene: Scene) -> int:
 def _view(scene: Scene, seat: Seat, role: Role, step: int, orders: Orders, *, round_: int) -> View:
     debate, question = scene.debate, scene.question
     protocol = debate.protocol
-    side = None if seat is Seat.JUDGE else debate.orders.defended_by(seat)
+    side = debate.orders.defended_by(seat) if seat in protocol.speakers else None
     return View(
         debate_id=debate.id,
         question=question.text,
@@ -292,7 +310,6 @@ def _candidate(view: View, index: int) -> View:
 
 
 def _turn(view: View, draft: Draft, scene: Scene, seconds: float) -> Turn:
-    spoken = view.act is Act.SPEAK
     return Turn(
         debate_id=view.debate_id,
         step=view.step,
@@ -303,7 +320,7 @@ def _turn(view: View, draft: Draft, scene: Scene, seconds: float) -> Turn:
         candidate=view.candidate,
         text=draft.text,
         reasoning=draft.reasoning,
-        quotes=find_quotes(draft.text, scene.question.source) if spoken else (),
+        quotes=find_quotes(draft.text, scene.question.source) if view.act.is_spoken else (),
         belief=draft.belief,
         ends=draft.ends and view.may_end,
         samples=draft.samples,

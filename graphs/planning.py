@@ -94,6 +94,8 @@ def roles_of(protocol: OversightProtocol) -> list[Role]:
     roles = [Role.JUDGE]
     if protocol.speakers:
         roles.append(protocol.speaker_role)
+    if protocol.critics:
+        roles.append(Role.CRITIC)
     if has_candidates(protocol) and protocol.choose_by not in roles:
         roles.append(protocol.choose_by)
     return roles
@@ -112,6 +114,17 @@ def check_source(protocol: OversightProtocol, question: Question) -> None:
         )
 
 
+def _check_seats(
+    protocol: OversightProtocol, noun: str, seats: tuple[Seat, ...], wanted: int, hint: str = ""
+) -> None:
+    if len(seats) != wanted:
+        found = ", ".join(seats) or "none"
+        raise ProtocolError(
+            f"protocol {protocol.name!r}: graph {protocol.graph!r} takes {wanted} {noun}, "
+            f"found {len(seats)} ({found}){hint}"
+        )
+
+
 def has_candidates(protocol: OversightProtocol) -> bool:
     """Whether any speech is the best of several."""
     steps = protocol.opening + protocol.round
@@ -124,13 +137,11 @@ def check_fit(protocol: OversightProtocol, specs: Mapping[Role, AgentSpec]) -> N
     Raises:
         ProtocolError: One line that says what does not fit.
     """
-    wanted: int = registry.load("graphs", protocol.graph).NUM_SPEAKERS
-    if len(protocol.speakers) != wanted:
-        found = ", ".join(protocol.speakers) or "none"
-        raise ProtocolError(
-            f"protocol {protocol.name!r}: graph {protocol.graph!r} takes {wanted} speaking "
-            f"seats, found {len(protocol.speakers)} ({found})"
-        )
+    graph = registry.load("graphs", protocol.graph)
+    num_critics: int = getattr(graph, "NUM_CRITICS", 0)
+    hint = "" if num_critics else "; graph = 'critique' takes one"
+    _check_seats(protocol, "critic seats", protocol.critics, num_critics, hint)
+    _check_seats(protocol, "speaking seats", protocol.speakers, graph.NUM_SPEAKERS)
     if protocol.choose_by not in (Role.JUDGE, Role.SCORER):
         raise ProtocolError(
             f"protocol {protocol.name!r}: choose_by = {protocol.choose_by.value!r}; "

@@ -15,15 +15,16 @@ from oversight.graphs.state import DebateInput, DebateState
 
 
 def build_rounds(
-    stage: Stage, name: str
+    stage: Stage, name: str, *, criticised: bool = False
 ) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
-    """open → (speak | ask | believe)* → decide."""
+    """open → (speak | ask | believe)* → decide; with critique and revise if `criticised`."""
     nodes = Nodes(stage, default_protocol=name)
     builder = StateGraph(DebateState, input_schema=DebateInput)
-    builder.add_node("open", nodes.open)
-    builder.add_node("speak", nodes.speak)
-    builder.add_node("ask", nodes.ask)
-    builder.add_node("believe", nodes.believe)
+    acts = {"speak": nodes.speak, "ask": nodes.ask, "believe": nodes.believe}
+    if criticised:
+        acts |= {"critique": nodes.critique, "revise": nodes.revise}
+    for act, node in {"open": nodes.open, **acts}.items():
+        builder.add_node(act, node, destinations=(*acts, "decide"))
     builder.add_node("decide", nodes.decide)
     builder.add_edge(START, "open")
     builder.add_edge("decide", END)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-NextAct = Literal["speak", "ask", "believe", "decide"]
+NextAct = Literal["speak", "critique", "revise", "ask", "believe", "decide"]
 """The nodes that a step may lead to."""
 
 

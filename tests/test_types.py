@@ -12,6 +12,7 @@ from oversight.types import (
     Orders,
     OversightProtocol,
     Question,
+    Role,
     Seat,
     Slot,
     Source,
@@ -128,3 +129,37 @@ def test_candidates_of_a_turn_have_ids_of_their_own() -> None:
 def test_records_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         question().text = "other"  # type: ignore[misc]
+
+
+def criticised(**changes: object) -> OversightProtocol:
+    steps = [
+        Step(slots=(Slot(seat=Seat.A),), once=True),
+        Step(slots=(Slot(seat=Seat.B, act=Act.CRITIQUE),)),
+        Step(slots=(Slot(seat=Seat.A, act=Act.REVISE),)),
+    ]
+    fields: dict[str, object] = {"name": "p", "graph": "critique", "round": steps, "rounds": 1}
+    return OversightProtocol.model_validate(fields | changes)
+
+
+def test_a_critic_is_no_speaker() -> None:
+    protocol = criticised()
+    assert (protocol.speakers, protocol.critics) == ((Seat.A,), (Seat.B,))
+    assert protocol.speaker_role is Role.CONSULTANT
+    slots = [step.slots[0] for step in protocol.schedule()]
+    assert [protocol.role_of(slot) for slot in slots] == [
+        Role.CONSULTANT,
+        Role.CRITIC,
+        Role.CONSULTANT,
+    ]
+    assert protocol.role_of(Slot(seat=Seat.JUDGE, act=Act.BELIEVE)) is Role.JUDGE
+
+
+def test_a_step_that_is_run_every_round_is_written_down_as_it_always_was() -> None:
+    """Else the ids of all recorded debates would change."""
+    every_round, once = (step.model_dump(mode="json") for step in reversed(criticised().round[:2]))
+    assert set(every_round) == {"slots"}
+    assert once["once"] is True
+    protocol = criticised()
+    assert OversightProtocol.model_validate(protocol.model_dump(mode="json")) == protocol
+    always = criticised(round=[step.model_copy(update={"once": False}) for step in protocol.round])
+    assert debate(protocol=always).id != debate(protocol=protocol).id

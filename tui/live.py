@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
+from oversight.agents.speaking import speaker_name
 from oversight.graphs.stage import Event, Judged, SpeechBegins, TurnRecorded, Words
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import rich_text
@@ -25,7 +26,6 @@ from oversight.types import (
     Judgment,
     Question,
     QuoteStatus,
-    Role,
     Seat,
     Transcript,
     Turn,
@@ -41,6 +41,9 @@ MARK_OF_STATUS = {
     QuoteStatus.TOO_SHORT: ("·", "dim"),
 }
 """Sign and style of a quote: the sign alone tells, the colour helps."""
+
+VERB_OF_ACT = {Act.ASK: " asks", Act.REVISE: " revises"}
+"""Acts that the name of a turn's speaker does not tell already."""
 
 BAR_WIDTH = 24
 
@@ -89,25 +92,21 @@ class LiveDebate:
         for position, option in enumerate(self._debate.orders.options):
             line = Text(f"  {chr(65 + position)}  ", style="bold")
             line.append_text(rich_text(self._question.options[option].text))
-            seats = [s for s in self._debate.protocol.speakers if self._defends(s) == option]
-            line.append("".join(f"   ← {self._name(seat)}" for seat in seats), style="dim")
+            protocol = self._debate.protocol
+            seats = [s for s in protocol.speakers if self._defends(s) == option]
+            names = (speaker_name(seat, protocol.speaker_role) for seat in seats)
+            line.append("".join(f"   ← {name}" for name in names), style="dim")
             lines.append(line)
         return Panel(Group(*lines), title=self._debate.protocol.name, border_style="bold")
 
     def _defends(self, seat: Seat) -> int:
         return self._debate.orders.defended_by(seat)
 
-    def _name(self, seat: Seat) -> str:
-        if seat is Seat.JUDGE:
-            return "Judge"
-        role = self._debate.protocol.speaker_role
-        return "Consultant" if role is Role.CONSULTANT else f"Debater {seat.value.upper()}"
-
     def _being_written(self) -> RenderableType:
         panels = [
             Panel(
                 rich_text(text) if text else Text("…", style="dim"),
-                title=f"{self._name(seat)}, round {begun.round}",
+                title=f"{speaker_name(seat, begun.role)}, round {begun.round}",
                 border_style=STYLE_OF_SEAT[seat],
             )
             for seat, (begun, text) in sorted(self._writing.items())
@@ -117,10 +116,10 @@ class LiveDebate:
     def _turn(self, turn: Turn) -> RenderableType:
         if turn.belief is not None:
             return Group(Text(f"  Judge after round {turn.round}"), self._belief(turn.belief))
-        verb = " asks" if turn.act is Act.ASK else ""
+        verb = VERB_OF_ACT.get(turn.act, "")
         return Panel(
             _marked(turn) if turn.text else Text("(nothing)", style="dim"),
-            title=f"{self._name(turn.seat)}{verb}, round {turn.round}",
+            title=f"{speaker_name(turn.seat, turn.role)}{verb}, round {turn.round}",
             title_align="left",
             border_style=STYLE_OF_SEAT[turn.seat],
         )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from oversight.cli.options import Json, Recipe, Sets
 
-ONE_GENERATED: dict[str, Any] = {"dataset": "world", "limit": 1}
-"""The questions where none are named."""
-
-THINK_WITH_MODEL = frozenset({"debater", "consultant", "judge"})
+THINK_WITH_MODEL = frozenset({"debater", "consultant", "critic", "judge"})
 """Agents that --model is for."""
 
 Protocols = Annotated[
@@ -29,7 +27,7 @@ Protocols = Annotated[
 def debate(
     recipe: Recipe = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Data set.", show_default="world")
+        str | None, typer.Option("--dataset", "-d", help="Data set.", show_default="one of world")
     ] = None,
     protocol: Protocols = None,
     limit: Annotated[
@@ -47,10 +45,10 @@ def debate(
     ] = None,
     debater: Annotated[
         str | None,
-        typer.Option(help="Agent that debates and consults.", show_default="retrieval"),
+        typer.Option(help="Agent that debates, consults and criticises.", show_default="see below"),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(help="Agent that judges.", show_default="lexical")
+        str | None, typer.Option(help="Agent that judges.", show_default="see below")
     ] = None,
     engine: Annotated[
         str | None,
@@ -82,9 +80,11 @@ def debate(
 ) -> None:
     """Run debates: one live in the terminal, or a whole data set.
 
-    Without options, one debate on a generated question, between agents that
-    need no language model. What is complete in the store is not run again:
-    after an interruption, the same command finishes the rest.
+    Without a data set or recipe, one debate on a generated question, in which
+    seedling, the embedded language model, plays every role; with one, agents
+    that need no language model (retrieval, lexical), unless others are named. What is complete in
+    the store is not run again: after an interruption, the same command finishes
+    the rest.
     """
     from rich.console import Console
 
@@ -108,7 +108,7 @@ def debate(
     changes |= _casting(debater=debater, judge=judge, engine=engine, model=model)
     changes |= assignments(sets or ())
     named = recipe is not None or dataset is not None
-    base = read_toml(recipe) if recipe else {} if named else {"dataset": ONE_GENERATED}
+    base = read_toml(recipe) if recipe else {} if named else _one_of_the_demo()
     settings = RunSettings.parse(override(base, changes), where=recipe.name if recipe else "")
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
@@ -120,6 +120,14 @@ def debate(
         print_summary(done, out, short=show_live)
     if done.progress.failures:
         raise typer.Exit(1)
+
+
+def _one_of_the_demo() -> dict[str, Any]:
+    """One debate of those that `oversight demo` runs."""
+    from oversight.config.recipe import override, read_toml
+
+    changes = {"dataset.limit": 1, "protocols": ["debate_single_turn"], "sides": "drawn"}
+    return override(read_toml(Path(__file__).with_name("demo.toml")), changes)
 
 
 def _casting(
@@ -135,10 +143,20 @@ def _casting(
         changes["engines.model.engine"] = engine or "transformers"
         changes["engines.model.settings.model"] = model
         debater, judge = debater or "debater", judge or "judge"
-    speakers = {"debater": debater, "consultant": "consultant" if debater == "debater" else debater}
-    for role, agent in {**speakers, "judge": judge}.items():
+    for role, agent in {**_speakers(debater), "judge": judge}.items():
         if agent is not None:
             changes[f"agents.{role}.agent"] = agent
         if agent in THINK_WITH_MODEL and model is not None:
             changes[f"agents.{role}.engine"] = "model"
     return changes
+
+
+def _speakers(debater: str | None) -> dict[str, str | None]:
+    """Who plays the roles that --debater stands for; a critic only if it can be one."""
+    from oversight.agents import roles
+    from oversight.types import Role
+
+    if debater == "debater":
+        return {"debater": debater, "consultant": "consultant", "critic": "critic"}
+    able = debater is not None and Role.CRITIC in roles(debater)
+    return {"debater": debater, "consultant": debater, "critic": debater if able else None}

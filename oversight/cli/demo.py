@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
     questions: Annotated[
-        int | None, typer.Option(min=1, help="How many.", show_default="120")
+        int | None, typer.Option(min=1, help="How many.", show_default="60")
     ] = None,
 ) -> None:
     """Run debates, judge them, make preference data of them, and report.
 
-    Needs no language model and no network. Run it twice: the second time
-    finds everything done.
+    Seedling, the language model that ships with the package, plays every role;
+    no network is needed. Run it twice: the second time finds everything done.
     """
     from rich.console import Console
 
@@ -37,7 +37,7 @@ def demo(
 
     console.rule("[bold]1. One debate, as it happens")
     one = settings.dataset.model_copy(update={"limit": 1})
-    first = {"dataset": one, "protocols": ("debate",), "sides": "drawn"}
+    first = {"dataset": one, "protocols": ("debate_single_turn",), "sides": "drawn"}
     run(settings.model_copy(update=first), console, live=True)
 
     limit, names = settings.dataset.limit, ", ".join(settings.protocols)

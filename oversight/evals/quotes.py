@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Cluster, cluster_of, side_of
-from oversight.types import Act, QuoteStatus, Transcript
+from oversight.types import QuoteStatus, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class QuoteUse:
 
 
 def quote_counts(transcript: Transcript) -> Iterator[QuoteCount]:
-    """The quotes of each speech that stands, if there is a source to quote from."""
+    """The quotes of each speech for a side that stands, if there is a source to quote from."""
     question = transcript.question
     if question.source is None:
         return
     for turn in transcript.spoken():
-        if turn.act is Act.SPEAK and turn.seat in transcript.debate.protocol.speakers:
+        if turn.act.argues and turn.seat in transcript.debate.protocol.speakers:
             yield QuoteCount(
                 cluster=cluster_of(question),
                 side=side_of(transcript.debate, turn.seat, question.correct),

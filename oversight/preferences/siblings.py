@@ -10,7 +10,7 @@ from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.responses import Asked, PromptOf, asked, flaw, response, speech
 from oversight.preferences.rulings import TIE_TOLERANCE
 from oversight.preferences.settings import PreferenceSettings
-from oversight.types import Act, Preference, PromptRecord, Provenance, Response, Transcript, Turn
+from oversight.types import Preference, PromptRecord, Provenance, Response, Transcript, Turn
 
 Scored = tuple[Response, float]
 """A candidate with its score."""
@@ -40,7 +40,7 @@ def sibling_preferences(
 def _groups(transcript: Transcript) -> Iterator[list[Turn]]:
     groups: dict[tuple[int, str], list[Turn]] = defaultdict(list)
     for turn in transcript.turns:
-        if turn.act is Act.SPEAK:
+        if turn.act.argues:
             groups[turn.step, turn.seat].append(turn)
     yield from (group for group in groups.values() if len(group) > 1)
 

@@ -7,6 +7,8 @@
     [[round]]
     slots = [{ seat = "judge", act = "believe", may_end = true }]
 
+A step with `once = true` belongs to the first round alone: a speech that later rounds
+criticise and revise (critique.toml).
 Keys and their meaning: `OversightProtocol`, `Step` and `Slot` in `oversight.types`.
 """
 
@@ -25,8 +27,8 @@ from oversight.errors import ProtocolError
 from oversight.types import Act, OversightProtocol, Seat, Step
 
 ACTS_OF_SEAT: dict[Seat, frozenset[Act]] = {
-    Seat.A: frozenset({Act.SPEAK}),
-    Seat.B: frozenset({Act.SPEAK}),
+    Seat.A: frozenset({Act.SPEAK, Act.REVISE}),
+    Seat.B: frozenset({Act.SPEAK, Act.CRITIQUE}),
     Seat.JUDGE: frozenset({Act.ASK, Act.BELIEVE}),
 }
 """What a slot may ask of a seat. DECIDE is nobody's slot: it always follows the last step."""
@@ -73,8 +75,18 @@ def _check(protocol: OversightProtocol, where: str) -> None:
         raise ProtocolError(f"{where}: rounds = 0, so [[round]] would never be run; set rounds")
     if protocol.rounds and not protocol.round:
         raise ProtocolError(f"{where}: rounds = {protocol.rounds} but there is no [[round]]")
+    if protocol.rounds > 1 and all(step.once for step in protocol.round):
+        raise ProtocolError(
+            f"{where}: every step of [[round]] has once = true, so only the first of "
+            f"rounds = {protocol.rounds} would be run; set rounds = 1"
+        )
+    if any(step.once for step in protocol.opening):
+        raise ProtocolError(
+            f"{where}: once goes with [[round]]; an [[opening]] is run once anyway, leave it out"
+        )
     for step in (*protocol.opening, *protocol.round):
         _check_step(step, where)
+    _check_criticism(protocol, where)
 
 
 def _check_step(step: Step, where: str) -> None:
@@ -94,5 +106,32 @@ def _check_step(step: Step, where: str) -> None:
             )
         if slot.seat is Seat.JUDGE and slot.candidates > 1:
             raise ProtocolError(f"{where}: the judge has no candidates; leave them out")
+        if slot.act is Act.CRITIQUE and slot.candidates > 1:
+            raise ProtocolError(
+                f"{where}: a critic defends no option by which candidates could be chosen; "
+                "leave them out"
+            )
         if slot.may_end and slot.act is not Act.BELIEVE:
             raise ProtocolError(f"{where}: may_end goes with act = 'believe'")
+
+
+def _check_criticism(protocol: OversightProtocol, where: str) -> None:
+    both = [seat.value for seat in protocol.critics if seat in protocol.speakers]
+    if both:
+        raise ProtocolError(
+            f"{where}: seat {both[0]!r} both speaks for an option and criticises; "
+            "a critic defends nothing: let it only 'critique'"
+        )
+    done: set[Act] = set()
+    for step in protocol.schedule():
+        act = step.slots[0].act
+        if act is Act.CRITIQUE and Act.SPEAK not in done:
+            raise ProtocolError(
+                f"{where}: 'critique' comes before any speech; let seat 'a' speak in a step before"
+            )
+        if act is Act.REVISE and Act.CRITIQUE not in done:
+            raise ProtocolError(
+                f"{where}: 'revise' comes before any 'critique'; "
+                "let seat 'b' critique in a step before"
+            )
+        done.add(act)

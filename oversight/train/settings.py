@@ -58,7 +58,7 @@ class ModelSettings(Settings):
     incidental: ClassVar[frozenset[str]] = frozenset({"device"})
 
     path: str | None = None
-    """A folder with a model and its tokenizer, or a name on the Hugging Face hub."""
+    """A folder with a model and its tokenizer, a name on the Hugging Face hub, or `seedling`."""
     revision: str | None = None
     scratch: ScratchSettings | None = None
     """Begin with random weights instead."""

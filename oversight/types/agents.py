@@ -34,7 +34,7 @@ class View:
     max_words: int
     seed: int
     side: int | None = None
-    """Index of the option that this seat defends; None for a judge."""
+    """Index of the option that this seat defends; None for a judge or a critic."""
     argument: str | None = None
     """A ready-made argument for its side, which the speaker's first turn gives word for word."""
     candidate: int = 0
@@ -68,5 +68,5 @@ class Agent(typing.Protocol):
     """How its judgments are to be filed, if it judges."""
 
     async def act(self, view: View) -> Draft:
-        """One act: a speech, a question, or a belief, as `view.act` asks."""
+        """One act: a speech, a critique, a question, or a belief, as `view.act` asks."""
         ...

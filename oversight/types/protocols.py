@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -12,7 +14,7 @@ from oversight.types.records import Record
 
 
 class Seat(StrEnum):
-    """A place in a debate. A consultant sits at A."""
+    """A place in a debate. A consultant sits at A, and its critic at B."""
 
     A = "a"
     B = "b"
@@ -24,6 +26,7 @@ class Role(StrEnum):
 
     DEBATER = "debater"
     CONSULTANT = "consultant"
+    CRITIC = "critic"
     JUDGE = "judge"
     SCORER = "scorer"
 
@@ -32,9 +35,23 @@ class Act(StrEnum):
     """What a slot asks of its seat."""
 
     SPEAK = "speak"
+    CRITIQUE = "critique"
+    """What is wrong with a speech, by a seat that defends nothing."""
+    REVISE = "revise"
+    """The seat's last speech once more, in the light of the criticism."""
     ASK = "ask"
     BELIEVE = "believe"
     DECIDE = "decide"
+
+    @property
+    def argues(self) -> bool:
+        """Whether it is a speech for the option that its seat defends."""
+        return self in (Act.SPEAK, Act.REVISE)
+
+    @property
+    def is_spoken(self) -> bool:
+        """Whether seats A and B do it: all read their words, whose quotes are checked."""
+        return self.argues or self is Act.CRITIQUE
 
 
 class Slot(Record):
@@ -52,6 +69,9 @@ class Step(Record):
     """Slots that act at the same time and cannot see one another."""
 
     slots: tuple[Slot, ...] = Field(min_length=1)
+    # Not written down unless it is set: ids of protocols without it stay what they were.
+    once: bool = Field(default=False, exclude_if=operator.not_)
+    """Of a round's steps: only in the first round."""
 
 
 class OversightProtocol(Record):
@@ -81,7 +101,12 @@ class OversightProtocol(Record):
     def schedule(self) -> tuple[ScheduledStep, ...]:
         """All steps in order, each with its round (0 is the opening)."""
         steps = [(0, step) for step in self.opening]
-        steps += [(number, step) for number in range(1, self.rounds + 1) for step in self.round]
+        steps += [
+            (number, step)
+            for number in range(1, self.rounds + 1)
+            for step in self.round
+            if number == 1 or not step.once
+        ]
         return tuple(
             ScheduledStep(index=index, round=number, slots=step.slots)
             for index, (number, step) in enumerate(steps)
@@ -89,13 +114,29 @@ class OversightProtocol(Record):
 
     @cached_property
     def speakers(self) -> tuple[Seat, ...]:
-        """The seats that speak, A before B."""
-        seats = {s.seat for step in self.opening + self.round for s in step.slots}
+        """The seats that speak for an option, A before B."""
+        return self._seats(act for act in Act if act.argues)
+
+    @cached_property
+    def critics(self) -> tuple[Seat, ...]:
+        """The seats that criticise and defend nothing."""
+        return self._seats([Act.CRITIQUE])
+
+    def _seats(self, acts: Iterable[Act]) -> tuple[Seat, ...]:
+        among = set(acts)
+        slots = [slot for step in self.opening + self.round for slot in step.slots]
+        seats = {slot.seat for slot in slots if slot.act in among}
         return tuple(seat for seat in (Seat.A, Seat.B) if seat in seats)
 
     @property
     def speaker_role(self) -> Role:
         return Role.DEBATER if len(self.speakers) > 1 else Role.CONSULTANT
+
+    def role_of(self, slot: Slot) -> Role:
+        """What the agent is there for that acts in `slot`."""
+        if slot.seat is Seat.JUDGE:
+            return Role.JUDGE
+        return Role.CRITIC if slot.act is Act.CRITIQUE else self.speaker_role
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +154,7 @@ class Orders(Record):
     options: tuple[int, ...]
     """Option indices in the order in which they are listed to everyone."""
     defends: tuple[int, ...]
-    """Option index that seat A defends, then the one that B defends."""
+    """Option index that seat A defends, then the one that B defends, unless B is a critic."""
     shown: tuple[Seat, ...]
     """Seats in the order in which the judge reads words that were spoken at the same time."""
 

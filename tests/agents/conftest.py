@@ -33,6 +33,11 @@ STORY = Source(
         "At 11:15 Ada brought the kettle to the kitchen.\n"
     ),
 )
+SPEECH = "<quote>At 09:40 Ada carried the lantern to the attic.</quote> It never left."
+CRITICISM = (
+    "That was early: <quote>At 10:30 Bea moved the lantern down to the cellar.</quote> "
+    "And <quote>it never left the attic again</quote> is made up."
+)
 ORDERS = Orders(options=(0, 1), defends=(0, 1), shown=(Seat.A, Seat.B))
 
 
@@ -157,6 +162,43 @@ def make_view() -> Callable[..., View]:
 @pytest.fixture
 def judge_view() -> Callable[..., View]:
     return _judge_view
+
+
+def _critic_view(**changes: Any) -> View:
+    """The critic's view after the consultant, for the attic, has spoken once."""
+    fields: dict[str, Any] = {
+        "seat": Seat.B,
+        "role": Role.CRITIC,
+        "act": Act.CRITIQUE,
+        "side": None,
+        "step": 1,
+        "num_rounds": 1,
+        "turns": (_turn(SPEECH, role=Role.CONSULTANT, step=0),),
+    }
+    return _view(**(fields | changes))
+
+
+def _reviser_view(**changes: Any) -> View:
+    """The consultant's view after the criticism of its speech."""
+    said = _turn(CRITICISM, Seat.B, role=Role.CRITIC, act=Act.CRITIQUE, step=1)
+    fields: dict[str, Any] = {
+        "role": Role.CONSULTANT,
+        "act": Act.REVISE,
+        "step": 2,
+        "num_rounds": 1,
+        "turns": (*_critic_view().turns, said),
+    }
+    return _view(**(fields | changes))
+
+
+@pytest.fixture
+def critic_view() -> Callable[..., View]:
+    return _critic_view
+
+
+@pytest.fixture
+def reviser_view() -> Callable[..., View]:
+    return _reviser_view
 
 
 @pytest.fixture

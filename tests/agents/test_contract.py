@@ -22,7 +22,7 @@ def build(name: str) -> Agent:
 
 
 def test_the_agents_of_this_project_are_registered() -> None:
-    assert {"debater", "consultant", "judge", "retrieval", "lexical"} <= set(NAMES)
+    assert {"debater", "consultant", "critic", "judge", "retrieval", "lexical"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,10 +42,14 @@ def test_an_agent_has_roles_settings_and_a_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_agent_acts_in_each_of_its_roles(name: str, make_view, judge_view) -> None:
+def test_an_agent_acts_in_each_of_its_roles(
+    name: str, make_view, judge_view, critic_view, reviser_view
+) -> None:
     for role in roles(name):
-        if role in SPEAKING:
-            views = [make_view(role=role)]
+        if role is Role.CRITIC:
+            views = [critic_view()]
+        elif role in SPEAKING:
+            views = [make_view(role=role)] + [reviser_view()] * (role is Role.CONSULTANT)
         else:
             views = [judge_view(act, role=role) for act in (Act.ASK, Act.BELIEVE, Act.DECIDE)]
         for view in views:
@@ -53,12 +57,13 @@ def test_an_agent_acts_in_each_of_its_roles(name: str, make_view, judge_view) ->
 
             assert isinstance(draft, Draft)
             assert (draft.belief is not None) == (view.act in (Act.BELIEVE, Act.DECIDE))
-            assert bool(draft.text) == (view.act in (Act.SPEAK, Act.ASK))
+            assert bool(draft.text) == (view.act is Act.ASK or view.act.is_spoken)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_view_gives_the_same_draft(name: str, make_view, judge_view) -> None:
-    view = make_view() if roles(name) & SPEAKING else judge_view()
+def test_the_same_view_gives_the_same_draft(name: str, make_view, judge_view, critic_view) -> None:
+    other = critic_view() if Role.CRITIC in roles(name) else judge_view()
+    view = make_view() if roles(name) & SPEAKING else other
     first, second = (asyncio.run(build(name).act(view)) for _ in range(2))
 
     assert first.text == second.text

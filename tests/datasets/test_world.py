@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from oversight.datasets.base import load_questions
 from oversight.datasets.world import Config, question_at, rows
@@ -244,3 +247,53 @@ def test_at_least_two_thousand_questions_a_second_at_the_hardest():
             question_at(0, "train", 5, index)
         best = max(best, 400 / (time.process_time() - begin))
     assert best >= 2000
+
+
+# --- the plain telling ---
+
+
+def plain(num: int, **settings: Any) -> list[Question]:
+    return list(rows(Config(telling="plain", num=num, **settings)))
+
+
+def days(lines: Sequence[str]) -> list[int]:
+    return [int(line.removesuffix(".").rsplit(" on day ", 1)[1]) for line in lines]
+
+
+def test_a_plain_telling_has_one_wording_a_family_and_a_day_a_line():
+    wordings: dict[str, set[str]] = {}
+    for question in plain(200, difficulty=1):
+        lines = question.source.text.splitlines()
+        first, *later = days(lines)
+        assert later == list(range(first + 1, first + len(lines)))
+        assert 10 <= first <= first + len(later) <= 99
+        subject = question.meta["subject"]
+        [right] = question.meta["right_lines"]
+        answer = question.options[question.correct].text
+        told = right[0].lower() + right[1:]
+        wordings.setdefault(question.meta["family"], set()).add(
+            told.replace(subject, "S").replace(answer, "V").rsplit(" ", 1)[0]
+            + question.text.replace(subject, "S")
+        )
+    assert set(wordings) == {"location", "possession", "schedule", "rule", "ranking"}
+    assert all(len(found) == 1 for found in wordings.values())
+
+
+def test_a_plain_telling_is_another_story_and_leaves_the_varied_ones_as_they_were():
+    varied = question_at(0, "train", 1, 0)
+    told_plainly = question_at(0, "train", 1, 0, "plain")
+    assert told_plainly.id == f"{varied.id}:plain"
+    assert told_plainly.source.text != varied.source.text
+    with pytest.raises(ValidationError, match="'price' is not told plainly"):
+        Config(telling="plain", families=("price",))
+
+
+def test_one_day_of_a_plain_telling_says_little_of_how_recent_it_is():
+    """The best threshold on the day of one quote, for either option: 51 to 52 % right."""
+    found = plain(4000, difficulty=1)
+    right = [days(question.meta["right_lines"])[-1] for question in found]
+    wrong = [days(question.meta["wrong_lines"])[-1] for question in found]
+    best = max(
+        sum(day >= cut for day in right) + sum(day < cut for day in wrong) for cut in range(10, 100)
+    ) / (2 * len(found))
+    assert 0.505 < best < 0.53

@@ -17,9 +17,9 @@ from oversight.graphs.stage import Stage
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
-from oversight.types import Act, BeliefMethod, Purpose, Role, Verdict
+from oversight.types import BeliefMethod, Purpose, Role, Verdict
 
-NAMES = ("debate_interactive", "debate_best_of_n", "consultancy", "naive", "expert")
+NAMES = ("debate_interactive", "debate_best_of_n", "consultancy", "critique", "naive", "expert")
 SHORT = {"max_tokens": 12, "max_reasoning_tokens": 8}
 
 
@@ -27,14 +27,15 @@ async def run(engine: EngineSettings, store: Store) -> None:
     agents = {
         Role.DEBATER: AgentSettings(agent="debater", engine="model", settings=dict(SHORT)),
         Role.CONSULTANT: AgentSettings(agent="consultant", engine="model", settings=dict(SHORT)),
+        Role.CRITIC: AgentSettings(agent="critic", engine="model", settings=dict(SHORT)),
         Role.JUDGE: AgentSettings(agent="judge", engine="model", settings={"max_tokens": 12}),
         Role.SCORER: AgentSettings(agent="lexical"),
     }
     questions = load_questions(("world", {"split": "held_out", "difficulty": 1}), limit=2).questions
     # A random judge may be unreadable, and candidates without a score make no rows.
     shorter = {"rounds": 1, "choose_by": Role.SCORER}
-    chosen = [protocols.load(name).model_copy(update=shorter) for name in NAMES[:3]]
-    chosen += [protocols.load(name) for name in NAMES[3:]]
+    chosen = [protocols.load(name).model_copy(update=shorter) for name in NAMES[:4]]
+    chosen += [protocols.load(name) for name in NAMES[4:]]
     async with cast(agents, {"model": engine}) as actors:
         planned = list(plan(questions, chosen, actors.specs))
         progress = await run_debates(planned, Stage(store, actors), concurrency=4)
@@ -59,7 +60,7 @@ def check(store: Store, tokenizer: Any) -> None:
             )
             assert list(record.token_ids) == rendered
         for turn in transcript.turns:
-            if turn.act is Act.SPEAK and turn.candidate == 0:
+            if turn.act.is_spoken and turn.candidate == 0:
                 found = [sample.purpose for sample in turn.samples]
                 assert found == [Purpose.REASONING, Purpose.SPEECH]
     rows = list(preferences(store.transcripts(), PreferenceSettings(), store.prompt))

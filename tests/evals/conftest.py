@@ -125,7 +125,7 @@ def _turns(debate: Debate, quotes: dict[Seat, Sequence[QuoteStatus]]) -> list[Tu
             step=step.index,
             round=step.round,
             seat=slot.seat,
-            role=debate.protocol.speaker_role,
+            role=debate.protocol.role_of(slot),
             act=slot.act,
             text="words",
             quotes=tuple(
@@ -135,7 +135,7 @@ def _turns(debate: Debate, quotes: dict[Seat, Sequence[QuoteStatus]]) -> list[Tu
         )
         for step in debate.protocol.schedule()
         for slot in step.slots
-        if slot.act is Act.SPEAK
+        if slot.act.is_spoken
     ]
 
 

@@ -1,10 +1,10 @@
 import pytest
 
-from oversight.evals.observations import observations
+from oversight.evals.observations import Kind, observations
 from oversight.evals.quotes import quote_counts, quote_use
 from oversight.evals.sides import honest_win_rate, position_bias, reading, seat_win_rate
 from oversight.preferences.rulings import rulings
-from oversight.types import QuoteStatus, Seat
+from oversight.types import Act, OversightProtocol, QuoteStatus, Seat, Slot, Step
 
 
 def observe(*transcripts):
@@ -95,3 +95,24 @@ def test_speeches_without_quotes_have_no_share(judged):
     got = quote_use(quote_counts(judged(0.9)))
     assert (got.num_quotes, got.verified) == (0, None)
     assert quote_use([]) is None
+
+
+def test_a_critics_quotes_are_nobodys_side(judged):
+    critique = OversightProtocol(
+        name="critique",
+        graph="critique",
+        rounds=1,
+        round=(
+            Step(slots=(Slot(seat=Seat.A),)),
+            Step(slots=(Slot(seat=Seat.B, act=Act.CRITIQUE),)),
+            Step(slots=(Slot(seat=Seat.A, act=Act.REVISE),)),
+        ),
+    )
+    quotes = {Seat.A: (QuoteStatus.VERIFIED,), Seat.B: (QuoteStatus.UNVERIFIED,)}
+    made = judged(0.9, protocol=critique, quotes=quotes, defends=(0, 1))
+    counts = list(quote_counts(made))
+    assert [count.side for count in counts] == ["honest", "honest"]
+    assert quote_use(counts).verified.value == 1.0
+    [observation] = observations(made)
+    assert (observation.kind, observation.defends) == (Kind.CONSULTANCY, (0,))
+    assert honest_win_rate([observation]) is None

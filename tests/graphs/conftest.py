@@ -65,6 +65,7 @@ class Theatre:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.speaker = Told("speaker", lambda view: f"{view.seat} in step {view.step}")
+        self.critic = Told("critic", lambda view: f"critic in step {view.step}")
         self.judge = Told("judge", lambda view: Draft(belief=belief(0.7), text=""))
         self.scorer = Told("scorer", lambda view: Draft(belief=belief(0.5)))
         self.listener: Listener | None = None
@@ -73,6 +74,7 @@ class Theatre:
         agents = {
             Role.DEBATER: self.speaker,
             Role.CONSULTANT: self.speaker,
+            Role.CRITIC: self.critic,
             Role.JUDGE: self.judge,
             Role.SCORER: self.scorer,
         }

@@ -17,9 +17,10 @@ NUM_KILLS = 12
 ARGS = [
     "-m", "oversight.cli.main", "debate", "--dataset", "world", "--limit", "60", "--no-live",
     "-p", "debate_interactive", "-p", "debate_best_of_n", "-p", "consultancy",
+    "-p", "critique",
     "--concurrency", "7", "--json",
 ]  # fmt: skip
-NUM_DEBATES = 180
+NUM_DEBATES = 240
 
 
 def start(store: Path) -> subprocess.Popen[bytes]:

@@ -59,6 +59,8 @@ def test_a_debate_names_only_the_agents_that_take_part(question: Question) -> No
     assert set(naive.agents) == {Role.JUDGE}
     [(consultancy, _)] = plan([question], [protocols.load("consultancy")], SPECS)
     assert set(consultancy.agents) == {Role.JUDGE, Role.CONSULTANT}
+    [(critique, _)] = plan([question], [protocols.load("critique")], SPECS)
+    assert set(critique.agents) == {Role.JUDGE, Role.CONSULTANT, Role.CRITIC}
 
 
 def test_a_source_that_is_not_there_cannot_be_read(question: Question) -> None:
@@ -68,6 +70,9 @@ def test_a_source_that_is_not_there_cannot_be_read(question: Question) -> None:
 
 
 def test_a_missing_agent_is_named() -> None:
+    without_critic = {role: spec for role, spec in SPECS.items() if role is not Role.CRITIC}
+    with pytest.raises(ProtocolError, match=r"needs a critic: set agents\.critic\.agent"):
+        check_fit(protocols.load("critique"), without_critic)
     with pytest.raises(ProtocolError, match=r"needs a debater: set agents\.debater\.agent"):
         check_fit(protocols.load("debate"), {Role.JUDGE: AgentSpec(agent="any")})
 
@@ -83,3 +88,16 @@ def test_a_missing_agent_is_named() -> None:
 def test_a_protocol_that_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ProtocolError, match=message):
         check_fit(protocols.load("debate").model_copy(update=changes), SPECS)
+
+
+@pytest.mark.parametrize(
+    ("name", "graph", "message"),
+    [
+        ("critique", "consultancy", r"takes 0 critic seats, found 1 \(b\); graph = 'critique'"),
+        ("critique", "debate", r"takes 0 critic seats, found 1 \(b\); graph = 'critique'"),
+        ("consultancy", "critique", r"takes 1 critic seats, found 0 \(none\)"),
+    ],
+)
+def test_a_critic_needs_a_graph_that_has_one(name: str, graph: str, message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        check_fit(protocols.load(name).model_copy(update={"graph": graph}), SPECS)

@@ -69,7 +69,7 @@ def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("graph", ["debate", "consultancy", "direct_qa"])
+@pytest.mark.parametrize("graph", ["debate", "consultancy", "critique", "direct_qa"])
 async def test_a_debate_runs_through_the_sdk(
     server: tuple[str, Path], question: Question, graph: str
 ) -> None:

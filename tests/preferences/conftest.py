@@ -115,8 +115,9 @@ class Builder:
         candidate: int = 0,
         chosen: bool = True,
         score: float | None = None,
+        act: Act = Act.SPEAK,
     ) -> Builder:
-        """Add a speech of `seat`."""
+        """Add a speech of `seat`, or what it says in another act."""
         self.turns.append(
             Turn(
                 debate_id=self.debate.id,
@@ -124,7 +125,7 @@ class Builder:
                 round=0,
                 seat=seat,
                 role=Role.DEBATER,
-                act=Act.SPEAK,
+                act=act,
                 text=text,
                 samples=samples,
                 candidate=candidate,

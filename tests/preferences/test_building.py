@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oversight.preferences.building import preferences
 from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.settings import PreferenceSettings
-from oversight.types import FinishReason, Purpose, Seat, Usage, Verdict
+from oversight.types import Act, FinishReason, Purpose, Seat, Slot, Step, Usage, Verdict
 
 A, B = Seat.A, Seat.B
 
@@ -213,6 +213,23 @@ def test_siblings_are_ranked_by_score(debate, rows, sampled, mode, expected):
     assert [tuple(r.text[-1] for r in row.responses) for row in got] == expected
     assert all(row.kind == "siblings" and row.ranks[0] == 0 for row in got)
     assert all(row.prompt_ids == (1, 2, 0) for row in got)
+
+
+def test_a_critique_is_no_speech_for_an_option(debate, beliefs, rows, sampled):
+    steps = [
+        Step(slots=(Slot(seat=A),)),
+        Step(slots=(Slot(seat=B, act=Act.CRITIQUE),)),
+        Step(slots=(Slot(seat=A, act=Act.REVISE, candidates=2),)),
+    ]
+    made = debate(steps=steps, arguments=("ready", "made")).say(A, "ready")
+    for index, words in enumerate(("made", "not compared")):
+        made.say(B, words, sampled(words), step=1, act=Act.CRITIQUE, candidate=index, score=0.5)
+    for index, score in enumerate((0.2, 0.8)):
+        words = f"revision {index}"
+        made.say(A, words, sampled(words), step=2, act=Act.REVISE, candidate=index, score=score)
+    (row,), dropped = rows(made.judge(beliefs(0.9)))
+    assert [r.text for r in row.responses] == ["revision 1", "revision 0"]
+    assert dropped.total == 0
 
 
 def test_kwise_rows_give_equal_scores_one_rank(debate, rows, sampled):

@@ -6,15 +6,25 @@ import pytest
 
 from oversight import protocols, registry
 from oversight.errors import ProtocolError, UnknownNameError
-from oversight.types import AgentSpec, Role
+from oversight.types import AgentSpec, OversightProtocol, Role
 
 ROUND = '[[round]]\nslots = [{ seat = "a" }, { seat = "b" }]\n'
+CRITICISED = (
+    '[[opening]]\nslots = [{ seat = "a" }]\n'
+    '[[opening]]\nslots = [{ seat = "b", act = "critique" }]\n'
+)
 
 
 def write(tmp_path: Path, text: str) -> str:
     path = tmp_path / "mine.toml"
     path.write_text(text)
     return str(path)
+
+
+def acts(protocol: OversightProtocol) -> list[tuple[int, str, str]]:
+    """Round, seat and act of each slot of the schedule."""
+    slots = [(step.round, slot) for step in protocol.schedule() for slot in step.slots]
+    return [(number, slot.seat.value, slot.act.value) for number, slot in slots]
 
 
 @pytest.mark.parametrize("name", registry.names("protocols"))
@@ -38,6 +48,13 @@ def test_a_new_round_structure_needs_no_code(tmp_path: Path) -> None:
     ]
 
 
+def test_more_rounds_of_critique_repeat_the_critique_and_not_the_first_speech() -> None:
+    protocol = protocols.load("critique")
+    assert acts(protocol) == [(1, "a", "speak"), (1, "b", "critique"), (1, "a", "revise")]
+    again = [(2, "b", "critique"), (2, "a", "revise")]
+    assert acts(protocol.model_copy(update={"rounds": 2})) == [*acts(protocol), *again]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -52,7 +69,7 @@ def test_a_new_round_structure_needs_no_code(tmp_path: Path) -> None:
         ),
         (
             'graph = "debate"\n[[opening]]\nslots = [{ seat = "a", act = "ask" }]\n',
-            "seat 'a' cannot 'ask'; it may speak",
+            "seat 'a' cannot 'ask'; it may revise or speak",
         ),
         (
             'graph = "debate"\n[[opening]]\nslots = [{ seat = "judge", act = "decide" }]\n',
@@ -71,6 +88,40 @@ def test_a_new_round_structure_needs_no_code(tmp_path: Path) -> None:
         (
             'graph = "debate"\n[[opening]]\nslots = [{ seat = "a", may_end = true }]\n',
             "may_end goes with act = 'believe'",
+        ),
+        (
+            'graph = "critique"\n[[opening]]\nslots = [{ seat = "a", act = "critique" }]\n',
+            "seat 'a' cannot 'critique'",
+        ),
+        (
+            'graph = "critique"\n[[opening]]\nslots = [{ seat = "b", act = "revise" }]\n',
+            "seat 'b' cannot 'revise'; it may critique or speak",
+        ),
+        (
+            'graph = "critique"\n' + CRITICISED + '[[opening]]\nslots = [{ seat = "b" }]\n',
+            "seat 'b' both speaks for an option and criticises",
+        ),
+        (
+            'graph = "critique"\n[[opening]]\nslots = [{ seat = "b", act = "critique" }]\n',
+            "'critique' comes before any speech; let seat 'a' speak",
+        ),
+        (
+            'graph = "critique"\n[[opening]]\nslots = [{ seat = "a" }]\n'
+            '[[opening]]\nslots = [{ seat = "a", act = "revise" }]\n',
+            "'revise' comes before any 'critique'; let seat 'b' critique",
+        ),
+        (
+            'graph = "critique"\n[[opening]]\nslots = [{ seat = "a" }]\n'
+            '[[opening]]\nslots = [{ seat = "b", act = "critique", candidates = 2 }]\n',
+            "a critic defends no option by which candidates could be chosen",
+        ),
+        (
+            'graph = "debate"\n[[opening]]\nonce = true\nslots = [{ seat = "a" }]\n',
+            r"once goes with \[\[round\]\]",
+        ),
+        (
+            'graph = "debate"\nrounds = 2\n[[round]]\nonce = true\nslots = [{ seat = "a" }]\n',
+            r"every step of \[\[round\]\] has once = true.*set rounds = 1",
         ),
         (
             'graph = "debate"\n[[opening]]\nslots = [{ seat = "c" }]\n',

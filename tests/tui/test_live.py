@@ -96,6 +96,19 @@ def test_options_are_listed_in_the_drawn_order_with_who_defends_them() -> None:
     assert re.search(r"B  here +← Debater A", text)
 
 
+def test_critic_and_reviser_are_told_apart() -> None:
+    consultant = {"role": Role.CONSULTANT}
+    found = shown(
+        TurnRecorded(turn("first", **consultant)),
+        SpeechBegins("d", Seat.B, Role.CRITIC, Act.CRITIQUE, 1),
+        Words("d", Seat.B, "no"),
+        TurnRecorded(turn("no", seat=Seat.B, role=Role.CRITIC, act=Act.CRITIQUE)),
+        TurnRecorded(turn("second", act=Act.REVISE, **consultant)),
+    )
+    names = ["Consultant, round 1", "Critic, round 1", "Consultant revises, round 1"]
+    assert [name for name in names if name in found] == names
+
+
 def test_quotes_carry_a_sign_and_lose_their_tags() -> None:
     text = "See <quote>the first one</quote> and <quote>the second</quote>."
     quotes = (

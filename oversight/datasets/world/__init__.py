@@ -34,8 +34,8 @@ class Config(Settings):
     difficulty: int = Field(default=2, ge=1, le=5)
     """1 to 5: more lines, more things alike, more changes; from 3 shuffled lines and containers."""
     telling: Telling = "varied"
-    """`plain`: one statement, one question and one time frame a family, days far apart; for models
-    too small to read. What decides is the same."""
+    """`plain`: one statement and one question a family, days in order, no prices and counts; for
+    models too small to read. What decides is the same."""
     num: int = Field(default=1000, ge=1)
     """How many questions."""
     start: int = Field(default=0, ge=0)
@@ -53,7 +53,10 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _offered(self) -> Config:
+        plain = self.telling == "plain"
         for name in self.families:
+            if plain and name not in {family.name for family in offered(max(LEVELS), plain=True)}:
+                raise ValueError(f"family {name!r} is not told plainly")
             if name not in {family.name for family in offered(self.difficulty)}:
                 least = next(d for d in LEVELS if name in {f.name for f in offered(d)})
                 raise ValueError(f"family {name!r} needs difficulty {least} or more")
@@ -65,15 +68,16 @@ def rows(config: Config) -> Iterator[Question]:
     numbers = (
         index
         for index in count(config.start)
-        if not config.families or family_at(config.difficulty, index).name in config.families
+        if not config.families
+        or family_at(config.difficulty, index, config.telling).name in config.families
     )
     for index in islice(numbers, config.num):
         yield question_at(config.seed, config.split, config.difficulty, index, config.telling)
 
 
-def family_at(difficulty: int, index: int) -> Family:
+def family_at(difficulty: int, index: int, telling: Telling = "varied") -> Family:
     """The family of an item: they take turns, so that every part holds all alike."""
-    families = offered(difficulty)
+    families = offered(difficulty, plain=telling == "plain")
     return families[index % len(families)]
 
 
@@ -81,7 +85,7 @@ def question_at(
     seed: int, split: Split, difficulty: int, index: int, telling: Telling = "varied"
 ) -> Question:
     """Item `index`, the same whenever and wherever it is asked for."""
-    family = family_at(difficulty, index)
+    family = family_at(difficulty, index, telling)
     manner = () if telling == "varied" else (telling,)
     rng = random.Random(seed_from("world", seed, split, difficulty, family.name, index, *manner))
     words = FILLINGS[split]

@@ -26,12 +26,13 @@ class Family:
     """Draws so many different states. Their order carries no information."""
     statements: tuple[str, ...]
     """Forms of `{subject} now has the state {value}`; some name an `{actor}`."""
-    plain: str
-    """The one of them that a plain telling uses: the subject comes first, the state last."""
     questions: tuple[str, ...]
     links: tuple[str, ...] = ()
     """Forms of `{subject} now goes wherever {carrier} goes`; only of the family `container`."""
     min_difficulty: int = 1
+    plain: str = ""
+    """The statement that a plain telling uses: the subject comes first, the state last. Without
+    one the family is not told plainly."""
 
 
 def _places(rng: random.Random, words: Fillings, num: int) -> list[str]:
@@ -128,7 +129,6 @@ FAMILIES: tuple[Family, ...] = (
             "the {subject} was on sale at {value}",
             "{value} was the price asked for the {subject}",
         ),
-        plain="the {subject} was on sale at {value}",
         questions=(
             "What does the {subject} cost now?",
             "What is the price of the {subject} at the end?",
@@ -150,7 +150,6 @@ FAMILIES: tuple[Family, ...] = (
             "the stock book showed {value} of {subject}",
             "there were {value} of {subject} on the shelves",
         ),
-        plain="the tally of {subject} stood at {value}",
         questions=(
             "How much {subject} is in store now?",
             "What is the stock of {subject} at the end?",
@@ -244,9 +243,13 @@ FAMILIES: tuple[Family, ...] = (
 NAMES: tuple[str, ...] = tuple(family.name for family in FAMILIES)
 
 
-def offered(difficulty: int) -> tuple[Family, ...]:
-    """The families that a difficulty has."""
-    return tuple(family for family in FAMILIES if family.min_difficulty <= difficulty)
+def offered(difficulty: int, *, plain: bool = False) -> tuple[Family, ...]:
+    """The families that a difficulty has, told in many ways or plainly."""
+    return tuple(
+        family
+        for family in FAMILIES
+        if family.min_difficulty <= difficulty and (family.plain or not plain)
+    )
 
 
 def draw_subjects(rng: random.Random, words: PairedWords, num: int, num_alike: int) -> list[str]:

@@ -4,7 +4,7 @@ A single line must not tell whether it is the latest. Each story therefore start
 point of a range that is long against the story, in a unit of its own, and every line carries its
 mark in a frame drawn at random. What one mark still tells is the story's length over the range's:
 a threshold on it is right in about 50.3 % of cases (tests/datasets/test_world_leaks.py).
-A plain telling counts days only, in one frame and with wider steps: for models too small to read.
+A plain telling counts days only, in one frame and with two digits: for models too small to read.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ FIRST_NUMBER, LAST_NUMBER = 2100, 9999
 """Of day and week numbers: four digits, and none that could be read as a year."""
 
 
-MAX_PLAIN_STEP = 40
-"""Days between two lines of a plain telling, at most. Eight lines span two in a hundred of the
-range, on average, which is what one of them tells of how recent it is."""
+FIRST_PLAIN_DAY, LAST_PLAIN_DAY = 10, 99
+"""Of a plain telling: two digits, and every line a day later than the one before. Two lines on one
+thing are three days apart on average, and so a threshold on one line's day is right in about 51.5 %
+of cases."""
 
 
 def marked_plainly(rng: random.Random, told: list[str]) -> list[str]:
-    """Each of `told` as a sentence that ends in a later day than that of the one before it."""
-    steps = [rng.randint(1, MAX_PLAIN_STEP) for _ in told]
-    number = rng.randint(FIRST_NUMBER, LAST_NUMBER - sum(steps))
-    sentences = []
-    for words, step in zip(told, steps, strict=True):
-        number += step
-        sentences.append(PLAIN_FRAME.format(Told=words[0].upper() + words[1:], number=number))
-    return sentences
+    """Each of `told` as a sentence that ends in a day, one later than that of the one before it."""
+    first = rng.randint(FIRST_PLAIN_DAY, LAST_PLAIN_DAY + 1 - len(told))
+    return [
+        PLAIN_FRAME.format(Told=words[0].upper() + words[1:], number=first + index)
+        for index, words in enumerate(told)
+    ]
 
 
 def marked(rng: random.Random, told: list[str]) -> list[str]:

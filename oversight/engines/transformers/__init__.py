@@ -38,6 +38,7 @@ from oversight.engines.base import answer_all
 from oversight.engines.transformers.model_thread import ModelThread
 from oversight.engines.transformers.sequence import Job
 from oversight.errors import ConfigError
+from oversight.models import resolve
 from oversight.types import Capabilities, Chunk, Completion, Request
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Config(Settings):
     )
 
     model: str = Field(min_length=1)
-    """A folder with a model and its tokenizer, or a name on the Hugging Face hub."""
+    """A folder with a model and its tokenizer, a name on the Hugging Face hub, or `seedling`."""
     revision: str | None = None
     """Branch, tag or commit on the hub; None for its main branch, and for a folder."""
     device: str = "auto"
@@ -180,7 +181,7 @@ def _settle(done: asyncio.Future[Completion], item: Completion | Exception) -> N
 def _check_folder(config: Config) -> None:
     """A model that is written as a folder must be one."""
     model = config.model
-    folder = Path(model).expanduser()
+    folder = Path(resolve(model)).expanduser()
     is_path = model.startswith(("/", "./", "../", "~")) or model in (".", "..")
     if not folder.exists() and (is_path or model.count("/") > 1):
         raise ConfigError(
@@ -214,8 +215,9 @@ def _load(config: Config) -> Batch:
 
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
+    place = resolve(config.model)
     loaded = load_model(
-        config.model, config.revision, config.device, config.dtype, config.max_batch_tokens
+        place, config.revision, config.device, config.dtype, config.max_batch_tokens
     )
     chat = ChatIds(loaded.tokenizer, config.chat == "plain", config.template_args)
     limits = Limits(

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from oversight.config.settings import Settings
 from oversight.errors import ConfigError, MissingDependencyError
+from oversight.models import resolve
 
 PYTHON_VARIABLE = "OVERSIGHT_VLLM_PYTHON"
 HOST = "127.0.0.1"
@@ -102,7 +103,7 @@ def check_model(model: str) -> str:
     Raises:
         ConfigError: It is a path where there is no model.
     """
-    folder = Path(model).expanduser()
+    folder = Path(resolve(model)).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ConfigError(f"engine model = {model!r}: no config.json in that folder")

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError
+from oversight.models import resolve
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, ScalarModel
 from oversight.train.model.scratch import random_config, random_model, train_tokenizer
@@ -141,7 +142,7 @@ def frozen(model: Any) -> Any:
 def _read(part: str, name: str, revision: str | None) -> Any:
     from transformers import AutoConfig, AutoTokenizer
 
-    place, source = _place(name, revision)
+    place, source = _place(name, revision, part)
     kind: Any = {"tokenizer": AutoTokenizer, "config": AutoConfig}[part]
     try:
         with quiet():
@@ -150,14 +151,15 @@ def _read(part: str, name: str, revision: str | None) -> Any:
         raise _unreadable(name, part, error) from error
 
 
-def _place(name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
-    folder = Path(name).expanduser()
+def _place(name: str, revision: str | None, part: str = "model") -> tuple[str, dict[str, Any]]:
+    folder = Path(resolve(name)).expanduser()
     if not folder.exists() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
         raise ConfigError(
             f"model.path = {name!r}: there is no such folder; give the folder of a saved model "
             "(RUN/model of a finished run), or a hub name such as 'organisation/model'"
         )
-    if folder.is_dir() and not is_saved_model(folder):
+    is_enough = part == "tokenizer" and (folder / "tokenizer_config.json").is_file()
+    if folder.is_dir() and not is_enough and not is_saved_model(folder):
         inner = folder / "model"
         hint = f" Did you mean its folder {str(inner)!r}?" if is_saved_model(inner) else ""
         raise ConfigError(f"model.path = {name!r}: this folder holds no saved model.{hint}")

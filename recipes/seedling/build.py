@@ -1,0 +1,181 @@
+"""Build seedling: a tokenizer, role-play, and seven stages of SFT from random weights.
+
+    python recipes/seedling/build.py runs/seedling
+    python recipes/seedling/build.py runs/seedling --into oversight/models/seedling
+
+Stages that are done are not run again, and one that was interrupted goes on. The second command
+also puts the model in its place in the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from roleplay import Row, copying, drills, lesson, recital, speaking
+from tokens import make
+
+from oversight.train import sft
+
+SEED = 4
+NUM_STORIES_READ = 600
+"""For the tokenizer."""
+SIZE = {
+    "hidden_size": 128,
+    "num_layers": 4,
+    "num_heads": 4,
+    "intermediate_size": 384,
+    "max_length": 1024,
+    "init_std": 0.06,
+}
+CARD = Path(__file__).with_name("CARD.md")
+NOISE = 0.5
+"""Share of a finished seedling's quotes that are of another line than they should be."""
+
+Rows = Callable[[random.Random, float], Iterator[Row]]
+"""From a random state and how far the stage is (0 to 1) to the next few rows."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training with its own rows."""
+
+    name: str
+    steps: int
+    batch_size: int
+    rows: Rows
+    lr: float = 2e-3
+    schedule: str = "constant"
+
+
+def _copies(rng: random.Random, share: float) -> Iterator[Row]:
+    yield copying(rng, rng.randint(6, 30))
+
+
+def _recitals(rng: random.Random, share: float) -> Iterator[Row]:
+    yield copying(rng, rng.randint(6, 30))
+    yield from recital(rng, int(share * 8))
+
+
+def _speeches(rng: random.Random, share: float) -> Iterator[Row]:
+    num_others = int(min(1.0, share * 1.3) * 8)
+    if rng.random() < 0.05:
+        yield from recital(rng, num_others)
+    yield from speaking(rng, num_others)
+
+
+def _drills(rng: random.Random, share: float) -> Iterator[Row]:
+    yield from drills(rng, 64, assigned=0.0, narrow=0.0)
+    for _ in range(8):
+        yield from speaking(rng, None)
+
+
+def _drill_mix(rng: random.Random, share: float) -> Iterator[Row]:
+    narrow = min(1.0, max(0.0, 2 * share - 1))
+    yield from drills(rng, 64, assigned=min(1.0, 2 * share), narrow=narrow)
+    for _ in range(8):
+        yield from speaking(rng, None)
+
+
+def _lessons(rng: random.Random, share: float, noise: float) -> Iterator[Row]:
+    yield from lesson(rng, None, noise=noise, made_up=0.5)
+    yield from drills(rng, 8, assigned=1.0, narrow=0.7)
+
+
+STAGES = (
+    Stage("copies", 500, 64, _copies),
+    Stage("recitals", 600, 48, _recitals),
+    Stage("speeches", 700, 64, _speeches),
+    Stage("drills", 250, 256, _drills),
+    Stage("drill_mix", 250, 256, _drill_mix),
+    Stage("lessons", 700, 128, partial(_lessons, noise=0.0), schedule="linear"),
+    Stage("noise", 400, 128, partial(_lessons, noise=NOISE), lr=1e-3, schedule="linear"),
+)
+
+
+class StageRows:
+    """The rows of a stage, the same however often they are read."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def __iter__(self) -> Iterator[Row]:
+        stage, num = self._stage, 0
+        total = stage.steps * stage.batch_size
+        rng = random.Random(f"{stage.name}:{SEED}")
+        while True:
+            for row in stage.rows(rng, num / total):
+                yield row
+                num += 1
+                if num == total:
+                    return
+
+
+def build(out: Path) -> Path:
+    """Run what is not done yet; gives the folder of the finished model."""
+    tokenizer = out / "tokenizer"
+    if not tokenizer.exists():
+        rng = random.Random(SEED)
+        read = (row for _ in range(NUM_STORIES_READ) for row in lesson(rng, None, 0.0, 0.5))
+        make(m["content"] for row in read for m in row["messages"]).save_pretrained(tokenizer)
+    model: dict[str, Any] = {"tokenizer": str(tokenizer), "scratch": SIZE}
+    for stage in STAGES:
+        folder = out / stage.name
+        if not (folder / "model").exists():
+            begun = time.monotonic()
+            sft.train(_config(stage, folder, model), rows=StageRows(stage), resume=folder.exists())
+            print(f"{stage.name}: {time.monotonic() - begun:.0f} s", flush=True)
+        model = {"path": str(folder / "model")}
+    return folder / "model"
+
+
+def _config(stage: Stage, folder: Path, model: dict[str, Any]) -> sft.Config:
+    return sft.Config.model_validate(
+        {
+            "out": folder,
+            "model": model,
+            "data": {"duplicates": "keep", "format": "messages"},
+            "batch_size": stage.batch_size,
+            "shuffle": False,
+            "steps": stage.steps,
+            "save_every": 500,
+            "log_every": 20,
+            "optimizer": {"lr": stage.lr, "schedule": stage.schedule, "warmup": 50},
+            "seed": SEED,
+            "micro_batch_tokens": 16384,
+        }
+    )
+
+
+def place(model: Path, folder: Path) -> None:
+    """Copy what a reader of the model needs, and its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in model.iterdir():
+        if path.suffix in (".json", ".jinja", ".safetensors"):
+            shutil.copy(path, folder / path.name)
+    shutil.copy(CARD, folder / "README.md")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(json.dumps({"folder": str(folder), "bytes": size}))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("out", type=Path, help="where the stages go")
+    parser.add_argument("--into", type=Path, help="put the finished model there")
+    arguments = parser.parse_args()
+    model = build(arguments.out)
+    if arguments.into is not None:
+        place(model, arguments.into)
+
+
+if __name__ == "__main__":
+    main()
