@@ -1,4 +1,4 @@
-"""Build seedling: a tokenizer, role-play, and seven stages of SFT from random weights.
+"""Build seedling: a tokenizer, role-play, and six stages of SFT from random weights.
 
     python recipes/seedling/build.py runs/seedling
     python recipes/seedling/build.py runs/seedling --into oversight/models/seedling
@@ -16,7 +16,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,6 @@ SIZE = {
     "init_std": 0.06,
 }
 CARD = Path(__file__).with_name("CARD.md")
-NOISE = 0.5
-"""Share of a finished seedling's quotes that are of another line than they should be."""
 
 Rows = Callable[[random.Random, float], Iterator[Row]]
 """From a random state and how far the stage is (0 to 1) to the next few rows."""
@@ -79,15 +76,16 @@ def _drills(rng: random.Random, share: float) -> Iterator[Row]:
 
 
 def _drill_mix(rng: random.Random, share: float) -> Iterator[Row]:
-    narrow = min(1.0, max(0.0, 2 * share - 1))
-    yield from drills(rng, 64, assigned=min(1.0, 2 * share), narrow=narrow)
-    for _ in range(8):
+    narrow = min(1.0, max(0.0, 3 * share - 1))
+    dressed = min(1.0, max(0.0, 2 * share - 0.4))
+    yield from drills(rng, 64, assigned=min(1.0, 3 * share), narrow=narrow, dressed=dressed)
+    for _ in range(4):
         yield from speaking(rng, None)
 
 
-def _lessons(rng: random.Random, share: float, noise: float) -> Iterator[Row]:
-    yield from lesson(rng, None, noise=noise, made_up=0.5)
-    yield from drills(rng, 8, assigned=1.0, narrow=0.7)
+def _lessons(rng: random.Random, share: float) -> Iterator[Row]:
+    yield from lesson(rng, None, noise=0.0, made_up=0.5)
+    yield from drills(rng, 8, assigned=1.0, narrow=0.7, dressed=0.8)
 
 
 STAGES = (
@@ -95,9 +93,8 @@ STAGES = (
     Stage("recitals", 600, 48, _recitals),
     Stage("speeches", 700, 64, _speeches),
     Stage("drills", 250, 256, _drills),
-    Stage("drill_mix", 250, 256, _drill_mix),
-    Stage("lessons", 700, 128, partial(_lessons, noise=0.0), schedule="linear"),
-    Stage("noise", 400, 128, partial(_lessons, noise=NOISE), lr=1e-3, schedule="linear"),
+    Stage("drill_mix", 400, 256, _drill_mix),
+    Stage("lessons", 500, 128, _lessons, schedule="linear"),
 )
 
 
@@ -160,8 +157,8 @@ def place(model: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in model.iterdir():
         if path.suffix in (".json", ".jinja", ".safetensors"):
-            shutil.copy(path, folder / path.name)
-    shutil.copy(CARD, folder / "README.md")
+            shutil.copyfile(path, folder / path.name)
+    shutil.copyfile(CARD, folder / "README.md")
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(json.dumps({"folder": str(folder), "bytes": size}))
 

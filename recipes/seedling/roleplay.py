@@ -273,7 +273,9 @@ def speaking(rng: random.Random, num_others: int | None) -> Iterator[Row]:
             yield debater_row(case, seat, side, text)
 
 
-def drills(rng: random.Random, num: int, assigned: float, narrow: float) -> Iterator[Row]:
+def drills(
+    rng: random.Random, num: int, assigned: float, narrow: float, dressed: float = 0.0
+) -> Iterator[Row]:
     """Two quotes of two days, and which is later: all that a judge has to reason.
 
     Args:
@@ -283,6 +285,8 @@ def drills(rng: random.Random, num: int, assigned: float, narrow: float) -> Iter
             defends A. The answer is one comparison combined with who defends what by exclusive
             or, which has no gradient before the comparison is known.
         narrow: Share in which the days are as near as in a story.
+        dressed: How much of what stands around the days in a debate is there as well: each of the
+            question, the claims and the rest of the quoted lines with this probability.
     """
     for _ in range(num):
         if rng.random() < narrow:
@@ -292,16 +296,25 @@ def drills(rng: random.Random, num: int, assigned: float, narrow: float) -> Iter
             days = sorted(rng.sample(range(FIRST_PLAIN_DAY, LAST_PLAIN_DAY + 1), 2))
         later = rng.randrange(2)
         shown = days if later else days[::-1]
-        labels = ["A", "B"]
+        sides = [0, 1]
         if rng.random() < assigned:
-            rng.shuffle(labels)
+            rng.shuffle(sides)
+        head, claims, told = "", ["", ""], ["", ""]
+        if dressed:
+            case = next(case for case in cases(rng, 0) if None not in case.lines)
+            head = case.shared if rng.random() < dressed else ""
+            if rng.random() < dressed:
+                claims = [f"{'AB'[n]}: {case.options[n]}. " for n in (0, 1)]
+            if rng.random() < dressed:
+                told = [str(line).split(" on day ")[0] for line in case.lines]
         turns = "".join(
-            f'<turn speaker="Debater {"AB"[n]}" round="1" defends="{labels[n]}">\n'
-            f"<verified_quote>on day {shown[n]}</verified_quote>\n</turn>\n"
+            f'<turn speaker="Debater {"AB"[n]}" round="1" defends="{"AB"[sides[n]]}">\n'
+            f"{claims[sides[n]]}<verified_quote>{told[sides[n]]} on day {shown[n]}"
+            "</verified_quote>\n</turn>\n"
             for n in (0, 1)
         )
         ask = judge.CHOOSE.render(labels="A or B")
-        yield _row(judge.rules(""), turns + ask, labels[later])
+        yield _row(judge.rules(""), head + turns + ask, "AB"[sides[later]])
 
 
 def lesson(
