@@ -139,7 +139,9 @@ async def test_a_cancelled_request_returns_what_it_has(engine, ask):
 
 async def test_a_waiting_request_can_be_cancelled(tiny_model, make_engine, ask):
     engine = make_engine(tiny_model, max_batch_size=1)
-    first = asyncio.ensure_future(engine.generate([ask("go", id="first", temperature=0, max_tokens=3000)]))
+    first = asyncio.ensure_future(
+        engine.generate([ask("go", id="first", temperature=0, max_tokens=3000)])
+    )
     second = asyncio.ensure_future(engine.generate([ask("b", id="second", max_tokens=5)]))
     await asyncio.sleep(0.05)
     await engine.cancel("second")
