@@ -6,9 +6,8 @@ line that says so. A judge's answer is the truth, as in supervised learning from
 of a judge's questions the wrong option was never true: its speaker then has nothing to quote, so
 a quote is evidence, and its lack too.
 
-Easy comes first: `drills` (which of two quoted days is later), then `lessons` with few lines, then
-with all; `noise` is the share of speeches that quote another line than the one they should, which
-leaves training something to mend.
+Easy comes first: words to be copied, stories to be recited, speeches, judges' drills (which of two
+quoted days is later, with ever more of a debate around them), and lessons of every role together.
 """
 
 from __future__ import annotations
