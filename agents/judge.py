@@ -97,8 +97,7 @@ class Judge:
     async def _believe(self, calls: Calls) -> Draft:
         view = calls.view
         listed = labels(len(view.options))
-        template = CHOOSE if self.reads_logprobs else _STATE
-        ask = template.render(labels=_alternatives(listed), lines=_lines(listed))
+        ask = choice_request(listed) if self.reads_logprobs else _probability_request(listed)
         rationale, messages = "", self._messages(view, ask)
         if self.config.rationale and view.act is Act.DECIDE:
             rationale, messages = await self._explain(calls, ask)
@@ -113,7 +112,7 @@ class Judge:
 
     async def _explain(self, calls: Calls, ask: Safe) -> tuple[str, tuple[Message, ...]]:
         """The rationale, and the messages that ask for the belief after it."""
-        asked = self._messages(calls.view, _EXPLAIN.render())
+        asked = self._messages(calls.view, EXPLAIN.render())
         completion = await calls.make(
             Purpose.REASONING,
             Prompt(messages=asked),
@@ -141,10 +140,7 @@ class Judge:
         return belief_from_top(await calls.make(Purpose.BELIEF, prompt, sampling), listing)
 
     def _messages(self, view: View, ask: Safe) -> tuple[Message, ...]:
-        return (
-            Message(role="system", parts=(self.rules,)),
-            Message(role="user", parts=(*shared_parts(view), ask)),
-        )
+        return judge_messages(view, self.rules, ask)
 
     def _writing(self, view: View, purpose: Purpose) -> Sampling:
         return Sampling(
@@ -174,12 +170,28 @@ def rules(constitution: str) -> Safe:
     return Safe(_RULES.render() + "\nPrinciples:\n" + "\n".join(rows))
 
 
-def _alternatives(listed: tuple[str, ...]) -> str:
-    return ", ".join(listed[:-1]) + " or " + listed[-1]
+def choice_prompt(view: View, constitution: str = "") -> Prompt:
+    """What asks a judge for the letter of an option, in whose probability its belief is read."""
+    ask = choice_request(labels(len(view.options)))
+    return Prompt(messages=judge_messages(view, rules(constitution), ask))
 
 
-def _lines(listed: tuple[str, ...]) -> str:
-    return "\n".join(f"Probability of {label}: NN%" for label in listed)
+def judge_messages(view: View, rules: Safe, ask: Safe) -> tuple[Message, ...]:
+    """The rules, what the judge may see, and what is asked of it."""
+    return (
+        Message(role="system", parts=(rules,)),
+        Message(role="user", parts=(*shared_parts(view), ask)),
+    )
+
+
+def choice_request(listed: tuple[str, ...]) -> Safe:
+    """The request to answer with one of the letters."""
+    return CHOOSE.render(labels=", ".join(listed[:-1]) + " or " + listed[-1])
+
+
+def _probability_request(listed: tuple[str, ...]) -> Safe:
+    lines = "\n".join(f"Probability of {label}: NN%" for label in listed)
+    return _STATE.render(lines=lines)
 
 
 _RULES = Template(
@@ -200,7 +212,7 @@ You are the judge. Put the one question, or make the one remark, whose answer wo
 to find the right option. At most {{ max_words }} words, nothing else.""",
     name="judge question",
 )
-_EXPLAIN = Template(
+EXPLAIN = Template(
     """
 You are the judge. Say in a few sentences which evidence speaks for which option and how strongly. \
 Do not decide yet.""",

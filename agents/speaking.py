@@ -123,12 +123,11 @@ class Speaker:
     async def _think(self, calls: Calls, view: View) -> tuple[tuple[Message, ...], str]:
         """The messages that ask for the speech, and the private notes if any were written."""
         prompts = self.prompts[view.act]
+        if not self.config.reasoning:
+            return speech_prompt(prompts, view).messages, ""
         system = Message(role="system", parts=(prompts.rules.render(),))
         shared = shared_parts(view)
         facts = role_facts(view)
-        if not self.config.reasoning:
-            ask = prompts.speech.render(**facts)
-            return (system, Message(role="user", parts=(*shared, ask))), ""
         ask = prompts.notes.render(**facts)
         user = Message(role="user", parts=(*shared, ask))
         notes = view.notes
@@ -149,6 +148,17 @@ class Speaker:
             seed=seed_for(view, purpose),
             logprobs=self.engine.capabilities.logprobs,
         )
+
+
+def speech_prompt(prompts: SpeakerPrompts, view: View) -> Prompt:
+    """What asks a speaker for its speech at once, without notes before it."""
+    ask = prompts.speech.render(**role_facts(view))
+    return Prompt(
+        messages=(
+            Message(role="system", parts=(prompts.rules.render(),)),
+            Message(role="user", parts=(*shared_parts(view), ask)),
+        )
+    )
 
 
 # --- what a view says about the speaker ---

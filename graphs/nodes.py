@@ -21,9 +21,8 @@ from oversight.errors import ProtocolError
 from oversight.graphs.planning import check_fit, check_source, draw_orders, plan_one
 from oversight.graphs.stage import Scene, SpeechBegins, Stage, Words
 from oversight.graphs.state import DebateState, NextAct
-from oversight.graphs.views import public, visible_turns
+from oversight.graphs.views import public, turn_of, view_of
 from oversight.ids import seed_from
-from oversight.text.quotes import find_quotes
 from oversight.types import (
     Act,
     Debate,
@@ -32,7 +31,6 @@ from oversight.types import (
     Orders,
     Outcome,
     OutcomeStatus,
-    OversightProtocol,
     PromptRecord,
     Purpose,
     Question,
@@ -164,7 +162,7 @@ class Nodes:
         """A slot's turns: one that stands, and the siblings it was chosen from."""
         role = scene.debate.protocol.role_of(slot)
         self.stage.tell(SpeechBegins(scene.debate.id, slot.seat, role, slot.act, step.round))
-        view = _view(scene, slot.seat, role, step.index, scene.debate.orders, round_=step.round)
+        view = _view(scene, slot.seat, role, step.index, step.round)
         view = replace(view, act=slot.act)
         act = partial(self._act, role)
         if slot.candidates == 1:
@@ -183,7 +181,7 @@ class Nodes:
     ) -> tuple[Turn, tuple[PromptRecord, ...]]:
         begin = time.perf_counter()
         draft = await self.stage.agent(role).act(view)
-        return _turn(view, draft, scene, time.perf_counter() - begin), draft.prompts
+        return turn_of(view, draft, scene.question, time.perf_counter() - begin), draft.prompts
 
     def _streamed(self, view: View) -> View:
         if not self.stage.live:
@@ -205,7 +203,7 @@ class Nodes:
         """Probability of the speaker's own option if this candidate were spoken."""
         role = scene.debate.protocol.choose_by
         orders = scene.debate.orders
-        view = _view(scene, Seat.JUDGE, role, turn.step, orders, round_=turn.round)
+        view = _view(scene, Seat.JUDGE, role, turn.step, turn.round)
         heard = replace(view, act=Act.BELIEVE, turns=(*view.turns, public(turn)))
         belief = (await self.stage.agent(role).act(heard)).belief
         if belief is None or belief.probs is None:
@@ -220,8 +218,7 @@ class Nodes:
             self.stage.tell(
                 SpeechBegins(scene.debate.id, Seat.JUDGE, Role.JUDGE, slot.act, step.round)
             )
-            orders = scene.debate.orders
-            view = _view(scene, Seat.JUDGE, Role.JUDGE, step.index, orders, round_=step.round)
+            view = _view(scene, Seat.JUDGE, Role.JUDGE, step.index, step.round)
             view = replace(view, act=slot.act, may_end=slot.may_end)
             turn, prompts = await self._act(Role.JUDGE, scene, self._streamed(view))
             await self.stage.record(scene, [turn], prompts)
@@ -229,9 +226,8 @@ class Nodes:
 
     async def _judge(self, scene: Scene, orders: Orders, swapped: bool) -> None:
         last = len(scene.schedule)
-        view = _view(
-            scene, Seat.JUDGE, Role.JUDGE, last, orders, round_=scene.debate.protocol.rounds
-        )
+        rounds = scene.debate.protocol.rounds
+        view = _view(scene, Seat.JUDGE, Role.JUDGE, last, rounds, orders)
         agent = self.stage.agent(Role.JUDGE)
         draft = await agent.act(replace(view, act=Act.DECIDE))
         if draft.belief is None:
@@ -248,6 +244,13 @@ class Nodes:
             samples=draft.samples,
         )
         await self.stage.record_judgment(scene, judgment, draft.prompts)
+
+
+def _view(
+    scene: Scene, seat: Seat, role: Role, step: int, round: int, orders: Orders | None = None
+) -> View:
+    debate, turns = scene.debate, scene.public_turns
+    return view_of(debate, scene.question, turns, seat, role, step, orders=orders, round=round)
 
 
 def _open_slots(scene: Scene, step: ScheduledStep) -> list[Slot]:
@@ -276,56 +279,9 @@ def _first_undone(scene: Scene) -> int:
     return len(scene.schedule)
 
 
-def _view(scene: Scene, seat: Seat, role: Role, step: int, orders: Orders, *, round_: int) -> View:
-    debate, question = scene.debate, scene.question
-    protocol = debate.protocol
-    side = debate.orders.defended_by(seat) if seat in protocol.speakers else None
-    return View(
-        debate_id=debate.id,
-        question=question.text,
-        options=tuple(option.text for option in question.options),
-        orders=orders,
-        source=question.source if _may_read(protocol, seat) else None,
-        turns=visible_turns(scene.public_turns, before_step=step, orders=orders, protocol=protocol),
-        seat=seat,
-        role=role,
-        act=Act.SPEAK,
-        step=step,
-        round=round_,
-        num_rounds=protocol.rounds,
-        max_words=protocol.max_words,
-        seed=seed_from("turn", debate.id, step, seat, 0),
-        side=side,
-        argument=None if side is None else question.options[side].argument,
-    )
-
-
-def _may_read(protocol: OversightProtocol, seat: Seat) -> bool:
-    return protocol.judge_sees_source if seat is Seat.JUDGE else protocol.speakers_see_source
-
-
 def _candidate(view: View, index: int) -> View:
     seed = seed_from("turn", view.debate_id, view.step, view.seat, index)
     return replace(view, candidate=index, seed=seed)
-
-
-def _turn(view: View, draft: Draft, scene: Scene, seconds: float) -> Turn:
-    return Turn(
-        debate_id=view.debate_id,
-        step=view.step,
-        round=view.round,
-        seat=view.seat,
-        role=view.role,
-        act=view.act,
-        candidate=view.candidate,
-        text=draft.text,
-        reasoning=draft.reasoning,
-        quotes=find_quotes(draft.text, scene.question.source) if view.act.is_spoken else (),
-        belief=draft.belief,
-        ends=draft.ends and view.may_end,
-        samples=draft.samples,
-        seconds=seconds,
-    )
 
 
 def _judge_name(agent: str, draft: Draft) -> str:

@@ -1,11 +1,24 @@
-"""Who may see what: the view of each seat, made from the turns that stand."""
+"""Who may see what: the view of each seat, made from the turns that stand; and back to a turn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from oversight.types import Act, Orders, OversightProtocol, Seat, Turn
+from oversight.ids import seed_from
+from oversight.text.quotes import find_quotes
+from oversight.types import (
+    Act,
+    Debate,
+    Draft,
+    Orders,
+    OversightProtocol,
+    Question,
+    Role,
+    Seat,
+    Turn,
+    View,
+)
 
 PRIVATE: dict[str, Any] = {"reasoning": "", "samples": (), "score": None, "seconds": 0.0}
 """Fields of a turn that only the records keep, and what stands in their place."""
@@ -35,3 +48,72 @@ def visible_turns(
     place = {seat: index for index, seat in enumerate((*orders.shown, Seat.JUDGE))}
     seen.sort(key=lambda turn: (turn.step, place[turn.seat]))
     return tuple(seen)
+
+
+def view_of(
+    debate: Debate,
+    question: Question,
+    turns: Iterable[Turn],
+    seat: Seat,
+    role: Role,
+    step: int,
+    *,
+    orders: Orders | None = None,
+    round: int,
+) -> View:
+    """What `seat` may know at a step, for a speech; other acts are put in its place.
+
+    Args:
+        debate: The debate.
+        question: What it is about.
+        turns: What stands so far, without what is private.
+        seat: Whose view it is.
+        role: What the seat is there for.
+        step: Index in the schedule; one past its end for the final judgment.
+        orders: Another order than the drawn one, in which a judge is shown the debate.
+        round: Number of the step's round.
+    """
+    protocol, orders = debate.protocol, orders or debate.orders
+    side = debate.orders.defended_by(seat) if seat in protocol.speakers else None
+    return View(
+        debate_id=debate.id,
+        question=question.text,
+        options=tuple(option.text for option in question.options),
+        orders=orders,
+        source=question.source if _may_read(protocol, seat) else None,
+        turns=visible_turns(turns, before_step=step, orders=orders, protocol=protocol),
+        seat=seat,
+        role=role,
+        act=Act.SPEAK,
+        step=step,
+        round=round,
+        num_rounds=protocol.rounds,
+        max_words=protocol.max_words,
+        seed=seed_from("turn", debate.id, step, seat, 0),
+        side=side,
+        argument=None if side is None else question.options[side].argument,
+    )
+
+
+def _may_read(protocol: OversightProtocol, seat: Seat) -> bool:
+    return protocol.judge_sees_source if seat is Seat.JUDGE else protocol.speakers_see_source
+
+
+def turn_of(view: View, draft: Draft, question: Question, seconds: float = 0.0) -> Turn:
+    """The turn that a draft is: its quotes are looked up in the source, whoever may read that."""
+    return Turn(
+        debate_id=view.debate_id,
+        step=view.step,
+        round=view.round,
+        seat=view.seat,
+        role=view.role,
+        act=view.act,
+        candidate=view.candidate,
+        text=draft.text,
+        reasoning=draft.reasoning,
+        quotes=find_quotes(draft.text, question.source) if view.act.is_spoken else (),
+        belief=draft.belief,
+        ends=draft.ends and view.may_end,
+        samples=draft.samples,
+        seconds=seconds,
+    )

@@ -16,16 +16,15 @@ from oversight.cli.debate import debate
 from oversight.cli.demo import demo
 from oversight.cli.export import export
 from oversight.cli.models import models
+from oversight.cli.options import INTERRUPTED
 from oversight.cli.pixels import pixels
 from oversight.cli.plot import plot
 from oversight.cli.protocols import protocols
 from oversight.cli.report import report
+from oversight.cli.run import run as run_recipe
 from oversight.cli.store import store
 from oversight.cli.train import train
 from oversight.errors import OversightError, TrainingInterrupted
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 FIRST_SPEAKS_S = 20.0
 """How long processes of a machine but the first wait before they say what has failed."""
@@ -38,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("run")(run_recipe)
 for command in (demo, debate, pixels, report, export, plot, datasets, models, protocols):
     app.command()(command)
 app.add_typer(train, name="train")

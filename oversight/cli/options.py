@@ -19,3 +19,5 @@ Sets = Annotated[
     typer.Option("--set", help="Override one setting: --set dataset.limit=10. May be repeated."),
 ]
 DEFAULT_STORE = "oversight.db"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""

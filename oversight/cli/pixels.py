@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +13,8 @@ from oversight.cli.options import Json, Recipe, Sets
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oversight.evals.tables import Table
     from oversight.pixels.results import Results
-    from oversight.pixels.running import Played, Progress
+    from oversight.pixels.running import Played
     from oversight.pixels.settings import PixelSettings
     from oversight.store import Store
 
@@ -69,14 +67,15 @@ def _settings(recipe: Path | None, given: dict[str, Any], sets: list[str]) -> Pi
 def _run(settings: PixelSettings, as_json: bool) -> None:
     from rich.console import Console
 
+    from oversight.cli.progress import TaskProgress
     from oversight.pixels.results import results
     from oversight.pixels.running import run, stored_games
     from oversight.store import Store
 
     settings.out.mkdir(parents=True, exist_ok=True)
     with Store.open(settings.store_url) as store:
-        with Shown(Console(stderr=True)) as shown:
-            played = run(settings, store, shown)
+        with TaskProgress(Console(stderr=True)) as shown:
+            played = run(settings, store, lambda at: shown(at.doing, at.done + at.found, at.total))
         found = results(played.dataset, played.games, stored_games(store, played.dataset))
         _write(played, found, store)
     if as_json:
@@ -86,9 +85,9 @@ def _run(settings: PixelSettings, as_json: bool) -> None:
 
 
 def _write(played: Played, found: Results, store: Store) -> None:
-    from oversight.evals.drawing import LIGHT
+    from oversight.evals.drawing import LIGHT, save_png
     from oversight.pixels.page import write_page
-    from oversight.pixels.pictures import draw_games, draw_results, pick_games, save_png
+    from oversight.pixels.pictures import draw_games, draw_results, pick_games
     from oversight.pixels.running import stored_games
 
     out = played.settings.out
@@ -101,13 +100,14 @@ def _write(played: Played, found: Results, store: Store) -> None:
 
 
 def _print(played: Played, found: Results, console: Console) -> None:
+    from oversight.cli.showing import print_table
     from oversight.pixels import words
     from oversight.text.terminal import rich_text
 
     console.print(rich_text(words.extent(found), style="bold"))
     for line in words.headlines(found):
         console.print(rich_text(f"• {line}"))
-    _print_table(words.table(found, wide=False), console)
+    print_table(words.table(found, wide=False), console)
     for line in words.methods(played, found):
         console.print(rich_text(line, style="dim"))
     settings = played.settings
@@ -120,61 +120,3 @@ def _print(played: Played, found: Results, console: Console) -> None:
         f"oversight report --store {settings.store_url} -p pixels{settings.pixels[-1]}_debate",
     ):
         console.print(rich_text(line), soft_wrap=True)
-
-
-def _print_table(table: Table, console: Console) -> None:
-    from rich.table import Table as RichTable
-
-    shown = RichTable(box=None, pad_edge=False, title=table.title, title_justify="left")
-    for number, column in enumerate(table.columns):
-        shown.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in table.rows:
-        shown.add_row(*row)
-    console.print()
-    console.print(shown)
-    console.print(table.note, style="dim", highlight=False)
-
-
-class Shown:
-    """Progress of judges and games on stderr: a bar on a terminal, else a line at each tenth."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        self._console = console
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self._tasks: dict[str, Any] = {}
-        self._tenths: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
-
-    def __call__(self, progress: Progress) -> None:
-        """Show how far the run is."""
-        done = progress.done + progress.found
-        if progress.doing not in self._tasks:
-            self._tasks[progress.doing] = self._bar.add_task(progress.doing, total=progress.total)
-        self._bar.update(self._tasks[progress.doing], completed=done)
-        tenth = 10 * done // progress.total
-        if not self._console.is_terminal and self._tenths.get(progress.doing, 0) < tenth:
-            self._tenths[progress.doing] = tenth
-            self._console.print(f"{progress.doing}: {done} of {progress.total}", soft_wrap=True)

@@ -14,6 +14,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     track,
@@ -39,6 +40,47 @@ def reading(transcripts: Iterable[Transcript], total: int) -> Iterator[Transcrip
         transient=True,
         disable=not shown,
     )
+
+
+class TaskProgress:
+    """Progress of several tasks on stderr: a bar each on a terminal, else a line at each tenth."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._tenths: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._bar.stop()
+
+    def __call__(self, task: str, done: int, total: int) -> None:
+        """Show how far a task is."""
+        if task not in self._tasks:
+            self._tasks[task] = self._bar.add_task(task, total=total)
+        self._bar.update(self._tasks[task], completed=done)
+        tenth = 10 * done // total
+        if not self._console.is_terminal and self._tenths.get(task, 0) < tenth:
+            self._tenths[task] = tenth
+            self._console.print(f"{task}: {done} of {total}", soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):

@@ -6,14 +6,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from oversight.errors import ConfigError
 from oversight.evals.observations import Kind
 from oversight.evals.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import FigureBase
+    from matplotlib.figure import Figure, FigureBase
 
 WIDTH_IN = 9.6
 MAX_LABEL = 34
@@ -108,3 +110,17 @@ def quiet_glyphs() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
+
+
+def save_png(figure: Figure, path: Path, theme: Theme = LIGHT, dpi: int = 150) -> None:
+    """Write a picture.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with quiet_glyphs():
+            figure.savefig(path, format="png", dpi=dpi, facecolor=theme.paper)
+    except OSError as error:
+        raise ConfigError(f"png = {str(path)!r} cannot be written: {error.strerror}") from error

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oversight.errors import ConfigError
-from oversight.evals.drawing import LIGHT, WIDTH_IN, Theme, quiet_glyphs, short
+from oversight.evals.drawing import LIGHT, WIDTH_IN, Theme, save_png, short
 from oversight.evals.findings import headlines, warnings
 from oversight.evals.picture_accuracy import accuracy_height, draw_accuracy
 from oversight.evals.picture_beliefs import BELIEFS_HEIGHT, draw_beliefs
@@ -78,13 +77,7 @@ def render_png(report: Report, path: Path, theme: Theme = LIGHT, dpi: int = 160)
     Raises:
         ConfigError: The file cannot be written.
     """
-    figure = _whole(report, theme)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with quiet_glyphs():
-            figure.savefig(path, format="png", dpi=dpi, facecolor=theme.paper)
-    except OSError as error:
-        raise ConfigError(f"png = {str(path)!r} cannot be written: {error.strerror}") from error
+    save_png(_whole(report, theme), path, theme, dpi)
 
 
 def _whole(report: Report, theme: Theme) -> Figure:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oversight.errors import ConfigError
-from oversight.evals.drawing import LIGHT, WIDTH_IN, Theme, plain_axes, title
+from oversight.evals.drawing import WIDTH_IN, Theme, plain_axes, title
 from oversight.evals.findings import percent
 from oversight.evals.observations import Kind
 from oversight.pixels.records import image_of, shown_in
@@ -296,16 +294,3 @@ def _games_legend(figure: FigureBase, theme: Theme, height: float) -> None:
     for left, mark, tint, note in parts:
         figure.text(left, line, mark, color=tint, **text)
         figure.text(left + 0.022, line, note, color=theme.muted, **text)
-
-
-def save_png(figure: Figure, path: Path, theme: Theme = LIGHT, dpi: int = 150) -> None:
-    """Write a picture.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", dpi=dpi, facecolor=theme.paper)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roleplay import Row, copying, drills, lesson, recital, speaking
+from lessons import copying, drills, explaining, lesson, recital, speaking, weighing
+from roles import CARELESS, Care, Evidence, Row
 from tokens import make
 
 from oversight.train import sft
@@ -36,6 +37,14 @@ SIZE = {
     "init_std": 0.06,
 }
 CARD = Path(__file__).with_name("CARD.md")
+
+WEIGHED: Care = {
+    Evidence.OWN: 0.6,
+    Evidence.OPPOSING: 0.15,
+    Evidence.OTHER: 0.15,
+    Evidence.NONE: 0.1,
+}
+"""What a judge learns to weigh."""
 
 Rows = Callable[[random.Random, float], Iterator[Row]]
 """From a random state and how far the stage is (0 to 1) to the next few rows."""
@@ -83,18 +92,27 @@ def _drill_mix(rng: random.Random, share: float) -> Iterator[Row]:
         yield from speaking(rng, None)
 
 
+def _weighing(rng: random.Random, share: float) -> Iterator[Row]:
+    yield from weighing(rng, 64, max(0.3, 1 - 2 * share), WEIGHED)
+    yield from explaining(rng, 12, int(share * 8))
+    for _ in range(8):
+        yield from speaking(rng, None)
+
+
 def _lessons(rng: random.Random, share: float) -> Iterator[Row]:
-    yield from lesson(rng, None, noise=0.0, made_up=0.5)
-    yield from drills(rng, 8, assigned=1.0, narrow=0.7, dressed=0.8)
+    yield from lesson(rng, None, CARELESS, made_up=0.5)
+    yield from weighing(rng, 8, 0.3, WEIGHED)
+    yield from explaining(rng, 2, None)
 
 
 STAGES = (
     Stage("copies", 500, 64, _copies),
     Stage("recitals", 600, 48, _recitals),
-    Stage("speeches", 700, 64, _speeches),
+    Stage("speeches", 900, 64, _speeches),
     Stage("drills", 250, 256, _drills),
     Stage("drill_mix", 400, 256, _drill_mix),
-    Stage("lessons", 500, 128, _lessons, schedule="linear"),
+    Stage("weighing", 500, 256, _weighing),
+    Stage("lessons", 800, 128, _lessons, schedule="linear"),
 )
 
 
@@ -121,7 +139,7 @@ def build(out: Path) -> Path:
     tokenizer = out / "tokenizer"
     if not tokenizer.exists():
         rng = random.Random(SEED)
-        read = (row for _ in range(NUM_STORIES_READ) for row in lesson(rng, None, 0.0, 0.5))
+        read = (row for _ in range(NUM_STORIES_READ) for row in lesson(rng, None, CARELESS, 0.5))
         make(m["content"] for row in read for m in row["messages"]).save_pretrained(tokenizer)
     model: dict[str, Any] = {"tokenizer": str(tokenizer), "scratch": SIZE}
     for stage in STAGES:

@@ -1,0 +1,126 @@
+"""`oversight run`: a recipe of self-play, from the first debates to the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oversight.cli.options import INTERRUPTED, Json, Sets
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from oversight.selfplay.results import Results
+    from oversight.selfplay.running import Progress
+    from oversight.selfplay.settings import CircleSettings
+
+
+def run(
+    recipe: Annotated[
+        Path, typer.Argument(help="Its TOML file: recipes/closed_circle.toml.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for everything.", show_default="the recipe's"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The recipe's short form, in minutes.")
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="the recipe's"),
+    ] = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> int:
+    """Self-play: debates train debaters, their debates are judged again, and it is measured.
+
+    Kill it whenever you like: the same command goes on where it was, and a second run prints the
+    same tables again.
+    """
+    from rich.console import Console
+
+    changes: dict[str, Any] = {}
+    if out is not None:
+        changes["out"] = str(out)
+    if jobs is not None:
+        changes["jobs"] = jobs
+    circle = load_circle(recipe, changes, sets or [], quick=quick)
+    try:
+        results = run_circle(circle, Console(stderr=True))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if as_json:
+        typer.echo(json.dumps(results.to_json(), indent=2))
+    else:
+        print_results(circle, results, Console())
+    return 0
+
+
+def load_circle(
+    recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool
+) -> CircleSettings:
+    """The settings of a recipe, in its short form if asked for; what is set by hand comes last.
+
+    Raises:
+        ConfigError: It cannot be read, or a setting is wrong.
+    """
+    from oversight.config.recipe import assignments, override, read_toml
+    from oversight.errors import ConfigError
+    from oversight.selfplay.settings import CircleSettings
+
+    data = read_toml(recipe)
+    if quick:
+        short = data.get("quick")
+        if not short:
+            raise ConfigError(f"{recipe}: it has no short form; leave --quick out")
+        data = override(data, short)
+    data = override(data, changes | assignments(sets))
+    try:
+        return CircleSettings.parse(data)
+    except ConfigError as error:
+        raise ConfigError(f"{recipe}: {error}") from None
+
+
+def run_circle(circle: CircleSettings, console: Console) -> Results:
+    """Do what is left of a circle, with progress, and write what there is to look at."""
+    from oversight.cli.progress import TaskProgress
+    from oversight.selfplay.page import write_all
+    from oversight.selfplay.results import gather
+    from oversight.selfplay.running import run as run_stages
+
+    with TaskProgress(console) as shown:
+
+        def report(at: Progress) -> None:
+            done, total = len(at.done), len(at.stages)
+            if console.is_terminal:
+                shown("closed circle", done, total)
+            if at.finished is not None:
+                name, seconds = at.finished
+                line = f"{done:>3}/{total} {name}: {seconds:.0f} s"
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        done = run_stages(circle, report)
+    results = gather(circle, done)
+    write_all(circle, results)
+    return results
+
+
+def print_results(circle: CircleSettings, results: Results, console: Console) -> None:
+    """Findings, what to mind, tables, and where the page is."""
+    from oversight.cli.showing import print_table
+    from oversight.selfplay import words
+    from oversight.text.terminal import rich_text
+
+    console.print(rich_text(words.extent(results), style="bold"))
+    for line in words.headlines(results):
+        console.print(rich_text(f"• {line}"))
+    for line in results.warnings:
+        console.print(rich_text(f"! {line}", style="yellow"))
+    for table in words.tables(results):
+        print_table(table, console)
+    names = "report.html, accuracy.png, curve.png, baselines.png, results.json"
+    console.print(rich_text(f"{circle.out}: {names}"), soft_wrap=True)

@@ -1,0 +1,96 @@
+"""A page that needs nothing else: sentences, pictures inside it, tables; light and dark."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oversight.errors import ConfigError
+from oversight.evals.drawing import DARK, LIGHT, Theme, quiet_glyphs
+from oversight.evals.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Illustration:
+    """A picture of a page."""
+
+    title: str
+    words: str
+    """What it shows, for those who cannot see it."""
+    draw: Callable[[Theme], Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page says, from the top down."""
+
+    title: str
+    extent: str
+    """How much it is about, in one line."""
+    headlines: Sequence[str]
+    warnings: Sequence[str]
+    pictures: Sequence[Illustration]
+    tables: Sequence[Table]
+    methods: Sequence[str]
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Write the page to `path`; a page of that name is replaced once the new one is whole.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    text = render_page(page)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8", errors="replace")
+        part.replace(path)
+    except OSError as error:
+        raise ConfigError(f"html = {str(path)!r} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def render_page(page: Page) -> str:
+    """The page as text. Everything from outside is escaped, and nothing is loaded."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        files("oversight.evals").joinpath("page.html").read_text(encoding="utf-8")
+    )
+    pictures = [
+        {
+            "title": each.title,
+            "words": each.words,
+            "light": _svg(each, LIGHT),
+            "dark": _svg(each, DARK),
+        }
+        for each in page.pictures
+    ]
+    return template.render(page=page, pictures=pictures)
+
+
+def _svg(picture: Illustration, theme: Theme) -> str:
+    """The picture as a data URI, the same bytes for the same figure."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    style: Any = {"svg.fonttype": "path", "svg.hashsalt": f"oversight/{picture.title}"}
+    with matplotlib.rc_context(style), quiet_glyphs():
+        picture.draw(theme).savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,139 @@
+"""One-round games outside a graph: what speakers are asked, and what a judge sees of any speeches.
+
+In a protocol of one simultaneous step no speech depends on another. So a policy's speeches can be
+sampled all at once, and put together into as many debates as there are pairs of them. Prompts,
+quotes and views are those of the graphs, made by the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from oversight import protocols
+from oversight.agents import consultant, debater
+from oversight.agents.judge import choice_prompt
+from oversight.agents.speaking import speech_prompt
+from oversight.errors import ProtocolError
+from oversight.graphs.planning import draw_orders
+from oversight.graphs.views import turn_of, view_of
+from oversight.selfplay.settings import Arena
+from oversight.types import (
+    Act,
+    Debate,
+    Draft,
+    Orders,
+    OversightProtocol,
+    Prompt,
+    Question,
+    Role,
+    Seat,
+    Turn,
+    View,
+)
+
+PROTOCOLS: dict[Arena, str] = {
+    "debate": "debate_single_turn",
+    "consultancy": "consultancy_single_turn",
+}
+"""What is played in each arena."""
+BEST_OF_N: dict[Arena, str] = {
+    "debate": "debate_single_turn_best_of_n",
+    "consultancy": "consultancy_single_turn_best_of_n",
+}
+"""The same, each speech the best of several by the judge's belief."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """A question with who defends what, played in one round."""
+
+    debate: Debate
+    question: Question
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Who speaks."""
+        return self.debate.protocol.speakers
+
+    def side(self, seat: Seat) -> int:
+        """Index of the option that `seat` defends."""
+        return self.debate.orders.defended_by(seat)
+
+    def is_honest(self, seat: Seat) -> bool:
+        """Whether `seat` defends the right answer."""
+        return self.side(seat) == self.question.correct
+
+    def prompt(self, seat: Seat) -> Prompt:
+        """What asks the speaker at `seat` for its speech."""
+        view = self._view(seat, ())
+        of_role = debater if view.role is Role.DEBATER else consultant
+        return speech_prompt(of_role.PROMPTS, view)
+
+    def judged(self, speeches: Mapping[Seat, str]) -> Prompt:
+        """What asks the judge for its decision after these speeches."""
+        turns = [self._turn(seat, text) for seat, text in speeches.items()]
+        schedule = self.debate.protocol.schedule()
+        view = view_of(
+            self.debate,
+            self.question,
+            turns,
+            Seat.JUDGE,
+            Role.JUDGE,
+            len(schedule),
+            round=self.debate.protocol.rounds,
+        )
+        return choice_prompt(replace(view, act=Act.DECIDE))
+
+    def _turn(self, seat: Seat, text: str) -> Turn:
+        return turn_of(self._view(seat, ()), Draft(text=text.strip()), self.question)
+
+    def _view(self, seat: Seat, turns: Sequence[Turn]) -> View:
+        role = self.debate.protocol.speaker_role
+        return view_of(self.debate, self.question, turns, seat, role, 0, round=1)
+
+
+def games(
+    questions: Sequence[Question], arena: Arena, seed: int, *, both_sides: bool = True
+) -> list[Game]:
+    """Games on `questions`, each assignment of options to seats once if `both_sides`.
+
+    Raises:
+        ProtocolError: The arena's protocol is not of one simultaneous step of speeches.
+    """
+    protocol = one_round(PROTOCOLS[arena])
+    found = []
+    for question in questions:
+        drawn = draw_orders(question, seed)
+        exchanged = drawn.model_copy(update={"defends": drawn.defends[::-1]})
+        for orders in (drawn, exchanged) if both_sides else (drawn,):
+            found.append(Game(_debate(question, protocol, orders, seed), question))
+    return found
+
+
+def one_round(name: str) -> OversightProtocol:
+    """The protocol of that name, checked to be a game.
+
+    Raises:
+        ProtocolError: It has more than one step, or another act than speeches.
+    """
+    protocol = protocols.load(name)
+    schedule = protocol.schedule()
+    acts = {slot.act for step in schedule for slot in step.slots}
+    if len(schedule) != 1 or acts != {Act.SPEAK}:
+        raise ProtocolError(
+            f"protocol {name!r} is no game of one round: it needs one step in which all speak at "
+            "once, so that no speech depends on another"
+        )
+    return protocol
+
+
+def _debate(question: Question, protocol: OversightProtocol, orders: Orders, seed: int) -> Debate:
+    return Debate(
+        question_id=question.id,
+        question_fingerprint=question.fingerprint,
+        protocol=protocol,
+        agents={},
+        orders=orders,
+        seed=seed,
+    )

@@ -1,0 +1,197 @@
+"""From debates to a better policy, four ways, each by the project's own trainers.
+
+expert_iteration   best-of-N speeches by the judge's belief, and SFT on what was chosen; again with
+                   the policy that came of it (Anthony et al. 2017; Arnesen et al. 2024)
+dpo                the best against the worst of N speeches to one prompt (Rafailov et al. 2023)
+ppo                a reward model of the same comparisons, and PPO (Ouyang et al. 2022)
+grpo               the judge's belief itself as reward, both sides of a game copies of one policy
+
+The circle's defaults stand here; a recipe's tables replace single values of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from oversight.agents.speaking import label_of
+from oversight.selfplay.beliefs import BeliefReader
+from oversight.selfplay.games import BEST_OF_N, Game
+from oversight.selfplay.rewards import JudgedGames, rows
+from oversight.selfplay.settings import Arena, CircleSettings, Overrides
+from oversight.store import Store
+from oversight.train import dpo, grpo, ppo, reward, sft
+from oversight.train.model.loading import read_config
+from oversight.train.runs.folder import MODEL, is_finished
+from oversight.train.settings import ModelSettings
+from oversight.types import Purpose
+
+MIN_SCORE_GAP = 0.05
+"""Belief by which a speech has to be better than another to be a preference."""
+
+
+def train_sft(
+    circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
+) -> Path:
+    """SFT of `policy` on the speeches that were chosen among candidates; the model's folder."""
+    config = _merged(
+        {**_common(policy, out, seed), "batch_size": 32, "steps": 60, "optimizer": {"lr": 5e-4}},
+        {"data": {**_siblings(store, arena), "preferences": _PREFERENCES}},
+        circle.sft,
+    )
+    return _run(sft, config)
+
+
+def train_dpo(
+    circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
+) -> Path:
+    """DPO of `policy` on candidates to one prompt."""
+    config = _merged(
+        {**_common(policy, out, seed), "batch_size": 32, "steps": 80, "optimizer": {"lr": 1e-4}},
+        {"data": {**_siblings(store, arena), "preferences": _PREFERENCES}},
+        circle.dpo,
+    )
+    return _run(dpo, config)
+
+
+def train_reward(
+    circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
+) -> Path:
+    """A reward model on the same comparisons, from the layers of `policy`."""
+    preferences = {**_PREFERENCES, "siblings": "all_pairs"}
+    config = _merged(
+        {**_common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}},
+        {"data": {**_siblings(store, arena), "preferences": preferences}},
+        circle.reward,
+    )
+    return _run(reward, config)
+
+
+def train_ppo(
+    circle: CircleSettings,
+    policy: str,
+    reward_model: Path,
+    games: list[Game],
+    out: Path,
+    seed: int,
+) -> Path:
+    """PPO of `policy` against a reward model."""
+    config = _merged(
+        {**_common(policy, out, seed), "batch_size": 64, "steps": 120, "optimizer": {"lr": 1e-4}},
+        {
+            "data": {"format": "prompt", "duplicates": "keep"},
+            "samples": 2,
+            "mini_batches": 2,
+            "reuse": 1,
+            "kl": {"coefficient": 0.02},
+            "sampling": {"max_new_tokens": circle.max_tokens},
+            "shaping": {"missing_eos": 1.0},
+            "reward": {"source": "model", "models": [str(reward_model)]},
+        },
+        circle.ppo,
+    )
+    return _run(ppo, config, rows=rows(games))
+
+
+def train_grpo(
+    circle: CircleSettings, policy: str, games: list[Game], out: Path, seed: int
+) -> Path:
+    """GRPO of `policy` with the judge's belief as reward.
+
+    A group is the answers of one seat to one prompt, so that its mean is the baseline of that
+    very seat on that very question; `advantage = "role_baseline"` takes a running one a seat.
+    """
+    config = _merged(
+        {**_common(policy, out, seed), "batch_size": 16, "steps": 60, "optimizer": {"lr": 1e-4}},
+        {
+            "data": {"format": "prompt", "duplicates": "keep"},
+            "samples": 8,
+            "loss": "dr_grpo",
+            "kl_coefficient": 0.01,
+            "sampling": {"max_new_tokens": circle.max_tokens},
+            "shaping": {"missing_eos": 1.0},
+            "shuffle": False,
+            # Rewards come from games in memory; the settings only have to name some source.
+            "reward": {"source": "length"},
+        },
+        circle.grpo,
+    )
+    _, vocabulary = read_config(ModelSettings(path=policy), ())
+    judged = JudgedGames(games, BeliefReader(circle.judge), vocabulary.tokenizer, circle.opponents)
+    return _run(grpo, config, rows=rows(games), rewards=judged)
+
+
+def train_judge(circle: CircleSettings, store: Path, out: Path, seed: int) -> Path:
+    """SFT of the judge on outcomes: what it read in debates, and the letter of the right option."""
+    config = _merged(
+        {**_common(circle.judge, out, seed), "batch_size": 64, "steps": 60},
+        {
+            "data": {"format": "prompt_completion", "duplicates": "keep"},
+            "optimizer": {"lr": 2e-4},
+        },
+        circle.sft_judge,
+    )
+    with Store.open(str(store), create=False) as opened:
+        outcomes = sorted(_outcomes(opened), key=lambda row: row["id"])
+    return _run(sft, config, rows=outcomes)
+
+
+def _outcomes(store: Store) -> Iterator[dict[str, Any]]:
+    for transcript in store.transcripts():
+        correct = transcript.question.correct
+        for judgment in transcript.judgments:
+            decided = [s for s in judgment.samples if s.purpose is Purpose.BELIEF]
+            if correct is None or not decided:
+                continue
+            yield {
+                "id": f"{transcript.debate.id}-{int(judgment.swapped)}",
+                "question_id": transcript.question.id,
+                "prompt": store.prompt(decided[-1].prompt_id).prompt.chat(),
+                "completion": label_of(correct, judgment.orders.options),
+            }
+
+
+def _run(trainer: Any, config: Mapping[str, Any], **given: Any) -> Path:
+    """Train, go on with a run that was killed, or find it finished; the model's folder."""
+    settings = trainer.Config.parse(config, trainer.__name__.rsplit(".", 1)[-1])
+    if is_finished(settings.out, settings.identity()):
+        return Path(settings.out, MODEL)
+    found: Path = trainer.train(settings, resume=True, **given)
+    return found
+
+
+_PREFERENCES: dict[str, Any] = {
+    "kinds": ["siblings"],
+    "siblings": "best_worst",
+    "min_score_gap": MIN_SCORE_GAP,
+    "ties": False,
+}
+
+
+def _siblings(store: Path, arena: Arena) -> dict[str, Any]:
+    return {"store": str(store), "protocol": BEST_OF_N[arena], "duplicates": "keep"}
+
+
+def _common(policy: str, out: Path, seed: int) -> dict[str, Any]:
+    return {
+        "out": str(out),
+        "model": {"path": policy},
+        "seed": seed,
+        "log_every": 5,
+        "save_every": 20,
+        "keep": 1,
+    }
+
+
+def _merged(*parts: Mapping[str, Any] | Overrides) -> dict[str, Any]:
+    """Parts laid over one another, tables merged value by value."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            known = whole.get(name)
+            if isinstance(known, dict) and isinstance(value, Mapping):
+                whole[name] = _merged(known, value)
+            else:
+                whole[name] = value
+    return whole

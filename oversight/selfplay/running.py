@@ -1,0 +1,220 @@
+"""A circle's pieces on several processes: what is ready runs, what is done is not run again.
+
+Each process does one piece after the other with one thread. A run can be killed anywhere; the same
+command goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from oversight.errors import CheckpointError, OversightError
+from oversight.selfplay.settings import CircleSettings
+from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of, work
+from oversight.train.runs.files import write_json
+from oversight.train.runs.lock import FolderLock
+
+RECORD = "circle.json"
+WATCH_S = 1.0
+"""How often a process looks whether the one that began it is still there."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a circle is."""
+
+    stages: tuple[Stage, ...]
+    done: frozenset[str]
+    found: frozenset[str]
+    """Those of `done` that were done before this run."""
+    running: tuple[str, ...] = ()
+    finished: tuple[str, float] | None = None
+    """The piece that has just ended, and its seconds."""
+
+
+Report = Callable[[Progress], None]
+
+
+class StageError(OversightError):
+    """A piece of a circle failed."""
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    stage: Stage | None = None
+    begun: float = 0.0
+
+
+@dataclass
+class _State:
+    stages: list[Stage]
+    done: set[str] = field(default_factory=set)
+    found: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+
+    def ready(self) -> Stage | None:
+        """A piece whose needs are done; the one that most others wait for first."""
+        able = (s for s in self.stages if s.name not in self.taken and self.done >= set(s.needs))
+        return next(able, None)
+
+    def progress(self, workers: list[_Worker], finished: tuple[str, float] | None) -> Progress:
+        running = tuple(w.stage.name for w in workers if w.stage is not None)
+        done, found = frozenset(self.done), frozenset(self.found)
+        return Progress(tuple(self.stages), done, found, running, finished)
+
+
+def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, dict[str, Any]]:
+    """Do all that is not done yet; every piece's result by its name.
+
+    Raises:
+        CheckpointError: The folder holds a circle with other settings.
+        ConfigError: Another process runs a circle in the folder.
+        StageError: A piece failed; says which, and why.
+    """
+    circle.out.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(circle.out)
+    try:
+        _check_settings(circle)
+        stages = plan_stages(circle)
+        done = {stage.name for stage in stages if result_of(circle, stage.name) is not None}
+        state = _State(stages, set(done), done, set(done))
+        report(state.progress([], None))
+        if len(done) < len(stages):
+            _run(circle, state, report)
+        return {stage.name: result_of(circle, stage.name) or {} for stage in stages}
+    finally:
+        lock.release()
+
+
+def _check_settings(circle: CircleSettings) -> None:
+    """Write down what the circle is, or see that the folder's is the same."""
+    path = circle.out / RECORD
+    identity = json.loads(circle.model_dump_json(exclude=set(circle.incidental)))
+    if not path.exists():
+        write_json(path, identity)
+        return
+    known = json.loads(path.read_text(encoding="utf-8"))
+    other = sorted(name for name in {*known, *identity} if known.get(name) != identity.get(name))
+    if other:
+        raise CheckpointError(
+            f"{circle.out} holds a circle with another {other[0]} "
+            f"({json.dumps(known.get(other[0]))}, now {json.dumps(identity.get(other[0]))}); "
+            "give another --out, or remove the folder to begin anew"
+        )
+
+
+def _run(circle: CircleSettings, state: _State, report: Report) -> None:
+    left = len(state.stages) - len(state.done)
+    with _workers(circle, min(circle.jobs, left)) as workers:
+        while len(state.done) < len(state.stages):
+            _give_work(state, workers)
+            report(state.progress(workers, None))
+            busy = [worker for worker in workers if worker.stage is not None]
+            for pipe in wait([worker.pipe for worker in busy]):
+                worker = next(each for each in busy if each.pipe is pipe)
+                report(state.progress(workers, _take_result(circle, state, worker)))
+
+
+def _give_work(state: _State, workers: list[_Worker]) -> None:
+    for worker in workers:
+        if worker.stage is None and (stage := state.ready()) is not None:
+            state.taken.add(stage.name)
+            worker.stage, worker.begun = stage, time.monotonic()
+            worker.pipe.send(stage.name)
+
+
+def _take_result(circle: CircleSettings, state: _State, worker: _Worker) -> tuple[str, float]:
+    assert worker.stage is not None
+    stage, seconds = worker.stage, time.monotonic() - worker.begun
+    worker.stage = None
+    try:
+        error = worker.pipe.recv()
+    except EOFError:
+        worker.process.join()
+        error = f"its process ended with {worker.process.exitcode}: killed, or out of memory"
+    if error is not None:
+        log = circle.out / "logs"
+        raise StageError(f"{stage.name} failed: {error} (what it printed is in {log})")
+    state.done.add(stage.name)
+    return stage.name, seconds
+
+
+@contextmanager
+def _workers(circle: CircleSettings, number: int) -> Iterator[list[_Worker]]:
+    """Processes that wait for work; whatever happens, they do not outlive this one."""
+    # Not forked: threads of torch do not survive that.
+    context = multiprocessing.get_context("spawn")
+    (circle.out / "logs").mkdir(exist_ok=True)
+    workers = []
+    try:
+        for index in range(number):
+            ours, theirs = context.Pipe()
+            arguments = (theirs, circle, circle.out / "logs" / f"{index}.txt", os.getpid())
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            workers.append(_Worker(process, ours))
+        yield workers
+    finally:
+        for worker in workers:
+            worker.process.kill()
+            worker.process.join()
+
+
+def _serve(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> None:
+    """One process: piece after piece, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began us ends us
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    file = log.open("a", encoding="utf-8")
+    os.dup2(file.fileno(), sys.stdout.fileno())
+    os.dup2(file.fileno(), sys.stderr.fileno())
+
+    import torch
+
+    # Pieces run side by side, and small models gain nothing from a second thread.
+    torch.set_num_threads(1)
+    stages = {stage.name: stage for stage in plan_stages(circle)}
+    while True:
+        try:
+            stage = stages[pipe.recv()]
+        except EOFError:
+            return
+        pipe.send(_outcome(circle, stage))
+
+
+def _outcome(circle: CircleSettings, stage: Stage) -> str | None:
+    """None once the piece is done and written down, else why it failed."""
+    begun = time.monotonic()
+    try:
+        result = work(circle, stage)
+    except OversightError as error:
+        traceback.print_exc()
+        return str(error)
+    except Exception as error:
+        traceback.print_exc()
+        return f"unexpected {type(error).__name__}: {error}"
+    seconds = {"seconds": round(time.monotonic() - begun, 1)}
+    write_json(folder_of(circle, stage.name) / "done.json", result | seconds)
+    return None
+
+
+def _watch(parent: int) -> None:
+    """End with the process that began this one, even where that was killed."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_S)
+    os._exit(1)

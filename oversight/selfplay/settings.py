@@ -1,0 +1,90 @@
+"""What a circle is: questions, protocols, methods, seeds, budgets.
+
+out = "runs/closed_circle"
+model = "seedling"            # what debaters begin as
+judge = "seedling"            # frozen: it judges, chooses and rewards
+methods = ["expert_iteration", "grpo"]
+seeds = [0, 1, 2]
+
+[dataset]
+dataset = "world"
+settings = { difficulty = 1, telling = "plain" }
+
+[grpo]                        # settings of the trainer, over the circle's own
+steps = 60
+optimizer = { lr = 1e-4 }
+
+[quick]                       # what `--quick` sets
+seeds = [0]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from oversight.config.run import DatasetSettings
+from oversight.config.settings import Settings
+
+Method = Literal["expert_iteration", "dpo", "ppo", "grpo"]
+Arena = Literal["debate", "consultancy"]
+
+Overrides = dict[str, JsonValue]
+
+
+class CircleSettings(Settings):
+    """A circle, from the model that debaters begin as to the report."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"out", "jobs", "quick"})
+
+    out: Path = Path("runs/closed_circle")
+    model: str = "seedling"
+    """What debaters and consultants begin as: a folder, a hub name, or `seedling`."""
+    judge: str = "seedling"
+    """The frozen judge, likewise."""
+    dataset: DatasetSettings
+    """Where questions come from; `split` and `limit` are set by the circle."""
+    train_questions: int = Field(default=200, ge=8)
+    held_out_questions: int = Field(default=500, ge=8)
+    arenas: tuple[Arena, ...] = Field(default=("debate", "consultancy"), min_length=1)
+    """What policies are trained and measured in; consultancy is the control."""
+    methods: tuple[Method, ...] = ("expert_iteration", "dpo", "ppo", "grpo")
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    max_tokens: int = Field(default=48, ge=4)
+    """Longest speech."""
+    iterations: int = Field(default=2, ge=1)
+    """Of expert iteration: debates with best-of-N, and SFT on what was chosen."""
+    opponents: int = Field(default=2, ge=1)
+    """GRPO, debate: how many of the opponent's speeches each speech is judged against."""
+    crossplay_questions: int = Field(default=60, ge=4)
+    jobs: int = Field(default=2, ge=1)
+    """Processes, of one thread each."""
+    train_judge: bool = False
+    """Also train the judge on outcomes: SFT on debates of trained debaters, with the right answer
+    as its label, measured on held-out questions against the frozen judge."""
+    sft: Overrides = Field(default_factory=dict)
+    """Settings of expert iteration's SFT."""
+    sft_judge: Overrides = Field(default_factory=dict)
+    """Settings of the judge's SFT."""
+    dpo: Overrides = Field(default_factory=dict)
+    reward: Overrides = Field(default_factory=dict)
+    """Of the reward model that PPO learns from."""
+    ppo: Overrides = Field(default_factory=dict)
+    grpo: Overrides = Field(default_factory=dict)
+    quick: Overrides = Field(default_factory=dict)
+    """Dotted names and values that `--quick` sets."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("arenas", "methods", "seeds"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name} = {list(given)} names one twice")
+        if self.dataset.split or self.dataset.limit:
+            raise ValueError(
+                "dataset.split and dataset.limit are the circle's own: set train_questions and "
+                "held_out_questions"
+            )
+        return self

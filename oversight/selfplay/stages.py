@@ -1,0 +1,303 @@
+"""The work of a circle in pieces: what each needs, and what it does in a folder of its own.
+
+A piece that is done has `done.json` in its folder, with its result. One that was killed goes on by
+itself: trainers from their checkpoint, debates from their store.
+
+candidates   best-of-N debates of a policy on training questions
+sft dpo reward ppo grpo   a trainer's run; its model is in the folder's `model/`
+judge        SFT of the judge on outcomes
+arm          debates on held-out questions, and what is measured of them
+crossplay    every policy against every other
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oversight.selfplay.settings import Arena, CircleSettings
+
+START = "start"
+"""The name of the policy that training begins with."""
+SECONDS = {"arm": 30, "candidates": 30, "crossplay": 90, "grpo": 60, "ppo": 50}
+"""Of a typical piece on one core, for the time that is left; 20 of others."""
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A piece of the work."""
+
+    name: str
+    kind: str
+    needs: tuple[str, ...] = ()
+    arena: Arena | None = None
+    policy: str = START
+    """Whose debates, or what training begins with: `start`, or the stage that trained it."""
+    seed: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else its kind takes, see `work`."""
+
+    @property
+    def weight(self) -> int:
+        """Seconds that it takes, roughly."""
+        return SECONDS.get(self.kind, 20)
+
+
+def plan_stages(circle: CircleSettings) -> list[Stage]:
+    """All of a circle's pieces, each after those it needs."""
+    found = [
+        Stage("arm.naive", "arm", facts={"protocol": "naive"}),
+        Stage("arm.expert", "arm", facts={"protocol": "expert", "rationale": True}),
+    ]
+    for arena in circle.arenas:
+        found += [
+            Stage(f"arm.{START}.{arena}", "arm", arena=arena),
+            Stage(f"arm.best_of_n.{arena}", "arm", arena=arena, facts={"best_of_n": True}),
+            *(
+                Stage(f"arm.{agent}.{arena}", "arm", arena=arena, facts={"agent": agent})
+                for agent in ("placebo", "retrieval")
+            ),
+        ]
+    trained: dict[Arena, list[Stage]] = {arena: [] for arena in circle.arenas}
+    for seed in circle.seeds:
+        for arena in circle.arenas:
+            stages = _training(circle, arena, seed)
+            found += stages
+            trained[arena] += [stage for stage in stages if stage.facts.get("measured")]
+    for arena in circle.arenas:
+        found += [_arm_of(stage) for stage in trained[arena]]
+        names = tuple(stage.name for stage in trained[arena])
+        if names:
+            found.append(Stage(f"crossplay.{arena}", "crossplay", names, arena))
+    if circle.train_judge and "debate" in trained and trained["debate"]:
+        found += _judge(trained["debate"][-1])
+    return found
+
+
+def _training(circle: CircleSettings, arena: Arena, seed: int) -> list[Stage]:
+    end = f"{arena}.{seed}"
+    candidates = Stage(f"candidates.{end}", "candidates", (), arena, seed=seed)
+    by_debates = {"expert_iteration", "dpo", "ppo"} & set(circle.methods)
+    found = [candidates] if by_debates else []
+    if "expert_iteration" in circle.methods:
+        found += _expert_iteration(circle, candidates, arena, seed)
+    if "dpo" in circle.methods:
+        facts = {"measured": True, "candidates": candidates.name, "method": "dpo"}
+        found.append(Stage(f"dpo.{end}", "dpo", (candidates.name,), arena, seed=seed, facts=facts))
+    if "ppo" in circle.methods:
+        facts = {"candidates": candidates.name}
+        needs = (candidates.name,)
+        found.append(Stage(f"reward.{end}", "reward", needs, arena, seed=seed, facts=facts))
+        facts = {"measured": True, "reward": f"reward.{end}", "method": "ppo"}
+        needs = (f"reward.{end}",)
+        found.append(Stage(f"ppo.{end}", "ppo", needs, arena, seed=seed, facts=facts))
+    if "grpo" in circle.methods:
+        facts = {"measured": True, "method": "grpo"}
+        found.append(Stage(f"grpo.{end}", "grpo", (), arena, seed=seed, facts=facts))
+    return found
+
+
+def _expert_iteration(
+    circle: CircleSettings, candidates: Stage, arena: Arena, seed: int
+) -> list[Stage]:
+    found: list[Stage] = []
+    policy, source = START, candidates.name
+    for number in range(1, circle.iterations + 1):
+        end = f"{arena}.{seed}.{number}"
+        last = number == circle.iterations
+        if number > 1:
+            source = f"candidates.expert_iteration.{end}"
+            found.append(Stage(source, "candidates", (policy,), arena, policy, seed))
+        facts = {
+            "measured": True,
+            "candidates": source,
+            "method": "expert_iteration" if last else f"expert_iteration, round {number}",
+        }
+        needs = (source,) if policy == START else (source, policy)
+        name = f"expert_iteration.{end}"
+        found.append(Stage(name, "sft", needs, arena, policy, seed, facts))
+        policy = name
+    return found
+
+
+def _arm_of(trained: Stage) -> Stage:
+    facts = {"method": trained.facts["method"]}
+    return Stage(
+        f"arm.{trained.name}", "arm", (trained.name,), trained.arena, trained.name, trained.seed,
+        facts,
+    )  # fmt: skip
+
+
+def _judge(trained: Stage) -> list[Stage]:
+    """A judge trained on what a trained policy's debates came to, and measured on new ones."""
+    seed = trained.seed
+    source = Stage("debates.judge", "debates", (trained.name,), "debate", trained.name, seed)
+    judge = Stage("judge", "judge", (source.name,), "debate", seed=seed)
+    facts = {"judge": judge.name}
+    needs = (trained.name, judge.name)
+    return [source, judge, Stage("arm.judge", "arm", needs, "debate", trained.name, seed, facts)]
+
+
+# --- where things are ---
+
+
+def folder_of(circle: CircleSettings, name: str) -> Path:
+    """A piece's folder."""
+    return circle.out / "stages" / name
+
+
+def model_of(circle: CircleSettings, policy: str) -> str:
+    """A policy's model."""
+    return circle.model if policy == START else str(folder_of(circle, policy) / "model")
+
+
+def result_of(circle: CircleSettings, name: str) -> Result | None:
+    """What a piece came to, or None if it is not done."""
+    try:
+        text = (folder_of(circle, name) / "done.json").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found: Result = json.loads(text)
+    return found
+
+
+# --- what they do ---
+
+
+def work(circle: CircleSettings, stage: Stage) -> Result:
+    """Do the piece, or what is left of it; its result, JSON-plain."""
+    folder = folder_of(circle, stage.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return _WORK[stage.kind](circle, stage, folder)
+
+
+def _candidates(circle: CircleSettings, stage: Stage, folder: Path) -> Result:
+    from oversight.selfplay.debating import debate, questions, speaking
+    from oversight.selfplay.games import BEST_OF_N
+
+    asked = questions(circle, "train", circle.train_questions)
+    speakers = speaking(circle, model_of(circle, stage.policy))
+    store = folder / "debates.db"
+    debate(circle, store, BEST_OF_N[_arena(stage)], asked, speakers, circle.judge, seed=stage.seed)
+    return {}
+
+
+def _debates(circle: CircleSettings, stage: Stage, folder: Path) -> Result:
+    from oversight.selfplay.debating import debate, questions, speaking
+    from oversight.selfplay.games import PROTOCOLS
+
+    asked = questions(circle, "train", circle.train_questions)
+    speakers = speaking(circle, model_of(circle, stage.policy))
+    store = folder / "debates.db"
+    debate(circle, store, PROTOCOLS[_arena(stage)], asked, speakers, circle.judge, seed=stage.seed)
+    return {}
+
+
+def _train_on_candidates(circle: CircleSettings, stage: Stage, folder: Path) -> Result:
+    from oversight.selfplay import methods
+
+    train = {
+        "sft": methods.train_sft,
+        "dpo": methods.train_dpo,
+        "reward": methods.train_reward,
+    }[stage.kind]
+    store = folder_of(circle, stage.facts["candidates"]) / "debates.db"
+    train(circle, model_of(circle, stage.policy), store, _arena(stage), folder, stage.seed)
+    return {}
+
+
+def _train_on_games(circle: CircleSettings, stage: Stage, folder: Path) -> Result:
+    from oversight.selfplay import methods
+    from oversight.selfplay.debating import questions
+    from oversight.selfplay.games import games
+
+    asked = questions(circle, "train", circle.train_questions)
+    played = games(asked, _arena(stage), stage.seed)
+    policy = model_of(circle, stage.policy)
+    if stage.kind == "ppo":
+        reward = folder_of(circle, stage.facts["reward"]) / "model"
+        methods.train_ppo(circle, policy, reward, played, folder, stage.seed)
+    else:
+        methods.train_grpo(circle, policy, played, folder, stage.seed)
+    return {}
+
+
+def _train_judge(circle: CircleSettings, stage: Stage, folder: Path) -> Result:
+    from oversight.selfplay import methods
+
+    store = folder_of(circle, stage.needs[0]) / "debates.db"
+    methods.train_judge(circle, store, folder, stage.seed)
+    return {}
+
+
+def _arm(circle: CircleSettings, stage: Stage, folder: Path) -> Result:
+    from oversight.selfplay.debating import debate, questions, speaking, without_model
+    from oversight.selfplay.games import BEST_OF_N, PROTOCOLS
+    from oversight.selfplay.measuring import measure
+
+    asked = questions(circle, "held_out", circle.held_out_questions)
+    facts = stage.facts
+    protocol = facts.get("protocol")
+    if protocol is None:
+        named = BEST_OF_N if facts.get("best_of_n") else PROTOCOLS
+        protocol = named[_arena(stage)]
+    speakers = (
+        without_model(facts["agent"])
+        if "agent" in facts
+        else speaking(circle, model_of(circle, stage.policy))
+    )
+    judge = model_of(circle, facts["judge"]) if "judge" in facts else circle.judge
+    store = folder / "debates.db"
+    debate(
+        circle,
+        store,
+        protocol,
+        asked,
+        speakers,
+        judge,
+        seed=stage.seed,
+        swap=True,
+        rationale=bool(facts.get("rationale")),
+    )
+    reference = circle.model if stage.policy != START else None
+    return measure(store, reference)
+
+
+def _crossplay(circle: CircleSettings, stage: Stage, folder: Path) -> Result:
+    from oversight.selfplay.beliefs import BeliefReader
+    from oversight.selfplay.crossplay import beliefs_in_first, speeches
+    from oversight.selfplay.debating import questions
+    from oversight.selfplay.games import games
+
+    asked = questions(circle, "held_out", circle.crossplay_questions)
+    arena = _arena(stage)
+    played = games(asked, arena, stage.seed)
+    said = {
+        policy: speeches(model_of(circle, policy), played, circle.max_tokens, stage.seed)
+        for policy in (START, *stage.needs)
+    }
+    return beliefs_in_first(BeliefReader(circle.judge), played, said, arena)
+
+
+def _arena(stage: Stage) -> Arena:
+    assert stage.arena is not None
+    return stage.arena
+
+
+_WORK: dict[str, Callable[[CircleSettings, Stage, Path], Result]] = {
+    "candidates": _candidates,
+    "debates": _debates,
+    "sft": _train_on_candidates,
+    "dpo": _train_on_candidates,
+    "reward": _train_on_candidates,
+    "ppo": _train_on_games,
+    "grpo": _train_on_games,
+    "judge": _train_judge,
+    "arm": _arm,
+    "crossplay": _crossplay,
+}
