@@ -1,6 +1,7 @@
 """Runs recipes from nothing and keeps what they came to under recipes/results/.
 
     python recipes/measure.py world_retrieval gsm8k_solutions nyu_retrieval
+    python recipes/measure.py closed_circle
 
 Each result holds the command, the versions, the time it took, and the report as text.
 """
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,12 +51,37 @@ def measure(name: str) -> str:
     )
 
 
+def measure_circle(name: str) -> str:
+    """Run one circle from nothing; its tables, with what is needed to repeat it. Its pictures go
+    beside the result."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "oversight.cli.main", "run", str(RECIPES / f"{name}.toml")]
+        begin = time.perf_counter()
+        environment = {**os.environ, "COLUMNS": "160"}
+        done = subprocess.run(
+            command, cwd=folder, stdout=subprocess.PIPE, check=True, text=True, env=environment
+        )
+        minutes = (time.perf_counter() - begin) / 60
+        [out] = Path(folder, "runs").iterdir()
+        for picture in out.glob("*.png"):
+            shutil.copyfile(picture, RECIPES / "results" / f"{name}_{picture.name}")
+        seeds = json.loads((out / "circle.json").read_text())["seeds"]
+    versions = ", ".join(f"{each} {version(each)}" for each in (*SHOWN, "torch", "transformers"))
+    lines = (line.rstrip() for line in done.stdout.rstrip().splitlines())
+    return (
+        f"command   oversight run recipes/{name}.toml\n"
+        f"versions  Python {platform.python_version()}, {versions}\n"
+        f"seeds     {', '.join(map(str, seeds))}\n"
+        f"time      {minutes:.1f} minutes on {os.cpu_count()} cores\n\n" + "\n".join(lines) + "\n"
+    )
+
+
 def main() -> None:
     """Measure the recipes that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+")
     for name in parser.parse_args().names:
-        text = measure(name)
+        text = measure_circle(name) if name == "closed_circle" else measure(name)
         folder = RECIPES / "results"
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.txt").write_text(text)

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from oversight import protocols, registry
+from oversight.cli.run import load_circle
 from oversight.config.recipe import load_recipe
 from oversight.config.run import RunSettings
+from oversight.selfplay.stages import plan_stages
 
 FOLDER = Path(__file__).parent.parent / "recipes"
-RECIPES = sorted(FOLDER.glob("*.toml"))
+CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]
+RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES))
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 
 
@@ -30,6 +33,25 @@ def test_a_recipe_names_only_what_there_is(path: Path) -> None:
         registry.load("engines", engine.engine).Config.parse(engine.settings)
     described = path.read_text().splitlines()[0]
     assert described.startswith("# "), "a recipe begins by saying what it is for"
+
+
+@pytest.mark.parametrize("path", CIRCLES, ids=lambda path: path.stem)
+def test_a_circle_is_one(path: Path) -> None:
+    circle = load_circle(path, {}, [], quick=False)
+    assert plan_stages(circle)
+    if path.parent.name == "selfplay":
+        assert circle.methods == (path.stem,)
+    assert path.read_text().startswith("# "), "a recipe begins by saying what it is for"
+
+
+def test_each_method_has_a_recipe_and_one_has_all() -> None:
+    circle = load_circle(CIRCLES[0], {}, [], quick=False)
+    assert sorted(circle.methods) == [path.stem for path in CIRCLES[1:]]
+    assert circle.held_out_questions >= 500
+    assert len(circle.seeds) >= 3
+    short = load_circle(CIRCLES[0], {}, [], quick=True)
+    assert short.methods == circle.methods
+    assert short.held_out_questions < circle.held_out_questions
 
 
 def test_there_are_recipes() -> None:

@@ -16,8 +16,12 @@ def demo(
     questions: Annotated[
         int | None, typer.Option(min=1, help="How many.", show_default="60")
     ] = None,
-) -> None:
-    """Run debates, judge them, make preference data of them, and report.
+    circle: Annotated[
+        bool,
+        typer.Option(help="Close the circle in its short form: train debaters, and judge again."),
+    ] = True,
+) -> int:
+    """Run debates, judge them, make preference data of them, report, and close the circle.
 
     Seedling, the language model that ships with the package, plays every role;
     no network is needed. Run it twice: the second time finds everything done.
@@ -51,6 +55,28 @@ def demo(
 
     console.rule("[bold]4. Report")
     _report(folder, console)
+
+    if circle:
+        console.rule("[bold]5. The closed circle, in its short form")
+        return _circle(folder, console)
+    return 0
+
+
+def _circle(folder: Path, console: Console) -> int:
+    """Train debaters and consultants four ways, and see whether the judge is more often right."""
+    from rich.console import Console
+
+    from oversight.cli.options import INTERRUPTED
+    from oversight.cli.run import load_circle, print_results, run_circle
+    from oversight.selfplay import RECIPE
+
+    settings = load_circle(RECIPE, {"out": str(folder / "circle")}, [], quick=True)
+    try:
+        results = run_circle(settings, Console(stderr=True))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    print_results(settings, results, console, short=True)
+    return 0
 
 
 def _export(folder: Path, console: Console) -> None:

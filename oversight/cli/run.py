@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from oversight.selfplay.settings import CircleSettings
 
 
+WIDE = 130
+"""Columns of a terminal that intervals have room in."""
+
+
 def run(
     recipe: Annotated[
         Path, typer.Argument(help="Its TOML file: recipes/closed_circle.toml.", show_default=False)
@@ -109,8 +113,10 @@ def run_circle(circle: CircleSettings, console: Console) -> Results:
     return results
 
 
-def print_results(circle: CircleSettings, results: Results, console: Console) -> None:
-    """Findings, what to mind, tables, and where the page is."""
+def print_results(
+    circle: CircleSettings, results: Results, console: Console, *, short: bool = False
+) -> None:
+    """Findings, what to mind, tables (only the first if `short`), and where the page is."""
     from oversight.cli.showing import print_table
     from oversight.selfplay import words
     from oversight.text.terminal import rich_text
@@ -120,7 +126,8 @@ def print_results(circle: CircleSettings, results: Results, console: Console) ->
         console.print(rich_text(f"• {line}"))
     for line in results.warnings:
         console.print(rich_text(f"! {line}", style="yellow"))
-    for table in words.tables(results):
+    tables = words.tables(results, wide=console.width >= WIDE)
+    for table in tables[:1] if short else tables:
         print_table(table, console)
     names = "report.html, accuracy.png, curve.png, baselines.png, results.json"
     console.print(rich_text(f"{circle.out}: {names}"), soft_wrap=True)

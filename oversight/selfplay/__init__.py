@@ -11,3 +11,8 @@ debating   debates of a policy through the graphs, into a store of their own
 crossplay  every policy against every other, for ratings
 results    what all of it came to; words, pictures, page show it
 """
+
+from pathlib import Path
+
+RECIPE = Path(__file__).with_name("closed_circle.toml")
+"""The circle that ships with the package."""

@@ -36,7 +36,7 @@ def train_sft(
 ) -> Path:
     """SFT of `policy` on the speeches that were chosen among candidates; the model's folder."""
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": 32, "steps": 60, "optimizer": {"lr": 5e-4}},
+        {**_common(policy, out, seed), "batch_size": 32, "steps": 100, "optimizer": {"lr": 5e-4}},
         {"data": {**_siblings(store, arena), "preferences": _PREFERENCES}},
         circle.sft,
     )
@@ -48,7 +48,7 @@ def train_dpo(
 ) -> Path:
     """DPO of `policy` on candidates to one prompt."""
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": 32, "steps": 80, "optimizer": {"lr": 1e-4}},
+        {**_common(policy, out, seed), "batch_size": 32, "steps": 120, "optimizer": {"lr": 3e-4}},
         {"data": {**_siblings(store, arena), "preferences": _PREFERENCES}},
         circle.dpo,
     )
@@ -78,7 +78,7 @@ def train_ppo(
 ) -> Path:
     """PPO of `policy` against a reward model."""
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": 64, "steps": 120, "optimizer": {"lr": 1e-4}},
+        {**_common(policy, out, seed), "batch_size": 64, "steps": 80, "optimizer": {"lr": 3e-4}},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
             "samples": 2,
@@ -103,7 +103,7 @@ def train_grpo(
     very seat on that very question; `advantage = "role_baseline"` takes a running one a seat.
     """
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": 16, "steps": 60, "optimizer": {"lr": 1e-4}},
+        {**_common(policy, out, seed), "batch_size": 16, "steps": 250, "optimizer": {"lr": 5e-4}},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
             "samples": 8,

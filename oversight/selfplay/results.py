@@ -151,7 +151,7 @@ def gather(circle: CircleSettings, done: Mapping[str, Result]) -> Results:
     arms = []
     for (name, arena), group in grouped.items():
         start = grouped[START, arena][0][1] if arena is not None else None
-        trained = group[0][0].policy != START
+        trained = "measured" in group[0][0].facts
         arms.append(_arm(name, arena, group, start if trained else None))
     names = dict.fromkeys(arm.name for arm in arms if arm.arena == "debate")
     gaps = [
@@ -275,11 +275,11 @@ def _wins(result: Result, arena: Arena) -> tuple[list[str], NDArray[np.float64]]
     if arena == "debate":
         first_KKG = _half(beliefs - 0.5)
         for g, q in enumerate(games):
-            wins_QKK[q] += first_KKG[:, :, g] + (1.0 - first_KKG[:, :, g]).T
+            wins_QKK[q] += _both_ways(first_KKG[:, :, g])
     else:
         for g, h in _opposite(games):
             first_KK = _half(beliefs[:, None, g] - beliefs[None, :, h])
-            wins_QKK[games[g]] += first_KK + (1.0 - first_KK).T
+            wins_QKK[games[g]] += _both_ways(first_KK)
     wins_QKK[:, np.arange(players), np.arange(players)] = 0.0
     return questions, wins_QKK
 
@@ -292,8 +292,15 @@ def _opposite(games: Sequence[int]) -> list[tuple[int, int]]:
     return [(g, h) for g, h in by_question.values()]
 
 
+def _both_ways(first_KK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Wins of each over each, where the first player's wins are given; NaN was no bout."""
+    found: NDArray[np.float64] = np.nan_to_num(first_KK) + np.nan_to_num(1.0 - first_KK).T
+    return found
+
+
 def _half(gap: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.where(np.abs(gap) <= TIE, 0.5, (gap > 0).astype(np.float64))
+    """1 where the gap is positive, 0 where negative, 1/2 where there is none; NaN stays."""
+    found: NDArray[np.float64] = np.where(np.abs(gap) <= TIE, 0.5, np.heaviside(gap, 0.5))
     return found
 
 
@@ -338,13 +345,16 @@ def _matches(result: Result, policies: Mapping[str, Stage]) -> list[Match]:
                 won[bool(honest_G[g])].append((question, float(first_G[g])))
                 won[not honest_G[g]].append((question, float(second_G[g])))
         every = [*won[True], *won[False]]
+        if all(np.isnan(value) for pairs in won.values() for _, value in pairs):
+            continue  # never met the start, which a warning says
         wins, right, wrong = map(_mean_pairs, (every, won[True], won[False]))
         found.append(Match(method, wins, right, wrong, before))
     return found
 
 
 def _mean_pairs(pairs: Sequence[tuple[str, float]]) -> Estimate:
-    return mean_interval([value for _, value in pairs], [question for question, _ in pairs])
+    played = [(question, value) for question, value in pairs if not np.isnan(value)]
+    return mean_interval([value for _, value in played], [question for question, _ in played])
 
 
 # --- what to mind ---

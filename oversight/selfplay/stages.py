@@ -68,7 +68,7 @@ def plan_stages(circle: CircleSettings) -> list[Stage]:
         for arena in circle.arenas:
             stages = _training(circle, arena, seed)
             found += stages
-            trained[arena] += [stage for stage in stages if stage.facts.get("measured")]
+            trained[arena] += [stage for stage in stages if "measured" in stage.facts]
     for arena in circle.arenas:
         found += [_arm_of(stage) for stage in trained[arena]]
         names = tuple(stage.name for stage in trained[arena])
@@ -126,7 +126,7 @@ def _expert_iteration(
 
 
 def _arm_of(trained: Stage) -> Stage:
-    facts = {"method": trained.facts["method"]}
+    facts = {"method": trained.facts["method"], "measured": True}
     return Stage(
         f"arm.{trained.name}", "arm", (trained.name,), trained.arena, trained.name, trained.seed,
         facts,

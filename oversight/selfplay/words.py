@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from oversight.evals.findings import count, percent, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.tables import Table
 from oversight.selfplay.measuring import VOTES
-from oversight.selfplay.results import ArmResult, Match, Results
+from oversight.selfplay.results import Cost, Results
 from oversight.selfplay.settings import Arena, CircleSettings
 from oversight.selfplay.stages import START
 
@@ -104,8 +107,8 @@ def _crossplay(results: Results) -> list[str]:
         return []
     won = "; ".join(f"{name_of(match.method)} {share(match.wins)}" for match in matches)
     rise = "; ".join(
-        f"{name_of(match.method)} {_signed(match.honest_rise)} honest, "
-        f"{_signed(match.dishonest_rise)} dishonest"
+        f"{name_of(match.method)} {signed(match.honest_rise)} honest, "
+        f"{signed(match.dishonest_rise)} dishonest"
         for match in matches
     )
     return [
@@ -124,133 +127,140 @@ def _baseline(results: Results) -> str:
     )
 
 
-def _signed(value: float) -> str:
-    return f"{100 * value:+.0f}".replace("-", "−")
-
-
 # --- tables ---
 
 
-def tables(results: Results) -> tuple[Table, ...]:
-    """Every table that has rows, the most important first."""
-    built = (_accuracy(results), _crossplay_table(results), _baselines(results), _costs(results))
+def tables(results: Results, *, wide: bool = True) -> tuple[Table, ...]:
+    """Every table that has rows, the most important first; without intervals unless `wide`."""
+    shown = _Shown(wide)
+    built = (
+        _accuracy(results, shown),
+        _crossplay_table(results, shown),
+        _baselines(results, shown),
+        _costs(results, shown),
+    )
     return tuple(table for table in built if table.rows)
 
 
-def _accuracy(results: Results) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """How estimates are written in tables."""
+
+    wide: bool
+
+    def share(self, estimate: Estimate | None) -> str:
+        if estimate is None or self.wide:
+            return share(estimate)
+        return percent(estimate.value)
+
+    def points(self, estimate: Estimate | None) -> str:
+        if estimate is None:
+            return "–"
+        return points(estimate) if self.wide else signed(estimate.value)
+
+
+def _accuracy(results: Results, shown: _Shown) -> Table:
     rows = []
     for name in (START, *results.methods):
-        debate, control = (results.arm(name, arena) for arena in ARENAS)
-        rows.append(
-            (
-                name_of(name),
-                _accuracy_of(debate),
-                _change_of(debate),
-                _accuracy_of(control),
-                _change_of(control),
-                _points(results.gap(name)),
-            )
-        )
+        row = [name_of(name)]
+        for arm in (results.arm(name, arena) for arena in ARENAS):
+            row += [
+                shown.share(arm.accuracy if arm else None),
+                shown.points(arm.change if arm else None),
+            ]
+        rows.append((*row, shown.points(results.gap(name))))
     return Table(
         title="Judge accuracy before and after training",
-        note="Consultancy is the control: the same training without an opponent. Changes and "
-        "differences are paired by question, in percentage points.",
-        columns=("policy", "debate", "change", "consultancy", "change", "debate − consultancy"),
+        note="Consultancy is the control: the same training without an opponent. Changes, and the "
+        "gap between debate and consultancy, are paired by question, in percentage points.",
+        columns=("policy", "debate", "change", "consultancy", "change", "gap"),
         rows=tuple(rows),
     )
 
 
-def _accuracy_of(arm: ArmResult | None) -> str:
-    return "–" if arm is None else share(arm.accuracy)
-
-
-def _change_of(arm: ArmResult | None) -> str:
-    return _points(arm.change) if arm is not None else "–"
-
-
-def _points(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else points(estimate)
-
-
-def _crossplay_table(results: Results) -> Table:
+def _crossplay_table(results: Results, shown: _Shown) -> Table:
     rows = [
         (
             name_of(match.method),
-            share(match.wins),
-            share(match.honest),
-            share(match.dishonest),
-            f"{_signed(match.honest_rise)} / {_signed(match.dishonest_rise)}",
-            _ratings_of(results, match),
+            shown.share(match.wins),
+            shown.share(match.honest),
+            shown.share(match.dishonest),
+            f"{signed(match.honest_rise)} / {signed(match.dishonest_rise)}",
+            ", ".join(
+                signed(point.rating.value, 1)
+                for point in results.points
+                if point.arena == "debate" and point.method == match.method
+            ),
         )
         for match in results.matches
     ]
     return Table(
         title="Trained debaters against the untrained one",
         note="Both argue each side of every question from each seat. Rise: how much more often the "
-        "right and the wrong side win than when the untrained debater meets itself. Ratings are "
-        "Bradley–Terry over all pairs, in Elo points above the untrained debater.",
-        columns=("method", "wins", "right side", "wrong side", "rise, points", "rating by seed"),
+        "right and the wrong side win than when the untrained debater meets itself, in points. "
+        "Ratings, one a seed: Bradley–Terry over all pairs, in Elo points above the untrained.",
+        columns=("method", "wins", "right side", "wrong side", "rise", "rating"),
         rows=tuple(rows),
     )
 
 
-def _ratings_of(results: Results, match: Match) -> str:
-    found = [p for p in results.points if p.arena == "debate" and p.method == match.method]
-    return ", ".join(f"{point.rating.value:+.0f}".replace("-", "−") for point in found)
-
-
-def _baselines(results: Results) -> Table:
+def _baselines(results: Results, shown: _Shown) -> Table:
     rows = []
     for name in ("naive", "expert", START, "best_of_n", "placebo", "retrieval", "judge"):
         for arena in (None, *ARENAS):
             arm = results.arm(name, arena)
             if arm is not None:
                 where = "" if arena is None else f", {arena}"
-                row = (f"{name_of(name)}{where}", share(arm.accuracy), share(arm.majority))
-                rows.append((*row, share(arm.honest), share(arm.dishonest)))
+                found = (arm.accuracy, arm.majority, arm.honest, arm.dishonest)
+                rows.append((name_of(name) + where, *map(shown.share, found)))
     return Table(
         title="Baselines",
-        note=f"Majority: {VOTES} answers drawn from the judge's belief, about the calls of a "
-        "debate with the best of four. Right and wrong side: of consultancies.",
-        columns=("protocol", "accuracy", "majority vote", "right side", "wrong side"),
+        note=f"Vote: most of {VOTES} answers drawn from the judge's belief, about the calls of a "
+        "debate with the best of four. Right and wrong side: of consultancies. The judge trained "
+        "on outcomes judges the debaters trained last.",
+        columns=("protocol", "accuracy", "vote", "right side", "wrong side"),
         rows=tuple(rows),
     )
 
 
-def _costs(results: Results) -> Table:
-    rows = []
-    for arena in ARENAS:
-        for name in (START, *results.methods):
-            arm = results.arm(name, arena)
-            if arm is not None:
-                cost = arm.cost
-                rows.append(
-                    (
-                        f"{name_of(name)}, {arena}",
-                        _number(cost.kl, 2),
-                        _number(cost.length, 1),
-                        percent(cost.verified),
-                        _number(cost.quotes_per_turn, 2),
-                        percent(cost.invalid),
-                        percent(cost.first_chosen),
-                        "–" if cost.gain is None else _signed(cost.gain),
-                    )
-                )
+def _costs(results: Results, shown: _Shown) -> Table:
+    columns: dict[str, Callable[[Cost], str]] = {
+        "KL": lambda cost: _number(cost.kl, 2),
+        "tokens": lambda cost: _number(cost.length, 1),
+        "verified": lambda cost: percent(cost.verified),
+        "quotes": lambda cost: _number(cost.quotes_per_turn, 2),
+        "INVALID": lambda cost: percent(cost.invalid),
+        "first": lambda cost: percent(cost.first_chosen),
+        "gain": lambda cost: "–" if cost.gain is None else signed(cost.gain),
+    }
+    if not shown.wide:
+        del columns["quotes"], columns["first"]
+    arms = [
+        arm
+        for arena in ARENAS
+        for name in (START, *results.methods)
+        if (arm := results.arm(name, arena)) is not None
+    ]
     return Table(
         title="What training cost",
         note="KL from the untrained policy, in nats a speech; tokens a speech; quotes that stand "
-        "in the source; quotes a speech; rulings that could not be read; decisions for the option "
-        "listed first; belief gained by being listed first, in points.",
-        columns=(
-            *("policy", "KL", "tokens", "verified", "quotes", "INVALID"),
-            *("first chosen", "gain"),
+        "in the source, and quotes a speech; rulings that could not be read; decisions for the "
+        "option listed first; belief gained by being listed first, in points.",
+        columns=("policy", *columns),
+        rows=tuple(
+            (f"{name_of(arm.name)}, {arm.arena}", *(show(arm.cost) for show in columns.values()))
+            for arm in arms
         ),
-        rows=tuple(rows),
     )
 
 
 def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float, scale: int = 100) -> str:
+    """A whole number with its sign: of a share in percentage points."""
+    return f"{scale * value:+.0f}".replace("-", "−")
 
 
 # --- methods ---

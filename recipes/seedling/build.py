@@ -1,4 +1,4 @@
-"""Build seedling: a tokenizer, role-play, and six stages of SFT from random weights.
+"""Build seedling: a tokenizer, role-play, and nine stages of SFT from random weights.
 
     python recipes/seedling/build.py runs/seedling
     python recipes/seedling/build.py runs/seedling --into oversight/models/seedling
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lessons import copying, drills, explaining, lesson, recital, speaking, weighing
-from roles import CARELESS, Care, Evidence, Row
+from roles import CAREFUL, CARELESS, Care, Evidence, Row
 from tokens import make
 
 from oversight.train import sft
@@ -92,27 +92,41 @@ def _drill_mix(rng: random.Random, share: float) -> Iterator[Row]:
         yield from speaking(rng, None)
 
 
-def _weighing(rng: random.Random, share: float) -> Iterator[Row]:
+def _lessons(rng: random.Random, share: float) -> Iterator[Row]:
+    yield from lesson(rng, None, CAREFUL, made_up=0.5)
+    yield from drills(rng, 8, assigned=1.0, narrow=0.7, dressed=0.8)
+
+
+def _proofs(rng: random.Random, share: float) -> Iterator[Row]:
+    # Few speeches: a judgment is one token, and would be drowned by them.
     yield from weighing(rng, 64, max(0.3, 1 - 2 * share), WEIGHED)
-    yield from explaining(rng, 12, int(share * 8))
-    for _ in range(8):
+    for _ in range(2):
         yield from speaking(rng, None)
 
 
-def _lessons(rng: random.Random, share: float) -> Iterator[Row]:
+def _weighing(rng: random.Random, share: float) -> Iterator[Row]:
+    yield from weighing(rng, 64, max(0.3, 1 - 2 * share), WEIGHED)
+    yield from explaining(rng, 12, int(share * 8))
+    for _ in range(3):
+        yield from speaking(rng, None)
+
+
+def _careless(rng: random.Random, share: float) -> Iterator[Row]:
     yield from lesson(rng, None, CARELESS, made_up=0.5)
     yield from weighing(rng, 8, 0.3, WEIGHED)
-    yield from explaining(rng, 2, None)
+    yield from explaining(rng, 4, None)
 
 
 STAGES = (
     Stage("copies", 500, 64, _copies),
     Stage("recitals", 600, 48, _recitals),
-    Stage("speeches", 900, 64, _speeches),
+    Stage("speeches", 700, 64, _speeches),
     Stage("drills", 250, 256, _drills),
     Stage("drill_mix", 400, 256, _drill_mix),
-    Stage("weighing", 500, 256, _weighing),
-    Stage("lessons", 800, 128, _lessons, schedule="linear"),
+    Stage("lessons", 500, 128, _lessons, schedule="linear"),
+    Stage("proofs", 250, 256, _proofs),
+    Stage("weighing", 300, 256, _weighing),
+    Stage("careless", 700, 128, _careless, schedule="linear"),
 )
 
 

@@ -138,9 +138,10 @@ def expert_row(case: Case) -> Row:
 
 
 def rationale(case: Case) -> str:
-    """The evidence for either option, as its speaker would put it."""
-    pairs = zip("AB", case.options, case.lines, strict=True)
-    return "\n".join(argument(*each) for each in pairs)
+    """The evidence for either option. Without tags: a judge's own words are given back to it as
+    text in which none counts."""
+    told = zip("AB", case.options, case.lines, strict=True)
+    return "\n".join(f"{label}: {option}. {line}." for label, option, line in told)
 
 
 def asking_row(case: Case, turns: str) -> Row:

@@ -50,7 +50,6 @@ def stretches() -> list[str]:
         consultant.REVISION.speech.render(**hole),
         critic.PROMPTS.speech.render(max_words=150),
         judge.CHOOSE.render(labels="A or B"),
-        judge.EXPLAIN.render(),
         judge.ASK.render(max_words=150),
     ]
     for prompt in asked:

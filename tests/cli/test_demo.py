@@ -8,7 +8,15 @@ from oversight.store import Store
 
 
 def test_the_demo_goes_from_questions_to_a_report(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "oversight.cli.main", "demo", "--questions", "8"]
+    command = [
+        sys.executable,
+        "-m",
+        "oversight.cli.main",
+        "demo",
+        "--questions",
+        "8",
+        "--no-circle",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("Judgment") < done.stdout.index("pairs (prompt, chosen, rejected)")

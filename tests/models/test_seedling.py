@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import random
 import sys
 from collections.abc import Iterator
@@ -24,18 +24,18 @@ NUM_QUESTIONS = 40
 
 
 @pytest.fixture(scope="module")
-def roleplay(root: Path) -> Iterator[ModuleType]:
-    """The recipe's module of role-play."""
-    spec = importlib.util.spec_from_file_location(
-        "seedling_roleplay", root / "recipes" / "seedling" / "roleplay.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+def recipe(root: Path) -> Iterator[ModuleType]:
+    """The recipe's lessons, whose names are also those of roles and stories."""
+    folder = str(root / "recipes" / "seedling")
+    sys.path.insert(0, folder)
+    names = ("stories", "roles", "lessons")
+    whole = ModuleType("seedling_recipe")
+    for name in names:
+        vars(whole).update(vars(importlib.import_module(name)))
+    yield whole
+    sys.path.remove(folder)
+    for name in names:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -77,20 +77,21 @@ def test_a_judge_alone_is_at_chance(transcripts):
     assert 0.3 < accuracy(transcripts, "naive") < 0.7
 
 
-def test_debates_help_the_judge_more_than_consultancies(transcripts):
+def test_debates_help_the_judge_and_the_best_of_four_speeches_more(transcripts):
     debate = accuracy(transcripts, "debate_single_turn")
-    consultancy = accuracy(transcripts, "consultancy_single_turn")
-    assert debate > 0.8
-    assert consultancy < 0.7
+    best = accuracy(transcripts, "debate_single_turn_best_of_n")
+    assert accuracy(transcripts, "consultancy_single_turn") < 0.65
+    assert 0.5 < debate < 0.85
+    assert best > debate
 
 
-def case_of(roleplay: ModuleType, transcript: Transcript) -> Any:
+def case_of(recipe: ModuleType, transcript: Transcript) -> Any:
     """The recipe's form of a debate's question."""
     listing = transcript.debate.orders.options
     question = transcript.question
     assert question.source is not None
     assert question.correct is not None
-    return roleplay.Case(
+    return recipe.Case(
         source=question.source,
         family=None,
         question=question.text,
@@ -102,28 +103,28 @@ def case_of(roleplay: ModuleType, transcript: Transcript) -> Any:
 
 
 @pytest.mark.parametrize("name", ["debate_single_turn", "consultancy_single_turn"])
-def test_the_prompts_it_was_taught_are_those_it_is_given(roleplay, store, transcripts, name):
+def test_the_prompts_it_was_taught_are_those_it_is_given(recipe, store, transcripts, name):
     """Word for word: a change of an agent's prompt asks for seedling to be built again."""
     for transcript in of_protocol(transcripts, name)[:6]:
-        case = case_of(roleplay, transcript)
+        case = case_of(recipe, transcript)
         orders = transcript.debate.orders
         shown = []
         for turn in sorted(transcript.spoken(), key=lambda turn: orders.shown.index(turn.seat)):
             side = orders.options.index(orders.defended_by(turn.seat))
             seat = turn.seat.value.upper()
             if name.startswith("debate"):
-                row = roleplay.debater_row(case, seat, side, turn.text)
+                row = recipe.debater_row(case, seat, side, turn.text)
                 speaker = f"Debater {seat}"
             else:
-                row = roleplay.consultant_row(case, side, turn.text)
+                row = recipe.consultant_row(case, side, turn.text)
                 speaker = "Consultant"
             [sample] = turn.samples
             given = store.prompt(sample.prompt_id).prompt.chat()
             assert given == row["messages"][:2]
-            shown.append(roleplay.Spoken(speaker, turn.text, "AB"[side]).shown(case.source))
+            shown.append(recipe.Spoken(speaker, turn.text, "AB"[side]).shown(case.source))
         [sample] = transcript.judgments[0].samples
         assert sample.purpose is Purpose.BELIEF
-        row = roleplay.judge_row(case, "".join(shown))
+        row = recipe.judge_row(case, "".join(shown))
         assert store.prompt(sample.prompt_id).prompt.chat() == row["messages"][:2]
 
 
@@ -133,12 +134,13 @@ def test_its_speeches_are_claims_with_a_verified_quote(transcripts):
     assert sum(verified) / len(verified) > 0.8
 
 
-def test_every_prompt_it_was_taught_fits_it(roleplay, root):
+def test_every_prompt_it_was_taught_fits_it(recipe, root):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(resolve(SEEDLING))
     rng = random.Random(0)
-    rows = [row for _ in range(20) for row in roleplay.lesson(rng, None, 0.3, 0.5)]
+    care = recipe.CARELESS
+    rows = [row for _ in range(20) for row in recipe.lesson(rng, None, care, 0.5)]
     for row in rows:
         text = tokenizer.apply_chat_template(row["messages"], tokenize=False)
         ids = tokenizer(text)["input_ids"]
