@@ -63,7 +63,8 @@ def test_every_trainer_runs_on_what_export_made(root: Path, tmp_path: Path) -> N
 
 
 def test_every_command_that_needs_no_model_runs(root: Path, tmp_path: Path) -> None:
-    text = blocks(root, "bash")[1].replace("\\\n", " ").replace("--limit 200", "--limit 3")
+    [text] = [b for b in blocks(root, "bash") if "oversight datasets" in b]
+    text = text.replace("\\\n", " ").replace("--limit 200", "--limit 3")
     lines = [line.split("#")[0].split() for line in text.splitlines()]
     commands = [words[1:] for words in lines if words[:1] == ["oversight"]]
     assert len(commands) == 8

@@ -26,6 +26,8 @@ from oversight.types import Belief, BeliefMethod, Prompt
 
 MAX_TOKENS = 16_384
 """Tokens that are computed at once."""
+NUM_LETTERS = 8
+"""Most options of a question."""
 
 
 class BeliefReader:
@@ -45,7 +47,7 @@ class BeliefReader:
         self._tokenizer = vocabulary.tokenizer
         self._chat = ChatIds(self._tokenizer)
         self._world = World(0, 1, self._policy.device)
-        if not all(self._forms):
+        if not all(self._forms[:2]):
             raise ConfigError(f"judge = {model!r}: its vocabulary has no token for the letter 'A'")
 
     def beliefs(
@@ -76,13 +78,12 @@ class BeliefReader:
 
     @cached_property
     def _forms(self) -> list[list[int]]:
-        """For each letter the tokens that are one of its forms, for as many letters as there are
-        options at most in any data set here."""
+        """For each letter the tokens that are one of its forms."""
         texts = {i: self._tokenizer.decode([i]) for i in range(len(self._tokenizer))}
         ids_of: dict[str, list[int]] = {}
         for token, text in texts.items():
             ids_of.setdefault(text, []).append(token)
         return [
             sorted({i for form in SURFACE_FORMS for i in ids_of.get(form.format(label), ())})
-            for label in labels(4)
+            for label in labels(NUM_LETTERS)
         ]

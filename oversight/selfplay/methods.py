@@ -103,7 +103,7 @@ def train_grpo(
     very seat on that very question; `advantage = "role_baseline"` takes a running one a seat.
     """
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": 16, "steps": 250, "optimizer": {"lr": 5e-4}},
+        {**_common(policy, out, seed), "batch_size": 16, "steps": 160, "optimizer": {"lr": 5e-4}},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
             "samples": 8,

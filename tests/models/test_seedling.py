@@ -128,10 +128,10 @@ def test_the_prompts_it_was_taught_are_those_it_is_given(recipe, store, transcri
         assert store.prompt(sample.prompt_id).prompt.chat() == row["messages"][:2]
 
 
-def test_its_speeches_are_claims_with_a_verified_quote(transcripts):
+def test_more_than_half_of_its_speeches_have_a_verified_quote(transcripts):
     turns = [t for each in of_protocol(transcripts, "debate_single_turn") for t in each.spoken()]
     verified = [any(q.status is QuoteStatus.VERIFIED for q in turn.quotes) for turn in turns]
-    assert sum(verified) / len(verified) > 0.8
+    assert 0.5 < sum(verified) / len(verified) < 0.9
 
 
 def test_every_prompt_it_was_taught_fits_it(recipe, root):
@@ -146,3 +146,22 @@ def test_every_prompt_it_was_taught_fits_it(recipe, root):
         ids = tokenizer(text)["input_ids"]
         assert tokenizer.decode(ids) == text
         assert len(ids) < 600
+
+
+def test_as_a_judge_with_the_source_it_is_right(root, tmp_path):
+    """It writes down the line for either option, and then decides."""
+    from rich.console import Console
+
+    changes = {
+        "store": str(tmp_path / "debates.db"),
+        "dataset.limit": NUM_QUESTIONS,
+        "engines.seedling.settings.num_threads": 1,
+        "protocols": ["expert"],
+        "agents.judge.settings": {"rationale": True, "temperature": 0.0, "max_tokens": 96},
+    }
+    settings = load_recipe(RunSettings, root / "oversight" / "cli" / "demo.toml", changes)
+    run(settings, Console(quiet=True))
+    with Store.open(str(tmp_path / "debates.db"), create=False) as opened:
+        found = list(opened.transcripts())
+    assert accuracy(found, "expert") > 0.9
+    assert all(each.judgments[0].rationale.startswith("A: ") for each in found)
