@@ -18,6 +18,7 @@ from langgraph.types import Command
 
 from oversight import protocols
 from oversight.errors import ProtocolError
+from oversight.graphs.persons import ask_judgment, ask_person, is_person
 from oversight.graphs.planning import check_fit, check_source, draw_orders, plan_one
 from oversight.graphs.stage import Scene, SpeechBegins, Stage, Words
 from oversight.graphs.state import DebateState, NextAct
@@ -97,16 +98,22 @@ class Nodes:
         """The final judgment, in both orders where the protocol says so, and the end."""
         scene = await self.stage.scene(state["debate_id"])
         drawn = scene.debate.orders
-        orders = [(drawn, False)]
-        if scene.debate.protocol.swap:
-            orders.append((drawn.swapped(), True))
-        await asyncio.gather(
-            *(
-                self._judge(scene, shown, swapped)
-                for shown, swapped in orders
-                if not scene.judged(swapped=swapped)
+        if is_person(self.stage.agent(Role.JUDGE)):
+            # One order: whoever has read a debate once cannot read it anew the other way round.
+            if not scene.judgments:
+                judgment = ask_judgment(replace(_last_view(scene, drawn), act=Act.DECIDE))
+                await self.stage.record_judgment(scene, judgment, ())
+        else:
+            orders = [(drawn, False)]
+            if scene.debate.protocol.swap:
+                orders.append((drawn.swapped(), True))
+            await asyncio.gather(
+                *(
+                    self._judge(scene, shown, swapped)
+                    for shown, swapped in orders
+                    if not scene.judged(swapped=swapped)
+                )
             )
-        )
         await self._close(scene)
         return {"result": _result(scene)}
 
@@ -148,13 +155,30 @@ class Nodes:
     async def _speeches(self, state: DebateState) -> Command[NextAct]:
         scene = await self.stage.scene(state["debate_id"])
         step = scene.schedule[state["step"]]
+        open_slots = _open_slots(scene, step)
+        # Programs first, whose words are then recorded: the node is entered again for each person.
+        persons = [slot for slot in open_slots if self._is_held_by_person(scene, slot)]
         parts = await asyncio.gather(
-            *(self._speech(scene, step, slot) for slot in _open_slots(scene, step))
+            *(self._speech(scene, step, slot) for slot in open_slots if slot not in persons)
         )
         turns = [turn for part, _ in parts for turn in part]
         prompts = tuple(prompt for _, part in parts for prompt in part)
-        await self.stage.record(scene, turns, prompts)
-        return _next(scene, step)
+        if turns:
+            await self.stage.record(scene, turns, prompts)
+        for slot in persons[:1]:
+            await self._person_acts(scene, step, slot)
+        return _again(scene, step) if len(persons) > 1 else _next(scene, step)
+
+    def _is_held_by_person(self, scene: Scene, slot: Slot) -> bool:
+        return is_person(self.stage.agent(scene.debate.protocol.role_of(slot)))
+
+    async def _person_acts(self, scene: Scene, step: ScheduledStep, slot: Slot) -> None:
+        """Wait for what a person does in the slot."""
+        role = scene.debate.protocol.role_of(slot)
+        view = _view(scene, slot.seat, role, step.index, step.round)
+        view = replace(view, act=slot.act, may_end=slot.may_end)
+        draft, seconds = ask_person(view)
+        await self.stage.record(scene, [turn_of(view, draft, scene.question, seconds)], ())
 
     async def _speech(
         self, scene: Scene, step: ScheduledStep, slot: Slot
@@ -214,7 +238,11 @@ class Nodes:
         """One act of the judge before the end."""
         scene = await self.stage.scene(state["debate_id"])
         step = scene.schedule[state["step"]]
-        for slot in _open_slots(scene, step):
+        open_slots = _open_slots(scene, step)
+        if open_slots and is_person(self.stage.agent(Role.JUDGE)):
+            await self._person_acts(scene, step, open_slots[0])
+            return _again(scene, step) if open_slots[1:] else _next(scene, step)
+        for slot in open_slots:
             self.stage.tell(
                 SpeechBegins(scene.debate.id, Seat.JUDGE, Role.JUDGE, slot.act, step.round)
             )
@@ -225,9 +253,7 @@ class Nodes:
         return _next(scene, step)
 
     async def _judge(self, scene: Scene, orders: Orders, swapped: bool) -> None:
-        last = len(scene.schedule)
-        rounds = scene.debate.protocol.rounds
-        view = _view(scene, Seat.JUDGE, Role.JUDGE, last, rounds, orders)
+        view = _last_view(scene, orders)
         agent = self.stage.agent(Role.JUDGE)
         draft = await agent.act(replace(view, act=Act.DECIDE))
         if draft.belief is None:
@@ -253,6 +279,12 @@ def _view(
     return view_of(debate, scene.question, turns, seat, role, step, orders=orders, round=round)
 
 
+def _last_view(scene: Scene, orders: Orders) -> View:
+    """What the judge may see at the end."""
+    rounds = scene.debate.protocol.rounds
+    return _view(scene, Seat.JUDGE, Role.JUDGE, len(scene.schedule), rounds, orders)
+
+
 def _open_slots(scene: Scene, step: ScheduledStep) -> list[Slot]:
     return [slot for slot in step.slots if not scene.acted(step.index, slot.seat)]
 
@@ -262,6 +294,11 @@ def _next(scene: Scene, step: ScheduledStep) -> Command[NextAct]:
     ended = any(turn.ends for turn in scene.turns if turn.step == step.index)
     following = step.index + 1
     return Command(update={"step": following}, goto=_act(scene, following, ended))
+
+
+def _again(scene: Scene, step: ScheduledStep) -> Command[NextAct]:
+    """The same step once more, as a person's seat in it is still open."""
+    return Command(update={"step": step.index}, goto=_act(scene, step.index, False))
 
 
 def _act(scene: Scene, step: int, ended: bool) -> NextAct:

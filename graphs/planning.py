@@ -147,6 +147,13 @@ def check_fit(protocol: OversightProtocol, specs: Mapping[Role, AgentSpec]) -> N
             f"protocol {protocol.name!r}: choose_by = {protocol.choose_by.value!r}; "
             "the judge or a scorer chooses"
         )
+    by_person = protocol.choose_by in specs and specs[protocol.choose_by].agent == "human"
+    if has_candidates(protocol) and by_person:
+        raise ProtocolError(
+            f"protocol {protocol.name!r} has the {protocol.choose_by.value} choose among "
+            "candidates, which a person cannot do in a graph: set choose_by = 'scorer' or take a "
+            "protocol without best_of_n"
+        )
     for role in roles_of(protocol):
         if role not in specs:
             raise ProtocolError(

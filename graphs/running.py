@@ -15,11 +15,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum, auto
 from itertools import islice
 from typing import Any
 
 from oversight import registry
 from oversight.errors import BudgetExceededError, OversightError, StoreError
+from oversight.graphs.persons import INTERRUPT
 from oversight.graphs.stage import Stage
 from oversight.types import Debate, Outcome, OutcomeStatus, Question
 
@@ -56,6 +58,8 @@ class Progress:
     """Complete before this run began."""
     elsewhere: int = 0
     """Left to another process that is running them."""
+    waiting: int = 0
+    """Gone as far as they can without a person, for whom they wait."""
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -85,11 +89,13 @@ async def run_debates(
             name = debate.protocol.graph
             if name not in graphs:
                 graphs[name] = registry.load("graphs", name).build(stage)
-            failure = await _run_one(graphs[name], debate, question, stage)
-            if failure is None:
-                progress.done += 1
+            end = await _run_one(graphs[name], debate, question, stage)
+            if isinstance(end, Failure):
+                progress.failures.append(end)
+            elif end is End.WAITING:
+                progress.waiting += 1
             else:
-                progress.failures.append(failure)
+                progress.done += 1
             stage.store.release([debate.id])
             if on_progress:
                 on_progress(progress)
@@ -144,13 +150,21 @@ def _pending(
         yield from (batch[each] for each in batch if each in ours)
 
 
-async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage) -> Failure | None:
-    """Run one debate to its end; what goes wrong with it alone is written down and returned."""
+class End(Enum):
+    """How a debate's run ended, unless it failed."""
+
+    COMPLETE = auto()
+    WAITING = auto()
+    """For a person."""
+
+
+async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage) -> End | Failure:
+    """Run one debate as far as it goes; what goes wrong with it alone is written down."""
     begin = time.perf_counter()
     try:
         scene = await stage.enter(debate, question)
         limit = len(scene.schedule) + 10
-        await graph.ainvoke({"debate_id": debate.id}, {"recursion_limit": limit})
+        state = await graph.ainvoke({"debate_id": debate.id}, {"recursion_limit": limit})
     except STOPS_THE_RUN:
         raise
     except OversightError as error:
@@ -162,7 +176,7 @@ async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage)
         return await _fail(stage, debate, message, time.perf_counter() - begin)
     finally:
         stage.leave(debate.id)
-    return None
+    return End.WAITING if INTERRUPT in state else End.COMPLETE
 
 
 async def _fail(stage: Stage, debate: Debate, error: str, seconds: float) -> Failure:

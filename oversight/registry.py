@@ -46,6 +46,7 @@ GROUPS: dict[str, Group] = {
             {
                 "casting",
                 "nodes",
+                "persons",
                 "planning",
                 "rounds",
                 "running",

@@ -127,7 +127,8 @@ class RunProgress:
 
     def __call__(self, progress: running.Progress) -> None:
         """Show how far the run is."""
-        ended = progress.done + progress.found + progress.elsewhere + len(progress.failures)
+        ended = progress.done + progress.found + progress.elsewhere + progress.waiting
+        ended += len(progress.failures)
         self._bar.update(self._task, completed=ended, note=_note(progress))
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
@@ -145,5 +146,6 @@ def _note(progress: running.Progress) -> str:
         f"{len(progress.failures)} failed" if progress.failures else "",
         f"{progress.found} found complete" if progress.found else "",
         f"{progress.elsewhere} run elsewhere" if progress.elsewhere else "",
+        f"{progress.waiting} wait for a judge" if progress.waiting else "",
     ]
     return "".join(f", {note}" for note in notes if note)

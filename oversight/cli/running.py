@@ -89,6 +89,7 @@ async def _show_live(
             whole.done += one.done
             whole.found += one.found
             whole.elsewhere += one.elsewhere
+            whole.waiting += one.waiting
             whole.failures += one.failures
     return whole
 

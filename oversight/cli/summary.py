@@ -31,13 +31,16 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
         console.print(render_text(report_of(run)))
     parts = [f"{progress.done} run", f"{progress.found} found complete"]
     parts += [f"{progress.elsewhere} run by another process"] if progress.elsewhere else []
+    parts += [f"{progress.waiting} waiting for a person"] if progress.waiting else []
     parts += [f"{len(progress.failures)} failed"] if progress.failures else []
     noun = "debate" if len(run.planned) == 1 else "debates"
     console.print(f"{len(run.planned)} {noun}: {', '.join(parts)}.", highlight=False)
     _print_left_out(run, console)
     _print_failures(progress.failures, console)
     console.print(rich_text(f"Recorded in {run.settings.store}.", style="dim"), soft_wrap=True)
-    if not short:
+    if progress.waiting:
+        console.print(rich_text(f"Next: oversight judge --store {run.settings.store}", "dim"))
+    elif not short:
         flag = "" if run.settings.store == "oversight.db" else f" --store {run.settings.store}"
         console.print(
             rich_text(
@@ -80,6 +83,7 @@ def summary_json(run: Run) -> dict[str, Any]:
         "run": progress.done,
         "found_complete": progress.found,
         "run_elsewhere": progress.elsewhere,
+        "waiting": progress.waiting,
         "failures": [
             {
                 "debate_id": failure.debate_id,

@@ -12,10 +12,13 @@ from oversight.store.prompts import Known, encode_part, encode_prompt
 from oversight.store.schema import RECORD_TABLES
 from oversight.types import (
     Debate,
+    JudgeKind,
+    JudgingEvent,
     Judgment,
     Outcome,
     PromptRecord,
     Question,
+    Role,
     Stored,
     Turn,
 )
@@ -28,7 +31,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """Columns that a write gives, in the order of its row."""
 
-KEYED: frozenset[str] = frozenset({"turns", "judgments", "outcomes"})
+KEYED: frozenset[str] = frozenset({"turns", "judgments", "outcomes", "events"})
 """Tables whose id is not a hash of the whole row: the same id may come with another body."""
 
 PART_MEMORY_CHARS = 16_000_000
@@ -101,10 +104,12 @@ def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
             _put_judgment(batch, record)
         elif isinstance(record, Outcome):
             _put_outcome(batch, record)
+        elif isinstance(record, JudgingEvent):
+            _put_event(batch, record)
         else:
             raise StoreError(
-                f"the store takes questions, debates, turns, judgments, outcomes and prompts,"
-                f" not {type(record).__name__}"
+                f"the store takes questions, debates, turns, judgments, outcomes, prompts and"
+                f" judging events, not {type(record).__name__}"
             )
     return batch
 
@@ -144,9 +149,15 @@ def _put_debate(batch: Batch, debate: Debate) -> None:
         key_text(debate.question_id),
         key_text(debate.question_fingerprint),
         key_text(debate.protocol.name),
+        _has_human_judge(debate),
         encode(debate),
     )
     batch.put("debates", debate.id, row)
+
+
+def _has_human_judge(debate: Debate) -> bool:
+    spec = debate.agents.get(Role.JUDGE)
+    return spec is not None and spec.agent == JudgeKind.HUMAN.value
 
 
 def _put_prompt(batch: Batch, record: PromptRecord, memory: Memory) -> None:
@@ -198,3 +209,14 @@ def _put_outcome(batch: Batch, outcome: Outcome) -> None:
     body = encode(outcome)
     row = (content_id("outcome", body), key_text(outcome.debate_id), outcome.status.value, body)
     batch.put("outcomes", str(row[0]), row)
+
+
+def _put_event(batch: Batch, event: JudgingEvent) -> None:
+    row = (
+        event.id,
+        key_text(event.debate_id),
+        key_text(event.judge),
+        event.kind.value,
+        encode(event),
+    )
+    batch.put("events", event.id, row)

@@ -22,7 +22,7 @@ from oversight.store.prompts import (
     part_ids,
 )
 from oversight.store.reading import chunks, reason
-from oversight.types import Debate, Judgment, Outcome, Question, Sample, Source, Turn
+from oversight.types import Debate, JudgingEvent, Judgment, Outcome, Question, Sample, Source, Turn
 
 ROWS_A_READ = 500
 
@@ -218,6 +218,17 @@ def _check_outcomes(connection: Connection, rows: Sequence[Any]) -> Iterator[tup
     yield from _parsed(rows, parse)
 
 
+def _check_events(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    missing = _missing_debates(connection, rows)
+
+    def parse(row: Any) -> str | None:
+        if row.debate_id in missing:
+            return f"debate {row.debate_id} is not stored"
+        return _same_row(decode(JudgingEvent, row.body), row, schema.events)
+
+    yield from _parsed(rows, parse)
+
+
 def _check_outcomes_once(connection: Connection) -> list[Problem]:
     """Debates with more than one complete outcome: the index that forbids them may be lost."""
     table = schema.outcomes
@@ -278,4 +289,5 @@ CHECKERS: dict[Table, Checker] = {
     schema.turns: _check_turns,
     schema.judgments: _check_judgments,
     schema.outcomes: _check_outcomes,
+    schema.events: _check_events,
 }

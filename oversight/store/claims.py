@@ -52,6 +52,12 @@ class Claims:
             )
         self.held -= ids
 
+    def living(self, connection: Connection, beginning: str) -> set[str]:
+        """Keys of claims that begin so and whose owners live; `beginning` has no wildcards."""
+        now = _now(connection)
+        query = select(claims).where(claims.c.debate_id.like(f"{beginning}%"))
+        return {row.debate_id for row in connection.execute(query).all() if not _is_over(row, now)}
+
     def renew(self, connection: Connection) -> None:
         """Make the lease of all claims of this owner start again."""
         expires_at = _now(connection) + LEASE_S

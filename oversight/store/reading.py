@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Select, Table, exists, func, select
+from sqlalchemy import Connection, Exists, Select, Table, exists, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from oversight.errors import StoreError
@@ -131,12 +131,17 @@ class DebateFilter:
                 & (questions.c.fingerprint == debates.c.question_fingerprint),
             ).where(questions.c.dataset == key_text(self.dataset))
         if self.complete is not None:
-            done = exists().where(
-                outcomes.c.debate_id == debates.c.id,
-                outcomes.c.status == OutcomeStatus.COMPLETE.value,
-            )
+            done = completed_outcome()
             query = query.where(done if self.complete else ~done)
         return query
+
+
+def completed_outcome() -> Exists:
+    """Whether the debate of a row of `debates` has a complete outcome."""
+    return exists().where(
+        outcomes.c.debate_id == debates.c.id,
+        outcomes.c.status == OutcomeStatus.COMPLETE.value,
+    )
 
 
 def completed(connection: Connection, debate_ids: Iterable[str]) -> set[str]:

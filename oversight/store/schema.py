@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -70,6 +71,7 @@ debates = Table(
     _text("question_id"),
     _text("question_fingerprint"),
     _text("protocol", index=True),
+    Column("human", Boolean, nullable=False, server_default=false()),
     _text("body"),
     ForeignKeyConstraint(
         ["question_id", "question_fingerprint"], ["questions.id", "questions.fingerprint"]
@@ -144,6 +146,19 @@ COMPLETE_ONCE = Index(
     postgresql_where=text("status = 'complete'"),
 )
 
+events = Table(
+    "events",
+    metadata,
+    _seq(),
+    _text("id", unique=True),
+    _text("debate_id", ForeignKey("debates.id")),
+    _text("judge"),
+    _text("kind"),
+    _text("body"),
+    Index(None, "debate_id", "judge"),
+    Index(None, "judge", "kind"),
+)
+
 claims = Table(
     "claims",
     metadata,
@@ -165,5 +180,6 @@ RECORD_TABLES: tuple[Table, ...] = (
     turns,
     judgments,
     outcomes,
+    events,
 )
 """In an order in which each refers only to those before it."""

@@ -14,15 +14,25 @@ from sqlalchemy import select
 
 from oversight.errors import StoreError
 from oversight.store import address, checking, opening, reading
+from oversight.store import queue as queues
 from oversight.store.batch import encode_records
 from oversight.store.checking import Problem
 from oversight.store.database import Database
 from oversight.store.encoding import key_text
 from oversight.store.finding_prompts import read_prompt
+from oversight.store.queue import QueueFilter, QueueItem, Taken
 from oversight.store.reading import DebateFilter, Sources
 from oversight.store.schema import debates, questions
 from oversight.store.writing import Write, Writer
-from oversight.types import Debate, PromptRecord, Question, Stored, Transcript
+from oversight.types import (
+    Debate,
+    EventKind,
+    JudgingEvent,
+    PromptRecord,
+    Question,
+    Stored,
+    Transcript,
+)
 
 EXIT_WAIT_S = 5.0
 """How long a program that ends without closing its store waits for the last writes."""
@@ -201,6 +211,27 @@ class Store:
         with self._database.reading() as connection:
             return read_prompt(connection, prompt_id, num_tokens)
 
+    def queue(
+        self, judge: str, wanted: QueueFilter | None = None, *, overlap: int = 1
+    ) -> list[QueueItem]:
+        """What waits for `judge`, what it began, put off and has judged; in the order of writing.
+
+        Args:
+            judge: Pseudonym.
+            wanted: Which items; all by default.
+            overlap: How many people are to judge an item.
+        """
+        with self._database.reading() as connection:
+            return queues.queue(connection, judge, wanted or QueueFilter(), overlap)
+
+    def events(
+        self, judge: str, debate_id: str | None = None, kinds: Iterable[EventKind] = ()
+    ) -> list[JudgingEvent]:
+        """A judge's acts at one item, or at all, in the order of writing."""
+        with self._database.reading() as connection:
+            found = queues.event_bodies(connection, debate_id, judge, kinds)
+        return [reading.read(JudgingEvent, "events", id_, body) for id_, body in found]
+
     def counts(self) -> dict[str, int]:
         """Number of rows by table, and under `complete` that of complete debates."""
         with self._database.reading() as connection:
@@ -226,3 +257,13 @@ class Store:
         """Give up the claims on `debate_ids` that this process holds."""
         given_up = list(debate_ids)
         self._writer.call(lambda c: self._writer.claims.drop(c, given_up))
+
+    def take_item(self, debate_id: str, judge: str, *, overlap: int = 1) -> Taken:
+        """Take an item up for `judge`, unless as many as `overlap` have judged it or are at it."""
+        return self._writer.call(
+            lambda c: queues.take(c, self._writer.claims, debate_id, judge, overlap)
+        )
+
+    def leave_item(self, debate_id: str, judge: str) -> None:
+        """Give an item up that `judge` holds in this process."""
+        self.release([queues.claim_key(debate_id, judge)])

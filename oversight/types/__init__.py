@@ -10,8 +10,9 @@ debater *saw* first is kept apart, in `Orders`.
 
 from __future__ import annotations
 
-from oversight.types.agents import Agent, Draft, View
+from oversight.types.agents import Agent, Draft, Help, HelpRequest, View
 from oversight.types.engines import Capabilities, Chunk, Completion, Engine, Request, Sampling
+from oversight.types.judging import EventKind, JudgingEvent
 from oversight.types.preferences import Preference, Provenance, Response
 from oversight.types.protocols import (
     Act,
@@ -65,8 +66,12 @@ __all__ = [
     "Draft",
     "Engine",
     "EngineSpec",
+    "EventKind",
     "FinishReason",
+    "Help",
+    "HelpRequest",
     "JudgeKind",
+    "JudgingEvent",
     "Judgment",
     "Message",
     "Option",

@@ -5,11 +5,41 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from oversight.types.protocols import Act, Orders, Role, Seat
 from oversight.types.questions import Source
 from oversight.types.samples import PromptRecord, Sample
 from oversight.types.transcripts import Belief, JudgeKind, Turn
+
+
+class Help(StrEnum):
+    """What a judge can ask an assistant for."""
+
+    SUMMARY = "summary"
+    """What each side says, in brief."""
+    CRUXES = "cruxes"
+    """On which points the answer turns."""
+    CHECK = "check"
+    """Whether a claim is borne out by the quotes: `text` is the claim."""
+    UNANSWERED = "unanswered"
+    """What a side did not answer."""
+    AGAINST = "against"
+    """The best case against the judge's belief: `belief`."""
+    CRITIQUE = "critique"
+    """What is wrong with one turn: `turn`."""
+    FREE = "free"
+    """Whatever `text` asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelpRequest:
+    """What a judge asks an assistant."""
+
+    help: Help
+    text: str = ""
+    turn: Turn | None = None
+    belief: Belief | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +72,8 @@ class View:
     """Private notes that this seat has written for this turn already. Best-of-N candidates share
     them, so that all are answers to one and the same prompt."""
     may_end: bool = False
+    request: HelpRequest | None = None
+    """What the judge asks, of an assistant."""
     emit: Callable[[str], None] | None = None
     """Takes the public words as they are written, for a live display."""
 

@@ -29,6 +29,8 @@ class Role(StrEnum):
     CRITIC = "critic"
     JUDGE = "judge"
     SCORER = "scorer"
+    ASSISTANT = "assistant"
+    """Helps a person to judge, and is not part of the debate."""
 
 
 class Act(StrEnum):
@@ -42,6 +44,8 @@ class Act(StrEnum):
     ASK = "ask"
     BELIEVE = "believe"
     DECIDE = "decide"
+    ASSIST = "assist"
+    """Outside of any schedule: an answer to the person who judges."""
 
     @property
     def argues(self) -> bool:
@@ -89,6 +93,11 @@ class OversightProtocol(Record):
     rounds: int = Field(default=0, ge=0, le=100)
     speakers_see_source: bool = True
     judge_sees_source: bool = False
+    # As with `Step.once`: ids of protocols without them stay what they were.
+    assistant_sees_source: bool = Field(default=False, exclude_if=operator.not_)
+    """Whether an assistant of a human judge reads the source."""
+    quote_context: int = Field(default=0, ge=0, exclude_if=operator.not_)
+    """Characters of the source around a verified quote that a human judge may look up."""
     beliefs_public: bool = False
     """Whether speakers see the judge's beliefs of earlier steps."""
     swap: bool = False

@@ -64,6 +64,7 @@ class Purpose(StrEnum):
     REASONING = "reasoning"
     BELIEF = "belief"
     QUESTION = "question"
+    ASSISTANCE = "assistance"
 
 
 class Sample(Record):

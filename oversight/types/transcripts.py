@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import typing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,7 @@ from typing import Self
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.ids import content_id, text_id
+from oversight.types.judging import JudgingEvent
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.questions import Question
 from oversight.types.records import Record
@@ -195,6 +197,13 @@ class Judgment(Record):
     """Quotes it leaned on: (turn id, index into that turn's quotes)."""
     assistance: tuple[str, ...] = ()
     """What assistance was shown, by kind."""
+    # Not written down unless they are set: judgments without them stay what they were.
+    arm: str | None = Field(default=None, exclude_if=operator.not_)
+    """Of a study of assistance: the kind that was drawn for this item, used or not."""
+    study: str = Field(default="", exclude_if=operator.not_)
+    """Name of the study that it was made in."""
+    sent_at: str = Field(default="", exclude_if=operator.not_)
+    """When a person sent it: UTC, ISO 8601."""
     samples: tuple[Sample, ...] = ()
     active_s: float | None = None
     """Seconds of active attention, of a person."""
@@ -220,5 +229,7 @@ class Transcript:
         return tuple(turn for turn in self.turns if turn.chosen)
 
 
-Stored: typing.TypeAlias = Question | Debate | Turn | Judgment | Outcome | PromptRecord
+Stored: typing.TypeAlias = (
+    Question | Debate | Turn | Judgment | Outcome | PromptRecord | JudgingEvent
+)
 """What the store takes."""

@@ -10,10 +10,14 @@ import pytest
 from oversight.text.quotes import find_quotes
 from oversight.types import (
     Act,
+    Belief,
+    BeliefMethod,
     Capabilities,
     Chunk,
     Completion,
     FinishReason,
+    Help,
+    HelpRequest,
     Orders,
     Request,
     Role,
@@ -21,6 +25,7 @@ from oversight.types import (
     Source,
     Turn,
     Usage,
+    Verdict,
     View,
 )
 
@@ -189,6 +194,20 @@ def _reviser_view(**changes: Any) -> View:
         "turns": (*_critic_view().turns, said),
     }
     return _view(**(fields | changes))
+
+
+@pytest.fixture
+def helped_view() -> Callable[..., View]:
+    """Make a judge's view that asks an assistant for help."""
+
+    def make(help: Help, text: str = "The lantern never left.", **changes: Any) -> View:
+        turns = (_turn(SPEECH), _turn(CRITICISM, Seat.B))
+        belief = Belief(verdict=Verdict.DECIDED, method=BeliefMethod.HUMAN, probs=(0.7, 0.3))
+        request = HelpRequest(help, text, turns[0], belief)
+        fields: dict[str, Any] = {"role": Role.ASSISTANT, "turns": turns, "request": request}
+        return _judge_view(Act.ASSIST, **(fields | changes))
+
+    return make
 
 
 @pytest.fixture

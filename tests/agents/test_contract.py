@@ -14,6 +14,8 @@ from oversight.errors import ConfigError, UnknownNameError
 from oversight.types import Act, Agent, AgentSpec, Draft, EngineSpec, JudgeKind, Role
 
 NAMES = registry.names("agents")
+PROGRAMS = [name for name in NAMES if name != "human"]
+"""Those that can be asked: a graph waits for a person instead."""
 SPEAKING = frozenset({Role.DEBATER, Role.CONSULTANT})
 
 
@@ -41,15 +43,17 @@ def test_an_agent_has_roles_settings_and_a_name(name: str) -> None:
     assert module.__doc__
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_an_agent_acts_in_each_of_its_roles(
-    name: str, make_view, judge_view, critic_view, reviser_view
+    name: str, make_view, judge_view, critic_view, reviser_view, helped_view
 ) -> None:
     for role in roles(name):
         if role is Role.CRITIC:
             views = [critic_view()]
         elif role in SPEAKING:
             views = [make_view(role=role)] + [reviser_view()] * (role is Role.CONSULTANT)
+        elif role is Role.ASSISTANT:
+            views = [helped_view(each) for each in registry.load("agents", name).ASKS]
         else:
             views = [judge_view(act, role=role) for act in (Act.ASK, Act.BELIEVE, Act.DECIDE)]
         for view in views:
@@ -57,12 +61,17 @@ def test_an_agent_acts_in_each_of_its_roles(
 
             assert isinstance(draft, Draft)
             assert (draft.belief is not None) == (view.act in (Act.BELIEVE, Act.DECIDE))
-            assert bool(draft.text) == (view.act is Act.ASK or view.act.is_spoken)
+            spoken = view.act in (Act.ASK, Act.ASSIST) or view.act.is_spoken
+            assert bool(draft.text) == spoken
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_same_view_gives_the_same_draft(name: str, make_view, judge_view, critic_view) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_same_view_gives_the_same_draft(
+    name: str, make_view, judge_view, critic_view, helped_view
+) -> None:
     other = critic_view() if Role.CRITIC in roles(name) else judge_view()
+    if Role.ASSISTANT in roles(name):
+        other = helped_view(next(iter(registry.load("agents", name).ASKS)))
     view = make_view() if roles(name) & SPEAKING else other
     first, second = (asyncio.run(build(name).act(view)) for _ in range(2))
 

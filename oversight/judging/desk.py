@@ -1,0 +1,176 @@
+"""The judge's desk: the queue, an item that is taken up, and sending it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oversight.errors import StoreError
+from oversight.judging.draws import draw_arm, draw_swapped, orders_for
+from oversight.judging.judgment import judgment_of
+from oversight.judging.log import JudgingLog
+from oversight.judging.settings import JudgingSettings
+from oversight.store import Store
+from oversight.store.queue import ItemState, QueueFilter, QueueItem, Taken
+from oversight.types import (
+    Act,
+    EventKind,
+    JudgeKind,
+    Judgment,
+    Orders,
+    OutcomeStatus,
+    Transcript,
+    Turn,
+)
+
+STATES_IN_TURN = (ItemState.BEGUN, ItemState.WAITING)
+"""What is offered as the next item, in this order; skipped ones are not."""
+
+
+@dataclass
+class Item:
+    """A debate on the desk: what there is to read, and the judge's work on it."""
+
+    transcript: Transcript
+    log: JudgingLog
+    live: bool
+
+    @property
+    def orders(self) -> Orders:
+        """As this judge meets the debate."""
+        return orders_for(self.transcript.debate, swapped=bool(self.log.work.swapped))
+
+    def turns(self) -> tuple[Turn, ...]:
+        """The turns that a judge may read, in this judge's order; beliefs of theirs left out."""
+        place = {seat: index for index, seat in enumerate(self.orders.shown)}
+        spoken = [t for t in self.transcript.spoken() if t.act is not Act.BELIEVE]
+        return tuple(sorted(spoken, key=lambda t: (t.step, place.get(t.seat, len(place)))))
+
+    def shown(self, *, stepped: bool) -> tuple[Turn, ...]:
+        """Those of `turns` that have been revealed so far."""
+        if self.live or not stepped or self.log.work.num_sent:
+            return self.turns()
+        return tuple(t for t in self.turns() if t.step <= self.log.work.revealed)
+
+    def steps(self) -> tuple[int, ...]:
+        """Steps at which something was said, in order."""
+        return tuple(sorted({turn.step for turn in self.turns()}))
+
+    def next_step(self) -> int | None:
+        """The step that is revealed next, or None when all is shown."""
+        hidden = [step for step in self.steps() if step > self.log.work.revealed]
+        return hidden[0] if hidden else None
+
+    def rounds_read(self) -> int:
+        """How many rounds of speech have been shown."""
+        shown = [t.step for t in self.turns() if t.step <= self.log.work.revealed]
+        return len(set(shown))
+
+    @property
+    def current_step(self) -> int:
+        """The step after which a belief is given now."""
+        return max(self.log.work.revealed, 0)
+
+
+def is_live(transcript: Transcript) -> bool:
+    """Whether the debate is still going on."""
+    outcome = transcript.outcome
+    return outcome is None or outcome.status is not OutcomeStatus.COMPLETE
+
+
+class Desk:
+    """A judge at a store."""
+
+    def __init__(self, store: Store, settings: JudgingSettings) -> None:
+        self.store = store
+        self.settings = settings
+        self.judge = settings.judge
+
+    def queue(self) -> list[QueueItem]:
+        """All items for this judge: waiting, begun, skipped and done."""
+        wanted = QueueFilter(dataset=self.settings.dataset, protocol=self.settings.protocol)
+        return self.store.queue(self.judge, wanted, overlap=self.settings.overlap)
+
+    def take_next(self, after: str | None = None) -> Item | None:
+        """Take up the next item that is free: begun ones first, then those that wait.
+
+        Args:
+            after: An item that is not to come again at once.
+        """
+        listed = [each for each in self.queue() if each.debate_id != after]
+        for state in STATES_IN_TURN:
+            for each in listed:
+                if each.state is state:
+                    item, _ = self.take(each.debate_id)
+                    if item is not None:
+                        return item
+        return None
+
+    def take(self, debate_id: str) -> tuple[Item | None, Taken]:
+        """Take up an item, or say why not."""
+        taken = self.store.take_item(debate_id, self.judge, overlap=self.settings.overlap)
+        if taken is not Taken.OURS:
+            return None, taken
+        transcript = self.store.transcript(debate_id)
+        live = is_live(transcript)
+        if live and not self.store.claim([debate_id]):
+            self.store.leave_item(debate_id, self.judge)
+            return None, Taken.ELSEWHERE
+        return Item(transcript, JudgingLog(self.store, debate_id, self.judge), live), taken
+
+    def open(self, item: Item) -> None:
+        """Note that the item is on the screen, and what was drawn for it."""
+        debate_id = item.transcript.debate.id
+        item.log.add(
+            EventKind.OPENED,
+            swapped=draw_swapped(self.settings, debate_id),
+            arm=draw_arm(self.settings, debate_id),
+            study=self.settings.name,
+        )
+        if item.log.work.skipped:
+            item.log.add(EventKind.UNSKIPPED)
+        # A kill may have come between a judgment and the note that it was sent.
+        sent = [j.revision for j in item.transcript.judgments if self._is_own(j)]
+        if sent and max(sent) >= item.log.work.num_sent:
+            item.log.add(EventKind.SENT, revision=max(sent))
+
+    def _is_own(self, judgment: Judgment) -> bool:
+        return judgment.kind is JudgeKind.HUMAN and judgment.judge == self.judge
+
+    async def send(self, item: Item) -> Judgment:
+        """Record the judgment that the work comes to; return when it is durable.
+
+        Another window may have sent this revision: then it is sent as the next one.
+
+        Raises:
+            StoreError: It could not be written.
+        """
+        await item.log.flush()
+        try:
+            return await self._send(item)
+        except StoreError:
+            if not item.log.refresh():
+                raise
+            return await self._send(item)
+
+    async def _send(self, item: Item) -> Judgment:
+        judgment = judgment_of(item.log.work, item.transcript.debate, self.judge)
+        await item.log.write(EventKind.SENT, judgment, revision=judgment.revision)
+        return judgment
+
+    async def close(self, item: Item) -> None:
+        """Leave the item; what was done stays."""
+        item.log.add(EventKind.CLOSED)
+        await item.log.flush()
+        self.leave(item)
+
+    def leave(self, item: Item) -> None:
+        """Give up the claims on the item."""
+        debate_id = item.transcript.debate.id
+        self.store.leave_item(debate_id, self.judge)
+        if item.live:
+            self.store.release([debate_id])
+
+    def skip(self, debate_id: str, *, on: bool = True) -> None:
+        """Put an item off, or take that back."""
+        log = JudgingLog(self.store, debate_id, self.judge)
+        log.add(EventKind.SKIPPED if on else EventKind.UNSKIPPED)

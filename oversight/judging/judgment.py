@@ -1,0 +1,97 @@
+"""From a judge's work to the judgment that is recorded."""
+
+from __future__ import annotations
+
+from oversight.errors import ProtocolError
+from oversight.judging.draws import orders_for
+from oversight.judging.log import now
+from oversight.judging.work import Draft, Work
+from oversight.types import Belief, BeliefMethod, Debate, JudgeKind, Judgment, Verdict
+
+LEAST, MOST = 0.01, 0.99
+"""The surest that a person can say to be: nobody is right in all of a thousand such cases."""
+
+
+def missing(work: Work, *, need_rationale: bool = False) -> str | None:
+    """What still stands in the way of sending, as a sentence for the judge, or None."""
+    draft = work.draft
+    if draft.verdict is Verdict.DECIDED:
+        if draft.probs is None:
+            return "Say first how probable each option is, or that it is a tie or cannot be told."
+        if list(draft.probs).count(max(draft.probs)) > 1:
+            return (
+                "Both are equally probable so far: move the belief, or choose tie or cannot tell."
+            )
+    if need_rationale and not draft.rationale.strip():
+        return "This study asks for a rationale: say in a sentence why."
+    return None
+
+
+def belief_of(draft: Draft, num_options: int) -> Belief:
+    """The final belief.
+
+    Raises:
+        ProtocolError: Nothing was decided, see `missing`.
+    """
+    if draft.verdict is Verdict.ABSTAIN:
+        return Belief(verdict=Verdict.ABSTAIN, method=BeliefMethod.HUMAN)
+    if draft.verdict is Verdict.TIE:
+        return stated((1.0 / num_options,) * num_options, Verdict.TIE)
+    if draft.probs is None:
+        raise ProtocolError("a judgment without a belief: give one first")
+    return stated(draft.probs)
+
+
+def stated(probs: tuple[float, ...], verdict: Verdict = Verdict.DECIDED) -> Belief:
+    """A belief that a person stated; one that is equal at the top decides nothing."""
+    if verdict is Verdict.DECIDED and list(probs).count(max(probs)) > 1:
+        verdict = Verdict.TIE
+    return Belief(verdict=verdict, method=BeliefMethod.HUMAN, probs=probs)
+
+
+def judgment_of(work: Work, debate: Debate, judge: str) -> Judgment:
+    """The judgment that the work comes to now, as its next revision."""
+    swapped = bool(work.swapped)
+    shown = [each for each in work.assistance if each.shown_at]
+    return Judgment(
+        debate_id=debate.id,
+        judge=judge,
+        kind=JudgeKind.HUMAN,
+        orders=orders_for(debate, swapped=swapped),
+        swapped=swapped,
+        revision=work.num_sent,
+        trajectory=tuple(
+            (step, stated(probs)) for step, probs in sorted(work.draft.beliefs.items())
+        ),
+        final=belief_of(work.draft, len(debate.orders.options)),
+        rationale=work.draft.rationale,
+        leaned_on=work.draft.leaned_on,
+        assistance=tuple(dict.fromkeys(f"{each.kind}: {each.request}" for each in shown)),
+        arm=work.arm,
+        study=work.study,
+        sent_at=now(),
+        active_s=round(sum(work.active_s.values()), 3),
+    )
+
+
+def coupled(
+    probs: tuple[float, ...] | None, num_options: int, index: int, value: float
+) -> tuple[float, ...]:
+    """Beliefs after option `index` is set to `value`: between 1 and 99 %, the others keep their
+    proportions among themselves, and all sum to 1 in whole percents."""
+    if probs is None:
+        probs = (1.0 / num_options,) * num_options
+    most = 100 - (num_options - 1)
+    percent = max(1, min(most, round(value * 100)))
+    rest = 100 - percent
+    others = [i for i in range(num_options) if i != index]
+    total = sum(probs[i] for i in others) or 1.0
+    shares = {i: rest * probs[i] / total for i in others}
+    whole = {i: max(1, int(shares[i])) for i in others}
+    # What rounding left over goes to those that lost most by it.
+    left = rest - sum(whole.values())
+    for i in sorted(others, key=lambda i: whole[i] - shares[i])[: max(left, 0)]:
+        whole[i] += 1
+    while sum(whole.values()) > rest:
+        whole[max(whole, key=whole.__getitem__)] -= 1
+    return tuple((percent if i == index else whole[i]) / 100 for i in range(num_options))

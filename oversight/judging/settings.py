@@ -1,0 +1,109 @@
+"""What a session of judging is: whose, over which items, and what a study changes.
+
+judge = "anna"
+store = "debates.db"
+name = "pilot"                  # of the study
+overlap = 2                     # people an item
+stepped = true                  # turn by turn, a belief after each round
+
+[assistance]
+critic = { agent = "assistant_critic", engine = "local" }
+full = { agent = "assistant", engine = "local" }
+
+[engines.local]
+engine = "vllm"
+settings = { model = "path/or/name" }
+
+[assist]
+draw = ["none", "critic"]       # which kind an item gets is drawn at random
+"""
+
+from __future__ import annotations
+
+import getpass
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config.settings import Settings
+
+NO_ASSISTANCE = "none"
+
+ScoreRule = Literal["log", "quadratic", "spherical"]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "judge"
+
+
+class AssistSettings(Settings):
+    """Which items come with which assistance."""
+
+    draw: tuple[str, ...] = ()
+    """Kinds among which one is drawn for each item, `none` among them; a kind named twice is
+    drawn twice as often. Empty: every item has the first kind of `[assistance]`."""
+
+
+class JudgingSettings(Settings):
+    """A session of judging."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"store", "judge", "keys", "theme", "port"})
+
+    store: str = "oversight.db"
+    """Path of an SQLite file, or a postgresql:// URL."""
+    judge: str = Field(default_factory=_user, min_length=1)
+    """Your pseudonym, by which your judgments are known; your user name by default."""
+    name: str = ""
+    """Of the study that judgments are made in."""
+    seed: int = 0
+    """Of what is drawn: the order in which sides are shown, and assistance."""
+    dataset: str | None = None
+    """Only debates on questions of this data set."""
+    protocol: str | None = None
+    """Only debates of this protocol."""
+    overlap: int = Field(default=1, ge=1)
+    """How many people are to judge an item."""
+    stepped: bool = True
+    """Reveal recorded debates round by round; false shows them whole."""
+    shuffle_sides: bool = True
+    """Draw for each judge and item which side's words stand first; false keeps the debate's own."""
+    require_rationale: bool = False
+    feedback: bool = True
+    """Show after sending which answer is right, and the score; false keeps it hidden for good."""
+    reveal_models: bool = False
+    """Show after sending which models spoke."""
+    score: ScoreRule = "log"
+    price_per_round: float = Field(default=0.0, ge=0.0)
+    """Taken off the score for each round of the debate that was read."""
+    idle_s: float = Field(default=30.0, gt=0.0)
+    """Without a key or a movement for so long, attention is not counted on."""
+    assistance: dict[str, AgentSettings] = Field(default_factory=dict)
+    """Assistants by kind: a name of your own, and who it is."""
+    assist: AssistSettings = Field(default_factory=AssistSettings)
+    engines: dict[str, EngineSettings] = Field(default_factory=dict)
+    """Engines of the assistants, and of live debates whose models they serve."""
+    keys: dict[str, str] = Field(default_factory=dict)
+    """Keys in place of the usual ones, by the name of what they do: `oversight judge --keys`."""
+    theme: Literal["dark", "light"] = "dark"
+    port: int = Field(default=8765, ge=0, le=65535)
+    """Of `--web`, on loopback."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if NO_ASSISTANCE in self.assistance:
+            raise ValueError(f"assistance.{NO_ASSISTANCE}: this name says that there is none")
+        for kind in self.assist.draw:
+            if kind != NO_ASSISTANCE and kind not in self.assistance:
+                known = ", ".join([NO_ASSISTANCE, *self.assistance])
+                raise ValueError(f"assist.draw names {kind!r}, which is not described: {known}")
+        for kind, agent in self.assistance.items():
+            if agent.engine is not None and agent.engine not in self.engines:
+                known = ", ".join(self.engines) or "none"
+                raise ValueError(
+                    f"assistance.{kind}.engine = {agent.engine!r} is not among [engines]: {known}"
+                )
+        return self

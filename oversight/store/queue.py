@@ -1,0 +1,184 @@
+"""What waits for a person's judgment, and who has taken it up.
+
+An item is a debate. It waits until as many people have judged it as are asked for (`overlap`).
+Whoever takes one up holds a claim on it, of the same kind as a process holds on a debate that it
+runs: a lease that is renewed while the process lives and is free again when it has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, and_, distinct, exists, func, or_, select
+
+from oversight.store.claims import Claims
+from oversight.store.encoding import key_text
+from oversight.store.reading import completed_outcome
+from oversight.store.schema import debates, events, judgments, questions
+from oversight.types import EventKind, JudgeKind
+
+
+class ItemState(StrEnum):
+    """How far a judge is with an item."""
+
+    WAITING = "waiting"
+    """Nobody's work is on it yet."""
+    BEGUN = "begun"
+    """This judge began it and has not sent a judgment."""
+    SKIPPED = "skipped"
+    """This judge put it off."""
+    DONE = "done"
+    """This judge has sent a judgment; it can be revised."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFilter:
+    """Which items are asked for; None means all."""
+
+    dataset: str | None = None
+    protocol: str | None = None
+    debate_ids: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueItem:
+    """One item as a queue lists it."""
+
+    debate_id: str
+    protocol: str
+    dataset: str
+    question_id: str
+    question_fingerprint: str
+    live: bool
+    """Whether the debate is still going on, and waits for its judge."""
+    num_judges: int
+    """How many people have judged it."""
+    state: ItemState
+
+
+def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int) -> list[QueueItem]:
+    """Items for `judge` in the order of writing: those that others have judged enough are left
+    out, unless this judge has worked on them."""
+    name = key_text(judge)
+    human = and_(judgments.c.debate_id == debates.c.id, judgments.c.kind == JudgeKind.HUMAN.value)
+    num_judges = select(func.count(distinct(judgments.c.judge))).where(human).scalar_subquery()
+    done = exists().where(human, judgments.c.judge == name)
+    own = and_(events.c.debate_id == debates.c.id, events.c.judge == name)
+    begun = exists().where(own)
+    complete = completed_outcome()
+    query = (
+        select(
+            debates.c.id,
+            debates.c.protocol,
+            debates.c.question_id,
+            debates.c.question_fingerprint,
+            questions.c.dataset,
+            complete.label("complete"),
+            num_judges.label("num_judges"),
+            done.label("done"),
+            begun.label("begun"),
+            _last(name, EventKind.SKIPPED).label("skipped"),
+            _last(name, EventKind.UNSKIPPED).label("unskipped"),
+        )
+        .join(
+            questions,
+            and_(
+                questions.c.id == debates.c.question_id,
+                questions.c.fingerprint == debates.c.question_fingerprint,
+            ),
+        )
+        .where(or_(complete, debates.c.human))
+        .order_by(debates.c.seq)
+    )
+    if wanted.dataset is not None:
+        query = query.where(questions.c.dataset == key_text(wanted.dataset))
+    if wanted.protocol is not None:
+        query = query.where(debates.c.protocol == key_text(wanted.protocol))
+    kept = None if wanted.debate_ids is None else set(wanted.debate_ids)
+    return [
+        _item(row)
+        for row in connection.execute(query)
+        if (kept is None or row.id in kept) and (row.num_judges < overlap or row.done or row.begun)
+    ]
+
+
+def _last(judge: str, kind: EventKind) -> Any:
+    """Where in the log the judge last did that with the item; 0 if never."""
+    return (
+        select(func.coalesce(func.max(events.c.seq), 0))
+        .where(
+            events.c.debate_id == debates.c.id,
+            events.c.judge == judge,
+            events.c.kind == kind.value,
+        )
+        .scalar_subquery()
+    )
+
+
+def _item(row: Any) -> QueueItem:
+    if row.done:
+        state = ItemState.DONE
+    elif row.skipped > row.unskipped:
+        state = ItemState.SKIPPED
+    else:
+        state = ItemState.BEGUN if row.begun else ItemState.WAITING
+    return QueueItem(
+        debate_id=row.id,
+        protocol=row.protocol,
+        dataset=row.dataset,
+        question_id=row.question_id,
+        question_fingerprint=row.question_fingerprint,
+        live=not row.complete,
+        num_judges=row.num_judges,
+        state=state,
+    )
+
+
+class Taken(StrEnum):
+    """Whether an item could be taken up."""
+
+    OURS = "ours"
+    ENOUGH = "enough"
+    """As many as are asked for have judged it or are at it."""
+    ELSEWHERE = "elsewhere"
+    """The same judge has it open in another window."""
+
+
+def take(connection: Connection, claims: Claims, debate_id: str, judge: str, overlap: int) -> Taken:
+    """Claim an item for a judge, inside a writing transaction."""
+    if connection.dialect.name != "sqlite":
+        # SQLite has one writer at a time; here others wait until this transaction is over.
+        row = select(debates.c.seq).where(debates.c.id == debate_id).with_for_update()
+        connection.execute(row)
+    key = claim_key(debate_id, judge)
+    query = select(distinct(judgments.c.judge)).where(
+        judgments.c.debate_id == debate_id, judgments.c.kind == JudgeKind.HUMAN.value
+    )
+    done = set(connection.scalars(query))
+    if key_text(judge) not in done:
+        others = claims.living(connection, claim_key(debate_id, "")) - {key}
+        at_it = {other for other in others if other not in {claim_key(debate_id, j) for j in done}}
+        if len(done) + len(at_it) >= overlap:
+            return Taken.ENOUGH
+    return Taken.OURS if claims.take(connection, [key]) else Taken.ELSEWHERE
+
+
+def claim_key(debate_id: str, judge: str) -> str:
+    """The name of a judge's claim on an item; without a judge, how all of them begin."""
+    return f"judging:{debate_id}:{key_text(judge)}"
+
+
+def event_bodies(
+    connection: Connection, debate_id: str | None, judge: str, kinds: Iterable[EventKind] = ()
+) -> list[tuple[str, str]]:
+    """(id, JSON text) of a judge's events in the order of writing, of one item or of all."""
+    query = select(events.c.id, events.c.body).where(events.c.judge == key_text(judge))
+    if debate_id is not None:
+        query = query.where(events.c.debate_id == debate_id)
+    wanted = [kind.value for kind in kinds]
+    if wanted:
+        query = query.where(events.c.kind.in_(wanted))
+    return [(row.id, row.body) for row in connection.execute(query.order_by(events.c.seq))]

@@ -1,0 +1,70 @@
+"""What a person does while judging, act by act: the log from which everything else is made."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cached_property
+
+from pydantic import Field, JsonValue
+
+from oversight.ids import text_id
+from oversight.types.records import Record
+
+
+class EventKind(StrEnum):
+    """What a judging event says, and which fields its `data` has."""
+
+    OPENED = "opened"
+    """The item was taken up: `swapped`, `arm` and `study` as they were drawn."""
+    REVEALED = "revealed"
+    """Turns up to this step were shown: `step`."""
+    BELIEF = "belief"
+    """The sliders were moved: `step`, `probs` in the question's own order."""
+    VERDICT = "verdict"
+    """What the judgment is to be: `verdict`."""
+    RATIONALE = "rationale"
+    """The rationale as it stands now: `text`."""
+    LEANED = "leaned"
+    """A quote was picked or put back: `turn`, `quote`, `on`."""
+    DRAFTED = "drafted"
+    """Words to the speakers that are not sent yet: `step`, `text`."""
+    ACTED = "acted"
+    """An act in a live debate: `step`, `act`, `text`, `probs`, `ends`."""
+    ASKED = "asked"
+    """The assistant was asked: `number`, `request`, `text`."""
+    ASSISTED = "assisted"
+    """What the assistant answered: `number`, `kind`, `text`, `shown_at`, `error`."""
+    ATTENTION = "attention"
+    """Seconds of active attention since the last such event: `panels`."""
+    UNDONE = "undone"
+    """The last act that can be taken back was taken back."""
+    SENT = "sent"
+    """A judgment was sent: `revision`."""
+    REOPENED = "reopened"
+    """A judgment that was sent is being revised."""
+    SKIPPED = "skipped"
+    """The item was put off by this judge."""
+    UNSKIPPED = "unskipped"
+    CLOSED = "closed"
+    """The item was left."""
+
+
+class JudgingEvent(Record):
+    """One act of a person at one item, written down as it happens."""
+
+    debate_id: str
+    judge: str
+    """Pseudonym."""
+    session: str
+    """One opening of the item on one screen; two windows are two sessions."""
+    number: int = Field(ge=0)
+    """Place within the session."""
+    at: str
+    """UTC, ISO 8601 with milliseconds."""
+    kind: EventKind
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @cached_property
+    def id(self) -> str:
+        place = (self.debate_id, self.judge, self.session, str(self.number))
+        return text_id("judging event", *place)
