@@ -66,8 +66,12 @@ def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int)
     human = and_(judgments.c.debate_id == debates.c.id, judgments.c.kind == JudgeKind.HUMAN.value)
     num_judges = select(func.count(distinct(judgments.c.judge))).where(human).scalar_subquery()
     done = exists().where(human, judgments.c.judge == name)
-    own = and_(events.c.debate_id == debates.c.id, events.c.judge == name)
-    begun = exists().where(own)
+    # To put something off is no work on it.
+    begun = exists().where(
+        events.c.debate_id == debates.c.id,
+        events.c.judge == name,
+        events.c.kind.not_in([EventKind.SKIPPED.value, EventKind.UNSKIPPED.value]),
+    )
     complete = completed_outcome()
     query = (
         select(
@@ -153,22 +157,21 @@ def take(connection: Connection, claims: Claims, debate_id: str, judge: str, ove
         # SQLite has one writer at a time; here others wait until this transaction is over.
         row = select(debates.c.seq).where(debates.c.id == debate_id).with_for_update()
         connection.execute(row)
-    key = claim_key(debate_id, judge)
-    query = select(distinct(judgments.c.judge)).where(
+    query = select(judgments.c.judge).where(
         judgments.c.debate_id == debate_id, judgments.c.kind == JudgeKind.HUMAN.value
     )
-    done = set(connection.scalars(query))
-    if key_text(judge) not in done:
-        others = claims.living(connection, claim_key(debate_id, "")) - {key}
-        at_it = {other for other in others if other not in {claim_key(debate_id, j) for j in done}}
-        if len(done) + len(at_it) >= overlap:
+    name, done = key_text(judge), set(connection.scalars(query.distinct()))
+    if name not in done:
+        at_it = claims.living(connection, claim_key(debate_id, ""))
+        others = at_it - {claim_key(debate_id, each) for each in (name, *done)}
+        if len(done) + len(others) >= overlap:
             return Taken.ENOUGH
-    return Taken.OURS if claims.take(connection, [key]) else Taken.ELSEWHERE
+    return Taken.OURS if claims.take(connection, [claim_key(debate_id, judge)]) else Taken.ELSEWHERE
 
 
 def claim_key(debate_id: str, judge: str) -> str:
     """The name of a judge's claim on an item; without a judge, how all of them begin."""
-    return f"judging:{debate_id}:{key_text(judge)}"
+    return f"judging:{debate_id}:{judge}"
 
 
 def event_bodies(
