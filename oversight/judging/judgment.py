@@ -19,8 +19,10 @@ def missing(work: Work, *, need_rationale: bool = False) -> str | None:
         if draft.probs is None:
             return "Say first how probable each option is, or that it is a tie or cannot be told."
         if list(draft.probs).count(max(draft.probs)) > 1:
+            which = "Both" if len(draft.probs) == 2 else "The likeliest options"
             return (
-                "Both are equally probable so far: move the belief, or choose tie or cannot tell."
+                f"{which} are equally probable so far: move the belief, or choose tie or cannot "
+                "tell."
             )
     if need_rationale and not draft.rationale.strip():
         return "This study asks for a rationale: say in a sentence why."
