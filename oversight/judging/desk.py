@@ -62,8 +62,8 @@ class Item:
 
     def rounds_read(self) -> int:
         """How many rounds of speech have been shown."""
-        shown = [t.step for t in self.turns() if t.step <= self.log.work.revealed]
-        return len(set(shown))
+        revealed = self.log.work.revealed
+        return len({t.round for t in self.turns() if t.act.is_spoken and t.step <= revealed})
 
     @property
     def current_step(self) -> int:
@@ -171,6 +171,11 @@ class Desk:
             self.store.release([debate_id])
 
     def skip(self, debate_id: str, *, on: bool = True) -> None:
-        """Put an item off, or take that back."""
+        """Put an item off, or take that back; durable when this returns.
+
+        Raises:
+            StoreError: It could not be written.
+        """
         log = JudgingLog(self.store, debate_id, self.judge)
-        log.add(EventKind.SKIPPED if on else EventKind.UNSKIPPED)
+        # At once: the queue that is asked for next shall know it.
+        log.add_now(EventKind.SKIPPED if on else EventKind.UNSKIPPED)

@@ -108,7 +108,12 @@ class Workshop:
 
     @staticmethod
     def _agents(judge: AgentSettings, debater: AgentSettings) -> dict[Role, AgentSettings]:
-        return {Role.JUDGE: judge, Role.DEBATER: debater, Role.CONSULTANT: debater}
+        return {
+            Role.JUDGE: judge,
+            Role.DEBATER: debater,
+            Role.CONSULTANT: debater,
+            Role.CRITIC: RETRIEVAL,
+        }
 
     @staticmethod
     def _engines(script: dict[str, Any] | None) -> dict[str, EngineSettings]:
