@@ -54,6 +54,9 @@ def plan(
     Args:
         sides: "drawn": seats defend what the draw says. "both": each assignment is
             run once, so that a consultant argues for either option of each question.
+            Where nobody speaks, each listing of the options is run once, so that a
+            judge who only likes what is listed first is right in half; a protocol
+            whose judge reads both listings anyhow (`swap`) is run once.
 
     Raises:
         ProtocolError: A protocol does not fit its graph or lacks an agent.
@@ -62,12 +65,19 @@ def plan(
         check_fit(protocol, specs)
     for question in questions:
         drawn = draw_orders(question, seed)
-        exchanged = drawn.model_copy(update={"defends": drawn.defends[::-1]})
         for protocol in protocols:
             check_source(protocol, question)
-            both = sides == "both" and protocol.speakers
-            for orders in (drawn, exchanged) if both else (drawn,):
+            for orders in _both(protocol, drawn) if sides == "both" else (drawn,):
                 yield plan_one(question, protocol, specs, orders, seed), question
+
+
+def _both(protocol: OversightProtocol, drawn: Orders) -> tuple[Orders, ...]:
+    """The drawn orders, and those that take away what the draw decided."""
+    if protocol.speakers:
+        return drawn, drawn.model_copy(update={"defends": drawn.defends[::-1]})
+    if protocol.swap:
+        return (drawn,)
+    return drawn, drawn.model_copy(update={"options": drawn.options[::-1]})
 
 
 def plan_one(

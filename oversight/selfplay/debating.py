@@ -44,7 +44,8 @@ def debate(
     swap: bool = False,
     rationale: bool = False,
 ) -> None:
-    """Run what is not complete yet: each question with either side in either seat.
+    """Run what is not complete yet: each question with either side in either seat, or, where nobody
+    speaks, with either option listed first.
 
     Args:
         circle: For the length of speeches.
@@ -54,7 +55,8 @@ def debate(
         speakers: Who debates and consults; see `speaking`.
         judge: A model.
         seed: Of orders and speeches.
-        swap: Judge each debate a second time with the sides shown the other way round.
+        swap: Judge each debate a second time with the sides shown the other way round. Without
+            speakers that is what the two listings are: each is then a judgment of its own.
         rationale: Let the judge write down the evidence before it decides.
 
     Raises:
@@ -66,7 +68,8 @@ def debate(
     agents = {**speakers, Role.JUDGE: _agent("judge", judge, judging)}
     names = {each.engine for each in agents.values() if each.engine}
     engines = {name: _engine(name) for name in names}
-    chosen = protocols.load(protocol).model_copy(update={"swap": swap})
+    chosen = protocols.load(protocol)
+    chosen = chosen.model_copy(update={"swap": swap and bool(chosen.speakers)})
     actors = cast(agents, engines)
     planned = list(plan(asked, [chosen], actors.specs, seed=seed, sides="both"))
 

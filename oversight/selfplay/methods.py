@@ -19,7 +19,7 @@ from oversight.agents.speaking import label_of
 from oversight.selfplay.beliefs import BeliefReader
 from oversight.selfplay.games import BEST_OF_N, Game
 from oversight.selfplay.rewards import JudgedGames, rows
-from oversight.selfplay.settings import Arena, CircleSettings, Overrides
+from oversight.selfplay.settings import BATCH_SIZES, Arena, CircleSettings, Overrides
 from oversight.store import Store
 from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.train.model.loading import read_config
@@ -78,9 +78,10 @@ def train_ppo(
 ) -> Path:
     """PPO of `policy` against a reward model."""
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": 64, "steps": 80, "optimizer": {"lr": 3e-4}},
+        {**_common(policy, out, seed), "batch_size": BATCH_SIZES["ppo"], "steps": 80},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
+            "optimizer": {"lr": 3e-4},
             "samples": 2,
             "mini_batches": 2,
             "reuse": 1,
@@ -103,9 +104,10 @@ def train_grpo(
     very seat on that very question; `advantage = "role_baseline"` takes a running one a seat.
     """
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": 16, "steps": 160, "optimizer": {"lr": 5e-4}},
+        {**_common(policy, out, seed), "batch_size": BATCH_SIZES["grpo"], "steps": 160},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
+            "optimizer": {"lr": 5e-4},
             "samples": 8,
             "loss": "dr_grpo",
             "kl_coefficient": 0.01,

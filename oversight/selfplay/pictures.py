@@ -124,8 +124,12 @@ def draw_curve(results: Results, theme: Theme) -> Figure:
     for arena in ARENAS:
         _trend(axes, [p for p in results.points if p.arena == arena], _tint(arena, theme))
     axes.axhline(0.5, color=theme.muted, linewidth=1.0, linestyle=DASHED, zorder=1)
-    axes.set_ylim(0.3, 1.02)
-    axes.set_yticks([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], [f"{v} %" for v in range(40, 101, 10)])
+    lowest = min((_bounds(point.accuracy)[0] for point in results.points), default=0.5)
+    bottom = max(0, min(4, int(10 * lowest)))
+    axes.set_ylim(bottom / 10 - 0.02, 1.02)
+    axes.set_yticks(
+        [v / 10 for v in range(bottom, 11)], [f"{v} %" for v in range(10 * bottom, 101, 10)]
+    )
     axes.set_xlabel("rating in cross-play (Elo points above the untrained)", **_text(theme))
     axes.set_ylabel("judge accuracy", **_text(theme))
     for number, name in enumerate(names):

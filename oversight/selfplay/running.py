@@ -23,7 +23,8 @@ from typing import Any
 
 from oversight.errors import CheckpointError, OversightError
 from oversight.selfplay.settings import CircleSettings
-from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of, work
+from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of
+from oversight.selfplay.work import work
 from oversight.train.runs.files import write_json
 from oversight.train.runs.lock import FolderLock
 

@@ -33,6 +33,10 @@ Arena = Literal["debate", "consultancy"]
 
 Overrides = dict[str, JsonValue]
 
+NUM_SEATS: dict[Arena, int] = {"debate": 2, "consultancy": 1}
+BATCH_SIZES: dict[Method, int] = {"ppo": 64, "grpo": 16}
+"""Prompts that a step learns from, where a recipe says nothing else."""
+
 
 class CircleSettings(Settings):
     """A circle, from the model that debaters begin as to the report."""
@@ -87,4 +91,27 @@ class CircleSettings(Settings):
                 "dataset.split and dataset.limit are the circle's own: set train_questions and "
                 "held_out_questions"
             )
+        for method in self.methods:
+            if method in BATCH_SIZES:
+                self._check_batch(method)
         return self
+
+    def _check_batch(self, method: Method) -> None:
+        """Every question gives one prompt for each seat in each assignment of sides."""
+        given: Overrides = getattr(self, method)
+        wanted = given.get("batch_size", BATCH_SIZES[method])
+        if not isinstance(wanted, int):
+            return  # the trainer names what is wrong with it
+        for arena in self.arenas:
+            found = 2 * NUM_SEATS[arena] * self.train_questions
+            if found < wanted:
+                raise ValueError(
+                    f"train_questions = {self.train_questions} gives {found} prompts for "
+                    f"{arena}, and {method} takes {wanted} a step: take more questions, or set "
+                    f"{method}.batch_size"
+                )
+            if method == "grpo" and wanted % NUM_SEATS[arena]:
+                raise ValueError(
+                    f"grpo.batch_size = {wanted}: both seats of a {arena} learn in one step, so "
+                    "it has to be even"
+                )

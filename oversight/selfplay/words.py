@@ -273,7 +273,7 @@ def methods(circle: CircleSettings) -> tuple[str, ...]:
         f"for each of the seeds {', '.join(map(str, circle.seeds))}, and measured on "
         f"{circle.held_out_questions} of the held-out split. Each question is debated twice, with "
         "either side in either seat, and each debate is judged in both orders, whose beliefs are "
-        "averaged.",
+        "averaged. Where nobody speaks, the judge decides once with either option listed first.",
         "Expert iteration samples four speeches, keeps the one after which the judge believes the "
         "speaker's side most, and fine-tunes on those, twice over. DPO compares the best and the "
         "worst of the same speeches; the reward model learns from all their pairs, and PPO from "

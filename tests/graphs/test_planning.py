@@ -38,11 +38,23 @@ def test_all_protocols_meet_a_question_in_the_same_way(question: Question) -> No
 
 
 def test_both_sides_run_each_assignment_once(question: Question) -> None:
-    chosen = [protocols.load(name) for name in ("consultancy", "naive")]
-    planned = [debate for debate, _ in plan([question], chosen, SPECS, sides="both")]
-    assert [debate.protocol.name for debate in planned] == ["consultancy", "consultancy", "naive"]
-    assert {debate.orders.defends[0] for debate in planned[:2]} == {0, 1}
-    assert len({debate.id for debate in planned}) == 3
+    planned = [
+        debate
+        for debate, _ in plan([question], [protocols.load("consultancy")], SPECS, sides="both")
+    ]
+    assert {debate.orders.defends[0] for debate in planned} == {0, 1}
+    assert len({debate.orders.options for debate in planned}) == 1
+    assert len({debate.id for debate in planned}) == len(planned) == 2
+
+
+@pytest.mark.parametrize("name", ["naive", "expert"])
+def test_where_nobody_speaks_both_sides_are_both_listings(question: Question, name: str) -> None:
+    protocol = protocols.load(name)
+    planned = [debate for debate, _ in plan([question], [protocol], SPECS, sides="both")]
+    assert {debate.orders.options for debate in planned} == {(0, 1), (1, 0)}
+    assert len({debate.id for debate in planned}) == len(planned) == 2
+    swapping = protocol.model_copy(update={"swap": True})
+    assert len(list(plan([question], [swapping], SPECS, sides="both"))) == 1
 
 
 def test_of_many_options_the_right_one_is_always_defended() -> None:

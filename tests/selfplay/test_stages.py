@@ -67,6 +67,12 @@ def test_the_second_round_of_expert_iteration_begins_with_the_first(circle):
         ({"arenas": []}, "arenas"),
         ({"dataset": {**WORLD, "limit": 5}}, "set train_questions and held_out_questions"),
         ({"held_out_questions": 2}, "held_out_questions"),
+        (
+            {"train_questions": 30},
+            r"train_questions = 30 gives 60 prompts for consultancy, and ppo",
+        ),
+        ({"train_questions": 16, "methods": ["grpo"], "grpo": {"batch_size": 40}}, "gives 32"),
+        ({"grpo": {"batch_size": 9}}, r"grpo\.batch_size = 9: both seats"),
         ({"jobs": 0}, "jobs"),
         ({"jbos": 1}, "jobs"),
     ],
