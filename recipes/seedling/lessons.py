@@ -160,7 +160,7 @@ def weighing(rng: random.Random, num: int, alone: float, care: Care) -> Iterator
         care: Of those who speak.
     """
     while num:
-        case = next(case for case in cases(rng, 2) if None not in case.lines)
+        case = next(case for case in cases(rng, None) if None not in case.lines)
         brought = [draw(rng, care) for _ in (0, 1)]
         proved = [evidence is Evidence.OWN for evidence in brought]
         if rng.random() < alone:
@@ -183,7 +183,13 @@ def explaining(rng: random.Random, num: int, num_others: int | None) -> Iterator
         yield expert_row(next(case for case in cases(rng, num_others) if None not in case.lines))
 
 
-def lesson(rng: random.Random, num_others: int | None, care: Care, made_up: float) -> Iterator[Row]:
+def lesson(
+    rng: random.Random,
+    num_others: int | None,
+    care: Care,
+    made_up: float,
+    judged: Care | None = None,
+) -> Iterator[Row]:
     """All that one story teaches; rows with one beginning stand side by side.
 
     Args:
@@ -191,7 +197,9 @@ def lesson(rng: random.Random, num_others: int | None, care: Care, made_up: floa
         num_others: Lines about other things; None for all.
         care: Of those who speak.
         made_up: Share of judged questions whose wrong option was never true.
+        judged: Care of those whom only the judge hears; that of the others if None.
     """
+    judged = judged or care
     told = cases(rng, num_others)
     rng.shuffle(told)
     two_sided = [case for case in told if None not in case.lines]
@@ -203,9 +211,9 @@ def lesson(rng: random.Random, num_others: int | None, care: Care, made_up: floa
         yield from _critique(rng, case, care)
         yield expert_row(case)
     for case in cases(rng, num_others, made_up):
-        for quality in (CAREFUL, care):
+        for quality in (CAREFUL, judged):
             yield judge_row(case, debate(rng, case, [draw(rng, quality) for _ in (0, 1)]))
-        yield judge_row(case, lone_turn(rng, case, rng.randrange(2), draw(rng, care)))
+        yield judge_row(case, lone_turn(rng, case, rng.randrange(2), draw(rng, judged)))
 
 
 def _speeches(rng: random.Random, case: Case, care: Care) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,7 @@ from typing import Any
 from stories import Case
 
 from oversight.agents import consultant, critic, debater, judge
+from oversight.datasets.world.times import FIRST_PLAIN_DAY, LAST_PLAIN_DAY
 from oversight.text.quotes import find_quotes, render_quotes
 from oversight.types import Source
 
@@ -19,6 +21,8 @@ MAX_WORDS = 150
 FIRST = "Round 1 of 1"
 
 Row = dict[str, Any]
+
+_DAY = re.compile(r" on day \d+$")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class Evidence(StrEnum):
     """The line that says what the other side claims."""
     OTHER = "other"
     """A line about something else."""
+    FORGED = "forged"
+    """Words that the source does not have: its own line with another day, or the other side's with
+    its own option put in."""
     NONE = "none"
 
 
@@ -72,10 +79,24 @@ def speech(rng: random.Random, case: Case, side: int, evidence: Evidence = Evide
     Where there is no such line, a line about something else.
     """
     lines = {Evidence.OWN: case.lines[side], Evidence.OPPOSING: case.lines[1 - side]}
-    line = lines.get(evidence)
+    line = _forged(rng, case, side) if evidence is Evidence.FORGED else lines.get(evidence)
     if line is None and case.others and evidence is not Evidence.NONE:
-        line = rng.choice(case.others)
+        # Half of them name the option, of something else: the likest to a proof.
+        alike = [other for other in case.others if case.options[side] in other]
+        line = rng.choice(alike if alike and rng.random() < 0.5 else case.others)
     return argument("AB"[side], case.options[side], line)
+
+
+def _forged(rng: random.Random, case: Case, side: int) -> str | None:
+    """What a speaker writes who copies badly, or lies; None without a line to start from."""
+    own, opposing = case.lines[side], case.lines[1 - side]
+    if opposing is not None and (own is None or rng.random() < 0.5):
+        made_up = opposing.replace(case.options[1 - side], case.options[side])
+        if made_up != opposing:
+            return made_up
+    if own is None:
+        return None
+    return _DAY.sub(f" on day {rng.randint(FIRST_PLAIN_DAY, LAST_PLAIN_DAY)}", own)
 
 
 def argument(label: str, option: str, line: str | None) -> str:
