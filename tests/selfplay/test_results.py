@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from oversight.evals.drawing import LIGHT
 from oversight.evals.intervals import mean_interval
 from oversight.selfplay import words
 from oversight.selfplay.page import write_all
+from oversight.selfplay.pictures import draw_curve
 from oversight.selfplay.results import gather
 from oversight.selfplay.stages import plan_stages
 
@@ -188,6 +190,14 @@ def test_what_is_left_to_look_at(circle, done):
     before = (circle.out / "report.html").read_bytes()
     write_all(circle, results)
     assert (circle.out / "report.html").read_bytes() == before
+
+
+def test_the_curve_shows_every_point(circle, done):
+    done["arm.dpo.consultancy.0"] = arm(circle, 1 / 6, consultancy=True)
+    results = gather(circle, done)
+    [axes, *_] = draw_curve(results, LIGHT).axes
+    low, high = axes.get_ylim()
+    assert all(low < p.accuracy.low and p.accuracy.high < high for p in results.points)
 
 
 def test_narrow_tables_fit_a_terminal_of_80_columns(circle, done):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import psutil
 import pytest
@@ -27,6 +28,11 @@ def test_what_is_done_is_not_done_again(baselines):
         *("arm.placebo.debate", "arm.retrieval.debate"),
     }
     assert len(told[-1].done) == len(first)
+    for name in ("arm.naive", "arm.expert"):
+        # Either option listed first, each listing a judgment of its own.
+        asked = Counter(ruling["question"] for ruling in first[name]["rulings"])
+        assert set(asked.values()) == {2}
+        assert len(asked) == baselines.held_out_questions
     finished = [at.finished[0] for at in told if at.finished]
     assert sorted(finished) == sorted(first)
     folder = folder_of(baselines, "arm.placebo.debate")
