@@ -61,16 +61,6 @@ class JudgingLog:
         await self.store.append(*records, event)
         self.work = apply(self.work, event)
 
-    def add_now(self, kind: EventKind, /, **data: JsonValue) -> None:
-        """Note an act by itself, before anything else happens in this process.
-
-        Raises:
-            StoreError: It could not be written, and has not happened.
-        """
-        event = self._event(kind, data)
-        self.store.add(event)
-        self.work = apply(self.work, event)
-
     def _event(self, kind: EventKind, data: dict[str, JsonValue]) -> JudgingEvent:
         event = JudgingEvent(
             debate_id=self.debate_id,

@@ -111,7 +111,7 @@ class Workshop:
         return {
             Role.JUDGE: judge,
             Role.DEBATER: debater,
-            Role.CONSULTANT: debater,
+            Role.CONSULTANT: RETRIEVAL,
             Role.CRITIC: RETRIEVAL,
         }
 

@@ -41,17 +41,17 @@ async def test_what_was_begun_comes_first_then_what_waits_and_nothing_that_was_p
 ) -> None:
     first, second, third = await _items(workshop, 3)
     desk = workshop.desk()
-    desk.skip(first)
+    await desk.skip(first)
     assert _states(desk) == [ItemState.SKIPPED, ItemState.WAITING, ItemState.WAITING]
     item, _ = desk.take(third)
     desk.open(item)
     await desk.close(item)
     assert desk.take_next().transcript.debate.id == third
     assert desk.take_next(after=third).transcript.debate.id == second
-    desk.skip(second)
-    desk.skip(third)
+    await desk.skip(second)
+    await desk.skip(third)
     assert desk.take_next() is None
-    desk.skip(first, on=False)
+    await desk.skip(first, on=False)
     assert desk.take_next().transcript.debate.id == first
 
 
@@ -66,7 +66,7 @@ async def test_an_item_that_another_judge_has_is_passed_over(workshop: Any, wind
 async def test_opening_an_item_that_was_put_off_takes_it_back(workshop: Any) -> None:
     [debate_id] = await _items(workshop, 1)
     desk = workshop.desk()
-    desk.skip(debate_id)
+    await desk.skip(debate_id)
     item, _ = desk.take(debate_id)
     desk.open(item)
     await desk.close(item)
@@ -78,19 +78,19 @@ async def test_a_judgment_is_sent_and_revised_and_both_are_kept(workshop: Any) -
     desk = workshop.desk(name="pilot")
     item, _ = desk.take(debate_id)
     desk.open(item)
-    item.log.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
+    item.acts.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
     sent = await desk.send(item)
     assert (sent.revision, sent.final.choice, sent.study) == (0, 1, "pilot")
-    assert item.log.work.num_sent == 1
-    assert not item.log.work.is_open
+    assert item.acts.work.num_sent == 1
+    assert not item.acts.work.is_open
     await desk.close(item)
     assert _states(desk) == [ItemState.DONE]
     again, _ = desk.take(debate_id)
     desk.open(again)
-    again.log.add(EventKind.REOPENED)
-    again.log.add(EventKind.BELIEF, step=0, probs=[0.8, 0.2])
-    again.log.add(EventKind.UNDONE)
-    again.log.add(EventKind.BELIEF, step=0, probs=[0.9, 0.1])
+    again.acts.add(EventKind.REOPENED)
+    again.acts.add(EventKind.BELIEF, step=0, probs=[0.8, 0.2])
+    again.acts.add(EventKind.UNDONE)
+    again.acts.add(EventKind.BELIEF, step=0, probs=[0.9, 0.1])
     revised = await desk.send(again)
     await desk.close(again)
     assert (revised.revision, revised.final.probs) == (1, (0.9, 0.1))
@@ -103,12 +103,12 @@ async def test_two_windows_that_send_the_same_revision_send_two(workshop: Any, w
     desk, other = workshop.desk(), workshop.desk(store=window)
     item, _ = desk.take(debate_id)
     desk.open(item)
-    await item.log.flush()
+    await item.acts.flush()
     workshop.store.leave_item(debate_id, "anna")  # as when a lease is over
     same, _ = other.take(debate_id)
     other.open(same)
-    item.log.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
-    same.log.add(EventKind.BELIEF, step=0, probs=[0.9, 0.1])
+    item.acts.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
+    same.acts.add(EventKind.BELIEF, step=0, probs=[0.9, 0.1])
     await asyncio.gather(desk.send(item), other.send(same))
     found = _own(workshop.store, debate_id)
     assert [judgment.revision for judgment in found] == [0, 1]
@@ -123,19 +123,19 @@ async def test_a_judgment_whose_note_a_kill_prevented_counts_once(workshop: Any)
     desk = workshop.desk()
     item, _ = desk.take(debate_id)
     desk.open(item)
-    item.log.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
-    await item.log.flush()
-    workshop.store.add(judgment_of(item.log.work, item.transcript.debate, "anna"))
+    item.acts.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
+    await item.acts.flush()
+    workshop.store.add(judgment_of(item.acts.work, item.transcript.debate, "anna"))
     desk.leave(item)  # killed here
     for _ in range(2):
         again, _ = desk.take(debate_id)
         desk.open(again)
-        assert (again.log.work.num_sent, again.log.work.is_open) == (1, False)
+        assert (again.acts.work.num_sent, again.acts.work.is_open) == (1, False)
         await desk.close(again)
     sent = workshop.store.events("anna", debate_id, [EventKind.SENT])
     assert [event.data for event in sent] == [{"revision": 0}]
     again, _ = desk.take(debate_id)
-    again.log.add(EventKind.REOPENED)
+    again.acts.add(EventKind.REOPENED)
     assert (await desk.send(again)).revision == 1
 
 
@@ -143,13 +143,13 @@ async def test_a_judgment_that_cannot_be_written_is_not_sent(workshop: Any) -> N
     [debate_id] = await _items(workshop, 1)
     desk = workshop.desk()
     item, _ = desk.take(debate_id)
-    item.log.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
-    await item.log.flush()
+    item.acts.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
+    await item.acts.flush()
     with workshop.store._database.writing() as connection:
         connection.exec_driver_sql("ALTER TABLE judgments RENAME TO away")
     with pytest.raises(StoreError):
         await desk.send(item)
-    assert item.log.work.is_open
+    assert item.acts.work.is_open
     with workshop.store._database.writing() as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO judgments")
     assert (await desk.send(item)).revision == 0
@@ -169,7 +169,7 @@ async def test_turns_are_revealed_step_by_step_in_the_order_drawn_for_the_judge(
         assert item.shown(stepped=False) == item.turns()
         seen = 0
         while (step := item.next_step()) is not None:
-            item.log.add(EventKind.REVEALED, step=step)
+            item.acts.add(EventKind.REVEALED, step=step)
             shown = item.shown(stepped=True)
             assert len(shown) > seen
             assert {turn.step for turn in shown} == {s for s in item.steps() if s <= step}
@@ -177,7 +177,7 @@ async def test_turns_are_revealed_step_by_step_in_the_order_drawn_for_the_judge(
         assert item.shown(stepped=True) == item.turns()
         first = item.turns()[0].seat
         assert first is item.orders.shown[0]
-        shown_first[item.log.work.swapped] += 1
+        shown_first[item.acts.work.swapped] += 1
         await desk.close(item)
     assert all(shown_first.values())
 
@@ -191,7 +191,7 @@ async def test_rounds_that_were_read_are_counted_as_the_protocol_counts_them(
     spoken = [turn for turn in item.turns() if turn.act.is_spoken]
     assert item.rounds_read() == 0
     for step in item.steps():
-        item.log.add(EventKind.REVEALED, step=step)
+        item.acts.add(EventKind.REVEALED, step=step)
         assert item.rounds_read() == len({turn.round for turn in spoken if turn.step <= step})
     assert item.rounds_read() == len({turn.round for turn in spoken})
 
