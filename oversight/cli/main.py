@@ -15,6 +15,7 @@ from oversight.cli.datasets import datasets
 from oversight.cli.debate import debate
 from oversight.cli.demo import demo
 from oversight.cli.export import export
+from oversight.cli.judge import judge
 from oversight.cli.models import models
 from oversight.cli.options import INTERRUPTED
 from oversight.cli.pixels import pixels
@@ -38,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("run")(run_recipe)
-for command in (demo, debate, pixels, report, export, plot, datasets, models, protocols):
+for command in (demo, debate, judge, pixels, report, export, plot, datasets, models, protocols):
     app.command()(command)
 app.add_typer(train, name="train")
 app.add_typer(store, name="store")

@@ -95,7 +95,7 @@ def view_for(item: Item, turns: tuple[Turn, ...], request: HelpRequest, number: 
         act=Act.ASSIST,
         source=question.source if reads else None,
         request=request,
-        seed=seed_from("assist", debate.id, item.log.judge, number),
+        seed=seed_from("assist", debate.id, item.acts.judge, number),
     )
 
 
@@ -112,8 +112,8 @@ async def assist(
     Returns:
         None, or in a sentence why there is no answer; that is recorded as well.
     """
-    number = len(item.log.work.assistance)
-    item.log.add(
+    number = len(item.acts.work.assistance)
+    item.acts.add(
         EventKind.ASKED,
         number=number,
         kind=kind,
@@ -136,7 +136,7 @@ async def assist(
     except (OversightError, asyncio.CancelledError) as error:
         stopped = isinstance(error, asyncio.CancelledError)
         reason = "stopped by the judge" if stopped else str(error)
-        item.log.add(
+        item.acts.add(
             EventKind.ASSISTED,
             number=number,
             kind=kind,
@@ -149,7 +149,7 @@ async def assist(
         return reason
     if not heard:
         emit(draft.text)
-    item.log.add(
+    item.acts.add(
         EventKind.ASSISTED,
         *draft.prompts,
         number=number,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from oversight.errors import StoreError
 from oversight.judging.draws import draw_arm, draw_swapped, orders_for
 from oversight.judging.judgment import judgment_of
+from oversight.judging.live import LiveDebate
 from oversight.judging.log import JudgingLog
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
@@ -31,13 +32,13 @@ class Item:
     """A debate on the desk: what there is to read, and the judge's work on it."""
 
     transcript: Transcript
-    log: JudgingLog
+    acts: JudgingLog
     live: bool
 
     @property
     def orders(self) -> Orders:
         """As this judge meets the debate."""
-        return orders_for(self.transcript.debate, swapped=bool(self.log.work.swapped))
+        return orders_for(self.transcript.debate, swapped=bool(self.acts.work.swapped))
 
     def turns(self) -> tuple[Turn, ...]:
         """The turns that a judge may read, in this judge's order; beliefs of theirs left out."""
@@ -47,9 +48,9 @@ class Item:
 
     def shown(self, *, stepped: bool) -> tuple[Turn, ...]:
         """Those of `turns` that have been revealed so far."""
-        if self.live or not stepped or self.log.work.num_sent:
+        if self.live or not stepped or self.acts.work.num_sent:
             return self.turns()
-        return tuple(t for t in self.turns() if t.step <= self.log.work.revealed)
+        return tuple(t for t in self.turns() if t.step <= self.acts.work.revealed)
 
     def steps(self) -> tuple[int, ...]:
         """Steps at which something was said, in order."""
@@ -57,18 +58,18 @@ class Item:
 
     def next_step(self) -> int | None:
         """The step that is revealed next, or None when all is shown."""
-        hidden = [step for step in self.steps() if step > self.log.work.revealed]
+        hidden = [step for step in self.steps() if step > self.acts.work.revealed]
         return hidden[0] if hidden else None
 
     def rounds_read(self) -> int:
         """How many rounds of speech have been shown."""
-        revealed = self.log.work.revealed
+        revealed = self.acts.work.revealed
         return len({t.round for t in self.turns() if t.act.is_spoken and t.step <= revealed})
 
     @property
     def current_step(self) -> int:
         """The step after which a belief is given now."""
-        return max(self.log.work.revealed, 0)
+        return max(self.acts.work.revealed, 0)
 
 
 def is_live(transcript: Transcript) -> bool:
@@ -120,62 +121,75 @@ class Desk:
     def open(self, item: Item) -> None:
         """Note that the item is on the screen, and what was drawn for it."""
         debate_id = item.transcript.debate.id
-        item.log.add(
+        item.acts.add(
             EventKind.OPENED,
             swapped=draw_swapped(self.settings, debate_id),
             arm=draw_arm(self.settings, debate_id),
             study=self.settings.name,
         )
-        if item.log.work.skipped:
-            item.log.add(EventKind.UNSKIPPED)
+        if item.acts.work.skipped:
+            item.acts.add(EventKind.UNSKIPPED)
         # A kill may have come between a judgment and the note that it was sent.
         sent = [j.revision for j in item.transcript.judgments if self._is_own(j)]
-        if sent and max(sent) >= item.log.work.num_sent:
-            item.log.add(EventKind.SENT, revision=max(sent))
+        if sent and max(sent) >= item.acts.work.num_sent:
+            item.acts.add(EventKind.SENT, revision=max(sent))
 
     def _is_own(self, judgment: Judgment) -> bool:
         return judgment.kind is JudgeKind.HUMAN and judgment.judge == self.judge
 
-    async def send(self, item: Item) -> Judgment:
+    async def send(self, item: Item, live: LiveDebate | None = None) -> Judgment:
         """Record the judgment that the work comes to; return when it is durable.
 
         Another window may have sent this revision: then it is sent as the next one.
 
-        Raises:
-            StoreError: It could not be written.
-        """
-        await item.log.flush()
-        try:
-            return await self._send(item)
-        except StoreError:
-            if not item.log.refresh():
-                raise
-            return await self._send(item)
+        Args:
+            item: What was judged.
+            live: The debate that waits for this judgment, and ends with it.
 
-    async def _send(self, item: Item) -> Judgment:
-        judgment = judgment_of(item.log.work, item.transcript.debate, self.judge)
-        await item.log.write(EventKind.SENT, judgment, revision=judgment.revision)
+        Raises:
+            OversightError: It could not be written, or the debate not be ended.
+        """
+        await item.acts.flush()
+        try:
+            return await self._send(item, live)
+        except StoreError:
+            if not item.acts.refresh():
+                raise
+            return await self._send(item, live)
+
+    async def _send(self, item: Item, live: LiveDebate | None) -> Judgment:
+        judgment = judgment_of(item.acts.work, item.transcript.debate, self.judge)
+        if live is not None and item.live:
+            await live.answer(judgment)
+            item.live = False
+            # An earlier attempt may have failed only after the judgment was recorded.
+            recorded = self._recorded(item, judgment.revision)
+            await item.acts.write(EventKind.SENT, revision=recorded.revision)
+            when = {"sent_at": recorded.sent_at, "active_s": recorded.active_s}
+            if judgment.model_copy(update=when) == recorded:
+                return recorded
+            judgment = judgment_of(item.acts.work, item.transcript.debate, self.judge)
+        await item.acts.write(EventKind.SENT, judgment, revision=judgment.revision)
         return judgment
+
+    def _recorded(self, item: Item, revision: int) -> Judgment:
+        """This judge's judgment as the store has it."""
+        found = self.store.transcript(item.transcript.debate.id).judgments
+        return next(j for j in found if self._is_own(j) and j.revision == revision)
 
     async def close(self, item: Item) -> None:
         """Leave the item; what was done stays."""
-        item.log.add(EventKind.CLOSED)
-        await item.log.flush()
+        item.acts.add(EventKind.CLOSED)
+        await item.acts.flush()
         self.leave(item)
 
     def leave(self, item: Item) -> None:
         """Give up the claims on the item."""
         debate_id = item.transcript.debate.id
         self.store.leave_item(debate_id, self.judge)
-        if item.live:
-            self.store.release([debate_id])
+        self.store.release([debate_id])
 
-    def skip(self, debate_id: str, *, on: bool = True) -> None:
-        """Put an item off, or take that back; durable when this returns.
-
-        Raises:
-            StoreError: It could not be written.
-        """
-        log = JudgingLog(self.store, debate_id, self.judge)
-        # At once: the queue that is asked for next shall know it.
-        log.add_now(EventKind.SKIPPED if on else EventKind.UNSKIPPED)
+    async def skip(self, debate_id: str, *, on: bool = True) -> None:
+        """Put an item off, or take that back."""
+        acts = JudgingLog(self.store, debate_id, self.judge)
+        await acts.write(EventKind.SKIPPED if on else EventKind.UNSKIPPED)

@@ -14,6 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from oversight import registry
+from oversight.agents import build_agent
 from oversight.config.run import AgentSettings, EngineSettings
 from oversight.engines.base import identify
 from oversight.graphs.casting import Cast, cast
@@ -21,7 +22,31 @@ from oversight.graphs.persons import INTERRUPT, PersonsAct
 from oversight.graphs.stage import Listener, Stage
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
-from oversight.types import Act, Debate, EngineSpec, Judgment, Seat
+from oversight.types import (
+    Act,
+    AgentSpec,
+    Debate,
+    EngineSpec,
+    JudgeKind,
+    Judgment,
+    Seat,
+    Transcript,
+)
+
+
+def is_spoken_out(transcript: Transcript) -> bool:
+    """Whether only people have something left to do in the debate."""
+    protocol, turns = transcript.debate.protocol, transcript.turns
+    done = {(turn.step, turn.seat) for turn in turns}
+    left = [
+        slot
+        for step in protocol.schedule()
+        for slot in step.slots
+        if (step.index, slot.seat) not in done
+    ]
+    agents = transcript.debate.agents
+    ended = any(turn.ends for turn in turns)
+    return ended or all(agents[protocol.role_of(slot)].agent == "human" for slot in left)
 
 
 @dataclass(frozen=True)
@@ -35,13 +60,21 @@ class Wanted:
     may_end: bool
 
 
-def cast_of(debate: Debate, settings: JudgingSettings) -> Cast:
+def cast_of(debate: Debate, settings: JudgingSettings, *, silent: bool = False) -> Cast:
     """The debate's agents. Their engines are opened as the study describes them where it has one
     of the same model, as addresses and keys are no part of a debate; else by what is recorded.
+
+    Args:
+        debate: The debate.
+        settings: The study, or session.
+        silent: No program has to say anything any more: none is opened.
 
     Raises:
         OversightError: An engine cannot be opened.
     """
+    if silent:
+        person = build_agent(AgentSpec(agent=JudgeKind.HUMAN.value))
+        return Cast(dict.fromkeys(debate.agents, person), debate.agents, {})
     agents: dict[Any, AgentSettings] = {}
     engines: dict[str, EngineSettings] = {}
     for role, spec in debate.agents.items():

@@ -57,6 +57,9 @@ class Work:
     draft: Draft = Draft()
     before: tuple[Draft, ...] = ()
     """Earlier drafts, which undoing leads back to."""
+    move: str = ""
+    """The movement of a slider, or the typing of a rationale, that is going on: its many events
+    are taken back as one."""
     revealed: int = -1
     """The last step whose turns were shown."""
     words: str = ""
@@ -110,30 +113,32 @@ def _revealed(work: Work, data: Data) -> Work:
     return replace(work, revealed=max(work.revealed, int(data["step"])))
 
 
-def _draft(work: Work, **changes: Any) -> Work:
+def _draft(work: Work, move: str, **changes: Any) -> Work:
     changed = replace(work.draft, **changes)
     if changed == work.draft:
         return work
-    return replace(work, draft=changed, before=(*work.before, work.draft))
+    if move and move == work.move:
+        return replace(work, draft=changed)
+    return replace(work, draft=changed, before=(*work.before, work.draft), move=move)
 
 
 def _belief(work: Work, data: Data) -> Work:
     beliefs = {**work.draft.beliefs, int(data["step"]): tuple(map(float, data["probs"]))}
-    return _draft(work, beliefs=beliefs)
+    return _draft(work, str(data.get("move", "")), beliefs=beliefs)
 
 
 def _verdict(work: Work, data: Data) -> Work:
-    return _draft(work, verdict=Verdict(data["verdict"]))
+    return _draft(work, "", verdict=Verdict(data["verdict"]))
 
 
 def _rationale(work: Work, data: Data) -> Work:
-    return _draft(work, rationale=str(data["text"]))
+    return _draft(work, str(data.get("move", "")), rationale=str(data["text"]))
 
 
 def _leaned(work: Work, data: Data) -> Work:
     picked = (str(data["turn"]), int(data["quote"]))
     kept = tuple(each for each in work.draft.leaned_on if each != picked)
-    return _draft(work, leaned_on=(*kept, picked) if data["on"] else kept)
+    return _draft(work, "", leaned_on=(*kept, picked) if data["on"] else kept)
 
 
 def _drafted(work: Work, data: Data) -> Work:
@@ -181,13 +186,13 @@ def _attention(work: Work, data: Data) -> Work:
 def _undone(work: Work, _: Data) -> Work:
     if not work.before:
         return work
-    return replace(work, draft=work.before[-1], before=work.before[:-1])
+    return replace(work, draft=work.before[-1], before=work.before[:-1], move="")
 
 
 def _sent(work: Work, data: Data) -> Work:
     # Two windows may have sent the same revision: it counts once.
     num_sent = max(work.num_sent, int(data["revision"]) + 1)
-    return replace(work, num_sent=num_sent, is_open=False, before=(), skipped=False)
+    return replace(work, num_sent=num_sent, is_open=False, before=(), move="", skipped=False)
 
 
 def _reopened(work: Work, _: Data) -> Work:

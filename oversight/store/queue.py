@@ -7,6 +7,7 @@ runs: a lease that is renewed while the process lives and is free again when it 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -50,8 +51,8 @@ class QueueItem:
     debate_id: str
     protocol: str
     dataset: str
-    question_id: str
-    question_fingerprint: str
+    question: str
+    """Its text."""
     live: bool
     """Whether the debate is still going on, and waits for its judge."""
     num_judges: int
@@ -77,9 +78,8 @@ def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int)
         select(
             debates.c.id,
             debates.c.protocol,
-            debates.c.question_id,
-            debates.c.question_fingerprint,
             questions.c.dataset,
+            questions.c.body.label("question"),
             complete.label("complete"),
             num_judges.label("num_judges"),
             done.label("done"),
@@ -133,8 +133,7 @@ def _item(row: Any) -> QueueItem:
         debate_id=row.id,
         protocol=row.protocol,
         dataset=row.dataset,
-        question_id=row.question_id,
-        question_fingerprint=row.question_fingerprint,
+        question=str(json.loads(row.question)["text"]),
         live=not row.complete,
         num_judges=row.num_judges,
         state=state,

@@ -1,0 +1,96 @@
+"""Keys of the judging screens: by the name of what they do, so that they can be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from textual.binding import Binding
+
+from oversight.errors import ConfigError
+from oversight.registry import nearest
+
+KEYS: dict[str, tuple[str, str]] = {
+    "next": ("enter", "Next"),
+    "belief_down": ("left", "Belief −5"),
+    "belief_up": ("right", "Belief +5"),
+    "belief_down_1": ("comma", "Belief −1"),
+    "belief_up_1": ("full_stop", "Belief +1"),
+    "belief_option": ("o", "Other option"),
+    "turn_next": ("j", "Next turn"),
+    "turn_previous": ("k", "Earlier turn"),
+    "quote_next": ("right_square_bracket", "Next quote"),
+    "quote_previous": ("left_square_bracket", "Earlier quote"),
+    "lean": ("space", "Lean on quote"),
+    "around": ("c", "Around the quote"),
+    "quotes": ("q", "Quotes"),
+    "fold": ("z", "Fold"),
+    "fold_all": ("Z", "Fold all"),
+    "search": ("slash", "Search"),
+    "match_next": ("n", "Next match"),
+    "match_previous": ("N", "Earlier match"),
+    "copy": ("y", "Copy"),
+    "message": ("m", "To the speakers"),
+    "end": ("e", "End debate"),
+    "assistant": ("a", "Assistant"),
+    "stop": ("x", "Stop or retry"),
+    "verdict": ("v", "Verdict"),
+    "undo": ("u", "Undo"),
+    "skip": ("s", "Skip"),
+    "filter": ("f", "Filter"),
+    "revise": ("r", "Revise"),
+    "theme": ("d", "Light or dark"),
+    "help": ("question_mark", "Keys"),
+    "back": ("escape", "Back"),
+}
+"""Name -> the usual key, and what it does in a word or two."""
+
+SHOWN = frozenset({"next", "belief_up", "assistant", "quotes", "verdict", "skip", "help", "back"})
+"""In the line at the foot of the screen."""
+
+
+def bindings(names: Iterable[str]) -> list[Binding]:
+    """Bindings of those names, each to the action of the same name."""
+    return [
+        Binding(key, f"do_{name}", does, show=name in SHOWN, id=name)
+        for name in names
+        for key, does in [KEYS[name]]
+    ]
+
+
+def keymap(changes: Mapping[str, str]) -> dict[str, str]:
+    """Textual's keymap for changed keys.
+
+    Raises:
+        ConfigError: A name is not known, or two things share a key.
+    """
+    for name in changes:
+        if name not in KEYS:
+            raise ConfigError(f"unknown key name keys.{name}.{nearest(name, list(KEYS))}")
+    chosen = {name: changes.get(name, key) for name, (key, _) in KEYS.items()}
+    by_key: dict[str, str] = {}
+    for name, key in chosen.items():
+        if key in by_key:
+            raise ConfigError(f"keys.{name} = {key!r}: that key is {by_key[key]!r} already")
+        by_key[key] = name
+    return dict(changes)
+
+
+def key_of(name: str, changes: Mapping[str, str]) -> str:
+    """The key as one would say it."""
+    key = changes.get(name, KEYS[name][0])
+    return _SAID.get(key, key)
+
+
+_SAID = {
+    "enter": "Enter",
+    "left": "←",
+    "right": "→",
+    "comma": ",",
+    "full_stop": ".",
+    "right_square_bracket": "]",
+    "left_square_bracket": "[",
+    "space": "Space",
+    "slash": "/",
+    "question_mark": "?",
+    "escape": "Esc",
+}

@@ -1,0 +1,169 @@
+"""Small screens over the others: words to be written, one thing of several, the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Generic, TypeVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static, TextArea
+from textual.widgets.option_list import Option
+
+from oversight.tui.keys import KEYS, key_of
+
+T = TypeVar("T")
+
+
+class WordsScreen(ModalScreen[str | None]):
+    """Asks for words; None if it was left without."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "send", "Send"),
+        Binding("escape", "leave", "Back", priority=True),
+    ]
+
+    def __init__(
+        self,
+        title: str,
+        text: str = "",
+        *,
+        hint: str = "",
+        on_change: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+        self._hint = hint
+        self._on_change = on_change
+
+    def compose(self) -> ComposeResult:
+        """A title, the words, the keys."""
+        with Vertical(classes="dialog"):
+            yield Static(Text(self._title, style="bold"))
+            if self._hint:
+                yield Static(Text(self._hint))
+            yield TextArea(self._text, id="words")
+            yield Static(Text("Ctrl+S sends · Esc goes back, the draft is kept"), classes="keys")
+
+    def on_mount(self) -> None:
+        """Begin to write at the end."""
+        area = self.query_one(TextArea)
+        area.focus()
+        area.move_cursor(area.document.end)
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        """Keep the draft."""
+        if self._on_change is not None:
+            self._on_change(event.text_area.text)
+
+    def action_send(self) -> None:
+        """Give the words back."""
+        self.dismiss(self.query_one(TextArea).text.strip())
+
+    def action_leave(self) -> None:
+        """Go back without."""
+        self.dismiss(None)
+
+
+class LineScreen(ModalScreen[str | None]):
+    """Asks for a line of words."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", priority=True)]
+
+    def __init__(self, title: str, text: str = "") -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """A title and the line."""
+        with Vertical(classes="dialog"):
+            yield Static(Text(self._title, style="bold"))
+            yield Input(self._text, id="line")
+            yield Static(Text("Enter takes it · Esc goes back"), classes="keys")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Give the line back."""
+        self.dismiss(event.value.strip())
+
+    def action_leave(self) -> None:
+        """Go back without."""
+        self.dismiss(None)
+
+
+class ChoiceScreen(ModalScreen[T | None], Generic[T]):
+    """Asks for one of several."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", priority=True)]
+
+    def __init__(self, title: str, choices: Sequence[tuple[T, str]]) -> None:
+        super().__init__()
+        self._title = title
+        self._choices = list(choices)
+
+    def compose(self) -> ComposeResult:
+        """A title and the choices, each with a digit that takes it."""
+        with Vertical(classes="dialog"):
+            yield Static(Text(self._title, style="bold"))
+            yield OptionList(
+                *(
+                    Option(Text(f"{number}  {name}"))
+                    for number, (_, name) in enumerate(self._choices, start=1)
+                )
+            )
+            yield Static(Text("A digit or Enter takes one · Esc goes back"), classes="keys")
+
+    def on_mount(self) -> None:
+        """Choose by arrows at once."""
+        self.query_one(OptionList).focus()
+
+    def on_key(self, event: object) -> None:
+        """A digit takes its choice."""
+        character = getattr(event, "character", None) or ""
+        if character.isdigit() and 1 <= int(character) <= len(self._choices):
+            self.dismiss(self._choices[int(character) - 1][0])
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Enter takes the one under the cursor."""
+        self.dismiss(self._choices[event.option_index][0])
+
+    def action_leave(self) -> None:
+        """Go back without."""
+        self.dismiss(None)
+
+
+class KeysScreen(ModalScreen[None]):
+    """All keys of a screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,enter,q", "leave", "Back", priority=True)
+    ]
+
+    def __init__(self, names: Sequence[str], changes: Mapping[str, str]) -> None:
+        super().__init__()
+        self._names = names
+        self._changes = changes
+
+    def compose(self) -> ComposeResult:
+        """Two columns of keys."""
+        table = Text()
+        half = (len(self._names) + 1) // 2
+        for left in range(half):
+            for name in self._names[left::half]:
+                entry = f"{key_of(name, self._changes):>6}  {KEYS[name][1]}"
+                table.append(f"{entry:<34}")
+            table.append("\n")
+        table.append("\n 0–9    Type the belief in percent    ↑↓ PgUp PgDn  Scroll")
+        table.append("\nCtrl+Q  Leave; everything is kept      y copies to the clipboard")
+        with Vertical(classes="dialog"):
+            yield Static(Text("Keys", style="bold"))
+            yield VerticalScroll(Static(table))
+            yield Static(Text("Esc goes back"), classes="keys")
+
+    def action_leave(self) -> None:
+        """Go back."""
+        self.dismiss(None)

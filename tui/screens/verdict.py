@@ -1,0 +1,107 @@
+"""The last look before a judgment is sent: what it is, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static, TextArea
+
+from oversight.judging.desk import Item
+from oversight.judging.judgment import missing
+from oversight.judging.settings import JudgingSettings
+from oversight.text.terminal import rich_text
+from oversight.types import EventKind, Verdict
+
+NAME_OF_VERDICT = {
+    Verdict.DECIDED: "as the belief says",
+    Verdict.TIE: "tie: both are equally right",
+    Verdict.ABSTAIN: "cannot tell",
+}
+
+
+class VerdictScreen(ModalScreen[bool]):
+    """True: send it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "send", "Send", priority=True),
+        Binding("ctrl+b", "verdict('decided')", "As believed", priority=True),
+        Binding("ctrl+t", "verdict('tie')", "Tie", priority=True),
+        Binding("ctrl+n", "verdict('abstain')", "Cannot tell", priority=True),
+        Binding("escape", "leave", "Back", priority=True),
+    ]
+
+    def __init__(
+        self,
+        item: Item,
+        settings: JudgingSettings,
+        options: list[tuple[str, str, int]],
+        on_rationale: Callable[[str], None],
+    ) -> None:
+        """A verdict on `item`; options are (letter, text, index) in the order of the listing."""
+        super().__init__()
+        self._item = item
+        self._settings = settings
+        self._options = options
+        self._on_rationale = on_rationale
+
+    def compose(self) -> ComposeResult:
+        """What is sent, the rationale, what is missing, the keys."""
+        with Vertical(classes="dialog"):
+            yield Static(id="verdict")
+            yield Static(Text("Why? What was it that decided?", style="bold"))
+            yield TextArea(self._item.acts.work.draft.rationale, id="rationale")
+            yield Static(id="missing")
+            yield Static(
+                Text("Ctrl+S send · Ctrl+T tie · Ctrl+N cannot tell · Ctrl+B belief · Esc back"),
+                classes="keys",
+            )
+
+    def on_mount(self) -> None:
+        """Write the rationale at once."""
+        self.query_one(TextArea).focus()
+        self._show()
+
+    def _show(self) -> None:
+        draft = self._item.acts.work.draft
+        whole = Text().append("Your judgment: ", style="bold")
+        whole.append(NAME_OF_VERDICT[draft.verdict], style="bold yellow")
+        if draft.verdict is Verdict.DECIDED and draft.probs is not None:
+            for label, text, index in self._options:
+                whole.append(f"\n  {label} {draft.probs[index]:4.0%}  ")
+                whole.append_text(rich_text(" ".join(text.split())))
+        number = len(draft.leaned_on)
+        quotes = "1 quote" if number == 1 else f"{number or 'no'} quotes"
+        whole.append(f"\nLeaning on {quotes}; Space picks them in the debate.", style="dim")
+        self.query_one("#verdict", Static).update(whole)
+        said = missing(self._item.acts.work, need_rationale=self._settings.require_rationale)
+        self.query_one("#missing", Static).update(Text(said or "", style="bold red"))
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        """Keep the draft."""
+        self._on_rationale(event.text_area.text)
+        self._show()
+
+    def action_verdict(self, verdict: str) -> None:
+        """Decide, or say why not."""
+        if self._item.acts.work.draft.verdict.value != verdict:
+            self._item.acts.add(EventKind.VERDICT, verdict=verdict)
+        self._show()
+
+    def action_send(self) -> None:
+        """Send it, if nothing is missing."""
+        self._on_rationale(self.query_one(TextArea).text)
+        if missing(self._item.acts.work, need_rationale=self._settings.require_rationale):
+            self._show()
+            self.app.bell()
+            return
+        self.dismiss(True)
+
+    def action_leave(self) -> None:
+        """Back to the debate; the draft is kept."""
+        self.dismiss(False)

@@ -1,0 +1,1 @@
+"""Widgets of the judging screens, one a file."""

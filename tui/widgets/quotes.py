@@ -1,0 +1,106 @@
+"""All quotes of a debate in the order of the source, each with its surroundings on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from oversight.text.terminal import rich_text, visible
+from oversight.tui.marking import NAME_OF_STATUS, PICKED, SIGN_OF_STATUS
+from oversight.types import Quote, QuoteStatus, Source
+
+STYLE_OF_STATUS = {
+    QuoteStatus.VERIFIED: "green",
+    QuoteStatus.NEAR: "yellow",
+    QuoteStatus.UNVERIFIED: "red",
+    QuoteStatus.TOO_SHORT: "dim",
+}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A quote in the panel."""
+
+    turn: str
+    number: int
+    speaker: str
+    quote: Quote
+    is_picked: bool
+
+
+def in_source_order(quotes: Sequence[Listed]) -> list[Listed]:
+    """Those that were found by their place in the source, then the others as they were said."""
+    found = [each for each in quotes if each.quote.source_start is not None]
+    found.sort(key=lambda each: (each.quote.source_start or 0, each.quote.source_end or 0))
+    return found + [each for each in quotes if each.quote.source_start is None]
+
+
+def surroundings(quote: Quote, source: Source | None, context: int | None) -> Text | None:
+    """The source around a quote that was found: `context` characters to either side, None for the
+    whole paragraph; nothing where the judge may not look."""
+    if source is None or quote.source_start is None or quote.source_end is None:
+        return None
+    start, end = quote.source_start, quote.source_end
+    if context is None:
+        low = source.text.rfind("\n\n", 0, start) + 1
+        stop = source.text.find("\n\n", end)
+        high = len(source.text) if stop < 0 else stop
+    else:
+        low, high = max(start - context, 0), min(end + context, len(source.text))
+    before = ("… " if low else "") + source.text[low:start].lstrip("\n")
+    after = source.text[end:high] + (" …" if high < len(source.text) else "")
+    whole = Text().append_text(rich_text(before, "dim"))
+    whole.append_text(rich_text(source.text[start:end], "bold green"))
+    return whole.append_text(rich_text(after, "dim"))
+
+
+class QuotePanel(VerticalScroll, can_focus=False):
+    """The list; its screen says which quote is the current one."""
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(Static(id="quote-list"), id=id)
+        self.border_title = "Quotes, in the order of the source"
+
+    def show(
+        self,
+        quotes: Sequence[Listed],
+        current: tuple[str, int] | None,
+        around: Text | None,
+        refusal: str = "",
+    ) -> None:
+        """Show `quotes`, and at the current one what stands around it."""
+        whole = Text()
+        lines_above = 0
+        width = max(self.scrollable_content_region.width, 20)
+        for each in in_source_order(quotes):
+            is_current = current == (each.turn, each.number)
+            if is_current:
+                lines_above = len(whole.wrap(self.app.console, width))
+            whole.append_text(_entry(each, is_current))
+            if is_current and (around is not None or refusal):
+                whole.append_text(around if around is not None else Text(refusal, "italic"))
+                whole.append("\n")
+        if not quotes:
+            whole.append("No quotes yet.", style="dim")
+        self.query_one("#quote-list", Static).update(whole)
+        if current is not None:
+            self.scroll_to(y=max(lines_above - 2, 0), animate=False)
+
+
+def _entry(each: Listed, is_current: bool) -> Text:
+    quote = each.quote
+    sign = SIGN_OF_STATUS[quote.status]
+    entry = Text().append("▶ " if is_current else "  ", style="bold")
+    entry.append(PICKED + " " if each.is_picked else "", style="bold")
+    entry.append(f"{sign} {each.speaker}", style=STYLE_OF_STATUS[quote.status])
+    if quote.status is not QuoteStatus.VERIFIED:
+        entry.append(f" ({NAME_OF_STATUS[quote.status]})", style="dim")
+    words = quote.source_text if quote.status is QuoteStatus.VERIFIED else quote.text
+    entry.append(f" “{visible(words or '')}”\n")
+    if quote.status is QuoteStatus.NEAR and quote.source_text:
+        entry.append(f"    the source says “{visible(quote.source_text)}”\n", style="dim")
+    return entry
