@@ -23,6 +23,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "lean": ("space", "Lean on quote"),
     "around": ("c", "Around the quote"),
     "quotes": ("q", "Quotes"),
+    "source": ("w", "Source"),
     "fold": ("z", "Fold"),
     "fold_all": ("Z", "Fold all"),
     "search": ("slash", "Search"),

@@ -76,6 +76,11 @@ class Work:
     skipped: bool = False
 
     @property
+    def seat(self) -> str | None:
+        """The seat on which this person has acted in a live debate: they hold no other one."""
+        return next((str(each.get("seat", "")) for each in self.acted.values()), None)
+
+    @property
     def can_undo(self) -> bool:
         """Whether anything can be taken back."""
         return bool(self.before)

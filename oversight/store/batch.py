@@ -18,7 +18,6 @@ from oversight.types import (
     Outcome,
     PromptRecord,
     Question,
-    Role,
     Stored,
     Turn,
 )
@@ -149,15 +148,14 @@ def _put_debate(batch: Batch, debate: Debate) -> None:
         key_text(debate.question_id),
         key_text(debate.question_fingerprint),
         key_text(debate.protocol.name),
-        _has_human_judge(debate),
+        _has_person(debate),
         encode(debate),
     )
     batch.put("debates", debate.id, row)
 
 
-def _has_human_judge(debate: Debate) -> bool:
-    spec = debate.agents.get(Role.JUDGE)
-    return spec is not None and spec.agent == JudgeKind.HUMAN.value
+def _has_person(debate: Debate) -> bool:
+    return any(spec.agent == JudgeKind.HUMAN.value for spec in debate.agents.values())
 
 
 def _put_prompt(batch: Batch, record: PromptRecord, memory: Memory) -> None:

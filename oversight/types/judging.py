@@ -30,7 +30,7 @@ class EventKind(StrEnum):
     DRAFTED = "drafted"
     """Words to the speakers that are not sent yet: `step`, `text`."""
     ACTED = "acted"
-    """An act in a live debate: `step`, `act`, `text`, `probs`, `ends`."""
+    """An act in a live debate: `step`, `seat`, `act`, `text`, `probs`, `ends`."""
     ASKED = "asked"
     """The assistant was asked: `number`, `request`, `text`."""
     ASSISTED = "assisted"

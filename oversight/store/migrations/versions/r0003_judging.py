@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the table of events, and mark debates with a human judge: there were none before."""
+    """Create the table of events, and mark debates with people in them: there were none before."""
     op.add_column(
         "debates", sa.Column("human", sa.Boolean(), nullable=False, server_default=sa.false())
     )
