@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -27,7 +28,7 @@ class JudgeApp(App[None]):
     """`oversight judge`."""
 
     TITLE = "oversight judge"
-    CSS_PATH = "judge.tcss"
+    CSS_PATH = Path(__file__).with_name("judge.tcss")
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "leave", "Leave", show=False, priority=True),
@@ -44,6 +45,8 @@ class JudgeApp(App[None]):
         self.desk = Desk(store, settings)
         self.assistants = Assistants(settings)
         self._keys = keymap(settings.keys)
+        # What is read must not slide: a key's whole picture comes at once.
+        self.animation_level = "none"
 
     def on_mount(self) -> None:
         """Show the queue."""

@@ -51,6 +51,7 @@ class QueueScreen(Screen[None]):
         self._wanted = ""
         self._items: list[QueueItem] = []
         self._note = ""
+        self._is_trouble = False
 
     def compose(self) -> ComposeResult:
         """A line of progress, the table, a hint, the keys."""
@@ -88,8 +89,8 @@ class QueueScreen(Screen[None]):
         for each in self._items:
             table.add_row(*_cells(each, self.size.width), key=each.debate_id)
         self._show_summary(found)
-        self._say(self._note or self._hint())
-        self._note = ""
+        self._say(self._note or self._hint(), trouble=self._is_trouble)
+        self._note, self._is_trouble = "", False
 
     def _fits(self, item: QueueItem) -> bool:
         words = f"{item.question} {item.protocol} {item.dataset} {item.state.value}".casefold()
@@ -144,6 +145,7 @@ class QueueScreen(Screen[None]):
         debate_id = None if chosen is None else chosen.debate_id
         while debate_id is not None:
             where = await self._judge(debate_id)
+            self.refresh_items()
             if where != "next":
                 return
             following = await self._next_free(debate_id)
@@ -156,11 +158,10 @@ class QueueScreen(Screen[None]):
         try:
             item, taken = self.desk.take(debate_id)
         except OversightError as error:
-            self._say(str(error), trouble=True)
+            self._note, self._is_trouble = str(error), True
             return "queue"
         if item is None:
             self._note = REASON_OF_TAKEN[taken]
-            self.refresh_items()
             return "queue"
         before = item.acts.work.num_sent
         where: Left = await self.app.push_screen_wait(

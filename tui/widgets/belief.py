@@ -46,6 +46,7 @@ class BeliefBar(Static):
         self._typed = ""
         self._typing: Timer | None = None
         self._move, self._moved_at = "", 0.0
+        self._is_new = True
 
     def show(self, probs: tuple[float, ...] | None) -> None:
         """Show a belief, in the question's own order; None before one was given."""
@@ -122,7 +123,8 @@ class BeliefBar(Static):
             else:
                 whole.append(" not yet  " if probability is None else f" {probability:4.0%}  ")
             whole.append_text(rich_text(" ".join(text.split())))
-        self.update(whole)
+        self.update(whole, layout=self._is_new)
+        self._is_new = False
 
 
 def _bar(p: float | None) -> Text:
