@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from textual.binding import Binding
 
@@ -48,26 +48,65 @@ KEYS: dict[str, tuple[str, str]] = {
 SHOWN = frozenset({"next", "belief_up", "assistant", "quotes", "verdict", "skip", "help", "back"})
 """In the line at the foot of the screen."""
 
+RATING_KEYS: dict[str, tuple[str, str]] = {
+    "next": ("enter", "Send, next"),
+    "left": ("left", "Left better"),
+    "right": ("right", "Right better"),
+    "tie": ("t", "Equal"),
+    "both_bad": ("b", "Both bad"),
+    "ask_next": ("j", "Next to be answered"),
+    "ask_previous": ("k", "Earlier one"),
+    "rationale": ("v", "Say why"),
+    "undo": ("u", "Undo"),
+    "previous": ("p", "The last one sent"),
+    "skip": ("s", "Skip"),
+    "revise": ("r", "Revise"),
+    "before": ("z", "What was said before"),
+    "quote_next": ("right_square_bracket", "Next quote"),
+    "quote_previous": ("left_square_bracket", "Earlier quote"),
+    "quotes": ("q", "Quotes"),
+    "around": ("c", "Around the quote"),
+    "source": ("w", "Source"),
+    "search": ("slash", "Search"),
+    "match_next": ("n", "Next match"),
+    "match_previous": ("N", "Earlier match"),
+    "filter": ("f", "Filter"),
+    "theme": ("d", "Light or dark"),
+    "help": ("question_mark", "Keys"),
+    "back": ("escape", "Back"),
+}
+"""The same for `oversight rate`; what both have has the same key."""
 
-def bindings(names: Iterable[str]) -> list[Binding]:
+RATING_SHOWN = frozenset(
+    {"next", "tie", "both_bad", "rationale", "undo", "skip", "before", "help", "back"}
+)
+
+
+def bindings(
+    names: Iterable[str],
+    keys: Mapping[str, tuple[str, str]] = KEYS,
+    shown: Collection[str] = SHOWN,
+) -> list[Binding]:
     """Bindings of those names, each to the action of the same name."""
     return [
-        Binding(key, f"do_{name}", does, show=name in SHOWN, id=name)
+        Binding(key, f"do_{name}", does, show=name in shown, id=name)
         for name in names
-        for key, does in [KEYS[name]]
+        for key, does in [keys[name]]
     ]
 
 
-def keymap(changes: Mapping[str, str]) -> dict[str, str]:
+def keymap(
+    changes: Mapping[str, str], keys: Mapping[str, tuple[str, str]] = KEYS
+) -> dict[str, str]:
     """Textual's keymap for changed keys.
 
     Raises:
         ConfigError: A name is not known, or two things share a key.
     """
     for name in changes:
-        if name not in KEYS:
-            raise ConfigError(f"unknown key name keys.{name}.{nearest(name, list(KEYS))}")
-    chosen = {name: changes.get(name, key) for name, (key, _) in KEYS.items()}
+        if name not in keys:
+            raise ConfigError(f"unknown key name keys.{name}.{nearest(name, list(keys))}")
+    chosen = {name: changes.get(name, key) for name, (key, _) in keys.items()}
     by_key: dict[str, str] = {}
     for name, key in chosen.items():
         if key in by_key:
@@ -76,9 +115,11 @@ def keymap(changes: Mapping[str, str]) -> dict[str, str]:
     return dict(changes)
 
 
-def key_of(name: str, changes: Mapping[str, str]) -> str:
+def key_of(
+    name: str, changes: Mapping[str, str], keys: Mapping[str, tuple[str, str]] = KEYS
+) -> str:
     """The key as one would say it."""
-    key = changes.get(name, KEYS[name][0])
+    key = changes.get(name, keys[name][0])
     return _SAID.get(key, key)
 
 

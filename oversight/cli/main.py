@@ -21,6 +21,7 @@ from oversight.cli.options import INTERRUPTED
 from oversight.cli.pixels import pixels
 from oversight.cli.plot import plot
 from oversight.cli.protocols import protocols
+from oversight.cli.rate import rate
 from oversight.cli.report import report
 from oversight.cli.run import run as run_recipe
 from oversight.cli.store import store
@@ -39,7 +40,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("run")(run_recipe)
-for command in (demo, debate, judge, pixels, report, export, plot, datasets, models, protocols):
+for command in (
+    demo,
+    debate,
+    judge,
+    rate,
+    pixels,
+    report,
+    export,
+    plot,
+    datasets,
+    models,
+    protocols,
+):
     app.command()(command)
 app.add_typer(train, name="train")
 app.add_typer(store, name="store")

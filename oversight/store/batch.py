@@ -18,6 +18,8 @@ from oversight.types import (
     Outcome,
     PromptRecord,
     Question,
+    Rating,
+    RatingEvent,
     Stored,
     Turn,
 )
@@ -30,7 +32,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """Columns that a write gives, in the order of its row."""
 
-KEYED: frozenset[str] = frozenset({"turns", "judgments", "outcomes", "events"})
+KEYED: frozenset[str] = frozenset(
+    {"turns", "judgments", "outcomes", "events", "ratings", "rating_events"}
+)
 """Tables whose id is not a hash of the whole row: the same id may come with another body."""
 
 PART_MEMORY_CHARS = 16_000_000
@@ -105,10 +109,14 @@ def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
             _put_outcome(batch, record)
         elif isinstance(record, JudgingEvent):
             _put_event(batch, record)
+        elif isinstance(record, Rating):
+            _put_rating(batch, record)
+        elif isinstance(record, RatingEvent):
+            _put_rating_event(batch, record)
         else:
             raise StoreError(
-                f"the store takes questions, debates, turns, judgments, outcomes, prompts and"
-                f" judging events, not {type(record).__name__}"
+                f"the store takes questions, debates, turns, judgments, outcomes, prompts, ratings"
+                f" and the events of judging and rating, not {type(record).__name__}"
             )
     return batch
 
@@ -218,3 +226,28 @@ def _put_event(batch: Batch, event: JudgingEvent) -> None:
         encode(event),
     )
     batch.put("events", event.id, row)
+
+
+def _put_rating(batch: Batch, rating: Rating) -> None:
+    row = (
+        rating.id,
+        key_text(rating.debate_id),
+        rating.task.value,
+        key_text(rating.item),
+        key_text(rating.judge),
+        rating.revision,
+        encode(rating),
+    )
+    batch.put("ratings", rating.id, row)
+
+
+def _put_rating_event(batch: Batch, event: RatingEvent) -> None:
+    row = (
+        event.id,
+        key_text(event.debate_id),
+        key_text(event.item),
+        key_text(event.judge),
+        event.kind.value,
+        encode(event),
+    )
+    batch.put("rating_events", event.id, row)

@@ -22,7 +22,18 @@ from oversight.store.prompts import (
     part_ids,
 )
 from oversight.store.reading import chunks, reason
-from oversight.types import Debate, JudgingEvent, Judgment, Outcome, Question, Sample, Source, Turn
+from oversight.types import (
+    Debate,
+    JudgingEvent,
+    Judgment,
+    Outcome,
+    Question,
+    Rating,
+    RatingEvent,
+    Sample,
+    Source,
+    Turn,
+)
 
 ROWS_A_READ = 500
 
@@ -229,6 +240,32 @@ def _check_events(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple
     yield from _parsed(rows, parse)
 
 
+def _check_ratings(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    missing = _missing_debates(connection, rows)
+    shown: dict[str, list[str]] = {}
+
+    def parse(row: Any) -> str | None:
+        if row.debate_id in missing:
+            return f"debate {row.debate_id} is not stored"
+        rating = decode(Rating, row.body)
+        shown[row.id] = list(rating.turn_ids)
+        return _same_row(rating, row, schema.ratings)
+
+    yield from _parsed(rows, parse)
+    yield from _missing_refs(connection, schema.turns, shown, "turn")
+
+
+def _check_rating_events(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    missing = _missing_debates(connection, rows)
+
+    def parse(row: Any) -> str | None:
+        if row.debate_id in missing:
+            return f"debate {row.debate_id} is not stored"
+        return _same_row(decode(RatingEvent, row.body), row, schema.rating_events)
+
+    yield from _parsed(rows, parse)
+
+
 def _check_outcomes_once(connection: Connection) -> list[Problem]:
     """Debates with more than one complete outcome: the index that forbids them may be lost."""
     table = schema.outcomes
@@ -290,4 +327,6 @@ CHECKERS: dict[Table, Checker] = {
     schema.judgments: _check_judgments,
     schema.outcomes: _check_outcomes,
     schema.events: _check_events,
+    schema.ratings: _check_ratings,
+    schema.rating_events: _check_rating_events,
 }

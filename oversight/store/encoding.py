@@ -8,14 +8,14 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from oversight.types import Debate, JudgingEvent, Question, Record
+from oversight.types import Debate, JudgingEvent, Question, RatingEvent, Record
 
 R = TypeVar("R", bound=Record)
 
 
 def encode(record: Record) -> str:
     """JSON text of a record; of a question, without its source."""
-    if isinstance(record, Question | Debate | JudgingEvent):
+    if isinstance(record, Question | Debate | JudgingEvent | RatingEvent):
         return _encode_free(record)
     try:
         return record.model_dump_json()

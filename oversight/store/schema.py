@@ -159,6 +159,33 @@ events = Table(
     Index(None, "judge", "kind"),
 )
 
+ratings = Table(
+    "ratings",
+    metadata,
+    _seq(),
+    _text("id", unique=True),
+    _text("debate_id", ForeignKey("debates.id"), index=True),
+    _text("task"),
+    _text("item", index=True),
+    _text("judge"),
+    Column("revision", BigInteger, nullable=False),
+    _text("body"),
+)
+
+rating_events = Table(
+    "rating_events",
+    metadata,
+    _seq(),
+    _text("id", unique=True),
+    _text("debate_id", ForeignKey("debates.id")),
+    _text("item"),
+    _text("judge"),
+    _text("kind"),
+    _text("body"),
+    Index(None, "item", "judge"),
+    Index(None, "judge", "kind"),
+)
+
 claims = Table(
     "claims",
     metadata,
@@ -181,5 +208,7 @@ RECORD_TABLES: tuple[Table, ...] = (
     judgments,
     outcomes,
     events,
+    ratings,
+    rating_events,
 )
 """In an order in which each refers only to those before it."""

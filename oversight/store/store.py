@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from oversight.errors import StoreError
 from oversight.store import address, checking, opening, reading
 from oversight.store import queue as queues
+from oversight.store import rating_queue as rating_queues
 from oversight.store.batch import encode_records
 from oversight.store.checking import Problem
 from oversight.store.database import Database
 from oversight.store.encoding import key_text
 from oversight.store.finding_prompts import read_prompt
 from oversight.store.queue import QueueFilter, QueueItem, Taken
+from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
 from oversight.store.schema import debates, questions
 from oversight.store.writing import Write, Writer
@@ -30,6 +32,7 @@ from oversight.types import (
     JudgingEvent,
     PromptRecord,
     Question,
+    RatingEvent,
     Stored,
     Transcript,
 )
@@ -172,7 +175,7 @@ class Store:
             StoreError: It is not stored.
         """
         with self._database.reading() as connection:
-            found = reading.read_transcripts(connection, [debate_id], self._sources)
+            found = self._read_transcripts(connection, [debate_id])
         if not found:
             raise StoreError(f"debate {debate_id!r} is not in store {self.url}")
         return found[0]
@@ -196,8 +199,12 @@ class Store:
             fitting = [id_ for id_ in dict.fromkeys(debate_ids) if id_ in known]
         for some in reading.chunks(fitting, reading.TRANSCRIPTS_A_READ):
             with self._database.reading() as connection:
-                found = reading.read_transcripts(connection, some, self._sources)
+                found = self._read_transcripts(connection, some)
             yield from found
+
+    def _read_transcripts(self, connection: Connection, ids: Sequence[str]) -> list[Transcript]:
+        found = reading.read_transcripts(connection, ids, self._sources)
+        return rating_queues.with_ratings(connection, found)
 
     def prompt(self, prompt_id: str, *, num_tokens: int | None = None) -> PromptRecord:
         """A prompt with the exact token ids that it was read as.
@@ -231,6 +238,18 @@ class Store:
         with self._database.reading() as connection:
             found = queues.event_bodies(connection, debate_id, judge, kinds)
         return [reading.read(JudgingEvent, "events", id_, body) for id_, body in found]
+
+    def rating_items(
+        self, judge: str, wanted: RatingFilter, *, overlap: int = 1
+    ) -> list[RatingItem]:
+        """What there is to be rated by `judge`, as with `queue`."""
+        with self._database.reading() as connection:
+            return rating_queues.items(connection, judge, wanted, overlap)
+
+    def rating_events(self, item: str, judge: str) -> list[RatingEvent]:
+        """A judge's acts at one item that is rated, in the order of writing."""
+        with self._database.reading() as connection:
+            return rating_queues.read_events(connection, item, judge)
 
     def counts(self) -> dict[str, int]:
         """Number of rows by table, and under `complete` that of complete debates."""
@@ -267,3 +286,13 @@ class Store:
     def leave_item(self, debate_id: str, judge: str) -> None:
         """Give an item up that `judge` holds in this process."""
         self.release([queues.claim_key(debate_id, judge)])
+
+    def take_rating(self, item: RatingItem, judge: str, *, overlap: int = 1) -> Taken:
+        """Take an item up to be rated, as with `take_item`."""
+        return self._writer.call(
+            lambda c: rating_queues.take(c, self._writer.claims, item, judge, overlap)
+        )
+
+    def leave_rating(self, item: str, judge: str) -> None:
+        """Give an item up that `judge` holds in this process."""
+        self.release([rating_queues.claim_key(item, judge)])

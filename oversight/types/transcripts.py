@@ -15,6 +15,7 @@ from oversight.ids import content_id, text_id
 from oversight.types.judging import JudgingEvent
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.questions import Question
+from oversight.types.ratings import Rating, RatingEvent
 from oversight.types.records import Record
 from oversight.types.samples import PromptRecord, Sample
 
@@ -223,6 +224,8 @@ class Transcript:
     """All turns, siblings included, in order of (step, seat, candidate)."""
     judgments: tuple[Judgment, ...] = ()
     outcome: Outcome | None = None
+    ratings: tuple[Rating, ...] = ()
+    """What people said of its turns, every revision."""
 
     def spoken(self) -> tuple[Turn, ...]:
         """The turns that stand: siblings that were not chosen left out."""
@@ -230,6 +233,14 @@ class Transcript:
 
 
 Stored: typing.TypeAlias = (
-    Question | Debate | Turn | Judgment | Outcome | PromptRecord | JudgingEvent
+    Question
+    | Debate
+    | Turn
+    | Judgment
+    | Outcome
+    | PromptRecord
+    | JudgingEvent
+    | Rating
+    | RatingEvent
 )
 """What the store takes."""

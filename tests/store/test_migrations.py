@@ -11,7 +11,7 @@ from sqlalchemy import text
 from oversight.store import Store, migrations, opening
 from oversight.store.address import parse
 from oversight.store.database import Database
-from oversight.store.schema import claims, events, metadata
+from oversight.store.schema import claims, events, metadata, rating_events, ratings
 
 
 def test_the_migrated_schema_equals_the_metadata(store):
@@ -65,9 +65,11 @@ def _upgrade(database: Database, revision: str) -> None:
 
 
 def _downgrade_to_first(store: Store) -> None:
-    """Make the store what the first version left: without claims and events."""
+    """Make the store what the first version left: without claims, events and ratings."""
     with store._database.writing() as connection:
         claims.drop(connection)
         events.drop(connection)
+        rating_events.drop(connection)
+        ratings.drop(connection)
         connection.execute(text("ALTER TABLE debates DROP COLUMN human"))
         connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0001'"))

@@ -1,0 +1,84 @@
+"""From an item that is rated to what is asked of it and the rows that are read."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from oversight.agents.judging import labels
+from oversight.agents.speaking import label_of, speaker_name
+from oversight.judging.tasks.desk import TaskItem
+from oversight.text.terminal import rich_text, visible
+from oversight.tui.marking import mark
+from oversight.tui.rows import NOTHING, VERB_OF_ACT
+from oversight.tui.widgets.quotes import Listed
+from oversight.tui.widgets.transcript import Column, Row
+from oversight.types import Act, Task, Turn
+
+BEFORE = "before-"
+"""How keys of columns begin that show what was said before."""
+
+NAMES_OF_TASK = {
+    Task.PAIRS: ("Left", "Right"),
+    Task.PRINCIPLES: ("The response",),
+    Task.REVISIONS: ("First speech", "Criticism", "Revised speech"),
+}
+
+
+def rows_of_item(item: TaskItem) -> list[Row]:
+    """What was said before, then the turns that are asked about."""
+    rows = []
+    by_step: dict[int, list[Turn]] = {}
+    for turn in item.before():
+        by_step.setdefault(turn.step, []).append(turn)
+    for step, turns in sorted(by_step.items()):
+        rows.append(Row(step, [_said_before(item, turn) for turn in turns]))
+    names = NAMES_OF_TASK[item.item.task]
+    columns = [
+        Column(turn.id, name, f"heading-{'ab'[at % 2]}", mark(turn) if turn.text else NOTHING)
+        for at, (turn, name) in enumerate(zip(item.turns(), names, strict=True))
+    ]
+    # Two that are to be compared stand side by side, a third below them.
+    return rows + [Row(item.item.step, columns[at : at + 2]) for at in range(0, len(columns), 2)]
+
+
+def _said_before(item: TaskItem, turn: Turn) -> Column:
+    body = mark(turn) if turn.text else NOTHING
+    heading = f"before: {said_by(item, turn)}"
+    return Column(BEFORE + turn.id, heading, "faint", body, is_folded=True)
+
+
+def said_by(item: TaskItem, turn: Turn) -> str:
+    """Who spoke, in which round, and for what. Which model it is stays hidden."""
+    parts = [speaker_name(turn.seat, turn.role)]
+    if turn.act in VERB_OF_ACT:
+        parts[0] += f" {VERB_OF_ACT[turn.act]}"
+    parts.append(f"round {turn.round}" if turn.round else "opening")
+    if turn.act.argues:
+        orders = item.transcript.debate.orders
+        option = orders.defended_by(turn.seat)
+        text = item.transcript.question.options[option].text
+        one_line = " ".join(visible(text, newlines=False).split())
+        parts.append(f"for {label_of(option, orders.options)}: {one_line}")
+    return " · ".join(parts)
+
+
+def header(item: TaskItem, what: str) -> Text:
+    """Question, options, whose words these are, and what is asked about them."""
+    question, orders = item.transcript.question, item.transcript.debate.orders
+    whole = Text().append_text(rich_text(question.text, "bold"))
+    for label, index in zip(labels(len(orders.options)), orders.options, strict=True):
+        whole.append(f"\n{label}  ", style="bold")
+        whole.append_text(rich_text(" ".join(question.options[index].text.split())))
+    speech = next((t for t in item.turns() if t.act is not Act.CRITIQUE), item.turns()[0])
+    whole.append("\n").append_text(rich_text(said_by(item, speech), "dim"))
+    return whole.append("\n").append_text(Text(what, style="bold yellow"))
+
+
+def quotes_of(item: TaskItem) -> list[Listed]:
+    """All quotes of the turns that are asked about."""
+    names = NAMES_OF_TASK[item.item.task]
+    return [
+        Listed(turn.id, number, name, quote, False)
+        for turn, name in zip(item.turns(), names, strict=True)
+        for number, quote in enumerate(turn.quotes)
+    ]

@@ -1,0 +1,52 @@
+"""Whether a criticism is right, and whether the revision is better than the first speech."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import BindingType
+
+from oversight.judging.tasks.asking import REVISION
+from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, bindings
+from oversight.tui.screens.task import NAMES, TaskScreen
+
+OWN = ("left", "right", "tie")
+
+
+class RevisionsScreen(TaskScreen):
+    """The first speech beside its criticism, and the revision below."""
+
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings(OWN, RATING_KEYS, RATING_SHOWN))
+    ASKS = "Is the criticism right? Is the revision better than the first speech?"
+    NAMES = (NAMES[0], *OWN, *NAMES[1:])
+
+    def how(self) -> str:
+        """Keys that answer."""
+        return (
+            "Criticism: 1 right, 2 partly, 3 wrong. Revision: "
+            f"{self.key('right')} better, {self.key('left')} worse, {self.key('tie')} the same."
+        )
+
+    def digit(self, digit: str) -> None:
+        """How right the criticism is."""
+        self.current = 0
+        super().digit(digit)
+        if digit in "123":
+            self.current = 1
+            self.show_all()
+
+    def _revision(self, value: str) -> None:
+        self.current = 1
+        self.answer(REVISION.name, value)
+
+    def action_do_left(self) -> None:
+        """The revision is worse."""
+        self._revision("worse")
+
+    def action_do_right(self) -> None:
+        """The revision is better."""
+        self._revision("better")
+
+    def action_do_tie(self) -> None:
+        """It is as good as before."""
+        self._revision("same")

@@ -1,0 +1,433 @@
+"""What the screens of all rating tasks share: an item to be read, and questions to be answered."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import ClassVar, Literal
+
+from rich.text import Text
+from textual import events, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Footer, Static
+
+from oversight.errors import OversightError
+from oversight.judging.attention import Attention
+from oversight.judging.tasks.desk import TaskDesk, TaskItem
+from oversight.judging.tasks.rating import missing, unanswered
+from oversight.text.terminal import rich_text
+from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, bindings, key_of
+from oversight.tui.rating_rows import BEFORE, header, quotes_of, rows_of_item
+from oversight.tui.screens.dialogs import KeysScreen, LineScreen, WordsScreen
+from oversight.tui.screens.source import SourceScreen
+from oversight.tui.widgets.choices import Choices
+from oversight.tui.widgets.quotes import QuotePanel, surroundings
+from oversight.tui.widgets.transcript import TranscriptView
+from oversight.types import RatingAct, Turn
+
+ATTENTION_S = 15.0
+"""How often seconds of attention are written down."""
+TYPING_S = 0.3
+"""How often a rationale that is being typed is written down."""
+
+Left = Literal["queue", "next", "previous"]
+"""Where to go from a screen that is left."""
+
+NAMES = tuple(
+    name
+    for name in RATING_KEYS
+    if name not in ("left", "right", "tie", "both_bad", "ask_next", "ask_previous", "filter")
+)
+"""Keys that every task has."""
+
+
+class TaskScreen(Screen[Left]):
+    """One item. A task says what it asks, and which keys answer it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, RATING_KEYS, RATING_SHOWN))
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's own form
+
+    ASKS: ClassVar[str]
+    """What is asked, as a sentence."""
+    NAMES: ClassVar[tuple[str, ...]] = NAMES
+    """Keys of this task, for the list of all."""
+
+    def __init__(self, desk: TaskDesk, item: TaskItem, note: str = "") -> None:
+        """A screen over `item`; `note` is said first."""
+        super().__init__()
+        self.desk = desk
+        self.item = item
+        self.acts = item.acts
+        self.attention = Attention(desk.settings.idle_s)
+        self.current = 0
+        """Which question is being answered."""
+        self._note = note
+        self._trouble = ""
+        self._around = False
+        self._words: str | None = None
+        self._move = ""
+        self._written_at = 0.0
+        self._timer: Timer | None = None
+
+    # --- what is on it ---------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        """Question, responses with their quotes beside them, what is asked, hint, keys."""
+        yield Static(id="too-small")
+        yield Static(id="question")
+        with Container(id="middle"):
+            yield TranscriptView(id="transcript")
+            with Container(id="side"):
+                yield QuotePanel(id="quotes")
+        yield Choices(id="choices")
+        yield Static(id="hint")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Open the item, and go on where it was left."""
+        self.acts.on_trouble = self._on_store_trouble
+        self.desk.open(self.item)
+        self.query_one("#quotes").display = False
+        self.query_one("#question", Static).update(header(self.item, self.ASKS))
+        rows = rows_of_item(self.item)
+        self.transcript.set_rows(rows)
+        self._fold_before(folded=True)
+        left = unanswered(self.desk.asked, self.acts.work.draft.answers)
+        self.current = self.desk.asked.index(left[0]) if left else 0
+        self.transcript.focus()
+        self.set_interval(ATTENTION_S, self._note_attention)
+        self.show_all()
+
+    @property
+    def transcript(self) -> TranscriptView:
+        """What is read."""
+        return self.query_one("#transcript", TranscriptView)
+
+    def on_resize(self) -> None:
+        """Lines break elsewhere now."""
+        self.call_after_refresh(self.show_all)
+
+    def show_all(self) -> None:
+        """Draw answers, quotes and hint anew."""
+        if not self.is_mounted:
+            return
+        answers = self.acts.work.draft.answers
+        self.query_one(Choices).show(self.desk.asked, answers, self.current)
+        self._show_quotes()
+        self._show_hint()
+
+    def _show_hint(self) -> None:
+        hint = self.query_one("#hint", Static)
+        hint.set_class(bool(self._trouble), "-trouble")
+        note, self._note = self._note, ""
+        hint.update(rich_text(self._trouble or note or self._hint()))
+
+    def _hint(self) -> str:
+        enter = self.key("next")
+        if not self.acts.work.is_open:
+            return f"Sent. {self.key('revise')} revises it, {enter} takes the next one."
+        if missing(self.desk.asked, self.acts.work) is not None:
+            return self.how()
+        why = "" if self.acts.work.draft.rationale else f" {self.key('rationale')} says why."
+        return f"{self.said()} {enter} sends it.{why}".strip()
+
+    def how(self) -> str:
+        """How to answer, in a sentence."""
+        raise NotImplementedError
+
+    def said(self) -> str:
+        """What was answered, in words."""
+        given = self.acts.work.draft.answers
+        chosen = [each.choice(given.get(each.name)) for each in self.desk.asked]
+        return " ".join(choice.words for choice in chosen if choice is not None)
+
+    def key(self, name: str) -> str:
+        """A key as one would say it."""
+        said = key_of(name, self.desk.settings.keys, RATING_KEYS)
+        return said.upper() if len(said) == 1 and said.isalpha() and said.islower() else said
+
+    def say(self, note: str) -> None:
+        """Show a note in the hint's place until the next act."""
+        self._note = note
+        self._show_hint()
+
+    # --- answering -------------------------------------------------------------------
+
+    def answer(self, name: str, value: str | None) -> None:
+        """Give an answer, if that may still be done."""
+        if self._may_change():
+            self.acts.add(RatingAct.ANSWERED, answers={name: value})
+            self.show_all()
+
+    def _may_change(self) -> bool:
+        if self.acts.work.is_open:
+            return True
+        self.say(f"It is sent. {self.key('revise')} opens it again; every revision is kept.")
+        return False
+
+    def on_choices_chosen(self, event: Choices.Chosen) -> None:
+        """A click on a question or an answer."""
+        names = [each.name for each in self.desk.asked]
+        self.current = names.index(event.question)
+        if event.value is not None:
+            self.answer(event.question, event.value)
+        self.show_all()
+
+    def on_key(self, event: events.Key) -> None:
+        """A digit answers the question that is being answered."""
+        if event.character is not None and event.character in "0123456789":
+            event.stop()
+            self.digit(event.character)
+
+    def digit(self, digit: str) -> None:
+        """Give the answer that has this digit, and go on to the next question."""
+        asked = self.desk.asked[self.current]
+        if digit in asked.digits:
+            self.answer(asked.name, asked.choices[asked.digits.index(digit)].value)
+
+    def action_do_undo(self) -> None:
+        """Take back the last change."""
+        if not self.acts.work.can_undo:
+            self.say(f"Nothing to take back. {self.key('previous')} goes to the last one sent.")
+            return
+        self.acts.add(RatingAct.UNDONE)
+        self._note = "Taken back."
+        self.show_all()
+
+    @work
+    async def action_do_rationale(self) -> None:
+        """Say why."""
+        if not self._may_change():
+            return
+        self._move = uuid.uuid4().hex[:8]
+        screen = WordsScreen(
+            "Why? What was it that decided?",
+            self.acts.work.draft.rationale,
+            on_change=self._keep_words,
+        )
+        words = await self.app.push_screen_wait(screen)
+        if words is not None:
+            self._words = words
+        self._write_words()
+        self.show_all()
+
+    def _keep_words(self, text: str) -> None:
+        self._words = text
+        if time.monotonic() - self._written_at >= TYPING_S:
+            self._write_words()
+        elif self._timer is None:
+            self._timer = self.set_timer(TYPING_S, self._write_words)
+
+    def _write_words(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        if self._words is not None and self._words != self.acts.work.draft.rationale:
+            self._written_at = time.monotonic()
+            self.acts.add(RatingAct.RATIONALE, text=self._words, move=self._move)
+
+    # --- sending ---------------------------------------------------------------------
+
+    async def action_do_next(self) -> None:
+        """Send what was answered and take the next one, or say what is missing."""
+        if not self.acts.work.is_open:
+            await self._leave("next")
+            return
+        asked, need = self.desk.asked, self.desk.settings.require_rationale
+        said = missing(asked, self.acts.work, need_rationale=need)
+        if said is not None:
+            left = unanswered(asked, self.acts.work.draft.answers)
+            self.current = asked.index(left[0]) if left else self.current
+            self._note = said
+            self.show_all()
+            if not left:
+                self.action_do_rationale()
+            return
+        self._note_attention()
+        try:
+            await self.desk.send(self.item)
+        except OversightError as error:
+            self._trouble = f"Not sent: {error} — your work is kept; send it again."
+            self.show_all()
+            return
+        await self._leave("next")
+
+    def action_do_revise(self) -> None:
+        """Open a rating that was sent again."""
+        if self.acts.work.is_open:
+            self.say("It is not sent yet.")
+            return
+        self.acts.add(RatingAct.REOPENED)
+        self.show_all()
+
+    async def action_do_skip(self) -> None:
+        """Put the item off and take the next one."""
+        if self.acts.work.num_sent:
+            self.say("It is rated already.")
+            return
+        self.acts.add(RatingAct.SKIPPED)
+        await self._leave("next")
+
+    async def action_do_previous(self) -> None:
+        """Back to the one that was sent last."""
+        await self._leave("previous")
+
+    async def action_do_back(self) -> None:
+        """To the queue; everything is kept."""
+        await self._leave("queue")
+
+    async def _leave(self, where: Left) -> None:
+        await self.close()
+        self.dismiss(where)
+
+    async def close(self) -> None:
+        """Leave the item: write down what there is."""
+        self._write_words()
+        self._note_attention(stop=True)
+        await self.desk.close(self.item)
+
+    # --- reading ---------------------------------------------------------------------
+
+    def _fold_before(self, *, folded: bool) -> None:
+        view = self.transcript
+        for row in view.rows:
+            for column in row.columns:
+                if column.key.startswith(BEFORE):
+                    column.is_folded = folded
+        view.relay()
+
+    def action_do_before(self) -> None:
+        """Show what was said before, or fold it again."""
+        columns = [c for r in self.transcript.rows for c in r.columns if c.key.startswith(BEFORE)]
+        if not columns:
+            self.say("Nothing was said before.")
+            return
+        self._fold_before(folded=not columns[0].is_folded)
+        self.transcript.scroll_home(animate=False)
+
+    def action_do_quote_next(self) -> None:
+        """Go to the next quote."""
+        self.transcript.move_quote(1)
+
+    def action_do_quote_previous(self) -> None:
+        """Go to the quote before."""
+        self.transcript.move_quote(-1)
+
+    def action_do_quotes(self) -> None:
+        """Show all quotes, or hide them."""
+        panel = self.query_one(QuotePanel)
+        panel.display = not panel.display
+        self._show_quotes()
+        self.call_after_refresh(self._show_quotes)
+
+    def action_do_around(self) -> None:
+        """Show what stands around the current quote."""
+        if self.transcript.current_quote is None:
+            self.transcript.move_quote(1)
+        self._around = not self._around
+        if self._around:
+            self.query_one(QuotePanel).display = True
+        self._show_quotes()
+
+    def on_transcript_view_moved(self) -> None:
+        """Another quote may be the current one."""
+        self._show_quotes()
+
+    def _show_quotes(self) -> None:
+        panel = self.query_one(QuotePanel)
+        self.query_one("#side").set_class(bool(panel.display), "-open")
+        if panel.display:
+            current = self._current_quote()
+            place = None if current is None else (current[0].id, current[1])
+            panel.show(quotes_of(self.item), place, *self._surroundings(current))
+
+    def _current_quote(self) -> tuple[Turn, int] | None:
+        column, number = self.transcript.current_column(), self.transcript.current_quote
+        found = [t for t in self.item.turns() if column is not None and t.id == column.key]
+        return (found[0], number) if found and number is not None else None
+
+    def _surroundings(self, current: tuple[Turn, int] | None) -> tuple[Text | None, str]:
+        if not self._around or current is None:
+            return None, ""
+        protocol = self.item.transcript.debate.protocol
+        context = None if protocol.judge_sees_source else protocol.quote_context
+        if context == 0:
+            return None, "    This protocol shows you no more of the source than the quotes."
+        source = self.item.transcript.question.source
+        around = surroundings(current[0].quotes[current[1]], source, context)
+        return around, "" if around is not None else "    It was not found in the source."
+
+    def action_do_source(self) -> None:
+        """Show the source, where that is allowed."""
+        source = self.item.transcript.question.source
+        if source is None:
+            self.say("This question has no source.")
+        elif not self.item.transcript.debate.protocol.judge_sees_source:
+            self.say("This protocol does not show you the source.")
+        else:
+            self.app.push_screen(SourceScreen(source))
+
+    @work
+    async def action_do_search(self) -> None:
+        """Look for words."""
+        needle = await self.app.push_screen_wait(LineScreen("Search", self.transcript.needle))
+        if needle is not None:
+            number = self.transcript.search(needle)
+            keys = f"{self.key('match_next')} and Shift+{self.key('match_next')} move"
+            self.say(f"{number} matches; {keys}." if number else "Not found.")
+
+    def action_do_match_next(self) -> None:
+        """Go to the next match."""
+        self.transcript.next_match(1)
+
+    def action_do_match_previous(self) -> None:
+        """Go to the match before."""
+        self.transcript.next_match(-1)
+
+    def action_do_help(self) -> None:
+        """All keys."""
+        self.app.push_screen(RatingKeysScreen(self.NAMES, self.desk.settings.keys))
+
+    def action_do_theme(self) -> None:
+        """Light or dark."""
+        self.app.theme = "textual-light" if self.app.current_theme.dark else "textual-dark"
+
+    # --- attention and trouble ---------------------------------------------------------
+
+    def alive(self, panel: str) -> None:
+        """A sign of life at a panel."""
+        self.attention.touch(panel)
+
+    def _note_attention(self, *, stop: bool = False) -> None:
+        taken = self.attention.stop() if stop else self.attention.take()
+        if taken:
+            self.acts.add(RatingAct.ATTENTION, panels=dict(taken))
+
+    def _on_store_trouble(self, message: str | None) -> None:
+        self._trouble = f"{message} — trying again" if message else ""
+        if self.is_mounted:
+            self._show_hint()
+
+
+class RatingKeysScreen(KeysScreen):
+    """All keys of a rating screen."""
+
+    def compose(self) -> ComposeResult:
+        """Two columns of keys."""
+        table = Text()
+        half = (len(self._names) + 1) // 2
+        for left in range(half):
+            for name in self._names[left::half]:
+                key = key_of(name, self._changes, RATING_KEYS)
+                table.append(f"{f'{key:>6}  {RATING_KEYS[name][1]}':<34}")
+            table.append("\n")
+        table.append("\n   0–9  Answer by its digit           ↑↓ PgUp PgDn  Scroll")
+        table.append("\nCtrl+Q  Leave; everything is kept")
+        with Vertical(classes="dialog"):
+            yield Static(Text("Keys", style="bold"))
+            yield VerticalScroll(Static(table))
+            yield Static(Text("Esc goes back"), classes="keys")
