@@ -1,0 +1,237 @@
+"""One item line by line: the judge's commands, and the judgment that they come to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+from oversight.errors import OversightError
+from oversight.judging.assisting import Assistants
+from oversight.judging.attention import Attention
+from oversight.judging.desk import Desk, Item
+from oversight.judging.feedback import calibration_strip, feedback
+from oversight.judging.judgment import coupled, missing
+from oversight.tui.linear_assist import LinearAssistant
+from oversight.tui.linear_lines import Read, Write, next_line
+from oversight.tui.linear_reading import LinearReading
+from oversight.tui.linear_text import (
+    belief_text,
+    judgment_lines,
+    one_line,
+    question_lines,
+    quote_text,
+    sent_lines,
+)
+from oversight.tui.rows import options_of
+from oversight.types import Act, EventKind, Seat, Verdict
+
+SHORT = {
+    "": "next", "n": "next", "b": "belief", "q": "quit", "?": "help", "v": "verdict",
+    "s": "status", "l": "lean", "a": "assist",
+}  # fmt: skip
+
+HINTED = frozenset({"next", "ask", "say", "end", "send", "revise", "status"})
+"""Commands after which it is said what comes next."""
+
+VERDICTS = {
+    "decided": Verdict.DECIDED, "1": Verdict.DECIDED,
+    "tie": Verdict.TIE, "2": Verdict.TIE,
+    "cannot tell": Verdict.ABSTAIN, "3": Verdict.ABSTAIN,
+}  # fmt: skip
+
+
+class LinearItem(LinearReading):
+    """One item."""
+
+    def __init__(
+        self, desk: Desk, item: Item, assistants: Assistants, read: Read, write: Write
+    ) -> None:
+        super().__init__(desk, item, write)
+        self._read = read
+        self._assistant = LinearAssistant(assistants, item, write)
+        self._attention = Attention(desk.settings.idle_s)
+        self._commands: dict[str, Callable[[str], Awaitable[str | None]]] = {
+            "next": self._next, "belief": self._belief, "ask": self._ask, "say": self._say,
+            "end": self._end, "verdict": self._verdict, "why": self._why, "lean": self._lean,
+            "quotes": self._quotes, "around": self._around, "turns": self._turns,
+            "source": self._source, "assist": self._assist, "undo": self._undo,
+            "status": self._status, "send": self._send, "revise": self._revise,
+            "skip": self._skip, "queue": self._queue, "quit": self._quit, "help": self._help,
+        }  # fmt: skip
+
+    async def run(self) -> str:
+        """Until the item is left; where to go then: next, queue or quit."""
+        try:
+            self._acts.on_trouble = self._on_trouble
+            self._desk.open(self._item)
+            self._write("\n".join(question_lines(self._item)))
+            self._attention.touch("transcript")
+            self.begin()
+            await self._go_on()
+            return await self._converse()
+        finally:
+            self._note_attention(stop=True)
+            await self._live.aclose()
+            await self._desk.close(self._item)
+
+    async def _converse(self) -> str:
+        self._hint()
+        while (line := await next_line(self._read, "> ")) is not None:
+            self._attention.touch("transcript")
+            self._note_attention()
+            word, _, rest = line.strip().partition(" ")
+            name = SHORT.get(word.lower(), word.lower())
+            if name not in self._commands:
+                self._write(f"Not understood: {one_line(word)}. Type help.")
+                continue
+            try:
+                where = await self._commands[name](rest.strip())
+            except OversightError as error:
+                self._write(f"{one_line(str(error))} Your work is kept: try again.")
+                continue
+            if where is not None:
+                return where
+            if name in HINTED:
+                self._hint()
+        return "quit"
+
+    # --- the judgment ------------------------------------------------------------------
+
+    def _may_change(self) -> bool:
+        if not self._acts.work.is_open:
+            self._write("It is sent: revise opens it again; every revision is kept.")
+        return self._acts.work.is_open
+
+    async def _belief(self, rest: str) -> None:
+        options = {label: index for label, _, index in options_of(self._item)}
+        found = re.fullmatch(r"(?:([A-Za-z])\s+)?(\d{1,3})\s*%?", rest)
+        label = (found[1] or next(iter(options))).upper() if found else ""
+        if found is None or label not in options:
+            self._write("Give percents, for an option if you like: belief 70, or belief B 30.")
+        elif self._may_change():
+            before = self._acts.work.draft.probs
+            probs = coupled(before, len(options), options[label], int(found[2]) / 100)
+            self._decide(Verdict.DECIDED)
+            self._acts.add(EventKind.BELIEF, step=self._belief_step(), probs=list(probs))
+            self._write(f"Belief: {belief_text(self._item)}.")
+
+    def _belief_step(self) -> int:
+        wanted = self._live.wanted
+        if wanted is not None and wanted.act is Act.BELIEVE:
+            return wanted.step
+        return self._item.current_step
+
+    async def _verdict(self, rest: str) -> None:
+        verdict = VERDICTS.get(rest.lower())
+        if verdict is None:
+            self._write(
+                "verdict and a number: 1. decided, as the belief says. 2. tie. 3. cannot tell."
+            )
+        elif self._may_change():
+            self._decide(verdict)
+            self._write(judgment_lines(self._item)[0])
+
+    def _decide(self, verdict: Verdict) -> None:
+        if self._acts.work.draft.verdict is not verdict:
+            self._acts.add(EventKind.VERDICT, verdict=verdict.value)
+
+    async def _why(self, rest: str) -> None:
+        if self._may_change():
+            self._acts.add(EventKind.RATIONALE, text=rest)
+            self._write("Kept.")
+
+    async def _lean(self, rest: str) -> None:
+        chosen = self._chosen_quote(rest)
+        if chosen is not None and self._may_change():
+            _, turn, place = chosen
+            on = (turn.id, place) not in self._acts.work.draft.leaned_on
+            self._acts.add(EventKind.LEANED, turn=turn.id, quote=place, on=on)
+            told = "You lean on it" if on else "Put back"
+            self._write(f"{told}: {quote_text(turn.quotes[place], one_line)}")
+
+    async def _undo(self, _: str) -> None:
+        if not self._acts.work.can_undo:
+            self._write("Nothing to take back.")
+            return
+        self._acts.add(EventKind.UNDONE)
+        self._write("\n".join(["Taken back.", *judgment_lines(self._item)]))
+
+    async def _send(self, _: str) -> None:
+        need = self._desk.settings.require_rationale
+        refusal = self._refusal() or missing(self._acts.work, need_rationale=need)
+        if refusal:
+            self._write(refusal)
+            return
+        judgment = await self._desk.send(self._item, self._live.judged)
+        self._live.wanted = None
+        question, settings = self._item.transcript.question, self._desk.settings
+        result = feedback(settings, question, judgment.final, self._item.rounds_read())
+        sent = {
+            e.debate_id for e in self._desk.store.events(self._desk.judge, None, [EventKind.SENT])
+        }
+        transcripts = self._desk.store.transcripts(debate_ids=sent)
+        strip = () if result is None else calibration_strip(transcripts, self._desk.judge)
+        self._write("\n".join(sent_lines(judgment, question, result, strip)))
+
+    def _refusal(self) -> str | None:
+        if not self._acts.work.is_open:
+            return "It is sent already: revise opens it again."
+        if self._has_more():
+            return "There are turns that you have not read yet: next shows them."
+        if self._acts.work.seat not in (None, Seat.JUDGE.value):
+            return "You argued in this debate: others judge it."
+        if self._item.live and (self._live.is_others or not self._live.waits_for(Act.DECIDE)):
+            return "The debate is still going on: the verdict comes at its end."
+        return None
+
+    async def _revise(self, _: str) -> None:
+        if self._acts.work.is_open:
+            self._write("It is not sent yet.")
+        else:
+            self._acts.add(EventKind.REOPENED)
+            self._write("\n".join(["Open again.", *judgment_lines(self._item)]))
+
+    async def _assist(self, rest: str) -> None:
+        await self._assistant.ask(rest, self._shown)
+
+    async def _status(self, _: str) -> None:
+        self._write("\n".join([*question_lines(self._item), *judgment_lines(self._item)]))
+
+    async def _help(self, _: str) -> None:
+        self._write(ITEM_HELP)
+
+    # --- leaving -----------------------------------------------------------------------
+
+    async def _skip(self, _: str) -> str | None:
+        if self._acts.work.num_sent:
+            self._write("It is judged already.")
+            return None
+        self._acts.add(EventKind.SKIPPED)
+        return "next"
+
+    async def _queue(self, _: str) -> str:
+        return "queue"
+
+    async def _quit(self, _: str) -> str:
+        return "quit"
+
+    def _note_attention(self, *, stop: bool = False) -> None:
+        taken = self._attention.stop() if stop else self._attention.take()
+        if taken:
+            self._acts.add(EventKind.ATTENTION, panels=dict(taken))
+
+    def _on_trouble(self, message: str | None) -> None:
+        self._write("Written." if message is None else f"{one_line(message)} Trying again.")
+
+
+ITEM_HELP = """\
+next, or an empty line: read on, or go on with a live debate.
+belief 70, belief B 30: how probable an option is, in percent; without a letter the first.
+verdict decided, verdict tie, verdict cannot tell.
+why and words: your rationale. lean 2: lean on quote 2, or no longer.
+quotes: list all quotes. around 2: the source around quote 2, where allowed. source: all of it.
+turns: read all again. status: the question and your judgment.
+ask and words: ask the speakers of a live debate. end: end it here. say and words: your speech.
+assist: what the assistant can do. assist 1 and words: ask it.
+undo: take the last change back. send: send the judgment. revise: open it again.
+skip: put the item off. queue: back to the list. quit: leave. Everything is kept as it happens."""
