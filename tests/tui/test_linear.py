@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import unicodedata
@@ -381,3 +383,56 @@ def test_a_script_judges_through_a_pipe(tmp_path: Path) -> None:
         [transcript] = store.transcripts()
         assert [j.judge for j in transcript.judgments if j.kind == "human"] == ["piped"]
         assert store.check() == []
+
+
+def test_an_interrupt_leaves_with_all_work_kept(tmp_path: Path) -> None:
+    path = str(tmp_path / "store.db")
+    with Store.open(path) as store:
+        asyncio.run(add(store, "debate_single_turn", question()))
+    program = [sys.executable, "-m", "oversight.cli.main", "judge", "--linear", "--store", path]
+    process = subprocess.Popen(
+        [*program, "--judge", "anna"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdin.write(b"next\nbelief 70\n")
+    process.stdin.flush()
+    while not process.stdout.readline().startswith(b"Belief: A 70%"):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    with Store.open(path) as store:
+        [item] = store.queue("anna")
+        assert item.state is ItemState.BEGUN
+        assert store.events("anna", item.debate_id)[-1].kind is EventKind.CLOSED
+        assert store.take_item(item.debate_id, "bo") == "ours"
+
+
+async def test_people_on_both_seats_speak_from_their_own_sessions_and_a_third_judges(
+    store: Store,
+) -> None:
+    human = AgentSettings(agent="human")
+    agents = {Role.JUDGE: human, Role.DEBATER: human}
+    async with cast(agents, {}) as players:
+        [(debate, asked)] = plan(
+            [question()], [protocols.load("debate_single_turn")], players.specs
+        )
+    store.add(asked, debate)
+    words = "say <quote>At nine Ada carried the brass lamp to the attic.</quote> Up it is."
+    first = await Session(store, overlap=3).type("1", "source", "say", words, "say more", "send")
+    assert "You speak for seat A" in first
+    assert "At ten Bo carried it to the cellar" in first
+    assert "waits for another person" in first
+    assert "It is not your turn to speak." in first
+    assert "You argued in this debate" in first
+    second = await Session(store, judge="bo", overlap=3).type("1", "say Down it is.")
+    assert "You speak for seat B" in second
+    third = await Session(store, judge="cy", overlap=3).type("1", "next", "belief 70", "send")
+    assert "[verified] “At nine Ada" in third
+    transcript = store.transcript(debate.id)
+    assert [turn.seat for turn in transcript.turns] == [Seat.A, Seat.B]
+    assert [judgment.judge for judgment in transcript.judgments] == ["cy"]
+    assert transcript.outcome is not None
