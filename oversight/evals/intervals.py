@@ -183,6 +183,39 @@ def paired_difference(
     return mean_interval(gaps, shared, bounds=(-1.0, 1.0), level=level)
 
 
+def unpaired_difference(
+    first: Sequence[float],
+    first_clusters: Sequence[Hashable],
+    second: Sequence[float],
+    second_clusters: Sequence[Hashable],
+    level: float = LEVEL,
+) -> Estimate:
+    """The mean of `first` minus that of `second`, of different observations.
+
+    The variances of the two means are added, and the degrees of freedom are Welch's. Where a
+    cluster is in both, as a question is that came with and without something, the two means
+    vary together and the interval is wider than it need be.
+
+    Raises:
+        ValueError: One of them is empty, or its clusters are not as many.
+    """
+    one = clustered_spread(first, first_clusters)
+    two = clustered_spread(second, second_clusters)
+    variance = one.variance + two.variance
+    parts = [(s.variance**2, s.degrees) for s in (one, two) if s.variance > 0.0]
+    degrees = variance**2 / sum(v / d for v, d in parts) if parts else 0.0
+    return _robust(
+        Spread(
+            mean=one.mean - two.mean,
+            variance=variance if min(one.num_clusters, two.num_clusters) > 1 else 0.0,
+            degrees=degrees,
+            num=one.num + two.num,
+            num_clusters=len({*first_clusters, *second_clusters}),
+        ),
+        level,
+    )
+
+
 def _cluster_means(pairs: Sequence[tuple[Hashable, float]]) -> dict[Hashable, float]:
     grouped: dict[Hashable, list[float]] = {}
     for cluster, value in pairs:

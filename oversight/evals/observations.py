@@ -53,6 +53,13 @@ class Observation:
     """Only of a verdict that can be read: decided, or a tie."""
     mass: float | None
     """Probability that the judge's model gave to any option at all, where it is known."""
+    assistance_drawn: str | None
+    """The kind of assistance that a study drew for it; None where none drew any."""
+    assistance_used: bool
+    """Whether the judge was shown any assistance."""
+    study: str
+    active_s: float | None
+    """Seconds of active attention, of a person."""
     setup_id: str
     """Of the protocol's content and the agents' settings: one arm may pool several."""
 
@@ -111,8 +118,18 @@ def observe(transcript: Transcript, ruling: Ruling) -> Observation:
         verdict=verdict,
         probs=probs,
         mass=ruling.final.mass,
+        assistance_drawn=ruling.judgments[-1].arm,
+        assistance_used=any(judgment.assistance for judgment in ruling.judgments),
+        study=ruling.judgments[-1].study,
+        active_s=_active_s(ruling),
         setup_id=_setup(debate),
     )
+
+
+def _active_s(ruling: Ruling) -> float | None:
+    """Over the orders in which the debate was judged."""
+    known = [each.active_s for each in ruling.judgments if each.active_s is not None]
+    return sum(known) if known else None
 
 
 def cluster_of(question: Question) -> Cluster:

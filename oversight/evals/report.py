@@ -11,6 +11,7 @@ from typing import Any
 
 from oversight.evals.accuracy import Accuracy, accuracy, difference
 from oversight.evals.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
+from oversight.evals.assistance import Assistance, assistance
 from oversight.evals.calibration import Calibration, calibration
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
@@ -122,6 +123,8 @@ class Report:
     """By data set and family, where there is more than one."""
     comparisons: tuple[Comparison, ...] = ()
     agreements: tuple[Agreement, ...] = ()
+    assistance: tuple[Assistance, ...] = ()
+    """By the kind of assistance that was drawn, where a study drew any."""
 
     def to_json(self) -> dict[str, Any]:
         """The whole report as JSON-plain data, with its findings in words."""
@@ -178,6 +181,7 @@ def build_report(transcripts: Iterable[Transcript], seed: int = 0) -> Report:
         slices=tuple(_slices(observed, named)),
         comparisons=tuple(_comparisons(observed, named)),
         agreements=tuple(_agreements(every)),
+        assistance=assistance(every),
     )
 
 

@@ -30,6 +30,7 @@ def tables(report: Report) -> tuple[Table, ...]:
     built = (
         _accuracy(report),
         _comparisons(report),
+        _assistance(report),
         _cross_checks(report),
         _consultants(report),
         _beliefs(report),
@@ -65,6 +66,37 @@ def _accuracy(report: Report) -> Table:
         "intervals clustered by question; n / q.: rulings on so many questions."
     )
     return _by_arm(report, "Judge accuracy", note, columns)
+
+
+def _assistance(report: Report) -> Table:
+    return Table(
+        title="Assistance",
+        note="By the kind that was drawn for an item, used or not; gains over none, in percentage "
+        "points of “all” and in seconds of active attention.",
+        columns=("study", "protocol", "kind", "all", "gain", "Brier", "seconds", "more", "used"),
+        rows=tuple(
+            (
+                each.study or "–",
+                each.protocol,
+                each.kind,
+                share(each.accuracy_all),
+                "–" if each.gain is None else points(each.gain),
+                _belief(each.brier),
+                "–" if each.active_s is None else f"{each.active_s.value:.0f}",
+                _more_seconds(each.extra_s),
+                f"{each.num_used:,}/{each.num:,}",
+            )
+            for each in report.assistance
+        ),
+    )
+
+
+def _more_seconds(extra: Estimate | None) -> str:
+    if extra is None:
+        return "–"
+    if extra.low is None or extra.high is None:
+        return f"{extra.value:+.0f}".replace("-", "−")
+    return f"{extra.value:+.0f} [{extra.low:.0f}, {extra.high:.0f}]".replace("-", "−")
 
 
 def _cross_checks(report: Report) -> Table:

@@ -169,7 +169,13 @@ class Desk:
             if judgment.model_copy(update=when) == recorded:
                 return recorded
             judgment = judgment_of(item.acts.work, item.transcript.debate, self.judge)
-        await item.acts.write(EventKind.SENT, judgment, revision=judgment.revision)
+        known = item.transcript.question.correct is not None
+        await item.acts.write(
+            EventKind.SENT,
+            judgment,
+            revision=judgment.revision,
+            informs=self.settings.feedback and known,
+        )
         return judgment
 
     def _recorded(self, item: Item, revision: int) -> Judgment:

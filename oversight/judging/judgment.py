@@ -72,6 +72,7 @@ def judgment_of(work: Work, debate: Debate, judge: str) -> Judgment:
         arm=work.arm,
         study=work.study,
         sent_at=now(),
+        informed=work.informed,
         active_s=round(sum(work.active_s.values()), 3),
     )
 

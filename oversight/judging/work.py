@@ -71,6 +71,8 @@ class Work:
     """Seconds of active attention by panel."""
     num_sent: int = 0
     """Judgments sent: the revision of the next one."""
+    informed: bool = False
+    """The judge has been told which option is right."""
     is_open: bool = True
     """False after sending, until it is reopened."""
     skipped: bool = False
@@ -197,7 +199,15 @@ def _undone(work: Work, _: Data) -> Work:
 def _sent(work: Work, data: Data) -> Work:
     # Two windows may have sent the same revision: it counts once.
     num_sent = max(work.num_sent, int(data["revision"]) + 1)
-    return replace(work, num_sent=num_sent, is_open=False, before=(), move="", skipped=False)
+    return replace(
+        work,
+        num_sent=num_sent,
+        informed=work.informed or bool(data.get("informs", False)),
+        is_open=False,
+        before=(),
+        move="",
+        skipped=False,
+    )
 
 
 def _reopened(work: Work, _: Data) -> Work:

@@ -25,7 +25,8 @@ class Ruling:
     kind: JudgeKind
     final: Belief
     judgments: tuple[Judgment, ...]
-    """The last revision in each order, the drawn order before the swapped one."""
+    """The last revision in each order that was made without knowing the answer, the drawn order
+    before the swapped one."""
 
     @property
     def trajectory(self) -> tuple[tuple[int, Belief], ...]:
@@ -42,6 +43,8 @@ def rulings(transcript: Transcript) -> tuple[Ruling, ...]:
     """One ruling for every judge of the debate, in order of the judges' names."""
     last: dict[tuple[str, bool], Judgment] = {}
     for judgment in transcript.judgments:
+        if judgment.informed:
+            continue
         key = (judgment.judge, judgment.swapped)
         if key not in last or judgment.revision >= last[key].revision:
             last[key] = judgment

@@ -40,7 +40,7 @@ class EventKind(StrEnum):
     UNDONE = "undone"
     """The last act that can be taken back was taken back."""
     SENT = "sent"
-    """A judgment was sent: `revision`."""
+    """A judgment was sent: `revision`, and `informs`: the judge is told then what is right."""
     REOPENED = "reopened"
     """A judgment that was sent is being revised."""
     SKIPPED = "skipped"

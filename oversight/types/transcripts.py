@@ -205,6 +205,8 @@ class Judgment(Record):
     """Name of the study that it was made in."""
     sent_at: str = Field(default="", exclude_if=operator.not_)
     """When a person sent it: UTC, ISO 8601."""
+    informed: bool = Field(default=False, exclude_if=operator.not_)
+    """A revision by somebody who has been told which option is right: kept, and not counted."""
     samples: tuple[Sample, ...] = ()
     active_s: float | None = None
     """Seconds of active attention, of a person."""

@@ -143,6 +143,7 @@ class Builder:
         swapped: bool = False,
         revision: int = 0,
         trajectory: tuple[tuple[int, Belief], ...] = (),
+        informed: bool = False,
     ) -> Builder:
         """Add a judgment."""
         orders = self.debate.orders
@@ -153,6 +154,7 @@ class Builder:
                 kind=JudgeKind.MODEL,
                 orders=orders.swapped() if swapped else orders,
                 swapped=swapped,
+                informed=informed,
                 revision=revision,
                 trajectory=trajectory,
                 final=final,

@@ -23,6 +23,15 @@ def test_one_unreadable_order_makes_the_ruling_invalid(debate, beliefs):
     assert rulings(made)[0].final.verdict is Verdict.INVALID
 
 
+def test_a_revision_by_who_was_told_the_answer_does_not_count(debate, beliefs):
+    made = debate().judge(beliefs(0.2), revision=0)
+    made = made.judge(beliefs(0.9), revision=1, informed=True).build()
+
+    [ruling] = rulings(made)
+
+    assert ruling.final.probs == beliefs(0.2).probs
+
+
 def test_the_last_revision_counts(debate, beliefs):
     made = debate().judge(beliefs(0.2), revision=1).judge(beliefs(0.9), revision=0).build()
     assert rulings(made)[0].final.probs == (0.2, 0.8)
