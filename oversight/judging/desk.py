@@ -85,11 +85,30 @@ class Desk:
         self.store = store
         self.settings = settings
         self.judge = settings.judge
+        self._told: dict[str, str] = {}
+        """Debates after which the judge was told the answer, and their questions."""
 
     def queue(self) -> list[QueueItem]:
-        """All items for this judge: waiting, begun, skipped and done."""
+        """All items for this judge: waiting, begun, skipped and done.
+
+        Left out are those on a question whose answer this judge has been shown after judging
+        another debate on it: they could not be judged any more.
+        """
         wanted = QueueFilter(dataset=self.settings.dataset, protocol=self.settings.protocol)
-        return self.store.queue(self.judge, wanted, overlap=self.settings.overlap)
+        told = self._questions_told()
+        untouched = (ItemState.WAITING, ItemState.SKIPPED)
+        return [
+            each
+            for each in self.store.queue(self.judge, wanted, overlap=self.settings.overlap)
+            if each.question_id not in told or each.state not in untouched
+        ]
+
+    def _questions_told(self) -> set[str]:
+        for event in self.store.events(self.judge, kinds=[EventKind.SENT]):
+            if event.data.get("informs") and event.debate_id not in self._told:
+                debate = self.store.debate(event.debate_id)
+                self._told[event.debate_id] = "" if debate is None else debate.question_id
+        return set(self._told.values())
 
     def take_next(self, after: str | None = None) -> Item | None:
         """Take up the next item that is free: begun ones first, then those that wait.
@@ -129,6 +148,9 @@ class Desk:
         )
         if item.acts.work.skipped:
             item.acts.add(EventKind.UNSKIPPED)
+        told = self._questions_told()
+        if item.transcript.question.id in told and not item.acts.work.informed:
+            item.acts.add(EventKind.INFORMED)
         # A kill may have come between a judgment and the note that it was sent.
         sent = [j.revision for j in item.transcript.judgments if self._is_own(j)]
         if sent and max(sent) >= item.acts.work.num_sent:

@@ -210,6 +210,10 @@ def _sent(work: Work, data: Data) -> Work:
     )
 
 
+def _informed(work: Work, _: Data) -> Work:
+    return replace(work, informed=True)
+
+
 def _reopened(work: Work, _: Data) -> Work:
     return replace(work, is_open=True)
 
@@ -236,6 +240,7 @@ _CHANGES: dict[EventKind, Callable[[Work, Data], Work]] = {
     EventKind.ATTENTION: _attention,
     EventKind.UNDONE: _undone,
     EventKind.SENT: _sent,
+    EventKind.INFORMED: _informed,
     EventKind.REOPENED: _reopened,
     EventKind.SKIPPED: _skipped,
     EventKind.UNSKIPPED: _unskipped,

@@ -51,6 +51,7 @@ class QueueItem:
     debate_id: str
     protocol: str
     dataset: str
+    question_id: str
     question: str
     """Its text."""
     live: bool
@@ -78,6 +79,7 @@ def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int)
         select(
             debates.c.id,
             debates.c.protocol,
+            debates.c.question_id,
             questions.c.dataset,
             questions.c.body.label("question"),
             complete.label("complete"),
@@ -133,6 +135,7 @@ def _item(row: Any) -> QueueItem:
         debate_id=row.id,
         protocol=row.protocol,
         dataset=row.dataset,
+        question_id=row.question_id,
         question=str(json.loads(row.question)["text"]),
         live=not row.complete,
         num_judges=row.num_judges,

@@ -41,6 +41,8 @@ class EventKind(StrEnum):
     """The last act that can be taken back was taken back."""
     SENT = "sent"
     """A judgment was sent: `revision`, and `informs`: the judge is told then what is right."""
+    INFORMED = "informed"
+    """The judge knows what is right, from another debate on the question."""
     REOPENED = "reopened"
     """A judgment that was sent is being revised."""
     SKIPPED = "skipped"

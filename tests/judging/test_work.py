@@ -33,6 +33,7 @@ DATA: dict[EventKind, Any] = {
     },
     EventKind.UNDONE: {},
     EventKind.SENT: {"revision": st.integers(0, 3)},
+    EventKind.INFORMED: {},
     EventKind.REOPENED: {},
     EventKind.SKIPPED: {},
     EventKind.UNSKIPPED: {},

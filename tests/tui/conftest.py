@@ -45,6 +45,8 @@ SPEECH_OF = {
     "attic": f"Ada took it up: {QUOTE_A} It never left.",
     "cellar": f"Bo took it down: {QUOTE_B} And <quote>it was never seen again by anyone</quote>.",
 }
+OPENING = frozenset({"enter", "v", "m", "ctrl+s", "s", "r", "e", "a", "escape"})
+"""Keys that lead to another screen."""
 MODEL = "secret-model-9000"
 
 
@@ -121,11 +123,17 @@ class Judging:
         self.pilot = pilot
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
-        await self.pilot.pause()
+        for key in keys:
+            shown = self.app.screen
+            await self.pilot.press(key)
+            await self.pilot.pause(0.05 if key in OPENING else None)
+            if key in OPENING and self.app.screen is shown:
+                # A screen that is about to open must not miss the keys that are meant for it.
+                await self.pilot.pause(0.1)
 
     async def type(self, words: str) -> None:
-        await self.press(*("space" if char == " " else char for char in words))
+        await self.pilot.press(*("space" if char == " " else char for char in words))
+        await self.pilot.pause()
 
     async def until(self, holds: Callable[[], Any], seconds: float = 20.0) -> None:
         """Wait until something holds."""

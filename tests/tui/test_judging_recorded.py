@@ -312,3 +312,39 @@ async def test_leaving_by_ctrl_q_keeps_all(run_all, judging) -> None:
     kinds = j.kinds()
     assert kinds.count(EventKind.BELIEF) == 2
     assert kinds[-1] is EventKind.CLOSED
+
+
+async def test_a_question_whose_answer_was_shown_does_not_come_again(
+    run_all, judging, store
+) -> None:
+    await run_all("debate_single_turn")
+    await run_all("debate")
+    async with judging() as j:
+        await j.see("2 waiting")
+        await j.press("enter", "7", "0", "enter")
+        await j.see("Why?")
+        await j.press("ctrl+s")
+        await j.see("Right is")
+        await j.press("enter")
+        await j.see("the last one that waits", "0 waiting")
+    async with judging(judge="bo", feedback=False, overlap=2) as j:
+        await j.see("2 waiting")
+
+
+async def test_a_revision_after_the_answer_was_shown_is_kept_and_does_not_count(
+    run_all, judging, store
+) -> None:
+    from oversight.preferences.rulings import rulings
+
+    await run_all("debate_single_turn")
+    async with judging() as j:
+        await j.press("enter", "7", "0", "enter")
+        await j.see("Why?")
+        await j.press("ctrl+s")
+        await j.see("Right is")
+        await j.press("r", "2", "0", "v", "ctrl+s")
+        await j.see("revision 1")
+        assert sorted(each.informed for each in j.judgments()) == [False, True]
+    [transcript] = store.transcripts()
+    [counted] = [each for each in rulings(transcript) if each.judge == "anna"]
+    assert counted.judgments[0].revision == 0
