@@ -77,9 +77,7 @@ RATING_KEYS: dict[str, tuple[str, str]] = {
 }
 """The same for `oversight rate`; what both have has the same key."""
 
-RATING_SHOWN = frozenset(
-    {"next", "tie", "both_bad", "rationale", "undo", "skip", "before", "help", "back"}
-)
+RATING_SHOWN = frozenset({"next", "tie", "both_bad", "rationale", "skip", "help", "back"})
 
 
 def bindings(

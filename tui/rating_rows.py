@@ -24,14 +24,14 @@ NAMES_OF_TASK = {
 }
 
 
-def rows_of_item(item: TaskItem) -> list[Row]:
-    """What was said before, then the turns that are asked about."""
+def rows_of_item(item: TaskItem, key: str) -> list[Row]:
+    """What was said before, which `key` unfolds, then the turns that are asked about."""
     rows = []
     by_step: dict[int, list[Turn]] = {}
     for turn in item.before():
         by_step.setdefault(turn.step, []).append(turn)
     for step, turns in sorted(by_step.items()):
-        rows.append(Row(step, [_said_before(item, turn) for turn in turns]))
+        rows.append(Row(step, [_said_before(item, turn, key) for turn in turns]))
     names = NAMES_OF_TASK[item.item.task]
     columns = [
         Column(turn.id, name, f"heading-{'ab'[at % 2]}", mark(turn) if turn.text else NOTHING)
@@ -41,9 +41,9 @@ def rows_of_item(item: TaskItem) -> list[Row]:
     return rows + [Row(item.item.step, columns[at : at + 2]) for at in range(0, len(columns), 2)]
 
 
-def _said_before(item: TaskItem, turn: Turn) -> Column:
+def _said_before(item: TaskItem, turn: Turn, key: str) -> Column:
     body = mark(turn) if turn.text else NOTHING
-    heading = f"before: {said_by(item, turn)}"
+    heading = f"{key} · before: {said_by(item, turn)}"
     return Column(BEFORE + turn.id, heading, "faint", body, is_folded=True)
 
 

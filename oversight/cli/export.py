@@ -49,7 +49,8 @@ def export(
 ) -> None:
     """Write preference rows or transcripts as Parquet or JSONL.
 
-    Settings for --set, with their defaults: kinds=["sides","siblings"],
+    Settings for --set, with their defaults: kinds=["sides","siblings","pairs","principles",
+    "revisions"],
     label="judge" (or "truth"), siblings="best_worst" (or "best_all", "all_pairs",
     "kwise"), min_margin=0, min_score_gap=0, ties=true, weight="equal".
     """

@@ -1,10 +1,11 @@
-"""From judged debates to preference rows."""
+"""From judged debates, and from what people rated in them, to preference rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from oversight.preferences.dropped import Dropped, Reason
+from oversight.preferences.ratings import rating_preferences
 from oversight.preferences.responses import PromptOf
 from oversight.preferences.settings import PreferenceSettings
 from oversight.preferences.siblings import sibling_preferences
@@ -44,3 +45,4 @@ def _of_one(
         yield from side_preferences(transcript, settings, prompt_of, dropped)
     if "siblings" in settings.kinds:
         yield from sibling_preferences(transcript, settings, prompt_of, dropped)
+    yield from rating_preferences(transcript, settings, prompt_of, dropped)

@@ -45,6 +45,9 @@ def _origin_fields() -> list[tuple[str, Any]]:
         ("judgment_ids", pa.list_(pa.string())),
         ("judges", pa.list_(pa.string())),
         ("principle_id", pa.string()),
+        ("rating_ids", pa.list_(pa.string())),
+        ("constitution", pa.string()),
+        ("principle_ids", pa.list_(pa.string())),
     ]
 
 

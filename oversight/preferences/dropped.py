@@ -17,7 +17,8 @@ class Reason(StrEnum):
     ABSTAIN = "abstain"
     """Sides: those judges whose answers could be read abstained."""
     NO_TRUTH = "no_truth"
-    """The right answer is unknown, or neither side defended it; or siblings under `truth`."""
+    """The right answer is unknown, or neither side defended it; or siblings and ratings
+    under `truth`."""
     NEITHER_BELIEVED = "neither_believed"
     """The judges gave both sides' options probability 0 (a third option took it all)."""
     NO_COMMON_PROMPT = "no_common_prompt"
@@ -39,6 +40,10 @@ class Reason(StrEnum):
     """The judges' belief is nearer to 0.5, or the scores nearer together, than asked for."""
     TIE = "tie"
     """A tie, and ties are not asked for."""
+    BOTH_BAD = "both_bad"
+    """A rating said that both responses are bad: neither is to be learnt from."""
+    ALONE = "alone"
+    """A response was scored by principles and none of its siblings was."""
     DUPLICATE = "duplicate"
     """The same row from the same debate was there before."""
 

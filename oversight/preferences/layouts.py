@@ -105,6 +105,7 @@ def debate_row(transcript: Transcript) -> Row:
         "question": transcript.question.model_dump(mode="json"),
         "turns": [{"id": turn.id, **turn.model_dump(mode="json")} for turn in transcript.turns],
         "judgments": [{"id": j.id, **j.model_dump(mode="json")} for j in transcript.judgments],
+        "ratings": [{"id": r.id, **r.model_dump(mode="json")} for r in transcript.ratings],
         "outcome": outcome.model_dump(mode="json") if outcome else None,
     }
 
@@ -163,7 +164,14 @@ def _about(row: Preference) -> Row:
 
 
 def _origin(row: Preference) -> Row:
-    return {"weight": row.weight, **row.provenance.model_dump(mode="json")}
+    origin = row.provenance
+    return {
+        "weight": row.weight,
+        **origin.model_dump(mode="json"),
+        "rating_ids": list(origin.rating_ids),
+        "constitution": origin.constitution or None,
+        "principle_ids": list(origin.principle_ids),
+    }
 
 
 def _message(message: Message) -> dict[str, str]:

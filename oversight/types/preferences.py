@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from functools import cached_property
 from typing import Literal, Self
 
@@ -10,6 +11,10 @@ from pydantic import Field, model_validator
 from oversight.ids import content_id
 from oversight.types.records import Record
 from oversight.types.samples import Prompt
+
+PreferenceKind = Literal["sides", "siblings", "pairs", "principles", "revisions"]
+"""Two sides of a debate or best-of-N candidates, by judgments and scores; or, of people who rated:
+two responses, responses by principles, a revision and the speech before it."""
 
 
 class Response(Record):
@@ -31,12 +36,18 @@ class Provenance(Record):
     judgment_ids: tuple[str, ...] = ()
     judges: tuple[str, ...] = ()
     principle_id: str | None = None
+    # Not written down unless they are set: ids of rows without them stay what they were.
+    rating_ids: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Of rows that people's ratings made."""
+    constitution: str = Field(default="", exclude_if=operator.not_)
+    principle_ids: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """By which responses were scored."""
 
 
 class Preference(Record):
     """Responses to one and the same prompt, ranked, or with a soft label."""
 
-    kind: Literal["sides", "siblings"]
+    kind: PreferenceKind
     prompt: Prompt
     prompt_ids: tuple[int, ...] | None = None
     responses: tuple[Response, ...] = Field(min_length=2)

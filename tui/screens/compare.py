@@ -7,22 +7,19 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from oversight.judging.tasks.asking import PREFERRED
-from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, bindings
-from oversight.tui.screens.task import NAMES, TaskScreen
+from oversight.tui.screens.task import TaskScreen, bound, with_own
 
 SCALE = ("left-3", "left-2", "left-1", "tie", "right-1", "right-2", "right-3")
 """The arrows move along it; nothing chosen yet is its middle."""
 MIDDLE = SCALE.index("tie")
 
-OWN = ("left", "right", "tie", "both_bad")
 
-
-class CompareScreen(TaskScreen):
+class CompareScreen(TaskScreen, inherit_bindings=False):
     """Two responses side by side."""
 
-    BINDINGS: ClassVar[list[BindingType]] = list(bindings(OWN, RATING_KEYS, RATING_SHOWN))
+    NAMES = with_own("left", "right", "tie", "both_bad")
+    BINDINGS: ClassVar[list[BindingType]] = bound(NAMES)
     ASKS = "Which of the two would help a judge more to find the right answer?"
-    NAMES = (NAMES[0], *OWN, *NAMES[1:])
 
     def how(self) -> str:
         """Keys that answer."""

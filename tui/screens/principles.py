@@ -7,18 +7,15 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from oversight.judging.tasks.rating import unanswered
-from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, bindings
-from oversight.tui.screens.task import NAMES, TaskScreen
-
-OWN = ("ask_next", "ask_previous")
+from oversight.tui.screens.task import TaskScreen, bound, with_own
 
 
-class PrinciplesScreen(TaskScreen):
+class PrinciplesScreen(TaskScreen, inherit_bindings=False):
     """One response, and a score for each principle."""
 
-    BINDINGS: ClassVar[list[BindingType]] = list(bindings(OWN, RATING_KEYS, RATING_SHOWN))
+    NAMES = with_own("ask_next", "ask_previous")
+    BINDINGS: ClassVar[list[BindingType]] = bound(NAMES)
     ASKS = "How well does it keep to each principle?"
-    NAMES = (NAMES[0], *OWN, *NAMES[1:])
 
     def how(self) -> str:
         """Keys that answer."""

@@ -7,18 +7,15 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from oversight.judging.tasks.asking import REVISION
-from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, bindings
-from oversight.tui.screens.task import NAMES, TaskScreen
-
-OWN = ("left", "right", "tie")
+from oversight.tui.screens.task import TaskScreen, bound, with_own
 
 
-class RevisionsScreen(TaskScreen):
+class RevisionsScreen(TaskScreen, inherit_bindings=False):
     """The first speech beside its criticism, and the revision below."""
 
-    BINDINGS: ClassVar[list[BindingType]] = list(bindings(OWN, RATING_KEYS, RATING_SHOWN))
+    NAMES = with_own("left", "right", "tie")
+    BINDINGS: ClassVar[list[BindingType]] = bound(NAMES)
     ASKS = "Is the criticism right? Is the revision better than the first speech?"
-    NAMES = (NAMES[0], *OWN, *NAMES[1:])
 
     def how(self) -> str:
         """Keys that answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from rich.text import Text
@@ -45,16 +46,25 @@ NAMES = tuple(
 """Keys that every task has."""
 
 
+def with_own(*own: str) -> tuple[str, ...]:
+    """Keys of a task, the commonest first: those that answer come before the others."""
+    return (NAMES[0], *own, *NAMES[1:])
+
+
+def bound(names: Sequence[str]) -> list[BindingType]:
+    """Bindings of a task's keys."""
+    return list(bindings(names, RATING_KEYS, RATING_SHOWN))
+
+
 class TaskScreen(Screen[Left]):
     """One item. A task says what it asks, and which keys answer it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, RATING_KEYS, RATING_SHOWN))
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's own form
 
     ASKS: ClassVar[str]
     """What is asked, as a sentence."""
-    NAMES: ClassVar[tuple[str, ...]] = NAMES
-    """Keys of this task, for the list of all."""
+    NAMES: ClassVar[tuple[str, ...]]
+    """Keys of this task."""
 
     def __init__(self, desk: TaskDesk, item: TaskItem, note: str = "") -> None:
         """A screen over `item`; `note` is said first."""
@@ -93,7 +103,7 @@ class TaskScreen(Screen[Left]):
         self.desk.open(self.item)
         self.query_one("#quotes").display = False
         self.query_one("#question", Static).update(header(self.item, self.ASKS))
-        rows = rows_of_item(self.item)
+        rows = rows_of_item(self.item, self.key("before"))
         self.transcript.set_rows(rows)
         self._fold_before(folded=True)
         left = unanswered(self.desk.asked, self.acts.work.draft.answers)

@@ -24,7 +24,8 @@ from oversight.tui.screens.principles import PrinciplesScreen
 from oversight.tui.screens.queue import REASON_OF_TAKEN, SIGN_OF_STATE
 from oversight.tui.screens.revisions import RevisionsScreen
 from oversight.tui.screens.task import Left, RatingKeysScreen, TaskScreen
-from oversight.types import RatingAct, Role, Seat, Task
+from oversight.tui.widgets.transcript import SIDE_BY_SIDE_WIDTH
+from oversight.types import RatingAct, Role, Task
 
 SCREEN_OF_TASK: dict[Task, type[TaskScreen]] = {
     Task.PAIRS: CompareScreen,
@@ -34,9 +35,8 @@ SCREEN_OF_TASK: dict[Task, type[TaskScreen]] = {
 
 EMPTY_OF_TASK = {
     Task.PAIRS: (
-        "No pairs in this store. Run debates whose protocol asks for several candidates of a turn "
-        "(protocol best_of_4, or candidates = 4 in a slot of your own): "
-        "oversight debate --protocol best_of_4"
+        "No pairs in this store. First run debates in which each speech is the best of several "
+        "candidates: oversight debate --protocol debate_single_turn_best_of_n"
     ),
     Task.PRINCIPLES: "No speeches in this store. Run debates first: oversight debate",
     Task.REVISIONS: (
@@ -231,15 +231,16 @@ class TasksScreen(Screen[None]):
 
 def _cells(item: RatingItem, width: int) -> list[Text]:
     sign, style = SIGN_OF_STATE[item.state]
-    question = rich_text(" ".join(item.question.split()))
-    question.truncate(max(width - 50, 20), overflow="ellipsis", pad=False)
+    question, protocol = rich_text(" ".join(item.question.split())), rich_text(item.protocol)
+    protocol.truncate(16 if width < SIDE_BY_SIDE_WIDTH else 32, overflow="ellipsis")
+    question.truncate(max(width - 42 - protocol.cell_len, 20), overflow="ellipsis")
     speaker = Text(f"{_speaker(item)}, step {item.step + 1}")
     raters = Text(str(item.num_judges), justify="right")
-    return [Text(sign, style=style), question, speaker, rich_text(item.protocol), raters]
+    return [Text(sign, style=style), question, speaker, protocol, raters]
 
 
 def _speaker(item: RatingItem) -> str:
     """Who speaks; in the queue the role is not known but by the task."""
     if item.task is Task.REVISIONS:
-        return speaker_name(Seat.A, Role.CONSULTANT)
+        return speaker_name(item.seat, Role.CONSULTANT)
     return f"Seat {item.seat.value.upper()}"
