@@ -1,9 +1,9 @@
 """Many judges at one store: each item judged once, and no act of anybody lost.
 
 Judges are processes of their own that go through `Desk`, as the screens do: take the next item,
-open it, note beliefs, a rationale and attention, send, leave. All start at once, and each of a
-few is killed in the middle of its work and started again. What each was told is written is
-counted against the store.
+open it, note beliefs, a rationale and attention, send, leave. All start at once, and one after
+the other all but the last are killed, wherever they are, and started again. What each was told is
+written is counted against the store.
 
     python benchmarks/judging_queue.py
 
@@ -63,9 +63,8 @@ NUM_EVENTS = 9
 """Of one item: opened, revealed, three beliefs, rationale, attention, sent, closed."""
 THINK_S = 0.05
 """Longest pause after a belief: kills fall into them as well."""
-NUM_TO_KILL = 3
-"""Judges that are killed once and start again."""
-KILL_AFTER_S = (1.0, 4.0)
+KILL_AFTER_S = (0.5, 2.0)
+"""From one kill to the next."""
 
 
 @dataclass
@@ -183,7 +182,7 @@ def run(store: str, url: str, num_judges: int, num_items: int, folder: Path) -> 
     ready.wait()
     began = time.perf_counter()
     kills = 0
-    for number in range(min(NUM_TO_KILL, num_judges - 1)):
+    for number in range(num_judges - 1):
         time.sleep(dice.uniform(*KILL_AFTER_S))
         if processes[number].is_alive():
             os.kill(processes[number].pid, signal.SIGKILL)
