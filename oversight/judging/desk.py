@@ -152,9 +152,15 @@ class Desk:
         if item.transcript.question.id in told and not item.acts.work.informed:
             item.acts.add(EventKind.INFORMED)
         # A kill may have come between a judgment and the note that it was sent.
-        sent = [j.revision for j in item.transcript.judgments if self._is_own(j)]
-        if sent and max(sent) >= item.acts.work.num_sent:
-            item.acts.add(EventKind.SENT, revision=max(sent))
+        self._note_recorded(item, item.transcript)
+
+    def _note_recorded(self, item: Item, transcript: Transcript) -> bool:
+        """Note that a judgment was sent which is recorded without that; whether there was one."""
+        sent = [j.revision for j in transcript.judgments if self._is_own(j)]
+        if not sent or max(sent) < item.acts.work.num_sent:
+            return False
+        item.acts.add(EventKind.SENT, revision=max(sent))
+        return True
 
     def _is_own(self, judgment: Judgment) -> bool:
         return judgment.kind is JudgeKind.HUMAN and judgment.judge == self.judge
@@ -175,29 +181,28 @@ class Desk:
         try:
             return await self._send(item, live)
         except StoreError:
-            if not item.acts.refresh():
+            stored = self.store.transcript(item.transcript.debate.id)
+            if not item.acts.refresh() and not self._note_recorded(item, stored):
                 raise
             return await self._send(item, live)
 
     async def _send(self, item: Item, live: LiveDebate | None) -> Judgment:
+        informs = self.settings.feedback and item.transcript.question.correct is not None
         judgment = judgment_of(item.acts.work, item.transcript.debate, self.judge)
         if live is not None and item.live:
             await live.answer(judgment)
             item.live = False
             # An earlier attempt may have failed only after the judgment was recorded.
             recorded = self._recorded(item, judgment.revision)
-            await item.acts.write(EventKind.SENT, revision=recorded.revision)
             when = {"sent_at": recorded.sent_at, "active_s": recorded.active_s}
-            if judgment.model_copy(update=when) == recorded:
+            is_same = judgment.model_copy(update=when) == recorded
+            noted = recorded.revision
+            await item.acts.write(EventKind.SENT, revision=noted, informs=informs and is_same)
+            if is_same:
                 return recorded
             judgment = judgment_of(item.acts.work, item.transcript.debate, self.judge)
-        known = item.transcript.question.correct is not None
-        await item.acts.write(
-            EventKind.SENT,
-            judgment,
-            revision=judgment.revision,
-            informs=self.settings.feedback and known,
-        )
+        noted = judgment.revision
+        await item.acts.write(EventKind.SENT, judgment, revision=noted, informs=informs)
         return judgment
 
     def _recorded(self, item: Item, revision: int) -> Judgment:

@@ -209,8 +209,49 @@ async def test_a_mind_that_changed_before_the_second_attempt_is_the_next_revisio
         await desk.send(item, live)
     found = workshop.store.transcript(debate.id).judgments
     assert [(j.revision, j.final.probs) for j in found] == [(0, (0.2, 0.8)), (1, (0.9, 0.1))]
+    assert [judgment.informed for judgment in found] == [False, False]
     assert item.acts.work.num_sent == 2
+    assert item.acts.work.informed
     assert not item.live
+
+
+async def test_a_judgment_whose_note_could_not_be_written_is_sent_again(
+    workshop: Any, debater: Any
+) -> None:
+    debate = workshop.plan("debate_single_turn", debater=debater)
+    desk = workshop.desk()
+    item, _ = desk.take(debate.id)
+    async with going(workshop, debate) as live:
+        await live.go()
+        item.acts.add(EventKind.BELIEF, step=0, probs=[0.2, 0.8])
+        await item.acts.flush()
+        _rename(workshop.store, "events", "no_events")
+        with pytest.raises(StoreError):
+            await desk.send(item, live)
+        _rename(workshop.store, "no_events", "events")
+        await desk.send(item, live)
+    found = workshop.store.transcript(debate.id).judgments
+    assert [(j.revision, j.final.probs) for j in found] == [(0, (0.2, 0.8)), (1, (0.2, 0.8))]
+    assert (item.acts.work.num_sent, item.acts.work.is_open) == (2, False)
+    await desk.close(item)
+    assert workshop.store.check() == []
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_a_revision_by_somebody_who_was_told_the_answer_says_so(
+    workshop: Any, debater: Any, tells: bool
+) -> None:
+    debate = workshop.plan("debate_single_turn", debater=debater)
+    desk = workshop.desk(feedback=tells)
+    item, _ = desk.take(debate.id)
+    async with going(workshop, debate) as live:
+        await live.go()
+        await judge(desk, item, live)
+        item.acts.add(EventKind.REOPENED)
+        item.acts.add(EventKind.BELIEF, step=0, probs=[0.1, 0.9])
+        await desk.send(item, live)
+    found = workshop.store.transcript(debate.id).judgments
+    assert [judgment.informed for judgment in found] == [False, tells]
 
 
 def _rename(store: Any, name: str, other: str) -> None:
