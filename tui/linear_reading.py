@@ -21,6 +21,7 @@ from oversight.tui.linear_text import (
     turn_text,
 )
 from oversight.tui.live_side import LiveSide
+from oversight.tui.rows import heading
 from oversight.types import Act, EventKind, Seat, Turn
 
 POLL_S = 0.05
@@ -74,6 +75,26 @@ class LinearReading:
                 self._told.add(turn.id)
                 self._write(turn_text(self._item, number, turn, quotes))
             quotes += len(turn.quotes)
+        for name in self._absent():
+            if name not in self._told:
+                self._told.add(name)
+                self._write(f"{one_line(name)}: no words, this turn is missing in the store.")
+
+    def _absent(self) -> list[str]:
+        """Speakers who had a part in what is shown, and of whom nothing is stored."""
+        if self._item.live:
+            return []
+        spoken = {(turn.step, turn.seat) for turn in self._shown}
+        schedule = self._item.transcript.debate.protocol.schedule()
+        role_of = self._item.transcript.debate.protocol.role_of
+        return [
+            heading(self._item, slot.seat, role_of(slot), slot.act, step.round)
+            for step in schedule
+            for slot in step.slots
+            if slot.act.is_spoken
+            and (step.index, slot.seat) not in spoken
+            and any(turn.step == step.index for turn in self._shown)
+        ]
 
     async def _go_on(self) -> None:
         """Let a live debate go on, once what stands of it was read, until a person is needed."""

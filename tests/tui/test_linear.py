@@ -39,7 +39,11 @@ SPEECH = (
     "anyone at all</quote> and <quote>the</quote>."
 )
 MODEL = "secret-model-9000"
-DEBATER = {"agent": "debater", "settings": {"reasoning": False}, "engine": "speakers"}
+DEBATER = {
+    "agent": "debater",
+    "settings": {"reasoning": False, "max_tokens": 50_000},
+    "engine": "speakers",
+}
 
 
 class Session:
@@ -305,6 +309,25 @@ async def test_an_item_that_another_judge_has_is_said_to_be_taken(
         [item] = store.queue("anna")
         window.take_item(item.debate_id, "bo")
         assert "Others have judged it" in await Session(store).type("1")
+
+
+async def test_a_turn_that_is_missing_is_said_to_be(store: Store) -> None:
+    await add(store, "debate_single_turn", question())
+    with store._database.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM turns WHERE seat = 'b'")
+    session = Session(store)
+    await session.type("1", "turns")
+    assert session.shown.count("Turn 1. Debater A") == 2
+    missing = [line for line in session.shown.split("\n") if "missing in the store" in line]
+    assert len(missing) == 2
+    assert missing[0].startswith("Debater B")
+
+
+async def test_a_very_long_turn_is_written_whole(store: Store) -> None:
+    await add(store, "debate_single_turn", question(), fallback="word " * 20_000 + "end")
+    text = await Session(store).type("1", "verdict 2", "send")
+    assert text.count("word word") >= 2 * 9_999
+    assert "Sent." in text
 
 
 @pytest.mark.parametrize("case", HOSTILE, ids=[case["name"] for case in HOSTILE])
