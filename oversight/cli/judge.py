@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from oversight.cli.options import Sets
+from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
     from oversight.judging.settings import JudgingSettings
+
+LOOPBACK = "127.0.0.1"
 
 
 def judge(
@@ -37,6 +41,18 @@ def judge(
         bool,
         typer.Option("--linear", help="Plain lines, for screen readers, pipes and scripts."),
     ] = False,
+    web: Annotated[bool, typer.Option("--web", help="In a browser on this machine.")] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Of --web; 0 takes a free one.", show_default="8765", min=0, max=65535),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Of --web: another address than loopback, behind a reverse proxy.")
+    ] = LOOPBACK,
+    public_url: Annotated[
+        str | None,
+        typer.Option(help="Of --web: the reverse proxy's address.", show_default=False),
+    ] = None,
     light: Annotated[bool, typer.Option("--light", help="Dark on light.")] = False,
     sets: Sets = None,
 ) -> None:
@@ -54,8 +70,44 @@ def judge(
         "stepped": False if whole else None,
         "theme": "light" if light else None,
     }
-    settings = load_study(JudgingSettings, study, flags, sets or [])
-    run_judging(settings, linear=linear)
+    if web and linear:
+        raise ConfigError("--web and --linear are two ways of judging: choose one")
+    given = {**flags, "port": port}
+    settings = load_study(JudgingSettings, study, given, sets or [])
+    if web:
+        serve_judging(settings, again(study, flags, sets or []), host, public_url)
+    else:
+        run_judging(settings, linear=linear)
+
+
+def again(study: Path | None, flags: dict[str, Any], sets: list[str]) -> list[str]:
+    """The command that judges with the same settings: the study, flags and `--set`.
+
+    A value stands in one word with its option, so that none is taken for an option.
+    """
+    words = [sys.executable, "-m", "oversight.cli.main", "judge"]
+    for key in ("store", "judge", "dataset", "protocol"):
+        if flags[key] is not None:
+            words.append(f"--{key}={flags[key]}")
+    if flags["stepped"] is False:
+        words.append("--whole")
+    if flags["theme"] == "light":
+        words.append("--light")
+    words += [f"--set={each}" for each in sets]
+    return words if study is None else [*words, "--", str(study)]
+
+
+def serve_judging(
+    settings: JudgingSettings, command: list[str], host: str, public_url: str | None
+) -> None:
+    """Serve `command` to browsers, once it is known that the store can be opened."""
+    from oversight.store import Store
+    from oversight.tui.keys import keymap
+    from oversight.tui.web import serve
+
+    keymap(settings.keys)
+    Store.open(settings.store, create=False).close()
+    serve(command, host=host, port=settings.port, public_url=public_url)
 
 
 def load_study(
