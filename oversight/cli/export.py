@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ class Layout(StrEnum):
 
     PREFERENCE = "preference"
     KWISE = "kwise"
+    UNPAIRED = "unpaired"
     TRANSCRIPTS = "transcripts"
 
 
@@ -30,6 +31,7 @@ def export(
         Layout,
         typer.Option(
             help="preference: prompt, chosen, rejected. kwise: all responses with their ranks. "
+            "unpaired: each speech with a label, whether its side was believed. "
             "transcripts: whole debates."
         ),
     ] = Layout.PREFERENCE,
@@ -61,6 +63,7 @@ def export(
     from oversight.preferences.dropped import Dropped
     from oversight.preferences.export import export as write
     from oversight.preferences.settings import PreferenceSettings
+    from oversight.preferences.speeches import labelled_speeches
     from oversight.store import Store as OpenStore
 
     if out.suffix not in FORMAT_OF_SUFFIX:
@@ -70,10 +73,11 @@ def export(
     with OpenStore.open(store, create=False) as opened:
         found = opened.transcripts(protocol=protocol, dataset=dataset)
         transcripts = reading(found, opened.counts()["complete"])
-        rows = (
+        make = labelled_speeches if layout is Layout.UNPAIRED else preferences
+        rows: Any = (
             transcripts
             if layout is Layout.TRANSCRIPTS
-            else preferences(transcripts, settings, opened.prompt, dropped)
+            else make(transcripts, settings, opened.prompt, dropped)
         )
         written = write(rows, out, FORMAT_OF_SUFFIX[out.suffix], layout.value)
     if as_json:

@@ -18,6 +18,7 @@ def schema(layout: Layout) -> pa.Schema:
     build: dict[Layout, Callable[[], list[tuple[str, Any]]]] = {
         "preference": _pair_fields,
         "kwise": _kwise_fields,
+        "unpaired": _labelled_fields,
         "transcripts": _turn_fields,
     }
     return pa.schema(build[layout]())
@@ -92,6 +93,23 @@ def _kwise_fields() -> list[tuple[str, Any]]:
         ("soft_label", pa.float64()),
         *_origin_fields(),
         ("turn_ids", pa.list_(pa.string())),
+    ]
+
+
+def _labelled_fields() -> list[tuple[str, Any]]:
+    import pyarrow as pa
+
+    return [
+        ("id", pa.string()),
+        ("prompt", _messages_type()),
+        ("prompt_ids", pa.list_(pa.int64())),
+        ("completion", _messages_type()),
+        ("completion_ids", pa.list_(pa.int64())),
+        ("completion_logprobs", pa.list_(pa.float64())),
+        ("label", pa.bool_()),
+        ("p", pa.float64()),
+        *_origin_fields(),
+        ("turn_id", pa.string()),
     ]
 
 

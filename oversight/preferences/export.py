@@ -24,13 +24,17 @@ from oversight.preferences.layouts import (
     Row,
     debate_row,
     kwise_row,
+    labelled_row,
     pair_row,
     turn_rows,
 )
 from oversight.registry import nearest
-from oversight.types import Preference, Transcript
+from oversight.types import Labelled, Preference, Transcript
 
 Format = Literal["jsonl", "parquet"]
+
+WANTED = {"transcripts": "transcripts", "unpaired": "labelled responses"}
+"""What layouts take that do not take preferences."""
 
 ROW_GROUP = 1000
 """Rows held in memory at once, and in one row group of a Parquet file."""
@@ -49,7 +53,7 @@ class Exported:
 
 
 def export(
-    rows: Iterable[Preference] | Iterable[Transcript],
+    rows: Iterable[Preference] | Iterable[Labelled] | Iterable[Transcript],
     out: Path,
     format: str = "jsonl",
     layout: str = "preference",
@@ -57,12 +61,12 @@ def export(
     """Write `rows` to `out` and tell what was written.
 
     Args:
-        rows: Preferences for the layouts `preference` and `kwise`, transcripts
-            for the layout `transcripts`.
+        rows: Preferences for the layouts `preference` and `kwise`, labelled responses for
+            `unpaired`, transcripts for `transcripts`.
         out: The file; its folder is made. A file of that name is replaced, but
             only once the new one is whole.
         format: `jsonl` or `parquet`.
-        layout: `preference`, `kwise` or `transcripts`, as `layouts` describes them.
+        layout: `preference`, `kwise`, `unpaired` or `transcripts`, see `layouts`.
 
     Raises:
         ConfigError: The format or layout is unknown, the rows are not what the
@@ -92,19 +96,24 @@ def _known(name: str, value: str, accepted: tuple[str, ...]) -> None:
 
 
 def _flatten(
-    rows: Iterable[Preference] | Iterable[Transcript], layout: str, format: str, count: _Count
+    rows: Iterable[Preference] | Iterable[Labelled] | Iterable[Transcript],
+    layout: str,
+    format: str,
+    count: _Count,
 ) -> Iterator[Row]:
     for row in rows:
         if isinstance(row, Transcript) and layout == "transcripts":
             yield from (debate_row(row),) if format == "jsonl" else turn_rows(row)
-        elif isinstance(row, Preference) and layout != "transcripts":
+        elif isinstance(row, Labelled) and layout == "unpaired":
+            yield labelled_row(row)
+        elif isinstance(row, Preference) and layout in ("preference", "kwise"):
             flat = pair_row(row) if layout == "preference" else kwise_row(row)
             if flat is None:
                 count.left_out += 1
             else:
                 yield flat
         else:
-            wanted = "transcripts" if layout == "transcripts" else "preferences"
+            wanted = WANTED.get(layout, "preferences")
             raise ConfigError(
                 f"layout = {layout!r} takes {wanted}, but was given a {type(row).__name__}"
             )

@@ -7,6 +7,9 @@ preference
 kwise
     One row for every preference, pairs and ties included: `prompt`,
     `completions` (a list of message lists) and `ranks` (0 is best, equal is a tie).
+unpaired
+    One row a speech: `prompt`, `completion` and `label`, whether the judges came to believe
+    what it argued for.
 transcripts
     As JSONL one object a debate, whole; as Parquet one row a turn.
 
@@ -23,9 +26,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from oversight.preferences.rulings import rulings
-from oversight.types import Message, Preference, Response, Transcript, Turn
+from oversight.types import (
+    Labelled,
+    Message,
+    Preference,
+    Prompt,
+    Provenance,
+    Response,
+    Transcript,
+    Turn,
+)
 
-Layout = Literal["preference", "kwise", "transcripts"]
+Layout = Literal["preference", "kwise", "unpaired", "transcripts"]
 Row = dict[str, Any]
 
 UNPRINTABLE = re.compile("[\ud800-\udfff\x00]")
@@ -74,7 +86,7 @@ def pair_row(row: Preference) -> Row | None:
         "chosen_score": chosen.score,
         "rejected_score": rejected.score,
         "soft_label": soft,
-        **_origin(row),
+        **_origin(row.weight, row.provenance),
         "chosen_turn_id": chosen.turn_id,
         "rejected_turn_id": rejected.turn_id,
     }
@@ -91,8 +103,24 @@ def kwise_row(row: Preference) -> Row:
         "completion_logprobs": [_list(response.logprobs) for response in row.responses],
         "scores": [response.score for response in row.responses],
         "soft_label": row.soft_label,
-        **_origin(row),
+        **_origin(row.weight, row.provenance),
         "turn_ids": [response.turn_id for response in row.responses],
+    }
+
+
+def labelled_row(row: Labelled) -> Row:
+    """The row of a single response with its label."""
+    return {
+        "id": row.id,
+        "prompt": _prompt(row.prompt),
+        "prompt_ids": _list(row.prompt_ids),
+        "completion": _answer(row.response),
+        "completion_ids": _list(row.response.token_ids),
+        "completion_logprobs": _list(row.response.logprobs),
+        "label": row.label,
+        "p": row.p,
+        **_origin(row.weight, row.provenance),
+        "turn_id": row.response.turn_id,
     }
 
 
@@ -158,15 +186,18 @@ def _about(row: Preference) -> Row:
     return {
         "id": row.id,
         "kind": row.kind,
-        "prompt": [_message(message) for message in row.prompt.messages],
+        "prompt": _prompt(row.prompt),
         "prompt_ids": _list(row.prompt_ids),
     }
 
 
-def _origin(row: Preference) -> Row:
-    origin = row.provenance
+def _prompt(prompt: Prompt) -> list[dict[str, str]]:
+    return [_message(message) for message in prompt.messages]
+
+
+def _origin(weight: float, origin: Provenance) -> Row:
     return {
-        "weight": row.weight,
+        "weight": weight,
         **origin.model_dump(mode="json"),
         "rating_ids": list(origin.rating_ids),
         "constitution": origin.constitution or None,

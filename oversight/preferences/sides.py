@@ -68,10 +68,10 @@ def side_preferences(
     answers = list(_answers(transcript, dropped))
     if not answers:
         return
-    win = _win(transcript, settings)
+    win = win_of(transcript, settings)
     if isinstance(win, Reason):
         dropped.add(win, len(answers))
-    elif reason := _too_close(win, settings):
+    elif reason := too_close(win, settings):
         dropped.add(reason, len(answers))
     else:
         rows = (_row(pair, win, transcript, settings, prompt_of) for pair in answers)
@@ -129,7 +129,8 @@ def _comparable(answers: Answers) -> Answers | Reason:
     return Reason.IDENTICAL if texts[0] == texts[1] else answers
 
 
-def _win(transcript: Transcript, settings: PreferenceSettings) -> Win | Reason:
+def win_of(transcript: Transcript, settings: PreferenceSettings) -> Win | Reason:
+    """Which of the options that the two sides defended won, or why that cannot be said."""
     defends = transcript.debate.orders.defends
     if settings.label == "truth":
         correct = transcript.question.correct
@@ -163,7 +164,8 @@ def _winner(belief: Belief, defends: tuple[int, int], given: tuple[Ruling, ...])
     return Win(winner, p, tied=declared or p - 0.5 <= TIE_TOLERANCE, given=given)
 
 
-def _too_close(win: Win, settings: PreferenceSettings) -> Reason | None:
+def too_close(win: Win, settings: PreferenceSettings) -> Reason | None:
+    """Why a win is not clear enough, or None if it is."""
     if win.tied:
         return None if settings.ties else Reason.TIE
     near = win.p is not None and win.p - 0.5 < settings.min_margin
@@ -194,11 +196,12 @@ def _row(
         ranks=(0, 0) if win.tied else (0, 1),
         soft_label=win.p,
         weight=margin if settings.weight == "margin" else 1.0,
-        provenance=_provenance(transcript, win),
+        provenance=provenance_of(transcript, win),
     )
 
 
-def _provenance(transcript: Transcript, win: Win) -> Provenance:
+def provenance_of(transcript: Transcript, win: Win) -> Provenance:
+    """Whose word a win is."""
     return Provenance(
         question_id=transcript.question.id,
         debate_id=transcript.debate.id,

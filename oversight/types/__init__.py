@@ -13,7 +13,7 @@ from __future__ import annotations
 from oversight.types.agents import Agent, Draft, Help, HelpRequest, View
 from oversight.types.engines import Capabilities, Chunk, Completion, Engine, Request, Sampling
 from oversight.types.judging import EventKind, JudgingEvent
-from oversight.types.preferences import Preference, Provenance, Response
+from oversight.types.preferences import Labelled, Preference, Provenance, Response
 from oversight.types.protocols import (
     Act,
     Orders,
@@ -86,6 +86,7 @@ __all__ = [
     "JudgeKind",
     "JudgingEvent",
     "Judgment",
+    "Labelled",
     "Message",
     "Option",
     "Orders",

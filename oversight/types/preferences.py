@@ -44,6 +44,23 @@ class Provenance(Record):
     """By which responses were scored."""
 
 
+class Labelled(Record):
+    """One response that was called good or bad, by itself: an unpaired row."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...] | None = None
+    response: Response
+    label: bool
+    p: float | None = None
+    """Belief that it is good, where a judge gave one."""
+    weight: float = Field(default=1.0, ge=0.0)
+    provenance: Provenance
+
+    @cached_property
+    def id(self) -> str:
+        return content_id("labelled", self.model_dump(mode="json"))
+
+
 class Preference(Record):
     """Responses to one and the same prompt, ranked, or with a soft label."""
 

@@ -100,7 +100,7 @@ def run_all(store: Store) -> RunAll:
         chosen = protocols.load(protocol) if isinstance(protocol, str) else protocol
         async with make_cast(**settings) as actors:
             planned = list(plan([make_question(n) for n in range(num)], [chosen], actors.specs))
-            await run_debates(planned, Stage(store, actors), concurrency=4)
+            await run_debates(planned, Stage(store, actors), concurrency=1)
             return [debate for debate, _ in planned]
 
     return go
