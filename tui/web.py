@@ -13,6 +13,7 @@ import contextlib
 import html
 import ipaddress
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -166,13 +167,16 @@ class JudgeServer(Server):
         parts = urlsplit(self.public_url)
         scheme = "wss" if parts.scheme == "https" else "ws"
         socket_url = f"{scheme}://{parts.netloc}{parts.path}/ws"
+        nonce = secrets.token_urlsafe()
         text = Template(PAGE.read_text("utf-8")).substitute(
             title=html.escape(TITLE),
             websocket=html.escape(socket_url),
             font_size=to_int(request.query.get("fontsize", "16"), 16),
+            nonce=nonce,
         )
         policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+            f"default-src 'none'; script-src 'self' 'nonce-{nonce}'; "
+            "style-src 'self' 'unsafe-inline'; "
             "font-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
             f"connect-src 'self' {scheme}://{parts.netloc}"
         )
