@@ -54,6 +54,7 @@ def judge(
         typer.Option(help="Of --web: the reverse proxy's address.", show_default=False),
     ] = None,
     light: Annotated[bool, typer.Option("--light", help="Dark on light.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="List the keys by their names.")] = False,
     sets: Sets = None,
 ) -> None:
     """Judge debates: those that are recorded, and live ones that wait for you.
@@ -70,6 +71,9 @@ def judge(
         "stepped": False if whole else None,
         "theme": "light" if light else None,
     }
+    if keys:
+        print_keys(load_study(JudgingSettings, study, flags, sets or []))
+        return
     if web and linear:
         raise ConfigError("--web and --linear are two ways of judging: choose one")
     given = {**flags, "port": port}
@@ -78,6 +82,15 @@ def judge(
         serve_judging(settings, again(study, flags, sets or []), host, public_url)
     else:
         run_judging(settings, linear=linear)
+
+
+def print_keys(settings: JudgingSettings) -> None:
+    """The names by which keys are changed, with the keys that they have now."""
+    from oversight.tui.keys import KEYS, key_of, keymap
+
+    keymap(settings.keys)
+    for key_name, (_, does) in KEYS.items():
+        typer.echo(f"keys.{key_name:<16} {key_of(key_name, settings.keys):<8} {does}")
 
 
 def again(study: Path | None, flags: dict[str, Any], sets: list[str]) -> list[str]:
