@@ -44,9 +44,9 @@ class Work:
         return bool(self.before)
 
 
-def fold(events: Iterable[RatingEvent]) -> Work:
+def fold(events: Iterable[RatingEvent], start: Work | None = None) -> Work:
     """The work that `events` come to, in the order in which they were written."""
-    work = Work()
+    work = start or Work()
     for event in events:
         work = apply(work, event)
     return work
