@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -100,3 +101,39 @@ def test_every_link_leads_somewhere(root: Path) -> None:
 def test_every_make_target_named_exists(root: Path, target: str) -> None:
     assert f"make {target}" in (root / "README.md").read_text()
     assert re.search(rf"^{target}:", (root / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_walk_from_debates_to_a_policy_trained_on_ones_own_judgments(
+    root: Path, tmp_path: Path
+) -> None:
+    """As docs/judging.md tells it, on fewer debates and judged line by line."""
+    page = (root / "docs" / "judging.md").read_text()
+    shutil.copytree(root / "recipes" / "training", tmp_path / "recipes" / "training")
+    walk = page.split("```bash\n", 1)[1].split("```", 1)[0].replace("\\\n", " ")
+    lines = [line.split("#")[0] for line in walk.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("oversight")]
+    assert [words[0] for words in commands] == ["judge", "report", "export", "train", "debate"]
+    demo = [
+        str(root / "oversight" / "cli" / "demo.toml"),
+        "--limit",
+        "6",
+        "--store",
+        "demo/demo.db",
+    ]
+    judged = "next\nb A 80\nverdict decided\nsend\n" * 4 + "quit\n"
+    for words in [["debate", *demo], *commands[:-1], ["debate", "--model", "runs/judged/model"]]:
+        is_judging = words[0] == "judge"
+        done = subprocess.run(
+            [sys.executable, "-m", "oversight.cli.main", *words, *["--linear"] * is_judging],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            input=judged if is_judging else "",
+        )
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        if is_judging:
+            assert done.stdout.count("Sent.") == 4, done.stdout
+    assert (tmp_path / "runs" / "judged" / "model").is_dir()

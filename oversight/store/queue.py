@@ -63,7 +63,7 @@ class QueueItem:
 
 def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int) -> list[QueueItem]:
     """Items for `judge` in the order of writing: those that others have judged enough are left
-    out, unless this judge has worked on them."""
+    out, begun or not, as they could not be taken up any more."""
     name = key_text(judge)
     human = and_(judgments.c.debate_id == debates.c.id, judgments.c.kind == JudgeKind.HUMAN.value)
     num_judges = select(func.count(distinct(judgments.c.judge))).where(human).scalar_subquery()
@@ -107,7 +107,7 @@ def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int)
     return [
         _item(row)
         for row in connection.execute(query)
-        if (kept is None or row.id in kept) and (row.num_judges < overlap or row.done or row.begun)
+        if (kept is None or row.id in kept) and (row.num_judges < overlap or row.done)
     ]
 
 
