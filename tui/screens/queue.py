@@ -123,7 +123,10 @@ class QueueScreen(Screen[None]):
                 "Nothing to judge in this store. `oversight debate` runs debates; with "
                 "--judge human they wait for you."
             )
-        return f"{key_of('next', keys)} judges the item under the cursor."
+        enter, chosen = key_of("next", keys), self._under_cursor()
+        if chosen is not None and chosen.live:
+            return f"{enter} goes on with this debate: it is live (▸), and waits for you."
+        return f"{enter} judges the item under the cursor."
 
     def _say(self, note: str, *, trouble: bool = False) -> None:
         hint = self.query_one("#hint", Static)
@@ -133,6 +136,11 @@ class QueueScreen(Screen[None]):
     def _under_cursor(self) -> QueueItem | None:
         row = self.query_one(DataTable).cursor_row
         return self._items[row] if 0 <= row < len(self._items) else None
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Say what Enter does with the row."""
+        if not self._is_trouble:
+            self._say(self._hint())
 
     def on_data_table_row_selected(self) -> None:
         """Enter, or a click, on a row."""

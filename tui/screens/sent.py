@@ -72,7 +72,8 @@ class SentScreen(ModalScreen[Then]):
             text.append("\n✓ You are right.", style="green")
         else:
             text.append("\n✗ You are wrong.", style="red")
-        text.append(f"  {result.rule.capitalize()} score {result.score:+.2f}")
+        shown = f"{result.score:+.2f}".replace("-", "−")
+        text.append(f"  {result.rule.capitalize()} score {shown}")
         if result.price:
             text.append(f", {result.price:.2f} of it paid for the rounds you read")
         return text

@@ -74,12 +74,11 @@ class QuotePanel(VerticalScroll, can_focus=False):
     ) -> None:
         """Show `quotes`, and at the current one what stands around it."""
         whole = Text()
-        lines_above = 0
-        width = max(self.scrollable_content_region.width, 20)
+        above = Text()
         for each in in_source_order(quotes):
             is_current = current == (each.turn, each.number)
             if is_current:
-                lines_above = len(whole.wrap(self.app.console, width))
+                above = whole.copy()
             whole.append_text(_entry(each, is_current))
             if is_current and (around is not None or refusal):
                 whole.append_text(around if around is not None else Text(refusal, "italic"))
@@ -88,7 +87,13 @@ class QuotePanel(VerticalScroll, can_focus=False):
             whole.append("No quotes yet.", style="dim")
         self.query_one("#quote-list", Static).update(whole)
         if current is not None:
-            self.scroll_to(y=max(lines_above - 2, 0), animate=False)
+            # Once it is laid out: before it is first shown it has no width.
+            self.call_after_refresh(self._scroll_below, above)
+
+    def _scroll_below(self, above: Text) -> None:
+        width = max(self.scrollable_content_region.width, 1)
+        num_lines = len(above.wrap(self.app.console, width)) if above else 0
+        self.scroll_to(y=max(num_lines - 2, 0), animate=False)
 
 
 def _entry(each: Listed, is_current: bool) -> Text:
