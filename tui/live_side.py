@@ -84,7 +84,7 @@ class LiveSide:
 
     async def _go(self, answer: PersonsAct | None) -> None:
         try:
-            debate = self._opened()
+            debate = await self._opened()
             self.wanted = await (debate.go() if answer is None else debate.answer(answer))
         except OversightError as error:
             self.trouble = str(error)
@@ -96,11 +96,14 @@ class LiveSide:
         self.is_going = False
         self._on_change()
 
-    def _opened(self) -> LiveDebate:
+    async def _opened(self) -> LiveDebate:
         if self._debate is None:
             transcript = self.item.transcript
             silent = is_spoken_out(transcript)
-            cast = cast_of(transcript.debate, self.desk.settings, silent=silent)
+            # In a thread: an engine in this process may load a model, and the screen goes on.
+            cast = await asyncio.to_thread(
+                cast_of, transcript.debate, self.desk.settings, silent=silent
+            )
             self._debate = LiveDebate(self.desk.store, transcript.debate, cast, self._hear)
         return self._debate
 

@@ -75,6 +75,12 @@ def debate(
             "--live/--no-live", help="Show debates as they happen.", show_default="if it is one"
         ),
     ] = None,
+    queue: Annotated[
+        bool,
+        typer.Option(
+            "--queue", help="With --judge human: run nothing yet; `oversight judge` starts them."
+        ),
+    ] = False,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -88,7 +94,7 @@ def debate(
     """
     from rich.console import Console
 
-    from oversight.cli.running import run
+    from oversight.cli.running import put_in_queue, run
     from oversight.cli.summary import print_summary, summary_json
     from oversight.config.recipe import assignments, override, read_toml
     from oversight.config.run import RunSettings
@@ -113,7 +119,9 @@ def debate(
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
     out = Console(stderr=as_json)
-    done = run(settings, out if show_live else Console(stderr=True), live=show_live)
+    show_live = show_live and not queue
+    console = out if show_live else Console(stderr=True)
+    done = put_in_queue(settings) if queue else run(settings, console, live=show_live)
     if as_json:
         typer.echo(json.dumps(summary_json(done), indent=2))
     else:
@@ -144,7 +152,10 @@ def _casting(
         changes["engines.model.settings.model"] = model
         debater, judge = debater or "debater", judge or "judge"
     for role, agent in {**_speakers(debater), "judge": judge}.items():
-        if agent is not None:
+        if agent == "human":
+            # Nothing of the program that a recipe seats there is a person's.
+            changes[f"agents.{role}"] = {"agent": agent}
+        elif agent is not None:
             changes[f"agents.{role}.agent"] = agent
         if agent in THINK_WITH_MODEL and model is not None:
             changes[f"agents.{role}.engine"] = "model"

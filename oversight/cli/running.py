@@ -10,13 +10,14 @@ from rich.console import Console
 from oversight.cli.progress import RunProgress
 from oversight.config.run import RunSettings
 from oversight.datasets.base import Loaded, load_questions
+from oversight.errors import ConfigError
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import Progress, run_debates
 from oversight.graphs.stage import Listener, Stage
 from oversight.protocols import load
 from oversight.store import Store
-from oversight.types import Debate, Question
+from oversight.types import Debate, JudgeKind, Question
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,50 @@ def run(settings: RunSettings, console: Console, *, live: bool = False) -> Run:
         console: Where progress goes, and the debates themselves if `live`.
         live: Show each debate as it happens, one after the other.
     """
-    loaded = load_questions(settings.dataset, seed=settings.seed)
-    chosen = [load(name) for name in settings.protocols]
-    if settings.swap:
-        chosen = [protocol.model_copy(update={"swap": True}) for protocol in chosen]
-    actors = cast(settings.cast(), settings.engines)
-    sides, seed = settings.sides, settings.seed
-    planned = list(plan(loaded.questions, chosen, actors.specs, seed=seed, sides=sides))
+    loaded, actors, planned = _prepared(settings)
     with Store.open(settings.store) as store:
         go = _show_live if live else _run_batch
         progress = asyncio.run(go(settings, store, actors, planned, console))
     return Run(settings, loaded, planned, progress)
 
 
+def put_in_queue(settings: RunSettings) -> Run:
+    """Check everything, then leave the debates to those who judge them live.
+
+    Raises:
+        ConfigError: There is a debate in which no person takes part.
+    """
+    loaded, _, planned = _prepared(settings)
+    for debate, _ in planned:
+        if all(spec.agent != JudgeKind.HUMAN.value for spec in debate.agents.values()):
+            raise ConfigError(
+                "--queue leaves debates to people, and in these no person takes part: add "
+                "--judge human (or --debater human)"
+            )
+    with Store.open(settings.store) as store:
+        store.add(*(record for debate, question in planned for record in (question, debate)))
+        complete = store.completed(debate.id for debate, _ in planned)
+    progress = Progress(total=len(planned), found=len(complete))
+    progress.waiting = len(planned) - len(complete)
+    return Run(settings, loaded, planned, progress)
+
+
 Planned = list[tuple[Debate, Question]]
+
+
+def _prepared(settings: RunSettings) -> tuple[Loaded, Cast, Planned]:
+    """The questions, the agents, and every debate of the run."""
+    loaded = load_questions(settings.dataset, seed=settings.seed)
+    chosen = [load(name) for name in settings.protocols]
+    if settings.swap:
+        chosen = [protocol.model_copy(update={"swap": True}) for protocol in chosen]
+    actors = cast(settings.cast(), settings.engines)
+    sides, seed = settings.sides, settings.seed
+    return (
+        loaded,
+        actors,
+        list(plan(loaded.questions, chosen, actors.specs, seed=seed, sides=sides)),
+    )
 
 
 async def _run_batch(

@@ -132,7 +132,9 @@ async def assist(
 
     try:
         view = replace(view_for(item, turns, request, number), emit=emit)
-        draft = await assistants.agent(kind).act(view)
+        # In a thread: an engine in this process may load a model, and the screen goes on.
+        agent = await asyncio.to_thread(assistants.agent, kind)
+        draft = await agent.act(view)
     except (OversightError, asyncio.CancelledError) as error:
         stopped = isinstance(error, asyncio.CancelledError)
         reason = "stopped by the judge" if stopped else str(error)

@@ -62,3 +62,36 @@ def test_a_consultancy_with_a_critic_runs_from_the_command_line(tmp_path: Path) 
         roles = [[turn.role for turn in each.turns] for each in store.transcripts()]
         assert roles == [[Role.CONSULTANT, Role.CRITIC, Role.CONSULTANT]] * 6
         assert store.check() == []
+
+
+def run_debate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "oversight.cli.main", "debate", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_live_debates_are_put_in_the_queue_and_not_begun(tmp_path: Path) -> None:
+    words = ["--dataset", "world", "--limit", "2", "--queue", "--judge", "human", "--json"]
+    for _ in range(2):
+        done = run_debate(tmp_path, *words, "-p", "debate_interactive")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["waiting"] == 2
+    with Store.open(str(tmp_path / "oversight.db"), create=False) as store:
+        assert [item.live for item in store.queue("anna")] == [True, True]
+        assert store.counts()["turns"] == 0
+
+
+def test_a_queue_without_people_is_refused(tmp_path: Path) -> None:
+    done = run_debate(tmp_path, "--dataset", "world", "--limit", "1", "--queue")
+    assert done.returncode == 2
+    assert "no person takes part" in done.stderr
+
+
+def test_a_person_takes_nothing_over_from_the_program_in_the_seat(tmp_path: Path) -> None:
+    done = run_debate(tmp_path, "--queue", "--judge", "human")
+    assert done.returncode == 0, done.stderr
+    with Store.open(str(tmp_path / "oversight.db"), create=False) as store:
+        [debate_id] = store.debate_ids()
+        debate = store.debate(debate_id)
+    assert debate is not None
+    assert debate.agents[Role.JUDGE].engine is None
+    assert debate.agents[Role.DEBATER].engine is not None

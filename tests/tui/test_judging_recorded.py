@@ -348,3 +348,19 @@ async def test_a_revision_after_the_answer_was_shown_is_kept_and_does_not_count(
     [transcript] = store.transcripts()
     [counted] = [each for each in rulings(transcript) if each.judge == "anna"]
     assert counted.judgments[0].revision == 0
+
+
+@pytest.mark.parametrize("width", [90, 140])
+async def test_a_click_goes_to_a_turn_and_to_a_quote_of_it(run_all, judging, width) -> None:
+    await run_all("debate_single_turn")
+    async with judging(size=(width, 40)) as j:
+        await j.press("enter")
+        await j.see("round 1")
+        lines = j.text.splitlines()
+        [(y, line)] = [(y, line) for y, line in enumerate(lines) if "took it down" in line]
+        await j.pilot.click(offset=(line.index("took it down"), y))
+        await j.until(lambda: j.app.screen.current_turn() is not None)
+        assert "took it down" in j.app.screen.current_turn().text
+        assert j.app.screen.transcript.current_quote is None
+        await j.pilot.click(offset=(line.index("“At ten"), y))
+        await j.until(lambda: j.app.screen.transcript.current_quote == 0)

@@ -14,6 +14,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
+from textual.events import Click
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -298,6 +299,39 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
             for c, column in enumerate(row.columns):
                 if column.key == key:
                     self._go((r, c), quote)
+
+    def on_click(self, event: Click) -> None:
+        """A click on a turn goes to it, and on a quote to that."""
+        offset = event.get_content_offset(self)
+        line = -1 if offset is None else offset.y + round(self.scroll_offset.y)
+        if offset is None or not 0 <= line < self._tops[-1]:
+            return
+        number = bisect_right(self._tops, line) - 1
+        row, inside = self.rows[number], line - self._tops[number]
+        width = self._column_width(row)
+        index, x = 0, offset.x
+        if len(row.columns) > 1 and self.is_wide:
+            index, x = (1, x - width - GAP) if x >= width + GAP else (0, x)
+        else:
+            while inside >= (height := self._column_height(row, row.columns[index])):
+                inside -= height
+                index += 1
+        self.current = (number, index)
+        self.current_quote = self._quote_at(row.columns[index], inside, x, width)
+        self._overlaid = {}
+        self.refresh()
+        self.post_message(self.Moved())
+
+    def _quote_at(self, column: Column, inside: int, x: int, width: int) -> int | None:
+        """The quote of a turn that stands at a cell of it."""
+        lines = [] if column.is_folded else column.lines(width - INDENT)
+        if not 1 <= inside <= len(lines):
+            return None
+        place = lines[inside - 1][0] + x - INDENT
+        for number, (start, end) in enumerate(column.body.quotes):
+            if start <= place < end:
+                return number
+        return None
 
     def _go(self, place: tuple[int, int], quote: int | None) -> None:
         self.current, self.current_quote = place, quote
