@@ -11,10 +11,10 @@ from oversight.judging.attention import Attention
 from oversight.judging.desk import Desk, Item
 from oversight.judging.feedback import calibration_strip, feedback
 from oversight.judging.judgment import coupled, missing
-from oversight.tui.linear_assist import LinearAssistant
-from oversight.tui.linear_lines import Read, Write, next_line
-from oversight.tui.linear_reading import LinearReading
-from oversight.tui.linear_text import (
+from oversight.tui.linear.assist import LinearAssistant
+from oversight.tui.linear.lines import Read, Write, next_line
+from oversight.tui.linear.reading import LinearReading
+from oversight.tui.linear.text import (
     belief_text,
     judgment_lines,
     one_line,

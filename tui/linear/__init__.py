@@ -17,9 +17,9 @@ from oversight.judging.desk import Desk
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.store.queue import ItemState, QueueItem, Taken
-from oversight.tui.linear_item import LinearItem
-from oversight.tui.linear_lines import Read, Write, next_line
-from oversight.tui.linear_text import one_line, queue_line
+from oversight.tui.linear.item import LinearItem
+from oversight.tui.linear.lines import Read, Write, next_line
+from oversight.tui.linear.text import one_line, queue_line
 
 LISTED = 20
 """Items of the queue that are listed unless all are asked for."""

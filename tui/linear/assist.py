@@ -6,8 +6,8 @@ from oversight.judging.assisting import Assistants, assist
 from oversight.judging.desk import Item
 from oversight.judging.draws import is_assisted
 from oversight.judging.judgment import stated
-from oversight.tui.linear_lines import Lines, Write
-from oversight.tui.linear_text import indented, one_line, own_words
+from oversight.tui.linear.lines import Lines, Write
+from oversight.tui.linear.text import indented, one_line, own_words
 from oversight.tui.widgets.assistant import NAME_OF_HELP
 from oversight.types import Help, HelpRequest, Turn
 

@@ -9,8 +9,8 @@ from oversight.graphs.persons import PersonsAct
 from oversight.judging.desk import Desk, Item
 from oversight.judging.judgment import stated
 from oversight.judging.live import Wanted
-from oversight.tui.linear_lines import Write
-from oversight.tui.linear_text import (
+from oversight.tui.linear.lines import Write
+from oversight.tui.linear.text import (
     Numbered,
     around,
     indented,
