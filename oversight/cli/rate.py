@@ -52,6 +52,10 @@ def rate(
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
+    linear: Annotated[
+        bool,
+        typer.Option("--linear", help="Plain lines, for screen readers, pipes and scripts."),
+    ] = False,
     light: Annotated[bool, typer.Option("--light", help="Dark on light.")] = False,
     sets: Sets = None,
 ) -> None:
@@ -61,8 +65,10 @@ def rate(
     training rows with `oversight export` and `oversight train`.
     """
     from oversight.config.recipe import assignments, override, read_toml
+    from oversight.judging.tasks.desk import TaskDesk
     from oversight.judging.tasks.settings import RatingSettings
     from oversight.store import Store
+    from oversight.tui.linear_rating import rate_linear_in_terminal
     from oversight.tui.rating import RateApp
     from oversight.types import Task
 
@@ -79,4 +85,7 @@ def rate(
     given = override(read_toml(study) if study else {}, changes)
     settings = RatingSettings.parse(given, where=study.name if study else "")
     with Store.open(settings.store, create=False) as opened:
-        RateApp(opened, settings, Task(task.value)).run()
+        if linear:
+            rate_linear_in_terminal(TaskDesk(opened, settings, Task(task.value)))
+        else:
+            RateApp(opened, settings, Task(task.value)).run()

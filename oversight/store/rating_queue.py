@@ -180,10 +180,11 @@ def _siblings(
     query = _turns(debate_ids, turns).join(several, same_place)
     rows = connection.execute(query)
     for place, group in groupby(rows, key=lambda row: (row.debate_id, row.step, row.seat)):
+        read_ = [(row, decode(Turn, row.body)) for row in group]
         pairs = [
             (one, other)
-            for one, other in combinations(list(group), 2)
-            if _is_comparable(decode(Turn, one.body), decode(Turn, other.body))
+            for (one, first), (other, second) in combinations(read_, 2)
+            if _is_comparable(first, second)
         ]
         if wanted.all_pairs or len(pairs) < 2:
             yield from pairs
