@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +21,8 @@ from oversight.tui.keys import keymap
 from oversight.tui.screens.debate import DebateScreen
 from oversight.tui.screens.queue import QueueScreen
 
+LEAVE_S = 5.0
+"""How long leaving waits for a store that cannot be written."""
 MIN_WIDTH, MIN_HEIGHT = 60, 16
 """A smaller terminal shows a request for more room."""
 
@@ -95,8 +98,15 @@ class JudgeApp(App[None]):
 
     async def action_leave(self) -> None:
         """Leave, with everything written down."""
+        message = None
         for screen in reversed(self.screen_stack):
             if isinstance(screen, DebateScreen):
-                await screen.close()
+                try:
+                    await asyncio.wait_for(screen.close(), LEAVE_S)
+                except TimeoutError:
+                    message = (
+                        f"The store could not be written: {screen.acts.num_waiting} of your last "
+                        "acts are not kept. All before them are."
+                    )
         await self.assistants.aclose()
-        self.exit()
+        self.exit(return_code=0 if message is None else 1, message=message)

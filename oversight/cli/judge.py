@@ -147,4 +147,7 @@ def run_judging(settings: JudgingSettings, *, linear: bool) -> None:
         else:
             from oversight.tui.app import JudgeApp
 
-            JudgeApp(store, settings).run()
+            app = JudgeApp(store, settings)
+            app.run()
+            if app.return_code:
+                raise typer.Exit(app.return_code)

@@ -74,6 +74,11 @@ class JudgingLog:
         self._number += 1
         return event
 
+    @property
+    def num_waiting(self) -> int:
+        """Acts that are not durable yet."""
+        return len(self._waiting)
+
     async def flush(self) -> None:
         """Return when everything is durable."""
         while self._writing is not None and not self._writing.done():

@@ -140,6 +140,25 @@ async def test_a_store_that_fails_is_shown_and_nothing_is_lost(
         await j.until(lambda: "the disk is full" not in j.text)
 
 
+async def test_a_store_that_is_gone_for_good_does_not_hold_the_judge(
+    run_all, judging, store, monkeypatch
+) -> None:
+    await run_all("debate_single_turn")
+
+    async def append(self: Any, *records: Any) -> None:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr("oversight.tui.app.LEAVE_S", 0.3)
+    async with judging() as j:
+        await j.press("enter")
+        await j.see("round 1")
+        monkeypatch.setattr(type(store), "append", append)
+        await j.press("7", "0")
+        await j.see("the disk is gone")
+        await j.press("ctrl+q")
+        await j.until(lambda: j.app.return_code == 1)
+
+
 async def test_a_person_argues_and_another_one_judges(run_all, judging, store) -> None:
     protocol = protocols.load("debate_single_turn")
     await run_all(protocol, judge="human", debater="human")
