@@ -158,4 +158,9 @@ CRITIQUE = asking(
     "What is wrong or misleading in what {{ speaker }} said in round {{ round }}?",
     "assistant critique",
 )
+CRITIQUES = asking(
+    "Take each side in turn, the weaker points of both alike: what is wrong or misleading in what it "
+    "said, and what did it leave out?",
+    "assistant critiques",
+)
 FREE = asking("\n<statement>{{ text }}</statement>", "assistant free question")

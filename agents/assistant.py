@@ -6,6 +6,7 @@ from oversight.agents._assisting import (
     AGAINST,
     CHECK,
     CRITIQUE,
+    CRITIQUES,
     CRUXES,
     FREE,
     SUMMARY,
@@ -38,5 +39,6 @@ ASKS = {
     Help.UNANSWERED: UNANSWERED,
     Help.AGAINST: AGAINST,
     Help.CRITIQUE: CRITIQUE,
+    Help.CRITIQUES: CRITIQUES,
     Help.FREE: FREE,
 }

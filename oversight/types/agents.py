@@ -28,6 +28,8 @@ class Help(StrEnum):
     """The best case against the judge's belief: `belief`."""
     CRITIQUE = "critique"
     """What is wrong with one turn: `turn`."""
+    CRITIQUES = "critiques"
+    """What is wrong with what each side said."""
     FREE = "free"
     """Whatever `text` asks."""
 

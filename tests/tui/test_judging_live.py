@@ -289,3 +289,45 @@ async def test_a_turn_of_100_000_characters_is_read(run_all, judging) -> None:
         await j.see("word word")
         await j.press("end")
         await j.see("xxxx")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_real_model_writes_before_the_judges_eyes(judging, store, tmp_path) -> None:
+    """Seedling on both sides, sampled in this process."""
+    from oversight.cli.running import put_in_queue
+    from oversight.config.run import RunSettings
+
+    speaker = {
+        "agent": "debater",
+        "engine": "e",
+        "settings": {"reasoning": False, "max_tokens": 48},
+    }
+    settings = RunSettings.parse(
+        {
+            "dataset": {"dataset": "world", "limit": 1, "settings": {"telling": "plain"}},
+            "protocols": ["debate_single_turn"],
+            "agents": {"debater": speaker, "judge": {"agent": "human"}},
+            "engines": {"e": {"engine": "transformers", "settings": {"model": "seedling"}}},
+            "store": store.url,
+        }
+    )
+    put_in_queue(settings)
+    heard: list[int] = []
+    async with judging(size=(120, 30)) as j:
+        await j.press("enter")
+
+        def hear() -> bool:
+            writing = j.app.screen.live.writing
+            heard.extend(len(each.text) for each in writing.values())
+            return bool(j.app.screen.live.wanted)
+
+        await j.until(hear, seconds=120)
+        await j.see("Debater A", "Debater B", "The debate is over")
+        await j.press("7", "0", "enter")
+        await j.see("Why?")
+        await j.press("ctrl+s")
+        await j.see("Sent")
+    assert any(heard)
+    [transcript] = store.transcripts()
+    assert all(turn.samples[0].token_ids for turn in transcript.turns)

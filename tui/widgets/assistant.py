@@ -19,6 +19,7 @@ NAME_OF_HELP = {
     Help.UNANSWERED: "Find what was not answered",
     Help.AGAINST: "Argue against my belief",
     Help.CRITIQUE: "Criticise the current turn",
+    Help.CRITIQUES: "Criticise both sides",
     Help.FREE: "Ask anything",
 }
 
