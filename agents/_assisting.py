@@ -159,8 +159,8 @@ CRITIQUE = asking(
     "assistant critique",
 )
 CRITIQUES = asking(
-    "Take each side in turn, the weaker points of both alike: what is wrong or misleading in what it "
-    "said, and what did it leave out?",
+    "Take each side in turn, both alike: what is wrong or misleading in what it said, and what did "
+    "it leave out?",
     "assistant critiques",
 )
 FREE = asking("\n<statement>{{ text }}</statement>", "assistant free question")
