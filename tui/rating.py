@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -14,7 +16,7 @@ from textual.widgets import Static
 from oversight.judging.tasks.desk import TaskDesk
 from oversight.judging.tasks.settings import RatingSettings
 from oversight.store import Store
-from oversight.tui.app import MIN_HEIGHT, MIN_WIDTH
+from oversight.tui.app import LEAVE_S, MIN_HEIGHT, MIN_WIDTH
 from oversight.tui.keys import RATING_KEYS, keymap
 from oversight.tui.screens.task import TaskScreen
 from oversight.tui.screens.tasks import TasksScreen
@@ -25,7 +27,7 @@ class RateApp(App[None]):
     """`oversight rate`."""
 
     TITLE = "oversight rate"
-    CSS_PATH = "judge.tcss"
+    CSS_PATH = Path(__file__).with_name("judge.tcss")
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "leave", "Leave", show=False, priority=True),
@@ -43,6 +45,8 @@ class RateApp(App[None]):
         super().__init__()
         self.desk = TaskDesk(store, settings, task)
         self._keys = keymap(settings.keys, RATING_KEYS)
+        # What is read must not slide: a key's whole picture comes at once.
+        self.animation_level = "none"
 
     def on_mount(self) -> None:
         """Show the queue."""
@@ -79,7 +83,14 @@ class RateApp(App[None]):
 
     async def action_leave(self) -> None:
         """Leave, with everything written down."""
+        message = None
         for screen in reversed(self.screen_stack):
             if isinstance(screen, TaskScreen):
-                await screen.close()
-        self.exit()
+                try:
+                    await asyncio.wait_for(screen.close(), LEAVE_S)
+                except TimeoutError:
+                    message = (
+                        f"The store could not be written: {screen.acts.num_waiting} of your last "
+                        "acts are not kept. All before them are."
+                    )
+        self.exit(return_code=0 if message is None else 1, message=message)

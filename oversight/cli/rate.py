@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oversight.cli.options import Sets
+
+if TYPE_CHECKING:
+    from oversight.judging.tasks.settings import RatingSettings
 
 
 class TaskName(StrEnum):
@@ -56,6 +60,10 @@ def rate(
         bool,
         typer.Option("--linear", help="Plain lines, for screen readers, pipes and scripts."),
     ] = False,
+    web: Annotated[bool, typer.Option("--web", help="In a browser on this machine.")] = False,
+    port: Annotated[
+        int, typer.Option(help="Of --web; 0 takes a free one.", min=0, max=65535)
+    ] = 8765,
     light: Annotated[bool, typer.Option("--light", help="Dark on light.")] = False,
     sets: Sets = None,
 ) -> None:
@@ -65,13 +73,11 @@ def rate(
     training rows with `oversight export` and `oversight train`.
     """
     from oversight.config.recipe import assignments, override, read_toml
-    from oversight.judging.tasks.desk import TaskDesk
+    from oversight.errors import ConfigError
     from oversight.judging.tasks.settings import RatingSettings
-    from oversight.store import Store
-    from oversight.tui.linear_rating import rate_linear_in_terminal
-    from oversight.tui.rating import RateApp
-    from oversight.types import Task
 
+    if web and linear:
+        raise ConfigError("--web and --linear are two ways of rating: choose one")
     flags = {
         "store": store,
         "judge": name,
@@ -84,8 +90,47 @@ def rate(
     changes |= assignments(sets or [])
     given = override(read_toml(study) if study else {}, changes)
     settings = RatingSettings.parse(given, where=study.name if study else "")
+    if web:
+        words = [f"--{key}={value}" for key, value in flags.items() if value and key != "theme"]
+        words += ["--light"] if light else []
+        words += [f"--set={each}" for each in sets or []]
+        study_word = [] if study is None else [str(study)]
+        run_in_browser(settings, task, [*words, "--", task.value, *study_word], port)
+    else:
+        run_here(settings, task, linear=linear)
+
+
+def run_here(settings: RatingSettings, task: TaskName, *, linear: bool) -> None:
+    """Open the store and rate."""
+    from oversight.judging.tasks.desk import TaskDesk
+    from oversight.store import Store
+    from oversight.types import Task
+
     with Store.open(settings.store, create=False) as opened:
         if linear:
+            from oversight.tui.linear_rating import rate_linear_in_terminal
+
             rate_linear_in_terminal(TaskDesk(opened, settings, Task(task.value)))
         else:
-            RateApp(opened, settings, Task(task.value)).run()
+            from oversight.tui.rating import RateApp
+
+            app = RateApp(opened, settings, Task(task.value))
+            app.run()
+            if app.return_code:
+                raise typer.Exit(app.return_code)
+
+
+def run_in_browser(settings: RatingSettings, task: TaskName, words: list[str], port: int) -> None:
+    """Serve `oversight rate` with `words` to browsers of this machine, once it is known that it
+    can begin."""
+    from oversight.judging.tasks.desk import TaskDesk
+    from oversight.store import Store
+    from oversight.tui.keys import RATING_KEYS, keymap
+    from oversight.tui.web import serve
+    from oversight.types import Task
+
+    keymap(settings.keys, RATING_KEYS)
+    with Store.open(settings.store, create=False) as opened:
+        TaskDesk(opened, settings, Task(task.value))
+    command = [sys.executable, "-m", "oversight.cli.main", "rate", *words]
+    serve(command, host="127.0.0.1", port=port, public_url=None)

@@ -66,6 +66,7 @@ class TasksScreen(Screen[None]):
         self._wanted = ""
         self._items: list[RatingItem] = []
         self._note = ""
+        self._is_trouble = False
 
     def compose(self) -> ComposeResult:
         """A line of progress, the table, a hint, the keys."""
@@ -101,8 +102,8 @@ class TasksScreen(Screen[None]):
         for each in self._items:
             table.add_row(*_cells(each, self.size.width), key=each.key)
         self._show_summary(found)
-        self._say(self._note or self._hint())
-        self._note = ""
+        self._say(self._note or self._hint(), trouble=self._is_trouble)
+        self._note, self._is_trouble = "", False
 
     def _fits(self, item: RatingItem) -> bool:
         words = f"{item.question} {item.protocol} {item.dataset} {item.state.value}".casefold()
@@ -166,11 +167,11 @@ class TasksScreen(Screen[None]):
             item, taken = self.desk.take(first)
             if item is None:
                 self._note = REASON_OF_TAKEN[taken]
-                self.refresh_items()
             while item is not None:
                 item, reopen = await self._rate(item, reopen=reopen)
         except OversightError as error:
-            self._say(str(error), trouble=True)
+            self._note, self._is_trouble = str(error), True
+        self.refresh_items()
 
     async def _rate(self, item: TaskItem, *, reopen: bool) -> tuple[TaskItem | None, bool]:
         """Rate one item; the next one, and whether it is to be reopened."""
@@ -187,7 +188,9 @@ class TasksScreen(Screen[None]):
         if where == "queue":
             return None, False
         if where == "previous" and self._last_sent is not None:
-            again, _ = self.desk.take(self._last_sent)
+            again, taken = self.desk.take(self._last_sent)
+            if again is None:
+                self._note = REASON_OF_TAKEN[taken]
             return again, True
         if where == "previous":
             self._note = "Nothing was sent in this session."
@@ -195,7 +198,6 @@ class TasksScreen(Screen[None]):
         following = self.desk.take_next(item.item.key)
         if following is None:
             self._note = f"That was the last one that waits. {self.num_sent} sent now."
-            self.refresh_items()
         return following, False
 
     async def action_do_skip(self) -> None:

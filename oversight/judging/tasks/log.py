@@ -53,6 +53,11 @@ class RatingLog:
         await self.store.append(*records, event)
         self.work = apply(self.work, event)
 
+    @property
+    def num_waiting(self) -> int:
+        """Acts that are not durable yet."""
+        return len(self._waiting)
+
     async def flush(self) -> None:
         """Return when everything is durable."""
         while self._writing is not None and not self._writing.done():
