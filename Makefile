@@ -66,6 +66,8 @@ format: $(VENV)/.dev ## Format the code.
 bench: $(VENV)/.dev ## Print the figures of benchmarks/ that need no server.
 	$(BIN)/python benchmarks/orchestration.py
 	$(BIN)/python benchmarks/prefix_reuse.py
+	$(BIN)/python benchmarks/judging_screen.py
+	$(BIN)/python benchmarks/judging_queue.py
 
 bench-training: $(VENV)/.dev ## Print our trainers' time and memory against TRL; half an hour.
 	$(BIN)/python benchmarks/training.py

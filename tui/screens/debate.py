@@ -24,6 +24,7 @@ from oversight.tui.asking import Asking
 from oversight.tui.keys import key_of
 from oversight.tui.live_side import LiveSide
 from oversight.tui.marking import mark_unfinished
+from oversight.tui.pauses import settle
 from oversight.tui.rationale import Rationale
 from oversight.tui.rows import heading, options_of, rows_of
 from oversight.tui.screens.dialogs import WordsScreen
@@ -87,6 +88,7 @@ class DebateScreen(ReadingScreen[Left]):
         self.set_interval(FRAME_S, self._draw_frame)
         self.set_interval(ATTENTION_S, self._note_attention)
         self._start_if_ready()
+        self.call_after_refresh(settle)
 
     def _show_all(self) -> None:
         self._show_turns()
