@@ -18,7 +18,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fcntl import ioctl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -272,12 +272,7 @@ def write_study(path: Path, judge: str, long: str, refusing: str, speakers: dict
 
 def judged(folder: Path, names: list[str], long: str, refusing: tuple[Any, str]) -> Written:
     """All screens over a store of these words, and all that was written to the terminal."""
-    handler, address = refusing
-    handler.message = long
-    with Store.open(folder / "s.db") as store:
-        add_recorded(store, names, long)
-        speakers = add_live(store, "¦".join(names), long)
-    write_study(folder / "study.toml", "¦".join(names), long, address, speakers)
+    prepare(folder, names, long, refusing)
     written = b""
     for study, more in (("study.toml", whole_round), ("refused.toml", refused)):
         terminal = Terminal("judge", "--store=s.db", study, folder=folder)
@@ -290,6 +285,38 @@ def judged(folder: Path, names: list[str], long: str, refusing: tuple[Any, str])
             terminal.close()
         written += terminal.written
     return Written(written)
+
+
+def judged_by_line(folder: Path, names: list[str], long: str, refusing: tuple[Any, str]) -> Written:
+    """The same line by line."""
+    prepare(folder, names, long, refusing)
+    terminal = Terminal("judge", "--linear", "--store=s.db", "study.toml", folder=folder)
+    try:
+        terminal.see("queue>")
+        for line in LINES:
+            terminal.press(f"{line}\n")
+        terminal.process.wait(20)
+        terminal.read()
+    finally:
+        terminal.close()
+    return Written(terminal.written)
+
+
+LINES = (
+    *("list all", "filter recorded", "1", "quotes", "around 1", "source", "turns", "status"),
+    *("assist", "assist 1", "belief 70", "lean 1", "why because", "", "send", "queue"),
+    *("filter live", "1", "", "belief 60", "", "queue", "quit"),
+)
+
+
+def prepare(folder: Path, names: list[str], long: str, refusing: tuple[Any, str]) -> None:
+    """A store, and studies, of these words."""
+    handler, address = refusing
+    handler.message = long
+    with Store.open(folder / "s.db") as store:
+        add_recorded(store, names, long)
+        speakers = add_live(store, "¦".join(names), long)
+    write_study(folder / "study.toml", "¦".join(names), long, address, speakers)
 
 
 def whole_round(terminal: Terminal) -> None:
@@ -327,19 +354,25 @@ PAGE_DOWN = "\x1b[6~"
 PLAIN = "Plain words [that] nobody <minds>, evil ones among them ✓ “so” · 中文. "
 
 
+MARKS = ("␛]52;c;ZXZpbA==␇", "⟨U+202E⟩", "⟨U+009B⟩2J", "⟨U+200B⟩", "[@click=app.quit]")
+PLAIN_LONG = (PLAIN * 7 + "\n") * 20
+Judged = Callable[[Path, list[str], str, Any], Written]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_nothing_foreign_steers_the_terminal(tmp_path: Path, refusing: Any) -> None:
+@pytest.mark.parametrize("way", [judged, judged_by_line])
+def test_nothing_foreign_steers_the_terminal(way: Judged, tmp_path: Path, refusing: Any) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "hostile").mkdir()
-    plain = judged(tmp_path / "plain", [PLAIN * 2] * 4, (PLAIN * 7 + "\n") * 20, refusing)
-    hostile = judged(tmp_path / "hostile", NAMES, LONG, refusing)
+    plain = way(tmp_path / "plain", [PLAIN * 2] * 4, PLAIN_LONG, refusing)
+    hostile = way(tmp_path / "hostile", NAMES, LONG, refusing)
     assert forbidden(plain.text, kept="") == []
     assert hostile.kinds - plain.kinds == set()
     assert forbidden(hostile.text, kept="") == []
-    for mark in ("␛]52;c;ZXZpbA==␇", "⟨U+202E⟩", "⟨U+009B⟩2J", "⟨U+200B⟩", "[@click=app.quit]"):
+    for mark in MARKS:
         assert mark in hostile.text, f"{mark} was never on the screen"
-    assert len(hostile.copied) == len(plain.copied) == 2
+    assert len(hostile.copied) == len(plain.copied) == (2 if way is judged else 0)
     for copied in hostile.copied:
         assert forbidden(copied) == []
     with Store.open(tmp_path / "hostile" / "s.db") as store:
