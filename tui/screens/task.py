@@ -157,8 +157,7 @@ class TaskScreen(Screen[Left]):
 
     def key(self, name: str) -> str:
         """A key as one would say it."""
-        said = key_of(name, self.desk.settings.keys, RATING_KEYS)
-        return said.upper() if len(said) == 1 and said.isalpha() and said.islower() else said
+        return key_of(name, self.desk.settings.keys, RATING_KEYS)
 
     def say(self, note: str) -> None:
         """Show a note in the hint's place until the next act."""
@@ -214,11 +213,9 @@ class TaskScreen(Screen[Left]):
         if not self._may_change():
             return
         self._move = uuid.uuid4().hex[:8]
-        screen = WordsScreen(
-            "Why? What was it that decided?",
-            self.acts.work.draft.rationale,
-            on_change=self._keep_words,
-        )
+        rationale = self.acts.work.draft.rationale
+        title = "Why? What was it that decided?"
+        screen = RationaleScreen(title, rationale, on_change=self._keep_words)
         words = await self.app.push_screen_wait(screen)
         if words is not None:
             self._words = words
@@ -387,7 +384,7 @@ class TaskScreen(Screen[Left]):
         needle = await self.app.push_screen_wait(LineScreen("Search", self.transcript.needle))
         if needle is not None:
             number = self.transcript.search(needle)
-            keys = f"{self.key('match_next')} and Shift+{self.key('match_next')} move"
+            keys = f"{self.key('match_next')} and {self.key('match_previous')} move"
             self.say(f"{number} matches; {keys}." if number else "Not found.")
 
     def action_do_match_next(self) -> None:
@@ -421,6 +418,15 @@ class TaskScreen(Screen[Left]):
         self._trouble = f"{message} — trying again" if message else ""
         if self.is_mounted:
             self._show_hint()
+
+
+class RationaleScreen(WordsScreen):
+    """Asks why; nothing is sent by that."""
+
+    def on_mount(self) -> None:
+        """Say what the keys do here."""
+        super().on_mount()
+        self.query_one(".keys", Static).update(Text("Ctrl+S or Esc goes back; it is kept."))
 
 
 class RatingKeysScreen(KeysScreen):

@@ -184,7 +184,7 @@ class TasksScreen(Screen[None]):
         if item.acts.work.num_sent > before:
             self.num_sent += 1
             self._last_sent = item.item
-            self._note = f"✓ {self.num_sent} sent. {self._key('previous').upper()} goes back to it."
+            self._note = f"✓ {self.num_sent} sent. {self._key('previous')} goes back to it."
         if where == "queue":
             return None, False
         if where == "previous" and self._last_sent is not None:
