@@ -302,7 +302,7 @@ def test_a_missing_store_is_said_before_anything_is_served(tmp_path, capsys) -> 
 
 
 def test_without_the_package_it_says_how_to_install_it(store, capsys, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "textual_serve.app_service", None)
+    monkeypatch.setitem(sys.modules, "textual_serve.server", None)
     monkeypatch.delitem(sys.modules, "oversight.tui.web")
     path = store.url.removeprefix("sqlite:///")
     assert run(["judge", "--web", f"--store={path}"]) == 2
