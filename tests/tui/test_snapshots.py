@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from difflib import unified_diff
 from itertools import groupby
 from pathlib import Path
 from string import ascii_letters
@@ -179,7 +180,10 @@ def compare(name: str, size: tuple[int, int], shown: str) -> None:
         FOLDER.mkdir(exist_ok=True)
         path.write_text(shown, "utf-8")
     assert path.exists(), f"no snapshot {path.name}: UPDATE_SNAPSHOTS=1 writes it"
-    assert shown.split("\n") == path.read_text("utf-8").split("\n")
+    kept = path.read_text("utf-8")
+    if shown != kept:
+        changes = unified_diff(kept.split("\n"), shown.split("\n"), path.name, "now", lineterm="")
+        pytest.fail("\n".join([*changes, "If it is meant: UPDATE_SNAPSHOTS=1"]), pytrace=False)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
