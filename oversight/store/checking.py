@@ -27,6 +27,7 @@ from oversight.types import (
     JudgingEvent,
     Judgment,
     Outcome,
+    PrinciplesAnswer,
     Question,
     Rating,
     RatingEvent,
@@ -34,6 +35,7 @@ from oversight.types import (
     Source,
     Turn,
 )
+from oversight.types.ratings import item_id
 
 ROWS_A_READ = 500
 
@@ -249,6 +251,10 @@ def _check_ratings(connection: Connection, rows: Sequence[Any]) -> Iterator[tupl
             return f"debate {row.debate_id} is not stored"
         rating = decode(Rating, row.body)
         shown[row.id] = list(rating.turn_ids)
+        answer = rating.answer
+        rules = answer.constitution if isinstance(answer, PrinciplesAnswer) else ""
+        if item_id(rating.task, rating.turn_ids, rules) != rating.item:
+            return "item is not that of its turns"
         return _same_row(rating, row, schema.ratings)
 
     yield from _parsed(rows, parse)

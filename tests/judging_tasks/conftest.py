@@ -63,16 +63,18 @@ CANDIDATES = (
 class Records:
     """Debates of a store, made by hand as the graphs would make them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, names: tuple[str, ...] = ()) -> None:
+        """Debates of `store`; `names` are whose words stand in questions and options."""
         self.store = store
         self._number = 0
+        self._names = names or ("Where is the brass lamp", "the attic", "the cellar")
 
     def _debate(self, protocol: OversightProtocol, *, shown_b: bool = False) -> Debate:
         question = Question(
             id=f"q{self._number}",
             dataset="house",
-            text=f"Where is the brass lamp at the end of day {self._number}?",
-            options=(Option(text="the attic"), Option(text="the cellar")),
+            text=f"{self._names[0]} at the end of day {self._number}?",
+            options=(Option(text=self._names[-2]), Option(text=self._names[-1])),
             correct=1,
             source=SOURCE,
         )
@@ -178,6 +180,12 @@ class Records:
 
     def ratings(self) -> list[Rating]:
         return [rating for each in self.store.transcripts() for rating in each.ratings]
+
+
+@pytest.fixture
+def records_at() -> Any:
+    """Records in a store of one's own, of one's own words."""
+    return lambda store, names: Records(store, tuple(names))
 
 
 @pytest.fixture

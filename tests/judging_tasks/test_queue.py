@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from oversight.store import Store
 from oversight.store.queue import ItemState, Taken
-from oversight.types import Act, Task
+from oversight.types import Act, PairAnswer, Rating, Task
+from oversight.types.ratings import item_id
 
 
 def test_one_pair_of_each_turn_is_asked_about_or_all(records):
@@ -130,8 +133,6 @@ async def test_what_was_begun_comes_first(records):
 
 
 def test_which_one_stands_left_is_drawn_for_each_judge_and_pair(records):
-    import asyncio
-
     for _ in range(12):
         records.best_of("one", "two")
 
@@ -153,8 +154,6 @@ def test_which_one_stands_left_is_drawn_for_each_judge_and_pair(records):
 
 
 def test_a_store_with_ratings_passes_its_check(records):
-    import asyncio
-
     async def go():
         records.best_of()
         desk = records.desk(Task.PAIRS)
@@ -165,21 +164,27 @@ def test_a_store_with_ratings_passes_its_check(records):
     assert records.store.counts()["ratings"] == 1
 
 
-def test_a_rating_of_a_turn_that_is_not_stored_is_found(records):
-    from oversight.types import PairAnswer, Rating
-
+@pytest.mark.parametrize(
+    ("ids", "of", "reason"),
+    [
+        (("gone",), ("gone",), "turn gone is not stored"),
+        ((), ("gone",), "item is not that of its turns"),
+    ],
+)
+def test_the_check_finds_ratings_of_other_turns(records, ids, of, reason):
     (turn, *_) = records.best_of()
+    shown = (turn.id, *ids)
     records.store.add(
         Rating(
             debate_id=turn.debate_id,
-            item="i",
-            turn_ids=(turn.id, "gone"),
+            item=item_id(Task.PAIRS, (turn.id, *of)),
+            turn_ids=shown,
             judge="anna",
             answer=PairAnswer(preferred="tie"),
         )
     )
     (problem,) = records.store.check()
-    assert (problem.table, problem.reason) == ("ratings", "turn gone is not stored")
+    assert (problem.table, problem.reason) == ("ratings", reason)
 
 
 @pytest.mark.parametrize("judge", ["a%b", "ä\\b", "x" * 300, "an\0na"])
