@@ -7,7 +7,8 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from oversight.judging.tasks.asking import PREFERRED
-from oversight.tui.screens.task import TaskScreen, bound, with_own
+from oversight.tui.screens.task import TaskScreen
+from oversight.tui.screens.task_reading import bound, with_own
 
 SCALE = ("left-3", "left-2", "left-1", "tie", "right-1", "right-2", "right-3")
 """The arrows move along it; nothing chosen yet is its middle."""

@@ -7,7 +7,8 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from oversight.judging.tasks.rating import unanswered
-from oversight.tui.screens.task import TaskScreen, bound, with_own
+from oversight.tui.screens.task import TaskScreen
+from oversight.tui.screens.task_reading import bound, with_own
 
 
 class PrinciplesScreen(TaskScreen, inherit_bindings=False):

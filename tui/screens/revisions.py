@@ -7,7 +7,8 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from oversight.judging.tasks.asking import REVISION
-from oversight.tui.screens.task import TaskScreen, bound, with_own
+from oversight.tui.screens.task import TaskScreen
+from oversight.tui.screens.task_reading import bound, with_own
 
 
 class RevisionsScreen(TaskScreen, inherit_bindings=False):

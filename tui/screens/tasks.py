@@ -23,7 +23,8 @@ from oversight.tui.screens.dialogs import LineScreen
 from oversight.tui.screens.principles import PrinciplesScreen
 from oversight.tui.screens.queue import REASON_OF_TAKEN, SIGN_OF_STATE
 from oversight.tui.screens.revisions import RevisionsScreen
-from oversight.tui.screens.task import Left, RatingKeysScreen, TaskScreen
+from oversight.tui.screens.task import Left, TaskScreen
+from oversight.tui.screens.task_reading import RatingKeysScreen
 from oversight.tui.widgets.transcript import SIDE_BY_SIDE_WIDTH
 from oversight.types import RatingAct, Role, Task
 
