@@ -9,6 +9,8 @@ from textual.binding import Binding
 from oversight.errors import ConfigError
 from oversight.registry import nearest
 
+Keys = Mapping[str, tuple[str, str]]
+
 KEYS: dict[str, tuple[str, str]] = {
     "next": ("enter", "Next"),
     "belief_down": ("left", "Belief −5"),
@@ -24,6 +26,7 @@ KEYS: dict[str, tuple[str, str]] = {
     "around": ("c", "Around the quote"),
     "quotes": ("q", "Quotes"),
     "source": ("w", "Source"),
+    "question": ("i", "Question in full"),
     "fold": ("z", "Fold"),
     "fold_all": ("Z", "Fold all"),
     "search": ("slash", "Search"),
@@ -82,7 +85,7 @@ RATING_SHOWN = frozenset({"next", "tie", "both_bad", "rationale", "skip", "help"
 
 def bindings(
     names: Iterable[str],
-    keys: Mapping[str, tuple[str, str]] = KEYS,
+    keys: Keys = KEYS,
     shown: Collection[str] = SHOWN,
 ) -> list[Binding]:
     """Bindings of those names, each to the action of the same name."""
@@ -93,9 +96,7 @@ def bindings(
     ]
 
 
-def keymap(
-    changes: Mapping[str, str], keys: Mapping[str, tuple[str, str]] = KEYS
-) -> dict[str, str]:
+def keymap(changes: Mapping[str, str], keys: Keys = KEYS) -> dict[str, str]:
     """Textual's keymap for changed keys.
 
     Raises:
@@ -113,9 +114,7 @@ def keymap(
     return dict(changes)
 
 
-def key_of(
-    name: str, changes: Mapping[str, str], keys: Mapping[str, tuple[str, str]] = KEYS
-) -> str:
+def key_of(name: str, changes: Mapping[str, str], keys: Keys = KEYS) -> str:
     """The key as one would say it."""
     key = changes.get(name, keys[name][0])
     return _SAID.get(key, key)

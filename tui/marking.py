@@ -31,6 +31,8 @@ NAME_OF_STATUS = {
 PICKED = "★"
 """Beside a quote that the judge leans on."""
 
+_FORGED = re.compile(r"(?P<sign>[✓≈✗·★])(?=[\s★✓≈✗·]*[“\"„«])")
+"""A sign before a quotation mark, as only this program writes it."""
 _TAG = re.compile(r"<\s*+(/)?\s*+quote\b[^<>]*+>", re.IGNORECASE)
 
 
@@ -92,7 +94,8 @@ def mark_unfinished(text: str) -> Marked:
 
 
 def _plain(text: str) -> str:
-    return visible(text).replace("\t", "    ")
+    """A speaker's own words, which forge no sign of a quote."""
+    return visible(_FORGED.sub(r"⟨\g<sign>⟩", text)).replace("\t", "    ")
 
 
 def with_matches(marked: Marked, found: Iterable[tuple[int, int]], style: str) -> Marked:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.text import Text
+
 from oversight.agents.judging import labels
 from oversight.agents.speaking import label_of, speaker_name
 from oversight.judging.desk import Item
-from oversight.text.terminal import visible
+from oversight.text.terminal import rich_text, visible
 from oversight.tui.marking import Marked, mark, mark_unfinished
 from oversight.tui.widgets.quotes import Listed
 from oversight.tui.widgets.transcript import Column, Row
@@ -106,6 +108,16 @@ def heading(item: Item, seat: Seat, role: Role, act: Act, round: int) -> str:
         text = " ".join(visible(question.options[option].text, newlines=False).split())
         parts.append(f"for {label}: {text}")
     return " · ".join(parts)
+
+
+def question_of(item: Item) -> Text:
+    """The question with its options, and the protocol."""
+    whole = Text().append_text(rich_text(item.transcript.question.text, "bold"))
+    whole.append("   ").append_text(rich_text(item.transcript.debate.protocol.name, "dim"))
+    for label, text, _ in options_of(item):
+        whole.append(f"\n{label}  ", style="bold")
+        whole.append_text(rich_text(" ".join(text.split())))
+    return whole
 
 
 def options_of(item: Item) -> list[tuple[str, str, int]]:

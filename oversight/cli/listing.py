@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from oversight.text.terminal import rich_text
+
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], as_json: bool) -> None:
     """Print rows under their columns; as JSON, a list of objects."""
@@ -19,5 +21,5 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], as_j
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(rich_text, row))
     Console().print(table)

@@ -1,18 +1,24 @@
-"""A judge's acts at one item, written one by one as they happen."""
+"""A person's acts at one item, written one by one as they happen."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Generic, TypeVar
 
 from pydantic import JsonValue
 
 from oversight.errors import StoreError
-from oversight.judging.work import Work, apply, fold
+from oversight.judging import work as judging
 from oversight.store import Store
-from oversight.types import EventKind, JudgingEvent, Stored
+from oversight.types import EventKind, JudgingEvent, RatingEvent, Stored
+
+WorkT = TypeVar("WorkT")
+KindT = TypeVar("KindT")
+EventT = TypeVar("EventT", JudgingEvent, RatingEvent)
 
 RETRY_S = 1.0
 """How long after a failed write it is tried again."""
@@ -23,8 +29,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-class JudgingLog:
-    """The log of one judge at one item, in one session, and the work that it comes to.
+class ActLog(ABC, Generic[WorkT, KindT, EventT]):
+    """The log of one person at one item, in one session, and the work that it comes to.
 
     An event changes `work` at once and is written in the background, in order; a write that
     fails is tried again until it succeeds, and `on_trouble` is told.
@@ -35,44 +41,43 @@ class JudgingLog:
         self.debate_id = debate_id
         self.judge = judge
         self.session = uuid.uuid4().hex[:12]
-        self.work: Work = fold(store.events(judge, debate_id))
+        self.work: WorkT = self._read()
         self.on_trouble: Callable[[str | None], None] = lambda message: None
         self._number = 0
         self._waiting: list[tuple[Stored, ...]] = []
         self._writing: asyncio.Task[None] | None = None
 
-    def add(self, kind: EventKind, /, *records: Stored, **data: JsonValue) -> JudgingEvent:
+    @abstractmethod
+    def _read(self) -> WorkT:
+        """The work that all events in the store come to."""
+
+    @abstractmethod
+    def _event(self, kind: KindT, number: int, data: dict[str, JsonValue]) -> EventT:
+        """The event of an act that happens now."""
+
+    @abstractmethod
+    def _apply(self, event: EventT) -> WorkT:
+        """The work after one more event."""
+
+    def add(self, kind: KindT, /, *records: Stored, **data: JsonValue) -> EventT:
         """Note an act, with other `records` that stand or fall with it."""
-        event = self._event(kind, data)
-        self.work = apply(self.work, event)
+        event = self._next(kind, data)
+        self.work = self._apply(event)
         self._waiting.append((*records, event))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write())
         return event
 
-    async def write(self, kind: EventKind, /, *records: Stored, **data: JsonValue) -> None:
+    async def write(self, kind: KindT, /, *records: Stored, **data: JsonValue) -> None:
         """Note an act and return when it is durable, together with `records`.
 
         Raises:
             StoreError: It could not be written, and has not happened.
         """
         await self.flush()
-        event = self._event(kind, data)
+        event = self._next(kind, data)
         await self.store.append(*records, event)
-        self.work = apply(self.work, event)
-
-    def _event(self, kind: EventKind, data: dict[str, JsonValue]) -> JudgingEvent:
-        event = JudgingEvent(
-            debate_id=self.debate_id,
-            judge=self.judge,
-            session=self.session,
-            number=self._number,
-            at=now(),
-            kind=kind,
-            data=data,
-        )
-        self._number += 1
-        return event
+        self.work = self._apply(event)
 
     @property
     def num_waiting(self) -> int:
@@ -88,10 +93,15 @@ class JudgingLog:
         """Take in what other windows have written; whether that changed anything."""
         if self._waiting:
             return False
-        found = fold(self.store.events(self.judge, self.debate_id))
+        found = self._read()
         changed = found != self.work
         self.work = found
         return changed
+
+    def _next(self, kind: KindT, data: dict[str, JsonValue]) -> EventT:
+        event = self._event(kind, self._number, data)
+        self._number += 1
+        return event
 
     async def _write(self) -> None:
         in_trouble = False
@@ -108,3 +118,24 @@ class JudgingLog:
             if in_trouble:
                 in_trouble = False
                 self.on_trouble(None)
+
+
+class JudgingLog(ActLog[judging.Work, EventKind, JudgingEvent]):
+    """The log of a judge at one debate."""
+
+    def _read(self) -> judging.Work:
+        return judging.fold(self.store.events(self.judge, self.debate_id))
+
+    def _apply(self, event: JudgingEvent) -> judging.Work:
+        return judging.apply(self.work, event)
+
+    def _event(self, kind: EventKind, number: int, data: dict[str, JsonValue]) -> JudgingEvent:
+        return JudgingEvent(
+            debate_id=self.debate_id,
+            judge=self.judge,
+            session=self.session,
+            number=number,
+            at=now(),
+            kind=kind,
+            data=data,
+        )

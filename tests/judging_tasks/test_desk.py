@@ -123,7 +123,7 @@ async def test_work_goes_on_where_it_was_left(records):
 
 async def test_a_write_that_fails_is_tried_again_and_told(records, monkeypatch):
     from oversight.errors import StoreError
-    from oversight.judging.tasks import log
+    from oversight.judging import log
 
     monkeypatch.setattr(log, "RETRY_S", 0.01)
     records.best_of()

@@ -59,7 +59,6 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("tui/widgets/choices.py", "asked.name"): "a key of a list of places, not shown",
     ("oversight/cli/export.py", "rows"): "written to a file, as data",
     ("oversight/cli/listing.py", "table"): "a table, judged by what its rows are given",
-    ("oversight/cli/listing.py", "row"): "names of files; but reasons of `store check` too: mend",
     ("oversight/cli/report.py", "built"): "`render_text` makes each name of a row safe",
     ("oversight/cli/showing.py", "shown"): "made safe a line above",
 }

@@ -148,7 +148,7 @@ async def test_a_store_that_is_gone_for_good_does_not_hold_the_judge(
     async def append(self: Any, *records: Any) -> None:
         raise StoreError("the disk is gone")
 
-    monkeypatch.setattr("oversight.tui.app.LEAVE_S", 0.3)
+    monkeypatch.setattr("oversight.tui.person_app.LEAVE_S", 0.3)
     async with judging() as j:
         await j.press("enter")
         await j.see("round 1")

@@ -214,7 +214,7 @@ async def test_only_as_much_of_the_source_is_shown_as_the_protocol_allows(run_al
     await run_all(protocol)
     async with judging(size=(140, 40)) as j:
         await j.press("enter", "right_square_bracket", "c")
-        await j.see("This protocol shows the judge", "no", "quotes.")
+        await j.see("This protocol shows you", "no", "quotes.")
         await j.press("w")
         await j.see("does not show you the source")
 

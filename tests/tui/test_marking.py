@@ -51,8 +51,17 @@ def test_words_are_made_safe_and_tags_that_quote_nothing_are_left_out():
     assert "<quote>" not in marked.text
 
 
-def test_signs_that_a_speaker_writes_are_not_styled():
-    assert mark(turn("✓ “It is verified”")).spans == ()
+@pytest.mark.parametrize("forged", ["✓ “It is so”", "★✓ “It is so”", "≈“It is so”", '✓ "It is so"'])
+def test_signs_that_a_speaker_writes_are_shown_as_foreign(forged):
+    marked = mark(turn(forged))
+
+    assert marked.spans == ()
+    assert "⟨" in marked.text
+    assert "✓ “" not in marked.text
+
+
+def test_other_signs_stay():
+    assert mark(turn("done ✓ and 3 · 4")).text == "done ✓ and 3 · 4"
 
 
 def test_words_that_are_being_written_show_their_quotation_marks():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 from textual import events, work
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.widgets import Footer, Static
 
@@ -19,23 +21,24 @@ from oversight.judging.desk import Desk, Item
 from oversight.judging.feedback import StripBin, calibration_strip, feedback
 from oversight.judging.judgment import stated
 from oversight.judging.live import Wanted
-from oversight.text.terminal import rich_text
+from oversight.text.terminal import rich_text, visible
 from oversight.tui.asking import Asking
-from oversight.tui.keys import key_of
+from oversight.tui.keys import KEYS, bindings, key_of
 from oversight.tui.live_side import LiveSide
-from oversight.tui.marking import mark_unfinished
+from oversight.tui.marking import mark, mark_unfinished
 from oversight.tui.pauses import settle
 from oversight.tui.rationale import Rationale
-from oversight.tui.rows import heading, options_of, rows_of
+from oversight.tui.rows import heading, listed_quotes, options_of, question_of, rows_of
 from oversight.tui.screens.dialogs import WordsScreen
 from oversight.tui.screens.reading import ReadingScreen
 from oversight.tui.screens.sent import SentScreen
+from oversight.tui.screens.source import SourceScreen
 from oversight.tui.screens.verdict import VerdictScreen
 from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.belief import BeliefBar
-from oversight.tui.widgets.quotes import QuotePanel
+from oversight.tui.widgets.quotes import Listed, QuotePanel
 from oversight.tui.widgets.transcript import TranscriptView
-from oversight.types import Act, EventKind, Role, Seat
+from oversight.types import Act, EventKind, Role, Seat, Source, Transcript, Turn
 
 FRAME_S = 0.05
 """How often what is being written is drawn."""
@@ -46,18 +49,54 @@ Left = Literal["queue", "next"]
 """Where to go from a screen that is left."""
 
 
+NAMES = tuple(name for name in KEYS if name != "filter")
+FOOT = (
+    "   0–9  Type the belief in percent    ↑↓ PgUp PgDn  Scroll",
+    "Ctrl+Q  Leave; everything is kept         y copies to the clipboard",
+)
+
+
 class DebateScreen(ReadingScreen[Left]):
     """One item."""
 
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
+    NAMES: ClassVar[tuple[str, ...]] = NAMES
+    FOOT: ClassVar[Sequence[str]] = FOOT
+
     def __init__(self, desk: Desk, item: Item, assistants: Assistants) -> None:
-        super().__init__(desk, item)
+        super().__init__(desk.settings.keys)
+        self.desk = desk
+        self.item = item
+        self.acts = item.acts
         self.attention = Attention(desk.settings.idle_s)
         self.live = LiveSide(desk, item, self._on_change)
         self.asking = Asking(assistants, item, self._on_change)
-        self.rationale = Rationale(item.acts, self)
+        self.rationale = Rationale(self._note_rationale, self)
         self._trouble = ""
         self._hinted_step: int | None = None
         self._note = ""
+
+    @property
+    def num_waiting(self) -> int:
+        """Acts that are not durable yet."""
+        return self.acts.num_waiting
+
+    @property
+    def stepped(self) -> bool:
+        """Whether recorded turns are revealed step by step."""
+        return self.desk.settings.stepped
+
+    def debate(self) -> Transcript:
+        """What is judged."""
+        return self.item.transcript
+
+    def shown_turns(self) -> tuple[Turn, ...]:
+        """The turns that have been revealed."""
+        return self.item.shown(stepped=self.stepped)
+
+    def listed_quotes(self) -> list[Listed]:
+        """All quotes of what has been revealed."""
+        return listed_quotes(self.item, self.shown_turns())
 
     # --- what is on it ---------------------------------------------------------------
 
@@ -80,7 +119,7 @@ class DebateScreen(ReadingScreen[Left]):
         self.desk.open(self.item)
         self.query_one("#quotes").display = False
         self.query_one("#assistant").display = False
-        self.query_one("#question", Static).update(self.question_text())
+        self.query_one("#question", Static).update(question_of(self.item))
         if self.item.next_step() is not None and self.acts.work.revealed < 0:
             self._reveal()
         self._show_all()
@@ -296,6 +335,21 @@ class DebateScreen(ReadingScreen[Left]):
         self._note = note
         self._show_hint()
 
+    def action_do_question(self) -> None:
+        """Show the question and its options in full, however long."""
+        text = question_of(self.item).plain
+        self.app.push_screen(SourceScreen(Source(title="The question", text=text)))
+
+    def action_do_copy(self) -> None:
+        """Copy the current quote, or the current turn."""
+        turn, number = self.current_turn(), self.transcript.current_quote
+        if turn is None:
+            self.say(f"Nothing is chosen: {self.key('turn_next')} goes to a turn.")
+            return
+        text = mark(turn).text if number is None else visible(turn.quotes[number].text)
+        self.app.copy_to_clipboard(text)
+        self.say("Copied.")
+
     # --- belief ----------------------------------------------------------------------
 
     def on_belief_bar_changed(self, event: BeliefBar.Changed) -> None:
@@ -417,6 +471,10 @@ class DebateScreen(ReadingScreen[Left]):
             await self._send()
         self._show_all()
 
+    def _note_rationale(self, text: str, move: str) -> None:
+        if text != self.acts.work.draft.rationale:
+            self.acts.add(EventKind.RATIONALE, text=text, move=move)
+
     async def _send(self) -> None:
         self._note_attention()
         try:
@@ -484,6 +542,7 @@ class DebateScreen(ReadingScreen[Left]):
         """Leave the item: stop what goes on, write down what there is."""
         self.query_one(BeliefBar).apply_typed()
         self._note_attention(stop=True)
+        self.rationale.write()
         await self.asking.aclose()
         await self.live.aclose()
         await self.desk.close(self.item)

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
-from oversight.tui.keys import KEYS, key_of
+from oversight.tui.keys import Keys, key_of
 
 T = TypeVar("T")
 
@@ -143,10 +143,15 @@ class KeysScreen(ModalScreen[None]):
         Binding("escape,question_mark,enter,q", "leave", "Back", priority=True)
     ]
 
-    def __init__(self, names: Sequence[str], changes: Mapping[str, str]) -> None:
+    def __init__(
+        self, names: Sequence[str], changes: Mapping[str, str], keys: Keys, foot: Sequence[str]
+    ) -> None:
+        """Those of `keys` with these names, changed so, and lines below them."""
         super().__init__()
         self._names = names
         self._changes = changes
+        self._keys = keys
+        self._foot = foot
 
     def compose(self) -> ComposeResult:
         """Two columns of keys."""
@@ -154,11 +159,11 @@ class KeysScreen(ModalScreen[None]):
         half = (len(self._names) + 1) // 2
         for left in range(half):
             for name in self._names[left::half]:
-                entry = f"{key_of(name, self._changes):>6}  {KEYS[name][1]}"
+                entry = f"{key_of(name, self._changes, self._keys):>6}  {self._keys[name][1]}"
                 table.append(f"{entry:<34}")
             table.append("\n")
-        table.append("\n 0–9    Type the belief in percent    ↑↓ PgUp PgDn  Scroll")
-        table.append("\nCtrl+Q  Leave; everything is kept      y copies to the clipboard")
+        for line in self._foot:
+            table.append(f"\n{line}")
         with Vertical(classes="dialog"):
             yield Static(Text("Keys", style="bold"))
             yield VerticalScroll(Static(table))

@@ -8,7 +8,6 @@ from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
 from oversight.errors import OversightError
@@ -16,9 +15,10 @@ from oversight.judging.assisting import Assistants
 from oversight.judging.desk import Desk
 from oversight.store.queue import ItemState, QueueItem, Taken
 from oversight.text.terminal import rich_text
-from oversight.tui.keys import bindings, key_of
-from oversight.tui.screens.debate import DebateScreen, Left
+from oversight.tui.keys import KEYS, bindings, key_of
+from oversight.tui.screens.debate import FOOT, DebateScreen, Left
 from oversight.tui.screens.dialogs import KeysScreen, LineScreen
+from oversight.tui.screens.roomy import RoomyScreen
 
 SIGN_OF_STATE = {
     ItemState.WAITING: ("○", ""),
@@ -38,7 +38,7 @@ ORDER = list(ItemState)
 """States in the order in which their items are listed, after those that are begun."""
 
 
-class QueueScreen(Screen[None]):
+class QueueScreen(RoomyScreen[None]):
     """Lists items; the one under the cursor is judged next."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
@@ -52,6 +52,8 @@ class QueueScreen(Screen[None]):
         self._items: list[QueueItem] = []
         self._note = ""
         self._is_trouble = False
+        self._note_row: int | None = None
+        """The row at which a note was shown."""
 
     def compose(self) -> ComposeResult:
         """A line of progress, the table, a hint, the keys."""
@@ -90,6 +92,7 @@ class QueueScreen(Screen[None]):
             table.add_row(*_cells(each, self.size.width), key=each.debate_id)
         self._show_summary(found)
         self._say(self._note or self._hint(), trouble=self._is_trouble)
+        self._note_row = table.cursor_row if self._note else None
         self._note, self._is_trouble = "", False
 
     def _fits(self, item: QueueItem) -> bool:
@@ -124,9 +127,12 @@ class QueueScreen(Screen[None]):
                 "--judge human they wait for you."
             )
         enter, chosen = key_of("next", keys), self._under_cursor()
-        if chosen is not None and chosen.live:
-            return f"{enter} goes on with this debate: it is live (▸), and waits for you."
-        return f"{enter} judges the item under the cursor."
+        if chosen is None:
+            return f"{enter} judges the item under the cursor."
+        name = " ".join(chosen.question.split())
+        if chosen.live:
+            return f"{enter} goes on, live (▸): {name}"
+        return f"{enter} judges: {name}"
 
     def _say(self, note: str, *, trouble: bool = False) -> None:
         hint = self.query_one("#hint", Static)
@@ -137,9 +143,10 @@ class QueueScreen(Screen[None]):
         row = self.query_one(DataTable).cursor_row
         return self._items[row] if 0 <= row < len(self._items) else None
 
-    def on_data_table_row_highlighted(self) -> None:
-        """Say what Enter does with the row."""
-        if not self._is_trouble:
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        """Say what Enter does with the row; a note stays until the cursor moves."""
+        if event.cursor_row != self._note_row:
+            self._note_row = None
             self._say(self._hint())
 
     def on_data_table_row_selected(self) -> None:
@@ -205,7 +212,7 @@ class QueueScreen(Screen[None]):
 
     def action_do_help(self) -> None:
         """All keys."""
-        self.app.push_screen(KeysScreen(NAMES, self.desk.settings.keys))
+        self.app.push_screen(KeysScreen(NAMES, self.desk.settings.keys, KEYS, FOOT))
 
     def action_do_theme(self) -> None:
         """Light or dark."""

@@ -1,45 +1,66 @@
-"""What screens that show a debate share: the transcript, its quotes, and moving about in them."""
+"""What screens that show turns share: the transcript, its quotes, and moving about in them."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, TypeVar
 
 from rich.text import Text
 from textual import work
-from textual.binding import BindingType
-from textual.screen import Screen
-from textual.widgets import Static
 
-from oversight.judging.desk import Desk, Item
-from oversight.judging.log import JudgingLog
-from oversight.text.terminal import rich_text, visible
-from oversight.tui.keys import KEYS, bindings, key_of
-from oversight.tui.marking import mark
-from oversight.tui.rows import listed_quotes, options_of
+from oversight.tui.keys import KEYS, Keys, key_of
 from oversight.tui.screens.dialogs import KeysScreen, LineScreen
+from oversight.tui.screens.roomy import RoomyScreen
 from oversight.tui.screens.source import SourceScreen
-from oversight.tui.widgets.quotes import QuotePanel, surroundings
+from oversight.tui.widgets.quotes import Listed, QuotePanel, surroundings
 from oversight.tui.widgets.transcript import TranscriptView
-from oversight.types import Turn
+from oversight.types import Transcript, Turn
 
 T = TypeVar("T")
 
-NAMES = tuple(name for name in KEYS if name != "filter")
 
+class ReadingScreen(RoomyScreen[T]):
+    """Turns to be read."""
 
-class ReadingScreen(Screen[T]):
-    """A debate to be read."""
-
-    BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual's own form
 
-    def __init__(self, desk: Desk, item: Item) -> None:
-        """A screen over `item`."""
+    KEYS: ClassVar[Keys] = KEYS
+    """All keys of this application."""
+    NAMES: ClassVar[tuple[str, ...]]
+    """Names of the keys of this screen."""
+    FOOT: ClassVar[Sequence[str]]
+    """Lines below the list of keys."""
+
+    def __init__(self, changed_keys: Mapping[str, str]) -> None:
+        """A screen whose keys are changed so."""
         super().__init__()
-        self.desk = desk
-        self.item = item
-        self.acts: JudgingLog = item.acts
+        self._changed_keys = changed_keys
         self._around = False
+
+    @abstractmethod
+    def debate(self) -> Transcript:
+        """What the turns are of."""
+
+    @abstractmethod
+    def shown_turns(self) -> Sequence[Turn]:
+        """The turns that have been revealed."""
+
+    @abstractmethod
+    def listed_quotes(self) -> list[Listed]:
+        """Quotes for the list of them."""
+
+    @abstractmethod
+    def say(self, note: str) -> None:
+        """Show a note until the next act."""
+
+    def show_panels(self) -> None:
+        """Draw the panels beside the transcript anew."""
+        self.show_quotes()
+
+    def may_read_source(self) -> bool:
+        """Whether the protocol lets this person read the source."""
+        return self.debate().debate.protocol.judge_sees_source
 
     # --- what is on it ---------------------------------------------------------------
 
@@ -48,24 +69,9 @@ class ReadingScreen(Screen[T]):
         """The transcript."""
         return self.query_one("#transcript", TranscriptView)
 
-    @property
-    def stepped(self) -> bool:
-        """Whether recorded turns are revealed step by step."""
-        return self.desk.settings.stepped
-
-    def question_text(self) -> Text:
-        """Question and options."""
-        question, protocol = self.item.transcript.question, self.item.transcript.debate.protocol
-        whole = Text().append_text(rich_text(question.text, "bold"))
-        whole.append("   ").append_text(rich_text(protocol.name, "dim"))
-        for label, text, _ in options_of(self.item):
-            whole.append(f"\n{label}  ", style="bold")
-            whole.append_text(rich_text(" ".join(text.split())))
-        return whole
-
-    def shown_turns(self) -> tuple[Turn, ...]:
-        """The turns that have been revealed."""
-        return self.item.shown(stepped=self.stepped)
+    def key(self, name: str) -> str:
+        """A key as one would say it."""
+        return key_of(name, self._changed_keys, self.KEYS)
 
     def current_turn(self) -> Turn | None:
         """The turn that the reader is at."""
@@ -73,39 +79,30 @@ class ReadingScreen(Screen[T]):
         found = [t for t in self.shown_turns() if column is not None and t.id == column.key]
         return found[0] if found else None
 
+    def current_quote(self) -> tuple[Turn, int] | None:
+        """The quote that the reader is at: a turn, and the index of one of its quotes."""
+        turn, number = self.current_turn(), self.transcript.current_quote
+        return None if turn is None or number is None else (turn, number)
+
     def show_quotes(self, *, also_open: bool = False) -> None:
         """Draw the list of quotes anew; `also_open` keeps its side of the screen open."""
-        quotes = self.query_one(QuotePanel)
-        self.query_one("#side").set_class(quotes.display or also_open, "-open")
-        if quotes.display:
-            turn, number = self.current_turn(), self.transcript.current_quote
-            current = None if turn is None or number is None else (turn.id, number)
-            around, refusal = self._surroundings(turn, number)
-            listed = listed_quotes(self.item, self.shown_turns())
-            quotes.show(listed, current, around, refusal)
+        panel = self.query_one(QuotePanel)
+        self.query_one("#side").set_class(bool(panel.display) or also_open, "-open")
+        if panel.display:
+            current = self.current_quote()
+            place = None if current is None else (current[0].id, current[1])
+            panel.show(self.listed_quotes(), place, *self._surroundings(current))
 
-    def show_panels(self) -> None:
-        """Draw the panels beside the transcript anew."""
-        self.show_quotes()
-
-    def _surroundings(self, turn: Turn | None, number: int | None) -> tuple[Text | None, str]:
-        if not self._around or turn is None or number is None:
+    def _surroundings(self, current: tuple[Turn, int] | None) -> tuple[Text | None, str]:
+        if not self._around or current is None:
             return None, ""
-        protocol = self.item.transcript.debate.protocol
+        protocol = self.debate().debate.protocol
         context = None if protocol.judge_sees_source else protocol.quote_context
         if context == 0:
-            return None, "    This protocol shows the judge no more of the source than the quotes."
-        source = self.item.transcript.question.source
-        around = surroundings(turn.quotes[number], source, context)
-        return around, "" if around is not None else "    It was not found in the source."
-
-    def key(self, name: str) -> str:
-        """A key as one would say it."""
-        return key_of(name, self.desk.settings.keys)
-
-    def say(self, note: str) -> None:
-        """Show a note in the hint's place."""
-        self.query_one("#hint", Static).update(rich_text(note))
+            return None, "This protocol shows you no more of the source than the quotes."
+        source = self.debate().question.source
+        around = surroundings(current[0].quotes[current[1]], source, context)
+        return around, "" if around is not None else "It was not found in the source."
 
     # --- moving about ------------------------------------------------------------------
 
@@ -154,23 +151,9 @@ class ReadingScreen(Screen[T]):
         """Go to the match before."""
         self.transcript.next_match(-1)
 
-    def action_do_copy(self) -> None:
-        """Copy the current quote, or the current turn."""
-        turn, number = self.current_turn(), self.transcript.current_quote
-        if turn is None:
-            self.say(f"Nothing is chosen: {self.key('turn_next')} goes to a turn.")
-            return
-        text = mark(turn).text if number is None else visible(turn.quotes[number].text)
-        self.app.copy_to_clipboard(text)
-        self.say("Copied.")
-
-    def may_read_source(self) -> bool:
-        """Whether the protocol lets this person read the source."""
-        return self.item.transcript.debate.protocol.judge_sees_source
-
     def action_do_source(self) -> None:
         """Show the source, where that is allowed."""
-        source = self.item.transcript.question.source
+        source = self.debate().question.source
         if source is None:
             self.say("This question has no source.")
         elif not self.may_read_source():
@@ -182,7 +165,6 @@ class ReadingScreen(Screen[T]):
         """Show all quotes, or hide them."""
         panel = self.query_one(QuotePanel)
         panel.display = not panel.display
-        self.call_after_refresh(self.show_panels)
         self.show_panels()
 
     def action_do_around(self) -> None:
@@ -196,7 +178,7 @@ class ReadingScreen(Screen[T]):
 
     def action_do_help(self) -> None:
         """All keys."""
-        self.app.push_screen(KeysScreen(NAMES, self.desk.settings.keys))
+        self.app.push_screen(KeysScreen(self.NAMES, self._changed_keys, self.KEYS, self.FOOT))
 
     def action_do_theme(self) -> None:
         """Light or dark."""

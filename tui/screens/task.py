@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from typing import ClassVar, Literal
 
 from rich.text import Text
 from textual import events, work
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.timer import Timer
 from textual.widgets import Footer, Static
 
 from oversight.errors import OversightError
@@ -19,6 +16,7 @@ from oversight.judging.tasks.desk import TaskDesk, TaskItem
 from oversight.judging.tasks.rating import missing, unanswered
 from oversight.text.terminal import rich_text
 from oversight.tui.rating_rows import header, rows_of_item
+from oversight.tui.rationale import Rationale
 from oversight.tui.screens.dialogs import WordsScreen
 from oversight.tui.screens.task_reading import TaskReading
 from oversight.tui.widgets.choices import Choices
@@ -28,8 +26,6 @@ from oversight.types import RatingAct
 
 ATTENTION_S = 15.0
 """How often seconds of attention are written down."""
-TYPING_S = 0.3
-"""How often a rationale that is being typed is written down."""
 
 Left = Literal["queue", "next", "previous"]
 """Where to go from a screen that is left."""
@@ -50,10 +46,12 @@ class TaskScreen(TaskReading[Left]):
         """Which question is being answered."""
         self._note = note
         self._trouble = ""
-        self._words: str | None = None
-        self._move = ""
-        self._written_at = 0.0
-        self._timer: Timer | None = None
+        self.rationale = Rationale(self._note_rationale, self)
+
+    @property
+    def num_waiting(self) -> int:
+        """Acts that are not durable yet."""
+        return self.acts.num_waiting
 
     # --- what is on it ---------------------------------------------------------------
 
@@ -84,8 +82,9 @@ class TaskScreen(TaskReading[Left]):
         self.set_interval(ATTENTION_S, self._note_attention)
         self.show_all()
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """Lines break elsewhere now."""
+        super().on_resize(event)
         self.call_after_refresh(self.show_all)
 
     def show_all(self) -> None:
@@ -175,30 +174,19 @@ class TaskScreen(TaskReading[Left]):
         """Say why."""
         if not self._may_change():
             return
-        self._move = uuid.uuid4().hex[:8]
+        self.rationale.begin()
         rationale = self.acts.work.draft.rationale
         title = "Why? What was it that decided?"
-        screen = RationaleScreen(title, rationale, on_change=self._keep_words)
+        screen = RationaleScreen(title, rationale, on_change=self.rationale.keep)
         words = await self.app.push_screen_wait(screen)
         if words is not None:
-            self._words = words
-        self._write_words()
+            self.rationale.keep(words)
+        self.rationale.write()
         self.show_all()
 
-    def _keep_words(self, text: str) -> None:
-        self._words = text
-        if time.monotonic() - self._written_at >= TYPING_S:
-            self._write_words()
-        elif self._timer is None:
-            self._timer = self.set_timer(TYPING_S, self._write_words)
-
-    def _write_words(self) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer = None
-        if self._words is not None and self._words != self.acts.work.draft.rationale:
-            self._written_at = time.monotonic()
-            self.acts.add(RatingAct.RATIONALE, text=self._words, move=self._move)
+    def _note_rationale(self, text: str, move: str) -> None:
+        if text != self.acts.work.draft.rationale:
+            self.acts.add(RatingAct.RATIONALE, text=text, move=move)
 
     # --- sending ---------------------------------------------------------------------
 
@@ -256,7 +244,7 @@ class TaskScreen(TaskReading[Left]):
 
     async def close(self) -> None:
         """Leave the item: write down what there is."""
-        self._write_words()
+        self.rationale.write()
         self._note_attention(stop=True)
         await self.desk.close(self.item)
 

@@ -8,7 +8,6 @@ from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
 from oversight.agents.speaking import speaker_name
@@ -19,12 +18,13 @@ from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
 from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, bindings, key_of
 from oversight.tui.screens.compare import CompareScreen
-from oversight.tui.screens.dialogs import LineScreen
+from oversight.tui.screens.dialogs import KeysScreen, LineScreen
 from oversight.tui.screens.principles import PrinciplesScreen
 from oversight.tui.screens.queue import REASON_OF_TAKEN, SIGN_OF_STATE
 from oversight.tui.screens.revisions import RevisionsScreen
+from oversight.tui.screens.roomy import RoomyScreen
 from oversight.tui.screens.task import Left, TaskScreen
-from oversight.tui.screens.task_reading import RatingKeysScreen
+from oversight.tui.screens.task_reading import FOOT
 from oversight.tui.widgets.transcript import SIDE_BY_SIDE_WIDTH
 from oversight.types import RatingAct, Role, Task
 
@@ -53,7 +53,7 @@ NAMES = ("next", "previous", "skip", "filter", "theme", "help", "back")
 ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
 
 
-class TasksScreen(Screen[None]):
+class TasksScreen(RoomyScreen[None]):
     """Lists items; the one under the cursor is rated next."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, RATING_KEYS, RATING_SHOWN))
@@ -221,7 +221,7 @@ class TasksScreen(Screen[None]):
 
     def action_do_help(self) -> None:
         """All keys."""
-        self.app.push_screen(RatingKeysScreen(NAMES, self.desk.settings.keys))
+        self.app.push_screen(KeysScreen(NAMES, self.desk.settings.keys, RATING_KEYS, FOOT))
 
     def action_do_theme(self) -> None:
         """Light or dark."""

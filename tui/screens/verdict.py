@@ -30,9 +30,9 @@ class VerdictScreen(ModalScreen[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "send", "Send", priority=True),
-        Binding("ctrl+b", "verdict('decided')", "As believed", priority=True),
-        Binding("ctrl+t", "verdict('tie')", "Tie", priority=True),
-        Binding("ctrl+n", "verdict('abstain')", "Cannot tell", priority=True),
+        Binding("ctrl+b,f2", "verdict('decided')", "As believed", priority=True),
+        Binding("ctrl+t,f8", "verdict('tie')", "Tie", priority=True),
+        Binding("ctrl+n,f9", "verdict('abstain')", "Cannot tell", priority=True),
         Binding("escape", "leave", "Back", priority=True),
     ]
 
@@ -58,7 +58,9 @@ class VerdictScreen(ModalScreen[bool]):
             yield TextArea(self._item.acts.work.draft.rationale, id="rationale")
             yield Static(id="missing")
             yield Static(
-                Text("Ctrl+S send · Ctrl+T tie · Ctrl+N cannot tell · Ctrl+B belief · Esc back"),
+                Text(
+                    "Ctrl+S send · Ctrl+T/F8 tie · Ctrl+N/F9 cannot tell · Ctrl+B/F2 belief · Esc"
+                ),
                 classes="keys",
             )
 

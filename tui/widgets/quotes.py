@@ -81,8 +81,9 @@ class QuotePanel(VerticalScroll, can_focus=False):
                 above = whole.copy()
             whole.append_text(_entry(each, is_current))
             if is_current and (around is not None or refusal):
-                whole.append_text(around if around is not None else Text(refusal, "italic"))
-                whole.append("\n")
+                found = around if around is not None else Text(refusal, "italic")
+                for line in found.split("\n"):
+                    whole.append("    ┊ ", style="dim").append_text(line).append("\n")
         if not quotes:
             whole.append("No quotes yet.", style="dim")
         self.query_one("#quote-list", Static).update(whole)

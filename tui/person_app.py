@@ -1,0 +1,108 @@
+"""What applications for a person's judgments share: leaving without loss, and signs of life."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from textual import events
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen, Screen
+
+LEAVE_S = 5.0
+"""How long leaving waits for a store that cannot be written."""
+
+
+@runtime_checkable
+class ItemScreen(Protocol):
+    """A screen on which a person works on one item."""
+
+    @property
+    def num_waiting(self) -> int:
+        """Acts that are not durable yet."""
+        ...
+
+    def alive(self, panel: str) -> None:
+        """A sign of life at a panel."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the item, with everything written down."""
+        ...
+
+
+class PersonApp(App[None]):
+    """A queue, and on it one item after the other."""
+
+    CSS_PATH = Path(__file__).with_name("judge.tcss")
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "leave", "Leave", show=False, priority=True),
+        Binding("ctrl+c", "leave", "Leave", show=False, priority=True),
+    ]
+    READ = "transcript"
+    """The panel in which an item is read."""
+    PANELS: ClassVar[tuple[str, ...]] = ("quotes", "assistant")
+    """Ids of the panels beside it."""
+
+    def __init__(self, keys: Mapping[str, str], theme: Literal["dark", "light"]) -> None:
+        """An application with those keys, by their names, in place of the usual ones."""
+        super().__init__()
+        self._keys = dict(keys)
+        self._is_light = theme == "light"
+        # What is read must not slide: a key's whole picture comes at once.
+        self.animation_level = "none"
+
+    @abstractmethod
+    def first_screen(self) -> Screen[None]:
+        """The queue."""
+
+    def on_mount(self) -> None:
+        """Show the queue."""
+        self.theme = "textual-light" if self._is_light else "textual-dark"
+        self.set_keymap(self._keys)
+        self.push_screen(self.first_screen())
+
+    def items(self) -> list[ItemScreen]:
+        """Screens of items that are open, the uppermost first."""
+        return [screen for screen in reversed(self.screen_stack) if isinstance(screen, ItemScreen)]
+
+    async def on_event(self, event: events.Event) -> None:
+        """Note signs of life, whatever becomes of them."""
+        if isinstance(event, events.InputEvent):
+            for screen in self.items()[:1]:
+                screen.alive(self._panel_of(event))
+        await super().on_event(event)
+
+    def _panel_of(self, event: events.InputEvent) -> str:
+        if isinstance(self.screen, ModalScreen):
+            return type(self.screen).__name__.removesuffix("Screen").lower()
+        if not isinstance(event, events.MouseEvent):
+            return self.READ
+        try:
+            widget, _ = self.screen.get_widget_at(event.screen_x, event.screen_y)
+        except Exception:
+            return self.READ
+        ids = [node.id for node in widget.ancestors_with_self]
+        return next((id_ for id_ in ids if id_ in self.PANELS), self.READ)
+
+    async def action_leave(self) -> None:
+        """Leave, with everything written down; a store that is gone does not hold anybody."""
+        message = None
+        for screen in self.items():
+            try:
+                await asyncio.wait_for(screen.close(), LEAVE_S)
+            except TimeoutError:
+                message = (
+                    f"The store could not be written: {screen.num_waiting} of your last acts are "
+                    "not kept. All before them are."
+                )
+        await self.close_engines()
+        self.exit(return_code=0 if message is None else 1, message=message)
+
+    async def close_engines(self) -> None:
+        """Close what the application has opened."""
