@@ -106,7 +106,8 @@ class Nodes:
         else:
             orders = [(drawn, False)]
             if scene.debate.protocol.swap:
-                orders.append((drawn.swapped(), True))
+                listing = not scene.debate.protocol.speakers
+                orders.append((drawn.swapped(listing=listing), True))
             await asyncio.gather(
                 *(
                     self._judge(scene, shown, swapped)

@@ -102,7 +102,8 @@ def test_the_schedule_unrolls_opening_and_rounds() -> None:
 def test_swapping_exchanges_what_is_shown_and_not_who_defends_what() -> None:
     orders = Orders(options=(1, 0), defends=(1, 0), shown=(Seat.B, Seat.A))
     swapped = orders.swapped()
-    assert swapped.options == (0, 1)
+    assert swapped.options == (1, 0)
+    assert orders.swapped(listing=True).options == (0, 1)
     assert swapped.shown == (Seat.A, Seat.B)
     assert swapped.defends == orders.defends
     assert swapped.swapped() == orders

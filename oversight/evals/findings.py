@@ -207,7 +207,7 @@ def _by_position(arm: ArmReport) -> Iterator[str]:
     gain = arm.position.gain
     if gain and abs(gain.value) > MAX_GAIN and gain.excludes(0.0):
         moved = points(gain)
-        yield f"{arm.label}: being listed first moves the belief in an option by {moved} points."
+        yield f"{arm.label}: being shown first moves the belief in an option by {moved} points."
 
 
 def _by_seat(arm: ArmReport) -> Iterator[str]:

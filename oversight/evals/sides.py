@@ -21,8 +21,8 @@ class Reading:
     first_argued: tuple[bool, ...]
     """Likewise: whether the option of the side shown first was chosen."""
     gain: float | None = None
-    """Belief that an option gains by being listed first instead of last; None unless judged in
-    both orders."""
+    """Belief that an option gains by being shown first instead of last: by its side's words, or
+    in the listing where nobody speaks; None unless judged in both orders."""
     flipped: bool | None = None
     """Whether the two orders were decided differently."""
 
@@ -36,7 +36,7 @@ class PositionBias:
     first_argued: Estimate | None
     """Share of decisions for the side shown first among the options that were argued for."""
     gain: Estimate | None
-    """Mean belief gained by being listed first; 0 if blind to order. Needs both orders."""
+    """Mean belief gained by being shown first; 0 if blind to order. Needs both orders."""
     flipped: Estimate | None
     """Share of debates decided differently in the two orders. Needs both."""
 
@@ -106,8 +106,13 @@ def _argued_first(judgments: Iterable[Judgment]) -> Iterator[bool]:
 
 
 def _gain(drawn: Judgment, swapped: Judgment) -> float | None:
-    """Mean change in belief of the two outermost options, from listed last to listed first."""
-    first, last = drawn.orders.options[0], drawn.orders.options[-1]
+    """Mean change in belief of the two outermost options, from shown last to shown first."""
+    if drawn.orders.options != swapped.orders.options:
+        first, last = drawn.orders.options[0], drawn.orders.options[-1]
+    elif drawn.orders.shown != swapped.orders.shown and len(drawn.orders.defends) > 1:
+        first, last = (drawn.orders.defended_by(seat) for seat in drawn.orders.shown)
+    else:
+        return None
     before, after = drawn.final.probs, swapped.final.probs
     if before is None or after is None:
         return None

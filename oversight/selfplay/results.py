@@ -46,7 +46,7 @@ class Cost:
     first_chosen: float | None
     """Share of decisions for the option listed first."""
     gain: float | None
-    """Belief gained by being listed first instead of last."""
+    """Belief gained by being shown first instead of last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,7 @@ def _costs(results: Results, shown: _Shown) -> Table:
         title="What training cost",
         note="KL from the untrained policy, in nats a speech; tokens a speech; quotes that stand "
         "in the source, and quotes a speech; rulings that could not be read; decisions for the "
-        "option listed first; belief gained by being listed first, in points.",
+        "option listed first; belief gained by being shown first, in points.",
         columns=("policy", *columns),
         rows=tuple(
             (f"{name_of(arm.name)}, {arm.arena}", *(show(arm.cost) for show in columns.values()))

@@ -101,7 +101,8 @@ class OversightProtocol(Record):
     beliefs_public: bool = False
     """Whether speakers see the judge's beliefs of earlier steps."""
     swap: bool = False
-    """Judge a second time with the options and the sides shown the other way round."""
+    """Judge a second time with the sides shown the other way round; where nobody speaks, with the
+    options listed the other way round."""
     choose_by: Role = Role.JUDGE
     """Which agent picks the best of N candidates: the judge or a scorer of its own."""
     max_words: int = Field(default=150, ge=1)
@@ -167,10 +168,17 @@ class Orders(Record):
     shown: tuple[Seat, ...]
     """Seats in the order in which the judge reads words that were spoken at the same time."""
 
-    def swapped(self) -> Orders:
-        """The same debate as the judge sees it the other way round; who defends what stays."""
+    def swapped(self, *, listing: bool = False) -> Orders:
+        """The same debate as the judge sees it the other way round; who defends what stays.
+
+        Args:
+            listing: Reverse the options too. Only where nobody has spoken: speakers name options
+                by the letters of the listing, which would then stand for others.
+        """
         return Orders(
-            options=self.options[::-1], defends=self.defends, shown=tuple(reversed(self.shown))
+            options=self.options[::-1] if listing else self.options,
+            defends=self.defends,
+            shown=tuple(reversed(self.shown)),
         )
 
     def defended_by(self, seat: Seat) -> int:

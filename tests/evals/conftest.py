@@ -108,7 +108,9 @@ def make(
             debate_id=debate.id,
             judge=name,
             kind=JudgeKind.MODEL,
-            orders=debate.orders.swapped() if other_way else debate.orders,
+            orders=debate.orders.swapped(listing=not protocol.speakers)
+            if other_way
+            else debate.orders,
             swapped=other_way,
             trajectory=beliefs,
             final=final if isinstance(final, Belief) else believe(final),

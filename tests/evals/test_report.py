@@ -110,7 +110,7 @@ def test_a_judge_that_follows_the_listing_is_warned_of(judged):
 
 def test_an_order_effect_seen_in_both_orders_is_warned_of(judged):
     made = [judged(0.8, swapped=0.5 + 0.001 * i, question=f"q{i}") for i in range(20)]
-    assert any("being listed first moves the belief" in w for w in warnings(build_report(made)))
+    assert any("being shown first moves the belief" in w for w in warnings(build_report(made)))
 
 
 def test_a_naive_judge_above_chance_is_a_leak(simulated, protocols):

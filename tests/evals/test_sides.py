@@ -38,14 +38,25 @@ def test_consultancies_have_no_winning_side(judged, protocols):
     assert seat_win_rate(made) is None
 
 
-def test_a_judge_that_always_picks_what_is_listed_first(judged):
+def test_a_judge_that_always_picks_what_is_listed_first(judged, protocols):
+    naive = {"protocol": protocols["naive"]}
     got = read(
-        judged(0.9, swapped=0.1, options=(0, 1), question="1"),
-        judged(0.1, swapped=0.9, options=(1, 0), question="2"),
+        judged(0.9, swapped=0.1, options=(0, 1), question="1", **naive),
+        judged(0.1, swapped=0.9, options=(1, 0), question="2", **naive),
     )
     assert got.first_chosen.value == 1.0
     assert got.gain.value == pytest.approx(0.8)
     assert got.flipped.value == 1.0
+
+
+def test_a_judge_that_always_believes_who_is_shown_first(judged):
+    b_first = (Seat.B, Seat.A)
+    got = read(
+        judged(0.9, swapped=0.1, question="1"),
+        judged(0.1, swapped=0.9, shown=b_first, question="2"),
+    )
+    assert got.first_argued.value == 1.0
+    assert got.gain.value == pytest.approx(0.8)
 
 
 def test_a_judge_that_is_blind_to_order(judged):

@@ -169,9 +169,20 @@ async def test_a_debate_can_be_judged_with_the_sides_swapped(
     transcript = await theatre.run(protocol, question)
     drawn, swapped = sorted(transcript.judgments, key=lambda judgment: judgment.swapped)
     assert swapped.orders == drawn.orders.swapped()
+    # Speeches name options by their letters: these have to stand for the same options.
+    assert swapped.orders.options == drawn.orders.options
     final = [view for view in theatre.judge.views if view.act is Act.DECIDE]
     read = [tuple(turn.seat for turn in view.turns[:2]) for view in final]
     assert set(read) == {drawn.orders.shown, swapped.orders.shown}
+
+
+async def test_without_speakers_the_options_are_listed_the_other_way_round(
+    theatre: Any, question: Question
+) -> None:
+    protocol = protocols.load("naive").model_copy(update={"swap": True})
+    transcript = await theatre.run(protocol, question)
+    drawn, swapped = sorted(transcript.judgments, key=lambda judgment: judgment.swapped)
+    assert swapped.orders.options == drawn.orders.options[::-1]
 
 
 async def test_the_best_of_n_for_the_judge_is_spoken_and_the_others_are_kept(
