@@ -110,7 +110,7 @@ def test_the_walk_from_debates_to_a_policy_trained_on_ones_own_judgments(
 ) -> None:
     """As docs/judging.md tells it, on fewer debates and judged line by line."""
     page = (root / "docs" / "judging.md").read_text()
-    shutil.copytree(root / "recipes" / "training", tmp_path / "recipes" / "training")
+    shutil.copytree(root / "recipes" / "judging", tmp_path / "recipes" / "judging")
     walk = page.split("```bash\n", 1)[1].split("```", 1)[0].replace("\\\n", " ")
     lines = [line.split("#")[0] for line in walk.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("oversight")]

@@ -65,6 +65,13 @@ def test_a_training_recipe_fits_the_trainer_of_its_name(path: Path) -> None:
     assert path.read_text().startswith("# "), "a recipe begins by saying what it is for"
 
 
+def test_the_recipe_for_judgments_fits_its_trainer() -> None:
+    path = FOLDER / "judging" / "kto.toml"
+    config = load_recipe(import_module("oversight.train.dpo").Config, path, {})
+    assert config.loss == "kto"
+    assert path.read_text().startswith("# ")
+
+
 def test_each_trainer_has_a_recipe() -> None:
     assert [path.stem for path in TRAINING] == ["dpo", "grpo", "ppo", "reward", "sft"]
 

@@ -1,4 +1,4 @@
-"""Build seedling: a tokenizer, role-play, and nine stages of SFT from random weights.
+"""Build seedling: a tokenizer, role-play, and eleven stages of SFT from random weights.
 
     python recipes/seedling/build.py runs/seedling
     python recipes/seedling/build.py runs/seedling --into oversight/models/seedling
@@ -45,6 +45,7 @@ WEIGHED: Care = {
     Evidence.NONE: 0.1,
 }
 """What a judge learns to weigh."""
+
 DOUBTED: Care = {
     Evidence.OWN: 0.45,
     Evidence.OPPOSING: 0.12,
@@ -52,9 +53,9 @@ DOUBTED: Care = {
     Evidence.FORGED: 0.1,
     Evidence.NONE: 0.08,
 }
-"""The same once it has learnt that: more of what looks like a proof. A judge that is seldom shown
-quotes about something else, or quotes that the source does not have, believes some of them, and
-debaters who are trained on its belief find out which."""
+"""What it learns to doubt once it can weigh: more of what looks like a proof. A judge that is
+seldom shown quotes about something else, or quotes that the source does not have, believes some of
+them, and debaters who are trained on its belief find out which."""
 
 Rows = Callable[[random.Random, float], Iterator[Row]]
 """From a random state and how far the stage is (0 to 1) to the next few rows."""
@@ -115,28 +116,42 @@ def _proofs(rng: random.Random, share: float) -> Iterator[Row]:
 
 
 def _weighing(rng: random.Random, share: float) -> Iterator[Row]:
-    yield from weighing(rng, 64, max(0.3, 1 - 2 * share), DOUBTED)
+    yield from weighing(rng, 64, max(0.3, 1 - 2 * share), WEIGHED)
     yield from explaining(rng, 12, int(share * 8))
     for _ in range(3):
         yield from speaking(rng, None)
 
 
 def _careless(rng: random.Random, share: float) -> Iterator[Row]:
+    yield from lesson(rng, None, CARELESS, made_up=0.5)
+    yield from weighing(rng, 8, 0.3, WEIGHED)
+    yield from explaining(rng, 4, None)
+
+
+def _doubts(rng: random.Random, share: float) -> Iterator[Row]:
     yield from lesson(rng, None, CARELESS, made_up=0.5, judged=DOUBTED)
-    yield from weighing(rng, 12, 0.3, DOUBTED)
-    yield from explaining(rng, 8, None)
+    yield from weighing(rng, 24, 0.3, DOUBTED, None)
+    yield from explaining(rng, 10, None)
+
+
+def _polish(rng: random.Random, share: float) -> Iterator[Row]:
+    yield from lesson(rng, None, CARELESS, made_up=0.5, judged=DOUBTED)
+    yield from weighing(rng, 24, 0.5, DOUBTED, None)
+    yield from explaining(rng, 24, None)
 
 
 STAGES = (
     Stage("copies", 500, 64, _copies),
     Stage("recitals", 600, 48, _recitals),
-    Stage("speeches", 1000, 64, _speeches),
+    Stage("speeches", 700, 64, _speeches),
     Stage("drills", 250, 256, _drills),
     Stage("drill_mix", 400, 256, _drill_mix),
     Stage("lessons", 500, 128, _lessons, schedule="linear"),
     Stage("proofs", 250, 256, _proofs),
-    Stage("weighing", 400, 256, _weighing),
+    Stage("weighing", 300, 256, _weighing),
     Stage("careless", 700, 128, _careless, schedule="linear"),
+    Stage("doubts", 400, 128, _doubts, lr=1e-3, schedule="linear"),
+    Stage("polish", 400, 128, _polish, lr=1e-3, schedule="linear"),
 )
 
 

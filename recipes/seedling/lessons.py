@@ -148,7 +148,9 @@ def drills(
         yield prompted(judge.rules(""), head + turns + ask, "AB"[sides[later]])
 
 
-def weighing(rng: random.Random, num: int, alone: float, care: Care) -> Iterator[Row]:
+def weighing(
+    rng: random.Random, num: int, alone: float, care: Care, num_others: int | None = 2
+) -> Iterator[Row]:
     """Judgments in which only what proves the claim counts, and the later of two proofs.
 
     Args:
@@ -158,9 +160,10 @@ def weighing(rng: random.Random, num: int, alone: float, care: Care) -> Iterator
             proved: whether a quote fits its claim is learnt there, before two of them are held
             against each other.
         care: Of those who speak.
+        num_others: Lines about other things; None for all.
     """
     while num:
-        case = next(case for case in cases(rng, None) if None not in case.lines)
+        case = next(case for case in cases(rng, num_others) if None not in case.lines)
         brought = [draw(rng, care) for _ in (0, 1)]
         proved = [evidence is Evidence.OWN for evidence in brought]
         if rng.random() < alone:

@@ -39,7 +39,7 @@ Screen = Callable[[Any], Awaitable[None]]
 
 
 async def queue(j: Any) -> None:
-    await j.see("judges the item")
+    await j.see("Enter judges:")
 
 
 async def debate(j: Any) -> None:
