@@ -48,8 +48,11 @@ def train_dpo(
 ) -> Path:
     """DPO of `policy` on candidates to one prompt."""
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": 32, "steps": 120, "optimizer": {"lr": 3e-4}},
-        {"data": {**_siblings(store, arena), "preferences": _PREFERENCES}},
+        {**_common(policy, out, seed), "batch_size": 32, "steps": 120, "optimizer": {"lr": 1e-4}},
+        {
+            "data": {**_siblings(store, arena), "preferences": _PREFERENCES},
+            "options": {"beta": 0.3},
+        },
         circle.dpo,
     )
     return _run(dpo, config)
@@ -78,14 +81,16 @@ def train_ppo(
 ) -> Path:
     """PPO of `policy` against a reward model."""
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": BATCH_SIZES["ppo"], "steps": 80},
+        {**_common(policy, out, seed), "batch_size": BATCH_SIZES["ppo"], "steps": 40},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
-            "optimizer": {"lr": 3e-4},
+            # Few steps, and a dear divergence: at 80 steps the reward model is pleased by words that
+            # prove nothing, and verified quotes fall from 78 to 59 %.
+            "optimizer": {"lr": 2e-4, "schedule": "linear"},
             "samples": 2,
             "mini_batches": 2,
             "reuse": 1,
-            "kl": {"coefficient": 0.02},
+            "kl": {"coefficient": 0.1},
             "sampling": {"max_new_tokens": circle.max_tokens},
             "shaping": {"missing_eos": 1.0},
             "reward": {"source": "model", "models": [str(reward_model)]},
@@ -104,10 +109,14 @@ def train_grpo(
     very seat on that very question; `advantage = "role_baseline"` takes a running one a seat.
     """
     config = _merged(
-        {**_common(policy, out, seed), "batch_size": BATCH_SIZES["grpo"], "steps": 160},
+        {**_common(policy, out, seed), "batch_size": BATCH_SIZES["grpo"], "steps": 200},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
-            "optimizer": {"lr": 5e-4},
+            # It falls to nothing: a policy that goes on at full speed finds out what its judge
+            # does not see through.
+            "optimizer": {"lr": 5e-4, "schedule": "linear"},
+            # To prove a claim there is one best line: near certainty is what is wanted here.
+            "guards": {"entropy": {"action": "warn"}},
             "samples": 8,
             "loss": "dr_grpo",
             "kl_coefficient": 0.01,

@@ -58,7 +58,7 @@ class CircleSettings(Settings):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     max_tokens: int = Field(default=48, ge=4)
     """Longest speech."""
-    iterations: int = Field(default=2, ge=1)
+    iterations: int = Field(default=3, ge=1)
     """Of expert iteration: debates with best-of-N, and SFT on what was chosen."""
     opponents: int = Field(default=2, ge=1)
     """GRPO, debate: how many of the opponent's speeches each speech is judged against."""

@@ -38,5 +38,6 @@ def circle(tmp_path: Path) -> CircleSettings:
             "held_out_questions": 12,
             "crossplay_questions": 4,
             "seeds": (0, 1),
+            "iterations": 2,
         }
     )
