@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from fcntl import ioctl
+from itertools import pairwise
 from pathlib import Path
 from termios import TIOCSWINSZ
 from typing import Any
@@ -189,6 +190,7 @@ def stream(store: Path, out: Path, seconds: float) -> None:
     from oversight.types import Act, Role, Seat
 
     frames: list[float] = []
+    results: list[dict[str, float]] = []
 
     class Streaming(JudgeApp):
         def on_mount(self) -> None:
@@ -218,7 +220,7 @@ def stream(store: Path, out: Path, seconds: float) -> None:
                     num += 1
                 await asyncio.sleep(0.005)
             used = (time.process_time() - cpu) / (time.perf_counter() - begun)
-            gaps = sorted(b - a for a, b in zip(frames, frames[1:], strict=False))
+            gaps = sorted(b - a for a, b in pairwise(frames))
             result = {
                 "chunks_a_second": 2 * num / passed,
                 "frames_a_second": len(frames) / passed,
@@ -226,13 +228,14 @@ def stream(store: Path, out: Path, seconds: float) -> None:
                 "gap_p95_ms": 1000 * gaps[int(len(gaps) * 0.95)],
                 "core_share": used,
             }
-            out.write_text(json.dumps(result))
+            results.append(result)
             screen.live.writing.clear()
             self.exit()
 
     with Store.open(store) as opened:
         settings = JudgingSettings(store=str(store), judge="streamer", stepped=False, overlap=9)
         Streaming(opened, settings).run()
+    out.write_text(json.dumps(results[0]))
 
 
 def main() -> None:
@@ -255,7 +258,8 @@ def main() -> None:
         print(f"opening            {reading['opening_s']:6.2f} s    (bar 1 s)")
         print(f"key to paint, p95  {reading['key_p95_ms']:6.1f} ms   (bar 50 ms)")
         print(
-            f"           median  {reading['key_median_ms']:6.1f} ms, most {reading['key_max_ms']:.1f}"
+            f"           median  {reading['key_median_ms']:6.1f} ms, "
+            f"most {reading['key_max_ms']:.1f}"
         )
         found = measure_streaming(store, arguments.seconds)
         print(f"two turns streaming, {found['chunks_a_second']:.0f} chunks a second together")

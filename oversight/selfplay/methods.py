@@ -84,8 +84,8 @@ def train_ppo(
         {**_common(policy, out, seed), "batch_size": BATCH_SIZES["ppo"], "steps": 40},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
-            # Few steps, and a dear divergence: at 80 steps the reward model is pleased by words that
-            # prove nothing, and verified quotes fall from 78 to 59 %.
+            # Few steps, and a dear divergence: at 80 steps the reward model is pleased by words
+            # that prove nothing, and verified quotes fall from 78 to 59 %.
             "optimizer": {"lr": 2e-4, "schedule": "linear"},
             "samples": 2,
             "mini_batches": 2,
