@@ -276,8 +276,8 @@ def methods(circle: CircleSettings) -> tuple[str, ...]:
         "averaged. Where nobody speaks, the judge decides once with either option listed first.",
         "Expert iteration samples four speeches, keeps the one after which the judge believes the "
         "speaker's side most, and fine-tunes on those, three times over. DPO compares the best and "
-        "the worst of the same speeches; the reward model learns from all their pairs, and PPO from "
-        "the reward model. GRPO is rewarded with the judge's belief in the speaker's side.",
+        "the worst of the same speeches; the reward model learns from all their pairs, and PPO "
+        "from the reward model. GRPO is rewarded with the judge's belief in the speaker's side.",
         "Accuracy counts a tie as half and an unreadable answer as wrong; seeds are pooled. "
         "Intervals are 95 %, clustered by question, and differences are paired by question.",
         "In cross-play each policy speaks once at each seat of each of "
