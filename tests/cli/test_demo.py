@@ -24,6 +24,6 @@ def test_the_demo_goes_from_questions_to_a_report(tmp_path: Path) -> None:
         assert (tmp_path / "demo" / name).stat().st_size > 0
     with Store.open(str(tmp_path / "demo" / "demo.db"), create=False) as store:
         assert store.check() == []
-        assert store.counts()["complete"] == 8 * (1 + 3 * 2)
+        assert store.counts()["complete"] == 8 * (2 + 3 * 2)
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "0 debates run, 56 found complete" in again.stdout

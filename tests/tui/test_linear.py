@@ -262,7 +262,7 @@ async def test_the_assistant_is_chosen_by_number_and_its_words_marked(store: Sto
         },
     )
     text = await session.type(
-        "1", "assist", "assist 1", "assist 2", "assist 7", "assist 7 Who lies?", "assist 5",
+        "1", "assist", "assist 1", "assist 2", "assist 8", "assist 8 Who lies?", "assist 5",
         "assist 6", "assist 6 1", "assist 99", "belief 70", "assist 5", "send",
     )  # fmt: skip
     assert "1. Summarise each side" in text
