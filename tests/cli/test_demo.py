@@ -26,4 +26,4 @@ def test_the_demo_goes_from_questions_to_a_report(tmp_path: Path) -> None:
         assert store.check() == []
         assert store.counts()["complete"] == 8 * (2 + 3 * 2)
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "0 debates run, 56 found complete" in again.stdout
+    assert "0 debates run, 64 found complete" in again.stdout
