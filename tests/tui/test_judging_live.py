@@ -293,10 +293,12 @@ async def test_a_turn_of_100_000_characters_is_read(run_all, judging) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_a_real_model_writes_before_the_judges_eyes(judging, store, tmp_path) -> None:
+async def test_a_real_model_writes_before_the_judges_eyes(judging, store, monkeypatch) -> None:
     """Seedling on both sides, sampled in this process."""
     from oversight.cli.running import put_in_queue
     from oversight.config.run import RunSettings
+    from oversight.graphs.stage import Words
+    from oversight.tui.live_side import LiveSide
 
     speaker = {
         "agent": "debater",
@@ -313,21 +315,23 @@ async def test_a_real_model_writes_before_the_judges_eyes(judging, store, tmp_pa
         }
     )
     put_in_queue(settings)
-    heard: list[int] = []
+    heard: list[str] = []
+    real = LiveSide._hear
+
+    def hear(self: LiveSide, event: Any) -> None:
+        if isinstance(event, Words):
+            heard.append(event.text)
+        real(self, event)
+
+    monkeypatch.setattr(LiveSide, "_hear", hear)
     async with judging(size=(120, 30)) as j:
         await j.press("enter")
-
-        def hear() -> bool:
-            writing = j.app.screen.live.writing
-            heard.extend(len(each.text) for each in writing.values())
-            return bool(j.app.screen.live.wanted)
-
-        await j.until(hear, seconds=120)
+        await j.until(lambda: j.app.screen.live.wanted, seconds=120)
         await j.see("Debater A", "Debater B", "The debate is over")
         await j.press("7", "0", "enter")
         await j.see("Why?")
         await j.press("ctrl+s")
         await j.see("Sent")
-    assert any(heard)
+    assert len(heard) > 10
     [transcript] = store.transcripts()
     assert all(turn.samples[0].token_ids for turn in transcript.turns)
