@@ -34,8 +34,8 @@ REASON_OF_TAKEN = {
 
 NAMES = ("next", "skip", "filter", "theme", "help", "back")
 
-ORDER = list(ItemState)
-"""States in the order in which their items are listed, after those that are begun."""
+ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
+"""States in the order in which their items are listed."""
 
 
 class QueueScreen(RoomyScreen[None]):
@@ -82,10 +82,8 @@ class QueueScreen(RoomyScreen[None]):
         except OversightError as error:
             self._say(str(error), trouble=True)
             return
-        place = {ItemState.BEGUN: 0, ItemState.WAITING: 1, ItemState.SKIPPED: 2, ItemState.DONE: 3}
-        self._items = sorted(
-            (each for each in found if self._fits(each)), key=lambda each: place[each.state]
-        )
+        fitting = [each for each in found if self._fits(each)]
+        self._items = sorted(fitting, key=lambda each: ORDER.index(each.state))
         table = self.query_one(DataTable)
         table.clear()
         for each in self._items:

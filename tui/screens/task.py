@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 from rich.text import Text
@@ -111,9 +112,9 @@ class TaskScreen(TaskReading[Left]):
         why = "" if self.acts.work.draft.rationale else f" {self.key('rationale')} says why."
         return f"{self.said()} {enter} sends it.{why}".strip()
 
+    @abstractmethod
     def how(self) -> str:
         """How to answer, in a sentence."""
-        raise NotImplementedError
 
     def said(self) -> str:
         """What was answered, in words."""

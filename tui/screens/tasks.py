@@ -20,7 +20,7 @@ from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, bindings, key_of
 from oversight.tui.screens.compare import CompareScreen
 from oversight.tui.screens.dialogs import KeysScreen, LineScreen
 from oversight.tui.screens.principles import PrinciplesScreen
-from oversight.tui.screens.queue import REASON_OF_TAKEN, SIGN_OF_STATE
+from oversight.tui.screens.queue import ORDER, REASON_OF_TAKEN, SIGN_OF_STATE
 from oversight.tui.screens.revisions import RevisionsScreen
 from oversight.tui.screens.roomy import RoomyScreen
 from oversight.tui.screens.task import Left, TaskScreen
@@ -49,8 +49,6 @@ EMPTY_OF_TASK = {
 ONE_OF_TASK = {Task.PAIRS: "pair", Task.PRINCIPLES: "response", Task.REVISIONS: "revision"}
 
 NAMES = ("next", "previous", "skip", "filter", "theme", "help", "back")
-
-ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
 
 
 class TasksScreen(RoomyScreen[None]):
