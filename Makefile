@@ -12,7 +12,7 @@ PIP := -m pip --disable-pip-version-check install --quiet --constraint constrain
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-vllm test-all check lint format bench bench-training bench-vllm clean
+.PHONY: help demo test test-slow test-vllm fuzz check lint format bench bench-training bench-vllm clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -50,6 +50,10 @@ test-slow: $(VENV)/.dev ## The slow tests.
 
 test-vllm: $(VENV)/.dev $(VLLM_VENV)/.installed ## The tests against real vLLM servers.
 	OVERSIGHT_VLLM_PYTHON=$(VLLM_PYTHON) $(BIN)/pytest -m vllm
+
+fuzz: $(VENV)/.dev ## The property tests with many examples, other ones each time.
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 1200 \
+		-m "hypothesis and not slow and not vllm" $(TESTS)
 
 lint: $(VENV)/.dev ## Format, lint, types and import contracts, changing nothing.
 	$(BIN)/ruff format --check .

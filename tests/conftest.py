@@ -9,8 +9,11 @@ import pytest
 from hypothesis import settings
 
 # Property tests judge what comes out; how fast, on a busy machine, is asked by tests of its own.
-settings.register_profile("oversight", deadline=None)
-settings.load_profile("oversight")
+# The same examples each time, so that a change fails by what it changed; `make fuzz` draws others,
+# and more of them.
+settings.register_profile("oversight", deadline=None, derandomize=True)
+settings.register_profile("fuzz", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "oversight"))
 
 ROOT = Path(__file__).resolve().parent.parent
 

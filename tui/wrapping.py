@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-from rich.cells import cell_len, get_character_cell_size
+from rich.cells import cell_len, get_character_cell_size, split_graphemes
 
 from oversight.tui.marking import Marked, Span
 
@@ -28,9 +30,10 @@ def _paragraph(text: str, start: int, end: int, width: int) -> Iterator[Line]:
     if end - start <= width and cell_len(text[start:end]) <= width:
         yield (start, end)
         return
-    one_cell = text[start:end].isascii() or cell_len(text[start:end]) == end - start
+    plain = all(get_character_cell_size(each) == 1 for each in set(text[start:end]))
+    ends = None if plain else _Ends(text, start, end)
     while start < end:
-        reach = start + width if one_cell else _reach(text, start, end, width)
+        reach = start + width if ends is None else ends.reach(start, width)
         if reach >= end:
             yield (start, end)
             return
@@ -43,14 +46,19 @@ def _paragraph(text: str, start: int, end: int, width: int) -> Iterator[Line]:
             start += 1
 
 
-def _reach(text: str, start: int, end: int, width: int) -> int:
-    """How far the text goes in `width` cells, by one character at least."""
-    used = 0
-    for place in range(start, end):
-        used += get_character_cell_size(text[place])
-        if used > width:
-            return max(place, start + 1)
-    return end
+class _Ends:
+    """Where what is drawn together ends (a letter and its accents, an emoji of several), in cells."""
+
+    def __init__(self, text: str, start: int, end: int) -> None:
+        spans, _ = split_graphemes(text[start:end])
+        self._ends = [start + stop for _, stop, _ in spans]
+        self._cells = [0, *itertools.accumulate(cells for *_, cells in spans)]
+
+    def reach(self, start: int, width: int) -> int:
+        """How far the text goes from `start` in `width` cells: by one end at least."""
+        first = bisect_right(self._ends, start)
+        last = bisect_right(self._cells, self._cells[first] + width) - 2
+        return self._ends[max(first, last)]
 
 
 def pieces(marked: Marked, line: Line, first_span: int = 0) -> tuple[list[tuple[str, str]], int]:

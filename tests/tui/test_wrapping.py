@@ -6,17 +6,18 @@ import itertools
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from oversight.tui.marking import Marked, Span, with_matches
 from oversight.tui.wrapping import pieces, wrap
 
-words = st.text(alphabet="ab  \n字e\u0301,", max_size=120)
+words = st.text(alphabet="ab  \n字e\u0301,\u2764\ufe0f\u200d\U0001f469", max_size=120)
 
 
 @given(words, st.integers(2, 30))
+@example("e\u0301字a", 2)
 def test_lines_fit_and_lose_only_spaces_at_their_ends(text, width):
     lines = wrap(text, width)
 
