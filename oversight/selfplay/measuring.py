@@ -36,7 +36,7 @@ def measure(store: Path, reference: str | None) -> dict[str, Any]:
             not trained.
     """
     with Store.open(str(store), create=False) as opened:
-        transcripts = sorted(opened.transcripts(), key=lambda each: each.debate.id)
+        transcripts = list(opened.transcripts())
         [arm] = build_report(transcripts).arms
         rulings = [
             {

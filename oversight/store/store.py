@@ -190,11 +190,15 @@ class Store:
     ) -> Iterator[Transcript]:
         """Transcripts one by one, read by the hundred.
 
-        Of `debate_ids`, in their order, those that are stored and fit; else all that fit, in
-        the order of writing. What is written while reading is not waited for.
+        Of `debate_ids`, in their order, those that are stored and fit; else all that fit, by
+        their ids. Ids follow from what was planned, the order of writing from which debate
+        happened to end first: two runs of one recipe are read, exported and learnt from alike.
+        What is written while reading is not waited for.
         """
         fitting = self.debate_ids(protocol=protocol, dataset=dataset, complete=complete)
-        if debate_ids is not None:
+        if debate_ids is None:
+            fitting.sort()
+        else:
             known = set(fitting)
             fitting = [id_ for id_ in dict.fromkeys(debate_ids) if id_ in known]
         for some in reading.chunks(fitting, reading.TRANSCRIPTS_A_READ):

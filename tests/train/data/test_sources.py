@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -181,3 +184,22 @@ def test_one_kind_of_source_is_needed(chat):
         load_comparisons(DataSettings(), chat, len(chat))
     with pytest.raises(ConfigError, match="several was given"):
         load_comparisons(DataSettings(path="x.jsonl"), chat, len(chat), rows=[])
+
+
+def test_rows_stand_in_one_order_whichever_debate_ended_first(debated, chat, tmp_path):
+    turned = tmp_path / "turned.db"
+    shutil.copyfile(debated(True), turned)
+    with closing(sqlite3.connect(turned)) as connection, connection:
+        connection.execute("UPDATE debates SET seq = 1000 - seq")
+    first, second = (
+        [
+            example.id
+            for example in load_comparisons(
+                DataSettings(store=str(path), preferences=KWISE), chat, len(chat)
+            ).examples
+        ]
+        for path in (debated(True), turned)
+    )
+    assert first == second
+    with Store.open(turned, create=False) as store:
+        assert store.debate_ids() != sorted(store.debate_ids())
