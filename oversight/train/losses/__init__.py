@@ -30,7 +30,9 @@ reference, None where that is not known. The contract tests
 have a function `advantages`, whose arguments are its own.
 
 The docstring of a loss says shapes, masking, reduction, sign, the paper and its equation,
-and where it departs from it.
+and where it departs from it. A paper has its arXiv number where it has one. An equation's
+number stands only where it was looked up (versions of a paper may differ); elsewhere the formula
+stands alone.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ log-probabilities than the trainer's. With log w_t = log pi_old(y_t) - log pi_sa
     geometric  exp mean_t log w_t of each sequence (biased, independent of length)
 
 and bounds C: "truncate" (Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You
-Off-Policy RL Training": min(w, C)) or "mask" (Liu et al. 2025, "When Speed Kills Stability":
-0 outside the bounds; a geometric mask is that of whole sequences).
+Off-Policy RL Training", https://fengyao.notion.site/off-policy-rl: min(w, C)) or "mask" (Liu et
+al. 2025, "When Speed Kills Stability", https://yingru.notion.site: 0 outside the bounds; a
+geometric mask is that of whole sequences). Both are notes without numbered equations.
 
 TRL's `vllm_importance_sampling_mode` has token and sequence, with C = 3.
 

@@ -1,7 +1,7 @@
 """Estimates of KL(pi || ref) from sampled tokens, in the reward and as a loss.
 
 With t = log pi(y_t) - log ref(y_t) of a token sampled from pi (Schulman 2020, "Approximating
-KL Divergence"):
+KL Divergence", http://joschu.net/blog/kl-approx.html):
 
     k1 = t                     unbiased, may be negative
     k2 = t^2 / 2               biased, positive
@@ -13,10 +13,12 @@ of the gradient. With w = pi/mu, mu the (detached) policy that sampled the token
     k1        E[grad] = 0: nothing is learnt. Refused as a loss.
     k2        grad = t grad log pi: unbiased, on-policy (w = 1).
     k3        grad = (1 - exp(-t)) grad log pi: that of KL(ref || pi), not of KL(pi || ref).
-              Biased; the original GRPO (Shao et al. 2024, eq. 4) has it.
+              Biased; the original GRPO (Shao et al. 2024, arXiv:2402.03300, eq. 4) has it.
     k2_ratio  w (as a constant) times k2: unbiased, off-policy too.
     k3_ratio  w (with its gradient) times k3: grad = w t grad log pi; unbiased, off-policy
-              too. DeepSeek-V3.2 (2025).
+              too. DeepSeek-V3.2 (2025, arXiv:2512.02556, eq. 7).
+
+Liu et al. 2025, arXiv:2510.01555, compare the gradients of the first three.
 
 So `k3_ratio` reports an unbiased value and has an unbiased gradient: the default. "Unbiased"
 is for one token given what came before; the effect of a token on the divergence of later ones
@@ -138,9 +140,9 @@ def kl_in_reward(
 ) -> Tensor:
     """-coefficient times the estimate at each unmasked token, without gradient; shape BT.
 
-    Ziegler et al. 2019, eq. 2; Ouyang et al. 2022, eq. 2. With k1, the expected return is
-    exactly the score less the divergence of whole responses, so the policy gradient of this
-    reward is unbiased. k2 and k3 are steadier and, in a reward, biased.
+    Ziegler et al. 2019, arXiv:1909.08593, eq. 2; Ouyang et al. 2022, arXiv:2203.02155, eq. 2.
+    With k1, the expected return is exactly the score less the divergence of whole responses, so
+    the policy gradient of this reward is unbiased. k2 and k3 are steadier and, in a reward, biased.
 
     Args:
         logps_BT: Log-probabilities under the policy that sampled.

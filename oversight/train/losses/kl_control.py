@@ -34,8 +34,8 @@ class FixedKL:
 class AdaptiveKL:
     """A coefficient that rises while the divergence is above its target and falls below.
 
-    Ziegler et al. 2019, section 2.2: e = clip(KL/target - 1, -0.2, 0.2), beta *= 1 + K e, with
-    K the number of sequences by the horizon.
+    Ziegler et al. 2019, arXiv:1909.08593, section 2.2: e = clip(KL/target - 1, -0.2, 0.2),
+    beta *= 1 + K e. K is 0.1 in the paper, here the number of sequences by the horizon.
     """
 
     value: Positive

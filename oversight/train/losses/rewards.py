@@ -20,9 +20,9 @@ from oversight.train.losses.ranges import NonNegative, Positive, check, ranged
 def token_rewards(score_B: Tensor, mask_BT: Tensor, *, penalty_BT: Tensor | None = None) -> Tensor:
     """The score at the last unmasked token and, at each, the KL penalty; shape BT.
 
-    Ziegler et al. 2019, eq. 2; Ouyang et al. 2022, eq. 2. The last unmasked token is the EOS of
-    a response that ended by itself. What the pad id is plays no part. A row without an
-    unmasked token has no reward.
+    Ziegler et al. 2019, arXiv:1909.08593, eq. 2; Ouyang et al. 2022, arXiv:2203.02155, eq. 2, by
+    the token. The last unmasked token is the EOS of a response that ended by itself. What the pad
+    id is plays no part. A row without an unmasked token has no reward.
 
     Args:
         score_B: Of whole responses.
@@ -44,6 +44,8 @@ def token_rewards(score_B: Tensor, mask_BT: Tensor, *, penalty_BT: Tensor | None
 def missing_eos(score_B: Tensor, ended_B: Tensor, *, penalty: NonNegative) -> Tensor:
     """Scores, less `penalty` where a response did not end by itself; shape B.
 
+    TRL's `missing_eos_penalty`; of no paper.
+
     Args:
         score_B: Of whole responses.
         ended_B: True where the response holds its EOS.
@@ -55,7 +57,7 @@ def missing_eos(score_B: Tensor, ended_B: Tensor, *, penalty: NonNegative) -> Te
 def overlong_penalty(length_B: Tensor, *, max_length: int, cache: int) -> Tensor:
     """0 for short responses, falling to -1 over the last `cache` tokens; shape B, to be added.
 
-    DAPO (Yu et al. 2025), eq. 13: 0 up to max_length - cache, then
+    DAPO (Yu et al. 2025, arXiv:2503.14476, eq. 13): 0 up to max_length - cache, then
     ((max_length - cache) - length)/cache, and -1 beyond max_length.
 
     Args:
@@ -71,9 +73,10 @@ def overlong_penalty(length_B: Tensor, *, max_length: int, cache: int) -> Tensor
 class RunningScale:
     """Rewards in units of their running standard deviation, and clipped.
 
-    Engstrom et al. 2020, "Implementation Matters in Deep Policy Gradients" (there of returns):
-    not centred, since the sign of a reward means something. Mean and variance are exact over
-    all rewards seen (Chan et al. 1983), kept in float64.
+    Engstrom et al. 2020, "Implementation Matters in Deep Policy Gradients", arXiv:2005.12729,
+    divide by the deviation of a rolling discounted sum of rewards; here a response has one reward.
+    Not centred, since the sign of a reward means something. Mean and variance are exact over all
+    rewards seen (Chan et al. 1983), kept in float64.
     """
 
     clip: Positive | None = None

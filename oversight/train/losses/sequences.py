@@ -34,8 +34,8 @@ def length_desensitized_sum(
 ) -> Tensor:
     """Sequence log-probabilities in which tokens beyond the other response's length count `alpha`.
 
-    LD-DPO (Liu et al. 2024, "Length Desensitization in Direct Preference Optimization"):
-    with l the length of the shorter response of a pair,
+    LD-DPO (Liu et al. 2024, "Length Desensitization in Direct Preference Optimization",
+    arXiv:2409.06411): with l the length of the shorter response of a pair,
     log pi'(y|x) = sum_{t<=l} log pi(y_t) + alpha sum_{t>l} log pi(y_t).
     Use it for policy and reference alike, then any preference loss.
 
@@ -59,7 +59,7 @@ def wpo_weight(
 ) -> Tensor:
     """How likely each response is under the policy, in (0, 1], detached: WPO's weight.
 
-    WPO (Zhou et al. 2024, eq. 2) with its sampled alignment:
+    WPO (Zhou et al. 2024, arXiv:2406.11827, eq. 2) with its sampled alignment:
     w(x, y) = exp( 1/|y| sum_t [log pi(y_t) - log sum_v pi(v)^2] ). A pair's weight is the
     product of its responses'. Without `log_sum_sq_probs_BT` the alignment is left out and
     the weight is the geometric mean of the tokens' probabilities.

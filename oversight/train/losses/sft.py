@@ -22,6 +22,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """The summed -log pi(y_t) of unmasked tokens by the normalizer; lower is likelier.
 
+    The cross-entropy of language models; on demonstrations the first step of Ouyang et al. 2022,
+    arXiv:2203.02155, section 3.5.
+
     Args:
         logps_BT: Log-probabilities of the tokens.
         mask_BT: True where learnt from; nothing else counts, in sum or length.

@@ -28,8 +28,9 @@ def loss(
     """1/2 max((V - R)^2, (V_clipped - R)^2), summed over unmasked tokens by the normalizer.
 
     V_clipped is V held to [V_old - clip, V_old + clip]: the value clipping of the code that
-    came with Schulman et al. 2017 (their paper has the plain square). Where the clipped term
-    is the larger one there is no gradient.
+    came with Schulman et al. 2017, arXiv:1707.06347 (their paper has the plain square, eq. 9; see
+    Engstrom et al. 2020, arXiv:2005.12729). Where the clipped term is the larger one there is no
+    gradient.
 
     Args:
         values_BT: The critic's values, with gradient.

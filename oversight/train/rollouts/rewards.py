@@ -33,8 +33,8 @@ class RewardSettings(Settings):
     models: tuple[str, ...] = ()
     """`model`: folders of reward models of one label; the mean of several is the reward."""
     disagreement_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """`model`: times the models' standard deviation, taken off the reward (Coste et al., "Reward
-    Model Ensembles Help Mitigate Overoptimization", 2023, uncertainty-weighted)."""
+    """`model`: times the models' standard deviation, taken off the reward (after Coste et al. 2023,
+    arXiv:2310.02743, whose uncertainty-weighted optimisation takes off the variance)."""
     function: str = ""
     """`function`: "package.module:function" or "file.py:function", called with the texts of the
     responses and, for each, a mapping of its row's fields and its prompt's text."""

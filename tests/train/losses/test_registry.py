@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,13 +81,24 @@ def test_start_value_takes_the_options_of_its_loss(name):
     losses.load("preference", name).start_value(**options)
 
 
-def test_every_loss_names_its_paper():
-    for family in losses.FAMILIES:
-        for name in losses.names(family):
-            text = Path(losses.load(family, name).__file__).read_text(encoding="utf-8")
-            strings = [
-                node.value
-                for node in ast.walk(ast.parse(text))
-                if isinstance(node, ast.Constant) and isinstance(node.value, str)
-            ]
-            assert any(year in s for s in strings for year in ("19", "20")), (family, name)
+def docstrings(path):
+    """The docstrings of a file: its own and those of its classes, functions and fields."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield " ".join(str(node.value.value).split())
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(family, n) for family in losses.FAMILIES for n in losses.names(family)]
+)
+def test_every_loss_names_its_paper_with_year_and_arxiv_number(family, name):
+    text = " ".join(docstrings(Path(losses.load(family, name).__file__)))
+    assert re.search(r"[A-Z][\w'’]+(?: et al\.)? (?:19|20)\d\d\b", text)
+    assert re.search(r"\barXiv:\d{4}\.\d{5}\b", text)
+
+
+def test_where_a_file_numbers_an_equation_it_says_of_what():
+    for path in Path(losses.__file__).parent.rglob("*.py"):
+        text = " ".join(docstrings(path))
+        if re.search(r"\beqs?\. \d", text, re.IGNORECASE):
+            assert re.search(r"arXiv:\d|https?://", text), path

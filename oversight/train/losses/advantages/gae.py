@@ -24,9 +24,9 @@ def advantages(
 ) -> tuple[Tensor, Tensor]:
     """A_t = sum_k (gamma lam)^k delta_(t+k) and the returns A_t + V_t; both BT, 0 where masked.
 
-    Schulman et al. 2016, eqs. 11 and 16: delta_t = r_t + gamma V_(t+1) - V_t. Time is counted
-    in unmasked tokens: what was given between two turns of the policy takes no step, and a
-    reward or value there is not looked at. Not whitened: see `masked.whiten`.
+    Schulman et al. 2016, arXiv:1506.02438, eq. 16, with delta_t = r_t + gamma V_(t+1) - V_t. Time
+    is counted in unmasked tokens: what was given between two turns of the policy takes no step,
+    and a reward or value there is not looked at. Not whitened: see `masked.whiten`.
 
     Args:
         rewards_BT: Reward of each action.

@@ -30,14 +30,16 @@ def advantages(
 ) -> tuple[Tensor, Metrics]:
     """(r - mean of its group) / std; shape B.
 
-    Shao et al. 2024 (DeepSeekMath), section 4.1.2. A constant group has advantage exactly 0,
-    also where summing its equal rewards left a residue, and so has a group of one.
+    Shao et al. 2024 (DeepSeekMath), arXiv:2402.03300, section 4.1.2. A constant group has
+    advantage exactly 0, also where summing its equal rewards left a residue, and so has a group
+    of one.
 
     Args:
         rewards_B: One a response.
         groups_B: Integers: responses of one number are one group, of any size.
         scale: "group": by the group's standard deviation. "none": not at all (Dr. GRPO, Liu
-            et al. 2025). "batch": by the standard deviation of all rewards given.
+            et al. 2025, arXiv:2503.20783, section 3.2). "batch": by the standard deviation of
+            all rewards given (arXiv:2508.08221).
         correction: 1 divides by G - 1 (sample; torch's default and TRL's), 0 by G. The paper
             does not say.
         eps: Added to the standard deviation: 0 in the paper, 1e-4 in TRL.
@@ -68,8 +70,8 @@ def advantages(
 def informative(rewards_B: Tensor, groups_B: Tensor, *, tolerance: float = TOLERANCE) -> Tensor:
     """Which responses are in a group whose rewards differ: what dynamic sampling keeps.
 
-    DAPO (Yu et al. 2025), eq. 11: groups that are all right or all wrong have no advantage;
-    they are left out and others sampled in their place until the batch is full.
+    DAPO (Yu et al. 2025, arXiv:2503.14476, eq. 11): groups that are all right or all wrong have
+    no advantage; they are left out and others sampled in their place until the batch is full.
 
     Returns:
         Bool, shape B: the same for all responses of a group.

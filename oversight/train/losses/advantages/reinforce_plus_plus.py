@@ -1,7 +1,8 @@
 """REINFORCE++: returns normalised over the whole batch, with or without a group baseline.
 
-Hu et al. 2025, "REINFORCE++: Stabilizing Critic-Free Policy Optimization". "Batch" is what
-one call is given: gather rewards over ranks first.
+Hu et al. 2025, "REINFORCE++: Stabilizing Critic-Free Policy Optimization with Global Advantage
+Normalization", arXiv:2501.03262; equations as in version 2. "Batch" is what one call is given:
+gather rewards over ranks first.
 
 Shapes: B responses, T response tokens (padded).
 """
@@ -22,8 +23,8 @@ def advantages(
 ) -> tuple[Tensor, Metrics]:
     """(return to go - mean) / std, over all unmasked tokens of the batch; shape BT.
 
-    The return to go of a token is the (discounted) sum of rewards from it on: the score of
-    the response less the KL penalties to come, with `rewards.token_rewards`.
+    Eq. 10. The return to go of a token is the (discounted) sum of rewards from it on: the score
+    of the response less the KL penalties to come (eqs. 8 and 9), with `rewards.token_rewards`.
 
     Args:
         rewards_BT: Rewards of tokens.
@@ -56,7 +57,7 @@ def baseline_advantages(
 ) -> tuple[Tensor, Metrics]:
     """(r - mean of its group), normalised over the batch; shape B: the variant with a baseline.
 
-    Constant groups have a deviation of 0 and count in the batch's mean and spread.
+    Appendix A. Constant groups have a deviation of 0 and count in the batch's mean and spread.
 
     Args:
         rewards_B: One a response.

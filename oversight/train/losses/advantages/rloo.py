@@ -18,8 +18,9 @@ def advantages(
 ) -> tuple[Tensor, Metrics]:
     """r_i - 1/(G-1) sum_{j != i} r_j; shape B.
 
-    Kool et al. 2019; Ahmadian et al. 2024, "Back to Basics". A constant group and a
-    group of one have advantage exactly 0.
+    Kool et al. 2019, "Buy 4 REINFORCE Samples, Get a Baseline for Free!"; Ahmadian et al. 2024,
+    "Back to Basics", arXiv:2402.14740, section 2.3. A constant group and a group of one have
+    advantage exactly 0.
 
     Args:
         rewards_B: One a response; for the paper, less the KL divergence of the response.

@@ -24,9 +24,10 @@ from oversight.train.losses.advantages.grouping import checked
 class RoleBaseline:
     """An exponential moving average of the reward of each role.
 
-    SPIRAL (Liu et al. 2025), role-conditioned advantage estimation: b = alpha b + (1 - alpha) r,
-    then A = r - b. Keep its state with the checkpoint; on several ranks update each copy with
-    all ranks' rewards in one order.
+    SPIRAL (Liu et al. 2025, arXiv:2506.24119), role-conditioned advantage estimation:
+    b = alpha b + (1 - alpha) r, then A = r - b. SPIRAL's own code subtracts the b from before r:
+    alpha times that is this A. Keep its state with the checkpoint; on several ranks update each
+    copy with all ranks' rewards in one order.
     """
 
     decay: float = 0.95

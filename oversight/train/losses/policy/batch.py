@@ -64,7 +64,7 @@ class Extras:
     kl_estimator: LossEstimator = "k3_ratio"
     """See `kl`: "k3" is the original GRPO's, which is biased."""
     entropy_coefficient: NonNegative = 0.0
-    """Of the entropy bonus; 0 for none."""
+    """Of the entropy bonus (Schulman et al. 2017, arXiv:1707.06347, eq. 9); 0 for none."""
 
     def __post_init__(self) -> None:
         check(Extras, asdict(self))

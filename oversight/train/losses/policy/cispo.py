@@ -25,8 +25,10 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """sum_t -sg[clip(w_t)] A_t log pi(y_t) over all tokens; sg stops the gradient.
 
-    MiniMax 2025 (MiniMax-M1), eqs. 4 and 5. The paper sets no lower bound either. Its upper
-    bound is 1 + clip_high; TRL's `epsilon_high` for this loss is that sum itself.
+    MiniMax 2025 (MiniMax-M1), arXiv:2506.13585, eqs. 4 and 5; there by the tokens of each group,
+    here by those of the step. The paper sets no lower bound either. Its upper bound is
+    1 + clip_high, of which it gives no value: 5 is that of ScaleRL (arXiv:2510.13786). TRL's
+    `epsilon_high` for this loss is that sum itself.
 
     Args:
         batch: Masked tokens have no influence; where A > 0, raising a token's

@@ -25,7 +25,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """sum_t -min(w_t A_t, clip(w_t) A_t) over all tokens.
 
-    Yu et al. 2025, eq. 8. The rest of DAPO stands elsewhere: dynamic sampling in
+    Yu et al. 2025, arXiv:2503.14476, eq. 8; there by the tokens of each group, here by those of
+    the step. The rest of DAPO stands elsewhere: dynamic sampling in
     `advantages.group.informative`, overlong shaping in `rewards.overlong_penalty`.
 
     Args:

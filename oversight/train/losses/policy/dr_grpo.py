@@ -25,8 +25,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """sum_t -min(w_t A_t, clip(w_t) A_t) over all tokens, by a constant.
 
-    Liu et al. 2025, "Understanding R1-Zero-Like Training". Goes with advantages that are not
-    divided by a standard deviation.
+    Liu et al. 2025, "Understanding R1-Zero-Like Training", arXiv:2503.20783, section 3.2: GRPO
+    without 1/|y_b|. Goes with advantages that are not divided by a standard deviation.
 
     Args:
         batch: Masked tokens have no influence; where A > 0, raising a token's

@@ -25,9 +25,10 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """sum_b 1/|y_b| sum_t -min(w_t A_t, clip(w_t) A_t).
 
-    Shao et al. 2024 (DeepSeekMath), eq. 3. Its KL term is biased: `extras` with `kl_estimator`
-    "k3" is the paper's, while the default is the corrected one. The division by each
-    response's own length makes long wrong answers cheap (Liu et al. 2025): see dr_grpo, dapo.
+    Shao et al. 2024 (DeepSeekMath), arXiv:2402.03300, eq. 3. Its KL term (eq. 4) is biased:
+    `extras` with `kl_estimator` "k3" is the paper's, while the default is the corrected one. The
+    division by each response's own length makes long wrong answers cheap (Liu et al. 2025,
+    arXiv:2503.20783): see dr_grpo, dapo.
 
     Args:
         batch: Masked tokens have no influence; where A > 0, raising a token's

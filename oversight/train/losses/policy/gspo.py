@@ -25,9 +25,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """sum_b -min(s_b A_b, clip(s_b) A_b), s_b = exp(1/|y_b| sum_t log w_t).
 
-    Zheng et al. 2025, "Group Sequence Policy Optimization", eqs. 5 and 7. Where advantages
-    differ within a sequence, A_b is their mean wherever nothing is clipped; gspo_token is made
-    for them.
+    Zheng et al. 2025, "Group Sequence Policy Optimization", arXiv:2507.18071, eqs. 5 and 7, with
+    the bounds of its section 5.1. Where advantages differ within a sequence, A_b is their mean
+    wherever nothing is clipped; gspo_token is made for them.
 
     Args:
         batch: Masked tokens count neither in s_b nor in |y_b|.

@@ -25,9 +25,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """sum_b 1/|y_b| sum_t -min(s_t A_t, clip(s_t) A_t), s_t = sg[s_b] pi(y_t)/sg[pi(y_t)].
 
-    Zheng et al. 2025, "Group Sequence Policy Optimization", eqs. 13 and 14: s_b is that of
-    gspo and sg stops the gradient. Equal to gspo, gradient included, where all tokens of a
-    sequence have one advantage; each token may have its own.
+    Zheng et al. 2025, "Group Sequence Policy Optimization", arXiv:2507.18071, eqs. 13 and 14: s_b
+    is that of gspo and sg stops the gradient. Equal to gspo, gradient included, where all tokens
+    of a sequence have one advantage; each token may have its own.
 
     Args:
         batch: Masked tokens count neither in s_b nor in |y_b|.

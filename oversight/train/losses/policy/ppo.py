@@ -25,7 +25,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """sum_t -min(w_t A_t, clip(w_t) A_t) over all tokens.
 
-    Schulman et al. 2017, eq. 7; dual clip of Ye et al. 2020.
+    Schulman et al. 2017, arXiv:1707.06347, eq. 7; dual clip of Ye et al. 2020, arXiv:1912.09729,
+    eq. 5.
 
     Args:
         batch: Masked tokens have no influence; where A > 0, raising a token's
@@ -33,8 +34,8 @@ def loss(
         normalizer: Global number of tokens learnt from.
         clip_low: How far a ratio may fall below 1, in [0, 1].
         clip_high: How far a ratio may rise above 1.
-        dual_clip: Bound on the ratio where A < 0, above 1 + clip_high (3 in the paper); None
-            for none.
+        dual_clip: Bound on the ratio where A < 0, above 1 + clip_high, 3 as a rule; None for
+            none.
         extras: KL term and entropy bonus, reduced alike.
 
     Returns:

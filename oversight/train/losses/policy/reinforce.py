@@ -22,8 +22,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """sum_t -A_t log pi(y_t) over all tokens.
 
-    Williams 1992; with leave-one-out advantages RLOO (Ahmadian et al. 2024). On-policy: the
-    ratio to the sampling policy is reported, not corrected.
+    Williams 1992; with leave-one-out advantages RLOO (Ahmadian et al. 2024, arXiv:2402.14740,
+    section 2.3). On-policy: the ratio to the sampling policy is reported, not corrected.
 
     Args:
         batch: Masked tokens have no influence; where A > 0, raising a token's

@@ -28,9 +28,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """sum_b -min(w_b A_b, clip(w_b) A_b), w_b = prod_t w_t.
 
-    RLOO (Ahmadian et al. 2024) has no ratio: its own form is `reinforce` with leave-one-out
-    advantages and the number of sequences as normalizer. This is what TRL's trainer of that
-    name does, for reuse of samples; on fresh ones both have one gradient.
+    RLOO (Ahmadian et al. 2024, arXiv:2402.14740) has no ratio: its own form is `reinforce` with
+    leave-one-out advantages and the number of sequences as normalizer. This is what TRL's trainer
+    of that name does, for reuse of samples; on fresh ones both have one gradient.
 
     Args:
         batch: Masked tokens have no influence; A_b is the mean of a row's advantages.

@@ -73,9 +73,9 @@ def clipped_surrogate(
 ) -> Tensor:
     """-min(w A, clip(w) A); with dual clip no more than -c A where A < 0.
 
-    Schulman et al. 2017, eq. 7. Dual clip (Ye et al. 2020, "Mastering
-    Complex Control in MOBA Games"): where A < 0 the loss of a
-    token grows with w without end; c bounds it. Dual clip is also what TRL calls `delta`.
+    Schulman et al. 2017, arXiv:1707.06347, eq. 7. Dual clip (Ye et al. 2020, "Mastering Complex
+    Control in MOBA Games", arXiv:1912.09729, eq. 5): where A < 0 the loss of a token grows with w
+    without end; c bounds it. Dual clip is also what TRL calls `delta`.
     """
     held = ratio.clamp(1 - clip_low, 1 + clip_high)
     loss = -torch.minimum(ratio * advantages, held * advantages)

@@ -28,8 +28,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta (u_(i) - v_(i))) over the sorted values u and v, summed.
 
-    Melnyk et al. 2024, "Distributional Preference Alignment of LLMs via Optimal Transport":
-    first-order stochastic dominance of u over v, the paired form:
+    Melnyk et al. 2024, "Distributional Preference Alignment of LLMs via Optimal Transport",
+    arXiv:2406.05882, section 3: first-order stochastic dominance of u over v, the paired form:
     log pi(y_w)/pi(y_l) of the policy against that of the reference.
 
     Sorting is within one call: unlike all other losses, the gradient depends on how a batch

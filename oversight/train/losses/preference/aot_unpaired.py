@@ -28,8 +28,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta (u_(i) - v_(i))) over the sorted values u and v, summed.
 
-    Melnyk et al. 2024, "Distributional Preference Alignment of LLMs via Optimal Transport":
-    first-order stochastic dominance of u over v, the unpaired form: c against r.
+    Melnyk et al. 2024, "Distributional Preference Alignment of LLMs via Optimal Transport",
+    arXiv:2406.05882, section 3: first-order stochastic dominance of u over v, the unpaired
+    form: c against r.
 
     Sorting is within one call: unlike all other losses, the gradient depends on how a batch
     is split. The trainer gives it a whole step's pairs, those of all processes.

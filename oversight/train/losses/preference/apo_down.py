@@ -22,9 +22,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """s(beta c) + 1 - s(beta d), summed over pairs.
 
-    D'Oosterlinck et al. 2024, "Anchored Preference Optimization", eq. 8: for data worse than
-    what the model writes. Raising the chosen log-probability alone need not lower the loss: at
-    the start its two terms cancel. Lowering the rejected one always does.
+    D'Oosterlinck et al. 2024, "Anchored Preference Optimization", arXiv:2408.06266, eq. 8: for
+    data worse than what the model writes. Raising the chosen log-probability alone need not
+    lower the loss: at the start its two terms cancel. Lowering the rejected one always does.
 
     Args:
         pairs: Summed log-probabilities; soft labels and ties mix the loss of the

@@ -22,8 +22,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """1 - s(beta c) + s(beta r), summed over pairs.
 
-    D'Oosterlinck et al. 2024, "Anchored Preference Optimization", eq. 7: for data better than
-    what the model writes.
+    D'Oosterlinck et al. 2024, "Anchored Preference Optimization", arXiv:2408.06266, eq. 7: for
+    data better than what the model writes.
 
     Args:
         pairs: Summed log-probabilities; soft labels and ties mix the loss of the

@@ -25,8 +25,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta c - shift) - log s(-(beta r - shift)), summed over pairs.
 
-    Jung et al. 2024, "Binary Classifier Optimization", on pairs. The paper's shift is the
-    running mean of all rewards; `shift` gives it as a number, 0 (TRL's form) by default.
+    Jung et al. 2024, "Binary Classifier Optimization", arXiv:2404.04656, on pairs. The paper's
+    shift is the running mean of all rewards, E[beta c + beta r]/2; `shift` gives it as a number,
+    0 (TRL's form) by default.
 
     Args:
         pairs: Summed log-probabilities; soft labels and ties mix the loss of the

@@ -27,9 +27,10 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-log P(win) of decided pairs and -log P(tie) of tied ones at a lead of beta d, summed.
 
-    Chen et al. 2024, "On Extending Direct Preference Optimization to Accommodate Ties": the
-    Davidson model in place of Bradley–Terry. A tied pair draws d towards 0. For P see
-    `losses.reward.davidson.log_probabilities`.
+    Chen et al. 2024, "On Extending Direct Preference Optimization to Accommodate Ties",
+    arXiv:2409.17431, DPO-D: the Davidson model in place of Bradley–Terry, so
+    P(win) = 1/(1 + exp(-beta d) + 2 nu exp(-beta d/2)). A tied pair draws d towards 0. For P
+    see `losses.reward.davidson.log_probabilities`.
 
     Args:
         pairs: Summed log-probabilities and `tie_B`; without ties all pairs are decided.

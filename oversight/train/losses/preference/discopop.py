@@ -28,8 +28,8 @@ def loss(
     """(1 - m) softplus(-beta d) + m exp(-beta d), m = s(beta d / tau), summed over pairs.
 
     Lu et al. 2024, "Discovering Preference Optimization Algorithms with and for Large Language
-    Models", eq. 5 (log-ratio modulated loss). Found by search; not monotone: it rises with d
-    around d = 0, where training starts, and falls on both sides of that bump.
+    Models", arXiv:2406.08414, eq. 5 (log-ratio modulated loss). Found by search; not monotone: it
+    rises with d around d = 0, where training starts, and falls on both sides of that bump.
 
     Args:
         pairs: Summed log-probabilities; soft labels and ties mix the loss of the

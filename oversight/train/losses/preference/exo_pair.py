@@ -29,8 +29,8 @@ def loss(
     """p log(p/q) + (1 - p) log((1 - p)/(1 - q)), p = s(beta d), summed over pairs.
 
     Ji et al. 2024, "Towards Efficient Exact Optimization of Language Model Alignment",
-    eq. 16, with q = 1 - eps. The least loss is at p = q, not at infinity: past it, raising
-    the chosen log-probability raises the loss.
+    arXiv:2402.00856, eq. 16, with q = 1 - eps. The least loss is at p = q, not at infinity: past
+    it, raising the chosen log-probability raises the loss.
 
     Args:
         pairs: Summed log-probabilities. A soft label p' or a tie (1/2) is part of the target:

@@ -21,9 +21,10 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """max(0, 1 - beta d), summed over pairs.
 
-    Zhao et al. 2023 (SLiC-HF), with the ratio to the reference in place of the
-    log-probability, as Liu et al. 2023 (RSO). Without a reference it is SLiC's own
-    calibration loss with margin 1/beta, times beta.
+    Zhao et al. 2023 (SLiC-HF, arXiv:2305.10425), with the ratio to the reference in place of
+    the log-probability: the "hinge-norm" loss of Liu et al. 2023 (RSO, arXiv:2309.06657).
+    Without a reference it is SLiC's own calibration loss, max(0, m - log pi(y_w) + log pi(y_l)),
+    with margin m = 1/beta, times beta.
 
     Args:
         pairs: Summed log-probabilities; soft labels and ties mix the loss of the

@@ -23,7 +23,8 @@ def loss(
     """(d - 1/(2 beta))^2, summed over pairs.
 
     Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from Human
-    Preferences", eq. 17, with tau = beta and d of whole responses, as its authors define it.
+    Preferences", arXiv:2310.12036, eq. 17, with tau = beta and d of whole responses, as the
+    paper writes it.
 
     Args:
         pairs: Summed log-probabilities; soft labels and ties mix the loss of the pair and of
@@ -31,7 +32,8 @@ def loss(
         normalizer: Global number of pairs.
         beta: tau, above 0: 1/(2 beta) is the margin in log-probability.
         trl_mean: TRL's form: c and r are divided by the lengths of their responses, so the
-            margin is one a token. Needs the lengths, and another beta.
+            margin is one a token. TRL has it from the paper's authors that their results are
+            of this form. Needs the lengths, and another beta.
 
     Returns:
         The loss and the metrics of `pairs.reduced`.

@@ -24,8 +24,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta (c/|y_w| - r/|y_l|)), summed over pairs.
 
-    Lambert et al. 2024 (Tülu 3), after Meng et al. 2024 with the reference kept. TRL calls it
-    `sigmoid_norm`.
+    Lambert et al. 2024 (Tülu 3), arXiv:2411.15124, eq. 6, after Meng et al. 2024 with the
+    reference kept. TRL calls it `sigmoid_norm`.
 
     Args:
         pairs: Summed log-probabilities with lengths; soft labels and

@@ -25,7 +25,7 @@ def loss(
     """-log s(beta c) - 1/2 log s(-beta c) - 1/2 log s(-beta r), summed over pairs.
 
     Chen et al. 2024, "Noise Contrastive Alignment of Language Models with Explicit Rewards",
-    the pairwise case of NCA (K = 2, a reward temperature of 0).
+    arXiv:2402.05369, the pairwise case of NCA (K = 2, a reward temperature of 0).
 
     Args:
         pairs: Summed log-probabilities; soft labels and ties mix the loss of the

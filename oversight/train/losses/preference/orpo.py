@@ -26,8 +26,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-log P(y_w) - beta log s(log odds(y_w) - log odds(y_l)), summed over pairs.
 
-    Hong, Lee and Thorne 2024, eqs. 6 and 7: log P(y) is the *mean* log-probability of a
-    token and odds(y) = P/(1 - P). A reference that is given is not looked at.
+    Hong, Lee and Thorne 2024, arXiv:2403.07691, eqs. 6 and 7: log P(y) is the *mean*
+    log-probability of a token (eq. 3) and odds(y) = P/(1 - P) (eq. 4). A reference that is given
+    is not looked at.
 
     TRL's likelihood term is a mean over the tokens of the batch instead, the prompt's
     included: for it set `sft_weight` to 0 and add the loss of `sft`.

@@ -27,8 +27,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-log P(win) of decided pairs and -log P(tie) of tied ones at a lead of beta d, summed.
 
-    Chen et al. 2024, "On Extending Direct Preference Optimization to Accommodate Ties": the
-    Rao–Kupper model in place of Bradley–Terry. A tied pair draws d towards 0. For P see
+    Chen et al. 2024, "On Extending Direct Preference Optimization to Accommodate Ties",
+    arXiv:2409.17431, DPO-RK: the Rao–Kupper model in place of Bradley–Terry, so
+    P(win) = s(beta d - log nu). A tied pair draws d towards 0. For P see
     `losses.reward.rao_kupper.log_probabilities`.
 
     Args:

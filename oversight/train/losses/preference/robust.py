@@ -25,8 +25,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """[-(1 - eps) log s(beta d) + eps log s(-beta d)] / (1 - 2 eps), summed over pairs.
 
-    Chowdhury, Kini and Natarajan 2024, "Provably Robust DPO". Unbounded below: a
-    single pair's loss falls without end as d grows.
+    Chowdhury, Kini and Natarajan 2024, "Provably Robust DPO", arXiv:2403.00409, section 3.1.
+    Unbounded below: a single pair's loss falls without end as d grows.
 
     Args:
         pairs: Summed log-probabilities; raising the chosen one's lowers the loss. Soft

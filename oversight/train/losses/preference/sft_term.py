@@ -20,9 +20,10 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-alpha log pi(y_w)/|y_w|, summed over pairs; add it to a preference loss.
 
-    Pang et al. 2024, "Iterative Reasoning Preference Optimization", eq. 1: the mean over the
-    tokens of each chosen response. Where a pair's label prefers the rejected (soft label
-    below 1/2), it is that response; a tie has both with half the weight each.
+    Pang et al. 2024, "Iterative Reasoning Preference Optimization", arXiv:2404.19733, eq. 1, the
+    second term: the mean over the tokens of each chosen response. Where a pair's label prefers
+    the rejected (soft label below 1/2), it is that response; a tie has both with half the weight
+    each.
 
     Args:
         pairs: Summed log-probabilities with lengths.

@@ -25,9 +25,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-[q log s(beta d) + (1 - q) log s(-beta d)], summed over pairs.
 
-    Rafailov et al. 2023, eq. 7, for q = 1. Conservative DPO (Mitchell 2023) is
-    q = 1 - label_smoothing; soft labels are q itself. Without a reference it is the
-    preference part of CPO (Xu et al. 2024, eq. 3).
+    Rafailov et al. 2023, arXiv:2305.18290, eq. 7, for q = 1. Conservative DPO (Mitchell 2023,
+    https://ericmitchell.ai/cdpo.pdf, eq. 3) is q = 1 - label_smoothing; soft labels are q itself.
+    Without a reference it is the preference part of CPO (Xu et al. 2024, arXiv:2401.08417, eq. 3).
 
     Args:
         pairs: Summed log-probabilities; raising the chosen one's lowers the loss.

@@ -23,14 +23,15 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-log s(beta/|y_w| log pi(y_w) - beta/|y_l| log pi(y_l) - gamma), summed over pairs.
 
-    Meng, Xia and Chen 2024, eq. 6. A reference that is given is not looked at.
+    Meng, Xia and Chen 2024, arXiv:2405.14734, eq. 6. A reference that is given is not looked at.
 
     Args:
         pairs: Summed log-probabilities with lengths; soft labels and
             ties mix the loss of the pair and of the swapped pair.
         normalizer: Global number of pairs.
         beta: Scale of the rewards, above 0; 2 to 10 in the paper.
-        gamma: Margin by which the chosen reward should lead; about beta/2 in the paper.
+        gamma: Margin by which the chosen reward should lead; the authors' code advises to
+            start at beta/2.
 
     Returns:
         The loss and the metrics of `pairs.reduced`.

@@ -21,9 +21,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """(c - 1/(2 beta))^2 + (r + 1/(2 beta))^2, summed over pairs.
 
-    Wu et al. 2024, "Self-Play Preference Optimization", eq. 4.7 with eta = 1/beta and a win
-    probability of 1 for the chosen, 0 for the rejected. The reference is the policy of the
-    last iteration.
+    Wu et al. 2024, "Self-Play Preference Optimization", arXiv:2405.00675, eq. 4.7 with
+    eta = 1/beta and a win probability of 1 for the chosen, 0 for the rejected. The reference is
+    the policy of the last iteration.
 
     Args:
         pairs: Summed log-probabilities; soft labels and ties mix the loss of the

@@ -29,9 +29,10 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """-[q log s(z) + (1 - q) log s(-z)], z = r_chosen - r_rejected - margin, summed.
 
-    Ouyang et al. 2022, eq. 1, for q = 1 and no margin; the margin is that of Llama 2
-    (Touvron et al. 2023, eq. 2); centring is that of Eisenstein et al. 2023. Not averaged
-    over the K(K - 1)/2 pairs of a ranking: weight them for that.
+    Ouyang et al. 2022, arXiv:2203.02155, eq. 1, for q = 1 and no margin; the margin is that of
+    Llama 2 (Touvron et al. 2023, arXiv:2307.09288, eq. 2); centring is that of Eisenstein et
+    al. 2023, arXiv:2312.09244, eq. 2. Not averaged over the K(K - 1)/2 pairs of a ranking, as
+    Ouyang et al. do: weight them for that.
 
     Args:
         chosen_B: Rewards of the better responses; raising one lowers the loss.

@@ -80,8 +80,9 @@ def loss(
 def log_probabilities(lead: Tensor, tie_strength: TieStrength) -> Outcomes:
     """log P(first better), log P(tie) and log P(second better), which sum to 1 as probabilities.
 
-    Davidson 1970 in the scaling of Chen et al. 2024: with strengths l1 and l2 the three are
-    proportional to l1, 2 nu sqrt(l1 l2) and l2. (Davidson writes nu for this 2 nu.)
+    Davidson 1970, "On Extending the Bradley-Terry Model to Accommodate Ties in Paired Comparison
+    Experiments", in the scaling of Chen et al. 2024, arXiv:2409.17431: with strengths l1 and l2
+    the three are proportional to l1, 2 nu sqrt(l1 l2) and l2. (Davidson writes nu for this 2 nu.)
 
     Args:
         lead: By how much the first one's log-strength exceeds the second one's; any shape.

@@ -1,7 +1,8 @@
 """One reward from several reward models, and how much they disagree.
 
-Coste et al. 2023 ("Reward Model Ensembles Help Mitigate Overoptimization"); Eisenstein et
-al. 2023. Each member learns by itself: the loss of an ensemble is the sum of its members'.
+Coste et al. 2023 ("Reward Model Ensembles Help Mitigate Overoptimization", arXiv:2310.02743);
+Eisenstein et al. 2023 ("Helping or Herding?", arXiv:2312.09244). Each member learns by itself:
+the loss of an ensemble is the sum of its members'.
 
 Shapes: E members, B responses or pairs.
 """
@@ -28,9 +29,10 @@ def combine(
 
     Args:
         rewards_EB: The members' rewards, on one scale.
-        how: "mean"; "min" (worst-case optimisation); "minus_std", mean - c std;
-            "minus_variance", mean - c variance (uncertainty-weighted optimisation).
-            Standard deviation and variance are of the members as a population (by E).
+        how: "mean"; "min" (Coste et al.'s worst-case optimisation); "minus_variance",
+            mean - c variance (their uncertainty-weighted optimisation); "minus_std",
+            mean - c std, the same in the rewards' own unit. Standard deviation and variance
+            are of the members as a population (by E), as in the paper.
         coefficient: c, at least 0.
     """
     rewards_EB = promote(rewards_EB)

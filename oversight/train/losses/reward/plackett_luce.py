@@ -31,8 +31,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """The summed -sum_i [ r_i - log sum_{j in S_i} exp r_j ] of each ranking; lower is likelier.
 
-    Plackett 1975, Luce 1959; for rewards Rafailov et al. 2023, appendix A.3, where S_i is i and all
-    that is ranked below it. For K = 2 it is Bradley–Terry.
+    Plackett 1975, Luce 1959; for rewards Rafailov et al. 2023, arXiv:2305.18290, eq. 18
+    (appendix A.3), where S_i is i and all that is ranked below it. For K = 2 it is Bradley–Terry.
 
     Args:
         rewards_BK: Rewards of the responses, in any order.

@@ -80,7 +80,8 @@ def loss(
 def log_probabilities(lead: Tensor, tie_strength: TieStrength) -> Outcomes:
     """log P(first better), log P(tie) and log P(second better), which sum to 1 as probabilities.
 
-    Rao and Kupper 1967: with nu >= 1 and a = log nu, P(first) = s(lead - a),
+    Rao and Kupper 1967, "Ties in Paired-Comparison Experiments", as Chen et al. 2024,
+    arXiv:2409.17431, write it: with nu >= 1 and a = log nu, P(first) = s(lead - a),
     P(second) = s(-lead - a), P(tie) = (nu^2 - 1) P(first) P(second).
 
     Args:

@@ -43,8 +43,8 @@ def reduced(
 ) -> tuple[Tensor, Metrics]:
     """The weighted sum of per-pair losses with the centring term, and the metrics of pairs.
 
-    Centring (Eisenstein et al. 2023, "Helping or Herding?"): `centring` times
-    (r_chosen + r_rejected)^2 keeps the rewards, of which only differences are learnt, near 0.
+    Centring (Eisenstein et al. 2023, "Helping or Herding?", arXiv:2312.09244, eq. 2): `centring`
+    times (r_chosen + r_rejected)^2 keeps the rewards, of which only differences are learnt, near 0.
     """
     if centring:
         loss_B = loss_B + centring * (chosen_B + rejected_B).square()

@@ -24,8 +24,8 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """lambda_D (1 - s(beta u)) if good, lambda_U s(beta u) if bad, summed.
 
-    The two terms of D'Oosterlinck et al. 2024, eq. 7, on responses of different prompts; KTO
-    with z = 0.
+    The two terms of D'Oosterlinck et al. 2024, arXiv:2408.06266, eq. 7, on responses of
+    different prompts; KTO with z = 0.
 
     Args:
         rows: Summed log-probabilities; raising a good one's lowers the loss.

@@ -26,8 +26,9 @@ def loss(
 ) -> tuple[Tensor, Metrics]:
     """lambda_D (1 - s(beta (u - z))) if good, lambda_U (1 - s(beta (z - u))) if bad, summed.
 
-    Ethayarajh et al. 2024, "KTO: Model Alignment as Prospect Theoretic Optimization", eq. 7,
-    with z = `kl` the estimate of KL(pi || ref), through which no gradient flows.
+    Ethayarajh et al. 2024, "KTO: Model Alignment as Prospect Theoretic Optimization",
+    arXiv:2402.01306, eq. 8 (eq. 7 in early versions), with z = `kl` the estimate of
+    KL(pi || ref), through which no gradient flows.
 
     Args:
         rows: Summed log-probabilities; raising a good one's lowers the loss, raising a bad
@@ -36,7 +37,7 @@ def loss(
         beta: Strength of risk aversion and of the hold to the reference, above 0.
         kl: z, at least 0; see `baseline`.
         desirable_weight: lambda_D. The paper keeps lambda_D n_good / (lambda_U n_bad)
-            between 1 and 3/2.
+            between 1 and 3/2 (eq. 9).
         undesirable_weight: lambda_U.
 
     Returns:
