@@ -36,7 +36,7 @@ from oversight.train.losses.sequences import (
 )
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
-from oversight.train.model.policy import PolicyModel
+from oversight.train.model.policy import PolicyModel, Scores
 from oversight.train.padding import padded
 from oversight.train.reference import Reference, open_reference
 from oversight.train.session import Session, Task, num_steps
@@ -62,7 +62,8 @@ class Config(TrainSettings):
     length_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
     """What tokens beyond the shorter response's length count (LD-DPO, Liu et al. 2024)."""
     weighted: bool = False
-    """Weigh pairs by how likely the policy is to say them (WPO, Zhou et al. 2024)."""
+    """Weigh pairs by how likely the policy is to say them, beside what it would say itself (WPO,
+    Zhou et al. 2024, eq. 2)."""
     soft_labels: bool = True
     """Learn the probabilities that judges gave, and not only who won."""
     pairs_of: PairsOf = "all"
@@ -199,11 +200,11 @@ def _task(
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
         part = [batch[i] for i in numbers]
         rows = [row for pair in part for row in pair.rows()]
-        scores = policy(RowBatch.build(rows, policy.device))
+        scores = policy(RowBatch.build(rows, policy.device), with_sum_sq=config.weighted)
         given = None
         if reference is not None:
             given = padded([reference[2 * i + k] for i in numbers for k in (0, 1)], scores.mask_BR)
-        pairs = _pair_logps(config, scores.logps_BR, given, scores.mask_BR, part)
+        pairs = _pair_logps(config, scores, given, part)
         total, metrics = loss(pairs, normalizer=normalizer)
         metrics["response_length"] = mean_of(lengths(scores.mask_BR))
         if config.sft_weight:
@@ -237,12 +238,12 @@ def _of_all(
 
 def _pair_logps(
     config: Config,
-    logps_BR: torch.Tensor,
+    scores: Scores,
     reference_BR: torch.Tensor | None,
-    mask_BR: torch.Tensor,
     part: Sequence[Comparison],
 ) -> PairLogps:
     """The pairs' summed log-probabilities; rows alternate between chosen and rejected."""
+    logps_BR, mask_BR = scores.logps_BR, scores.mask_BR
     lengths_B = lengths(mask_BR)
     others_B = lengths_B.view(-1, 2).flip(1).reshape(-1)
 
@@ -256,7 +257,8 @@ def _pair_logps(
     labels = PairLabels.of(part, logps_BR.device, soft=config.soft_labels)
     weight_B = labels.weight_B
     if config.weighted:
-        weight_B = weight_B * wpo_weight(logps_BR, mask_BR).view(-1, 2).prod(1)
+        sure_BR = scores.log_sum_sq_probs_BR
+        weight_B = weight_B * wpo_weight(logps_BR, mask_BR, sure_BR).view(-1, 2).prod(1)
     return PairLogps(
         chosen_B=ours_B[::2],
         rejected_B=ours_B[1::2],

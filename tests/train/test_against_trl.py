@@ -113,6 +113,7 @@ DPO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nca_pair": ({"loss_type": ["nca_pair"]}, {"loss": "nca_pair"}),
     "length": ({"loss_type": ["sigmoid_norm"]}, {"loss": "length_normalised"}),
     "desensitised": ({"loss_type": ["sigmoid"], "ld_alpha": 0.3}, {"length_alpha": 0.3}),
+    "weighted": ({"loss_type": ["sigmoid"], "use_weighting": True}, {"weighted": True}),
 }
 
 

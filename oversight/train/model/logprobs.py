@@ -78,6 +78,27 @@ def token_logprobs(
     return logps_N, entropies_N
 
 
+@torch.no_grad()
+def log_sum_sq_probs(
+    hidden_NE: torch.Tensor,
+    head: Head,
+    *,
+    temperature: float = 1.0,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> torch.Tensor:
+    """log sum_v p(v)^2 [N] of each distribution, without gradient: how sure the model is.
+
+    The expected probability of a token that is drawn from it (Zhou et al. 2024,
+    arXiv:2406.11827). Arguments as of `token_logprobs`.
+    """
+    exact = torch.promote_types(hidden_NE.dtype, torch.float32)
+    found_N = hidden_NE.new_empty(len(hidden_NE), dtype=exact)
+    for part in _chunks(len(hidden_NE), max(1, chunk_elements // head.weight_VE.shape[0])):
+        logps_CV = head.logits(hidden_NE[part], temperature).log_softmax(-1)
+        found_N[part] = torch.logsumexp(2.0 * logps_CV, dim=-1)
+    return found_N
+
+
 class _TokenLogprobs(torch.autograd.Function):
     """The two outputs of `token_logprobs` with a backward pass that works chunk by chunk."""
 

@@ -24,7 +24,7 @@ from oversight.train.model.attention import (
 from oversight.train.model.attention.layout import tails_of
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.last_layer import cut_last_layer
-from oversight.train.model.logprobs import Head, token_logprobs
+from oversight.train.model.logprobs import Head, log_sum_sq_probs, token_logprobs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +39,8 @@ class Scores:
     """Which tokens are learnt from."""
     values_BR: torch.Tensor | None = None
     """A critic's value of the state before each token, if the policy carries one."""
+    log_sum_sq_probs_BR: torch.Tensor | None = None
+    """log sum_v p(v)^2 of the distribution that each token was drawn from, if asked for."""
 
 
 class Backbone(torch.nn.Module):
@@ -150,7 +152,9 @@ class PolicyModel(Backbone):
             self.lowered,
         )
 
-    def forward(self, batch: RowBatch, temperature: float = 1.0) -> Scores:
+    def forward(
+        self, batch: RowBatch, temperature: float = 1.0, *, with_sum_sq: bool = False
+    ) -> Scores:
         """Scores of the batch's response tokens at `temperature`."""
         hidden_NE = self.hidden_at(batch, batch.before_N)
         logps_N, entropy_N = token_logprobs(
@@ -159,7 +163,11 @@ class PolicyModel(Backbone):
         values = None
         if self.value_head is not None:
             values = batch.spread(self.value_head(hidden_NE.float())[:, 0])
-        return Scores(batch.spread(logps_N), batch.spread(entropy_N), batch.mask_BR, values)
+        sum_sq = None
+        if with_sum_sq:
+            sum_sq = batch.spread(log_sum_sq_probs(hidden_NE, self.head, temperature=temperature))
+        logps_BR, entropy_BR = batch.spread(logps_N), batch.spread(entropy_N)
+        return Scores(logps_BR, entropy_BR, batch.mask_BR, values, sum_sq)
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:

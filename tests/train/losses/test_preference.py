@@ -96,7 +96,7 @@ CASES = [
         "length_regularised",
         {"beta": 0.3, "alpha": 0.05},
         mean(
-            [-log_sigma(0.3 * d - 0.05 * (n - m)) for d, n, m in zip(D, LONG, SHORT, strict=True)]
+            [-log_sigma(0.3 * d + 0.05 * (n - m)) for d, n, m in zip(D, LONG, SHORT, strict=True)]
         ),
     ),
     (
@@ -286,6 +286,17 @@ def test_metrics_are_means_over_pairs():
     assert values["reward_rejected"] == pytest.approx(0.3 * mean(R))
     assert values["logp_chosen"] == pytest.approx(mean(CHOSEN))
     assert values["loss"] == pytest.approx(mean([-log_sigma(0.3 * d) for d in D]))
+
+
+def test_r_dpo_learns_less_from_a_longer_winner():
+    chosen_B = torch.tensor([-12.0, -12.0], dtype=torch.float64, requires_grad=True)
+    same = torch.tensor([-12.0, -12.0], dtype=torch.float64)
+    given = pairs(chosen_B=chosen_B, rejected_B=same, ref_chosen_B=same, ref_rejected_B=same)
+    loss, _ = losses.load("preference", "length_regularised").loss(given, normalizer=2)
+    loss.backward()
+    # The first winner is shorter than what it beat, the second longer.
+    shorter, longer = chosen_B.grad.abs().tolist()
+    assert longer < shorter
 
 
 def test_sft_term_is_the_mean_nll_of_each_chosen_response():

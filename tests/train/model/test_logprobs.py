@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from oversight.train.model.logprobs import Head, token_logprobs
+from oversight.train.model.logprobs import Head, log_sum_sq_probs, token_logprobs
 
 N, E, V = 7, 5, 11
 TARGETS = torch.tensor([0, 3, 10, 3, 5, 5, 1])
@@ -87,3 +87,14 @@ def test_a_distribution_that_is_certain_has_entropy_0_and_no_nan() -> None:
     assert entropy.eq(0).all()
     assert hidden.grad is not None
     assert torch.isfinite(hidden.grad).all()
+
+
+@pytest.mark.parametrize("chunk_elements", [1, 3 * V, 1000])
+def test_the_sum_of_squared_probabilities_is_that_of_the_whole_logits(chunk_elements: int) -> None:
+    head = random_head(bias=1)
+    assert head.bias_V is not None
+    hidden = torch.randn(N, E, dtype=torch.float64, requires_grad=True)
+    ours = log_sum_sq_probs(hidden, head, temperature=0.7, chunk_elements=chunk_elements)
+    probs = ((hidden @ head.weight_VE.T + head.bias_V) / 0.7).softmax(-1)
+    torch.testing.assert_close(ours, probs.square().sum(-1).log(), rtol=1e-12, atol=1e-12)
+    assert not ours.requires_grad

@@ -1,4 +1,4 @@
-"""R-DPO: the logistic loss with a handicap for the longer response.
+"""R-DPO: the logistic loss of a reward less its length, so that length is not what is learnt.
 
 Shapes: B pairs.
 """
@@ -21,12 +21,12 @@ def loss(
     beta: Positive = 0.1,
     alpha: NonNegative = 0.01,
 ) -> tuple[Tensor, Metrics]:
-    """-log s(beta d - alpha (|y_w| - |y_l|)), summed over pairs.
+    """-log s(beta d + alpha (|y_w| - |y_l|)), summed over pairs.
 
     Park et al. 2024, "Disentangling Length from Quality in Direct Preference Optimization",
-    arXiv:2403.19159, but for the sign of the last term. A reward less alpha |y| makes the
-    paper's logit beta d + alpha (|y_w| - |y_l|): what the length explains need not be learnt,
-    and a longer chosen response has the smaller gradient. Here it has the larger one.
+    arXiv:2403.19159. The policy that is best for a reward less alpha |y| has the reward
+    beta log(pi / ref) + alpha |y|: what the length explains need not be learnt, and a longer
+    chosen response has the smaller gradient.
 
     Args:
         pairs: Summed log-probabilities with lengths; soft labels and
@@ -41,8 +41,8 @@ def loss(
 
     def per_pair(p: PairLogps) -> Tensor:
         chosen_length_B, rejected_length_B = p.num_tokens()
-        handicap_B = alpha * (chosen_length_B - rejected_length_B)
-        return -logsigmoid(beta * p.delta_B - handicap_B)
+        explained_B = alpha * (chosen_length_B - rejected_length_B)
+        return -logsigmoid(beta * p.delta_B + explained_B)
 
     return expected(per_pair, pairs, normalizer=normalizer, beta=beta)
 
