@@ -1,0 +1,118 @@
+"""What a person's work on any item is: a draft that can be taken back, sent, and opened again.
+
+The work is a pure fold over its events, and everything that a screen shows of a person's own doing
+is read from it. Nothing is kept elsewhere: after a kill, in another terminal or in a second window
+the same events give the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+from oversight.types import EventKind, RatingAct
+
+D = TypeVar("D")
+Data = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DraftWork(Generic[D]):
+    """What judging and rating share."""
+
+    draft: D
+    study: str = ""
+    before: tuple[D, ...] = ()
+    """Earlier drafts, which undoing leads back to."""
+    move: str = ""
+    """The movement of a slider, or the typing of a rationale, that is going on: its many events
+    are taken back as one."""
+    active_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of active attention by panel."""
+    num_sent: int = 0
+    """How often it was sent: the revision of the next time."""
+    is_open: bool = True
+    """False after sending, until it is reopened."""
+    skipped: bool = False
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether anything can be taken back."""
+        return bool(self.before)
+
+
+W = TypeVar("W", bound=DraftWork[Any])
+Change = Callable[[W, Data], W]
+K = TypeVar("K", EventKind, RatingAct)
+
+
+class Happened(Protocol):
+    """An event."""
+
+    @property
+    def kind(self) -> Any:
+        """What happened."""
+
+    @property
+    def data(self) -> Data:
+        """Its particulars."""
+
+
+def fold(work: W, events: Iterable[Happened], changes: Mapping[Any, Change[W]]) -> W:
+    """The work after `events`, in the order in which they were written.
+
+    Those of kinds that are not in `changes`, as a newer version may write, change nothing.
+    """
+    for event in events:
+        change = changes.get(event.kind)
+        if change is not None:
+            work = change(work, event.data)
+    return work
+
+
+def drafted(work: W, move: str, **changes: Any) -> W:
+    """The draft changed so; changes of one `move` are taken back together."""
+    changed = replace(work.draft, **changes)
+    if changed == work.draft:
+        return work
+    if move and move == work.move:
+        return replace(work, draft=changed)
+    return replace(work, draft=changed, before=(*work.before, work.draft), move=move)
+
+
+def shared_changes(kinds: type[K]) -> dict[K, Change[Any]]:
+    """What events do that judging and rating both have."""
+    return {
+        kinds.RATIONALE: _rationale,
+        kinds.ATTENTION: _attention,
+        kinds.UNDONE: _undone,
+        kinds.SENT: sent,
+        kinds.REOPENED: lambda work, _: replace(work, is_open=True),
+        kinds.SKIPPED: lambda work, _: replace(work, skipped=True),
+        kinds.UNSKIPPED: lambda work, _: replace(work, skipped=False),
+    }
+
+
+def _rationale(work: W, data: Data) -> W:
+    return drafted(work, str(data.get("move", "")), rationale=str(data["text"]))
+
+
+def _attention(work: W, data: Data) -> W:
+    total = dict(work.active_s)
+    for panel, seconds in data["panels"].items():
+        total[panel] = total.get(panel, 0.0) + max(float(seconds), 0.0)
+    return replace(work, active_s=total)
+
+
+def _undone(work: W, _: Data) -> W:
+    if not work.before:
+        return work
+    return replace(work, draft=work.before[-1], before=work.before[:-1], move="")
+
+
+def sent(work: W, data: Data) -> W:
+    """The work once it has been sent."""
+    # Two windows may have sent the same revision: it counts once.
+    num_sent = max(work.num_sent, int(data["revision"]) + 1)
+    return replace(work, num_sent=num_sent, is_open=False, before=(), move="", skipped=False)
