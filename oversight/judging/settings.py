@@ -48,8 +48,8 @@ class AssistSettings(Settings):
     drawn twice as often. Empty: every item has the first kind of `[assistance]`."""
 
 
-class JudgingSettings(Settings):
-    """A session of judging."""
+class SessionSettings(Settings):
+    """What sessions of judging and of rating share."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"store", "judge", "keys", "theme", "port"})
 
@@ -60,18 +60,30 @@ class JudgingSettings(Settings):
     name: str = ""
     """Of the study that judgments are made in."""
     seed: int = 0
-    """Of what is drawn: the order in which sides are shown, and assistance."""
+    """Of what is drawn: orders, assistance, which of several pairs is asked about."""
     dataset: str | None = None
     """Only debates on questions of this data set."""
     protocol: str | None = None
     """Only debates of this protocol."""
     overlap: int = Field(default=1, ge=1)
     """How many people are to judge an item."""
-    stepped: bool = True
-    """Reveal recorded debates round by round; false shows them whole."""
     shuffle_sides: bool = True
     """Draw for each judge and item which side's words stand first; false keeps the debate's own."""
     require_rationale: bool = False
+    idle_s: float = Field(default=30.0, gt=0.0)
+    """Without a key or a movement for so long, attention is not counted on."""
+    keys: dict[str, str] = Field(default_factory=dict)
+    """Keys in place of the usual ones, by the name of what they do: `--keys` lists them."""
+    theme: Literal["dark", "light"] = "dark"
+    port: int = Field(default=8765, ge=0, le=65535)
+    """Of `--web`, on loopback."""
+
+
+class JudgingSettings(SessionSettings):
+    """A session of judging."""
+
+    stepped: bool = True
+    """Reveal recorded debates round by round; false shows them whole."""
     feedback: bool = True
     """Show after sending which answer is right, and the score; false keeps it hidden for good."""
     reveal_models: bool = False
@@ -79,18 +91,11 @@ class JudgingSettings(Settings):
     score: ScoreRule = "log"
     price_per_round: float = Field(default=0.0, ge=0.0)
     """Taken off the score for each round of the debate that was read."""
-    idle_s: float = Field(default=30.0, gt=0.0)
-    """Without a key or a movement for so long, attention is not counted on."""
     assistance: dict[str, AgentSettings] = Field(default_factory=dict)
     """Assistants by kind: a name of your own, and who it is."""
     assist: AssistSettings = Field(default_factory=AssistSettings)
     engines: dict[str, EngineSettings] = Field(default_factory=dict)
     """Engines of the assistants, and of live debates whose models they serve."""
-    keys: dict[str, str] = Field(default_factory=dict)
-    """Keys in place of the usual ones, by the name of what they do: `oversight judge --keys`."""
-    theme: Literal["dark", "light"] = "dark"
-    port: int = Field(default=8765, ge=0, le=65535)
-    """Of `--web`, on loopback."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
