@@ -259,8 +259,9 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def signed(value: float, scale: int = 100) -> str:
-    """A whole number with its sign: of a share in percentage points."""
-    return f"{scale * value:+.0f}".replace("-", "−")
+    """A whole number with its sign, which 0 has not: of a share in percentage points."""
+    shown = f"{scale * value:+.0f}"
+    return shown[1:] if shown in ("+0", "-0") else shown.replace("-", "−")
 
 
 # --- methods ---
