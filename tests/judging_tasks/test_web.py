@@ -1,80 +1,95 @@
-"""Rating in a browser: what the page would send and show, over a real server and its WebSocket."""
+"""Rating in a browser: what its page would send and show, and by keyboard in a real one."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from oversight.cli.main import run
+from oversight.types import RatingAct, Task
 
 pytest.importorskip("textual_serve", reason="textual-serve is not installed")
-aiohttp = pytest.importorskip("aiohttp")
+pytest.importorskip("aiohttp")
+
+from tests.tui.browser import Served, chromium, connected, in_chromium, serving, shown, until
 
 
 @pytest.fixture
-def serve(records, tmp_path) -> Iterator[Callable[..., str]]:
-    """Start the server on the store, on a free port; its address."""
-    started: list[subprocess.Popen[str]] = []
+def serve(records, tmp_path) -> Iterator[Callable[..., Served]]:
+    """Start the server on the store."""
+    with ExitStack() as stack:
 
-    def start(*words: str) -> str:
-        command = [sys.executable, "-m", "oversight.cli.main", "rate", *words]
-        process = subprocess.Popen(
-            [*command, "--web", "--port=0", f"--store={records.store.url}"],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )
-        started.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("Judging at http://127.0.0.1:"), line + process.stdout.read()
-        return line.split()[2]
+        def start(*words: str) -> Served:
+            return stack.enter_context(serving(records.store, tmp_path, "rate", *words))
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(timeout=30)
-        assert process.stdout is not None
-        process.stdout.close()
+        yield start
 
 
 async def test_a_pair_is_compared_in_a_browser(records, serve):
     records.best_of()
-    address = serve("pairs", "--judge=a nna; --light", "--set=name='pilot'")
-    seen = b""
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(
-            f"{address}/ws?width=100&height=30", headers={"Origin": address}
-        ) as socket,
-    ):
-
-        async def until(word: bytes) -> None:
-            nonlocal seen
-            async with asyncio.timeout(60):
-                while word not in seen:
-                    message = await socket.receive()
-                    assert message.type is aiohttp.WSMsgType.BINARY, (message, seen[-500:])
-                    seen += message.data
-
-        await until(b"takes the pair under the cursor")
+    served = serve("pairs", "--judge=a nna; --light", "--set=name='pilot'")
+    async with connected(served) as socket:
+        await shown(socket, b"takes the pair under the cursor")
         for keys, word in (("\r", b"Which of the two"), ("b", b"Both are bad"), ("\r", b"1 sent")):
-            await socket.send_str(json.dumps(["stdin", keys]))
-            await until(word)
+            await socket.send_json(["stdin", keys])
+            await shown(socket, word)
     (sent,) = records.ratings()
     assert (sent.answer.preferred, sent.judge, sent.study) == (
         "both_bad",
         "a nna; --light",
         "pilot",
     )
+
+
+@in_chromium
+@pytest.mark.parametrize(
+    ("task", "keys", "said", "expected"),
+    [
+        (Task.PAIRS, ["ArrowRight"] * 2, lambda a: (a.preferred, a.strength), ("right", 2)),
+        (
+            Task.PRINCIPLES,
+            [*"45012345"],
+            lambda a: [*a.scores.values()],
+            [4, 5, None, 1, 2, 3, 4, 5],
+        ),
+        (
+            Task.REVISIONS,
+            ["2", "ArrowRight"],
+            lambda a: (a.criticism, a.revision),
+            ("partly", "better"),
+        ),
+    ],
+    ids=list(Task),
+)
+async def test_an_item_is_rated_by_keyboard_in_chromium(
+    records, serve, tmp_path, task, keys, said, expected
+):
+    records.best_of()
+    records.critique()
+    served = serve(task.value, "--judge=anna")
+    [item, *_] = records.desk(task).queue()
+
+    def num(kind: RatingAct) -> int:
+        return [e.kind for e in records.store.rating_events(item.key, "anna")].count(kind)
+
+    async with chromium(tmp_path / "profile") as browser:
+        await browser.open(served.address)
+        await browser.press("Enter")
+        await until(lambda: num(RatingAct.OPENED))
+        await asyncio.sleep(1.0)
+        await browser.keep(f"web_{task}.png")
+        for key in keys:
+            await browser.press(key)
+        await until(lambda: num(RatingAct.ANSWERED) == len(keys))
+        await browser.press("Enter")
+        await until(records.ratings)
+        assert browser.requests_beyond(served.address) == []
+        assert browser.complaints == []
+    (sent,) = records.ratings()
+    assert (sent.task, sent.judge, said(sent.answer)) == (task, "anna", expected)
 
 
 def test_what_cannot_begin_is_said_before_anything_is_served(records, capsys):

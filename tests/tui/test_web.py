@@ -3,212 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import psutil
 import pytest
 
-from oversight.cli.judge import again
 from oversight.cli.main import run
+from oversight.cli.persons import again
 from oversight.errors import ConfigError
 from oversight.store import Store
 from oversight.tui.web import PAGE, check_exposure, listen
 from oversight.types import Act, EventKind
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-KEYS = {"Enter": ("Enter", 13, "\r"), "ArrowRight": ("ArrowRight", 39, "")}
-CTRL = 2
-
-
-class Served:
-    """A running `oversight judge --web`."""
-
-    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
-        self.process = process
-        self.address = address
-
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def get(self, path: str = "/", **headers: str) -> tuple[int, str]:
-        asked = urllib.request.Request(self.address + path, headers=headers)
-        try:
-            with urllib.request.urlopen(asked, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+from tests.tui.browser import CTRL, Served, chromium, connected, in_chromium, serving, shown, until
 
 
 @pytest.fixture
 def serve(store: Store, tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Start the server on the store, on a free port."""
-    started: list[subprocess.Popen[str]] = []
+    """Start the server on the store."""
+    with ExitStack() as stack:
 
-    def start(*more: str, judge: str = "anna") -> Served:
-        path = store.url.removeprefix("sqlite:///")
-        command = [sys.executable, "-m", "oversight.cli.main", "judge", "--web", "--port=0"]
-        process = subprocess.Popen(
-            [*command, f"--store={path}", f"--judge={judge}", *more],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        )
-        started.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("Judging at http://127.0.0.1:"), line + process.stdout.read()
-        return Served(process, line.split()[2])
+        def start(*more: str, judge: str = "anna") -> Served:
+            words = ("judge", f"--judge={judge}", *more)
+            return stack.enter_context(serving(store, tmp_path, *words))
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        yield start
 
 
-@asynccontextmanager
-async def connected(
-    served: Served, **headers: str
-) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """A connection as the page makes it."""
-    given = {"Origin": served.address} | headers
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(f"{served.address}/ws?width=100&height=30", headers=given) as socket,
-    ):
-        yield socket
-
-
-async def until(holds: Callable[[], Any], seconds: float = 40.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"after {seconds} s it still does not hold"
-        await asyncio.sleep(0.1)
-
-
-async def shown(socket: aiohttp.ClientWebSocketResponse, word: bytes) -> bytes:
-    """What came until `word` was in it."""
-    seen = b""
-    async with asyncio.timeout(40):
-        while word not in seen:
-            message = await socket.receive()
-            assert message.type is aiohttp.WSMsgType.BINARY, (message, seen[-500:])
-            seen += message.data
-    return seen
-
-
-# --- a browser -------------------------------------------------------------------------
-
-
-class Browser:
-    """A tab of a headless Chromium, driven through its DevTools protocol."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-        self._number = 0
-        self.requested: list[str] = []
-        """Addresses that the page asked for."""
-        self.complaints: list[str] = []
-
-    async def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        self._number += 1
-        await self._socket.send_json({"id": self._number, "method": method, "params": params})
-        while True:
-            heard = json.loads(await self._socket.receive_str(timeout=30))
-            if heard.get("method") == "Network.requestWillBeSent":
-                self.requested.append(heard["params"]["request"]["url"])
-            elif heard.get("method") == "Network.webSocketCreated":
-                self.requested.append(heard["params"]["url"])
-            elif heard.get("method") == "Runtime.exceptionThrown" or (
-                heard.get("method") == "Log.entryAdded"
-                and heard["params"]["entry"]["level"] == "error"
-            ):
-                self.complaints.append(json.dumps(heard["params"]))
-            if heard.get("id") == self._number:
-                assert "error" not in heard, heard
-                result: dict[str, Any] = heard["result"]
-                return result
-
-    async def open(self, address: str) -> None:
-        for domain in ("Network", "Page", "Runtime", "Log"):
-            await self.ask(f"{domain}.enable")
-        await self.ask("Page.navigate", url=address)
-
-    async def value(self, expression: str) -> Any:
-        result = await self.ask("Runtime.evaluate", expression=expression)
-        return result["result"].get("value")
-
-    async def press(self, key: str, modifiers: int = 0) -> None:
-        name, code, text = KEYS[key] if key in KEYS else (key, ord(key.upper()), key)
-        given = {"key": name, "windowsVirtualKeyCode": code, "modifiers": modifiers}
-        if text and not modifiers:
-            given["text"] = text
-        await self.ask("Input.dispatchKeyEvent", type="keyDown", **given)
-        given.pop("text", None)
-        await self.ask("Input.dispatchKeyEvent", type="keyUp", **given)
-
-    async def keep(self, name: str) -> None:
-        """Keep a picture for a person to look at, in the folder OVERSIGHT_TEST_PICTURES."""
-        if folder := os.environ.get("OVERSIGHT_TEST_PICTURES"):
-            await asyncio.sleep(1.0)
-            answer = await self.ask("Page.captureScreenshot", format="png")
-            _write(Path(folder, name), base64.b64decode(answer["data"]))
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
-def _start_chromium(folder: Path) -> subprocess.Popen[bytes]:
-    assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    command += ["--remote-debugging-port=0", f"--user-data-dir={folder}", "--window-size=1200,800"]
-    command += ["--disable-background-networking", "--disable-dev-shm-usage", "about:blank"]
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-
-
-@asynccontextmanager
-async def chromium(folder: Path) -> AsyncIterator[Browser]:
-    """A headless Chromium of its own."""
-    process = _start_chromium(folder)
-    try:
-        port_file = folder / "DevToolsActivePort"
-        await until(lambda: port_file.exists() and "\n" in port_file.read_text())
-        port = port_file.read_text().split("\n")[0]
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                tabs = [tab for tab in await answer.json() if tab["type"] == "page"]
-            at = tabs[0]["webSocketDebuggerUrl"]
-            async with session.ws_connect(at, max_msg_size=0) as socket:
-                yield Browser(socket)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.mark.browser
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
+@in_chromium
 async def test_an_item_is_judged_by_keyboard_in_a_browser(store, run_all, serve, tmp_path) -> None:
     [debate] = await run_all("debate")
     served = serve()
@@ -218,11 +44,6 @@ async def test_an_item_is_judged_by_keyboard_in_a_browser(store, run_all, serve,
 
     async with chromium(tmp_path / "profile") as browser:
         await browser.open(served.address)
-        for _ in range(100):
-            if await browser.value("document.body.classList.contains('-first-byte')"):
-                break
-            await asyncio.sleep(0.2)
-        await asyncio.sleep(1.0)
         await browser.keep("web_queue.png")
         await browser.press("Enter")
         await until(lambda: EventKind.REVEALED in kinds())
@@ -245,9 +66,8 @@ async def test_an_item_is_judged_by_keyboard_in_a_browser(store, run_all, serve,
         await browser.keep("web_verdict.png")
         await browser.press("s", CTRL)
         await until(lambda: EventKind.SENT in kinds())
-        own = [u for u in browser.requested if u.split("://")[1].startswith(served.address[7:])]
-        assert len(own) > 3
-        assert [u for u in browser.requested if u not in own and not u.startswith("data:")] == []
+        assert len(browser.requested) > 3
+        assert browser.requests_beyond(served.address) == []
         assert browser.complaints == []
     [judgment] = [j for j in store.transcript(debate.id).judgments if j.judge == "anna"]
     assert judgment.rationale == "w"
@@ -357,7 +177,8 @@ async def test_the_same_settings_reach_the_browser(store, run_all, serve, tmp_pa
 
 def test_every_flag_is_passed_on_in_one_word() -> None:
     flags = {"store": "-s", "judge": "--web", "dataset": None, "protocol": "p q"}
-    words = again(Path("-study"), flags | {"stepped": False, "theme": "light"}, ["a=1"])
+    flags |= {"stepped": False, "theme": "light"}
+    words = again("judge", flags, ["a=1"], [Path("-study")])
     assert words[4:] == [
         *("--store=-s", "--judge=--web", "--protocol=p q", "--whole", "--light", "--set=a=1"),
         *("--", "-study"),
