@@ -62,16 +62,15 @@ def said_by(item: TaskItem, turn: Turn) -> str:
     return " · ".join(parts)
 
 
-def header(item: TaskItem, what: str) -> Text:
-    """Question, options, whose words these are, and what is asked about them."""
+def header(item: TaskItem) -> Text:
+    """Question, options, and whose words these are."""
     question, orders = item.transcript.question, item.transcript.debate.orders
     whole = Text().append_text(rich_text(question.text, "bold"))
     for label, index in zip(labels(len(orders.options)), orders.options, strict=True):
         whole.append(f"\n{label}  ", style="bold")
         whole.append_text(rich_text(" ".join(question.options[index].text.split())))
     speech = next((t for t in item.turns() if t.act is not Act.CRITIQUE), item.turns()[0])
-    whole.append("\n").append_text(rich_text(said_by(item, speech), "dim"))
-    return whole.append("\n").append_text(Text(what, style="bold yellow"))
+    return whole.append("\n").append_text(rich_text(said_by(item, speech), "dim"))
 
 
 def quotes_of(item: TaskItem) -> list[Listed]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -353,3 +354,37 @@ async def test_long_responses_scroll(records, rating):
         assert view.scroll_offset.y > 1000
         await screen.press("right", "enter")
         await screen.see("1 sent now")
+
+
+async def test_the_heading_of_what_is_read_stays_in_sight_and_paging_leaves_no_line_out(
+    records, rating
+):
+    said = {side: [f"{side}{number}" for number in range(60)] for side in ("Left", "Right")}
+    records.best_of(*("\n\n".join(words) for words in said.values()))
+    async with rating(Task.PAIRS, (80, 24), shuffle_sides=False) as screen:
+        await screen.press("enter")
+        await screen.see("Right stands below Left.")
+        view = screen.app.screen.query_one(TranscriptView)
+        seen: list[str] = []
+        at = -1
+        while view.scroll_offset.y > at:
+            at = view.scroll_offset.y
+            lines = screen.text.split("\n")[view.region.y : view.region.bottom]
+            words = [word for line in lines for word in line.split() if word.isalnum()]
+            assert words[0] in said, "a heading comes first"
+            assert all(b.startswith(a) for a, b in pairwise(words) if a in said)
+            seen += words
+            await screen.press("pagedown")
+    assert {*said["Left"], *said["Right"]} <= {*seen}
+
+
+async def test_the_quote_gone_to_is_not_behind_the_heading(records, rating):
+    quote = "<quote>At ten Bo carried the brass lamp</quote>"
+    records.best_of(
+        "\n\n".join(["word"] * 40 + [quote] + ["word"] * 40), "\n\n".join(["word"] * 40)
+    )
+    async with rating(Task.PAIRS, (80, 24), shuffle_sides=False) as screen:
+        await screen.press("enter")
+        await screen.see("Left")
+        await screen.press("end", "right_square_bracket")
+        await screen.see("▶ Left", "▌ ✓ “At ten Bo carried the brass lamp”")

@@ -73,15 +73,21 @@ def scripted(latency_s: float = 0.0, **settings: Any) -> EngineSettings:
     return EngineSettings(engine="scripted", settings=given)
 
 
-def make_cast(judge: str = "lexical", debater: str = "debater", **settings: Any) -> Cast:
-    speaker = AgentSettings(agent=debater, settings={"reasoning": False}, engine="e")
-    if debater == "human":
-        speaker = AgentSettings(agent="human")
+def speaker(agent: str) -> AgentSettings:
+    if agent == "human":
+        return AgentSettings(agent="human")
+    return AgentSettings(agent=agent, settings={"reasoning": False}, engine="e")
+
+
+def make_cast(
+    judge: str = "lexical",
+    debater: str = "debater",
+    consultant: str = "consultant",
+    **settings: Any,
+) -> Cast:
     agents = {
-        Role.DEBATER: speaker,
-        Role.CONSULTANT: AgentSettings(
-            agent="consultant", settings={"reasoning": False}, engine="e"
-        ),
+        Role.DEBATER: speaker(debater),
+        Role.CONSULTANT: speaker(consultant),
         Role.JUDGE: AgentSettings(agent=judge),
     }
     return cast(agents, {"e": scripted(**settings)})

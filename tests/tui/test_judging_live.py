@@ -193,6 +193,33 @@ async def test_a_person_argues_and_another_one_judges(run_all, judging, store) -
     assert transcript.debate.agents[Role.DEBATER].agent == "human"
 
 
+async def test_a_person_consults_and_another_one_judges(run_all, judging, store) -> None:
+    await run_all("consultancy_single_turn", judge="human", consultant="human")
+    async with judging(judge="dora", size=(120, 30)) as j:
+        await j.press("enter")
+        await j.see("You are Consultant")
+        assert "not yet" not in j.text, "whoever argues has no belief to set"
+        await j.press("enter")
+        await j.type("trust me")
+        await j.press("ctrl+s")
+        await j.see("waits for another person")
+        assert "not yet" not in j.text
+        await j.press("escape")
+    async with judging(size=(120, 30)) as j:
+        await j.press("enter")
+        await j.see("trust me", "not yet")
+        await j.press("7", "0", "enter")
+        await j.see("Why?")
+        await j.press("ctrl+s")
+        await j.see("Sent")
+        [judgment] = j.judgments()
+    [transcript] = store.transcripts()
+    assert [(turn.role, turn.text) for turn in transcript.spoken()] == [
+        (Role.CONSULTANT, "trust me")
+    ]
+    assert max(judgment.final.probs) == pytest.approx(0.7)
+
+
 # --- the assistant -------------------------------------------------------------------
 
 

@@ -1,8 +1,6 @@
-"""Every screen as it was last looked at, at 80 × 24 and 140 × 45 cells, dark and light.
+"""Every judging screen as it was last looked at, at 80 × 24 and 140 × 45 cells, dark and light.
 
-A snapshot is a text file: the screen's words, then each line's styles as runs (`12a 3b`: twelve
-cells in style a, three in b) with what each letter means, dark and light. After a change that is
-meant:
+What a snapshot is: `pictures.py`. After a change that is meant:
 
     UPDATE_SNAPSHOTS=1 pytest tests/tui/test_snapshots.py
 
@@ -11,25 +9,16 @@ and look at the difference before it is committed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
-from difflib import unified_diff
-from itertools import groupby
 from pathlib import Path
-from string import ascii_letters
 from typing import Any
 
 import pytest
-from rich.style import Style
-from textual.color import Color
-from textual.widgets import Input, TextArea
 
 from oversight import protocols
+from tests.tui.pictures import at_each_size, looks_as_kept
 
 FOLDER = Path(__file__).parent / "snapshots"
-SIZES = ((80, 24), (140, 45))
-THEMES = ("textual-dark", "textual-light")
-LETTERS = ascii_letters
 INTERACTIVE = "debate_interactive"
 
 Screen = Callable[[Any], Awaitable[None]]
@@ -111,98 +100,63 @@ async def source(j: Any) -> None:
     await j.see("At noon Cy")
 
 
+async def search(j: Any) -> None:
+    await debate(j)
+    await j.press("slash")
+    await j.type("lamp")
+    await j.see("Search", "Enter takes it")
+
+
+async def found(j: Any) -> None:
+    await search(j)
+    await j.press("enter")
+    await j.see("matches; n and N move")
+
+
+async def arguing(j: Any) -> None:
+    await j.press("enter")
+    await j.see("You are Debater A")
+
+
+async def writing(j: Any) -> None:
+    await arguing(j)
+    await j.press("enter")
+    await j.type("ten comes after nine")
+    await j.see("Ctrl+S sends", "after nine")
+
+
 async def empty(j: Any) -> None:
     await j.see("Nothing to judge")
 
 
 SCREENS: dict[str, Screen] = {
     each.__name__: each
-    for each in (queue, debate, quotes, assistant, choice, verdict, sent, keys, live, source, empty)
+    for each in (
+        *(queue, debate, quotes, assistant, choice, verdict, sent, keys, source, search, found),
+        *(live, arguing, writing, empty),
+    )
 }
 
 
-# --- what a picture is -----------------------------------------------------------------
-
-
-def _colour(value: Any) -> str:
-    if value is None or value.triplet is None:
-        return "default" if value is None else str(value.name)
-    return Color(*value.triplet).hex.lower()
-
-
-def _looks(style: Style | None) -> str:
-    if style is None:
-        return "none"
-    words = [f"{_colour(style.color)} on {_colour(style.bgcolor)}"]
-    words += [
-        w for w in ("bold", "dim", "italic", "underline", "strike", "reverse") if getattr(style, w)
-    ]
-    return " ".join(words)
-
-
-def words_of(j: Any) -> list[str]:
-    """The lines of the screen."""
-    return [line.rstrip() for line in j.text.split("\n")]
-
-
-def styles_of(j: Any) -> list[str]:
-    """Runs of styles a line, and a legend."""
-    letters: dict[str, str] = {}
-    lines = []
-    for strip in j.app.screen._compositor.render_strips():
-        cells = [
-            letters.setdefault(_looks(segment.style), LETTERS[len(letters)])
-            for segment in strip
-            for _ in range(segment.cell_length)
-        ]
-        lines.append(" ".join(f"{len(list(run))}{letter}" for letter, run in groupby(cells)))
-    return [*lines, *(f"{letter} = {looks}" for looks, letter in letters.items())]
-
-
-async def picture(j: Any) -> str:
-    """The screen as text, in both themes."""
-    for cursor in [*j.app.screen.query(TextArea), *j.app.screen.query(Input)]:
-        cursor.cursor_blink = False
-    parts = []
-    for theme in THEMES:
-        j.app.theme = theme
-        await j.pilot.pause()
-        await j.pilot.pause(0.1)
-        if not parts:
-            parts.append("\n".join(words_of(j)))
-        parts.append("\n".join([f"--- {theme}", *styles_of(j)]))
-    return "\n".join(parts) + "\n"
-
-
-def compare(name: str, size: tuple[int, int], shown: str) -> None:
-    path = FOLDER / f"{name}_{size[0]}x{size[1]}.txt"
-    if os.environ.get("UPDATE_SNAPSHOTS"):
-        FOLDER.mkdir(exist_ok=True)
-        path.write_text(shown, "utf-8")
-    assert path.exists(), f"no snapshot {path.name}: UPDATE_SNAPSHOTS=1 writes it"
-    kept = path.read_text("utf-8")
-    if shown != kept:
-        changes = unified_diff(kept.split("\n"), shown.split("\n"), path.name, "now", lineterm="")
-        pytest.fail("\n".join([*changes, "If it is meant: UPDATE_SNAPSHOTS=1"]), pytrace=False)
-
-
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@at_each_size
 @pytest.mark.parametrize("name", SCREENS)
 async def test_a_screen_looks_as_it_did(name, size, run_all, judging, assisted, speakers) -> None:
     given = dict(assisted)
     if name == "live":
         await run_all(INTERACTIVE, judge="human")
         given = {"engines": {"e": speakers(latency_s=1000.0)}}
+    elif name in ("arguing", "writing"):
+        await run_all("debate_single_turn", judge="human", debater="human")
     elif name != "empty":
         protocol = protocols.load("debate").model_copy(update={"judge_sees_source": True})
         await run_all(protocol, num=3 if name == "queue" else 1)
     async with judging(size=size, name="pilot", **given) as j:
         await SCREENS[name](j)
-        compare(name, size, await picture(j))
+        await looks_as_kept(j, FOLDER, name)
 
 
 async def test_too_small_a_terminal_looks_as_it_did(run_all, judging) -> None:
     await run_all("debate")
     async with judging(size=(50, 12)) as j:
         await j.see("Make it larger")
-        compare("too_small", (50, 12), await picture(j))
+        await looks_as_kept(j, FOLDER, "too_small")

@@ -24,10 +24,12 @@ class CompareScreen(TaskScreen, inherit_bindings=False):
 
     def how(self) -> str:
         """Keys that answer."""
-        return (
-            f"{self.key('left')} {self.key('right')} say which is better, twice or 2 for clearly; "
-            f"{self.key('tie')} equal, {self.key('both_bad')} both bad."
+        arrows = (
+            f"{self.key('left')} {self.key('right')} say which is better, twice or 2 for clearly"
         )
+        if not self.transcript.is_wide:
+            return f"{arrows}. Right stands below Left."
+        return f"{arrows}; {self.key('tie')} equal, {self.key('both_bad')} both bad."
 
     def _given(self) -> str | None:
         return self.acts.work.draft.answers.get(PREFERRED.name)

@@ -147,7 +147,16 @@ class DebateScreen(ReadingScreen[Left]):
         self.show_quotes(also_open=assistant.display)
 
     def _show_belief(self) -> None:
-        self.query_one(BeliefBar).show(self.acts.work.draft.probs)
+        bar = self.query_one(BeliefBar)
+        bar.display = not self._argues
+        bar.show(self.acts.work.draft.probs)
+
+    @property
+    def _argues(self) -> bool:
+        """Whether this person speaks in the debate: then they do not judge it."""
+        wanted = self.live.wanted
+        seat = self.acts.work.seat or (None if wanted is None else wanted.seat.value)
+        return seat is not None and seat != Seat.JUDGE.value
 
     def _show_hint(self) -> None:
         hint = self.query_one("#hint", Static)

@@ -103,7 +103,7 @@ class QueueScreen(RoomyScreen[None]):
         study = self.desk.settings.name
         if study:
             whole.append(" in study ").append_text(rich_text(study))
-        whole.append(f" · {self.num_sent} sent now")
+        whole.append(f"\n{self.num_sent} sent now")
         for state, noun in (
             (ItemState.WAITING, "waiting"),
             (ItemState.BEGUN, "begun"),

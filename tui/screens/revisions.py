@@ -22,7 +22,7 @@ class RevisionsScreen(TaskScreen, inherit_bindings=False):
         """Keys that answer."""
         return (
             "Criticism: 1 right, 2 partly, 3 wrong. Revision: "
-            f"{self.key('right')} better, {self.key('left')} worse, {self.key('tie')} the same."
+            f"{self.key('left')} worse, {self.key('tie')} same, {self.key('right')} better."
         )
 
     def digit(self, digit: str) -> None:

@@ -60,6 +60,7 @@ class TaskScreen(TaskReading[Left]):
         """Question, responses with their quotes beside them, what is asked, hint, keys."""
         yield Static(id="too-small")
         yield Static(id="question")
+        yield Static(self.ASKS, id="asks")
         with Container(id="middle"):
             yield TranscriptView(id="transcript")
             with Container(id="side"):
@@ -73,7 +74,7 @@ class TaskScreen(TaskReading[Left]):
         self.acts.on_trouble = self._on_store_trouble
         self.desk.open(self.item)
         self.query_one("#quotes").display = False
-        self.query_one("#question", Static).update(header(self.item, self.ASKS))
+        self.query_one("#question", Static).update(header(self.item))
         rows = rows_of_item(self.item, self.key("before"))
         self.transcript.set_rows(rows)
         self.fold_before(folded=True)

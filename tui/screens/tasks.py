@@ -25,7 +25,6 @@ from oversight.tui.screens.revisions import RevisionsScreen
 from oversight.tui.screens.roomy import RoomyScreen
 from oversight.tui.screens.task import Left, TaskScreen
 from oversight.tui.screens.task_reading import FOOT
-from oversight.tui.widgets.transcript import SIDE_BY_SIDE_WIDTH
 from oversight.types import RatingAct, Role, Task
 
 SCREEN_OF_TASK: dict[Task, type[TaskScreen]] = {
@@ -47,6 +46,9 @@ EMPTY_OF_TASK = {
 }
 
 ONE_OF_TASK = {Task.PAIRS: "pair", Task.PRINCIPLES: "response", Task.REVISIONS: "revision"}
+
+OTHER_CELLS = 19
+"""Of a row, beside question, speaker and protocol: state, raters, padding, a scroll bar."""
 
 NAMES = ("next", "previous", "skip", "filter", "theme", "help", "back")
 
@@ -114,7 +116,7 @@ class TasksScreen(RoomyScreen[None]):
             whole.append(" in study ").append_text(rich_text(self.desk.settings.name))
         if self.desk.constitution is not None:
             whole.append(" · by ").append_text(rich_text(self.desk.constitution.name, "bold"))
-        whole.append(f" · {self.num_sent} sent now")
+        whole.append(f"\n{self.num_sent} sent now")
         for state in (ItemState.WAITING, ItemState.BEGUN, ItemState.SKIPPED, ItemState.DONE):
             number = sum(each.state is state for each in found)
             whole.append(f" · {SIGN_OF_STATE[state][0]} {number} {state.value}")
@@ -233,9 +235,10 @@ class TasksScreen(RoomyScreen[None]):
 def _cells(item: RatingItem, width: int) -> list[Text]:
     sign, style = SIGN_OF_STATE[item.state]
     question, protocol = rich_text(" ".join(item.question.split())), rich_text(item.protocol)
-    protocol.truncate(16 if width < SIDE_BY_SIDE_WIDTH else 32, overflow="ellipsis")
-    question.truncate(max(width - 42 - protocol.cell_len, 20), overflow="ellipsis")
     speaker = Text(f"{_speaker(item)}, step {item.step + 1}")
+    room = width - speaker.cell_len - OTHER_CELLS
+    protocol.truncate(room // 3, overflow="ellipsis")
+    question.truncate(max(room - protocol.cell_len, 20), overflow="ellipsis")
     raters = Text(str(item.num_judges), justify="right")
     return [Text(sign, style=style), question, speaker, protocol, raters]
 

@@ -59,7 +59,8 @@ class VerdictScreen(ModalScreen[bool]):
             yield Static(id="missing")
             yield Static(
                 Text(
-                    "Ctrl+S send · Ctrl+T/F8 tie · Ctrl+N/F9 cannot tell · Ctrl+B/F2 belief · Esc"
+                    "Ctrl+S sends · Esc goes back, the draft is kept\n"
+                    "Ctrl+T/F8 tie · Ctrl+N/F9 cannot tell · Ctrl+B/F2 as believed"
                 ),
                 classes="keys",
             )
@@ -71,8 +72,8 @@ class VerdictScreen(ModalScreen[bool]):
 
     def _show(self) -> None:
         draft = self._item.acts.work.draft
-        whole = Text().append("Your judgment: ", style="bold")
-        whole.append(NAME_OF_VERDICT[draft.verdict], style="bold yellow")
+        whole = Text("Your judgment: ")
+        whole.append(NAME_OF_VERDICT[draft.verdict], style="bold reverse")
         if draft.verdict is Verdict.DECIDED and draft.probs is not None:
             for label, text, index in self._options:
                 whole.append(f"\n  {label} {draft.probs[index]:4.0%}  ")

@@ -1,7 +1,8 @@
 """The transcript: turns under one another, or beside one another where there is room.
 
 It draws single lines on demand (Textual's line API), so that a debate of 60,000 words scrolls like
-one of sixty: words are wrapped once a width, and only lines in sight are made.
+one of sixty: words are wrapped once a width, and only lines in sight are made. In its uppermost
+line stands the heading of what is read there, also where its own place is above.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.events import Click
-from textual.geometry import Region, Size
+from textual.geometry import Region, Size, Spacing
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
@@ -190,20 +191,24 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
         """One line in sight."""
         line = y + round(self.scroll_offset.y)
         width = self._width
-        strip = self._line(line) if line < self._tops[-1] else Strip.blank(width, self.rich_style)
+        strip = Strip.blank(width, self.rich_style)
+        if line < self._tops[-1]:
+            strip = self._line(line, is_uppermost=y == 0)
         return strip.adjust_cell_length(width, self.rich_style).apply_offsets(0, line)
 
-    def _line(self, line: int) -> Strip:
+    def _line(self, line: int, *, is_uppermost: bool = False) -> Strip:
         number = bisect_right(self._tops, line) - 1
         row, inside = self.rows[number], line - self._tops[number]
         width = self._column_width(row)
         if len(row.columns) > 1 and self.is_wide:
+            inside = 0 if is_uppermost and inside < self._height(row) - 1 else inside
             left, right = (self._column_line(number, place, inside, width) for place in range(2))
             gap = Segment(" │ ", self._look("faint"))
             return Strip([*left.adjust_cell_length(width, self.rich_style), gap, *right])
         for place, column in enumerate(row.columns):
             height = self._column_height(row, column)
             if inside < height:
+                inside = 0 if is_uppermost and inside < height - 1 else inside
                 return self._column_line(number, place, inside, width)
             inside -= height
         return Strip([])
@@ -261,6 +266,19 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
 
     # --- moving ------------------------------------------------------------------
 
+    @property
+    def _page(self) -> int:
+        """Lines below the heading."""
+        return max(self.size.height - 1, 1)
+
+    def scroll_page_up(self, **options: Any) -> None:
+        """Scroll up by what was seen."""
+        self.scroll_relative(y=-self._page, **options)
+
+    def scroll_page_down(self, **options: Any) -> None:
+        """Scroll down by what was seen."""
+        self.scroll_relative(y=self._page, **options)
+
     def move_turn(self, by: int) -> None:
         """Go to the next or an earlier turn."""
         places = [(r, c) for r, row in enumerate(self.rows) for c in range(len(row.columns))]
@@ -317,7 +335,9 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
                 inside -= height
                 index += 1
         self.current = (number, index)
-        self.current_quote = self._quote_at(row.columns[index], inside, x, width)
+        is_heading = offset.y == 0
+        quote = None if is_heading else self._quote_at(row.columns[index], inside, x, width)
+        self.current_quote = quote
         self._overlaid = {}
         self.refresh()
         self.post_message(self.Moved())
@@ -358,8 +378,9 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
         return top + max(bisect_right(starts, at), 1)
 
     def _show_line(self, line: int) -> None:
-        region = Region(0, line, self._width, min(4, max(self.size.height, 1)))
-        self.scroll_to_region(region, animate=False, force=True)
+        region = Region(0, line, self._width, min(4, self._page))
+        heading = Spacing(top=1)
+        self.scroll_to_region(region, spacing=heading, animate=False, force=True)
 
     def fold(self) -> None:
         """Fold the current turn, or unfold it."""
