@@ -47,7 +47,7 @@ def _paragraph(text: str, start: int, end: int, width: int) -> Iterator[Line]:
 
 
 class _Ends:
-    """Where what is drawn together ends (a letter and its accents, an emoji of several), in cells."""
+    """Where each thing that is drawn as one ends (a letter and its accents), and its cells."""
 
     def __init__(self, text: str, start: int, end: int) -> None:
         spans, _ = split_graphemes(text[start:end])

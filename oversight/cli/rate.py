@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oversight.cli.options import Sets
+from oversight.cli.persons import (
+    LOOPBACK,
+    Host,
+    Light,
+    Linear,
+    ListKeys,
+    OfStore,
+    OnlyDataset,
+    OnlyProtocol,
+    Port,
+    Pseudonym,
+    PublicUrl,
+    Web,
+    again,
+    check_ways,
+    print_keys,
+    session,
+    show,
+)
 
 if TYPE_CHECKING:
     from oversight.judging.tasks.settings import RatingSettings
@@ -37,16 +55,8 @@ def rate(
         Path | None,
         typer.Argument(help="A study's TOML file; see docs/rating.md.", show_default=False),
     ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            help="Path of an SQLite file, or a postgresql:// URL.", show_default="oversight.db"
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option("--judge", help="Your pseudonym.", show_default="your user name"),
-    ] = None,
+    store: OfStore = None,
+    name: Pseudonym = None,
     constitution: Annotated[
         str | None,
         typer.Option(
@@ -54,30 +64,26 @@ def rate(
             show_default="honest_debate",
         ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None,
-    linear: Annotated[
-        bool,
-        typer.Option("--linear", help="Plain lines, for screen readers, pipes and scripts."),
-    ] = False,
-    web: Annotated[bool, typer.Option("--web", help="In a browser on this machine.")] = False,
-    port: Annotated[
-        int, typer.Option(help="Of --web; 0 takes a free one.", min=0, max=65535)
-    ] = 8765,
-    light: Annotated[bool, typer.Option("--light", help="Dark on light.")] = False,
+    dataset: OnlyDataset = None,
+    protocol: OnlyProtocol = None,
+    linear: Linear = False,
+    web: Web = False,
+    port: Port = None,
+    host: Host = LOOPBACK,
+    public_url: PublicUrl = None,
+    light: Light = False,
+    keys: ListKeys = False,
     sets: Sets = None,
 ) -> None:
     """Rate what was said in debates: pairs, principles, revisions.
 
-    Every act is kept as it happens: leave at any moment, come back, go on. What was sent becomes
-    training rows with `oversight export` and `oversight train`.
-    """
-    from oversight.config.recipe import assignments, override, read_toml
-    from oversight.errors import ConfigError
-    from oversight.judging.tasks.settings import RatingSettings
+    Every act is kept as it happens: leave at any moment, come back, go on.
 
-    if web and linear:
-        raise ConfigError("--web and --linear are two ways of rating: choose one")
+    What was sent becomes training rows: `oversight export`, `oversight train`.
+    """
+    from oversight.judging.tasks.settings import RatingSettings
+    from oversight.tui.keys import RATING_KEYS
+
     flags = {
         "store": store,
         "judge": name,
@@ -86,21 +92,18 @@ def rate(
         "protocol": protocol,
         "theme": "light" if light else None,
     }
-    changes = {key: value for key, value in flags.items() if value is not None}
-    changes |= assignments(sets or [])
-    given = override(read_toml(study) if study else {}, changes)
-    settings = RatingSettings.parse(given, where=study.name if study else "")
-    if web:
-        words = [f"--{key}={value}" for key, value in flags.items() if value and key != "theme"]
-        words += ["--light"] if light else []
-        words += [f"--set={each}" for each in sets or []]
-        study_word = [] if study is None else [str(study)]
-        run_in_browser(settings, task, [*words, "--", task.value, *study_word], port)
+    check_ways(linear=linear, web=web)
+    settings = session(RatingSettings, study, flags, port, sets)
+    if keys:
+        print_keys(settings, RATING_KEYS)
+    elif web:
+        arguments = [task.value, *([study] if study else [])]
+        serve_rating(settings, task, again("rate", flags, sets, arguments), host, public_url)
     else:
-        run_here(settings, task, linear=linear)
+        run_rating(settings, task, linear=linear)
 
 
-def run_here(settings: RatingSettings, task: TaskName, *, linear: bool) -> None:
+def run_rating(settings: RatingSettings, task: TaskName, *, linear: bool) -> None:
     """Open the store and rate."""
     from oversight.judging.tasks.desk import TaskDesk
     from oversight.store import Store
@@ -114,15 +117,17 @@ def run_here(settings: RatingSettings, task: TaskName, *, linear: bool) -> None:
         else:
             from oversight.tui.rating import RateApp
 
-            app = RateApp(opened, settings, Task(task.value))
-            app.run()
-            if app.return_code:
-                raise typer.Exit(app.return_code)
+            show(RateApp(opened, settings, Task(task.value)))
 
 
-def run_in_browser(settings: RatingSettings, task: TaskName, words: list[str], port: int) -> None:
-    """Serve `oversight rate` with `words` to browsers of this machine, once it is known that it
-    can begin."""
+def serve_rating(
+    settings: RatingSettings,
+    task: TaskName,
+    command: list[str],
+    host: str,
+    public_url: str | None,
+) -> None:
+    """Serve `command` to browsers, once it is known that it can begin."""
     from oversight.judging.tasks.desk import TaskDesk
     from oversight.store import Store
     from oversight.tui.keys import RATING_KEYS, keymap
@@ -132,5 +137,4 @@ def run_in_browser(settings: RatingSettings, task: TaskName, words: list[str], p
     keymap(settings.keys, RATING_KEYS)
     with Store.open(settings.store, create=False) as opened:
         TaskDesk(opened, settings, Task(task.value))
-    command = [sys.executable, "-m", "oversight.cli.main", "rate", *words]
-    serve(command, host="127.0.0.1", port=port, public_url=None)
+    serve(command, host=host, port=settings.port, public_url=public_url)

@@ -60,6 +60,11 @@ class QueueItem:
     """How many people have judged it."""
     state: ItemState
 
+    @property
+    def key(self) -> str:
+        """What it is known by."""
+        return self.debate_id
+
 
 def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int) -> list[QueueItem]:
     """Items for `judge` in the order of writing: those that others have judged enough are left

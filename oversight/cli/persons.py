@@ -1,0 +1,129 @@
+"""What `oversight judge` and `oversight rate` share: their options, and the three ways in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+
+import typer
+
+from oversight.errors import ConfigError
+
+if TYPE_CHECKING:
+    from oversight.judging.settings import SessionSettings
+    from oversight.tui.keys import Keys
+
+LOOPBACK = "127.0.0.1"
+
+OfStore = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Path of an SQLite file, or a postgresql:// URL.",
+        show_default="oversight.db",
+    ),
+]
+Pseudonym = Annotated[
+    str | None,
+    typer.Option("--judge", help="Your pseudonym.", show_default="your user name"),
+]
+OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
+OnlyProtocol = Annotated[str | None, typer.Option("--protocol", help="Only this protocol.")]
+Linear = Annotated[
+    bool, typer.Option("--linear", help="Plain lines, for screen readers, pipes and scripts.")
+]
+Web = Annotated[bool, typer.Option("--web", help="In a browser on this machine.")]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--port", help="Of --web; 0 takes a free one.", show_default="8765", min=0, max=65535
+    ),
+]
+Host = Annotated[
+    str,
+    typer.Option("--host", help="Of --web: another address than loopback, behind a reverse proxy."),
+]
+PublicUrl = Annotated[
+    str | None,
+    typer.Option("--public-url", help="Of --web: the reverse proxy's address.", show_default=False),
+]
+Light = Annotated[bool, typer.Option("--light", help="Dark on light.")]
+ListKeys = Annotated[bool, typer.Option("--keys", help="List the keys by their names.")]
+
+S = TypeVar("S", bound="SessionSettings")
+Flags = Mapping[str, Any]
+
+
+class App(Protocol):
+    """A full screen."""
+
+    @property
+    def return_code(self) -> int | None:
+        """0 if all went well."""
+
+    def run(self) -> object:
+        """Until its user leaves."""
+
+
+def session(
+    kind: type[S], study: Path | None, flags: Flags, port: int | None, sets: Sequence[str] | None
+) -> S:
+    """A study's settings, with flags and `--set` over them.
+
+    Raises:
+        ConfigError: The file or a value is wrong; says which.
+    """
+    from oversight.config.recipe import assignments, override, read_toml
+
+    given = {**flags, "port": port}
+    changes = {key: value for key, value in given.items() if value is not None}
+    changes |= assignments(sets or [])
+    base = read_toml(study) if study else {}
+    return kind.parse(override(base, changes), where=study.name if study else "")
+
+
+def check_ways(*, linear: bool, web: bool) -> None:
+    """There is one way in at a time."""
+    if web and linear:
+        raise ConfigError("--web and --linear are two ways in: choose one")
+
+
+def again(
+    command: str, flags: Flags, sets: Sequence[str] | None, arguments: Sequence[object]
+) -> list[str]:
+    """The command that begins with the same settings: flags, `--set`, and what has no option.
+
+    A value stands in one word with its option, so that none is taken for an option.
+    """
+    words = [sys.executable, "-m", "oversight.cli.main", command]
+    for name, value in flags.items():
+        if value is False and name == "stepped":
+            words.append("--whole")
+        elif name == "theme":
+            words += ["--light"] if value == "light" else []
+        elif value is not None:
+            words.append(f"--{name}={value}")
+    words += [f"--set={each}" for each in sets or []]
+    return [*words, "--", *map(str, arguments)] if arguments else words
+
+
+def show(app: App) -> None:
+    """Run a full screen.
+
+    Raises:
+        typer.Exit: It ended with a fault, which it has shown.
+    """
+    app.run()
+    if app.return_code:
+        raise typer.Exit(app.return_code)
+
+
+def print_keys(settings: SessionSettings, keys: Keys) -> None:
+    """The names by which keys are changed, with the keys that they have now."""
+    from oversight.tui.keys import key_of, keymap
+
+    keymap(settings.keys, keys)
+    for name, (_, does) in keys.items():
+        typer.echo(f"keys.{name:<16} {key_of(name, settings.keys, keys):<8} {does}")
