@@ -98,7 +98,7 @@ def run_judging(settings: JudgingSettings, *, linear: bool) -> None:
 
     with Store.open(settings.store, create=False) as store:
         if linear:
-            from oversight.tui.linear import run_linear_in_terminal
+            from oversight.tui.linear.judging import run_linear_in_terminal
 
             run_linear_in_terminal(store, settings)
         else:

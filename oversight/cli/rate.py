@@ -111,7 +111,7 @@ def run_rating(settings: RatingSettings, task: TaskName, *, linear: bool) -> Non
 
     with Store.open(settings.store, create=False) as opened:
         if linear:
-            from oversight.tui.linear_rating import rate_linear_in_terminal
+            from oversight.tui.linear.rating import rate_linear_in_terminal
 
             rate_linear_in_terminal(TaskDesk(opened, settings, Task(task.value)))
         else:

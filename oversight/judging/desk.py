@@ -23,7 +23,9 @@ from oversight.types import (
     Turn,
 )
 
-STATES_IN_TURN = (ItemState.BEGUN, ItemState.WAITING)
+ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
+"""States in the order in which their items are listed."""
+STATES_IN_TURN = ORDER[:2]
 """What is offered as the next item, in this order; skipped ones are not."""
 
 

@@ -151,7 +151,7 @@ STAGES = (
     Stage("weighing", 300, 256, _weighing),
     Stage("careless", 700, 128, _careless, schedule="linear"),
     Stage("doubts", 400, 128, _doubts, lr=1e-3, schedule="linear"),
-    Stage("polish", 400, 128, _polish, lr=1e-3, schedule="linear"),
+    Stage("polish", 1000, 128, _polish, lr=1e-3, schedule="linear"),
 )
 
 

@@ -44,12 +44,12 @@ SHOWN = _words("border_title border_subtitle title sub_title tooltip placeholder
 
 ALLOWED: dict[tuple[str, str], str] = {
     (
-        "tui/linear/__init__.py",
+        "tui/linear/terminal.py",
         "text",
     ): "whatever is written was made safe where it was put together",
-    ("tui/linear_rating.py", "said"): "the program's own sentence",
-    ("tui/linear_rating.py", "words"): "the program's own choices",
-    ("tui/linear_rating.py", "given"): "the program's own choices",
+    ("tui/linear/rating.py", "said"): "the program's own sentence",
+    ("tui/linear/rating.py", "words"): "the program's own choices",
+    ("tui/linear/rating.py", "given"): "the program's own choices",
     ("tui/marking.py", "text"): "a list of pieces; `put` is given only `_plain` words",
     ("tui/marking.py", "marked.text"): "a Marked is safe from its making on",
     ("tui/wrapping.py", "marked.text"): "a Marked is safe from its making on",

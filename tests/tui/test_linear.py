@@ -26,7 +26,7 @@ from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.store.queue import ItemState
 from oversight.text.terminal import visible
-from oversight.tui.linear import run_linear
+from oversight.tui.linear.judging import run_linear
 from oversight.types import Act, EventKind, Option, Question, Role, Seat, Source, Verdict
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "text" / "hostile.json").read_text())

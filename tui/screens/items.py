@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.widgets import DataTable, Footer, Static
 
 from oversight.errors import OversightError
+from oversight.judging.desk import ORDER
 from oversight.store.queue import ItemState, QueueItem, Taken
 from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
@@ -30,12 +31,6 @@ REASON_OF_TAKEN = {
     Taken.ENOUGH: "Others have taken it up meanwhile.",
     Taken.ELSEWHERE: "It is open in another window, or being run by another program.",
 }
-
-ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
-"""States in the order in which their items are listed."""
-
-NAMED = (ItemState.WAITING, ItemState.BEGUN, ItemState.SKIPPED, ItemState.DONE)
-"""And in the order in which they are counted."""
 
 
 Item = TypeVar("Item", QueueItem, RatingItem)
@@ -158,7 +153,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         if self._study:
             whole.append(" in study ").append_text(rich_text(self._study))
         whole.append_text(self.by_what()).append(f"\n{self.num_sent} sent now")
-        for state in NAMED:
+        for state in ItemState:
             number = sum(each.state is state for each in found)
             whole.append(f" · {SIGN_OF_STATE[state][0]} {number} {state.value}")
         if self._wanted:

@@ -5,11 +5,8 @@ The same desk and log as the full screen: what is begun here goes on there.
 
 from __future__ import annotations
 
-import asyncio
-import sys
 import uuid
-
-import typer
+from functools import partial
 
 from oversight.agents.judging import labels
 from oversight.errors import OversightError
@@ -19,6 +16,7 @@ from oversight.judging.tasks.desk import TaskDesk, TaskItem
 from oversight.judging.tasks.rating import missing, unanswered
 from oversight.text.quotes import strip_quotes
 from oversight.tui.linear.lines import Read, Write, next_line
+from oversight.tui.linear.terminal import in_terminal
 from oversight.tui.linear.text import indented, one_line, own_words, quote_text
 from oversight.tui.rating_rows import NAMES_OF_TASK, said_by
 from oversight.types import RatingAct, Turn
@@ -184,18 +182,5 @@ def _words(turn: Turn) -> str:
 
 
 def rate_linear_in_terminal(desk: TaskDesk) -> None:
-    """Rate over standard input and output; the end of the input leaves, and all is kept."""
-    # What cannot be decoded or shown must not end a judge's work.
-    for stream in (sys.stdin, sys.stdout):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
-    prompts = sys.stdin.isatty()
-
-    def read(prompt: str) -> str | None:
-        try:
-            return input(prompt if prompts else "")
-        except EOFError:
-            return None
-
-    asyncio.run(rate_linear(desk, read=read, write=typer.echo))
+    """Rate over standard input and output."""
+    in_terminal(partial(rate_linear, desk))
