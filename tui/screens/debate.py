@@ -16,24 +16,23 @@ from oversight.agents.speaking import speaker_name
 from oversight.errors import OversightError
 from oversight.graphs.persons import PersonsAct
 from oversight.judging.assisting import Assistants
-from oversight.judging.attention import Attention
 from oversight.judging.desk import Desk, Item
 from oversight.judging.feedback import StripBin, calibration_strip, feedback
 from oversight.judging.judgment import stated
 from oversight.judging.live import Wanted
-from oversight.text.terminal import rich_text, visible
+from oversight.judging.log import JudgingLog
+from oversight.text.terminal import visible
 from oversight.tui.asking import Asking
 from oversight.tui.keys import KEYS, bindings, key_of
 from oversight.tui.live_side import LiveSide
 from oversight.tui.marking import mark, mark_unfinished
 from oversight.tui.pauses import settle
-from oversight.tui.rationale import Rationale
 from oversight.tui.rows import heading, listed_quotes, options_of, question_of, rows_of
 from oversight.tui.screens.dialogs import WordsScreen
-from oversight.tui.screens.reading import ReadingScreen
 from oversight.tui.screens.sent import SentScreen
 from oversight.tui.screens.source import SourceScreen
 from oversight.tui.screens.verdict import VerdictScreen
+from oversight.tui.screens.work import WorkScreen
 from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.belief import BeliefBar
 from oversight.tui.widgets.quotes import Listed, QuotePanel
@@ -42,9 +41,6 @@ from oversight.types import Act, EventKind, Role, Seat, Source, Transcript, Turn
 
 FRAME_S = 0.05
 """How often what is being written is drawn."""
-ATTENTION_S = 15.0
-"""How often seconds of attention are written down."""
-
 Left = Literal["queue", "next"]
 """Where to go from a screen that is left."""
 
@@ -56,30 +52,23 @@ FOOT = (
 )
 
 
-class DebateScreen(ReadingScreen[Left]):
+class DebateScreen(WorkScreen[Left]):
     """One item."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
     NAMES: ClassVar[tuple[str, ...]] = NAMES
     FOOT: ClassVar[Sequence[str]] = FOOT
+    KINDS: ClassVar[type[EventKind]] = EventKind
+
+    acts: JudgingLog
 
     def __init__(self, desk: Desk, item: Item, assistants: Assistants) -> None:
-        super().__init__(desk.settings.keys)
+        super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item
-        self.acts = item.acts
-        self.attention = Attention(desk.settings.idle_s)
         self.live = LiveSide(desk, item, self._on_change)
         self.asking = Asking(assistants, item, self._on_change)
-        self.rationale = Rationale(self._note_rationale, self)
-        self._trouble = ""
         self._hinted_step: int | None = None
-        self._note = ""
-
-    @property
-    def num_waiting(self) -> int:
-        """Acts that are not durable yet."""
-        return self.acts.num_waiting
 
     @property
     def stepped(self) -> bool:
@@ -115,21 +104,21 @@ class DebateScreen(ReadingScreen[Left]):
 
     def on_mount(self) -> None:
         """Open the item, and go on where it was left."""
-        self.acts.on_trouble = self._on_store_trouble
+        super().on_mount()
         self.desk.open(self.item)
         self.query_one("#quotes").display = False
         self.query_one("#assistant").display = False
         self.query_one("#question", Static).update(question_of(self.item))
         if self.item.next_step() is not None and self.acts.work.revealed < 0:
             self._reveal()
-        self._show_all()
+        self.show_all()
         self.transcript.focus()
         self.set_interval(FRAME_S, self._draw_frame)
-        self.set_interval(ATTENTION_S, self._note_attention)
         self._start_if_ready()
         self.call_after_refresh(settle)
 
-    def _show_all(self) -> None:
+    def show_all(self) -> None:
+        """Draw turns, panels, belief and hint anew."""
         self._show_turns()
         self.show_panels()
         self._show_belief()
@@ -158,17 +147,10 @@ class DebateScreen(ReadingScreen[Left]):
         seat = self.acts.work.seat or (None if wanted is None else wanted.seat.value)
         return seat is not None and seat != Seat.JUDGE.value
 
-    def _show_hint(self) -> None:
-        hint = self.query_one("#hint", Static)
-        trouble = self._trouble
-        if self.live.trouble:
-            stop = self.key("stop")
-            trouble = trouble or (
-                f"{self.live.trouble} — {stop} tries again; nothing of yours is lost."
-            )
-        hint.set_class(bool(trouble), "-trouble")
-        note, self._note = self._note, ""
-        hint.update(rich_text(trouble or note or self._hint()))
+    def _trouble_now(self) -> str:
+        if self._trouble or not self.live.trouble:
+            return self._trouble
+        return f"{self.live.trouble} — {self.key('stop')} tries again; nothing of yours is lost."
 
     def _hint(self) -> str:
         enter = key_of("next", self.desk.settings.keys)
@@ -220,7 +202,7 @@ class DebateScreen(ReadingScreen[Left]):
         if step is not None:
             self._note_attention()
             self.acts.add(EventKind.REVEALED, step=step)
-            self._show_all()
+            self.show_all()
             self.call_after_refresh(self.transcript.scroll_end, animate=False)
 
     def _confirm_belief(self) -> bool:
@@ -266,7 +248,7 @@ class DebateScreen(ReadingScreen[Left]):
 
     def _on_change(self) -> None:
         if self.is_mounted:
-            self._show_all()
+            self.show_all()
 
     def _draw_frame(self) -> None:
         """Draw what has come in since the last frame."""
@@ -317,7 +299,7 @@ class DebateScreen(ReadingScreen[Left]):
                 return
             answer = PersonsAct(text=words)
         self.live.answer(answer)
-        self._show_all()
+        self.show_all()
 
     def _keep_words(self, text: str) -> None:
         if text != self.acts.work.words and self.live.wanted is not None:
@@ -338,11 +320,6 @@ class DebateScreen(ReadingScreen[Left]):
             self._act_live(self.live.wanted, ends=True)
         else:
             self.say("This debate cannot be ended here.")
-
-    def say(self, note: str) -> None:
-        """Show a note in the hint's place until the next act."""
-        self._note = note
-        self._show_hint()
 
     def action_do_question(self) -> None:
         """Show the question and its options in full, however long."""
@@ -375,12 +352,6 @@ class DebateScreen(ReadingScreen[Left]):
         if wanted is not None and wanted.act is Act.BELIEVE:
             return wanted.step
         return self.item.current_step
-
-    def _may_change(self) -> bool:
-        if self.acts.work.is_open:
-            return True
-        self.say(f"It is sent. {self.key('revise')} opens it again; every revision is kept.")
-        return False
 
     def action_do_belief_down(self) -> None:
         """Believe the option less."""
@@ -427,7 +398,7 @@ class DebateScreen(ReadingScreen[Left]):
             return
         self.acts.add(EventKind.UNDONE)
         self.query_one(BeliefBar).end_move()
-        self._show_all()
+        self.show_all()
         self.say("Taken back.")
 
     # --- the assistant -----------------------------------------------------------------
@@ -478,11 +449,7 @@ class DebateScreen(ReadingScreen[Left]):
         self.rationale.write()
         if send:
             await self._send()
-        self._show_all()
-
-    def _note_rationale(self, text: str, move: str) -> None:
-        if text != self.acts.work.draft.rationale:
-            self.acts.add(EventKind.RATIONALE, text=text, move=move)
+        self.show_all()
 
     async def _send(self) -> None:
         self._note_attention()
@@ -521,32 +488,6 @@ class DebateScreen(ReadingScreen[Left]):
             if s.agent != "human"
         ]
 
-    def action_do_revise(self) -> None:
-        """Open a judgment that was sent again."""
-        if self.acts.work.is_open:
-            self.say("It is not sent yet.")
-            return
-        self.acts.add(EventKind.REOPENED)
-        self._show_all()
-
-    # --- leaving -----------------------------------------------------------------------
-
-    async def action_do_skip(self) -> None:
-        """Put the item off and take the next one."""
-        if self.acts.work.num_sent:
-            self.say("It is judged already.")
-            return
-        self.acts.add(EventKind.SKIPPED)
-        await self._leave("next")
-
-    async def action_do_back(self) -> None:
-        """To the queue; everything is kept."""
-        await self._leave("queue")
-
-    async def _leave(self, where: Left) -> None:
-        await self.close()
-        self.dismiss(where)
-
     async def close(self) -> None:
         """Leave the item: stop what goes on, write down what there is."""
         self.query_one(BeliefBar).apply_typed()
@@ -555,19 +496,3 @@ class DebateScreen(ReadingScreen[Left]):
         await self.asking.aclose()
         await self.live.aclose()
         await self.desk.close(self.item)
-
-    # --- attention and trouble ---------------------------------------------------------
-
-    def alive(self, panel: str = "transcript") -> None:
-        """A sign of life at a panel."""
-        self.attention.touch(panel)
-
-    def _note_attention(self, *, stop: bool = False) -> None:
-        taken = self.attention.stop() if stop else self.attention.take()
-        if taken:
-            self.acts.add(EventKind.ATTENTION, panels=dict(taken))
-
-    def _on_store_trouble(self, message: str | None) -> None:
-        self._trouble = f"{message} — trying again" if message else ""
-        if self.is_mounted:
-            self._show_hint()

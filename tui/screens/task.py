@@ -12,21 +12,15 @@ from textual.containers import Container
 from textual.widgets import Footer, Static
 
 from oversight.errors import OversightError
-from oversight.judging.attention import Attention
 from oversight.judging.tasks.desk import TaskDesk, TaskItem
 from oversight.judging.tasks.rating import missing, unanswered
-from oversight.text.terminal import rich_text
 from oversight.tui.rating_rows import header, rows_of_item
-from oversight.tui.rationale import Rationale
 from oversight.tui.screens.dialogs import WordsScreen
 from oversight.tui.screens.task_reading import TaskReading
 from oversight.tui.widgets.choices import Choices
 from oversight.tui.widgets.quotes import QuotePanel
 from oversight.tui.widgets.transcript import TranscriptView
 from oversight.types import RatingAct
-
-ATTENTION_S = 15.0
-"""How often seconds of attention are written down."""
 
 Left = Literal["queue", "next", "previous"]
 """Where to go from a screen that is left."""
@@ -41,18 +35,9 @@ class TaskScreen(TaskReading[Left]):
     def __init__(self, desk: TaskDesk, item: TaskItem, note: str = "") -> None:
         """A screen over `item`; `note` is said first."""
         super().__init__(desk, item)
-        self.acts = item.acts
-        self.attention = Attention(desk.settings.idle_s)
         self.current = 0
         """Which question is being answered."""
         self._note = note
-        self._trouble = ""
-        self.rationale = Rationale(self._note_rationale, self)
-
-    @property
-    def num_waiting(self) -> int:
-        """Acts that are not durable yet."""
-        return self.acts.num_waiting
 
     # --- what is on it ---------------------------------------------------------------
 
@@ -71,7 +56,7 @@ class TaskScreen(TaskReading[Left]):
 
     def on_mount(self) -> None:
         """Open the item, and go on where it was left."""
-        self.acts.on_trouble = self._on_store_trouble
+        super().on_mount()
         self.desk.open(self.item)
         self.query_one("#quotes").display = False
         self.query_one("#question", Static).update(header(self.item))
@@ -81,7 +66,6 @@ class TaskScreen(TaskReading[Left]):
         left = unanswered(self.desk.asked, self.acts.work.draft.answers)
         self.current = self.desk.asked.index(left[0]) if left else 0
         self.transcript.focus()
-        self.set_interval(ATTENTION_S, self._note_attention)
         self.show_all()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -97,12 +81,6 @@ class TaskScreen(TaskReading[Left]):
         self.query_one(Choices).show(self.desk.asked, answers, self.current)
         self.show_quotes()
         self._show_hint()
-
-    def _show_hint(self) -> None:
-        hint = self.query_one("#hint", Static)
-        hint.set_class(bool(self._trouble), "-trouble")
-        note, self._note = self._note, ""
-        hint.update(rich_text(self._trouble or note or self._hint()))
 
     def _hint(self) -> str:
         enter = self.key("next")
@@ -123,11 +101,6 @@ class TaskScreen(TaskReading[Left]):
         chosen = [each.choice(given.get(each.name)) for each in self.desk.asked]
         return " ".join(choice.words for choice in chosen if choice is not None)
 
-    def say(self, note: str) -> None:
-        """Show a note in the hint's place until the next act."""
-        self._note = note
-        self._show_hint()
-
     # --- answering -------------------------------------------------------------------
 
     def answer(self, name: str, value: str | None) -> None:
@@ -135,12 +108,6 @@ class TaskScreen(TaskReading[Left]):
         if self._may_change():
             self.acts.add(RatingAct.ANSWERED, answers={name: value})
             self.show_all()
-
-    def _may_change(self) -> bool:
-        if self.acts.work.is_open:
-            return True
-        self.say(f"It is sent. {self.key('revise')} opens it again; every revision is kept.")
-        return False
 
     def on_choices_chosen(self, event: Choices.Chosen) -> None:
         """A click on a question or an answer."""
@@ -186,10 +153,6 @@ class TaskScreen(TaskReading[Left]):
         self.rationale.write()
         self.show_all()
 
-    def _note_rationale(self, text: str, move: str) -> None:
-        if text != self.acts.work.draft.rationale:
-            self.acts.add(RatingAct.RATIONALE, text=text, move=move)
-
     # --- sending ---------------------------------------------------------------------
 
     async def action_do_next(self) -> None:
@@ -216,55 +179,15 @@ class TaskScreen(TaskReading[Left]):
             return
         await self._leave("next")
 
-    def action_do_revise(self) -> None:
-        """Open a rating that was sent again."""
-        if self.acts.work.is_open:
-            self.say("It is not sent yet.")
-            return
-        self.acts.add(RatingAct.REOPENED)
-        self.show_all()
-
-    async def action_do_skip(self) -> None:
-        """Put the item off and take the next one."""
-        if self.acts.work.num_sent:
-            self.say("It is rated already.")
-            return
-        self.acts.add(RatingAct.SKIPPED)
-        await self._leave("next")
-
     async def action_do_previous(self) -> None:
         """Back to the one that was sent last."""
         await self._leave("previous")
-
-    async def action_do_back(self) -> None:
-        """To the queue; everything is kept."""
-        await self._leave("queue")
-
-    async def _leave(self, where: Left) -> None:
-        await self.close()
-        self.dismiss(where)
 
     async def close(self) -> None:
         """Leave the item: write down what there is."""
         self.rationale.write()
         self._note_attention(stop=True)
         await self.desk.close(self.item)
-
-    # --- attention and trouble ---------------------------------------------------------
-
-    def alive(self, panel: str) -> None:
-        """A sign of life at a panel."""
-        self.attention.touch(panel)
-
-    def _note_attention(self, *, stop: bool = False) -> None:
-        taken = self.attention.stop() if stop else self.attention.take()
-        if taken:
-            self.acts.add(RatingAct.ATTENTION, panels=dict(taken))
-
-    def _on_store_trouble(self, message: str | None) -> None:
-        self._trouble = f"{message} — trying again" if message else ""
-        if self.is_mounted:
-            self._show_hint()
 
 
 class RationaleScreen(WordsScreen):

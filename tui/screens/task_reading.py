@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from textual.binding import BindingType
 
 from oversight.judging.tasks.desk import TaskDesk, TaskItem
+from oversight.judging.tasks.log import RatingLog
 from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, Keys, bindings
 from oversight.tui.rating_rows import BEFORE, quotes_of
-from oversight.tui.screens.reading import ReadingScreen
+from oversight.tui.screens.work import Left, WorkScreen
 from oversight.tui.widgets.quotes import Listed
-from oversight.types import Transcript, Turn
-
-T = TypeVar("T")
+from oversight.types import RatingAct, Transcript, Turn
 
 NAMES = tuple(
     name
@@ -38,15 +37,18 @@ def bound(names: Sequence[str]) -> list[BindingType]:
     return list(bindings(names, RATING_KEYS, RATING_SHOWN))
 
 
-class TaskReading(ReadingScreen[T]):
+class TaskReading(WorkScreen[Left]):
     """An item to be read."""
 
     KEYS: ClassVar[Keys] = RATING_KEYS
     FOOT: ClassVar[Sequence[str]] = FOOT
+    KINDS: ClassVar[type[RatingAct]] = RatingAct
+
+    acts: RatingLog
 
     def __init__(self, desk: TaskDesk, item: TaskItem) -> None:
         """A screen over `item`."""
-        super().__init__(desk.settings.keys)
+        super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item
 
