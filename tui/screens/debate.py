@@ -46,6 +46,8 @@ Left = Literal["queue", "next"]
 
 
 NAMES = tuple(name for name in KEYS if name != "filter")
+JUDGES_ALONE = ("do_belief", "do_verdict", "do_lean", "do_assistant")
+"""Acts that whoever argues does not have."""
 FOOT = (
     "   0–9  Type the belief in percent    ↑↓ PgUp PgDn  Scroll",
     "Ctrl+Q  Leave; everything is kept         y copies to the clipboard",
@@ -137,7 +139,9 @@ class DebateScreen(WorkScreen[Left]):
 
     def _show_belief(self) -> None:
         bar = self.query_one(BeliefBar)
-        bar.display = not self._argues
+        if bar.display == self._argues:
+            bar.display = not self._argues
+            self.refresh_bindings()
         bar.show(self.acts.work.draft.probs)
 
     @property
@@ -146,6 +150,12 @@ class DebateScreen(WorkScreen[Left]):
         wanted = self.live.wanted
         seat = self.acts.work.seat or (None if wanted is None else wanted.seat.value)
         return seat is not None and seat != Seat.JUDGE.value
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whoever argues does not judge: those keys are not there."""
+        if action.startswith(JUDGES_ALONE) and self._argues:
+            return False
+        return super().check_action(action, parameters)
 
     def _trouble_now(self) -> str:
         if self._trouble or not self.live.trouble:
