@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from oversight.agents.speaking import label_of
+from oversight.errors import DataError
+from oversight.preferences.building import preferences
+from oversight.preferences.dropped import Dropped
+from oversight.preferences.settings import PreferenceSettings
 from oversight.selfplay.beliefs import BeliefReader
 from oversight.selfplay.games import BEST_OF_N, Game
 from oversight.selfplay.rewards import JudgedGames, rows
@@ -33,20 +37,20 @@ MIN_SCORE_GAP = 0.05
 
 def train_sft(
     circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
-) -> Path:
-    """SFT of `policy` on the speeches that were chosen among candidates; the model's folder."""
+) -> int:
+    """SFT of `policy` on the speeches that were chosen among candidates; from how many of them."""
     config = _merged(
         {**_common(policy, out, seed), "batch_size": 32, "steps": 100, "optimizer": {"lr": 5e-4}},
         {"data": {**_siblings(store, arena), "preferences": _PREFERENCES}},
         circle.sft,
     )
-    return _run(sft, config)
+    return _run_on_candidates(sft, config)
 
 
 def train_dpo(
     circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
-) -> Path:
-    """DPO of `policy` on candidates to one prompt."""
+) -> int:
+    """DPO of `policy` on candidates to one prompt; from how many pairs."""
     config = _merged(
         {**_common(policy, out, seed), "batch_size": 32, "steps": 120, "optimizer": {"lr": 1e-4}},
         {
@@ -55,20 +59,20 @@ def train_dpo(
         },
         circle.dpo,
     )
-    return _run(dpo, config)
+    return _run_on_candidates(dpo, config)
 
 
 def train_reward(
     circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
-) -> Path:
-    """A reward model on the same comparisons, from the layers of `policy`."""
+) -> int:
+    """A reward model on the same comparisons, from the layers of `policy`; from how many."""
     preferences = {**_PREFERENCES, "siblings": "all_pairs"}
     config = _merged(
         {**_common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}},
         {"data": {**_siblings(store, arena), "preferences": preferences}},
         circle.reward,
     )
-    return _run(reward, config)
+    return _run_on_candidates(reward, config)
 
 
 def train_ppo(
@@ -170,6 +174,34 @@ def _run(trainer: Any, config: Mapping[str, Any], **given: Any) -> Path:
         return Path(settings.out, MODEL)
     found: Path = trainer.train(settings, resume=True, **given)
     return found
+
+
+def _run_on_candidates(trainer: Any, config: dict[str, Any]) -> int:
+    """Train on what a store's candidates tell, in batches of all of it where that is less.
+
+    The more a policy's speeches are alike to the judge, the fewer of them are better than others:
+    that there are few is a result, and no fault.
+
+    Returns:
+        The number of preference rows.
+
+    Raises:
+        DataError: There is none.
+    """
+    data = config["data"]
+    settings = PreferenceSettings.parse(data["preferences"])
+    with Store.open(data["store"], create=False) as opened:
+        found = preferences(
+            opened.transcripts(protocol=data["protocol"]), settings, opened.prompt, Dropped()
+        )
+        num_rows = sum(1 for _ in found)
+    if num_rows == 0:
+        raise DataError(
+            f"{data['store']}: of no speech the judge thinks better than of its other candidates "
+            f"by {MIN_SCORE_GAP} or more; there is nothing to learn from"
+        )
+    _run(trainer, {**config, "batch_size": min(config["batch_size"], num_rows)})
+    return num_rows
 
 
 _PREFERENCES: dict[str, Any] = {

@@ -180,7 +180,7 @@ def gather(circle: CircleSettings, done: Mapping[str, Result]) -> Results:
         gaps=tuple(gaps),
         matches=tuple(matches),
         points=tuple(points),
-        warnings=(*_collapses(arms), *warnings),
+        warnings=(*_collapses(arms), *_learnt_from_few(stages, done), *warnings),
     )
 
 
@@ -363,6 +363,8 @@ COLLAPSED = 0.95
 """Share of decisions for one place in the listing from which a judge counts as collapsed."""
 OFTEN = 0.05
 """Share of empty speeches or unreadable rulings that is named."""
+FEW_ROWS = 32
+"""Preferences below which what was learnt from them is named."""
 SEEDS_APART = 0.1
 """Accuracy between the best and the worst seed that is named."""
 
@@ -387,6 +389,16 @@ def _collapses(arms: Sequence[ArmResult]) -> list[str]:
             each = ", ".join(f"{value:.0%}" for value in arm.by_seed)
             found.append(f"{where}: its seeds are far apart ({each})")
     return found
+
+
+def _learnt_from_few(stages: Sequence[Stage], done: Mapping[str, Result]) -> list[str]:
+    """Policies whose candidates the judge hardly told apart."""
+    return [
+        f"{stage.name} learnt from {rows} preferences only: the judge hardly tells one candidate "
+        "from another"
+        for stage in stages
+        if (rows := done[stage.name].get("rows", FEW_ROWS)) < FEW_ROWS
+    ]
 
 
 def _unconnected(arena: Arena, points: Sequence[Point]) -> list[str]:

@@ -42,8 +42,8 @@ def _train_on_candidates(circle: CircleSettings, stage: Stage, folder: Path) -> 
         "reward": methods.train_reward,
     }[stage.kind]
     store = folder_of(circle, stage.facts["candidates"]) / "debates.db"
-    train(circle, model_of(circle, stage.policy), store, _arena(stage), folder, stage.seed)
-    return {}
+    policy = model_of(circle, stage.policy)
+    return {"rows": train(circle, policy, store, _arena(stage), folder, stage.seed)}
 
 
 def _train_on_games(circle: CircleSettings, stage: Stage, folder: Path) -> Result:

@@ -205,3 +205,10 @@ def test_narrow_tables_fit_a_terminal_of_80_columns(circle, done):
     for table in words.tables(results, wide=False):
         widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
         assert sum(widths) + 2 * (len(widths) - 1) <= 80, table.title
+
+
+def test_who_learnt_from_few_preferences_is_named(circle, done):
+    done["expert_iteration.consultancy.1.2"] = {"rows": 7}
+    done["dpo.debate.0"] = {"rows": 300}
+    [named] = [said for said in gather(circle, done).warnings if "preferences only" in said]
+    assert named.startswith("expert_iteration.consultancy.1.2 learnt from 7 preferences only")
