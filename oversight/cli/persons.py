@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,8 +114,12 @@ def show(app: App) -> None:
     """Run a full screen.
 
     Raises:
+        ConfigError: There is no terminal to show it in.
         typer.Exit: It ended with a fault, which it has shown.
     """
+    in_browser = "TEXTUAL_DRIVER" in os.environ
+    if not in_browser and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigError("there is no terminal to show a screen in; --linear reads plain lines")
     app.run()
     if app.return_code:
         raise typer.Exit(app.return_code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -173,6 +174,16 @@ async def test_the_same_settings_reach_the_browser(store, run_all, serve, tmp_pa
     async with connected(served) as socket:
         await shown(socket, b"pilot")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_without_a_terminal_there_is_a_way_in_that_is_named(store, tmp_path) -> None:
+    words = [sys.executable, "-m", "oversight.cli.main", "judge", "--store", store.url]
+    for task in (words, [*words[:3], "rate", "pairs", *words[4:]]):
+        done = subprocess.run(
+            task, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 2
+        assert "--linear" in done.stderr
 
 
 def test_every_flag_is_passed_on_in_one_word() -> None:
