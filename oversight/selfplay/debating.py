@@ -101,4 +101,7 @@ def _agent(agent: str, model: str, settings: dict[str, Any]) -> AgentSettings:
 
 
 def _engine(model: str) -> EngineSettings:
-    return EngineSettings(engine="transformers", settings={"model": model, "num_threads": 1})
+    # In float64 since a debate that was cut off is sampled again in other company: with the
+    # rounding of float32 one token in some ten thousand would then be another one.
+    settings: dict[str, Any] = {"model": model, "num_threads": 1, "dtype": "float64"}
+    return EngineSettings(engine="transformers", settings=settings)

@@ -53,6 +53,10 @@ def load_model(
         EngineError: The weights do not fit into memory.
     """
     target = _device(device)
+    if dtype == "float64" and target.type == "mps":
+        raise ConfigError(
+            "engine.transformers.dtype = 'float64': device 'mps' has none; take device = 'cpu'"
+        )
     source = {"revision": revision, "local_files_only": Path(name).expanduser().is_dir()}
     place = str(Path(name).expanduser()) if source["local_files_only"] else name
     with _quiet():
@@ -236,7 +240,7 @@ def _problem(model: Any, rows: Rows, probe: Sequence[tuple[int, int]]) -> str:
     logits; empty if they do."""
     total = sum(lengths[0] for lengths in probe)
     vocab_size = model.get_input_embeddings().weight.shape[0]
-    tolerance = 1e-3 if model.dtype is torch.float32 else 5e-2
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
     ids = np.random.default_rng(0).integers(0, vocab_size, size=(2, total))
     try:
         rows.join([total, total])

@@ -110,6 +110,23 @@ async def test_a_seed_gives_the_same_tokens_whatever_else_is_in_the_batch(engine
     assert joined.token_ids == alone.token_ids
 
 
+async def test_in_float64_log_probabilities_repeat_bit_for_bit_in_other_company(
+    tiny_model, make_engine, ask
+):
+    # In float32 dozens of these 640 differ in their last bits.
+    requests = [
+        ask("why? " * (7 * i + 1), seed=i, max_tokens=40, logprobs=True) for i in range(16)
+    ]
+    found = []
+    for company in (1, 5, 16):
+        engine = make_engine(tiny_model, dtype="float64")
+        groups = [requests[i : i + company] for i in range(0, 16, company)]
+        found.append([done for group in groups for done in await engine.generate(group)])
+    for alone, few, all_ in zip(*found, strict=True):
+        assert alone.token_ids == few.token_ids == all_.token_ids
+        assert alone.logprobs == few.logprobs == all_.logprobs
+
+
 async def test_seeds_differ_and_no_seed_is_no_seed(engine, ask):
     seeded = await engine.generate([ask("go", seed=i, max_tokens=8) for i in range(6)])
     assert len({c.token_ids for c in seeded}) == 6
