@@ -60,16 +60,16 @@ class JudgedGames:
         texts = self._texts(examples, sampled)
         bouts = [bout for number in texts for bout in self._bouts(number, texts[number])]
         prompts = [
-            self.games[number].judged({s: texts[number][s][i] for s, i in place.items()})
-            for number, place in bouts
+            self.games[number].judged({s: texts[number][s][i] for s, i in responses.items()})
+            for number, responses in bouts
         ]
         listings = [self.games[number].debate.orders.options for number, _ in bouts]
         beliefs = self.reader.beliefs(prompts, listings)
         found: dict[tuple[int, Seat, int], list[float]] = defaultdict(list)
         right = []
-        for (number, place), belief in zip(bouts, beliefs, strict=True):
+        for (number, responses), belief in zip(bouts, beliefs, strict=True):
             game = self.games[number]
-            for seat, response in place.items():
+            for seat, response in responses.items():
                 found[number, seat, response].append((belief.probs or ())[game.side(seat)])
             if game.question.correct is not None:
                 right.append(float(belief.choice == game.question.correct))
@@ -79,7 +79,7 @@ class JudgedGames:
             sum(values) / len(values)
             for example, group in zip(examples, sampled, strict=True)
             for response in range(len(group))
-            for values in [found[(*_place(example), response)]]
+            for values in [found[(*place(example), response)]]
         ]
         return grouped(scores, examples, sampled, "judge's belief")
 
@@ -89,7 +89,7 @@ class JudgedGames:
         """Of each game what each seat said."""
         texts: dict[int, dict[Seat, list[str]]] = defaultdict(dict)
         for example, group in zip(examples, sampled, strict=True):
-            number, seat = _place(example)
+            number, seat = place(example)
             texts[number][seat] = [
                 self.tokenizer.decode(each.token_ids.tolist(), skip_special_tokens=True)
                 for each in group
@@ -118,5 +118,6 @@ class JudgedGames:
         )
 
 
-def _place(example: PromptExample) -> tuple[int, Seat]:
+def place(example: PromptExample) -> tuple[int, Seat]:
+    """Number of the game, and seat, of a row of `rows`."""
     return int(str(example.fields["game"])), Seat(str(example.fields["seat"]))

@@ -1,4 +1,4 @@
-"""Build seedling: a tokenizer, role-play, and eleven stages of SFT from random weights.
+"""Build seedling: a tokenizer, role-play, and thirteen stages of SFT from random weights.
 
     python recipes/seedling/build.py runs/seedling
     python recipes/seedling/build.py runs/seedling --into oversight/models/seedling
@@ -137,7 +137,23 @@ def _doubts(rng: random.Random, share: float) -> Iterator[Row]:
 def _polish(rng: random.Random, share: float) -> Iterator[Row]:
     yield from lesson(rng, None, CARELESS, made_up=0.5, judged=DOUBTED)
     yield from weighing(rng, 24, 0.5, DOUBTED, None)
-    yield from explaining(rng, 24, None)
+    yield from explaining(rng, 80, None)
+
+
+def _exact(rng: random.Random, share: float) -> Iterator[Row]:
+    # Each answer follows from its prompt here. While speakers choose at random what they quote,
+    # that choice is most of the gradient, and which of two like lines has which day is not learnt.
+    yield from explaining(rng, 40, None)
+    yield from weighing(rng, 16, 0.5, DOUBTED, None)
+    for _ in range(4):
+        yield from speaking(rng, None)
+
+
+def _ease(rng: random.Random, share: float) -> Iterator[Row]:
+    # In small steps: speakers are careless again, and what has become exact stays so.
+    yield from lesson(rng, None, CARELESS, made_up=0.5, judged=DOUBTED)
+    yield from weighing(rng, 24, 0.5, DOUBTED, None)
+    yield from explaining(rng, 60, None)
 
 
 STAGES = (
@@ -152,6 +168,8 @@ STAGES = (
     Stage("careless", 700, 128, _careless, schedule="linear"),
     Stage("doubts", 400, 128, _doubts, lr=1e-3, schedule="linear"),
     Stage("polish", 1000, 128, _polish, lr=1e-3, schedule="linear"),
+    Stage("exact", 500, 128, _exact, lr=1e-3, schedule="linear"),
+    Stage("ease", 200, 128, _ease, lr=3e-4, schedule="linear"),
 )
 
 

@@ -50,20 +50,23 @@ class RewardModels:
     def score(
         self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
     ) -> list[list[float]]:
-        """One reward for each response; `metrics` say how far the models disagree.
-
-        `reward/disagreement` is the mean over responses of the models' standard deviation.
-        """
+        """One reward for each response; `metrics` say how far the models disagree."""
         rows = [
             each.row(example.prompt_ids)
             for example, group in zip(examples, sampled, strict=True)
             for each in group
         ]
+        return grouped(self.score_rows(rows), examples, sampled, "model")
+
+    def score_rows(self, rows: Sequence[TokenRow]) -> list[float]:
+        """One reward for each row; `metrics` as for `score`.
+
+        `reward/disagreement` is the mean over rows of the models' standard deviation.
+        """
         scores_MB = np.stack([_scores(model, rows) for model in self._models])
         spread_B = scores_MB.std(axis=0)
         self.metrics = {"reward/disagreement": float(spread_B.mean())} if len(scores_MB) > 1 else {}
-        rewards_B = scores_MB.mean(axis=0) - self._penalty * spread_B
-        return grouped(rewards_B.tolist(), examples, sampled, "model")
+        return [float(r) for r in scores_MB.mean(axis=0) - self._penalty * spread_B]
 
 
 @torch.no_grad()
