@@ -1,7 +1,9 @@
 """Runs recipes from nothing and keeps what they came to under recipes/results/.
 
     python recipes/measure.py world_retrieval gsm8k_solutions nyu_retrieval
-    python recipes/measure.py closed_circle
+    python recipes/measure.py closed_circle --folder runs/measured
+
+A circle that was stopped goes on in its folder; time counts over all attempts.
 
 Each result holds the command, the versions, the time it took, and the report as text.
 """
@@ -51,28 +53,35 @@ def measure(name: str) -> str:
     )
 
 
-def measure_circle(name: str) -> str:
-    """Run one circle from nothing; its tables, with what is needed to repeat it. Its pictures go
-    beside the result."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "oversight.cli.main", "run", str(RECIPES / f"{name}.toml")]
-        begin = time.perf_counter()
-        environment = {**os.environ, "COLUMNS": "160"}
+def measure_circle(name: str, folder: Path) -> str:
+    """Run one circle, or what is left of it; its tables, with what is needed to repeat it. Its
+    pictures go beside the result."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = folder / "seconds.txt"
+    seconds = float(clock.read_text()) if clock.exists() else 0.0
+    command = [sys.executable, "-m", "oversight.cli.main", "run", str(RECIPES / f"{name}.toml")]
+    begin = time.perf_counter()
+    environment = {**os.environ, "COLUMNS": "160"}
+    try:
         done = subprocess.run(
             command, cwd=folder, stdout=subprocess.PIPE, check=True, text=True, env=environment
         )
-        minutes = (time.perf_counter() - begin) / 60
-        [out] = Path(folder, "runs").iterdir()
-        for picture in out.glob("*.png"):
-            shutil.copyfile(picture, RECIPES / "results" / f"{name}_{picture.name}")
-        seeds = json.loads((out / "circle.json").read_text())["seeds"]
+    finally:
+        seconds += time.perf_counter() - begin
+        clock.write_text(f"{seconds:.1f}")
+    [out] = (folder / "runs").iterdir()
+    for picture in out.glob("*.png"):
+        shutil.copyfile(picture, RECIPES / "results" / f"{name}_{picture.name}")
+    seeds = json.loads((out / "circle.json").read_text())["seeds"]
     versions = ", ".join(f"{each} {version(each)}" for each in (*SHOWN, "torch", "transformers"))
     lines = (line.rstrip() for line in done.stdout.rstrip().splitlines())
     return (
         f"command   oversight run recipes/{name}.toml\n"
         f"versions  Python {platform.python_version()}, {versions}\n"
         f"seeds     {', '.join(map(str, seeds))}\n"
-        f"time      {minutes:.1f} minutes on {os.cpu_count()} cores\n\n" + "\n".join(lines) + "\n"
+        f"time      {seconds / 60:.1f} minutes on {os.cpu_count()} cores\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 
@@ -80,8 +89,13 @@ def main() -> None:
     """Measure the recipes that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+")
-    for name in parser.parse_args().names:
-        text = measure_circle(name) if name == "closed_circle" else measure(name)
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/measured"), help="where a circle is kept"
+    )
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        circle = name == "closed_circle"
+        text = measure_circle(name, arguments.folder) if circle else measure(name)
         folder = RECIPES / "results"
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.txt").write_text(text)

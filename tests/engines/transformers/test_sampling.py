@@ -114,9 +114,7 @@ async def test_in_float64_log_probabilities_repeat_bit_for_bit_in_other_company(
     tiny_model, make_engine, ask
 ):
     # In float32 dozens of these 640 differ in their last bits.
-    requests = [
-        ask("why? " * (7 * i + 1), seed=i, max_tokens=40, logprobs=True) for i in range(16)
-    ]
+    requests = [ask("why? " * (7 * i + 1), seed=i, max_tokens=40, logprobs=True) for i in range(16)]
     found = []
     for company in (1, 5, 16):
         engine = make_engine(tiny_model, dtype="float64")
