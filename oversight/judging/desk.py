@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from oversight.errors import StoreError
 from oversight.judging.draws import draw_arm, draw_swapped, orders_for
+from oversight.judging.feedback import StripBin, calibration_strip
 from oversight.judging.judgment import judgment_of
 from oversight.judging.live import LiveDebate
 from oversight.judging.log import JudgingLog
@@ -217,6 +218,11 @@ class Desk:
         item.acts.add(EventKind.CLOSED)
         await item.acts.flush()
         self.leave(item)
+
+    def calibration(self) -> tuple[StripBin, ...]:
+        """How often this judge was right, by how sure they were, over all that they sent."""
+        sent = {event.debate_id for event in self.store.events(self.judge, None, [EventKind.SENT])}
+        return calibration_strip(self.store.transcripts(debate_ids=sent), self.judge)
 
     def leave(self, item: Item) -> None:
         """Give up the claims on the item."""

@@ -9,7 +9,7 @@ from oversight.errors import OversightError
 from oversight.judging.assisting import Assistants
 from oversight.judging.attention import Attention
 from oversight.judging.desk import Desk, Item
-from oversight.judging.feedback import calibration_strip, feedback
+from oversight.judging.feedback import feedback
 from oversight.judging.judgment import coupled, missing
 from oversight.tui.linear.assist import LinearAssistant
 from oversight.tui.linear.lines import Read, Write, next_line
@@ -166,11 +166,7 @@ class LinearItem(LinearReading):
         self._live.wanted = None
         question, settings = self._item.transcript.question, self._desk.settings
         result = feedback(settings, question, judgment.final, self._item.rounds_read())
-        sent = {
-            e.debate_id for e in self._desk.store.events(self._desk.judge, None, [EventKind.SENT])
-        }
-        transcripts = self._desk.store.transcripts(debate_ids=sent)
-        strip = () if result is None else calibration_strip(transcripts, self._desk.judge)
+        strip = () if result is None else self._desk.calibration()
         self._write("\n".join(sent_lines(judgment, question, result, strip)))
 
     def _refusal(self) -> str | None:

@@ -12,22 +12,22 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.widgets import Footer, Static
 
-from oversight.agents.speaking import speaker_name
 from oversight.errors import OversightError
 from oversight.graphs.persons import PersonsAct
 from oversight.judging.assisting import Assistants
 from oversight.judging.desk import Desk, Item
-from oversight.judging.feedback import StripBin, calibration_strip, feedback
+from oversight.judging.feedback import feedback
 from oversight.judging.judgment import stated
 from oversight.judging.live import Wanted
 from oversight.judging.log import JudgingLog
 from oversight.text.terminal import visible
 from oversight.tui.asking import Asking
-from oversight.tui.keys import KEYS, bindings, key_of
+from oversight.tui.hints import Hints
+from oversight.tui.keys import KEYS, bindings
 from oversight.tui.live_side import LiveSide
 from oversight.tui.marking import mark, mark_unfinished
 from oversight.tui.pauses import settle
-from oversight.tui.rows import heading, listed_quotes, options_of, question_of, rows_of
+from oversight.tui.rows import listed_quotes, options_of, question_of, rows_of
 from oversight.tui.screens.dialogs import WordsScreen
 from oversight.tui.screens.sent import SentScreen
 from oversight.tui.screens.source import SourceScreen
@@ -37,7 +37,7 @@ from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.belief import BeliefBar
 from oversight.tui.widgets.quotes import Listed, QuotePanel
 from oversight.tui.widgets.transcript import TranscriptView
-from oversight.types import Act, EventKind, Role, Seat, Source, Transcript, Turn
+from oversight.types import Act, EventKind, Seat, Source, Transcript, Turn
 
 FRAME_S = 0.05
 """How often what is being written is drawn."""
@@ -163,26 +163,8 @@ class DebateScreen(WorkScreen[Left]):
         return f"{self.live.trouble} — {self.key('stop')} tries again; nothing of yours is lost."
 
     def _hint(self) -> str:
-        enter = key_of("next", self.desk.settings.keys)
-        work = self.acts.work
-        if not work.is_open:
-            return f"Sent. {self.key('revise')} revises it, {enter} takes the next item."
-        if self.item.next_step() is not None and self.stepped:
-            if work.draft.probs is None:
-                return f"How probable is each? Move with ← → or type a number; {enter} reads on."
-            return f"{enter} reads on: the next turns."
-        if self.live.is_going:
-            writing = self.live.writing.values()
-            names = " and ".join(speaker_name(each.seat, each.role) for each in writing)
-            return f"{names or 'The debate'} {'write' if ' and ' in names else 'goes on'} …"
-        if self.live.wanted is not None:
-            return self._hint_wanted(self.live.wanted, enter)
-        return f"{enter} to your verdict."
-
-    def _role_of(self, wanted: Wanted) -> Role:
-        protocol = self.item.transcript.debate.protocol
-        [slot] = [s for s in protocol.schedule()[wanted.step].slots if s.seat is wanted.seat]
-        return protocol.role_of(slot)
+        hints = Hints(self.item, self.live, self.desk.settings.keys, self.key)
+        return hints.now(stepped=self.stepped)
 
     def may_read_source(self) -> bool:
         """Whether the protocol lets this person read the source: as judge, or as a speaker."""
@@ -190,20 +172,6 @@ class DebateScreen(WorkScreen[Left]):
         if wanted is not None and wanted.seat is not Seat.JUDGE and not self.live.is_others:
             return self.item.transcript.debate.protocol.speakers_see_source
         return super().may_read_source()
-
-    def _hint_wanted(self, wanted: Wanted, enter: str) -> str:
-        if self.live.is_others:
-            return f"Now it waits for another person; {self.key('back')} goes to your queue."
-        if wanted.seat is not Seat.JUDGE:
-            role = self._role_of(wanted)
-            you = heading(self.item, wanted.seat, role, wanted.act, wanted.round)
-            return f"You are {you}. {enter} to write, {self.key('source')} shows the source."
-        if wanted.act is Act.BELIEVE:
-            ends = f", {self.key('end')} ends the debate here" if wanted.may_end else ""
-            return f"Set your belief as it is now; {enter} goes on{ends}."
-        if wanted.act is Act.ASK:
-            return f"Ask the speakers: {enter} to write; nothing to ask is an answer, too."
-        return f"The debate is over: {enter} to your verdict."
 
     # --- reading on ------------------------------------------------------------------
 
@@ -473,7 +441,7 @@ class DebateScreen(WorkScreen[Left]):
         settings, question = self.desk.settings, self.item.transcript.question
         rounds = self.item.rounds_read()
         result = feedback(settings, question, judgment.final, rounds)
-        strip = () if result is None else await asyncio.to_thread(self._strip)
+        strip = () if result is None else await asyncio.to_thread(self.desk.calibration)
         then = await self.app.push_screen_wait(
             SentScreen(judgment, question, result, strip, self._models())
         )
@@ -481,12 +449,6 @@ class DebateScreen(WorkScreen[Left]):
             self.action_do_revise()
         else:
             await self._leave(then)
-
-    def _strip(self) -> tuple[StripBin, ...]:
-        sent = {
-            e.debate_id for e in self.desk.store.events(self.desk.judge, None, [EventKind.SENT])
-        }
-        return calibration_strip(self.desk.store.transcripts(debate_ids=sent), self.desk.judge)
 
     def _models(self) -> list[str]:
         if not self.desk.settings.reveal_models:

@@ -142,6 +142,7 @@ class Exploding(_Patient):
     def __init__(self, settings: GradientSettings) -> None:
         super().__init__(settings.patience)
         self._factor = settings.factor
+        self._floor = settings.floor
         self._window = settings.window
         self._norms: deque[float] = deque(maxlen=settings.window)
 
@@ -152,8 +153,9 @@ class Exploding(_Patient):
             return None
         seen_enough = 2 * len(self._norms) >= self._window
         bound = self._factor * statistics.median(self._norms) if seen_enough else math.inf
-        lasts = self._lasts(norm > bound > 0.0)
-        if not norm > bound:
+        is_spike = norm > bound > 0.0 and norm > self._floor
+        lasts = self._lasts(is_spike)
+        if not is_spike:
             self._norms.append(norm)  # a spike shall not raise its own bound
         if not lasts:
             return None

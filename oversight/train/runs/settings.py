@@ -44,6 +44,9 @@ class GradientSettings(Settings):
     """Steps that the median is of; until half of them are seen, nothing is judged."""
     patience: int = Field(default=3, ge=1)
     """So many steps in a row; a single spike is what clipping is for."""
+    floor: float = Field(default=0.1, ge=0.0)
+    """A norm below it is never too large: the median falls to nothing where nothing is left to
+    learn, and any one example then stands far above it."""
 
 
 class KLSettings(Settings):

@@ -90,6 +90,14 @@ def test_gradients_that_begin_at_zero_do_not_stop() -> None:
     assert stopped([{"grad_norm": norm} for norm in [*[0.0] * 40, *noisy(1.0, 9)]]) is None
 
 
+@pytest.mark.parametrize(("floor", "stops"), [(0.1, False), (0.001, True)])
+def test_gradients_below_the_floor_are_none_too_large(floor: float, stops: bool) -> None:
+    """A policy that has nothing left to learn, and three batches that it learns a little from."""
+    norms = [*noisy(3e-5, 40, spread=1e-6), 0.01, 0.02, 0.01]
+    error = stopped([{"grad_norm": norm} for norm in norms], gradient={"floor": floor})
+    assert (error is not None) == stops
+
+
 @pytest.mark.parametrize(
     ("kls", "stops"), [([1, 60, 60, 1, 60, 60, 1], False), ([1, 60, 61, 62], True)]
 )
