@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ class LoadedModel:
     """Tokens that the model was made for; None if it does not say."""
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""While it reads a model, transformers sets torch's default dtype, and how loud it is, for all
+threads: of two engines that load at once, one would get weights of the other's type."""
+
+
 def load_model(
     name: str, revision: str | None, device: str, dtype: str, max_batch_tokens: int
 ) -> LoadedModel:
@@ -59,7 +65,7 @@ def load_model(
         )
     source = {"revision": revision, "local_files_only": Path(name).expanduser().is_dir()}
     place = str(Path(name).expanduser()) if source["local_files_only"] else name
-    with _quiet():
+    with _ONE_AT_A_TIME, _quiet():
         config = _read_config(place, source)
         tokenizer = _read_tokenizer(place, source)
         _check_vocabulary(name, config, tokenizer)
@@ -163,7 +169,8 @@ def _read_weights(
         model, report = read(
             name,
             config=config,
-            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            # Wider than any checkpoint: its own type is read, and widened after.
+            dtype="auto" if dtype in ("auto", "float64") else getattr(torch, dtype),
             trust_remote_code=False,
             output_loading_info=True,
             **source,
@@ -174,6 +181,8 @@ def _read_weights(
                 f"engine.transformers.model = {name!r}: {len(missing)} weights are missing, such "
                 f"as {missing[0]!r}; the checkpoint belongs to another kind of model"
             )
+        if dtype == "float64":
+            model = model.to(torch.float64)
         return model.to(device).eval().requires_grad_(False)
     except Exception as error:
         if isinstance(error, ConfigError):

@@ -122,3 +122,16 @@ async def test_lower_precision_runs_batched_and_near_the_plain_pass(
         again = plain_logprobs(model, completion.prompt_ids, completion.token_ids)
         assert completion.logprobs == pytest.approx(again, abs=0.15)
     assert engine.work()["num_passes"] <= 8 + 3
+
+
+async def test_engines_that_load_at_once_get_the_weights_they_asked_for(
+    tiny_model, make_engine, ask
+):
+    """transformers sets torch's default dtype for all threads while it reads a model."""
+    dtypes = ["float32", "bfloat16", "float64"] * 4
+    engines = [make_engine(tiny_model, dtype=dtype) for dtype in dtypes]
+    done = await asyncio.gather(
+        *(e.generate([ask("who?", max_tokens=4, temperature=0.0, logprobs=True)]) for e in engines)
+    )
+    found = {dtype: {d.logprobs for (d,) in done[i::3]} for i, dtype in enumerate(dtypes[:3])}
+    assert [len(logprobs) for logprobs in found.values()] == [1, 1, 1]
