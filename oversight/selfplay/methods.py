@@ -74,12 +74,10 @@ def train_reward(
         {"data": {"format": "pair", "ids": "given", "duplicates": "keep"}},
         circle.reward,
     )
-    _, vocabulary = read_config(ModelSettings(path=policy), ())
+    tokenizer = _tokenizer(policy)
     settings = PreferenceSettings.parse({**_PREFERENCES, "siblings": "all_pairs"})
     with Store.open(str(store), create=False) as opened:
-        rows = list(
-            comparisons(opened, BEST_OF_N[arena], PROTOCOLS[arena], settings, vocabulary.tokenizer)
-        )
+        rows = list(comparisons(opened, BEST_OF_N[arena], PROTOCOLS[arena], settings, tokenizer))
     return _run_on_candidates(reward, config, store, len(rows), rows=rows)
 
 
@@ -111,10 +109,10 @@ def train_ppo(
         },
         circle.ppo,
     )
-    _, vocabulary = read_config(ModelSettings(path=policy), ())
+    tokenizer = _tokenizer(policy)
     rewards = RewardSettings.parse(config["reward"])
-    models = RewardModels.load(rewards, vocabulary.tokenizer, "cpu")
-    judged = SpeechesAlone(games, models, vocabulary.tokenizer)
+    models = RewardModels.load(rewards, tokenizer, "cpu")
+    judged = SpeechesAlone(games, models, tokenizer)
     return _run(ppo, config, rows=rows(games), rewards=judged)
 
 
@@ -146,8 +144,8 @@ def train_grpo(
         },
         circle.grpo,
     )
-    _, vocabulary = read_config(ModelSettings(path=policy), ())
-    judged = JudgedGames(games, BeliefReader(circle.judge), vocabulary.tokenizer, circle.opponents)
+    tokenizer = _tokenizer(policy)
+    judged = JudgedGames(games, BeliefReader(circle.judge), tokenizer, circle.opponents)
     return _run(grpo, config, rows=rows(games), rewards=judged)
 
 
@@ -227,6 +225,11 @@ _PREFERENCES: dict[str, Any] = {
     "min_score_gap": MIN_SCORE_GAP,
     "ties": False,
 }
+
+
+def _tokenizer(policy: str) -> Any:
+    _, vocabulary = read_config(ModelSettings(path=policy), ())
+    return vocabulary.tokenizer
 
 
 def _siblings(store: Path, arena: Arena) -> dict[str, Any]:

@@ -113,7 +113,7 @@ async def test_a_seed_gives_the_same_tokens_whatever_else_is_in_the_batch(engine
 async def test_in_float64_log_probabilities_repeat_bit_for_bit_in_other_company(
     tiny_model, make_engine, ask
 ):
-    # In float32 dozens of these 640 differ in their last bits.
+    # In float32 some of these 640 differ in their last bits.
     requests = [ask("why? " * (7 * i + 1), seed=i, max_tokens=40, logprobs=True) for i in range(16)]
     found = []
     for company in (1, 5, 16):
