@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from oversight.errors import StoreError
 from oversight.ids import content_id
@@ -26,6 +26,7 @@ from oversight.types import (
 
 Value: TypeAlias = str | int | bytes | None
 Row: TypeAlias = tuple[Value, ...]
+T = TypeVar("T")
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     table.name: tuple(c.name for c in table.columns if c.name != "seq") for table in RECORD_TABLES
@@ -36,6 +37,10 @@ KEYED: frozenset[str] = frozenset(
     {"turns", "judgments", "outcomes", "events", "ratings", "rating_events"}
 )
 """Tables whose id is not a hash of the whole row: the same id may come with another body."""
+
+MAX_ROWS = 64
+"""Rows a statement. Many rows in one statement cost one hand-over between threads, not many:
+the driver lets other threads run at every statement, and has to wait to run again."""
 
 PART_MEMORY_CHARS = 16_000_000
 BLOCK_MEMORY_CHARS = 4_000_000
@@ -60,6 +65,8 @@ class Batch:
         self.rows: dict[str, dict[str, Row]] = {table.name: {} for table in RECORD_TABLES}
         self.part_texts: dict[str, str] = {}
         """Part id -> text, of the parts in `rows`."""
+        self.prompt_chains: dict[str, str] = {}
+        """Variant -> the chain that its link stands in, of the prompts in `rows`."""
 
     def put(self, table: str, key: str, row: Row) -> None:
         """Add one row, once however often it is put.
@@ -85,6 +92,7 @@ class Batch:
             else:
                 self.rows[name].update(rows)
         self.part_texts.update(other.part_texts)
+        self.prompt_chains.update(other.prompt_chains)
 
 
 def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
@@ -118,7 +126,24 @@ def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
                 f"the store takes questions, debates, turns, judgments, outcomes, prompts, ratings"
                 f" and the events of judging and rating, not {type(record).__name__}"
             )
+    if batch.rows["prompts"]:
+        batch.prompt_chains = dict.fromkeys(batch.rows["prompts"], _debate_of(batch))
     return batch
+
+
+def powers(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Chunks of 64, 32 … 1 rows: few different statements, which the driver keeps prepared."""
+    start = 0
+    while start < len(rows):
+        size = min(MAX_ROWS, 1 << ((len(rows) - start).bit_length() - 1))
+        yield rows[start : start + size]
+        start += size
+
+
+def _debate_of(batch: Batch) -> str:
+    """The one debate that all rows of `batch` belong to; empty if there are none or several."""
+    found = {str(row[1]) for table in KEYED for row in batch.rows[table].values()}
+    return found.pop() if len(found) == 1 else ""
 
 
 def conflict(table: str, row: Row) -> StoreError:
@@ -147,7 +172,7 @@ def _put_question(batch: Batch, question: Question) -> None:
         source.id if source else None,
         encode(question),
     )
-    batch.put("questions", f"{question.id}\0{question.fingerprint}", row)
+    batch.put("questions", question.fingerprint, row)
 
 
 def _put_debate(batch: Batch, debate: Debate) -> None:

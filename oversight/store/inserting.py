@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import chain
 
 from sqlalchemy import Connection
 
-from oversight.store.batch import COLUMNS, KEYED, Batch, Row, conflict
-
-MAX_ROWS = 64
-"""Rows a statement. Many rows in one statement cost one hand-over between threads, not many:
-the driver lets other threads run at every statement, and has to wait to run again."""
+from oversight.store.batch import COLUMNS, KEYED, Batch, Row, conflict, powers
+from oversight.store.chain import KEYS, Added, extend
 
 MAX_IDS = 500
 """Ids a query; every SQLite takes 999 variables."""
@@ -29,38 +26,38 @@ def insert(connection: Connection, batch: Batch) -> None:
         StoreError: A row of the same id but another content is already stored.
     """
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    added: list[Added] = []
     for table, rows in batch.rows.items():
         if not rows:
             continue
         ordered = [rows[key] for key in sorted(rows)] if table in SHARED else list(rows.values())
-        num_new = sum(_insert(connection, table, chunk, mark) for chunk in _powers(ordered))
-        if table in KEYED and num_new < len(rows):
+        before = len(added)
+        for some in powers(ordered):
+            added += _insert(connection, table, some, mark)
+        if table in KEYED and len(added) - before < len(rows):
             _check_same(connection, table, rows, mark)
+    if added:
+        extend(connection, batch, added, mark)
 
 
-def _insert(connection: Connection, table: str, rows: Sequence[Row], mark: str) -> int:
-    """Number of rows that were new."""
+def _insert(connection: Connection, table: str, rows: Sequence[Row], mark: str) -> list[Added]:
+    """Those rows that were new, of a table with links; in the order of writing."""
     values = tuple(chain.from_iterable(rows))
-    return connection.exec_driver_sql(_statement(table, len(rows), mark), values).rowcount
+    result = connection.exec_driver_sql(_statement(table, len(rows), mark), values)
+    if table not in KEYS:
+        return []
+    return sorted(Added(table, seq, key) for seq, key in result)
 
 
 @cache
 def _statement(table: str, num_rows: int, mark: str) -> str:
     columns = COLUMNS[table]
     row = f"({','.join([mark] * len(columns))})"
+    returning = f" RETURNING seq, {KEYS[table]}" if table in KEYS else ""
     return (
         f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join([row] * num_rows)}"
-        " ON CONFLICT DO NOTHING"
+        f" ON CONFLICT DO NOTHING{returning}"
     )
-
-
-def _powers(rows: list[Row]) -> Iterator[list[Row]]:
-    """Chunks of 64, 32 … 1 rows: few different statements, which the driver keeps prepared."""
-    start = 0
-    while start < len(rows):
-        size = min(MAX_ROWS, 1 << ((len(rows) - start).bit_length() - 1))
-        yield rows[start : start + size]
-        start += size
 
 
 def _check_same(connection: Connection, table: str, rows: dict[str, Row], mark: str) -> None:

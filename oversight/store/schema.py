@@ -2,8 +2,10 @@
 
 Record tables are append-only. Each keeps a record's JSON text in `body` and, as
 columns of their own, the keys that one filters by. `seq` orders rows by when
-they were written. `claims` alone is changed in place: it says which process is
-running which debate, and holds nothing worth keeping.
+they were written. `links` holds the chains over what was written, see
+`oversight.store.chain`, and `heads` the end of each. Two tables are changed in
+place: `heads`, and `claims`, which says which process is running which debate
+and holds nothing worth keeping.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
@@ -184,6 +187,28 @@ rating_events = Table(
     _text("body"),
     Index(None, "item", "judge"),
     Index(None, "judge", "kind"),
+)
+
+links = Table(
+    "links",
+    metadata,
+    _text("chain"),
+    Column("number", BigInteger, nullable=False),
+    _text("kind"),
+    Column("seq", BigInteger, nullable=False),
+    _text("row_key"),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("chain", "number"),
+    sqlite_with_rowid=False,
+)
+
+heads = Table(
+    "heads",
+    metadata,
+    _text("chain", primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 claims = Table(

@@ -11,7 +11,15 @@ from sqlalchemy import text
 from oversight.store import Store, migrations, opening
 from oversight.store.address import parse
 from oversight.store.database import Database
-from oversight.store.schema import claims, events, metadata, rating_events, ratings
+from oversight.store.schema import (
+    claims,
+    events,
+    heads,
+    links,
+    metadata,
+    rating_events,
+    ratings,
+)
 
 
 def test_the_migrated_schema_equals_the_metadata(store):
@@ -65,8 +73,10 @@ def _upgrade(database: Database, revision: str) -> None:
 
 
 def _downgrade_to_first(store: Store) -> None:
-    """Make the store what the first version left: without claims, events and ratings."""
+    """Make the store what the first version left: without claims, events, ratings and chains."""
     with store._database.writing() as connection:
+        links.drop(connection)
+        heads.drop(connection)
         claims.drop(connection)
         events.drop(connection)
         rating_events.drop(connection)
