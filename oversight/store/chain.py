@@ -2,8 +2,9 @@
 
 Each row of evidence gets a link: the hash of the row, of its place in the order of
 writing, and of the link before it. Links of one debate are one chain; questions and
-debates themselves stand in the store's own chain, whose name is empty. `heads` says how
-long each chain is and how it ends.
+debates themselves stand in the store's own chain, whose name is empty. A row of `links`
+holds the links of one transaction, as lists; `heads` says how long each chain is and how
+it ends.
 
 Turns, judgments, events and ratings are hashed by their content. The ids of debates,
 questions, prompts and outcomes are hashes of content already, and those of sources, parts
@@ -12,16 +13,15 @@ and token blocks stand in what refers to them. `claims` is no evidence and has n
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from hashlib import blake2b
-from itertools import chain as concatenated
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from oversight.store.batch import Batch, Row, powers
+from oversight.store.batch import Batch, Row
 
 STORE = ""
 """Name of the chain of questions and debates; the others are named by a debate's id."""
@@ -45,8 +45,6 @@ KEYS: dict[str, str] = {
 HASHED = frozenset({"turns", "judgments", "events", "ratings", "rating_events"})
 """Of these, the tables whose key says nothing of the content."""
 
-HASH_BYTES = 32
-
 
 class Added(NamedTuple):
     """A row that was inserted just now."""
@@ -60,24 +58,34 @@ class Head(NamedTuple):
     """The end of a chain."""
 
     count: int
-    hash: bytes
+    hash: str
+
+
+class Link(NamedTuple):
+    """One row in a chain, as the lists in a row of `links` have it."""
+
+    chain: str
+    number: int
+    """Place in the chain, from 1."""
+    table: str
+    seq: int
+    key: str
+    hash: str
 
 
 def beginning(chain: str) -> Head:
     """The head of a chain without links."""
-    return Head(0, blake2b(b"oversight " + chain.encode(), digest_size=HASH_BYTES).digest())
+    return Head(0, sha256(f"oversight {chain}".encode()).hexdigest())
 
 
-def link_hash(before: bytes, kind: str, seq: int, key: str, body: str | None) -> bytes:
+def link_hash(before: str, table: str, seq: int, key: str, body: str | None) -> str:
     """The hash of a link; `body` only of the tables in `HASHED`."""
-    data = before + f"{kind}\0{seq}\0{key}\0".encode()
-    if body is not None:
-        data += blake2b(body.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
-    return blake2b(data, digest_size=HASH_BYTES).digest()
+    digest = "" if body is None else sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(f"{before}{table}\0{seq}\0{key}\0{digest}".encode()).hexdigest()
 
 
-def extend(connection: Connection, batch: Batch, added: Sequence[Added], mark: str) -> None:
-    """Write the links of rows that the running transaction has inserted.
+def extend(connection: Connection, batch: Batch, added: Sequence[Added]) -> None:
+    """Write the links of rows that the running transaction has inserted, all in one row.
 
     It comes last in a transaction: on PostgreSQL other writers of the same debate wait from
     here to its end. SQLite has one writer at a time.
@@ -87,20 +95,19 @@ def extend(connection: Connection, batch: Batch, added: Sequence[Added], mark: s
         by_chain[_chain_of(batch, each)].append(each)
     links: list[Row] = []
     ends: list[Row] = []
-    for name, head in sorted(_heads(connection, sorted(by_chain), mark).items()):
-        count, last = head
-        for table, seq, key in by_chain[name]:
+    for name, (count, last) in sorted(_heads(connection, sorted(by_chain)).items()):
+        some = by_chain[name]
+        for number, (table, seq, key) in enumerate(some, start=count + 1):
             body = str(batch.rows[table][key][-1]) if table in HASHED else None
-            count, last = count + 1, link_hash(last, table, seq, key, body)
-            links.append((name, count, table, seq, key, last))
-        ends.append((name, count, last))
-    _write(connection, LINKS, links, mark, "")
-    _write(connection, HEADS, ends, mark, UPSERT)
+            last = link_hash(last, table, seq, key, body)  # noqa: PLW2901
+            links.append((name, number, table, seq, key, last))
+        ends.append((name, count + len(some), last))
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    connection.exec_driver_sql(f"INSERT INTO links (body) VALUES ({mark})", (JSON.encode(links),))
+    _write_heads(connection, ends, "UPDATE SET count = excluded.count, hash = excluded.hash")
 
 
-LINKS = "links (chain,number,kind,seq,row_key,hash)"
-HEADS = "heads (chain,count,hash)"
-UPSERT = " ON CONFLICT (chain) DO UPDATE SET count = excluded.count, hash = excluded.hash"
+JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
 def _chain_of(batch: Batch, added: Added) -> str:
@@ -111,46 +118,41 @@ def _chain_of(batch: Batch, added: Added) -> str:
     return str(batch.rows[added.table][added.key][1])
 
 
-def _heads(connection: Connection, chains: Sequence[str], mark: str) -> Mapping[str, Head]:
+def _heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
     """The heads of these chains, locked until the transaction ends."""
-    found = dict(_locked_heads(connection, chains, mark))
-    missing = [name for name in chains if name not in found]
-    if mark != "?" and missing:
+    found = _locked_heads(connection, chains)
+    missing = {name: beginning(name) for name in chains if name not in found}
+    if missing and connection.dialect.name != "sqlite":
         # Another transaction may be beginning the same chain: wait for it, then read its end.
-        rows: list[Row] = [(name, *beginning(name)) for name in missing]
-        _write(connection, HEADS, rows, mark, " ON CONFLICT DO NOTHING")
-        found |= dict(_locked_heads(connection, missing, mark))
+        _write_heads(connection, [(name, *head) for name, head in missing.items()], "NOTHING")
+        return found | _locked_heads(connection, list(missing))
+    return found | missing
+
+
+def _locked_heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
+    # One statement however many chains: each is a hand-over between threads.
+    if connection.dialect.name == "sqlite":
+        query, given = "chain IN (SELECT value FROM json_each(?))", JSON.encode(chains)
     else:
-        found |= {name: beginning(name) for name in missing}
-    return found
+        # In one order for all, so that two transactions do not wait for each other.
+        query, given = "chain = ANY(%s) ORDER BY chain FOR UPDATE", chains
+    query = f"SELECT chain, count, hash FROM heads WHERE {query}"
+    rows = connection.exec_driver_sql(query, (given,))
+    return {name: Head(count, last) for name, count, last in rows}
 
 
-def _locked_heads(
-    connection: Connection, chains: Sequence[str], mark: str
-) -> Iterator[tuple[str, Head]]:
-    for some in powers(chains):
-        query = _heads_query(len(some), mark)
-        for name, count, last in connection.exec_driver_sql(query, tuple(some)):
-            yield name, Head(count, bytes(last))
+def _write_heads(connection: Connection, rows: Sequence[Row], else_do: str) -> None:
+    if connection.dialect.name == "sqlite":
+        source, given = SQLITE_ROWS, (JSON.encode(rows),)
+    else:
+        source, given = POSTGRES_ROWS, tuple(map(list, zip(*rows, strict=True)))
+    connection.exec_driver_sql(
+        f"INSERT INTO heads (chain, count, hash) {source} ON CONFLICT (chain) DO {else_do}", given
+    )
 
 
-@cache
-def _heads_query(number: int, mark: str) -> str:
-    marks = ",".join([mark] * number)
-    query = f"SELECT chain, count, hash FROM heads WHERE chain IN ({marks})"
-    # In one order for all, so that two transactions do not wait for each other.
-    return query if mark == "?" else f"{query} ORDER BY chain FOR UPDATE"
-
-
-def _write(
-    connection: Connection, into: str, rows: Sequence[Row], mark: str, conflict: str
-) -> None:
-    for some in powers(rows):
-        statement = _statement(into, len(some[0]), len(some), mark) + conflict
-        connection.exec_driver_sql(statement, tuple(concatenated.from_iterable(some)))
-
-
-@cache
-def _statement(into: str, num_columns: int, num_rows: int, mark: str) -> str:
-    row = f"({','.join([mark] * num_columns)})"
-    return f"INSERT INTO {into} VALUES {','.join([row] * num_rows)}"
+SQLITE_ROWS = (
+    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
+    " FROM json_each(?) WHERE true"
+)
+POSTGRES_ROWS = "SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[])"

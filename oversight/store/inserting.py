@@ -37,7 +37,7 @@ def insert(connection: Connection, batch: Batch) -> None:
         if table in KEYED and len(added) - before < len(rows):
             _check_same(connection, table, rows, mark)
     if added:
-        extend(connection, batch, added, mark)
+        extend(connection, batch, added)
 
 
 def _insert(connection: Connection, table: str, rows: Sequence[Row], mark: str) -> list[Added]:
@@ -46,14 +46,28 @@ def _insert(connection: Connection, table: str, rows: Sequence[Row], mark: str) 
     result = connection.exec_driver_sql(_statement(table, len(rows), mark), values)
     if table not in KEYS:
         return []
-    return sorted(Added(table, seq, key) for seq, key in result)
+    if mark != "?":
+        return sorted(Added(table, seq, key) for seq, key in result)
+    # SQLite numbers new rows on from the last one, in the order in which they are given.
+    first = result.lastrowid - result.rowcount + 1
+    if result.rowcount == len(rows):
+        place = PLACES[table]
+        return [Added(table, seq, str(row[place])) for seq, row in enumerate(rows, first)]
+    if result.rowcount == 0:
+        return []
+    query = f"SELECT seq, {KEYS[table]} FROM {table} WHERE seq >= ? ORDER BY seq"
+    return [Added(table, seq, key) for seq, key in connection.exec_driver_sql(query, (first,))]
+
+
+PLACES = {table: COLUMNS[table].index(key) for table, key in KEYS.items()}
+"""Where in a row its key stands."""
 
 
 @cache
 def _statement(table: str, num_rows: int, mark: str) -> str:
     columns = COLUMNS[table]
     row = f"({','.join([mark] * len(columns))})"
-    returning = f" RETURNING seq, {KEYS[table]}" if table in KEYS else ""
+    returning = f" RETURNING seq, {KEYS[table]}" if table in KEYS and mark != "?" else ""
     return (
         f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join([row] * num_rows)}"
         f" ON CONFLICT DO NOTHING{returning}"

@@ -23,7 +23,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
@@ -192,14 +191,8 @@ rating_events = Table(
 links = Table(
     "links",
     metadata,
-    _text("chain"),
-    Column("number", BigInteger, nullable=False),
-    _text("kind"),
-    Column("seq", BigInteger, nullable=False),
-    _text("row_key"),
-    Column("hash", LargeBinary, nullable=False),
-    PrimaryKeyConstraint("chain", "number"),
-    sqlite_with_rowid=False,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _text("body"),
 )
 
 heads = Table(
@@ -207,7 +200,7 @@ heads = Table(
     metadata,
     _text("chain", primary_key=True),
     Column("count", BigInteger, nullable=False),
-    Column("hash", LargeBinary, nullable=False),
+    _text("hash"),
     sqlite_with_rowid=False,
 )
 

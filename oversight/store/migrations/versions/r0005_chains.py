@@ -31,20 +31,20 @@ def upgrade() -> None:
     """Create the tables of links and heads, and note which rows were written before them."""
     op.create_table(
         "links",
-        sa.Column("chain", sa.Text(), nullable=False),
-        sa.Column("number", sa.BigInteger(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("seq", sa.BigInteger(), nullable=False),
-        sa.Column("row_key", sa.Text(), nullable=False),
-        sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("chain", "number", name="pk_links"),
-        sqlite_with_rowid=False,
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            primary_key=True,
+            nullable=False,
+        ),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_links"),
     )
     op.create_table(
         "heads",
         sa.Column("chain", sa.Text(), nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
-        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("chain", name="pk_heads"),
         sqlite_with_rowid=False,
     )
@@ -62,19 +62,14 @@ def _extent(table: str) -> tuple[int, int]:
 
 def _begin_chain(before: str) -> None:
     """The first link of the store's own chain: what was there before it."""
-    first = _hash(_hash(b"oversight ") + f"start\x000\x00{before}\x00".encode())
-    values = {"hash": first, "row_key": before}
-    op.get_bind().execute(
-        sa.text(
-            "INSERT INTO links (chain, number, kind, seq, row_key, hash)"
-            " VALUES ('', 1, 'start', 0, :row_key, :hash)"
-        ),
-        values,
-    )
-    op.get_bind().execute(
-        sa.text("INSERT INTO heads (chain, count, hash) VALUES ('', 1, :hash)"), values
+    first = _hash(_hash("oversight ") + f"start\x000\x00{before}\x00")
+    body = json.dumps([["", 1, "start", 0, before, first]], separators=(",", ":"))
+    bind = op.get_bind()
+    bind.execute(sa.text("INSERT INTO links (body) VALUES (:body)"), {"body": body})
+    bind.execute(
+        sa.text("INSERT INTO heads (chain, count, hash) VALUES ('', 1, :hash)"), {"hash": first}
     )
 
 
-def _hash(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=32).digest()
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
