@@ -12,13 +12,16 @@ import asyncio
 import contextlib
 import html
 import ipaddress
+import json
 import secrets
 import shlex
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from string import Template
+from subprocess import SubprocessError
 from urllib.parse import urlsplit
 
 import typer
@@ -31,7 +34,8 @@ try:
     from aiohttp.typedefs import Handler, Middleware
     from textual_serve.server import Server, to_int
 
-    from oversight.tui.web_process import LEAVE_S, Application
+    from oversight.tui.web_driver import LEAVE_S, size_within
+    from oversight.tui.web_process import KILL_S, TERM_S, Application
 except ImportError as error:
     raise MissingDependencyError(
         f"judging in a browser needs textual-serve, which is not installed ({error}): "
@@ -41,8 +45,27 @@ except ImportError as error:
 PAGE = Path(__file__).with_name("web.html")
 TITLE = "oversight"
 
+MAX_TABS = 16
+"""Browser tabs at once, unless it is set; each is a process of about 100 MB."""
+MAX_MESSAGE_BYTES = 1 << 18
+"""Of one message from a browser, such as a text that is pasted."""
+MESSAGES_PER_S = 500
+BURST = 1000
+"""Messages that may come at once before they are taken no faster than that."""
+FULL = 1013
+"""The close code "try again later" of a WebSocket."""
+SIZE = (80, 24)
+FONT_SIZES = (6, 72)
 
-def serve(command: Sequence[str], *, host: str, port: int, public_url: str | None) -> None:
+
+def serve(
+    command: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    public_url: str | None,
+    max_tabs: int = MAX_TABS,
+) -> None:
     """Serve what `command` shows until Ctrl-C.
 
     Args:
@@ -50,14 +73,18 @@ def serve(command: Sequence[str], *, host: str, port: int, public_url: str | Non
         host: Where to listen; beyond loopback only with a `public_url`.
         port: 0 takes a free one.
         public_url: Where browsers find it, if a reverse proxy stands before it.
+        max_tabs: How many processes there may be at a time.
 
     Raises:
         ConfigError: The host is not loopback and there is no proxy, or the port is taken.
     """
     check_exposure(host, public_url)
     with listen(host, port) as listening:
-        server = JudgeServer(command, host, listening.getsockname()[1], public_url)
-        asyncio.run(_serve(server, listening))
+        server = JudgeServer(command, host, listening.getsockname()[1], public_url, max_tabs)
+        try:
+            asyncio.run(_serve(server, listening))
+        finally:
+            server.kill()
 
 
 def check_exposure(host: str, public_url: str | None) -> None:
@@ -104,12 +131,19 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def _serve(server: JudgeServer, listening: socket.socket) -> None:
-    runner = web.AppRunner(await server.make_app(), access_log=None, shutdown_timeout=LEAVE_S)
+    patience_s = LEAVE_S + TERM_S + KILL_S
+    runner = web.AppRunner(await server.make_app(), access_log=None, shutdown_timeout=patience_s)
     await runner.setup()
     stop = asyncio.Event()
+
+    def end() -> None:
+        if stop.is_set():  # asked once more: at once
+            server.kill()
+        stop.set()
+
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         with contextlib.suppress(AttributeError, NotImplementedError):  # not on Windows
-            asyncio.get_running_loop().add_signal_handler(getattr(signal, name), stop.set)
+            asyncio.get_running_loop().add_signal_handler(getattr(signal, name), end)
     try:
         await web.SockSite(runner, listening).start()
         typer.echo(f"Judging at {visible(server.public_url, newlines=False)} — Ctrl-C ends it.")
@@ -122,7 +156,12 @@ class JudgeServer(Server):
     """Serves the page, and a process of the application for each browser that opens it."""
 
     def __init__(
-        self, command: Sequence[str], host: str, port: int, public_url: str | None
+        self,
+        command: Sequence[str],
+        host: str,
+        port: int,
+        public_url: str | None,
+        max_tabs: int = MAX_TABS,
     ) -> None:
         at = f"[{host}]" if ":" in host else host
         here = f"http://{at}:{port}"
@@ -138,7 +177,8 @@ class JudgeServer(Server):
         parts = urlsplit(self.public_url)
         self._origins.add(f"{parts.scheme}://{parts.netloc}")
         self._names = {urlsplit(origin).netloc for origin in self._origins}
-        self._open: set[asyncio.Task[None]] = set()
+        self._max_tabs = max_tabs
+        self._tabs: set[_Tab] = set()
 
     async def make_app(self) -> web.Application:
         """The application with its gate."""
@@ -167,7 +207,9 @@ class JudgeServer(Server):
         text = Template(PAGE.read_text("utf-8")).substitute(
             title=html.escape(TITLE),
             websocket=html.escape(socket_url),
-            font_size=to_int(request.query.get("fontsize", "16"), 16),
+            font_size=max(FONT_SIZES[0], min(FONT_SIZES[1], _queried(request, "fontsize", 16))),
+            full_code=FULL,
+            max_tabs=self._max_tabs,
             nonce=nonce,
         )
         policy = (
@@ -183,48 +225,131 @@ class JudgeServer(Server):
         """Carry bytes between a browser and an application of its own."""
         if "Origin" not in request.headers:
             raise web.HTTPForbidden(text="Open the page in a browser.\n")
-        carrier = web.WebSocketResponse(heartbeat=15)
+        carrier = web.WebSocketResponse(timeout=2.0, heartbeat=15, max_msg_size=MAX_MESSAGE_BYTES)
         await carrier.prepare(request)
-        width, height = (to_int(request.query.get(n, ""), d) for n, d in _SIZE)
-        carried = asyncio.create_task(self._carry(carrier, width, height))
-        self._open.add(carried)
+        width, height = (_queried(request, *each) for each in zip(_SIDES, SIZE, strict=True))
+        if not await self._has_room():
+            full = f"{self._max_tabs} tabs are open, which is all that max_tabs allows"
+            await carrier.close(code=FULL, message=full.encode())
+            return carrier
+        tab = _Tab(self, carrier, size_within(width, height) or SIZE)
+        self._tabs.add(tab)
+        tab.task = asyncio.create_task(tab.carry())
+        tab.task.add_done_callback(lambda _: self._tabs.discard(tab))
         try:
-            await asyncio.wait([carried])
+            # Not awaited itself: if this handler is cancelled, the application still has to leave.
+            await asyncio.wait([tab.task])
         finally:
-            carried.cancel()
-            await asyncio.wait([carried])
-            self._open.discard(carried)
+            tab.hang_up.set()
         return carrier
 
-    async def _carry(self, carrier: web.WebSocketResponse, width: int, height: int) -> None:
-        application = Application(
-            self.argv,
-            write_bytes=carrier.send_bytes,
-            write_str=carrier.send_str,
-            close=_closing(carrier),
-            download_manager=self.download_manager,
-        )
-        await application.start(width, height)
-        reading = asyncio.create_task(self._process_messages(carrier, application))
-        try:
-            await asyncio.wait([reading, application.ended], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            reading.cancel()
-            await application.leave()
-            await carrier.close()
+    async def _has_room(self) -> bool:
+        """Whether one more may open, once those who are leaving have left."""
+        deadline = time.monotonic() + LEAVE_S + TERM_S
+        while len(self._tabs) >= self._max_tabs:
+            leaving = any(tab.hang_up.is_set() for tab in self._tabs)
+            if not leaving or time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.1)
+        return True
 
     async def on_startup(self, app: web.Application) -> None:
         """Nothing: what is to be said, `serve` says."""
 
     async def on_shutdown(self, app: web.Application) -> None:
         """Let every application leave."""
-        for carried in self._open:
-            carried.cancel()
-        if self._open:
-            await asyncio.wait(self._open)
+        tasks = [tab.task for tab in self._tabs if tab.task is not None]
+        for tab in self._tabs:
+            tab.hang_up.set()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LEAVE_S + TERM_S + KILL_S)
+
+    def kill(self) -> None:
+        """Kill every application that is left, without waiting."""
+        for tab in self._tabs:
+            tab.application.signal(signal.SIGKILL)
 
 
-_SIZE = (("width", 80), ("height", 24))
+class _Tab:
+    """A browser's tab, and its application."""
+
+    def __init__(
+        self, server: JudgeServer, carrier: web.WebSocketResponse, size: tuple[int, int]
+    ) -> None:
+        self._carrier = carrier
+        self._size = size
+        self.application = Application(
+            server.argv,
+            write_bytes=carrier.send_bytes,
+            write_str=carrier.send_str,
+            close=_closing(carrier),
+            download_manager=server.download_manager,
+        )
+        self.hang_up = asyncio.Event()
+        """Set when the application has to leave."""
+        self.task: asyncio.Task[None] | None = None
+
+    async def carry(self) -> None:
+        """Start the application and carry messages until it, the browser or the server ends."""
+        try:
+            await self.application.start(*self._size)
+        except (OSError, RuntimeError, SubprocessError) as error:  # no process or file is left
+            typer.echo(f"oversight: a tab could not be opened: {error}", err=True)
+            await self._carrier.close(code=FULL, message=b"no process could be started")
+            return
+        reading = asyncio.create_task(self._read())
+        told = asyncio.create_task(self.hang_up.wait())
+        try:
+            ends = [reading, told, self.application.ended]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.hang_up.set()
+            reading.cancel()
+            told.cancel()
+            await self.application.leave()
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self._carrier.close()
+
+    async def _read(self) -> None:
+        """Take messages until the browser has gone, no faster than `MESSAGES_PER_S` for long."""
+        credit, last = float(BURST), time.monotonic()
+        async for message in self._carrier:
+            now = time.monotonic()
+            credit = min(float(BURST), credit + (now - last) * MESSAGES_PER_S) - 1.0
+            last = now
+            if credit < 0.0:
+                await asyncio.sleep(-credit / MESSAGES_PER_S)
+            if message.type is web.WSMsgType.TEXT:
+                await self._take(message.data)
+
+    async def _take(self, text: str) -> None:
+        """Do what a message says; one that makes no sense is ignored."""
+        try:
+            kind, *rest = json.loads(text)
+        except (ValueError, TypeError, RecursionError):
+            return
+        said = rest[0] if rest else None
+        if kind == "stdin" and isinstance(said, str):
+            await self.application.send_bytes(said.encode("utf-8", "replace"))
+        elif kind == "resize" and isinstance(said, dict):
+            size = size_within(*(said.get(side) for side in _SIDES))
+            if size is not None:
+                await self.application.set_terminal_size(*size)
+        elif kind == "ping" and isinstance(said, str | int):
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                await self._carrier.send_json(["pong", said])
+        elif kind == "blur":
+            await self.application.blur()
+        elif kind == "focus":
+            await self.application.focus()
+
+
+_SIDES = ("width", "height")
+
+
+def _queried(request: web.Request, name: str, default: int) -> int:
+    """A number in an address's query, or the default if it is none."""
+    return to_int(request.query.get(name, ""), default)
 
 
 def _closing(carrier: web.WebSocketResponse) -> Callable[[], Awaitable[None]]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import json
 import os
 import shlex
 import signal
+import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -14,9 +18,19 @@ from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
 from oversight.text.terminal import visible
+from oversight.tui.web_driver import LEAVE_S
 
-LEAVE_S = 5.0
-"""How long an application may take to leave before it is killed; its work is in the store."""
+TERM_S = 1.0
+"""How long it may take after SIGTERM."""
+KILL_S = 5.0
+"""How long SIGKILL is waited for: a process in the middle of a call to a disk may take a while."""
+POLL_S = 0.05
+MAX_UNREAD_BYTES = 1 << 20
+"""Input that an application has not read; more is not kept for it, as it may be hung."""
+RESIZE_S = 0.1
+"""Sizes are passed on no faster than this, the last one for certain: each one lays all out anew."""
+MAX_ERROR_CHARS = 20_000
+"""How much of what an application says of its errors is printed here."""
 DRIVER = "oversight.tui.web_driver:JudgeDriver"
 
 
@@ -40,14 +54,27 @@ class Application(AppService):
             download_manager=download_manager,
         )
         self._argv = list(argv)
+        self._sent_size: tuple[int, int] | None = None
+        self._wanted_size: tuple[int, int] | None = None
+        self._resizing: asyncio.Task[None] | None = None
         self.ended: asyncio.Task[None]
         """Done when the process has nothing more to say."""
 
     async def start(self, width: int, height: int) -> None:
-        """Start the process."""
+        """Start the process.
+
+        Raises:
+            OSError: There is no room for one more.
+        """
+        self._sent_size = width, height
         await super().start(width, height)
         assert self._task is not None
         self.ended = self._task
+
+    async def run(self) -> None:
+        """Carry what the process says to the browser, until one of them has gone."""
+        with contextlib.suppress(ConnectionError, RuntimeError):  # the browser has
+            await super().run()
 
     def _build_environment(self, width: int = 80, height: int = 24) -> dict[str, str]:
         return super()._build_environment(width, height) | {"TEXTUAL_DRIVER": DRIVER}
@@ -61,33 +88,114 @@ class Application(AppService):
             stderr=PIPE,
             env=self._build_environment(width=width, height=height),
             start_new_session=True,
+            preexec_fn=_ending_with(os.getpid()),
         )
         self._stdin = process.stdin
         assert process.stderr is not None
         process.stderr = _Harmless(process.stderr)  # type: ignore[assignment]
         return process
 
+    async def send_bytes(self, data: bytes) -> bool:
+        """Pass on what was typed; False if the process does not read or has gone."""
+        return self._put(self.encode_packet(b"D", data))
+
+    async def send_meta(self, data: dict[str, str | int | bool | None]) -> bool:
+        """Tell the process something; False if it does not read or has gone."""
+        return self._put(self.encode_packet(b"M", json.dumps(data).encode()))
+
+    def _put(self, packet: bytes) -> bool:
+        """Write without waiting for the reader: to wait for a hung one would be to hang as well."""
+        transport = self.stdin.transport
+        full = transport.get_write_buffer_size() + len(packet) > MAX_UNREAD_BYTES
+        if full or transport.is_closing():
+            return False
+        self.stdin.write(packet)
+        return True
+
+    async def set_terminal_size(self, width: int, height: int) -> None:
+        """Tell the process a new size, soon."""
+        self._wanted_size = width, height
+        if self._resizing is None or self._resizing.done():
+            self._resizing = asyncio.create_task(self._resize())
+
+    async def _resize(self) -> None:
+        while self._wanted_size is not None and self._wanted_size != self._sent_size:
+            self._sent_size = self._wanted_size
+            width, height = self._sent_size
+            await self.send_meta({"type": "resize", "width": width, "height": height})
+            await asyncio.sleep(RESIZE_S)
+
     async def leave(self) -> None:
-        """Ask the process to leave, and make sure of it."""
+        """Ask the process to leave, and end it if it does not; returns when nothing is left of it.
+
+        Each wait has an end of its own, and none of them waits for a task that could swallow a
+        cancellation, as textual-serve's do.
+        """
         process = self._process
         if process is None:
             return
-        try:
-            async with asyncio.timeout(LEAVE_S):
-                await self.stop()
-                await process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await self._download_manager.cancel_app_downloads(app_service_id=self.app_service_id)
+        await self.send_meta({"type": "quit"})
+        await _until_ended(process, LEAVE_S)
+        for number, patience_s in ((signal.SIGTERM, TERM_S), (signal.SIGKILL, KILL_S)):
+            if process.returncode is None:
+                self.signal(number)
+                await _until_ended(process, patience_s)
+        self.signal(signal.SIGKILL)  # whomever it has left behind
+        tasks = [task for task in (self._task, self._resizing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=TERM_S)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and all that it started; nothing if there is none left."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+
+async def _until_ended(process: Process, patience_s: float) -> None:
+    """Wait for the end of a process, at most so long.
+
+    Not by `process.wait()`, which also waits for those who hold its pipes.
+    """
+    deadline = time.monotonic() + patience_s
+    while process.returncode is None and time.monotonic() < deadline:  # noqa: ASYNC110  no event tells
+        await asyncio.sleep(POLL_S)
+
+
+PR_SET_PDEATHSIG = 1
+
+
+def _ending_with(server_pid: int) -> Callable[[], None] | None:
+    """For Linux: in the new process, be killed when the server is, even while hung or stopped.
+
+    Elsewhere an application leaves at the end of its input (`web_driver`).
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec little may be done
+
+    def end_with_server() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != server_pid:  # it was killed before the line above
+            os._exit(1)
+
+    return end_with_server
 
 
 class _Harmless:
-    """What a process says of its errors, which is printed here, made safe to show."""
+    """What a process says of its errors, which is printed here, made short and safe to show."""
 
     def __init__(self, stream: asyncio.StreamReader) -> None:
         self._stream = stream
+        self._left = MAX_ERROR_CHARS
 
     async def read(self, n: int) -> bytes:
-        data = await self._stream.read(n)
-        return visible(data.decode("utf-8", "backslashreplace")).encode()
+        while data := await self._stream.read(n):
+            text = visible(data.decode("utf-8", "backslashreplace"))[: self._left]
+            self._left -= len(text)
+            if text:
+                return text.encode()
+        return b""

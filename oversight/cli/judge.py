@@ -89,7 +89,13 @@ def serve_judging(
 
     keymap(settings.keys)
     Store.open(settings.store, create=False).close()
-    serve(command, host=host, port=settings.port, public_url=public_url)
+    serve(
+        command,
+        host=host,
+        port=settings.port,
+        public_url=public_url,
+        max_tabs=settings.max_tabs,
+    )
 
 
 def run_judging(settings: JudgingSettings, *, linear: bool) -> None:

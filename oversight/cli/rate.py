@@ -137,4 +137,10 @@ def serve_rating(
     keymap(settings.keys, RATING_KEYS)
     with Store.open(settings.store, create=False) as opened:
         TaskDesk(opened, settings, Task(task.value))
-    serve(command, host=host, port=settings.port, public_url=public_url)
+    serve(
+        command,
+        host=host,
+        port=settings.port,
+        public_url=public_url,
+        max_tabs=settings.max_tabs,
+    )

@@ -51,7 +51,9 @@ class AssistSettings(Settings):
 class SessionSettings(Settings):
     """What sessions of judging and of rating share."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"store", "judge", "keys", "theme", "port"})
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"store", "judge", "keys", "theme", "port", "max_tabs"}
+    )
 
     store: str = "oversight.db"
     """Path of an SQLite file, or a postgresql:// URL."""
@@ -77,6 +79,8 @@ class SessionSettings(Settings):
     theme: Literal["dark", "light"] = "dark"
     port: int = Field(default=8765, ge=0, le=65535)
     """Of `--web`, on loopback."""
+    max_tabs: int = Field(default=16, ge=1)
+    """Of `--web`: browser tabs at once; each is a process of about 100 MB."""
 
 
 class JudgingSettings(SessionSettings):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from oversight.text.characters import (
     BIDI_CONTROLS,
@@ -68,38 +69,58 @@ def _beginnings(names: frozenset[str]) -> frozenset[str]:
     return frozenset(name[:end] for name in names for end in range(len(name) + 1))
 
 
-_TAG_BEGINNINGS = _beginnings(_TAGS)
+_NUMBERED_STEMS = _names("extra_id_ reserved_ special_ unused_ 0x")
+_TAG_BEGINNINGS = _beginnings(_TAGS | _NUMBERED_STEMS) - {"0"}  # "if x < 0" ends so, too
 _WORD_BEGINNINGS = _beginnings(CONTROL_WORDS | {"e"})
+_LONGEST = max(map(len, _TAGS | CONTROL_WORDS)) + len("4294967295")
 
-_ANGLES = "<＜﹤‹〈〈⟨❬❮❰˂ᐸ"
+_ANGLES = "<＜﹤≮‹\u2329\u3008︿⟨❬❮❰˂ᐸᚲ\U0001d236"
 _SQUARES = "[［﹇"
-_IGNORED = re.compile(f"[{UNSEEN}{COMBINING}]")
+_TILDES = "~～"
+_OPENINGS = frozenset(_ANGLES + _SQUARES + _TILDES)
 _HIDDEN = rf"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{BIDI_CONTROLS}{TAGS}"
-_SUSPECT = re.compile(rf"[{_ANGLES}\[［﹇~{_HIDDEN}]")
-
-# What follows an opening is looked at in place, as it may need a change of its own. Each look ends
-# at the next opening at the latest, so that all of them together read the text once more at most.
-_GAP = rf"[\s/\\／∕⁄＼{UNSEEN}{COMBINING}]*+"
-_NAME = rf"([\w|｜{UNSEEN}{COMBINING}]*+)"
-_TAG = re.compile(rf"{_GAP}{_NAME}(\Z)?")
-_CLOSE = r"([\]］﹈]|\Z)?"
-_WORD = re.compile(rf"{_GAP}{_NAME}{_GAP}(?:(~)|{_CLOSE})")
-_TILDE = re.compile(
-    rf"(?:(?<=[\]］﹈{UNSEEN}])|\A)~{_GAP}[!！]?{_GAP}{_NAME}{_GAP}([\[\]［］﹇﹈]|\Z)?"
+_IS_HIDDEN = re.compile(f"[{_HIDDEN}]")
+_IS_UNSEEN = re.compile(f"[{UNSEEN}{COMBINING}\ufffd]")
+# `<` before any other character of ASCII opens nothing: hostile text may be full of them. The
+# opening is taken before its kind is looked back at: one set at the front is searched for fastest.
+_SUSPECT = re.compile(
+    rf"[{_ANGLES}{re.escape(_SQUARES)}{_TILDES}{_HIDDEN}]"
+    rf"(?:(?<=[^{_ANGLES}])|(?=[\w\s|/\\]|[^\x00-\x7f]|\Z))"
 )
+
+# What follows an opening is first looked at as it stands, where it is ASCII, and else as readers
+# may make it (`_plain`). Each look ends at the next opening at the latest, so that all of them
+# together read the text once more at most.
+_GAP = r"[ \t\n/\\]*+"
+_ASCII_TAG = re.compile(rf"{_GAP}([A-Za-z0-9_|]*+)(?:(?=[\x00-\x7f])|(\Z))")
+_ASCII_WORD = re.compile(rf"{_GAP}([A-Za-z0-9_|]*+){_GAP}(?:([\x00-\x7f])|\Z)")
+_SHAPED = {
+    start + offset: chr(ord("a") + offset)
+    for start in (0x1F150, 0x1F170, 0x1F1E6)  # in black circles, in black squares, of flags
+    for offset in range(26)
+}
+"""Letters in shapes that NFKC leaves alone, as the letters that the eye reads."""
+_LOOKS = LOOKALIKES | _SHAPED
+_BREAK = "\0"
+"""Stands in a plain form for what a reader drops or takes for a space."""
+_PLAIN_GAP = rf"[\s/\\⁄∕▁{_BREAK}]*+"
+_PLAIN_TAG = re.compile(rf"{_PLAIN_GAP}([\w|{_BREAK}]*+)(.|\Z)", re.DOTALL)
+_PLAIN_WORD = re.compile(rf"{_PLAIN_GAP}([\w|{_BREAK}]*+){_PLAIN_GAP}(.|\Z)", re.DOTALL)
+_PLAIN_TILDE = re.compile(rf"{_PLAIN_GAP}!?{_PLAIN_GAP}(b?){_PLAIN_GAP}(.|\Z)", re.DOTALL)
 
 
 def data(text: str) -> str:
     """`text` as data: no reserved tag, chat control string or control character is left in it.
 
-    - The `<` of a reserved or control tag, closing or opening, becomes `&lt;`,
-      in any case and also with spaces, invisible characters, marks, or
-      look-alikes of its letters or of `<`; the `[` of `[INST]` becomes `&#91;`.
+    - The `<` of a reserved or control tag, closing or opening, becomes `&lt;`; the `[` of `[INST]`
+      becomes `&#91;`. That holds in any case, for look-alikes of `<` and of letters, and for
+      whatever NFKC, lower-casing, the removal of accents or invisible characters, or taking these
+      for spaces would make a tag: full-width, circled or squared letters, low lines, joiners.
     - Control characters other than newline and tab become their pictures
       (`␛`) or `\\u009b`; bidirectional controls, tag characters and lone
       surrogates become `\\u202e`. A carriage return before a newline goes.
 
-    All other text stays as it is. Pure, and linear in the length of `text`.
+    All other text stays as it is. Pure, idempotent, and linear in the length of `text`.
     """
     if "\r\n" in text:
         text = text.replace("\r\n", "\n")
@@ -107,37 +128,59 @@ def data(text: str) -> str:
 
 
 def _defused(match: re.Match[str]) -> str:
-    char = match[0]
+    char, text, after = match[0], match.string, match.end()
     if char in _ANGLES:
-        return "&lt;" if _opens_tag(match.string, match.end()) else char
+        opens = _opens_tag(text, after)
+        return ("&nlt;" if char == "≮" else "&lt;") if opens else char
     if char in _SQUARES:
-        return "&#91;" if _opens_word(match.string, match.end()) else char
-    if char == "~":
-        return "&#126;" if _joins_brackets(match.string, match.start()) else char
+        return "&#91;" if _opens_word(text, after) else char
+    if char in _TILDES:
+        return "&#126;" if _joins_brackets(text, match.start()) else char
     return _escaped(char)
 
 
 def _opens_tag(text: str, place: int) -> bool:
     """Whether a reserved or control tag's inside stands at `place`, or may once text is added."""
-    found = _TAG.match(text, place)
-    assert found is not None  # the pattern matches nothing at all, too
-    name = _folded(found[1])
+    if found := _ASCII_TAG.match(text, place):
+        is_byte = found[0] == "0"  # the beginning of <0x0A>, not of "if x < 0"
+        return _is_tag(found[1].lower(), is_cut=found[2] is not None) or (
+            is_byte and found[2] == ""
+        )
+    reading = _reading(text, place)
+    if reading.replace(_BREAK, "") == "0":
+        return True
+    plain = _PLAIN_TAG.match(reading)
+    assert plain is not None  # the pattern matches nothing at all, too
+    parts, name = plain[1].split(_BREAK), ""
+    if _is_tag("".join(parts), is_cut=not plain[2]):
+        return True
+    for part in parts[:-1]:  # it may end where a reader sees a space
+        name += part
+        if name in _TAGS or _NUMBERED.fullmatch(name):
+            return True
+        if len(name) > _LONGEST:
+            break
+    return False
+
+
+def _is_tag(name: str, *, is_cut: bool) -> bool:
+    """Whether a name is one of a tag's; where the text's end cuts it short, whether it may be."""
     head, bar, _ = name.partition("|")
     if head in _TAGS or (bar and (not head or name.endswith("|"))):
         return True
-    if found[2] is not None and name in _TAG_BEGINNINGS:
+    if is_cut and (name in _TAG_BEGINNINGS or re.fullmatch("0x[0-9a-f]", name)):
         return True
     return _NUMBERED.fullmatch(head) is not None
 
 
 def _opens_word(text: str, place: int) -> bool:
     """Whether a control word and `]` stand at `place`, or may once text is added."""
-    found = _WORD.match(text, place)
-    assert found is not None  # the pattern matches nothing at all, too
-    name, tilde, close = _folded(found[1]), found[2], found[3]
-    if tilde:
+    found = _ASCII_WORD.match(text, place) or _PLAIN_WORD.match(_reading(text, place))
+    assert found is not None  # the second pattern matches nothing at all, too
+    name, close = found[1].replace(_BREAK, "").lower(), found[2]
+    if close == "~":
         return name == "e"  # [e~[
-    if close is None:
+    if close not in ("]", "", None):
         return False
     if name in CONTROL_WORDS or (name.startswith("|") and (name.endswith("|") or not close)):
         return True
@@ -146,17 +189,69 @@ def _opens_word(text: str, place: int) -> bool:
 
 def _joins_brackets(text: str, place: int) -> bool:
     """Whether the tilde at `place` is that of `]~b]` or `]~!b[`, or may be once text is added."""
-    found = _TILDE.match(text, place)
-    if found is None or found[2] is None:
+    if place and (before := text[place - 1]) not in "]］﹈" and _BREAK not in _plain(before):
         return False
-    return _folded(found[1]) in (("b",) if found[2] else ("", "b"))
+    found = _PLAIN_TILDE.match(_reading(text, place + 1))
+    assert found is not None  # the pattern matches nothing at all, too
+    return found[2] in ("[", "]", "") and (found[1] == "b" or not found[2])
 
 
-def _folded(name: str) -> str:
-    if name.isascii():
-        return name.lower()
-    decomposed = unicodedata.normalize("NFKD", name)
-    return _IGNORED.sub("", decomposed).casefold().translate(LOOKALIKES)
+def _reading(text: str, place: int) -> str:
+    """The plain form of what follows an opening: gap, name, gap, and one character more.
+
+    It ends before that where the text ends, and with an opening's own plain form at the latest.
+    """
+    plains: list[str] = []
+    has_name = has_ended = has_symbol = False
+    for index in range(place, len(text)):
+        char = text[index]
+        if char in _OPENINGS:
+            plains.append("[" if char in _SQUARES else "~" if char in _TILDES else "<")
+            break
+        plain = _plain(char)
+        if plain == _BREAK and plains[-1:] == [_BREAK]:
+            continue
+        if not (has_symbol or char.isalnum() or char in "_|") and _IS_WORD.search(plain):
+            has_symbol = True  # a reader that does not fold ⓢ to s sees the name's end here
+            plain = _BREAK + plain
+        for each in plain:
+            plains.append(each)
+            if _IS_SPACE.match(each):
+                has_ended = has_name
+            elif each != _BREAK:
+                if has_ended or not _IS_WORD.match(each):
+                    return "".join(plains)
+                has_name = True
+    return "".join(plains)
+
+
+_IS_SPACE = re.compile(r"[\s/\\⁄∕▁!]")
+_IS_WORD = re.compile(r"[\w|]")
+
+
+@lru_cache(maxsize=20_000)
+def _plain(char: str) -> str:
+    """One character as a lenient reader takes it: compatible, folded, Latin, without its marks."""
+    if _IS_HIDDEN.match(char):
+        return _escaped(char)
+    if _is_dropped(char):
+        return _BREAK
+    folded = _decomposed(_decomposed(char).casefold()).translate(_LOOKS)
+    # Some tokenizers put spaces around ideographs, so that a name ends before one.
+    return _BREAK + folded if char >= "\u2e80" else folded
+
+
+def _decomposed(text: str) -> str:
+    """The NFKD form without marks; what has nothing but what readers drop is one break."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(char for char in letters if not _is_dropped(char)) or _BREAK
+
+
+def _is_dropped(char: str) -> bool:
+    """Whether some reader leaves a character out: marks, formats, what is not assigned."""
+    if char in "\t\n":
+        return False
+    return unicodedata.category(char)[0] in "MC" or _IS_UNSEEN.match(char) is not None
 
 
 def _escaped(char: str) -> str:

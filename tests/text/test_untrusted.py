@@ -178,7 +178,7 @@ def test_controls_and_hidden_directions_are_gone(text: str) -> None:
 @given(
     st.text(
         alphabet=st.characters(
-            exclude_categories=["C"], exclude_characters="<＜﹤‹〈〈⟨❬❮❰˂ᐸ[［﹇~"
+            exclude_categories=["C"], exclude_characters="<＜﹤≮‹〈〈︿⟨❬❮❰˂ᐸᚲ𝈶[［﹇~～"
         )
     )
 )
@@ -252,6 +252,44 @@ def test_what_passes_for_a_tag_to_the_eye_is_broken(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("<verified_quotⓔ>", "&lt;verified_quotⓔ>"),
+        ("<thin🅺>", "&lt;thin🅺>"),
+        ("<🇹🇺🇷🇳>", "&lt;🇹🇺🇷🇳>"),
+        ("<thin🄺>", "&lt;thin🄺>"),
+        ("<ＴⓊℝⓝ>", "&lt;ＴⓊℝⓝ>"),
+        ("<verified＿quote>", "&lt;verified＿quote>"),
+        ("<verified︳quote>", "&lt;verified︳quote>"),
+        ("<verified﹍quote>", "&lt;verified﹍quote>"),
+        ("<verified_quote\u200bx>", "&lt;verified_quote\u200bx>"),
+        ("<tu\u064ern>", "&lt;tu\u064ern>"),
+        ("<turn\ufffdx>", "&lt;turn\ufffdx>"),
+        ("<turn中>", "&lt;turn中>"),
+        ("<turn⑴>", "&lt;turn⑴>"),
+        ("<▁turn▁x>", "&lt;▁turn▁x>"),
+        ("<¨turn>", "&lt;¨turn>"),
+        ("<ŭnk>", "&lt;ŭnk>"),
+        ("≮turn>", "&nlt;turn>"),
+        ("ᐸtᐸturn>", "ᐸt&lt;turn>"),
+        ("<turnᐸturn>", "&lt;turn&lt;turn>"),
+        ("<</\u2067|a|", "<&lt;/\\u2067|a|"),
+        ("［ⓘⓝⓢⓣ]", "&#91;ⓘⓝⓢⓣ]"),
+        ("]～b]", "]&#126;b]"),
+    ],
+)
+def test_what_a_tokenizer_would_make_a_tag_is_broken_once_for_all(text: str, safe: str) -> None:
+    assert data(text) == safe
+    assert data(safe) == safe
+
+
+def test_a_megabyte_of_openings_takes_less_than_a_second() -> None:
+    begin = time.process_time()
+    assert data("<" * 1_000_000) == "<" * 999_999 + "&lt;"
+    assert time.process_time() - begin < 1.0
+
+
+@pytest.mark.parametrize(
     "unit",
     [
         "<",
@@ -269,6 +307,12 @@ def test_what_passes_for_a_tag_to_the_eye_is_broken(text: str) -> None:
         "[/ ",
         "<turn|",
         "ｔ",
+        "ⓣ",
+        "t\u200b",
+        "|t\u200b",
+        "a|\u200b",
+        "<a\u0301",
+        "中",
     ],
 )
 def test_time_is_linear_in_hostile_text(unit: str) -> None:
