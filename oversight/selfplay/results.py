@@ -238,11 +238,11 @@ def _gap(
 
 def _cost(results: Sequence[Result], rulings: Rulings) -> Cost:
     quotes = [result["quotes"] for result in results if result["quotes"]]
-    verified = [use["verified"]["value"] for use in quotes if use["verified"]]
+    checked = [use for use in quotes if use["verified"] and use.get("share_too_short", 0.0) < 1.0]
     return Cost(
         kl=_average(result["kl"]["value"] for result in results if "kl" in result),
         length=_average(result["length"]["value"] for result in results if "length" in result),
-        verified=_average(verified),
+        verified=_average(use["verified"]["value"] for use in checked),
         quotes_per_turn=_average(use["per_turn"] for use in quotes) or 0.0,
         invalid=sum(not ruling["valid"] for ruling in rulings) / len(rulings),
         empty=_average(result["empty"] for result in results) or 0.0,
