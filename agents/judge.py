@@ -127,7 +127,8 @@ class Judge:
         if not self.reads_logprobs:
             sampling = self._writing(calls.view, Purpose.BELIEF)
             answer = await calls.make(Purpose.BELIEF, prompt, sampling)
-            return belief_from_text(answer.text, answer.finish_reason, listing)
+            options = calls.view.options
+            return belief_from_text(answer.text, answer.finish_reason, listing, options)
         sampling = Sampling(
             max_tokens=LABEL_TOKENS,
             # At 1 the log-probabilities are the model's own, before or after temperature.

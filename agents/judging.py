@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from oversight.agents._stated import read_statements
 from oversight.errors import ProtocolError
 from oversight.types import Belief, BeliefMethod, Completion, FinishReason, Verdict, View
 
@@ -23,9 +24,6 @@ SURFACE_FORMS = (
 
 LOWER_CASE_FORMS = ("{}", "({}", " ({}", "{})")
 """Likewise in lower case; " a" is left out, as it is the article."""
-
-SUM_TOLERANCE = 0.05
-"""How far the stated probabilities may be from summing to 1 and still be normalised."""
 
 
 def labels(num_options: int) -> tuple[str, ...]:
@@ -107,18 +105,6 @@ def _positions_by_form(num_options: int) -> dict[str, int]:
 
 # --- what it wrote ---
 
-_STATEMENT = re.compile(
-    r"""[\s>*_#-]*(?:(?:the|my|final)\s+)*probability\s+of\s+(?:option\s+)?
-        ["'(*_]*([a-z])["')*_]*\s*(?:being\s+(?:right|correct)\s*)?(?:[:=]|\bis\b)(.*)""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_BETWEEN_STATEMENTS = re.compile(
-    r"[,;]\s*(?:and\s+)?(?=(?:the\s+)?probability\s+of\b)", re.IGNORECASE
-)
-_NUMBER = re.compile(
-    r"[\s*_]*([0-9]{1,3}(?:[.,][0-9]{1,12})?|[.,][0-9]{1,12})\s*(%|percent)?[\s*_.;,]*",
-    re.IGNORECASE,
-)
 _LEAD = r"[\W_]*(?:(?:verdict|answer)\b\W*)?"
 _TIE = re.compile(_LEAD + r"(?:it\s+is\s+)?(?:a\s+)?(?:tie|tied|draw)[\W_]*", re.IGNORECASE)
 _ABSTAIN = re.compile(
@@ -127,23 +113,33 @@ _ABSTAIN = re.compile(
 )
 
 
-def belief_from_text(text: str, finish_reason: FinishReason, listing: Sequence[int]) -> Belief:
-    """The belief that a judge wrote, as lines `Probability of A: 70%`.
+def belief_from_text(
+    text: str,
+    finish_reason: FinishReason,
+    listing: Sequence[int],
+    options: Sequence[str] = (),
+) -> Belief:
+    """The belief that a judge wrote, in any form that `oversight.agents._stated` reads.
 
-    A probability is a percentage, or a number of at most 1 without the sign.
-    With two options one line is enough; with more at most one may be left out.
-    A closing line `tie` or `cannot tell` (`abstain`) is a verdict of its own.
-    Whatever is contradictory, out of range, cut off or missing is INVALID.
+    A closing line `tie` or `cannot tell` (`abstain`) is a verdict of its own. What is
+    contradictory, ambiguous, out of range, cut off or missing is INVALID.
+
+    Args:
+        text: What the judge wrote.
+        finish_reason: Why it stopped: a number at the end of a text that was cut off is no number.
+        listing: The options' indices in the order in which they were listed.
+        options: The options' texts in the question's own order, by which the judge may name them.
     """
-    lines = [part for line in text.splitlines() for part in _BETWEEN_STATEMENTS.split(line)]
-    lines = [line for line in lines if line.strip()]
-    stated = _statements(lines)
-    if stated is None or (stated and _cut_off(lines[-1], finish_reason)):
-        return _unreadable(text, BeliefMethod.PARSED)
-    if lines and (_TIE.fullmatch(lines[-1]) or _ABSTAIN.fullmatch(lines[-1])):
-        return _undecided(text, bool(_TIE.fullmatch(lines[-1])), bool(stated), len(listing))
-    by_position = _complete(stated, len(listing))
-    if by_position is None:
+    texts = [options[index] for index in listing] if options else ()
+    reading = read_statements(text, len(listing), texts)
+    by_position = reading.probabilities(len(listing))
+    cut_off = finish_reason is not FinishReason.STOP and reading.ends_in_number
+    last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
+    is_tie = bool(_TIE.fullmatch(last))
+    if not reading.broken and not cut_off and (is_tie or _ABSTAIN.fullmatch(last)):
+        even = by_position is not None and len(set(by_position)) == 1
+        return _undecided(text, is_tie, bool(reading.found) and not (is_tie and even), len(listing))
+    if by_position is None or cut_off:
         return _unreadable(text, BeliefMethod.PARSED)
     return decide(in_question_order(by_position, listing), BeliefMethod.PARSED, text, None)
 
@@ -159,51 +155,3 @@ def _undecided(text: str, is_tie: bool, contradicted: bool, num_options: int) ->
 
 def _unreadable(raw: str, method: BeliefMethod) -> Belief:
     return Belief(verdict=Verdict.INVALID, method=method, raw=raw)
-
-
-def _statements(lines: Sequence[str]) -> dict[str, float] | None:
-    """Stated probability by label, or None if a statement is unreadable or contradicts another."""
-    stated: dict[str, float] = {}
-    for line in lines:
-        match = _STATEMENT.fullmatch(line)
-        if match is None:
-            continue
-        label, value = match[1].upper(), _probability(match[2])
-        if value is None or stated.setdefault(label, value) != value:
-            return None
-    return stated
-
-
-def _probability(written: str) -> float | None:
-    match = _NUMBER.fullmatch(written)
-    if match is None:
-        return None
-    value = float(match[1].replace(",", "."))
-    if match[2] or value > 1.0:
-        value /= 100.0
-    return value if value <= 1.0 else None
-
-
-def _cut_off(last_line: str, finish_reason: FinishReason) -> bool:
-    """Whether the last line is a statement of which digits may be missing."""
-    whole = finish_reason is FinishReason.STOP or last_line.rstrip(" *_.").endswith(
-        ("%", "percent")
-    )
-    return not whole and _STATEMENT.fullmatch(last_line) is not None
-
-
-def _complete(stated: dict[str, float], num_options: int) -> list[float] | None:
-    """A probability for every position, or None if they are too few or do not add up."""
-    known = [stated.get(label) for label in labels(num_options)]
-    total = math.fsum(value for value in known if value is not None)
-    missing = known.count(None)
-    if len(stated) > num_options - missing or missing > 1 or missing == num_options:
-        return None
-    if missing:
-        rest = 1.0 - total
-        if rest < -1e-9:
-            return None
-        return [max(rest, 0.0) if value is None else value for value in known]
-    if abs(total - 1.0) > SUM_TOLERANCE:
-        return None
-    return [value for value in known if value is not None]

@@ -31,6 +31,7 @@ def demo(
     from oversight.cli.running import run
     from oversight.config.recipe import load_recipe
     from oversight.config.run import RunSettings
+    from oversight.evals.findings import count
 
     console = Console()
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,11 +45,12 @@ def demo(
     first = {"dataset": one, "protocols": ("debate_single_turn",), "sides": "drawn"}
     run(settings.model_copy(update=first), console, live=True)
 
-    limit, names = settings.dataset.limit, ", ".join(settings.protocols)
-    console.rule(f"[bold]2. {limit} questions by {len(settings.protocols)} protocols: {names}")
+    limit, names = settings.dataset.limit or 0, ", ".join(settings.protocols)
+    protocols = count(len(settings.protocols), "protocol")
+    console.rule(f"[bold]2. {count(limit, 'question')} by {protocols}: {names}")
     done = run(settings, console)
     progress = done.progress
-    console.print(f"{progress.done} debates run, {progress.found} found complete.")
+    console.print(f"{count(progress.done, 'debate')} run, {progress.found:,} found complete.")
 
     console.rule("[bold]3. Preference data")
     _export(folder, console)
@@ -80,6 +82,7 @@ def _circle(folder: Path, console: Console) -> int:
 
 
 def _export(folder: Path, console: Console) -> None:
+    from oversight.evals.findings import count
     from oversight.preferences.building import preferences
     from oversight.preferences.export import export
     from oversight.preferences.settings import PreferenceSettings
@@ -89,8 +92,8 @@ def _export(folder: Path, console: Console) -> None:
         rows = preferences(store.transcripts(), PreferenceSettings(), store.prompt)
         pairs = export(rows, folder / "preferences.parquet", "parquet", "preference")
         debates = export(store.transcripts(), folder / "transcripts.jsonl", "jsonl", "transcripts")
-    console.print(f"{pairs.path}: {pairs.num_rows} pairs (prompt, chosen, rejected)")
-    console.print(f"{debates.path}: {debates.num_rows} debates")
+    console.print(f"{pairs.path}: {count(pairs.num_rows, 'pair')} (prompt, chosen, rejected)")
+    console.print(f"{debates.path}: {count(debates.num_rows, 'debate')}")
 
 
 def _report(folder: Path, console: Console) -> None:

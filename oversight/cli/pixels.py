@@ -101,6 +101,7 @@ def _write(played: Played, found: Results, store: Store) -> None:
 
 def _print(played: Played, found: Results, console: Console) -> None:
     from oversight.cli.showing import print_table
+    from oversight.evals.findings import count
     from oversight.pixels import words
     from oversight.text.terminal import rich_text
 
@@ -112,7 +113,8 @@ def _print(played: Played, found: Results, console: Console) -> None:
         console.print(rich_text(line, style="dim"))
     settings = played.settings
     console.print(
-        f"{played.num_played} games played, {played.num_found} found complete.", highlight=False
+        f"{count(played.num_played, 'game')} played, {played.num_found:,} found complete.",
+        highlight=False,
     )
     for line in (
         f"{settings.out}: report.html, results.png, games.png, results.json",

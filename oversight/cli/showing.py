@@ -9,18 +9,20 @@ if TYPE_CHECKING:
 
     from oversight.evals.tables import Table
 
+GAP = 2
+"""Spaces between two columns."""
+
 
 def print_table(table: Table, console: Console) -> None:
-    """A table under its title, with its note below."""
+    """A table under its title, with its note below; in parts where the terminal is narrow."""
     from rich.table import Table as RichTable
 
-    from oversight.text.terminal import rich_text
+    from oversight.evals.text import add_columns, layouts
 
-    shown = RichTable(box=None, pad_edge=False, title=table.title, title_justify="left")
-    for number, column in enumerate(table.columns):
-        shown.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in table.rows:
-        shown.add_row(*map(rich_text, row))
     console.print()
-    console.print(shown)
+    for number, layout in enumerate(layouts(table, console.width, GAP)):
+        title = None if number else table.title
+        shown = RichTable(box=None, pad_edge=False, title=title, title_justify="left")
+        add_columns(shown, table, layout)
+        console.print(shown)
     console.print(table.note, style="dim", highlight=False)

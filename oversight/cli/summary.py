@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from oversight.cli.running import Run
+from oversight.evals.findings import count
 from oversight.evals.report import Report, build_report
 from oversight.evals.text import render_text
 from oversight.graphs.running import Failure
@@ -33,8 +34,7 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
     parts += [f"{progress.elsewhere} run by another process"] if progress.elsewhere else []
     parts += [f"{progress.waiting} waiting for a person"] if progress.waiting else []
     parts += [f"{len(progress.failures)} failed"] if progress.failures else []
-    noun = "debate" if len(run.planned) == 1 else "debates"
-    console.print(f"{len(run.planned)} {noun}: {', '.join(parts)}.", highlight=False)
+    console.print(f"{count(len(run.planned), 'debate')}: {', '.join(parts)}.", highlight=False)
     _print_left_out(run, console)
     _print_failures(progress.failures, console)
     console.print(rich_text(f"Recorded in {run.settings.store}.", style="dim"), soft_wrap=True)
@@ -55,13 +55,14 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
 def _print_left_out(run: Run, console: Console) -> None:
     bad = run.loaded.bad
     if bad:
-        console.print(f"{len(bad)} bad rows were skipped:", style="yellow")
+        were = "was" if len(bad) == 1 else "were"
+        console.print(f"{count(len(bad), 'bad row')} {were} skipped:", style="yellow")
         for row in bad[:NUM_LISTED]:
             console.print(rich_text(f"  {row}"), soft_wrap=True)
         if len(bad) > NUM_LISTED:
             console.print(f"  … and {len(bad) - NUM_LISTED} more")
     for reason, number in run.loaded.left_out.items():
-        console.print(rich_text(f"{number} rows left out: {reason}", style="dim"))
+        console.print(rich_text(f"{count(number, 'row')} left out: {reason}", style="dim"))
 
 
 def _print_failures(failures: list[Failure], console: Console) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from oversight.evals.findings import headlines, main_accuracy, methods, percent, share, warnings
+from oversight.evals.findings import headlines, methods, percent, share, warnings
 from oversight.evals.page import Illustration, Page, render_page, write_page
 from oversight.evals.pictures import Picture, draw, pictures
-from oversight.evals.report import Report
+from oversight.evals.report import ArmReport, Report
 from oversight.evals.tables import extent, tables
 
 
@@ -42,9 +42,13 @@ def _page(report: Report) -> Page:
 
 
 def _words(report: Report, picture: Picture) -> str:
-    return "; ".join(
-        f"{arm.label} {share(main_accuracy(arm.accuracy))}"
-        if picture.name == "accuracy"
-        else f"{arm.label}, final accuracy {percent(main_accuracy(arm.accuracy).value)}"
-        for arm in report.arms
-    )
+    return "; ".join(_described(arm, picture) for arm in report.arms)
+
+
+def _described(arm: ArmReport, picture: Picture) -> str:
+    found = arm.accuracy.accuracy
+    if found is None:
+        return f"{arm.label}, nothing decided"
+    if picture.name == "accuracy":
+        return f"{arm.label} {share(found)}"
+    return f"{arm.label}, final accuracy {percent(found.value)}"

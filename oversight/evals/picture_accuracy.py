@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import DASHED, WIDTH_IN, Theme, colours, plain_axes, short, title
-from oversight.evals.findings import interval, main_accuracy, percent
+from oversight.evals.findings import interval, percent
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
 
@@ -55,19 +55,19 @@ def draw_accuracy(figure: FigureBase, report: Report, theme: Theme, height: floa
 
 def _mark(axes: Axes, arm: ArmReport, row: int, tint: str, theme: Theme) -> None:
     """The interval, the mean upon it, and of a consultancy its two halves below."""
-    found = main_accuracy(arm.accuracy)
+    found = arm.accuracy.accuracy
+    if found is None:
+        return
     low = found.value if found.low is None else found.low
     high = found.value if found.high is None else found.high
     bar: dict[str, Any] = {"color": tint, "clip_on": False, "solid_capstyle": "butt"}
     axes.plot([low, high], [row, row], linewidth=8, alpha=0.26, zorder=2, **bar)
     axes.plot([low, high], [row, row], linewidth=1.6, zorder=3, **bar)
-    inside = theme.paper if arm.accuracy.accuracy is None else tint
     axes.plot(
         [found.value],
         [row],
         marker="o",
         markersize=9.5,
-        markerfacecolor=inside,
         markeredgewidth=1.6,
         zorder=5,
         **bar,
@@ -75,8 +75,8 @@ def _mark(axes: Axes, arm: ArmReport, row: int, tint: str, theme: Theme) -> None
     if arm.kind is not Kind.CONSULTANCY:
         return
     for half, marker in ((arm.honest_consultant, "^"), (arm.dishonest_consultant, "v")):
-        if half is not None:
-            value = main_accuracy(half).value
+        if half is not None and half.accuracy is not None:
+            value = half.accuracy.value
             hollow: dict[str, Any] = {
                 "markerfacecolor": theme.paper,
                 "markeredgewidth": 1.3,
@@ -87,7 +87,7 @@ def _mark(axes: Axes, arm: ArmReport, row: int, tint: str, theme: Theme) -> None
 
 def _figures(axes: Axes, arm: ArmReport, row: int, theme: Theme, width: float) -> None:
     """The same in numbers, at fixed inches right of the axes of `width` inches."""
-    found = main_accuracy(arm.accuracy)
+    found = arm.accuracy.accuracy
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
 
     def at(inches: float) -> float:
@@ -96,7 +96,7 @@ def _figures(axes: Axes, arm: ArmReport, row: int, theme: Theme, width: float) -
     axes.text(
         at(0.78),
         row,
-        percent(found.value),
+        percent(None if found is None else found.value),
         color=theme.ink,
         fontsize=11.5,
         weight="bold",
@@ -145,6 +145,4 @@ def _legend(report: Report) -> str:
     notes = ["band: 95 % interval, clustered by question", "n: rulings (on questions)"]
     if any(arm.kind is Kind.CONSULTANCY for arm in report.arms):
         notes.append("consultant ▵ honest ▿ dishonest")
-    if any(arm.accuracy.accuracy is None for arm in report.arms):
-        notes.append("hollow: only guesses")
     return "   ·   ".join(notes)

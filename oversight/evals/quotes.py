@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from oversight.evals.intervals import Estimate, mean_interval
@@ -33,6 +33,9 @@ class QuoteUse:
     share_near: float
     share_unverified: float
     share_too_short: float
+    verified_checked: Estimate | None = None
+    """Share that stands in the source of the quotes that are long enough to be looked for; None
+    without any."""
 
 
 def quote_counts(transcript: Transcript) -> Iterator[QuoteCount]:
@@ -55,12 +58,15 @@ def quote_use(counts: Iterable[QuoteCount]) -> QuoteUse | None:
     total: Counter[QuoteStatus] = Counter()
     verified: list[float] = []
     clusters: list[Cluster] = []
+    checked: list[tuple[float, Cluster]] = []
     for count in counts:
         num_turns += 1
         for status, number in count.by_status:
             total[status] += number
             verified += [float(status is QuoteStatus.VERIFIED)] * number
             clusters += [count.cluster] * number
+            if status is not QuoteStatus.TOO_SHORT:
+                checked += [(float(status is QuoteStatus.VERIFIED), count.cluster)] * number
     if not num_turns:
         return None
     num = total.total()
@@ -72,4 +78,11 @@ def quote_use(counts: Iterable[QuoteCount]) -> QuoteUse | None:
         share_near=total[QuoteStatus.NEAR] / max(num, 1),
         share_unverified=total[QuoteStatus.UNVERIFIED] / max(num, 1),
         share_too_short=total[QuoteStatus.TOO_SHORT] / max(num, 1),
+        verified_checked=_mean(checked),
     )
+
+
+def _mean(found: Sequence[tuple[float, Cluster]]) -> Estimate | None:
+    if not found:
+        return None
+    return mean_interval([value for value, _ in found], [cluster for _, cluster in found])

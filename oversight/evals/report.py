@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -105,6 +106,18 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """One kind of answer of an arm's judge that could not be read."""
+
+    label: str
+    num: int
+    num_unread: int
+    """Of the arm, of all kinds."""
+    answer: str
+    """The first answer of the kind as it was written, in one line and shortened."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What judged debates say, ready to be shown as text, as a page or as a picture."""
 
@@ -125,6 +138,8 @@ class Report:
     agreements: tuple[Agreement, ...] = ()
     assistance: tuple[Assistance, ...] = ()
     """By the kind of assistance that was drawn, where a study drew any."""
+    unread: tuple[Unread, ...] = ()
+    """The most frequent kinds of answers that are INVALID."""
 
     def to_json(self) -> dict[str, Any]:
         """The whole report as JSON-plain data, with its findings in words."""
@@ -144,6 +159,8 @@ class _Ruled:
     reading: Reading
     path: BeliefPath | None
     quotes: tuple[QuoteCount, ...]
+    unread: tuple[str, ...]
+    """Answers that could not be read, shortened."""
 
 
 def build_report(transcripts: Iterable[Transcript], seed: int = 0) -> Report:
@@ -182,6 +199,7 @@ def build_report(transcripts: Iterable[Transcript], seed: int = 0) -> Report:
         comparisons=tuple(_comparisons(observed, named)),
         agreements=tuple(_agreements(every)),
         assistance=assistance(every),
+        unread=tuple(each for arm in observed for each in _unread(named[arm], gathered[arm])),
     )
 
 
@@ -191,12 +209,53 @@ def _ruled(transcript: Transcript, ruling: Ruling) -> _Ruled:
         reading=reading(transcript, ruling),
         path=path(transcript, ruling),
         quotes=tuple(quote_counts(transcript)),
+        unread=tuple(
+            shortened(judgment.final.raw)
+            for judgment in ruling.judgments
+            if judgment.final.verdict is Verdict.INVALID
+        ),
     )
 
 
-def _rank(report: ArmReport) -> tuple[float, str]:
-    found = report.accuracy.accuracy or report.accuracy.accuracy_all
-    return (-found.value, report.label)
+MAX_KINDS = 3
+"""Kinds of unreadable answers that are shown of an arm."""
+KIND_CHARS = 60
+"""Answers that begin alike, apart from numbers, are of one kind."""
+HEAD_CHARS, TAIL_CHARS = 100, 60
+"""What is shown of a long answer: its statement stands at the end."""
+
+MAX_READ = 2000
+"""Characters at either end of an answer that are looked at."""
+
+
+def shortened(answer: str) -> str:
+    """The answer in one line; of a long one its beginning and its end."""
+    if len(answer) > 2 * MAX_READ:
+        answer = f"{answer[:MAX_READ]} {answer[-MAX_READ:]}"
+    line = " ".join(answer.split())
+    if len(line) <= HEAD_CHARS + TAIL_CHARS + 3:
+        return line
+    return f"{line[:HEAD_CHARS].rstrip()} … {line[-TAIL_CHARS:].lstrip()}"
+
+
+def _unread(label: str, group: Sequence[_Ruled]) -> list[Unread]:
+    """The most frequent kinds of an arm's unreadable answers."""
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for answer in (answer for one in group for answer in one.unread):
+        kind = re.sub(r"\d+", "0", answer.casefold())[:KIND_CHARS]
+        counts[kind] += 1
+        first.setdefault(kind, answer)
+    return [
+        Unread(label, num, counts.total(), first[kind])
+        for kind, num in counts.most_common(MAX_KINDS)
+    ]
+
+
+def _rank(report: ArmReport) -> tuple[bool, float, str]:
+    """The most accurate first, arms in which nothing was decided last."""
+    found = report.accuracy.accuracy
+    return (found is None, 0.0 if found is None else -found.value, report.label)
 
 
 def _arm(label: str, arm: Arm, group: Sequence[_Ruled], seed: int) -> ArmReport | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from oversight.evals.findings import count, interval, main_accuracy, percent, points, share
+from oversight.evals.findings import count, interval, percent, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.quotes import QuoteUse
 from oversight.evals.report import ArmReport, Report
+from oversight.text.terminal import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ def tables(report: Report) -> tuple[Table, ...]:
     """Every table of the report that has rows, the most important first."""
     built = (
         _accuracy(report),
+        _unread(report),
         _comparisons(report),
         _assistance(report),
         _cross_checks(report),
@@ -68,6 +70,23 @@ def _accuracy(report: Report) -> Table:
     return _by_arm(report, "Judge accuracy", note, columns)
 
 
+def _unread(report: Report) -> Table:
+    return Table(
+        title="Answers that could not be read",
+        note="INVALID answers of judges, the most frequent kinds first; answers that begin alike, "
+        "apart from numbers, are of one kind. Shortened.",
+        columns=("protocol", "answers", "answer"),
+        rows=tuple(
+            (
+                each.label,
+                f"{each.num:,} of {each.num_unread:,}",
+                visible(each.answer, newlines=False) or "(nothing was written)",
+            )
+            for each in report.unread
+        ),
+    )
+
+
 def _assistance(report: Report) -> Table:
     return Table(
         title="Assistance",
@@ -94,9 +113,10 @@ def _assistance(report: Report) -> Table:
 def _more_seconds(extra: Estimate | None) -> str:
     if extra is None:
         return "–"
-    if extra.low is None or extra.high is None:
-        return f"{extra.value:+.0f}".replace("-", "−")
-    return f"{extra.value:+.0f} [{extra.low:.0f}, {extra.high:.0f}]".replace("-", "−")
+    value = f"{round(extra.value):+d}" if round(extra.value) else "0"
+    if extra.low is not None and extra.high is not None:
+        value += f" [{round(extra.low)}, {round(extra.high)}]"
+    return value.replace("-", "−")
 
 
 def _cross_checks(report: Report) -> Table:
@@ -134,7 +154,7 @@ def _consultants(report: Report) -> Table:
     for arm in report.arms:
         if arm.kind is Kind.CONSULTANCY:
             halves = (arm.honest_consultant, arm.dishonest_consultant)
-            shown = [share(main_accuracy(half)) if half else "–" for half in halves]
+            shown = [share(half.accuracy) if half else "–" for half in halves]
             rows.append((arm.label, *shown, *(f"{half.num if half else 0:,}" for half in halves)))
     return Table(
         title="Consultancy by side",
@@ -229,7 +249,7 @@ def _quote_rows(arm: ArmReport) -> Iterator[tuple[str, ...]]:
                 arm.label,
                 side,
                 f"{used.per_turn:.1f}",
-                share(used.verified),
+                share(used.verified if used.verified_checked else None),
                 percent(used.share_near),
                 percent(used.share_unverified),
                 percent(used.share_too_short),
@@ -246,7 +266,7 @@ def _slices(report: Report) -> Table:
                 each.dataset,
                 each.family or "–",
                 each.label,
-                share(main_accuracy(each.accuracy)),
+                share(each.accuracy.accuracy),
                 f"{each.accuracy.num_debates:,}",
                 f"{each.accuracy.num_questions:,}",
             )

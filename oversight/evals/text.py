@@ -1,13 +1,17 @@
-"""The report for a terminal."""
+"""The report for a terminal, of any width: no figure is cut, tables go below one another."""
 
 from __future__ import annotations
 
-from rich.console import Group, RenderableType
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from oversight.evals.findings import headlines, main_accuracy, warnings
+from oversight.evals.findings import headlines, warnings
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
 from oversight.evals.tables import Table, extent, tables
@@ -21,7 +25,12 @@ STYLES = {
 }
 
 STRIP_WIDTH = 40
-"""Characters from 0 to 100 % in the picture of the intervals."""
+"""Characters from 0 to 100 % in the picture of the intervals, where there is room."""
+MIN_STRIP = 20
+MIN_NAME = 12
+"""Characters that a column of names keeps before the columns of figures are parted."""
+MIN_WORDS = 30
+"""Characters that a column of sentences keeps."""
 
 
 def render_text(report: Report) -> RenderableType:
@@ -31,58 +40,180 @@ def render_text(report: Report) -> RenderableType:
     parts += [_bullet("•", sentence, "bold") for sentence in headlines(report)]
     parts += [_bullet("!", warning, "yellow") for warning in warnings(report)]
     if report.arms:
-        parts.append(Padding(_strips(report), (1, 0, 0, 0)))
-    parts += [Padding(_table(each), (1, 0, 0, 0)) for each in tables(report)]
+        parts.append(Padding(_Fitted(lambda width: _strips(report, width)), (1, 0, 0, 0)))
+    parts += [Padding(_fitted(each), (1, 0, 0, 0)) for each in tables(report)]
     return Group(*parts)
 
 
-def _strips(report: Report) -> RichTable:
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """What is made anew for the width that it is shown in."""
+
+    made: Callable[[int], RenderableType]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.made(options.max_width)
+
+
+# --- the picture of the intervals ---
+
+
+def _strips(report: Report, width: int) -> RichTable:
     """One line an arm: the interval, the mean and the chance mark from 0 to 100 %."""
+    longest = max(cell_len(visible(arm.label, newlines=False)) for arm in report.arms)
+    strip = min(STRIP_WIDTH, max(MIN_STRIP, width - longest - 3))
     grid = RichTable.grid(padding=(0, 2))
+    grid.add_column(overflow="fold")
+    grid.add_column(no_wrap=True, width=min(strip + 1, max(width - 3, 1)))
     for arm in report.arms:
-        grid.add_row(Text(visible(arm.label, newlines=False)), _strip(arm))
-    grid.add_row(Text(), _dim("0 %" + "┊ chance".center(STRIP_WIDTH - 8) + "100 %"))
+        grid.add_row(Text(visible(arm.label, newlines=False)), _strip(arm, strip))
+    scale = "┊ chance" if strip >= STRIP_WIDTH else "┊"
+    grid.add_row(Text(), _dim("0 %" + scale.center(strip - 8) + "100 %"))
     return grid
 
 
-def _strip(arm: ArmReport) -> Text:
-    found = main_accuracy(arm.accuracy)
-    cells = ["·"] * (STRIP_WIDTH + 1)
-    cells[round(arm.accuracy.chance * STRIP_WIDTH)] = "┊"
+def _strip(arm: ArmReport, width: int) -> Text:
+    found = arm.accuracy.accuracy
+    cells = ["·"] * (width + 1)
+    cells[round(arm.accuracy.chance * width)] = "┊"
+    if found is None:
+        return Text("nothing decided".center(width + 1, "·"), style="bright_black")
     low = found.value if found.low is None else found.low
     high = found.value if found.high is None else found.high
-    first, last = round(low * STRIP_WIDTH), round(high * STRIP_WIDTH)
+    first, last = round(low * width), round(high * width)
     for place in range(first, last + 1):
         cells[place] = "━"
-    cells[round(found.value * STRIP_WIDTH)] = "●"
+    cells[round(found.value * width)] = "●"
     strip = Text("".join(cells), style="bright_black")
     strip.stylize(STYLES[arm.kind], first, last + 1)
     return strip
 
 
-def _table(table: Table) -> RichTable:
-    made = RichTable(
-        title=Text(table.title, style="bold"),
-        caption=_dim(table.note),
-        title_justify="left",
-        caption_justify="left",
-        header_style="bright_black",
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for place, name in enumerate(table.columns):
-        if place == 0 or name in _NAMES:
-            made.add_column(name, overflow="fold")
-        else:
-            made.add_column(name, justify="right", no_wrap=True)
+# --- tables ---
+
+NAMES = frozenset(
+    {"protocol", "policy", "method", "game", "first − second", "data set", "family", "side"}
+    | {"judges", "study", "kind"}
+)
+"""Columns that hold names, which stand on the left and may be broken into lines."""
+WORDS = frozenset({"answer"})
+"""Columns that hold sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Columns that stand beside each other, and the widths of those that have to be broken."""
+
+    columns: tuple[int, ...]
+    broken: dict[int, int]
+
+
+def layouts(table: Table, width: int, gap: int = 1) -> list[Layout]:
+    """How the table is parted so that no figure is cut in a terminal of `width` columns.
+
+    Names are broken first; where that is not enough, columns of figures go below, with the
+    names repeated.
+
+    Args:
+        table: What is to be shown.
+        width: Columns of the terminal.
+        gap: Spaces between two columns.
+    """
+    shown = [[visible(cell, newlines=False) for cell in row] for row in table.rows]
+    natural = [
+        max(cell_len(cell) for cell in (name, *(row[place] for row in shown)))
+        for place, name in enumerate(table.columns)
+    ]
+    keys = _keys(table)
+    values = [place for place in range(len(natural)) if place not in keys]
+    if _total([*keys, *values], natural, gap) <= width:
+        return [Layout((*keys, *values), {})]
+    least = [*natural]
+    for place in keys:
+        least[place] = min(natural[place], MIN_NAME)
+    for place in values:
+        if table.columns[place] in WORDS:
+            least[place] = min(natural[place], MIN_WORDS)
+    found = []
+    while True:
+        taken = _most(keys, values, least, width, gap)
+        columns = (*keys, *taken)
+        found.append(Layout(columns, _broken(columns, natural, least, width, gap)))
+        values = values[len(taken) :]
+        if not values:
+            return found
+
+
+def _keys(table: Table) -> list[int]:
+    """The columns of names with which the table begins."""
+    keys = [0]
+    while len(keys) < len(table.columns) and table.columns[len(keys)] in NAMES:
+        keys.append(len(keys))
+    return keys
+
+
+def _total(columns: Sequence[int], widths: Sequence[int], gap: int) -> int:
+    return sum(widths[place] for place in columns) + gap * (len(columns) - 1)
+
+
+def _most(
+    keys: list[int], values: list[int], least: Sequence[int], width: int, gap: int
+) -> list[int]:
+    """The next columns that fit beside the names; at least one."""
+    taken = values[:1]
+    for place in values[1:]:
+        if _total([*keys, *taken, place], least, gap) > width:
+            break
+        taken.append(place)
+    return taken
+
+
+def _broken(
+    columns: Sequence[int], natural: Sequence[int], least: Sequence[int], width: int, gap: int
+) -> dict[int, int]:
+    """Widths of the columns that do not get all they need; the room is shared among them."""
+    widths = {place: least[place] for place in columns}
+    room = width - _total(columns, least, gap)
+    for place in columns:
+        more = min(max(room, 0), natural[place] - widths[place])
+        widths[place] += more
+        room -= more
+    return {place: wide for place, wide in widths.items() if wide < natural[place]}
+
+
+def add_columns(made: RichTable, table: Table, layout: Layout) -> None:
+    """The columns of a layout, and their cells."""
+    for place in layout.columns:
+        name = table.columns[place]
+        is_text = place == 0 or name in NAMES or name in WORDS
+        made.add_column(
+            name,
+            justify="left" if is_text else "right",
+            overflow="fold",
+            width=layout.broken.get(place),
+        )
     for row in table.rows:
-        made.add_row(*(Text(visible(cell, newlines=False)) for cell in row))
-    return made
+        made.add_row(*(Text(visible(row[place], newlines=False)) for place in layout.columns))
 
 
-_NAMES = frozenset({"protocol", "first − second", "data set", "family", "side", "judges"})
-"""Columns that hold names, which stand on the left."""
+def _fitted(table: Table) -> RenderableType:
+    return _Fitted(lambda width: Group(*_parts(table, layouts(table, width))))
+
+
+def _parts(table: Table, parted: Sequence[Layout]) -> Iterable[RenderableType]:
+    for number, layout in enumerate(parted):
+        made = RichTable(
+            title=None if number else Text(table.title, style="bold"),
+            caption=_dim(table.note) if number == len(parted) - 1 else None,
+            title_justify="left",
+            caption_justify="left",
+            header_style="bright_black",
+            box=None,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+        )
+        add_columns(made, table, layout)
+        yield made
 
 
 def _bullet(mark: str, sentence: str, style: str) -> RenderableType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from oversight.evals.findings import count
 from oversight.evals.page import Illustration, Page
 from oversight.evals.page import write_page as write
 from oversight.pixels import words
@@ -21,7 +22,7 @@ def write_page(
     Raises:
         ConfigError: The file cannot be written.
     """
-    spoken = "; ".join(f"{row.name}, {row.pixels} pixels" for row in results.rows)
+    spoken = "; ".join(f"{row.name}, {count(row.pixels, 'pixel')}" for row in results.rows)
     pictures = [Illustration("Pixel debate", spoken, partial(draw_results, results))]
     if won or lost:
         of_games = "; ".join(f"a {game.true}, the liar says {game.lie}" for game in (*won, *lost))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import WIDTH_IN, Theme, plain_axes, title
-from oversight.evals.findings import percent
+from oversight.evals.findings import count, percent
 from oversight.evals.observations import Kind
 from oversight.pixels.records import image_of, shown_in
 from oversight.pixels.results import DEBATE, Results, Row
@@ -58,7 +58,7 @@ def draw_results(results: Results, theme: Theme) -> Figure:
     height = results_height(results)
     figure = Figure(figsize=(WIDTH_IN, height), facecolor=theme.paper)
     note = (
-        f"{results.dataset}, {results.num_images} held-out images; "
+        f"{results.dataset}, {count(results.num_images, 'held-out image')}; "
         "whiskers: 95 % intervals clustered by image"
     )
     title(figure, theme, "Pixel debate: how often the judge is right", note, height)
@@ -71,7 +71,7 @@ def draw_results(results: Results, theme: Theme) -> Figure:
         figure.text(
             0.03,
             (below + 0.06) / height,
-            f"The judge sees {number} pixels",
+            f"The judge sees {count(number, 'pixel')}",
             color=theme.ink,
             fontsize=11,
             weight="bold",

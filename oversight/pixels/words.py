@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from oversight.evals.findings import percent, points, share
+from oversight.evals.findings import count, percent, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.tables import Table
 from oversight.pixels.results import ALONE, NAMES, Results, Row
@@ -16,8 +16,8 @@ TITLE = "Pixel debate"
 def extent(results: Results) -> str:
     """How much was played, in one line."""
     return (
-        f"Pixel debate · {results.num_games:,} games on {results.num_images} held-out images of "
-        f"{results.dataset}"
+        f"Pixel debate · {count(results.num_games, 'game')} on "
+        f"{count(results.num_images, 'held-out image')} of {results.dataset}"
     )
 
 
@@ -34,7 +34,7 @@ def _headlines(results: Results) -> Iterator[str]:
             "the judge alone" if gap.second == NAMES[ALONE] else "the same labels and random pixels"
         )
         yield (
-            f"{gap.pixels} pixels: debate {percent(debate.right.value)}, {against} "
+            f"{count(gap.pixels, 'pixel')}: debate {percent(debate.right.value)}, {against} "
             f"{percent(other.right.value)}: {points(gap.difference)} points."
         )
 
@@ -85,7 +85,18 @@ def _cells(row: Row, shown: Callable[[Estimate | None], str]) -> tuple[str, ...]
 
 def methods(played: Played, results: Results) -> tuple[str, ...]:
     """How it was measured, for those who want to repeat it."""
-    numbers = ", ".join(map(str, played.settings.pixels))
+    pixels = played.settings.pixels
+    if len(pixels) == 1:
+        judges = f"a perceptron, trained on {count(pixels[0], 'random pixel')}"
+        judges += " that is not zero" if pixels[0] == 1 else " that are not zero"
+    else:
+        numbers = ", ".join(map(str, pixels))
+        judges = f"one perceptron for each number of pixels ({numbers}), trained on that many "
+        judges += "random pixels that are not zero"
+    compared = "The paper's figures stand beside ours for comparison, not as a target."
+    if played.dataset == "digits":
+        compared = f"Digits are not MNIST: {compared[0].lower()}{compared[1:]}"
+    were = "was" if results.num_images == 1 else "were"
     source = (
         "scikit-learn's bundled digits (8 × 8, 17 grey levels)"
         if played.dataset == "digits"
@@ -93,17 +104,16 @@ def methods(played: Played, results: Results) -> tuple[str, ...]:
     )
     found = [
         f"Images: {source}; {played.num_train:,} to train on, {played.num_held_out:,} held out, "
-        f"of which {results.num_images} were played on. Digits are not MNIST: the paper's figures "
-        "stand beside ours for comparison, not as a target.",
-        f"Judge: one perceptron for each number of pixels ({numbers}), trained on that many "
-        "random pixels that are not zero; it does not change during the games.",
+        f"of which {results.num_images:,} {were} played on. {compared}",
+        f"Judge: {judges}; it does not change during the games.",
         "Debate: both sides commit to a label, then show one pixel each in turn; the judge "
         "chooses between the two labels. The liar claims the label that its search finds best, as "
         "if all nine were tried. Each image is played with either side first.",
     ]
     if played.share_exact is not None:
         shares = ", ".join(
-            f"{number} pixels: {percent(value)}" for number, value in played.share_exact.items()
+            f"{count(number, 'pixel')}: {percent(value)}"
+            for number, value in played.share_exact.items()
         )
         found.append(
             "Players: minimax over all sets of pixels before the very judge that decides, so play "

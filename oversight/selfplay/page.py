@@ -24,7 +24,8 @@ def write_all(circle: CircleSettings, results: Results) -> list[Path]:
         ConfigError: A file cannot be written.
     """
     said = "; ".join(
-        f"{words.name_of(arm.name)} {arm.arena or ''} {share(arm.accuracy)}" for arm in results.arms
+        f"{words.name_of(arm.name)} {arm.arena or ''} {share(arm.share_right)}"
+        for arm in results.arms
     )
     pictures = {
         "accuracy.png": Illustration("Accuracy", said, partial(draw_accuracy, results)),

@@ -63,11 +63,11 @@ def draw_accuracy(results: Results, theme: Theme) -> Figure:
     for row, name in enumerate(names):
         for arena, shift in zip(ARENAS, (-0.13, 0.13), strict=True):
             arm = results.arm(name, arena)
-            if arm is not None:
+            if arm is not None and arm.decided:
                 _band(axes, arm.accuracy, row + shift, _tint(arena, theme), theme)
     for name, label in (("naive", "naive"), ("expert", "expert")):
         arm = results.arm(name)
-        if arm is not None:
+        if arm is not None and arm.decided:
             value = arm.accuracy.value
             axes.axvline(value, color=theme.kinds[Kind.NAIVE][0], linewidth=1.2, zorder=1)
             axes.annotate(
@@ -184,7 +184,7 @@ def draw_baselines(results: Results, theme: Theme) -> Figure:
     for name in ("expert", "naive", START, "best_of_n", "retrieval", "placebo"):
         for arena in (None, *ARENAS):
             arm = results.arm(name, arena)
-            if arm is not None:
+            if arm is not None and arm.decided:
                 rows.append((name_of(name), arena, arm.accuracy))
                 if name in ("naive", START) and arena != "consultancy":
                     rows.append((f"{name_of(name)}, majority vote", arena, arm.majority))

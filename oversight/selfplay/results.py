@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oversight.evals.findings import count
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.ratings import Rating, ratings
 from oversight.selfplay.settings import Arena, CircleSettings
@@ -41,6 +42,8 @@ class Cost:
     quotes_per_turn: float
     invalid: float
     """Share of rulings that could not be read."""
+    undecided: float
+    """Share of rulings that are a tie or an abstention."""
     empty: float
     """Share of speeches without a word."""
     first_chosen: float | None
@@ -68,6 +71,16 @@ class ArmResult:
     seeds: tuple[int, ...]
     by_seed: tuple[float, ...]
     """Accuracy of each seed."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether any ruling is a decision: without one there is no accuracy to speak of."""
+        return self.cost.invalid + self.cost.undecided < 1.0 - 1e-9
+
+    @property
+    def share_right(self) -> Estimate | None:
+        """`accuracy`, or None where nothing was decided."""
+        return self.accuracy if self.decided else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,15 +251,16 @@ def _gap(
 
 def _cost(results: Sequence[Result], rulings: Rulings) -> Cost:
     quotes = [result["quotes"] for result in results if result["quotes"]]
-    verified = [use["verified"]["value"] for use in quotes if use["verified"]]
+    checked = [use for use in quotes if use["verified"] and use.get("share_too_short", 0.0) < 1.0]
     return Cost(
         kl=_average(result["kl"]["value"] for result in results if "kl" in result),
         length=_average(result["length"]["value"] for result in results if "length" in result),
-        verified=_average(verified),
+        verified=_average(use["verified"]["value"] for use in checked),
         quotes_per_turn=_average(use["per_turn"] for use in quotes) or 0.0,
         invalid=sum(not ruling["valid"] for ruling in rulings) / len(rulings),
+        undecided=sum(0.0 < ruling["score"] < 1.0 for ruling in rulings) / len(rulings),
         empty=_average(result["empty"] for result in results) or 0.0,
-        first_chosen=_average(_values(results, "first_chosen")),
+        first_chosen=_average(_values(results, "first_chosen")) if _many(results) else None,
         gain=_average(_values(results, "gain")),
     )
 
@@ -254,6 +268,13 @@ def _cost(results: Sequence[Result], rulings: Rulings) -> Cost:
 def _values(results: Sequence[Result], name: str) -> list[float]:
     found = [result["position"][name] for result in results]
     return [each["value"] for each in found if each is not None]
+
+
+def _many(results: Sequence[Result]) -> bool:
+    """Whether there are decisions enough to say which place in the listing they are for."""
+    found = [result["position"]["first_chosen"] for result in results]
+    number: int = sum(each.get("num", MIN_DECISIONS) for each in found if each)
+    return number >= MIN_DECISIONS
 
 
 def _average(values: Iterable[float]) -> float | None:
@@ -361,6 +382,9 @@ def _mean_pairs(pairs: Sequence[tuple[str, float]]) -> Estimate:
 
 COLLAPSED = 0.95
 """Share of decisions for one place in the listing from which a judge counts as collapsed."""
+MIN_DECISIONS = 10
+"""Decisions below which nothing is said of the place in the listing that was chosen."""
+MAX_UNDECIDED = 0.2
 OFTEN = 0.05
 """Share of empty speeches or unreadable rulings that is named."""
 FEW_ROWS = 32
@@ -385,6 +409,10 @@ def _collapses(arms: Sequence[ArmResult]) -> list[str]:
             found.append(f"{where}: {arm.cost.empty:.0%} of the speeches are empty")
         if arm.cost.invalid > OFTEN:
             found.append(f"{where}: {arm.cost.invalid:.0%} of the rulings could not be read")
+        if arm.cost.undecided > MAX_UNDECIDED:
+            found.append(
+                f"{where}: {arm.cost.undecided:.0%} of the rulings decide nothing (tie, abstention)"
+            )
         if len(arm.by_seed) > 1 and max(arm.by_seed) - min(arm.by_seed) > SEEDS_APART:
             each = ", ".join(f"{value:.0%}" for value in arm.by_seed)
             found.append(f"{where}: its seeds are far apart ({each})")
@@ -394,8 +422,8 @@ def _collapses(arms: Sequence[ArmResult]) -> list[str]:
 def _learnt_from_few(stages: Sequence[Stage], done: Mapping[str, Result]) -> list[str]:
     """Policies whose candidates the judge hardly told apart."""
     return [
-        f"{stage.name} learnt from {rows} preferences only: the judge hardly tells one candidate "
-        "from another"
+        f"{stage.name} learnt from {count(rows, 'preference')} only: the judge hardly tells one "
+        "candidate from another"
         for stage in stages
         if (rows := done[stage.name].get("rows", FEW_ROWS)) < FEW_ROWS
     ]

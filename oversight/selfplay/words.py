@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from oversight.evals.findings import count, percent, points, share
+from oversight.evals.findings import count, listed, percent, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.tables import Table
 from oversight.selfplay.measuring import VOTES
-from oversight.selfplay.results import Cost, Results
-from oversight.selfplay.settings import Arena, CircleSettings
+from oversight.selfplay.results import OFTEN, ArmResult, Cost, Results
+from oversight.selfplay.settings import Arena, CircleSettings, Method
 from oversight.selfplay.stages import START
 
 NAMES = {
@@ -37,10 +37,10 @@ def name_of(name: str) -> str:
 
 def extent(results: Results) -> str:
     """How much was measured, in one line."""
-    seeds = count(len(results.seeds), "seed")
+    trained = f"{count(len(results.seeds), 'seed')} of training" if results.methods else "untrained"
     return (
         f"{results.dataset}: {count(results.num_questions, 'held-out question')}, each side in "
-        f"each seat, judged in both orders; {seeds} of training; debaters begin as "
+        f"each seat, judged in both orders; {trained}; debaters begin as "
         f"{results.model}, the judge is {results.judge}, frozen"
     )
 
@@ -55,33 +55,56 @@ def _before(results: Results) -> str:
     naive, expert = results.arm("naive"), results.arm("expert")
     start = results.arm(START, "debate")
     control = results.arm(START, "consultancy")
-    parts = [f"{name_of(arm.name)} {share(arm.accuracy)}" for arm in (naive, expert) if arm]
-    text = f"The judge alone is right in: {'; '.join(parts)}." if parts else ""
-    if start and control:
-        gap = results.gap(START)
-        text += (
-            f" Before training it is right in {share(start.accuracy)} of debates and "
-            f"{share(control.accuracy)} of consultancies"
-            + (f", {points(gap)} points apart." if gap else ".")
+    parts = [f"{name_of(arm.name)} {_right(arm)}" for arm in (naive, expert) if arm]
+    found = [f"The judge alone is right in: {'; '.join(parts)}."] if parts else []
+    arenas = [
+        f"{_right(arm)} of {plural}"
+        for arm, plural in ((start, "debates"), (control, "consultancies"))
+        if arm
+    ]
+    if arenas:
+        gap = (
+            results.gap(START) if start and start.decided and control and control.decided else None
         )
-    return text.strip()
+        apart = f", {points(gap)} points apart" if gap else ""
+        when = "Before training" if results.methods else "With untrained speakers"
+        found.append(
+            f"{when} {'it' if parts else 'the judge'} is right in {listed(arenas)}{apart}."
+        )
+    return " ".join(found)
+
+
+def _right(arm: ArmResult) -> str:
+    """How often the judge was right, and what was counted as wrong though nobody could read it."""
+    if arm.share_right is None:
+        return f"none ({'nothing could be read' if arm.cost.invalid == 1.0 else 'nothing decided'})"
+    unread = f" ({percent(arm.cost.invalid)} unreadable)" if arm.cost.invalid > OFTEN else ""
+    return f"{share(arm.accuracy)}{unread}"
 
 
 def _best(results: Results) -> str:
     arms = [arm for name in results.methods if (arm := results.arm(name, "debate"))]
-    if not arms:
-        return ""
-    best = max(arms, key=lambda arm: arm.accuracy.value)
-    gap = results.gap(best.name)
+    decided = [arm for arm in arms if arm.decided]
+    if not decided:
+        return "After training nothing was decided in debates." if arms else ""
+    highest = max(arm.accuracy.value for arm in decided)
+    best = [arm for arm in decided if arm.accuracy.value >= highest - 1e-9]
     text = (
-        f"After training by {name_of(best.name)} it is right in {share(best.accuracy)} of debates"
+        f"After training by {listed([name_of(arm.name) for arm in best])} it is right in "
+        f"{_right(best[0])} of debates"
     )
-    if gap is not None:
-        text += (
-            f", {points(gap)} points more than in consultancies of consultants trained on the "
-            "same budget"
-        )
-    return text + "."
+    if len(best) > 1:
+        return text + f", {'both' if len(best) == 2 else 'all'} alike."
+    gap, control = results.gap(best[0].name), results.arm(best[0].name, "consultancy")
+    if gap is None or control is None or not control.decided:
+        return text + "."
+    if not gap.excludes(0.0):
+        return text + f", which does not differ reliably from consultancies: {points(gap)} points."
+    than = "more" if gap.value > 0 else "away"
+    return (
+        f"{text}, {points(gap)} points {than} than in consultancies of consultants trained on the "
+        "same budget."
+    )
 
 
 def _gains(results: Results) -> str:
@@ -95,9 +118,14 @@ def _control(results: Results) -> str:
 
 
 def _changes(results: Results, arena: Arena) -> str:
+    start = results.arm(START, arena)
     arms = [results.arm(name, arena) for name in results.methods]
     return "; ".join(
-        f"{name_of(arm.name)} {points(arm.change)}" for arm in arms if arm and arm.change
+        f"{name_of(arm.name)} {points(arm.change)}"
+        if arm.decided and start is not None and start.decided
+        else f"{name_of(arm.name)} unknown (nothing was decided)"
+        for arm in arms
+        if arm and arm.change
     )
 
 
@@ -123,7 +151,7 @@ def _baseline(results: Results) -> str:
         return ""
     return (
         f"Without training, the best of 4 speeches by the judge's own belief gives "
-        f"{share(best_of_n.accuracy)} in debate."
+        f"{_right(best_of_n)} in debate."
     )
 
 
@@ -165,8 +193,8 @@ def _accuracy(results: Results, shown: _Shown) -> Table:
         row = [name_of(name)]
         for arm in (results.arm(name, arena) for arena in ARENAS):
             row += [
-                shown.share(arm.accuracy if arm else None),
-                shown.points(arm.change if arm else None),
+                shown.share(arm.share_right if arm else None),
+                shown.points(arm.change if arm and arm.decided else None),
             ]
         rows.append((*row, shown.points(results.gap(name))))
     return Table(
@@ -212,12 +240,15 @@ def _baselines(results: Results, shown: _Shown) -> Table:
             if arm is not None:
                 where = "" if arena is None else f", {arena}"
                 found = (arm.accuracy, arm.majority, arm.honest, arm.dishonest)
-                rows.append((name_of(name) + where, *map(shown.share, found)))
+                shares = found if arm.decided else (None,) * len(found)
+                rows.append((name_of(name) + where, *map(shown.share, shares)))
+    of_judge = " The judge trained on outcomes judges the debaters trained last."
     return Table(
         title="Baselines",
         note=f"Vote: most of {VOTES} answers drawn from the judge's belief, about the calls of a "
-        "debate with the best of four. Right and wrong side: of consultancies. The judge trained "
-        "on outcomes judges the debaters trained last.",
+        "debate with the best of four. Right and wrong side: of consultancies."
+        + of_judge
+        * (results.arm("judge", "debate") is not None),
         columns=("protocol", "accuracy", "vote", "right side", "wrong side"),
         rows=tuple(rows),
     )
@@ -267,22 +298,70 @@ def signed(value: float, scale: int = 100) -> str:
 # --- methods ---
 
 
+TRAINED: dict[Method, str] = {
+    "expert_iteration": "Expert iteration samples four speeches, keeps the one after which the "
+    "judge believes the speaker's side most, and fine-tunes on those, {times}.",
+    "dpo": "DPO compares the best and the worst of {speeches}.",
+    "ppo": "The reward model learns from all pairs of {speeches}, and PPO from the reward model.",
+    "grpo": "GRPO is rewarded with the judge's belief in the speaker's side.",
+}
+TIMES = {1: "once", 2: "twice over", 3: "three times over"}
+
+
 def methods(circle: CircleSettings) -> tuple[str, ...]:
-    """How it was measured."""
-    return (
-        f"Policies were trained on {circle.train_questions} questions of the training split, once "
-        f"for each of the seeds {', '.join(map(str, circle.seeds))}, and measured on "
-        f"{circle.held_out_questions} of the held-out split. Each question is debated twice, with "
-        "either side in either seat, and each debate is judged in both orders, whose beliefs are "
-        "averaged. Where nobody speaks, the judge decides once with either option listed first.",
-        "Expert iteration samples four speeches, keeps the one after which the judge believes the "
-        "speaker's side most, and fine-tunes on those, three times over. DPO compares the best and "
-        "the worst of the same speeches; the reward model learns from all their pairs, and PPO "
-        "from the reward model. GRPO is rewarded with the judge's belief in the speaker's side.",
-        "Accuracy counts a tie as half and an unreadable answer as wrong; seeds are pooled. "
-        "Intervals are 95 %, clustered by question, and differences are paired by question.",
-        "In cross-play each policy speaks once at each seat of each of "
-        f"{circle.crossplay_questions} questions, and all pairs are put before the judge. Two "
-        "consultants meet on a question when each argues for one of its options alone: the one "
-        "whose option is believed more wins. Intervals of ratings are bootstraps over questions.",
+    """How it was measured, of what this circle holds."""
+    return tuple(text for text in (*_training(circle), *_measured(circle)) if text)
+
+
+def _training(circle: CircleSettings) -> tuple[str, str]:
+    """On what policies were trained and how often measured; and what each method does."""
+    measured = (
+        f"measured on {count(circle.held_out_questions, 'question')} of the held-out split. "
+        + _assignments(circle)
+        + "Where nobody speaks, the judge decides once with either option listed first."
     )
+    if not circle.methods:
+        return f"No policy was trained; the untrained one was {measured}", ""
+    seeds = ", ".join(map(str, circle.seeds))
+    one = len(circle.seeds) == 1
+    often = f"with seed {seeds}" if one else f"once for each of the seeds {seeds}"
+    times = TIMES.get(circle.iterations, f"{circle.iterations} times over")
+    told, speeches = [], "four sampled speeches"
+    for method in sorted(circle.methods, key=list(TRAINED).index):
+        if method == "expert_iteration":
+            speeches = "the same speeches"
+        told.append(TRAINED[method].format(times=times, speeches=speeches))
+        speeches = "the same speeches"
+    return (
+        f"Policies were trained on {count(circle.train_questions, 'question')} of the training "
+        f"split, {often}, and {measured}",
+        " ".join(told),
+    )
+
+
+def _assignments(circle: CircleSettings) -> str:
+    if "debate" in circle.arenas:
+        twice = "Each question is debated twice, with either side in either seat, and each debate "
+    else:
+        twice = "Each question is argued twice, once for either option, and each consultancy "
+    return twice + "is judged in both orders, whose beliefs are averaged. "
+
+
+def _measured(circle: CircleSettings) -> tuple[str, str]:
+    pooled = "; seeds are pooled" if len(circle.seeds) > 1 and circle.methods else ""
+    accuracy = (
+        f"Accuracy counts a tie as half and an unreadable answer as wrong{pooled}. "
+        "Intervals are 95 %, clustered by question, and differences are paired by question."
+    )
+    if not circle.methods:
+        return accuracy, ""
+    crossplay = (
+        "In cross-play each policy speaks once at each seat of each of "
+        f"{count(circle.crossplay_questions, 'question')}, and all pairs are put before the judge. "
+    )
+    if "consultancy" in circle.arenas:
+        crossplay += (
+            "Two consultants meet on a question when each argues for one of its options alone: "
+            "the one whose option is believed more wins. "
+        )
+    return accuracy, crossplay + "Intervals of ratings are bootstraps over questions."

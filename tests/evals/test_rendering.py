@@ -10,11 +10,14 @@ from rich.console import Console
 
 from oversight.errors import ConfigError
 from oversight.evals.drawing import DARK, LIGHT
+from oversight.evals.findings import share
 from oversight.evals.html import html, render_html
 from oversight.evals.picture_beliefs import _spread
 from oversight.evals.pictures import draw, pictures, render_png
 from oversight.evals.report import build_report
-from oversight.evals.text import render_text
+from oversight.evals.tables import tables
+from oversight.evals.text import NAMES, WORDS, layouts, render_text
+from oversight.types import QuoteStatus, Seat
 
 HOSTILE = '</p><script>alert(1)</script>" onload=x [bold red]$\\frac{1}{0}$ \x1b]52;c;aGk=\x07 東京'
 
@@ -75,6 +78,61 @@ def test_text_tells_accuracy_and_warnings(report):
 def test_text_fits_any_width(report, width):
     for line in as_text(report, width).splitlines():
         assert len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= width
+
+
+@pytest.fixture(scope="module")
+def long_names(simulated, judged):
+    """Arms with names as models of today have them, judged in both orders, of several families."""
+    made = []
+    for judge in ("Mistral-Small-3.2-24B-Instruct-2506", "claude-opus-4-20250514"):
+        for n, each in enumerate(simulated(30, judged(0.5).debate.protocol, 0.8)):
+            made.append(
+                judged(
+                    (0.9, 0.2, 0.5)[n % 3],
+                    swapped=0.6,
+                    question=each.question.id,
+                    family=("possession", "a family of a very long name")[n % 2],
+                    judge=judge,
+                    speaker="Qwen2.5-72B-Instruct",
+                    path=(0.5, 0.6, 0.7),
+                    quotes={Seat.A: [QuoteStatus.VERIFIED], Seat.B: [QuoteStatus.NEAR]},
+                )
+            )
+    return build_report(made)
+
+
+def figures(report):
+    """Every cell of a table that is a figure."""
+    for table in tables(report):
+        for row in table.rows:
+            for name, cell in list(zip(table.columns, row, strict=True))[1:]:
+                if name not in NAMES | WORDS:
+                    yield table.title, cell
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 140])
+@pytest.mark.parametrize("name", ["report", "long_names"])
+def test_no_figure_is_cut_or_broken_at_any_usual_width(request, name, width):
+    given = request.getfixturevalue(name)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", as_text(given, width)).splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert not any("…" in line for line in lines)
+    shown = "\n".join(lines)
+    for title, cell in figures(given):
+        assert cell in shown, (title, cell)
+    for arm in given.arms:
+        found = share(arm.accuracy.accuracy)
+        assert sum(found in line for line in lines) >= 1
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_table_that_is_too_wide_goes_on_below_under_the_same_names(long_names, width):
+    table = next(table for table in tables(long_names) if table.title == "Judge accuracy")
+    parted = layouts(table, width)
+    assert all(layout.columns[0] == 0 for layout in parted)
+    shown = [place for layout in parted for place in layout.columns[1:]]
+    assert shown == list(range(1, len(table.columns)))
+    assert len(layouts(table, 200)) == 1
 
 
 def test_names_cannot_steer_the_terminal(hostile):
