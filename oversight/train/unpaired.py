@@ -9,6 +9,7 @@ Shapes: R response tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,14 @@ from oversight.errors import ConfigError
 from oversight.train import losses
 from oversight.train.data.loading import load_labelled
 from oversight.train.distributed import shard
-from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.metrics import Mean, Metrics
 from oversight.train.losses.sequences import sequence_sum
 from oversight.train.losses.unpaired.rows import UnpairedLogps
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
 from oversight.train.padding import padded
-from oversight.train.reference import Reference, open_reference
+from oversight.train.reference import INITIAL, Reference, open_reference
 from oversight.train.scoring import row_logprobs
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.start import Rows, about, begin
@@ -59,7 +60,6 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
     )
     shard(policy, start.world)
     held_out = loaded.eval_examples
-    start_value = losses.load("unpaired", config.loss).start_value(**config.options)
     with Session(
         about("dpo", config, loaded),
         config,
@@ -67,14 +67,13 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
         num_examples=len(loaded.examples),
         total=num_steps(config, len(loaded.examples)),
         world=start.world,
-        # That of a row of weight 1; others have another.
-        start_loss=start_value if _all_equal(loaded.examples) else None,
         resume=resume,
     ) as session:
         scorer = _Scorer(config, policy, reference, session, start.vocabulary.max_length)
         for _ in session.steps():
             batch = [loaded.examples[i] for i in session.take()]
-            session.log(session.update(_task(config, policy, session, batch, scorer)))
+            first = session.step == 1 and config.reference == INITIAL
+            session.log(session.update(_task(config, policy, session, batch, scorer, first)))
             if held_out and session.evaluation_is_due:
                 result = session.evaluate(_task(config, policy, session, held_out, scorer))
                 session.evaluated(result["loss"], result)
@@ -136,8 +135,18 @@ def _task(
     session: Session,
     whole: Sequence[Labelled],
     scorer: _Scorer,
+    is_first: bool = False,
 ) -> Task:
-    """This process's part of the loss of `whole`, each response counted the same."""
+    """This process's part of the mean over `whole`, each response by its weight.
+
+    Args:
+        config: Settings of the run.
+        policy: What is trained.
+        session: The run.
+        whole: The responses of all processes.
+        scorer: Of the reference and the divergence.
+        is_first: Whether policy and reference are one yet, so that the loss is known beforehand.
+    """
     batch = session.world.share(whole)
     rows = [example.row for example in batch]
     reference = scorer.reference(rows)
@@ -145,7 +154,8 @@ def _task(
     if config.loss == "kto":
         options["kl"] = scorer.divergence([example.row for example in whole])
     loss = losses.bind("unpaired", config.loss, options, where="options")
-    [normalizer] = session.world.sum([float(len(batch))])
+    at_start = losses.bind("unpaired", config.loss, config.options, where="options")
+    [normalizer] = session.world.sum([sum(example.weight for example in batch)])
 
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
         scores = policy(RowBatch.build([rows[i] for i in numbers], policy.device))
@@ -153,19 +163,20 @@ def _task(
         if reference is not None:
             given = padded([reference[i] for i in numbers], scores.mask_BR)
             theirs_B = sequence_sum(given, scores.mask_BR)
+        weight_B = torch.tensor([batch[i].weight for i in numbers], device=policy.device)
         labelled = UnpairedLogps(
             sequence_sum(scores.logps_BR, scores.mask_BR),
             torch.tensor([batch[i].desirable for i in numbers], device=policy.device),
             theirs_B,
-            torch.tensor([batch[i].weight for i in numbers], device=policy.device),
+            weight_B,
         )
-        return loss(labelled, normalizer=normalizer)  # type: ignore[no-any-return]
+        total, metrics = loss(labelled, normalizer=normalizer)
+        if is_first and theirs_B is not None:
+            same = replace(labelled, logps_B=theirs_B)
+            metrics["start_loss"] = Mean(at_start(same, normalizer=1.0)[0], weight_B.sum())
+        return total, metrics
 
     return Task([[row] for row in rows], loss_of)
-
-
-def _all_equal(examples: Sequence[Labelled]) -> bool:
-    return all(example.weight == 1.0 for example in examples)
 
 
 def _check(config: Config) -> None:
