@@ -9,6 +9,7 @@ Shapes: B pairs, R response tokens.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -42,7 +43,7 @@ from oversight.train.reference import INITIAL, Reference, open_reference
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
 from oversight.train.start import Rows, about, begin
-from oversight.train.types import Comparison
+from oversight.train.types import Comparison, TokenRow
 
 
 class Config(TrainSettings):
@@ -193,12 +194,12 @@ class _ReferenceScores:
         self._reference = reference
         self._session = session
         self._max_tokens = config.micro_batch_tokens
-        self._kept: Mapping[str, torch.Tensor] = {}
+        self._kept: Mapping[bytes, torch.Tensor] = {}
         if reference is not None and config.precompute:
             session.say(f"scoring {2 * len(pairs)} responses by the reference")
             rows = [row for pair in pairs for row in pair.rows()]
             scored = reference.kept_logprobs(rows, session.world, self._max_tokens)
-            self._kept = {row.id: logps_R for row, logps_R in zip(rows, scored, strict=True)}
+            self._kept = {_content(r): logps_R for r, logps_R in zip(rows, scored, strict=True)}
             if not reference.is_policy:
                 self._reference = None  # its weights are not needed any more
 
@@ -206,10 +207,17 @@ class _ReferenceScores:
         """One tensor [R] a response, pair by pair; None without a reference."""
         rows = [row for pair in pairs for row in pair.rows()]
         if self._kept:
-            return [self._kept[row.id] for row in rows]
+            return [self._kept[_content(row)] for row in rows]
         if self._reference is None:
             return None
         return self._reference.logprobs(rows, self._session.world, self._max_tokens)
+
+
+def _content(row: TokenRow) -> bytes:
+    """A hash of what a row's scores depend on. Its id may be that of a row of another file."""
+    hashed = hashlib.blake2b(len(row.prompt_ids).to_bytes(8, "little"), digest_size=16)
+    hashed.update(row.ids().tobytes())
+    return hashed.digest()
 
 
 def _pairs(config: Config, found: Sequence[Comparison]) -> list[Comparison]:

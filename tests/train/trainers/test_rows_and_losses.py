@@ -281,3 +281,16 @@ def test_a_collection_without_answers_needs_no_weight(cases: ModuleType, tmp_pat
         rows = with_each(cases.prompts(), weight=[0.0])
         trainer.train(trainer.Config(**settings), rows=rows, rewards=cases.TokenRewards())
         assert len(cases.timeless(out)) == 1
+
+
+def test_rows_of_two_files_with_the_same_ids_have_references_of_their_own(
+    cases: ModuleType, tmp_path: Path
+) -> None:
+    rows = [*cases.pairs(8, seed=1), *cases.pairs(8, seed=2)]
+    assert len({row["id"] for row in rows}) == 8
+    lines = {}
+    for kept in (True, False):
+        out = tmp_path / str(kept)
+        dpo.train(dpo.Config(**cases.common(out, precompute=kept, steps=4)), rows=rows)
+        lines[kept] = [line["loss"] for line in cases.timeless(out)]
+    assert lines[True] == pytest.approx(lines[False], rel=1e-5)
