@@ -29,7 +29,7 @@ from oversight.train.model.trie import TokenTrie
 from oversight.train.ppo import read_critic
 from oversight.train.reference import INITIAL, NONE, read_other
 from oversight.train.rollouts.reward_models import read_reward_config
-from oversight.train.rollouts.rewards import check_rewards
+from oversight.train.rollouts.rewards import check_rewards, tried_rewards
 from oversight.train.runs.folder import MODEL, check_places
 from oversight.train.runs.manifest import check_fingerprint
 from oversight.train.samples import sample_lines
@@ -54,6 +54,8 @@ class _Plan:
     checked: list[str] = field(default_factory=list)
     others: list[tuple[str, int]] = field(default_factory=list)
     """Further models that are held in memory, and their weights."""
+    tried: list[str] = field(default_factory=list)
+    """What a reward function gave for dummy responses to the first rows."""
 
     @property
     def samples(self) -> bool:
@@ -86,6 +88,8 @@ def dry_run(trainer: str, config: Any, *, resume: bool = False) -> Iterator[str]
     yield from ("", "data", *_indented(plan.loaded.lines()))
     yield from ("", "steps", *_indented(_steps(plan)))
     yield from ("", "an example", *_indented(sample_lines(plan.loaded, plan.start.tokenizer)))
+    if plan.tried:
+        yield from ("", "the reward function, called on dummy responses", *_indented(plan.tried))
     yield from ("", "memory at the peak of a step, about", *_indented(_memory(plan, shape)))
     yield from ("", f"Checked, and nothing written: {', '.join(plan.checked)}.")
 
@@ -147,6 +151,7 @@ def _check_others(plan: _Plan) -> None:
     if not plan.samples:
         return
     check_rewards(config.reward, plan.start.tokenizer, plan.loaded.examples)
+    plan.tried.extend(tried_rewards(config.reward, plan.start.tokenizer, plan.loaded.examples))
     for folder in config.reward.models if config.reward.source == "model" else ():
         found = read_reward_config(folder, plan.start.tokenizer)
         _add(plan, "reward model", found, folder, f"reward.models = {folder!r}")
