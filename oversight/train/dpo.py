@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field, JsonValue
@@ -22,7 +23,7 @@ from oversight.errors import ConfigError, DataError
 from oversight.registry import nearest
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels
-from oversight.train.data.loading import load_comparisons
+from oversight.train.data.loading import Loaded, load_comparisons
 from oversight.train.data.pairs import PairsOf, expand
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World, shard
@@ -88,7 +89,7 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
     loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
     pairs = _pairs(config, loaded.examples)
     held_out = _pairs(config, loaded.eval_examples)
-    check_pairs(config, [*pairs, *held_out])
+    _check_pairs(config, [*pairs, *held_out])
     held_out = start.world.share(held_out)
     policy = load_policy(config.model, start.config, config.seed)
     reference = open_reference(
@@ -144,19 +145,35 @@ def check_loss(config: Config) -> None:
 
 def _check_together(config: Config) -> None:
     """Refuse settings that the loss has no use for."""
-    if config.loss in losses.names("preference") and _sorts(config) and config.weighted:
+    if config.loss in losses.names("unpaired"):
+        from oversight.train.unpaired import check_settings
+
+        check_settings(config)
+    elif _sorts(config) and config.weighted:
         raise ConfigError(
             f"weighted = true: the loss {config.loss!r} sorts a step's pairs among one another, "
             "and quantiles have no weights; set it to false, or take loss = 'sigmoid'"
         )
 
 
-def check_pairs(config: Config, pairs: Sequence[Comparison]) -> None:
-    """Refuse pairs that the loss is not defined for.
+def check_examples(config: Config, loaded: Loaded[Any]) -> list[str]:
+    """Refuse examples that the loss is not defined for; what is to be said of the others.
 
     Raises:
+        ConfigError: Settings do not fit them.
         DataError: It names the first of them, and what would work.
     """
+    if config.loss in losses.names("unpaired"):
+        from oversight.train.unpaired import balance_lines, check_labelled
+
+        check_labelled(config, loaded)
+        return balance_lines(config, loaded.examples)
+    found = [*loaded.examples, *loaded.eval_examples]
+    _check_pairs(config, _pairs(config, found))
+    return []
+
+
+def _check_pairs(config: Config, pairs: Sequence[Comparison]) -> None:
     if not _sorts(config):
         return
     for pair in pairs:
@@ -246,7 +263,7 @@ def _task(
     loss = losses.bind("preference", config.loss, config.options, where="options")
     if sorts := _sorts(config):
         loss = partial(_of_all, loss, world)
-        # A step's pairs are sorted among one another, and of one weight (`check_pairs`).
+        # A step's pairs are sorted among one another, and of one weight (`_check_pairs`).
         batch = [replace(pair, weight=1.0) for pair in batch]
     [normalizer] = world.sum([sum(pair.weight for pair in batch)])
 

@@ -78,6 +78,7 @@ def dry_run(trainer: str, config: Any, *, resume: bool = False) -> Iterator[str]
     check_places(config, resume)
     _check_loss(trainer, config)
     plan = _plan(trainer, config, resume)
+    notes = _check_examples(plan)
     kind = _kind(trainer)
     model = adapted(empty_model(kind, plan.start.config), config.model, _task(trainer))
     if config.model.path is not None:
@@ -85,7 +86,7 @@ def dry_run(trainer: str, config: Any, *, resume: bool = False) -> Iterator[str]
     _check_others(plan)
     shape = Shape.of(plan.start.config, model)
     yield f"{trainer} of {_named(plan, shape)}, into {config.out}"
-    yield from ("", "data", *_indented(plan.loaded.lines()))
+    yield from ("", "data", *_indented([*plan.loaded.lines(), *notes]))
     yield from ("", "steps", *_indented(_steps(plan)))
     yield from ("", "an example", *_indented(sample_lines(plan.loaded, plan.start.tokenizer)))
     if plan.tried:
@@ -130,6 +131,15 @@ def _check_loss(trainer: str, config: Any) -> None:
     module: Any = import_module(f"oversight.train.{trainer}")
     if hasattr(module, "check_loss"):
         module.check_loss(config)
+
+
+def _check_examples(plan: _Plan) -> list[str]:
+    """What is to be said of the data, from the trainer that checks it."""
+    module: Any = import_module(f"oversight.train.{plan.trainer}")
+    if not hasattr(module, "check_examples"):
+        return []
+    found: list[str] = module.check_examples(plan.config, plan.loaded)
+    return found
 
 
 def _kind(trainer: str) -> Any:

@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue
 from oversight.errors import DataError
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels, ranks_of
-from oversight.train.data.loading import load_comparisons
+from oversight.train.data.loading import Loaded, load_comparisons
 from oversight.train.data.pairs import PairsOf, expand
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import shard
@@ -76,27 +76,28 @@ def check_loss(config: Config) -> None:
     losses.bind("reward", config.loss, config.options, where="options")
 
 
-def check_rows(config: Config, found: Sequence[Comparison]) -> None:
-    """Refuse rows that say what the loss does not hear.
+def check_examples(config: Config, loaded: Loaded[Comparison]) -> list[str]:
+    """Refuse rows that say what the loss does not hear; nothing is to be said of others.
 
     Raises:
         DataError: It names the first of them, and what would work.
     """
     if config.loss != "plackett_luce" or not config.soft_labels:
-        return
-    for each in found:
+        return []
+    for each in [*loaded.examples, *loaded.eval_examples]:
         if each.soft_label is not None:
             raise DataError(
                 f"loss = 'plackett_luce' learns rankings, in which one response is better for "
                 f"certain; row {each.id!r} has the soft label {each.soft_label:g}. Take "
                 "soft_labels = false, or loss = 'bradley_terry'"
             )
+    return []
 
 
 def _train_one(config: Config, rows: Rows | None, resume: bool) -> Path:
     start = begin(config, config.data, rows)
     loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
-    check_rows(config, [*loaded.examples, *loaded.eval_examples])
+    check_examples(config, loaded)
     model = load_scalar(config.model, start.config, config.seed)
     shard(model, start.world)
     examples = _as_learnt(config, loaded.examples)

@@ -294,3 +294,73 @@ def test_rows_of_two_files_with_the_same_ids_have_references_of_their_own(
         dpo.train(dpo.Config(**cases.common(out, precompute=kept, steps=4)), rows=rows)
         lines[kept] = [line["loss"] for line in cases.timeless(out)]
     assert lines[True] == pytest.approx(lines[False], rel=1e-5)
+
+
+def kto(cases: ModuleType, out: Path, rows: list[Row], **changes: Any) -> Path:
+    return dpo.train(dpo.Config(**cases.common(out, loss="kto", **changes)), rows=rows)
+
+
+def test_kto_refuses_steps_of_one_response(cases: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size = 1: KTO estimates .* take 2 or more"):
+        kto(cases, tmp_path / "run", cases.labelled(), batch_size=1)
+    assert not (tmp_path / "run").exists()
+    settings = cases.common(tmp_path / "other", loss="apo_zero_unpaired", batch_size=1, steps=2)
+    dpo.train(dpo.Config(**settings), rows=cases.labelled())
+
+
+def test_kto_refuses_a_short_last_step_of_one_response(cases: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="step 4 of 1 responses, all to the prompt of row 'row-"):
+        kto(cases, tmp_path / "run", cases.labelled(13))
+    assert not (tmp_path / "run").exists()
+    kto(cases, tmp_path / "before", cases.labelled(13), steps=3)
+
+
+def test_kto_refuses_steps_of_one_prompt(cases: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"step 1 of 2 responses, all to .* row 'row-0#0'"):
+        kto(cases, tmp_path / "run", cases.pairs(), batch_size=2, shuffle=False)
+
+
+def test_kto_refuses_a_held_out_part_of_one_prompt(cases: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="all 1 held-out responses are to the prompt"):
+        kto(cases, tmp_path / "run", cases.labelled(), data=DataSettings(eval_rows=1), steps=2)
+
+
+def test_mismatched_responses_are_of_other_prompts() -> None:
+    import numpy as np
+
+    from oversight.train.types import TokenRow
+    from oversight.train.unpaired import mismatched
+
+    rows = [
+        TokenRow(np.array([prompt]), np.array([said]))
+        for prompt, said in ((1, 10), (1, 11), (2, 20), (2, 21))
+    ]
+    found = [(int(r.prompt_ids[0]), int(r.response_ids[0])) for r in mismatched(rows, 10)]
+    assert found == [(1, 20), (1, 20), (2, 10), (2, 10)]
+
+
+@pytest.mark.parametrize(
+    ("good", "options", "said"),
+    [
+        (7, {}, None),
+        (8, {}, None),
+        (12, {}, "options.undesirable_weight between 4.5 and 6"),
+        (12, {"undesirable_weight": 5.0}, None),
+        (4, {}, "options.desirable_weight between 2.5 and 3.33"),
+        (14, {}, "all are good"),
+        (0, {}, "all are bad"),
+    ],
+)
+def test_labels_out_of_balance_are_told_with_the_weights_that_balance_them(
+    cases: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    good: int,
+    options: dict[str, float],
+    said: str | None,
+) -> None:
+    rows = [row | {"label": i < good} for i, row in enumerate(cases.labelled())]
+    kto(cases, tmp_path / "run", rows, options=options, steps=1)
+    told = capsys.readouterr().err.replace("\n", "")
+    assert ("labels: " in told) == (said is not None)
+    assert said is None or said in told
