@@ -176,7 +176,7 @@ def check_labelled(config: Config, loaded: Loaded[Labelled]) -> None:
             raise DataError(
                 f"step {step} of {len(taken)} responses, all to the prompt of row "
                 f"{examples[int(taken[0])].id!r}: {why}. Of {len(examples):,} examples "
-                f"batch_size = {config.batch_size} leaves such a step: take another, or data.max_rows, "
+                f"batch_size = {config.batch_size} leaves such a step: take another one, "
                 f"{instead}"
             )
     if held_out and len({example.row.prompt_ids.tobytes() for example in held_out}) < 2:
