@@ -69,6 +69,8 @@ class Task:
 
 UPDATE = ("loss", "start_loss", "grad_norm")
 """Metrics that guards look at before an update is applied; the others when it is logged."""
+SIGNAL = "signal"
+"""A metric of a task that need not have anything to learn: where it is 0, no step is taken."""
 
 
 @dataclass
@@ -233,6 +235,9 @@ class Session:
     def update(self, task: Task) -> dict[str, float]:
         """One optimiser step, in as many parts as memory asks for; gives its metrics.
 
+        No step is taken, and `skipped` is 1, where the task says that there is no signal: neither
+        momentum nor decay moves a weight then, and the optimiser's state stays as it is.
+
         Raises:
             TrainingStopped: The loss or the gradient is not what it may be; no weight has changed.
         """
@@ -258,10 +263,17 @@ class Session:
             name: value for name, value in self.reduced(metrics).items() if name != "loss"
         }
         values |= {"grad_norm": norm, "lr": self._rate()}
-        # Before the weights change: nothing that is not finite gets into them.
-        self._check({name: values[name] for name in UPDATE if name in values})
-        values.pop("start_loss", None)
-        self._optimizer.step()
+        skips = values.get(SIGNAL, 1.0) <= 0.0
+        if SIGNAL in values:
+            values["skipped"] = float(skips)
+        # Before the weights change: nothing that is not finite gets into them. The norm of a
+        # gradient that is not applied is rounding, against which any other one is large.
+        looked_at = [name for name in UPDATE if not (skips and name == "grad_norm")]
+        self._check({name: values[name] for name in looked_at if name in values})
+        for name in ("start_loss", SIGNAL):
+            values.pop(name, None)
+        if not skips:
+            self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._num_tokens += sum(row.num_tokens for group in task.groups for row in group)
         return values
