@@ -9,7 +9,9 @@ Shapes: B pairs, R response tokens.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,15 @@ from typing import Any
 import torch
 from pydantic import Field, JsonValue
 
-from oversight.errors import ConfigError
+from oversight.errors import ConfigError, DataError
 from oversight.registry import nearest
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels
-from oversight.train.data.loading import load_comparisons
+from oversight.train.data.loading import Loaded, load_comparisons
 from oversight.train.data.pairs import PairsOf, expand
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World, shard
-from oversight.train.losses.metrics import Metrics, mean_of
+from oversight.train.losses.metrics import Mean, Metrics, mean_of
 from oversight.train.losses.preference import sft_term
 from oversight.train.losses.preference.pairs import PairLogps
 from oversight.train.losses.sequences import (
@@ -38,11 +40,11 @@ from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel, Scores
 from oversight.train.padding import padded
-from oversight.train.reference import Reference, open_reference
+from oversight.train.reference import INITIAL, Reference, open_reference
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
 from oversight.train.start import Rows, about, begin
-from oversight.train.types import Comparison
+from oversight.train.types import Comparison, TokenRow
 
 
 class Config(TrainSettings):
@@ -83,9 +85,12 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
         from oversight.train.unpaired import train_unpaired
 
         return train_unpaired(config, rows, resume)
-    module = losses.load("preference", config.loss)
     start = begin(config, config.data, rows)
     loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
+    pairs = _pairs(config, loaded.examples)
+    held_out = _pairs(config, loaded.eval_examples)
+    _check_pairs(config, [*pairs, *held_out])
+    held_out = start.world.share(held_out)
     policy = load_policy(config.model, start.config, config.seed)
     reference = open_reference(
         config.reference,
@@ -97,8 +102,6 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
         start.world,
     )
     shard(policy, start.world)
-    pairs = _pairs(config, loaded.examples)
-    held_out = start.world.share(_pairs(config, loaded.eval_examples))
     with Session(
         about("dpo", config, loaded),
         config,
@@ -106,14 +109,15 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
         num_examples=len(pairs),
         total=num_steps(config, len(pairs)),
         world=start.world,
-        start_loss=_start_loss(config, module),
         resume=resume,
     ) as session:
         scorer = _ReferenceScores(config, session, reference, [*pairs, *held_out])
         del reference  # held by the scorer, if it needs it any longer
         for _ in session.steps():
             batch = [pairs[i] for i in session.take_own()]
-            session.log(session.update(_task(config, policy, session, batch, scorer.of(batch))))
+            first = session.step == 1 and config.reference == INITIAL
+            task = _task(config, policy, session, batch, scorer.of(batch), first)
+            session.log(session.update(task))
             if held_out and session.evaluation_is_due:
                 task = _task(config, policy, session, held_out, scorer.of(held_out))
                 result = session.evaluate(task)
@@ -131,11 +135,67 @@ def check_loss(config: Config) -> None:
     for family in families:
         if config.loss in losses.names(family):
             losses.bind(family, config.loss, config.options, where="options")
+            _check_together(config)
             return
     known = [name for family in families for name in losses.names(family)]
     raise ConfigError(
         f"loss = {config.loss!r}: there is no loss of that name.{nearest(config.loss, known)}"
     )
+
+
+def _check_together(config: Config) -> None:
+    """Refuse settings that the loss has no use for."""
+    if config.loss in losses.names("unpaired"):
+        from oversight.train.unpaired import check_settings
+
+        check_settings(config)
+    elif _sorts(config) and config.weighted:
+        raise ConfigError(
+            f"weighted = true: the loss {config.loss!r} sorts a step's pairs among one another, "
+            "and quantiles have no weights; set it to false, or take loss = 'sigmoid'"
+        )
+
+
+def check_examples(config: Config, loaded: Loaded[Any]) -> list[str]:
+    """Refuse examples that the loss is not defined for; what is to be said of the others.
+
+    Raises:
+        ConfigError: Settings do not fit them.
+        DataError: It names the first of them, and what would work.
+    """
+    if config.loss in losses.names("unpaired"):
+        from oversight.train.unpaired import balance_lines, check_labelled
+
+        check_labelled(config, loaded)
+        return balance_lines(config, loaded.examples)
+    found = [*loaded.examples, *loaded.eval_examples]
+    _check_pairs(config, _pairs(config, found))
+    return []
+
+
+def _check_pairs(config: Config, pairs: Sequence[Comparison]) -> None:
+    if not _sorts(config):
+        return
+    for pair in pairs:
+        if config.soft_labels and pair.soft_label is not None:
+            has, instead = f"the soft label {pair.soft_label:g}", "soft_labels = false"
+        elif pair.is_tie:
+            has, instead = "tied responses", "rows without ties"
+        elif pair.weight != pairs[0].weight:
+            has = f"the weight {pair.weight:g}, where row {pairs[0].id!r} has {pairs[0].weight:g}"
+            instead = "rows of one weight"
+        else:
+            continue
+        raise DataError(
+            f"loss = {config.loss!r} sorts the pairs of a step among one another, and knows only "
+            f"a better and a worse response, all pairs alike; row {pair.id!r} has {has}. Take "
+            f"{instead}, or another loss, such as 'sigmoid'"
+        )
+
+
+def _sorts(config: Config) -> bool:
+    """Whether the loss compares a step's pairs with one another."""
+    return getattr(losses.load("preference", config.loss), "SORTS", False)
 
 
 class _ReferenceScores:
@@ -151,12 +211,12 @@ class _ReferenceScores:
         self._reference = reference
         self._session = session
         self._max_tokens = config.micro_batch_tokens
-        self._kept: Mapping[str, torch.Tensor] = {}
+        self._kept: Mapping[bytes, torch.Tensor] = {}
         if reference is not None and config.precompute:
             session.say(f"scoring {2 * len(pairs)} responses by the reference")
             rows = [row for pair in pairs for row in pair.rows()]
             scored = reference.kept_logprobs(rows, session.world, self._max_tokens)
-            self._kept = {row.id: logps_R for row, logps_R in zip(rows, scored, strict=True)}
+            self._kept = {_content(r): logps_R for r, logps_R in zip(rows, scored, strict=True)}
             if not reference.is_policy:
                 self._reference = None  # its weights are not needed any more
 
@@ -164,22 +224,21 @@ class _ReferenceScores:
         """One tensor [R] a response, pair by pair; None without a reference."""
         rows = [row for pair in pairs for row in pair.rows()]
         if self._kept:
-            return [self._kept[row.id] for row in rows]
+            return [self._kept[_content(row)] for row in rows]
         if self._reference is None:
             return None
         return self._reference.logprobs(rows, self._session.world, self._max_tokens)
 
 
+def _content(row: TokenRow) -> bytes:
+    """A hash of what a row's scores depend on. Its id may be that of a row of another file."""
+    hashed = hashlib.blake2b(len(row.prompt_ids).to_bytes(8, "little"), digest_size=16)
+    hashed.update(row.ids().tobytes())
+    return hashed.digest()
+
+
 def _pairs(config: Config, found: Sequence[Comparison]) -> list[Comparison]:
     return [pair for each in found for pair in expand(each, config.pairs_of, ties=True)]
-
-
-def _start_loss(config: Config, module: Any) -> float | None:
-    """What the loss must be while policy and reference are one, if that is known."""
-    if config.reference != "initial" or config.sft_weight or config.weighted:
-        return None
-    value: float | None = module.start_value(**config.options)
-    return value
 
 
 def _task(
@@ -188,14 +247,32 @@ def _task(
     session: Session,
     batch: Sequence[Comparison],
     reference: Sequence[torch.Tensor] | None,
+    is_first: bool = False,
 ) -> Task:
-    """The loss of `batch`, each pair counted the same over all processes."""
+    """The mean over the pairs of all processes, each by its weight.
+
+    Args:
+        config: Settings of the run.
+        policy: What is trained.
+        session: The run.
+        batch: This process's pairs.
+        reference: The reference's log-probabilities, one tensor [R] a response.
+        is_first: Whether policy and reference are one yet, so that the loss is known beforehand.
+    """
     world = session.world
     loss = losses.bind("preference", config.loss, config.options, where="options")
-    sorts = getattr(losses.load("preference", config.loss), "SORTS", False)
-    if sorts:
+    if sorts := _sorts(config):
         loss = partial(_of_all, loss, world)
-    [normalizer] = world.sum([float(len(batch))])
+        # A step's pairs are sorted among one another, and of one weight (`_check_pairs`).
+        batch = [replace(pair, weight=1.0) for pair in batch]
+    [normalizer] = world.sum([sum(pair.weight for pair in batch)])
+
+    def whole_loss(pairs: PairLogps, normalizer: float) -> tuple[torch.Tensor, Metrics]:
+        total, metrics = loss(pairs, normalizer=normalizer)
+        if config.sft_weight:
+            term, found = sft_term.loss(pairs, normalizer=normalizer, alpha=config.sft_weight)
+            total, metrics = total + term, metrics | found
+        return total, metrics
 
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
         part = [batch[i] for i in numbers]
@@ -205,11 +282,12 @@ def _task(
         if reference is not None:
             given = padded([reference[2 * i + k] for i in numbers for k in (0, 1)], scores.mask_BR)
         pairs = _pair_logps(config, scores, given, part)
-        total, metrics = loss(pairs, normalizer=normalizer)
+        total, metrics = whole_loss(pairs, normalizer)
         metrics["response_length"] = mean_of(lengths(scores.mask_BR))
-        if config.sft_weight:
-            term, found = sft_term.loss(pairs, normalizer=normalizer, alpha=config.sft_weight)
-            total, metrics = total + term, metrics | found
+        if is_first and pairs.ref_chosen_B is not None and pairs.ref_rejected_B is not None:
+            same = replace(pairs, chosen_B=pairs.ref_chosen_B, rejected_B=pairs.ref_rejected_B)
+            weight = torch.tensor(sum(pair.weight for pair in part))
+            metrics["start_loss"] = Mean(whole_loss(same.apart(policy.device), 1.0)[0], weight)
         return total, metrics
 
     return Task([pair.rows() for pair in batch], loss_of, in_one=sorts)

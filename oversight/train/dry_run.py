@@ -29,7 +29,7 @@ from oversight.train.model.trie import TokenTrie
 from oversight.train.ppo import read_critic
 from oversight.train.reference import INITIAL, NONE, read_other
 from oversight.train.rollouts.reward_models import read_reward_config
-from oversight.train.rollouts.rewards import check_rewards
+from oversight.train.rollouts.rewards import check_rewards, tried_rewards
 from oversight.train.runs.folder import MODEL, check_places
 from oversight.train.runs.manifest import check_fingerprint
 from oversight.train.samples import sample_lines
@@ -54,6 +54,8 @@ class _Plan:
     checked: list[str] = field(default_factory=list)
     others: list[tuple[str, int]] = field(default_factory=list)
     """Further models that are held in memory, and their weights."""
+    tried: list[str] = field(default_factory=list)
+    """What a reward function gave for dummy responses to the first rows."""
 
     @property
     def samples(self) -> bool:
@@ -76,6 +78,7 @@ def dry_run(trainer: str, config: Any, *, resume: bool = False) -> Iterator[str]
     check_places(config, resume)
     _check_loss(trainer, config)
     plan = _plan(trainer, config, resume)
+    notes = _check_examples(plan)
     kind = _kind(trainer)
     model = adapted(empty_model(kind, plan.start.config), config.model, _task(trainer))
     if config.model.path is not None:
@@ -83,9 +86,11 @@ def dry_run(trainer: str, config: Any, *, resume: bool = False) -> Iterator[str]
     _check_others(plan)
     shape = Shape.of(plan.start.config, model)
     yield f"{trainer} of {_named(plan, shape)}, into {config.out}"
-    yield from ("", "data", *_indented(plan.loaded.lines()))
+    yield from ("", "data", *_indented([*plan.loaded.lines(), *notes]))
     yield from ("", "steps", *_indented(_steps(plan)))
     yield from ("", "an example", *_indented(sample_lines(plan.loaded, plan.start.tokenizer)))
+    if plan.tried:
+        yield from ("", "the reward function, called on dummy responses", *_indented(plan.tried))
     yield from ("", "memory at the peak of a step, about", *_indented(_memory(plan, shape)))
     yield from ("", f"Checked, and nothing written: {', '.join(plan.checked)}.")
 
@@ -128,6 +133,15 @@ def _check_loss(trainer: str, config: Any) -> None:
         module.check_loss(config)
 
 
+def _check_examples(plan: _Plan) -> list[str]:
+    """What is to be said of the data, from the trainer that checks it."""
+    module: Any = import_module(f"oversight.train.{plan.trainer}")
+    if not hasattr(module, "check_examples"):
+        return []
+    found: list[str] = module.check_examples(plan.config, plan.loaded)
+    return found
+
+
 def _kind(trainer: str) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -147,6 +161,7 @@ def _check_others(plan: _Plan) -> None:
     if not plan.samples:
         return
     check_rewards(config.reward, plan.start.tokenizer, plan.loaded.examples)
+    plan.tried.extend(tried_rewards(config.reward, plan.start.tokenizer, plan.loaded.examples))
     for folder in config.reward.models if config.reward.source == "model" else ():
         found = read_reward_config(folder, plan.start.tokenizer)
         _add(plan, "reward model", found, folder, f"reward.models = {folder!r}")

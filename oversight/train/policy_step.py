@@ -15,13 +15,13 @@ from oversight.train.experience import Experience, ExperienceSettings
 from oversight.train.losses import importance
 from oversight.train.losses.kl import estimate
 from oversight.train.losses.masked import masked_sum
-from oversight.train.losses.metrics import Metrics, mean_of, peak_of
+from oversight.train.losses.metrics import Metrics, Peak, mean_of, merge, peak_of
 from oversight.train.losses.policy import PolicyBatch
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, Scores
 from oversight.train.padding import padded
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.session import Session, Task
+from oversight.train.session import SIGNAL, Session, Task
 
 PER_SEQUENCE = frozenset({"grpo", "gspo", "gspo_token", "reinforce", "rloo_trl"})
 """Losses that are divided by the number of responses; the others by that of tokens."""
@@ -63,9 +63,10 @@ def policy_step(
         total, found = surrogate(given, normalizer=normalizer)
         metrics |= {_renamed(name): value for name, value in found.items()}
         metrics |= _divergences(given, is_fresh)
+        metrics[SIGNAL] = _signal(config, given)
         if added is not None:
             term, found = added(scores, part, line)
-            total, metrics = total + term, metrics | found
+            total, metrics = total + term, merge(metrics, found)
         return total, metrics
 
     return Task([[batch.rows[i] for i in group] for group in groups], loss_of)
@@ -133,6 +134,35 @@ def _weights(
     return importance.weights(
         old_BR, sampler_BR, mask_BR, level=how.level, mode=how.mode, high=how.high, low=how.low
     )
+
+
+ROUNDING = {"float32": 1e-4, "bfloat16": 0.05}
+"""Nats that a token's log-probability may differ by where nothing but rounding differs."""
+
+
+def is_rounding(ours: torch.Tensor, theirs: torch.Tensor, precision: str) -> bool:
+    """Whether log-probabilities of tokens differ by rounding alone, computed in `precision`."""
+    return not ours.numel() or float((ours - theirs).abs().max()) <= ROUNDING[precision]
+
+
+@torch.no_grad()
+def _signal(config: Any, given: PolicyBatch) -> Peak:
+    """0 where nothing in these rollouts says where the policy should go, else more.
+
+    That is where all advantages are 0, there is no entropy bonus, and a divergence from the
+    reference that is held down is rounding. Of a gradient of 1e-9 Adam makes steps as large as
+    its rate.
+    """
+    mask_BT = given.mask_BT
+    signal_BT = given.advantages_BT.abs().expand(mask_BT.shape)
+    coefficient = getattr(config, "kl_coefficient", 0.0)
+    if coefficient and given.ref_logps_BT is not None and mask_BT.any():
+        ours, theirs = given.logps_BT[mask_BT], given.ref_logps_BT[mask_BT]
+        if not is_rounding(ours, theirs, config.model.precision):
+            signal_BT = torch.ones_like(signal_BT)
+    if config.entropy_coefficient:
+        signal_BT = torch.ones_like(signal_BT)
+    return peak_of(signal_BT, mask_BT)
 
 
 @torch.no_grad()

@@ -30,21 +30,21 @@ from oversight.train.losses.advantages import gae
 from oversight.train.losses.kl import Estimator, kl_in_reward
 from oversight.train.losses.kl_control import AdaptiveKL, FixedKL
 from oversight.train.losses.masked import masked_sum
-from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.metrics import Metrics, peak_of
 from oversight.train.losses.policy import Extras
 from oversight.train.losses.rewards import token_rewards
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import Vocabulary, load_policy, load_scalar, read_config
 from oversight.train.model.policy import ScalarModel, Scores
 from oversight.train.padding import padded
-from oversight.train.policy_step import Added, policy_step
+from oversight.train.policy_step import Added, is_rounding, policy_step
 from oversight.train.reference import open_reference, same_vocabulary
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.rewards import RewardSource, check_rewards, open_rewards
 from oversight.train.rollouts.types import Sampler
 from oversight.train.scoring import row_values
-from oversight.train.session import Session, num_steps
+from oversight.train.session import SIGNAL, Session, num_steps
 from oversight.train.settings import ModelSettings
 from oversight.train.start import Rows, about, begin
 
@@ -229,6 +229,10 @@ class Valuing:
             for name in ("old_logps", "ref_logps")
         )
         coefficient = self.controller.value
+        divergence = float(masked_sum(ours_BR - theirs_BR, mask_BR)) / len(batch)
+        if is_rounding(ours_BR[mask_BR], theirs_BR[mask_BR], self.config.model.precision):
+            # The policy is the reference still, and rounding is nothing to be rewarded for.
+            ours_BR = theirs_BR
         penalty_BR = kl_in_reward(
             ours_BR,
             theirs_BR,
@@ -236,7 +240,6 @@ class Valuing:
             coefficient=coefficient,
             estimator=self.config.kl.estimator,
         )
-        divergence = float(masked_sum(ours_BR - theirs_BR, mask_BR)) / len(batch)
         self.controller.update(divergence, len(batch))
         return penalty_BR, {"kl_coefficient": coefficient, "kl_rollout": divergence}
 
@@ -245,6 +248,8 @@ class Valuing:
         kept = values_BR[mask_BR].double()
         count = max(float(kept.numel()), 1.0)
         mean = float(kept.sum()) / count
+        if kept.numel() and (kept - mean).abs().max() <= 1e-6 * kept.abs().max():
+            return torch.zeros_like(values_BR)  # all alike: what differs is rounding
         std = math.sqrt(float((kept - mean).square().sum()) / count + 1e-8)
         return ((values_BR - mean) / std).masked_fill(~mask_BR, 0.0)
 
@@ -273,6 +278,10 @@ def _value_term(
             normalizer=num_tokens,
             clip=config.critic.clip,
         )
+        if config.critic.coefficient:
+            off_BR = (values_BR.detach() - returns_BR).abs()
+            off_BR = off_BR.masked_fill(off_BR <= 1e-6 * returns_BR.abs().clamp(min=1.0), 0.0)
+            metrics[SIGNAL] = peak_of(off_BR, scores.mask_BR)
         weighted: torch.Tensor = config.critic.coefficient * total
         return weighted, metrics
 

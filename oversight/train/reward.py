@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, JsonValue
 
+from oversight.errors import DataError
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels, ranks_of
-from oversight.train.data.loading import load_comparisons
+from oversight.train.data.loading import Loaded, load_comparisons
 from oversight.train.data.pairs import PairsOf, expand
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import shard
@@ -75,9 +76,28 @@ def check_loss(config: Config) -> None:
     losses.bind("reward", config.loss, config.options, where="options")
 
 
+def check_examples(config: Config, loaded: Loaded[Comparison]) -> list[str]:
+    """Refuse rows that say what the loss does not hear; nothing is to be said of others.
+
+    Raises:
+        DataError: It names the first of them, and what would work.
+    """
+    if config.loss != "plackett_luce" or not config.soft_labels:
+        return []
+    for each in [*loaded.examples, *loaded.eval_examples]:
+        if each.soft_label is not None:
+            raise DataError(
+                f"loss = 'plackett_luce' learns rankings, in which one response is better for "
+                f"certain; row {each.id!r} has the soft label {each.soft_label:g}. Take "
+                "soft_labels = false, or loss = 'bradley_terry'"
+            )
+    return []
+
+
 def _train_one(config: Config, rows: Rows | None, resume: bool) -> Path:
     start = begin(config, config.data, rows)
     loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
+    check_examples(config, loaded)
     model = load_scalar(config.model, start.config, config.seed)
     shard(model, start.world)
     examples = _as_learnt(config, loaded.examples)
@@ -111,9 +131,9 @@ def _as_learnt(config: Config, found: Sequence[Comparison]) -> list[Comparison]:
 def _task(
     config: Config, model: ScalarModel, session: Session, batch: Sequence[Comparison]
 ) -> Task:
-    """The loss of `batch`, each comparison counted the same over all processes."""
+    """The mean over the comparisons of all processes, each by its weight."""
     loss = losses.bind("reward", config.loss, config.options, where="options")
-    [normalizer] = session.world.sum([float(len(batch))])
+    [normalizer] = session.world.sum([sum(c.weight for c in batch)])
 
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
         part = [batch[i] for i in numbers]

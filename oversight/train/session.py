@@ -67,8 +67,10 @@ class Task:
         return micro_batches(self.groups, max_tokens)
 
 
-UPDATE = ("loss", "grad_norm")
+UPDATE = ("loss", "start_loss", "grad_norm")
 """Metrics that guards look at before an update is applied; the others when it is logged."""
+SIGNAL = "signal"
+"""A metric of a task that need not have anything to learn: where it is 0, no step is taken."""
 
 
 @dataclass
@@ -103,7 +105,6 @@ class Session:
         total: Optimiser steps of the whole run.
         world: The processes of the run.
         parts: Further state that a resumed run needs.
-        start_loss: What the first loss must be, if that is known.
         higher_is_better: Of the held-out result.
         resume: Go on with a run that is there.
     """
@@ -118,7 +119,6 @@ class Session:
         total: int,
         world: World,
         parts: Mapping[str, Part] | None = None,
-        start_loss: float | None = None,
         higher_is_better: bool = False,
         resume: bool = False,
     ) -> None:
@@ -134,7 +134,7 @@ class Session:
         self._models = models
         self._weights = [p for m in models.values() for p in m.parameters() if p.requires_grad]
         self._optimizer = build_optimizer(models.values(), settings.optimizer)
-        self._guards = Guards(settings.guards, start_loss)
+        self._guards = Guards(settings.guards)
         self._stop = EarlyStop(settings.patience, higher_is_better=higher_is_better)
         _check_same_data(about, world)
         self.visits = Visits(Order(num_examples, settings.seed, settings.shuffle))
@@ -235,6 +235,9 @@ class Session:
     def update(self, task: Task) -> dict[str, float]:
         """One optimiser step, in as many parts as memory asks for; gives its metrics.
 
+        No step is taken, and `skipped` is 1, where the task says that there is no signal: neither
+        momentum nor decay moves a weight then, and the optimiser's state stays as it is.
+
         Raises:
             TrainingStopped: The loss or the gradient is not what it may be; no weight has changed.
         """
@@ -260,9 +263,17 @@ class Session:
             name: value for name, value in self.reduced(metrics).items() if name != "loss"
         }
         values |= {"grad_norm": norm, "lr": self._rate()}
-        # Before the weights change: nothing that is not finite gets into them.
-        self._check({name: values[name] for name in UPDATE})
-        self._optimizer.step()
+        skips = values.get(SIGNAL, 1.0) <= 0.0
+        if SIGNAL in values:
+            values["skipped"] = float(skips)
+        # Before the weights change: nothing that is not finite gets into them. The norm of a
+        # gradient that is not applied is rounding, against which any other one is large.
+        looked_at = [name for name in UPDATE if not (skips and name == "grad_norm")]
+        self._check({name: values[name] for name in looked_at if name in values})
+        for name in ("start_loss", SIGNAL):
+            values.pop(name, None)
+        if not skips:
+            self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._num_tokens += sum(row.num_tokens for group in task.groups for row in group)
         return values
@@ -304,16 +315,23 @@ class Session:
             )
 
     def evaluate(self, task: Task) -> dict[str, float]:
-        """Metrics of held-out examples; every process computes its part of them."""
+        """Metrics of held-out examples; every process computes its part of them.
+
+        `loss` is what training makes smaller, with the weights of the examples.
+        """
         for model in self._models.values():
             model.eval()
         parts = task.parts(self.settings.micro_batch_tokens)
         metrics: Metrics = {}
+        total_loss = 0.0
         with torch.no_grad():
             for number, numbers in enumerate(self.world.padded(parts)):
-                found = task.loss_of(numbers)[1]
-                metrics = merge(metrics, found) if number < len(parts) else metrics
-        return self.reduced(metrics)
+                loss, found = task.loss_of(numbers)
+                if number < len(parts):
+                    metrics = merge(metrics, found)
+                    total_loss += float(loss)
+        [total_loss] = self.world.sum([total_loss])
+        return self.reduced(metrics) | {"loss": total_loss}
 
     def best_weights(self) -> None:
         """Take the weights of the best checkpoint, if held-out results said which that is."""

@@ -60,14 +60,14 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
             session.log(session.update(_task(config, policy, session, batch)))
             if held_out and session.evaluation_is_due:
                 result = session.evaluate(_task(config, policy, session, held_out))
-                session.evaluated(result["nll"], result)
+                session.evaluated(result["loss"], result)
         return session.finish(policy, start.tokenizer)
 
 
 def _task(
     config: Config, policy: PolicyModel, session: Session, batch: Sequence[Demonstration]
 ) -> Task:
-    """The likelihood of `batch`, each token or each row counted the same over all processes."""
+    """The mean over tokens, or over rows, of all processes, each by its row's weight."""
     weights = [d.weight if config.per_sequence else d.weight * d.row.num_trained for d in batch]
     [normalizer] = session.world.sum([sum(weights)])
 

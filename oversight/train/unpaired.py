@@ -9,23 +9,27 @@ Shapes: R response tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from oversight.errors import ConfigError
+from oversight.errors import ConfigError, DataError
 from oversight.train import losses
-from oversight.train.data.loading import load_labelled
+from oversight.train.data.loading import Loaded, load_labelled
+from oversight.train.data.order import Order
 from oversight.train.distributed import shard
-from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.metrics import Mean, Metrics
 from oversight.train.losses.sequences import sequence_sum
 from oversight.train.losses.unpaired.rows import UnpairedLogps
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
 from oversight.train.padding import padded
-from oversight.train.reference import Reference, open_reference
+from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.scoring import row_logprobs
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.start import Rows, about, begin
@@ -34,6 +38,8 @@ from oversight.train.types import Labelled, TokenRow
 if TYPE_CHECKING:
     from oversight.train.dpo import Config
 
+WEIGHTS = ("desirable_weight", "undesirable_weight")
+"""Options of the losses: lambda_D and lambda_U."""
 PAIRED_ONLY = ("sft_weight", "length_alpha", "weighted", "pairs_of")
 """Settings that speak of pairs."""
 
@@ -44,9 +50,10 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
     Raises:
         ConfigError: A setting is given that needs pairs.
     """
-    _check(config)
+    check_settings(config)
     start = begin(config, config.data, rows)
     loaded = start.load(load_labelled, config.data, config.batch_size, rows)
+    check_labelled(config, loaded)
     policy = load_policy(config.model, start.config, config.seed)
     reference = open_reference(
         config.reference,
@@ -59,7 +66,6 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
     )
     shard(policy, start.world)
     held_out = loaded.eval_examples
-    start_value = losses.load("unpaired", config.loss).start_value(**config.options)
     with Session(
         about("dpo", config, loaded),
         config,
@@ -67,14 +73,15 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
         num_examples=len(loaded.examples),
         total=num_steps(config, len(loaded.examples)),
         world=start.world,
-        # That of a row of weight 1; others have another.
-        start_loss=start_value if _all_equal(loaded.examples) else None,
         resume=resume,
     ) as session:
+        for line in balance_lines(config, loaded.examples):
+            session.say(line)
         scorer = _Scorer(config, policy, reference, session, start.vocabulary.max_length)
         for _ in session.steps():
             batch = [loaded.examples[i] for i in session.take()]
-            session.log(session.update(_task(config, policy, session, batch, scorer)))
+            first = session.step == 1 and config.reference == INITIAL
+            session.log(session.update(_task(config, policy, session, batch, scorer, first)))
             if held_out and session.evaluation_is_due:
                 result = session.evaluate(_task(config, policy, session, held_out, scorer))
                 session.evaluated(result["loss"], result)
@@ -94,7 +101,7 @@ class _Scorer:
     ) -> None:
         self._max_length = min(config.data.max_length or num_positions, num_positions)
         self._max_tokens = config.micro_batch_tokens
-        self._needs_kl = config.loss == "kto" and reference is not None
+        self._needs_kl = _estimates_kl(config)
         self._policy = policy
         self._reference = reference
         self._world = session.world
@@ -106,7 +113,7 @@ class _Scorer:
         return self._reference.logprobs(rows, self._world, self._max_tokens)
 
     def divergence(self, rows: Sequence[TokenRow]) -> float:
-        """KTO's estimate: each prompt of the whole step with the next row's response."""
+        """KTO's estimate: each prompt of the whole step with another prompt's response."""
         if not self._needs_kl or self._reference is None:
             return 0.0
         shifted = self._world.share(mismatched(rows, self._max_length))
@@ -118,15 +125,111 @@ class _Scorer:
 
 
 def mismatched(rows: Sequence[TokenRow], max_length: int) -> list[TokenRow]:
-    """Each row's prompt with the next row's response, in `max_length` tokens together.
+    """Each row's prompt with the response of the next row of another prompt.
+
+    The paper's are of another prompt: a response to the same one, such as the worse one of a pair
+    behind the better, is what the policy learns and no mismatch. They have `max_length` tokens
+    together.
 
     What does not fit is cut off the response, as data loading may cut one: left out, the pairs
     of the longest prompts and responses would be missing in every estimate. At least one token
     of a response fits behind each prompt, as that of its own row does.
+
+    Raises:
+        ValueError: All rows have one prompt (`check_labelled` refuses such steps beforehand).
     """
+    prompts = [row.prompt_ids.tobytes() for row in rows]
+    if len(set(prompts)) < 2:
+        raise ValueError("rows of one prompt have no mismatched responses")
+    found = []
+    for place, row in enumerate(rows):
+        other = place + 1
+        while prompts[other % len(rows)] == prompts[place]:
+            other += 1
+        response = rows[other % len(rows)].response_ids[: max_length - len(row.prompt_ids)]
+        found.append(TokenRow(row.prompt_ids, response))
+    return found
+
+
+def check_labelled(config: Config, loaded: Loaded[Labelled]) -> None:
+    """Refuse steps in which KTO has no mismatched responses to estimate the divergence from.
+
+    Raises:
+        ConfigError: Steps have one response.
+        DataError: The responses of a step, or all that are held out, are to one prompt.
+    """
+    if not _estimates_kl(config):
+        return
+    why = (
+        "KTO estimates its divergence from each prompt with the response to another prompt of the "
+        "same step, and there is none"
+    )
+    instead = "or loss = 'apo_zero_unpaired', which has no such estimate"
+    if config.batch_size == 1:
+        raise ConfigError(f"batch_size = 1: {why}; take 2 or more, {instead}")
+    examples, held_out = loaded.examples, loaded.eval_examples
+    order = Order(len(examples), config.seed, config.shuffle)
+    prompts = _numbers([example.row.prompt_ids.tobytes() for example in examples])
+    steps = islice(order.batches(config.batch_size), num_steps(config, len(examples)))
+    for step, taken in enumerate(steps, 1):
+        if (prompts[taken] == prompts[taken[0]]).all():
+            raise DataError(
+                f"step {step} of {len(taken)} responses, all to the prompt of row "
+                f"{examples[int(taken[0])].id!r}: {why}. Of {len(examples):,} examples "
+                f"batch_size = {config.batch_size} leaves such a step: take another one, "
+                f"{instead}"
+            )
+    if held_out and len({example.row.prompt_ids.tobytes() for example in held_out}) < 2:
+        raise DataError(
+            f"all {len(held_out)} held-out responses are to the prompt of row "
+            f"{held_out[0].id!r}: {why}; hold out more, {instead}"
+        )
+
+
+def _numbers(items: Sequence[bytes]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A number for each item, the same for equal ones."""
+    known: dict[bytes, int] = {}
+    return np.array([known.setdefault(item, len(known)) for item in items], dtype=np.int64)
+
+
+def _estimates_kl(config: Config) -> bool:
+    return config.loss == "kto" and config.reference != NONE
+
+
+LEAST, MOST = 1.0, 4.0 / 3.0
+"""Bounds of lambda_D n_good / (lambda_U n_bad) that KTO's paper found to work."""
+
+
+def balance_lines(config: Config, examples: Sequence[Labelled]) -> list[str]:
+    """What good and bad responses weigh together, where that is out of balance, and what mends it.
+
+    Ethayarajh et al. 2024 keep lambda_D n_good / (lambda_U n_bad) between 1 and 4/3 (between 1
+    and 3/2 in later versions). A row's own weight counts as so many rows.
+    """
+    weights = {name: float(config.options.get(name, 1.0)) for name in WEIGHTS}  # type: ignore[arg-type]
+    good, bad = (
+        sum(each.weight for each in examples if each.desirable is kind) for kind in (True, False)
+    )
+    counts = [sum(each.desirable is kind for each in examples) for kind in (True, False)]
+    said = f"labels: {counts[0]:,} good, {counts[1]:,} bad"
+    if not good or not bad:
+        only = "bad" if not good else "good"
+        return [f"{said}: all are {only}, so that nothing says what is better than what"]
+    desirable, undesirable = weights["desirable_weight"], weights["undesirable_weight"]
+    if not desirable or not undesirable:
+        return []  # one of the two is left out on purpose
+    ratio = desirable * good / (undesirable * bad)
+    if LEAST * 0.999 <= ratio <= MOST * 1.001:
+        return []
+    if good < bad:
+        low, high = (undesirable * bad * bound / good for bound in (LEAST, MOST))
+        mended = f"options.desirable_weight between {low:.3g} and {high:.3g}"
+    else:
+        low, high = (desirable * good / (bad * bound) for bound in (MOST, LEAST))
+        mended = f"options.undesirable_weight between {low:.3g} and {high:.3g}"
     return [
-        TokenRow(row.prompt_ids, other.response_ids[: max_length - len(row.prompt_ids)])
-        for row, other in zip(rows, [*rows[1:], *rows[:1]], strict=True)
+        f"{said}: good ones count {ratio:.3g} times as much as bad ones together, and KTO's paper "
+        f"keeps that between 1 and 4/3: set {mended}"
     ]
 
 
@@ -136,8 +239,18 @@ def _task(
     session: Session,
     whole: Sequence[Labelled],
     scorer: _Scorer,
+    is_first: bool = False,
 ) -> Task:
-    """This process's part of the loss of `whole`, each response counted the same."""
+    """This process's part of the mean over `whole`, each response by its weight.
+
+    Args:
+        config: Settings of the run.
+        policy: What is trained.
+        session: The run.
+        whole: The responses of all processes.
+        scorer: Of the reference and the divergence.
+        is_first: Whether policy and reference are one yet, so that the loss is known beforehand.
+    """
     batch = session.world.share(whole)
     rows = [example.row for example in batch]
     reference = scorer.reference(rows)
@@ -145,7 +258,8 @@ def _task(
     if config.loss == "kto":
         options["kl"] = scorer.divergence([example.row for example in whole])
     loss = losses.bind("unpaired", config.loss, options, where="options")
-    [normalizer] = session.world.sum([float(len(batch))])
+    at_start = losses.bind("unpaired", config.loss, config.options, where="options")
+    [normalizer] = session.world.sum([sum(example.weight for example in batch)])
 
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
         scores = policy(RowBatch.build([rows[i] for i in numbers], policy.device))
@@ -153,22 +267,28 @@ def _task(
         if reference is not None:
             given = padded([reference[i] for i in numbers], scores.mask_BR)
             theirs_B = sequence_sum(given, scores.mask_BR)
+        weight_B = torch.tensor([batch[i].weight for i in numbers], device=policy.device)
         labelled = UnpairedLogps(
             sequence_sum(scores.logps_BR, scores.mask_BR),
             torch.tensor([batch[i].desirable for i in numbers], device=policy.device),
             theirs_B,
-            torch.tensor([batch[i].weight for i in numbers], device=policy.device),
+            weight_B,
         )
-        return loss(labelled, normalizer=normalizer)  # type: ignore[no-any-return]
+        total, metrics = loss(labelled, normalizer=normalizer)
+        if is_first and theirs_B is not None:
+            same = replace(labelled, logps_B=theirs_B)
+            metrics["start_loss"] = Mean(at_start(same, normalizer=1.0)[0], weight_B.sum())
+        return total, metrics
 
     return Task([[row] for row in rows], loss_of)
 
 
-def _all_equal(examples: Sequence[Labelled]) -> bool:
-    return all(example.weight == 1.0 for example in examples)
+def check_settings(config: Config) -> None:
+    """Refuse settings of pairs.
 
-
-def _check(config: Config) -> None:
+    Raises:
+        ConfigError: It names the first of them.
+    """
     given = [
         name
         for name in PAIRED_ONLY

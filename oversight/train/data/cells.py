@@ -25,6 +25,9 @@ NOT_FINITE = "a number is not finite"
 NOT_A_NUMBER = "a number is unreadable"
 SOFT_LABEL = "the soft label is no probability"
 WEIGHT = "the weight is negative"
+WEIGHT_SIZE = "the weight is too large or too small for float32"
+WEIGHTS = (1e-30, 1e30)
+"""Least and most of a weight that is not 0."""
 UNREADABLE_IDS = "token ids are unreadable"
 UNREADABLE_TEXT = "a text is unreadable"
 
@@ -78,6 +81,8 @@ def weight(row: Mapping[str, Any]) -> float:
     value = optional_number(row, "weight")
     if value is not None and value < 0.0:
         raise BadRow(WEIGHT, f"weight = {value}")
+    if value and not WEIGHTS[0] <= value <= WEIGHTS[1]:
+        raise BadRow(WEIGHT_SIZE, f"weight = {value}")
     return 1.0 if value is None else value
 
 

@@ -205,6 +205,8 @@ def _take(kind: Kind, name: str, item: Found, encoder: Encoder, part: _Part) -> 
     try:
         row = read_row(name, item.row, item.place)
         made = MAKERS[kind](row, item.row, encoder)
+        if row.weight == 0.0 and kind != "prompts":  # a step of such rows alone has no mean
+            raise BadRow(refusal.NO_WEIGHT)
     except BadRow as bad:
         own = item.row.get("id")
         row_id = item.place if own is None else str(own)

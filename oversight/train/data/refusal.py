@@ -11,7 +11,8 @@ from oversight.train.types import Refused
 BROKEN = "the line is broken"
 DUPLICATE = "a duplicate of an earlier example"
 IN_EVALUATION = "its prompt or question is in the held-out part"
-NO_FAULT = frozenset({DUPLICATE, IN_EVALUATION})
+NO_WEIGHT = "its weight is 0, so that nothing is learnt from it"
+NO_FAULT = frozenset({DUPLICATE, IN_EVALUATION, NO_WEIGHT})
 """Reasons that are no fault of the row itself: they never stop a run."""
 
 MAX_ID_CHARS = 160

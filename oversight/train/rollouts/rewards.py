@@ -1,16 +1,25 @@
 """Sources of reward for sampled responses: a reward model, a function of the user's, or a rule.
 
-A source gives one number a response. Numbers that are none (NaN, infinities)
-are refused with the response's id: one of them would spoil every weight.
+A source gives one number a response. What is none (NaN, infinities, None, texts)
+is refused with the response's id: one of them would spoil every weight.
+
+A function is the user's own code. Its file is named on stderr before it is
+imported, and whatever it raises or gives becomes one error that names it.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import os
 import re
+import sys
+import traceback
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,8 +29,18 @@ from pydantic import Field, model_validator
 from oversight.config.settings import Settings
 from oversight.errors import ConfigError, DataError
 from oversight.train.rollouts.types import Sampled
+from oversight.train.runs.progress import tell
 from oversight.train.types import PromptExample
 
+ACCEPTED = (
+    "one finite number for each response, as a list, a tuple, an array or a tensor of one dimension"
+)
+CALLS_TO_FIND = 32
+"""Single responses that a function which raised is asked again about, to name the row."""
+TRIED_ROWS = 3
+"""Rows that `--dry-run` calls a reward function on."""
+DUMMIES = ("This is a dry run.", "")
+"""Responses that it is called with; a policy may well end at once and say nothing."""
 RewardFunction = Callable[[list[str], list[dict[str, object]]], Sequence[float]]
 """Takes decoded responses and, for each, its example's fields; gives one number each."""
 
@@ -90,7 +109,7 @@ def open_rewards(settings: RewardSettings, tokenizer: Any, device: str = "cpu") 
 
         return RewardModels.load(settings, tokenizer, device)
     if settings.source == "function":
-        return TextRewards(_function(settings.function), tokenizer, settings.function)
+        return TextRewards(load_function(settings.function), tokenizer, settings.function)
     if settings.source == "matches":
         return TextRewards(_matches(settings), tokenizer, "matches")
     return LengthRewards(settings.target_tokens)
@@ -111,10 +130,35 @@ def check_rewards(
         for folder in settings.models:
             read_reward_config(folder, tokenizer)
     elif settings.source == "function":
-        _function(settings.function)
+        load_function(settings.function)
     elif settings.source == "matches":
         for example in examples:
-            _field({"id": example.id, **example.fields}, settings.field)
+            wanted = _field({"id": example.id, **example.fields}, settings.field)
+            if settings.how == "regex":
+                _check_regex(example.id, wanted, settings)
+
+
+def tried_rewards(
+    settings: RewardSettings, tokenizer: Any, examples: Sequence[PromptExample]
+) -> Iterator[str]:
+    """Call a reward function on dummy responses to real rows; lines that say what it gave.
+
+    Nothing for other sources, which need no trial.
+
+    Raises:
+        ConfigError: The function cannot be used.
+        DataError: It raises, or gives what is no reward.
+    """
+    if settings.source != "function":
+        return
+    source = TextRewards(load_function(settings.function), tokenizer, settings.function)
+    asked = list(examples[:TRIED_ROWS])
+    given = source.of_texts(asked, [list(DUMMIES) for _ in asked])
+    for example, rewards in zip(asked, given, strict=True):
+        found = " and ".join(
+            f"{reward:g} for {text!r}" for reward, text in zip(rewards, DUMMIES, strict=True)
+        )
+        yield f"{settings.function} gives row {example.id!r} {found}"
 
 
 class TextRewards:
@@ -131,16 +175,70 @@ class TextRewards:
     ) -> list[list[float]]:
         """One reward for each response, by one call of the function for all."""
         texts = [
-            self._tokenizer.decode(each.token_ids.tolist(), skip_special_tokens=True)
+            [
+                self._tokenizer.decode(each.token_ids.tolist(), skip_special_tokens=True)
+                for each in group
+            ]
             for group in sampled
-            for each in group
         ]
-        fields = [
-            each
-            for example, group in zip(examples, sampled, strict=True)
-            for each in [self._fields(example)] * len(group)
+        return self.of_texts(examples, texts)
+
+    def of_texts(
+        self, examples: Sequence[PromptExample], texts: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """One reward for each of the texts of each example, by one call of the function.
+
+        Raises:
+            DataError: It raised, or gave something else than a finite number for each.
+        """
+        fields = [self._fields(example) for example in examples]
+        asked = [
+            (words, dict(own), f"{own['id']}#{i}")
+            for own, group in zip(fields, texts, strict=True)
+            for i, words in enumerate(group)
         ]
-        return grouped(self._function(texts, fields), examples, sampled, self._name)
+        try:
+            given = self._function([a[0] for a in asked], [a[1] for a in asked])
+        except (Exception, SystemExit) as error:
+            raise DataError(self._raised(error, asked)) from error
+        return grouped(self._numbers(given, asked), examples, texts, self._name)
+
+    def _raised(self, error: BaseException, asked: list[tuple[str, Any, str]]) -> str:
+        """What a function that raised did, where, and on which row, as far as it can be told."""
+        for text, own, id in asked[:CALLS_TO_FIND] if len(asked) > 1 else ():
+            try:
+                self._function([text], [dict(own)])
+            except type(error) as again:
+                return (
+                    f"row {id!r}: reward {self._name!r} raised {_shown(again)}, on the response "
+                    f"{_short(repr(text))}; mend the function, or the row"
+                )
+            except (Exception, SystemExit):  # of one response it says something else
+                break
+        return (
+            f"row {asked[0][2]!r}{' and others' if len(asked) > 1 else ''}: reward {self._name!r} "
+            f"raised {_shown(error)}, called with {len(asked)} responses; mend the function, or "
+            "the rows"
+        )
+
+    def _numbers(self, given: Any, asked: list[tuple[str, Any, str]]) -> list[Any]:
+        """What a function gave, as a list of as many things.
+
+        Raises:
+            DataError: It is nothing that holds a number for each response.
+        """
+        if inspect.iscoroutine(given):
+            given.close()  # or Python warns that nobody awaited it
+        try:
+            return _as_list(given)
+        except TypeError as error:
+            hint = "; write it with def, not async def" if inspect.isawaitable(given) else ""
+            hint = hint or ("; return list(...) of it" if isinstance(given, Iterator) else "")
+            raise DataError(
+                f"row {asked[0][2]!r}{' and others' if len(asked) > 1 else ''}: reward "
+                f"{self._name!r} gave {error}, called with {len(asked)} responses; it has to give "
+                f"{ACCEPTED}{hint}"
+            ) from None
 
     def _fields(self, example: PromptExample) -> dict[str, object]:
         prompt = self._tokenizer.decode(example.prompt_ids.tolist(), skip_special_tokens=True)
@@ -169,7 +267,7 @@ class LengthRewards:
 def grouped(
     scores: Sequence[float],
     examples: Sequence[PromptExample],
-    sampled: Sequence[Sequence[Sampled]],
+    sampled: Sequence[Sequence[object]],
     source: str,
 ) -> list[list[float]]:
     """Scores of all responses as one list a prompt, each checked to be a finite number.
@@ -184,44 +282,157 @@ def grouped(
     ]
     if len(scores) != len(ids):
         raise DataError(
-            f"reward {source!r} gave {len(scores)} numbers for {len(ids)} responses; it has to "
-            "give one for each"
+            f"reward {source!r} gave {len(scores)} numbers for {len(ids)} responses, of the rows "
+            f"{', '.join(repr(example.id) for example in examples[:3])}"
+            f"{' …' if len(examples) > 3 else ''}; it has to give one for each"
         )
-    for id, score in zip(ids, scores, strict=True):
-        if not isinstance(score, (int, float, np.number)) or not np.isfinite(score):
-            raise DataError(
-                f"row {id!r}: reward {source!r} is {score!r}, and it has to be a finite number"
-            )
-    numbers = iter(scores)
-    return [[float(next(numbers)) for _ in group] for group in sampled]
+    numbers = iter([_number(id, score, source) for id, score in zip(ids, scores, strict=True)])
+    return [[next(numbers) for _ in group] for group in sampled]
 
 
-def _function(path: str) -> RewardFunction:
-    """The function that "package.module:function" or "file.py:function" names."""
+def _number(id: str, score: Any, source: str) -> float:
+    """A reward as a finite float: a number or a truth value, of Python, NumPy or torch.
+
+    Raises:
+        DataError: It is none.
+    """
+    if getattr(score, "ndim", None) == 0 and hasattr(score, "item"):
+        score = score.item()  # of an array or a tensor, wherever that is
+    try:
+        number = float(score) if isinstance(score, Real | np.bool_) else None
+    except OverflowError:
+        number = float("inf")
+    if number is None or not np.isfinite(number):
+        raise DataError(
+            f"row {id!r}: reward {source!r} is {_short(repr(score))}, and it has to be a finite "
+            "number"
+        )
+    return number
+
+
+def _as_list(given: Any) -> list[Any]:
+    """The members of a sequence, an array or a tensor of one dimension.
+
+    Raises:
+        TypeError: It is something else; says what.
+    """
+    name = type(given).__name__
+    kind = f"{'an' if name.lower().startswith(('a', 'e', 'i', 'o', 'u', 'nd')) else 'a'} {name}"
+    if given is None:
+        raise TypeError("None (has it a return?)")
+    if isinstance(given, str | bytes | Mapping | AbstractSet):
+        raise TypeError(f"{kind}, {_short(repr(given))}")
+    if hasattr(given, "ndim") and hasattr(given, "tolist"):
+        if given.ndim != 1:
+            raise TypeError(f"{kind} of shape {tuple(given.shape)}")
+        return list(given.tolist())
+    if not (hasattr(given, "__len__") and hasattr(given, "__iter__")):
+        raise TypeError(kind)
+    return list(given)
+
+
+def _shown(error: BaseException) -> str:
+    """An error with the file and line that it was raised at."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    words = _short(" ".join(str(error).split()), 300)
+    return f"{type(error).__name__}{': ' if words else ''}{words}{place}"
+
+
+def _short(text: str, length: int = 100) -> str:
+    return text if len(text) <= length else text[:length] + "…"
+
+
+def load_function(path: str) -> RewardFunction:
+    """The function that "package.module:function" or "file.py:function" names.
+
+    Its module is imported, which runs the code in it; its file is said on stderr first.
+
+    Raises:
+        ConfigError: There is no such function, or it cannot be called as a reward is.
+    """
     module_name, _, name = path.rpartition(":")
     place = f"reward.function = {path!r}"
     if not module_name or not name:
         raise ConfigError(f"{place}: write it as 'package.module:function' or 'file.py:function'")
     try:
         function = getattr(_module(module_name), name, None)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise ConfigError(f"{place}: {module_name!r} cannot be imported ({error})") from error
+    except (Exception, SystemExit) as error:  # its code may raise whatever there is
+        raise ConfigError(
+            f"{place}: {module_name!r} cannot be imported ({_shown(error)})"
+        ) from error
     if not callable(function):
         raise ConfigError(f"{place}: {module_name!r} has no function {name!r}")
+    _check_signature(function, place)
     found: RewardFunction = function
     return found
 
 
+def _check_signature(function: Any, place: str) -> None:
+    called = getattr(function, "__call__", function)  # noqa: B004  # async of an object is there
+    if any(
+        inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (function, called)
+    ):
+        raise ConfigError(
+            f"{place}: it is async, and rewards are not awaited; write it with def, and run what "
+            "it awaits by asyncio.run inside"
+        )
+    try:
+        inspect.signature(function).bind([], [])
+    except TypeError as error:
+        raise ConfigError(
+            f"{place}: it is called with two arguments, the responses' texts and their rows' "
+            f"fields, and cannot be ({error})"
+        ) from None
+    except ValueError:
+        return  # of what is not written in Python nothing is known
+
+
 def _module(name: str) -> Any:
-    """A module by its name, or by its file."""
+    """A module by its name, or by its file, which is told before its code runs."""
     if not name.endswith(".py"):
+        _tell_import(name, None if name in sys.modules else _origin(name))
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(Path(name).stem, Path(name).expanduser())
+    file = Path(name).expanduser()
+    spec = importlib.util.spec_from_file_location(f"oversight_reward_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{name} is no Python file")
+    if not file.is_file():
+        raise ImportError("there is no such file")
+    _tell_import(name, str(file.resolve()))
     module = importlib.util.module_from_spec(spec)
+    # Where a module's own dataclasses look for it.
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+_told: set[str] = set()
+
+
+def _tell_import(name: str, file: str | None) -> None:
+    """Say once a process which file's code is about to run; of several processes the first does."""
+    if file is None or file in _told or os.environ.get("RANK", "0") != "0":
+        return
+    _told.add(file)
+    tell([f"reward.function: importing {file}, whose code runs as part of this command"])
+
+
+def _origin(name: str) -> str | None:
+    """The file of a module, or of the package that it is in: finding that runs no code."""
+    spec = importlib.util.find_spec(name.partition(".")[0])
+    return None if spec is None else f"{spec.origin} ({name})" if "." in name else spec.origin
+
+
+def _check_regex(id: str, pattern: str, settings: RewardSettings) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise DataError(
+            f"row {id!r}: reward.field = {settings.field!r} is {_short(pattern)!r} there, which is "
+            f"no regular expression ({error}); mend it, or set reward.how = 'contains'"
+        ) from None
 
 
 def _matches(settings: RewardSettings) -> RewardFunction:

@@ -61,10 +61,13 @@ class NotFinite(_Forgetful):
 
 
 class StartLoss:
-    """Trips if the first loss is not what it must be before anything is learnt."""
+    """Trips if the first loss is not what it must be before anything is learnt.
 
-    def __init__(self, expected: float, settings: StartLossSettings) -> None:
-        self._expected = expected
+    That is the same loss of the same batch, its labels, ties and weights, with the reference's
+    log-probabilities in the policy's place. It comes as the metric `start_loss`.
+    """
+
+    def __init__(self, settings: StartLossSettings) -> None:
         self._tolerance = settings.tolerance
         self._seen = False
 
@@ -73,15 +76,19 @@ class StartLoss:
         if self._seen or "loss" not in values:
             return None
         self._seen = True
-        loss = values["loss"]
+        if "start_loss" not in values:  # there is no reference that the policy began as
+            return None
+        loss, expected = values["loss"], values["start_loss"]
+        # Losses such as IPO's begin in the hundreds, and so does their rounding.
+        tolerance = self._tolerance * max(1.0, abs(expected))
         # Written so that NaN does not pass.
-        if abs(loss - self._expected) <= self._tolerance:
+        if abs(loss - expected) <= tolerance:
             return None
         return Trip(
-            f"the first loss is {loss:.6g} and must be {self._expected:.6g} within "
-            f"{self._tolerance:g}, as policy and reference are the same then",
+            f"the first loss is {loss:.6g} and must be {expected:.6g} within "
+            f"{tolerance:g}, as policy and reference are the same then",
             loss,
-            self._expected,
+            expected,
             "Look for a reference of other weights, dropout, or other masks or precision for one "
             "of the two.",
         )

@@ -8,7 +8,6 @@ several processes all must give the same values, so that all stop together.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -29,6 +28,7 @@ WARN_EVERY = 100
 """Steps until a guard that warns says again what still is wrong."""
 READ: dict[str, str] = {
     "loss": "loss of the step",
+    "start_loss": "what the loss is where policy and reference agree; of the first step only",
     "grad_norm": "norm of the gradient before clipping",
     "ratio_error": "largest |ratio - 1| over the tokens of a rollout just sampled; only then",
     "kl": "KL divergence from the reference, nats a response",
@@ -61,15 +61,12 @@ class Guards:
 
     Args:
         settings: Bounds, and what each guard does.
-        start_loss: What the first loss must be, such as ln 2 for DPO; None: not checked.
     """
 
-    def __init__(self, settings: GuardSettings, start_loss: float | None = None) -> None:
-        made: dict[str, Guard | None] = {
+    def __init__(self, settings: GuardSettings) -> None:
+        made: dict[str, Guard] = {
             "not_finite": NotFinite(),
-            "start_loss": None
-            if start_loss is None
-            else StartLoss(start_loss, settings.start_loss),
+            "start_loss": StartLoss(settings.start_loss),
             "fresh_ratio": FreshRatio(settings.fresh_ratio),
             "gradient": Exploding(settings.gradient),
             "kl": PastBound(settings.kl),
@@ -78,11 +75,7 @@ class Guards:
             "length": PaidFor("response_length", settings.length),
         }
         self._actions = {name: getattr(settings, name).action for name in made}
-        self._guards = {
-            name: guard
-            for name, guard in made.items()
-            if guard is not None and self._actions[name] != "off"
-        }
+        self._guards = {name: guard for name, guard in made.items() if self._actions[name] != "off"}
         self._warned: dict[str, int] = {}
 
     def check(self, step: int, values: Mapping[str, float]) -> list[str]:
@@ -115,11 +108,6 @@ class Guards:
         for name, guard in self._guards.items():
             if name in state_dict["guards"]:
                 guard.load_state_dict(state_dict["guards"][name])
-
-
-def dpo_start_loss() -> float:
-    """Of the sigmoid loss where policy and reference are the same: -log sigmoid(0) = ln 2."""
-    return math.log(2.0)
 
 
 def _message(name: str, does: str, step: int, trip: Trip) -> str:

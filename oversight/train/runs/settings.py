@@ -13,11 +13,12 @@ Action = Literal["stop", "warn", "off"]
 
 
 class StartLossSettings(Settings):
-    """The first loss is what an untrained policy must have (ln 2 for DPO's sigmoid loss)."""
+    """The first loss is that of a policy equal to its reference, on the labels, ties and weights of
+    the batch (ln 2 for DPO's sigmoid loss)."""
 
     action: Action = "stop"
     tolerance: float = Field(default=0.01, gt=0.0)
-    """Allowed difference, absolute."""
+    """Allowed difference: absolute, and of a loss above 1 a share."""
 
 
 class FreshRatioSettings(Settings):

@@ -13,7 +13,13 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.rollouts.rewards import RewardSettings, RewardSource, open_rewards
+from oversight.train.rollouts.rewards import (
+    RewardSettings,
+    RewardSource,
+    check_rewards,
+    open_rewards,
+    tried_rewards,
+)
 from oversight.train.rollouts.types import Sampled
 from oversight.train.types import PromptExample
 
@@ -215,3 +221,167 @@ def test_settings_say_what_is_missing_without_loading_torch() -> None:
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def function_in(folder: Path, body: str, head: str = "def f(texts, fields):") -> RewardSettings:
+    """Settings that name the function f of a file of the user's."""
+    file = folder / "mine.py"
+    lines = "\n    ".join(body.splitlines())
+    file.write_text(f"import numpy as np, torch\n{head}\n    {lines}\n")
+    return RewardSettings(source="function", function=f"{file}:f")
+
+
+GIVEN = {
+    "a list": "[1, 0.5, 0, 0.25]",
+    "a tuple": "(1, 0.5, 0, 0.25)",
+    "an array": "np.array([1, 0.5, 0, 0.25])",
+    "a half array": "np.array([1, 0.5, 0, 0.25], dtype=np.float16)",
+    "numpy scalars": "[np.float32(1), np.float64(0.5), np.int8(0), np.float16(0.25)]",
+    "a tensor": "torch.tensor([1, 0.5, 0, 0.25])",
+    "a tensor in training": "torch.tensor([1, 0.5, 0, 0.25], requires_grad=True)",
+    "a bfloat16 tensor": "torch.tensor([1, 0.5, 0, 0.25], dtype=torch.bfloat16)",
+    "scalar tensors": "[torch.tensor(1.0), torch.tensor(0.5), torch.tensor(0), np.array(0.25)]",
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_numbers_are_taken_from_whatever_holds_them(
+    tokenizer: Any, asked: Any, tmp_path: Path, kind: str
+) -> None:
+    source = open_rewards(function_in(tmp_path, f"return {GIVEN[kind]}"), tokenizer)
+    found = source.score(*asked)
+    assert found == [[1.0, 0.5], [0.0, 0.25]]
+    assert all(type(reward) is float for group in found for reward in group)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["[True, False, False, True]", "np.array([1, 0, 0, 1]) > 0", "torch.tensor([1, 0, 0, 1]) > 0"],
+)
+def test_truth_values_are_numbers(tokenizer: Any, asked: Any, tmp_path: Path, given: str) -> None:
+    source = open_rewards(function_in(tmp_path, f"return {given}"), tokenizer)
+    assert source.score(*asked) == [[1.0, 0.0], [0.0, 1.0]]
+
+
+NO_NUMBERS = {
+    "pass": "gave None",
+    "return (0.5 for _ in texts)": r"gave a generator.*return list\(\.\.\.\) of it",
+    "return map(float, texts)": "gave a map",
+    "return 0.5": "gave a float",
+    "return 'abcd'": "gave a str, 'abcd'",
+    "return {i: 0.5 for i in range(4)}": "gave a dict",
+    "return {0.1, 0.2, 0.3, 0.4}": "gave a set",
+    "return np.zeros((4, 1))": r"gave an ndarray of shape \(4, 1\)",
+    "return torch.tensor(0.5)": r"gave a Tensor of shape \(\)",
+    "async def g(): return [0.5] * 4\nreturn g()": "gave a coroutine.*write it with def",
+    "return [0.5] * 3": "gave 3 numbers for 4 responses, of the rows 'k', 'n'",
+    "return ['0.5'] * 4": r"row 'k#0': reward .* is '0\.5', and it has to be a finite number",
+    "return [1.0, None, 1.0, 1.0]": "row 'k#1': reward .* is None",
+    "return torch.tensor([1.0, 1.0, float('inf'), 1.0])": "row 'n#0': reward .* is inf",
+    "return [1.0, 1j, 1.0, 1.0]": "row 'k#1': reward .* is 1j",
+    "return [1.0, 10**400, 1.0, 1.0]": "row 'k#1': reward .* is 1000",
+    "return [[0.5]] * 4": r"row 'k#0': reward .* is \[0\.5\]",
+}
+
+
+@pytest.mark.parametrize("body", NO_NUMBERS)
+def test_what_is_no_number_is_refused_with_function_and_row(
+    tokenizer: Any, asked: Any, tmp_path: Path, body: str
+) -> None:
+    source = open_rewards(function_in(tmp_path, body), tokenizer)
+    with pytest.raises(DataError, match=NO_NUMBERS[body]) as raised:
+        source.score(*asked)
+    assert f"{tmp_path / 'mine.py'}:f" in str(raised.value)
+    assert "row" in str(raised.value)
+
+
+def test_a_function_that_raises_is_named_with_its_line_and_the_row(
+    tokenizer: Any, asked: Any, tmp_path: Path
+) -> None:
+    settings = function_in(tmp_path, "return [1 / text.count('N') for text in texts]")
+    with pytest.raises(DataError) as raised:
+        open_rewards(settings, tokenizer).score(*asked)
+    message = str(raised.value)
+    assert message.startswith(f"row 'k#0': reward '{tmp_path / 'mine.py'}:f' raised ")
+    assert f"ZeroDivisionError: division by zero ({tmp_path / 'mine.py'}, line 3)" in message
+    assert "'in the Kitchen'" in message
+
+
+def test_a_function_that_raises_over_its_whole_call_is_named_with_its_rows(
+    tokenizer: Any, asked: Any, tmp_path: Path
+) -> None:
+    settings = function_in(tmp_path, "raise SystemExit(len(texts))")
+    with pytest.raises(DataError, match=r"row 'k#0': reward .* raised SystemExit: 1"):
+        open_rewards(settings, tokenizer).score(*asked)
+    body = "if len(texts) > 1:\n    raise RuntimeError('together')\nreturn [0.0]"
+    with pytest.raises(DataError, match=r"row 'k#0' and others: .*RuntimeError: together.*with 4"):
+        open_rewards(function_in(tmp_path, body), tokenizer).score(*asked)
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        ("async def f(texts, fields):", "it is async.*write it with def"),
+        ("def f(texts):", "it is called with two arguments.*too many positional"),
+        ("class f:\n  async def __call__(self, texts, fields): pass\nf = f()\nif 1:", "is async"),
+    ],
+)
+def test_a_function_that_cannot_be_called_as_a_reward_is_refused_before_a_run(
+    tokenizer: Any, tmp_path: Path, head: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        check_rewards(function_in(tmp_path, "pass", head), tokenizer, [])
+
+
+def test_a_file_whose_code_fails_is_refused_with_the_line(tokenizer: Any, tmp_path: Path) -> None:
+    settings = function_in(tmp_path, "pass", "1 / 0\ndef f(texts, fields):")
+    with pytest.raises(ConfigError, match=r"cannot be imported \(ZeroDivisionError.*line 2\)"):
+        check_rewards(settings, tokenizer, [])
+
+
+def test_a_file_may_hold_dataclasses(tokenizer: Any, asked: Any, tmp_path: Path) -> None:
+    head = "from __future__ import annotations\nimport dataclasses\n"
+    head += "@dataclasses.dataclass\nclass Point:\n    x: int\ndef f(texts, fields):"
+    settings = function_in(tmp_path, "return [Point(1).x] * len(texts)", head)
+    file = tmp_path / "mine.py"
+    file.write_text(file.read_text().removeprefix("import numpy as np, torch\n"))
+    assert open_rewards(settings, tokenizer).score(*asked) == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_a_file_is_named_before_its_code_runs(
+    tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = "import sys; print('ran', file=sys.stderr)\ndef f(texts, fields):"
+    settings = function_in(tmp_path, "return [0.0] * len(texts)", head)
+    check_rewards(settings, tokenizer, [])
+    open_rewards(settings, tokenizer)
+    said = capsys.readouterr().err.replace("\n", "")
+    assert said.startswith(f"reward.function: importing {tmp_path / 'mine.py'}, whose code runs")
+    assert said.index("importing") < said.index("ran")
+    assert said.count("importing") == 1
+
+
+def test_what_one_response_changes_of_its_fields_is_not_the_nexts(
+    tokenizer: Any, asked: Any, tmp_path: Path
+) -> None:
+    settings = function_in(
+        tmp_path, "return [len(f.setdefault('n', []) or f['n'].append(1) or []) for f in fields]"
+    )
+    assert open_rewards(settings, tokenizer).score(*asked) == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_a_trial_says_what_a_function_gives_for_dummy_responses(
+    tokenizer: Any, asked: Any, tmp_path: Path
+) -> None:
+    settings = function_in(tmp_path, "return [len(text) / 8 for text in texts]")
+    assert list(tried_rewards(settings, tokenizer, asked[0])) == [
+        f"{tmp_path / 'mine.py'}:f gives row '{id}' 2.25 for 'This is a dry run.' and 0 for ''"
+        for id in ("k", "n")
+    ]
+
+
+def test_a_pattern_that_is_none_is_refused_before_a_run(tokenizer: Any) -> None:
+    rows = [PromptExample("bad", np.array([7]), {"answer": "(open"})]
+    settings = RewardSettings(source="matches", how="regex")
+    with pytest.raises(DataError, match=r"row 'bad': .*no regular expression"):
+        check_rewards(settings, tokenizer, rows)

@@ -9,18 +9,16 @@ from typing import Any
 import pytest
 
 from oversight.errors import ConfigError, TrainingStopped
-from oversight.train.runs.guards import READ, Guards, dpo_start_loss
+from oversight.train.runs.guards import READ, Guards
 from oversight.train.runs.settings import GuardSettings
 
 
-def stopped(
-    series: Iterable[dict[str, float]], start_loss: float | None = None, **settings: Any
-) -> TrainingStopped | None:
+def stopped(series: Iterable[dict[str, float]], **settings: Any) -> TrainingStopped | None:
     """The error that ends a run of these metrics, if one does; resumed after every step."""
     parsed = GuardSettings.parse(settings)
     state = None
     for step, values in enumerate(series, 1):
-        guards = Guards(parsed, start_loss)
+        guards = Guards(parsed)
         if state is not None:
             guards.load_state_dict(json.loads(state))
         try:
@@ -41,12 +39,12 @@ def noisy(mean: float, num: int, spread: float = 0.1, seed: int = 0) -> list[flo
     [([math.log(2), 5.0], False), ([0.6935, 0.5], False), ([0.75], True), ([math.nan], True)],
 )
 def test_the_first_dpo_loss_is_ln_2(losses: list[float], stops: bool) -> None:
-    error = stopped([{"loss": loss} for loss in losses], dpo_start_loss())
+    error = stopped([{"loss": loss, "start_loss": math.log(2)} for loss in losses])
     assert (error is not None) == stops
 
 
 def test_the_message_names_guard_value_bound_step_and_what_to_try() -> None:
-    error = stopped([{"loss": 0.75}], dpo_start_loss())
+    error = stopped([{"loss": 0.75, "start_loss": math.log(2)}])
     assert error is not None
     assert (error.guard, error.value, error.step, error.exit_code) == ("start_loss", 0.75, 1, 1)
     assert "0.75 and must be 0.693147 within 0.01" in str(error)

@@ -37,7 +37,7 @@ def loss(
         beta: Strength of risk aversion and of the hold to the reference, above 0.
         kl: z, at least 0; see `baseline`.
         desirable_weight: lambda_D. The paper keeps lambda_D n_good / (lambda_U n_bad)
-            between 1 and 3/2 (eq. 9).
+            between 1 and 3/2 (eq. 9; between 1 and 4/3 in early versions).
         undesirable_weight: lambda_U.
 
     Returns:
