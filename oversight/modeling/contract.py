@@ -3,9 +3,9 @@
 However rows are computed here, for all rows together or token by token, each must get what the
 model's own forward pass gives for that row alone: also a row that is longer than every window,
 chunk and change of angles that the configuration names; also in company, and again afterwards; also
-in training mode. That is tried on a small model of the same class (`small`), in float64 and with large
-weights, where what is computed otherwise stands far above rounding; so it takes no weights, and a
-dry run tries the same. Each kind of model is tried once a process.
+in training mode. That is tried on a small model of the same class (`small`), in float64 and with
+large weights, where what is computed otherwise stands far above rounding; so it takes no weights,
+and a dry run tries the same. Each kind of model is tried once a process.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ Score = Callable[[Sequence[Row]], Sequence[torch.Tensor]]
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 """Relative difference allowed; rounding gives 1e-12 and 1e-5."""
+COARSE_TOLERANCE = 5e-2
+"""The same for weights of less than float32."""
 CAUGHT = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 """What a model that is called in a way that it was not made for may raise."""
 

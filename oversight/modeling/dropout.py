@@ -20,7 +20,7 @@ KEPT = "lora_dropout"
 STORED = "oversight_switched_off"
 
 # A router's noise stands by this name where it acts in training alone.
-_RANDOM = re.compile(r"drop|^jitter_noise$")
+_RANDOM = re.compile(r"drop|^jitter_noise$|jitter_eps$")
 
 
 def switch_off(model: Any) -> None:

@@ -87,7 +87,13 @@ def _configured(config: Any, cut: Any, switch: int) -> Any:
     cut(values, text)
     _cut_lengths(values, text, switch)
     _cut_vocabulary(values)
-    own = type(text).from_dict(values)
+    try:
+        own = type(text).from_dict(values)
+    except Exception:  # not every configuration reads what it writes
+        own = copy.deepcopy(text)
+        for key, value in values.items():
+            if getattr(text, key, None) != value and not isinstance(value, dict):
+                setattr(own, key, value)
     if text is config:
         return own
     whole = copy.deepcopy(config)

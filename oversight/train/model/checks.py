@@ -68,12 +68,15 @@ def scalar_problem(config: Any, attention: BackEnd = "auto") -> str | None:
     )
 
 
-def _one_label(config: Any) -> Any:
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN,
-    )
+def has_labels(config: Any) -> bool:
+    """Whether transformers has a sequence-classification class for a configuration."""
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-    if type(config) not in KNOWN:
+    return type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+
+def _one_label(config: Any) -> Any:
+    if not has_labels(config):
         raise ConfigError(
             f"a model of type {config.model_type!r} cannot become a reward model or critic: "
             "transformers has no sequence-classification class for it. Take a base of another "
@@ -175,6 +178,12 @@ def _refusing(model: PolicyModel | ScalarModel) -> Iterator[None]:
         ) from error
 
 
+def tolerance_of(model: PolicyModel | ScalarModel) -> float:
+    """Relative difference that rounding may make in a model's type."""
+    exact = model.inner.dtype.itemsize >= torch.float32.itemsize
+    return contract.TOLERANCE[torch.float32] if exact else contract.COARSE_TOLERANCE
+
+
 def _agree(
     ours: Sequence[torch.Tensor],
     plain: Sequence[torch.Tensor],
@@ -183,7 +192,7 @@ def _agree(
     whole, wanted = torch.cat(list(ours)), torch.cat(list(plain))
     error = (whole - wanted).abs().max().item()
     # Written so that NaN does not agree.
-    if not error <= contract.TOLERANCE[torch.float32] * (1.0 + wanted.abs().max().item()):
+    if not error <= tolerance_of(model) * (1.0 + wanted.abs().max().item()):
         raise ConfigError(
             f"a model of type {model.inner.config.model_type!r} cannot be trained here: scored "
             f"over a token trie it differs from its own forward pass by {error:.2g}; {HINT}"
