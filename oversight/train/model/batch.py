@@ -6,7 +6,7 @@ N distinct response tokens (rows may share some).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from oversight.train.types import Mask, TokenRow
 class RowBatch:
     """Rows as one line, and the indices that lead from rows to places and back."""
 
+    rows: tuple[TokenRow, ...]
     trie: TokenTrie
     ids_T: torch.Tensor
     positions_T: torch.Tensor
@@ -41,6 +42,13 @@ class RowBatch:
         """How many rows there are."""
         return len(self.last_B)
 
+    def row_lengths_T(self) -> torch.Tensor:
+        """For each token of the line, how long a row is that it belongs to."""
+        lengths = np.zeros(self.trie.num_tokens, dtype=np.int64)
+        for place in self.trie.places:
+            lengths[place] = np.maximum(lengths[place], len(place))
+        return torch.from_numpy(lengths).to(self.ids_T.device)
+
     def spread(self, values_N: torch.Tensor) -> torch.Tensor:
         """Values of distinct response tokens as rows [B, R]; 0 where there is padding."""
         values_BR = values_N[self.index_BR]
@@ -53,8 +61,18 @@ class RowBatch:
         return columns < self.lengths_B[:, None]
 
     @classmethod
-    def build(cls, rows: Sequence[TokenRow], device: torch.device | str = "cpu") -> RowBatch:
+    def build(
+        cls,
+        rows: Sequence[TokenRow],
+        device: torch.device | str = "cpu",
+        regimes: Sequence[Hashable] | None = None,
+    ) -> RowBatch:
         """The batch of `rows`, each with at least one prompt token.
+
+        Args:
+            rows: What is scored.
+            device: Of the model.
+            regimes: As `TokenTrie.build` takes them.
 
         Raises:
             ValueError: A row has no prompt token.
@@ -65,7 +83,7 @@ class RowBatch:
                     f"row {row.id!r} has no prompt token; the first token of a "
                     "sequence is predicted by nothing"
                 )
-        trie = TokenTrie.build([row.ids() for row in rows])
+        trie = TokenTrie.build([row.ids() for row in rows], regimes)
         starts = [len(row.prompt_ids) for row in rows]
         places = [place[start:] for place, start in zip(trie.places, starts, strict=True)]
         before = [place[start - 1 : -1] for place, start in zip(trie.places, starts, strict=True)]
@@ -84,6 +102,7 @@ class RowBatch:
             return torch.from_numpy(array).to(device)
 
         return cls(
+            rows=tuple(rows),
             trie=trie,
             ids_T=tensor(trie.ids_T),
             positions_T=tensor(trie.positions_T),

@@ -7,27 +7,24 @@ model's own forward pass gives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from oversight.errors import ConfigError
+from oversight.modeling.dropout import switch_off
 from oversight.models import resolve
-from oversight.train.model.batch import RowBatch
+from oversight.train.model.checks import check_policy as _check_policy
+from oversight.train.model.checks import check_policy_kind, check_scalar_kind
+from oversight.train.model.checks import check_scalar as _check_scalar
 from oversight.train.model.policy import PolicyModel, ScalarModel
 from oversight.train.model.scratch import random_config, random_model, train_tokenizer
 from oversight.train.model.stored import check_stored, empty_model
 from oversight.train.runs.reload import quiet
 from oversight.train.settings import LoraSettings, ModelSettings
-from oversight.train.types import TokenRow
-
-PROBE_TOLERANCE = 1e-3
-"""Relative difference allowed between a trie's and a plain pass in float32; rounding gives 1e-5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +104,7 @@ def load_policy(settings: ModelSettings, config: Any, seed: int, **kind: Any) ->
     """
     from transformers import AutoModelForCausalLM
 
+    check_policy_kind(config, settings.attention)
     model = _weights(settings, AutoModelForCausalLM, config, seed)
     model = adapted(model, settings, "CAUSAL_LM", seed)
     policy = PolicyModel(_prepared(model, settings), **_computing(settings), **kind)
@@ -124,7 +122,7 @@ def load_scalar(settings: ModelSettings, config: Any, seed: int) -> ScalarModel:
     """
     from transformers import AutoModelForSequenceClassification
 
-    config.num_labels = 1
+    check_scalar_kind(config, settings.attention)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _weights(settings, AutoModelForSequenceClassification, config, seed)
@@ -246,13 +244,8 @@ def _with_lora(model: Any, settings: LoraSettings, task: str) -> Any:
 
 
 def _prepared(model: Any, settings: ModelSettings) -> Any:
-    """On its device, checkpointing if asked, and without dropout but that of adapters: scores of
-    one and the same policy would differ from one pass to the next."""
-    for name, layer in model.named_modules():
-        if isinstance(layer, torch.nn.Dropout) and "lora_dropout" not in name:
-            layer.p = 0.0
-        if isinstance(getattr(layer, "attention_dropout", None), float):
-            layer.attention_dropout = 0.0
+    """On its device, checkpointing if asked, and without dropout but that of adapters."""
+    switch_off(model)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         if settings.lora is not None:
@@ -262,62 +255,3 @@ def _prepared(model: Any, settings: ModelSettings) -> Any:
 
 def _computing(settings: ModelSettings) -> dict[str, Any]:
     return {"attention": settings.attention, "precision": getattr(torch, settings.precision)}
-
-
-def _probe_rows(vocab_size: int) -> list[TokenRow]:
-    """Three rows with a common beginning, two of which go on alike for a while."""
-    ids = np.random.default_rng(0).integers(0, vocab_size, size=24)
-    tails = (ids[8:14], np.concatenate([ids[8:11], ids[14:17]]), ids[17:24])
-    return [TokenRow(ids[:8], tail) for tail in tails]
-
-
-@torch.no_grad()
-def _check_policy(policy: PolicyModel) -> None:
-    rows = _probe_rows(policy.inner.config.get_text_config().vocab_size)
-    with policy.computing_in(torch.float32), _refusing(policy):
-        ours = policy.eval()(RowBatch.build(rows, policy.device)).logps_BR
-    plain = torch.zeros_like(ours)
-    for i, row in enumerate(rows):
-        ids = torch.from_numpy(row.ids()).to(policy.device)
-        logps = policy.inner(input_ids=ids[None], use_cache=False).logits[0].float().log_softmax(-1)
-        picked = logps[:-1].gather(-1, ids[1:, None])[len(row.prompt_ids) - 1 :, 0]
-        plain[i, : len(picked)] = picked
-    _agree(ours, plain, policy)
-    policy.train()
-
-
-@torch.no_grad()
-def _check_scalar(scalar: ScalarModel) -> None:
-    rows = _probe_rows(scalar.inner.config.get_text_config().vocab_size)
-    with scalar.computing_in(torch.float32), _refusing(scalar):
-        ours = scalar.eval()(RowBatch.build(rows, scalar.device))
-    last = [
-        scalar.inner.base_model(
-            input_ids=torch.from_numpy(row.ids()).to(scalar.device)[None]
-        ).last_hidden_state[0, -1]
-        for row in rows
-    ]
-    _agree(ours, scalar.inner.score(torch.stack(last))[:, 0].float(), scalar)
-    scalar.train()
-
-
-@contextmanager
-def _refusing(model: PolicyModel | ScalarModel) -> Iterator[None]:
-    """Turns whatever a model says to being run over a trie into an error that names the model."""
-    try:
-        yield
-    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
-        raise ConfigError(
-            f"a model of type {model.inner.config.model_type!r} cannot be trained here: it does "
-            f"not run over a token trie ({str(error).splitlines()[0]})"
-        ) from error
-
-
-def _agree(ours: torch.Tensor, plain: torch.Tensor, model: PolicyModel | ScalarModel) -> None:
-    difference = (ours - plain).abs().max().item()
-    # Written so that NaN does not agree.
-    if not difference <= PROBE_TOLERANCE * (1.0 + plain.abs().max().item()):
-        raise ConfigError(
-            f"a model of type {model.inner.config.model_type!r} cannot be trained here: scored "
-            f"over a token trie it differs from its own forward pass by {difference:.2g}"
-        )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from oversight.modeling.angles import own_angles, regime, rows_of, switch_length
 from oversight.train.model.attention import (
     BackEnd,
     Layout,
@@ -63,6 +64,9 @@ class Backbone(torch.nn.Module):
         self.attention = attention
         self.precision = precision
         use_trie_attention(self.inner)
+        own_angles(self.inner)
+        self.switch_length = switch_length(self.inner)
+        """The longest row whose angles do not depend on its length; None if they never do."""
         self._cuts_last_layer = cut_last_layer(self.inner)
 
     @property
@@ -90,6 +94,13 @@ class Backbone(torch.nn.Module):
         """The precision, if it is less than that of the weights."""
         return self.precision if self.precision.itemsize < self.inner.dtype.itemsize else None
 
+    def by_regime(self, batch: RowBatch) -> RowBatch:
+        """The batch, rows apart that get other angles than others because of their lengths."""
+        if self.switch_length is None or batch.row_lengths_T().max() <= self.switch_length:
+            return batch
+        regimes = [regime(self.inner, row.num_tokens) for row in batch.rows]
+        return RowBatch.build(batch.rows, batch.ids_T.device, regimes)
+
     def hidden_at(self, batch: RowBatch, places_N: torch.Tensor) -> torch.Tensor:
         """The last layer's output [N, E] at some places of the line."""
         runs = batch.trie.runs
@@ -99,7 +110,11 @@ class Backbone(torch.nn.Module):
         layout = Layout(batch.trie, self.device, back_end)
         if tails is not None:
             layout.ends = Layout(batch.trie, self.device, back_end, tails)
-        with torch.autocast(self.device.type, self.lowered, enabled=self.lowered is not None):
+        lengths_T = None if self.switch_length is None else batch.row_lengths_T()
+        with (
+            torch.autocast(self.device.type, self.lowered, enabled=self.lowered is not None),
+            rows_of(self.inner, lengths_T),
+        ):
             output = self.inner.base_model(
                 input_ids=batch.ids_T[None],
                 position_ids=batch.positions_T[None],
@@ -156,6 +171,7 @@ class PolicyModel(Backbone):
         self, batch: RowBatch, temperature: float = 1.0, *, with_sum_sq: bool = False
     ) -> Scores:
         """Scores of the batch's response tokens at `temperature`."""
+        batch = self.by_regime(batch)
         hidden_NE = self.hidden_at(batch, batch.before_N)
         logps_N, entropy_N = token_logprobs(
             hidden_NE, self.head, batch.targets_N, temperature=temperature
@@ -181,10 +197,12 @@ class ScalarModel(Backbone):
 
     def forward(self, batch: RowBatch) -> torch.Tensor:
         """One reward a row, [B], read at its last token whatever its id is."""
+        batch = self.by_regime(batch)
         return self._score(self.hidden_at(batch, batch.last_B))
 
     def values(self, batch: RowBatch) -> torch.Tensor:
         """The value of the state before each response token, [B, R]."""
+        batch = self.by_regime(batch)
         return batch.spread(self._score(self.hidden_at(batch, batch.before_N)))
 
     def _score(self, hidden_NE: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ Shapes: B rows, T tokens of the line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -53,22 +53,29 @@ class TokenTrie:
         return len(self.ids_T)
 
     @classmethod
-    def build(cls, rows: Sequence[Ids]) -> TokenTrie:
+    def build(cls, rows: Sequence[Ids], regimes: Sequence[Hashable] | None = None) -> TokenTrie:
         """The trie of `rows`, each of at least one token.
+
+        Args:
+            rows: Token ids.
+            regimes: What else the computation of each row depends on; rows share beginnings
+                only where it is the same. None where it is nothing.
 
         Raises:
             ValueError: A row has no token.
         """
         if not rows or not all(len(row) for row in rows):
             raise ValueError("a trie is built of rows of at least one token each")
-        order = sorted(range(len(rows)), key=lambda i: _sort_key(rows[i]))
+        apart = [0] * len(rows) if regimes is None else _numbers(regimes)
+        order = sorted(range(len(rows)), key=lambda i: (apart[i], _sort_key(rows[i])))
         ids: list[Ids] = []
         positions: list[Ids] = []
         places: list[Ids] = [rows[0]] * len(rows)
         size = 0
         before: int | None = None
         for i in order:
-            shared = 0 if before is None else common_prefix(rows[before], rows[i])
+            same = before is not None and apart[before] == apart[i]
+            shared = common_prefix(rows[before], rows[i]) if before is not None and same else 0
             own = rows[i][shared:]
             new = np.arange(size, size + len(own))
             places[i] = new if before is None else np.concatenate([places[before][:shared], new])
@@ -93,6 +100,11 @@ def common_prefix(left: Ids, right: Ids) -> int:
     length = min(len(left), len(right))
     differs = left[:length] != right[:length]
     return int(differs.argmax()) if differs.any() else length
+
+
+def _numbers(regimes: Sequence[Hashable]) -> list[int]:
+    known = {regime: number for number, regime in enumerate(dict.fromkeys(regimes))}
+    return [known[regime] for regime in regimes]
 
 
 def _sort_key(row: Ids) -> bytes:

@@ -13,6 +13,7 @@ Q queries and L keys of one block, W rows or 1.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -94,9 +95,15 @@ class SharedPrompts:
         """Own tokens of each row before the one in work."""
         self._positions_T = torch.from_numpy(trie.positions_T).to(device)
         self._pieces = tuple(pieces_of(trie, self.lasts))
-        self._layers: dict[torch.nn.Module, LayerCache] = {}
+        self._layers: dict[tuple[torch.nn.Module, int], LayerCache] = {}
+        """By layer, and number of the call where a layer attends several times in a pass."""
+        self._calls: Counter[torch.nn.Module] = Counter()
         self._blocks: list[tuple[slice, slice]] = []
         self._lengths_N = self._positions_T
+
+    def begin_pass(self) -> None:
+        """Say that a model's layers are about to be called from the first on."""
+        self._calls.clear()
 
     def aim(self, ranks_N: Ids, lengths_N: torch.Tensor) -> None:
         """Say of which prompt each row is, in rising order, and how long that prompt is."""
@@ -115,7 +122,11 @@ class SharedPrompts:
     def keep(self, module: torch.nn.Module, key: torch.Tensor, value: torch.Tensor) -> None:
         """Keep a layer's keys and values of the line, [1, K, T, D]."""
         # Read at every step: a head's keys side by side are read a quarter faster.
-        self._layers[module] = LayerCache(key.contiguous(), value.contiguous())
+        self._layers[self._call(module)] = LayerCache(key.contiguous(), value.contiguous())
+
+    def _call(self, module: torch.nn.Module) -> tuple[torch.nn.Module, int]:
+        self._calls[module] += 1
+        return module, self._calls[module]
 
     def attend(
         self,
@@ -127,7 +138,7 @@ class SharedPrompts:
         window: int | None,
     ) -> torch.Tensor:
         """Output [1, N, H, D] of each row's newest token, [1, H, N, D], whose keys are new."""
-        layer = self._layers[module]
+        layer = self._layers[self._call(module)]
         layer.append(key, value, self.step)
         num_keys = key.shape[1]
         num_rows, size = query.shape[2:]

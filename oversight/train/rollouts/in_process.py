@@ -21,6 +21,8 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError
+from oversight.modeling import contract
+from oversight.modeling.small import NEVER
 from oversight.train.model.attention import Layout, choose_back_end, trie_arguments
 from oversight.train.model.policy import PolicyModel
 from oversight.train.model.trie import TokenTrie
@@ -45,7 +47,8 @@ class InProcessSampler:
             Layers that are spread over processes need every process in every step.
 
     Raises:
-        ConfigError: The model does not say what ends a response.
+        ConfigError: The model does not say what ends a response, or is of a kind that would be
+            sampled from another distribution than it scores.
     """
 
     shares_weights = True
@@ -57,6 +60,7 @@ class InProcessSampler:
         eos_ids: Collection[int] | None = None,
         goes_on: Callable[[bool], bool] = _as_it_is,
     ) -> None:
+        check_sampling_kind(policy.inner.config)
         self.version = 0
         self.policy = policy
         self.settings = settings
@@ -76,7 +80,10 @@ class InProcessSampler:
             ConfigError: The model's attention cannot be run over shared prompts.
         """
         config = self.policy.inner.config.get_text_config()
-        context = getattr(config, "max_position_embeddings", None)
+        # Past a change of angles a row is scored by others than it was sampled by.
+        context = _shortest(
+            getattr(config, "max_position_embeddings", None), self.policy.switch_length
+        )
         room = None if context is None else context - self.settings.max_new_tokens
         check_prompts(prompts, config.vocab_size, room)
         if not prompts or not num_samples:
@@ -112,6 +119,7 @@ class InProcessSampler:
         self, prompts: Sequence[Ids], owners: Ids, streams: Sequence[np.random.Generator]
     ) -> list[Sampled]:
         """Responses to `prompts[owners[i]]`, all side by side."""
+        temperature = self.settings.temperature
         asked, owner_N = np.unique(owners, return_inverse=True)
         trie = TokenTrie.build([prompts[i] for i in asked])
         shared = SharedPrompts(trie, self.policy.device)
@@ -124,47 +132,128 @@ class InProcessSampler:
             uniforms=np.stack([streams[i].random(self.settings.max_new_tokens) for i in order]),
             eos_ids=self.eos_ids,
         )
-        logits_NV = self._read(trie, shared, rows.ranks_N)
+        logits_NV = _read(self.policy, trie, shared, rows.ranks_N, temperature)
         while True:
             tokens_N = rows.take(logits_NV)
             if not self._goes_on(not rows.done):
                 break
-            logits_NV = self._step(shared, tokens_N, rows.lengths_N)
+            logits_NV = _step(self.policy, shared, tokens_N, rows.lengths_N, temperature)
         responses = rows.responses()
         return [responses[i] for i in np.argsort(order)]
 
-    def _read(self, trie: TokenTrie, shared: SharedPrompts, ranks_N: Ids) -> torch.Tensor:
-        """Compute the prompts once; the logits [N, V] of each row's first token."""
-        device = self.policy.device
-        back_end = choose_back_end(self.policy.attention, device)
-        hidden_1TE = self._layers(
-            torch.from_numpy(trie.ids_T).to(device),
-            torch.from_numpy(trie.positions_T).to(device),
-            **trie_arguments(Layout(trie, device, back_end)),
+
+def _read(
+    policy: PolicyModel, trie: TokenTrie, shared: SharedPrompts, ranks_N: Ids, temperature: float
+) -> torch.Tensor:
+    """Compute the prompts once; the logits [N, V] of each row's first token."""
+    back_end = choose_back_end(policy.attention, policy.device)
+    hidden_1TE = _layers(
+        policy,
+        shared,
+        torch.from_numpy(trie.ids_T).to(policy.device),
+        torch.from_numpy(trie.positions_T).to(policy.device),
+        **trie_arguments(Layout(trie, policy.device, back_end)),
+    )
+    lasts = torch.from_numpy(shared.lasts).to(policy.device)
+    logits_PV = policy.head.logits(hidden_1TE[0, lasts], temperature)
+    return logits_PV[torch.from_numpy(ranks_N).to(policy.device)]
+
+
+def _step(
+    policy: PolicyModel,
+    shared: SharedPrompts,
+    tokens_N: torch.Tensor,
+    lengths_N: torch.Tensor,
+    temperature: float,
+) -> torch.Tensor:
+    """The logits [N, V] of each row's next token."""
+    mask = lengths_N.new_empty(1, 1, 0, 0)  # four dimensions: handed through unread
+    positions_N = lengths_N + shared.step
+    hidden_1NE = _layers(policy, shared, tokens_N, positions_N, attention_mask=mask)
+    shared.step += 1
+    return policy.head.logits(hidden_1NE[0], temperature)
+
+
+def _layers(
+    policy: PolicyModel,
+    shared: SharedPrompts,
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    **arguments: Any,
+) -> torch.Tensor:
+    shared.begin_pass()
+    with torch.autocast(policy.device.type, policy.lowered, enabled=policy.lowered is not None):
+        output = policy.inner.base_model(
+            input_ids=ids[None],
+            position_ids=positions[None],
+            use_cache=False,
             decode=shared,
+            **arguments,
         )
-        lasts = torch.from_numpy(shared.lasts).to(device)
-        logits_PV = self.policy.head.logits(hidden_1TE[0, lasts], self.settings.temperature)
-        return logits_PV[torch.from_numpy(ranks_N).to(device)]
+    hidden: torch.Tensor = output.last_hidden_state
+    return hidden
 
-    def _step(
-        self, shared: SharedPrompts, tokens_N: torch.Tensor, lengths_N: torch.Tensor
-    ) -> torch.Tensor:
-        """The logits [N, V] of each row's next token."""
-        mask = lengths_N.new_empty(1, 1, 0, 0)  # four dimensions: handed through unread
-        positions_N = lengths_N + shared.step
-        hidden_1NE = self._layers(tokens_N, positions_N, attention_mask=mask, decode=shared)
-        shared.step += 1
-        return self.policy.head.logits(hidden_1NE[0], self.settings.temperature)
 
-    def _layers(self, ids: torch.Tensor, positions: torch.Tensor, **arguments: Any) -> torch.Tensor:
-        device, lowered = self.policy.device.type, self.policy.lowered
-        with torch.autocast(device, lowered, enabled=lowered is not None):
-            output = self.policy.inner.base_model(
-                input_ids=ids[None], position_ids=positions[None], use_cache=False, **arguments
-            )
-        hidden: torch.Tensor = output.last_hidden_state
-        return hidden
+def check_sampling_kind(config: Any) -> None:
+    """Refuse a kind of model that is sampled here from another distribution than it scores.
+
+    Raises:
+        ConfigError: It names the type of model, and what differs.
+    """
+    from transformers import AutoModelForCausalLM
+
+    found = contract.problem(
+        "sampler",
+        AutoModelForCausalLM,
+        config,
+        _forced,
+        own=contract.token_logprobs,
+        switch=NEVER,
+        rows=_late_rows,
+    )
+    if found:
+        raise ConfigError(
+            f"a model of type {config.model_type!r} cannot be sampled in this process: token by "
+            f"token over shared prompts, {found}. Set engine = 'vllm', or take a model of another "
+            "type; docs/training.md says which kinds can be"
+        )
+
+
+def _late_rows() -> list[contract.Row]:
+    """Rows of the same tokens whose responses are short, though past every window."""
+    whole = [np.concatenate(row) for row in contract.probe_rows()]
+    starts = [max(1, len(ids) - 9) for ids in whole]
+    return [(ids[:start], ids[start:]) for ids, start in zip(whole, starts, strict=True)]
+
+
+def _forced(model: Any) -> contract.Score:
+    """What gives the log-probabilities of responses as if they were drawn."""
+    policy = PolicyModel(model, precision=model.dtype)
+
+    def score(rows: Sequence[contract.Row]) -> list[torch.Tensor]:
+        trie = TokenTrie.build([prompt for prompt, _ in rows])
+        shared = SharedPrompts(trie, policy.device)
+        order = np.argsort(shared.ranks, kind="stable")
+        ranks_N = shared.ranks[order]
+        lengths_N = torch.tensor([len(rows[i][0]) for i in order])
+        shared.aim(ranks_N, lengths_N)
+        longest = max(len(response) for _, response in rows)
+        tokens_NS = torch.from_numpy(np.stack([np.resize(rows[i][1], longest) for i in order]))
+        logits_NV, logps = _read(policy, trie, shared, ranks_N, 1.0), []
+        for step in range(longest):
+            drawn_N1 = tokens_NS[:, step, None]
+            logps.append(logits_NV.log_softmax(-1).gather(-1, drawn_N1)[:, 0])
+            if step + 1 < longest:
+                logits_NV = _step(policy, shared, drawn_N1[:, 0], lengths_N, 1.0)
+        logps_NS = torch.stack(logps, dim=1)
+        found = {int(i): logps_S for i, logps_S in zip(order, logps_NS, strict=True)}
+        return [found[i][: len(response)] for i, (_, response) in enumerate(rows)]
+
+    return score
+
+
+def _shortest(*lengths: int | None) -> int | None:
+    return min((length for length in lengths if length is not None), default=None)
 
 
 @contextmanager

@@ -1,22 +1,29 @@
 """Rewards by models: one, or several whose disagreement is told.
 
-Responses are scored as the ids that were sampled, over the trie of a batch's
-rows; so a reward model has to have the policy's vocabulary.
+Responses are scored as the ids that were sampled; so a reward model has to have
+the policy's vocabulary. A reward is what transformers' own class gives for the
+row alone. Models that can be scored over the trie of a batch's rows are; those
+that cannot (encoders, layers that carry a state, heads of another kind) are run
+row by row by their own forward pass.
 
 Shapes: M models, B rows.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from oversight.errors import ConfigError
+from oversight.modeling import contract
+from oversight.modeling.angles import own_angles
 from oversight.train.model.batch import RowBatch
+from oversight.train.model.checks import check_scalar, has_labels, scalar_problem, tolerance_of
 from oversight.train.model.policy import ScalarModel
 from oversight.train.rollouts.in_process import evaluating
 from oversight.train.rollouts.rewards import RewardSettings, check_folder, grouped
@@ -24,13 +31,15 @@ from oversight.train.rollouts.types import Sampled
 from oversight.train.runs.reload import quiet
 from oversight.train.types import PromptExample, TokenRow
 
+logger = logging.getLogger(__name__)
+
 ROWS_AT_ONCE = 64
 
 
 class RewardModels:
     """The mean of models' rewards, less a penalty for their disagreement."""
 
-    def __init__(self, models: Sequence[ScalarModel], disagreement_penalty: float = 0.0) -> None:
+    def __init__(self, models: Sequence[Scorer], disagreement_penalty: float = 0.0) -> None:
         self.metrics: dict[str, float] = {}
         self._models = models
         self._penalty = disagreement_penalty
@@ -40,11 +49,14 @@ class RewardModels:
         """The models of the settings' folders.
 
         Raises:
-            ConfigError: A folder holds no reward model of one label, or of another vocabulary.
+            ConfigError: A folder holds no reward model of one label, or of another vocabulary,
+                or one that does not run on rows of tokens.
         """
         for folder in settings.models:
             check_folder(folder)
-        models = [ScalarModel(_read(each, tokenizer).to(device)) for each in settings.models]
+        models = [
+            scorer_of(_named(each), _read(each, tokenizer).to(device)) for each in settings.models
+        ]
         return cls(models, settings.disagreement_penalty)
 
     def score(
@@ -63,21 +75,116 @@ class RewardModels:
 
         `reward/disagreement` is the mean over rows of the models' standard deviation.
         """
-        scores_MB = np.stack([_scores(model, rows) for model in self._models])
+        scores_MB = np.stack([model.score(rows) for model in self._models])
         spread_B = scores_MB.std(axis=0)
         self.metrics = {"reward/disagreement": float(spread_B.mean())} if len(scores_MB) > 1 else {}
         return [float(r) for r in scores_MB.mean(axis=0) - self._penalty * spread_B]
 
 
-@torch.no_grad()
-def _scores(model: ScalarModel, rows: Sequence[TokenRow]) -> npt.NDArray[np.float64]:
-    with evaluating(model):
-        parts = [
-            model(RowBatch.build(rows[start : start + ROWS_AT_ONCE], model.device)).cpu().double()
-            for start in range(0, len(rows), ROWS_AT_ONCE)
-        ]
-    scores: npt.NDArray[np.float64] = torch.cat(parts).numpy()
-    return scores
+class Scorer(Protocol):
+    """A reward model, however it is run."""
+
+    def score(self, rows: Sequence[TokenRow]) -> npt.NDArray[np.float64]:
+        """One reward a row, [B]."""
+        ...
+
+
+def scorer_of(name: str, model: Any) -> Scorer:
+    """What scores rows with a sequence-classification model as transformers does for each alone.
+
+    Args:
+        name: The setting that names the model, for messages.
+        model: In evaluation mode, on its device.
+
+    Raises:
+        ConfigError: Its own forward pass does not give one finite number for a row.
+    """
+    own_angles(model)
+    plain = PlainScorer(name, model)
+    ids = np.random.default_rng(0).integers(3, model.config.get_text_config().vocab_size, 16)
+    ends = getattr(model.config, "eos_token_id", None)
+    tail = [ends if isinstance(ends, int) else ids[0]]
+    rows = [TokenRow(ids[:4], np.append(ids[4:stop], tail)) for stop in (16, 9)]
+    wanted = plain.score(rows)
+    if not np.isfinite(wanted).all():
+        raise ConfigError(f"{name}: its reward for a row of random tokens is {wanted[0]}")
+    if scalar_problem(model.config) == "":
+        try:
+            trie = TrieScorer(model)
+            check_scalar(trie.model)
+            tolerance = tolerance_of(trie.model) * (1.0 + np.abs(wanted).max())
+            if np.abs(trie.score(rows) - wanted).max() <= tolerance:
+                return trie
+        except ConfigError:
+            pass
+    logger.warning(
+        "%s (%s) cannot be scored over shared beginnings: its rows run one at a time",
+        name,
+        model.config.model_type,
+    )
+    return plain
+
+
+class TrieScorer:
+    """A causal reward model, rows scored together over their trie."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = ScalarModel(model)
+        self._pad = getattr(model.config.get_text_config(), "pad_token_id", None)
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[TokenRow]) -> npt.NDArray[np.float64]:
+        """One reward a row, read where transformers reads it."""
+        read = [_to_last_token(row, self._pad) for row in rows]
+        with evaluating(self.model):
+            parts = [
+                self.model(RowBatch.build(read[start : start + ROWS_AT_ONCE], self.model.device))
+                for start in range(0, len(read), ROWS_AT_ONCE)
+            ]
+        scores: npt.NDArray[np.float64] = torch.cat(parts).double().cpu().numpy()
+        return scores
+
+
+class PlainScorer:
+    """Any reward model, each row by the model's own forward pass."""
+
+    def __init__(self, name: str, model: Any) -> None:
+        self._name = name
+        self._model = model
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[TokenRow]) -> npt.NDArray[np.float64]:
+        """One reward a row."""
+        with evaluating(self._model):
+            return np.array([self._one(row) for row in rows], dtype=np.float64)
+
+    def _one(self, row: TokenRow) -> float:
+        config = self._model.config.get_text_config()
+        longest = getattr(config, "max_position_embeddings", None)
+        turns = getattr(config, "rope_parameters", None) is not None
+        if longest is not None and not turns and row.num_tokens > longest:
+            raise ConfigError(
+                f"{self._name}: row {row.id!r} has {row.num_tokens} tokens, and the model has "
+                f"{longest} positions; shorten prompts or sampling.max_new_tokens"
+            )
+        try:
+            return float(contract.reward(self._model, (row.prompt_ids, row.response_ids)))
+        except contract.CAUGHT as error:
+            raise ConfigError(
+                f"{self._name}: a model of type {config.model_type!r} gives no reward for row "
+                f"{row.id!r} ({str(error).splitlines()[0]}); take a reward model whose own forward "
+                "pass takes input_ids alone"
+            ) from error
+
+
+def _to_last_token(row: TokenRow, pad: int | None) -> TokenRow:
+    """The row up to its last token that is no padding: there transformers reads the label."""
+    if pad is None or row.ids()[-1] != pad:
+        return row
+    ids = row.ids()
+    stop = max(1, int((np.flatnonzero(ids != pad) + 1).max(initial=0)))
+    start = min(len(row.prompt_ids), stop)
+    return TokenRow(ids[:start], ids[start:stop], id=row.id)
 
 
 def _read(folder: str, tokenizer: Any) -> Any:
@@ -111,6 +218,11 @@ def read_reward_config(folder: str, tokenizer: Any) -> Any:
     place, name = check_folder(folder), _named(folder)
     try:
         config = AutoConfig.from_pretrained(place, local_files_only=True)
+        if not has_labels(config):
+            raise ConfigError(
+                f"{name}: a model of type {config.model_type!r} has no sequence-classification "
+                "class in transformers, so it is no reward model"
+            )
         if config.num_labels == 1:
             _check_vocabulary(name, place, tokenizer)
             return config

@@ -1,0 +1,212 @@
+"""What a model has to keep to be trained, sampled from or asked for rewards, tried before it is.
+
+However rows are computed here, for all rows together or token by token, each must get what the
+model's own forward pass gives for that row alone: also a row that is longer than every window,
+chunk and change of angles that the configuration names; also in company, and again afterwards; also
+in training mode. That is tried on a small model of the same class (`small`), in float64 and with
+large weights, where what is computed otherwise stands far above rounding; so it takes no weights,
+and a dry run tries the same. Each kind of model is tried once a process.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from oversight.modeling.angles import own_angles
+from oversight.modeling.small import CHUNK, SWITCH, VOCABULARY, WINDOW, small_models
+
+Ids = npt.NDArray[np.int64]
+Row = tuple[Ids, Ids]
+"""A prompt and a response."""
+Score = Callable[[Sequence[Row]], Sequence[torch.Tensor]]
+"""Gives each row's numbers: a log-probability for each token of its response, or one reward."""
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+"""Relative difference allowed; rounding gives 1e-12 and 1e-5."""
+COARSE_TOLERANCE = 5e-2
+"""The same for weights of less than float32."""
+CAUGHT = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
+"""What a model that is called in a way that it was not made for may raise."""
+
+LIMIT = re.compile("window|chunk_size|topk|local_attention|original_max")
+
+_found: dict[tuple[str, ...], str | None] = {}
+
+
+def problem(
+    what: str,
+    kind: Any,
+    config: Any,
+    score_with: Callable[[Any], Score],
+    *,
+    own: Callable[[Any, Row], torch.Tensor],
+    trains: bool = False,
+    switch: int = SWITCH,
+    rows: Callable[[], Sequence[Row]] | None = None,
+) -> str | None:
+    """Why rows of a kind of model do not get what it gives for each alone; empty if they do, and
+    None where no model of that kind is small enough to be tried.
+
+    Args:
+        what: Names the way of computing, so that it is tried once for each kind of model.
+        kind: A class of transformers that makes a model of a configuration.
+        config: The model's.
+        score_with: Makes of a model what scores rows with it; it may change the model, which is
+            a torch module or has one as its `model`.
+        own: What the model's own forward pass gives for a row.
+        trains: Whether it is scored in training mode as well.
+        switch: Tokens before angles change.
+        rows: What is scored; by default rows of all lengths that share beginnings.
+    """
+    key = (what, kind.__name__, type(config).__qualname__, _described(config))
+    if key not in _found:
+        _found[key] = _tried(kind, config, score_with, own, trains, switch, (rows or probe_rows)())
+    return _found[key]
+
+
+def _described(config: Any) -> str:
+    values = config.to_dict()
+    for name in ("_name_or_path", "architectures", "transformers_version", "dtype"):
+        values.pop(name, None)
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def _tried(
+    kind: Any,
+    config: Any,
+    score_with: Callable[[Any], Score],
+    own: Callable[[Any, Row], torch.Tensor],
+    trains: bool,
+    switch: int,
+    rows: Sequence[Row],
+) -> str | None:
+    for model in small_models(kind, config, switch=switch):
+        own_angles(model)
+        try:
+            with torch.no_grad():
+                wanted = [own(model, row) for row in rows]
+        except CAUGHT:
+            continue
+        if not all(bool(each.isfinite().all()) for each in wanted):
+            continue
+        names = _limits(model.config.get_text_config(), config.get_text_config())
+        try:
+            return next(_problems(model, score_with, rows, wanted, names, trains), "")
+        except CAUGHT as error:
+            return f"it cannot be computed so ({_line(error)})"
+    return None
+
+
+@torch.no_grad()
+def _problems(
+    model: Any,
+    score_with: Callable[[Any], Score],
+    rows: Sequence[Row],
+    wanted: Sequence[torch.Tensor],
+    names: str,
+    trains: bool,
+) -> Iterator[str]:
+    score = score_with(model)
+    short = min(range(len(rows)), key=lambda i: _length(rows[i]))
+    if error := difference(score([rows[short]]), [wanted[short]]):
+        yield f"a row alone differs from its own forward pass by {error:.2g}"
+    together = score(rows)
+    for row, ours, plain in zip(rows, together, wanted, strict=True):
+        if error := difference([ours], [plain]):
+            alone = difference(score([row]), [plain])
+            if not alone:
+                yield f"a row differs by {error:.2g} with the rows that it is computed with"
+            past = f", which is past its {names}," if names and _length(row) > WINDOW else ""
+            yield (
+                f"a row of {_length(row)} tokens{past} differs from its own forward pass by "
+                f"{error:.2g}"
+            )
+    if error := difference(score([rows[short]]), [wanted[short]]):
+        yield f"a short row differs by {error:.2g} after longer ones were computed"
+    if trains:
+        model.train()
+        first, second = score(rows), score(rows)
+        if error := difference(first, second):
+            yield (
+                f"in training mode its scores differ by {error:.2g} from one pass to the next, "
+                "although every rate of dropout is 0"
+            )
+        if error := difference(first, wanted):
+            yield f"in training mode its scores are others than in evaluation, by {error:.2g}"
+        model.eval()
+
+
+def difference(ours: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> float:
+    """The largest difference, relative to the largest number; 0 where it is rounding."""
+    worst = 0.0
+    for one, other in zip(ours, wanted, strict=True):
+        tolerance = TOLERANCE[torch.promote_types(other.dtype, torch.float32)]
+        if one.dtype != other.dtype:
+            tolerance = TOLERANCE[torch.float32] / 10
+        error = (one.to(other.dtype) - other).abs().max().item() if other.numel() else 0.0
+        # Written so that NaN is a difference.
+        if not error <= tolerance * (1.0 + other.abs().max().item()):
+            worst = max(worst, error) if error == error else float("nan")
+    return worst
+
+
+def token_logprobs(model: Any, row: Row) -> torch.Tensor:
+    """Log-probability of each token of a response, by the model's own forward pass."""
+    prompt, response = row
+    ids = torch.from_numpy(np.concatenate([prompt, response])).to(model.device)
+    logits = model(input_ids=ids[None], use_cache=False).logits[0]
+    logps = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+    picked: torch.Tensor = logps[:-1].gather(-1, ids[1:, None])[len(prompt) - 1 :, 0]
+    return picked
+
+
+def reward(model: Any, row: Row) -> torch.Tensor:
+    """The one label of a row, by the model's own forward pass."""
+    ids = torch.from_numpy(np.concatenate(row)).to(model.device)
+    label: torch.Tensor = model(input_ids=ids[None]).logits[0, :1]
+    return label.to(torch.promote_types(label.dtype, torch.float32))
+
+
+def probe_rows(vocabulary: int = VOCABULARY, unused: Sequence[int] = ()) -> list[Row]:
+    """Rows within and past every window, some with a common beginning, in no order of length."""
+    allowed = np.setdiff1d(np.arange(min(3, vocabulary - 1), vocabulary), unused)
+    ids = np.random.default_rng(0).choice(allowed, size=120)
+    prompt, long = ids[:4], ids[4:40]
+    forked = np.concatenate([long[:22], ids[40:52]])
+    other = ids[60:85]
+    return [
+        (prompt, long),
+        (prompt[:2], prompt[2:4]),
+        (prompt, np.concatenate([long[:2], ids[52:56]])),
+        (prompt, forked),
+        (other, ids[85:100]),
+        (np.concatenate([prompt, long[:8]]), ids[100:103]),
+    ]
+
+
+def _limits(small: Any, config: Any) -> str:
+    """The lengths of a configuration that a probe was cut to, with the values that they have."""
+    found = [
+        f"{key} = {getattr(config, key, None)}"
+        for key, value in vars(small).items()
+        if isinstance(value, int)
+        and value in (WINDOW, CHUNK, SWITCH)
+        and LIMIT.search(key)
+        and getattr(config, key, None) not in (None, False)
+    ]
+    return ", ".join(found)
+
+
+def _length(row: Row) -> int:
+    return len(row[0]) + len(row[1])
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
