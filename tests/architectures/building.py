@@ -96,10 +96,6 @@ SIZES: dict[str, Any] = {
 MULTIPLIERS = (8.0, 12.0, 16.0, 24.0, 6.0, 4.0, 3.0, 2.0, 1.0)
 """Of matrices, tried in this order; 8 gives layers of 64 the gain that the same numbers give
 layers of 4,096."""
-MAX_NOISES = (1e-5, 1e-4)
-"""Rounding errors, relative to the largest logit; the second if none has the first."""
-MIN_CHANGE = 1e-2
-"""By how much another token five places back moves the last logits."""
 WHERE_NONE = frozenset({"pad_token_id", "bos_token_id", "eos_token_id", "num_key_value_heads"})
 """Fields that are set where the default is None as well."""
 DROPOUTS = ("dropout", "pdrop")
@@ -109,6 +105,7 @@ PARTS = (transformers.PretrainedConfig,)
 NEEDED = frozenset({"text_encoder", "audio_encoder", "decoder"})
 """Fields without which a configuration cannot be made."""
 COUNTS_OF_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+EMBEDDINGS = ("embed", "wte", "shared", "emb_g")
 KINDS_OF_LAYERS = ("layer_types", "mlp_layer_types", "layers_block_type", "indexer_types")
 """Lists with one entry a layer."""
 
@@ -136,13 +133,16 @@ INDEXER = {
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
     "blt": {
-        name: {"cross_attn_k": 1, "dropout": 0.0, "hidden_size_global": 64}
-        for name in ("patcher_config", "encoder_config", "decoder_config", "global_config")
+        "encoder_hash_byte_group_vocab": 500,
+        **{
+            name: {"hidden_size_global": 64}
+            for name in ("patcher_config", "encoder_config", "decoder_config", "global_config")
+        },
     },
     "cohere_compass_text": {
         "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": 10_000.0},
-            "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+            kind: {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [3, 3, 2]}
+            for kind in ("full_attention", "sliding_attention")
         },
         "layer_types": ["sliding_attention", "full_attention"],
     },
@@ -190,6 +190,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "lilt": {"hidden_size": 96, "channel_shrink_ratio": 4},
     "mamba2": {"num_heads": 8, "n_groups": 2},
     "nemotron_h": {"n_groups": 2},
+    "mistral4": {"head_dim": 32},
     "mobilebert": {"intra_bottleneck_size": 64},
     "recurrent_gemma": {"num_hidden_layers": 3},
     "reformer": {"axial_pos_embds": False, "hash_seed": 0},
@@ -198,7 +199,6 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1},
     "luke": {"entity_vocab_size": 10},
 }
-NOT_BUILT: dict[str, str] = {}
 # Further settings of a type that change what is computed: name of the row -> (type, overrides).
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert, both directions": ("bert", {"is_decoder": False}),
@@ -212,6 +212,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt2, scaled by layer": ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
     "gpt_bigcode, many heads of keys": ("gpt_bigcode", {"multi_query": False}),
+    "gpt2, no padding": ("gpt2", {"pad_token_id": None}),
+    "gpt2, padding is EOS": ("gpt2", {"pad_token_id": EOS}),
     "gpt_neox, one after the other": ("gpt_neox", {"use_parallel_residual": False}),
     "llama, dynamic angles": ("llama", {"rope_parameters": angles("dynamic", factor=4.0)}),
     "llama, linear angles": ("llama", {"rope_parameters": angles("linear", factor=4.0)}),
@@ -224,6 +226,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "llama, yarn angles": ("llama", {"rope_parameters": angles("yarn", factor=4.0)}),
+    "llama, no padding": ("llama", {"pad_token_id": None}),
+    "llama, padding is EOS": ("llama", {"pad_token_id": EOS}),
     "llama, tied": ("llama", {"tie_word_embeddings": True}),
     "minicpm3, longrope": ("minicpm3", {"rope_parameters": longrope(8) | {"factor": 4.0}}),
     "olmo, clipped": ("olmo", {"clip_qkv": 1.0}),
@@ -353,7 +357,9 @@ def _short_regimes(rope: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def random_model(auto: Any, config: Any, multiplier: float, seed: int = 0) -> Any:
+def random_model(
+    auto: Any, config: Any, multiplier: float, embeddings: bool = True, seed: int = 0
+) -> Any:
     """A model with random weights: matrices times `multiplier`, constants with noise."""
     torch.manual_seed(seed)
     model = auto.from_config(config, dtype=torch.float32).eval()
@@ -365,13 +371,13 @@ def random_model(auto: Any, config: Any, multiplier: float, seed: int = 0) -> An
             noise = torch.randn(tensor.shape, generator=generator)
             if tensor.ndim < 2 or (tensor == tensor.flatten()[0]).all():
                 tensor.add_(0.1 * noise)
-            else:
+            elif embeddings or not any(part in name for part in EMBEDDINGS):
                 tensor.mul_(multiplier)
     return model
 
 
-def tokenizer() -> Any:
-    """A byte-level tokenizer of fewer ids than the models have embeddings."""
+def tokenizer(kind: Kind) -> Any:
+    """A byte-level tokenizer of fewer ids than the models have embeddings, with their padding."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     made = Tokenizer(models.BPE())
@@ -384,8 +390,9 @@ def tokenizer() -> Any:
         show_progress=False,
     )
     made.train_from_iterator(["the key was in the kitchen at noon"] * 20, trainer)
+    pad = {PAD: "<pad>", EOS: "</s>", None: None}[kind.overrides.get("pad_token_id", PAD)]
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=made, pad_token=pad, bos_token="<s>", eos_token="</s>"
     )
 
 
@@ -396,6 +403,28 @@ def classifier_config(kind: Kind) -> Any:
     if getattr(config, "is_decoder", False):
         config.is_decoder = False
     return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a random model has to keep so that a fault shows and rounding does not."""
+
+    noise: float
+    """At most so far does rounding move a logit, relative to the largest."""
+    change: float
+    """At least so far does another token five places back move the last logits."""
+    embeddings: bool = True
+    """Whether embeddings are multiplied as well."""
+
+
+LIMITS = (
+    Limits(1e-5, 1e-2),
+    Limits(1e-5, 1e-2, embeddings=False),
+    Limits(1e-4, 1e-2),
+    Limits(1e-5, 2e-3),
+    Limits(1e-5, 2e-3, embeddings=False),
+)
+"""The first that can be kept."""
 
 
 class NotBuiltError(Exception):
@@ -410,25 +439,43 @@ def save(kind: Kind, auto: Any, folder: Path, tokenizer: Any) -> float:
     Raises:
         NotBuiltError: transformers does not make it from its configuration, or not of numbers.
     """
-    for most in MAX_NOISES:
+    for limits in LIMITS:
         for multiplier in MULTIPLIERS:
             try:
                 is_causal = auto is AutoModelForCausalLM
                 config = small_config(kind) if is_causal else classifier_config(kind)
-                model = random_model(auto, config, multiplier)
-                noise, change = _noise_and_change(model)
+                model = random_model(auto, config, multiplier, limits.embeddings)
+                noise, change = _noise_and_change(model, {"use_cache": False} if is_causal else {})
             except Exception as error:
                 reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
                 raise NotBuiltError(reason) from error
-            if noise <= most and change >= MIN_CHANGE:
+            if noise <= limits.noise and change >= limits.change:
                 model.save_pretrained(folder)
+                if type(model.config) is not type(config):
+                    config.save_pretrained(folder)  # of which it is the text part
                 tokenizer.save_pretrained(folder)
                 return noise
     raise NotBuiltError("its logits depend too little on its input, or too much on rounding")
 
 
+def read(auto: Any, folder: Path) -> Any:
+    """The model of a folder as transformers reads it.
+
+    Raises:
+        NotBuiltError: It cannot, or not with all weights.
+    """
+    try:
+        model, report = auto.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise NotBuiltError(f"transformers cannot read it back: {reason}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise NotBuiltError(f"transformers reads it back without {missing[0]!r}")
+    return model.eval()
+
+
 @torch.no_grad()
-def _noise_and_change(model: Any) -> tuple[float, float]:
+def _noise_and_change(model: Any, how: dict[str, Any]) -> tuple[float, float]:
     """How far rounding moves the last logits, and how far another token five places back does;
     both relative to the largest logit."""
     generator = torch.Generator().manual_seed(5)
@@ -436,14 +483,14 @@ def _noise_and_change(model: Any) -> tuple[float, float]:
     ids[0, -1] = EOS
     other_ids = ids.clone()
     other_ids[0, -6] = FIRST_ID + (ids[0, -6] - FIRST_ID + 7) % 100
-    single = model(input_ids=ids).logits
-    change = (model(input_ids=other_ids).logits - single).flatten()[-VOCAB:].abs().max().item()
+    single = model(input_ids=ids, **how).logits
+    change = (model(input_ids=other_ids, **how).logits - single).flatten()[-VOCAB:].abs().max().item()
     scale = 1 + single.abs().max().item()
     kept = [parameter.clone() for parameter in model.parameters()]
     for parameter in model.parameters():
         # About what float32 leaves of a number.
         parameter.mul_(1 + 1e-7 * torch.randn(parameter.shape, generator=generator))
-    noise = (model(input_ids=ids).logits - single).abs().max().item()
+    noise = (model(input_ids=ids, **how).logits - single).abs().max().item()
     for parameter, before in zip(model.parameters(), kept, strict=True):
         parameter.copy_(before)
     return noise / scale, change / scale

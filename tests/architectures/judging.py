@@ -359,11 +359,9 @@ def judge_reward_training(base: Path, out: Path, noise: float, ended: bool) -> f
 
 def judge(kind: Kind, folder: Path) -> dict[str, Any]:
     """What came of each way in; `not built` with a reason where there is no such model."""
-    if kind.model_type in building.NOT_BUILT:
-        return {"not built": building.NOT_BUILT[kind.model_type]}
     logging.disable(logging.CRITICAL)
     found: dict[str, Outcome] = {}
-    tokenizer = building.tokenizer()
+    tokenizer = building.tokenizer(kind)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for types, part in (
             (building.CAUSAL, _judge_causal),
@@ -382,8 +380,7 @@ def judge(kind: Kind, folder: Path) -> dict[str, Any]:
 
 def _judge_causal(kind: Kind, folder: Path, tokenizer: Any) -> dict[str, Outcome]:
     noise = building.save(kind, AutoModelForCausalLM, folder, tokenizer)
-    own = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    truth = Truth(own, noise)
+    truth = Truth(building.read(AutoModelForCausalLM, folder), noise)
     found = {"engine": judged(lambda: judge_engine(folder, truth))}
     policies: list[Any] = []
 
@@ -401,8 +398,7 @@ def _judge_causal(kind: Kind, folder: Path, tokenizer: Any) -> dict[str, Outcome
 
 def _judge_classifier(kind: Kind, folder: Path, tokenizer: Any) -> dict[str, Outcome]:
     noise = building.save(kind, AutoModelForSequenceClassification, folder, tokenizer)
-    own = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    truth = Truth(own, noise)
+    truth = Truth(building.read(AutoModelForSequenceClassification, folder), noise)
     ended = _reads_at_eos(truth)
     found = {"reward": judged(lambda: judge_reward(folder, truth, tokenizer, ended))}
     if kind.model_type not in building.CAUSAL:
