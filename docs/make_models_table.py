@@ -1,13 +1,16 @@
 """Makes the page of models that work from what came of each in the sweep over all of them.
 
-python docs/make_models_table.py          # writes docs/models.md from tests/architectures/outcomes.json
+python docs/make_models_table.py          # writes docs/models.md
 python docs/make_models_table.py --run    # runs the sweep first: ten minutes on two cores
+
+The outcomes stand in tests/architectures/outcomes.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -35,13 +38,14 @@ against the code. Every type of model that `AutoModelForCausalLM` or
 `AutoModelForSequenceClassification` takes was made small, with random weights, and tried in each
 way that the project takes up a model:
 
-| way | what has to be exact |
-|---|---|
-| engine | the `transformers` engine: greedy tokens, log-probabilities and scored choices of requests that run together, before and behind every window |
-| train | a policy of `train sft`, `dpo`, `ppo`, `grpo`: log-probabilities of rows alone and together, in training mode too, and their gradient |
-| sample | responses sampled in process by `ppo` and `grpo`: the log-probabilities they are given |
-| reward with | a reward model of `ppo` and `grpo`: the score of each row alone and together |
-| train to reward | the base of `train reward`: the finished model, read by transformers, gives the scores that were trained |
+- **engine**: the `transformers` engine. Greedy tokens, log-probabilities and scored choices of
+  requests that run together, before and behind every window.
+- **train**: a policy of `train sft`, `dpo`, `ppo` and `grpo`. Log-probabilities of rows alone and
+  together, in training mode too, and their gradient by every weight.
+- **sample**: responses that `ppo` and `grpo` sample in process. The log-probabilities given.
+- **reward with**: a reward model of `ppo` and `grpo`. The score of each row, alone and together.
+- **train to reward**: the base of `train reward`. The finished model, read by transformers, gives
+  the scores that were trained.
 
 “Exact” means: equal to a plain forward pass of transformers' own class over each row alone, to
 1e-4 in float32 (a gradient to 2e-3). What is not exact is refused by name before anything is
@@ -74,7 +78,9 @@ def page(outcomes: dict[str, Any], version: str) -> str:
             lines.append(f"| `{name}` | {' | '.join(cells)} |")
     text = HEAD.format(version=version, counts=_counts(outcomes)) + "\n".join(lines) + "\n"
     if not_built:
-        text += "\n## Not made here\n\nThese could not be made small, so nothing is said of them:\n\n"
+        text += (
+            "\n## Not made here\n\nThese could not be made small, so nothing is said of them:\n\n"
+        )
         text += "| model type | way | why |\n|---|---|---|\n"
         text += "".join(f"| `{name}` | {way} | {short(why)} |\n" for name, way, why in not_built)
     return text
@@ -93,7 +99,11 @@ def _cell(each: dict[str, str] | None) -> str:
         return "—"
     if each["outcome"] == "none":
         return "not made"
-    return each["outcome"] if each["outcome"] == "exact" else f"{each['outcome']}: {short(each['about'])}"
+    return (
+        each["outcome"]
+        if each["outcome"] == "exact"
+        else f"{each['outcome']}: {short(each['about'])}"
+    )
 
 
 def short(about: str) -> str:
@@ -109,10 +119,13 @@ def run() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         outs = [Path(folder, f"{part}.json") for part in (1, 2)]
         parts = [
-            subprocess.Popen([sys.executable, str(SWEEP), "-o", str(out), "--part", f"{part}/2"])
+            subprocess.Popen(
+                [sys.executable, str(SWEEP), "-o", str(out), "--part", f"{part}/2"],
+                env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            )
             for part, out in enumerate(outs, 1)
         ]
-        if any([part.wait() for part in parts]):
+        if sum(part.wait() for part in parts):
             raise SystemExit("the sweep failed")
         found = {name: ways for out in outs for name, ways in json.loads(out.read_text()).items()}
     return dict(sorted(found.items()))

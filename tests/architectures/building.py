@@ -7,15 +7,13 @@ become 16 tokens, so that rows of some forty tokens pass them.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
@@ -37,7 +35,9 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "emb_dim", "embedding_dim"), 64),
     **dict.fromkeys(("embedding_size", "word_embed_proj_dim", "attention_hidden_size"), 64),
     **dict.fromkeys(("lru_width", "pooler_hidden_size", "input_embedding_size"), 64),
-    **dict.fromkeys(("output_embedding_size", "hidden_size_per_layer_input", "true_hidden_size"), 64),
+    **dict.fromkeys(
+        ("output_embedding_size", "hidden_size_per_layer_input", "true_hidden_size"), 64
+    ),
     **dict.fromkeys(("intermediate_size", "intermediate_size_mlp", "d_ff", "d_inner", "dff"), 96),
     **dict.fromkeys(("ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim", "dim_ff", "hidden_dim"), 96),
     **dict.fromkeys(("ffn_hidden_size", "dense_intermediate_size", "feed_forward_size"), 96),
@@ -233,7 +233,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo, clipped": ("olmo", {"clip_qkv": 1.0}),
     "opt, embeddings of another size": ("opt", {"word_embed_proj_dim": 32}),
     "opt, norms behind": ("opt", {"do_layer_norm_before": False}),
-    "phi3, longrope": ("phi3", {"original_max_position_embeddings": SWITCH, "rope_parameters": longrope(8)}),
+    "phi3, longrope": (
+        "phi3",
+        {"original_max_position_embeddings": SWITCH, "rope_parameters": longrope(8)},
+    ),
     "phi4_multimodal, longrope": (
         "phi4_multimodal",
         {"original_max_position_embeddings": SWITCH, "rope_parameters": longrope(8)},
@@ -484,7 +487,9 @@ def _noise_and_change(model: Any, how: dict[str, Any]) -> tuple[float, float]:
     other_ids = ids.clone()
     other_ids[0, -6] = FIRST_ID + (ids[0, -6] - FIRST_ID + 7) % 100
     single = model(input_ids=ids, **how).logits
-    change = (model(input_ids=other_ids, **how).logits - single).flatten()[-VOCAB:].abs().max().item()
+    change = (
+        (model(input_ids=other_ids, **how).logits - single).flatten()[-VOCAB:].abs().max().item()
+    )
     scale = 1 + single.abs().max().item()
     kept = [parameter.clone() for parameter in model.parameters()]
     for parameter in model.parameters():

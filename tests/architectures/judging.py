@@ -22,7 +22,7 @@ from typing import Any
 import building
 import numpy as np
 import torch
-from building import BOS, EOS, FIRST_ID, Kind
+from building import EOS, FIRST_ID, Kind
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from oversight.errors import OversightError
@@ -37,7 +37,7 @@ GRADIENT_TOLERANCE = 2e-3
 NEW_TOKENS = 24
 EXACT, REFUSED, WRONG, CRASH, NONE = "exact", "refused", "WRONG", "CRASH", "none"
 WAYS = ("engine", "train", "sample", "reward", "train reward")
-WORDS = "key stone river lamp winter table garden paper window copper letter bridge".split()
+WORDS = ["key", "stone", "river", "lamp", "winter", "table", "garden", "paper", "window", "letter"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Wrong(Exception):
     """A value that is not the model's own."""
 
 
+class NoTruthError(Exception):
+    """transformers' own forward pass fails."""
+
+
 class Truth:
     """A model as transformers runs it: one row a pass, without a cache."""
 
@@ -63,8 +67,7 @@ class Truth:
     def logps(self, ids: Any) -> torch.Tensor:
         """Log-probabilities [T, V] after each token of a row."""
         row = torch.as_tensor(np.asarray(ids))[None]
-        logits = self.model(input_ids=row, use_cache=False).logits[0]
-        return logits.float().log_softmax(-1)
+        return self._logits(row, use_cache=False)[0].float().log_softmax(-1)
 
     def of_response(self, row: TokenRow) -> torch.Tensor:
         """Log-probability of each response token."""
@@ -74,7 +77,14 @@ class Truth:
 
     def score(self, row: TokenRow) -> float:
         """The one label's logit of a sequence classifier."""
-        return float(self.model(input_ids=torch.from_numpy(row.ids())[None]).logits[0, 0])
+        return float(self._logits(torch.from_numpy(row.ids())[None])[0, 0])
+
+    def _logits(self, ids: torch.Tensor, **how: Any) -> torch.Tensor:
+        try:
+            logits: torch.Tensor = self.model(input_ids=ids, **how).logits
+        except Exception as error:
+            raise NoTruthError(f"{type(error).__name__}: {_line(error)}") from error
+        return logits
 
     def compare(self, what: str, ours: Any, theirs: Any) -> float:
         """The relative error.
@@ -129,10 +139,16 @@ def judged(way: Callable[[], float]) -> Outcome:
         return Outcome(WRONG, str(error))
     except OversightError as error:
         return Outcome(REFUSED, first_sentence(str(error)))
+    except NoTruthError as error:
+        return Outcome(NONE, f"its own forward pass fails: {error}")
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}"
-        return Outcome(CRASH, f"{type(error).__name__} at {place}: {str(error).strip()[:200]}")
+        return Outcome(CRASH, f"{type(error).__name__} at {place}: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
 
 
 def first_sentence(text: str) -> str:
@@ -215,9 +231,10 @@ def judge_policy(policy: Any, truth: Truth) -> float:
     with torch.no_grad():
         theirs = [truth.of_response(row) for row in rows]
         policy.eval()
-        errors = [_judge_rows("alone", policy, [r], [t], truth) for r, t in zip(rows, theirs)]
+        each = list(zip(rows, theirs, strict=True))
+        errors = [_judge_rows("alone", policy, [row], [logps], truth) for row, logps in each]
         errors.append(_judge_rows("in company", policy, rows, theirs, truth))
-        errors += [_judge_rows("alone, again", policy, rows[3:4], theirs[3:4], truth)]
+        errors.append(_judge_rows("alone, again", policy, rows[3:4], theirs[3:4], truth))
         policy.train()
         errors.append(_judge_rows("in train mode", policy, rows, theirs, truth))
         errors.append(_judge_rows("in train mode, again", policy, rows, theirs, truth))
@@ -403,18 +420,16 @@ def _judge_classifier(kind: Kind, folder: Path, tokenizer: Any) -> dict[str, Out
     found = {"reward": judged(lambda: judge_reward(folder, truth, tokenizer, ended))}
     if kind.model_type not in building.CAUSAL:
         out = folder.parent / "run-of-classifier"
-        found["train reward"] = judged(
-            lambda: judge_reward_training(folder, out, noise, ended)
-        )
+        found["train reward"] = judged(lambda: judge_reward_training(folder, out, noise, ended))
     return found
 
 
 @torch.no_grad()
 def _reads_at_eos(truth: Truth) -> bool:
     """Whether a model takes rows that end with EOS only."""
-    row = TokenRow(np.array([BOS, 9]), np.array([8, 7]))
+    row = TokenRow(make_rows(building.VOCAB)[0].ids()[:20], np.array([8, 7]))
     try:
         truth.score(row)
-    except ValueError:
-        return True
+    except NoTruthError as error:
+        return "eos" in str(error)
     return False

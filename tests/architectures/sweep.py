@@ -7,11 +7,6 @@ python tests/architectures/sweep.py -o half.json --part 1/2       # the first of
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 import argparse
 import json
 import shutil
@@ -21,8 +16,6 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
-
-warnings.filterwarnings("ignore")
 
 import building
 import judging
@@ -40,6 +33,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--part", default="1/1", help="K/N: the K-th of N parts")
     given = parser.parse_args()
+    warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -47,7 +41,9 @@ def main() -> None:
     if unknown := set(given.names) - {kind.name for kind in kinds}:
         parser.error(f"no such rows: {', '.join(sorted(unknown))}")
     number, of = (int(x) for x in given.part.split("/"))
-    chosen = [kind for kind in kinds if not given.names or kind.name in given.names][number - 1 :: of]
+    chosen = [kind for kind in kinds if not given.names or kind.name in given.names][
+        number - 1 :: of
+    ]
     signal.signal(signal.SIGALRM, _too_long)
     found: dict[str, Any] = {}
     for kind in chosen:
