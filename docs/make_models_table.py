@@ -1,0 +1,148 @@
+"""Makes the page of models that work from what came of each in the sweep over all of them.
+
+python docs/make_models_table.py          # writes docs/models.md
+python docs/make_models_table.py --run    # runs the sweep first: ten minutes on two cores
+
+The outcomes stand in tests/architectures/outcomes.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "models.md"
+SWEEP = ROOT / "tests" / "architectures" / "sweep.py"
+OUTCOMES = ROOT / "tests" / "architectures" / "outcomes.json"
+WAYS = {
+    "engine": "engine",
+    "train": "train",
+    "sample": "sample",
+    "reward": "reward with",
+    "train reward": "train to reward",
+}
+HEAD = """\
+# Which models work
+
+Made with transformers {version} by `python docs/make_models_table.py --run`; a test holds it
+against the code. Every type of model that `AutoModelForCausalLM` or
+`AutoModelForSequenceClassification` takes was made small, with random weights, and tried in each
+way that the project takes up a model:
+
+- **engine**: the `transformers` engine. Greedy tokens, log-probabilities and scored choices of
+  requests that run together, before and behind every window.
+- **train**: a policy of `train sft`, `dpo`, `ppo` and `grpo`. Log-probabilities of rows alone and
+  together, in training mode too, and their gradient by every weight.
+- **sample**: responses that `ppo` and `grpo` sample in process. The log-probabilities given.
+- **reward with**: a reward model of `ppo` and `grpo`. The score of each row, alone and together.
+- **train to reward**: the base of `train reward`. The finished model, read by transformers, gives
+  the scores that were trained.
+
+“Exact” means: equal to a plain forward pass of transformers' own class over each row alone, to
+1e-4 in float32 (a gradient to 2e-3). What is not exact is refused by name before anything is
+computed; nothing is silently wrong. {counts}
+
+A tiny model with random weights shows that the same function is computed, and nothing else: not
+that a published model of the type fits into memory, that its tokenizer and chat template are
+understood, nor how it behaves in bfloat16 or with kernels that are not on this machine's CPU.
+
+A name with a comma is a type in another setting than its default, such as a window.
+A dash: transformers has no class for it.
+
+"""
+LEADS = re.compile(
+    r"^(?:[\w.]+ = '[^']*': )?(?:a model of type '[^']*' )?"
+    r"(?:cannot (?:be trained|generate|be used|reward|give rewards|become a reward model or critic)"
+    r"(?: here)?: )?"
+)
+
+
+def page(outcomes: dict[str, Any], version: str) -> str:
+    """The whole page."""
+    lines = [f"| model type | {' | '.join(WAYS.values())} |", "|---" * (len(WAYS) + 1) + "|"]
+    not_built = []
+    for name, ways in outcomes.items():
+        missing = {way: each for way, each in ways.items() if each["outcome"] == "none"}
+        not_built += [(name, WAYS[way], each["about"]) for way, each in missing.items()]
+        if len(missing) < len(ways):
+            cells = [_cell(ways.get(way)) for way in WAYS]
+            lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    text = HEAD.format(version=version, counts=_counts(outcomes)) + "\n".join(lines) + "\n"
+    if not_built:
+        text += (
+            "\n## Not made here\n\nThese could not be made small, so nothing is said of them:\n\n"
+        )
+        text += "| model type | way | why |\n|---|---|---|\n"
+        text += "".join(f"| `{name}` | {way} | {short(why)} |\n" for name, way, why in not_built)
+    return text
+
+
+def _counts(outcomes: dict[str, Any]) -> str:
+    told = []
+    for way, title in WAYS.items():
+        counts = Counter(ways[way]["outcome"] for ways in outcomes.values() if way in ways)
+        told.append(f"{title} {counts['exact']} exact, {counts['refused']} refused")
+    return f"Rows: {'; '.join(told)}."
+
+
+def _cell(each: dict[str, str] | None) -> str:
+    if each is None:
+        return "—"
+    if each["outcome"] == "none":
+        return "not made"
+    return (
+        each["outcome"]
+        if each["outcome"] == "exact"
+        else f"{each['outcome']}: {short(each['about'])}"
+    )
+
+
+def short(about: str) -> str:
+    """A reason without what the row says already, and without the numbers of one run."""
+    text = LEADS.sub("", about)
+    text = re.sub(r" by (?:\d[\d.e+-]*|nan)\b", "", text)
+    text = re.sub(r"\s+", " ", text).replace("|", "/")
+    return text if len(text) <= 110 else text[:107].rstrip() + "…"
+
+
+def run() -> dict[str, Any]:
+    """Run the sweep, in two processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder, f"{part}.json") for part in (1, 2)]
+        parts = [
+            subprocess.Popen(
+                [sys.executable, str(SWEEP), "-o", str(out), "--part", f"{part}/2"],
+                env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            )
+            for part, out in enumerate(outs, 1)
+        ]
+        if sum(part.wait() for part in parts):
+            raise SystemExit("the sweep failed")
+        found = {name: ways for out in outs for name, ways in json.loads(out.read_text()).items()}
+    return dict(sorted(found.items()))
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="run the sweep first")
+    if parser.parse_args().run:
+        import transformers
+
+        made = {"transformers": transformers.__version__, "outcomes": run()}
+        OUTCOMES.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    made = json.loads(OUTCOMES.read_text(encoding="utf-8"))
+    PAGE.write_text(page(made["outcomes"], made["transformers"]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
