@@ -187,13 +187,13 @@ class OpenAIEngine:
         """Ask; once more with folded roles if the server takes them in no other way."""
         while True:
             self.budget.take(_name(flight.request))
-            folded = self._folds and self._alternates
-            flight.call = self._call(flight, emit)
+            sent = self._in_roles(flight.request.prompt)
+            flight.call = self._call(flight, sent, emit)
             try:
                 await self._server.ask(flight.call)
                 break
             except EngineRefusedError as error:
-                if folded or not self._fold_from_now_on(flight.request, error):
+                if not self._fold_from_now_on(flight.request, sent, error):
                     raise
             finally:
                 self.budget.spend(flight.call.reply.usage)
@@ -202,12 +202,12 @@ class OpenAIEngine:
             text = await self._server.detokenize(self.model, reply.prompt_ids[-PROMPT_END_TOKENS:])
             self._thoughts.take_prompt_end(text)
 
-    def _fold_from_now_on(self, request: Request, error: EngineRefusedError) -> bool:
+    def _fold_from_now_on(self, request: Request, sent: Prompt, error: EngineRefusedError) -> bool:
         """Whether roles were refused that can be sent otherwise; they are from now on."""
         cause = error.__cause__
         if not (isinstance(cause, AttemptError) and cause.about_roles):
             return False
-        if alternate_roles(fold_system(request.prompt)) == self._in_roles(request.prompt):
+        if alternate_roles(fold_system(request.prompt)) == sent:
             return False
         if not (self._folds and self._alternates):
             logger.warning(
@@ -224,19 +224,15 @@ class OpenAIEngine:
         prompt = fold_system(prompt) if self._folds else prompt
         return alternate_roles(prompt) if self._alternates else prompt
 
-    def _call(self, flight: Flight, emit: Callable[[str], None] | None) -> Call:
+    def _call(
+        self, flight: Flight, prompt: Prompt, emit: Callable[[str], None] | None
+    ) -> Call:
         live = emit is not None
         stream = live or self._config.dialect == "vllm"
         return Call(
             name=f"model {self.model!r}, {_name(flight.request)}",
             path=self._wire.path,
-            body=self._wire.body(
-                self.model,
-                flight.request,
-                self._in_roles(flight.request.prompt),
-                stream=stream,
-                live=live,
-            ),
+            body=self._wire.body(self.model, flight.request, prompt, stream=stream, live=live),
             emit=emit,
             deadline=flight.started + self._config.timeout_s,
         )
