@@ -105,6 +105,7 @@ class Calls:
             if cause is None:
                 self.thoughts += [answer.thoughts] * bool(answer.thoughts)
                 return answer
+        assert cause is not None  # it is made once at least
         raise NoAnswerError(self._explained(cause, purpose, answer, sampling, attempts), cause)
 
     async def _call(self, prompt: Prompt, sampling: Sampling, live: bool) -> Completion:

@@ -68,10 +68,10 @@ def alternate_roles(prompt: Prompt) -> Prompt:
     """The same prompt with messages of one role that follow each other made one."""
     messages: list[Message] = []
     for message in prompt.messages:
+        parts = message.parts
         if messages and messages[-1].role == message.role:
-            parts = (*messages.pop().parts, "\n\n", *message.parts)
-            message = Message(role=message.role, parts=parts)
-        messages.append(message)
+            parts = (*messages.pop().parts, "\n\n", *parts)
+        messages.append(Message(role=message.role, parts=parts))
     return Prompt(messages=tuple(messages))
 
 

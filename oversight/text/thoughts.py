@@ -187,10 +187,10 @@ def _by_words(text: str) -> Found | None:
     if head := _BARE_FINAL.match(text):
         return text[head.end() :], [], False
     if head := _PROCESS.match(text):
-        border = _RESPONSE.search(text, head.end())
-        if border is None:
+        response = _RESPONSE.search(text, head.end())
+        if response is None:
             return "", [text[head.end() :]], True
-        return text[border.end() :].strip(), [text[head.end() : border.start()]], False
+        return text[response.end() :].strip(), [text[head.end() : response.start()]], False
     if text.strip() and len(text) < _LONGEST_MARK and _is_cut_mark(text.strip()):
         return "", [text], True
     return None

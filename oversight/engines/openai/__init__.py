@@ -224,9 +224,7 @@ class OpenAIEngine:
         prompt = fold_system(prompt) if self._folds else prompt
         return alternate_roles(prompt) if self._alternates else prompt
 
-    def _call(
-        self, flight: Flight, prompt: Prompt, emit: Callable[[str], None] | None
-    ) -> Call:
+    def _call(self, flight: Flight, prompt: Prompt, emit: Callable[[str], None] | None) -> Call:
         live = emit is not None
         stream = live or self._config.dialect == "vllm"
         return Call(

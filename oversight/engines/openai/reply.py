@@ -211,9 +211,7 @@ def _written(choice: dict[str, Any], part: dict[str, Any]) -> Written:
     refusal = _typed(part, "refusal", str) or ""
     if isinstance(content, list):
         found = _of_parts(content)
-        return Written(
-            found.text, _reasoning(part) or found.reasoning, refusal or found.refusal
-        )
+        return Written(found.text, _reasoning(part) or found.reasoning, refusal or found.refusal)
     if content is not None and not isinstance(content, str):
         raise MalformedReplyError(f"content is {type(content).__name__}, not text")
     return Written(content or "", _reasoning(part), refusal)

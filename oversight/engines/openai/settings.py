@@ -6,7 +6,7 @@ import operator
 from typing import Any, ClassVar, Literal, Self
 
 import httpx
-from pydantic import Field, JsonValue, model_validator, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from oversight.config.settings import Settings
 from oversight.engines.openai.wire import OWN_FIELDS

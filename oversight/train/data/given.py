@@ -3,8 +3,9 @@
 Ids of another vocabulary look like any others. A prompt's are taken if they
 decode to all of its contents in order; a response's if they decode to its
 text, or to a text that goes on after it, as one does that was cut at a stop
-string; a thought before the text, which rows do not repeat, counts as well. Where a tokenizer does not give back what it was given (white space,
-capitals), the text counts as what the tokenizer makes of it.
+string. A thought that was sampled with the text, and which rows do not repeat,
+counts as well. Where a tokenizer does not give back what it was given (white
+space, capitals), the text counts as what the tokenizer makes of it.
 """
 
 from __future__ import annotations
