@@ -21,7 +21,8 @@ NUM_LISTED = 5
 def report_of(run: Run) -> Report:
     """The report on the debates of a run that are complete."""
     with Store.open(run.settings.store, create=False) as store:
-        return build_report(store.transcripts(debate_ids=run.debate_ids))
+        failed = store.transcripts(debate_ids=run.debate_ids, complete=False)
+        return build_report(store.transcripts(debate_ids=run.debate_ids), failed=failed)
 
 
 def print_summary(run: Run, console: Console, *, short: bool) -> None:
