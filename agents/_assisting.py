@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from pydantic import Field
 
-from oversight.agents._calls import Calls, needed, seed_for
+from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
 from oversight.agents.speaking import belief_text, shared_parts, speaker_name
 from oversight.config.settings import Settings
 from oversight.errors import ProtocolError
@@ -29,12 +30,16 @@ from oversight.types import (
 class AssistingSettings(Settings):
     """How an assistant samples its words."""
 
+    incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
+
     temperature: float = Field(default=0.3, ge=0.0, le=10.0)
     """0 is greedy."""
     max_tokens: int = Field(default=400, ge=1)
     """Longest answer, in tokens."""
     max_words: int = Field(default=120, ge=1)
     """How long an answer should be, told to the model."""
+    attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
+    """How often a call is made that says nothing; a greedy one is made once."""
 
 
 class Assisting:
@@ -63,8 +68,8 @@ class Assisting:
         """
         request = self._checked(view)
         ask = self.asks[request.help].render(**_facts(request, view, self.config.max_words))
-        calls = Calls(self.engine, view)
-        completion = await calls.make(
+        calls = Calls(self.engine, view, self.config.attempts)
+        answer = await calls.make(
             Purpose.ASSISTANCE,
             Prompt(
                 messages=(
@@ -81,7 +86,8 @@ class Assisting:
             live=True,
         )
         return Draft(
-            text=completion.text.strip(),
+            text=answer.text,
+            reasoning="\n\n".join(calls.thoughts),
             samples=tuple(calls.samples),
             prompts=tuple(calls.prompts),
         )

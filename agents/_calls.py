@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
-from oversight.errors import ConfigError, EngineError
+from oversight.errors import ConfigError, EngineError, NoAnswerError
 from oversight.ids import seed_from
+from oversight.text.thoughts import Listener, Said, divide, is_blank
 from oversight.types import (
     Completion,
     Engine,
+    FinishReason,
+    NoAnswer,
     Prompt,
     PromptRecord,
     Purpose,
@@ -42,40 +45,110 @@ def seed_for(view: View, purpose: Purpose) -> int:
     return seed_from(view.seed, view.step, view.seat, view.act, purpose, view.candidate)
 
 
+ATTEMPTS = 3
+"""How often a sampled call is made that says nothing, unless the settings say otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a call."""
+
+    text: str
+    """What the model says, without white space around it."""
+    thoughts: str
+    """What it wrote for itself: in the answer, or apart from it where the server keeps it so."""
+    completion: Completion
+    """As the engine gave it."""
+
+
 @dataclass
 class Calls:
     """The calls of one act, and their samples and prompts in the order of the calls."""
 
     engine: Engine
     view: View
+    attempts: int = ATTEMPTS
+    """How often a call is made at most, if it is sampled and says nothing."""
     samples: list[Sample] = field(default_factory=list)
     prompts: list[PromptRecord] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    """Of all calls that were answered, in their order."""
 
     async def make(
-        self, purpose: Purpose, prompt: Prompt, sampling: Sampling, live: bool = False
-    ) -> Completion:
-        """Complete `prompt`; if `live`, the pieces go to the view's display as they come."""
+        self,
+        purpose: Purpose,
+        prompt: Prompt,
+        sampling: Sampling,
+        live: bool = False,
+        thought_will_do: bool = False,
+    ) -> Answer:
+        """Complete `prompt`, and again with another seed where the model said nothing.
+
+        Args:
+            purpose: What for.
+            prompt: What is asked.
+            sampling: How; a greedy call would say the same again, and is made once.
+            live: Pass what is said on to the view's display as it comes.
+            thought_will_do: A thought alone is an answer, as the words are private anyway.
+
+        Raises:
+            NoAnswerError: Nothing was said each time.
+        """
+        attempts = self.attempts if sampling.temperature > 0 else 1
+        for attempt in range(attempts):
+            completion = await self._call(prompt, _seeded(sampling, attempt), live)
+            answer = _divided(completion, sampling)
+            if thought_will_do and not answer.text:
+                answer = replace(answer, text=answer.thoughts, thoughts="")
+            cause = no_answer(answer, sampling)
+            self._record(Purpose.UNANSWERED if cause else purpose, prompt, completion)
+            if cause is None:
+                self.thoughts += [answer.thoughts] * bool(answer.thoughts)
+                return answer
+        assert cause is not None  # it is made once at least
+        raise NoAnswerError(self._explained(cause, purpose, answer, sampling, attempts), cause)
+
+    async def _call(self, prompt: Prompt, sampling: Sampling, live: bool) -> Completion:
         route = self.view.debate_id
         request = Request(prompt, sampling, id=f"{route}-{next(_NUMBERS)}", route=route)
         if live and self.view.emit is not None:
-            completion = await self._stream(request)
-        else:
-            [completion] = await self.engine.generate([request])
-        self._record(purpose, prompt, completion)
+            return await self._stream(request)
+        [completion] = await self.engine.generate([request])
         return completion
 
     async def _stream(self, request: Request) -> Completion:
         completion = None
+        listener: Listener | None = None
         async for chunk in self.engine.stream(request):
-            if chunk.text and self.view.emit is not None:
-                self.view.emit(chunk.text)
+            listener = listener or Listener(chunk.opened)
+            self._emit(listener.add(chunk.text))
             completion = chunk.completion or completion
         if completion is None:
             raise EngineError(
                 f"engine {self.engine.name!r} ended the stream of request {request.id} "
                 "without a completion"
             )
+        if listener is not None:
+            self._emit(listener.end(_divided(completion, request.sampling).text))
         return completion
+
+    def _emit(self, text: str) -> None:
+        if text and self.view.emit is not None:
+            self.view.emit(text)
+
+    def _explained(
+        self, cause: NoAnswer, purpose: Purpose, answer: Answer, sampling: Sampling, attempts: int
+    ) -> str:
+        """What went wrong, in words: who was asked for what, what came, and what may help."""
+        seat = f"{self.view.role.value} {self.view.seat.value}"
+        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        said = EXPLAINED[cause].format(
+            max_tokens=sampling.max_tokens, words=ascii(answer.text[:SHOWN_CHARS])
+        )
+        return (
+            f"{answer.completion.model}: {seat} was asked for {ASKED_FOR[purpose]} and said "
+            f"nothing in {tries}: {said}"
+        )
 
     def _record(self, purpose: Purpose, prompt: Prompt, completion: Completion) -> None:
         self.prompts.append(PromptRecord(prompt=prompt, token_ids=completion.prompt_ids))
@@ -86,6 +159,8 @@ class Calls:
                 model=completion.model,
                 prompt_id=prompt.id,
                 text=completion.text,
+                reasoning=completion.reasoning,
+                opened=bool(completion.opened),
                 token_ids=completion.token_ids,
                 logprobs=completion.logprobs,
                 finish_reason=completion.finish_reason,
@@ -93,3 +168,79 @@ class Calls:
                 seconds=completion.seconds,
             )
         )
+
+
+SHOWN_CHARS = 200
+
+ASKED_FOR = {
+    Purpose.SPEECH: "a speech",
+    Purpose.REASONING: "notes",
+    Purpose.BELIEF: "a belief",
+    Purpose.QUESTION: "a question",
+    Purpose.ASSISTANCE: "help",
+}
+
+EXPLAINED = {
+    NoAnswer.CONTENT_FILTER: "the server's content filter withheld the answer",
+    NoAnswer.REFUSAL: "the model refused: {words}",
+    NoAnswer.TOOL_CALLS: (
+        "it called a tool in place of an answer; switch tools off in the server, or for it in "
+        "extra_body"
+    ),
+    NoAnswer.THOUGHT_CUT: (
+        "the answer is a thought that was cut off after max_tokens = {max_tokens}; raise the "
+        "agent's max_tokens, or set enable_thinking = false in its engine"
+    ),
+    NoAnswer.THOUGHT_ONLY: (
+        "the answer is a thought and nothing else; set enable_thinking = false in its engine, or "
+        "take another model"
+    ),
+    NoAnswer.LENGTH: (
+        "it was cut off after max_tokens = {max_tokens} before its first word; raise the agent's "
+        "max_tokens (hidden reasoning counts as well)"
+    ),
+    NoAnswer.EMPTY: "the answer is empty",
+}
+"""Why nothing was said, and what may help."""
+
+
+def notes_in(sample: Sample) -> str:
+    """The private notes that a sample of them holds: what it says, or its thought alone."""
+    found = divide(sample.text, sample.opened)
+    apart = (sample.reasoning.strip(), found.thoughts)
+    return found.text.strip() or "\n\n".join(filter(None, apart))
+
+
+def no_answer(answer: Answer, sampling: Sampling) -> NoAnswer | None:
+    """Why the model said nothing; None if it did, or was cancelled, or chose among choices."""
+    reason = answer.completion.finish_reason
+    if sampling.choices or reason is FinishReason.CANCELLED:
+        return None
+    if reason is FinishReason.REFUSAL:
+        return NoAnswer.REFUSAL
+    if not is_blank(answer.text):
+        return None
+    if reason is FinishReason.CONTENT_FILTER:
+        return NoAnswer.CONTENT_FILTER
+    if reason is FinishReason.TOOL_CALLS:
+        return NoAnswer.TOOL_CALLS
+    cut = reason is FinishReason.LENGTH
+    if answer.thoughts:
+        return NoAnswer.THOUGHT_CUT if cut else NoAnswer.THOUGHT_ONLY
+    return NoAnswer.LENGTH if cut else NoAnswer.EMPTY
+
+
+def _divided(completion: Completion, sampling: Sampling) -> Answer:
+    """What a completion says, apart from what was thought."""
+    if sampling.choices:
+        return Answer(completion.text, completion.reasoning, completion)
+    found: Said = divide(completion.text, bool(completion.opened))
+    thoughts = "\n\n".join(filter(None, (completion.reasoning.strip(), found.thoughts)))
+    return Answer(found.text.strip(), thoughts, completion)
+
+
+def _seeded(sampling: Sampling, attempt: int) -> Sampling:
+    """The sampling of an attempt: the first has the seed that was asked for."""
+    if not attempt or sampling.seed is None:
+        return sampling
+    return replace(sampling, seed=seed_from("attempt", sampling.seed, attempt))

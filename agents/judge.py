@@ -6,10 +6,12 @@ read from them; elsewhere the judge writes a probability, which is parsed.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from oversight import constitutions
-from oversight.agents._calls import Calls, needed, seed_for
+from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
 from oversight.agents.judging import (
     belief_from_text,
     belief_from_top,
@@ -44,6 +46,8 @@ LABEL_TOKENS = 4
 class Config(Settings):
     """Settings of a model judge."""
 
+    incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
+
     temperature: float = Field(default=0.7, ge=0.0, le=10.0)
     """Of questions, rationales and written probabilities; 0 is greedy."""
     max_tokens: int = Field(default=300, ge=1)
@@ -54,6 +58,9 @@ class Config(Settings):
     """Belief in one option at which a judge that may end the debate does so."""
     constitution: str = ""
     """Name of the constitution that is read out in the rules; empty for none."""
+    attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
+    """How often a call is made that says nothing (a filter, a thought alone) before the debate
+    fails; a greedy one, which would say the same again, is made once."""
 
 
 class Judge:
@@ -77,7 +84,7 @@ class Judge:
             EngineError: The model could not answer.
         """
         check_judging(view, self.name)
-        calls = Calls(self.engine, view)
+        calls = Calls(self.engine, view, self.config.attempts)
         if view.act is Act.ASK:
             return await self._ask(calls)
         return await self._believe(calls)
@@ -85,11 +92,12 @@ class Judge:
     async def _ask(self, calls: Calls) -> Draft:
         ask = ASK.render(max_words=calls.view.max_words)
         prompt = Prompt(messages=self._messages(calls.view, ask))
-        completion = await calls.make(
+        answer = await calls.make(
             Purpose.QUESTION, prompt, self._writing(calls.view, Purpose.QUESTION), live=True
         )
         return Draft(
-            text=completion.text.strip(),
+            text=answer.text,
+            reasoning="\n\n".join(calls.thoughts),
             samples=tuple(calls.samples),
             prompts=tuple(calls.prompts),
         )
@@ -106,6 +114,7 @@ class Judge:
             belief=belief,
             ends=view.may_end and settled(belief, self.config.end_at),
             rationale=rationale,
+            reasoning="\n\n".join(calls.thoughts),
             samples=tuple(calls.samples),
             prompts=tuple(calls.prompts),
         )
@@ -113,12 +122,12 @@ class Judge:
     async def _explain(self, calls: Calls, ask: Safe) -> tuple[str, tuple[Message, ...]]:
         """The rationale, and the messages that ask for the belief after it."""
         asked = self._messages(calls.view, EXPLAIN.render())
-        completion = await calls.make(
+        answer = await calls.make(
             Purpose.REASONING,
             Prompt(messages=asked),
             self._writing(calls.view, Purpose.REASONING),
         )
-        rationale = completion.text.strip()
+        rationale = answer.text
         said = Message(role="assistant", parts=(plain(rationale),))
         return rationale, (*asked, said, Message(role="user", parts=(ask,)))
 
@@ -128,7 +137,7 @@ class Judge:
             sampling = self._writing(calls.view, Purpose.BELIEF)
             answer = await calls.make(Purpose.BELIEF, prompt, sampling)
             options = calls.view.options
-            return belief_from_text(answer.text, answer.finish_reason, listing, options)
+            return belief_from_text(answer.text, answer.completion.finish_reason, listing, options)
         sampling = Sampling(
             max_tokens=LABEL_TOKENS,
             # At 1 the log-probabilities are the model's own, before or after temperature.
@@ -138,7 +147,8 @@ class Judge:
             logprobs=True,
             top_logprobs=20,
         )
-        return belief_from_top(await calls.make(Purpose.BELIEF, prompt, sampling), listing)
+        chosen = await calls.make(Purpose.BELIEF, prompt, sampling)
+        return belief_from_top(chosen.completion, listing)
 
     def _messages(self, view: View, ask: Safe) -> tuple[Message, ...]:
         return judge_messages(view, self.rules, ask)

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from pydantic import Field
 
-from oversight.agents._calls import Calls, needed, seed_for
+from oversight.agents._calls import ATTEMPTS, Calls, needed, notes_in, seed_for
 from oversight.agents.judging import labels
 from oversight.config.settings import Settings
 from oversight.errors import ProtocolError
@@ -45,6 +46,8 @@ from oversight.types import (
 class SpeechSettings(Settings):
     """How a speaker samples its words."""
 
+    incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
+
     temperature: float = Field(default=0.8, ge=0.0, le=10.0)
     """0 is greedy."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
@@ -53,6 +56,9 @@ class SpeechSettings(Settings):
     reasoning: bool = True
     """Write private notes first, in a call of their own."""
     max_reasoning_tokens: int = Field(default=300, ge=1)
+    attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
+    """How often a call is made that says nothing (a filter, a thought alone) before the debate
+    fails; a greedy one, which would say the same again, is made once."""
 
 
 AFTER_NOTES = Template(
@@ -105,26 +111,26 @@ class Speaker:
             if view.emit is not None:
                 view.emit(view.argument)
             return Draft(text=view.argument)
-        calls = Calls(self.engine, view)
-        messages, reasoning = await self._think(calls, view)
-        completion = await calls.make(
+        calls = Calls(self.engine, view, self.config.attempts)
+        messages = await self._think(calls, view)
+        answer = await calls.make(
             Purpose.SPEECH,
             Prompt(messages=messages),
             self._sampling(view, Purpose.SPEECH),
             live=True,
         )
         return Draft(
-            text=completion.text.strip(),
-            reasoning=reasoning,
+            text=answer.text,
+            reasoning="\n\n".join(calls.thoughts),
             samples=tuple(calls.samples),
             prompts=tuple(calls.prompts),
         )
 
-    async def _think(self, calls: Calls, view: View) -> tuple[tuple[Message, ...], str]:
-        """The messages that ask for the speech, and the private notes if any were written."""
+    async def _think(self, calls: Calls, view: View) -> tuple[Message, ...]:
+        """The messages that ask for the speech, behind private notes if they are to be written."""
         prompts = self.prompts[view.act]
         if not self.config.reasoning:
-            return speech_prompt(prompts, view).messages, ""
+            return speech_prompt(prompts, view).messages
         system = Message(role="system", parts=(prompts.rules.render(),))
         shared = shared_parts(view)
         facts = role_facts(view)
@@ -134,10 +140,12 @@ class Speaker:
         if notes is None:
             prompt = Prompt(messages=(system, user))
             sampling = self._sampling(view, Purpose.REASONING)
-            notes = (await calls.make(Purpose.REASONING, prompt, sampling)).text.strip()
+            answer = await calls.make(Purpose.REASONING, prompt, sampling, thought_will_do=True)
+            notes = answer.text
+        calls.thoughts.append(notes)
         said = Message(role="assistant", parts=(plain(notes),))
         after = Message(role="user", parts=(prompts.after_notes.render(**facts),))
-        return (system, user, said, after), notes
+        return system, user, said, after
 
     def _sampling(self, view: View, purpose: Purpose) -> Sampling:
         private = purpose is Purpose.REASONING
@@ -148,6 +156,13 @@ class Speaker:
             seed=seed_for(view, purpose),
             logprobs=self.engine.capabilities.logprobs,
         )
+
+
+def notes_of(turn: Turn) -> str | None:
+    """The private notes that were written before a speech, as its prompt holds them; None if the
+    speaker wrote none."""
+    found = [each for each in turn.samples if each.purpose is Purpose.REASONING]
+    return notes_in(found[-1]) if found else None
 
 
 def speech_prompt(prompts: SpeakerPrompts, view: View) -> Prompt:

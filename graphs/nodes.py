@@ -17,6 +17,7 @@ from typing import Any
 from langgraph.types import Command
 
 from oversight import protocols
+from oversight.agents.speaking import notes_of
 from oversight.errors import ProtocolError
 from oversight.graphs.persons import ask_judgment, ask_person, is_person
 from oversight.graphs.planning import check_fit, check_source, draw_orders, plan_one
@@ -33,7 +34,6 @@ from oversight.types import (
     Outcome,
     OutcomeStatus,
     PromptRecord,
-    Purpose,
     Question,
     Role,
     ScheduledStep,
@@ -194,8 +194,7 @@ class Nodes:
             turn, prompts = await act(scene, self._streamed(view))
             return [turn], prompts
         first = await act(scene, _candidate(view, 0))
-        if any(sample.purpose is Purpose.REASONING for sample in first[0].samples):
-            view = replace(view, notes=first[0].reasoning)
+        view = replace(view, notes=notes_of(first[0]))
         others = (act(scene, _candidate(view, index)) for index in range(1, slot.candidates))
         pairs = [first, *await asyncio.gather(*others)]
         turns = await self._choose(scene, [turn for turn, _ in pairs])

@@ -20,7 +20,15 @@ from itertools import islice
 from typing import Any
 
 from oversight import registry
-from oversight.errors import BudgetExceededError, OversightError, StoreError
+from oversight.errors import (
+    BudgetExceededError,
+    EngineRefusedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    NoAnswerError,
+    OversightError,
+    StoreError,
+)
 from oversight.graphs.persons import INTERRUPT
 from oversight.graphs.stage import Stage
 from oversight.types import Debate, Outcome, OutcomeStatus, Question
@@ -45,6 +53,8 @@ class Failure:
     question_id: str
     protocol: str
     error: str
+    cause: str = ""
+    """Its kind in a word; empty where it is none of the known ones."""
 
 
 @dataclass(slots=True)
@@ -168,24 +178,42 @@ async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage)
     except STOPS_THE_RUN:
         raise
     except OversightError as error:
-        return await _fail(stage, debate, str(error), time.perf_counter() - begin)
+        return await _fail(stage, debate, str(error), begin, cause_of(error))
     except Exception as error:
         # A fault of one agent must not take a thousand other debates down with it.
         log.exception("debate %s of question %r failed", debate.id, debate.question_id)
         message = f"unexpected {type(error).__name__}: {error}"
-        return await _fail(stage, debate, message, time.perf_counter() - begin)
+        return await _fail(stage, debate, message, begin, UNEXPECTED)
     finally:
         stage.leave(debate.id)
     return End.WAITING if INTERRUPT in state else End.COMPLETE
 
 
-async def _fail(stage: Stage, debate: Debate, error: str, seconds: float) -> Failure:
+UNEXPECTED = "unexpected"
+
+CAUSES: dict[type[OversightError], str] = {
+    EngineTimeoutError: "timeout",
+    EngineUnavailableError: "unavailable",
+    EngineRefusedError: "refused_by_server",
+}
+"""Of errors of engines that answered nothing at all."""
+
+
+def cause_of(error: OversightError) -> str:
+    """The kind of a failure in a word, by which failures are counted; empty for other kinds."""
+    if isinstance(error, NoAnswerError):
+        return error.cause
+    return next((cause for kind, cause in CAUSES.items() if isinstance(error, kind)), "")
+
+
+async def _fail(stage: Stage, debate: Debate, error: str, begin: float, cause: str) -> Failure:
     outcome = Outcome(
         debate_id=debate.id,
         status=OutcomeStatus.FAILED,
         error=error,
-        seconds=seconds,
+        cause=cause,
+        seconds=time.perf_counter() - begin,
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     await stage.store.append(outcome)
-    return Failure(debate.id, debate.question_id, debate.protocol.name, error)
+    return Failure(debate.id, debate.question_id, debate.protocol.name, error, cause)

@@ -16,6 +16,7 @@
         ├── EngineUnavailableError (ConnectionError)  nobody answers at the address
         ├── EngineTimeoutError     (TimeoutError)     no answer in time
         ├── EngineRefusedError                        the server said no to this request
+        ├── NoAnswerError                             the model answered and said nothing
         └── BudgetExceededError                       the spending limit is reached
 
 A message names the dotted field or the file and line, shows the value, says
@@ -113,6 +114,14 @@ class EngineRefusedError(EngineError):
     """The server refused this request; asking again would not help."""
 
     exit_code = 2
+
+
+class NoAnswerError(EngineError):
+    """The model answered, and said nothing: a filter, a refusal, a thought alone."""
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class BudgetExceededError(EngineError):

@@ -38,10 +38,14 @@ def report(
 
     with OpenStore.open(store, create=False) as opened:
         transcripts = opened.transcripts(protocol=protocol, dataset=dataset)
-        built = build_report(reading(transcripts, opened.counts()["complete"]))
+        failed = opened.transcripts(protocol=protocol, dataset=dataset, complete=False)
+        built = build_report(reading(transcripts, opened.counts()["complete"]), failed=failed)
     if not built.num_debates:
+        causes = ", ".join(f"{f.num} × {f.cause.replace('_', ' ')}" for f in built.failures)
         raise StoreError(
-            f"{store}: no complete debate to report on; run `oversight debate --store {store}`"
+            f"{store}: no complete debate to report on; "
+            + (f"failed: {causes}; " * bool(causes))
+            + f"run `oversight debate --store {store}`"
         )
     if as_json:
         typer.echo(json.dumps(built.to_json(), indent=2))

@@ -22,7 +22,8 @@ NUM_LISTED = 5
 def report_of(run: Run) -> Report:
     """The report on the debates of a run that are complete."""
     with Store.open(run.settings.store, create=False) as store:
-        return build_report(store.transcripts(debate_ids=run.debate_ids))
+        failed = store.transcripts(debate_ids=run.debate_ids, complete=False)
+        return build_report(store.transcripts(debate_ids=run.debate_ids), failed=failed)
 
 
 def print_summary(run: Run, console: Console, *, short: bool) -> None:
@@ -68,10 +69,13 @@ def _print_left_out(run: Run, console: Console) -> None:
 def _print_failures(failures: list[Failure], console: Console) -> None:
     if not failures:
         return
-    reasons = Counter(failure.error for failure in failures)
+    # One cause has many messages, as each names its request: the first of them stands for all.
+    kinds = Counter(failure.cause or failure.error for failure in failures)
+    example = {f.cause or f.error: f.error for f in reversed(failures)}
     console.print("Failed; the same command tries them again:", style="red")
-    for reason, number in reasons.most_common(NUM_LISTED):
-        console.print(rich_text(f"  {number} × {reason}"), soft_wrap=True)
+    for kind, number in kinds.most_common(NUM_LISTED):
+        named = "" if kind == example[kind] else f"{kind.replace('_', ' ')}: "
+        console.print(rich_text(f"  {number} × {named}{example[kind]}"), soft_wrap=True)
 
 
 def summary_json(run: Run) -> dict[str, Any]:
@@ -91,6 +95,7 @@ def summary_json(run: Run) -> dict[str, Any]:
                 "question_id": failure.question_id,
                 "protocol": failure.protocol,
                 "error": failure.error,
+                "cause": failure.cause,
             }
             for failure in progress.failures
         ],

@@ -12,6 +12,7 @@ from typing import Any
 
 from oversight.evals.accuracy import Accuracy, accuracy, difference
 from oversight.evals.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
+from oversight.evals.answers import AnswerEnds, EndCounter, FailureCount, count_failures
 from oversight.evals.assistance import Assistance, assistance
 from oversight.evals.calibration import Calibration, calibration
 from oversight.evals.intervals import Estimate, mean_interval
@@ -136,6 +137,10 @@ class Report:
     """By data set and family, where there is more than one."""
     comparisons: tuple[Comparison, ...] = ()
     agreements: tuple[Agreement, ...] = ()
+    answer_ends: tuple[AnswerEnds, ...] = ()
+    """How the calls of each model ended."""
+    failures: tuple[FailureCount, ...] = ()
+    """Debates that failed, which are in no figure."""
     assistance: tuple[Assistance, ...] = ()
     """By the kind of assistance that was drawn, where a study drew any."""
     unread: tuple[Unread, ...] = ()
@@ -163,18 +168,23 @@ class _Ruled:
     """Answers that could not be read, shortened."""
 
 
-def build_report(transcripts: Iterable[Transcript], seed: int = 0) -> Report:
+def build_report(
+    transcripts: Iterable[Transcript], seed: int = 0, *, failed: Iterable[Transcript] = ()
+) -> Report:
     """The report on `transcripts`, which are read once and not held.
 
     Args:
         transcripts: Judged debates of any protocols, as `Store.transcripts()` gives them.
         seed: Of the bootstrap.
+        failed: Debates that are not complete; those that failed are counted by cause.
     """
+    ends = EndCounter()
     gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
     questions = set()
     num_debates = num_unjudged = 0
     for transcript in transcripts:
         num_debates += 1
+        ends.add(transcript)
         questions.add(cluster_of(transcript.question))
         found = rulings(transcript)
         num_unjudged += not found
@@ -198,6 +208,8 @@ def build_report(transcripts: Iterable[Transcript], seed: int = 0) -> Report:
         slices=tuple(_slices(observed, named)),
         comparisons=tuple(_comparisons(observed, named)),
         agreements=tuple(_agreements(every)),
+        answer_ends=ends.counted(),
+        failures=count_failures(failed),
         assistance=assistance(every),
         unread=tuple(each for arm in observed for each in _unread(named[arm], gathered[arm])),
     )

@@ -11,6 +11,7 @@ from oversight.evals.observations import Kind
 from oversight.evals.quotes import QuoteUse
 from oversight.evals.report import ArmReport, Report
 from oversight.text.terminal import visible
+from oversight.types import FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ def tables(report: Report) -> tuple[Table, ...]:
         _quotes(report),
         _slices(report),
         _agreement(report),
+        _answer_ends(report),
+        _failures(report),
     )
     return tuple(table for table in built if table.rows)
 
@@ -292,6 +295,50 @@ def _agreement(report: Report) -> Table:
             for each in report.agreements
         ),
     )
+
+
+def _answer_ends(report: Report) -> Table:
+    """Shown once a call ended otherwise than by its model's own stop."""
+    stop = FinishReason.STOP.value
+    unusual = any(each.finish_reasons[stop] < each.num for each in report.answer_ends)
+    unusual = unusual or any(each.num_unanswered for each in report.answer_ends)
+    reasons = [reason.value for reason in FinishReason if reason is not FinishReason.CANCELLED]
+    return Table(
+        title="How answers ended",
+        note="Calls by the end of their answers: the model's own, the limit of tokens, a content "
+        "filter, a refusal, a tool call. “made again”: said nothing, and was asked once more.",
+        columns=("model", "calls", *(reason.replace("_", " ") for reason in reasons), "made again"),
+        rows=tuple(
+            (
+                each.model,
+                f"{each.num:,}",
+                *(f"{each.finish_reasons[reason]:,}" for reason in reasons),
+                f"{each.num_unanswered:,}",
+            )
+            for each in report.answer_ends
+            if unusual
+        ),
+    )
+
+
+def _failures(report: Report) -> Table:
+    return Table(
+        title="Debates that failed",
+        note="They are in no figure above; the command that ran them tries them again.",
+        columns=("cause", "debates", "the first of them"),
+        rows=tuple(
+            (each.cause.replace("_", " "), f"{each.num:,}", visible(_brief(each.error)))
+            for each in report.failures
+        ),
+    )
+
+
+def _brief(error: str) -> str:
+    line = " ".join(error.split())
+    return line if len(line) <= MAX_ERROR_CHARS else line[: MAX_ERROR_CHARS - 1].rstrip() + "…"
+
+
+MAX_ERROR_CHARS = 160
 
 
 def _number(value: float | None) -> str:

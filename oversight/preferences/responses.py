@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oversight.preferences.dropped import Reason
+from oversight.text.thoughts import divide
 from oversight.types import FinishReason, PromptRecord, Purpose, Response, Sample, Turn
 
 
@@ -27,7 +28,7 @@ class Asked:
 
     prompt_id: str
     num_tokens: int | None
-    """None where the engine did not count."""
+    """None where the engine did not count, 0 where it gave no token ids."""
 
     def read(self, prompt_of: PromptOf) -> PromptRecord:
         """The stored prompt."""
@@ -36,6 +37,8 @@ class Asked:
 
 def asked(sample: Sample) -> Asked:
     """What `sample` answered."""
+    if not sample.token_ids:
+        return Asked(sample.prompt_id, 0)
     return Asked(sample.prompt_id, sample.usage.prompt_tokens or None)
 
 
@@ -53,16 +56,20 @@ def num_speech_samples(turn: Turn) -> int:
 def response(turn: Turn) -> Response:
     """What was answered: the sampled text, tokens and log-probabilities, or the spoken words.
 
-    Where an engine sampled the speech, the text is the sample's own and not
-    the turn's, so that text and tokens are of the same thing.
+    Where an engine sampled the speech, the text is the sample's own, white
+    space included, without the thoughts in it: those are private. The token ids
+    are all that was sampled, thoughts included, as that is what the model did
+    with the prompt; a model that learnt the words alone would unlearn to think.
+    Without ids the row is its text, for whoever trains to encode.
     """
     sample = speech(turn)
     if sample is None:
         return Response(text=turn.text, turn_id=turn.id, score=turn.score)
+    has_ids = bool(sample.token_ids)
     return Response(
-        text=sample.text,
-        token_ids=sample.token_ids,
-        logprobs=sample.logprobs,
+        text=divide(sample.text, sample.opened).text,
+        token_ids=sample.token_ids if has_ids else None,
+        logprobs=sample.logprobs if has_ids else None,
         turn_id=turn.id,
         score=turn.score,
     )

@@ -85,11 +85,11 @@ class RankedRows:
                 reason = Reason.UNSCORED
             if reason is not None or sample is None or score is None:
                 self.dropped.add(reason or Reason.NO_PROMPT)
-            elif sample.text in groups[asked(sample)]:
+            elif (made := response(turn)).text in groups[asked(sample)]:
                 self.dropped.add(Reason.IDENTICAL)
             else:
-                scored = response(turn).model_copy(update={"score": score})
-                groups[asked(sample)][sample.text] = (scored, score)
+                scored = made.model_copy(update={"score": score})
+                groups[asked(sample)][made.text] = (scored, score)
         return {
             prompt: sorted(group.values(), key=lambda scored: -scored[1])
             for prompt, group in groups.items()

@@ -20,7 +20,9 @@ def read_prompt(
     """The prompt of this id.
 
     Models with different vocabularies read one prompt as different token ids;
-    `num_tokens`, which a sample's usage tells, says whose are meant.
+    `num_tokens`, which a sample's usage tells, says whose are meant. Servers may
+    count tokens without giving them: where nothing fits but a prompt without ids,
+    that is it. `num_tokens = 0` is the prompt without ids, whoever else read it.
 
     Raises:
         StoreError: It is not stored, or stored with several token ids that fit.
@@ -35,6 +37,8 @@ def read_prompt(
         raise StoreError(f"prompts row {prompt_id}: its part {error} is not stored") from None
     except ValueError as error:
         raise StoreError(f"prompts row {prompt_id}: {reason(error)}") from None
+    if num_tokens == 0:
+        return PromptRecord(found[0].prompt)
     if len({record.token_ids for record in found}) > 1:
         raise StoreError(
             f"prompt {prompt_id} was read as {len(found)} different lists of token ids;"
@@ -66,9 +70,10 @@ def _variants(connection: Connection, prompt_id: str, num_tokens: int | None) ->
     rows = connection.execute(query).all()
     if not rows:
         raise StoreError(f"prompt {prompt_id} is not stored")
-    if num_tokens is None:
+    if not num_tokens:
         return rows
     fitting = [row for row in rows if row.num_tokens == num_tokens]
+    fitting = fitting or [row for row in rows if row.num_tokens == 0]
     if not fitting:
         known = ", ".join(str(row.num_tokens) for row in rows)
         raise StoreError(f"prompt {prompt_id} is stored with {known} tokens, not {num_tokens}")

@@ -41,6 +41,7 @@ from oversight.types.records import Record
 from oversight.types.samples import (
     FinishReason,
     Message,
+    NoAnswer,
     Prompt,
     PromptRecord,
     Purpose,
@@ -88,6 +89,7 @@ __all__ = [
     "Judgment",
     "Labelled",
     "Message",
+    "NoAnswer",
     "Option",
     "Orders",
     "Outcome",

@@ -41,10 +41,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer of a model. `prompt_ids` and `token_ids` are always there."""
+    """One answer of a model. Servers that give no token ids leave them empty."""
 
     request_id: str
     text: str
+    """As it was written: thoughts that are marked in it are divided off by whoever asked."""
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
@@ -56,6 +57,10 @@ class Completion:
     """Natural log-probability of each of `token_ids` in the distribution sampled from."""
     top: tuple[tuple[tuple[str, float], ...], ...] = ()
     """Per position the likeliest tokens before any mask: (token text, log-probability)."""
+    reasoning: str = ""
+    """The thought, where a server gives it apart from the text."""
+    opened: bool | None = None
+    """Whether the prompt itself opened a thought, which the text goes on with; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class Chunk:
 
     text: str
     completion: Completion | None = None
+    opened: bool | None = None
+    """As of the completion that it is a piece of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -43,9 +44,32 @@ class Prompt(Record):
 
 
 class FinishReason(StrEnum):
+    """Why an answer ended."""
+
     STOP = "stop"
     LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+    """The server's filter withheld it, or cut it off."""
+    REFUSAL = "refusal"
+    """The model declined, in the field that its server has for that."""
+    TOOL_CALLS = "tool_calls"
+    """The model called a tool, though it was given none."""
     CANCELLED = "cancelled"
+
+
+class NoAnswer(StrEnum):
+    """Why a model that answered said nothing."""
+
+    CONTENT_FILTER = "content_filter"
+    REFUSAL = "refusal"
+    TOOL_CALLS = "tool_calls"
+    THOUGHT_CUT = "thought_cut"
+    """A thought was cut off at the limit of tokens before the answer began."""
+    THOUGHT_ONLY = "thought_only"
+    """A thought ended, and no answer followed it."""
+    LENGTH = "length"
+    """Cut off at the limit of tokens, before a word was written."""
+    EMPTY = "empty"
 
 
 class Usage(Record):
@@ -65,6 +89,8 @@ class Purpose(StrEnum):
     BELIEF = "belief"
     QUESTION = "question"
     ASSISTANCE = "assistance"
+    UNANSWERED = "unanswered"
+    """Any of these, where nothing was said and the call was made again."""
 
 
 class Sample(Record):
@@ -76,7 +102,13 @@ class Sample(Record):
     prompt_id: str
     """Id of the stored prompt; the store gives back its messages and token ids."""
     text: str
+    """What was written, thoughts that stand in it included."""
+    reasoning: str = Field(default="", exclude_if=operator.not_)
+    """The thought that a server gave apart from the text."""
+    opened: bool = Field(default=False, exclude_if=operator.not_)
+    """The prompt opened a thought, which the text goes on with."""
     token_ids: tuple[int, ...]
+    """All that was sampled, thoughts included; empty where the engine gives no ids."""
     logprobs: tuple[float, ...] | None = None
     """Natural log-probabilities of `token_ids` under the distribution sampled from."""
     finish_reason: FinishReason

@@ -168,6 +168,8 @@ class Outcome(Record):
     debate_id: str
     status: OutcomeStatus
     error: str = ""
+    cause: str = Field(default="", exclude_if=operator.not_)
+    """Of a failure: its kind in a word, by which failures are counted."""
     seconds: float = 0.0
     ended_at: str = ""
     """UTC, ISO 8601."""

@@ -128,7 +128,7 @@ def test_a_question_is_public_and_streamed(noting, judge_view) -> None:
 
     assert draft.text == "When was that?"
     assert draft.belief is None
-    assert "".join(heard) == " When was that? "
+    assert "".join(heard) == draft.text
     assert [s.purpose for s in draft.samples] == [Purpose.QUESTION]
 
 

@@ -21,13 +21,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from oversight.engines.base import answer_all
+from oversight.engines.base import alternate_roles, answer_all, fold_system
 from oversight.engines.openai.budget import Budget
-from oversight.engines.openai.completion import complaint, completion
-from oversight.engines.openai.failures import LOOK_AT_MODEL
+from oversight.engines.openai.completion import OpenedThoughts, complaint, completion
+from oversight.engines.openai.failures import LOOK_AT_MODEL, AttemptError
 from oversight.engines.openai.reply import MalformedReplyError, Reply, model_ids
 from oversight.engines.openai.server import Call, Server
-from oversight.engines.openai.settings import Config
+from oversight.engines.openai.settings import Config, template_values
 from oversight.engines.openai.wire import Wire
 from oversight.errors import (
     ConfigError,
@@ -36,11 +36,14 @@ from oversight.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
 )
-from oversight.types import Capabilities, Chunk, Completion, Request
+from oversight.types import Capabilities, Chunk, Completion, Prompt, Request
 
 __all__ = ["Config", "OpenAIEngine", "build"]
 
 logger = logging.getLogger("oversight.engines.openai")
+
+PROMPT_END_TOKENS = 24
+"""Of a prompt: in so many a chat template opens a thought."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,10 +70,20 @@ class OpenAIEngine:
 
     def __init__(self, config: Config, *, key: str = "") -> None:
         self.model = config.model
-        self.capabilities = Capabilities(logprobs=config.logprobs, choices=config.dialect == "vllm")
+        logprobs = config.logprobs and "logprobs" not in config.leave_out
+        self.capabilities = Capabilities(logprobs=logprobs, choices=config.dialect == "vllm")
         self.budget = Budget(config.max_requests, config.max_total_tokens)
         self._config = config
-        self._wire = Wire(config.api, config.dialect, config.max_tokens_name, config.extra_body)
+        self._wire = Wire(
+            config.api,
+            config.dialect,
+            config.max_tokens_name,
+            template_values(config.extra_body, config.enable_thinking),
+            frozenset(config.leave_out),
+        )
+        self._folds = config.system_role == "fold"
+        self._alternates = config.alternate
+        self._thoughts = OpenedThoughts(config.prompt_opens_thought, config.dialect == "vllm")
         self._server = Server(
             config.base_url,
             key=key,
@@ -103,7 +116,7 @@ class OpenAIEngine:
         task.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             while (piece := await pieces.get()) is not None:
-                yield Chunk(piece)
+                yield Chunk(piece, opened=self._thoughts.expected)
             yield Chunk("", await task)
         finally:
             task.cancel()
@@ -168,20 +181,56 @@ class OpenAIEngine:
             loop = asyncio.get_running_loop()
             flight.scope.reschedule(loop.time() + self._config.timeout_s)
             await self._find_model()
+            await self._ask(flight, emit)
+
+    async def _ask(self, flight: Flight, emit: Callable[[str], None] | None) -> None:
+        """Ask; once more with folded roles if the server takes them in no other way."""
+        while True:
             self.budget.take(_name(flight.request))
-            flight.call = self._call(flight, emit)
+            sent = self._in_roles(flight.request.prompt)
+            flight.call = self._call(flight, sent, emit)
             try:
                 await self._server.ask(flight.call)
+                break
+            except EngineRefusedError as error:
+                if not self._fold_from_now_on(flight.request, sent, error):
+                    raise
             finally:
                 self.budget.spend(flight.call.reply.usage)
+        reply = flight.call.reply
+        if self._thoughts.is_to_be_looked_up(reply):
+            text = await self._server.detokenize(self.model, reply.prompt_ids[-PROMPT_END_TOKENS:])
+            self._thoughts.take_prompt_end(text)
 
-    def _call(self, flight: Flight, emit: Callable[[str], None] | None) -> Call:
+    def _fold_from_now_on(self, request: Request, sent: Prompt, error: EngineRefusedError) -> bool:
+        """Whether roles were refused that can be sent otherwise; they are from now on."""
+        cause = error.__cause__
+        if not (isinstance(cause, AttemptError) and cause.about_roles):
+            return False
+        if alternate_roles(fold_system(request.prompt)) == sent:
+            return False
+        if not (self._folds and self._alternates):
+            logger.warning(
+                "%s refuses the roles of messages (%s): system messages are put at the head of the "
+                'first user message from now on (system_role = "fold" does so at once)',
+                self._server.base_url,
+                cause.reason,
+            )
+        self._folds = self._alternates = True
+        return True
+
+    def _in_roles(self, prompt: Prompt) -> Prompt:
+        """The prompt in the roles that the server takes."""
+        prompt = fold_system(prompt) if self._folds else prompt
+        return alternate_roles(prompt) if self._alternates else prompt
+
+    def _call(self, flight: Flight, prompt: Prompt, emit: Callable[[str], None] | None) -> Call:
         live = emit is not None
         stream = live or self._config.dialect == "vllm"
         return Call(
             name=f"model {self.model!r}, {_name(flight.request)}",
             path=self._wire.path,
-            body=self._wire.body(self.model, flight.request, stream=stream, live=live),
+            body=self._wire.body(self.model, flight.request, prompt, stream=stream, live=live),
             emit=emit,
             deadline=flight.started + self._config.timeout_s,
         )
@@ -228,7 +277,21 @@ class OpenAIEngine:
             model=self.model,
             cancelled=cancelled,
             seconds=time.monotonic() - flight.started,
+            opened=self._opened(request, reply),
         )
+
+    def _opened(self, request: Request, reply: Reply) -> bool | None:
+        """Whether the answer goes on with a thought that its prompt opened."""
+        if request.sampling.choices:
+            return None
+        if self._thoughts.learn(reply):
+            logger.warning(
+                "%s: answers end a thought that their prompt has opened: answers that are cut off "
+                "before its end are taken for thoughts from now on (prompt_opens_thought = true "
+                "does so at once)",
+                self._server.base_url,
+            )
+        return self._thoughts.opened(reply)
 
     def _time_is_up(self, flight: Flight) -> str:
         last = flight.call.last_failure if flight.call else ""

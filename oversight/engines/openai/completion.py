@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from oversight.engines.openai.reply import Reply
 from oversight.errors import EngineError, EngineRefusedError
+from oversight.text.thoughts import Said, closes_unopened, divide, opens_thought
 from oversight.types import Completion, FinishReason, Request
 
-CUT_OFF = frozenset({"length", "max_tokens", "content_filter", "repetition"})
-"""Finish reasons of answers that end before their model ended them."""
+FINISH_REASONS = {
+    FinishReason.LENGTH: ("length", "max_tokens", "model_length", "repetition"),
+    FinishReason.CONTENT_FILTER: (
+        *("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
+        *("sensitive", "guardrail_intervened", "content_filtered"),
+    ),
+    FinishReason.REFUSAL: ("refusal",),
+    FinishReason.TOOL_CALLS: ("tool_calls", "tool_call", "function_call", "tool_use"),
+}
+"""Words of servers for other ends of an answer than its model's own."""
+
+REASON_OF = {word: reason for reason, words in FINISH_REASONS.items() for word in words}
 
 Complaint = tuple[type[EngineError], str, str]
 """The error to raise, its reason, and what to do."""
@@ -24,7 +35,7 @@ def complaint(request: Request, reply: Reply, dialect: str) -> Complaint | None:
         return EngineRefusedError, reason, "this server does not enforce structured_outputs"
     if not sampling.logprobs:
         return None
-    if not reply.logprobs and (reply.text or reply.token_ids):
+    if not reply.logprobs and (reply.token_ids or _is_answer(reply)):
         reason = "the server sent no log-probabilities"
         return EngineRefusedError, reason, "set logprobs = false if it does not give any"
     if reply.token_ids and len(reply.token_ids) != len(reply.logprobs):
@@ -33,8 +44,25 @@ def complaint(request: Request, reply: Reply, dialect: str) -> Complaint | None:
     return None
 
 
+def _is_answer(reply: Reply) -> bool:
+    """Whether the model said something, so that log-probabilities of it can be expected."""
+    kept_back = _finish_reason(reply, cancelled=False) in (
+        FinishReason.CONTENT_FILTER,
+        FinishReason.REFUSAL,
+        FinishReason.TOOL_CALLS,
+    )
+    return not kept_back and bool("".join(reply.texts).strip())
+
+
 def completion(
-    request: Request, reply: Reply, *, engine: str, model: str, cancelled: bool, seconds: float
+    request: Request,
+    reply: Reply,
+    *,
+    engine: str,
+    model: str,
+    cancelled: bool,
+    seconds: float,
+    opened: bool | None = None,
 ) -> Completion:
     """The completion that a reply stands for, with the name that the server gives its model."""
     sampling = request.sampling
@@ -51,10 +79,67 @@ def completion(
         seconds=seconds,
         logprobs=tuple(reply.logprobs) if sampling.logprobs else None,
         top=tuple(each[:num_top] for each in reply.top) if num_top else (),
+        reasoning=reply.reasoning,
+        opened=opened,
     )
 
 
 def _finish_reason(reply: Reply, *, cancelled: bool) -> FinishReason:
     if cancelled:
         return FinishReason.CANCELLED
-    return FinishReason.LENGTH if reply.finish in CUT_OFF else FinishReason.STOP
+    if reply.refusals and not reply.texts:
+        return FinishReason.REFUSAL
+    if reply.has_called and not reply.texts:
+        return FinishReason.TOOL_CALLS
+    return REASON_OF.get((reply.finish or "").lower(), FinishReason.STOP)
+
+
+class OpenedThoughts:
+    """Whether a server's prompts open a thought, so that its answers hold the end of it alone.
+
+    An answer that is cut off before that end looks like any other text. With vLLM the prompt
+    tells, which is looked up once, when it matters. Other servers show it by an answer that ends a
+    thought it did not begin; after that, answers without an end of their own are thoughts.
+    """
+
+    def __init__(self, given: bool | None, is_vllm: bool) -> None:
+        self._known = given
+        """By the settings, or by the prompt itself."""
+        self._seen: bool | None = None
+        """By the answers so far."""
+        self._can_look_up = is_vllm and given is None
+
+    @property
+    def expected(self) -> bool | None:
+        """Whether the next answer goes on with a thought; None if that is not known yet."""
+        return self._seen if self._known is None else self._known
+
+    def is_to_be_looked_up(self, reply: Reply) -> bool:
+        """Whether the prompt is needed to tell what this answer is."""
+        if not self._can_look_up or self._known is not None or reply.reasoning:
+            return False
+        return reply.finish != "stop" and divide(reply.text) == Said(reply.text)
+
+    def take_prompt_end(self, text: str | None) -> None:
+        """Take in how prompts end; None if the server does not say."""
+        self._can_look_up = False
+        self._known = None if text is None else opens_thought(text)
+
+    def learn(self, reply: Reply) -> bool:
+        """Take in an answer; whether it is the first to show that prompts open a thought."""
+        if self._known is not None or self._seen:
+            return False
+        if closes_unopened(reply.text):
+            self._seen = True
+        elif reply.reasoning or (reply.finish == "stop" and reply.text.strip()):
+            self._seen = False
+        return bool(self._seen)
+
+    def opened(self, reply: Reply) -> bool | None:
+        """Whether this answer goes on with a thought."""
+        if reply.reasoning:
+            return False
+        if self._known is not None or not self._seen:
+            return self._known if self._known is not None else self._seen
+        # Seen of others only: one that its model ended without a mark was an answer all the same.
+        return closes_unopened(reply.text) or reply.finish != "stop"

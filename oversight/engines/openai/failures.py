@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -30,6 +31,36 @@ LOOK_AT_API = "check that base_url is an OpenAI-compatible server, it usually en
 LOOK_AT_KEY = "put a valid key into the environment variable that api_key_env names"
 LOOK_AT_MODEL = "check model, and base_url, which usually ends in /v1"
 LOOK_AT_QUOTA = "the account has no quota left"
+LOOK_AT_ROLES = (
+    'set system_role = "fold" if the server takes no system role, alternate = true if it wants '
+    "user and assistant to take turns"
+)
+OTHER_NAME = (
+    'set max_tokens_name = "max_completion_tokens" (or "max_tokens", whichever it is not now), or '
+    'leave_out = ["max_tokens"] to set no bound, in the engine\'s settings'
+)
+
+UNACCEPTED = frozenset({400, 404, 422, 500})
+"""Statuses by which servers refuse a request's content; some templates' errors come as 500."""
+
+ROLES = re.compile(
+    r"system['\"`]?[\s_-]*(?:role|message|prompt|instruction)"
+    r"|(?:role|roles)\b.{0,60}\b(?:alternat|system)|alternat\w*.{0,40}\brole"
+    r"|(?:unsupported|unknown|unexpected|invalid).{0,20}\brole"
+    r"|\brole.{0,60}(?:not support|unsupported|unknown|unexpected|permitted|invalid)"
+    r"|only (?:supports? )?['\"`]?user['\"`]? and ['\"`]?assistant|developer instruction",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Complaints about the roles of messages."""
+
+PARAMETERS = (
+    *("temperature", "top_p", "seed", "stop", "stream_options", "top_logprobs", "logprobs"),
+    *("max_completion_tokens", "max_tokens"),
+)
+PARAMETER = re.compile(rf"\b({'|'.join(name for name in PARAMETERS if name != 'stop')})\b")
+"""In the words of a complaint, where "stop" may be any verb."""
+TOO_LONG = re.compile(r"context|too (?:large|long|many|big)|maximum|exceed", re.IGNORECASE)
+"""In a complaint about the number of tokens: it is the number, not the parameter's name."""
 
 
 class AttemptError(Exception):
@@ -43,6 +74,7 @@ class AttemptError(Exception):
         retry: bool = True,
         after_s: float = 0.0,
         advice: str = LOOK_AT_SERVER,
+        about_roles: bool = False,
     ) -> None:
         super().__init__(reason)
         self.kind = kind
@@ -51,6 +83,8 @@ class AttemptError(Exception):
         self.after_s = after_s
         """Not to be tried again before this."""
         self.advice = advice
+        self.about_roles = about_roles
+        """The server takes no system role, or wants the roles to alternate."""
 
 
 def broken_connection(error: httpx.HTTPError) -> AttemptError:
@@ -79,9 +113,9 @@ def refused_or_failed(response: httpx.Response) -> AttemptError:
         reason = f"answered {response.status_code}, a redirection to {place}"
         advice = "set base_url to where the server is"
         return AttemptError(EngineRefusedError, reason, retry=False, advice=advice)
-    message, code = _explanation(response.content)
+    message, code, parameter = _explanation(response.content)
     after_s = _retry_after_s(response.headers)
-    return _by_status(response.status_code, message, code, after_s)
+    return _by_status(response.status_code, message, code, after_s, parameter)
 
 
 def reported(error: ReportedError) -> AttemptError:
@@ -91,29 +125,51 @@ def reported(error: ReportedError) -> AttemptError:
     return _by_status(error.status, error.message, error.code, 0.0)
 
 
-def _by_status(status: int, message: str, code: str, after_s: float) -> AttemptError:
+def _by_status(
+    status: int, message: str, code: str, after_s: float, parameter: str = ""
+) -> AttemptError:
     reason = f"answered {status}: {_printable(message)}"
+    if status in UNACCEPTED and ROLES.search(message):
+        return AttemptError(
+            EngineRefusedError, reason, retry=False, advice=LOOK_AT_ROLES, about_roles=True
+        )
     if code == NO_QUOTA:
         return AttemptError(EngineRefusedError, reason, retry=False, advice=LOOK_AT_QUOTA)
     if status in RETRIED:
         advice = LOOK_AT_LOAD if status in OVERLOADED else LOOK_AT_SERVER
         return AttemptError(EngineUnavailableError, reason, after_s=after_s, advice=advice)
     advice = {401: LOOK_AT_KEY, 403: LOOK_AT_KEY, 404: LOOK_AT_MODEL}.get(status, LOOK_AT_REQUEST)
+    if status in UNACCEPTED:
+        advice = _about_parameter(message, parameter) or advice
     return AttemptError(EngineRefusedError, reason, retry=False, advice=advice)
 
 
-def _explanation(body: bytes) -> tuple[str, str]:
-    """The message and the code in the body of an error, in any of the usual shapes."""
+def _about_parameter(message: str, parameter: str) -> str:
+    """Which setting leaves out the parameter that a server refused; empty if it named none."""
+    named = [parameter] if parameter in PARAMETERS else PARAMETER.findall(message)
+    names = list(dict.fromkeys(named))
+    if any(name.startswith("max_") for name in names):
+        return "" if TOO_LONG.search(message) else OTHER_NAME
+    if any("logprobs" in name for name in names):
+        return "set logprobs = false in the engine's settings"
+    if not names:
+        return ""
+    lists = " or ".join(f'leave_out = ["{name}"]' for name in names)
+    return f"set {lists} in the engine's settings to send none, or change its value"
+
+
+def _explanation(body: bytes) -> tuple[str, str, str]:
+    """The message, the code and the parameter in the body of an error, in any usual shape."""
     text = body.decode("utf-8", "replace").strip()
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return text or "(no message)", ""
+        return text or "(no message)", "", ""
     holder = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(holder, dict):
-        return str(holder), ""
+        return str(holder), "", ""
     message = holder.get("message") or holder.get("detail") or text
-    return str(message), str(holder.get("code") or "")
+    return str(message), str(holder.get("code") or ""), str(holder.get("param") or "")
 
 
 def _printable(text: str) -> str:

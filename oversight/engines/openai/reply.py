@@ -6,7 +6,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from oversight.types import Usage
 
@@ -18,6 +18,16 @@ ROUNDING = 1e-3
 
 STATUS = re.compile(r"[45]\d\d")
 """An error's code that is an HTTP status."""
+
+
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+"""Names that servers give a message's reasoning."""
+
+TEXT_PARTS = frozenset({"text", "output_text", "input_text"})
+"""Types of parts of a content that are for the reader."""
+
+WORDS_OF = ("text", "thinking", "reasoning", "summary", "content")
+"""Names under which parts hold their words."""
 
 
 class MalformedReplyError(ValueError):
@@ -39,10 +49,16 @@ class Reply:
     """What has arrived of one answer so far, from whole bodies and stream events alike."""
 
     texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    """Of the model's reasoning, where the server keeps it apart."""
+    refusals: list[str] = field(default_factory=list)
+    """Of words that decline, where the server keeps them apart."""
     prompt_ids: tuple[int, ...] = ()
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top: list[tuple[tuple[str, float], ...]] = field(default_factory=list)
+    has_called: bool = False
+    """The model called a tool."""
     begun: bool = False
     """A choice has arrived, be it an empty one."""
     finish: str | None = None
@@ -52,8 +68,13 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """What has been written so far."""
-        return "".join(self.texts)
+        """What has been written so far; the words of a refusal if there is nothing else."""
+        return "".join(self.texts) or "".join(self.refusals)
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought, as far as the server tells."""
+        return "".join(self.thoughts)
 
     @property
     def usage(self) -> Usage:
@@ -89,10 +110,17 @@ class Reply:
         if logprobs := _typed(choice, "logprobs", dict):
             self._add_logprobs(logprobs)
         self.finish = _typed(choice, "finish_reason", str) or self.finish
-        text = _text(choice)
-        if text:
-            self.texts.append(text)
-        return text
+        part = _message(choice)
+        self.has_called |= bool(part.get("tool_calls") or part.get("function_call"))
+        written = _written(choice, part)
+        for all_of_it, piece in (
+            (self.texts, written.text),
+            (self.thoughts, written.reasoning),
+            (self.refusals, written.refusal),
+        ):
+            if piece:
+                all_of_it.append(piece)
+        return written.text
 
     def _take_prompt_ids(self, holder: dict[str, Any]) -> None:
         if ids := _ids(holder, "prompt_token_ids"):
@@ -163,17 +191,68 @@ def _typed(holder: dict[str, Any], name: str, kind: type) -> Any:
     return value
 
 
-def _text(choice: dict[str, Any]) -> str:
-    """What the model says; its reasoning, where the server keeps it apart, is left out."""
+class Written(NamedTuple):
+    """What one body or event adds to an answer."""
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+
+
+def _message(choice: dict[str, Any]) -> dict[str, Any]:
+    return _typed(choice, "delta", dict) or _typed(choice, "message", dict) or {}
+
+
+def _written(choice: dict[str, Any], part: dict[str, Any]) -> Written:
+    """What the model says, thinks and declines, each where its server keeps it apart."""
     if "text" in choice:
-        return _typed(choice, "text", str) or ""
-    part = _typed(choice, "delta", dict) or _typed(choice, "message", dict) or {}
+        return Written(_typed(choice, "text", str) or "", _reasoning(choice))
     content = part.get("content")
+    refusal = _typed(part, "refusal", str) or ""
     if isinstance(content, list):
-        content = "".join(str(each.get("text") or "") for each in content if isinstance(each, dict))
-    elif content is not None and not isinstance(content, str):
+        found = _of_parts(content)
+        return Written(found.text, _reasoning(part) or found.reasoning, refusal or found.refusal)
+    if content is not None and not isinstance(content, str):
         raise MalformedReplyError(f"content is {type(content).__name__}, not text")
-    return content or _typed(part, "refusal", str) or ""
+    return Written(content or "", _reasoning(part), refusal)
+
+
+def _reasoning(part: dict[str, Any]) -> str:
+    """The reasoning of a message, by whichever name; some servers give it by two."""
+    for name in REASONING_FIELDS:
+        if text := _words(part.get(name)):
+            return text
+    return ""
+
+
+def _of_parts(content: list[Any]) -> Written:
+    """What a content says that is given in typed parts."""
+    said: list[str] = []
+    thought: list[str] = []
+    declined: list[str] = []
+    for each in content:
+        if isinstance(each, str):
+            said.append(each)
+        elif isinstance(each, dict):
+            kind = str(each.get("type") or "text")
+            if kind in TEXT_PARTS:
+                said.append(_words(each.get("text")))
+            elif kind == "refusal":
+                declined.append(_words(each.get("refusal")))
+            elif "think" in kind or "reason" in kind or "thought" in kind:
+                thought.append(_words(each))
+    return Written("".join(said), "".join(thought), "".join(declined))
+
+
+def _words(value: Any, depth: int = 8) -> str:
+    """All words in a value that may be a text, or nested parts that hold texts."""
+    if isinstance(value, str):
+        return value
+    if depth and isinstance(value, list):
+        return "".join(_words(each, depth - 1) for each in value)
+    if depth and isinstance(value, dict):
+        return next((text for name in WORDS_OF if (text := _words(value.get(name), depth - 1))), "")
+    return ""
 
 
 def _ids(holder: dict[str, Any], name: str) -> list[int]:
@@ -210,6 +289,8 @@ def _usage(usage: dict[str, Any]) -> Usage:
 def _count(value: object) -> int | None:
     if value is None:
         return None
+    if isinstance(value, float) and value.is_integer():  # as of servers that have no integers
+        value = int(value)
     if type(value) is not int or value < 0:
         raise MalformedReplyError(f"usage holds {value!r}, which is no count")
     return value

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
@@ -34,6 +34,9 @@ LONGEST_BACKOFF_S = 30.0
 
 DRAIN_S = 1.0
 """How long a stream may stay open after its last event, for its connection to be used again."""
+
+DETOKENIZE_S = 10.0
+"""How long a server may take to say how a prompt ends."""
 
 ABORTED = frozenset({"abort", "aborted", "cancelled", "error"})
 """Finish reasons of answers that the server gave up, as it does when it shuts down."""
@@ -98,6 +101,18 @@ class Server:
     async def get(self, call: Call) -> bytes:
         """The body that a GET of `call.path` answers with; raises as `ask` does."""
         return await self._persist(call, self._get)
+
+    async def detokenize(self, model: str, token_ids: Sequence[int]) -> str | None:
+        """The text of token ids as a vLLM server reads them; None if it does not say."""
+        url = self.base_url.removesuffix("/v1") + "/detokenize"
+        try:
+            with self._connections.client() as client:
+                asked = {"model": model, "tokens": list(token_ids)}
+                response = await client.post(url, json=asked, timeout=DETOKENIZE_S)
+            text = response.json()["prompt"] if response.is_success else None
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return None
+        return text if isinstance(text, str) else None
 
     def message(self, name: str, reason: str, advice: str) -> str:
         """An error's message: server, request, reason, and what to do; never the key."""

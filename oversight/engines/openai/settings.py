@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import operator
+from typing import Any, ClassVar, Literal, Self
 
 import httpx
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from oversight.config.settings import Settings
 from oversight.engines.openai.wire import OWN_FIELDS
+
+Parameter = Literal[
+    "max_tokens", "temperature", "top_p", "seed", "stop", "logprobs", "stream_options"
+]
+"""What can be left out of a request."""
+
+
+def is_none(value: Any) -> bool:
+    """Whether a setting was not given."""
+    return value is None
+
+
+def template_values(
+    extra_body: dict[str, JsonValue], enable_thinking: bool | None
+) -> dict[str, JsonValue]:
+    """The further fields of a request, `enable_thinking` in its place among them.
+
+    Raises:
+        ValueError: It stands there already.
+    """
+    if enable_thinking is None:
+        return extra_body
+    given = extra_body.get("chat_template_kwargs", {})
+    if not isinstance(given, dict) or "enable_thinking" in given:
+        raise ValueError(
+            "enable_thinking is set, and extra_body.chat_template_kwargs = "
+            f"{given!r} as well: set one of them"
+        )
+    return {**extra_body, "chat_template_kwargs": {**given, "enable_thinking": enable_thinking}}
 
 
 class Config(Settings):
@@ -41,8 +71,22 @@ class Config(Settings):
     """Whether the server gives log-probabilities; some hosted models refuse to."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The field that bounds the answer; newer hosted models take only the second name."""
+    # Not part of a debate's id unless they are set: debates of before keep theirs.
+    leave_out: tuple[Parameter, ...] = Field(default=(), exclude_if=operator.not_)
+    """Parameters that are not sent, as the server refuses them; it then takes its own."""
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields for every request, such as `reasoning_effort`."""
+    enable_thinking: bool | None = Field(default=None, exclude_if=is_none)
+    """Sent as `chat_template_kwargs.enable_thinking`, by which the chat templates of many models
+    (Qwen3, GLM …) turn thoughts off and on; None sends nothing."""
+    prompt_opens_thought: bool | None = Field(default=None, exclude_if=is_none)
+    """Whether the chat template itself opens a thought, so that answers hold its end alone. None
+    finds it out: from vLLM's prompt, elsewhere from the first answer that ends one."""
+    system_role: Literal["auto", "fold"] = Field(default="auto", exclude_if="auto".__eq__)
+    """`fold` puts the system message at the head of the first user message; `auto` does so after
+    a server has refused the role."""
+    alternate: bool = Field(default=False, exclude_if=operator.not_)
+    """Send messages of one role that follow each other as one."""
     timeout_s: float = Field(default=600.0, gt=0)
     """For one request, from its first try to the last byte of the answer."""
     connect_timeout_s: float = Field(default=10.0, gt=0)
@@ -70,9 +114,13 @@ class Config(Settings):
             )
         return value.rstrip("/")
 
-    @field_validator("extra_body")
-    @classmethod
-    def _check_extra(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if taken := sorted(OWN_FIELDS & set(value)):
-            raise ValueError(f"{', '.join(taken)} is set for each request and cannot be set here")
-        return value
+    @model_validator(mode="after")
+    def _check_extra(self) -> Self:
+        taken = sorted((OWN_FIELDS - set(self.leave_out)) & set(self.extra_body))
+        if taken:
+            raise ValueError(
+                f"extra_body = {self.extra_body!r}: {', '.join(taken)} is set for each request and "
+                "cannot be set here"
+            )
+        template_values(self.extra_body, self.enable_thinking)
+        return self

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from oversight.engines.base import plain_text
-from oversight.types import Request
+from oversight.types import Prompt, Request
 
 OWN_FIELDS = frozenset(
     {
@@ -42,29 +42,35 @@ class Wire:
     dialect: Literal["openai", "vllm"]
     max_tokens_name: str
     extra_body: Mapping[str, Any]
+    leave_out: frozenset[str] = frozenset()
 
     @property
     def path(self) -> str:
         """Where the API is found below the server's base address."""
         return "/chat/completions" if self.api == "chat" else "/completions"
 
-    def body(self, model: str, request: Request, *, stream: bool, live: bool) -> bytes:
-        """The JSON body; `live` asks for an event a token rather than one every few."""
-        fields: dict[str, Any] = {"model": model, **self._prompt(request)}
+    def body(
+        self, model: str, request: Request, prompt: Prompt, *, stream: bool, live: bool
+    ) -> bytes:
+        """The JSON body, with the request's prompt in the roles that the server takes; `live`
+        asks for an event a token rather than one every few."""
+        fields: dict[str, Any] = {"model": model, **self._prompt(prompt)}
         if self.dialect == "vllm":
             fields |= VLLM_NEUTRAL
         fields |= self.extra_body
         fields |= self._sampling(request)
         if stream:
-            fields |= {"stream": True, "stream_options": {"include_usage": True}}
+            fields["stream"] = True
+            if "stream_options" not in self.leave_out:
+                fields["stream_options"] = {"include_usage": True}
             if self.dialect == "vllm":
                 fields["stream_interval"] = 1 if live else INTERVAL_TOKENS
         return _encode(fields)
 
-    def _prompt(self, request: Request) -> dict[str, Any]:
+    def _prompt(self, prompt: Prompt) -> dict[str, Any]:
         if self.api == "chat":
-            return {"messages": request.prompt.chat()}
-        return {"prompt": plain_text(request.prompt)}
+            return {"messages": prompt.chat()}
+        return {"prompt": plain_text(prompt)}
 
     def _sampling(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling
@@ -83,7 +89,8 @@ class Wire:
             fields["return_token_ids"] = True
         if sampling.logprobs or sampling.top_logprobs:
             fields |= self._logprobs(sampling.top_logprobs)
-        return fields
+        left_out = {self.max_tokens_name if n == "max_tokens" else n for n in self.leave_out}
+        return {name: value for name, value in fields.items() if name not in left_out}
 
     def _logprobs(self, num_top: int) -> dict[str, Any]:
         if self.api == "completions":

@@ -101,7 +101,7 @@ class ScriptedEngine:
                     done = cut(whole, parts[index - 1][1] if index else 0, text)
                     break
                 text += piece
-                yield Chunk(piece)
+                yield Chunk(piece, opened=whole.opened)
             yield Chunk("", replace(done, seconds=time.perf_counter() - started))
         finally:
             self._flights.discard(flight)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from oversight.engines.scripted.script import Answer
 from oversight.engines.scripted.settings import Config
 from oversight.engines.scripted.tokens import END, decode, encode, encode_prompt
+from oversight.text.thoughts import closes_unopened
 from oversight.types import Completion, FinishReason, Request, Sampling, Usage
 
 
@@ -26,6 +27,7 @@ def complete(answer: Answer, request: Request, config: Config, model: str) -> Co
     if len(ids) > sampling.max_tokens:
         ids, finish_reason = ids[: sampling.max_tokens], FinishReason.LENGTH
         text = decode(ids)
+    finish_reason = answer.finish_reason or finish_reason
     rest = 0.0 if sampling.choices else config.logprob
     logprobs = (first, *[rest] * (len(ids) - 1)) if ids else ()
     return _completion(
@@ -36,6 +38,9 @@ def complete(answer: Answer, request: Request, config: Config, model: str) -> Co
         finish_reason,
         logprobs=logprobs if sampling.logprobs else None,
         top=_top(ids, logprobs, beliefs, sampling.top_logprobs),
+        reasoning=answer.reasoning,
+        # Told from the whole answer: of one that is cut off, the mark may be lost.
+        opened=None if sampling.choices else closes_unopened(answer.text),
     )
 
 
@@ -61,6 +66,8 @@ def _completion(
     *,
     logprobs: tuple[float, ...] | None,
     top: tuple[tuple[tuple[str, float], ...], ...],
+    reasoning: str,
+    opened: bool | None,
 ) -> Completion:
     prompt_ids = encode_prompt(request.prompt)
     return Completion(
@@ -75,6 +82,8 @@ def _completion(
         seconds=0.0,
         logprobs=logprobs,
         top=top,
+        reasoning=reasoning,
+        opened=opened,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from oversight.engines.scripted.settings import Config, check_beliefs
 from oversight.errors import ConfigError, EngineRefusedError
-from oversight.types import Prompt, Request
+from oversight.types import FinishReason, Prompt, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,10 @@ class Answer:
     """Probability of each answer that may be chosen from, before the choice is enforced: what
     is missing to 1 went to other words. None: all on `text` if that is one of the choices, else
     as the settings say."""
+    reasoning: str = ""
+    """A thought given apart from the text, as some servers do."""
+    finish_reason: FinishReason | None = None
+    """Why the answer ended; None for its own end, or the limit of tokens."""
 
     def __post_init__(self) -> None:
         try:

@@ -7,7 +7,7 @@ have computed is not computed again. What a caller can rely on:
   rendering of `oversight.engines.base.plain_text`), encoded once. Nothing that
   stands in a message becomes a control token.
 - `token_ids` are what was sampled, EOS included. `text` is their decoding
-  without special tokens, cut before the first stop string.
+  without special tokens but those that mark thoughts, cut before the first stop string.
 - `logprobs` are of the distribution sampled from: after temperature and top-p,
   or the model's own where temperature is 0. `top` is the model's own always.
 - With `choices`, `max_tokens` and `stop` are set aside. Each choice is scored
@@ -69,7 +69,9 @@ class Config(Settings):
     chat: Literal["auto", "plain"] = "auto"
     """`plain` leaves the tokenizer's chat template aside."""
     template_args: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further values for the chat template, such as `enable_thinking`."""
+    """Further values for the chat template, such as `reasoning_effort`."""
+    enable_thinking: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Given to the chat template, by which those of many models turn thoughts off and on."""
     max_model_len: int | None = Field(default=None, ge=2)
     """Tokens of prompt and answer together; None for what the model was made for."""
     max_batch_size: int = Field(default=32, ge=1)
@@ -123,9 +125,10 @@ class TransformersEngine:
         loop = asyncio.get_running_loop()
         news: asyncio.Queue[str | Completion | Exception] = asyncio.Queue()
         put = partial(_call_in, loop, news.put_nowait)
-        with self._submitted(Job(request, on_text=put, on_done=put)):
+        job = Job(request, on_text=put, on_done=put)
+        with self._submitted(job):
             while isinstance(item := await news.get(), str):
-                yield Chunk(text=item)
+                yield Chunk(text=item, opened=job.opened)
             if isinstance(item, Exception):
                 raise item
             yield Chunk(text="", completion=item)
@@ -222,7 +225,10 @@ def _load(config: Config) -> Batch:
     loaded = load_model(
         place, config.revision, config.device, config.dtype, config.max_batch_tokens
     )
-    chat = ChatIds(loaded.tokenizer, config.chat == "plain", config.template_args)
+    template_args = dict(config.template_args)
+    if config.enable_thinking is not None:
+        template_args["enable_thinking"] = config.enable_thinking
+    chat = ChatIds(loaded.tokenizer, config.chat == "plain", template_args)
     limits = Limits(
         _max_model_len(config, loaded.max_len), config.max_batch_size, config.max_batch_tokens
     )

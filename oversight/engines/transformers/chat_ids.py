@@ -21,7 +21,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from oversight.engines.base import plain_text
+from oversight.engines.base import fold_system, plain_text
 from oversight.engines.transformers.prefix_tree import TokenIds
 from oversight.errors import ConfigError, EngineRefusedError
 from oversight.types import Message, Prompt
@@ -108,7 +108,7 @@ class ChatIds:
         try:
             return prompt, self._render(prompt)
         except jinja2.TemplateError as error:
-            folded = _fold_system(prompt)
+            folded = fold_system(prompt)
             if folded == prompt:
                 raise EngineRefusedError(f"the chat template refused the prompt: {error}") from None
         try:
@@ -231,20 +231,3 @@ def _control_tokens(tokenizer: Any) -> dict[str, int]:
         for string, i in control.items()
         if string and i != tokenizer.unk_token_id and not BYTE_TOKEN.fullmatch(string)
     }
-
-
-def _fold_system(prompt: Prompt) -> Prompt:
-    """The same prompt with system messages put before the next user message's content."""
-    messages: list[Message] = []
-    held: tuple[str, ...] = ()
-    for message in prompt.messages:
-        if message.role == "system":
-            held += (*message.parts, "\n\n")
-        elif message.role == "user" and held:
-            messages.append(Message(role="user", parts=held + message.parts))
-            held = ()
-        else:
-            messages.append(message)
-    if held:
-        messages.append(Message(role="user", parts=held[:-1]))
-    return Prompt(messages=tuple(messages))

@@ -13,7 +13,11 @@ from oversight.engines.transformers.chat_ids import ChatIds
 from oversight.engines.transformers.detokenizer import Detokenizer
 from oversight.engines.transformers.sequence import Job, Sequence
 from oversight.errors import EngineRefusedError
+from oversight.text.thoughts import MARK_TOKENS, opens_thought
 from oversight.types import Request
+
+PROMPT_END_TOKENS = 24
+"""Of a prompt: in so many a chat template opens a thought."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Intake:
         self._chat = chat
         self._limits = limits
         self._decode = _decoder(tokenizer)
+        self._tokenizer = tokenizer
 
     def sequence(self, job: Job) -> Sequence:
         """A job ready to run. An answer that could grow beyond the limit is cut there.
@@ -68,6 +73,7 @@ class Intake:
                 + (" or raise the setting" if setting == "max_batch_tokens" else "")
             )
         max_tokens = min(sampling.max_tokens, limit - len(prompt_ids))
+        job.opened = opens_thought(self._tokenizer.decode(prompt_ids[-PROMPT_END_TOKENS:]))
         return Sequence(
             job=job,
             prompt_ids=prompt_ids,
@@ -104,10 +110,22 @@ def check_sampling(request: Request) -> None:
 
 
 def _decoder(tokenizer: Any) -> Callable[[Many[int]], str]:
-    def decode(token_ids: Many[int]) -> str:
+    """Decodes without special tokens, but for those that mark thoughts."""
+    names = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    marks = {i: name for i, name in names.items() if MARK_TOKENS.match(name)}
+
+    def plain(token_ids: Many[int]) -> str:
         text: str = tokenizer.decode(
             token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
-    return decode
+    def decode(token_ids: Many[int]) -> str:
+        text, begin = "", 0
+        for place, token_id in enumerate(token_ids):
+            if token_id in marks:
+                text += plain(token_ids[begin:place]) + marks[token_id]
+                begin = place + 1
+        return text + plain(token_ids[begin:])
+
+    return decode if marks else plain

@@ -29,6 +29,8 @@ class Job:
     on_done: Callable[[Completion | Exception], None]
     cancelled: bool = False
     """Set by any thread: end at the next step with what there is."""
+    opened: bool = False
+    """The prompt opens a thought, for the answer to go on with; known before anything is said."""
     submitted_at: float = field(default_factory=time.perf_counter)
 
 
@@ -81,4 +83,5 @@ class Sequence:
             seconds=time.perf_counter() - self.job.submitted_at,
             logprobs=tuple(self.logprobs) if request.sampling.logprobs else None,
             top=tuple(self.top),
+            opened=None if self.choices else self.job.opened,
         )

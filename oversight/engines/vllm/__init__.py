@@ -216,6 +216,9 @@ class VllmEngine:
                 api_key_env="VLLM_API_KEY",  # the variable that the server itself reads
                 api=config.api,
                 dialect="vllm",
+                extra_body=config.extra_body,
+                enable_thinking=config.enable_thinking,
+                prompt_opens_thought=config.prompt_opens_thought,
                 timeout_s=config.timeout_s,
                 connect_timeout_s=config.connect_timeout_s,
                 max_retries=NUM_RETRIES,

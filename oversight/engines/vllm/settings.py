@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 import os
 import re
 import shutil
@@ -12,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from oversight.config.settings import Settings
+from oversight.engines.openai.settings import is_none, template_values
+from oversight.engines.openai.wire import OWN_FIELDS
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.models import resolve
 
@@ -50,6 +53,13 @@ class Config(Settings):
     """Folder of a model in Hugging Face's format, or its name on the hub."""
     api: Literal["chat", "completions"] = "chat"
     """`chat` renders by the model's own chat template; `completions` suits models without one."""
+    # Not part of a debate's id unless they are set: debates of before keep theirs.
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict, exclude_if=operator.not_)
+    """Further fields for every request, such as `chat_template_kwargs`."""
+    enable_thinking: bool | None = Field(default=None, exclude_if=is_none)
+    """Given to the chat template, by which those of many models turn thoughts off and on."""
+    prompt_opens_thought: bool | None = Field(default=None, exclude_if=is_none)
+    """Whether the chat template itself opens a thought; None asks the server how prompts end."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Servers to start; a route always goes to the same one."""
     devices: tuple[str, ...] = ()
@@ -94,6 +104,9 @@ class Config(Settings):
         taken = sorted(OUR_OPTIONS & set(_option_names(self.extra_args)))
         if taken:
             raise ValueError(f"extra_args may not hold {taken[0]}, which the engine sets itself")
+        if own := sorted(OWN_FIELDS & set(self.extra_body)):
+            raise ValueError(f"extra_body may not hold {own[0]}, which is set for each request")
+        template_values(self.extra_body, self.enable_thinking)
         return self
 
 

@@ -3,17 +3,19 @@
 Ids of another vocabulary look like any others. A prompt's are taken if they
 decode to all of its contents in order; a response's if they decode to its
 text, or to a text that goes on after it, as one does that was cut at a stop
-string. Where a tokenizer does not give back what it was given (white space,
-capitals), the text counts as what the tokenizer makes of it.
+string. A thought that was sampled with the text, and which rows do not repeat,
+counts as well. Where a tokenizer does not give back what it was given (white
+space, capitals), the text counts as what the tokenizer makes of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from oversight.text.thoughts import divide
 from oversight.train.data.cells import BadRow
 from oversight.train.data.records import Answer, IdsGiven, Text, ids_key, text_key
 from oversight.train.types import Ids
@@ -54,10 +56,22 @@ class GivenIds:
         """Whether `ids` decode to the text of the answer, up to where that was cut."""
         if not self.inside(ids):
             return False
-        said = self._decode(ids, skip=True).strip().rstrip(CUT_CHARACTER)
         wanted = answer.text.strip().rstrip(CUT_CHARACTER)
         if not wanted:
             return False
+        return any(self._says(said, wanted) for said in self._readings(ids))
+
+    def _readings(self, ids: IdsGiven) -> Iterator[str]:
+        """What sampled ids say: all of it, and without thoughts, whose marks may be special."""
+        said = self._decode(ids, skip=True).strip().rstrip(CUT_CHARACTER)
+        yield said
+        for text in (said, self._decode(ids, skip=False)):
+            for opened in (False, True):
+                spoken = divide(text, opened).text.strip()
+                if spoken and spoken != said:
+                    yield spoken
+
+    def _says(self, said: str, wanted: str) -> bool:
         return said.startswith(wanted) or _follow(
             _words(said), [self._read(wanted, skip=True)], start=True
         )

@@ -19,7 +19,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from oversight.engines.transformers.chat_ids import PLACEHOLDER, ChatIds, _fold_system
+from oversight.engines.base import fold_system
+from oversight.engines.transformers.chat_ids import PLACEHOLDER, ChatIds
 from oversight.errors import EngineRefusedError
 from oversight.train.data.cells import BadRow
 from oversight.train.data.marking import Marked, Piece, mark_plain, mark_template
@@ -154,7 +155,7 @@ class Turns(ChatIds):
         try:
             whole = self._written(messages)
         except BadRow:
-            folded = _fold_system(Prompt(messages=messages)).messages
+            folded = fold_system(Prompt(messages=messages)).messages
             if folded == messages:
                 raise
             messages, whole = folded, self._written(folded)

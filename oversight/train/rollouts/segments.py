@@ -180,7 +180,7 @@ def _sample_row(
     reward_of: RewardOf,
 ) -> SegmentRow:
     id = f"{turn.id}#{number}"
-    num_tokens = sample.usage.prompt_tokens or None
+    num_tokens = sample.usage.prompt_tokens or None if sample.token_ids else 0
     prompt_ids = prompt_of(sample.prompt_id, num_tokens=num_tokens).token_ids
     if not prompt_ids or not sample.token_ids:
         raise DataError(

@@ -313,8 +313,12 @@ async def test_text_comes_back_as_it_is(server, open_engine, wire, message, text
     [
         ("stop", FinishReason.STOP),
         ("length", FinishReason.LENGTH),
-        ("tool_calls", FinishReason.STOP),
-        ("content_filter", FinishReason.LENGTH),
+        ("max_tokens", FinishReason.LENGTH),
+        ("tool_calls", FinishReason.TOOL_CALLS),
+        ("function_call", FinishReason.TOOL_CALLS),
+        ("content_filter", FinishReason.CONTENT_FILTER),
+        ("SAFETY", FinishReason.CONTENT_FILTER),
+        ("refusal", FinishReason.REFUSAL),
         (None, FinishReason.STOP),
     ],
 )
