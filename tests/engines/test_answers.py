@@ -62,7 +62,7 @@ def server() -> Iterator[Any]:
     """A model server on loopback; set its `reply`."""
     found: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found.lock, found.asked = threading.Lock(), []
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread = threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield found
     found.shutdown()
@@ -427,6 +427,25 @@ def test_a_store_without_token_ids_is_exported_as_text(
         assert SPEECH in row["chosen"][0]["content"]
 
 
+def test_a_store_without_token_ids_gives_examples_encoded_from_its_text(
+    sampled: RunSettings, tiny_model: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    from oversight.train.data.loading import load_comparisons
+    from oversight.train.data.settings import DataSettings
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    loaded = load_comparisons(DataSettings(store=sampled.store), tokenizer, len(tokenizer))
+
+    assert len(loaded.examples) == 4
+    assert loaded.statistics.num_ids_rendered == 4
+    for example in loaded.examples:
+        assert SPEECH in tokenizer.decode(example.responses[0])
+        assert example.responses[0][-1] == tokenizer.eos_token_id
+
+
+@pytest.mark.slow
 def test_a_policy_learns_from_a_store_without_token_ids(
     sampled: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
