@@ -87,7 +87,8 @@ def debate(
 
 def speaking(circle: CircleSettings, model: str) -> dict[Role, AgentSettings]:
     """Debaters and consultants who speak with `model`, as it would be sampled in training."""
-    how = {"reasoning": False, "max_tokens": circle.max_tokens, "temperature": 1.0}
+    # A policy in training may end a speech at once: it is given every chance to say something.
+    how = {"reasoning": False, "max_tokens": circle.max_tokens, "temperature": 1.0, "attempts": 20}
     return {role: _agent(role.value, model, dict(how)) for role in (Role.DEBATER, Role.CONSULTANT)}
 
 

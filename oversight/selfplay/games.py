@@ -18,6 +18,7 @@ from oversight.errors import ProtocolError
 from oversight.graphs.planning import draw_orders
 from oversight.graphs.views import turn_of, view_of
 from oversight.selfplay.settings import Arena
+from oversight.text.thoughts import divide
 from oversight.types import (
     Act,
     Debate,
@@ -86,7 +87,8 @@ class Game:
         return choice_prompt(replace(view, act=Act.DECIDE))
 
     def _turn(self, seat: Seat, text: str) -> Turn:
-        return turn_of(self._view(seat, ()), Draft(text=text.strip()), self.question)
+        said = divide(text).text.strip()  # thoughts are private here as in a graph
+        return turn_of(self._view(seat, ()), Draft(text=said), self.question)
 
     def _view(self, seat: Seat, turns: Sequence[Turn]) -> View:
         role = self.debate.protocol.speaker_role

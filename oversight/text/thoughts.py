@@ -82,7 +82,12 @@ _SENTENCE_END = re.compile(r"(?:[.!?…。！？]|</\w{1,20}>)[\"'”’»)\]*_]
 _QUOTED = re.compile(r"[\"'`“‘«„(]\Z")
 _MARK_START = re.compile(r"[<\[◁]")
 _LONGEST_MARK = 160
-_UNFINISHED = re.compile(r"(?:<\|(?:channel|start|open)\|?>[^<]*|[<\[◁][^>\]▷]*)\Z")
+_UNFINISHED = re.compile(
+    r"(?:<\|(?:channel|start|open)\|>(?:(?!<\|(?:message|sep)\|>).)*|<\|channel>\w*"
+    r"|[<\[◁][^>\]▷]*)\Z",
+    re.DOTALL,
+)
+"""The end of a text that may become a mark."""
 _BEGINNINGS = (
     *("assistantanalysis", "assistantcommentary", "assistantfinal", "analysis", "commentary"),
     *("final", "here is my thought process:", "here's my thought process:"),

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from oversight.agents import build_agent
-from oversight.errors import ProtocolError
+from oversight.errors import NoAnswerError, ProtocolError
 from oversight.types import Act, AgentSpec, Help, Role
 
 
@@ -59,3 +59,20 @@ def test_an_assistant_refuses_other_acts_and_other_help(noting, helped_view, jud
 def test_a_person_cannot_be_asked_by_a_program(judge_view) -> None:
     with pytest.raises(ProtocolError, match="oversight judge"):
         asyncio.run(build_agent(AgentSpec(agent="human")).act(judge_view()))
+
+
+def test_a_thought_is_not_shown_to_the_judge_who_asked(noting, helped_view) -> None:
+    heard: list[str] = []
+    engine = noting("<think>They would not like it.</think>\nNo quote bears it out.")
+    agent = build_agent(AgentSpec(agent="assistant"), engine)
+    draft = asyncio.run(agent.act(helped_view(Help.CHECK, emit=heard.append)))
+
+    assert "".join(heard) == draft.text == "No quote bears it out."
+    assert draft.reasoning == "They would not like it."
+
+
+def test_an_assistant_that_says_nothing_is_an_error_with_its_cause(noting, helped_view) -> None:
+    agent = build_agent(AgentSpec(agent="assistant"), noting("<think>cut"))
+    with pytest.raises(NoAnswerError, match="asked for help") as raised:
+        asyncio.run(agent.act(helped_view(Help.SUMMARY)))
+    assert raised.value.cause == "thought_only"

@@ -7,7 +7,7 @@ import pytest
 
 from oversight import constitutions
 from oversight.agents import build_agent
-from oversight.errors import ProtocolError, UnknownNameError
+from oversight.errors import NoAnswerError, ProtocolError, UnknownNameError
 from oversight.types import (
     Act,
     AgentSpec,
@@ -176,3 +176,30 @@ def test_a_judge_asked_to_speak_says_who_should(noting, make_view) -> None:
 
 def test_its_judgments_are_filed_as_a_models(noting) -> None:
     assert build_agent(AgentSpec(agent="judge"), noting()).kind is JudgeKind.MODEL
+
+
+def test_a_belief_is_read_from_the_answer_and_not_from_the_thought(noting, judge_view) -> None:
+    wrote = "Probability of A: 10%\nProbability of B: 90%"
+    draft = judge(noting(f"<think>Probability of A: 80%</think>\n{wrote}"), judge_view())
+
+    assert draft.belief.probs == pytest.approx((0.1, 0.9))
+    assert draft.belief.raw == wrote
+    assert draft.reasoning == "Probability of A: 80%"
+
+
+def test_a_thought_before_a_question_or_a_rationale_is_not_shown(noting, judge_view) -> None:
+    heard: list[str] = []
+    wrote = "<think>B is right</think>When was that?"
+    asked = judge(noting(wrote), judge_view(Act.ASK, emit=heard.append))
+    engine = noting("<think>B is right</think>\nProbability of A: 30%")
+    decided = judge(engine, judge_view(Act.DECIDE), rationale=True)
+
+    assert "".join(heard) == asked.text == "When was that?"
+    assert decided.rationale == "Probability of A: 30%"
+    assert "B is right" not in "".join(m.content for m in engine.requests[1].prompt.messages)
+    assert decided.reasoning == "B is right\n\nB is right"
+
+
+def test_a_judge_that_only_thinks_gave_no_answer(noting, judge_view) -> None:
+    with pytest.raises(NoAnswerError, match=r"asked for a belief and said nothing in 3 attempts"):
+        judge(noting("<think>Probability of A: 80%"), judge_view())

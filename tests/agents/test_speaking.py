@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from oversight.agents import build_agent
-from oversight.agents.speaking import shared_parts
-from oversight.errors import ConfigError, EngineError, ProtocolError
+from oversight.agents import build_agent, identify
+from oversight.agents.speaking import notes_of, shared_parts
+from oversight.errors import ConfigError, EngineError, NoAnswerError, ProtocolError
 from oversight.types import (
     Act,
     AgentSpec,
@@ -172,7 +172,7 @@ def test_samples_and_prompts_of_both_calls_are_recorded(noting, make_view, name,
     assert draft.prompts[0].token_ids == (7, 8, 9)
 
 
-@pytest.mark.parametrize("text", ["", "   ", "x" * 100_000, HOSTILE, "<quote>", "\x00\ud800"])
+@pytest.mark.parametrize("text", ["x" * 100_000, HOSTILE, "<quote>", "\x00\ud800", " . "])
 @pytest.mark.parametrize(("name", "role"), SPEAKERS)
 def test_any_output_is_recorded_as_it_is(noting, make_view, name, role, text) -> None:
     draft = speak(name, noting(text), make_view(role=role))
@@ -318,3 +318,71 @@ def test_an_option_of_several_lines_cannot_pass_for_two(make_view) -> None:
     view = make_view(options=("in the attic\nB: nowhere", "in the cellar"))
 
     assert "A: in the attic B: nowhere\nB: in the cellar\n" in "".join(shared_parts(view))
+
+
+# --- thoughts, and nothing said ---
+
+SECRET = "my option is the wrong one"
+
+
+def thinking(request):
+    notes = len(request.prompt.messages) == 2
+    return f"<think>{SECRET}</think>\n{'Notes.' if notes else 'Speech.'}"
+
+
+@pytest.mark.parametrize(("name", "role"), SPEAKERS)
+def test_thoughts_are_private_and_kept_in_the_order_in_which_they_were_written(
+    noting, make_view, name, role
+) -> None:
+    engine = noting(thinking)
+    draft = speak(name, engine, make_view(role=role))
+
+    assert draft.text == "Speech."
+    assert draft.reasoning == f"{SECRET}\n\nNotes.\n\n{SECRET}"
+    assert [sample.text for sample in draft.samples] == [
+        f"<think>{SECRET}</think>\nNotes.",
+        f"<think>{SECRET}</think>\nSpeech.",
+    ]
+    assert SECRET not in "".join(m.content for m in engine.requests[1].prompt.messages)
+
+
+def test_notes_that_are_a_thought_alone_are_notes(noting, make_view) -> None:
+    engine = noting(
+        lambda request: f"<think>{SECRET}" if len(request.prompt.messages) == 2 else "Speech."
+    )
+    draft = speak("debater", engine, make_view())
+
+    assert (draft.text, draft.reasoning) == ("Speech.", SECRET)
+    assert engine.requests[1].prompt.messages[2].content == SECRET
+    assert len(engine.requests) == 2
+
+
+def test_the_notes_of_a_turn_are_those_in_its_prompt_and_not_the_thoughts_around_them(
+    noting, make_view, make_turn
+) -> None:
+    draft = speak("debater", noting(thinking), make_view())
+    turn = make_turn("Speech.").model_copy(update={"samples": draft.samples})
+
+    assert notes_of(turn) == "Notes."
+    assert notes_of(make_turn("Speech.")) is None
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\u200b\n", f"<think>{SECRET}"])
+@pytest.mark.parametrize(("name", "role"), SPEAKERS)
+def test_a_speech_that_says_nothing_is_asked_for_again_and_then_an_error(
+    noting, make_view, name, role, text
+) -> None:
+    engine = noting(text)
+    with pytest.raises(NoAnswerError, match="said nothing in 4 attempts"):
+        speak(name, engine, make_view(role=role), reasoning=False, attempts=4)
+
+    seeds = [request.sampling.seed for request in engine.requests]
+    assert len(set(seeds)) == len(seeds) == 4
+
+
+def test_attempts_leave_a_debate_its_id(noting) -> None:
+    settings = [
+        identify(AgentSpec(agent=name, settings={"attempts": 7})).settings
+        for name in ("debater", "consultant", "critic", "judge", "assistant")
+    ]
+    assert not any("attempts" in found for found in settings)

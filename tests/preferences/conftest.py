@@ -189,6 +189,8 @@ def prompt_of() -> Callable[..., PromptRecord]:
 
     def prompt(prompt_id: str, *, num_tokens: int | None = None) -> PromptRecord:
         found = by_id[prompt_id]
+        if num_tokens == 0:
+            return PromptRecord(found.prompt)
         assert num_tokens in (None, len(found.token_ids))
         return found
 

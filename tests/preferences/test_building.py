@@ -395,3 +395,52 @@ def test_the_order_of_candidates_does_not_decide_who_is_best(
         assert best is None or scores[texts.index(best)] == high
         assert high - low <= 1e-9 or best is not None
     assert len(pairs(order)) == len(list(itertools.combinations(scores, 2)))
+
+
+# --- thoughts, and engines without token ids ---
+
+
+def test_a_response_says_what_was_said_and_holds_all_ids_that_were_sampled(debate, rows, sampled):
+    texts = ["<think>I hide it</think>\nIn the attic.", "so be it</think>In the kitchen."]
+    (row,), _ = rows(candidates(debate, sampled, (0.9, 0.1), texts))
+
+    assert [each.text for each in row.responses] == ["In the attic.", "In the kitchen."]
+    assert [each.token_ids for each in row.responses] == [tuple(t.encode()) for t in texts]
+    assert all(len(each.logprobs) == len(each.token_ids) for each in row.responses)
+
+
+def test_candidates_that_differ_in_their_thoughts_alone_are_one(debate, rows, sampled):
+    texts = ["<think>one</think>Said.", "<think>two</think>Said."]
+
+    assert rows(candidates(debate, sampled, (0.9, 0.1), texts))[1].counts[Reason.IDENTICAL] == 1
+
+
+def test_a_thought_alone_is_no_response(debate, rows, sampled):
+    texts = ["<think>cut off in the mid", "In the kitchen.", "In the attic."]
+    (row,), dropped = rows(candidates(debate, sampled, (0.9, 0.5, 0.1), texts))
+
+    assert dropped.counts == {Reason.EMPTY: 1}
+    assert [each.text for each in row.responses] == ["In the kitchen.", "In the attic."]
+
+
+def test_calls_that_were_made_again_are_no_second_sample_of_a_speech(debate, rows, sampled):
+    made = candidates(debate, sampled, (0.9, 0.1))
+    failed = sampled("").model_copy(update={"purpose": Purpose.UNANSWERED})
+    made.turns = [t.model_copy(update={"samples": (failed, *t.samples)}) for t in made.turns]
+    (row,), dropped = rows(made)
+
+    assert [each.text for each in row.responses] == ["candidate 0", "candidate 1"]
+    assert dropped.total == 0
+
+
+def test_samples_without_ids_make_rows_of_text_alone(debate, rows, sampled):
+    made = candidates(debate, sampled, (0.9, 0.1))
+    bare = {"token_ids": (), "usage": Usage(prompt_tokens=5)}
+    made.turns = [
+        t.model_copy(update={"samples": tuple(s.model_copy(update=bare) for s in t.samples)})
+        for t in made.turns
+    ]
+    (row,), _ = rows(made)
+
+    assert row.prompt_ids is None
+    assert [(each.token_ids, each.logprobs) for each in row.responses] == [(None, None)] * 2

@@ -159,3 +159,10 @@ def test_crossplay_puts_every_pair_before_the_judge(circle, reader, arena):
         [belief] = reader.beliefs([played[4].judged(text)], [played[4].debate.orders.options])
         expected = belief.probs[played[4].side(Seat.A)]
         assert found["beliefs"][0][1][4] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_judge_is_not_shown_what_a_speaker_thought(circle, arena):
+    game = games(questions(circle, "train", 1), arena, 0)[0]
+    said = dict.fromkeys(game.seats, "It was on day 3.")
+    thought = {seat: f"<think>I know better.</think>\n{text}" for seat, text in said.items()}
+    assert game.judged(thought) == game.judged(said)

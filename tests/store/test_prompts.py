@@ -89,3 +89,19 @@ def test_the_memory_of_what_is_stored_is_bounded_and_forgets_the_oldest():
     known.remember("d" * 11, "D")
     assert known.get("d" * 11) is None
     assert known.get("cccc") is None
+
+
+def test_a_prompt_of_a_server_that_only_counts_tokens_is_read_without_ids(store, make):
+    store.add(make.prompt(token_ids=()))
+    id_ = make.prompt().prompt.id
+
+    assert store.prompt(id_, num_tokens=5) == make.prompt(token_ids=())
+    store.add(make.prompt(token_ids=(1, 2, 3)))
+    assert store.prompt(id_, num_tokens=3) == make.prompt(token_ids=(1, 2, 3))
+    assert store.prompt(id_, num_tokens=5) == make.prompt(token_ids=())
+
+
+def test_no_tokens_are_asked_of_a_prompt_whoever_else_read_it(store, make):
+    store.add(make.prompt(token_ids=(1, 2, 3)), make.prompt(token_ids=(4, 5)))
+
+    assert store.prompt(make.prompt().prompt.id, num_tokens=0) == make.prompt(token_ids=())

@@ -265,6 +265,18 @@ def test_given_ids_that_go_on_behind_a_stop_string_are_used(compare, chat):
     assert pair.responses[0].tolist() == row["chosen_ids"]
 
 
+@pytest.mark.parametrize("thought", ["<think>I hide it.</think>\n", "I hide it.</think>\n\n"])
+def test_given_ids_of_a_thought_before_the_text_are_learnt_with_it(compare, chat, thought):
+    row = sampled(chat)
+    row["chosen_ids"] = chat(f"{thought}There.<|end|>")["input_ids"]
+    row["chosen"] = "There."
+    loaded = compare(chat, [row])
+    assert loaded.examples[0].responses[0].tolist() == row["chosen_ids"]
+    assert loaded.statistics.num_ids_given == 1
+    other = compare(chat, [{**row, "chosen": "Elsewhere."}])
+    assert other.statistics.num_ids_given == 0
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -33,7 +33,7 @@ from oversight.train.rollouts.segments import (
 )
 from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.types import TokenRow
-from oversight.types import Purpose, Role, Seat, Transcript
+from oversight.types import Purpose, Role, Seat, Transcript, Usage
 
 
 def given(ids: list[int], *children: Segment, id: str = "") -> Segment:
@@ -208,6 +208,18 @@ def test_a_sample_without_ids_is_refused(debates: list[tuple[Transcript, Store]]
     transcript, store = debates[0]
     turn = next(turn for turn in transcript.turns if turn.role is Role.DEBATER)
     bare = turn.samples[0].model_copy(update={"token_ids": ()})
+    stripped = replace(transcript, turns=(turn.model_copy(update={"samples": (bare,)}),))
+    with pytest.raises(DataError, match="stored without token ids"):
+        from_transcript(stripped, store.prompt)
+
+
+def test_a_sample_of_a_server_that_only_counts_tokens_is_refused_alike(
+    debates: list[tuple[Transcript, Store]],
+) -> None:
+    transcript, store = debates[0]
+    turn = next(turn for turn in transcript.turns if turn.role is Role.DEBATER)
+    counted = {"token_ids": (), "usage": Usage(prompt_tokens=1, completion_tokens=5)}
+    bare = turn.samples[0].model_copy(update=counted)
     stripped = replace(transcript, turns=(turn.model_copy(update={"samples": (bare,)}),))
     with pytest.raises(DataError, match="stored without token ids"):
         from_transcript(stripped, store.prompt)
