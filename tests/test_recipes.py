@@ -12,12 +12,18 @@ from oversight import protocols, registry
 from oversight.cli.run import load_circle
 from oversight.config.recipe import load_recipe
 from oversight.config.run import RunSettings
+from oversight.pixels.settings import PixelSettings
 from oversight.selfplay.stages import plan_stages
+from oversight.train import reward
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]
 RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES))
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
+OTHERS = {
+    FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
+    FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
+}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -70,6 +76,23 @@ def test_the_recipe_for_judgments_fits_its_trainer() -> None:
     config = load_recipe(import_module("oversight.train.dpo").Config, path, {})
     assert config.loss == "kto"
     assert path.read_text().startswith("# ")
+
+
+def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
+    known = {*RECIPES, *CIRCLES, *TRAINING, FOLDER / "judging" / "kto.toml", *OTHERS}
+    assert set(FOLDER.rglob("*.toml")) == known
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_another_recipe_fits_its_command(path: Path) -> None:
+    assert load_recipe(OTHERS[path], path, {}).out
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_a_training_recipes_loss_takes_its_options(path: Path) -> None:
+    trainer = import_module(f"oversight.train.{path.stem}")
+    if hasattr(trainer, "check_loss"):
+        trainer.check_loss(load_recipe(trainer.Config, path, {}))
 
 
 def test_each_trainer_has_a_recipe() -> None:

@@ -42,19 +42,34 @@ def train_sft(
     circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
 ) -> int:
     """SFT of `policy` on the speeches that were chosen among candidates; from how many of them."""
-    config = _merged(
+    config = sft_config(circle, policy, store, arena, out, seed)
+    return _run_on_candidates(sft, config, store, _num_preferences(store, arena))
+
+
+def sft_config(
+    circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
+) -> dict[str, Any]:
+    """Settings of expert iteration's SFT."""
+    return _merged(
         {**_common(policy, out, seed), "batch_size": 32, "steps": 100, "optimizer": {"lr": 5e-4}},
         {"data": {**_siblings(store, arena), "preferences": _PREFERENCES}},
         circle.sft,
     )
-    return _run_on_candidates(sft, config, store, _num_preferences(store, arena))
 
 
 def train_dpo(
     circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
 ) -> int:
     """DPO of `policy` on candidates to one prompt; from how many pairs."""
-    config = _merged(
+    config = dpo_config(circle, policy, store, arena, out, seed)
+    return _run_on_candidates(dpo, config, store, _num_preferences(store, arena))
+
+
+def dpo_config(
+    circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
+) -> dict[str, Any]:
+    """Settings of DPO."""
+    return _merged(
         {**_common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 2e-4}},
         {
             "data": {**_siblings(store, arena), "preferences": _PREFERENCES},
@@ -62,23 +77,27 @@ def train_dpo(
         },
         circle.dpo,
     )
-    return _run_on_candidates(dpo, config, store, _num_preferences(store, arena))
 
 
 def train_reward(
     circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
 ) -> int:
     """A reward model on the same comparisons, from the layers of `policy`; from how many."""
-    config = _merged(
-        {**_common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}},
-        {"data": {"format": "pair", "ids": "given", "duplicates": "keep"}},
-        circle.reward,
-    )
+    config = reward_config(circle, policy, out, seed)
     tokenizer = _tokenizer(policy)
     settings = PreferenceSettings.parse({**_PREFERENCES, "siblings": "all_pairs"})
     with Store.open(str(store), create=False) as opened:
         rows = list(comparisons(opened, BEST_OF_N[arena], PROTOCOLS[arena], settings, tokenizer))
     return _run_on_candidates(reward, config, store, len(rows), rows=rows)
+
+
+def reward_config(circle: CircleSettings, policy: str, out: Path, seed: int) -> dict[str, Any]:
+    """Settings of the reward model that PPO learns from."""
+    return _merged(
+        {**_common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}},
+        {"data": {"format": "pair", "ids": "given", "duplicates": "keep"}},
+        circle.reward,
+    )
 
 
 def train_ppo(
@@ -90,7 +109,19 @@ def train_ppo(
     seed: int,
 ) -> Path:
     """PPO of `policy` against a reward model."""
-    config = _merged(
+    config = ppo_config(circle, policy, reward_model, out, seed)
+    tokenizer = _tokenizer(policy)
+    rewards = RewardSettings.parse(config["reward"])
+    models = RewardModels.load(rewards, tokenizer, "cpu")
+    judged = SpeechesAlone(games, models, tokenizer)
+    return _run(ppo, config, rows=rows(games), rewards=judged)
+
+
+def ppo_config(
+    circle: CircleSettings, policy: str, reward_model: Path, out: Path, seed: int
+) -> dict[str, Any]:
+    """Settings of PPO."""
+    return _merged(
         {**_common(policy, out, seed), "batch_size": BATCH_SIZES["ppo"], "steps": 80},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
@@ -109,11 +140,6 @@ def train_ppo(
         },
         circle.ppo,
     )
-    tokenizer = _tokenizer(policy)
-    rewards = RewardSettings.parse(config["reward"])
-    models = RewardModels.load(rewards, tokenizer, "cpu")
-    judged = SpeechesAlone(games, models, tokenizer)
-    return _run(ppo, config, rows=rows(games), rewards=judged)
 
 
 def train_grpo(
@@ -124,7 +150,15 @@ def train_grpo(
     A group is the answers of one seat to one prompt, so that its mean is the baseline of that
     very seat on that very question; `advantage = "role_baseline"` takes a running one a seat.
     """
-    config = _merged(
+    config = grpo_config(circle, policy, out, seed)
+    tokenizer = _tokenizer(policy)
+    judged = JudgedGames(games, BeliefReader(circle.judge), tokenizer, circle.opponents)
+    return _run(grpo, config, rows=rows(games), rewards=judged)
+
+
+def grpo_config(circle: CircleSettings, policy: str, out: Path, seed: int) -> dict[str, Any]:
+    """Settings of GRPO."""
+    return _merged(
         {**_common(policy, out, seed), "batch_size": BATCH_SIZES["grpo"], "steps": 200},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
@@ -144,14 +178,19 @@ def train_grpo(
         },
         circle.grpo,
     )
-    tokenizer = _tokenizer(policy)
-    judged = JudgedGames(games, BeliefReader(circle.judge), tokenizer, circle.opponents)
-    return _run(grpo, config, rows=rows(games), rewards=judged)
 
 
 def train_judge(circle: CircleSettings, store: Path, out: Path, seed: int) -> Path:
     """SFT of the judge on outcomes: what it read in debates, and the letter of the right option."""
-    config = _merged(
+    config = judge_config(circle, out, seed)
+    with Store.open(str(store), create=False) as opened:
+        outcomes = sorted(_outcomes(opened), key=lambda row: row["id"])
+    return _run(sft, config, rows=outcomes)
+
+
+def judge_config(circle: CircleSettings, out: Path, seed: int) -> dict[str, Any]:
+    """Settings of the judge's SFT."""
+    return _merged(
         {**_common(circle.judge, out, seed), "batch_size": 64, "steps": 60},
         {
             "data": {"format": "prompt_completion", "duplicates": "keep"},
@@ -159,9 +198,6 @@ def train_judge(circle: CircleSettings, store: Path, out: Path, seed: int) -> Pa
         },
         circle.sft_judge,
     )
-    with Store.open(str(store), create=False) as opened:
-        outcomes = sorted(_outcomes(opened), key=lambda row: row["id"])
-    return _run(sft, config, rows=outcomes)
 
 
 def _outcomes(store: Store) -> Iterator[dict[str, Any]]:

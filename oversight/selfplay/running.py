@@ -84,15 +84,20 @@ def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, di
 
     Raises:
         CheckpointError: The folder holds a circle with other settings.
-        ConfigError: Another process runs a circle in the folder.
+        ConfigError: Another process runs a circle in the folder, or a piece could not begin.
+        DataError: There are fewer questions than the circle asks for.
         StageError: A piece failed; says which, and why.
     """
+    stages = plan_stages(circle)
+    done = {stage.name for stage in stages if result_of(circle, stage.name) is not None}
+    if len(done) < len(stages):
+        from oversight.selfplay.checking import check  # which loads the trainers
+
+        check(circle)
     circle.out.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(circle.out)
     try:
         _check_settings(circle)
-        stages = plan_stages(circle)
-        done = {stage.name for stage in stages if result_of(circle, stage.name) is not None}
         state = _State(stages, set(done), done, set(done))
         report(state.progress([], None))
         if len(done) < len(stages):

@@ -67,7 +67,9 @@ def test_a_folder_in_use_is_refused(baselines):
 
 
 def test_a_piece_that_fails_is_named_with_its_reason(baselines):
-    broken = baselines.model_copy(update={"judge": str(baselines.out / "nowhere")})
-    with pytest.raises(StageError, match=r"arm\.naive failed: .*nowhere") as failure:
-        run(broken)
+    store = folder_of(baselines, "arm.naive") / "debates.db"
+    store.parent.mkdir(parents=True)
+    store.write_text("no store")
+    with pytest.raises(StageError, match=r"arm\.naive failed: .*debates\.db") as failure:
+        run(baselines)
     assert "logs" in str(failure.value)

@@ -1,0 +1,117 @@
+"""Everything that a circle's pieces will need, tried before the first of them begins.
+
+A setting that is out of range would otherwise be met by the piece that it is
+for, after minutes or hours of the others. Nothing is written, and no weight is
+read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from oversight import protocols
+from oversight.config.settings import describe
+from oversight.errors import ConfigError, DataError, OversightError
+from oversight.selfplay import methods
+from oversight.selfplay.debating import questions, speaking
+from oversight.selfplay.games import BEST_OF_N, PROTOCOLS
+from oversight.selfplay.settings import CircleSettings
+from oversight.train import dpo, grpo, ppo, reward, sft
+from oversight.train.model.loading import read_config
+from oversight.train.model.stored import check_stored, empty_model
+from oversight.train.settings import ModelSettings
+
+OWN = {
+    "out": "each run has its folder in the circle's `out`",
+    "seed": "runs have the circle's `seeds`",
+}
+"""Settings of a trainer that the circle sets itself."""
+LATER = Path("later")
+"""Stands for what an earlier piece will have made."""
+
+
+def check(circle: CircleSettings) -> None:
+    """Parse and try all that the circle's pieces begin with.
+
+    Raises:
+        ConfigError: A setting cannot be used; names it, as `ppo.steps`.
+        DataError: There are fewer questions than the circle asks for.
+    """
+    for name, trainer, config in _runs(circle):
+        _check_run(name, trainer, config, getattr(circle, name))
+    for name in ("model", "judge"):
+        _check_model(name, getattr(circle, name))
+    for arena in circle.arenas:
+        for protocol in (PROTOCOLS[arena], BEST_OF_N[arena]):
+            protocols.load(protocol)
+    speaking(circle, circle.model)
+    asked = {
+        "train_questions": ("train", circle.train_questions),
+        "held_out_questions": ("held_out", circle.held_out_questions),
+        "crossplay_questions": ("held_out", circle.crossplay_questions),
+    }
+    for name, (split, number) in asked.items():
+        _check_questions(circle, name, split, number)
+
+
+def _runs(circle: CircleSettings) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Each kind of training run of the circle: its table, its trainer and its settings."""
+    policy, arena, seed = circle.model, circle.arenas[0], circle.seeds[0]
+    compared = (circle, policy, LATER, arena, LATER, seed)
+    if "expert_iteration" in circle.methods:
+        yield "sft", sft, methods.sft_config(*compared)
+    if "dpo" in circle.methods:
+        yield "dpo", dpo, methods.dpo_config(*compared)
+    if "ppo" in circle.methods:
+        yield "reward", reward, methods.reward_config(circle, policy, LATER, seed)
+        yield "ppo", ppo, methods.ppo_config(circle, policy, LATER, LATER, seed)
+    if "grpo" in circle.methods:
+        yield "grpo", grpo, methods.grpo_config(circle, policy, LATER, seed)
+    if circle.train_judge:
+        yield "sft_judge", sft, methods.judge_config(circle, LATER, seed)
+
+
+def _check_run(name: str, trainer: Any, config: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse settings that the trainer would refuse, by their place in the recipe."""
+    for own, why in OWN.items():
+        if own in given:
+            raise ConfigError(f"{name}.{own} = {given[own]!r}: leave it out, {why}")
+    try:
+        settings = trainer.Config.model_validate(config)
+    except ValidationError as error:
+        if not error.errors()[0]["loc"]:  # it speaks of several settings, and names them
+            raise ConfigError(f"{name}: {describe(error, trainer.Config)}") from None
+        raise ConfigError(describe(error, trainer.Config, name)) from None
+    if hasattr(trainer, "check_loss"):
+        try:
+            trainer.check_loss(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{name}.{error}") from None
+
+
+def _check_model(name: str, path: str) -> None:
+    """Refuse a model that is not there, is no causal language model, or lacks weights."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        config, _ = read_config(ModelSettings(path=path), ())
+        check_stored(path, empty_model(AutoModelForCausalLM, config), f"{name} = {path!r}")
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("model.path = ", f"{name} = ", 1)) from None
+
+
+def _check_questions(circle: CircleSettings, name: str, split: str, number: int) -> None:
+    """Refuse a data set that has fewer questions than are asked for."""
+    try:
+        found = len(questions(circle, split, number))
+    except OversightError as error:
+        raise type(error)(f"dataset: {error}") from None
+    if found < number:
+        raise DataError(
+            f"{name} = {number:,}: the data set {circle.dataset.dataset!r} has only {found:,} "
+            f"questions in its part {split!r}; ask for fewer, or let it make more"
+        )
