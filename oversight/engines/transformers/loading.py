@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from oversight.engines.transformers.attention import NAME as SHARED_HEADS
 from oversight.engines.transformers.attention import share_heads
-from oversight.engines.transformers.masks import MaskStyle, mask_styles
+from oversight.engines.transformers.masks import mask_styles
+from oversight.engines.transformers.prefix_tree import common_prefix
 from oversight.engines.transformers.rows import BatchedRows, Rows
 from oversight.engines.transformers.single_rows import SingleRows
 from oversight.errors import ConfigError, EngineError, EngineUnavailableError
+from oversight.modeling import contract
+from oversight.modeling.angles import own_angles, switch_length
+from oversight.modeling.small import READING
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +43,6 @@ class LoadedModel:
     eos_ids: frozenset[int]
     max_len: int | None
     """Tokens that the model was made for; None if it does not say."""
-
-
-_ONE_AT_A_TIME = threading.Lock()
-"""While it reads a model, transformers sets torch's default dtype, and how loud it is, for all
-threads: of two engines that load at once, one would get weights of the other's type."""
 
 
 def load_model(
@@ -65,7 +65,7 @@ def load_model(
         )
     source = {"revision": revision, "local_files_only": Path(name).expanduser().is_dir()}
     place = str(Path(name).expanduser()) if source["local_files_only"] else name
-    with _ONE_AT_A_TIME, _quiet():
+    with READING, _quiet():
         config = _read_config(place, source)
         tokenizer = _read_tokenizer(place, source)
         _check_vocabulary(name, config, tokenizer)
@@ -211,36 +211,130 @@ def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 
 def _rows(name: str, model: Any, text_config: Any, max_batch_tokens: int) -> Rows:
     """The fastest way of running this model that gives what its plain forward pass gives."""
-    if model._supports_attention_backend:
-        styles = mask_styles(text_config)
-        if styles and share_heads(model):
-            if rows := _first_batched(model, styles, max_batch_tokens):
-                return rows
-            model.set_attn_implementation("sdpa")
-        if rows := _first_batched(model, styles, max_batch_tokens):
-            return rows
-    rows_single = SingleRows(model)
-    if problem := _problem(model, rows_single, PROBE_LENGTHS_SINGLE):
+    own_angles(model)
+    for way in _ways(model, text_config):
+        problem = _kind_problem(model.config, way)
+        if not problem:
+            rows = way.rows(model, max_batch_tokens)
+            problem = _problem(model, rows, way.probe_lengths)
+            if not problem:
+                break
+        logger.debug("%s as %s: %s", text_config.model_type, way, problem)
+    else:
         raise ConfigError(
             f"engine.transformers.model = {name!r}: a model of type {text_config.model_type!r} "
-            f"cannot generate here: {problem}"
+            f"cannot generate here: {problem}. Serve it by vLLM (engine = 'vllm'), or take a model "
+            "of another type"
         )
-    logger.warning(
-        "%r (%s) takes no batched masks: its requests run one at a time, without reuse",
-        name,
-        text_config.model_type,
+    if way.style is None:
+        logger.warning(
+            "%r (%s) takes no batched masks: its requests run one at a time, without reuse",
+            name,
+            text_config.model_type,
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way of running rows: with masks of a style, or (None) each by itself."""
+
+    style: int | None
+    shares_heads: bool = False
+
+    @property
+    def probe_lengths(self) -> Sequence[tuple[int, int]]:
+        return PROBE_LENGTHS_SINGLE if self.style is None else PROBE_LENGTHS
+
+    def rows(self, model: Any, max_tokens: int) -> Rows:
+        """The rows of a model, which attends so from now on."""
+        if self.style is None:
+            return SingleRows(model)
+        styles = mask_styles(model.config.get_text_config())
+        if model.config.get_text_config()._attn_implementation == SHARED_HEADS:
+            model.set_attn_implementation("sdpa")
+            styles = mask_styles(model.config.get_text_config())
+        if self.shares_heads:
+            share_heads(model)
+        return BatchedRows(model, styles[self.style], max_tokens)
+
+
+def _ways(model: Any, text_config: Any) -> Iterator[_Way]:
+    """The ways of running a model's rows, fastest first."""
+    if model._supports_attention_backend:
+        styles = range(len(mask_styles(text_config)))
+        for shares_heads in (True, False):
+            yield from (_Way(i, shares_heads) for i in styles)
+        if text_config._attn_implementation == SHARED_HEADS:
+            model.set_attn_implementation("sdpa")
+    yield _Way(None)
+
+
+def _kind_problem(config: Any, way: _Way) -> str | None:
+    """Why models of a kind cannot be run so, tried on a small one past all its windows."""
+    from transformers import AutoModelForCausalLM
+
+    def score_with(model: Any) -> contract.Score:
+        rows = way.rows(model, 1 << 16)
+        return partial(_scored, rows)
+
+    return contract.problem(
+        f"engine, {way}", AutoModelForCausalLM, config, score_with, own=_as_it_grows
     )
-    return rows_single
 
 
-def _first_batched(model: Any, styles: Sequence[MaskStyle], max_tokens: int) -> Rows | None:
-    for style in styles:
-        rows = BatchedRows(model, style, max_tokens)
-        problem = _problem(model, rows, PROBE_LENGTHS)
-        if not problem:
-            return rows
-        logger.debug("%s with %s: %s", model.config.model_type, style, problem)
-    return None
+def _as_it_grows(model: Any, row: contract.Row) -> torch.Tensor:
+    """Log-probability of each token of a response, given what stands before it and no more: where
+    angles change with a row's length, later tokens would change those of earlier ones."""
+    prompt, response = row
+    if switch_length(model) is None:
+        return contract.token_logprobs(model, row)
+    logps = []
+    for i, token in enumerate(response):
+        ids = torch.from_numpy(np.append(prompt, response[:i])).to(model.device)
+        logits_V = model(input_ids=ids[None], use_cache=False).logits[0, -1]
+        logps.append(logits_V.log_softmax(-1)[token])
+    return torch.stack(logps)
+
+
+def _scored(rows: Rows, asked: Sequence[contract.Row]) -> list[torch.Tensor]:
+    """Log-probabilities of responses, as they are sampled: token by token behind their prompts,
+    whose beginnings are copied where that can be.
+
+    Raises:
+        ValueError: As choices they would be scored otherwise.
+    """
+    order = sorted(range(len(asked)), key=lambda i: -len(asked[i][0]))
+    prompts = [asked[i][0] for i in order]
+    rows.join([sum(map(len, asked[i])) for i in order])
+    try:
+        logits = [rows.extend(0, prompts[:1])]
+        known = [0] * len(prompts)
+        if isinstance(rows, BatchedRows):
+            for row, prompt in enumerate(prompts[1:], 1):
+                known[row] = common_prefix(prompts[0], prompt[:-1])
+                if known[row]:
+                    rows.fill(row, (0, known[row]))
+        for row, prompt in enumerate(prompts[1:], 1):
+            logits.append(rows.extend(row, [prompt[known[row] :]]))
+        behind_NV = torch.cat(logits)
+        branches = [rows.score(row, [asked[i][1]])[0] for row, i in enumerate(order)]
+        longest = max(len(response) for _, response in asked)
+        tokens_NS = np.stack([np.resize(asked[i][1], longest) for i in order])
+        steps = [behind_NV]
+        for step in range(longest - 1):
+            steps.append(rows.extend(0, list(tokens_NS[:, step, None])))
+    finally:
+        rows.clear()
+    found: dict[int, torch.Tensor] = {}
+    for row, i in enumerate(order):
+        ids_R = torch.from_numpy(asked[i][1])
+        sampled_RV = torch.stack([step[row] for step in steps[: len(ids_R)]]).log_softmax(-1)
+        chosen_RV = torch.cat([behind_NV[row, None], branches[row][:-1]]).log_softmax(-1)
+        if contract.difference([chosen_RV], [sampled_RV]):
+            raise ValueError("choices are scored otherwise than they are sampled")
+        found[i] = sampled_RV.gather(-1, ids_R[:, None])[:, 0]
+    return [found[i] for i in range(len(asked))]
 
 
 @torch.inference_mode()

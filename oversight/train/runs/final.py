@@ -6,21 +6,31 @@ or alone in `RUN/model` if they are not to be merged.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from oversight.errors import CheckpointError
+from oversight.modeling.dropout import as_configured
 from oversight.train.runs.card import model_card
 from oversight.train.runs.files import rename, sync_all, told, write_text
 from oversight.train.runs.folder import RunFolder
 from oversight.train.runs.metrics import read_metrics
-from oversight.train.runs.reload import check_weights, quiet, tensor_hashes, tokenizer_problem
+from oversight.train.runs.reload import (
+    PROBES,
+    chat_ids,
+    check_rewards,
+    check_weights,
+    quiet,
+    tensor_hashes,
+    tokenizer_problem,
+)
 
 CARD = "README.md"
 MAX_SHARD = "5GB"
@@ -65,6 +75,8 @@ def finish(
     with told(f"{run.model_path} could not be written", "The last checkpoint is untouched."):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
+        if _is_reward_model(model):
+            ending = replace(ending, tokenizer=_padded_apart(ending))
         try:
             with quiet():
                 _save_weights(part, model, ending, state)
@@ -90,7 +102,11 @@ def _save_weights(
         (folder / CARD).unlink(missing_ok=True)  # peft's template, with nothing filled in
         if not ending.merge:
             # Beside an adapter it tells which tokenizer and vocabulary this is.
-            model.get_base_model().config.save_pretrained(part)
+            inner = model.get_base_model()
+            if _is_reward_model(model):
+                _complete(inner, ending.tokenizer)
+            with as_configured(inner):
+                inner.config.save_pretrained(part)
             return
         if state is not None:
             raise CheckpointError(
@@ -101,12 +117,44 @@ def _save_weights(
     whole = model.state_dict() if state is None else state
     hashes = tensor_hashes(whole)
     _complete(model, ending.tokenizer)
-    model.save_pretrained(part, state_dict=dict(whole), max_shard_size=MAX_SHARD)
-    check_weights(part, type(model).__name__, hashes)
+    with as_configured(model):
+        model.save_pretrained(part, state_dict=dict(whole), max_shard_size=MAX_SHARD)
+    again = check_weights(part, type(model).__name__, hashes)
+    if _is_reward_model(model):
+        check_rewards(part, again, ending.tokenizer)
+
+
+def _is_reward_model(model: Any) -> bool:
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    return isinstance(getattr(inner, "score", None), torch.nn.Linear)
+
+
+def _padded_apart(ending: Finish) -> Any:
+    """The tokenizer, its pad a token that ends no row.
+
+    transformers reads a reward at a row's last token that is no padding. Where the pad is the
+    EOS, that is the token before the EOS, which is not what was trained. So another special token
+    pads, one that stands in no text; where there is none, nothing does, and transformers refuses
+    to read several rows at once.
+    """
+    tokenizer = copy.deepcopy(ending.tokenizer)
+    ends = {tokenizer.eos_token_id, tokenizer.bos_token_id}
+    if tokenizer.pad_token_id not in {None, *ends}:
+        return tokenizer
+    texts = [tokenizer(text)["input_ids"] for text in (*PROBES, *ending.probes)]
+    used = ends.union(*texts, chat_ids(tokenizer) if tokenizer.chat_template else ())
+    added = tokenizer.added_tokens_decoder.items()
+    free = [token.content for i, token in added if token.special and i not in used]
+    # An unknown token may well end a text.
+    free = [token for token in free if token != tokenizer.unk_token]
+    tokenizer.pad_token = min(free, key=lambda token: "pad" not in token.lower(), default=None)
+    return tokenizer
 
 
 def _complete(model: Any, tokenizer: Any) -> None:
     """Say which ids pad and end, where the model's settings leave it open."""
+    if _is_reward_model(model):
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     settings = [model.config]
     if model.can_generate():
         settings.append(model.generation_config)

@@ -33,6 +33,8 @@ CHAT = (
     {"role": "assistant", "content": "The first one."},
     {"role": "user", "content": "Why?"},
 )
+REWARD_TOLERANCE = 1e-3
+"""Relative difference that rounding may make between a row alone and one in a padded batch."""
 HASH_ELEMENTS = 1 << 22
 
 
@@ -69,7 +71,7 @@ def tokenizer_problem(tokenizer: Any, folder: Path, probes: Sequence[str] = ()) 
             return f"{name} was {getattr(tokenizer, name)}, then {getattr(saved, name)}"
     if tokenizer.chat_template != saved.chat_template:
         return "the chat template differs"
-    if tokenizer.chat_template and _chat_ids(tokenizer) != _chat_ids(saved):
+    if tokenizer.chat_template and chat_ids(tokenizer) != chat_ids(saved):
         return "a chat is encoded to other ids"
     size = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size")
     largest = max(saved.get_vocab().values(), default=-1)
@@ -78,8 +80,10 @@ def tokenizer_problem(tokenizer: Any, folder: Path, probes: Sequence[str] = ()) 
     return ""
 
 
-def check_weights(folder: Path, kind: str, hashes: Mapping[str, str]) -> None:
+def check_weights(folder: Path, kind: str, hashes: Mapping[str, str]) -> Any:
     """Read the model in `folder` as its configuration says, and compare with what was in memory.
+
+    Gives the model as it was read.
 
     Args:
         folder: A model that was just saved.
@@ -108,6 +112,47 @@ def check_weights(folder: Path, kind: str, hashes: Mapping[str, str]) -> None:
             f"{folder}: read back, {len(wrong)} weights are not what was in memory, such as "
             f"{wrong[0]!r}; the disk or the memory is at fault. The last checkpoint is untouched"
         )
+    return model
+
+
+@torch.no_grad()
+def check_rewards(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Hold transformers' reading of a saved reward model against what it was trained as: the label
+    of each row's last token, whatever that token is.
+
+    Args:
+        folder: Where it was saved, for messages.
+        model: As transformers reads it from there.
+        tokenizer: As it was saved beside it.
+
+    Raises:
+        CheckpointError: A row alone, or padded among others, gets another reward.
+    """
+    model.eval()
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    rows = [[*tokenizer(text)["input_ids"], *end] for text in PROBES]
+    trained, alone = [], []
+    for row in rows:
+        ids = torch.tensor([row], device=model.device)
+        hidden = model.base_model(input_ids=ids).last_hidden_state[0, -1]
+        trained.append(float(model.score(hidden)[0]))
+        alone.append(float(model(input_ids=ids).logits[0, 0]))
+    readings = {"alone": alone}
+    if model.config.get_text_config().pad_token_id is not None:
+        padded = tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(model.device)
+        labels = model(
+            input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]
+        ).logits
+        readings["in a padded batch"] = labels[:, 0].tolist()
+    for how, found in readings.items():
+        for text, wanted, read in zip(PROBES, trained, found, strict=True):
+            if not abs(wanted - read) <= REWARD_TOLERANCE * (1.0 + abs(wanted)):
+                raise CheckpointError(
+                    f"{folder}: {text[:40]!r} was trained on as {wanted:.6g}, and transformers "
+                    f"reads {read:.6g} {how} (config.pad_token_id = {model.config.pad_token_id}, "
+                    f"the tokenizer's {tokenizer.pad_token_id}); give the tokenizer a pad token "
+                    "that stands in no text. The last checkpoint is untouched"
+                )
 
 
 def tensor_hashes(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
@@ -137,7 +182,8 @@ def quiet() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _chat_ids(tokenizer: Any) -> Any:
+def chat_ids(tokenizer: Any) -> Any:
+    """A short chat as ids, or the template's own words if it refuses it."""
     try:
         return tokenizer.apply_chat_template(
             list(CHAT), add_generation_prompt=True, tokenize=True, return_dict=False
