@@ -36,6 +36,7 @@ GRADIENT_TOLERANCE = 2e-3
 """Relative error of the gradient of all weights; rounding adds up in it."""
 NEW_TOKENS = 24
 EXACT, REFUSED, WRONG, CRASH, NONE = "exact", "refused", "WRONG", "CRASH", "none"
+CHOICES = ("yes, it was", "no, it was not")
 WAYS = ("engine", "train", "sample", "reward", "train reward")
 WORDS = ["key", "stone", "river", "lamp", "winter", "table", "garden", "paper", "window", "letter"]
 
@@ -62,7 +63,7 @@ class Truth:
 
     def __init__(self, model: Any, noise: float) -> None:
         self.model = model.eval()
-        self._allowed = max(TOLERANCE, NOISE_FACTOR * noise)
+        self.noise = noise
 
     def logps(self, ids: Any) -> torch.Tensor:
         """Log-probabilities [T, V] after each token of a row."""
@@ -96,10 +97,11 @@ class Truth:
         theirs = torch.as_tensor(theirs, dtype=torch.float64)
         if ours.shape != theirs.shape:
             raise Wrong(f"{what}: shapes {tuple(ours.shape)} and {tuple(theirs.shape)}")
-        error = (ours - theirs).abs().max().item() / (1 + theirs.abs().max().item())
-        if not error <= self._allowed:
-            raise Wrong(f"{what}: relative error {error:.2g}")
-        return error
+        scale = 1 + theirs.abs().max().item()
+        error = (ours - theirs).abs().max().item()
+        if not error <= max(TOLERANCE * scale, NOISE_FACTOR * self.noise):
+            raise Wrong(f"{what}: relative error {error / scale:.2g}")
+        return error / scale
 
 
 def make_rows(vocab: int, ended: bool = False, seed: int = 0) -> list[TokenRow]:
@@ -175,19 +177,28 @@ async def _judge_engine(folder: Path, truth: Truth) -> float:
         sampling = {"max_tokens": NEW_TOKENS, "temperature": 0.0, "logprobs": True} | how
         return Request(prompt, Sampling(**sampling), id=f"{words} words from {start}")
 
-    choices = ("yes, it was", "no, it was not")
+    first = [request(1), request(9), request(10), request(3, 4), request(2, 5, max_tokens=40)]
+    # Again, with beginnings that are kept by now, a short one after long ones, and choices.
+    second = [request(11), request(1, 2)]
+    second += [request(words, choices=CHOICES) for words in (8, 1)]
     engine = build(Config(model=str(folder), device="cpu", dtype="float32", chat="plain"))
+    done: list[Any] = []
+    refused: list[OversightError] = []
     try:
-        done = await engine.generate(
-            [request(1), request(9), request(10), request(3, 4), request(2, 5, max_tokens=40)]
-        )
-        # Again, with beginnings that are kept by now, a short one after long ones, and choices.
-        done += await engine.generate(
-            [request(11), request(1, 2), request(8, choices=choices), request(1, choices=choices)]
-        )
+        for wave in (first, second):
+            try:
+                done += await engine.generate(wave)
+            except OversightError as error:
+                refused.append(error)
+                for each in wave:  # what is not refused has to be right nevertheless
+                    with contextlib.suppress(OversightError):
+                        done += await engine.generate([each])
     finally:
         await engine.aclose()
-    return max(_judge_completion(each, truth) for each in done)
+    errors = [_judge_completion(each, truth) for each in done]
+    if refused:
+        raise refused[0]
+    return max(errors)
 
 
 def _judge_completion(done: Any, truth: Truth) -> float:
@@ -207,7 +218,7 @@ def _judge_tokens(what: str, done: Any, logps_TV: torch.Tensor, truth: Truth) ->
     ids = torch.tensor(done.token_ids)
     theirs = logps_TV.gather(-1, ids[:, None])[:, 0]
     error = truth.compare(what, done.logprobs, theirs)
-    if "choice" not in what and not getattr(done, "text", "").startswith(("yes, it", "no, it")):
+    if done.text not in CHOICES:
         truth.compare(f"{what}, likeliest", logps_TV.max(-1).values, theirs)
     return error
 
@@ -283,7 +294,7 @@ def judge_gradient(policy: Any, rows: Sequence[TokenRow], truth: Truth) -> None:
     policy.zero_grad()
     truth.model.zero_grad()
     error = (difference / total) ** 0.5 if total else float("nan")
-    if not error <= max(GRADIENT_TOLERANCE, 100 * (truth._allowed - TOLERANCE)):
+    if not error <= max(GRADIENT_TOLERANCE, 100 * truth.noise):
         raise Wrong(f"gradient of {len(rows)} rows: relative error {error:.2g}")
 
 
@@ -297,6 +308,16 @@ def judge_sampler(policy: Any, truth: Truth) -> float:
     prompts = [rng.integers(FIRST_ID, building.VOCAB, size) for size in (45, 4, 20)]
     prompts.append(np.concatenate([prompts[0][:25], prompts[2][:9]]))
     sampler = InProcessSampler(policy, SamplingSettings(max_new_tokens=NEW_TOKENS), (EOS,))
+    try:
+        return _judge_samples(sampler, prompts, truth)
+    except OversightError:
+        for prompt in prompts:  # what is not refused has to be right nevertheless
+            with contextlib.suppress(OversightError):
+                _judge_samples(sampler, [prompt], truth)
+        raise
+
+
+def _judge_samples(sampler: Any, prompts: Sequence[Any], truth: Truth) -> float:
     errors = []
     for prompt, group in zip(prompts, sampler.sample(prompts, 2, seed=0), strict=True):
         for response in group:
@@ -342,7 +363,8 @@ def judge_reward_training(base: Path, out: Path, noise: float, ended: bool) -> f
     given = ScalarModel.forward
 
     def noted(self: Any, batch: Any) -> Any:
-        trained.append(self)
+        if torch.is_grad_enabled():  # others are checks
+            trained.append(self)
         return given(self, batch)
 
     config = reward.Config.parse(
@@ -360,9 +382,7 @@ def judge_reward_training(base: Path, out: Path, noise: float, ended: bool) -> f
         folder = reward.train(config, rows=rows)
     finally:
         ScalarModel.forward = given  # type: ignore[method-assign]
-    # The trained one is that of the first passes: a check at the end may make another.
-    model = trained[-1] if not trained else max(trained, key=trained.count)
-    model.eval()
+    model = trained[-1].eval()
     own = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     truth = Truth(own, noise)
     with torch.no_grad():
