@@ -17,7 +17,7 @@ from oversight.graphs.persons import PersonsAct
 from oversight.judging.assisting import Assistants
 from oversight.judging.desk import Desk, Item
 from oversight.judging.feedback import feedback
-from oversight.judging.judgment import stated
+from oversight.judging.judgment import missing, stated
 from oversight.judging.live import Wanted
 from oversight.judging.log import JudgingLog
 from oversight.text.terminal import visible
@@ -26,8 +26,16 @@ from oversight.tui.hints import Hints
 from oversight.tui.keys import KEYS, bindings
 from oversight.tui.live_side import LiveSide
 from oversight.tui.marking import mark, mark_unfinished
+from oversight.tui.naming import called, named_by_seat
 from oversight.tui.pauses import settle
-from oversight.tui.rows import listed_quotes, options_of, question_of, rows_of
+from oversight.tui.rows import (
+    key_while_written,
+    listed_quotes,
+    nothing_said,
+    options_of,
+    question_of,
+    rows_of,
+)
 from oversight.tui.screens.dialogs import WordsScreen
 from oversight.tui.screens.sent import SentScreen
 from oversight.tui.screens.source import SourceScreen
@@ -36,7 +44,7 @@ from oversight.tui.screens.work import WorkScreen
 from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.belief import BeliefBar
 from oversight.tui.widgets.quotes import Listed, QuotePanel
-from oversight.tui.widgets.transcript import TranscriptView
+from oversight.tui.widgets.seen import SeenTranscript
 from oversight.types import Act, EventKind, Seat, Source, Transcript, Turn
 
 FRAME_S = 0.05
@@ -64,13 +72,19 @@ class DebateScreen(WorkScreen[Left]):
 
     acts: JudgingLog
 
-    def __init__(self, desk: Desk, item: Item, assistants: Assistants) -> None:
+    def __init__(self, desk: Desk, item: Item, assistants: Assistants, note: str = "") -> None:
+        """A screen over `item`; `note` is said first."""
         super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item
         self.live = LiveSide(desk, item, self._on_change)
         self.asking = Asking(assistants, item, self._on_change)
         self._hinted_step: int | None = None
+        self._note = note
+        self._shows_next = True
+        """The next turns that come are shown from their beginning."""
+        self._named: frozenset[str] = frozenset()
+        """Texts in which debaters were last looked for by the names of their seats."""
 
     @property
     def stepped(self) -> bool:
@@ -96,7 +110,7 @@ class DebateScreen(WorkScreen[Left]):
         yield Static(id="too-small")
         yield Static(id="question")
         with Container(id="middle"):
-            yield TranscriptView(id="transcript")
+            yield SeenTranscript(id="transcript")
             with Container(id="side"):
                 yield QuotePanel(id="quotes")
                 yield AssistantPanel(id="assistant")
@@ -111,6 +125,7 @@ class DebateScreen(WorkScreen[Left]):
         self.query_one("#quotes").display = False
         self.query_one("#assistant").display = False
         self.query_one("#question", Static).update(question_of(self.item))
+        self.transcript.restore_seen(self.acts.work.seen)
         if self.item.next_step() is not None and self.acts.work.revealed < 0:
             self._reveal()
         self.show_all()
@@ -127,8 +142,36 @@ class DebateScreen(WorkScreen[Left]):
         self._show_hint()
 
     def _show_turns(self) -> None:
-        rows = rows_of(self.item, stepped=self.stepped, writing=self.live.writing)
-        self.transcript.set_rows(rows)
+        view, writing = self.transcript, self.live.writing
+        at_end = view.scroll_offset.y >= view.max_scroll_y - 1 and view.unread == (0, 0)
+        known = {column.key for row in view.rows for column in row.columns}
+        for turn in self.shown_turns():
+            written = key_while_written(turn.seat, turn.act, turn.round)
+            if turn.id not in known and written in known:
+                view.is_now(written, turn.id)
+                known.add(turn.id)
+        rows = rows_of(self.item, stepped=self.stepped, writing=writing)
+        view.set_rows(rows or [nothing_said(self.item, self._source_key())])
+        new = [c.key for row in rows for c in row.columns if c.key not in known and c.is_to_read]
+        unread = [key for key in new if key not in self.acts.work.seen]
+        if unread and (self._shows_next or at_end):
+            self._shows_next = False
+            view.show_from(unread[0])
+        self._show_question()
+
+    def _source_key(self) -> str:
+        """The key that shows the source, where this person may read one."""
+        source = self.item.transcript.question.source
+        return self.key("source") if source is not None and self.may_read_source() else ""
+
+    def _show_question(self) -> None:
+        """Draw the question anew if other texts may name debaters by their seats."""
+        texts = [turn.text for turn in self.shown_turns()]
+        texts += [each.text for each in self.acts.work.assistance]
+        if self._named != frozenset(texts):
+            self._named = frozenset(texts)
+            note = named_by_seat(self.item.transcript.debate, texts)
+            self.query_one("#question", Static).update(question_of(self.item, note))
 
     def show_panels(self) -> None:
         """Draw the panels beside the transcript anew."""
@@ -160,11 +203,27 @@ class DebateScreen(WorkScreen[Left]):
     def _trouble_now(self) -> str:
         if self._trouble or not self.live.trouble:
             return self._trouble
-        return f"{self.live.trouble} — {self.key('stop')} tries again; nothing of yours is lost."
+        again = f"{self.key('stop')} tries again, nothing of yours is lost"
+        return f"{again}: {self.live.trouble}"
 
     def _hint(self) -> str:
         hints = Hints(self.item, self.live, self.desk.settings.keys, self.key)
-        return hints.now(stepped=self.stepped)
+        return hints.now(stepped=self.stepped, unread=self.transcript.unread)
+
+    def offers(self, name: str) -> bool:
+        """Whether the key of that name does something now."""
+        work, live = self.acts.work, self.live
+        if name == "next":
+            return not (work.is_open and (live.is_going or live.is_others))
+        if name == "assistant":
+            return self.asking.refusal() is None
+        if name == "quotes":
+            return "quotes" in self._panels or any(turn.quotes for turn in self.shown_turns())
+        if name == "verdict":
+            return work.is_open and self._too_early() is None
+        if name == "belief_up":
+            return work.is_open
+        return name != "skip" or not work.num_sent
 
     def may_read_source(self) -> bool:
         """Whether the protocol lets this person read the source: as judge, or as a speaker."""
@@ -180,8 +239,17 @@ class DebateScreen(WorkScreen[Left]):
         if step is not None:
             self._note_attention()
             self.acts.add(EventKind.REVEALED, step=step)
+            self._shows_next = True
             self.show_all()
-            self.call_after_refresh(self.transcript.scroll_end, animate=False)
+
+    def _read_on(self) -> None:
+        if self._confirm_belief():
+            self._reveal()
+            self._start_if_ready()
+
+    def _unseen(self) -> dict[str, float]:
+        """Turns that are shown and were not on the screen completely."""
+        return self.item.unseen(stepped=self.stepped)
 
     def _confirm_belief(self) -> bool:
         """Whether the reader may go on: the first time without a belief there is a hint."""
@@ -194,7 +262,7 @@ class DebateScreen(WorkScreen[Left]):
             return False
         if step not in work.draft.beliefs:
             # Reading on with the bar where it stands is to keep the belief.
-            self.acts.add(EventKind.BELIEF, step=step, probs=list(work.draft.probs))
+            self.item.believe(step, work.draft.probs, stepped=self.stepped)
         return True
 
     async def action_do_next(self) -> None:
@@ -203,9 +271,7 @@ class DebateScreen(WorkScreen[Left]):
         if not self.acts.work.is_open:
             await self._leave("next")
         elif self.item.next_step() is not None and self.stepped:
-            if self._confirm_belief():
-                self._reveal()
-                self._start_if_ready()
+            self._when_read(self._read_on, waived=self.waived)
         elif self.live.is_going:
             self.say("The debaters are still writing; their words stand above.")
         elif self.live.trouble:
@@ -213,7 +279,11 @@ class DebateScreen(WorkScreen[Left]):
         elif self.live.is_others:
             self._show_hint()
         elif self.live.wanted is not None and not self.live.waits_for(Act.DECIDE):
-            self._act_live(self.live.wanted, ends=False)
+            self._answer_live(self.live.wanted, ends=False)
+        elif missing(self.acts.work) is not None:
+            # In the box of the verdict the keys of the belief are letters.
+            self._show_hint()
+            self.app.bell()
         else:
             self.action_do_verdict()
 
@@ -238,8 +308,7 @@ class DebateScreen(WorkScreen[Left]):
 
     def _draw_writing(self) -> None:
         view, writing = self.transcript, self.live.writing
-        follows = view.scroll_offset.y >= view.max_scroll_y - 1
-        columns = {seat: view.column(f"writing-{seat}") for seat in writing}
+        columns = {seat: view.column(each.key) for seat, each in writing.items()}
         num_shown = sum(column.is_writing for row in view.rows for column in row.columns)
         if None in columns.values() or num_shown != len(writing):
             self._show_turns()
@@ -249,8 +318,16 @@ class DebateScreen(WorkScreen[Left]):
                 if column is not None:
                     column.replace(mark_unfinished(writing[seat].text))
             view.relay()
-        if follows:
-            view.scroll_end(animate=False, force=True, immediate=True)
+
+    def _answer_live(self, wanted: Wanted, *, ends: bool) -> None:
+        """Give the debate what it waits for: a belief once what it is about was read."""
+        if wanted.act is not Act.BELIEVE:
+            self._act_live(wanted, ends=ends)
+        elif self.acts.work.draft.probs is None:
+            keys = f"{self.key('belief_down')} {self.key('belief_up')}"
+            self.say(f"It waits for your belief: {keys} or a number sets it.")
+        else:
+            self._when_read(lambda: self._act_live(wanted, ends=ends), waived=self.waived)
 
     @work
     async def _act_live(self, wanted: Wanted, *, ends: bool) -> None:
@@ -258,16 +335,14 @@ class DebateScreen(WorkScreen[Left]):
         act = wanted.act
         if act is Act.BELIEVE:
             probs = self.acts.work.draft.probs
-            if probs is None:
-                self.say("It waits for your belief: ← → or a number sets it.")
-                return
+            assert probs is not None
             if wanted.step not in self.acts.work.draft.beliefs:
-                self.acts.add(EventKind.BELIEF, step=wanted.step, probs=list(probs))
+                self.item.believe(wanted.step, probs, stepped=self.stepped)
             answer = PersonsAct(belief=stated(probs), ends=ends)
         else:
             speech = act is not Act.ASK
             title = "Your speech" if speech else "To the speakers: a question or a remark"
-            hint = "To one side only: begin with its name, as “Debater A: …”."
+            hint = self._how_to_ask()
             if speech:
                 hint = "Quote the source as <quote>its words</quote>; a program checks them."
             words = await self.app.push_screen_wait(
@@ -276,8 +351,17 @@ class DebateScreen(WorkScreen[Left]):
             if words is None:
                 return
             answer = PersonsAct(text=words)
+        self._shows_next = True
         self.live.answer(answer)
         self.show_all()
+
+    def _how_to_ask(self) -> str:
+        debate = self.item.transcript.debate
+        seats = debate.protocol.speakers
+        if len(seats) < 2:
+            return ""
+        name = called(debate, seats[0], debate.protocol.speaker_role)
+        return f"To one side only: begin with its name, as “{name}: …”."
 
     def _keep_words(self, text: str) -> None:
         if text != self.acts.work.words and self.live.wanted is not None:
@@ -286,7 +370,7 @@ class DebateScreen(WorkScreen[Left]):
     def action_do_message(self) -> None:
         """Write to the speakers, when they wait for it."""
         if self.live.wanted is not None and self.live.waits_for(Act.ASK):
-            self._act_live(self.live.wanted, ends=False)
+            self._answer_live(self.live.wanted, ends=False)
         elif not self.item.live:
             self.say("This debate is over: its speakers cannot be asked any more.")
         else:
@@ -295,7 +379,7 @@ class DebateScreen(WorkScreen[Left]):
     def action_do_end(self) -> None:
         """End a live debate here."""
         if self.live.wanted is not None and self.live.wanted.may_end:
-            self._act_live(self.live.wanted, ends=True)
+            self._answer_live(self.live.wanted, ends=True)
         else:
             self.say("This debate cannot be ended here.")
 
@@ -319,8 +403,9 @@ class DebateScreen(WorkScreen[Left]):
     def on_belief_bar_changed(self, event: BeliefBar.Changed) -> None:
         """Note a change of the belief, if it may be changed."""
         if self._may_change():
+            self._note_seen()
             step = self._belief_step()
-            self.acts.add(EventKind.BELIEF, step=step, probs=[*event.probs], move=event.move)
+            self.item.believe(step, event.probs, stepped=self.stepped, move=event.move)
         self._show_belief()
         self._show_hint()
 
@@ -396,8 +481,7 @@ class DebateScreen(WorkScreen[Left]):
         if refusal is not None:
             self.say(refusal)
             return
-        self.query_one(AssistantPanel).display = True
-        self.show_panels()
+        self.open_panel("assistant")
         if self.asking.is_answering:
             self.say(f"It is still answering; {self.key('stop')} stops it.")
             return
@@ -407,18 +491,27 @@ class DebateScreen(WorkScreen[Left]):
 
     # --- the verdict -------------------------------------------------------------------
 
-    @work
-    async def action_do_verdict(self) -> None:
+    def _too_early(self) -> str | None:
+        """Why there can be no verdict yet, or None."""
+        if self.item.live and not self.live.waits_for(Act.DECIDE):
+            return "The debate is still going on: the verdict comes at its end."
+        if self.item.next_step() is not None and self.stepped:
+            return "There are turns that you have not read yet; a verdict comes after them."
+        return None
+
+    def action_do_verdict(self) -> None:
         """Look at the judgment, say why, send it."""
         self.query_one(BeliefBar).apply_typed()
         if not self._may_change():
             return
-        if self.item.live and not self.live.waits_for(Act.DECIDE):
-            self.say("The debate is still going on: the verdict comes at its end.")
-            return
-        if self.item.next_step() is not None and self.stepped:
-            self.say("There are turns that you have not read yet; a verdict comes after them.")
-            return
+        early = self._too_early()
+        if early is not None:
+            self.say(early)
+        else:
+            self._when_read(self._give_verdict)
+
+    @work
+    async def _give_verdict(self) -> None:
         self.rationale.begin()
         screen = VerdictScreen(
             self.item, self.desk.settings, options_of(self.item), self.rationale.keep
