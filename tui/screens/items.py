@@ -60,17 +60,17 @@ def fitted(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> 
     return [max(min(longest[0], room - sum(others)), LEAST_WIDTH), *others]
 
 
-class ItemsTable(DataTable[Text]):
-    """A table whose rows fit its width: Home and End go to its first and last row."""
+class ItemsTable(DataTable[Text], inherit_bindings=False):
+    """A table whose rows fit its width: keys move by rows alone, Enter is the screen's."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("home,ctrl+home", "scroll_top", "Top", show=False),
-        Binding("end,ctrl+end", "scroll_bottom", "Bottom", show=False),
-        Binding("left,right", "stay", show=False),
+        Binding("up", "cursor_up", show=False),
+        Binding("down", "cursor_down", show=False),
+        Binding("pageup", "page_up", show=False),
+        Binding("pagedown", "page_down", show=False),
+        Binding("home,ctrl+home", "scroll_top", show=False),
+        Binding("end,ctrl+end", "scroll_bottom", show=False),
     ]
-
-    def action_stay(self) -> None:
-        """There is nothing to the side."""
 
 
 class ItemsScreen(RoomyScreen[None], Generic[Item]):
