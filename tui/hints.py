@@ -1,17 +1,41 @@
-"""The line that tells a judge, or whoever argues, what is to be done next."""
+"""The line that tells a judge, or whoever argues, what is to be done next.
+
+The first key that it names is the one that leads on now.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from oversight.agents.speaking import speaker_name
 from oversight.judging.desk import Item
+from oversight.judging.judgment import missing
 from oversight.judging.live import Wanted
 from oversight.tui.keys import key_of
 from oversight.tui.live_side import LiveSide
-from oversight.tui.rows import heading
+from oversight.tui.naming import called, heading
 from oversight.types import Act, Role, Seat
+
+PAGE_DOWN, PAGE_UP = "PgDn", "PgUp"
+
+
+def read_on(unread: tuple[int, int]) -> str | None:
+    """Which key shows lines that were never on the screen: those below first; None if all were."""
+    above, below = unread
+    if not above and not below:
+        return None
+    lines, key = (below, PAGE_DOWN) if below else (above, PAGE_UP)
+    where = "below" if below else "above"
+    num = f"1 line {where} was" if lines == 1 else f"{lines} lines {where} were"
+    return f"{key} reads on: {num} not on your screen yet."
+
+
+def withheld(num: int) -> str:
+    """What is said of debates that are left out of the queue once an answer was told."""
+    if not num:
+        return ""
+    debates = "1 other debate" if num == 1 else f"{num} other debates"
+    return f"{debates} on this question left the queue: you have been told its answer."
 
 
 @dataclass(frozen=True)
@@ -25,37 +49,62 @@ class Hints:
     key: Callable[[str], str]
     """How a key is named to them."""
 
-    def now(self, *, stepped: bool) -> str:
-        """What is to be done next."""
+    def now(self, *, stepped: bool, unread: tuple[int, int] = (0, 0)) -> str:
+        """What is to be done next, by someone who has not seen so many lines above and below."""
         enter = key_of("next", self.keys)
         work = self.item.acts.work
         if not work.is_open:
-            return f"Sent. {self.key('revise')} revises it, {enter} takes the next item."
+            return f"Sent. {enter} takes the next item, {self.key('revise')} revises this one."
+        reading = read_on(unread)
+        if reading is not None:
+            return reading
         if self.item.next_step() is not None and stepped:
             if work.draft.probs is None:
-                return f"How probable is each? Move with ← → or type a number; {enter} reads on."
+                return f"How probable is each? {self._belief_keys}; {enter} reads on."
             return f"{enter} reads on: the next turns."
         if self.live.is_going:
-            writing = self.live.writing.values()
-            names = " and ".join(speaker_name(each.seat, each.role) for each in writing)
-            return f"{names or 'The debate'} {'write' if ' and ' in names else 'goes on'} …"
+            return self._going()
         if self.live.wanted is not None:
             return self._wanted(self.live.wanted, enter)
-        return f"{enter} to your verdict."
+        return self._to_verdict(enter)
+
+    @property
+    def _belief_keys(self) -> str:
+        return f"{self.key('belief_down')} {self.key('belief_up')} or a number says it"
+
+    def _going(self) -> str:
+        debate, writing = self.item.transcript.debate, self.live.writing.values()
+        names = " and ".join(called(debate, each.seat, each.role) for each in writing)
+        return f"{names or 'The debate'} {'write' if ' and ' in names else 'goes on'} …"
+
+    def _to_verdict(self, enter: str, begin: str = "") -> str:
+        """The way to the verdict: what is missing comes first."""
+        draft, verdict = self.item.acts.work.draft, self.key("verdict")
+        if missing(self.item.acts.work) is None:
+            return f"{begin}{enter} to your verdict."
+        if draft.probs is None:
+            return (
+                f"{begin}How probable is each? {self._belief_keys}; {verdict} if it is a tie or "
+                "cannot be told."
+            )
+        keys = f"{self.key('belief_down')} {self.key('belief_up')}"
+        return f"{begin}Equally probable so far: {keys} or a number moves it; {verdict} for a tie."
 
     def _wanted(self, wanted: Wanted, enter: str) -> str:
         if self.live.is_others:
             return f"Now it waits for another person; {self.key('back')} goes to your queue."
         if wanted.seat is not Seat.JUDGE:
             role = self._role_of(wanted)
-            you = heading(self.item, wanted.seat, role, wanted.act, wanted.round)
+            you = heading(self.item.transcript, wanted.seat, role, wanted.act, wanted.round)
             return f"You are {you}. {enter} to write, {self.key('source')} shows the source."
         if wanted.act is Act.BELIEVE:
             ends = f", {self.key('end')} ends the debate here" if wanted.may_end else ""
+            if self.item.acts.work.draft.probs is None:
+                return f"Set your belief as it is now: {self._belief_keys}; {enter} goes on{ends}."
             return f"Set your belief as it is now; {enter} goes on{ends}."
         if wanted.act is Act.ASK:
             return f"Ask the speakers: {enter} to write; nothing to ask is an answer, too."
-        return f"The debate is over: {enter} to your verdict."
+        return self._to_verdict(enter, "The debate is over: ")
 
     def _role_of(self, wanted: Wanted) -> Role:
         protocol = self.item.transcript.debate.protocol

@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from oversight.agents.speaking import speaker_name
 from oversight.graphs.stage import Event, Judged, SpeechBegins, TurnRecorded, Words
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import rich_text
+from oversight.tui.naming import called, named_by_seat
 from oversight.types import (
     Act,
     Belief,
@@ -83,9 +83,15 @@ class LiveDebate:
             case TurnRecorded():
                 self._writing.pop(event.turn.seat, None)
                 self._console.print(self._turn(event.turn))
+                self._name_seats(event.turn.text)
             case Judged():
                 self._console.print(self._judgment(event.judgment))
+                self._name_seats(event.judgment.rationale)
         self._live.update(self._being_written())
+
+    def _name_seats(self, text: str) -> None:
+        if note := named_by_seat(self._debate, [text]):
+            self._console.print(Text(f"  {note}", style="italic"))
 
     def _heading(self) -> RenderableType:
         lines = [Text("Question  ", style="bold").append_text(rich_text(self._question.text))]
@@ -94,7 +100,7 @@ class LiveDebate:
             line.append_text(rich_text(self._question.options[option].text))
             protocol = self._debate.protocol
             seats = [s for s in protocol.speakers if self._defends(s) == option]
-            names = (speaker_name(seat, protocol.speaker_role) for seat in seats)
+            names = (called(self._debate, seat, protocol.speaker_role) for seat in seats)
             line.append("".join(f"   ← {name}" for name in names), style="dim")
             lines.append(line)
         return Panel(Group(*lines), title=self._debate.protocol.name, border_style="bold")
@@ -106,7 +112,7 @@ class LiveDebate:
         panels = [
             Panel(
                 rich_text(text) if text else Text("…", style="dim"),
-                title=f"{speaker_name(seat, begun.role)}, round {begun.round}",
+                title=f"{called(self._debate, seat, begun.role)}, round {begun.round}",
                 border_style=STYLE_OF_SEAT[seat],
             )
             for seat, (begun, text) in sorted(self._writing.items())
@@ -119,7 +125,7 @@ class LiveDebate:
         verb = VERB_OF_ACT.get(turn.act, "")
         return Panel(
             _marked(turn) if turn.text else Text("(nothing)", style="dim"),
-            title=f"{speaker_name(turn.seat, turn.role)}{verb}, round {turn.round}",
+            title=f"{called(self._debate, turn.seat, turn.role)}{verb}, round {turn.round}",
             title_align="left",
             border_style=STYLE_OF_SEAT[turn.seat],
         )

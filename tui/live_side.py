@@ -61,6 +61,7 @@ class LiveSide:
             text=answer.text,
             probs=None if answer.belief is None else list(answer.belief.probs or ()),
             ends=answer.ends,
+            unseen=dict(self.item.unseen(stepped=self.desk.settings.stepped)),
         )
         self.wanted = None
         self._run(answer)

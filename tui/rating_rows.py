@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.text import Text
 
 from oversight.agents.judging import labels
-from oversight.agents.speaking import label_of, speaker_name
 from oversight.judging.tasks.desk import TaskItem
-from oversight.text.terminal import rich_text, visible
-from oversight.tui.marking import mark
-from oversight.tui.rows import NOTHING, VERB_OF_ACT
+from oversight.text.terminal import rich_text
+from oversight.tui.marking import Marked, mark
+from oversight.tui.naming import heading, named_by_seat
+from oversight.tui.rows import NOTHING
 from oversight.tui.widgets.quotes import Listed
 from oversight.tui.widgets.transcript import Column, Row
 from oversight.types import Act, Task, Turn
@@ -34,7 +34,7 @@ def rows_of_item(item: TaskItem, key: str) -> list[Row]:
         rows.append(Row(step, [_said_before(item, turn, key) for turn in turns]))
     names = NAMES_OF_TASK[item.item.task]
     columns = [
-        Column(turn.id, name, f"heading-{'ab'[at % 2]}", mark(turn) if turn.text else NOTHING)
+        Column(turn.id, name, f"heading-{'ab'[at % 2]}", _body(turn), is_to_read=True)
         for at, (turn, name) in enumerate(zip(item.turns(), names, strict=True))
     ]
     # Two that are to be compared stand side by side, a third below them.
@@ -42,24 +42,17 @@ def rows_of_item(item: TaskItem, key: str) -> list[Row]:
 
 
 def _said_before(item: TaskItem, turn: Turn, key: str) -> Column:
-    body = mark(turn) if turn.text else NOTHING
-    heading = f"{key} · before: {said_by(item, turn)}"
-    return Column(BEFORE + turn.id, heading, "faint", body, is_folded=True)
+    name = f"{key} · before: {said_by(item, turn)}"
+    return Column(BEFORE + turn.id, name, "faint", _body(turn), is_folded=True)
+
+
+def _body(turn: Turn) -> Marked:
+    return mark(turn) if turn.text else NOTHING
 
 
 def said_by(item: TaskItem, turn: Turn) -> str:
     """Who spoke, in which round, and for what. Which model it is stays hidden."""
-    parts = [speaker_name(turn.seat, turn.role)]
-    if turn.act in VERB_OF_ACT:
-        parts[0] += f" {VERB_OF_ACT[turn.act]}"
-    parts.append(f"round {turn.round}" if turn.round else "opening")
-    if turn.act.argues:
-        orders = item.transcript.debate.orders
-        option = orders.defended_by(turn.seat)
-        text = item.transcript.question.options[option].text
-        one_line = " ".join(visible(text, newlines=False).split())
-        parts.append(f"for {label_of(option, orders.options)}: {one_line}")
-    return " · ".join(parts)
+    return heading(item.transcript, turn.seat, turn.role, turn.act, turn.round)
 
 
 def header(item: TaskItem) -> Text:
@@ -70,7 +63,10 @@ def header(item: TaskItem) -> Text:
         whole.append(f"\n{label}  ", style="bold")
         whole.append_text(rich_text(" ".join(question.options[index].text.split())))
     speech = next((t for t in item.turns() if t.act is not Act.CRITIQUE), item.turns()[0])
-    return whole.append("\n").append_text(rich_text(said_by(item, speech), "dim"))
+    whole.append("\n").append_text(rich_text(said_by(item, speech), "dim"))
+    texts = [turn.text for turn in (*item.before(), *item.turns())]
+    note = named_by_seat(item.transcript.debate, texts)
+    return whole.append(f"\n{note}", style="italic") if note else whole
 
 
 def quotes_of(item: TaskItem) -> list[Listed]:

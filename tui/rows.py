@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from oversight.agents.judging import labels
-from oversight.agents.speaking import label_of, speaker_name
 from oversight.judging.desk import Item
 from oversight.text.terminal import rich_text, visible
 from oversight.tui.marking import Marked, mark, mark_unfinished
+from oversight.tui.naming import called, heading
 from oversight.tui.widgets.quotes import Listed
 from oversight.tui.widgets.transcript import Column, Row
 from oversight.types import Act, Role, Seat, Turn
 
 MISSING = Marked("(no words: this turn is missing in the store)")
 NOTHING = Marked("(nothing)")
-
-VERB_OF_ACT = {Act.ASK: "asks", Act.CRITIQUE: "criticises", Act.REVISE: "revises"}
 
 
 @dataclass
@@ -31,6 +29,16 @@ class Writing:
     act: Act
     round: int
     text: str = ""
+
+    @property
+    def key(self) -> str:
+        """The key of its column."""
+        return key_while_written(self.seat, self.act, self.round)
+
+
+def key_while_written(seat: Seat, act: Act, round: int) -> str:
+    """The key of a turn's column before it has an id."""
+    return f"writing-{seat}-{act}-{round}"
 
 
 def rows_of(
@@ -49,6 +57,26 @@ def rows_of(
     return rows
 
 
+def nothing_said(item: Item, source_key: str) -> Row:
+    """What stands where nobody has spoken: what is asked, and from what it is to be judged.
+
+    Args:
+        item: What is judged.
+        source_key: The key that shows the source; empty if this person may not read one.
+    """
+    protocol, question = item.transcript.debate.protocol, item.transcript.question
+    reads = f" {source_key} shows the source." if source_key else ""
+    if protocol.speakers or protocol.critics:
+        said = f"Nothing has been said yet.{reads}"
+    elif source_key:
+        said = f"There are no speeches: you judge from the question and the source.{reads}"
+    else:
+        said = "There are no speeches: you judge from the question alone."
+    listed = "\n".join(f"{label}  {' '.join(text.split())}" for label, text, _ in options_of(item))
+    body = Marked(visible(f"{said}\n\n{question.text}\n\n{listed}"))
+    return Row(0, [Column("nothing-said", "What you are asked", "heading-judge", body)])
+
+
 def _columns(item: Item, step: int, turns: Sequence[Turn]) -> list[Column]:
     columns = []
     for turn in turns:
@@ -57,9 +85,10 @@ def _columns(item: Item, step: int, turns: Sequence[Turn]) -> list[Column]:
         columns.append(
             Column(
                 turn.id,
-                heading(item, turn.seat, turn.role, turn.act, turn.round),
+                heading(item.transcript, turn.seat, turn.role, turn.act, turn.round),
                 f"heading-{turn.seat.value}",
                 body,
+                is_to_read=not item.acts.work.has_said(turn),
             )
         )
     columns += [_missing(item, step, seat, turns[0]) for seat in _absent(item, step, turns)]
@@ -76,17 +105,18 @@ def _absent(item: Item, step: int, turns: Sequence[Turn]) -> list[Seat]:
 
 
 def _missing(item: Item, step: int, seat: Seat, beside: Turn) -> Column:
-    name = heading(item, seat, beside.role, Act.SPEAK, beside.round)
+    name = heading(item.transcript, seat, beside.role, Act.SPEAK, beside.round)
     return Column(f"missing-{step}-{seat}", name, f"heading-{seat.value}", MISSING)
 
 
 def _unfinished(item: Item, writing: Writing) -> Column:
     return Column(
-        f"writing-{writing.seat}",
-        heading(item, writing.seat, writing.role, writing.act, writing.round),
+        writing.key,
+        heading(item.transcript, writing.seat, writing.role, writing.act, writing.round),
         f"heading-{writing.seat.value}",
         mark_unfinished(writing.text),
         is_writing=True,
+        is_to_read=True,
     )
 
 
@@ -95,29 +125,14 @@ def _place(item: Item, seat: Seat) -> int:
     return shown.index(seat) if seat in shown else len(shown)
 
 
-def heading(item: Item, seat: Seat, role: Role, act: Act, round: int) -> str:
-    """Who speaks, in which round, and for what. Which model it is stays hidden."""
-    parts = [speaker_name(seat, role)]
-    if act in VERB_OF_ACT:
-        parts[0] += f" {VERB_OF_ACT[act]}"
-    parts.append(f"round {round}" if round else "opening")
-    if act.argues and seat is not Seat.JUDGE:
-        debate, question = item.transcript.debate, item.transcript.question
-        option = debate.orders.defended_by(seat)
-        label = label_of(option, item.orders.options)
-        text = " ".join(visible(question.options[option].text, newlines=False).split())
-        parts.append(f"for {label}: {text}")
-    return " · ".join(parts)
-
-
-def question_of(item: Item) -> Text:
-    """The question with its options, and the protocol."""
+def question_of(item: Item, note: str = "") -> Text:
+    """The question with its options, the protocol, and a note below them."""
     whole = Text().append_text(rich_text(item.transcript.question.text, "bold"))
     whole.append("   ").append_text(rich_text(item.transcript.debate.protocol.name, "dim"))
     for label, text, _ in options_of(item):
         whole.append(f"\n{label}  ", style="bold")
         whole.append_text(rich_text(" ".join(text.split())))
-    return whole
+    return whole.append(f"\n{note}", style="italic") if note else whole
 
 
 def options_of(item: Item) -> list[tuple[str, str, int]]:
@@ -135,7 +150,11 @@ def listed_quotes(item: Item, turns: Sequence[Turn]) -> list[Listed]:
     picked = set(item.acts.work.draft.leaned_on)
     return [
         Listed(
-            turn.id, number, speaker_name(turn.seat, turn.role), quote, (turn.id, number) in picked
+            turn.id,
+            number,
+            called(item.transcript.debate, turn.seat, turn.role),
+            quote,
+            (turn.id, number) in picked,
         )
         for turn in turns
         for number, quote in enumerate(turn.quotes)

@@ -1,9 +1,31 @@
-"""Seconds of active attention by panel: the time between two signs of life, up to a limit."""
+"""What a person attended to: seconds by panel, and what of each turn was on their screen."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+
+Span = tuple[float, float]
+"""A stretch of a turn, each end as a share of its whole length: (0, 1) is all of it."""
+
+WHOLE: tuple[Span, ...] = ((0.0, 1.0),)
+
+
+def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The same stretches in order, with those that touch or overlap made one."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return tuple(found)
+
+
+def unseen(seen: Mapping[str, Iterable[Span]], turns: Iterable[str]) -> dict[str, float]:
+    """Of these turns those that were not shown completely, each with the share that was shown."""
+    shares = {turn: sum(end - start for start, end in seen.get(turn, ())) for turn in turns}
+    return {turn: min(round(share, 3), 0.999) for turn, share in shares.items() if share < 1.0}
 
 
 class Attention:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from oversight.errors import StoreError
+from oversight.judging.attention import unseen
 from oversight.judging.draws import draw_arm, draw_swapped, orders_for
 from oversight.judging.feedback import StripBin, calibration_strip
 from oversight.judging.judgment import judgment_of
@@ -28,6 +32,7 @@ ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
 """States in the order in which their items are listed."""
 STATES_IN_TURN = ORDER[:2]
 """What is offered as the next item, in this order; skipped ones are not."""
+UNTOUCHED = (ItemState.WAITING, ItemState.SKIPPED)
 
 
 @dataclass
@@ -55,6 +60,23 @@ class Item:
             return self.turns()
         return tuple(t for t in self.turns() if t.step <= self.acts.work.revealed)
 
+    def unseen(self, *, stepped: bool) -> dict[str, float]:
+        """By id those of `shown` that have not been on this judge's screen completely, each with
+        the share that has; what they said themselves is left out."""
+        work = self.acts.work
+        others = [t.id for t in self.shown(stepped=stepped) if not work.has_said(t)]
+        return unseen(work.seen, others)
+
+    def believe(self, step: int, probs: Sequence[float], *, stepped: bool, move: str = "") -> None:
+        """Note a belief after `step`, and what had not been read when it was given."""
+        self.acts.add(
+            EventKind.BELIEF,
+            step=step,
+            probs=list(probs),
+            **({"move": move} if move else {}),
+            unseen=dict(self.unseen(stepped=stepped)),
+        )
+
     def steps(self) -> tuple[int, ...]:
         """Steps at which something was said, in order."""
         return tuple(sorted({turn.step for turn in self.turns()}))
@@ -73,6 +95,10 @@ class Item:
     def current_step(self) -> int:
         """The step after which a belief is given now."""
         return max(self.acts.work.revealed, 0)
+
+
+def _noted(judgment: Judgment) -> dict[str, JsonValue] | None:
+    return None if judgment.unseen is None else dict(judgment.unseen)
 
 
 def is_live(transcript: Transcript) -> bool:
@@ -99,12 +125,23 @@ class Desk:
         """
         wanted = QueueFilter(dataset=self.settings.dataset, protocol=self.settings.protocol)
         told = self._questions_told()
-        untouched = (ItemState.WAITING, ItemState.SKIPPED)
         return [
             each
             for each in self.store.queue(self.judge, wanted, overlap=self.settings.overlap)
-            if each.question_id not in told or each.state not in untouched
+            if each.question_id not in told or each.state not in UNTOUCHED
         ]
+
+    def num_withheld(self, debate_id: str) -> int:
+        """How many debates this judge is not offered any more since they have been told the answer
+        to the question of this one."""
+        wanted = QueueFilter(dataset=self.settings.dataset, protocol=self.settings.protocol)
+        told = self._questions_told()
+        question = self._told.get(debate_id)
+        return sum(
+            each.question_id == question and each.state in UNTOUCHED
+            for each in self.store.queue(self.judge, wanted, overlap=self.settings.overlap)
+            if question in told
+        )
 
     def _questions_told(self) -> set[str]:
         for event in self.store.events(self.judge, kinds=[EventKind.SENT]):
@@ -191,7 +228,7 @@ class Desk:
 
     async def _send(self, item: Item, live: LiveDebate | None) -> Judgment:
         informs = self.settings.feedback and item.transcript.question.correct is not None
-        judgment = judgment_of(item.acts.work, item.transcript.debate, self.judge)
+        judgment = self._judgment(item)
         if live is not None and item.live:
             await live.answer(judgment)
             item.live = False
@@ -200,13 +237,27 @@ class Desk:
             when = {"sent_at": recorded.sent_at, "active_s": recorded.active_s}
             is_same = judgment.model_copy(update=when) == recorded
             noted = recorded.revision
-            await item.acts.write(EventKind.SENT, revision=noted, informs=informs and is_same)
+            await item.acts.write(
+                EventKind.SENT,
+                revision=noted,
+                informs=informs and is_same,
+                unseen=_noted(recorded),
+            )
             if is_same:
                 return recorded
-            judgment = judgment_of(item.acts.work, item.transcript.debate, self.judge)
-        noted = judgment.revision
-        await item.acts.write(EventKind.SENT, judgment, revision=noted, informs=informs)
+            judgment = self._judgment(item)
+        await item.acts.write(
+            EventKind.SENT,
+            judgment,
+            revision=judgment.revision,
+            informs=informs,
+            unseen=_noted(judgment),
+        )
         return judgment
+
+    def _judgment(self, item: Item) -> Judgment:
+        unread = item.unseen(stepped=self.settings.stepped)
+        return judgment_of(item.acts.work, item.transcript.debate, self.judge, unread)
 
     def _recorded(self, item: Item, revision: int) -> Judgment:
         """This judge's judgment as the store has it."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
+from oversight.judging.attention import Span, joined
 from oversight.types import EventKind, RatingAct
 
 D = TypeVar("D")
@@ -30,6 +31,8 @@ class DraftWork(Generic[D]):
     are taken back as one."""
     active_s: Mapping[str, float] = field(default_factory=dict)
     """Seconds of active attention by panel."""
+    seen: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    """By the turn's id: what of it has been on the person's screen."""
     num_sent: int = 0
     """How often it was sent: the revision of the next time."""
     is_open: bool = True
@@ -102,7 +105,11 @@ def _attention(work: W, data: Data) -> W:
     total = dict(work.active_s)
     for panel, seconds in data["panels"].items():
         total[panel] = total.get(panel, 0.0) + max(float(seconds), 0.0)
-    return replace(work, active_s=total)
+    seen = dict(work.seen)
+    for turn, spans in data.get("seen", {}).items():
+        new = ((float(start), float(end)) for start, end in spans)
+        seen[turn] = joined((*seen.get(turn, ()), *new))
+    return replace(work, active_s=total, seen=seen)
 
 
 def _undone(work: W, _: Data) -> W:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from oversight.errors import ProtocolError
 from oversight.judging.draws import orders_for
 from oversight.judging.log import now
@@ -51,8 +53,11 @@ def stated(probs: tuple[float, ...], verdict: Verdict = Verdict.DECIDED) -> Beli
     return Belief(verdict=verdict, method=BeliefMethod.HUMAN, probs=probs)
 
 
-def judgment_of(work: Work, debate: Debate, judge: str) -> Judgment:
-    """The judgment that the work comes to now, as its next revision."""
+def judgment_of(
+    work: Work, debate: Debate, judge: str, unseen: Mapping[str, float] | None = None
+) -> Judgment:
+    """The judgment that the work comes to now, as its next revision; `unseen` are turns that the
+    judge has not had on the screen completely, each with the share that was."""
     swapped = bool(work.swapped)
     shown = [each for each in work.assistance if each.shown_at]
     return Judgment(
@@ -74,6 +79,7 @@ def judgment_of(work: Work, debate: Debate, judge: str) -> Judgment:
         sent_at=now(),
         informed=work.informed,
         active_s=round(sum(work.active_s.values()), 3),
+        unseen=None if unseen is None else dict(unseen),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from oversight.judging import folding
 from oversight.judging.folding import Change, Data, DraftWork, drafted, shared_changes
-from oversight.types import EventKind, JudgingEvent, Verdict
+from oversight.types import EventKind, JudgingEvent, Turn, Verdict
 
 Picked = tuple[str, int]
 """A quote: (turn id, index into that turn's quotes)."""
@@ -65,6 +65,11 @@ class Work(DraftWork[Draft]):
     def seat(self) -> str | None:
         """The seat on which this person has acted in a live debate: they hold no other one."""
         return next((str(each.get("seat", "")) for each in self.acted.values()), None)
+
+    def has_said(self, turn: Turn) -> bool:
+        """Whether the turn is this person's own."""
+        act = self.acted.get((turn.step, turn.act.value))
+        return act is not None and act.get("seat") == turn.seat.value
 
 
 def fold(events: Iterable[JudgingEvent], start: Work | None = None) -> Work:

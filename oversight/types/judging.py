@@ -19,8 +19,9 @@ class EventKind(StrEnum):
     REVEALED = "revealed"
     """Turns up to this step were shown: `step`."""
     BELIEF = "belief"
-    """The sliders were moved: `step`, `probs` in the question's own order, and `move`, the same
-    for all events of one movement."""
+    """The sliders were moved: `step`, `probs` in the question's own order, `move`, the same for all
+    events of one movement, and `unseen`: of the turns that were shown by then, those that had not
+    been on the judge's screen completely, each with the share that had."""
     VERDICT = "verdict"
     """What the judgment is to be: `verdict`."""
     RATIONALE = "rationale"
@@ -30,17 +31,20 @@ class EventKind(StrEnum):
     DRAFTED = "drafted"
     """Words to the speakers that are not sent yet: `step`, `text`."""
     ACTED = "acted"
-    """An act in a live debate: `step`, `seat`, `act`, `text`, `probs`, `ends`."""
+    """An act in a live debate: `step`, `seat`, `act`, `text`, `probs`, `ends`, and `unseen` as with
+    a belief."""
     ASKED = "asked"
     """The assistant was asked: `number`, `request`, `text`."""
     ASSISTED = "assisted"
     """What the assistant answered: `number`, `kind`, `text`, `shown_at`, `error`."""
     ATTENTION = "attention"
-    """Seconds of active attention since the last such event: `panels`."""
+    """Since the last such event: `panels`, seconds of active attention by panel, and `seen`, by
+    turn the stretches of its words that came onto the screen, as shares of its length."""
     UNDONE = "undone"
     """The last act that can be taken back was taken back."""
     SENT = "sent"
-    """A judgment was sent: `revision`, and `informs`: the judge is told then what is right."""
+    """A judgment was sent: `revision`, `informs`: the judge is told then what is right, and
+    `unseen` as with a belief."""
     INFORMED = "informed"
     """The judge knows what is right, from another debate on the question."""
     REOPENED = "reopened"

@@ -111,6 +111,9 @@ class Rating(Record):
     """UTC, ISO 8601."""
     active_s: float | None = None
     """Seconds of active attention."""
+    unseen: dict[str, float] | None = Field(default=None, exclude_if=lambda each: each is None)
+    """Of `turn_ids`, those that had not been on the screen completely, each with the share that
+    had. None: nobody recorded that."""
 
     @property
     def task(self) -> Task:
@@ -132,15 +135,18 @@ class RatingAct(StrEnum):
     OPENED = "opened"
     """The item was taken up: `shown`, the ids of its turns in the order that was drawn; `study`."""
     ANSWERED = "answered"
-    """Answers as they stand now: `answers`, by field; null takes one back."""
+    """Answers as they stand now: `answers`, by field; null takes one back; and `unseen`: of the
+    turns that are asked about, those that had not been on the screen completely by then, each with
+    the share that had."""
     RATIONALE = "rationale"
     """The rationale as it stands now: `text`, and `move`, the same for one sitting of typing."""
     ATTENTION = "attention"
-    """Seconds of active attention since the last such event: `panels`."""
+    """Since the last such event: `panels`, seconds of active attention by panel, and `seen`, by
+    turn the stretches of its words that came onto the screen, as shares of its length."""
     UNDONE = "undone"
     """The last act that can be taken back was taken back."""
     SENT = "sent"
-    """A rating was sent: `revision`."""
+    """A rating was sent: `revision`, and `unseen` as with an answer."""
     REOPENED = "reopened"
     """A rating that was sent is being revised."""
     SKIPPED = "skipped"

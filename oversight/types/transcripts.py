@@ -212,6 +212,9 @@ class Judgment(Record):
     samples: tuple[Sample, ...] = ()
     active_s: float | None = None
     """Seconds of active attention, of a person."""
+    unseen: dict[str, float] | None = Field(default=None, exclude_if=lambda each: each is None)
+    """By id the turns that had not been on the person's screen completely when they sent this, each
+    with the share that had. None: nobody recorded that."""
 
     @cached_property
     def id(self) -> str:

@@ -88,6 +88,7 @@ def make_cast(
     agents = {
         Role.DEBATER: speaker(debater),
         Role.CONSULTANT: speaker(consultant),
+        Role.CRITIC: AgentSettings(agent="retrieval"),
         Role.JUDGE: AgentSettings(agent=judge),
     }
     return cast(agents, {"e": scripted(**settings)})

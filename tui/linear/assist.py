@@ -8,6 +8,7 @@ from oversight.judging.draws import is_assisted
 from oversight.judging.judgment import stated
 from oversight.tui.linear.lines import Lines, Write
 from oversight.tui.linear.text import indented, one_line, own_words
+from oversight.tui.naming import named_by_seat
 from oversight.tui.widgets.assistant import NAME_OF_HELP
 from oversight.types import Help, HelpRequest, Turn
 
@@ -44,6 +45,9 @@ class LinearAssistant:
             heard = Lines(lambda line: self._write(indented(own_words(line))))
             reason = await assist(self._assistants, self._item, arm, request, shown, heard.take)
             heard.end()
+            said = self._item.acts.work.assistance[-1].text
+            if note := named_by_seat(self._item.transcript.debate, [said]):
+                self._write(note)
             self._write("The assistant has ended." if reason is None else one_line(reason))
 
     def _request(self, chosen: Help, text: str, shown: tuple[Turn, ...]) -> HelpRequest | None:

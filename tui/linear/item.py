@@ -112,7 +112,7 @@ class LinearItem(LinearReading):
             before = self._acts.work.draft.probs
             probs = coupled(before, len(options), options[label], int(found[2]) / 100)
             self._decide(Verdict.DECIDED)
-            self._acts.add(EventKind.BELIEF, step=self._belief_step(), probs=list(probs))
+            self._item.believe(self._belief_step(), probs, stepped=self._stepped)
             self._write(f"Belief: {belief_text(self._item)}.")
 
     def _belief_step(self) -> int:

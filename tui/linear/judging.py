@@ -6,10 +6,11 @@ from functools import partial
 
 from oversight.errors import OversightError
 from oversight.judging.assisting import Assistants
-from oversight.judging.desk import ORDER, Desk
+from oversight.judging.desk import ORDER, Desk, Item
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.store.queue import ItemState, QueueItem, Taken
+from oversight.tui.hints import withheld
 from oversight.tui.linear.item import LinearItem
 from oversight.tui.linear.lines import Read, Write, next_line
 from oversight.tui.linear.terminal import in_terminal
@@ -116,9 +117,11 @@ class LinearQueue:
             item = self._desk.take_next()
         where = "next"
         while item is not None:
+            before = item.acts.work.num_sent
             where = await LinearItem(
                 self._desk, item, self._assistants, self._read, self._write
             ).run()
+            self._tell_of(item, is_sent=item.acts.work.num_sent > before)
             if where != "next":
                 break
             item = self._desk.take_next(after=item.transcript.debate.id)
@@ -127,6 +130,17 @@ class LinearQueue:
         if where != "quit":
             self._list(LISTED)
         return where
+
+    def _tell_of(self, item: Item, *, is_sent: bool) -> None:
+        """What has become of an item that was left."""
+        work = item.acts.work
+        if is_sent:
+            if said := withheld(self._desk.num_withheld(item.transcript.debate.id)):
+                self._write(said)
+        elif work.skipped:
+            self._write("Put off: unskip and its number take that back.")
+        elif not work.num_sent:
+            self._write("Left; all you did is kept. It is begun, and its number goes on with it.")
 
 
 QUEUE_HELP = """\

@@ -8,9 +8,11 @@ from __future__ import annotations
 import uuid
 from functools import partial
 
+from pydantic import JsonValue
+
 from oversight.agents.judging import labels
 from oversight.errors import OversightError
-from oversight.judging.attention import Attention
+from oversight.judging.attention import WHOLE, Attention
 from oversight.judging.tasks.asking import Question
 from oversight.judging.tasks.desk import TaskDesk, TaskItem
 from oversight.judging.tasks.rating import missing, unanswered
@@ -18,6 +20,7 @@ from oversight.text.quotes import strip_quotes
 from oversight.tui.linear.lines import Read, Write, next_line
 from oversight.tui.linear.terminal import in_terminal
 from oversight.tui.linear.text import indented, one_line, own_words, quote_text
+from oversight.tui.naming import named_by_seat
 from oversight.tui.rating_rows import NAMES_OF_TASK, said_by
 from oversight.types import RatingAct, Turn
 
@@ -97,6 +100,7 @@ class LinearRating:
         elif word == "before":
             for turn in self._item.before():
                 self._write(f"Before: {said_by(self._item, turn)}\n{_words(turn)}")
+                self._name_seats(turn)
         elif word.isdigit():
             self._answer(int(word))
         else:
@@ -109,7 +113,9 @@ class LinearRating:
             return
         by_number = _numbered(left[0])
         if number in by_number:
-            self._acts.add(RatingAct.ANSWERED, answers={left[0].name: by_number[number]})
+            answers: dict[str, JsonValue] = {left[0].name: by_number[number]}
+            unseen: dict[str, JsonValue] = {**self._item.unseen()}
+            self._acts.add(RatingAct.ANSWERED, answers=answers, unseen=unseen)
         else:
             self._write(f"{number} is no answer to that.")
 
@@ -155,6 +161,13 @@ class LinearRating:
             self._write(f"{number} turns were said before; before shows them.")
         for turn, name in zip(turns, NAMES_OF_TASK[self._item.item.task], strict=True):
             self._write(f"{name}:\n{_words(turn)}")
+            self._name_seats(turn)
+        seen: dict[str, JsonValue] = {t.id: [list(span) for span in WHOLE] for t in turns}
+        self._acts.add(RatingAct.ATTENTION, panels={}, seen=seen)
+
+    def _name_seats(self, turn: Turn) -> None:
+        if note := named_by_seat(self._item.transcript.debate, [turn.text]):
+            self._write(note)
 
     def _note_attention(self) -> None:
         taken = self._attention.stop()

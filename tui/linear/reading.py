@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from oversight.agents.speaking import speaker_name
+from pydantic import JsonValue
+
 from oversight.graphs.persons import PersonsAct
+from oversight.judging.attention import WHOLE
 from oversight.judging.desk import Desk, Item
 from oversight.judging.judgment import stated
 from oversight.judging.live import Wanted
@@ -21,7 +23,7 @@ from oversight.tui.linear.text import (
     turn_text,
 )
 from oversight.tui.live_side import LiveSide
-from oversight.tui.rows import heading
+from oversight.tui.naming import called, heading
 from oversight.types import Act, EventKind, Seat, Turn
 
 POLL_S = 0.05
@@ -70,11 +72,16 @@ class LinearReading:
 
     def _tell_turns(self) -> None:
         quotes = 1
+        new: dict[str, JsonValue] = {}
         for number, turn in enumerate(self._shown, 1):
             if turn.id not in self._told:
                 self._told.add(turn.id)
                 self._write(turn_text(self._item, number, turn, quotes))
+                new[turn.id] = [list(span) for span in WHOLE]
             quotes += len(turn.quotes)
+        # What is written out is before the reader's eyes, or ears.
+        if new.keys() - self._acts.work.seen.keys():
+            self._acts.add(EventKind.ATTENTION, panels={}, seen=new)
         for name in self._absent():
             if name not in self._told:
                 self._told.add(name)
@@ -88,7 +95,7 @@ class LinearReading:
         schedule = self._item.transcript.debate.protocol.schedule()
         role_of = self._item.transcript.debate.protocol.role_of
         return [
-            heading(self._item, slot.seat, role_of(slot), slot.act, step.round)
+            heading(self._item.transcript, slot.seat, role_of(slot), slot.act, step.round)
             for step in schedule
             for slot in step.slots
             if slot.act.is_spoken
@@ -108,9 +115,8 @@ class LinearReading:
         while self._live.is_going:
             await asyncio.sleep(POLL_S)
             for seat in set(self._live.writing) - writing:
-                self._write(
-                    f"{one_line(speaker_name(seat, self._live.writing[seat].role))} is writing."
-                )
+                debate, role = self._item.transcript.debate, self._live.writing[seat].role
+                self._write(f"{one_line(called(debate, seat, role))} is writing.")
             writing = set(self._live.writing)
             if not writing:
                 self._tell_turns()
@@ -231,4 +237,4 @@ class LinearReading:
         """To read on with a belief is to keep it."""
         draft = self._acts.work.draft
         if draft.probs is not None and step not in draft.beliefs:
-            self._acts.add(EventKind.BELIEF, step=step, probs=list(draft.probs))
+            self._item.believe(step, draft.probs, stepped=self._stepped)

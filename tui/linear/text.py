@@ -15,7 +15,8 @@ from oversight.judging.feedback import Feedback, StripBin
 from oversight.store.queue import QueueItem
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import visible
-from oversight.tui.rows import heading, options_of
+from oversight.tui.naming import heading, named_by_seat
+from oversight.tui.rows import options_of
 from oversight.types import Judgment, Question, Quote, QuoteStatus, Turn, Verdict
 
 Numbered = tuple[int, Turn, int]
@@ -71,12 +72,14 @@ def question_lines(item: Item) -> list[str]:
 
 def turn_text(item: Item, number: int, turn: Turn, first_quote: int) -> str:
     """A turn with its quotes marked in words, and below it what each quote's number is."""
-    who = heading(item, turn.seat, turn.role, turn.act, turn.round)
+    who = heading(item.transcript, turn.seat, turn.role, turn.act, turn.round)
     lines = [f"Turn {number}. {one_line(who)}", indented(_marked(turn))]
     if turn.quotes:
         places = enumerate(turn.quotes, first_quote)
         each = ", ".join(f"{place} {NAME_OF_STATUS[quote.status]}" for place, quote in places)
         lines.append(f"Quotes of turn {number}: {each}.")
+    if note := named_by_seat(item.transcript.debate, [turn.text]):
+        lines.append(note)
     return "\n".join(lines)
 
 

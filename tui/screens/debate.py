@@ -17,27 +17,22 @@ from oversight.graphs.persons import PersonsAct
 from oversight.judging.assisting import Assistants
 from oversight.judging.desk import Desk, Item
 from oversight.judging.feedback import feedback
-from oversight.judging.judgment import stated
+from oversight.judging.judgment import missing, stated
 from oversight.judging.live import Wanted
-from oversight.judging.log import JudgingLog
-from oversight.text.terminal import visible
-from oversight.tui.asking import Asking
 from oversight.tui.hints import Hints
 from oversight.tui.keys import KEYS, bindings
-from oversight.tui.live_side import LiveSide
-from oversight.tui.marking import mark, mark_unfinished
+from oversight.tui.naming import called
 from oversight.tui.pauses import settle
-from oversight.tui.rows import listed_quotes, options_of, question_of, rows_of
+from oversight.tui.rows import options_of, question_of
+from oversight.tui.screens.debate_reading import DebateReading
 from oversight.tui.screens.dialogs import WordsScreen
 from oversight.tui.screens.sent import SentScreen
-from oversight.tui.screens.source import SourceScreen
 from oversight.tui.screens.verdict import VerdictScreen
-from oversight.tui.screens.work import WorkScreen
 from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.belief import BeliefBar
-from oversight.tui.widgets.quotes import Listed, QuotePanel
-from oversight.tui.widgets.transcript import TranscriptView
-from oversight.types import Act, EventKind, Seat, Source, Transcript, Turn
+from oversight.tui.widgets.quotes import QuotePanel
+from oversight.tui.widgets.seen import SeenTranscript
+from oversight.types import Act, EventKind
 
 FRAME_S = 0.05
 """How often what is being written is drawn."""
@@ -54,7 +49,7 @@ FOOT = (
 )
 
 
-class DebateScreen(WorkScreen[Left]):
+class DebateScreen(DebateReading[Left]):
     """One item."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
@@ -62,32 +57,11 @@ class DebateScreen(WorkScreen[Left]):
     FOOT: ClassVar[Sequence[str]] = FOOT
     KINDS: ClassVar[type[EventKind]] = EventKind
 
-    acts: JudgingLog
-
-    def __init__(self, desk: Desk, item: Item, assistants: Assistants) -> None:
-        super().__init__(item.acts, desk.settings)
-        self.desk = desk
-        self.item = item
-        self.live = LiveSide(desk, item, self._on_change)
-        self.asking = Asking(assistants, item, self._on_change)
+    def __init__(self, desk: Desk, item: Item, assistants: Assistants, note: str = "") -> None:
+        """A screen over `item`; `note` is said first."""
+        super().__init__(desk, item, assistants)
         self._hinted_step: int | None = None
-
-    @property
-    def stepped(self) -> bool:
-        """Whether recorded turns are revealed step by step."""
-        return self.desk.settings.stepped
-
-    def debate(self) -> Transcript:
-        """What is judged."""
-        return self.item.transcript
-
-    def shown_turns(self) -> tuple[Turn, ...]:
-        """The turns that have been revealed."""
-        return self.item.shown(stepped=self.stepped)
-
-    def listed_quotes(self) -> list[Listed]:
-        """All quotes of what has been revealed."""
-        return listed_quotes(self.item, self.shown_turns())
+        self._note = note
 
     # --- what is on it ---------------------------------------------------------------
 
@@ -96,7 +70,7 @@ class DebateScreen(WorkScreen[Left]):
         yield Static(id="too-small")
         yield Static(id="question")
         with Container(id="middle"):
-            yield TranscriptView(id="transcript")
+            yield SeenTranscript(id="transcript")
             with Container(id="side"):
                 yield QuotePanel(id="quotes")
                 yield AssistantPanel(id="assistant")
@@ -111,6 +85,7 @@ class DebateScreen(WorkScreen[Left]):
         self.query_one("#quotes").display = False
         self.query_one("#assistant").display = False
         self.query_one("#question", Static).update(question_of(self.item))
+        self.transcript.restore_seen(self.acts.work.seen)
         if self.item.next_step() is not None and self.acts.work.revealed < 0:
             self._reveal()
         self.show_all()
@@ -126,30 +101,12 @@ class DebateScreen(WorkScreen[Left]):
         self._show_belief()
         self._show_hint()
 
-    def _show_turns(self) -> None:
-        rows = rows_of(self.item, stepped=self.stepped, writing=self.live.writing)
-        self.transcript.set_rows(rows)
-
-    def show_panels(self) -> None:
-        """Draw the panels beside the transcript anew."""
-        assistant = self.query_one(AssistantPanel)
-        if assistant.display:
-            assistant.show(self.acts.work.assistance, self.asking.answer)
-        self.show_quotes(also_open=assistant.display)
-
     def _show_belief(self) -> None:
         bar = self.query_one(BeliefBar)
         if bar.display == self._argues:
             bar.display = not self._argues
             self.refresh_bindings()
         bar.show(self.acts.work.draft.probs)
-
-    @property
-    def _argues(self) -> bool:
-        """Whether this person speaks in the debate: then they do not judge it."""
-        wanted = self.live.wanted
-        seat = self.acts.work.seat or (None if wanted is None else wanted.seat.value)
-        return seat is not None and seat != Seat.JUDGE.value
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whoever argues does not judge: those keys are not there."""
@@ -160,18 +117,27 @@ class DebateScreen(WorkScreen[Left]):
     def _trouble_now(self) -> str:
         if self._trouble or not self.live.trouble:
             return self._trouble
-        return f"{self.live.trouble} — {self.key('stop')} tries again; nothing of yours is lost."
+        again = f"{self.key('stop')} tries again, nothing of yours is lost"
+        return f"{again}: {self.live.trouble}"
 
     def _hint(self) -> str:
         hints = Hints(self.item, self.live, self.desk.settings.keys, self.key)
-        return hints.now(stepped=self.stepped)
+        return hints.now(stepped=self.stepped, unread=self.transcript.unread)
 
-    def may_read_source(self) -> bool:
-        """Whether the protocol lets this person read the source: as judge, or as a speaker."""
-        wanted = self.live.wanted
-        if wanted is not None and wanted.seat is not Seat.JUDGE and not self.live.is_others:
-            return self.item.transcript.debate.protocol.speakers_see_source
-        return super().may_read_source()
+    def offers(self, name: str) -> bool:
+        """Whether the key of that name does something now."""
+        work, live = self.acts.work, self.live
+        if name == "next":
+            return not (work.is_open and (live.is_going or live.is_others))
+        if name == "assistant":
+            return self.asking.refusal() is None
+        if name == "quotes":
+            return "quotes" in self._panels or any(turn.quotes for turn in self.shown_turns())
+        if name == "verdict":
+            return work.is_open and self._too_early() is None
+        if name == "belief_up":
+            return work.is_open
+        return name != "skip" or not work.num_sent
 
     # --- reading on ------------------------------------------------------------------
 
@@ -180,8 +146,13 @@ class DebateScreen(WorkScreen[Left]):
         if step is not None:
             self._note_attention()
             self.acts.add(EventKind.REVEALED, step=step)
+            self._shows_next = True
             self.show_all()
-            self.call_after_refresh(self.transcript.scroll_end, animate=False)
+
+    def _read_on(self) -> None:
+        if self._confirm_belief():
+            self._reveal()
+            self._start_if_ready()
 
     def _confirm_belief(self) -> bool:
         """Whether the reader may go on: the first time without a belief there is a hint."""
@@ -194,7 +165,7 @@ class DebateScreen(WorkScreen[Left]):
             return False
         if step not in work.draft.beliefs:
             # Reading on with the bar where it stands is to keep the belief.
-            self.acts.add(EventKind.BELIEF, step=step, probs=list(work.draft.probs))
+            self.item.believe(step, work.draft.probs, stepped=self.stepped)
         return True
 
     async def action_do_next(self) -> None:
@@ -203,9 +174,7 @@ class DebateScreen(WorkScreen[Left]):
         if not self.acts.work.is_open:
             await self._leave("next")
         elif self.item.next_step() is not None and self.stepped:
-            if self._confirm_belief():
-                self._reveal()
-                self._start_if_ready()
+            self._when_read(self._read_on, waived=self.waived)
         elif self.live.is_going:
             self.say("The debaters are still writing; their words stand above.")
         elif self.live.trouble:
@@ -213,7 +182,11 @@ class DebateScreen(WorkScreen[Left]):
         elif self.live.is_others:
             self._show_hint()
         elif self.live.wanted is not None and not self.live.waits_for(Act.DECIDE):
-            self._act_live(self.live.wanted, ends=False)
+            self._answer_live(self.live.wanted, ends=False)
+        elif missing(self.acts.work) is not None:
+            # In the box of the verdict the keys of the belief are letters.
+            self._show_hint()
+            self.app.bell()
         else:
             self.action_do_verdict()
 
@@ -224,33 +197,15 @@ class DebateScreen(WorkScreen[Left]):
         if self.item.next_step() is None or not self.stepped:
             self.live.start()
 
-    def _on_change(self) -> None:
-        if self.is_mounted:
-            self.show_all()
-
-    def _draw_frame(self) -> None:
-        """Draw what has come in since the last frame."""
-        if self.live.has_news:
-            self.live.has_news = False
-            self._draw_writing()
-        if self.asking.answer is not None:
-            self.show_panels()
-
-    def _draw_writing(self) -> None:
-        view, writing = self.transcript, self.live.writing
-        follows = view.scroll_offset.y >= view.max_scroll_y - 1
-        columns = {seat: view.column(f"writing-{seat}") for seat in writing}
-        num_shown = sum(column.is_writing for row in view.rows for column in row.columns)
-        if None in columns.values() or num_shown != len(writing):
-            self._show_turns()
-            self._show_hint()
+    def _answer_live(self, wanted: Wanted, *, ends: bool) -> None:
+        """Give the debate what it waits for: a belief once what it is about was read."""
+        if wanted.act is not Act.BELIEVE:
+            self._act_live(wanted, ends=ends)
+        elif self.acts.work.draft.probs is None:
+            keys = f"{self.key('belief_down')} {self.key('belief_up')}"
+            self.say(f"It waits for your belief: {keys} or a number sets it.")
         else:
-            for seat, column in columns.items():
-                if column is not None:
-                    column.replace(mark_unfinished(writing[seat].text))
-            view.relay()
-        if follows:
-            view.scroll_end(animate=False, force=True, immediate=True)
+            self._when_read(lambda: self._act_live(wanted, ends=ends), waived=self.waived)
 
     @work
     async def _act_live(self, wanted: Wanted, *, ends: bool) -> None:
@@ -258,16 +213,14 @@ class DebateScreen(WorkScreen[Left]):
         act = wanted.act
         if act is Act.BELIEVE:
             probs = self.acts.work.draft.probs
-            if probs is None:
-                self.say("It waits for your belief: ← → or a number sets it.")
-                return
+            assert probs is not None
             if wanted.step not in self.acts.work.draft.beliefs:
-                self.acts.add(EventKind.BELIEF, step=wanted.step, probs=list(probs))
+                self.item.believe(wanted.step, probs, stepped=self.stepped)
             answer = PersonsAct(belief=stated(probs), ends=ends)
         else:
             speech = act is not Act.ASK
             title = "Your speech" if speech else "To the speakers: a question or a remark"
-            hint = "To one side only: begin with its name, as “Debater A: …”."
+            hint = self._how_to_ask()
             if speech:
                 hint = "Quote the source as <quote>its words</quote>; a program checks them."
             words = await self.app.push_screen_wait(
@@ -276,8 +229,17 @@ class DebateScreen(WorkScreen[Left]):
             if words is None:
                 return
             answer = PersonsAct(text=words)
+        self._shows_next = True
         self.live.answer(answer)
         self.show_all()
+
+    def _how_to_ask(self) -> str:
+        debate = self.item.transcript.debate
+        seats = debate.protocol.speakers
+        if len(seats) < 2:
+            return ""
+        name = called(debate, seats[0], debate.protocol.speaker_role)
+        return f"To one side only: begin with its name, as “{name}: …”."
 
     def _keep_words(self, text: str) -> None:
         if text != self.acts.work.words and self.live.wanted is not None:
@@ -286,7 +248,7 @@ class DebateScreen(WorkScreen[Left]):
     def action_do_message(self) -> None:
         """Write to the speakers, when they wait for it."""
         if self.live.wanted is not None and self.live.waits_for(Act.ASK):
-            self._act_live(self.live.wanted, ends=False)
+            self._answer_live(self.live.wanted, ends=False)
         elif not self.item.live:
             self.say("This debate is over: its speakers cannot be asked any more.")
         else:
@@ -295,32 +257,18 @@ class DebateScreen(WorkScreen[Left]):
     def action_do_end(self) -> None:
         """End a live debate here."""
         if self.live.wanted is not None and self.live.wanted.may_end:
-            self._act_live(self.live.wanted, ends=True)
+            self._answer_live(self.live.wanted, ends=True)
         else:
             self.say("This debate cannot be ended here.")
-
-    def action_do_question(self) -> None:
-        """Show the question and its options in full, however long."""
-        text = question_of(self.item).plain
-        self.app.push_screen(SourceScreen(Source(title="The question", text=text)))
-
-    def action_do_copy(self) -> None:
-        """Copy the current quote, or the current turn."""
-        turn, number = self.current_turn(), self.transcript.current_quote
-        if turn is None:
-            self.say(f"Nothing is chosen: {self.key('turn_next')} goes to a turn.")
-            return
-        text = mark(turn).text if number is None else visible(turn.quotes[number].text)
-        self.app.copy_to_clipboard(text)
-        self.say("Copied.")
 
     # --- belief ----------------------------------------------------------------------
 
     def on_belief_bar_changed(self, event: BeliefBar.Changed) -> None:
         """Note a change of the belief, if it may be changed."""
         if self._may_change():
+            self._note_seen()
             step = self._belief_step()
-            self.acts.add(EventKind.BELIEF, step=step, probs=[*event.probs], move=event.move)
+            self.item.believe(step, event.probs, stepped=self.stepped, move=event.move)
         self._show_belief()
         self._show_hint()
 
@@ -396,8 +344,7 @@ class DebateScreen(WorkScreen[Left]):
         if refusal is not None:
             self.say(refusal)
             return
-        self.query_one(AssistantPanel).display = True
-        self.show_panels()
+        self.open_panel("assistant")
         if self.asking.is_answering:
             self.say(f"It is still answering; {self.key('stop')} stops it.")
             return
@@ -407,18 +354,27 @@ class DebateScreen(WorkScreen[Left]):
 
     # --- the verdict -------------------------------------------------------------------
 
-    @work
-    async def action_do_verdict(self) -> None:
+    def _too_early(self) -> str | None:
+        """Why there can be no verdict yet, or None."""
+        if self.item.live and not self.live.waits_for(Act.DECIDE):
+            return "The debate is still going on: the verdict comes at its end."
+        if self.item.next_step() is not None and self.stepped:
+            return "There are turns that you have not read yet; a verdict comes after them."
+        return None
+
+    def action_do_verdict(self) -> None:
         """Look at the judgment, say why, send it."""
         self.query_one(BeliefBar).apply_typed()
         if not self._may_change():
             return
-        if self.item.live and not self.live.waits_for(Act.DECIDE):
-            self.say("The debate is still going on: the verdict comes at its end.")
-            return
-        if self.item.next_step() is not None and self.stepped:
-            self.say("There are turns that you have not read yet; a verdict comes after them.")
-            return
+        early = self._too_early()
+        if early is not None:
+            self.say(early)
+        else:
+            self._when_read(self._give_verdict)
+
+    @work
+    async def _give_verdict(self) -> None:
         self.rationale.begin()
         screen = VerdictScreen(
             self.item, self.desk.settings, options_of(self.item), self.rationale.keep

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -13,9 +13,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
+from oversight.text.terminal import rich_text
 from oversight.tui.keys import Keys, key_of
 
 T = TypeVar("T")
+
+MOST_LISTED = 8
+"""Turns that are listed one by one."""
 
 
 class WordsScreen(ModalScreen[str | None]):
@@ -134,6 +138,56 @@ class ChoiceScreen(ModalScreen[T | None], Generic[T]):
     def action_leave(self) -> None:
         """Go back without."""
         self.dismiss(None)
+
+
+class UnreadScreen(ModalScreen[Literal["read", "anyway"] | None]):
+    """Asks before something is answered of which a part was never on the screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "answer('read')", "Read", priority=True),
+        Binding("y", "answer('anyway')", "Anyway", priority=True),
+        Binding("escape", "answer(None)", "Back", priority=True),
+    ]
+
+    def __init__(self, unread: Sequence[tuple[str, float]]) -> None:
+        """For turns by what they are called, each with the share of it that was on the screen."""
+        super().__init__()
+        self._unread = list(unread)
+
+    def compose(self) -> ComposeResult:
+        """How many turns, which ones, the keys."""
+        listed = Text()
+        for name, share in self._unread[:MOST_LISTED]:
+            part = f"{share:.0%} of it was" if share else "none of it was"
+            listed.append_text(rich_text(f"  {name}: ")).append(f"{part}\n")
+        if len(self._unread) > MOST_LISTED:
+            listed.append(f"  and {len(self._unread) - MOST_LISTED} more\n")
+        with Vertical(classes="dialog"):
+            yield Static(Text(unread_words([share for _, share in self._unread]), style="bold"))
+            yield Static(listed)
+            yield Static(
+                Text("Read them (Enter) or answer anyway (y)? Esc goes back"), classes="keys"
+            )
+
+    def action_answer(self, answer: Literal["read", "anyway"] | None) -> None:
+        """Give it back."""
+        self.dismiss(answer)
+
+
+def unread_words(shares: Sequence[float]) -> str:
+    """How many turns were never on the screen, and how many only in part."""
+    never, in_part = shares.count(0.0), len(shares) - shares.count(0.0)
+    if never and in_part:
+        return f"{_turns(never)} never on your screen, {in_part} only in part."
+    return (
+        f"{_turns(never)} never on your screen."
+        if never
+        else (f"{_turns(in_part)} only in part on your screen.")
+    )
+
+
+def _turns(num: int) -> str:
+    return "1 turn was" if num == 1 else f"{num} turns were"
 
 
 class KeysScreen(ModalScreen[None]):

@@ -9,6 +9,8 @@ from typing import ClassVar, Generic, TypeVar
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.events import Resize
 from textual.widgets import DataTable, Footer, Static
 
 from oversight.errors import OversightError
@@ -34,6 +36,41 @@ REASON_OF_TAKEN = {
 
 
 Item = TypeVar("Item", QueueItem, RatingItem)
+
+
+STATE_WIDTH = 2
+PADDING = 2
+"""Cells of a column beside its own."""
+SCROLL_BAR = 2
+LEAST_WIDTH = 12
+"""Of the first column."""
+
+
+def fitted(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> list[int]:
+    """Widths of columns that fit side by side: the first one takes what the others leave, and none
+    of those takes more than a quarter."""
+    room = width - STATE_WIDTH - PADDING * (len(names) + 1) - SCROLL_BAR
+    longest = [
+        max([len(name), *(row[at].cell_len for row in rows)]) for at, name in enumerate(names)
+    ]
+    others = [
+        max(min(each, room // 4), len(name))
+        for each, name in zip(longest[1:], names[1:], strict=True)
+    ]
+    return [max(min(longest[0], room - sum(others)), LEAST_WIDTH), *others]
+
+
+class ItemsTable(DataTable[Text], inherit_bindings=False):
+    """A table whose rows fit its width: keys move by rows alone, Enter is the screen's."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "cursor_up", show=False),
+        Binding("down", "cursor_down", show=False),
+        Binding("pageup", "page_up", show=False),
+        Binding("pagedown", "page_down", show=False),
+        Binding("home,ctrl+home", "scroll_top", show=False),
+        Binding("end,ctrl+end", "scroll_bottom", show=False),
+    ]
 
 
 class ItemsScreen(RoomyScreen[None], Generic[Item]):
@@ -71,8 +108,8 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         """
 
     @abstractmethod
-    def cells(self, item: Item, width: int) -> list[Text]:
-        """A row of the table, without the item's state; `width` is the screen's."""
+    def cells(self, item: Item) -> list[Text]:
+        """A row of the table, without the item's state: the first cell is the longest."""
 
     @abstractmethod
     def hint_for(self, item: Item | None) -> str:
@@ -109,21 +146,27 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         """A line of progress, the table, a hint, the keys."""
         yield Static(id="too-small")
         yield Static(id="summary")
-        yield DataTable(id="items", cursor_type="row", zebra_stripes=True)
+        yield ItemsTable(id="items", cursor_type="row", zebra_stripes=True)
         yield Static(id="hint")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         """List what there is."""
-        table = self.query_one(DataTable)
-        table.add_columns(" ", *self.COLUMNS)
         self.refresh_items()
-        table.focus()
+        self.query_one(DataTable).focus()
 
     def on_screen_resume(self) -> None:
         """Others may have worked on it meanwhile."""
         if self.is_mounted:
             self.refresh_items()
+
+    def on_resize(self, event: Resize) -> None:
+        """Rows are cut to the width."""
+        table = self.query_one(DataTable)
+        if event.size.width and table.columns:
+            row = table.cursor_row
+            self._show_items(event.size.width)
+            table.move_cursor(row=row)
 
     def refresh_items(self) -> None:
         """Read the queue anew."""
@@ -134,14 +177,24 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
             return
         fitting = [each for each in found if self.fits(each)]
         self._items = sorted(fitting, key=lambda each: ORDER.index(each.state))
-        table = self.query_one(DataTable)
-        table.clear()
-        for each in self._items:
-            table.add_row(self.state_of(each), *self.cells(each, self.size.width), key=each.key)
+        self._show_items(self.size.width)
         self._show_summary(found)
         self._say(self._note or self._hint(), trouble=self._is_trouble)
-        self._note_row = table.cursor_row if self._note else None
+        self._note_row = self.query_one(DataTable).cursor_row if self._note else None
         self._note, self._is_trouble = "", False
+
+    def _show_items(self, width: int) -> None:
+        table = self.query_one(DataTable)
+        table.clear(columns=True)
+        rows = [self.cells(each) for each in self._items]
+        widths = fitted(self.COLUMNS, rows, width)
+        table.add_column(" ", width=STATE_WIDTH)
+        for name, room in zip(self.COLUMNS, widths, strict=True):
+            table.add_column(name, width=room)
+        for each, cells in zip(self._items, rows, strict=True):
+            for cell, room in zip(cells, widths, strict=True):
+                cell.truncate(room, overflow="ellipsis")
+            table.add_row(self.state_of(each), *cells, key=each.key)
 
     def fits(self, item: Item) -> bool:
         """Whether it has the words of the filter."""
@@ -167,6 +220,12 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
             return f"Nothing fits the filter; {self.key('filter')} changes it."
         return self.empty()
 
+    def move_to(self, row: int) -> None:
+        """Put the cursor on a row; what was to be said goes on standing."""
+        if self._note_row is not None:
+            self._note_row = row
+        self.query_one(DataTable).move_cursor(row=row)
+
     def note(self, words: str, *, trouble: bool = False) -> None:
         """Say it when the queue is shown again, until the cursor moves."""
         self._note, self._is_trouble = words, trouble
@@ -180,6 +239,14 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         hint = self.query_one("#hint", Static)
         hint.set_class(trouble, "-trouble")
         hint.update(rich_text(words))
+        self.show_foot()
+
+    def offers(self, name: str) -> bool:
+        """Whether the key of that name does something now."""
+        chosen = self.under_cursor()
+        if name == "next":
+            return chosen is not None
+        return name != "skip" or (chosen is not None and chosen.state is not ItemState.DONE)
 
     def under_cursor(self) -> Item | None:
         """The item that Enter takes up."""

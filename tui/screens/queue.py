@@ -11,9 +11,10 @@ from textual.binding import BindingType
 
 from oversight.errors import OversightError
 from oversight.judging.assisting import Assistants
-from oversight.judging.desk import STATES_IN_TURN, Desk
-from oversight.store.queue import QueueItem
+from oversight.judging.desk import STATES_IN_TURN, Desk, Item
+from oversight.store.queue import ItemState, QueueItem
 from oversight.text.terminal import rich_text
+from oversight.tui.hints import withheld
 from oversight.tui.keys import KEYS, Keys, bindings
 from oversight.tui.screens.debate import FOOT, DebateScreen, Left
 from oversight.tui.screens.items import REASON_OF_TAKEN, ItemsScreen
@@ -47,10 +48,9 @@ class QueueScreen(ItemsScreen[QueueItem]):
             state.append("▸", style="bold red")
         return state
 
-    def cells(self, item: QueueItem, width: int) -> list[Text]:
+    def cells(self, item: QueueItem) -> list[Text]:
         """What is asked, by which protocol, of which data set, and how many judge it."""
         question = rich_text(" ".join(item.question.split()))
-        question.truncate(max(width - 48, 20), overflow="ellipsis", pad=False)
         judges = Text(str(item.num_judges), justify="right")
         return [question, rich_text(item.protocol), rich_text(item.dataset), judges]
 
@@ -60,6 +60,8 @@ class QueueScreen(ItemsScreen[QueueItem]):
         if item is None:
             return f"{enter} judges the item under the cursor."
         name = " ".join(item.question.split())
+        if item.state is ItemState.DONE:
+            return f"{enter} shows what you sent: {name}"
         return f"{enter} goes on, live (▸): {name}" if item.live else f"{enter} judges: {name}"
 
     def empty(self) -> str:
@@ -76,12 +78,13 @@ class QueueScreen(ItemsScreen[QueueItem]):
         debate_id = None if chosen is None else chosen.debate_id
         while debate_id is not None:
             where = await self._judge(debate_id)
-            self.refresh_items()
             if where != "next":
+                self.refresh_items()
+                self.go_to(debate_id)
                 return
             following = self._next_free(debate_id)
             if following is None:
-                self.note("That was the last one that waits.")
+                self.note(f"{self.take_note()} That was the last one that waits.".strip())
                 self.refresh_items()
             debate_id = following
 
@@ -96,10 +99,28 @@ class QueueScreen(ItemsScreen[QueueItem]):
             return "queue"
         before = item.acts.work.num_sent
         where: Left = await self.app.push_screen_wait(
-            DebateScreen(self.desk, item, self.assistants)
+            DebateScreen(self.desk, item, self.assistants, self.take_note())
         )
-        self.num_sent += item.acts.work.num_sent > before
+        is_sent = item.acts.work.num_sent > before
+        self.num_sent += is_sent
+        self.note(self._said_of(item, is_sent=is_sent))
         return where
+
+    def _said_of(self, item: Item, *, is_sent: bool) -> str:
+        """What has become of an item that was left."""
+        if is_sent:
+            return withheld(self.desk.num_withheld(item.transcript.debate.id))
+        if item.acts.work.skipped:
+            return f"Put off; in the queue {self.key('skip')} takes that back."
+        if item.acts.work.num_sent:
+            return ""
+        return f"Left; all you did is kept. It is begun (◐): {self.key('next')} goes on with it."
+
+    def go_to(self, debate_id: str) -> None:
+        """Put the cursor on an item that is begun, so that the next key goes on with it."""
+        for row, each in enumerate(self._items):
+            if each.debate_id == debate_id and each.state is ItemState.BEGUN:
+                self.move_to(row)
 
     def _next_free(self, after: str) -> str | None:
         for state in STATES_IN_TURN:

@@ -14,7 +14,7 @@ from oversight.tui.screens.dialogs import KeysScreen, LineScreen
 from oversight.tui.screens.roomy import RoomyScreen
 from oversight.tui.screens.source import SourceScreen
 from oversight.tui.widgets.quotes import Listed, QuotePanel, surroundings
-from oversight.tui.widgets.transcript import TranscriptView
+from oversight.tui.widgets.seen import SeenTranscript
 from oversight.types import Transcript, Turn
 
 T = TypeVar("T")
@@ -37,6 +37,8 @@ class ReadingScreen(RoomyScreen[T]):
         super().__init__()
         self._changed_keys = changed_keys
         self._around = False
+        self._panels: list[str] = []
+        """Ids of panels that are open, the one opened last at the end."""
 
     @abstractmethod
     def debate(self) -> Transcript:
@@ -65,9 +67,9 @@ class ReadingScreen(RoomyScreen[T]):
     # --- what is on it ---------------------------------------------------------------
 
     @property
-    def transcript(self) -> TranscriptView:
+    def transcript(self) -> SeenTranscript:
         """The transcript."""
-        return self.query_one("#transcript", TranscriptView)
+        return self.query_one("#transcript", SeenTranscript)
 
     def key(self, name: str) -> str:
         """A key as one would say it."""
@@ -103,6 +105,23 @@ class ReadingScreen(RoomyScreen[T]):
         source = self.debate().question.source
         around = surroundings(current[0].quotes[current[1]], source, context)
         return around, "" if around is not None else "It was not found in the source."
+
+    def open_panel(self, id: str) -> None:
+        """Show a panel beside the transcript."""
+        if id not in self._panels:
+            self._panels.append(id)
+        self.query_one(f"#{id}").display = True
+        self.show_panels()
+
+    def close_panel(self, id: str | None = None) -> bool:
+        """Hide a panel, or the one that was opened last; whether there was one."""
+        if not self._panels:
+            return False
+        closed = id or self._panels[-1]
+        self._panels.remove(closed)
+        self.query_one(f"#{closed}").display = False
+        self.show_panels()
+        return True
 
     # --- moving about ------------------------------------------------------------------
 
@@ -163,9 +182,10 @@ class ReadingScreen(RoomyScreen[T]):
 
     def action_do_quotes(self) -> None:
         """Show all quotes, or hide them."""
-        panel = self.query_one(QuotePanel)
-        panel.display = not panel.display
-        self.show_panels()
+        if "quotes" in self._panels:
+            self.close_panel("quotes")
+        else:
+            self.open_panel("quotes")
 
     def action_do_around(self) -> None:
         """Show what stands around the current quote."""
@@ -173,7 +193,7 @@ class ReadingScreen(RoomyScreen[T]):
             self.transcript.move_quote(1)
         self._around = not self._around
         if self._around:
-            self.query_one(QuotePanel).display = True
+            self.open_panel("quotes")
         self.show_panels()
 
     def action_do_help(self) -> None:

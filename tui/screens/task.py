@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar, Literal
 
+from pydantic import JsonValue
 from rich.text import Text
 from textual import events, work
 from textual.app import ComposeResult
@@ -14,12 +15,13 @@ from textual.widgets import Footer, Static
 from oversight.errors import OversightError
 from oversight.judging.tasks.desk import TaskDesk, TaskItem
 from oversight.judging.tasks.rating import missing, unanswered
+from oversight.tui.hints import read_on
 from oversight.tui.rating_rows import header, rows_of_item
 from oversight.tui.screens.dialogs import WordsScreen
 from oversight.tui.screens.task_reading import TaskReading
 from oversight.tui.widgets.choices import Choices
 from oversight.tui.widgets.quotes import QuotePanel
-from oversight.tui.widgets.transcript import TranscriptView
+from oversight.tui.widgets.seen import SeenTranscript
 from oversight.types import RatingAct
 
 Left = Literal["queue", "next", "previous"]
@@ -47,7 +49,7 @@ class TaskScreen(TaskReading[Left]):
         yield Static(id="question")
         yield Static(self.ASKS, id="asks")
         with Container(id="middle"):
-            yield TranscriptView(id="transcript")
+            yield SeenTranscript(id="transcript")
             with Container(id="side"):
                 yield QuotePanel(id="quotes")
         yield Choices(id="choices")
@@ -60,6 +62,7 @@ class TaskScreen(TaskReading[Left]):
         self.desk.open(self.item)
         self.query_one("#quotes").display = False
         self.query_one("#question", Static).update(header(self.item))
+        self.transcript.restore_seen(self.acts.work.seen)
         rows = rows_of_item(self.item, self.key("before"))
         self.transcript.set_rows(rows)
         self.fold_before(folded=True)
@@ -86,10 +89,27 @@ class TaskScreen(TaskReading[Left]):
         enter = self.key("next")
         if not self.acts.work.is_open:
             return f"Sent. {self.key('revise')} revises it, {enter} takes the next one."
+        reading = read_on(self.transcript.unread)
+        if reading is not None:
+            return reading
         if missing(self.desk.asked, self.acts.work) is not None:
             return self.how()
-        why = "" if self.acts.work.draft.rationale else f" {self.key('rationale')} says why."
+        rationale = self.key("rationale")
+        need = self.desk.settings.require_rationale
+        if missing(self.desk.asked, self.acts.work, need_rationale=need) is not None:
+            return f"{self.said()} {rationale} says why: this study asks for it.".strip()
+        why = "" if self.acts.work.draft.rationale else f" {rationale} says why."
         return f"{self.said()} {enter} sends it.{why}".strip()
+
+    def offers(self, name: str) -> bool:
+        """Whether the key of that name does something now."""
+        if name in ("tie", "both_bad", "rationale"):
+            return self.acts.work.is_open
+        return name != "skip" or not self.acts.work.num_sent
+
+    def _unseen(self) -> dict[str, float]:
+        """Turns that are asked about and were not on the screen completely."""
+        return self.item.unseen()
 
     @abstractmethod
     def how(self) -> str:
@@ -106,7 +126,9 @@ class TaskScreen(TaskReading[Left]):
     def answer(self, name: str, value: str | None) -> None:
         """Give an answer, if that may still be done."""
         if self._may_change():
-            self.acts.add(RatingAct.ANSWERED, answers={name: value})
+            self._note_seen()
+            left: dict[str, JsonValue] = {**self.item.unseen()}
+            self.acts.add(RatingAct.ANSWERED, answers={name: value}, unseen=left)
             self.show_all()
 
     def on_choices_chosen(self, event: Choices.Chosen) -> None:
@@ -170,7 +192,10 @@ class TaskScreen(TaskReading[Left]):
             if not left:
                 self.action_do_rationale()
             return
-        self._note_attention()
+        self._when_read(self._send)
+
+    @work
+    async def _send(self) -> None:
         try:
             await self.desk.send(self.item)
         except OversightError as error:

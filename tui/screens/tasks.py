@@ -9,7 +9,6 @@ from rich.text import Text
 from textual import work
 from textual.binding import BindingType
 
-from oversight.agents.speaking import speaker_name
 from oversight.errors import OversightError
 from oversight.judging.tasks.desk import TaskDesk, TaskItem
 from oversight.store.rating_queue import RatingItem
@@ -21,7 +20,7 @@ from oversight.tui.screens.principles import PrinciplesScreen
 from oversight.tui.screens.revisions import RevisionsScreen
 from oversight.tui.screens.task import Left, TaskScreen
 from oversight.tui.screens.task_reading import FOOT
-from oversight.types import RatingAct, Role, Task
+from oversight.types import RatingAct, Role, Seat, Task
 
 SCREEN_OF_TASK: dict[Task, type[TaskScreen]] = {
     Task.PAIRS: CompareScreen,
@@ -42,9 +41,6 @@ EMPTY_OF_TASK = {
 }
 
 ONE_OF_TASK = {Task.PAIRS: "pair", Task.PRINCIPLES: "response", Task.REVISIONS: "revision"}
-
-OTHER_CELLS = 19
-"""Of a row, beside question, speaker and protocol: state, raters, padding, a scroll bar."""
 
 NAMES = ("next", "previous", "skip", "filter", "theme", "help", "back")
 
@@ -68,13 +64,10 @@ class TasksScreen(ItemsScreen[RatingItem]):
         """All items of the task for this rater."""
         return self.desk.queue()
 
-    def cells(self, item: RatingItem, width: int) -> list[Text]:
+    def cells(self, item: RatingItem) -> list[Text]:
         """What is asked, who speaks, by which protocol, and how many rate it."""
         question, protocol = rich_text(" ".join(item.question.split())), rich_text(item.protocol)
         speaker = Text(f"{_speaker(item)}, step {item.step + 1}")
-        room = width - speaker.cell_len - OTHER_CELLS
-        protocol.truncate(room // 3, overflow="ellipsis")
-        question.truncate(max(room - protocol.cell_len, 20), overflow="ellipsis")
         raters = Text(str(item.num_judges), justify="right")
         return [question, speaker, protocol, raters]
 
@@ -152,7 +145,7 @@ class TasksScreen(ItemsScreen[RatingItem]):
 
 
 def _speaker(item: RatingItem) -> str:
-    """Who speaks; in the queue the role is not known but by the task."""
+    """Who speaks, by number: letters are the options', which are not listed here."""
     if item.task is Task.REVISIONS:
-        return speaker_name(item.seat, Role.CONSULTANT)
-    return f"Seat {item.seat.value.upper()}"
+        return Role.CONSULTANT.value.capitalize()
+    return f"Speaker {1 if item.seat is Seat.A else 2}"

@@ -57,13 +57,7 @@ class VerdictScreen(ModalScreen[bool]):
             yield Static(Text("Why? What was it that decided?", style="bold"))
             yield TextArea(self._item.acts.work.draft.rationale, id="rationale")
             yield Static(id="missing")
-            yield Static(
-                Text(
-                    "Ctrl+S sends · Esc goes back, the draft is kept\n"
-                    "Ctrl+T/F8 tie · Ctrl+N/F9 cannot tell · Ctrl+B/F2 as believed"
-                ),
-                classes="keys",
-            )
+            yield Static(classes="keys")
 
     def on_mount(self) -> None:
         """Write the rationale at once."""
@@ -80,10 +74,21 @@ class VerdictScreen(ModalScreen[bool]):
                 whole.append_text(rich_text(" ".join(text.split())))
         number = len(draft.leaned_on)
         quotes = "1 quote" if number == 1 else f"{number or 'no'} quotes"
-        whole.append(f"\nLeaning on {quotes}; Space picks them in the debate.", style="dim")
+        if any(turn.quotes for turn in self._item.turns()):
+            whole.append(f"\nYou lean on {quotes} of the debate.", style="dim")
         self.query_one("#verdict", Static).update(whole)
-        said = missing(self._item.acts.work, need_rationale=self._settings.require_rationale)
-        self.query_one("#missing", Static).update(Text(said or "", style="bold red"))
+        said = missing(self._item.acts.work, need_rationale=self._settings.require_rationale) or ""
+        belief = missing(self._item.acts.work) is not None
+        if belief:
+            said += (
+                " Esc goes back to the belief, where arrows and digits set it; here Ctrl+T says "
+                "that it is a tie, Ctrl+N that it cannot be told."
+            )
+        self.query_one("#missing", Static).update(Text(said, style="bold red"))
+        sends = "" if said else "Ctrl+S sends · "
+        verdicts = "Ctrl+T/F8 tie · Ctrl+N/F9 cannot tell · Ctrl+B/F2 as believed"
+        keys = f"{sends}Esc goes back, the draft is kept\n{verdicts}"
+        self.query_one(".keys", Static).update(Text(keys))
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         """Keep the draft."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
+from pydantic import JsonValue
 from textual.widgets import Static
 
 from oversight.judging.attention import Attention
@@ -12,7 +15,9 @@ from oversight.judging.log import ActLog
 from oversight.judging.settings import SessionSettings
 from oversight.text.terminal import rich_text
 from oversight.tui.rationale import Rationale
+from oversight.tui.screens.dialogs import UnreadScreen
 from oversight.tui.screens.reading import ReadingScreen
+from oversight.tui.widgets.seen import SeenTranscript
 from oversight.types import EventKind, RatingAct
 
 ATTENTION_S = 15.0
@@ -36,8 +41,13 @@ class WorkScreen(ReadingScreen[Left]):
         self.acts = acts
         self.attention = Attention(settings.idle_s)
         self.rationale = Rationale(self._note_rationale, self)
+        self.waived: set[str] = set()
+        """Turns that were answered unread, as the person wished."""
         self._trouble = ""
         self._note = ""
+        self._num_acts = 0
+        self._told_at = -1
+        """At which act a note was shown that still is."""
 
     @abstractmethod
     def show_all(self) -> None:
@@ -76,12 +86,52 @@ class WorkScreen(ReadingScreen[Left]):
         hint, trouble = self.query_one("#hint", Static), self._trouble_now()
         hint.set_class(bool(trouble), "-trouble")
         note, self._note = self._note, ""
+        self._told_at = self._num_acts if note else -1
         hint.update(rich_text(trouble or note or self._hint()))
+        self.show_foot()
 
     def _on_store_trouble(self, message: str | None) -> None:
         self._trouble = f"{message} — trying again" if message else ""
         if self.is_mounted:
             self._show_hint()
+
+    # --- what was on the screen --------------------------------------------------------
+
+    @abstractmethod
+    def _unseen(self) -> dict[str, float]:
+        """By id the turns that are shown and were not on the screen completely, with the share
+        that was."""
+
+    def _when_read(self, act: Callable[[], object], *, waived: Collection[str] = ()) -> None:
+        """Answer by `act` what is shown; ask first if some of it was never on the screen, except
+        for turns of which that was `waived`."""
+        self._note_attention()
+        left = {turn: share for turn, share in self._unseen().items() if turn not in waived}
+        if not left:
+            act()
+            return
+
+        def go_on(said: str | None) -> None:
+            if said == "read":
+                self.transcript.show_unread()
+            elif said == "anyway":
+                self.waived |= set(left)
+                act()
+
+        names = {c.key: c.heading for row in self.transcript.rows for c in row.columns}
+        listed = [(names[turn], share) for turn, share in left.items() if turn in names]
+        self.app.push_screen(UnreadScreen(listed), go_on)
+
+    def on_seen_transcript_looked(self) -> None:
+        """Write down what has been read, and say what is to be read."""
+        self._note_seen(completely=True)
+        if self._told_at != self._num_acts:  # what was told at the last act stands until the next
+            self._show_hint()
+
+    def on_screen_resume(self) -> None:
+        """What was behind a dialog can be read again."""
+        for transcript in self.query("#transcript").results(SeenTranscript):
+            transcript.look_soon()
 
     # --- the draft ---------------------------------------------------------------------
 
@@ -108,11 +158,20 @@ class WorkScreen(ReadingScreen[Left]):
     def alive(self, panel: str) -> None:
         """A sign of life at a panel."""
         self.attention.touch(panel)
+        self._num_acts += 1
 
     def _note_attention(self, *, stop: bool = False) -> None:
         taken = self.attention.stop() if stop else self.attention.take()
-        if taken:
-            self.acts.add(self.KINDS.ATTENTION, panels=dict(taken))
+        self._note_seen(taken)
+
+    def _note_seen(
+        self, panels: Mapping[str, float] = MappingProxyType({}), *, completely: bool = False
+    ) -> None:
+        seen = self.transcript.take_seen(completely=completely)
+        if panels or seen:
+            spans: dict[str, JsonValue] = {t: [list(each) for each in s] for t, s in seen.items()}
+            said: dict[str, JsonValue] = {"seen": spans} if spans else {}
+            self.acts.add(self.KINDS.ATTENTION, panels=dict(panels), **said)
 
     # --- leaving -----------------------------------------------------------------------
 
@@ -125,8 +184,9 @@ class WorkScreen(ReadingScreen[Left]):
         await self._leave("next")
 
     async def action_do_back(self) -> None:
-        """To the queue; everything is kept."""
-        await self._leave("queue")
+        """Close what is open beside the turns, or go to the queue; everything is kept."""
+        if not self.close_panel():
+            await self._leave("queue")
 
     async def _leave(self, where: Any) -> None:
         await self.close()

@@ -58,6 +58,8 @@ class Column:
     body: Marked
     is_folded: bool = False
     is_writing: bool = False
+    is_to_read: bool = False
+    """Its words are to be on the screen before anything is answered."""
     _at: int = -1
     _lines: list[Line] = field(default_factory=list)
 
@@ -73,6 +75,11 @@ class Column:
         if body.text != self.body.text:
             self._at = -1
         self.body = body
+
+    def take_lines(self, other: Column) -> None:
+        """Use the lines to which the same turn was wrapped, if its words are still the same."""
+        if other.body.text == self.body.text:
+            self._at, self._lines = other._at, other._lines
 
 
 @dataclass
@@ -119,11 +126,13 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Show `rows`; folds and the current turn stay where they are."""
-        folded = {c.key for row in self.rows for c in row.columns if c.is_folded}
+        old = {column.key: column for row in self.rows for column in row.columns}
         self.rows = list(rows)
         for row in self.rows:
             for column in row.columns:
-                column.is_folded = column.key in folded
+                if column.key in old:
+                    column.is_folded = old[column.key].is_folded
+                    column.take_lines(old[column.key])
         if self.current is not None and self.current[0] >= len(self.rows):
             self.current = None
         self._search()

@@ -8,6 +8,7 @@ from pathlib import Path
 from oversight import constitutions
 from oversight.errors import StoreError
 from oversight.ids import seed_from
+from oversight.judging.attention import unseen
 from oversight.judging.tasks.asking import Question, questions
 from oversight.judging.tasks.log import RatingLog
 from oversight.judging.tasks.rating import rating_of
@@ -30,6 +31,11 @@ class TaskItem:
         """The turns that are asked about, in this judge's order."""
         by_id = {turn.id: turn for turn in self.transcript.turns}
         return tuple(by_id[id_] for id_ in self.acts.work.shown or self.item.turn_ids)
+
+    def unseen(self) -> dict[str, float]:
+        """By id those of `turns` that have not been on this person's screen completely, each with
+        the share that has."""
+        return unseen(self.acts.work.seen, (turn.id for turn in self.turns()))
 
     def before(self) -> tuple[Turn, ...]:
         """What was said in the debate before the first of them."""
@@ -122,8 +128,9 @@ class TaskDesk:
             return await self._send(item)
 
     async def _send(self, item: TaskItem) -> Rating:
-        rating = rating_of(item.acts.work, item.item, self.judge, self.constitution)
-        await item.acts.write(RatingAct.SENT, rating, revision=rating.revision)
+        left = item.unseen()
+        rating = rating_of(item.acts.work, item.item, self.judge, self.constitution, left)
+        await item.acts.write(RatingAct.SENT, rating, revision=rating.revision, unseen={**left})
         return rating
 
     async def close(self, item: TaskItem) -> None:

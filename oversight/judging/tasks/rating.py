@@ -41,9 +41,14 @@ def missing(asked: Sequence[Question], work: Work, *, need_rationale: bool = Fal
 
 
 def rating_of(
-    work: Work, item: RatingItem, judge: str, constitution: Constitution | None
+    work: Work,
+    item: RatingItem,
+    judge: str,
+    constitution: Constitution | None,
+    unseen: Mapping[str, float] | None = None,
 ) -> Rating:
-    """The rating that the work comes to now, as its next revision.
+    """The rating that the work comes to now, as its next revision; `unseen` are turns that have
+    not been on the screen completely, each with the share that was.
 
     Raises:
         ProtocolError: Something is not answered yet, see `missing`.
@@ -63,6 +68,7 @@ def rating_of(
         study=work.study,
         sent_at=now(),
         active_s=round(sum(work.active_s.values()), 3),
+        unseen=None if unseen is None else dict(unseen),
     )
 
 

@@ -1,0 +1,163 @@
+"""A debate to be read: its turns as they are revealed or written, its quotes, its question."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from textual.widgets import Static
+
+from oversight.judging.assisting import Assistants
+from oversight.judging.desk import Desk, Item
+from oversight.judging.log import JudgingLog
+from oversight.text.terminal import visible
+from oversight.tui.asking import Asking
+from oversight.tui.live_side import LiveSide
+from oversight.tui.marking import mark, mark_unfinished
+from oversight.tui.naming import named_by_seat
+from oversight.tui.rows import (
+    key_while_written,
+    listed_quotes,
+    nothing_said,
+    question_of,
+    rows_of,
+)
+from oversight.tui.screens.source import SourceScreen
+from oversight.tui.screens.work import WorkScreen
+from oversight.tui.widgets.assistant import AssistantPanel
+from oversight.tui.widgets.quotes import Listed
+from oversight.types import Seat, Source, Transcript, Turn
+
+Left = TypeVar("Left", bound=str)
+"""Where to go from a screen that is left."""
+
+
+class DebateReading(WorkScreen[Left]):
+    """One item, to be read."""
+
+    acts: JudgingLog
+
+    def __init__(self, desk: Desk, item: Item, assistants: Assistants) -> None:
+        """A screen over `item`."""
+        super().__init__(item.acts, desk.settings)
+        self.desk = desk
+        self.item = item
+        self.live = LiveSide(desk, item, self._on_change)
+        self.asking = Asking(assistants, item, self._on_change)
+        self._shows_next = True
+        """The next turns that come are shown from their beginning."""
+        self._named: frozenset[str] = frozenset()
+        """Texts in which debaters were last looked for by the names of their seats."""
+
+    def _on_change(self) -> None:
+        if self.is_mounted:
+            self.show_all()
+
+    @property
+    def stepped(self) -> bool:
+        """Whether recorded turns are revealed step by step."""
+        return self.desk.settings.stepped
+
+    def debate(self) -> Transcript:
+        """What is judged."""
+        return self.item.transcript
+
+    def shown_turns(self) -> tuple[Turn, ...]:
+        """The turns that have been revealed."""
+        return self.item.shown(stepped=self.stepped)
+
+    def listed_quotes(self) -> list[Listed]:
+        """All quotes of what has been revealed."""
+        return listed_quotes(self.item, self.shown_turns())
+
+    def _unseen(self) -> dict[str, float]:
+        """Turns that are shown and were not on the screen completely."""
+        return self.item.unseen(stepped=self.stepped)
+
+    @property
+    def _argues(self) -> bool:
+        """Whether this person speaks in the debate: then they do not judge it."""
+        wanted = self.live.wanted
+        seat = self.acts.work.seat or (None if wanted is None else wanted.seat.value)
+        return seat is not None and seat != Seat.JUDGE.value
+
+    def may_read_source(self) -> bool:
+        """Whether the protocol lets this person read the source: as judge, or as a speaker."""
+        wanted = self.live.wanted
+        if wanted is not None and wanted.seat is not Seat.JUDGE and not self.live.is_others:
+            return self.item.transcript.debate.protocol.speakers_see_source
+        return super().may_read_source()
+
+    def _source_key(self) -> str:
+        """The key that shows the source, where this person may read one."""
+        source = self.item.transcript.question.source
+        return self.key("source") if source is not None and self.may_read_source() else ""
+
+    def _show_turns(self) -> None:
+        view, writing = self.transcript, self.live.writing
+        at_end = view.scroll_offset.y >= view.max_scroll_y - 1 and view.unread == (0, 0)
+        known = {column.key for row in view.rows for column in row.columns}
+        for turn in self.shown_turns():
+            written = key_while_written(turn.seat, turn.act, turn.round)
+            if turn.id not in known and written in known:
+                view.is_now(written, turn.id)
+                known.add(turn.id)
+        rows = rows_of(self.item, stepped=self.stepped, writing=writing)
+        view.set_rows(rows or [nothing_said(self.item, self._source_key())])
+        new = [c.key for row in rows for c in row.columns if c.key not in known and c.is_to_read]
+        unread = [key for key in new if key not in self.acts.work.seen]
+        if unread and (self._shows_next or at_end):
+            self._shows_next = False
+            view.show_from(unread[0])
+        self._show_question()
+
+    def _show_question(self) -> None:
+        """Draw the question anew if other texts may name debaters by their seats."""
+        texts = [turn.text for turn in self.shown_turns()]
+        texts += [each.text for each in self.acts.work.assistance]
+        if self._named != frozenset(texts):
+            self._named = frozenset(texts)
+            note = named_by_seat(self.item.transcript.debate, texts)
+            self.query_one("#question", Static).update(question_of(self.item, note))
+
+    def show_panels(self) -> None:
+        """Draw the panels beside the transcript anew."""
+        assistant = self.query_one(AssistantPanel)
+        if assistant.display:
+            assistant.show(self.acts.work.assistance, self.asking.answer)
+        self.show_quotes(also_open=assistant.display)
+
+    def _draw_frame(self) -> None:
+        """Draw what has come in since the last frame."""
+        if self.live.has_news:
+            self.live.has_news = False
+            self._draw_writing()
+        if self.asking.answer is not None:
+            self.show_panels()
+
+    def _draw_writing(self) -> None:
+        view, writing = self.transcript, self.live.writing
+        columns = {seat: view.column(each.key) for seat, each in writing.items()}
+        num_shown = sum(column.is_writing for row in view.rows for column in row.columns)
+        if None in columns.values() or num_shown != len(writing):
+            self._show_turns()
+            self._show_hint()
+        else:
+            for seat, column in columns.items():
+                if column is not None:
+                    column.replace(mark_unfinished(writing[seat].text))
+            view.relay()
+
+    def action_do_question(self) -> None:
+        """Show the question and its options in full, however long."""
+        text = question_of(self.item).plain
+        self.app.push_screen(SourceScreen(Source(title="The question", text=text)))
+
+    def action_do_copy(self) -> None:
+        """Copy the current quote, or the current turn."""
+        turn, number = self.current_turn(), self.transcript.current_quote
+        if turn is None:
+            self.say(f"Nothing is chosen: {self.key('turn_next')} goes to a turn.")
+            return
+        text = mark(turn).text if number is None else visible(turn.quotes[number].text)
+        self.app.copy_to_clipboard(text)
+        self.say("Copied.")
