@@ -60,7 +60,7 @@ def read(model: type[R], table: str, id_: str, body: str) -> R:
         ) from None
 
 
-def reason(error: ValueError) -> str:
+def reason(error: Exception) -> str:
     """The first thing that is wrong with a row, in one line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
