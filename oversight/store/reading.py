@@ -144,6 +144,14 @@ def completed_outcome() -> Exists:
     )
 
 
+def known(connection: Connection, debate_ids: Iterable[str]) -> set[str]:
+    """Those of `debate_ids` that are stored."""
+    found: set[str] = set()
+    for some in chunks(set(debate_ids)):
+        found.update(connection.scalars(select(debates.c.id).where(debates.c.id.in_(some))))
+    return found
+
+
 def completed(connection: Connection, debate_ids: Iterable[str]) -> set[str]:
     """Those of `debate_ids` that have a complete outcome."""
     found: set[str] = set()

@@ -161,6 +161,11 @@ class Store:
             wanted = DebateFilter(protocol=protocol, dataset=dataset, complete=complete)
             return list(connection.scalars(wanted.ids()))
 
+    def known(self, debate_ids: Iterable[str]) -> set[str]:
+        """Those of `debate_ids` that are stored, complete or not."""
+        with self._database.reading() as connection:
+            return reading.known(connection, debate_ids)
+
     def completed(self, debate_ids: Iterable[str]) -> set[str]:
         """Those of `debate_ids` that have a complete outcome."""
         with self._database.reading() as connection:
