@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from oversight import registry
 from oversight.agents import build_agent, identify
 from oversight.config.run import AgentSettings, EngineSettings
+from oversight.engines.base import identify as identify_engine
 from oversight.engines.base import open_engine
 from oversight.errors import ConfigError
-from oversight.types import Agent, AgentSpec, Engine, EngineSpec, Role
+from oversight.types import Agent, AgentSpec, Debate, Engine, EngineSpec, Role
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,13 @@ class Cast:
     specs: Mapping[Role, AgentSpec]
     """As they go into a debate's id: defaults filled in, addresses and time-outs left out."""
     engines: Mapping[str, Engine]
+    by_path: Mapping[Role, AgentSpec] = field(default_factory=dict)
+    """`specs` as oversight identified them before: a model in a folder by the folder's path."""
+
+    def earlier(self, debate: Debate) -> Debate:
+        """The same debate as oversight identified it when models were known by their path."""
+        agents = {role: self.by_path.get(role, spec) for role, spec in debate.agents.items()}
+        return debate.model_copy(update={"agents": agents})
 
     async def aclose(self) -> None:
         """Close all engines."""
@@ -44,6 +52,7 @@ def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSetti
     specs: dict[Role, AgentSpec] = {}
     opened: dict[str, Engine] = {}
     built: dict[Role, Agent] = {}
+    by_path: dict[Role, AgentSpec] = {}
     for role, settings in agents.items():
         spec = _spec(role, settings, engines)
         if settings.engine and settings.engine not in opened and spec.engine:
@@ -51,7 +60,11 @@ def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSetti
         engine = opened[settings.engine] if settings.engine else None
         built[role] = build_agent(spec, engine)
         specs[role] = identify(spec)
-    return Cast(built, specs, opened)
+        if specs[role].engine and spec.engine:
+            earlier = identify_engine(spec.engine, by_path=True)
+            if earlier != specs[role].engine:
+                by_path[role] = specs[role].model_copy(update={"engine": earlier})
+    return Cast(built, specs, opened, by_path)
 
 
 def _spec(role: Role, settings: AgentSettings, engines: Mapping[str, EngineSettings]) -> AgentSpec:

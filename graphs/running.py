@@ -11,7 +11,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,8 +29,10 @@ from oversight.errors import (
     OversightError,
     StoreError,
 )
+from oversight.graphs.casting import Cast
 from oversight.graphs.persons import INTERRUPT
 from oversight.graphs.stage import Stage
+from oversight.store import Store
 from oversight.types import Debate, Outcome, OutcomeStatus, Question
 
 log = logging.getLogger(__name__)
@@ -146,7 +148,8 @@ def _pending(
 ) -> Generator[tuple[Debate, Question], None, None]:
     """The debates that are ours to run, claimed a batch at a time."""
     source = iter(planned)
-    while batch := {debate.id: (debate, q) for debate, q in islice(source, CLAIM_BATCH)}:
+    while some := list(islice(source, CLAIM_BATCH)):
+        batch = {debate.id: (debate, q) for debate, q in as_begun(some, stage.store, stage.cast)}
         # Claimed before it is asked what is complete: else another process could finish a
         # debate and let go of it in between, and it would be run a second time.
         claimed = stage.store.claim(batch)
@@ -158,6 +161,32 @@ def _pending(
         if on_progress:
             on_progress(progress)
         yield from (batch[each] for each in batch if each in ours)
+
+
+def as_begun(
+    planned: Sequence[tuple[Debate, Question]], store: Store, cast: Cast
+) -> list[tuple[Debate, Question]]:
+    """What is planned; debates that the store has by the path of a model, as it has them.
+
+    So a store from before models were identified by their content is gone on with. Whether the
+    folder still holds the weights of then cannot be told, which is said.
+    """
+    if not cast.by_path or not store.num_before_chains():
+        return list(planned)
+    earlier = {debate.id: cast.earlier(debate) for debate, _ in planned}
+    ids = {before.id for id_, before in earlier.items() if before.id != id_}
+    known = store.known(ids)
+    if known:
+        log.warning(
+            "%d debates in %s name a model by its path, as oversight did before: they are gone on "
+            "with, whatever weights the folder holds now",
+            len(known),
+            store.url,
+        )
+    return [
+        (earlier[debate.id] if earlier[debate.id].id in known else debate, question)
+        for debate, question in planned
+    ]
 
 
 class End(Enum):

@@ -13,7 +13,7 @@ from oversight.datasets.base import Loaded, load_questions
 from oversight.errors import ConfigError
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.planning import plan
-from oversight.graphs.running import Progress, run_debates
+from oversight.graphs.running import Progress, as_begun, run_debates
 from oversight.graphs.stage import Listener, Stage
 from oversight.protocols import load
 from oversight.store import Store
@@ -45,6 +45,7 @@ def run(settings: RunSettings, console: Console, *, live: bool = False) -> Run:
     """
     loaded, actors, planned = _prepared(settings)
     with Store.open(settings.store) as store:
+        planned = as_begun(planned, store, actors)
         go = _show_live if live else _run_batch
         progress = asyncio.run(go(settings, store, actors, planned, console))
     return Run(settings, loaded, planned, progress)
@@ -56,7 +57,7 @@ def put_in_queue(settings: RunSettings) -> Run:
     Raises:
         ConfigError: There is a debate in which no person takes part.
     """
-    loaded, _, planned = _prepared(settings)
+    loaded, actors, planned = _prepared(settings)
     for debate, _ in planned:
         if all(spec.agent != JudgeKind.HUMAN.value for spec in debate.agents.values()):
             raise ConfigError(
@@ -64,6 +65,7 @@ def put_in_queue(settings: RunSettings) -> Run:
                 "--judge human (or --debater human)"
             )
     with Store.open(settings.store) as store:
+        planned = as_begun(planned, store, actors)
         store.add(*(record for debate, question in planned for record in (question, debate)))
         complete = store.completed(debate.id for debate, _ in planned)
     progress = Progress(total=len(planned), found=len(complete))

@@ -3,38 +3,129 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oversight.cli.listing import show
 from oversight.cli.options import DEFAULT_STORE, Json, Store
+from oversight.errors import StoreError
+
+if TYPE_CHECKING:
+    from oversight.store import Problem, Seal
 
 NUM_LISTED = 20
 """How many problems are listed before they are only counted."""
 
-store = typer.Typer(help="Look after a store: check it, count what is in it.", no_args_is_help=True)
+store = typer.Typer(
+    help="Look after a store: check it, seal it, count what is in it.", no_args_is_help=True
+)
+
+SealOption = Annotated[
+    str | None,
+    typer.Option(
+        "--seal", metavar="FILE", help="Also compare with a seal: its file, or its digest."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write the ends of all chains to.")
+]
 
 
 @store.command()
-def check(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
-    """Verify that every row parses and every reference holds. Exits with 1 if one does not."""
+def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json = False) -> None:
+    """Verify that every row parses, that every reference holds, and that nothing was changed,
+    added or lost since it was written. Exits with 1 if anything is wrong."""
     from oversight.store import Store as OpenStore
 
+    sealed = _read_seal(seal)
     with OpenStore.open(store, create=False) as opened:
-        problems = opened.check()
-        counts = opened.counts()
+        problems = opened.check(None if isinstance(sealed, str) else sealed)
+        counts, now = opened.counts(), opened.seal()
+        num_before = opened.num_before_chains()
+    if isinstance(sealed, str) and sealed != now.digest:
+        problems.append(_other_digest(sealed, now))
     if as_json:
-        rows = [{"table": p.table, "row": p.row, "reason": p.reason} for p in problems]
-        typer.echo(json.dumps({"problems": rows, "counts": counts}, indent=2))
+        rows = [asdict(problem) for problem in problems]
+        facts = {"problems": rows, "counts": counts, "digest": now.digest}
+        typer.echo(json.dumps(facts | {"before_chains": num_before}, indent=2))
     elif problems:
-        shown = [(each.table, each.row, each.reason) for each in problems[:NUM_LISTED]]
-        show(f"{len(problems)} problems", ("table", "row", "reason"), shown, as_json=False)
+        found = [(each.table, each.debate, each.row, each.reason) for each in problems]
+        columns = ("table", "debate", "row", "reason")
+        show(f"{len(problems)} problems", columns, found[:NUM_LISTED], as_json=False)
         if len(problems) > NUM_LISTED:
             typer.echo(f"… and {len(problems) - NUM_LISTED} more; --json lists them all")
     else:
         typer.echo(f"{store}: {sum(counts.values())} rows in {len(counts)} tables, all sound")
+        typer.echo(_chained(now, num_before))
+        if sealed is not None:
+            typer.echo(_since(sealed, now))
     if problems:
         raise typer.Exit(1)
+
+
+def _read_seal(given: str | None) -> Seal | str | None:
+    """The seal in a file, or a digest as it was given."""
+    from oversight.store.sealing import Seal, is_digest
+
+    if given is None or (is_digest(given) and not Path(given).exists()):
+        return given
+    return Seal.read(Path(given))
+
+
+def _other_digest(digest: str, now: Seal) -> Problem:
+    from oversight.store import Problem
+
+    return Problem(
+        "heads",
+        "",
+        f"its seal has the digest {now.digest} now, not {digest}: it has grown since then, or was "
+        "changed; the seal's file tells which, see --seal FILE",
+    )
+
+
+def _chained(now: Seal, num_before: int) -> str:
+    chained = f"{now.num_rows} links in {len(now.heads)} chains fit"
+    if not num_before:
+        return f"{chained}: no row was changed, added or lost since it was written"
+    return (
+        f"{chained}; {num_before} rows were written by an oversight without chains: what was "
+        "changed in them before that does not show"
+    )
+
+
+def _since(sealed: Seal | str, now: Seal) -> str:
+    if isinstance(sealed, str):
+        return f"seal {sealed}: exactly what was sealed"
+    more = now.num_rows - sealed.num_rows
+    return f"seal {sealed.digest}: all that was sealed is there, and {more} rows more"
+
+
+@store.command()
+def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -> None:
+    """Print a short digest of all that is written, for a paper; with --out, write the ends of
+    all chains to a file, which `oversight store check --seal` compares with."""
+    from oversight.store import Store as OpenStore
+
+    with OpenStore.open(store, create=False) as opened:
+        problems = opened.check()
+        found = opened.seal()
+    if problems:
+        raise StoreError(
+            f"store {store} has {len(problems)} problems and is not sealed: "
+            f"see `oversight store check --store {store}`"
+        )
+    if out is not None:
+        found.write(out)
+    num_debates = len(found.heads.keys() - {""})
+    if as_json:
+        typer.echo(found.text(), nl=False)
+        return
+    typer.echo(found.digest)
+    before = f", {found.num_before} rows from before there were chains" if found.before else ""
+    typer.echo(f"{found.num_rows} rows, {num_debates} debates{before}", err=True)
 
 
 @store.command()

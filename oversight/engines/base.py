@@ -24,15 +24,20 @@ def open_engine(spec: EngineSpec) -> Engine:
     return cast(Engine, module.build(_config(spec, module)))
 
 
-def identify(spec: EngineSpec) -> EngineSpec:
+def identify(spec: EngineSpec, *, by_path: bool = False) -> EngineSpec:
     """What of `spec` determines a result: defaults filled in, incidental settings left out.
+
+    Args:
+        by_path: Leave a model that is given as a folder the folder's path, as was done before
+            models were identified by their content.
 
     Raises:
         UnknownNameError: There is no engine of that name.
         ConfigError: One of its settings is unknown or out of range.
     """
     config = _config(spec, _module(spec))
-    return EngineSpec(engine=spec.engine, settings=config.identity())
+    settings = Settings.identity(config) if by_path else config.identity()
+    return EngineSpec(engine=spec.engine, settings=settings)
 
 
 def plain_text(prompt: Prompt) -> str:

@@ -1,17 +1,19 @@
-"""The check of a whole store: every row parses, and every reference holds."""
+"""The check of a whole store: every row parses, every reference holds, every chain fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, func, select, text
+from sqlalchemy import BigInteger, Boolean, Connection, LargeBinary, Table, func, select, text
+from sqlalchemy.exc import DBAPIError
 
 from oversight.ids import content_id
 from oversight.store import schema
 from oversight.store.batch import COLUMNS, Memory, encode_records
-from oversight.store.encoding import decode, key_text
+from oversight.store.checking_schema import check_schema
+from oversight.store.encoding import decode, key_text, kind_of, shown
 from oversight.store.finding_prompts import block_bodies, part_bodies
 from oversight.store.prompts import (
     block_id,
@@ -22,6 +24,7 @@ from oversight.store.prompts import (
     part_ids,
 )
 from oversight.store.reading import chunks, reason
+from oversight.store.sealing import Problem, Seal, check_chains
 from oversight.types import (
     Debate,
     JudgingEvent,
@@ -40,59 +43,106 @@ from oversight.types.ratings import item_id
 ROWS_A_READ = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with a store."""
-
-    table: str
-    row: str
-    """Id of the row; empty where the whole table or file is meant."""
-    reason: str
-
-
 Checker = Callable[[Connection, Sequence[Any]], Iterator[tuple[str, str]]]
 """From rows of one table to (row id, reason) of what is wrong with them."""
 
 
-def check(connection: Connection) -> list[Problem]:
-    """All that is wrong with a store, table by table."""
-    problems = _check_file(connection)
+def check(connection: Connection, seal: Seal | None = None) -> list[Problem]:
+    """All that is wrong with a store: the file, its schema, table by table, then its chains.
+
+    A row is named once. Whatever cannot be read is named as well, and the check goes on.
+    """
+    problems = [*_check_file(connection), *check_schema(connection)]
     for table, checker in CHECKERS.items():
-        for rows in _read_all(connection, table):
-            problems += [Problem(table.name, *found) for found in checker(connection, rows)]
-    return problems + _check_outcomes_once(connection)
+        problems += _guarded(table.name, _check_table(connection, table, checker))
+    problems += _guarded("outcomes", _check_outcomes_once(connection))
+    problems += _guarded("", _check_unreferenced(connection, problems))
+    named = {(problem.table, problem.row) for problem in problems}
+    return problems + _guarded("links", check_chains(connection, named, seal))
+
+
+def _guarded(table: str, found: Iterator[Problem]) -> list[Problem]:
+    """What is found, up to where the database itself fails."""
+    problems = []
+    try:
+        for problem in found:
+            problems.append(problem)
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = " ".join(str(cause).split())
+        problems.append(Problem(table, "", f"cannot be read to its end: {reason}"))
+    return problems
 
 
 def _check_file(connection: Connection) -> list[Problem]:
     """What SQLite itself finds wrong with the file."""
     if connection.dialect.name != "sqlite":
         return []
-    found = connection.execute(text("PRAGMA quick_check")).scalars().all()
+    try:
+        found = connection.execute(text("PRAGMA quick_check")).scalars().all()
+    except DBAPIError as error:
+        found = [str(error.orig)]
     return [] if found == ["ok"] else [Problem("", "", str(line)) for line in found]
 
 
+def _check_table(connection: Connection, table: Table, checker: Checker) -> Iterator[Problem]:
+    for rows in _read_all(connection, table):
+        debates = {row.id: getattr(row, "debate_id", "") for row in rows}
+        if table is schema.debates:
+            debates = {id_: id_ for id_ in debates}
+        for id_, wrong in checker(connection, rows):
+            yield Problem(table.name, shown(id_), wrong, shown(debates.get(id_, "")))
+
+
 def _read_all(connection: Connection, table: Table) -> Iterator[Sequence[Any]]:
-    """The rows of a table, some at a time, in the order of its primary key."""
-    key: Column[Any] = next(iter(table.primary_key.columns))
+    """The rows of a table, some at a time, in the order of its primary key.
+
+    The query is plain text, so that values come as they are, also such that do not fit.
+    """
+    is_sqlite = connection.dialect.name == "sqlite"
+    key = "rowid" if is_sqlite else next(iter(table.primary_key.columns)).name
     last: Any = None
     while True:
-        query = select(table).order_by(key).limit(ROWS_A_READ)
-        rows = connection.execute(query if last is None else query.where(key > last)).all()
+        after = "" if last is None else f"WHERE {key} > :last"
+        query = (
+            f"SELECT {key} AS place, * FROM {table.name} {after} ORDER BY {key} LIMIT {ROWS_A_READ}"
+        )
+        rows = connection.execute(text(query), {} if last is None else {"last": last}).all()
         if not rows:
             return
         yield rows
-        last = getattr(rows[-1], key.name)
+        last = rows[-1].place
 
 
 def _parsed(rows: Sequence[Any], parse: Callable[[Any], str | None]) -> Iterator[tuple[str, str]]:
     """What is wrong with rows taken one by one; `parse` gives a reason or raises ValueError."""
     for row in rows:
         try:
-            wrong = parse(row)
-        except ValueError as error:
+            wrong = _wrong_type(row) or parse(row)
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             wrong = reason(error)
         if wrong:
             yield row.id, wrong
+
+
+def _wrong_type(row: Any) -> str | None:
+    """The first column of a row that holds another type than it should."""
+    for name, value in row._mapping.items():
+        wanted = TYPES.get(name)
+        if wanted is not None and not isinstance(value, wanted):
+            return f"column {name} holds {kind_of(value)}, not {kind_of(wanted[0]())}"
+    return None
+
+
+TYPES: dict[str, tuple[type, ...]] = {
+    column.name: (bytes,)
+    if isinstance(column.type, LargeBinary)
+    else ((int,) if isinstance(column.type, BigInteger | Boolean) else (str,))
+    + ((type(None),) if column.nullable else ())
+    for table in schema.RECORD_TABLES
+    for column in table.columns
+}
+"""By the names of columns: the same name is the same type in all tables."""
 
 
 def _same_row(record: Any, row: Any, table: Table) -> str | None:
@@ -101,7 +151,9 @@ def _same_row(record: Any, row: Any, table: Table) -> str | None:
     expected = dict(zip(COLUMNS[table.name], encoded, strict=True))
     for name, value in expected.items():
         if name not in ("body", "source_id", "fingerprint") and getattr(row, name) != value:
-            return f"column {name} is {getattr(row, name)!r}, but its content gives {value!r}"
+            found = getattr(row, name)
+            found = bool(found) if isinstance(value, bool) and found in (0, 1) else found
+            return f"column {name} is {found!r}, but its content gives {value!r}"
     return None
 
 
@@ -272,15 +324,38 @@ def _check_rating_events(connection: Connection, rows: Sequence[Any]) -> Iterato
     yield from _parsed(rows, parse)
 
 
-def _check_outcomes_once(connection: Connection) -> list[Problem]:
+def _check_outcomes_once(connection: Connection) -> Iterator[Problem]:
     """Debates with more than one complete outcome: the index that forbids them may be lost."""
     table = schema.outcomes
     query = select(table.c.debate_id).where(table.c.status == "complete")
     query = query.group_by(table.c.debate_id).having(func.count() > 1)
-    return [
-        Problem("outcomes", "", f"debate {debate_id} has more than one complete outcome")
-        for debate_id in connection.scalars(query)
-    ]
+    for id_ in connection.scalars(query):
+        yield Problem(
+            "outcomes", "", f"debate {id_} has more than one complete outcome", shown(id_)
+        )
+
+
+def _check_unreferenced(connection: Connection, known: Sequence[Problem]) -> Iterator[Problem]:
+    """Sources, parts and token blocks that nothing refers to: all are written with what does."""
+    if any(problem.table in ("", "questions", "prompts") for problem in known):
+        return  # what refers to them may be lost
+    used = set(connection.scalars(select(schema.questions.c.source_id).distinct()))
+    yield from _unreferenced(connection, schema.sources, used)
+    parts: set[str] = set()
+    blocks: set[str] = set()
+    for rows in _read_all(connection, schema.prompts):
+        for row in rows:
+            parts.update(_parts_of(row))
+            blocks.update(row.blocks.split())
+    yield from _unreferenced(connection, schema.parts, parts)
+    yield from _unreferenced(connection, schema.token_blocks, blocks)
+
+
+def _unreferenced(connection: Connection, table: Table, used: Container[Any]) -> Iterator[Problem]:
+    for id_ in connection.scalars(select(table.c.id)):
+        if id_ not in used:
+            wrong = "was added by something else than oversight: nothing refers to it"
+            yield Problem(table.name, shown(id_), wrong)
 
 
 def _bodies(connection: Connection, table: Table, ids: Iterable[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from oversight.errors import MissingDependencyError, StoreError
 from oversight.store.address import is_sqlite, shown
+from oversight.store.encoding import NotText
 
 BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10
@@ -32,6 +33,14 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A connection in a transaction that only reads."""
         with self.explained(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """As `reading`, and all of its queries see the store as it is at the first of them."""
+        with self.explained(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager
@@ -118,6 +127,8 @@ def _engine(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
+    # What is no UTF-8 comes as bytes, so that the row that holds it can be named.
+    connection.text_factory = NotText.unless_text
     connection.execute("PRAGMA foreign_keys = ON")
     # In WAL mode a killed process loses nothing that was committed; a power cut may lose
     # the last transactions, but leaves the file whole.

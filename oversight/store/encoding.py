@@ -28,15 +28,45 @@ def decode(model: type[R], body: str) -> R:
     """The record that `body` was made from.
 
     Raises:
-        ValidationError: It is none of `model`.
+        ValueError: It is none of `model`, or no text at all.
     """
+    if not isinstance(body, str):
+        raise ValueError(f"body holds {kind_of(body)}, not text")
     try:
         return model.model_validate_json(body)
     except ValidationError:
         if "\\ud" not in body:
             raise
-        # The Rust parser refuses lone surrogates in free-form values; Python's takes them.
+    # The Rust parser refuses lone surrogates in free-form values; Python's takes them.
+    try:
         return model.model_validate(json.loads(body))
+    except RecursionError:
+        raise ValueError("body: JSON that is nested too deeply") from None
+
+
+def kind_of(value: object) -> str:
+    """What a column holds, in words."""
+    if isinstance(value, NotText):
+        return "text that is no UTF-8"
+    known = {str: "text", bytes: "bytes", int: "a whole number", float: "a number"}
+    return "nothing" if value is None else known.get(type(value), type(value).__name__)
+
+
+class NotText(bytes):
+    """The bytes of a text in a SQLite file that is no UTF-8."""
+
+    @classmethod
+    def unless_text(cls, data: bytes) -> str | NotText:
+        """The text that `data` holds, if it holds one."""
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return cls(data)
+
+
+def shown(value: object) -> str:
+    """A key for people: as it is, unless it is damaged."""
+    return value if isinstance(value, str) else repr(value)
 
 
 def _encode_free(record: Record) -> str:

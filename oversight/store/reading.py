@@ -60,7 +60,7 @@ def read(model: type[R], table: str, id_: str, body: str) -> R:
         ) from None
 
 
-def reason(error: ValueError) -> str:
+def reason(error: Exception) -> str:
     """The first thing that is wrong with a row, in one line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -142,6 +142,14 @@ def completed_outcome() -> Exists:
         outcomes.c.debate_id == debates.c.id,
         outcomes.c.status == OutcomeStatus.COMPLETE.value,
     )
+
+
+def known(connection: Connection, debate_ids: Iterable[str]) -> set[str]:
+    """Those of `debate_ids` that are stored."""
+    found: set[str] = set()
+    for some in chunks(set(debate_ids)):
+        found.update(connection.scalars(select(debates.c.id).where(debates.c.id.in_(some))))
+    return found
 
 
 def completed(connection: Connection, debate_ids: Iterable[str]) -> set[str]:

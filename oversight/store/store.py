@@ -13,11 +13,10 @@ from typing import Self
 from sqlalchemy import Connection, select
 
 from oversight.errors import StoreError
-from oversight.store import address, checking, opening, reading
+from oversight.store import address, checking, opening, reading, sealing
 from oversight.store import queue as queues
 from oversight.store import rating_queue as rating_queues
 from oversight.store.batch import encode_records
-from oversight.store.checking import Problem
 from oversight.store.database import Database
 from oversight.store.encoding import key_text
 from oversight.store.finding_prompts import read_prompt
@@ -25,6 +24,7 @@ from oversight.store.queue import QueueFilter, QueueItem, Taken
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
 from oversight.store.schema import debates, questions
+from oversight.store.sealing import Problem, Seal
 from oversight.store.writing import Write, Writer
 from oversight.types import (
     Debate,
@@ -161,6 +161,11 @@ class Store:
             wanted = DebateFilter(protocol=protocol, dataset=dataset, complete=complete)
             return list(connection.scalars(wanted.ids()))
 
+    def known(self, debate_ids: Iterable[str]) -> set[str]:
+        """Those of `debate_ids` that are stored, complete or not."""
+        with self._database.reading() as connection:
+            return reading.known(connection, debate_ids)
+
     def completed(self, debate_ids: Iterable[str]) -> set[str]:
         """Those of `debate_ids` that have a complete outcome."""
         with self._database.reading() as connection:
@@ -260,10 +265,21 @@ class Store:
         with self._database.reading() as connection:
             return reading.counts(connection)
 
-    def check(self) -> list[Problem]:
-        """All that is wrong with the store; empty if every row parses and every reference holds."""
+    def check(self, seal: Seal | None = None) -> list[Problem]:
+        """All that is wrong with the store: what does not parse, what refers to nothing, and what
+        was changed, added or lost since it was written, or since `seal` was made."""
+        with self._database.snapshot() as connection:
+            return checking.check(connection, seal)
+
+    def seal(self) -> Seal:
+        """The ends of all chains as they are now; see `oversight.store.sealing`."""
+        with self._database.snapshot() as connection:
+            return sealing.read_seal(connection)
+
+    def num_before_chains(self) -> int:
+        """Number of rows that were written before the store had chains."""
         with self._database.reading() as connection:
-            return checking.check(connection)
+            return sum(number for number, _ in sealing.rows_at_start(connection).values())
 
     # --- claims ------------------------------------------------------------------
 

@@ -92,8 +92,10 @@ def test_damage_is_found_in_its_table(filled, statement, table, reason):
 def test_two_complete_outcomes_of_one_debate_are_found(filled, make):
     damage(filled, "DROP INDEX uq_outcomes_complete")
     filled.add(make.outcome(make.debate(), ended_at="again"))
-    [problem] = filled.check()
+    [index, problem] = filled.check()
+    assert index.reason == "index 'uq_outcomes_complete' of the store is gone"
     assert problem.table == "outcomes"
+    assert problem.debate == make.debate().id
     assert problem.reason == f"debate {make.debate().id} has more than one complete outcome"
 
 
@@ -103,7 +105,7 @@ def test_only_the_damaged_row_of_many_is_named(filled, make):
     wrong = make.turn(debates[700]).id
     damage(filled, f"UPDATE turns SET seat = 'b' WHERE id = '{wrong}'")
     reason = "column seat is 'b', but its content gives 'a'"
-    assert filled.check() == [Problem("turns", wrong, reason)]
+    assert filled.check() == [Problem("turns", wrong, reason, debates[700].id)]
 
 
 def test_a_row_that_cannot_be_read_is_named_by_the_reader(filled, make):

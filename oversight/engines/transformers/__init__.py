@@ -41,6 +41,7 @@ from oversight.engines.transformers.model_thread import ModelThread
 from oversight.engines.transformers.sequence import Job
 from oversight.errors import ConfigError
 from oversight.models import resolve
+from oversight.models.identity import content_name, is_content_name
 from oversight.types import Capabilities, Chunk, Completion, Request
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ class Config(Settings):
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads that the model runs on; None for what torch takes by itself."""
 
+    def identity(self) -> dict[str, Any]:
+        """As of all settings; a model in a folder is what it holds, and not where it is."""
+        return super().identity() | {"model": content_name(self.model)}
+
 
 def build(config: Config) -> TransformersEngine:
     """An engine that loads its model with the first request.
@@ -102,8 +107,8 @@ class TransformersEngine:
     capabilities = Capabilities(logprobs=True, choices=True)
 
     def __init__(self, config: Config) -> None:
-        self.model = config.model
-        self._thread = ModelThread(partial(_load, config))
+        self.model = content_name(config.model)
+        self._thread = ModelThread(partial(_load, config, self.model))
         self._in_flight: dict[str, list[Job]] = {}
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -189,6 +194,11 @@ def _check_folder(config: Config) -> None:
     model = config.model
     folder = Path(resolve(model)).expanduser()
     is_path = model.startswith(("/", "./", "../", "~")) or model in (".", "..")
+    if is_content_name(model):
+        raise ConfigError(
+            f"engine.transformers.model = {model!r} says what a model holds and not where it is: "
+            "describe an engine with its folder, under [engines]"
+        )
     if not folder.exists() and (is_path or model.count("/") > 1):
         raise ConfigError(
             f"engine.transformers.model = {model!r}: there is no such folder; give the folder of a "
@@ -210,7 +220,7 @@ def _check_folder(config: Config) -> None:
         )
 
 
-def _load(config: Config) -> Batch:
+def _load(config: Config, name: str) -> Batch:
     """The model with its batch; called in the engine's thread."""
     import torch
 
@@ -233,7 +243,7 @@ def _load(config: Config) -> Batch:
         _max_model_len(config, loaded.max_len), config.max_batch_size, config.max_batch_tokens
     )
     intake = Intake(loaded.tokenizer, chat, limits)
-    return Batch(loaded, intake, limits, config.kv_cache_tokens, Name(NAME, config.model))
+    return Batch(loaded, intake, limits, config.kv_cache_tokens, Name(NAME, name))
 
 
 def _max_model_len(config: Config, made_for: int | None) -> int | None:

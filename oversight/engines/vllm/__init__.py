@@ -55,6 +55,7 @@ from oversight.engines.vllm.settings import (
     server_environment,
 )
 from oversight.errors import ConfigError, EngineUnavailableError
+from oversight.models.identity import content_name
 from oversight.types import Capabilities, Chunk, Completion, FinishReason, Request
 
 __all__ = ["Config", "ReplicaMetrics", "VllmEngine", "build", "rendezvous"]
@@ -89,7 +90,7 @@ class VllmEngine:
     name = "vllm"
 
     def __init__(self, config: Config) -> None:
-        self.model = config.model
+        self.model = content_name(config.model)
         self.capabilities = Capabilities(logprobs=True, choices=True)
         self.on_progress: Callable[[str], None] | None = None
         """Takes a line every few seconds while servers start."""

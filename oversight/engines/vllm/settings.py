@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -20,6 +20,7 @@ from oversight.engines.openai.settings import is_none, template_values
 from oversight.engines.openai.wire import OWN_FIELDS
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.models import resolve
+from oversight.models.identity import content_name, is_content_name
 
 PYTHON_VARIABLE = "OVERSIGHT_VLLM_PYTHON"
 HOST = "127.0.0.1"
@@ -94,6 +95,10 @@ class Config(Settings):
     log_dir: str | None = None
     """Folder for the servers' logs; None for a temporary one, kept only if a server failed."""
 
+    def identity(self) -> dict[str, Any]:
+        """As of all settings; a model in a folder is what it holds, and not where it is."""
+        return super().identity() | {"model": content_name(self.model)}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.devices and len(self.devices) != self.replicas:
@@ -123,6 +128,11 @@ def check_model(model: str) -> str:
         return str(folder.resolve())
     if HUB_NAME.fullmatch(model) and not model.startswith("."):
         return model
+    if is_content_name(model):
+        raise ConfigError(
+            f"engine model = {model!r} says what a model holds and not where it is: describe an "
+            "engine with its folder, under [engines]"
+        )
     raise ConfigError(
         f"engine model = {model!r}: there is no such folder, and it is no name on the hub "
         "(such as 'org/model')"
