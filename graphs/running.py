@@ -23,6 +23,7 @@ from oversight import registry
 from oversight.errors import BudgetExceededError, OversightError, StoreError
 from oversight.graphs.persons import INTERRUPT
 from oversight.graphs.stage import Stage
+from oversight.redaction import redacted
 from oversight.types import Debate, Outcome, OutcomeStatus, Question
 
 log = logging.getLogger(__name__)
@@ -180,6 +181,7 @@ async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage)
 
 
 async def _fail(stage: Stage, debate: Debate, error: str, seconds: float) -> Failure:
+    error = redacted(error)
     outcome = Outcome(
         debate_id=debate.id,
         status=OutcomeStatus.FAILED,

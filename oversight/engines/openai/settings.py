@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Literal
 
 import httpx
@@ -9,6 +10,11 @@ from pydantic import Field, JsonValue, field_validator
 
 from oversight.config.settings import Settings
 from oversight.engines.openai.wire import OWN_FIELDS
+from oversight.redaction import register
+
+SECRET_FIELD = re.compile(
+    r"(?:x[-_])?(?:api[-_]?key|authorization|access[-_]?token|password|secret)", re.IGNORECASE
+)
 
 
 class Config(Settings):
@@ -64,6 +70,8 @@ class Config(Settings):
         if url.scheme not in {"http", "https"} or not url.host:
             raise ValueError("an address begins with http:// or https:// and names a host")
         if url.userinfo or url.query or url.fragment:
+            for secret in (url.password, url.username, *url.params.values()):
+                register(secret)  # the message shows the address
             raise ValueError(
                 "an address holds no user, password, query or fragment; keys go into "
                 "the environment variable that api_key_env names"
@@ -75,4 +83,11 @@ class Config(Settings):
     def _check_extra(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
         if taken := sorted(OWN_FIELDS & set(value)):
             raise ValueError(f"{', '.join(taken)} is set for each request and cannot be set here")
+        if secret := [name for name in value if SECRET_FIELD.fullmatch(name)]:
+            for name in secret:
+                register(str(value[name]))  # the message shows the setting
+            raise ValueError(
+                f"{secret[0]} is a secret, and settings are kept with every debate: put it into "
+                "the environment variable that api_key_env names"
+            )
         return value

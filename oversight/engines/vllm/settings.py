@@ -17,11 +17,14 @@ from pydantic import Field, model_validator
 from oversight.config.settings import Settings
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.models import resolve
+from oversight.redaction import register
 
 PYTHON_VARIABLE = "OVERSIGHT_VLLM_PYTHON"
 HOST = "127.0.0.1"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 PARALLEL_OPTIONS = ("-tp", "-pp", "-dp", "--tensor-parallel", "--pipeline-parallel", "--data-par")
+SECRET_OPTIONS = ("--api-k", "--hf-t")
+"""Beginnings of options that hold secrets; a command line is seen by everybody on the machine."""
 OUR_OPTIONS = frozenset({"--model", "--host", "--port", "--served-model-name", "--logprobs-mode"})
 
 
@@ -94,6 +97,14 @@ class Config(Settings):
         taken = sorted(OUR_OPTIONS & set(_option_names(self.extra_args)))
         if taken:
             raise ValueError(f"extra_args may not hold {taken[0]}, which the engine sets itself")
+        for secret in re.findall(r"(?:api|hf)[-_]\S+[\s=]+(\S+)", " ".join(self.extra_args)):
+            register(secret)  # the message shows the setting
+        if secrets := [n for n in _option_names(self.extra_args) if n.startswith(SECRET_OPTIONS)]:
+            raise ValueError(
+                f"extra_args may not hold {secrets[0]}: settings are kept with every debate, and a "
+                "key has no place there; set VLLM_API_KEY (or HF_TOKEN) in the environment, which "
+                "server and client both read"
+            )
         return self
 
 
