@@ -32,6 +32,7 @@ from oversight.errors import (
 from oversight.graphs.casting import Cast
 from oversight.graphs.persons import INTERRUPT
 from oversight.graphs.stage import Stage
+from oversight.redaction import redacted
 from oversight.store import Store
 from oversight.types import Debate, Outcome, OutcomeStatus, Question
 
@@ -236,6 +237,7 @@ def cause_of(error: OversightError) -> str:
 
 
 async def _fail(stage: Stage, debate: Debate, error: str, begin: float, cause: str) -> Failure:
+    error = redacted(error)
     outcome = Outcome(
         debate_id=debate.id,
         status=OutcomeStatus.FAILED,

@@ -26,9 +26,18 @@ without a traceback, and exits with code 2 where the user can mend the cause.
 
 from __future__ import annotations
 
+from oversight.redaction import redacted
+
 
 class OversightError(Exception):
-    """Root of the tree; catch this to catch everything raised on purpose."""
+    """Root of the tree; catch this to catch everything raised on purpose.
+
+    Its message is stored, printed and sent to other processes: known secrets are taken out of it
+    here, once.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redacted(each) if isinstance(each, str) else each for each in args))
 
     exit_code: int = 2
     is_told: bool = False

@@ -11,6 +11,7 @@ from oversight.graphs.persons import PersonsAct
 from oversight.graphs.stage import Event, SpeechBegins, TurnRecorded, Words
 from oversight.judging.desk import Desk, Item
 from oversight.judging.live import LiveDebate, Wanted, cast_of, is_spoken_out
+from oversight.redaction import redacted
 from oversight.tui.rows import Writing
 from oversight.types import Act, EventKind, Seat
 
@@ -90,7 +91,7 @@ class LiveSide:
         except OversightError as error:
             self.trouble = str(error)
         except Exception as error:  # an agent's fault must not take the judge's screen down
-            self.trouble = f"unexpected {type(error).__name__}: {error}"
+            self.trouble = redacted(f"unexpected {type(error).__name__}: {error}")
         else:
             self.item.live = self.wanted is not None
         self.writing.clear()

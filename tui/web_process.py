@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
+from oversight.redaction import redacted
 from oversight.text.terminal import visible
 from oversight.tui.web_driver import LEAVE_S
 
@@ -194,7 +195,7 @@ class _Harmless:
 
     async def read(self, n: int) -> bytes:
         while data := await self._stream.read(n):
-            text = visible(data.decode("utf-8", "backslashreplace"))[: self._left]
+            text = visible(redacted(data.decode("utf-8", "backslashreplace")))[: self._left]
             self._left -= len(text)
             if text:
                 return text.encode()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from oversight.errors import CheckpointError, OversightError
+from oversight.redaction import redacted
 from oversight.selfplay.settings import CircleSettings
 from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of
 from oversight.selfplay.work import work
@@ -110,7 +111,7 @@ def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, di
 def _check_settings(circle: CircleSettings) -> None:
     """Write down what the circle is, or see that the folder's is the same."""
     path = circle.out / RECORD
-    identity = json.loads(circle.model_dump_json(exclude=set(circle.incidental)))
+    identity = json.loads(redacted(circle.model_dump_json(exclude=set(circle.incidental))))
     if not path.exists():
         write_json(path, identity)
         return
@@ -209,14 +210,18 @@ def _outcome(circle: CircleSettings, stage: Stage) -> str | None:
     try:
         result = work(circle, stage)
     except OversightError as error:
-        traceback.print_exc()
+        _print_traceback()
         return str(error)
     except Exception as error:
-        traceback.print_exc()
-        return f"unexpected {type(error).__name__}: {error}"
+        _print_traceback()
+        return redacted(f"unexpected {type(error).__name__}: {error}")
     seconds = {"seconds": round(time.monotonic() - begun, 1)}
     write_json(folder_of(circle, stage.name) / "done.json", result | seconds)
     return None
+
+
+def _print_traceback() -> None:
+    sys.stderr.write(redacted(traceback.format_exc()))
 
 
 def _watch(parent: int) -> None:

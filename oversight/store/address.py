@@ -9,6 +9,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from oversight.errors import StoreError
+from oversight.redaction import register
 
 ACCEPTED = "a file's path, sqlite:///path or postgresql://user@host/database"
 
@@ -32,6 +33,8 @@ def parse(address: str | Path) -> URL:
             raise StoreError(f"store {hidden(text)!r}: a SQLite URL is sqlite:///path, no more")
         return _sqlite(url.database or "", text)
     if backend in ("postgresql", "postgres"):
+        register(url.password)
+        register(str(url.query.get("password", "")))
         return url.set(drivername="postgresql+psycopg")
     raise StoreError(f"store {hidden(text)!r}: {backend!r} is not known; accepted: {ACCEPTED}")
 

@@ -12,6 +12,7 @@ import httpx
 
 from oversight.engines.openai.reply import ReportedError
 from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
+from oversight.redaction import redacted
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """Statuses after which the same request may succeed."""
@@ -23,6 +24,8 @@ NO_QUOTA = "insufficient_quota"
 
 SHOWN_CHARS = 200
 SHOWN_MESSAGE_CHARS = 1000
+READ_BYTES = 65_536
+"""How much of an error is looked at: it may be of any length."""
 
 LOOK_AT_SERVER = "check that the server runs and that base_url is right, or raise max_retries"
 LOOK_AT_LOAD = "the server has too much to do: lower max_in_flight, or raise max_retries"
@@ -100,8 +103,9 @@ def broken_connection(error: httpx.HTTPError) -> AttemptError:
 
 def unreadable(reason: str, data: bytes) -> AttemptError:
     """For an answer that is none: its beginning is shown, with everything odd escaped."""
-    shown = ascii(data[:SHOWN_CHARS].decode("utf-8", "replace"))
-    rest = "…" if len(data) > SHOWN_CHARS else ""
+    said = redacted(data[:READ_BYTES].decode("utf-8", "replace"))
+    shown = ascii(said[:SHOWN_CHARS])
+    rest = "…" if len(said) > SHOWN_CHARS else ""
     text = f"sent what cannot be read as an answer ({reason}): {shown}{rest}"
     return AttemptError(EngineError, text, advice=LOOK_AT_API)
 
@@ -174,6 +178,7 @@ def _explanation(body: bytes) -> tuple[str, str, str]:
 
 def _printable(text: str) -> str:
     """Foreign words, bounded, with everything escaped that could act on a terminal."""
+    text = redacted(text[:READ_BYTES])  # before it is cut: a part of a key is no longer found
     shown = text[:SHOWN_MESSAGE_CHARS] + "…" * (len(text) > SHOWN_MESSAGE_CHARS)
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)
 

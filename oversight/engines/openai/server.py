@@ -24,6 +24,7 @@ from oversight.engines.openai.failures import (
 from oversight.engines.openai.reply import MalformedReplyError, Reply, ReportedError
 from oversight.engines.openai.sse import EventDecoder
 from oversight.errors import EngineUnavailableError
+from oversight.redaction import redacted, register
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class Server:
         self, base_url: str, *, key: str, connect_timeout_s: float, max_retries: int
     ) -> None:
         self.base_url = base_url
-        self._key = key
+        register(key)
         self._max_retries = max_retries
         self._connections = Connections(base_url, key=key, connect_timeout_s=connect_timeout_s)
 
@@ -116,8 +117,7 @@ class Server:
 
     def message(self, name: str, reason: str, advice: str) -> str:
         """An error's message: server, request, reason, and what to do; never the key."""
-        text = f"{self.base_url}: {name}: {reason}; {advice}"
-        return text.replace(self._key, "***") if self._key else text
+        return redacted(f"{self.base_url}: {name}: {reason}; {advice}")
 
     async def _persist(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
         while True:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import httpx
@@ -10,6 +12,11 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from oversight.config.settings import Settings
 from oversight.engines.openai.wire import OWN_FIELDS
+from oversight.redaction import register
+
+SECRET_FIELD = re.compile(
+    r"(?:x[-_])?(?:api[-_]?key|authorization|access[-_]?token|password|secret)", re.IGNORECASE
+)
 
 Parameter = Literal[
     "max_tokens", "temperature", "top_p", "seed", "stop", "logprobs", "stream_options"
@@ -20,6 +27,22 @@ Parameter = Literal[
 def is_none(value: Any) -> bool:
     """Whether a setting was not given."""
     return value is None
+
+
+def check_no_secret(extra_body: Mapping[str, JsonValue]) -> None:
+    """Refuse further fields of a request that hold a key: settings are kept with every debate.
+
+    Raises:
+        ValueError: It names the field.
+    """
+    secret = [name for name in extra_body if SECRET_FIELD.fullmatch(name)]
+    for name in secret:
+        register(str(extra_body[name]))  # the message shows the setting
+    if secret:
+        raise ValueError(
+            f"{secret[0]} is a secret, and settings are kept with every debate: put it into "
+            "the environment variable that api_key_env names"
+        )
 
 
 def template_values(
@@ -108,6 +131,8 @@ class Config(Settings):
         if url.scheme not in {"http", "https"} or not url.host:
             raise ValueError("an address begins with http:// or https:// and names a host")
         if url.userinfo or url.query or url.fragment:
+            for secret in (url.password, url.username, *url.params.values()):
+                register(secret)  # the message shows the address
             raise ValueError(
                 "an address holds no user, password, query or fragment; keys go into "
                 "the environment variable that api_key_env names"
@@ -116,6 +141,7 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _check_extra(self) -> Self:
+        check_no_secret(self.extra_body)
         taken = sorted((OWN_FIELDS - set(self.leave_out)) & set(self.extra_body))
         if taken:
             raise ValueError(

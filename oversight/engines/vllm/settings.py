@@ -16,16 +16,19 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.config.settings import Settings
-from oversight.engines.openai.settings import is_none, template_values
+from oversight.engines.openai.settings import check_no_secret, is_none, template_values
 from oversight.engines.openai.wire import OWN_FIELDS
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.models import resolve
 from oversight.models.identity import content_name, is_content_name
+from oversight.redaction import register
 
 PYTHON_VARIABLE = "OVERSIGHT_VLLM_PYTHON"
 HOST = "127.0.0.1"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 PARALLEL_OPTIONS = ("-tp", "-pp", "-dp", "--tensor-parallel", "--pipeline-parallel", "--data-par")
+SECRET_OPTIONS = ("--api-k", "--hf-t")
+"""Beginnings of options that hold secrets; a command line is seen by everybody on the machine."""
 OUR_OPTIONS = frozenset({"--model", "--host", "--port", "--served-model-name", "--logprobs-mode"})
 
 
@@ -111,7 +114,16 @@ class Config(Settings):
             raise ValueError(f"extra_args may not hold {taken[0]}, which the engine sets itself")
         if own := sorted(OWN_FIELDS & set(self.extra_body)):
             raise ValueError(f"extra_body may not hold {own[0]}, which is set for each request")
+        check_no_secret(self.extra_body)
         template_values(self.extra_body, self.enable_thinking)
+        for secret in re.findall(r"(?:api|hf)[-_]\S+[\s=]+(\S+)", " ".join(self.extra_args)):
+            register(secret)  # the message shows the setting
+        if secrets := [n for n in _option_names(self.extra_args) if n.startswith(SECRET_OPTIONS)]:
+            raise ValueError(
+                f"extra_args may not hold {secrets[0]}: settings are kept with every debate, and a "
+                "key has no place there; set VLLM_API_KEY (or HF_TOKEN) in the environment, which "
+                "server and client both read"
+            )
         return self
 
 

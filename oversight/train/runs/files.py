@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from oversight.errors import CheckpointError
+from oversight.redaction import redacted
 
 HASH_CHUNK_BYTES = 1 << 22
 
@@ -49,10 +50,10 @@ def remove(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the content of a file, in one go."""
+    """Replace the content of a file, in one go; known secrets are left out of it."""
     part = path.with_name(f".{path.name}.part")
     with part.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+        file.write(redacted(text))
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

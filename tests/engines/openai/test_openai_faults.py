@@ -13,6 +13,7 @@ from email.utils import format_datetime
 import pytest
 
 from oversight.engines.openai import server as retrying
+from oversight.engines.openai.failures import SHOWN_CHARS, SHOWN_MESSAGE_CHARS
 from oversight.errors import (
     EngineError,
     EngineRefusedError,
@@ -173,6 +174,23 @@ async def test_a_retry_after_that_makes_no_sense_is_ignored(server, open_engine,
     server.script.append(wire.says({}, 429, retry_after=value))
     server.default = wire.says(wire.chat())
     await open_engine().generate([wire.ask()])
+
+
+@pytest.mark.parametrize("shown", [SHOWN_CHARS, SHOWN_MESSAGE_CHARS])
+@pytest.mark.parametrize("as_json", [True, False])
+async def test_no_part_of_the_key_is_in_a_message_that_is_cut(
+    server, open_engine, wire, monkeypatch, as_json, shown
+):
+    key = "sk-s3cret-1"
+    monkeypatch.setenv("SOME_KEY", key)
+    engine = open_engine(api_key_env="SOME_KEY", max_retries=0)
+    for inside in range(1, len(key)):
+        text = "x" * (shown - inside) + key + "y" * 50
+        said = {"error": {"message": text}} if as_json else {"choices": text}
+        server.default = wire.says(said, 401 if as_json else 200)
+        with pytest.raises(EngineError) as raised:
+            await engine.generate([wire.ask()])
+        assert not any(key[at : at + 4] in str(raised.value) for at in range(len(key) - 3))
 
 
 async def test_waits_double_up_to_a_bound_with_full_jitter(server, open_engine, wire, monkeypatch):
