@@ -41,7 +41,7 @@ from oversight.train.padding import padded
 from oversight.train.reference import Reference, open_reference
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
-from oversight.train.start import Rows, about, begin
+from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison
 
 
@@ -86,6 +86,8 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
     module = losses.load("preference", config.loss)
     start = begin(config, config.data, rows)
     loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
+    if (model := finished_model("dpo", config, loaded, resume=resume)) is not None:
+        return model
     policy = load_policy(config.model, start.config, config.seed)
     reference = open_reference(
         config.reference,

@@ -27,7 +27,7 @@ from oversight.train.model.loading import load_scalar
 from oversight.train.model.policy import ScalarModel
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
-from oversight.train.start import Rows, about, begin
+from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison
 
 
@@ -78,6 +78,8 @@ def check_loss(config: Config) -> None:
 def _train_one(config: Config, rows: Rows | None, resume: bool) -> Path:
     start = begin(config, config.data, rows)
     loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
+    if (before := finished_model("reward", config, loaded, resume=resume)) is not None:
+        return before
     model = load_scalar(config.model, start.config, config.seed)
     shard(model, start.world)
     examples = _as_learnt(config, loaded.examples)
