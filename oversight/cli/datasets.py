@@ -9,7 +9,11 @@ import typer
 
 from oversight import registry
 from oversight.cli.listing import show
-from oversight.cli.options import Json, Sets
+from oversight.cli.options import Json, set_option
+
+Sets = Annotated[
+    list[str] | None, set_option("difficulty=3", "Set one of the data set's own settings")
+]
 
 
 def datasets(

@@ -194,7 +194,13 @@ def _complaint(dataset: str, bad: list[BadRow]) -> str:
         lines.append(f"  … and {len(bad) - NUM_LISTED} more")
     rows = "1 row" if len(bad) == 1 else f"{len(bad)} rows"
     head = f"data set {dataset!r}: {rows} cannot be used"
-    return "\n".join([head, *lines, "Mend them, or use --skip-bad to go on without them."])
+    return "\n".join(
+        [
+            head,
+            *lines,
+            "Mend them, or go on without them: --skip-bad, or dataset.skip_bad = true in a recipe.",
+        ]
+    )
 
 
 def _nothing_left(spec: DatasetSettings, reading: _Reading) -> str:
