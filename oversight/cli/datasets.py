@@ -38,13 +38,15 @@ def datasets(
         dataset=name, settings=assignments(sets or ()), limit=limit, skip_bad=skip_bad
     )
     loaded = load_questions(settings)
-    if as_json:
-        typer.echo(json.dumps([q.model_dump(mode="json") for q in loaded.questions], indent=2))
-        return
     from rich.console import Console
 
     from oversight.text.terminal import rich_text
 
+    if loaded.shortage:
+        Console(stderr=True).print(rich_text(f"{loaded.shortage}.", style="yellow"), soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps([q.model_dump(mode="json") for q in loaded.questions], indent=2))
+        return
     console = Console()
     for question in loaded.questions:
         console.rule(rich_text(question.id, style="bold"))
