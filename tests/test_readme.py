@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -18,23 +19,40 @@ def blocks(root: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
 
 
+def python(example: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
 def test_the_python_example_runs(root: Path, tmp_path: Path) -> None:
     example = next(block for block in blocks(root, "python") if "run_debates" in block)
-    done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = python(example, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "num_debates=20" in done.stdout
+    again = python(example, tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout
 
 
 def test_training_from_python_runs(root: Path, tmp_path: Path) -> None:
     example = next(block for block in blocks(root, "python") if "sft.train" in block)
     assert len(example.splitlines()) <= 10
-    done = subprocess.run(
-        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = python(example, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "runs/sums/model" in done.stdout
+    claim = re.search(
+        r"loss falls from ([\d.]+), .* to below ([\d.]+)", (root / "README.md").read_text()
+    )
+    assert claim is not None
+    log = (tmp_path / "runs" / "sums" / "metrics.jsonl").read_text().splitlines()
+    first, last = (json.loads(log[place])["loss"] for place in (0, -1))
+    assert f"{first:.1f}" == claim[1]
+    assert last < float(claim[2])
+    again = python(example, tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout
+    assert (tmp_path / "runs" / "sums" / "metrics.jsonl").read_text().splitlines() == log
 
 
 @pytest.mark.slow

@@ -9,7 +9,11 @@ import typer
 
 from oversight import registry
 from oversight.cli.listing import show
-from oversight.cli.options import Json, Sets
+from oversight.cli.options import Json, set_option
+
+Sets = Annotated[
+    list[str] | None, set_option("difficulty=3", "Set one of the data set's own settings")
+]
 
 
 def datasets(
@@ -34,13 +38,15 @@ def datasets(
         dataset=name, settings=assignments(sets or ()), limit=limit, skip_bad=skip_bad
     )
     loaded = load_questions(settings)
-    if as_json:
-        typer.echo(json.dumps([q.model_dump(mode="json") for q in loaded.questions], indent=2))
-        return
     from rich.console import Console
 
     from oversight.text.terminal import rich_text
 
+    if loaded.shortage:
+        Console(stderr=True).print(rich_text(f"{loaded.shortage}.", style="yellow"), soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps([q.model_dump(mode="json") for q in loaded.questions], indent=2))
+        return
     console = Console()
     for question in loaded.questions:
         console.rule(rich_text(question.id, style="bold"))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from oversight.cli.options import Json, Recipe, Sets
+from oversight.cli.options import Json, Recipe, set_option
 
 THINK_WITH_MODEL = frozenset({"debater", "consultant", "critic", "judge"})
 """Agents that --model is for."""
@@ -22,6 +22,9 @@ Protocols = Annotated[
         show_default="debate",
     ),
 ]
+
+
+Sets = Annotated[list[str] | None, set_option("dataset.limit=10")]
 
 
 def debate(

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from oversight.cli.options import DEFAULT_STORE, Json, Store
+from oversight.cli.options import DEFAULT_STORE, Json, Store, set_option
+
+Sets = Annotated[list[str] | None, set_option("min_margin=0.1", "What counts as a preference")]
 
 
 class Layout(StrEnum):
@@ -41,12 +43,7 @@ def export(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="Only this data set.", show_default=False)
     ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="What counts as a preference: --set min_margin=0.1. May be repeated."
-        ),
-    ] = None,
+    sets: Sets = None,
     as_json: Json = False,
 ) -> None:
     """Write preference rows or transcripts as Parquet or JSONL.

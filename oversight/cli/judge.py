@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.options import Sets
+from oversight.cli.options import set_option
 from oversight.cli.persons import (
     LOOPBACK,
     Host,
@@ -30,6 +30,9 @@ from oversight.cli.persons import (
 
 if TYPE_CHECKING:
     from oversight.judging.settings import JudgingSettings
+
+
+Sets = Annotated[list[str] | None, set_option("require_rationale=true")]
 
 
 def judge(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +14,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Recipe = Annotated[
     Path | None, typer.Argument(help="A run's TOML file; see recipes/.", show_default=False)
 ]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override one setting: --set dataset.limit=10. May be repeated."),
-]
+
+
+def set_option(example: str, what: str = "Override one setting") -> Any:
+    """The option `--set` of one command, with an example that this command takes."""
+    return typer.Option("--set", help=f"{what}: --set {example}. May be repeated.")
+
+
 DEFAULT_STORE = "oversight.db"
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import Json, Recipe, Sets
+from oversight.cli.options import Json, Recipe, set_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from oversight.pixels.running import Played
     from oversight.pixels.settings import PixelSettings
     from oversight.store import Store
+
+
+Sets = Annotated[list[str] | None, set_option("judge.steps=1000")]
 
 
 def pixels(

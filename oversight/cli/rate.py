@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.options import Sets
+from oversight.cli.options import set_option
 from oversight.cli.persons import (
     LOOPBACK,
     Host,
@@ -39,6 +39,9 @@ class TaskName(StrEnum):
     PAIRS = "pairs"
     PRINCIPLES = "principles"
     REVISIONS = "revisions"
+
+
+Sets = Annotated[list[str] | None, set_option("pairs=all")]
 
 
 def rate(

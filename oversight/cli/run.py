@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import INTERRUPTED, Json, Sets
+from oversight.cli.options import INTERRUPTED, Json, set_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 WIDE = 130
 """Columns of a terminal that intervals have room in."""
+
+
+Sets = Annotated[list[str] | None, set_option("iterations=2")]
 
 
 def run(

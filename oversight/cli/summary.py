@@ -55,6 +55,8 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
 
 def _print_left_out(run: Run, console: Console) -> None:
     bad = run.loaded.bad
+    if run.loaded.shortage:
+        console.print(rich_text(f"{run.loaded.shortage}.", style="yellow"), soft_wrap=True)
     if bad:
         were = "was" if len(bad) == 1 else "were"
         console.print(f"{count(len(bad), 'bad row')} {were} skipped:", style="yellow")
@@ -99,6 +101,7 @@ def summary_json(run: Run) -> dict[str, Any]:
             }
             for failure in progress.failures
         ],
+        "shortage": run.loaded.shortage,
         "bad_rows": [str(row) for row in run.loaded.bad],
         "left_out": dict(run.loaded.left_out),
         "report": report_of(run).to_json() if complete else None,

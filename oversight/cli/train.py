@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import Sets
+from oversight.cli.options import set_option
 
 if TYPE_CHECKING:
     from oversight.train.settings import TrainSettings
@@ -25,6 +25,7 @@ TRAINERS = {
 Recipe = Annotated[
     Path, typer.Argument(help="The run's TOML file; see recipes/training/.", show_default=False)
 ]
+Sets = Annotated[list[str] | None, set_option("batch_size=8")]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="The run's folder, in place of the recipe's `out`."),

@@ -6,6 +6,9 @@ A data set module has `Config(Settings)` and `rows(config)`, which yields
 - a bare `Question`, where there is no file behind it;
 - `BadRow`: a row that cannot be used, and why;
 - `LeftOut`: a row that is in order, but holds no question of the kind asked for.
+
+A data set that is generated without end names in `ENDLESS` the setting that says how many
+questions there are: where it is not set, a larger limit makes more.
 """
 
 from __future__ import annotations
@@ -80,6 +83,18 @@ class Loaded:
     bad: tuple[BadRow, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     """How many sound rows were left out, by reason."""
+    limit: int | None = None
+    """How many questions were asked for at most."""
+    dataset: str = ""
+
+    @property
+    def shortage(self) -> str:
+        """Says that there are fewer questions than the limit asks for; else empty."""
+        if self.limit is None or len(self.questions) >= self.limit:
+            return ""
+        number = len(self.questions)
+        has = f"{number:,} such questions" if number > 1 else "1 such question"
+        return f"{self.limit:,} questions were asked for, and data set {self.dataset!r} has {has}"
 
 
 def load_questions(
@@ -110,7 +125,7 @@ def load_questions(
         raise ConfigError(f"limit = {limit!r}: at least 1 question is needed")
     limit = limit or spec.limit
     reading = _Reading(spec.split if spec.split and not _has_split(spec.dataset) else None)
-    questions = reading.questions(_items(spec))
+    questions = reading.questions(_items(spec, limit))
     if spec.shuffle:
         chosen = _sample(list(questions), limit, seed)
     else:
@@ -119,7 +134,9 @@ def load_questions(
         raise DataError(_complaint(spec.dataset, reading.bad))
     if not chosen:
         raise DataError(_nothing_left(spec, reading))
-    return Loaded(tuple(chosen), tuple(reading.bad), dict(reading.left_out))
+    return Loaded(
+        tuple(chosen), tuple(reading.bad), dict(reading.left_out), limit, dataset=spec.dataset
+    )
 
 
 class _Reading:
@@ -169,7 +186,7 @@ def _has_split(dataset: str) -> bool:
     return "split" in _config_class(dataset).model_fields
 
 
-def _items(spec: DatasetSettings) -> Iterator[Item]:
+def _items(spec: DatasetSettings, limit: int | None) -> Iterator[Item]:
     settings = dict(spec.settings)
     if spec.split and _has_split(spec.dataset):
         given = settings.setdefault("split", spec.split)
@@ -179,7 +196,11 @@ def _items(spec: DatasetSettings) -> Iterator[Item]:
                 " give one of them"
             )
     module = registry.load("datasets", spec.dataset)
-    items: Iterator[Item] = module.rows(module.Config.parse(settings, "dataset.settings"))
+    config: Settings = module.Config.parse(settings, "dataset.settings")
+    endless: str | None = getattr(module, "ENDLESS", None)
+    if endless and limit and endless not in settings and limit > getattr(config, endless):
+        config = module.Config.parse(settings | {endless: limit}, "dataset.settings")
+    items: Iterator[Item] = module.rows(config)
     return items
 
 
@@ -194,7 +215,13 @@ def _complaint(dataset: str, bad: list[BadRow]) -> str:
         lines.append(f"  … and {len(bad) - NUM_LISTED} more")
     rows = "1 row" if len(bad) == 1 else f"{len(bad)} rows"
     head = f"data set {dataset!r}: {rows} cannot be used"
-    return "\n".join([head, *lines, "Mend them, or use --skip-bad to go on without them."])
+    return "\n".join(
+        [
+            head,
+            *lines,
+            "Mend them, or go on without them: --skip-bad, or dataset.skip_bad = true in a recipe.",
+        ]
+    )
 
 
 def _nothing_left(spec: DatasetSettings, reading: _Reading) -> str:

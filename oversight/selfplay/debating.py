@@ -10,7 +10,7 @@ from typing import Any
 from oversight import protocols
 from oversight.config.run import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
-from oversight.errors import EngineError
+from oversight.errors import DataError, EngineError
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
@@ -26,10 +26,16 @@ def questions(circle: CircleSettings, split: str, number: int) -> tuple[Question
     """The first questions of a split.
 
     Raises:
-        DataError: There are none.
+        DataError: There are fewer.
     """
     settings = circle.dataset.model_copy(update={"split": split, "limit": number})
-    return load_questions(settings).questions
+    loaded = load_questions(settings)
+    if loaded.shortage:
+        raise DataError(
+            f"split {split!r}: {loaded.shortage}; set train_questions, held_out_questions and "
+            "crossplay_questions to no more than there are"
+        )
+    return loaded.questions
 
 
 def debate(

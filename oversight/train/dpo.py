@@ -43,7 +43,7 @@ from oversight.train.padding import padded
 from oversight.train.reference import INITIAL, Reference, open_reference
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
-from oversight.train.start import Rows, about, begin
+from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison, TokenRow
 
 
@@ -91,6 +91,8 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
     held_out = _pairs(config, loaded.eval_examples)
     _check_pairs(config, [*pairs, *held_out])
     held_out = start.world.share(held_out)
+    if (model := finished_model("dpo", config, loaded, resume=resume)) is not None:
+        return model
     policy = load_policy(config.model, start.config, config.seed)
     reference = open_reference(
         config.reference,

@@ -34,7 +34,7 @@ from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.rewards import RewardSource, check_rewards, open_rewards
 from oversight.train.rollouts.types import Sampler
 from oversight.train.session import Session, num_steps
-from oversight.train.start import Rows, about, begin
+from oversight.train.start import Rows, about, begin, finished_model
 
 Advantage = Literal["group", "rloo", "reinforce_plus_plus", "role_baseline"]
 
@@ -88,6 +88,8 @@ def train(
     start = begin(config, config.data, rows)
     room = config.sampling.max_new_tokens
     loaded = start.load(load_prompts, config.data, config.batch_size, rows, room=room)
+    if (model := finished_model("grpo", config, loaded, resume=resume)) is not None:
+        return model
     if rewards is None:
         check_rewards(config.reward, start.tokenizer, loaded.examples)
     policy = load_policy(config.model, start.config, config.seed)

@@ -46,7 +46,7 @@ from oversight.train.rollouts.types import Sampler
 from oversight.train.scoring import row_values
 from oversight.train.session import SIGNAL, Session, num_steps
 from oversight.train.settings import ModelSettings
-from oversight.train.start import Rows, about, begin
+from oversight.train.start import Rows, about, begin, finished_model
 
 
 class KLSettings(Settings):
@@ -117,6 +117,8 @@ def train(
     start = begin(config, config.data, rows)
     room = config.sampling.max_new_tokens
     loaded = start.load(load_prompts, config.data, config.batch_size, rows, room=room)
+    if (model := finished_model("ppo", config, loaded, resume=resume)) is not None:
+        return model
     shared = config.critic.kind == "shared"
     if rewards is None:
         check_rewards(config.reward, start.tokenizer, loaded.examples)

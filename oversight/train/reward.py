@@ -28,7 +28,7 @@ from oversight.train.model.loading import load_scalar
 from oversight.train.model.policy import ScalarModel
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
-from oversight.train.start import Rows, about, begin
+from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison
 
 
@@ -98,6 +98,8 @@ def _train_one(config: Config, rows: Rows | None, resume: bool) -> Path:
     start = begin(config, config.data, rows)
     loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
     check_examples(config, loaded)
+    if (before := finished_model("reward", config, loaded, resume=resume)) is not None:
+        return before
     model = load_scalar(config.model, start.config, config.seed)
     shard(model, start.world)
     examples = _as_learnt(config, loaded.examples)

@@ -88,6 +88,7 @@ class OptimizerSettings(Settings):
     """AdamW and its schedule (Loshchilov and Hutter, 2019)."""
 
     lr: float = Field(default=1e-5, gt=0.0)
+    """Where `model.scratch` gives random weights and no rate is given, 1e-3."""
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0.0)
     weight_decay: float = Field(default=0.0, ge=0.0)
@@ -98,6 +99,10 @@ class OptimizerSettings(Settings):
     """Steps that the rate rises from 0; below 1, a share of all steps."""
     min_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
     """What is left of the rate at the end."""
+
+
+SCRATCH_LR = 1e-3
+"""Rate where none is given and weights are random: at one for trained models nothing is learnt."""
 
 
 class TrainSettings(Settings):
@@ -135,3 +140,10 @@ class TrainSettings(Settings):
     seed: int = 0
     tensorboard: bool = False
     guards: GuardSettings = GuardSettings()
+
+    @model_validator(mode="after")
+    def _rate_from_scratch(self) -> Self:
+        if self.model.scratch is not None and "lr" not in self.optimizer.model_fields_set:
+            changed = self.optimizer.model_copy(update={"lr": SCRATCH_LR})
+            object.__setattr__(self, "optimizer", changed)
+        return self

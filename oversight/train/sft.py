@@ -21,7 +21,7 @@ from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
-from oversight.train.start import Rows, about, begin
+from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Demonstration
 
 
@@ -43,6 +43,8 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
     """
     start = begin(config, config.data, rows)
     loaded = start.load(load_demonstrations, config.data, config.batch_size, rows)
+    if (model := finished_model("sft", config, loaded, resume=resume)) is not None:
+        return model
     policy = load_policy(config.model, start.config, config.seed)
     shard(policy, start.world)
     held_out = start.world.share(loaded.eval_examples)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from oversight.errors import ConfigError
@@ -12,7 +14,8 @@ from oversight.train.data.settings import DataSettings
 from oversight.train.data.texts import texts
 from oversight.train.distributed import World
 from oversight.train.model.loading import Vocabulary, read_config, resolve_device
-from oversight.train.runs.folder import About
+from oversight.train.runs.folder import MODEL, About
+from oversight.train.runs.manifest import check_fingerprint
 from oversight.train.runs.progress import tell
 from oversight.train.runs.randomness import seed_all
 from oversight.train.runs.reload import check_before_training
@@ -121,6 +124,25 @@ def about(trainer: str, settings: TrainSettings, loaded: Loaded[Any]) -> About:
         seed=settings.seed,
         provenance=loaded.to_json(),
     )
+
+
+def finished_model(
+    trainer: str, settings: TrainSettings, loaded: Loaded[Any], *, resume: bool
+) -> Path | None:
+    """The model of a run that is gone on with and has come to its end; None of any other.
+
+    Raises:
+        CheckpointError: The finished run had other settings or data.
+    """
+    if not (resume and (settings.out / MODEL).is_dir()):
+        return None
+    try:
+        saved = json.loads((settings.out / "config.json").read_text(encoding="utf-8"))
+        before = saved["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no run of ours: the folder is refused where it is opened
+    check_fingerprint(settings.out, before, about(trainer, settings, loaded).fingerprint())
+    return settings.out / MODEL
 
 
 def _texts(data: DataSettings, rows: Rows | None) -> Iterator[str]:

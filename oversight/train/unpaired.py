@@ -32,7 +32,7 @@ from oversight.train.padding import padded
 from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.scoring import row_logprobs
 from oversight.train.session import Session, Task, num_steps
-from oversight.train.start import Rows, about, begin
+from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Labelled, TokenRow
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
     start = begin(config, config.data, rows)
     loaded = start.load(load_labelled, config.data, config.batch_size, rows)
     check_labelled(config, loaded)
+    if (model := finished_model("dpo", config, loaded, resume=resume)) is not None:
+        return model
     policy = load_policy(config.model, start.config, config.seed)
     reference = open_reference(
         config.reference,

@@ -95,6 +95,17 @@ def test_a_data_set_is_run_reported_and_exported(tmp_path: Path) -> None:
     assert "all sound" in checked.stdout
 
 
+@pytest.mark.parametrize("shown", [["--json"], ["--no-live"]])
+def test_fewer_questions_than_asked_for_are_said(shown: list[str], tmp_path: Path) -> None:
+    asked = ["-d", "world", "--set", "dataset.settings.num=2", "--limit", "9", "-p", "naive"]
+    done = oversight("debate", *asked, *shown, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = "9 questions were asked for, and data set 'world' has 2 such questions"
+    assert expected in done.stdout
+    looked_at = oversight("datasets", "world", "--set", "num=2", "--limit", "9", cwd=tmp_path)
+    assert expected in looked_at.stderr
+
+
 def test_a_recipe_describes_a_run_and_options_override_it(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(
         'protocols = ["naive"]\nstore = "mine.db"\n[dataset]\ndataset = "world"\nlimit = 2\n'

@@ -131,3 +131,28 @@ def test_an_unknown_data_set_and_an_unknown_setting_name_the_nearest():
         load_questions(("wrld", {}))
     with pytest.raises(ConfigError, match=r"dataset\.settings\.difficlty.*'difficulty'"):
         load_questions(("world", {"difficlty": 3}))
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (1, ""),
+        (3, ""),
+        (5, "5 questions were asked for, and data set 'jsonl' has 3 such questions"),
+        (2500, "2,500 questions were asked for, and data set 'jsonl' has 3 such questions"),
+    ],
+)
+def test_a_limit_beyond_what_there_is_is_said(write, limit, expected):
+    loaded = load_questions(spec(write(line("a"), line("b"), line("c"))), limit=limit)
+    assert loaded.shortage == expected
+    assert len(loaded.questions) == min(limit, 3)
+
+
+def test_what_was_left_out_does_not_count_towards_a_limit(write):
+    file = write(line("a", split="train"), line("b", split="test"))
+    loaded = load_questions(spec(file, split="train", limit=2))
+    assert loaded.shortage == "2 questions were asked for, and data set 'jsonl' has 1 such question"
+
+
+def test_no_limit_is_never_short(write):
+    assert load_questions(spec(write(line("a")))).shortage == ""

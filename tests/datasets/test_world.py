@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from oversight.config.run import DatasetSettings
 from oversight.datasets.base import load_questions
 from oversight.datasets.world import Config, question_at, rows
 from oversight.datasets.world.families import FAMILIES, NAMES
@@ -297,3 +298,32 @@ def test_one_day_of_a_plain_telling_says_little_of_how_recent_it_is():
         sum(day >= cut for day in right) + sum(day < cut for day in wrong) for cut in range(10, 100)
     ) / (2 * len(found))
     assert 0.505 < best < 0.53
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("families", [[], ["location"]])
+def test_a_larger_limit_makes_more_questions_and_the_first_stay_what_they_were(split, families):
+    chosen = {"split": split, "families": families}
+    without = load_questions(("world", chosen)).questions
+    more = load_questions(("world", chosen), limit=1200)
+    assert len(without) == 1000
+    assert len(more.questions) == 1200
+    assert more.questions[:1000] == without
+    assert more.shortage == ""
+
+
+def test_a_number_of_questions_that_is_set_is_kept_and_the_shortage_said():
+    loaded = load_questions(("world", {"num": 20}), limit=50)
+    assert len(loaded.questions) == 20
+    assert (
+        loaded.shortage == "50 questions were asked for, and data set 'world' has 20 such questions"
+    )
+
+
+def test_a_sample_within_the_default_number_is_of_the_first_thousand():
+    spec = DatasetSettings(dataset="world", shuffle=True)
+    pool = {question.id for question in load_questions(("world", {})).questions}
+    small = load_questions(spec, limit=50).questions
+    large = load_questions(spec, limit=1100).questions
+    assert {question.id for question in small} <= pool
+    assert {question.id for question in small} <= {question.id for question in large}

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from oversight.errors import ConfigError
+from oversight.errors import ConfigError, DataError
+from oversight.selfplay.debating import questions
 from oversight.selfplay.settings import CircleSettings
 from oversight.selfplay.stages import model_of, plan_stages
 
@@ -80,3 +81,10 @@ def test_the_second_round_of_expert_iteration_begins_with_the_first(circle):
 def test_wrong_settings_are_named(changes, says):
     with pytest.raises(ConfigError, match=says):
         CircleSettings.parse({"dataset": WORLD, **changes})
+
+
+def test_a_circle_does_not_go_on_with_fewer_questions_than_it_speaks_of(circle):
+    short = circle.dataset.model_copy(update={"settings": {**circle.dataset.settings, "num": 5}})
+    with pytest.raises(DataError, match="12 questions were asked for, and data set 'world' has 5"):
+        questions(circle.model_copy(update={"dataset": short}), "held_out", 12)
+    assert len(questions(circle, "train", 1200)) == 1200

@@ -224,7 +224,7 @@ def check_place(path: Path, resume: bool) -> None:
     if (path / MODEL).exists():
         raise ConfigError(
             f"{place} holds a finished run (its model is {MODEL}/); take another folder to "
-            "train again"
+            "train again, or resume (--resume, resume=True) to be given that model"
         )
     if (path / "config.json").exists():
         if not resume:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_to_go_on_from(
 def test_a_finished_run_is_not_trained_again(cases: ModuleType, tmp_path: Path) -> None:
     cases.CASES["sft"](tmp_path / "run", steps=1)
     with pytest.raises(ConfigError, match="holds a finished run"):
-        cases.CASES["sft"](tmp_path / "run", steps=1, resume=True)
+        cases.CASES["sft"](tmp_path / "run", steps=1)
 
 
 @pytest.mark.parametrize(
@@ -174,3 +175,36 @@ def test_runs_killed_at_random_moments_end_as_if_they_never_were(
         assert cases.same(tmp_path / name / "whole", tmp_path / name / "cut"), name
     # Kills that never met a started run would show nothing.
     assert sum(found["after_steps"] for found in kills.values()) >= len(NAMES), kills
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "dpo", "kto", "grpo", "ppo"])
+def test_going_on_with_a_finished_run_gives_its_model_and_trains_nothing(
+    cases: ModuleType, whole_run: Callable[[str], Path], name: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole_run(name), run)
+    before = cases.timeless(run)
+
+    assert cases.CASES[name](run, resume=True) == run / "model"
+    assert cases.timeless(run) == before
+
+
+def test_a_finished_run_of_other_settings_is_not_given_as_this_one(
+    cases: ModuleType, whole_run: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole_run("sft"), run)
+
+    with pytest.raises(CheckpointError, match=r"config\.steps was 10 and is now 11"):
+        cases.CASES["sft"](run, resume=True, steps=11)
+
+
+def test_a_finished_run_on_other_rows_is_not_given_as_this_one(
+    cases: ModuleType, whole_run: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole_run("sft"), run)
+    config = cases.sft.Config(**cases.common(run, **cases.held_out()))
+
+    with pytest.raises(CheckpointError, match="data was"):
+        cases.sft.train(config, rows=cases.demonstrations(13), resume=True)
