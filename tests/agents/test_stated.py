@@ -72,7 +72,16 @@ READ = [
     "A has a 70% chance of being right",
     "There is a 70% chance that A is right.",
     "I give A a 70% chance.",
+    "I'm 70% confident that A is correct.",
+    "I would assign a probability of 70% to A and 30% to B.",
     "70% for A, 30% for B",
+    "Probability of A:\n70%\nProbability of B:\n30%",
+    "### Option A: north cellar\n70%\n### Option B: south attic\n30%",
+    "A. 70%\nB. 30%",
+    "(A) 70%\n(B) 30%",
+    "Probability of the north cellar: 70%",
+    "probabilities:\n  A: 0.7\n  B: 0.3",
+    "Option | Probability\n--- | ---\nA | 70%\nB | 30%",
     "70% A, 30% B",
     "Final answer: A (70%)",
     "The quote is later. Probability of A: 70%. Probability of B: 30%.",
@@ -95,6 +104,9 @@ READ = [
     '{"probabilities": {"A": "70%", "B": "30%"}, "answer": "A"}',
     '{"Probability of A": "70%", "Probability of B": "30%"}',
     '{"prob_A": 0.7, "prob_B": 0.3}',
+    '{"probA": 0.7, "probB": 0.3}',
+    '{"options": [{"label": "A", "probability": 0.7}, {"label": "B", "probability": 0.3}]}',
+    '{"A": 70,\n "B": 30,}',
     '[{"option": "A", "probability": 0.7}, {"option": "B", "probability": 0.3}]',
     '{"A": {"text": "north cellar", "probability": 0.7}, "B": {"probability": 0.3}}',
     '{"north cellar": 70, "south attic": 30}',
@@ -182,6 +194,13 @@ def test_what_is_ambiguous_or_contradictory_is_invalid(text: str) -> None:
 
     assert belief.verdict is Verdict.INVALID
     assert belief.probs is None
+
+
+def test_prose_about_a_probability_is_no_statement() -> None:
+    prose = "Probability of A rises from 50% to 60% with the first quote.\n"
+
+    assert written(prose + "A: 70%\nB: 30%").probs == pytest.approx((0.7, 0.3))
+    assert written(prose + "A: 70%").verdict is Verdict.INVALID
 
 
 def test_an_article_is_no_option() -> None:
