@@ -77,9 +77,13 @@ class Reading:
         missing = num_options - len(by_position)
         if not by_position or missing > 1 or (missing and (self.unread or not self.explicit)):
             return None
+        bare = [number for _, number in self.found if not number.percent]
+        scales = [_each_by_itself]
+        if any(number.value > 1.0 for number in bare) or not any(n.point for n in bare):
+            scales.append(_all_percent)  # 0.7 beside nothing above 1 is no seven thousandths
         fitting = [
             values
-            for scale in (_each_by_itself, _all_percent)
+            for scale in scales
             if (values := _scaled(by_position, num_options, scale)) is not None
         ]
         if len(fitting) > 1 and not _equal(*fitting):

@@ -144,6 +144,7 @@ def test_a_common_form_is_read(text: str) -> None:
         # sums far from 100
         "A: 70%\nB: 70%",
         "A: 7\nB: 3",
+        "P(A) = 0.7\nProbability of B: 95%",
         '{"A": 0.7, "B": 0.7}',
         # ranges and bounds
         "A: 60-70%\nB: 30%",
@@ -241,6 +242,7 @@ def test_texts_that_look_like_letters_are_not_names() -> None:
     [
         ("A: 1\nB: 99", (0.01, 0.99)),
         ("A: 1\nB: 0", (1.0, 0.0)),
+        ("A: 99%\nB: 1", (0.99, 0.01)),
         ("A: 99.5\nB: 0.5", (0.995, 0.005)),
         ("Probability of A: 0.7%", (0.007, 0.993)),
         ("Probability of A: 1.0", (1.0, 0.0)),
