@@ -77,9 +77,13 @@ class Reading:
         missing = num_options - len(by_position)
         if not by_position or missing > 1 or (missing and (self.unread or not self.explicit)):
             return None
+        bare = [number for _, number in self.found if not number.percent]
+        scales = [_each_by_itself]
+        if any(number.value > 1.0 for number in bare) or not any(n.point for n in bare):
+            scales.append(_all_percent)  # 0.7 beside nothing above 1 is no seven thousandths
         fitting = [
             values
-            for scale in (_each_by_itself, _all_percent)
+            for scale in scales
             if (values := _scaled(by_position, num_options, scale)) is not None
         ]
         if len(fitting) > 1 and not _equal(*fitting):
@@ -106,8 +110,8 @@ def read_statements(text: str, num_options: int, texts: Sequence[str] = ()) -> R
     reading = Reading()
     text = fold(text)
     rest = _read_objects(text, names, reading)
-    lines = [_plain(line) for line in _lines(rest)]
-    lines = [line for line in lines if line and not names.is_listing(line)]
+    lines = names.joined([line for line in map(_plain, _lines(rest)) if line])
+    lines = [line for line in lines if not names.is_listing(line)]
     strong = bool(reading.found)
     weak: list[tuple[int, Number]] = []
     doubtful = False
@@ -263,7 +267,7 @@ _ABOUT = (
 )
 _LEAD = (
     r"(?P<lead>(?:(?:so|thus|hence|therefore|overall|finally|in\s+conclusion|conclusion|final|my|the"
-    r"|answer|verdict|choice|decision|beliefs?|estimates?|judge?ment|probabilit(?:y|ies)|i|i'd|would"
+    r"|answer|verdict|choice|decision|beliefs?|estimates?|judge?ment|probabilit(?:y|ies)|i|i'd|i'm|am|would"
     r"|say|believe|think|estimate|judge|assign|put|give|that|is|are|there|as|follows|here|boxed)"
     r"\b[\s,:]*){0,10}?)"
 )
@@ -276,7 +280,7 @@ _RIGHT = (
     r"(?:\s+(?:one|answer|option))?|\s+probability(?=\s*[:=]))?"
 )
 _SEPARATOR = (
-    r"(?P<separator>(?:\s+is)?\s*[:=]\s*|\s*(?:->|=>|→)\s*|\s+-\s+|\s*[–—]\s*|\s*\(\s*(?=[~\d])"
+    r"(?P<separator>(?:\s+is)?\s*[:=]\s*|\s*(?:->|=>|→)\s*|\.\s+(?=[~\d])|\s+-\s+|\s*[–—]\s*|\s*\(\s*(?=[~\d])"
     r"|\s+(?:is|at|has|with|gets|equals)\s+(?:an?\s+)?|\s+(?:an?\s+)?)"
 )
 _WORDS = (
@@ -336,6 +340,9 @@ def _harmless(tail: str) -> bool:
     return _CONTRARY.search(remark) is None or len(remark.split()) > SHORT_REMARK
 
 
+_ARTICLE_OF = re.compile(r"chance|probability|likelihood|certain|belief|conf", re.IGNORECASE)
+
+
 class Statement(NamedTuple):
     """The statements of one line."""
 
@@ -359,7 +366,7 @@ class _Names:
             else "|(?P<own>(?!))"
         )
         name = (
-            r"[\"'(\[<]{0,2}(?:(?:the\s+)?(?:option|answer|choice|candidate)\s+)?[\"'(\[]{0,2}(?:"
+            r"[\"'(\[<]{0,2}(?:the\s+)?(?:(?:option|answer|choice|candidate)\s+)?[\"'(\[]{0,2}(?:"
             rf"(?P<label>[a-z])(?!\w|'\w)|{text})[\"')\]>]{{0,3}}"
             rf"(?:\s*\((?!\s*[~\d.,]+\s*%?\s*\))(?P<paren>[^()%]*)\){own})?"
         )
@@ -371,7 +378,8 @@ class _Names:
             flags,
         )
         self._reverse = re.compile(
-            rf"{_LEAD}(?:an?\s+)?{_ABOUT}{_NUMBER}{_WORDS}\s+"
+            rf"{_LEAD}(?:an?\s+)?(?:(?:probability|likelihood|chance)\s+of\s+)?"
+            rf"{_ABOUT}{_NUMBER}{_WORDS}\s+"
             rf"(?:(?:of|for|that|to|on|in\s+favou?r\s+of)\s+{name}|{_other(strict)}){_RIGHT}",
             flags,
         )
@@ -418,6 +426,17 @@ class _Names:
             return False
         return match[2].rstrip(" .:").casefold() == self.listed[place].casefold()
 
+    def joined(self, lines: list[str]) -> list[str]:
+        """Lines in which a number that stands below its option is put behind it."""
+        found: list[str] = []
+        for line in lines:
+            heading = found[-1].rstrip(" :") if found else ""
+            if heading and whole_number(line) is not None and self.whole_name(heading) is not None:
+                found[-1] = f"{heading}: {line}"
+            else:
+                found.append(line)
+        return found
+
     def statements(self, line: str) -> Statement | None:
         """The statements that make up the line; None if it is anything else."""
         found: list[tuple[int, Number]] = []
@@ -425,7 +444,7 @@ class _Names:
         at, spaced = 0, False
         while True:
             match = self._forward.match(line, at)
-            if match is not None and self._is_article(match, line):
+            if match is not None and self._is_no_name(match, line):
                 match = None
             suffix = ""
             if match is None:
@@ -458,15 +477,14 @@ class _Names:
             return None
         return Statement(found, strong, is_verdict) if _harmless(tail) else None
 
-    @staticmethod
-    def _is_article(match: re.Match[str], line: str) -> bool:
-        """`A 70% chance that …`: the first word is no option."""
-        bare = not match["separator"].strip() and match["label"] in ("A", "a")
-        said = line[match.end("number") : match.end()].lower()
-        return (
-            bare
-            and re.search(r"chance|probability|likelihood|certain|belief|conf", said) is not None
-        )
+    def _is_no_name(self, match: re.Match[str], line: str) -> bool:
+        """Whether a letter before a number is a word: `A 70% chance that …`, `I'm 70% sure`."""
+        if match["separator"].strip() or match["label"] is None:
+            return False
+        if self.position(match) == -1:
+            return True
+        said = line[match.end("number") : match.end()]
+        return match["label"] in "Aa" and _ARTICLE_OF.search(said) is not None
 
     def attempt(self, line: str) -> tuple[bool, bool]:
         """Of an unread line: whether it names a probability, and whether a number is expected."""
@@ -477,7 +495,8 @@ class _Names:
         rest, separator = match["rest"], match["separator"].strip().lower()
         direct = bool(re.match(rf"{_ABOUT}[<>≤≥±+-]*\s*(?:[.,]?\d|nn\b|xx\b)", rest, re.IGNORECASE))
         if match["strong"]:
-            return ":" in separator or "=" in separator or bool(re.search(r"\d", rest)), False
+            said = separator not in ("", "a", "an") and re.search(r"\d", rest) is not None
+            return ":" in separator or "=" in separator or said, False
         return False, direct and separator not in ("", "a", "an")
 
     def mentioned(self, line: str) -> bool:
@@ -633,7 +652,10 @@ def _note_pairs(pairs: _Pairs, names: _Names, reading: Reading) -> list[Any]:
 
 
 def _strip_prefix(key: str) -> str:
-    return re.sub(r"^\s*(?:p|pr|prob|probability)[\s_]+(?=[a-z]\s*$)", "", key, flags=re.IGNORECASE)
+    """The key without `prob_` or `p` before a letter: `prob_a`, `probA`."""
+    return re.sub(
+        r"^\s*(?i:p|pr|prob|probability)(?:[\s_]+(?=[A-Za-z]\s*$)|(?=[A-Z]\s*$))", "", key
+    )
 
 
 def _is_text(value: object) -> bool:

@@ -39,7 +39,9 @@ def debate(
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Debates in flight at once.", show_default="32")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="0")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of every random draw.", show_default="0")
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +57,7 @@ def debate(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Engine of --model.", show_default="transformers"),
+        typer.Option(help="Engine that runs --model.", show_default="transformers"),
     ] = None,
     model: Annotated[
         str | None,
@@ -64,7 +66,8 @@ def debate(
         ),
     ] = None,
     both_sides: Annotated[
-        bool, typer.Option("--both-sides", help="Run each assignment of options to seats once.")
+        bool,
+        typer.Option("--both-sides", help="Run each question twice, with the two sides exchanged."),
     ] = False,
     swap: Annotated[
         bool, typer.Option("--swap", help="Judge each debate with the sides swapped as well.")

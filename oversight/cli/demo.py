@@ -47,7 +47,8 @@ def demo(
 
     limit, names = settings.dataset.limit or 0, ", ".join(settings.protocols)
     protocols = count(len(settings.protocols), "protocol")
-    console.rule(f"[bold]2. {count(limit, 'question')} by {protocols}: {names}")
+    console.rule(f"[bold]2. {count(limit, 'question')} by {protocols}")
+    console.print(names)
     done = run(settings, console)
     progress = done.progress
     console.print(f"{count(progress.done, 'debate')} run, {progress.found:,} found complete.")

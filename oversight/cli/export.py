@@ -48,14 +48,14 @@ def export(
 ) -> None:
     """Write preference rows or transcripts as Parquet or JSONL.
 
-    Settings for --set, with their defaults: kinds=["sides","siblings","pairs","principles",
-    "revisions"],
-    label="judge" (or "truth"), siblings="best_worst" (or "best_all", "all_pairs",
+    Settings for --set, with their defaults: kinds=["sides", "siblings", "pairs", "principles",
+    "revisions"], label="judge" (or "truth"), siblings="best_worst" (or "best_all", "all_pairs",
     "kwise"), min_margin=0, min_score_gap=0, ties=true, weight="equal".
     """
     from oversight.cli.progress import reading
     from oversight.config.recipe import assignments
     from oversight.errors import ConfigError
+    from oversight.evals.findings import count
     from oversight.preferences.building import preferences
     from oversight.preferences.dropped import Dropped
     from oversight.preferences.export import export as write
@@ -87,10 +87,12 @@ def export(
         }
         typer.echo(json.dumps(document, indent=2))
         return
-    typer.echo(f"{written.path}: {written.num_rows} rows")
+    typer.echo(f"{written.path}: {count(written.num_rows, 'row')}")
     if written.num_left_out:
-        typer.echo(f"  {written.num_left_out} ties or K-wise rows left out: use --layout kwise")
+        rows = count(written.num_left_out, "row")
+        typer.echo(f"  {rows} left out (ties, or K-wise): use --layout kwise")
     for reason, number in dropped.to_json().items():
-        typer.echo(f"  {number} dropped: {reason.replace('_', ' ')}")
+        typer.echo(f"  {number:,} dropped: {reason.replace('_', ' ')}")
     if written.num_repaired:
-        typer.echo(f"  {written.num_repaired} characters replaced that no file can hold")
+        replaced = count(written.num_repaired, "character")
+        typer.echo(f"  {replaced} replaced that no file can hold")

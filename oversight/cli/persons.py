@@ -39,19 +39,28 @@ Web = Annotated[bool, typer.Option("--web", help="In a browser on this machine."
 Port = Annotated[
     int | None,
     typer.Option(
-        "--port", help="Of --web; 0 takes a free one.", show_default="8765", min=0, max=65535
+        "--port", help="Port of --web; 0 takes a free one.", show_default="8765", min=0, max=65535
     ),
 ]
 Host = Annotated[
     str,
-    typer.Option("--host", help="Of --web: another address than loopback, behind a reverse proxy."),
+    typer.Option(
+        "--host", help="Address that --web listens on; another than loopback needs a reverse proxy."
+    ),
 ]
 PublicUrl = Annotated[
     str | None,
-    typer.Option("--public-url", help="Of --web: the reverse proxy's address.", show_default=False),
+    typer.Option(
+        "--public-url",
+        help="With --web: the address that the reverse proxy has for others.",
+        show_default=False,
+    ),
 ]
-Light = Annotated[bool, typer.Option("--light", help="Dark on light.")]
-ListKeys = Annotated[bool, typer.Option("--keys", help="List the keys by their names.")]
+Light = Annotated[bool, typer.Option("--light", help="Dark text on a light ground.")]
+ListKeys = Annotated[
+    bool,
+    typer.Option("--keys", help="List the keys and the names by which `keys.NAME` changes them."),
+]
 
 S = TypeVar("S", bound="SessionSettings")
 Flags = Mapping[str, Any]

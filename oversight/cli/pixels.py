@@ -36,7 +36,8 @@ def pixels(
         typer.Option(help="Folder with MNIST's IDX files.", show_default="scikit-learn's digits"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of split, judges, draws.", show_default="0")
+        int | None,
+        typer.Option(help="Seed of the split, the judges and every random draw.", show_default="0"),
     ] = None,
     out: Annotated[
         Path | None,

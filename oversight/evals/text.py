@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -193,7 +194,20 @@ def add_columns(made: RichTable, table: Table, layout: Layout) -> None:
             width=layout.broken.get(place),
         )
     for row in table.rows:
-        made.add_row(*(Text(visible(row[place], newlines=False)) for place in layout.columns))
+        cells = ((visible(row[place], newlines=False), place) for place in layout.columns)
+        made.add_row(*(Text(_in_lines(cell, layout.broken.get(place))) for cell, place in cells))
+
+
+def _in_lines(text: str, width: int | None) -> str:
+    """A name in lines of at most `width`, broken behind `_`, `·`, `-` and spaces where it can."""
+    if width is None or cell_len(text) <= width:
+        return text
+    lines = [""]
+    for piece in re.split(r"(?<=[_·\-/ ])", text):
+        if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _fitted(table: Table) -> RenderableType:

@@ -72,7 +72,16 @@ READ = [
     "A has a 70% chance of being right",
     "There is a 70% chance that A is right.",
     "I give A a 70% chance.",
+    "I'm 70% confident that A is correct.",
+    "I would assign a probability of 70% to A and 30% to B.",
     "70% for A, 30% for B",
+    "Probability of A:\n70%\nProbability of B:\n30%",
+    "### Option A: north cellar\n70%\n### Option B: south attic\n30%",
+    "A. 70%\nB. 30%",
+    "(A) 70%\n(B) 30%",
+    "Probability of the north cellar: 70%",
+    "probabilities:\n  A: 0.7\n  B: 0.3",
+    "Option | Probability\n--- | ---\nA | 70%\nB | 30%",
     "70% A, 30% B",
     "Final answer: A (70%)",
     "The quote is later. Probability of A: 70%. Probability of B: 30%.",
@@ -95,6 +104,9 @@ READ = [
     '{"probabilities": {"A": "70%", "B": "30%"}, "answer": "A"}',
     '{"Probability of A": "70%", "Probability of B": "30%"}',
     '{"prob_A": 0.7, "prob_B": 0.3}',
+    '{"probA": 0.7, "probB": 0.3}',
+    '{"options": [{"label": "A", "probability": 0.7}, {"label": "B", "probability": 0.3}]}',
+    '{"A": 70,\n "B": 30,}',
     '[{"option": "A", "probability": 0.7}, {"option": "B", "probability": 0.3}]',
     '{"A": {"text": "north cellar", "probability": 0.7}, "B": {"probability": 0.3}}',
     '{"north cellar": 70, "south attic": 30}',
@@ -132,6 +144,7 @@ def test_a_common_form_is_read(text: str) -> None:
         # sums far from 100
         "A: 70%\nB: 70%",
         "A: 7\nB: 3",
+        "P(A) = 0.7\nProbability of B: 95%",
         '{"A": 0.7, "B": 0.7}',
         # ranges and bounds
         "A: 60-70%\nB: 30%",
@@ -184,6 +197,13 @@ def test_what_is_ambiguous_or_contradictory_is_invalid(text: str) -> None:
     assert belief.probs is None
 
 
+def test_prose_about_a_probability_is_no_statement() -> None:
+    prose = "Probability of A rises from 50% to 60% with the first quote.\n"
+
+    assert written(prose + "A: 70%\nB: 30%").probs == pytest.approx((0.7, 0.3))
+    assert written(prose + "A: 70%").verdict is Verdict.INVALID
+
+
 def test_an_article_is_no_option() -> None:
     assert written("A 70% chance that B is right.").probs == pytest.approx((0.3, 0.7))
 
@@ -222,6 +242,7 @@ def test_texts_that_look_like_letters_are_not_names() -> None:
     [
         ("A: 1\nB: 99", (0.01, 0.99)),
         ("A: 1\nB: 0", (1.0, 0.0)),
+        ("A: 99%\nB: 1", (0.99, 0.01)),
         ("A: 99.5\nB: 0.5", (0.995, 0.005)),
         ("Probability of A: 0.7%", (0.007, 0.993)),
         ("Probability of A: 1.0", (1.0, 0.0)),
