@@ -59,10 +59,18 @@ A name with a comma is a type in another setting than its default, such as a win
 A dash: transformers has no class for it.
 
 """
-LEADS = re.compile(
-    r"^(?:[\w.]+ = '[^']*': )?(?:a model of type '[^']*' )?"
-    r"(?:cannot (?:be trained|generate|be used|reward|give rewards|become a reward model or critic)"
-    r"(?: here)?: )?"
+MOST = 120
+"""Characters of a reason."""
+LEFT_OUT = (
+    # What a row of the table says already, and the numbers of one tiny model.
+    r"^[\w./]+(?: = '[^']*')?: ",
+    r"^a model of type '[^']*' (?:cannot|is)[^:]*: ",
+    r"scored over a token trie, ",
+    r" of \d+ tokens",
+    r"which is (?=past)",
+    r" by (?:\d[\d.e+-]*|nan)\b",
+    r" = \d+\b",
+    r" \(The size of tensor[^)]*\)[^)]*\)",
 )
 
 
@@ -74,7 +82,7 @@ def page(outcomes: dict[str, Any], version: str) -> str:
         missing = {way: each for way, each in ways.items() if each["outcome"] == "none"}
         not_built += [(name, WAYS[way], each["about"]) for way, each in missing.items()]
         if len(missing) < len(ways):
-            cells = [_cell(ways.get(way)) for way in WAYS]
+            cells = [_cell(way, ways) for way in WAYS]
             lines.append(f"| `{name}` | {' | '.join(cells)} |")
     text = HEAD.format(version=version, counts=_counts(outcomes)) + "\n".join(lines) + "\n"
     if not_built:
@@ -94,24 +102,25 @@ def _counts(outcomes: dict[str, Any]) -> str:
     return f"Rows: {'; '.join(told)}."
 
 
-def _cell(each: dict[str, str] | None) -> str:
+def _cell(way: str, ways: dict[str, Any]) -> str:
+    each = ways.get(way)
     if each is None:
         return "—"
     if each["outcome"] == "none":
-        return "not made"
-    return (
-        each["outcome"]
-        if each["outcome"] == "exact"
-        else f"{each['outcome']}: {short(each['about'])}"
-    )
+        return "not tried"
+    if each["outcome"] == "exact":
+        return "exact"
+    if way == "sample" and each == ways["train"]:
+        return "refused: as train"
+    return f"{each['outcome']}: {short(each['about'])}"
 
 
 def short(about: str) -> str:
-    """A reason without what the row says already, and without the numbers of one run."""
-    text = LEADS.sub("", about)
-    text = re.sub(r" by (?:\d[\d.e+-]*|nan)\b", "", text)
-    text = re.sub(r"\s+", " ", text).replace("|", "/")
-    return text if len(text) <= 110 else text[:107].rstrip() + "…"
+    """A reason without what its row says already."""
+    for pattern in LEFT_OUT:
+        about = re.sub(pattern, "", about)
+    about = " ".join(about.split()).replace("|", "/").replace("<", "‹").replace(">", "›")
+    return about if len(about) <= MOST else about[: MOST - 1].rstrip() + "…"
 
 
 def run() -> dict[str, Any]:
@@ -131,6 +140,15 @@ def run() -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
+def write(outcomes: dict[str, Any], version: str) -> None:
+    """Write outcomes, a model a line."""
+    lines = [f" {json.dumps(name)}: {json.dumps(ways)}" for name, ways in outcomes.items()]
+    rows = ",\n".join(lines)
+    OUTCOMES.write_text(
+        f'{{"transformers": {json.dumps(version)}, "outcomes": {{\n{rows}\n}}}}\n', encoding="utf-8"
+    )
+
+
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -138,8 +156,7 @@ def main() -> None:
     if parser.parse_args().run:
         import transformers
 
-        made = {"transformers": transformers.__version__, "outcomes": run()}
-        OUTCOMES.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write(run(), transformers.__version__)
     made = json.loads(OUTCOMES.read_text(encoding="utf-8"))
     PAGE.write_text(page(made["outcomes"], made["transformers"]), encoding="utf-8")
 

@@ -13,6 +13,7 @@ import contextlib
 import gc
 import io
 import logging
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -154,8 +155,9 @@ def _line(error: Exception) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """A message up to its first full stop, on one line."""
-    return " ".join(text.split()).split(". ")[0][:300]
+    """A message up to its first full stop, on one line, without the folder that it was in."""
+    text = re.sub(r"/\S*/sweep-\w+/", "", " ".join(text.split()))
+    return text.split(". ")[0][:300]
 
 
 # --- the engine -----------------------------------------------------------------------------------
