@@ -49,11 +49,21 @@ way that the project takes up a model:
 
 “Exact” means: equal to a plain forward pass of transformers' own class over each row alone, to
 1e-4 in float32 (a gradient to 2e-3). What is not exact is refused by name before anything is
-computed; nothing is silently wrong. {counts}
+computed; nothing is silently wrong.
+
+{counts}
 
 A tiny model with random weights shows that the same function is computed, and nothing else: not
 that a published model of the type fits into memory, that its tokenizer and chat template are
 understood, nor how it behaves in bfloat16 or with kernels that are not on this machine's CPU.
+
+Reasons of refusals: *no class*: transformers has no sequence-classification class for the type.
+*No head `score`*: its head reads something else than the last token. *Other layers*: they cannot
+be computed over a [token trie](../ARCHITECTURE.md#how-a-model-is-trained), or in a batch.
+*Differs*: they can, but give other numbers. *At random in training*: it draws numbers that no
+setting turns off. *Company*: what a row gets would depend on the rows that it is computed
+with. *Past its …*: rows longer than that setting would get other numbers. *Its scores depend on …*:
+attention does something that the trie's does not.
 
 A name with a comma is a type in another setting than its default, such as a window.
 A dash: transformers has no class for it.
@@ -61,16 +71,26 @@ A dash: transformers has no class for it.
 """
 MOST = 120
 """Characters of a reason."""
-LEFT_OUT = (
-    # What a row of the table says already, and the numbers of one tiny model.
-    r"^[\w./]+(?: = '[^']*')?: ",
-    r"^a model of type '[^']*' (?:cannot|is)[^:]*: ",
-    r"scored over a token trie, ",
-    r" of \d+ tokens",
-    r"which is (?=past)",
-    r" by (?:\d[\d.e+-]*|nan)\b",
-    r" = \d+\b",
-    r" \(The size of tensor[^)]*\)[^)]*\)",
+SAID = (
+    # What a row of the table says already, the numbers of one tiny model, and errors of torch.
+    (r"^[\w./]+(?: = '[^']*')?: ", ""),
+    (r"^a model of type '[^']*' (?:cannot|is)[^:]*: ", ""),
+    (r"scored over a token trie,? ", ""),
+    (r"it (?:cannot be computed so|does not run over a token trie) ", "NOT_SO "),
+    (r"NOT_SO \((?:.*(its scores .*)|(it has .*)|.*)\)", r"\1\2"),
+    (r"; docs/training\.md says.*", ""),
+    (r" of \d+ tokens", ""),
+    (r"which is (?=past)", ""),
+    (r" by (?:\d[\d.e+-]*|nan)\b", ""),
+    (r" = \d+\b", ""),
+    # In the words of the page's head.
+    (r"^transformers has no sequence-classification class.*", "no class"),
+    (r"^it has no head called 'score'.*", "no head `score`"),
+    (r"^\d+ weights are missing.*", "no head `score`"),
+    (r"^a row differs with the rows.*", "company"),
+    (r"^(?:a row alone|it) (differs) from its own forward pass.*", r"\1"),
+    (r"^a row, (past its .*), differs from.*", r"\1"),
+    (r"^in training mode its scores differ.*", "at random in training"),
 )
 
 
@@ -89,17 +109,18 @@ def page(outcomes: dict[str, Any], version: str) -> str:
         text += (
             "\n## Not made here\n\nThese could not be made small, so nothing is said of them:\n\n"
         )
-        text += "| model type | way | why |\n|---|---|---|\n"
-        text += "".join(f"| `{name}` | {way} | {short(why)} |\n" for name, way, why in not_built)
+        text += "".join(f"- `{name}` ({way}): {short(why)}\n" for name, way, why in not_built)
     return text
 
 
 def _counts(outcomes: dict[str, Any]) -> str:
-    told = []
-    for way, title in WAYS.items():
-        counts = Counter(ways[way]["outcome"] for ways in outcomes.values() if way in ways)
-        told.append(f"{title} {counts['exact']} exact, {counts['refused']} refused")
-    return f"Rows: {'; '.join(told)}."
+    lines = ["| | " + " | ".join(WAYS.values()) + " |", "|---" * (len(WAYS) + 1) + "|"]
+    for outcome in ("exact", "refused"):
+        found = Counter(
+            way for ways in outcomes.values() for way in ways if ways[way]["outcome"] == outcome
+        )
+        lines.append(f"| {outcome} | {' | '.join(str(found[way]) for way in WAYS)} |")
+    return "\n".join(lines)
 
 
 def _cell(way: str, ways: dict[str, Any]) -> str:
@@ -117,9 +138,10 @@ def _cell(way: str, ways: dict[str, Any]) -> str:
 
 def short(about: str) -> str:
     """A reason without what its row says already."""
-    for pattern in LEFT_OUT:
-        about = re.sub(pattern, "", about)
-    about = " ".join(about.split()).replace("|", "/").replace("<", "‹").replace(">", "›")
+    for pattern, instead in SAID:
+        about = re.sub(pattern, instead, about)
+    about = " ".join(about.split()) or "other layers"
+    about = about.replace("|", "/").replace("<", "‹").replace(">", "›")
     return about if len(about) <= MOST else about[: MOST - 1].rstrip() + "…"
 
 
@@ -137,6 +159,9 @@ def run() -> dict[str, Any]:
         if sum(part.wait() for part in parts):
             raise SystemExit("the sweep failed")
         found = {name: ways for out in outs for name, ways in json.loads(out.read_text()).items()}
+    for each in (each for ways in found.values() for each in ways.values()):
+        if each["outcome"] == "exact":
+            each["about"] = ""  # its error, another one each time
     return dict(sorted(found.items()))
 
 

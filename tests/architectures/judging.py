@@ -24,7 +24,7 @@ import building
 import numpy as np
 import torch
 from building import EOS, FIRST_ID, Kind
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from oversight.errors import OversightError
 from oversight.train.types import TokenRow
@@ -333,11 +333,12 @@ def _judge_samples(sampler: Any, prompts: Sequence[Any], truth: Truth) -> float:
 
 
 @torch.no_grad()
-def judge_reward(folder: Path, truth: Truth, tokenizer: Any, ended: bool) -> float:
+def judge_reward(folder: Path, truth: Truth, ended: bool) -> float:
     """Scores that a reward model gives to rows in company and alone."""
     from oversight.train.rollouts.reward_models import RewardModels
     from oversight.train.rollouts.rewards import RewardSettings
 
+    tokenizer = AutoTokenizer.from_pretrained(folder)  # which may be of another class by now
     settings = RewardSettings(source="model", models=(str(folder),))
     models = RewardModels.load(settings, tokenizer, "cpu")
     rows = make_rows(building.VOCAB, ended)
@@ -412,7 +413,7 @@ def judge(kind: Kind, folder: Path) -> dict[str, Any]:
                 found |= part(kind, folder / part.__name__, tokenizer)
             except building.NotBuiltError as error:
                 way = "engine" if types is building.CAUSAL else "reward"
-                found[way] = Outcome(NONE, str(error))
+                found[way] = Outcome(NONE, building.WHY_NOT.get(kind.name, str(error)))
             gc.collect()
     return {way: asdict(found[way]) for way in WAYS if way in found}
 
@@ -439,7 +440,7 @@ def _judge_classifier(kind: Kind, folder: Path, tokenizer: Any) -> dict[str, Out
     noise = building.save(kind, AutoModelForSequenceClassification, folder, tokenizer)
     truth = Truth(building.read(AutoModelForSequenceClassification, folder), noise)
     ended = _reads_at_eos(truth)
-    found = {"reward": judged(lambda: judge_reward(folder, truth, tokenizer, ended))}
+    found = {"reward": judged(lambda: judge_reward(folder, truth, ended))}
     if kind.model_type not in building.CAUSAL:
         out = folder.parent / "run-of-classifier"
         found["train reward"] = judged(lambda: judge_reward_training(folder, out, noise, ended))
