@@ -82,6 +82,7 @@ def at_fault(outcomes: dict[str, Any]) -> dict[str, str]:
     }
 
 
+@pytest.mark.timeout(600)
 def test_a_few_architectures_are_exact_or_refused(tmp_path: Path, expected: dict[str, Any]) -> None:
     found = ended(sweep(tmp_path / "few.json", FEW), tmp_path / "few.json")
     assert at_fault(found) == {}
