@@ -48,8 +48,7 @@ way that the project takes up a model:
   the scores that were trained.
 
 “Exact” means: equal to a plain forward pass of transformers' own class over each row alone, to
-1e-4 in float32 (a gradient to 2e-3). What is not exact is refused by name before anything is
-computed; nothing is silently wrong.
+1e-4 in float32 (a gradient to 2e-3). What is not exact is refused by name, and {faults}.
 
 {counts}
 
@@ -104,7 +103,11 @@ def page(outcomes: dict[str, Any], version: str) -> str:
         if len(missing) < len(ways):
             cells = [_cell(way, ways) for way in WAYS]
             lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    text = HEAD.format(version=version, counts=_counts(outcomes)) + "\n".join(lines) + "\n"
+    text = (
+        HEAD.format(version=version, counts=_counts(outcomes), faults=_faults(outcomes))
+        + "\n".join(lines)
+        + "\n"
+    )
     if not_built:
         text += (
             "\n## Not made here\n\nThese could not be made small, so nothing is said of them:\n\n"
@@ -121,6 +124,16 @@ def _counts(outcomes: dict[str, Any]) -> str:
         )
         lines.append(f"| {outcome} | {' | '.join(str(found[way]) for way in WAYS)} |")
     return "\n".join(lines)
+
+
+def _faults(outcomes: dict[str, Any]) -> str:
+    found = [
+        f"`{name}` ({WAYS[way]})"
+        for name, ways in outcomes.items()
+        for way, each in ways.items()
+        if each["outcome"] in ("WRONG", "CRASH")
+    ]
+    return f"silently wrong: {', '.join(found)}" if found else "nothing is silently wrong"
 
 
 def _cell(way: str, ways: dict[str, Any]) -> str:
