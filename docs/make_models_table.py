@@ -48,21 +48,48 @@ way that the project takes up a model:
   the scores that were trained.
 
 “Exact” means: equal to a plain forward pass of transformers' own class over each row alone, to
-1e-4 in float32 (a gradient to 2e-3). What is not exact is refused by name before anything is
-computed; nothing is silently wrong. {counts}
+1e-4 in float32 (a gradient to 2e-3). What is not exact is refused by name, and {faults}.
+
+{counts}
 
 A tiny model with random weights shows that the same function is computed, and nothing else: not
 that a published model of the type fits into memory, that its tokenizer and chat template are
 understood, nor how it behaves in bfloat16 or with kernels that are not on this machine's CPU.
 
+Reasons of refusals: *no class*: transformers has no sequence-classification class for the type.
+*No head `score`*: its head reads something else than the last token. *Other layers*: they cannot
+be computed over a [token trie](../ARCHITECTURE.md#how-a-model-is-trained), or in a batch.
+*Differs*: they can, but give other numbers. *At random in training*: it draws numbers that no
+setting turns off. *Company*: what a row gets would depend on the rows that it is computed
+with. *Past its …*: rows longer than that setting would get other numbers. *Its scores depend on …*:
+attention does something that the trie's does not.
+
 A name with a comma is a type in another setting than its default, such as a window.
 A dash: transformers has no class for it.
 
 """
-LEADS = re.compile(
-    r"^(?:[\w.]+ = '[^']*': )?(?:a model of type '[^']*' )?"
-    r"(?:cannot (?:be trained|generate|be used|reward|give rewards|become a reward model or critic)"
-    r"(?: here)?: )?"
+MOST = 120
+"""Characters of a reason."""
+SAID = (
+    # What a row of the table says already, the numbers of one tiny model, and errors of torch.
+    (r"^[\w./]+(?: = '[^']*')?: ", ""),
+    (r"^a model of type '[^']*' (?:cannot|is)[^:]*: ", ""),
+    (r"scored over a token trie,? ", ""),
+    (r"it (?:cannot be computed so|does not run over a token trie) ", "NOT_SO "),
+    (r"NOT_SO \((?:.*(its scores .*)|(it has .*)|.*)\)", r"\1\2"),
+    (r"; docs/training\.md says.*", ""),
+    (r" of \d+ tokens", ""),
+    (r"which is (?=past)", ""),
+    (r" by (?:\d[\d.e+-]*|nan)\b", ""),
+    (r" = \d+\b", ""),
+    # In the words of the page's head.
+    (r"^transformers has no sequence-classification class.*", "no class"),
+    (r"^it has no head called 'score'.*", "no head `score`"),
+    (r"^\d+ weights are missing.*", "no head `score`"),
+    (r"^a row differs with the rows.*", "company"),
+    (r"^(?:a row alone|it) (differs) from its own forward pass.*", r"\1"),
+    (r"^a row, (past its .*), differs from.*", r"\1"),
+    (r"^in training mode its scores differ.*", "at random in training"),
 )
 
 
@@ -74,44 +101,61 @@ def page(outcomes: dict[str, Any], version: str) -> str:
         missing = {way: each for way, each in ways.items() if each["outcome"] == "none"}
         not_built += [(name, WAYS[way], each["about"]) for way, each in missing.items()]
         if len(missing) < len(ways):
-            cells = [_cell(ways.get(way)) for way in WAYS]
+            cells = [_cell(way, ways) for way in WAYS]
             lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    text = HEAD.format(version=version, counts=_counts(outcomes)) + "\n".join(lines) + "\n"
+    text = (
+        HEAD.format(version=version, counts=_counts(outcomes), faults=_faults(outcomes))
+        + "\n".join(lines)
+        + "\n"
+    )
     if not_built:
         text += (
             "\n## Not made here\n\nThese could not be made small, so nothing is said of them:\n\n"
         )
-        text += "| model type | way | why |\n|---|---|---|\n"
-        text += "".join(f"| `{name}` | {way} | {short(why)} |\n" for name, way, why in not_built)
+        text += "".join(f"- `{name}` ({way}): {short(why)}\n" for name, way, why in not_built)
     return text
 
 
 def _counts(outcomes: dict[str, Any]) -> str:
-    told = []
-    for way, title in WAYS.items():
-        counts = Counter(ways[way]["outcome"] for ways in outcomes.values() if way in ways)
-        told.append(f"{title} {counts['exact']} exact, {counts['refused']} refused")
-    return f"Rows: {'; '.join(told)}."
+    lines = ["| | " + " | ".join(WAYS.values()) + " |", "|---" * (len(WAYS) + 1) + "|"]
+    for outcome in ("exact", "refused"):
+        found = Counter(
+            way for ways in outcomes.values() for way in ways if ways[way]["outcome"] == outcome
+        )
+        lines.append(f"| {outcome} | {' | '.join(str(found[way]) for way in WAYS)} |")
+    return "\n".join(lines)
 
 
-def _cell(each: dict[str, str] | None) -> str:
+def _faults(outcomes: dict[str, Any]) -> str:
+    found = [
+        f"`{name}` ({WAYS[way]})"
+        for name, ways in outcomes.items()
+        for way, each in ways.items()
+        if each["outcome"] in ("WRONG", "CRASH")
+    ]
+    return f"silently wrong: {', '.join(found)}" if found else "nothing is silently wrong"
+
+
+def _cell(way: str, ways: dict[str, Any]) -> str:
+    each = ways.get(way)
     if each is None:
         return "—"
     if each["outcome"] == "none":
-        return "not made"
-    return (
-        each["outcome"]
-        if each["outcome"] == "exact"
-        else f"{each['outcome']}: {short(each['about'])}"
-    )
+        return "not tried"
+    if each["outcome"] == "exact":
+        return "exact"
+    if way == "sample" and each == ways["train"]:
+        return "refused: as train"
+    return f"{each['outcome']}: {short(each['about'])}"
 
 
 def short(about: str) -> str:
-    """A reason without what the row says already, and without the numbers of one run."""
-    text = LEADS.sub("", about)
-    text = re.sub(r" by (?:\d[\d.e+-]*|nan)\b", "", text)
-    text = re.sub(r"\s+", " ", text).replace("|", "/")
-    return text if len(text) <= 110 else text[:107].rstrip() + "…"
+    """A reason without what its row says already."""
+    for pattern, instead in SAID:
+        about = re.sub(pattern, instead, about)
+    about = " ".join(about.split()) or "other layers"
+    about = about.replace("|", "/").replace("<", "‹").replace(">", "›")
+    return about if len(about) <= MOST else about[: MOST - 1].rstrip() + "…"
 
 
 def run() -> dict[str, Any]:
@@ -128,7 +172,19 @@ def run() -> dict[str, Any]:
         if sum(part.wait() for part in parts):
             raise SystemExit("the sweep failed")
         found = {name: ways for out in outs for name, ways in json.loads(out.read_text()).items()}
+    for each in (each for ways in found.values() for each in ways.values()):
+        if each["outcome"] == "exact":
+            each["about"] = ""  # its error, another one each time
     return dict(sorted(found.items()))
+
+
+def write(outcomes: dict[str, Any], version: str) -> None:
+    """Write outcomes, a model a line."""
+    lines = [f" {json.dumps(name)}: {json.dumps(ways)}" for name, ways in outcomes.items()]
+    rows = ",\n".join(lines)
+    OUTCOMES.write_text(
+        f'{{"transformers": {json.dumps(version)}, "outcomes": {{\n{rows}\n}}}}\n', encoding="utf-8"
+    )
 
 
 def main() -> None:
@@ -138,8 +194,7 @@ def main() -> None:
     if parser.parse_args().run:
         import transformers
 
-        made = {"transformers": transformers.__version__, "outcomes": run()}
-        OUTCOMES.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write(run(), transformers.__version__)
     made = json.loads(OUTCOMES.read_text(encoding="utf-8"))
     PAGE.write_text(page(made["outcomes"], made["transformers"]), encoding="utf-8")
 

@@ -291,6 +291,18 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+WHY_NOT = {
+    "gemma3n": "needs the package timm; its text part is gemma3n_text",
+    "gemma4_assistant": "a head that drafts for another model, no model by itself",
+    "gemma4_unified_assistant": "a head that drafts for another model, no model by itself",
+    "layoutlmv2": "needs the package detectron2",
+    "mra": "needs a kernel for CUDA; without it the output hardly depends on the input",
+    "musicgen": "takes codes of sounds, beside a text encoder",
+    "musicgen_melody": "takes codes of sounds, beside a text encoder",
+}
+"""In words, where a model cannot be built; one that can is judged nevertheless."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """A row of the table: a model type, and how its configuration departs from the default."""

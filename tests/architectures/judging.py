@@ -13,6 +13,7 @@ import contextlib
 import gc
 import io
 import logging
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ import building
 import numpy as np
 import torch
 from building import EOS, FIRST_ID, Kind
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from oversight.errors import OversightError
 from oversight.train.types import TokenRow
@@ -154,8 +155,9 @@ def _line(error: Exception) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """A message up to its first full stop, on one line."""
-    return " ".join(text.split()).split(". ")[0][:300]
+    """A message up to its first full stop, on one line, without the folder that it was in."""
+    text = re.sub(r"/\S*/sweep-\w+/", "", " ".join(text.split()))
+    return text.split(". ")[0][:300]
 
 
 # --- the engine -----------------------------------------------------------------------------------
@@ -331,11 +333,12 @@ def _judge_samples(sampler: Any, prompts: Sequence[Any], truth: Truth) -> float:
 
 
 @torch.no_grad()
-def judge_reward(folder: Path, truth: Truth, tokenizer: Any, ended: bool) -> float:
+def judge_reward(folder: Path, truth: Truth, ended: bool) -> float:
     """Scores that a reward model gives to rows in company and alone."""
     from oversight.train.rollouts.reward_models import RewardModels
     from oversight.train.rollouts.rewards import RewardSettings
 
+    tokenizer = AutoTokenizer.from_pretrained(folder)  # which may be of another class by now
     settings = RewardSettings(source="model", models=(str(folder),))
     models = RewardModels.load(settings, tokenizer, "cpu")
     rows = make_rows(building.VOCAB, ended)
@@ -410,7 +413,7 @@ def judge(kind: Kind, folder: Path) -> dict[str, Any]:
                 found |= part(kind, folder / part.__name__, tokenizer)
             except building.NotBuiltError as error:
                 way = "engine" if types is building.CAUSAL else "reward"
-                found[way] = Outcome(NONE, str(error))
+                found[way] = Outcome(NONE, building.WHY_NOT.get(kind.name, str(error)))
             gc.collect()
     return {way: asdict(found[way]) for way in WAYS if way in found}
 
@@ -437,7 +440,7 @@ def _judge_classifier(kind: Kind, folder: Path, tokenizer: Any) -> dict[str, Out
     noise = building.save(kind, AutoModelForSequenceClassification, folder, tokenizer)
     truth = Truth(building.read(AutoModelForSequenceClassification, folder), noise)
     ended = _reads_at_eos(truth)
-    found = {"reward": judged(lambda: judge_reward(folder, truth, tokenizer, ended))}
+    found = {"reward": judged(lambda: judge_reward(folder, truth, ended))}
     if kind.model_type not in building.CAUSAL:
         out = folder.parent / "run-of-classifier"
         found["train reward"] = judged(lambda: judge_reward_training(folder, out, noise, ended))
