@@ -113,7 +113,7 @@ def check_and_read(whole: Path, folder: Path, table: str, column: str, value: ob
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", COLUMNS, ids=lambda place: ".".join(place))
+@pytest.mark.parametrize("place", COLUMNS, ids=".".join)
 def test_whatever_stands_in_a_column_every_reader_reads_or_names_it(whole, tmp_path, place):
     for value in DAMAGES.values():
         check_and_read(whole, tmp_path, *place, value)
