@@ -71,13 +71,9 @@ class ProtocolError(OversightError, ValueError):
 class StoreError(OversightError, RuntimeError):
     """The store cannot be opened, read or written."""
 
-    exit_code = 1
-
 
 class SchemaError(StoreError):
     """The store was written by a version of oversight newer than this one."""
-
-    exit_code = 2
 
 
 class CheckpointError(OversightError, RuntimeError):

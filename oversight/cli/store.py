@@ -12,6 +12,7 @@ import typer
 from oversight.cli.listing import show
 from oversight.cli.options import DEFAULT_STORE, Json, Store
 from oversight.errors import StoreError
+from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
     from oversight.store import Problem, Seal
@@ -52,9 +53,9 @@ def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json =
         facts = {"problems": rows, "counts": counts, "digest": now.digest}
         typer.echo(json.dumps(facts | {"before_chains": num_before}, indent=2))
     elif problems:
-        found = [(each.table, each.debate, each.row, each.reason) for each in problems]
-        columns = ("table", "debate", "row", "reason")
-        show(f"{len(problems)} problems", columns, found[:NUM_LISTED], as_json=False)
+        typer.echo(f"{store}: {len(problems)} problems")
+        for each in problems[:NUM_LISTED]:
+            typer.echo(visible(_line(each), newlines=False))
         if len(problems) > NUM_LISTED:
             typer.echo(f"… and {len(problems) - NUM_LISTED} more; --json lists them all")
     else:
@@ -64,6 +65,12 @@ def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json =
             typer.echo(_since(sealed, now))
     if problems:
         raise typer.Exit(1)
+
+
+def _line(problem: Problem) -> str:
+    place = f"{problem.table or 'database'} {problem.row}".strip()
+    of = f" (debate {problem.debate})" if problem.debate not in ("", problem.row) else ""
+    return f"  {place}{of}: {problem.reason}"
 
 
 def _read_seal(given: str | None) -> Seal | str | None:

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -111,7 +112,7 @@ def _digest(folder: Path, files: list[Path]) -> str:
                 parts = [settings]
             else:
                 starts = range(0, file.stat().st_size, BLOCK)
-                parts = list(pool.map(lambda start, file=file: _block(file, start), starts))  # type: ignore[misc]
+                parts = list(pool.map(partial(_block, file), starts))
             whole.update(f"{file.relative_to(folder)}\0{len(parts)}\0".encode())
             whole.update(b"".join(parts))
     return whole.hexdigest()[:DIGEST_CHARS]

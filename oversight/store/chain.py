@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from oversight.store.batch import Batch, Row
+from oversight.store.batch import Batch, Row, Value
 
 STORE = ""
 """Name of the chain of questions and debates; the others are named by a debate's id."""
@@ -57,7 +57,7 @@ class Added(NamedTuple):
 class Head(NamedTuple):
     """The end of a chain."""
 
-    count: int
+    length: int
     hash: str
 
 
@@ -131,20 +131,20 @@ def _heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
 
 def _locked_heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
     # One statement however many chains: each is a hand-over between threads.
-    if connection.dialect.name == "sqlite":
-        query, given = "chain IN (SELECT value FROM json_each(?))", JSON.encode(chains)
-    else:
+    given: str | list[str]
+    query, given = "chain IN (SELECT value FROM json_each(?))", JSON.encode(chains)
+    if connection.dialect.name != "sqlite":
         # In one order for all, so that two transactions do not wait for each other.
-        query, given = "chain = ANY(%s) ORDER BY chain FOR UPDATE", chains
+        query, given = "chain = ANY(%s) ORDER BY chain FOR UPDATE", list(chains)
     query = f"SELECT chain, count, hash FROM heads WHERE {query}"
     rows = connection.exec_driver_sql(query, (given,))
     return {name: Head(count, last) for name, count, last in rows}
 
 
 def _write_heads(connection: Connection, rows: Sequence[Row], else_do: str) -> None:
-    if connection.dialect.name == "sqlite":
-        source, given = SQLITE_ROWS, (JSON.encode(rows),)
-    else:
+    given: tuple[str | list[Value], ...]
+    source, given = SQLITE_ROWS, (JSON.encode(rows),)
+    if connection.dialect.name != "sqlite":
         source, given = POSTGRES_ROWS, tuple(map(list, zip(*rows, strict=True)))
     connection.exec_driver_sql(
         f"INSERT INTO heads (chain, count, hash) {source} ON CONFLICT (chain) DO {else_do}", given

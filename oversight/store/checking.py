@@ -17,6 +17,7 @@ from oversight.store.encoding import decode, key_text, kind_of, shown
 from oversight.store.finding_prompts import block_bodies, part_bodies
 from oversight.store.prompts import (
     block_id,
+    block_ids,
     decode_part,
     decode_prompt,
     encode_prompt,
@@ -165,7 +166,7 @@ def _check_sources(_: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, st
 
 
 def _check_questions(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    wanted = {row.source_id for row in rows if row.source_id is not None}
+    wanted = {row.source_id for row in rows}
     bodies = _bodies(connection, schema.sources, wanted)
 
     def parse(row: Any) -> str | None:
@@ -185,7 +186,7 @@ def _check_questions(connection: Connection, rows: Sequence[Any]) -> Iterator[tu
 def _check_debates(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
     table = schema.questions
     stored = set()
-    for some in chunks({row.question_fingerprint for row in rows}):
+    for some in chunks(_texts(row.question_fingerprint for row in rows)):
         query = select(table.c.id, table.c.fingerprint).where(table.c.fingerprint.in_(some))
         stored |= {tuple(row) for row in connection.execute(query)}
 
@@ -214,7 +215,7 @@ def _check_blocks(_: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str
 def _check_prompts(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
     memory = Memory.empty()
     bodies = part_bodies(connection, [id_ for row in rows for id_ in _parts_of(row)])
-    blocks = block_bodies(connection, [id_ for row in rows for id_ in row.blocks.split()])
+    blocks = block_bodies(connection, [id_ for row in rows for id_ in _blocks_of(row)])
 
     def parse(row: Any) -> str | None:
         try:
@@ -233,6 +234,13 @@ def _check_prompts(connection: Connection, rows: Sequence[Any]) -> Iterator[tupl
 def _parts_of(row: Any) -> list[str]:
     try:
         return part_ids(row.messages)
+    except ValueError:
+        return []
+
+
+def _blocks_of(row: Any) -> list[str]:
+    try:
+        return block_ids(row.blocks)
     except ValueError:
         return []
 
@@ -346,7 +354,7 @@ def _check_unreferenced(connection: Connection, known: Sequence[Problem]) -> Ite
     for rows in _read_all(connection, schema.prompts):
         for row in rows:
             parts.update(_parts_of(row))
-            blocks.update(row.blocks.split())
+            blocks.update(_blocks_of(row))
     yield from _unreferenced(connection, schema.parts, parts)
     yield from _unreferenced(connection, schema.token_blocks, blocks)
 
@@ -358,17 +366,22 @@ def _unreferenced(connection: Connection, table: Table, used: Container[Any]) ->
             yield Problem(table.name, shown(id_), wrong)
 
 
-def _bodies(connection: Connection, table: Table, ids: Iterable[str]) -> dict[str, str]:
+def _bodies(connection: Connection, table: Table, ids: Iterable[Any]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for some in chunks(sorted(ids)):
+    for some in chunks(sorted(_texts(ids))):
         query = select(table.c.id, table.c.body).where(table.c.id.in_(some))
         found.update((id_, body) for id_, body in connection.execute(query))
     return found
 
 
-def _stored_ids(connection: Connection, table: Table, ids: Iterable[str]) -> set[str]:
+def _texts(ids: Iterable[Any]) -> set[str]:
+    """Those of `ids` that can be looked for: others are named as damaged."""
+    return {id_ for id_ in ids if isinstance(id_, str)}
+
+
+def _stored_ids(connection: Connection, table: Table, ids: Iterable[Any]) -> set[str]:
     found: set[str] = set()
-    for some in chunks(sorted(set(ids))):
+    for some in chunks(sorted(_texts(ids))):
         found.update(connection.scalars(select(table.c.id).where(table.c.id.in_(some))))
     return found
 

@@ -66,7 +66,11 @@ class NotText(bytes):
 
 def shown(value: object) -> str:
     """A key for people: as it is, unless it is damaged."""
-    return value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
+
+
+SHOWN_CHARS = 200
 
 
 def _encode_free(record: Record) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from oversight.errors import StoreError
-from oversight.store.prompts import decode_part, decode_prompt, part_ids
-from oversight.store.reading import chunks, reason
+from oversight.store.prompts import block_ids, decode_part, decode_prompt, part_ids
+from oversight.store.reading import chunks, naming
 from oversight.store.schema import parts, prompts, token_blocks
 from oversight.types import PromptRecord
 
@@ -28,15 +28,19 @@ def read_prompt(
         StoreError: It is not stored, or stored with several token ids that fit.
     """
     rows = _variants(connection, prompt_id, num_tokens)
-    part_texts = part_bodies(connection, [id_ for row in rows for id_ in part_ids(row.messages)])
-    blocks = block_bodies(connection, [id_ for row in rows for id_ in row.blocks.split()])
-    try:
-        texts = {id_: decode_part(body) for id_, body in part_texts.items()}
-        found = [decode_prompt(row.messages, row.blocks, row.tail, texts, blocks) for row in rows]
-    except KeyError as error:
-        raise StoreError(f"prompts row {prompt_id}: its part {error} is not stored") from None
-    except ValueError as error:
-        raise StoreError(f"prompts row {prompt_id}: {reason(error)}") from None
+    with naming("prompts", prompt_id):
+        ids = [id_ for row in rows for id_ in part_ids(row.messages)]
+        blocks = block_bodies(connection, [id_ for row in rows for id_ in block_ids(row.blocks)])
+        texts = {}
+        for id_, body in part_bodies(connection, ids).items():
+            with naming("parts", id_):
+                texts[id_] = decode_part(body)
+        try:
+            found = [
+                decode_prompt(row.messages, row.blocks, row.tail, texts, blocks) for row in rows
+            ]
+        except KeyError as error:
+            raise ValueError(f"its part {error} is not stored") from None
     if num_tokens == 0:
         return PromptRecord(found[0].prompt)
     if len({record.token_ids for record in found}) > 1:

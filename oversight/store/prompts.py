@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from oversight.errors import StoreError
 from oversight.ids import content_id
+from oversight.store.encoding import kind_of
 from oversight.types import Message, Prompt, PromptRecord
 
 BLOCK_TOKENS = 256
@@ -152,6 +153,17 @@ def unpack(data: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{len(data) // TOKEN_BYTES}I", data)
 
 
+def block_ids(blocks: str) -> list[str]:
+    """Ids of the whole blocks that a prompt's row refers to.
+
+    Raises:
+        ValueError: They are no text.
+    """
+    if not isinstance(blocks, str):
+        raise ValueError(f"column blocks holds {kind_of(blocks)}, not text")
+    return blocks.split()
+
+
 def part_ids(messages: str) -> list[str]:
     """Ids of all parts that a prompt's row refers to.
 
@@ -180,8 +192,11 @@ def decode_prompt(
             for role, parts in STORED_MESSAGES.validate_json(messages)
         )
     )
-    data = b"".join(block_data[block] for block in blocks.split())
-    return PromptRecord(prompt=prompt, token_ids=unpack(data + tail))
+    pieces = [*(block_data[block] for block in block_ids(blocks)), tail]
+    for piece in pieces:
+        if not isinstance(piece, bytes):
+            raise ValueError(f"its token ids are {kind_of(piece)}, not bytes")
+    return PromptRecord(prompt=prompt, token_ids=unpack(b"".join(pieces)))
 
 
 def encode_part(text: str) -> str:
@@ -191,7 +206,10 @@ def encode_part(text: str) -> str:
 
 def decode_part(body: str) -> str:
     """The text of a part."""
-    text = json.loads(body)
+    try:
+        text = json.loads(body)
+    except (RecursionError, TypeError):
+        raise ValueError("a part is a JSON string, not something nested or no text") from None
     if not isinstance(text, str):
         raise ValueError(f"a part is a JSON string, not {type(text).__name__}")
     return text

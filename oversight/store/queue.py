@@ -7,7 +7,6 @@ runs: a lease that is renewed while the process lives and is free again when it 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +16,7 @@ from sqlalchemy import Connection, and_, distinct, exists, func, or_, select
 
 from oversight.store.claims import Claims
 from oversight.store.encoding import key_text
-from oversight.store.reading import completed_outcome
+from oversight.store.reading import completed_outcome, question_text
 from oversight.store.schema import debates, events, judgments, questions
 from oversight.types import EventKind, JudgeKind
 
@@ -141,7 +140,7 @@ def _item(row: Any) -> QueueItem:
         protocol=row.protocol,
         dataset=row.dataset,
         question_id=row.question_id,
-        question=str(json.loads(row.question)["text"]),
+        question=question_text(row.question_id, row.question),
         live=not row.complete,
         num_judges=row.num_judges,
         state=state,

@@ -7,7 +7,6 @@ is claimed and is had enough of as in `queue`.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +17,16 @@ from sqlalchemy import Connection, and_, distinct, func, select
 
 from oversight.ids import seed_from
 from oversight.store.claims import Claims
-from oversight.store.encoding import decode, key_text
+from oversight.store.encoding import key_text
 from oversight.store.queue import ItemState, Taken
-from oversight.store.reading import chunks, completed_outcome, read
+from oversight.store.reading import (
+    chunks,
+    completed_outcome,
+    naming,
+    question_text,
+    read,
+    sound_ids,
+)
 from oversight.store.schema import debates, questions, rating_events, ratings, turns
 from oversight.types import (
     Act,
@@ -104,16 +110,24 @@ def _items(connection: Connection, wanted: RatingFilter) -> Iterator[RatingItem]
             by_debate[group[0].debate_id].append(group)
         for debate_id in some:
             for group in by_debate[debate_id]:
-                ids = tuple(row.id for row in group)
-                yield RatingItem(
-                    item_id(wanted.task, ids, wanted.constitution),
-                    wanted.task,
-                    debate_id,
-                    ids,
-                    max(row.step for row in group),
-                    Seat(group[0].seat),
-                    *about[debate_id],
-                )
+                with naming("turns", group[0].id, debate_id):
+                    item = _item(wanted, debate_id, group, about[debate_id])
+                yield item
+
+
+def _item(
+    wanted: RatingFilter, debate_id: str, group: tuple[Any, ...], about: tuple[str, str, str]
+) -> RatingItem:
+    ids = tuple(sound_ids("turns", (row.id for row in group)))
+    return RatingItem(
+        item_id(wanted.task, ids, wanted.constitution),
+        wanted.task,
+        debate_id,
+        ids,
+        max(row.step for row in group),
+        Seat(group[0].seat),
+        *about,
+    )
 
 
 def _debates(connection: Connection, wanted: RatingFilter) -> dict[str, tuple[str, str, str]]:
@@ -123,7 +137,13 @@ def _debates(connection: Connection, wanted: RatingFilter) -> dict[str, tuple[st
         questions.c.fingerprint == debates.c.question_fingerprint,
     )
     query = (
-        select(debates.c.id, debates.c.protocol, questions.c.dataset, questions.c.body)
+        select(
+            debates.c.id,
+            debates.c.protocol,
+            debates.c.question_id,
+            questions.c.dataset,
+            questions.c.body,
+        )
         .join(questions, same_question)
         .where(completed_outcome())
         .order_by(debates.c.seq)
@@ -133,7 +153,7 @@ def _debates(connection: Connection, wanted: RatingFilter) -> dict[str, tuple[st
     if wanted.protocol is not None:
         query = query.where(debates.c.protocol == key_text(wanted.protocol))
     return {
-        row.id: (row.protocol, row.dataset, str(json.loads(row.body)["text"]))
+        row.id: (row.protocol, row.dataset, question_text(row.question_id, row.body))
         for row in connection.execute(query)
     }
 
@@ -180,7 +200,7 @@ def _siblings(
     query = _turns(debate_ids, turns).join(several, same_place)
     rows = connection.execute(query)
     for place, group in groupby(rows, key=lambda row: (row.debate_id, row.step, row.seat)):
-        read_ = [(row, decode(Turn, row.body)) for row in group]
+        read_ = [(row, read(Turn, "turns", row.id, row.body, row.debate_id)) for row in group]
         pairs = [
             (one, other)
             for (one, first), (other, second) in combinations(read_, 2)
@@ -284,7 +304,7 @@ def with_ratings(connection: Connection, transcripts: Iterable[Transcript]) -> l
         query = select(ratings.c.id, ratings.c.debate_id, ratings.c.body)
         query = query.where(ratings.c.debate_id.in_(some)).order_by(ratings.c.seq)
         for row in connection.execute(query):
-            found[row.debate_id].append(read(Rating, "ratings", row.id, row.body))
+            found[row.debate_id].append(read(Rating, "ratings", row.id, row.body, row.debate_id))
     return [
         replace(each, ratings=tuple(found[each.debate.id])) if each.debate.id in found else each
         for each in whole

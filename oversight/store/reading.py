@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -13,7 +15,7 @@ from sqlalchemy import Connection, Exists, Select, Table, exists, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from oversight.errors import StoreError
-from oversight.store.encoding import decode, key_text
+from oversight.store.encoding import decode, key_text, kind_of, shown
 from oversight.store.schema import (
     RECORD_TABLES,
     debates,
@@ -46,17 +48,28 @@ SEATS: dict[str, int] = {seat.value: place for place, seat in enumerate(Seat)}
 """Order of the seats within a step."""
 
 
-def read(model: type[R], table: str, id_: str, body: str) -> R:
+def read(model: type[R], table: str, id_: str, body: str, debate: str = "") -> R:
     """The record in a row.
 
     Raises:
         StoreError: The row does not hold one.
     """
-    try:
+    with naming(table, id_, debate):
         return decode(model, body)
-    except ValueError as error:
+
+
+@contextmanager
+def naming(table: str, id_: object, debate: object = "") -> Iterator[None]:
+    """Turns what goes wrong with a damaged row into an error that names it.
+
+    Whatever makes results of a store stops at such a row: to leave it out would be another result.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        of = f" of debate {shown(debate)}" if debate and table != "debates" else ""
         raise StoreError(
-            f"{table} row {id_}: {reason(error)}; run `oversight store check`"
+            f"{table} row {shown(id_)}{of}: {reason(error)}; run `oversight store check`"
         ) from None
 
 
@@ -65,8 +78,34 @@ def reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        return f"{place}: {first['msg']}" if place else first["msg"]
-    return " ".join(str(error).split())
+        return shown(f"{place}: {first['msg']}" if place else first["msg"])
+    if isinstance(error, RecursionError):
+        return "JSON that is nested too deeply"
+    return shown(" ".join(str(error).split()))
+
+
+def question_text(id_: str, body: str) -> str:
+    """The words of a question, from its row.
+
+    Raises:
+        StoreError: The row does not hold one.
+    """
+    with naming("questions", id_):
+        return str(json.loads(body)["text"])
+
+
+def sound_ids(table: str, ids: Iterable[Any]) -> list[str]:
+    """These ids of rows.
+
+    Raises:
+        StoreError: One of them is no text.
+    """
+    found = list(ids)
+    for id_ in found:
+        if not isinstance(id_, str):
+            with naming(table, id_):
+                raise TypeError(f"column id holds {kind_of(id_)}, not text")
+    return found
 
 
 def chunks(ids: Iterable[str], size: int = MAX_IDS) -> Iterator[list[str]]:
@@ -105,7 +144,8 @@ def read_questions(
         question = read(Question, "questions", row.id, row.body)
         if row.source_id is not None:
             if row.source_id not in texts:
-                raise StoreError(f"questions row {row.id}: source {row.source_id} is not stored")
+                with naming("questions", row.id):
+                    raise LookupError(f"source {row.source_id} is not stored")
             question = question.model_copy(update={"source": texts[row.source_id]})
         found[question.id, row.fingerprint] = question
     return found
@@ -181,13 +221,17 @@ def read_transcripts(
     # The outcome first: what it completes was written before it, and so is read after it.
     parts: dict[str, _Parts] = defaultdict(_Parts)
     for row in _of_debates(connection, outcomes, debate_ids):
-        _keep_outcome(parts[row.debate_id], read(Outcome, "outcomes", row.id, row.body))
+        _keep_outcome(parts[row.debate_id], _of(Outcome, "outcomes", row))
     for row in _of_debates(connection, judgments, debate_ids):
-        parts[row.debate_id].judgments.append(read(Judgment, "judgments", row.id, row.body))
+        parts[row.debate_id].judgments.append(_of(Judgment, "judgments", row))
     for row in _of_debates(connection, turns, debate_ids):
-        parts[row.debate_id].turns.append(read(Turn, "turns", row.id, row.body))
+        parts[row.debate_id].turns.append(_of(Turn, "turns", row))
     asked = _questions_of(connection, found.values(), shared)
     return [_transcript(found[id_], asked, parts[id_]) for id_ in debate_ids if id_ in found]
+
+
+def _of(model: type[R], table: str, row: Any) -> R:
+    return read(model, table, row.id, row.body, row.debate_id)
 
 
 def counts(connection: Connection) -> dict[str, int]:

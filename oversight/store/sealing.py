@@ -57,7 +57,7 @@ class Seal:
     @property
     def num_rows(self) -> int:
         """Number of rows in chains."""
-        return sum(head.count for head in self.heads.values())
+        return sum(head.length for head in self.heads.values())
 
     @property
     def num_before(self) -> int:
@@ -121,7 +121,7 @@ def is_digest(given: str) -> bool:
 def read_seal(connection: Connection) -> Seal:
     """The ends of all chains as they are now."""
     query = select(heads.c.chain, heads.c.count, heads.c.hash).order_by(heads.c.chain)
-    ends = {row.chain: Head(row.count, row.hash) for row in connection.execute(query)}
+    ends = {name: Head(length, last) for name, length, last in connection.execute(query)}
     return Seal(ends, _rows_before(connection))
 
 
@@ -194,7 +194,7 @@ class _Walk:
         stored = _stored(self.connection, read)
         for link in read:
             chain = self.chains.setdefault(link.chain, _Chain(beginning(link.chain)))
-            expected = chain.head.count + 1
+            expected = chain.head.length + 1
             if link.number != expected:
                 yield self._of_chain(link.chain, _gap(expected, link.number))
             before = chain.head.hash if link.number == expected else None
@@ -204,7 +204,7 @@ class _Walk:
                 debate = link.key if link.table == "debates" else link.chain
                 yield Problem(link.table, link.key, found, debate)
             chain.head = Head(link.number, link.hash)
-            if self.seal and self.seal.heads.get(link.chain, Head(0, "")).count == link.number:
+            if self.seal and self.seal.heads.get(link.chain, Head(0, "")).length == link.number:
                 chain.sealed = link.hash
 
     def _wrong(self, link: Link, before: str | None, row: Any) -> str:
@@ -238,17 +238,17 @@ class _Walk:
     def ends(self) -> Iterator[Problem]:
         """What is wrong with the ends of chains."""
         query = select(heads.c.chain, heads.c.count, heads.c.hash)
-        stated = {row.chain: Head(row.count, row.hash) for row in self.connection.execute(query)}
+        stated = {name: Head(length, last) for name, length, last in self.connection.execute(query)}
         for name in sorted({*stated, *self.chains}):
             chain = self.chains.get(name)
             head, said = (chain.head if chain else beginning(name)), stated.get(name)
             if said is None:
-                yield self._of_chain(name, f"has {head.count} links and no head: it was removed")
-            elif said.count > head.count:
+                yield self._of_chain(name, f"has {head.length} links and no head: it was removed")
+            elif said.length > head.length:
                 yield self._of_chain(
                     name,
-                    f"has {head.count} links, its head counts {said.count}: the last "
-                    f"{said.count - head.count} are lost",
+                    f"has {head.length} links, its head counts {said.length}: the last "
+                    f"{said.length - head.length} are lost",
                 )
             elif said != head:
                 yield self._of_chain(name, "ends otherwise than its head says: one was changed")
@@ -257,24 +257,24 @@ class _Walk:
         """What of a seal the store does not hold any more."""
         for name, sealed in sorted(seal.heads.items()):
             chain = self.chains.get(name)
-            count = chain.head.count if chain else 0
+            count = chain.head.length if chain else 0
             if chain is None:
                 yield Problem(
-                    "heads", "", f"{_called(name)}, sealed with {sealed.count} rows, is gone", name
+                    "heads", "", f"{_called(name)}, sealed with {sealed.length} rows, is gone", name
                 )
-            elif count < sealed.count:
+            elif count < sealed.length:
                 yield Problem(
                     "heads",
                     "",
-                    f"{_called(name)} was sealed with {sealed.count} rows and has {count}: the "
-                    f"last {sealed.count - count} are lost",
+                    f"{_called(name)} was sealed with {sealed.length} rows and has {count}: the "
+                    f"last {sealed.length - count} are lost",
                     name,
                 )
             elif chain.sealed != sealed.hash:
                 yield Problem(
                     "heads",
                     "",
-                    f"{_called(name)}: its first {sealed.count} rows are others than were sealed",
+                    f"{_called(name)}: its first {sealed.length} rows are others than were sealed",
                     name,
                 )
         now = _rows_before(self.connection)

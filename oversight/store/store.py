@@ -159,7 +159,7 @@ class Store:
         """Ids of debates in the order of writing, of one protocol, data set or state."""
         with self._database.reading() as connection:
             wanted = DebateFilter(protocol=protocol, dataset=dataset, complete=complete)
-            return list(connection.scalars(wanted.ids()))
+            return reading.sound_ids("debates", connection.scalars(wanted.ids()))
 
     def known(self, debate_ids: Iterable[str]) -> set[str]:
         """Those of `debate_ids` that are stored, complete or not."""

@@ -508,7 +508,7 @@ def test_three_writers_of_the_same_debates_make_one_chain_each(url):
         assert store.check() == []
         counts = store.counts()
         assert counts["events"] == 750
-        assert sorted(head.count for head in store.seal().heads.values()) == [11] + [75] * 10
+        assert sorted(head.length for head in store.seal().heads.values()) == [11] + [75] * 10
 
 
 @pytest.mark.postgres
