@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 
 from oversight import registry
-from oversight.errors import BudgetExceededError, OversightError, StoreError
+from oversight.errors import BudgetExceededError, OversightError, StoreError, lack
 from oversight.graphs.persons import INTERRUPT
 from oversight.graphs.stage import Stage
 from oversight.redaction import redacted
@@ -171,6 +171,8 @@ async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage)
     except OversightError as error:
         return await _fail(stage, debate, str(error), time.perf_counter() - begin)
     except Exception as error:
+        if lack(error) is not None:
+            raise  # what the machine has run out of, the next debates lack as well
         # A fault of one agent must not take a thousand other debates down with it.
         log.exception("debate %s of question %r failed", debate.id, debate.question_id)
         message = f"unexpected {type(error).__name__}: {error}"
