@@ -138,7 +138,7 @@ _LACKS: dict[str, tuple[frozenset[int], str, str]] = {
     "there is not enough memory": (
         frozenset({errno.ENOMEM}),
         r"can't allocate memory|cannot allocate memory|not enough memory|failed to map segment|"
-        r"bad_alloc|unable to allocate \d",
+        r"bad_alloc|unable to allocate \d|error return without exception set",
         "lower concurrency, jobs or batch sizes, take a smaller model, or raise the limit "
         "(ulimit -v) if there is one",
     ),
@@ -182,7 +182,7 @@ def lack(error: BaseException) -> str | None:
 
 def _may_lack(error: BaseException) -> bool:
     """Whether an error's words are looked at: libraries raise these kinds, or their own."""
-    return isinstance(error, OSError | RuntimeError | ImportError | MemoryError) or (
+    return isinstance(error, OSError | RuntimeError | ImportError | SystemError | MemoryError) or (
         type(error).__module__.partition(".")[0] in ("sqlalchemy", "sqlite3", "psycopg", "torch")
     )
 
