@@ -28,6 +28,7 @@ from oversight.errors import (
     NoAnswerError,
     OversightError,
     StoreError,
+    lack,
 )
 from oversight.graphs.casting import Cast
 from oversight.graphs.persons import INTERRUPT
@@ -210,6 +211,8 @@ async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage)
     except OversightError as error:
         return await _fail(stage, debate, str(error), begin, cause_of(error))
     except Exception as error:
+        if lack(error) is not None:
+            raise  # what the machine has run out of, the next debates lack as well
         # A fault of one agent must not take a thousand other debates down with it.
         log.exception("debate %s of question %r failed", debate.id, debate.question_id)
         message = f"unexpected {type(error).__name__}: {error}"

@@ -26,6 +26,10 @@ without a traceback, and exits with code 2 where the user can mend the cause.
 
 from __future__ import annotations
 
+import errno
+import re
+from collections.abc import Iterator
+
 from oversight.redaction import redacted
 
 
@@ -133,3 +137,74 @@ class BudgetExceededError(EngineError):
     """The engine's budget of tokens or requests is used up."""
 
     exit_code = 2
+
+
+_LACKS: dict[str, tuple[frozenset[int], str, str]] = {
+    "there is not enough memory": (
+        frozenset({errno.ENOMEM}),
+        r"can't allocate memory|cannot allocate memory|not enough memory|failed to map segment|"
+        r"bad_alloc|unable to allocate \d|error return without exception set",
+        "lower concurrency, jobs or batch sizes, take a smaller model, or raise the limit "
+        "(ulimit -v) if there is one",
+    ),
+    "the GPU's memory is full": (
+        frozenset(),
+        r"CUDA out of memory|CUDA error: out of memory|HIP out of memory|MPS backend out of memory",
+        "lower batch sizes or concurrency, or take a smaller model or dtype",
+    ),
+    "no more threads or processes can be started": (
+        frozenset({errno.EAGAIN}),
+        r"can't start new thread|can't fork|pthread_create",
+        "lower concurrency or jobs, set OMP_NUM_THREADS=1, or raise the limit (ulimit -u)",
+    ),
+    "too many files are open": (
+        frozenset({errno.EMFILE, errno.ENFILE}),
+        r"too many open files|unable to open database file.*too many",
+        "lower concurrency, or raise the limit (ulimit -n)",
+    ),
+    "the disk is full": (
+        frozenset({errno.ENOSPC, errno.EDQUOT}),
+        r"no space left on device|disk quota exceeded|database or disk is full",
+        "make room, or name another folder; what was written before is kept",
+    ),
+}
+"""What may run out: the numbers and words that say so, and what helps."""
+
+
+def lack(error: BaseException) -> str | None:
+    """One line on what of the machine has run out, if that is behind `error`; else None."""
+    for each in _behind(error):
+        number = each.errno if isinstance(each, OSError) else None
+        said = str(each)
+        for what, (numbers, words, advice) in _LACKS.items():
+            if number in numbers or (_may_lack(each) and re.search(words, said, re.IGNORECASE)):
+                return _lacking(what, said, advice)
+        if isinstance(each, MemoryError) or type(each).__name__ == "OutOfMemoryError":
+            what = "there is not enough memory"
+            return _lacking(what, said, _LACKS[what][2])
+    return None
+
+
+def _may_lack(error: BaseException) -> bool:
+    """Whether an error's words are looked at: libraries raise these kinds, or their own."""
+    return isinstance(error, OSError | RuntimeError | ImportError | SystemError | MemoryError) or (
+        type(error).__module__.partition(".")[0] in ("sqlalchemy", "sqlite3", "psycopg", "torch")
+    )
+
+
+def _lacking(what: str, said: str, advice: str) -> str:
+    reason = " ".join(said.split())[:200]
+    return f"{what}{f' ({reason})' if reason else ''}: {advice}"
+
+
+def _behind(error: BaseException, depth: int = 0) -> Iterator[BaseException]:
+    """An error, those of a group, and those that it came from."""
+    yield error
+    if depth > 8:
+        return
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _behind(each, depth + 1)
+    came_from = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if came_from is not None:
+        yield from _behind(came_from, depth + 1)

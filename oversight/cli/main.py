@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from oversight import __version__, registry
+from oversight.cli import ending
 from oversight.cli.datasets import datasets
 from oversight.cli.debate import debate
 from oversight.cli.demo import demo
+from oversight.cli.ending import INTERRUPTS
 from oversight.cli.export import export
 from oversight.cli.judge import judge
 from oversight.cli.models import models
@@ -26,7 +28,7 @@ from oversight.cli.report import report
 from oversight.cli.run import run as run_recipe
 from oversight.cli.store import store
 from oversight.cli.train import train
-from oversight.errors import OversightError, TrainingInterrupted
+from oversight.errors import OversightError, TrainingInterrupted, lack
 
 FIRST_SPEAKS_S = 20.0
 """How long processes of a machine but the first wait before they say what has failed."""
@@ -75,11 +77,22 @@ def options(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; errors are one line on stderr, without a traceback."""
-    sys.exit(run(list(sys.argv[1:] if args is None else args)))
+    ending.install()
+    code = run(list(sys.argv[1:] if args is None else args))
+    unwritten = ending.flush_output()
+    INTERRUPTS.code = code = code or unwritten or 0
+    sys.exit(code)
 
 
 def run(args: list[str]) -> int:
     """The exit code of the command line `args`: 0, 1 (it failed), 2 (mend the input), 130."""
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        return _say("stopped", INTERRUPTED)
+
+
+def _run(args: list[str]) -> int:
     try:
         result = app(args, prog_name="oversight", standalone_mode=False)
     except OversightError as error:
@@ -89,9 +102,12 @@ def run(args: list[str]) -> int:
     except typer.Abort:
         return _say("stopped", INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone: nothing to tell, nobody to tell it
+        ending.silence_output()  # its reader has gone: nothing to tell, nobody to tell it
         return 1
     except Exception as error:
+        if (what := lack(error)) is not None:
+            ending.say_plainly(what)  # no room may be left for more than that
+            return 1
         if not hasattr(error, "format_message"):
             raise
         if not str(error.format_message()):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from rich.console import Console
 
+from oversight.cli.ending import INTERRUPTS
 from oversight.cli.progress import RunProgress
 from oversight.config.run import RunSettings
 from oversight.datasets.base import Loaded, load_questions
@@ -47,7 +47,7 @@ def run(settings: RunSettings, console: Console, *, live: bool = False) -> Run:
     with Store.open(settings.store) as store:
         planned = as_begun(planned, store, actors)
         go = _show_live if live else _run_batch
-        progress = asyncio.run(go(settings, store, actors, planned, console))
+        progress = INTERRUPTS.run(go(settings, store, actors, planned, console))
     return Run(settings, loaded, planned, progress)
 
 

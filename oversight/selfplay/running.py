@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,8 @@ def _workers(circle: CircleSettings, number: int) -> Iterator[list[_Worker]]:
             ours, theirs = context.Pipe()
             arguments = (theirs, circle, circle.out / "logs" / f"{index}.txt", os.getpid())
             process = context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
+            with _deaf_to_ctrl_c():
+                process.start()
             theirs.close()
             workers.append(_Worker(process, ours))
         yield workers
@@ -181,6 +183,23 @@ def _workers(circle: CircleSettings, number: int) -> Iterator[list[_Worker]]:
         for worker in workers:
             worker.process.kill()
             worker.process.join()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started meanwhile is not interrupted while it loads; here Ctrl-C waits for the end.
+
+    The tracker of shared memory is started first, as it would let signals through again.
+    """
+    resource_tracker.ensure_running()
+    if not hasattr(signal, "pthread_sigmask"):
+        yield  # on Windows
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> None:

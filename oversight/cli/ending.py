@@ -1,0 +1,191 @@
+"""How a command ends before its time: Ctrl-C once and again, and errors of any thread, in a line.
+
+The first Ctrl-C lets a command put its things away, in whatever time it takes. Every further one
+ends the process at once: what counts is in the store or in a checkpoint already, claims and locks
+end with the process, and servers and workers watch for its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Coroutine
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+from oversight.cli import _stop
+from oversight.cli.options import INTERRUPTED
+from oversight.errors import lack
+from oversight.redaction import redacted
+
+T = TypeVar("T")
+
+AT_ONCE = "oversight: stopped at once; the same command goes on from what was kept\n"
+SHOW_CURSOR = "\x1b[?25h"
+LEAVE_SCREEN = "\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?2004l"
+
+
+class Interrupts:
+    """Takes SIGINT for the process."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.code: int | None = None
+        """The exit code, once the command is over and only the interpreter has still to end."""
+        self._main: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._terminal: list[Any] | None = None
+
+    def install(self) -> None:
+        """Take over, unless somebody else ignores or takes SIGINT on purpose."""
+        if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _stop):
+            signal.signal(signal.SIGINT, self._on_signal)
+            self._terminal = _terminal_settings()
+            # What the interpreter still does after that takes no time, and has no handler.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """As `asyncio.run`, which a first Ctrl-C ends by cancelling `main`.
+
+        Raises:
+            KeyboardInterrupt: It was.
+        """
+
+        async def watched() -> tuple[T] | None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._main = asyncio.get_running_loop(), task
+            try:
+                return (await main,)
+            except asyncio.CancelledError:
+                if not self.seen:
+                    raise
+                return None
+            finally:
+                self._main = None
+
+        result = asyncio.run(watched())
+        if result is None:
+            raise KeyboardInterrupt
+        return result[0]
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.seen += 1
+        if self.code is not None:
+            self._end(self.code, "")
+        if self.seen > 1:
+            self._end(INTERRUPTED, AT_ONCE)
+        # Tasks and threads that are cut off have nothing to say that a user could mend.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+        if self._main is None:
+            raise KeyboardInterrupt
+        loop, task = self._main
+        loop.call_soon_threadsafe(task.cancel)
+
+    def _end(self, code: int, message: str) -> None:
+        """Not through a console or a stream: their locks may be held by what was interrupted."""
+        with contextlib.suppress(OSError):
+            if os.isatty(2):
+                screen = LEAVE_SCREEN if "textual.app" in sys.modules else ""
+                message = f"{screen}{SHOW_CURSOR}\r{message}"
+            os.write(2, message.encode())
+        if self._terminal is not None:
+            import termios
+
+            with contextlib.suppress(OSError, termios.error):
+                termios.tcsetattr(0, termios.TCSANOW, self._terminal)
+        os._exit(code)
+
+
+INTERRUPTS = Interrupts()
+
+
+def _terminal_settings() -> list[Any] | None:
+    try:
+        import termios
+
+        return list(termios.tcgetattr(0))
+    except (ImportError, OSError, termios.error):
+        return None
+
+
+def install() -> None:
+    """Take Ctrl-C, and see that nothing reaches a log or the terminal with a secret in it."""
+    INTERRUPTS.install()
+    sys.excepthook = _say_unexpected
+    threading.excepthook = _say_of_thread
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda given: None if _is_silent(given.exc_value) else before(given)
+    make = logging.getLogRecordFactory()
+
+    def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        made = make(*args, **kwargs)
+        made.msg, made.args = redacted(made.getMessage()), None
+        if made.exc_info and made.exc_info[0] is not None:
+            made.exc_text = redacted("".join(traceback.format_exception(*made.exc_info))).rstrip()
+        return made
+
+    logging.setLogRecordFactory(record)
+
+
+def _is_silent(error: BaseException | None) -> bool:
+    """Whether an error is a consequence of one that is told elsewhere."""
+    return error is not None and (
+        INTERRUPTS.seen > 0
+        or isinstance(error, KeyboardInterrupt | BrokenPipeError)
+        or lack(error) is not None
+    )
+
+
+def _say_unexpected(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """A fault of ours, with its traceback."""
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _say_of_thread(given: threading.ExceptHookArgs) -> None:
+    if given.exc_value is None or given.exc_type is SystemExit or _is_silent(given.exc_value):
+        return
+    _say_unexpected(given.exc_type, given.exc_value, given.exc_traceback)
+
+
+def say_plainly(message: str) -> None:
+    """A line on stderr without any library, which may not find the memory to be loaded."""
+    line = " ".join(redacted(message).split())
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    with contextlib.suppress(OSError):
+        os.write(2, f"oversight: {shown}\n".encode("utf-8", "backslashreplace"))
+
+
+def flush_output() -> int | None:
+    """Write out what is left for stdout; an exit code if nobody can take it.
+
+    A reader that has gone (`| head`) is told nothing; a full disk is.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_output()
+        return 1
+    except OSError as error:
+        silence_output()
+        say_plainly(f"standard output cannot be written: {error.strerror or error}")
+        return 1
+    except ValueError:  # it is closed
+        return None
+    return None
+
+
+def silence_output() -> None:
+    """Send what may still be written to stdout nowhere: the interpreter's end tries once more."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
