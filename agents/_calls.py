@@ -108,6 +108,10 @@ class Calls:
         assert cause is not None  # it is made once at least
         raise NoAnswerError(self._explained(cause, purpose, answer, sampling, attempts), cause)
 
+    def set_aside(self) -> None:
+        """Take the last call for one that was not answered."""
+        self.samples[-1] = self.samples[-1].model_copy(update={"purpose": Purpose.UNANSWERED})
+
     async def _call(self, prompt: Prompt, sampling: Sampling, live: bool) -> Completion:
         route = self.view.debate_id
         request = Request(prompt, sampling, id=f"{route}-{next(_NUMBERS)}", route=route)

@@ -198,7 +198,7 @@ class OpenAIEngine:
             finally:
                 self.budget.spend(flight.call.reply.usage)
         reply = flight.call.reply
-        if self._thoughts.is_to_be_looked_up(reply):
+        if self._thoughts.is_to_be_looked_up(flight.request, reply):
             text = await self._server.detokenize(self.model, reply.prompt_ids[-PROMPT_END_TOKENS:])
             self._thoughts.take_prompt_end(text)
 
@@ -283,7 +283,7 @@ class OpenAIEngine:
     def _opened(self, request: Request, reply: Reply) -> bool | None:
         """Whether the answer goes on with a thought that its prompt opened."""
         if request.sampling.choices:
-            return None
+            return self._thoughts.known
         if self._thoughts.learn(reply):
             logger.warning(
                 "%s: answers end a thought that their prompt has opened: answers that are cut off "

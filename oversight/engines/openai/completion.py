@@ -103,7 +103,7 @@ class OpenedThoughts:
     """
 
     def __init__(self, given: bool | None, is_vllm: bool) -> None:
-        self._known = given
+        self.known = given
         """By the settings, or by the prompt itself."""
         self._seen: bool | None = None
         """By the answers so far."""
@@ -112,22 +112,24 @@ class OpenedThoughts:
     @property
     def expected(self) -> bool | None:
         """Whether the next answer goes on with a thought; None if that is not known yet."""
-        return self._seen if self._known is None else self._known
+        return self._seen if self.known is None else self.known
 
-    def is_to_be_looked_up(self, reply: Reply) -> bool:
+    def is_to_be_looked_up(self, request: Request, reply: Reply) -> bool:
         """Whether the prompt is needed to tell what this answer is."""
-        if not self._can_look_up or self._known is not None or reply.reasoning:
+        if not self._can_look_up or self.known is not None or reply.reasoning:
             return False
+        if request.sampling.choices:
+            return True
         return reply.finish != "stop" and divide(reply.text) == Said(reply.text)
 
     def take_prompt_end(self, text: str | None) -> None:
         """Take in how prompts end; None if the server does not say."""
         self._can_look_up = False
-        self._known = None if text is None else opens_thought(text)
+        self.known = None if text is None else opens_thought(text)
 
     def learn(self, reply: Reply) -> bool:
         """Take in an answer; whether it is the first to show that prompts open a thought."""
-        if self._known is not None or self._seen:
+        if self.known is not None or self._seen:
             return False
         if closes_unopened(reply.text):
             self._seen = True
@@ -139,7 +141,7 @@ class OpenedThoughts:
         """Whether this answer goes on with a thought."""
         if reply.reasoning:
             return False
-        if self._known is not None or not self._seen:
-            return self._known if self._known is not None else self._seen
+        if self.known is not None or not self._seen:
+            return self.known if self.known is not None else self._seen
         # Seen of others only: one that its model ended without a mark was an answer all the same.
         return closes_unopened(reply.text) or reply.finish != "stop"
