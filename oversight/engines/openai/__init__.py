@@ -193,6 +193,9 @@ class OpenAIEngine:
                 await self._server.ask(flight.call)
                 break
             except EngineRefusedError as error:
+                if _is_filtered(error):
+                    flight.call.reply = Reply(begun=True, finish="content_filter")
+                    break
                 if not self._fold_from_now_on(flight.request, sent, error):
                     raise
             finally:
@@ -316,6 +319,11 @@ def build(config: Config) -> OpenAIEngine:
             "that no key has, such as a line break; set it again"
         )
     return OpenAIEngine(config, key=key)
+
+
+def _is_filtered(error: EngineRefusedError) -> bool:
+    """Whether a content filter stopped the request; that is an end of an answer, not an error."""
+    return isinstance(error.__cause__, AttemptError) and error.__cause__.filtered
 
 
 def _name(request: Request) -> str:

@@ -27,7 +27,7 @@ Complaint = tuple[type[EngineError], str, str]
 def complaint(request: Request, reply: Reply, dialect: str) -> Complaint | None:
     """What is wrong with a whole reply, or None."""
     sampling = request.sampling
-    if dialect == "vllm" and not reply.prompt_ids:
+    if dialect == "vllm" and not reply.prompt_ids and reply.finish != "content_filter":
         reason = "the server sent no token ids"
         return EngineRefusedError, reason, 'set dialect = "openai" if it is not vLLM'
     if sampling.choices and reply.finish == "stop" and reply.text not in sampling.choices:

@@ -53,6 +53,9 @@ ROLES = re.compile(
 )
 """Complaints about the roles of messages."""
 
+FILTERED = frozenset({"content_filter", "content_policy_violation", "data_inspection_failed"})
+"""Codes of errors by which servers say that a content filter stopped a request."""
+
 PARAMETERS = (
     *("temperature", "top_p", "seed", "stop", "stream_options", "top_logprobs", "logprobs"),
     *("max_completion_tokens", "max_tokens"),
@@ -75,6 +78,7 @@ class AttemptError(Exception):
         after_s: float = 0.0,
         advice: str = LOOK_AT_SERVER,
         about_roles: bool = False,
+        filtered: bool = False,
     ) -> None:
         super().__init__(reason)
         self.kind = kind
@@ -85,6 +89,8 @@ class AttemptError(Exception):
         self.advice = advice
         self.about_roles = about_roles
         """The server takes no system role, or wants the roles to alternate."""
+        self.filtered = filtered
+        """A content filter stopped the request: there is an answer, and it holds nothing."""
 
 
 def broken_connection(error: httpx.HTTPError) -> AttemptError:
@@ -129,6 +135,8 @@ def _by_status(
     status: int, message: str, code: str, after_s: float, parameter: str = ""
 ) -> AttemptError:
     reason = f"answered {status}: {_printable(message)}"
+    if status in UNACCEPTED and code.lower() in FILTERED:
+        return AttemptError(EngineRefusedError, reason, retry=False, filtered=True)
     if status in UNACCEPTED and ROLES.search(message):
         return AttemptError(
             EngineRefusedError, reason, retry=False, advice=LOOK_AT_ROLES, about_roles=True
