@@ -63,7 +63,7 @@ class Config(Settings):
     constitution: str = ""
     """Name of the constitution that is read out in the rules; empty for none."""
     attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
-    """How often a call is made that says nothing (a filter, a thought alone) before the debate
+    """Tries of a call that says nothing (a filter, a thought alone) before the debate
     fails; a greedy one, which would say the same again, is made once."""
 
 

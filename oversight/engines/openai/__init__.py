@@ -206,7 +206,7 @@ class OpenAIEngine:
             self._thoughts.take_prompt_end(text)
 
     def _fold_from_now_on(self, request: Request, sent: Prompt, error: EngineRefusedError) -> bool:
-        """Whether roles were refused that can be sent otherwise; they are from now on."""
+        """True if roles were refused that can be sent otherwise, as they are from now on."""
         cause = error.__cause__
         if not (isinstance(cause, AttemptError) and cause.about_roles):
             return False
@@ -284,7 +284,7 @@ class OpenAIEngine:
         )
 
     def _opened(self, request: Request, reply: Reply) -> bool | None:
-        """Whether the answer goes on with a thought that its prompt opened."""
+        """True if the answer goes on with a thought that its prompt opened; None if unknown."""
         if request.sampling.choices:
             return self._thoughts.known
         if self._thoughts.learn(reply):
@@ -322,7 +322,7 @@ def build(config: Config) -> OpenAIEngine:
 
 
 def _is_filtered(error: EngineRefusedError) -> bool:
-    """Whether a content filter stopped the request; that is an end of an answer, not an error."""
+    """True if a content filter stopped the request, which ends an answer and is no error."""
     return isinstance(error.__cause__, AttemptError) and error.__cause__.filtered
 
 

@@ -45,7 +45,7 @@ def complaint(request: Request, reply: Reply, dialect: str) -> Complaint | None:
 
 
 def _is_answer(reply: Reply) -> bool:
-    """Whether the model said something, so that log-probabilities of it can be expected."""
+    """True if the model said something, so that log-probabilities can be expected."""
     kept_back = _finish_reason(reply, cancelled=False) in (
         FinishReason.CONTENT_FILTER,
         FinishReason.REFUSAL,
@@ -95,7 +95,7 @@ def _finish_reason(reply: Reply, *, cancelled: bool) -> FinishReason:
 
 
 class OpenedThoughts:
-    """Whether a server's prompts open a thought, so that its answers hold the end of it alone.
+    """Finds out if a server's prompts open a thought, so that answers hold only its end.
 
     An answer that is cut off before that end looks like any other text. With vLLM the prompt
     tells, which is looked up once, when it matters. Other servers show it by an answer that ends a
@@ -111,11 +111,11 @@ class OpenedThoughts:
 
     @property
     def expected(self) -> bool | None:
-        """Whether the next answer goes on with a thought; None if that is not known yet."""
+        """True if the next answer will go on with a thought; None if that is not known yet."""
         return self._seen if self.known is None else self.known
 
     def is_to_be_looked_up(self, request: Request, reply: Reply) -> bool:
-        """Whether the prompt is needed to tell what this answer is."""
+        """True if the prompt is needed to tell a thought from a speech."""
         if not self._can_look_up or self.known is not None or reply.reasoning:
             return False
         if request.sampling.choices:
@@ -138,7 +138,7 @@ class OpenedThoughts:
         return bool(self._seen)
 
     def opened(self, reply: Reply) -> bool | None:
-        """Whether this answer goes on with a thought."""
+        """True if this answer goes on with a thought; None if unknown."""
         if reply.reasoning:
             return False
         if self.known is not None or not self._seen:

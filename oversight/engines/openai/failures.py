@@ -153,7 +153,7 @@ def _by_status(
 
 
 def _about_parameter(message: str, parameter: str) -> str:
-    """Which setting leaves out the parameter that a server refused; empty if it named none."""
+    """The advice to leave out the parameter that a server refused; empty if it named none."""
     named = [parameter] if parameter in PARAMETERS else PARAMETER.findall(message)
     names = list(dict.fromkeys(named))
     if any(name.startswith("max_") for name in names):

@@ -14,11 +14,11 @@ from oversight.engines.openai.wire import OWN_FIELDS
 Parameter = Literal[
     "max_tokens", "temperature", "top_p", "seed", "stop", "logprobs", "stream_options"
 ]
-"""What can be left out of a request."""
+"""Parameters that can be left out of a request."""
 
 
 def is_none(value: Any) -> bool:
-    """Whether a setting was not given."""
+    """True if a setting was not given."""
     return value is None
 
 
@@ -80,7 +80,7 @@ class Config(Settings):
     """Sent as `chat_template_kwargs.enable_thinking`, by which the chat templates of many models
     (Qwen3, GLM …) turn thoughts off and on; None sends nothing."""
     prompt_opens_thought: bool | None = Field(default=None, exclude_if=is_none)
-    """Whether the chat template itself opens a thought, so that answers hold its end alone. None
+    """True if the chat template itself opens a thought, so that answers hold only its end. None
     finds it out: from vLLM's prompt, elsewhere from the first answer that ends one."""
     system_role: Literal["auto", "fold"] = Field(default="auto", exclude_if="auto".__eq__)
     """`fold` puts the system message at the head of the first user message; `auto` does so after

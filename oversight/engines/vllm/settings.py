@@ -59,7 +59,7 @@ class Config(Settings):
     enable_thinking: bool | None = Field(default=None, exclude_if=is_none)
     """Given to the chat template, by which those of many models turn thoughts off and on."""
     prompt_opens_thought: bool | None = Field(default=None, exclude_if=is_none)
-    """Whether the chat template itself opens a thought; None asks the server how prompts end."""
+    """True if the chat template itself opens a thought; None asks the server how prompts end."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Servers to start; a route always goes to the same one."""
     devices: tuple[str, ...] = ()
