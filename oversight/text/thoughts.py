@@ -263,7 +263,7 @@ class _Marks:
                 self._closing[mark.end()] = following
 
     def counts(self, mark: re.Match[str], begin: int) -> bool:
-        """True unless a mark is a word about marks; asked in order, `begin` ends the last thought."""
+        """True unless a mark is a word about marks; asked in their order from `begin` on."""
         if _kind(mark) == "token":
             return True
         line_begin = max(begin, self._text.rfind("\n", begin, mark.start()) + 1)
