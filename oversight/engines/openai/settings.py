@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import httpx
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from oversight.config.settings import Settings
 from oversight.engines.openai.wire import OWN_FIELDS
@@ -35,8 +35,7 @@ def template_values(
     given = extra_body.get("chat_template_kwargs", {})
     if not isinstance(given, dict) or "enable_thinking" in given:
         raise ValueError(
-            "enable_thinking is set, and extra_body.chat_template_kwargs = "
-            f"{given!r} as well: set one of them"
+            f"extra_body.chat_template_kwargs = {given!r} stands beside it: set one of them"
         )
     return {**extra_body, "chat_template_kwargs": {**given, "enable_thinking": enable_thinking}}
 
@@ -114,13 +113,18 @@ class Config(Settings):
             )
         return value.rstrip("/")
 
-    @model_validator(mode="after")
-    def _check_extra(self) -> Self:
-        taken = sorted((OWN_FIELDS - set(self.leave_out)) & set(self.extra_body))
-        if taken:
-            raise ValueError(
-                f"extra_body = {self.extra_body!r}: {', '.join(taken)} is set for each request and "
-                "cannot be set here"
-            )
-        template_values(self.extra_body, self.enable_thinking)
-        return self
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra(
+        cls, value: dict[str, JsonValue], info: ValidationInfo
+    ) -> dict[str, JsonValue]:
+        own = OWN_FIELDS - set(info.data.get("leave_out", ()))
+        if taken := sorted(own & set(value)):
+            raise ValueError(f"{', '.join(taken)} is set for each request and cannot be set here")
+        return value
+
+    @field_validator("enable_thinking")
+    @classmethod
+    def _check_thinking(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        template_values(info.data.get("extra_body", {}), value)
+        return value

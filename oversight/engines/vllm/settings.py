@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from oversight.config.settings import Settings
 from oversight.engines.openai.settings import is_none, template_values
@@ -104,10 +104,20 @@ class Config(Settings):
         taken = sorted(OUR_OPTIONS & set(_option_names(self.extra_args)))
         if taken:
             raise ValueError(f"extra_args may not hold {taken[0]}, which the engine sets itself")
-        if own := sorted(OWN_FIELDS & set(self.extra_body)):
-            raise ValueError(f"extra_body may not hold {own[0]}, which is set for each request")
-        template_values(self.extra_body, self.enable_thinking)
         return self
+
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := sorted(OWN_FIELDS & set(value)):
+            raise ValueError(f"{', '.join(taken)} is set for each request and cannot be set here")
+        return value
+
+    @field_validator("enable_thinking")
+    @classmethod
+    def _check_thinking(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        template_values(info.data.get("extra_body", {}), value)
+        return value
 
 
 def check_model(model: str) -> str:
