@@ -39,7 +39,7 @@ class AssistingSettings(Settings):
     max_words: int = Field(default=120, ge=1)
     """How long an answer should be, told to the model."""
     attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
-    """How often a call is made that says nothing; a greedy one is made once."""
+    """Largest number of tries of a call that says nothing; a greedy one is made once."""
 
 
 class Assisting:

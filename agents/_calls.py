@@ -46,17 +46,17 @@ def seed_for(view: View, purpose: Purpose) -> int:
 
 
 ATTEMPTS = 3
-"""How often a sampled call is made that says nothing, unless the settings say otherwise."""
+"""Tries of a sampled call that says nothing, unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a call."""
+    """The result of a call."""
 
     text: str
-    """What the model says, without white space around it."""
+    """The public words, without white space around them."""
     thoughts: str
-    """What it wrote for itself: in the answer, or apart from it where the server keeps it so."""
+    """The private words: in the answer, or apart from it where the server keeps them so."""
     completion: Completion
     """As the engine gave it."""
 
@@ -68,7 +68,7 @@ class Calls:
     engine: Engine
     view: View
     attempts: int = ATTEMPTS
-    """How often a call is made at most, if it is sampled and says nothing."""
+    """Largest number of tries, for a sampled call that says nothing."""
     samples: list[Sample] = field(default_factory=list)
     prompts: list[PromptRecord] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
@@ -108,6 +108,10 @@ class Calls:
         assert cause is not None  # it is made once at least
         raise NoAnswerError(self._explained(cause, purpose, answer, sampling, attempts), cause)
 
+    def set_aside(self) -> None:
+        """Take the last call for one that was not answered."""
+        self.samples[-1] = self.samples[-1].model_copy(update={"purpose": Purpose.UNANSWERED})
+
     async def _call(self, prompt: Prompt, sampling: Sampling, live: bool) -> Completion:
         route = self.view.debate_id
         request = Request(prompt, sampling, id=f"{route}-{next(_NUMBERS)}", route=route)
@@ -139,7 +143,7 @@ class Calls:
     def _explained(
         self, cause: NoAnswer, purpose: Purpose, answer: Answer, sampling: Sampling, attempts: int
     ) -> str:
-        """What went wrong, in words: who was asked for what, what came, and what may help."""
+        """Describe the failure: who was asked for what, what came, and what may help."""
         seat = f"{self.view.role.value} {self.view.seat.value}"
         tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         said = EXPLAINED[cause].format(
@@ -231,7 +235,7 @@ def no_answer(answer: Answer, sampling: Sampling) -> NoAnswer | None:
 
 
 def _divided(completion: Completion, sampling: Sampling) -> Answer:
-    """What a completion says, apart from what was thought."""
+    """Divide a completion into its public words and its thoughts."""
     if sampling.choices:
         return Answer(completion.text, completion.reasoning, completion)
     found: Said = divide(completion.text, bool(completion.opened))

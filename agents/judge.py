@@ -1,17 +1,19 @@
 """Judge: a model that asks, believes and decides; also a scorer of candidate speeches.
 
 Where the engine gives log-probabilities of a constrained choice, the belief is
-read from them; elsewhere the judge writes a probability, which is parsed.
+read from them; elsewhere the judge writes a probability, which is parsed. So it
+is where the chat template opens a thought, in which a letter would be no answer.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import ClassVar
 
 from pydantic import Field
 
 from oversight import constitutions
-from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
+from oversight.agents._calls import ATTEMPTS, Answer, Calls, needed, seed_for
 from oversight.agents.judging import (
     belief_from_text,
     belief_from_top,
@@ -37,6 +39,8 @@ from oversight.types import (
     View,
 )
 
+log = logging.getLogger(__name__)
+
 ROLES = frozenset({Role.JUDGE, Role.SCORER})
 
 LABEL_TOKENS = 4
@@ -59,7 +63,7 @@ class Config(Settings):
     constitution: str = ""
     """Name of the constitution that is read out in the rules; empty for none."""
     attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
-    """How often a call is made that says nothing (a filter, a thought alone) before the debate
+    """Tries of a call that says nothing (a filter, a thought alone) before the debate
     fails; a greedy one, which would say the same again, is made once."""
 
 
@@ -104,12 +108,11 @@ class Judge:
 
     async def _believe(self, calls: Calls) -> Draft:
         view = calls.view
-        listed = labels(len(view.options))
-        ask = choice_request(listed) if self.reads_logprobs else _probability_request(listed)
-        rationale, messages = "", self._messages(view, ask)
+        rationale = ""
+        before: tuple[Message, ...] = ()
         if self.config.rationale and view.act is Act.DECIDE:
-            rationale, messages = await self._explain(calls, ask)
-        belief = await self._read(calls, Prompt(messages=messages))
+            rationale, before = await self._explain(calls)
+        belief = await self._read(calls, before)
         return Draft(
             belief=belief,
             ends=view.may_end and settled(belief, self.config.end_at),
@@ -119,8 +122,8 @@ class Judge:
             prompts=tuple(calls.prompts),
         )
 
-    async def _explain(self, calls: Calls, ask: Safe) -> tuple[str, tuple[Message, ...]]:
-        """The rationale, and the messages that ask for the belief after it."""
+    async def _explain(self, calls: Calls) -> tuple[str, tuple[Message, ...]]:
+        """The rationale, and the messages up to it."""
         asked = self._messages(calls.view, EXPLAIN.render())
         answer = await calls.make(
             Purpose.REASONING,
@@ -129,26 +132,52 @@ class Judge:
         )
         rationale = answer.text
         said = Message(role="assistant", parts=(plain(rationale),))
-        return rationale, (*asked, said, Message(role="user", parts=(ask,)))
+        return rationale, (*asked, said)
 
-    async def _read(self, calls: Calls, prompt: Prompt) -> Belief:
+    async def _read(self, calls: Calls, before: tuple[Message, ...]) -> Belief:
+        """The belief, asked for behind the rationale where there is one."""
         listing = calls.view.orders.options
-        if not self.reads_logprobs:
-            sampling = self._writing(calls.view, Purpose.BELIEF)
-            answer = await calls.make(Purpose.BELIEF, prompt, sampling)
-            options = calls.view.options
-            return belief_from_text(answer.text, answer.completion.finish_reason, listing, options)
+        listed = labels(len(listing))
+        if self.reads_logprobs:
+            prompt = self._asking(calls.view, before, choice_request(listed))
+            chosen = await self._choose(calls, prompt)
+            if not chosen.completion.opened:
+                return belief_from_top(chosen.completion, listing)
+            # The letter stands where a thought begins: its probability is no belief.
+            calls.set_aside()
+            self._write_from_now_on()
+        prompt = self._asking(calls.view, before, _probability_request(listed))
+        answer = await calls.make(Purpose.BELIEF, prompt, self._writing(calls.view, Purpose.BELIEF))
+        reason = answer.completion.finish_reason
+        return belief_from_text(answer.text, reason, listing, calls.view.options)
+
+    def _asking(self, view: View, before: tuple[Message, ...], ask: Safe) -> Prompt:
+        if not before:
+            return Prompt(messages=self._messages(view, ask))
+        return Prompt(messages=(*before, Message(role="user", parts=(ask,))))
+
+    async def _choose(self, calls: Calls, prompt: Prompt) -> Answer:
+        """One of the letters, with the probabilities of all."""
         sampling = Sampling(
             max_tokens=LABEL_TOKENS,
             # At 1 the log-probabilities are the model's own, before or after temperature.
             temperature=1.0,
             seed=seed_for(calls.view, Purpose.BELIEF),
-            choices=labels(len(listing)),
+            choices=labels(len(calls.view.options)),
             logprobs=True,
             top_logprobs=20,
         )
-        chosen = await calls.make(Purpose.BELIEF, prompt, sampling)
-        return belief_from_top(chosen.completion, listing)
+        return await calls.make(Purpose.BELIEF, prompt, sampling)
+
+    def _write_from_now_on(self) -> None:
+        if self.reads_logprobs:
+            self.reads_logprobs = False
+            log.warning(
+                "%s: the chat template opens a thought, in which no letter is an answer: the judge "
+                "writes its beliefs, and they are read from its words (enable_thinking = false in "
+                "the judge's engine brings back those read from probabilities)",
+                self.engine.model,
+            )
 
     def _messages(self, view: View, ask: Safe) -> tuple[Message, ...]:
         return judge_messages(view, self.rules, ask)

@@ -57,7 +57,7 @@ class SpeechSettings(Settings):
     """Write private notes first, in a call of their own."""
     max_reasoning_tokens: int = Field(default=300, ge=1)
     attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
-    """How often a call is made that says nothing (a filter, a thought alone) before the debate
+    """Tries of a call that says nothing (a filter, a thought alone) before the debate
     fails; a greedy one, which would say the same again, is made once."""
 
 

@@ -20,16 +20,7 @@ from itertools import islice
 from typing import Any
 
 from oversight import registry
-from oversight.errors import (
-    BudgetExceededError,
-    EngineRefusedError,
-    EngineTimeoutError,
-    EngineUnavailableError,
-    NoAnswerError,
-    OversightError,
-    StoreError,
-    lack,
-)
+from oversight.errors import BudgetExceededError, OversightError, StoreError, lack
 from oversight.graphs.casting import Cast
 from oversight.graphs.persons import INTERRUPT
 from oversight.graphs.stage import Stage
@@ -44,6 +35,9 @@ CLAIM_BATCH = 256
 
 COLLECT_AFTER = 50_000
 """New container objects after which the garbage collector looks at the youngest ones."""
+
+UNEXPECTED = "unexpected"
+"""Cause of failures that are faults of the program, or of an agent's."""
 
 STOPS_THE_RUN = (StoreError, BudgetExceededError)
 """Errors that would meet every other debate as well."""
@@ -209,44 +203,28 @@ async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage)
     except STOPS_THE_RUN:
         raise
     except OversightError as error:
-        return await _fail(stage, debate, str(error), begin, cause_of(error))
+        seconds = time.perf_counter() - begin
+        return await _fail(stage, debate, str(error), seconds, error.cause)
     except Exception as error:
         if lack(error) is not None:
             raise  # what the machine has run out of, the next debates lack as well
         # A fault of one agent must not take a thousand other debates down with it.
         log.exception("debate %s of question %r failed", debate.id, debate.question_id)
         message = f"unexpected {type(error).__name__}: {error}"
-        return await _fail(stage, debate, message, begin, UNEXPECTED)
+        return await _fail(stage, debate, message, time.perf_counter() - begin, UNEXPECTED)
     finally:
         stage.leave(debate.id)
     return End.WAITING if INTERRUPT in state else End.COMPLETE
 
 
-UNEXPECTED = "unexpected"
-
-CAUSES: dict[type[OversightError], str] = {
-    EngineTimeoutError: "timeout",
-    EngineUnavailableError: "unavailable",
-    EngineRefusedError: "refused_by_server",
-}
-"""Of errors of engines that answered nothing at all."""
-
-
-def cause_of(error: OversightError) -> str:
-    """The kind of a failure in a word, by which failures are counted; empty for other kinds."""
-    if isinstance(error, NoAnswerError):
-        return error.cause
-    return next((cause for kind, cause in CAUSES.items() if isinstance(error, kind)), "")
-
-
-async def _fail(stage: Stage, debate: Debate, error: str, begin: float, cause: str) -> Failure:
+async def _fail(stage: Stage, debate: Debate, error: str, seconds: float, cause: str) -> Failure:
     error = redacted(error)
     outcome = Outcome(
         debate_id=debate.id,
         status=OutcomeStatus.FAILED,
         error=error,
         cause=cause,
-        seconds=time.perf_counter() - begin,
+        seconds=seconds,
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     await stage.store.append(outcome)

@@ -46,6 +46,8 @@ class OversightError(Exception):
     exit_code: int = 2
     is_told: bool = False
     """Whether the process that met it has said so itself, as one of several."""
+    cause: str = ""
+    """Its kind in a word, by which the failures of a run are counted; empty for most."""
 
 
 class ConfigError(OversightError, ValueError):
@@ -114,15 +116,20 @@ class EngineError(OversightError, RuntimeError):
 class EngineUnavailableError(EngineError, ConnectionError):
     """Nobody answers at the address, or the connection broke and stayed broken."""
 
+    cause = "unavailable"
+
 
 class EngineTimeoutError(EngineError, TimeoutError):
     """The model did not answer within the time allowed."""
+
+    cause = "timeout"
 
 
 class EngineRefusedError(EngineError):
     """The server refused this request; asking again would not help."""
 
     exit_code = 2
+    cause = "refused_by_server"
 
 
 class NoAnswerError(EngineError):

@@ -1,4 +1,4 @@
-"""How the calls of models ended, and why debates failed: what stands beside every figure."""
+"""Counts of how the calls of models ended, and of why debates failed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ nothing and were made again, whatever their end."""
 
 @dataclass(frozen=True, slots=True)
 class AnswerEnds:
-    """How the calls of one model ended."""
+    """Counts of how the calls of one model ended."""
 
     model: str
     num: int
@@ -36,7 +36,7 @@ class FailureCount:
     """One of `NoAnswer`, `timeout`, `unavailable`, `refused_by_server`, `unexpected`, `other`."""
     num: int
     error: str
-    """What one of them said."""
+    """The message of one of them."""
 
 
 @dataclass

@@ -138,7 +138,7 @@ class Report:
     comparisons: tuple[Comparison, ...] = ()
     agreements: tuple[Agreement, ...] = ()
     answer_ends: tuple[AnswerEnds, ...] = ()
-    """How the calls of each model ended."""
+    """Counts of how the calls of each model ended."""
     failures: tuple[FailureCount, ...] = ()
     """Debates that failed, which are in no figure."""
     assistance: tuple[Assistance, ...] = ()

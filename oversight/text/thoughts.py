@@ -64,7 +64,7 @@ _PUBLIC_CHANNELS = frozenset({"final", "user"})
 _BARE_CHANNEL = re.compile(r"\s*(?:assistant)?(?:analysis|commentary)(?=[^\W_]|[\"'“‘(*\[])")
 _BARE_FINAL = re.compile(r"\s*(?:assistant)?final(?=[A-Z\"“*<])")
 _BARE_BORDER = "assistantfinal"
-"""How gpt-oss's heads look where the server has taken the special tokens out."""
+"""The heads of gpt-oss where the server has taken the special tokens out."""
 
 _PROCESS = re.compile(r"\s*Here(?: is|['’]s) my thought process:", re.IGNORECASE)
 _RESPONSE = re.compile(r"Here(?: is|['’]s) my response:", re.IGNORECASE)
@@ -108,15 +108,15 @@ class Said:
     """An answer, divided."""
 
     text: str
-    """What the model says to others; unchanged where the answer holds no thought."""
+    """The public words; unchanged where the answer holds no thought."""
     thoughts: str = ""
-    """What it wrote for itself, several thoughts divided by blank lines."""
+    """The private words, several thoughts divided by blank lines."""
     cut: bool = False
     """The answer ends within a thought."""
 
 
 def divide(text: str, opened: bool = False) -> Said:
-    """What an answer says, and the thoughts that stand in it.
+    """Divide an answer into what it says and the thoughts that stand in it.
 
     Dividing what is said once more changes nothing.
 
@@ -137,24 +137,24 @@ def divide(text: str, opened: bool = False) -> Said:
 
 
 def opens_thought(prompt_end: str) -> bool:
-    """Whether a prompt that ends so has opened a thought, for the answer to go on with."""
+    """True if a prompt that ends so has opened a thought, for the answer to go on with."""
     return _OPEN_END.search(prompt_end[-_LONGEST_MARK:]) is not None
 
 
 def closes_unopened(text: str) -> bool:
-    """Whether an answer ends a thought that it did not open: its prompt must have opened it."""
+    """True if an answer ends a thought that it did not open: its prompt must have done so."""
     marks = _Marks(text)
     first = next((mark for mark in marks.found if marks.counts(mark, 0)), None)
     return first is not None and _closes(first)
 
 
 def is_blank(text: str) -> bool:
-    """Whether a reader would see nothing in it."""
+    """True if a reader would see nothing in it."""
     return not _UNSEEN.sub("", text)
 
 
 Found = tuple[str, list[str], bool]
-"""What is said, thoughts, and whether the last one was cut off."""
+"""The public words, the thoughts, and True if the last one was cut off."""
 
 
 def _divided(text: str, opened: bool) -> Found | None:
@@ -202,7 +202,7 @@ def _by_words(text: str) -> Found | None:
 
 
 def _is_cut_mark(text: str) -> bool:
-    """Whether the whole text is the beginning of an opening mark."""
+    """True if the whole text is the beginning of an opening mark."""
     if text[0] not in "<[◁" or text[-1] in ">]▷":
         return False
     return len(text) > 3 and any(
@@ -263,7 +263,7 @@ class _Marks:
                 self._closing[mark.end()] = following
 
     def counts(self, mark: re.Match[str], begin: int) -> bool:
-        """Whether a mark is one; asked in their order, `begin` is where the last thought ended."""
+        """True unless a mark is a word about marks; asked in their order from `begin` on."""
         if _kind(mark) == "token":
             return True
         line_begin = max(begin, self._text.rfind("\n", begin, mark.start()) + 1)
@@ -282,7 +282,7 @@ class _Marks:
         return not _QUOTED.search(line) and after.lstrip()[:1].isupper()
 
     def _is_tight(self, mark: re.Match[str], line: str) -> bool:
-        """Whether an opening mark and its closing one stand close around words."""
+        """True if an opening mark and its closing one stand close around words."""
         closing = self._closing.get(mark.end())
         if closing is None or _kind(closing) != _kind(mark) or _QUOTED.search(line):
             return False
@@ -291,7 +291,7 @@ class _Marks:
 
 
 def _joined(pieces: list[str]) -> str:
-    """What was said between thoughts as one text; an answer that is marked as such, unmarked."""
+    """Join what was said between thoughts; an answer that is marked as such loses the marks."""
     pieces = [piece for piece in pieces if not is_blank(piece)]
     if len(pieces) == 1:
         return _unwrapped(pieces[0]).strip()
@@ -309,7 +309,7 @@ def _unwrapped(piece: str) -> str:
 
 
 class Listener:
-    """What is said of an answer while it grows, for a live display.
+    """Follows an answer while it grows and gives its public words, for a live display.
 
     Nothing is shown that may still turn out to be a thought. Where it is not known whether the
     prompt opened one, that is the whole answer until its end.
@@ -323,7 +323,7 @@ class Listener:
         """No mark has been seen, nor the beginning of one."""
 
     def add(self, piece: str) -> str:
-        """What may be shown now that `piece` was written."""
+        """The words that may be shown now that `piece` was written."""
         self._heard += piece
         if self._opened is None:
             return ""
@@ -335,7 +335,7 @@ class Listener:
         return self._show(found.text)
 
     def end(self, said: str) -> str:
-        """What is left to be shown of an answer that says `said`."""
+        """The words still to be shown of an answer that says `said`."""
         return self._show(said)
 
     def _settled(self) -> str:

@@ -60,7 +60,7 @@ class Completion:
     reasoning: str = ""
     """The thought, where a server gives it apart from the text."""
     opened: bool | None = None
-    """Whether the prompt itself opened a thought, which the text goes on with; None if unknown."""
+    """True if the prompt itself opened a thought, which the text goes on with; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class Sample(Record):
     prompt_id: str
     """Id of the stored prompt; the store gives back its messages and token ids."""
     text: str
-    """What was written, thoughts that stand in it included."""
+    """The answer as it was written, thoughts that stand in it included."""
     reasoning: str = Field(default="", exclude_if=operator.not_)
     """The thought that a server gave apart from the text."""
     opened: bool = Field(default=False, exclude_if=operator.not_)

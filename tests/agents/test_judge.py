@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -203,3 +204,25 @@ def test_a_thought_before_a_question_or_a_rationale_is_not_shown(noting, judge_v
 def test_a_judge_that_only_thinks_gave_no_answer(noting, judge_view) -> None:
     with pytest.raises(NoAnswerError, match=r"asked for a belief and said nothing in 3 attempts"):
         judge(noting("<think>Probability of A: 80%"), judge_view())
+
+
+@pytest.mark.parametrize("rationale", [False, True])
+def test_a_letter_in_an_opened_thought_is_no_belief_and_the_judge_writes_it(
+    noting, judge_view, completion, caplog, rationale
+) -> None:
+    def answer(request):
+        if request.sampling.choices:
+            return replace(completion("B", top=TOP), opened=True)
+        return replace(completion("so</think>Probability of A: 80%"), opened=True)
+
+    engine = noting(answer, choices=True)
+    agent = build_agent(AgentSpec(agent="judge", settings={"rationale": rationale}), engine)
+    first, second = (asyncio.run(agent.act(judge_view(Act.DECIDE))) for _ in range(2))
+
+    assert first.belief == second.belief
+    assert first.belief.method is BeliefMethod.PARSED
+    assert first.belief.probs == pytest.approx((0.8, 0.2))
+    kept = ["reasoning"] * rationale
+    assert [s.purpose for s in first.samples] == [*kept, "unanswered", "belief"]
+    assert [s.purpose for s in second.samples] == [*kept, "belief"], "asked no letter again"
+    assert sum("opens a thought" in record.message for record in caplog.records) == 1

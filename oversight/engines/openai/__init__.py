@@ -193,17 +193,20 @@ class OpenAIEngine:
                 await self._server.ask(flight.call)
                 break
             except EngineRefusedError as error:
+                if _is_filtered(error):
+                    flight.call.reply = Reply(begun=True, finish="content_filter")
+                    break
                 if not self._fold_from_now_on(flight.request, sent, error):
                     raise
             finally:
                 self.budget.spend(flight.call.reply.usage)
         reply = flight.call.reply
-        if self._thoughts.is_to_be_looked_up(reply):
+        if self._thoughts.is_to_be_looked_up(flight.request, reply):
             text = await self._server.detokenize(self.model, reply.prompt_ids[-PROMPT_END_TOKENS:])
             self._thoughts.take_prompt_end(text)
 
     def _fold_from_now_on(self, request: Request, sent: Prompt, error: EngineRefusedError) -> bool:
-        """Whether roles were refused that can be sent otherwise; they are from now on."""
+        """True if roles were refused that can be sent otherwise, as they are from now on."""
         cause = error.__cause__
         if not (isinstance(cause, AttemptError) and cause.about_roles):
             return False
@@ -281,9 +284,9 @@ class OpenAIEngine:
         )
 
     def _opened(self, request: Request, reply: Reply) -> bool | None:
-        """Whether the answer goes on with a thought that its prompt opened."""
+        """True if the answer goes on with a thought that its prompt opened; None if unknown."""
         if request.sampling.choices:
-            return None
+            return self._thoughts.known
         if self._thoughts.learn(reply):
             logger.warning(
                 "%s: answers end a thought that their prompt has opened: answers that are cut off "
@@ -316,6 +319,11 @@ def build(config: Config) -> OpenAIEngine:
             "that no key has, such as a line break; set it again"
         )
     return OpenAIEngine(config, key=key)
+
+
+def _is_filtered(error: EngineRefusedError) -> bool:
+    """True if a content filter stopped the request, which ends an answer and is no error."""
+    return isinstance(error.__cause__, AttemptError) and error.__cause__.filtered
 
 
 def _name(request: Request) -> str:

@@ -27,7 +27,7 @@ Complaint = tuple[type[EngineError], str, str]
 def complaint(request: Request, reply: Reply, dialect: str) -> Complaint | None:
     """What is wrong with a whole reply, or None."""
     sampling = request.sampling
-    if dialect == "vllm" and not reply.prompt_ids:
+    if dialect == "vllm" and not reply.prompt_ids and reply.finish != "content_filter":
         reason = "the server sent no token ids"
         return EngineRefusedError, reason, 'set dialect = "openai" if it is not vLLM'
     if sampling.choices and reply.finish == "stop" and reply.text not in sampling.choices:
@@ -45,7 +45,7 @@ def complaint(request: Request, reply: Reply, dialect: str) -> Complaint | None:
 
 
 def _is_answer(reply: Reply) -> bool:
-    """Whether the model said something, so that log-probabilities of it can be expected."""
+    """True if the model said something, so that log-probabilities can be expected."""
     kept_back = _finish_reason(reply, cancelled=False) in (
         FinishReason.CONTENT_FILTER,
         FinishReason.REFUSAL,
@@ -95,7 +95,7 @@ def _finish_reason(reply: Reply, *, cancelled: bool) -> FinishReason:
 
 
 class OpenedThoughts:
-    """Whether a server's prompts open a thought, so that its answers hold the end of it alone.
+    """Finds out if a server's prompts open a thought, so that answers hold only its end.
 
     An answer that is cut off before that end looks like any other text. With vLLM the prompt
     tells, which is looked up once, when it matters. Other servers show it by an answer that ends a
@@ -103,7 +103,7 @@ class OpenedThoughts:
     """
 
     def __init__(self, given: bool | None, is_vllm: bool) -> None:
-        self._known = given
+        self.known = given
         """By the settings, or by the prompt itself."""
         self._seen: bool | None = None
         """By the answers so far."""
@@ -111,23 +111,25 @@ class OpenedThoughts:
 
     @property
     def expected(self) -> bool | None:
-        """Whether the next answer goes on with a thought; None if that is not known yet."""
-        return self._seen if self._known is None else self._known
+        """True if the next answer will go on with a thought; None if that is not known yet."""
+        return self._seen if self.known is None else self.known
 
-    def is_to_be_looked_up(self, reply: Reply) -> bool:
-        """Whether the prompt is needed to tell what this answer is."""
-        if not self._can_look_up or self._known is not None or reply.reasoning:
+    def is_to_be_looked_up(self, request: Request, reply: Reply) -> bool:
+        """True if the prompt is needed to tell a thought from a speech."""
+        if not self._can_look_up or self.known is not None or reply.reasoning:
             return False
+        if request.sampling.choices:
+            return True
         return reply.finish != "stop" and divide(reply.text) == Said(reply.text)
 
     def take_prompt_end(self, text: str | None) -> None:
         """Take in how prompts end; None if the server does not say."""
         self._can_look_up = False
-        self._known = None if text is None else opens_thought(text)
+        self.known = None if text is None else opens_thought(text)
 
     def learn(self, reply: Reply) -> bool:
         """Take in an answer; whether it is the first to show that prompts open a thought."""
-        if self._known is not None or self._seen:
+        if self.known is not None or self._seen:
             return False
         if closes_unopened(reply.text):
             self._seen = True
@@ -136,10 +138,10 @@ class OpenedThoughts:
         return bool(self._seen)
 
     def opened(self, reply: Reply) -> bool | None:
-        """Whether this answer goes on with a thought."""
+        """True if this answer goes on with a thought; None if unknown."""
         if reply.reasoning:
             return False
-        if self._known is not None or not self._seen:
-            return self._known if self._known is not None else self._seen
+        if self.known is not None or not self._seen:
+            return self.known if self.known is not None else self._seen
         # Seen of others only: one that its model ended without a mark was an answer all the same.
         return closes_unopened(reply.text) or reply.finish != "stop"

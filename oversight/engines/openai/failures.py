@@ -56,6 +56,9 @@ ROLES = re.compile(
 )
 """Complaints about the roles of messages."""
 
+FILTERED = frozenset({"content_filter", "content_policy_violation", "data_inspection_failed"})
+"""Codes of errors by which servers say that a content filter stopped a request."""
+
 PARAMETERS = (
     *("temperature", "top_p", "seed", "stop", "stream_options", "top_logprobs", "logprobs"),
     *("max_completion_tokens", "max_tokens"),
@@ -78,6 +81,7 @@ class AttemptError(Exception):
         after_s: float = 0.0,
         advice: str = LOOK_AT_SERVER,
         about_roles: bool = False,
+        filtered: bool = False,
     ) -> None:
         super().__init__(reason)
         self.kind = kind
@@ -88,6 +92,8 @@ class AttemptError(Exception):
         self.advice = advice
         self.about_roles = about_roles
         """The server takes no system role, or wants the roles to alternate."""
+        self.filtered = filtered
+        """A content filter stopped the request: there is an answer, and it holds nothing."""
 
 
 def broken_connection(error: httpx.HTTPError) -> AttemptError:
@@ -133,6 +139,8 @@ def _by_status(
     status: int, message: str, code: str, after_s: float, parameter: str = ""
 ) -> AttemptError:
     reason = f"answered {status}: {_printable(message)}"
+    if status in UNACCEPTED and code.lower() in FILTERED:
+        return AttemptError(EngineRefusedError, reason, retry=False, filtered=True)
     if status in UNACCEPTED and ROLES.search(message):
         return AttemptError(
             EngineRefusedError, reason, retry=False, advice=LOOK_AT_ROLES, about_roles=True
@@ -149,7 +157,7 @@ def _by_status(
 
 
 def _about_parameter(message: str, parameter: str) -> str:
-    """Which setting leaves out the parameter that a server refused; empty if it named none."""
+    """The advice to leave out the parameter that a server refused; empty if it named none."""
     named = [parameter] if parameter in PARAMETERS else PARAMETER.findall(message)
     names = list(dict.fromkeys(named))
     if any(name.startswith("max_") for name in names):

@@ -68,12 +68,12 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """What has been written so far; the words of a refusal if there is nothing else."""
+        """The text so far; the words of a refusal if there is nothing else."""
         return "".join(self.texts) or "".join(self.refusals)
 
     @property
     def reasoning(self) -> str:
-        """What the model thought, as far as the server tells."""
+        """The model's reasoning so far, as the server tells it."""
         return "".join(self.thoughts)
 
     @property
@@ -192,7 +192,7 @@ def _typed(holder: dict[str, Any], name: str, kind: type) -> Any:
 
 
 class Written(NamedTuple):
-    """What one body or event adds to an answer."""
+    """The words that one body or event adds to an answer."""
 
     text: str = ""
     reasoning: str = ""
@@ -204,7 +204,7 @@ def _message(choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _written(choice: dict[str, Any], part: dict[str, Any]) -> Written:
-    """What the model says, thinks and declines, each where its server keeps it apart."""
+    """The model's words, its reasoning and its refusal, as its server keeps them apart."""
     if "text" in choice:
         return Written(_typed(choice, "text", str) or "", _reasoning(choice))
     content = part.get("content")
@@ -226,7 +226,7 @@ def _reasoning(part: dict[str, Any]) -> str:
 
 
 def _of_parts(content: list[Any]) -> Written:
-    """What a content says that is given in typed parts."""
+    """The words, reasoning and refusal of a content that is given in typed parts."""
     said: list[str] = []
     thought: list[str] = []
     declined: list[str] = []

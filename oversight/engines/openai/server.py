@@ -37,7 +37,7 @@ DRAIN_S = 1.0
 """How long a stream may stay open after its last event, for its connection to be used again."""
 
 DETOKENIZE_S = 10.0
-"""How long a server may take to say how a prompt ends."""
+"""Time limit for asking a server how a prompt ends."""
 
 ABORTED = frozenset({"abort", "aborted", "cancelled", "error"})
 """Finish reasons of answers that the server gave up, as it does when it shuts down."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import httpx
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from oversight.config.settings import Settings
 from oversight.engines.openai.wire import OWN_FIELDS
@@ -21,11 +21,11 @@ SECRET_FIELD = re.compile(
 Parameter = Literal[
     "max_tokens", "temperature", "top_p", "seed", "stop", "logprobs", "stream_options"
 ]
-"""What can be left out of a request."""
+"""Parameters that can be left out of a request."""
 
 
 def is_none(value: Any) -> bool:
-    """Whether a setting was not given."""
+    """True if a setting was not given."""
     return value is None
 
 
@@ -58,8 +58,7 @@ def template_values(
     given = extra_body.get("chat_template_kwargs", {})
     if not isinstance(given, dict) or "enable_thinking" in given:
         raise ValueError(
-            "enable_thinking is set, and extra_body.chat_template_kwargs = "
-            f"{given!r} as well: set one of them"
+            f"extra_body.chat_template_kwargs = {given!r} stands beside it: set one of them"
         )
     return {**extra_body, "chat_template_kwargs": {**given, "enable_thinking": enable_thinking}}
 
@@ -103,7 +102,7 @@ class Config(Settings):
     """Sent as `chat_template_kwargs.enable_thinking`, by which the chat templates of many models
     (Qwen3, GLM …) turn thoughts off and on; None sends nothing."""
     prompt_opens_thought: bool | None = Field(default=None, exclude_if=is_none)
-    """Whether the chat template itself opens a thought, so that answers hold its end alone. None
+    """True if the chat template itself opens a thought, so that answers hold only its end. None
     finds it out: from vLLM's prompt, elsewhere from the first answer that ends one."""
     system_role: Literal["auto", "fold"] = Field(default="auto", exclude_if="auto".__eq__)
     """`fold` puts the system message at the head of the first user message; `auto` does so after
@@ -139,14 +138,19 @@ class Config(Settings):
             )
         return value.rstrip("/")
 
-    @model_validator(mode="after")
-    def _check_extra(self) -> Self:
-        check_no_secret(self.extra_body)
-        taken = sorted((OWN_FIELDS - set(self.leave_out)) & set(self.extra_body))
-        if taken:
-            raise ValueError(
-                f"extra_body = {self.extra_body!r}: {', '.join(taken)} is set for each request and "
-                "cannot be set here"
-            )
-        template_values(self.extra_body, self.enable_thinking)
-        return self
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra(
+        cls, value: dict[str, JsonValue], info: ValidationInfo
+    ) -> dict[str, JsonValue]:
+        check_no_secret(value)
+        own = OWN_FIELDS - set(info.data.get("leave_out", ()))
+        if taken := sorted(own & set(value)):
+            raise ValueError(f"{', '.join(taken)} is set for each request and cannot be set here")
+        return value
+
+    @field_validator("enable_thinking")
+    @classmethod
+    def _check_thinking(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        template_values(info.data.get("extra_body", {}), value)
+        return value

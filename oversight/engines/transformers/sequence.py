@@ -83,5 +83,5 @@ class Sequence:
             seconds=time.perf_counter() - self.job.submitted_at,
             logprobs=tuple(self.logprobs) if request.sampling.logprobs else None,
             top=tuple(self.top),
-            opened=None if self.choices else self.job.opened,
+            opened=self.job.opened,
         )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from oversight.config.settings import Settings
 from oversight.engines.openai.settings import check_no_secret, is_none, template_values
@@ -63,7 +63,7 @@ class Config(Settings):
     enable_thinking: bool | None = Field(default=None, exclude_if=is_none)
     """Given to the chat template, by which those of many models turn thoughts off and on."""
     prompt_opens_thought: bool | None = Field(default=None, exclude_if=is_none)
-    """Whether the chat template itself opens a thought; None asks the server how prompts end."""
+    """True if the chat template itself opens a thought; None asks the server how prompts end."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Servers to start; a route always goes to the same one."""
     devices: tuple[str, ...] = ()
@@ -112,10 +112,6 @@ class Config(Settings):
         taken = sorted(OUR_OPTIONS & set(_option_names(self.extra_args)))
         if taken:
             raise ValueError(f"extra_args may not hold {taken[0]}, which the engine sets itself")
-        if own := sorted(OWN_FIELDS & set(self.extra_body)):
-            raise ValueError(f"extra_body may not hold {own[0]}, which is set for each request")
-        check_no_secret(self.extra_body)
-        template_values(self.extra_body, self.enable_thinking)
         for secret in re.findall(r"(?:api|hf)[-_]\S+[\s=]+(\S+)", " ".join(self.extra_args)):
             register(secret)  # the message shows the setting
         if secrets := [n for n in _option_names(self.extra_args) if n.startswith(SECRET_OPTIONS)]:
@@ -125,6 +121,20 @@ class Config(Settings):
                 "server and client both read"
             )
         return self
+
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        check_no_secret(value)
+        if taken := sorted(OWN_FIELDS & set(value)):
+            raise ValueError(f"{', '.join(taken)} is set for each request and cannot be set here")
+        return value
+
+    @field_validator("enable_thinking")
+    @classmethod
+    def _check_thinking(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        template_values(info.data.get("extra_body", {}), value)
+        return value
 
 
 def check_model(model: str) -> str:

@@ -62,7 +62,7 @@ class GivenIds:
         return any(self._says(said, wanted) for said in self._readings(ids))
 
     def _readings(self, ids: IdsGiven) -> Iterator[str]:
-        """What sampled ids say: all of it, and without thoughts, whose marks may be special."""
+        """The words of sampled ids: all of them, and then without the thoughts among them."""
         said = self._decode(ids, skip=True).strip().rstrip(CUT_CHARACTER)
         yield said
         for text in (said, self._decode(ids, skip=False)):

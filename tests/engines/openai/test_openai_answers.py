@@ -98,6 +98,14 @@ async def test_counts_are_read_as_floats_or_null_too(server, open_engine, wire, 
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == counts
 
 
+async def test_a_filter_that_stops_a_request_is_an_end_of_its_answer(server, open_engine, wire):
+    error = {"message": "filtered by our policy", "code": "content_filter"}
+    server.script.append(wire.says({"error": error}, 400))
+    answer = await one(open_engine(), wire.ask(logprobs=True))
+    assert (answer.text, answer.finish_reason) == ("", FinishReason.CONTENT_FILTER)
+    assert len(server.seen) == 1
+
+
 # --- thoughts that the prompt opened ---
 
 

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from oversight.agents import build_agent
 from oversight.engines.base import open_engine
 from oversight.engines.transformers import Config
 from oversight.engines.transformers.intake import _decoder
+from oversight.errors import NoAnswerError
 from oversight.text.thoughts import divide
-from oversight.types import EngineSpec, Message, Prompt, Request, Sampling
+from oversight.types import (
+    Act,
+    AgentSpec,
+    EngineSpec,
+    Message,
+    NoAnswer,
+    Orders,
+    Prompt,
+    Request,
+    Role,
+    Sampling,
+    Seat,
+    View,
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +99,42 @@ def test_without_such_tokens_text_is_decoded_as_ever(tiny_model: Path) -> None:
     ids = tokenizer.encode("<|user|>The key “is” here.<|end|>", add_special_tokens=False)
 
     assert _decoder(tokenizer)(ids) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+async def test_a_model_that_never_ends_the_thought_of_its_prompt_has_said_nothing(
+    opening: Path,
+) -> None:
+    settings = {"reasoning": False, "max_tokens": 6, "attempts": 2}
+    engine = open_engine(EngineSpec(engine="transformers", settings={"model": str(opening)}))
+    agent = build_agent(AgentSpec(agent="debater", settings=settings), engine)
+    heard: list[str] = []
+    try:
+        with pytest.raises(NoAnswerError, match="in 2 attempts") as raised:
+            await agent.act(speaking(heard.append))
+    finally:
+        await engine.aclose()
+
+    assert raised.value.cause == NoAnswer.THOUGHT_CUT
+    assert heard == []
+
+
+def speaking(emit: Callable[[str], None]) -> View:
+    """A debater's view."""
+    return View(
+        debate_id="d",
+        question="Where is the key?",
+        options=("here", "there"),
+        orders=Orders(options=(0, 1), defends=(0, 1), shown=(Seat.A, Seat.B)),
+        source=None,
+        turns=(),
+        seat=Seat.A,
+        role=Role.DEBATER,
+        act=Act.SPEAK,
+        step=0,
+        round=1,
+        num_rounds=1,
+        max_words=50,
+        seed=3,
+        side=0,
+        emit=emit,
+    )
