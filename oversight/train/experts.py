@@ -79,7 +79,7 @@ def check_experts(settings: ModelSettings, config: Any) -> list[str]:
         return [
             f"this model has experts: their load-balancing loss is added, times {coefficient:g}"
         ]
-    offered = f"{SETTING} adds it" if recorder is not None else "and cannot be added"
+    offered = f"{SETTING} adds it" if recorder is not None else "it cannot be added"
     return [f"this model has experts: their load-balancing loss is not part of training; {offered}"]
 
 
