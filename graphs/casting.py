@@ -47,8 +47,13 @@ def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSetti
     """Build every agent of `agents`, and every engine that one of them names.
 
     Raises:
-        ConfigError: An agent cannot play its role, or names an engine that is not described.
+        ConfigError: An agent cannot play its role, or names an engine that is not described, or a
+            setting is wrong: also of an engine that nobody names.
+        UnknownNameError: There is no agent or engine of a name.
     """
+    for name, described in engines.items():
+        config = registry.load("engines", described.engine).Config
+        config.parse(described.settings, where=f"engines.{name}.settings")
     specs: dict[Role, AgentSpec] = {}
     opened: dict[str, Engine] = {}
     built: dict[Role, Agent] = {}
@@ -58,8 +63,9 @@ def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSetti
         if settings.engine and settings.engine not in opened and spec.engine:
             opened[settings.engine] = open_engine(spec.engine)
         engine = opened[settings.engine] if settings.engine else None
-        built[role] = build_agent(spec, engine)
-        specs[role] = identify(spec)
+        where = f"agents.{role.value}"
+        built[role] = build_agent(spec, engine, where)
+        specs[role] = identify(spec, where)
         if specs[role].engine and spec.engine:
             earlier = identify_engine(spec.engine, by_path=True)
             if earlier != specs[role].engine:

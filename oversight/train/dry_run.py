@@ -86,6 +86,7 @@ def dry_run(trainer: str, config: Any, *, resume: bool = False) -> Iterator[str]
     _check_others(plan)
     shape = Shape.of(plan.start.config, model)
     yield f"{trainer} of {_named(plan, shape)}, into {config.out}"
+    yield from _indented(plan.start.notes)
     yield from ("", "data", *_indented([*plan.loaded.lines(), *notes]))
     yield from ("", "steps", *_indented(_steps(plan)))
     yield from ("", "an example", *_indented(sample_lines(plan.loaded, plan.start.tokenizer)))
@@ -111,7 +112,7 @@ def begin_alone(config: Any) -> Started:
     """As a run begins, without the other processes of it."""
     world = World(0, 1, resolve_device(config.model.device))
     begun = begin(config, config.data, world=world)
-    return Started(world, begun.config, begun.vocabulary, tells=False)
+    return Started(world, begun.config, begun.vocabulary, begun.notes, tells=False)
 
 
 def _loader(trainer: str, config: Any) -> Callable[..., Loaded[Any]]:

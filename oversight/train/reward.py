@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, JsonValue
 
-from oversight.errors import DataError
+from oversight.errors import ConfigError, DataError
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels, ranks_of
 from oversight.train.data.loading import Loaded, load_comparisons
@@ -74,6 +74,12 @@ def check_loss(config: Config) -> None:
         ConfigError: It names the nearest, or what is accepted.
     """
     losses.bind("reward", config.loss, config.options, where="options")
+    if config.model.router_aux_coefficient:
+        raise ConfigError(
+            f"model.router_aux_coefficient = {config.model.router_aux_coefficient:g}: the "
+            "load-balancing loss is of language models, and a reward model is trained without; "
+            "leave it at 0"
+        )
 
 
 def check_examples(config: Config, loaded: Loaded[Comparison]) -> list[str]:

@@ -30,9 +30,10 @@ from oversight.train.distributed import (
     has_lost_another,
     put_together,
 )
+from oversight.train.experts import Balance
 from oversight.train.losses.metrics import Metrics, Peak, merge
 from oversight.train.micro_batches import micro_batches
-from oversight.train.model.policy import Backbone
+from oversight.train.model.policy import Backbone, PolicyModel
 from oversight.train.optimizer import build_optimizer, set_rate
 from oversight.train.runs import origin
 from oversight.train.runs.final import Finish, finish
@@ -134,6 +135,7 @@ class Session:
         self._models = models
         self._weights = [p for m in models.values() for p in m.parameters() if p.requires_grad]
         self._optimizer = build_optimizer(models.values(), settings.optimizer)
+        self._balance = _balance(settings, models)
         self._guards = Guards(settings.guards)
         self._stop = EarlyStop(settings.patience, higher_is_better=higher_is_better)
         _check_same_data(about, world)
@@ -245,23 +247,30 @@ class Session:
             model.train()
         parts = task.parts(self.settings.micro_batch_tokens)
         metrics: Metrics = {}
-        total_loss = 0.0
+        total_loss = total_aux = 0.0
         padded = self.world.padded(parts)
+        sent = self._sent_to_experts(task, padded, len(parts))
         for number, numbers in enumerate(padded):
             for model in self._models.values():
                 self.world.exchange_gradients(model, number == len(padded) - 1)
-            loss, found = task.loss_of(numbers)
+            loss, found, aux = self._computed(task, numbers, sent)
+            if aux is not None:
+                total_aux += float(aux.detach()) if number < len(parts) else 0.0
             if number >= len(parts):
                 # Another process has more to compute; all take part in as many passes.
-                loss, found = loss * 0.0, {}
-            loss.backward()  # type: ignore[no-untyped-call]
+                loss, found, aux = loss * 0.0, {}, None if aux is None else aux * 0.0
             total_loss += float(loss.detach())
+            if self._balance is not None and aux is not None:
+                loss = loss + self._balance.coefficient * aux
+            loss.backward()  # type: ignore[no-untyped-call]
             metrics = merge(metrics, found)
         norm = clip_gradients(self._weights, self.settings.optimizer.max_grad_norm)
         [total_loss] = self.world.sum([total_loss])
         values = {"loss": total_loss} | {
             name: value for name, value in self.reduced(metrics).items() if name != "loss"
         }
+        if self._balance is not None:
+            [values["router_aux"]] = self.world.sum([total_aux])
         values |= {"grad_norm": norm, "lr": self._rate()}
         skips = values.get(SIGNAL, 1.0) <= 0.0
         if SIGNAL in values:
@@ -277,6 +286,32 @@ class Session:
         self._optimizer.zero_grad(set_to_none=True)
         self._num_tokens += sum(row.num_tokens for group in task.groups for row in group)
         return values
+
+    def _sent_to_experts(
+        self, task: Task, padded: Sequence[list[int]], num_own: int
+    ) -> list[float] | None:
+        """How often tokens of the whole step are sent to each expert, and their number; None where
+        one part is the whole of it, or nobody asks."""
+        if self._balance is None or (len(padded) == 1 and self.world.size == 1):
+            return None
+        counted: list[list[float]] = []
+        with torch.no_grad():
+            for numbers in padded:
+                with self._balance.hearing() as routed:
+                    task.loss_of(numbers)
+                    counted.append(routed().state())
+        return self.world.sum([sum(each) for each in zip(*counted[:num_own], strict=True)])
+
+    def _computed(
+        self, task: Task, numbers: list[int], sent: list[float] | None
+    ) -> tuple[torch.Tensor, Metrics, torch.Tensor | None]:
+        """Loss and metrics of a part of a step, and its part of the load-balancing loss."""
+        if self._balance is None:
+            return *task.loss_of(numbers), None
+        with self._balance.hearing() as routed:
+            loss, found = task.loss_of(numbers)
+            own = routed()
+        return loss, found, self._balance.loss(own, sent or own.state())
 
     def reduced(self, metrics: Metrics) -> dict[str, float]:
         """Metrics as numbers over all processes, which need not all have the same ones."""
@@ -393,6 +428,14 @@ def num_steps(settings: TrainSettings, num_examples: int) -> int:
         return settings.steps
     order = Order(num_examples, settings.seed, settings.shuffle)
     return max(1, round(settings.epochs * order.num_batches(settings.batch_size)))
+
+
+def _balance(settings: TrainSettings, models: Mapping[str, torch.nn.Module]) -> Balance | None:
+    """The load-balancing loss of the policy's experts, if it is asked for."""
+    coefficient, policy = settings.model.router_aux_coefficient, models.get("policy")
+    if not coefficient or not isinstance(policy, PolicyModel):
+        return None
+    return Balance(policy, coefficient)
 
 
 def _plain(metrics: Metrics) -> dict[str, float | tuple[float, float]]:

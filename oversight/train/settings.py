@@ -69,6 +69,9 @@ class ModelSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the layers compute in; weights and sums stay in float32."""
     attention: Literal["auto", "blocks", "dense", "flex"] = "auto"
+    router_aux_coefficient: float = Field(default=0.0, ge=0.0)
+    """Of a model with experts: times their load-balancing loss (Fedus et al. 2021) is added to a
+    policy's loss, over all tokens of a step. Models often bring 0.001 to 0.02 along."""
     gradient_checkpointing: bool = False
     """Compute each layer's activations again in the backward pass instead of keeping them."""
     lora: LoraSettings | None = None

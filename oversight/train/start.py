@@ -13,6 +13,7 @@ from oversight.train.data.loading import Loaded, require_batch
 from oversight.train.data.settings import DataSettings
 from oversight.train.data.texts import texts
 from oversight.train.distributed import World
+from oversight.train.experts import check_experts
 from oversight.train.model.loading import Vocabulary, read_config, resolve_device
 from oversight.train.runs.folder import MODEL, About
 from oversight.train.runs.manifest import check_fingerprint
@@ -35,6 +36,8 @@ class Started:
     config: Any
     """The model's configuration."""
     vocabulary: Vocabulary
+    notes: tuple[str, ...] = ()
+    """What is to be said of the model."""
     tells: bool = True
     """Whether what is loaded is shown on stderr."""
 
@@ -73,7 +76,7 @@ class Started:
         loaded = loader(data, self.tokenizer, self.vocabulary.size, longest, rows=rows)
         require_batch(loaded, batch_size)
         if self.world.is_first and self.tells:
-            tell(loaded.lines())
+            tell([*loaded.lines(), *self.notes])
         return loaded
 
 
@@ -95,7 +98,7 @@ def begin(
     seed_all(settings.seed)
     config, vocabulary = _read(settings.model, _texts(data, rows))
     check_before_training(vocabulary.tokenizer, config)
-    return Started(world, config, vocabulary)
+    return Started(world, config, vocabulary, tuple(check_experts(settings.model, config)))
 
 
 def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabulary]:

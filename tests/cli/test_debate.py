@@ -95,3 +95,34 @@ def test_a_person_takes_nothing_over_from_the_program_in_the_seat(tmp_path: Path
     assert debate is not None
     assert debate.agents[Role.JUDGE].engine is None
     assert debate.agents[Role.DEBATER].engine is not None
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("agents.judge.settings.nonsense=1", "unknown setting 'agents.judge.settings.nonsense'"),
+        ("agents.critic.agent=judge", "agents.critic.agent = 'judge' cannot be a critic"),
+        ("engines.m.settings.dtype=float99", "engines.m.settings.dtype = 'float99'"),
+        ("engines.unused.engine=nonsense", "nonsense"),
+        ('protocols=["naive","nope"]', "there is no protocol 'nope'"),
+        ("dataset.settings.difficulty=-7", "difficulty"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_named_before_the_first_debate(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    message: str,
+) -> None:
+    from oversight.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.toml").write_text(
+        'protocols = ["naive"]\nstore = "x.db"\n[dataset]\ndataset = "world"\nlimit = 1\n'
+        '[agents.judge]\nagent = "lexical"\n'
+        '[engines.m]\nengine = "transformers"\nsettings = { model = "seedling" }\n'
+    )
+    assert run(["debate", "recipe.toml", "--set", setting]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not Path("x.db").exists()

@@ -473,3 +473,44 @@ def test_under_torchrun_one_process_speaks(here: Path) -> None:
     _, said = again.communicate(timeout=200)
     assert again.returncode != 0
     assert said.count("oversight: out = 'x' holds a finished run") == 1
+
+
+@pytest.mark.parametrize("trainer", ["ppo", "grpo"])
+def test_a_dry_run_calls_the_reward_function_and_shows_what_it_gave(
+    here: Path, capsys: pytest.CaptureFixture[str], trainer: str
+) -> None:
+    Path("mine.py").write_text("def f(texts, fields):\n    return [len(t) / 8 for t in texts]\n")
+    function = by("function", "function=mine.py:f")
+    more = ["--set", "sampling.max_new_tokens=8", *function, "--dry-run"]
+    assert run(["train", trainer, "on.toml", "--out", "x", *more]) == 0
+    told = capsys.readouterr()
+    shown = " ".join(told.out.split())
+    assert "mine.py:f gives row 'r0' 2.25 for 'This is a dry run.' and 0 for ''" in shown
+    assert f"importing {here / 'mine.py'}, whose code runs" in told.err.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise KeyError('gold')", r"row 'r0#0': reward 'mine\.py:f' raised KeyError.*line 2"),
+        ("return None", r"reward 'mine\.py:f' gave None"),
+        ("return [1 / len(t) for t in texts]", r"row 'r0#1': .*ZeroDivisionError.*response ''"),
+    ],
+)
+def test_a_dry_run_refuses_a_reward_function_that_would_end_the_run(
+    here: Path, capsys: pytest.CaptureFixture[str], body: str, reason: str
+) -> None:
+    Path("mine.py").write_text(f"def f(texts, fields):\n    {body}\n")
+    function = by("function", "function=mine.py:f")
+    more = ["--set", "sampling.max_new_tokens=8", *function, "--dry-run"]
+    refused(["grpo", "on.toml", "-o", "x", *more], reason, capsys)
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_rows_that_a_loss_does_not_take_are_named_before_a_model_is_read(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    write("rows.jsonl", rows(soft_label=0.8))
+    args = ["dpo", "on.toml", "-o", "x", "--set", "loss=aot", *flags]
+    refused(args, r"row 'r0' has the soft label 0\.8\. Take soft_labels = false", capsys)
+    assert not (here / "x").exists()

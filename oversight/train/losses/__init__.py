@@ -8,8 +8,8 @@
 
 A loss returns `(loss, metrics)`. `loss` is a sum over what it is given, divided by
 `normalizer`: the number of pairs, sequences or tokens of the *whole* optimizer step, over
-all micro-batches and ranks. So splitting a batch changes no gradient. `metrics` are totals
-with their counts (`metrics.Mean`), which add up the same way.
+all micro-batches and ranks, or the sum of their weights. So splitting a batch changes no gradient.
+`metrics` are totals with their counts (`metrics.Mean`), which add up the same way.
 
 To add one, add one file to the folder of its family:
 
@@ -24,7 +24,8 @@ To add one, add one file to the folder of its family:
 All its other arguments are keywords with a default: these are its options, and `bind`
 refuses any other. What an option may be stands in its annotation (`ranges`): `bind` checks that
 before a run begins, and the decorator `ranged` at each call. A preference or unpaired loss also
-has `start_value(**options)`: the loss of one row of weight 1 while the policy equals its
+has `start_value(**options)`, the closed form that tests hold it against (a run evaluates the
+loss itself on its first batch): the loss of one plain row while the policy equals its
 reference, None where that is not known. The contract tests
 (`tests/train/losses/test_contract.py`) run over every file of a family. The files of `advantages`
 have a function `advantages`, whose arguments are its own.
