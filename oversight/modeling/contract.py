@@ -191,6 +191,20 @@ def probe_rows(vocabulary: int = VOCABULARY, unused: Sequence[int] = ()) -> list
     ]
 
 
+def grown_rows() -> list[Row]:
+    """Rows whose responses are few tokens, for what is computed token by token: past windows and
+    chunks, and on both sides of a change of angles."""
+    ids = np.random.default_rng(1).integers(3, VOCABULARY, size=80)
+    prompt = ids[:12]
+    return [
+        (prompt, ids[12:21]),
+        (ids[30:32], ids[32:34]),
+        (np.concatenate([prompt[:8], ids[40:44]]), ids[44:52]),
+        (ids[50:75], ids[75:80]),
+        (prompt, np.concatenate([ids[12:14], ids[60:63]])),
+    ]
+
+
 def _limits(small: Any, config: Any) -> str:
     """The lengths of a configuration that a probe was cut to, with the values that they have."""
     found = [

@@ -21,7 +21,7 @@ WINDOW, CHUNK, SWITCH, POSITIONS = 6, 8, 16, 128
 """Tokens that a row looks back, of a chunk, before angles change, and that there are in all."""
 NEVER = 1 << 20
 """Angles that no row of a probe is long enough to change."""
-MAX_WEIGHTS = 60_000_000
+MAX_WEIGHTS = 80_000_000
 """Of a model that is tried whole, where it cannot be made smaller."""
 MAX_LAYERS = 12
 VOCABULARY = 512

@@ -279,22 +279,30 @@ def _kind_problem(config: Any, way: _Way) -> str | None:
         return partial(_scored, rows)
 
     return contract.problem(
-        f"engine, {way}", AutoModelForCausalLM, config, score_with, own=_as_it_grows
+        f"engine, {way}",
+        AutoModelForCausalLM,
+        config,
+        score_with,
+        own=_as_it_grows,
+        rows=contract.grown_rows,
     )
 
 
 def _as_it_grows(model: Any, row: contract.Row) -> torch.Tensor:
-    """Log-probability of each token of a response, given what stands before it and no more: where
-    angles change with a row's length, later tokens would change those of earlier ones."""
+    """Log-probability of each token of a response, given what stands before it and no more.
+
+    Of most models the forward pass of the whole row gives that. Where angles change with a row's
+    length it does not; and a few choose what to attend to with a look at what comes later, which
+    shows at a few tokens.
+    """
     prompt, response = row
-    if switch_length(model) is None:
-        return contract.token_logprobs(model, row)
-    logps = []
-    for i, token in enumerate(response):
+    logps = contract.token_logprobs(model, row)
+    every = 1 if switch_length(model) is not None else max(1, len(response) // 2)
+    for i in range(len(response) - 1, -1, -every):
         ids = torch.from_numpy(np.append(prompt, response[:i])).to(model.device)
         logits_V = model(input_ids=ids[None], use_cache=False).logits[0, -1]
-        logps.append(logits_V.log_softmax(-1)[token])
-    return torch.stack(logps)
+        logps[i] = logits_V.log_softmax(-1)[response[i]]
+    return logps
 
 
 def _scored(rows: Rows, asked: Sequence[contract.Row]) -> list[torch.Tensor]:
