@@ -37,6 +37,11 @@ CAUGHT = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, Asse
 
 LIMIT = re.compile("window|chunk_size|topk|local_attention|original_max")
 
+
+class LooksAheadError(Exception):
+    """Raised where a model's own forward pass is none that a row can be sampled by."""
+
+
 _found: dict[tuple[str, ...], str | None] = {}
 
 
@@ -92,6 +97,8 @@ def _tried(
         try:
             with torch.no_grad():
                 wanted = [own(model, row) for row in rows]
+        except LooksAheadError as error:
+            return str(error)
         except CAUGHT:
             continue
         if not all(bool(each.isfinite().all()) for each in wanted):
