@@ -26,7 +26,9 @@ MAX_WEIGHTS = 80_000_000
 MAX_LAYERS = 12
 VOCABULARY = 512
 PAD = 2
-SCALE, NOISE = 4.0, 0.05
+SPREAD, NOISE = 0.08, 0.05
+"""Standard deviation that matrices have at least, four times the usual one; and of what is added
+to norms and biases, which begin all alike."""
 
 READING = threading.Lock()
 """While it makes or reads a model, transformers sets torch's default type, and how loud it is, for
@@ -221,8 +223,9 @@ def _random(kind: Any, config: Any, dtype: torch.dtype) -> Any:
         model = kind.from_config(config, **how).to(dtype).eval()
         with torch.no_grad():
             for weight in model.parameters():
-                if weight.ndim > 1 and weight.any():
-                    weight.mul_(SCALE)
-                else:  # zeros, and norms and biases that are all alike
+                spread = float(weight.std()) if weight.ndim > 1 else 0.0
+                if spread > 0.0:
+                    weight.mul_(max(1.0, SPREAD / spread))
+                else:
                     weight.add_(torch.randn_like(weight), alpha=NOISE)
     return model.requires_grad_(False)
