@@ -222,10 +222,15 @@ def _random(kind: Any, config: Any, dtype: torch.dtype) -> Any:
         torch.manual_seed(0)
         model = kind.from_config(config, **how).to(dtype).eval()
         with torch.no_grad():
-            for weight in model.parameters():
+            zeros = 0
+            for name, weight in model.named_parameters():
                 spread = float(weight.std()) if weight.ndim > 1 else 0.0
                 if spread > 0.0:
                     weight.mul_(max(1.0, SPREAD / spread))
-                else:
+                    continue
+                # Every second of what begins at 0 stays there: a layer that ranks tokens by it
+                # shows in ties whom it looks at.
+                zeros += not (weight.any() or name.endswith("bias"))
+                if zeros % 2 == 0 or weight.any() or name.endswith("bias"):
                     weight.add_(torch.randn_like(weight), alpha=NOISE)
     return model.requires_grad_(False)

@@ -69,12 +69,23 @@ def test_layers_that_carry_a_state_are_refused_whatever_the_size_of_the_weights(
 
 @pytest.mark.parametrize(
     "name",
-    ["LlamaConfig", "MistralConfig", "Qwen2Config", "Qwen3Config", "Gemma3TextConfig", "OPTConfig"]
-    + ["GPT2Config", "GPTNeoXConfig", "MixtralConfig", "Olmo2Config", "GraniteConfig"],
+    [
+        "Llama",
+        "Mistral",
+        "Qwen2",
+        "Qwen3",
+        "Gemma3Text",
+        "OPT",
+        "GPT2",
+        "GPTNeoX",
+        "Mixtral",
+        "Olmo2",
+        "Granite",
+    ],
 )
 def test_kinds_that_are_exact_are_taken(name: str) -> None:
-    check_policy_kind(config(name))
-    check_sampling_kind(config(name))
+    check_policy_kind(config(f"{name}Config"))
+    check_sampling_kind(config(f"{name}Config"))
 
 
 def test_a_layer_that_attends_twice_is_sampled_as_it_scores() -> None:
