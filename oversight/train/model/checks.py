@@ -181,7 +181,7 @@ def refusing(config: Any) -> Iterator[None]:
 def tolerance_of(model: PolicyModel | ScalarModel) -> float:
     """Relative difference that rounding may make in a model's type."""
     exact = model.inner.dtype.itemsize >= torch.float32.itemsize
-    return contract.TOLERANCE[torch.float32] if exact else contract.COARSE_TOLERANCE
+    return contract.LIVE_TOLERANCE if exact else contract.COARSE_TOLERANCE
 
 
 def _agree(
