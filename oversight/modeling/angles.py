@@ -37,6 +37,22 @@ def switch_length(model: Any) -> int | None:
     )
 
 
+def switch_of(config: Any) -> int | None:
+    """The same, as a configuration says it, without a model."""
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    found = [
+        part.get("original_max_position_embeddings") or text.max_position_embeddings
+        for part in kinds
+        if part.get("rope_type") == "longrope"
+    ]
+    found += [
+        text.max_position_embeddings for part in kinds if "dynamic" in str(part.get("rope_type"))
+    ]
+    return min(found, default=None)
+
+
 def regime(model: Any, length: int) -> tuple[int, ...]:
     """What the angles of a row of `length` tokens depend on: rows with the same may share them."""
     return tuple(

@@ -28,14 +28,19 @@ Row = tuple[Ids, Ids]
 Score = Callable[[Sequence[Row]], Sequence[torch.Tensor]]
 """Gives each row's numbers: a log-probability for each token of its response, or one reward."""
 
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
-"""Relative difference allowed; rounding gives 1e-12 and 1e-5."""
-COARSE_TOLERANCE = 5e-2
-"""The same for weights of less than float32."""
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+"""Relative difference allowed of small models; rounding gives 1e-12 and 1e-5."""
+LIVE_TOLERANCE, COARSE_TOLERANCE = 1e-3, 5e-2
+"""The same of a model's own weights, in float32 and in less."""
 CAUGHT = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 """What a model that is called in a way that it was not made for may raise."""
 
 LIMIT = re.compile("window|chunk_size|topk|local_attention|original_max")
+
+
+class LooksAheadError(Exception):
+    """Raised where a model's own forward pass is none that a row can be sampled by."""
+
 
 _found: dict[tuple[str, ...], str | None] = {}
 
@@ -92,6 +97,8 @@ def _tried(
         try:
             with torch.no_grad():
                 wanted = [own(model, row) for row in rows]
+        except LooksAheadError as error:
+            return str(error)
         except CAUGHT:
             continue
         if not all(bool(each.isfinite().all()) for each in wanted):
@@ -149,7 +156,7 @@ def difference(ours: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> 
     for one, other in zip(ours, wanted, strict=True):
         tolerance = TOLERANCE[torch.promote_types(other.dtype, torch.float32)]
         if one.dtype != other.dtype:
-            tolerance = TOLERANCE[torch.float32] / 10
+            tolerance = TOLERANCE[torch.float32]
         error = (one.to(other.dtype) - other).abs().max().item() if other.numel() else 0.0
         # Written so that NaN is a difference.
         if not error <= tolerance * (1.0 + other.abs().max().item()):
@@ -188,6 +195,20 @@ def probe_rows(vocabulary: int = VOCABULARY, unused: Sequence[int] = ()) -> list
         (prompt, forked),
         (other, ids[85:100]),
         (np.concatenate([prompt, long[:8]]), ids[100:103]),
+    ]
+
+
+def grown_rows() -> list[Row]:
+    """Rows whose responses are few tokens, for what is computed token by token: past windows and
+    chunks, and on both sides of a change of angles."""
+    ids = np.random.default_rng(1).integers(3, VOCABULARY, size=80)
+    prompt = ids[:12]
+    return [
+        (prompt, ids[12:21]),
+        (ids[30:32], ids[32:34]),
+        (np.concatenate([prompt[:8], ids[40:44]]), ids[44:52]),
+        (ids[50:75], ids[75:80]),
+        (prompt, np.concatenate([ids[12:14], ids[60:63]])),
     ]
 
 

@@ -21,12 +21,14 @@ WINDOW, CHUNK, SWITCH, POSITIONS = 6, 8, 16, 128
 """Tokens that a row looks back, of a chunk, before angles change, and that there are in all."""
 NEVER = 1 << 20
 """Angles that no row of a probe is long enough to change."""
-MAX_WEIGHTS = 60_000_000
+MAX_WEIGHTS = 80_000_000
 """Of a model that is tried whole, where it cannot be made smaller."""
 MAX_LAYERS = 12
 VOCABULARY = 512
 PAD = 2
-SCALE, NOISE = 4.0, 0.05
+SPREAD, NOISE = 0.08, 0.05
+"""Standard deviation that matrices have at least, four times the usual one; and of what is added
+to norms and biases, which begin all alike."""
 
 READING = threading.Lock()
 """While it makes or reads a model, transformers sets torch's default type, and how loud it is, for
@@ -220,9 +222,15 @@ def _random(kind: Any, config: Any, dtype: torch.dtype) -> Any:
         torch.manual_seed(0)
         model = kind.from_config(config, **how).to(dtype).eval()
         with torch.no_grad():
-            for weight in model.parameters():
-                if weight.ndim > 1 and weight.any():
-                    weight.mul_(SCALE)
-                else:  # zeros, and norms and biases that are all alike
+            zeros = 0
+            for name, weight in model.named_parameters():
+                spread = float(weight.std()) if weight.ndim > 1 else 0.0
+                if spread > 0.0:
+                    weight.mul_(max(1.0, SPREAD / spread))
+                    continue
+                # Every second of what begins at 0 stays there: a layer that ranks tokens by it
+                # shows in ties whom it looks at.
+                zeros += not (weight.any() or name.endswith("bias"))
+                if zeros % 2 == 0 or weight.any() or name.endswith("bias"):
                     weight.add_(torch.randn_like(weight), alpha=NOISE)
     return model.requires_grad_(False)

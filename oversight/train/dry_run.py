@@ -23,11 +23,13 @@ from oversight.train.data.pairs import expand
 from oversight.train.distributed import World, num_processes
 from oversight.train.estimate import Load, Shape, available, estimate, shown
 from oversight.train.micro_batches import micro_batches
+from oversight.train.model.checks import check_policy_kind, check_scalar_kind
 from oversight.train.model.loading import adapted, resolve_device
 from oversight.train.model.stored import check_stored, empty_model
 from oversight.train.model.trie import TokenTrie
 from oversight.train.ppo import read_critic
 from oversight.train.reference import INITIAL, NONE, read_other
+from oversight.train.rollouts.in_process import check_sampling_kind
 from oversight.train.rollouts.reward_models import read_reward_config
 from oversight.train.rollouts.rewards import check_rewards, tried_rewards
 from oversight.train.runs.folder import MODEL, check_places
@@ -78,6 +80,7 @@ def dry_run(trainer: str, config: Any, *, resume: bool = False) -> Iterator[str]
     check_places(config, resume)
     _check_loss(trainer, config)
     plan = _plan(trainer, config, resume)
+    _check_kind(trainer, config, plan.start.config)
     notes = _check_examples(plan)
     kind = _kind(trainer)
     model = adapted(empty_model(kind, plan.start.config), config.model, _task(trainer))
@@ -149,6 +152,16 @@ def _kind(trainer: str) -> Any:
     return AutoModelForSequenceClassification if trainer == "reward" else AutoModelForCausalLM
 
 
+def _check_kind(trainer: str, config: Any, model_config: Any) -> None:
+    """What a run tries on a model of this kind before it reads its weights."""
+    if trainer == "reward":
+        check_scalar_kind(model_config, config.model.attention)
+        return
+    check_policy_kind(model_config, config.model.attention)
+    if trainer in ("ppo", "grpo") and config.engine == "in_process":
+        check_sampling_kind(model_config)
+
+
 def _task(trainer: str) -> str:
     return "SEQ_CLS" if trainer == "reward" else "CAUSAL_LM"
 
@@ -196,7 +209,11 @@ def _add_reference(plan: _Plan, name: str) -> None:
 
 
 def _add(plan: _Plan, name: str, config: Any, path: str | None, where: str, times: int = 1) -> None:
-    """Check a further model's files, and note that `times` its weights are held."""
+    """Check a further model's kind and files, and note that `times` its weights are held."""
+    if name == "reference":
+        check_policy_kind(config, plan.config.model.attention)
+    elif name == "critic":
+        check_scalar_kind(config, plan.config.model.attention)
     model = empty_model(_kind("dpo" if name == "reference" else "reward"), config)
     if path is not None:
         check_stored(path, model, where)

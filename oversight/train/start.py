@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from oversight.errors import ConfigError
+from oversight.modeling.angles import switch_of
 from oversight.train.data.loading import Loaded, require_batch
 from oversight.train.data.settings import DataSettings
 from oversight.train.data.texts import texts
@@ -67,11 +68,16 @@ class Started:
         Raises:
             DataError: There are too few examples, or rows that `data.on_bad` says to refuse.
         """
-        longest = self.vocabulary.max_length - room
+        positions = self.vocabulary.max_length
+        if room and (switch := switch_of(self.config)) is not None:
+            # Past it a response would be scored by other angles than it was sampled by.
+            positions = min(positions, switch)
+        longest = positions - room
         if longest < 2:
             raise ConfigError(
                 f"sampling.max_new_tokens = {room} leaves no room for a prompt: the model has "
-                f"{self.vocabulary.max_length} positions"
+                f"{positions} positions"
+                + (" before its rotary angles change" * (positions < self.vocabulary.max_length))
             )
         loaded = loader(data, self.tokenizer, self.vocabulary.size, longest, rows=rows)
         require_batch(loaded, batch_size)

@@ -34,6 +34,10 @@ PROBE_LENGTHS_SINGLE = ((7, 4), (1, 1), (1, 1))
 recurrent models are wrong when several tokens follow a state."""
 
 
+PREFIX_STEP = 2
+"""Every so many tokens a model is asked whether those that follow change what it gives."""
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model, ready to run."""
@@ -279,22 +283,38 @@ def _kind_problem(config: Any, way: _Way) -> str | None:
         return partial(_scored, rows)
 
     return contract.problem(
-        f"engine, {way}", AutoModelForCausalLM, config, score_with, own=_as_it_grows
+        f"engine, {way}",
+        AutoModelForCausalLM,
+        config,
+        score_with,
+        own=_as_it_grows,
+        rows=contract.grown_rows,
     )
 
 
 def _as_it_grows(model: Any, row: contract.Row) -> torch.Tensor:
-    """Log-probability of each token of a response, given what stands before it and no more: where
-    angles change with a row's length, later tokens would change those of earlier ones."""
-    prompt, response = row
-    if switch_length(model) is None:
-        return contract.token_logprobs(model, row)
-    logps = []
-    for i, token in enumerate(response):
-        ids = torch.from_numpy(np.append(prompt, response[:i])).to(model.device)
-        logits_V = model(input_ids=ids[None], use_cache=False).logits[0, -1]
-        logps.append(logits_V.log_softmax(-1)[token])
-    return torch.stack(logps)
+    """Log-probability of each token of a response, given what stands before it and no more.
+
+    Of most models the forward pass of the whole row gives that. Where angles change with a row's
+    length it does not; and a few choose what to attend to with a look at what comes later, with
+    which nothing that computes token by token can agree.
+
+    Raises:
+        contract.LooksAheadError: It is one of those.
+    """
+    ids = torch.from_numpy(np.concatenate(row)).to(model.device)[None]
+    logps_TV = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+    changes = switch_length(model) is not None
+    for stop in range(ids.shape[1] - 1, 0, -1 if changes else -PREFIX_STEP):
+        alone_V = model(input_ids=ids[:, :stop], use_cache=False).logits[0, -1].log_softmax(-1)
+        error = contract.difference([logps_TV[stop - 1]], [alone_V])
+        if error and not changes:
+            raise contract.LooksAheadError(
+                f"tokens that follow change what its own forward pass gives, by {error:.2g}"
+            )
+        logps_TV[stop - 1] = alone_V
+    chosen_T: torch.Tensor = logps_TV[:-1].gather(-1, ids[0, 1:, None])[:, 0]
+    return chosen_T[len(row[0]) - 1 :]
 
 
 def _scored(rows: Rows, asked: Sequence[contract.Row]) -> list[torch.Tensor]:

@@ -18,7 +18,7 @@ from oversight.errors import ConfigError
 from oversight.modeling.dropout import switch_off
 from oversight.models import resolve
 from oversight.train.model.checks import check_policy as _check_policy
-from oversight.train.model.checks import check_policy_kind, check_scalar_kind
+from oversight.train.model.checks import check_policy_kind, check_scalar_kind, refusing
 from oversight.train.model.checks import check_scalar as _check_scalar
 from oversight.train.model.policy import PolicyModel, ScalarModel
 from oversight.train.model.scratch import random_config, random_model, train_tokenizer
@@ -80,6 +80,11 @@ def read_config(settings: ModelSettings, texts: Iterable[str]) -> tuple[Any, Voc
         tokenizer = _read("tokenizer", str(settings.path), settings.revision)
         config = _read("config", str(settings.path), settings.revision)
     text_config = config.get_text_config()
+    if not isinstance(getattr(text_config, "vocab_size", None), int):
+        raise ConfigError(
+            f"model: a model of type {config.model_type!r} has no vocabulary of token ids; name a "
+            "causal language model"
+        )
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= text_config.vocab_size:
         raise ConfigError(
@@ -107,7 +112,8 @@ def load_policy(settings: ModelSettings, config: Any, seed: int, **kind: Any) ->
     check_policy_kind(config, settings.attention)
     model = _weights(settings, AutoModelForCausalLM, config, seed)
     model = adapted(model, settings, "CAUSAL_LM", seed)
-    policy = PolicyModel(_prepared(model, settings), **_computing(settings), **kind)
+    with refusing(config):
+        policy = PolicyModel(_prepared(model, settings), **_computing(settings), **kind)
     _check_policy(policy)
     return policy
 
@@ -127,7 +133,8 @@ def load_scalar(settings: ModelSettings, config: Any, seed: int) -> ScalarModel:
         torch.manual_seed(seed)
         model = _weights(settings, AutoModelForSequenceClassification, config, seed)
     model = adapted(model, settings, "SEQ_CLS", seed)
-    scalar = ScalarModel(_prepared(model, settings), **_computing(settings))
+    with refusing(config):
+        scalar = ScalarModel(_prepared(model, settings), **_computing(settings))
     _check_scalar(scalar)
     return scalar
 

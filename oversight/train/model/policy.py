@@ -145,9 +145,9 @@ class PolicyModel(Backbone):
         value_head: bool = False,
     ) -> None:
         super().__init__(model, attention, precision)
-        size = self.inner.config.get_text_config().hidden_size
         self.value_head: torch.nn.Linear | None = None
         if value_head:
+            size = self.inner.config.get_text_config().hidden_size
             # From 0: the first advantages are the rewards themselves.
             head = torch.nn.Linear(size, 1, device=self.device, dtype=torch.float32)
             torch.nn.init.zeros_(head.weight)

@@ -12,9 +12,19 @@ from oversight.errors import ConfigError
 
 
 def empty_model(kind: Any, config: Any) -> Any:
-    """A model of class `kind` whose weights have sizes and no content."""
-    with torch.device("meta"):
-        return kind.from_config(config)
+    """A model of class `kind` whose weights have sizes and no content.
+
+    Raises:
+        ConfigError: transformers has no such model for this configuration.
+    """
+    try:
+        with torch.device("meta"):
+            return kind.from_config(config)
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"a model of type {config.model_type!r} cannot be made as {kind.__name__}: {reason}"
+        ) from error
 
 
 def check_stored(path: str, model: Any, where: str) -> None:

@@ -209,7 +209,7 @@ def check_sampling_kind(config: Any) -> None:
         _forced,
         own=contract.token_logprobs,
         switch=NEVER,
-        rows=_late_rows,
+        rows=contract.grown_rows,
     )
     if found:
         raise ConfigError(
@@ -217,13 +217,6 @@ def check_sampling_kind(config: Any) -> None:
             f"token over shared prompts, {found}. Set engine = 'vllm', or take a model of another "
             "type; docs/training.md says which kinds can be"
         )
-
-
-def _late_rows() -> list[contract.Row]:
-    """Rows of the same tokens whose responses are short, though past every window."""
-    whole = [np.concatenate(row) for row in contract.probe_rows()]
-    starts = [max(1, len(ids) - 9) for ids in whole]
-    return [(ids[:start], ids[start:]) for ids, start in zip(whole, starts, strict=True)]
 
 
 def _forced(model: Any) -> contract.Score:

@@ -101,7 +101,8 @@ def scorer_of(name: str, model: Any) -> Scorer:
     """
     own_angles(model)
     plain = PlainScorer(name, model)
-    ids = np.random.default_rng(0).integers(3, model.config.get_text_config().vocab_size, 16)
+    size = getattr(model.config.get_text_config(), "vocab_size", 1 << 8)
+    ids = np.random.default_rng(0).integers(3, size, 16)
     ends = getattr(model.config, "eos_token_id", None)
     tail = [ends if isinstance(ends, int) else ids[0]]
     rows = [TokenRow(ids[:4], np.append(ids[4:stop], tail)) for stop in (16, 9)]

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from oversight.errors import CheckpointError, ConfigError
+from oversight.modeling.angles import own_angles, switch_length
 
 PROBES = (
     "Which answer is right, A or B?",
@@ -128,7 +129,7 @@ def check_rewards(folder: Path, model: Any, tokenizer: Any) -> None:
     Raises:
         CheckpointError: A row alone, or padded among others, gets another reward.
     """
-    model.eval()
+    own_angles(model.eval())
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     rows = [[*tokenizer(text)["input_ids"], *end] for text in PROBES]
     trained, alone = [], []
@@ -138,12 +139,18 @@ def check_rewards(folder: Path, model: Any, tokenizer: Any) -> None:
         trained.append(float(model.score(hidden)[0]))
         alone.append(float(model(input_ids=ids).logits[0, 0]))
     readings = {"alone": alone}
-    if model.config.get_text_config().pad_token_id is not None:
-        padded = tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(model.device)
+    # Angles that change with length are those of the longest row of a batch.
+    limit = switch_length(model)
+    together = [i for i, row in enumerate(rows) if limit is None or len(row) <= limit]
+    if together and model.config.get_text_config().pad_token_id is not None:
+        given = {"input_ids": [rows[i] for i in together]}
+        padded = tokenizer.pad(given, return_tensors="pt").to(model.device)
         labels = model(
             input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]
         ).logits
-        readings["in a padded batch"] = labels[:, 0].tolist()
+        readings["in a padded batch"] = list(alone)
+        for i, label in zip(together, labels[:, 0].tolist(), strict=True):
+            readings["in a padded batch"][i] = label
     for how, found in readings.items():
         for text, wanted, read in zip(PROBES, trained, found, strict=True):
             if not abs(wanted - read) <= REWARD_TOLERANCE * (1.0 + abs(wanted)):

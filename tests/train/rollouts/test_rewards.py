@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,60 @@ def test_reward_models_score_rows_as_alone_and_tell_their_disagreement(
         ensemble.score(*asked), expected.mean(axis=0) - 2.0 * spread, atol=1e-6
     )
     assert ensemble.metrics["reward/disagreement"] == pytest.approx(spread.mean(), rel=1e-5)
+
+
+REWARD_KINDS: dict[str, dict[str, Any]] = {
+    "JambaConfig": {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "num_key_value_heads": 2,
+        "num_experts": 2,
+        "mamba_d_state": 4,
+        "use_mamba_kernels": False,
+    },
+    "BertConfig": {},
+}
+
+
+@pytest.mark.parametrize("kind", sorted(REWARD_KINDS))
+def test_rewards_of_models_that_no_trie_can_score_are_their_own(
+    kind: str, tokenizer: Any, asked: Any, tmp_path: Path
+) -> None:
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_labels=1,
+        initializer_range=0.3,
+        pad_token_id=tokenizer.pad_token_id,
+        **REWARD_KINDS[kind],
+    )
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    examples, groups = asked
+    expected = [
+        [alone(str(tmp_path), example, sampled) for sampled in group]
+        for example, group in zip(examples, groups, strict=True)
+    ]
+    given = open_rewards(RewardSettings(models=(str(tmp_path),)), tokenizer).score(*asked)
+    np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
+def test_a_reward_is_read_where_transformers_reads_it_though_the_row_ends_with_padding(
+    tokenizer: Any, asked: Any, tmp_path: Path
+) -> None:
+    folder = save_reward_model(tmp_path, tokenizer)
+    examples, groups = asked
+    sampled = groups[0][0]
+    padded = replace(sampled, token_ids=np.append(sampled.token_ids, [tokenizer.pad_token_id] * 2))
+    source = open_rewards(RewardSettings(models=(folder,)), tokenizer)
+    given = source.score(examples[:1], [[padded]])
+    assert given[0][0] == pytest.approx(alone(folder, examples[0], padded), abs=1e-6)
 
 
 def test_models_that_give_no_reward_are_refused(tokenizer: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from importlib import metadata
 from pathlib import Path
@@ -81,6 +82,43 @@ def test_a_reward_model_loads_as_one(run: RunFolder, tiny_llama: Any, tiny_token
     )
     assert again.config.pad_token_id == tiny_tokenizer.pad_token_id
     assert torch.equal(again.score.weight, model.score.weight)
+
+
+@torch.no_grad()
+def test_a_reward_model_whose_pad_is_its_eos_is_read_as_it_was_trained(
+    run: RunFolder, tiny_llama: Any, tiny_tokenizer: Any
+) -> None:
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        LlamaForSequenceClassification,
+    )
+
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    config = tiny_llama().config
+    config.num_labels, config.pad_token_id = 1, tokenizer.eos_token_id
+    model = LlamaForSequenceClassification(config).eval()
+    rows = [
+        [*tokenizer(text).input_ids, tokenizer.eos_token_id]
+        for text in ("the key was here", "the key")
+    ]
+    trained = [
+        float(model.score(model.model(torch.tensor([row])).last_hidden_state[0, -1]))
+        for row in rows
+    ]
+    path = finish(run, model, ending(tokenizer))
+    again = AutoModelForSequenceClassification.from_pretrained(path).eval()
+    alone = [float(again(torch.tensor([row])).logits) for row in rows]
+    assert alone == pytest.approx(trained, abs=1e-5)
+    saved = AutoTokenizer.from_pretrained(path)
+    assert saved.get_vocab() == tokenizer.get_vocab()
+    if saved.pad_token is None:
+        with pytest.raises(ValueError, match="no padding token"):
+            again(torch.tensor([rows[0], rows[0]]))
+    else:
+        padded = saved.pad({"input_ids": rows}, return_tensors="pt")
+        assert again(**padded).logits[:, 0].tolist() == pytest.approx(trained, abs=1e-5)
 
 
 @pytest.mark.parametrize("merge", [True, False])
