@@ -220,7 +220,7 @@ async def test_what_was_said_before_is_folded_until_asked_for(records, rating):
     records.debate("The opening words.", "The answer to them.")
     async with rating(Task.PRINCIPLES) as screen:
         await screen.press("down", "enter")
-        await screen.see("The answer to them.", "before: Debater A", "3 words folded")
+        await screen.see("The answer to them.", "before: Debater for B", "3 words folded")
         assert "opening" not in screen.text
         await screen.press("z")
         await screen.see("The opening words.")

@@ -305,6 +305,11 @@ class DebateScreen(DebateReading[Left]):
             event.stop()
             self.query_one(BeliefBar).type_digit(event.character)
 
+    async def action_do_back(self) -> None:
+        """Drop a digit that is being typed; else as on any screen of one's work."""
+        if not self.query_one(BeliefBar).drop_typed():
+            await super().action_do_back()
+
     def action_do_lean(self) -> None:
         """Lean on the current quote, or no longer."""
         turn, number = self.current_turn(), self.transcript.current_quote

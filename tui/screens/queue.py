@@ -84,7 +84,7 @@ class QueueScreen(ItemsScreen[QueueItem]):
                 return
             following = self._next_free(debate_id)
             if following is None:
-                self.note(f"{self.take_note()} That was the last one that waits.".strip())
+                self.note(f"That was the last one that waits. {self.take_note()}".strip())
                 self.refresh_items()
             debate_id = following
 
