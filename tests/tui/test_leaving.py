@@ -125,7 +125,7 @@ async def test_leaving_says_that_all_is_kept_and_the_next_key_goes_on(run_all, j
         await j.see("round 1")
         asked = j.app.screen.item.transcript.question.text
         await j.press("escape")
-        await j.see("Left; all you did is kept. It is begun (◐): Enter goes on with it.")
+        await j.see("Left; all you did is kept (◐). Enter goes on with: Where")
         await j.press("enter")
         await j.see(asked, "round 1")
 
@@ -136,7 +136,7 @@ async def test_skipping_says_so_on_the_next_item(run_all, judging) -> None:
         await j.press("enter")
         await j.see("round 1")
         await j.press("s")
-        await j.see("Put off; in the queue s takes that back.", "brass lamp? (1)")
+        await j.see("Put off (↷). How probable is each?", "brass lamp? (1)")
 
 
 async def test_debates_that_leave_the_queue_after_a_reveal_are_told(run_all, judging) -> None:

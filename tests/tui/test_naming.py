@@ -38,7 +38,7 @@ async def test_no_screen_names_a_debater_by_the_letter_of_a_seat(
         for key in ("enter", "7", "0", "q", "a", "1", "question_mark", "escape", "v", "escape"):
             await j.press(key)
             seen.append(j.text)
-        await j.see("Debater for A", "Debater for B")
+        await j.see("Debater for ")
         for text in seen:
             assert not SEATS.search(text), text
 

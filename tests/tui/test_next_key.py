@@ -19,10 +19,9 @@ SAID = {
     key_of(name, {}, keys): key for keys in (KEYS, RATING_KEYS) for name, (key, _) in keys.items()
 }
 SAID |= {"PgDn": "pagedown", "PgUp": "pageup", "Ctrl+S": "ctrl+s", "Ctrl+T": "ctrl+t"}
-SAID |= {digit: digit for digit in "0123456789"}
-NAMED = re.compile(
-    r"(?<![\w“])(" + "|".join(map(re.escape, sorted(SAID, key=len, reverse=True))) + r")(?![\w”…])"
-)
+del SAID["a"]  # an article, mostly
+NAMES = [*map(re.escape, sorted(SAID, key=len, reverse=True)), r"\d(?= breaks| right)"]
+NAMED = re.compile(r"(?<![\w“])(" + "|".join(NAMES) + r")(?![\w”…])")
 MOST_STEPS = 80
 
 
@@ -39,8 +38,8 @@ def line_of(screen: Any) -> str:
 def first_key(line: str) -> str | None:
     """The first key that a line names, as a terminal calls it."""
     # Words of the question and of speeches may hold letters that are keys.
-    found = NAMED.search(line.split(": Where")[0])
-    return SAID[found[1]] if found else None
+    found = NAMED.search(line.split(": Where")[0].replace("p goes back to it.", ""))
+    return SAID.get(found[1], found[1]) if found else None
 
 
 def state(j: Any, events: Any) -> Any:

@@ -61,7 +61,7 @@ class DebateScreen(DebateReading[Left]):
         """A screen over `item`; `note` is said first."""
         super().__init__(desk, item, assistants)
         self._hinted_step: int | None = None
-        self._note = note
+        self._begin = note
 
     # --- what is on it ---------------------------------------------------------------
 
@@ -301,7 +301,7 @@ class DebateScreen(DebateReading[Left]):
 
     def on_key(self, event: events.Key) -> None:
         """Digits are a belief that is typed."""
-        if event.character is not None and event.character in "0123456789":
+        if event.character is not None and event.character in "0123456789" and not self._argues:
             event.stop()
             self.query_one(BeliefBar).type_digit(event.character)
 

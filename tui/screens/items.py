@@ -178,8 +178,9 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         fitting = [each for each in found if self.fits(each)]
         self._items = sorted(fitting, key=lambda each: ORDER.index(each.state))
         self._show_items(self.size.width)
+        self.query_one(DataTable).move_cursor(row=self.first_row())
         self._show_summary(found)
-        self._say(self._note or self._hint(), trouble=self._is_trouble)
+        self._say_all()
         self._note_row = self.query_one(DataTable).cursor_row if self._note else None
         self._note, self._is_trouble = "", False
 
@@ -220,11 +221,14 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
             return f"Nothing fits the filter; {self.key('filter')} changes it."
         return self.empty()
 
-    def move_to(self, row: int) -> None:
-        """Put the cursor on a row; what was to be said goes on standing."""
-        if self._note_row is not None:
-            self._note_row = row
-        self.query_one(DataTable).move_cursor(row=row)
+    def first_row(self) -> int:
+        """The row at which the cursor stands in a list that was just read."""
+        return 0
+
+    def _say_all(self) -> None:
+        """Say the note, and after it what is to be done; what is wrong stands alone."""
+        words = self._note if self._is_trouble else f"{self._note} {self._hint()}".strip()
+        self._say(words, trouble=self._is_trouble)
 
     def note(self, words: str, *, trouble: bool = False) -> None:
         """Say it when the queue is shown again, until the cursor moves."""

@@ -39,7 +39,7 @@ class TaskScreen(TaskReading[Left]):
         super().__init__(desk, item)
         self.current = 0
         """Which question is being answered."""
-        self._note = note
+        self._begin = note
 
     # --- what is on it ---------------------------------------------------------------
 

@@ -45,6 +45,8 @@ class WorkScreen(ReadingScreen[Left]):
         """Turns that were answered unread, as the person wished."""
         self._trouble = ""
         self._note = ""
+        self._begin = ""
+        """What is said before the hint until the first act."""
         self._num_acts = 0
         self._told_at = -1
         """At which act a note was shown that still is."""
@@ -87,7 +89,8 @@ class WorkScreen(ReadingScreen[Left]):
         hint.set_class(bool(trouble), "-trouble")
         note, self._note = self._note, ""
         self._told_at = self._num_acts if note else -1
-        hint.update(rich_text(trouble or note or self._hint()))
+        begin = f"{self._begin} " if self._begin and not self._num_acts else ""
+        hint.update(rich_text(trouble or note or begin + self._hint()))
         self.show_foot()
 
     def _on_store_trouble(self, message: str | None) -> None:
