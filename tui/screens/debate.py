@@ -122,7 +122,7 @@ class DebateScreen(DebateReading[Left]):
 
     def _hint(self) -> str:
         hints = Hints(self.item, self.live, self.desk.settings.keys, self.key)
-        return hints.now(stepped=self.stepped, unread=self.transcript.unread)
+        return hints.now(stepped=self.stepped, unread=self.transcript.to_read)
 
     def offers(self, name: str) -> bool:
         """Whether the key of that name does something now."""

@@ -89,7 +89,7 @@ class TaskScreen(TaskReading[Left]):
         enter = self.key("next")
         if not self.acts.work.is_open:
             return f"Sent. {self.key('revise')} revises it, {enter} takes the next one."
-        reading = read_on(self.transcript.unread)
+        reading = read_on(self.transcript.to_read)
         if reading is not None:
             return reading
         if missing(self.desk.asked, self.acts.work) is not None:
