@@ -189,15 +189,21 @@ async def test_an_item_without_turns_says_what_is_asked(
 
 
 async def test_a_live_debate_in_which_nothing_was_said_yet_is_no_empty_screen(
-    run_all, judging, store, speakers
+    judging, store, speakers, monkeypatch
 ) -> None:
+    from oversight.engines.scripted import ScriptedEngine
+    from oversight.errors import EngineUnavailableError
     from oversight.graphs.planning import plan
     from oversight.protocols import load
     from tests.tui.conftest import make_cast, make_question
 
+    def gone(self: Any, request: Any) -> Any:
+        raise EngineUnavailableError("nobody answers at 127.0.0.1:1")
+
     async with make_cast(judge="human") as actors:
         [(debate, question)] = plan([make_question()], [load("debate")], actors.specs)
     store.add(question, debate)
-    async with judging(engines={"e": speakers(latency_s=1000.0)}) as j:
+    monkeypatch.setattr(ScriptedEngine, "stream", gone)
+    async with judging(engines={"e": speakers()}) as j:
         await j.press("enter")
-        await j.see("Nothing has been said yet.", "Where is the brass lamp?")
+        await j.see("Nothing has been said yet.", "What you are asked", "x tries again")

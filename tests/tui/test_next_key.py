@@ -128,6 +128,8 @@ async def test_the_line_leads_who_argues_and_then_who_judges(run_all, judging) -
                 lambda j=j: "waits for another" in j.text,
             )
             assert first_key(line_of(j.app.screen)) == "escape"
+            await j.press("escape")
+            await j.see("1 begun")
     async with judging() as j:
         await obey(j, j.events, lambda: len(j.judgments()) == 1)
 

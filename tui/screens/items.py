@@ -47,16 +47,17 @@ LEAST_WIDTH = 12
 
 
 def fitted(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> list[int]:
-    """Widths of columns that fit side by side: the first one takes what the others leave, and none
-    of those takes more than a quarter."""
+    """Widths of columns that fit side by side: the widest of the others are cut until two fifths
+    are left for the first one, and that takes what they leave."""
     room = width - STATE_WIDTH - PADDING * (len(names) + 1) - SCROLL_BAR
     longest = [
         max([len(name), *(row[at].cell_len for row in rows)]) for at, name in enumerate(names)
     ]
-    others = [
-        max(min(each, room // 4), len(name))
-        for each, name in zip(longest[1:], names[1:], strict=True)
-    ]
+    others, least = longest[1:], [len(name) for name in names[1:]]
+    first = min(longest[0], 2 * room // 5)
+    while room - sum(others) < first and others != least:
+        widest = max(range(len(others)), key=lambda at: others[at] - least[at])
+        others[widest] -= 1
     return [max(min(longest[0], room - sum(others)), LEAST_WIDTH), *others]
 
 

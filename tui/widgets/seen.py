@@ -240,11 +240,12 @@ class SeenTranscript(TranscriptView):
     def _num_unread(self, without: Collection[str] = ()) -> tuple[int, int]:
         above: dict[int, list[int]] = defaultdict(list)
         below: dict[int, list[int]] = defaultdict(list)
-        for row, column, lines, first, last in self._parts():
+        for row, column, lines, first, _ in self._parts():
             if column.key in without:
                 continue
             above[row].append(lines.num_unread(0, first))
-            below[row].append(lines.num_unread(last))
+            # From the first in sight: behind a dialog those in sight are unread as well.
+            below[row].append(lines.num_unread(first))
         # What stands beside one another is read together.
         of_row = max if self.is_wide else sum
         return sum(map(of_row, above.values())), sum(map(of_row, below.values()))
@@ -252,6 +253,10 @@ class SeenTranscript(TranscriptView):
     def _body_top(self, number: int, place: int) -> int:
         """The line at which the words of a turn begin."""
         return self._line_of((number, place)) + 1
+
+    def _show_line(self, line: int) -> None:
+        self._from = None  # the reader has gone to a place of their own
+        super()._show_line(line)
 
     def _stay_from(self) -> None:
         if self._from is None:
