@@ -96,7 +96,10 @@ class Hints:
         if wanted.seat is not Seat.JUDGE:
             role = self._role_of(wanted)
             you = heading(self.item.transcript, wanted.seat, role, wanted.act, wanted.round)
-            return f"You are {you}. {enter} to write, {self.key('source')} shows the source."
+            protocol, question = self.item.transcript.debate.protocol, self.item.transcript.question
+            reads = protocol.speakers_see_source and question.source is not None
+            source = f" {self.key('source')} shows the source." if reads else ""
+            return f"{enter} to write. You are {you}.{source}"
         if wanted.act is Act.BELIEVE:
             ends = f", {self.key('end')} ends the debate here" if wanted.may_end else ""
             if self.item.acts.work.draft.probs is None:

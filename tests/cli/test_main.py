@@ -67,11 +67,11 @@ def test_wrong_input_is_met_with_one_line(args: list[str], message: str, tmp_pat
 def test_without_options_one_debate_is_shown(tmp_path: Path) -> None:
     done = oversight("debate", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Debater A, round 1" in done.stdout
+    assert "Debater for A, round 1" in done.stdout
     assert "Judgment" in done.stdout
     assert "1 debate: 1 run" in done.stdout
     again = oversight("debate", cwd=tmp_path)
-    assert "Debater A, round 1" in again.stdout
+    assert "Debater for A, round 1" in again.stdout
     assert "1 found complete" in again.stdout
 
 

@@ -220,7 +220,7 @@ async def test_what_was_said_before_is_folded_until_asked_for(records, rating):
     records.debate("The opening words.", "The answer to them.")
     async with rating(Task.PRINCIPLES) as screen:
         await screen.press("down", "enter")
-        await screen.see("The answer to them.", "before: Debater A", "3 words folded")
+        await screen.see("The answer to them.", "before: Debater for B", "3 words folded")
         assert "opening" not in screen.text
         await screen.press("z")
         await screen.see("The opening words.")
@@ -353,6 +353,8 @@ async def test_long_responses_scroll(records, rating):
         await screen.press("end")
         assert view.scroll_offset.y > 1000
         await screen.press("right", "enter")
+        await screen.see("2 turns were only in part on your screen.")
+        await screen.press("y")
         await screen.see("1 sent now")
 
 
@@ -363,13 +365,13 @@ async def test_the_heading_of_what_is_read_stays_in_sight_and_paging_leaves_no_l
     records.best_of(*("\n\n".join(words) for words in said.values()))
     async with rating(Task.PAIRS, (80, 24), shuffle_sides=False) as screen:
         await screen.press("enter")
-        await screen.see("Right stands below Left.")
+        await screen.see("PgDn reads on")
         view = screen.app.screen.query_one(TranscriptView)
         seen: list[str] = []
         at = -1
         while view.scroll_offset.y > at:
             at = view.scroll_offset.y
-            lines = screen.text.split("\n")[view.region.y : view.region.bottom]
+            lines = screen.text.split("\n")[view.region.y :][: view.size.height]
             words = [word for line in lines for word in line.split() if word.isalnum()]
             assert words[0] in said, "a heading comes first"
             assert all(b.startswith(a) for a, b in pairwise(words) if a in said)

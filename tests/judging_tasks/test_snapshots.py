@@ -131,7 +131,7 @@ async def principles(s: Any) -> None:
 async def principles_answered(s: Any) -> None:
     await principles(s)
     await s.press("4", "5", "0", "z")
-    await s.see("5 to go", "round 1 · for A")
+    await s.see("5 to go", "before: Debater for B · round 1 · the cellar")
 
 
 async def principles_keys(s: Any) -> None:

@@ -164,7 +164,7 @@ async def test_a_person_argues_and_another_one_judges(run_all, judging, store) -
     await run_all(protocol, judge="human", debater="human")
     async with judging(judge="dora", size=(120, 30)) as j:
         await j.press("enter")
-        await j.see("You are Debater A")
+        await j.see("You are Debater for ")
         await j.press("w")
         await j.see("Cy swept the cellar")
         await j.press("escape", "enter")
@@ -174,7 +174,7 @@ async def test_a_person_argues_and_another_one_judges(run_all, judging, store) -
         await j.press("escape")
     async with judging(judge="eve", size=(120, 30)) as j:
         await j.press("enter")
-        await j.see("You are Debater B")
+        await j.see("You are Debater for ")
         await j.press("enter")
         await j.type("I do not")
         await j.press("ctrl+s")
@@ -354,7 +354,7 @@ async def test_a_real_model_writes_before_the_judges_eyes(judging, store, monkey
     async with judging(size=(120, 30)) as j:
         await j.press("enter")
         await j.until(lambda: j.app.screen.live.wanted, seconds=120)
-        await j.see("Debater A", "Debater B", "The debate is over")
+        await j.see("Debater for A", "Debater for B", "The debate is over")
         await j.press("7", "0", "enter")
         await j.see("Why?")
         await j.press("ctrl+s")

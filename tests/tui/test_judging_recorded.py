@@ -273,7 +273,7 @@ async def test_a_missing_side_is_named(run_all, judging, store) -> None:
         connection.execute(text("DELETE FROM turns WHERE seat = 'b'"))
     async with judging() as j:
         await j.press("enter")
-        await j.see("Debater A", "Debater B", "this turn is missing")
+        await j.see("Debater for A", "Debater for B", "this turn is missing")
 
 
 async def test_keys_can_be_changed(run_all, judging) -> None:

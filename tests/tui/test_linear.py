@@ -27,6 +27,7 @@ from oversight.store import Store
 from oversight.store.queue import ItemState
 from oversight.text.terminal import visible
 from oversight.tui.linear.judging import run_linear
+from oversight.tui.naming import called
 from oversight.types import Act, EventKind, Option, Question, Role, Seat, Source, Verdict
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "text" / "hostile.json").read_text())
@@ -165,8 +166,8 @@ async def test_turns_come_round_by_round_with_quotes_marked_in_words(store: Stor
 async def test_sides_are_named_and_models_are_not(store: Store) -> None:
     await add(store, "debate", question())
     text = await Session(store).type("1", "next", "next", "status", "verdict 2", "send", "queue")
-    assert "Debater A" in text
-    assert "Debater B" in text
+    assert "Debater for A" in text
+    assert "Debater for B" in text
     assert MODEL not in text
     assert "scripted" not in text
     assert "lexical" not in text
@@ -212,7 +213,7 @@ async def test_a_live_debate_goes_on_as_it_is_judged_and_over_a_break(store: Sto
     script = {"fallback": SPEECH, "model": MODEL, "latency_s": 0.3}
     session = Session(store, engines={"mine": {"engine": "scripted", "settings": script}})
     text = await session.type("1", "next", "belief 60", "next", "ask Debater A: what of ten?")
-    assert "Debater A is writing." in text
+    assert "Debater for A is writing." in text
     assert "It waits for your belief" in text
     assert text.count("Turn 1.") == 1
     text = await Session(store).type(
@@ -317,10 +318,13 @@ async def test_a_turn_that_is_missing_is_said_to_be(store: Store) -> None:
         connection.exec_driver_sql("DELETE FROM turns WHERE seat = 'b'")
     session = Session(store)
     await session.type("1", "turns")
-    assert session.shown.count("Turn 1. Debater A") == 2
+    [transcript] = store.transcripts()
+    first, second = (called(transcript.debate, seat, Role.DEBATER) for seat in (Seat.A, Seat.B))
+    assert {first, second} == {"Debater for A", "Debater for B"}
+    assert session.shown.count(f"Turn 1. {first}") == 2
     missing = [line for line in session.shown.split("\n") if "missing in the store" in line]
     assert len(missing) == 2
-    assert missing[0].startswith("Debater B")
+    assert missing[0].startswith(second)
 
 
 async def test_a_very_long_turn_is_written_whole(store: Store) -> None:

@@ -92,8 +92,8 @@ def shown(*events: object, terminal: bool = False, asked: Question | None = None
 
 def test_options_are_listed_in_the_drawn_order_with_who_defends_them() -> None:
     text = shown()
-    assert re.search(r"A  there +← Debater B", text)
-    assert re.search(r"B  here +← Debater A", text)
+    assert re.search(r"A  there +← Debater for A", text)
+    assert re.search(r"B  here +← Debater for B", text)
 
 
 def test_critic_and_reviser_are_told_apart() -> None:

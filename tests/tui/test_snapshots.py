@@ -115,7 +115,7 @@ async def found(j: Any) -> None:
 
 async def arguing(j: Any) -> None:
     await j.press("enter")
-    await j.see("You are Debater A")
+    await j.see("You are Debater for ")
 
 
 async def writing(j: Any) -> None:

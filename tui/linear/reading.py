@@ -50,6 +50,9 @@ class LinearReading:
         elif self._item.next_step() is not None and self._acts.work.revealed < 0:
             self._reveal()
         self._tell_turns()
+        protocol = self._item.transcript.debate.protocol
+        if not (protocol.speakers or protocol.critics):
+            self._write("There are no speeches: you judge from what is asked.")
 
     @property
     def _stepped(self) -> bool:

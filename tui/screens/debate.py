@@ -61,7 +61,7 @@ class DebateScreen(DebateReading[Left]):
         """A screen over `item`; `note` is said first."""
         super().__init__(desk, item, assistants)
         self._hinted_step: int | None = None
-        self._note = note
+        self._begin = note
 
     # --- what is on it ---------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class DebateScreen(DebateReading[Left]):
 
     def _hint(self) -> str:
         hints = Hints(self.item, self.live, self.desk.settings.keys, self.key)
-        return hints.now(stepped=self.stepped, unread=self.transcript.unread)
+        return hints.now(stepped=self.stepped, unread=self.transcript.to_read)
 
     def offers(self, name: str) -> bool:
         """Whether the key of that name does something now."""
@@ -301,9 +301,14 @@ class DebateScreen(DebateReading[Left]):
 
     def on_key(self, event: events.Key) -> None:
         """Digits are a belief that is typed."""
-        if event.character is not None and event.character in "0123456789":
+        if event.character is not None and event.character in "0123456789" and not self._argues:
             event.stop()
             self.query_one(BeliefBar).type_digit(event.character)
+
+    async def action_do_back(self) -> None:
+        """Drop a digit that is being typed; else as on any screen of one's work."""
+        if not self.query_one(BeliefBar).drop_typed():
+            await super().action_do_back()
 
     def action_do_lean(self) -> None:
         """Lean on the current quote, or no longer."""

@@ -7,6 +7,7 @@ from typing import TypeVar
 from textual.widgets import Static
 
 from oversight.judging.assisting import Assistants
+from oversight.judging.attention import WHOLE
 from oversight.judging.desk import Desk, Item
 from oversight.judging.log import JudgingLog
 from oversight.text.terminal import visible
@@ -104,7 +105,7 @@ class DebateReading(WorkScreen[Left]):
         rows = rows_of(self.item, stepped=self.stepped, writing=writing)
         view.set_rows(rows or [nothing_said(self.item, self._source_key())])
         new = [c.key for row in rows for c in row.columns if c.key not in known and c.is_to_read]
-        unread = [key for key in new if key not in self.acts.work.seen]
+        unread = [key for key in new if self.acts.work.seen.get(key) != WHOLE]
         if unread and (self._shows_next or at_end):
             self._shows_next = False
             view.show_from(unread[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Generic, Literal, TypeVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -208,14 +209,17 @@ class KeysScreen(ModalScreen[None]):
         self._foot = foot
 
     def compose(self) -> ComposeResult:
-        """Two columns of keys."""
+        """Two columns of keys where there is room."""
+        entries = [
+            f"{key_of(name, self._changes, self._keys):>6}  {self._keys[name][1]}"
+            for name in self._names
+        ]
+        width = min(34, (self.app.size.width - 8) // 2)
+        num_columns = 2 if max(map(cell_len, entries)) < width else 1
+        height = -(-len(entries) // num_columns)
         table = Text()
-        half = (len(self._names) + 1) // 2
-        for left in range(half):
-            for name in self._names[left::half]:
-                entry = f"{key_of(name, self._changes, self._keys):>6}  {self._keys[name][1]}"
-                table.append(f"{entry:<34}")
-            table.append("\n")
+        for row in range(height):
+            table.append("".join(f"{each:<{width}}" for each in entries[row::height]) + "\n")
         for line in self._foot:
             table.append(f"\n{line}")
         with Vertical(classes="dialog"):

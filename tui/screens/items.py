@@ -47,16 +47,17 @@ LEAST_WIDTH = 12
 
 
 def fitted(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> list[int]:
-    """Widths of columns that fit side by side: the first one takes what the others leave, and none
-    of those takes more than a quarter."""
+    """Widths of columns that fit side by side: the widest of the others are cut until two fifths
+    are left for the first one, and that takes what they leave."""
     room = width - STATE_WIDTH - PADDING * (len(names) + 1) - SCROLL_BAR
     longest = [
         max([len(name), *(row[at].cell_len for row in rows)]) for at, name in enumerate(names)
     ]
-    others = [
-        max(min(each, room // 4), len(name))
-        for each, name in zip(longest[1:], names[1:], strict=True)
-    ]
+    others, least = longest[1:], [len(name) for name in names[1:]]
+    first = min(longest[0], 2 * room // 5)
+    while room - sum(others) < first and others != least:
+        widest = max(range(len(others)), key=lambda at: others[at] - least[at])
+        others[widest] -= 1
     return [max(min(longest[0], room - sum(others)), LEAST_WIDTH), *others]
 
 
@@ -178,8 +179,9 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         fitting = [each for each in found if self.fits(each)]
         self._items = sorted(fitting, key=lambda each: ORDER.index(each.state))
         self._show_items(self.size.width)
+        self.query_one(DataTable).move_cursor(row=self.first_row())
         self._show_summary(found)
-        self._say(self._note or self._hint(), trouble=self._is_trouble)
+        self._say_all()
         self._note_row = self.query_one(DataTable).cursor_row if self._note else None
         self._note, self._is_trouble = "", False
 
@@ -220,11 +222,14 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
             return f"Nothing fits the filter; {self.key('filter')} changes it."
         return self.empty()
 
-    def move_to(self, row: int) -> None:
-        """Put the cursor on a row; what was to be said goes on standing."""
-        if self._note_row is not None:
-            self._note_row = row
-        self.query_one(DataTable).move_cursor(row=row)
+    def first_row(self) -> int:
+        """The row at which the cursor stands in a list that was just read."""
+        return 0
+
+    def _say_all(self) -> None:
+        """Say the note, and after it what is to be done; what is wrong stands alone."""
+        words = self._note if self._is_trouble else f"{self._note} {self._hint()}".strip()
+        self._say(words, trouble=self._is_trouble)
 
     def note(self, words: str, *, trouble: bool = False) -> None:
         """Say it when the queue is shown again, until the cursor moves."""

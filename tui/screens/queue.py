@@ -36,6 +36,7 @@ class QueueScreen(ItemsScreen[QueueItem]):
         super().__init__(desk.judge, desk.settings.name, desk.settings.keys)
         self.desk = desk
         self.assistants = assistants
+        self._left = ""
 
     def all_items(self) -> list[QueueItem]:
         """All debates for this judge."""
@@ -62,6 +63,8 @@ class QueueScreen(ItemsScreen[QueueItem]):
         name = " ".join(item.question.split())
         if item.state is ItemState.DONE:
             return f"{enter} shows what you sent: {name}"
+        if item.state is ItemState.BEGUN and not item.live:
+            return f"{enter} goes on with: {name}"
         return f"{enter} goes on, live (▸): {name}" if item.live else f"{enter} judges: {name}"
 
     def empty(self) -> str:
@@ -80,11 +83,10 @@ class QueueScreen(ItemsScreen[QueueItem]):
             where = await self._judge(debate_id)
             if where != "next":
                 self.refresh_items()
-                self.go_to(debate_id)
                 return
             following = self._next_free(debate_id)
             if following is None:
-                self.note(f"{self.take_note()} That was the last one that waits.".strip())
+                self.note(f"That was the last one that waits. {self.take_note()}".strip())
                 self.refresh_items()
             debate_id = following
 
@@ -101,6 +103,7 @@ class QueueScreen(ItemsScreen[QueueItem]):
         where: Left = await self.app.push_screen_wait(
             DebateScreen(self.desk, item, self.assistants, self.take_note())
         )
+        self._left = debate_id
         is_sent = item.acts.work.num_sent > before
         self.num_sent += is_sent
         self.note(self._said_of(item, is_sent=is_sent))
@@ -111,16 +114,15 @@ class QueueScreen(ItemsScreen[QueueItem]):
         if is_sent:
             return withheld(self.desk.num_withheld(item.transcript.debate.id))
         if item.acts.work.skipped:
-            return f"Put off; in the queue {self.key('skip')} takes that back."
+            return "Put off (↷)."
         if item.acts.work.num_sent:
             return ""
-        return f"Left; all you did is kept. It is begun (◐): {self.key('next')} goes on with it."
+        return "Left; all you did is kept (◐)."
 
-    def go_to(self, debate_id: str) -> None:
-        """Put the cursor on an item that is begun, so that the next key goes on with it."""
-        for row, each in enumerate(self._items):
-            if each.debate_id == debate_id and each.state is ItemState.BEGUN:
-                self.move_to(row)
+    def first_row(self) -> int:
+        """That of the item that was left last, if it is begun: the next key goes on with it."""
+        begun = [each.debate_id for each in self._items if each.state is ItemState.BEGUN]
+        return begun.index(self._left) if self._left in begun else 0
 
     def _next_free(self, after: str) -> str | None:
         for state in STATES_IN_TURN:

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 
-from oversight.judging.tasks.asking import REVISION
+from oversight.judging.tasks.asking import CRITICISM, REVISION
+from oversight.judging.tasks.rating import unanswered
 from oversight.tui.screens.task import TaskScreen
 from oversight.tui.screens.task_reading import bound, with_own
 
@@ -19,11 +20,14 @@ class RevisionsScreen(TaskScreen, inherit_bindings=False):
     ASKS = "Is the criticism right? Is the revision better than the first speech?"
 
     def how(self) -> str:
-        """Keys that answer."""
-        return (
-            "Criticism: 1 right, 2 partly, 3 wrong. Revision: "
-            f"{self.key('left')} worse, {self.key('tie')} same, {self.key('right')} better."
-        )
+        """Keys that answer what is open."""
+        ways = {
+            CRITICISM.name: "Criticism: 1 right, 2 partly, 3 wrong.",
+            REVISION.name: f"Revision: {self.key('left')} worse, {self.key('tie')} same, "
+            f"{self.key('right')} better.",
+        }
+        left = unanswered(self.desk.asked, self.acts.work.draft.answers)
+        return " ".join(ways[each.name] for each in left)
 
     def digit(self, digit: str) -> None:
         """How right the criticism is."""

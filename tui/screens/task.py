@@ -39,7 +39,7 @@ class TaskScreen(TaskReading[Left]):
         super().__init__(desk, item)
         self.current = 0
         """Which question is being answered."""
-        self._note = note
+        self._begin = note
 
     # --- what is on it ---------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class TaskScreen(TaskReading[Left]):
         enter = self.key("next")
         if not self.acts.work.is_open:
             return f"Sent. {self.key('revise')} revises it, {enter} takes the next one."
-        reading = read_on(self.transcript.unread)
+        reading = read_on(self.transcript.to_read)
         if reading is not None:
             return reading
         if missing(self.desk.asked, self.acts.work) is not None:

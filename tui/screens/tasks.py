@@ -42,15 +42,16 @@ EMPTY_OF_TASK = {
 
 ONE_OF_TASK = {Task.PAIRS: "pair", Task.PRINCIPLES: "response", Task.REVISIONS: "revision"}
 
+QUEUE_KEYS: Keys = {**RATING_KEYS, "next": (RATING_KEYS["next"][0], "Rate")}
 NAMES = ("next", "previous", "skip", "filter", "theme", "help", "back")
 
 
 class TasksScreen(ItemsScreen[RatingItem]):
     """Lists what is to be rated; the one under the cursor is rated next."""
 
-    BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, RATING_KEYS, RATING_SHOWN))
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, QUEUE_KEYS, RATING_SHOWN))
     COLUMNS: ClassVar[tuple[str, ...]] = ("Question", "Speaker", "Protocol", "Raters")
-    KEYS: ClassVar[Keys] = RATING_KEYS
+    KEYS: ClassVar[Keys] = QUEUE_KEYS
     NAMES: ClassVar[tuple[str, ...]] = NAMES
     FOOT: ClassVar[Sequence[str]] = FOOT
 

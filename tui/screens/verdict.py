@@ -85,7 +85,7 @@ class VerdictScreen(ModalScreen[bool]):
                 "that it is a tie, Ctrl+N that it cannot be told."
             )
         self.query_one("#missing", Static).update(Text(said, style="bold red"))
-        sends = "" if said else "Ctrl+S sends · "
+        sends = "" if belief else "Ctrl+S sends · "
         verdicts = "Ctrl+T/F8 tie · Ctrl+N/F9 cannot tell · Ctrl+B/F2 as believed"
         keys = f"{sends}Esc goes back, the draft is kept\n{verdicts}"
         self.query_one(".keys", Static).update(Text(keys))

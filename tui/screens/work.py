@@ -45,7 +45,10 @@ class WorkScreen(ReadingScreen[Left]):
         """Turns that were answered unread, as the person wished."""
         self._trouble = ""
         self._note = ""
+        self._begin = ""
+        """What is said before the hint until the first act."""
         self._num_acts = 0
+        self._is_left = False
         self._told_at = -1
         """At which act a note was shown that still is."""
 
@@ -87,7 +90,8 @@ class WorkScreen(ReadingScreen[Left]):
         hint.set_class(bool(trouble), "-trouble")
         note, self._note = self._note, ""
         self._told_at = self._num_acts if note else -1
-        hint.update(rich_text(trouble or note or self._hint()))
+        begin = f"{self._begin} " if self._begin and not self._num_acts else ""
+        hint.update(rich_text(trouble or note or begin + self._hint()))
         self.show_foot()
 
     def _on_store_trouble(self, message: str | None) -> None:
@@ -116,6 +120,8 @@ class WorkScreen(ReadingScreen[Left]):
                 self.transcript.show_unread()
             elif said == "anyway":
                 self.waived |= set(left)
+                self.transcript.waived = self.waived
+                self.transcript.look_soon()
                 act()
 
         names = {c.key: c.heading for row in self.transcript.rows for c in row.columns}
@@ -163,10 +169,13 @@ class WorkScreen(ReadingScreen[Left]):
     def _note_attention(self, *, stop: bool = False) -> None:
         taken = self.attention.stop() if stop else self.attention.take()
         self._note_seen(taken)
+        self._is_left = self._is_left or stop
 
     def _note_seen(
         self, panels: Mapping[str, float] = MappingProxyType({}), *, completely: bool = False
     ) -> None:
+        if self._is_left:
+            return
         seen = self.transcript.take_seen(completely=completely)
         if panels or seen:
             spans: dict[str, JsonValue] = {t: [list(each) for each in s] for t, s in seen.items()}

@@ -86,6 +86,16 @@ class BeliefBar(Static):
             self._set(int(typed) / 100)
             self._draw()
 
+    def drop_typed(self) -> bool:
+        """Forget a digit that waits for a second one; whether there was one."""
+        typed, self._typed = self._typed, ""
+        if self._typing is not None:
+            self._typing.stop()
+            self._typing = None
+        if typed:
+            self._draw()
+        return bool(typed)
+
     def end_move(self) -> None:
         """Make the next change a movement of its own."""
         self._moved_at = 0.0

@@ -8,7 +8,7 @@ as it was written stands at last with its quotes checked.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from textual.message import Message
 
@@ -108,6 +108,10 @@ class SeenTranscript(TranscriptView):
         super().__init__(id=id)
         self.unread = (0, 0)
         """Lines above and below that have never been on the screen."""
+        self.to_read = (0, 0)
+        """The same without turns that are not to be read any more."""
+        self.waived: Collection[str] = ()
+        """Keys of those turns."""
         self._seen: dict[str, Seen] = {}
         self._lines: dict[str, SeenLines] = {}
         self._before: dict[str, tuple[Span, ...]] = {}
@@ -201,12 +205,12 @@ class SeenTranscript(TranscriptView):
         self._looks_soon = False
         if not self.is_attached:
             return
-        before, told = self.unread, len(self._news)
+        before, told = (self.unread, self.to_read), len(self._news)
         # Behind a dialog nothing is read.
         if self.app.screen is self.screen and self.size.height > 1:
             self._note_lines()
-        self.unread = self._num_unread()
-        if self.unread != before or len(self._news) != told:
+        self.unread, self.to_read = self._num_unread(), self._num_unread(self.waived)
+        if (self.unread, self.to_read) != before or len(self._news) != told:
             above, below = self.unread
             signs = [f"▲ {above} lines above unread"] * bool(above)
             signs += [f"▼ {below} more lines unread"] * bool(below)
@@ -233,12 +237,15 @@ class SeenTranscript(TranscriptView):
                 self._news.add(column.key)
                 self._known.add(column.key)
 
-    def _num_unread(self) -> tuple[int, int]:
+    def _num_unread(self, without: Collection[str] = ()) -> tuple[int, int]:
         above: dict[int, list[int]] = defaultdict(list)
         below: dict[int, list[int]] = defaultdict(list)
-        for row, _, lines, first, last in self._parts():
+        for row, column, lines, first, _ in self._parts():
+            if column.key in without:
+                continue
             above[row].append(lines.num_unread(0, first))
-            below[row].append(lines.num_unread(last))
+            # From the first in sight: behind a dialog those in sight are unread as well.
+            below[row].append(lines.num_unread(first))
         # What stands beside one another is read together.
         of_row = max if self.is_wide else sum
         return sum(map(of_row, above.values())), sum(map(of_row, below.values()))
@@ -246,6 +253,10 @@ class SeenTranscript(TranscriptView):
     def _body_top(self, number: int, place: int) -> int:
         """The line at which the words of a turn begin."""
         return self._line_of((number, place)) + 1
+
+    def _show_line(self, line: int) -> None:
+        self._from = None  # the reader has gone to a place of their own
+        super()._show_line(line)
 
     def _stay_from(self) -> None:
         if self._from is None:
