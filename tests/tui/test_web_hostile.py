@@ -138,7 +138,6 @@ async def test_a_storm_of_sizes_leaves_the_last_one(store, serve) -> None:
 # --- hung applications -------------------------------------------------------------------
 
 
-@pytest.mark.slow
 async def test_a_stopped_application_goes_with_its_tab(store, serve) -> None:
     served = serve()
     async with connected(served) as socket:
