@@ -204,7 +204,7 @@ def grown_rows() -> list[Row]:
     ids = np.random.default_rng(1).integers(3, VOCABULARY, size=80)
     prompt = ids[:12]
     return [
-        (prompt, ids[12:21]),
+        (prompt, ids[12:26]),
         (ids[30:32], ids[32:34]),
         (np.concatenate([prompt[:8], ids[40:44]]), ids[44:52]),
         (ids[50:75], ids[75:80]),

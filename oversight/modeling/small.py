@@ -47,6 +47,10 @@ _HEADS_APART = {
     "linear_value_head_dim": 16,
 }
 """Heads of recurrent layers, which have sizes of their own."""
+_TIME_STEP = re.compile(r"dt_bias$|dt_proj\.bias$")
+TIME_STEPS = (-12.0, -7.0)
+"""Time steps of a state, before softplus: on both sides of the least one that layers clamp them to
+(1e-3), which some forget where they go on from a cached state."""
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
 
 
@@ -233,4 +237,8 @@ def _random(kind: Any, config: Any, dtype: torch.dtype) -> Any:
                 zeros += not (weight.any() or name.endswith("bias"))
                 if zeros % 2 == 0 or weight.any() or name.endswith("bias"):
                     weight.add_(torch.randn_like(weight), alpha=NOISE)
+                if _TIME_STEP.search(name):
+                    weight.copy_(torch.linspace(*TIME_STEPS, len(weight)))
+                elif name.endswith(".D"):  # what goes past the state would hide what it holds
+                    weight.zero_()
     return model.requires_grad_(False)
