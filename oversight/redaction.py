@@ -31,7 +31,7 @@ PIECE_CHARS = 8
 """Pieces of a secret from this length on are taken out; of shorter secrets, from half of it on."""
 MIN_PIECE_CHARS = 6
 
-OUR_WORDS = "oversight openai localhost postgresql password anthropic huggingface transformers"
+OUR_WORDS = "openai oversight localhost postgresql password anthropic huggingface transformers"
 """Words of our own messages: a piece of a secret that is part of one tells nothing."""
 
 _VARIABLE = re.compile(

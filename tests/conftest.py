@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from oversight import redaction
 
 # Property tests judge what comes out; how fast, on a busy machine, is asked by tests of its own.
 # The same examples each time, so that a change fails by what it changed; `make fuzz` draws others,
@@ -21,6 +24,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_one_test() -> Iterator[None]:
+    """A password that one test registers is a word of another's message."""
+    before = set(redaction._registered)
+    yield
+    redaction._registered.intersection_update(before)
 
 
 @pytest.fixture(scope="session")

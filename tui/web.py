@@ -294,7 +294,7 @@ class _Tab:
         try:
             await self.application.start(*self._size)
         except (OSError, RuntimeError, SubprocessError) as error:  # no process or file is left
-            typer.echo(f"oversight: a tab could not be opened: {error}", err=True)
+            typer.echo(f"oversight: a tab could not be opened: {visible(str(error))}", err=True)
             await self._carrier.close(code=FULL, message=b"no process could be started")
             return
         reading = asyncio.create_task(self._read())

@@ -24,6 +24,7 @@ from oversight.cli import _stop
 from oversight.cli.options import INTERRUPTED
 from oversight.errors import lack
 from oversight.redaction import redacted
+from oversight.text.terminal import visible
 
 T = TypeVar("T")
 
@@ -147,7 +148,8 @@ def _say_unexpected(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """A fault of ours, with its traceback."""
-    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+    told = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(visible(redacted(told)))
 
 
 def _say_of_thread(given: threading.ExceptHookArgs) -> None:

@@ -49,8 +49,8 @@ _HEADS_APART = {
 """Heads of recurrent layers, which have sizes of their own."""
 _TIME_STEP = re.compile(r"dt_bias$|dt_proj\.bias$")
 TIME_STEPS = (-12.0, -7.0)
-"""Time steps of a state, before softplus: on both sides of the least one that layers clamp them to
-(1e-3), which some forget where they go on from a cached state."""
+"""Time steps of a state, before softplus: below the least one that layers clamp them to (1e-3),
+which some forget where they go on from a cached state."""
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
 
 

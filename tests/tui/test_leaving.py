@@ -71,7 +71,7 @@ async def test_escape_closes_a_panel_before_it_leaves_the_item(
         await j.until(lambda: "Quotes, in the order" not in j.text)
         await j.see("round 1")
         await j.press("escape")
-        await j.see("Left; all you did is kept.")
+        await j.see("Left; all you did is kept")
 
 
 async def test_escape_while_a_number_is_typed_drops_it(run_all, judging) -> None:
