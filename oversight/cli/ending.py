@@ -166,10 +166,11 @@ def say_plainly(message: str) -> None:
         os.write(2, f"oversight: {shown}\n".encode("utf-8", "backslashreplace"))
 
 
-def flush_output() -> int | None:
+def flush_output(*, is_told: bool) -> int | None:
     """Write out what is left for stdout; an exit code if nobody can take it.
 
-    A reader that has gone (`| head`) is told nothing; a full disk is.
+    A reader that has gone (`| head`) is told nothing. A full disk is, unless the command has said
+    already why it failed (`is_told`).
     """
     try:
         sys.stdout.flush()
@@ -178,7 +179,8 @@ def flush_output() -> int | None:
         return 1
     except OSError as error:
         silence_output()
-        say_plainly(f"standard output cannot be written: {error.strerror or error}")
+        if not is_told:
+            say_plainly(f"standard output cannot be written: {error.strerror or error}")
         return 1
     except ValueError:  # it is closed
         return None

@@ -79,7 +79,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; errors are one line on stderr, without a traceback."""
     ending.install()
     code = run(list(sys.argv[1:] if args is None else args))
-    unwritten = ending.flush_output()
+    unwritten = ending.flush_output(is_told=code != 0)
     INTERRUPTS.code = code = code or unwritten or 0
     sys.exit(code)
 

@@ -190,11 +190,17 @@ def test_too_little_memory_is_one_line(tmp_path: Path, mib: int) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_output_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_full_output_is_one_line(tmp_path: Path, bare: bool) -> None:
+    # Where a terminal's settings are missing, the output fails at another place.
+    env = {"HOME": os.environ["HOME"], "PATH": os.environ["PATH"]} if bare else None
+    if env and "PYTHONPATH" in os.environ:
+        env["PYTHONPATH"] = os.environ["PYTHONPATH"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*COMMAND, "protocols"],
             cwd=tmp_path,
+            env=env,
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
