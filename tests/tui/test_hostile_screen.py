@@ -333,14 +333,14 @@ def whole_round(terminal: Terminal) -> None:
     """Queue, debate, quotes, source, search, copying, assistant, keys, verdict, sent."""
     terminal.see("Enter ")
     terminal.press("f", *"recorded", "\r", "\r")
-    terminal.see("your verdict")
+    terminal.see("reads on")
     terminal.press("j", "y", "]", "y", "c", "]", "q", " ", "w", *[PAGE_DOWN] * 4, "\x1b")
     terminal.press(*[PAGE_DOWN] * 5, "/", *"evil", "\r", "n", "z", "z")
     terminal.press("a")
     terminal.see("Summarise")
     terminal.press("1")
     terminal.see("◇")
-    terminal.press("a", "\x1b", "?", "\x1b", "7", "0", "v")
+    terminal.press("a", "\x1b", "?", "\x1b", "7", "0", "v", "y")  # y: also with turns unread
     terminal.see("Your judgment")
     terminal.press(*"why", "\x13")
     terminal.see("Sent")
