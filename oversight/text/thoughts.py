@@ -24,6 +24,7 @@ and by the judge, while a speech that lost a sentence to its author's notes is m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oversight.text.characters import INVISIBLE
@@ -52,6 +53,8 @@ _CLOSING = rf"""
 """
 _FLAGS = re.IGNORECASE | re.VERBOSE
 _MARK = re.compile(f"{_OPENING}|{_CLOSING}", _FLAGS)
+_MARK_AHEAD = re.compile(r"[<\[◁](?=[\w/|])")
+"""The first two characters of every mark: searched for far faster than `_MARK` itself."""
 _OPEN_END = re.compile(rf"(?:{_OPENING}|<\|channel\|>analysis<\|message\|>)\s*\Z", _FLAGS)
 
 _CHANNEL = re.compile(
@@ -92,7 +95,7 @@ _BEGINNINGS = (
     *("assistantanalysis", "assistantcommentary", "assistantfinal", "analysis", "commentary"),
     *("final", "here is my thought process:", "here's my thought process:"),
 )
-_UNSEEN = re.compile(rf"[\s{INVISIBLE}]+")
+_SEEN = re.compile(rf"[^\s{INVISIBLE}]")
 
 MARK_TOKENS = re.compile(
     rf"(?:{_OPENING}|{_CLOSING}|<\|(?:channel|message|constrain|start)\|>|<\|open\|>|<\|close\|>"
@@ -150,7 +153,7 @@ def closes_unopened(text: str) -> bool:
 
 def is_blank(text: str) -> bool:
     """True if a reader would see nothing in it."""
-    return not _UNSEEN.sub("", text)
+    return _SEEN.search(text) is None
 
 
 Found = tuple[str, list[str], bool]
@@ -237,6 +240,15 @@ def _by_marks(text: str, opened: bool) -> Found | None:
     return _joined(said), thoughts, inside
 
 
+def _marks(text: str, begin: int = 0) -> Iterator[re.Match[str]]:
+    """All marks from `begin` on, in their order, whether or not they count."""
+    while ahead := _MARK_AHEAD.search(text, begin):
+        mark = _MARK.match(text, ahead.start())
+        begin = mark.end() if mark else ahead.end()
+        if mark:
+            yield mark
+
+
 def _closes(mark: re.Match[str]) -> bool:
     return bool(mark["unangle"] or mark["unsquare"] or mark["untoken"])
 
@@ -249,7 +261,7 @@ class _Marks:
     """The marks of a text in their order, and which of them are words about marks."""
 
     def __init__(self, text: str) -> None:
-        self.found = list(_MARK.finditer(text))
+        self.found = list(_marks(text))
         self._text = text
         self._mentioned: dict[str, int] = {}
         """Of an opening mark that is a word: its kind, and where its line begins."""
@@ -346,11 +358,11 @@ class Listener:
         start = max(0, len(self._heard) - _LONGEST_MARK)
         found = _UNFINISHED.search(self._heard, start)
         text = self._heard[: found.start()] if found else self._heard
-        openings = [mark for mark in _MARK.finditer(text) if not _closes(mark)]
+        openings = [mark for mark in _marks(text) if not _closes(mark)]
         if openings and not text[openings[-1].end() :][:1].isspace():
             # In the middle of a sentence it depends on what follows whether this is a mark.
             last = openings[-1]
-            if not any(_closes(mark) for mark in _MARK.finditer(text, last.end())):
+            if not any(_closes(mark) for mark in _marks(text, last.end())):
                 return text[: last.start()] if self._may_be_prose(text, last) else text
         return text
 
