@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from oversight.store.batch import Batch, Row, Value
+from oversight.store.batch import Batch
+from oversight.store.database import execute_sqlite
 
 STORE = ""
 """Name of the chain of questions and debates; the others are named by a debate's id."""
@@ -84,7 +85,37 @@ def link_hash(before: str, table: str, seq: int, key: str, body: str | None) -> 
     return sha256(f"{before}{table}\0{seq}\0{key}\0{digest}".encode()).hexdigest()
 
 
-def extend(connection: Connection, batch: Batch, added: Sequence[Added]) -> None:
+class Heads:
+    """Ends of chains that this process has committed: a guess at what stands in `heads`.
+
+    On SQLite a transaction writes links behind the ends that are known here, and the statement
+    that moves the heads moves only those that end so (`_move`). Where one does not, as another
+    process has written since or the chain is an older one, the heads are read. So a guess saves
+    a statement and is never trusted.
+    """
+
+    def __init__(self, capacity: int = 20_000) -> None:
+        self.capacity = capacity
+        self._ends: dict[str, Head] = {}
+
+    def get(self, chain: str) -> Head:
+        """The end that `chain` is likely to have."""
+        return self._ends.get(chain) or beginning(chain)
+
+    def remember(self, ends: Mapping[str, Head]) -> None:
+        """These are the ends if the running transaction is committed; the oldest are forgotten."""
+        for chain, head in ends.items():
+            self._ends.pop(chain, None)
+            self._ends[chain] = head
+        while len(self._ends) > self.capacity:
+            del self._ends[next(iter(self._ends))]
+
+    def forget(self) -> None:
+        """A transaction was not committed: nothing is known any more."""
+        self._ends.clear()
+
+
+def extend(connection: Connection, batch: Batch, added: Sequence[Added], known: Heads) -> None:
     """Write the links of rows that the running transaction has inserted, all in one row.
 
     It comes last in a transaction: on PostgreSQL other writers of the same debate wait from
@@ -93,18 +124,43 @@ def extend(connection: Connection, batch: Batch, added: Sequence[Added]) -> None
     by_chain: dict[str, list[Added]] = defaultdict(list)
     for each in added:
         by_chain[_chain_of(batch, each)].append(each)
-    links: list[Row] = []
-    ends: list[Row] = []
-    for name, (count, last) in sorted(_heads(connection, sorted(by_chain)).items()):
-        some = by_chain[name]
-        for number, (table, seq, key) in enumerate(some, start=count + 1):
+    if connection.dialect.name == "sqlite":
+        before = {name: known.get(name) for name in by_chain}
+        links, ends = _linked(batch, by_chain, before)
+        if _move(connection, before, ends) < len(ends):
+            # This transaction has the write lock: what is read now stays so. A head that was
+            # moved just now is written once more, from where it stood.
+            found = _stored_heads(connection, sorted(by_chain))
+            for name in by_chain:
+                if found.get(name) != ends[name]:
+                    before[name] = found.get(name) or beginning(name)
+            links, ends = _linked(batch, by_chain, before)
+            _move_all(connection, ends)
+        known.remember(ends)
+        body = (JSON.encode(links),)
+        execute_sqlite(connection, "INSERT INTO links (body) VALUES (?)", body)
+    else:
+        links, ends = _linked(batch, by_chain, _locked_heads(connection, sorted(by_chain)))
+        body = (JSON.encode(links),)
+        connection.exec_driver_sql("INSERT INTO links (body) VALUES (%s)", body)
+        _upsert(connection, ends, "UPDATE SET count = excluded.count, hash = excluded.hash")
+
+
+def _linked(
+    batch: Batch, by_chain: Mapping[str, Sequence[Added]], before: Mapping[str, Head]
+) -> tuple[list[Link], dict[str, Head]]:
+    """The links of new rows behind the ends of their chains, and the new ends."""
+    links: list[Link] = []
+    ends: dict[str, Head] = {}
+    for name, some in sorted(by_chain.items()):
+        count, last = before[name]
+        for table, seq, key in some:
+            count += 1
             body = str(batch.rows[table][key][-1]) if table in HASHED else None
-            last = link_hash(last, table, seq, key, body)  # noqa: PLW2901
-            links.append((name, number, table, seq, key, last))
-        ends.append((name, count + len(some), last))
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    connection.exec_driver_sql(f"INSERT INTO links (body) VALUES ({mark})", (JSON.encode(links),))
-    _write_heads(connection, ends, "UPDATE SET count = excluded.count, hash = excluded.hash")
+            last = link_hash(last, table, seq, key, body)
+            links.append(Link(name, count, table, seq, key, last))
+        ends[name] = Head(count, last)
+    return links, ends
 
 
 JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
@@ -118,41 +174,64 @@ def _chain_of(batch: Batch, added: Added) -> str:
     return str(batch.rows[added.table][added.key][1])
 
 
-def _heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
-    """The heads of these chains, locked until the transaction ends."""
-    found = _locked_heads(connection, chains)
-    missing = {name: beginning(name) for name in chains if name not in found}
-    if missing and connection.dialect.name != "sqlite":
-        # Another transaction may be beginning the same chain: wait for it, then read its end.
-        _write_heads(connection, [(name, *head) for name, head in missing.items()], "NOTHING")
-        return found | _locked_heads(connection, list(missing))
-    return found | missing
+def _move(connection: Connection, before: Mapping[str, Head], ends: Mapping[str, Head]) -> int:
+    """Move the heads that end as in `before` on to `ends`; the number of those moved."""
+    rows = [
+        (name, *end, f"{before[name].length} {before[name].hash}" if before[name].length else "")
+        for name, end in ends.items()
+    ]
+    return execute_sqlite(connection, MOVE, (JSON.encode(rows),)).rowcount
+
+
+def _move_all(connection: Connection, ends: Mapping[str, Head]) -> None:
+    """Move heads on to `ends` wherever they stand."""
+    execute_sqlite(connection, MOVE_ALL, (JSON.encode([(name, *e) for name, e in ends.items()]),))
+
+
+def _stored_heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
+    found = execute_sqlite(connection, READ, (JSON.encode(chains),))
+    return {name: Head(count, last) for name, count, last in found}
+
+
+_COLUMNS = (
+    "json_extract(v.value, '$[0]'), json_extract(v.value, '$[1]'), json_extract(v.value, '$[2]')"
+)
+_ON = "ON CONFLICT (chain) DO UPDATE SET count = excluded.count, hash = excluded.hash"
+MOVE = (
+    f"INSERT INTO heads (chain, count, hash) SELECT {_COLUMNS} FROM json_each(?) AS v"
+    " LEFT JOIN heads AS h ON h.chain = json_extract(v.value, '$[0]')"
+    " WHERE coalesce(h.count || ' ' || h.hash, '') = json_extract(v.value, '$[3]') " + _ON
+)
+MOVE_ALL = (
+    f"INSERT INTO heads (chain, count, hash) SELECT {_COLUMNS} FROM json_each(?) AS v WHERE true "
+    + _ON
+)
+READ = "SELECT chain, count, hash FROM heads WHERE chain IN (SELECT value FROM json_each(?))"
+"""SQLite's statements, one however many chains: each is a hand-over between threads."""
 
 
 def _locked_heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
-    # One statement however many chains: each is a hand-over between threads.
-    given: str | list[str]
-    query, given = "chain IN (SELECT value FROM json_each(?))", JSON.encode(chains)
-    if connection.dialect.name != "sqlite":
-        # In one order for all, so that two transactions do not wait for each other.
-        query, given = "chain = ANY(%s) ORDER BY chain FOR UPDATE", list(chains)
-    query = f"SELECT chain, count, hash FROM heads WHERE {query}"
-    rows = connection.exec_driver_sql(query, (given,))
+    """The heads of these chains, locked until the transaction of PostgreSQL ends."""
+    found = _lock(connection, chains)
+    missing = {name: beginning(name) for name in chains if name not in found}
+    if missing:
+        # Another transaction may be beginning the same chain: wait for it, then read its end.
+        _upsert(connection, missing, "NOTHING")
+        found |= _lock(connection, list(missing))
+    return found
+
+
+def _lock(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
+    # In one order for all, so that two transactions do not wait for each other.
+    query = "SELECT chain, count, hash FROM heads WHERE chain = ANY(%s) ORDER BY chain FOR UPDATE"
+    rows = connection.exec_driver_sql(query, (list(chains),))
     return {name: Head(count, last) for name, count, last in rows}
 
 
-def _write_heads(connection: Connection, rows: Sequence[Row], else_do: str) -> None:
-    given: tuple[str | list[Value], ...]
-    source, given = SQLITE_ROWS, (JSON.encode(rows),)
-    if connection.dialect.name != "sqlite":
-        source, given = POSTGRES_ROWS, tuple(map(list, zip(*rows, strict=True)))
+def _upsert(connection: Connection, ends: Mapping[str, Head], else_do: str) -> None:
     connection.exec_driver_sql(
-        f"INSERT INTO heads (chain, count, hash) {source} ON CONFLICT (chain) DO {else_do}", given
+        "INSERT INTO heads (chain, count, hash)"
+        " SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[])"
+        f" ON CONFLICT (chain) DO {else_do}",
+        (list(ends), [end.length for end in ends.values()], [end.hash for end in ends.values()]),
     )
-
-
-SQLITE_ROWS = (
-    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
-    " FROM json_each(?) WHERE true"
-)
-POSTGRES_ROWS = "SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[])"

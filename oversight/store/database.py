@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -76,6 +76,23 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def execute_sqlite(
+    connection: Connection, statement: str, values: Sequence[object] = ()
+) -> sqlite3.Cursor:
+    """The driver's cursor after a statement of SQLite's, inside the running transaction.
+
+    SQLAlchemy's bookkeeping costs more than such a statement itself. Errors are SQLAlchemy's.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    try:
+        return driver.execute(statement, values)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(
+            statement, None, error, sqlite3.Error, dialect=connection.dialect
+        ) from error
 
 
 HINTS: dict[str, str] = {

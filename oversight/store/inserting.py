@@ -9,7 +9,8 @@ from itertools import chain
 from sqlalchemy import Connection
 
 from oversight.store.batch import COLUMNS, KEYED, Batch, Row, conflict, powers
-from oversight.store.chain import KEYS, Added, extend
+from oversight.store.chain import KEYS, Added, Heads, extend
+from oversight.store.database import execute_sqlite
 
 MAX_IDS = 500
 """Ids a query; every SQLite takes 999 variables."""
@@ -19,8 +20,11 @@ SHARED = frozenset({"sources", "parts", "token_blocks"})
 different orders would wait for each other, so all insert them sorted."""
 
 
-def insert(connection: Connection, batch: Batch) -> None:
+def insert(connection: Connection, batch: Batch, known: Heads) -> None:
     """Write a batch inside the running transaction.
+
+    Args:
+        known: Where its chains are likely to end, and will end once it is committed.
 
     Raises:
         StoreError: A row of the same id but another content is already stored.
@@ -37,26 +41,28 @@ def insert(connection: Connection, batch: Batch) -> None:
         if table in KEYED and len(added) - before < len(rows):
             _check_same(connection, table, rows, mark)
     if added:
-        extend(connection, batch, added)
+        extend(connection, batch, added, known)
 
 
 def _insert(connection: Connection, table: str, rows: Sequence[Row], mark: str) -> list[Added]:
     """Those rows that were new, of a table with links; in the order of writing."""
     values = tuple(chain.from_iterable(rows))
-    result = connection.exec_driver_sql(_statement(table, len(rows), mark), values)
+    statement = _statement(table, len(rows), mark)
+    if mark != "?":
+        found = connection.exec_driver_sql(statement, values)
+        return sorted(Added(table, seq, key) for seq, key in found) if table in KEYS else []
+    result = execute_sqlite(connection, statement, values)
     if table not in KEYS:
         return []
-    if mark != "?":
-        return sorted(Added(table, seq, key) for seq, key in result)
     # SQLite numbers new rows on from the last one, in the order in which they are given.
-    first = result.lastrowid - result.rowcount + 1
+    first = (result.lastrowid or 0) - result.rowcount + 1
     if result.rowcount == len(rows):
         place = PLACES[table]
         return [Added(table, seq, str(row[place])) for seq, row in enumerate(rows, first)]
     if result.rowcount == 0:
         return []
     query = f"SELECT seq, {KEYS[table]} FROM {table} WHERE seq >= ? ORDER BY seq"
-    return [Added(table, seq, key) for seq, key in connection.exec_driver_sql(query, (first,))]
+    return [Added(table, seq, key) for seq, key in execute_sqlite(connection, query, (first,))]
 
 
 PLACES = {table: COLUMNS[table].index(key) for table, key in KEYS.items()}

@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from oversight.errors import StoreError
 from oversight.store import claims as leases
 from oversight.store.batch import Batch, Memory
+from oversight.store.chain import Heads
 from oversight.store.claims import Claims
 from oversight.store.database import Database
 from oversight.store.inserting import insert
@@ -65,6 +66,7 @@ class Writer:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.memory = Memory.empty()
+        self.heads = Heads()
         self.claims = Claims()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -153,7 +155,7 @@ class Writer:
             batch = Batch()
             for job in jobs:
                 batch.merge(job.batch)
-        self._transact(lambda connection: insert(connection, batch))
+        self._transact(lambda connection: insert(connection, batch, self.heads))
         for id_, text in batch.part_texts.items():
             self.memory.parts.remember(text, id_)
         for id_ in batch.rows["token_blocks"]:
@@ -181,7 +183,10 @@ class Writer:
                     connection = self._connect()
                     with connection.begin():
                         return work(connection)
-                except DBAPIError as error:
+                except BaseException as error:
+                    self.heads.forget()
+                    if not isinstance(error, DBAPIError):
+                        raise
                     self._disconnect()
                     if attempt == ATTEMPTS or not _is_passing(error):
                         raise
