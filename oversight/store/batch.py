@@ -142,8 +142,13 @@ def powers(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 
 def _debate_of(batch: Batch) -> str:
     """The one debate that all rows of `batch` belong to; empty if there are none or several."""
-    found = {str(row[1]) for table in KEYED for row in batch.rows[table].values()}
-    return found.pop() if len(found) == 1 else ""
+    found: Value = None
+    for table in KEYED:
+        for row in batch.rows[table].values():
+            if found is not None and row[1] != found:
+                return ""
+            found = row[1]
+    return str(found or "")
 
 
 def conflict(table: str, row: Row) -> StoreError:

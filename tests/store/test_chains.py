@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event as engine_events
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from oversight.cli.main import app
@@ -509,6 +511,90 @@ def test_three_writers_of_the_same_debates_make_one_chain_each(url):
         counts = store.counts()
         assert counts["events"] == 750
         assert sorted(head.length for head in store.seal().heads.values()) == [11] + [75] * 10
+
+
+ALTERNATE = """
+import sys
+from oversight.store import Store
+from oversight.types import *
+url, name, debate_id = sys.argv[1:]
+with Store.open(url) as store:
+    print("ready", flush=True)
+    for number in map(int, sys.stdin):
+        store.add(JudgingEvent(debate_id=debate_id, judge=name, session="s", number=number, at="",
+                               kind=EventKind.OPENED))
+        print(number, flush=True)
+"""
+
+
+def test_two_processes_that_take_turns_on_one_debate_make_one_chain(url, make):
+    debate = make.debate()
+    with Store.open(url) as store:
+        store.add(make.question(), debate)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALTERNATE, url, name, debate.id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("ann", "bob")
+    ]
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    for number in range(12):  # each one twice in a row, so that it has written last and has not
+        child = children[number // 2 % 2]
+        print(number, file=child.stdin, flush=True)
+        assert child.stdout.readline() == f"{number}\n"
+    for child in children:
+        child.communicate(timeout=60)
+        assert child.returncode == 0
+    with Store.open(url) as store:
+        assert store.check() == []
+        assert store.seal().heads[debate.id].length == 12
+
+
+def test_a_chain_goes_on_where_the_last_committed_write_left_it(sqlite_store, make):
+    before, outcome = records(make)
+    sqlite_store.add(*before)
+    sealed = sqlite_store.seal()
+
+    def broken(_connection):
+        raise OperationalError("COMMIT", None, sqlite3.OperationalError("disk I/O error"))
+
+    engine_events.listen(sqlite_store._database.engine, "commit", broken)
+    with pytest.raises(StoreError, match="disk I/O error"):
+        sqlite_store.add(outcome, make.turn(make.debate(), 8))
+    engine_events.remove(sqlite_store._database.engine, "commit", broken)
+    assert sqlite_store.seal() == sealed
+    sqlite_store.add(outcome)
+    assert sqlite_store.check() == []
+    assert sqlite_store.seal().heads[make.debate().id].length == 10
+
+
+def test_chains_go_on_though_the_writer_has_forgotten_some(sqlite_store, make):
+    sqlite_store._writer.heads.capacity = 2
+    for seed in range(3):
+        sqlite_store.add(*records(make, seed)[0])
+    for step in (8, 9):
+        sqlite_store.add(*(make.turn(make.debate(seed=seed), step) for seed in range(3)))
+    assert sqlite_store.check() == []
+    assert [sqlite_store.seal().heads[make.debate(seed=s).id].length for s in range(3)] == [11] * 3
+
+
+def test_a_head_that_somebody_changed_is_named_after_the_store_went_on(path, make):
+    with Store.open(path) as store:
+        store.add(make.turn(make.debate(), 8))
+        attack(path, "UPDATE heads SET count = count + 1 WHERE chain <> ''")
+        store.add(make.turn(make.debate(), 9))
+        found = [problem.reason for problem in store.check()]
+    assert any("lacks link 12" in reason for reason in found), found
+
+
+def test_the_links_of_given_records_never_change(path):
+    # A store that an earlier version wrote would else be taken for one that was changed.
+    with Store.open(path) as store:
+        assert store.seal().digest == "f93e3e27008388f4735c093b16e31c2bdde680d2"
 
 
 @pytest.mark.postgres
