@@ -16,12 +16,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from oversight.store.batch import Batch
+from oversight.store.batch import MAX_ROWS, Batch
 from oversight.store.database import execute_sqlite
 
 STORE = ""
@@ -176,11 +177,28 @@ def _chain_of(batch: Batch, added: Added) -> str:
 
 def _move(connection: Connection, before: Mapping[str, Head], ends: Mapping[str, Head]) -> int:
     """Move the heads that end as in `before` on to `ends`; the number of those moved."""
-    rows = [
-        (name, *end, f"{before[name].length} {before[name].hash}" if before[name].length else "")
-        for name, end in ends.items()
-    ]
-    return execute_sqlite(connection, MOVE, (JSON.encode(rows),)).rowcount
+    moved, names = 0, list(ends)
+    for start in range(0, len(names), MAX_ROWS):
+        values: list[str | int | None] = []
+        for name in names[start : start + MAX_ROWS]:
+            values += (name, *ends[name], *before[name])
+        size = 1 << (len(values) // 5 - 1).bit_length()
+        values += [None] * (5 * size - len(values))  # equal to nothing, so that no head moves
+        moved += execute_sqlite(connection, _move_statement(size), values).rowcount
+    return moved
+
+
+@cache
+def _move_statement(num_rows: int) -> str:
+    """Moves heads; of few different sizes, which the driver keeps prepared."""
+    rows = ",".join(["(?,?,?,?,?)"] * num_rows)
+    return (
+        "INSERT INTO heads (chain, count, hash)"
+        f" WITH v (chain, count, hash, count_before, hash_before) AS (VALUES {rows})"
+        " SELECT v.chain, v.count, v.hash FROM v LEFT JOIN heads AS h ON h.chain = v.chain"
+        " WHERE coalesce(h.count, 0) = v.count_before"
+        f" AND (h.chain IS NULL OR h.hash = v.hash_before) {_ON}"
+    )
 
 
 def _move_all(connection: Connection, ends: Mapping[str, Head]) -> None:
@@ -193,18 +211,10 @@ def _stored_heads(connection: Connection, chains: Sequence[str]) -> dict[str, He
     return {name: Head(count, last) for name, count, last in found}
 
 
-_COLUMNS = (
-    "json_extract(v.value, '$[0]'), json_extract(v.value, '$[1]'), json_extract(v.value, '$[2]')"
-)
 _ON = "ON CONFLICT (chain) DO UPDATE SET count = excluded.count, hash = excluded.hash"
-MOVE = (
-    f"INSERT INTO heads (chain, count, hash) SELECT {_COLUMNS} FROM json_each(?) AS v"
-    " LEFT JOIN heads AS h ON h.chain = json_extract(v.value, '$[0]')"
-    " WHERE coalesce(h.count || ' ' || h.hash, '') = json_extract(v.value, '$[3]') " + _ON
-)
 MOVE_ALL = (
-    f"INSERT INTO heads (chain, count, hash) SELECT {_COLUMNS} FROM json_each(?) AS v WHERE true "
-    + _ON
+    "INSERT INTO heads (chain, count, hash) SELECT json_extract(value, '$[0]'),"
+    " json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?) WHERE true " + _ON
 )
 READ = "SELECT chain, count, hash FROM heads WHERE chain IN (SELECT value FROM json_each(?))"
 """SQLite's statements, one however many chains: each is a hand-over between threads."""
