@@ -4,7 +4,7 @@ Requests of all debates run in one continuous batch, and what earlier prompts
 have computed is not computed again. What a caller can rely on:
 
 - The prompt is the tokenizer's chat template (or, where it has none, the plain
-  rendering of `oversight.engines.base.plain_text`), encoded once. Nothing that
+  rendering of `oversight.chat.plain_text`), encoded once. Nothing that
   stands in a message becomes a control token.
 - `token_ids` are what was sampled, EOS included. `text` is their decoding
   without special tokens but those that mark thoughts, cut before the first stop string.
@@ -224,8 +224,8 @@ def _load(config: Config, name: str) -> Batch:
     """The model with its batch; called in the engine's thread."""
     import torch
 
+    from oversight.chat.prompt_ids import ChatIds
     from oversight.engines.transformers.batching import Batch, Name
-    from oversight.engines.transformers.chat_ids import ChatIds
     from oversight.engines.transformers.intake import Intake, Limits
     from oversight.engines.transformers.loading import load_model
 

@@ -19,10 +19,11 @@ from functools import partial
 import numpy as np
 import torch
 
+from oversight.chat.prompt_ids import TokenIds
 from oversight.engines.transformers.choices import Likeliest, choose
 from oversight.engines.transformers.intake import Intake, Limits
 from oversight.engines.transformers.loading import LoadedModel, out_of_memory
-from oversight.engines.transformers.prefix_tree import Prefix, PrefixTree, TokenIds, common_prefix
+from oversight.engines.transformers.prefix_tree import Prefix, PrefixTree, common_prefix
 from oversight.engines.transformers.rows import BatchedRows
 from oversight.engines.transformers.sampling import sample
 from oversight.engines.transformers.sequence import Job, Sequence

@@ -9,7 +9,7 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import Any
 
-from oversight.engines.transformers.chat_ids import ChatIds
+from oversight.chat.prompt_ids import ChatIds
 from oversight.engines.transformers.detokenizer import Detokenizer
 from oversight.engines.transformers.sequence import Job, Sequence
 from oversight.errors import EngineRefusedError

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from oversight.chat.prompt_ids import TokenIds
 from oversight.engines.transformers.kv_rows import KVRows
 from oversight.engines.transformers.masks import MaskStyle
-from oversight.engines.transformers.prefix_tree import LayersKV, Prefix, TokenIds
+from oversight.engines.transformers.prefix_tree import LayersKV, Prefix
 
 CHUNK_TOKENS = 2048
 """Tokens of one forward pass at most, which bounds its memory and how long others wait."""

@@ -14,7 +14,7 @@ from oversight.engines.transformers.detokenizer import Detokenizer
 from oversight.types import Completion, FinishReason, Request, Usage
 
 if TYPE_CHECKING:  # it loads torch, which a request that only waits does not need
-    from oversight.engines.transformers.prefix_tree import TokenIds
+    from oversight.chat.prompt_ids import TokenIds
 
 Top = tuple[tuple[str, float], ...]
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.engines.transformers.prefix_tree import TokenIds
+from oversight.chat.prompt_ids import TokenIds
 from oversight.engines.transformers.rows import Work
 from oversight.modeling.angles import regime, switch_length
 
