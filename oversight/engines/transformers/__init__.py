@@ -37,7 +37,7 @@ from pydantic import Field, JsonValue
 
 from oversight.config.settings import Settings
 from oversight.engines.base import answer_all
-from oversight.engines.transformers.model_thread import ModelThread
+from oversight.engines.transformers.batching import ModelThread
 from oversight.engines.transformers.sequence import Job
 from oversight.errors import ConfigError
 from oversight.models import resolve
@@ -226,8 +226,8 @@ def _load(config: Config, name: str) -> Batch:
 
     from oversight.chat.prompt_ids import ChatIds
     from oversight.engines.transformers.batching import Batch, Name
-    from oversight.engines.transformers.intake import Intake, Limits
     from oversight.engines.transformers.loading import load_model
+    from oversight.engines.transformers.sequence import BatchLimits, Intake
 
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
@@ -239,7 +239,7 @@ def _load(config: Config, name: str) -> Batch:
     if config.enable_thinking is not None:
         template_args["enable_thinking"] = config.enable_thinking
     chat = ChatIds(loaded.tokenizer, config.chat == "plain", template_args)
-    limits = Limits(
+    limits = BatchLimits(
         _max_model_len(config, loaded.max_len), config.max_batch_size, config.max_batch_tokens
     )
     intake = Intake(loaded.tokenizer, chat, limits)

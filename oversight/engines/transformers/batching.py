@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections import deque
-from collections.abc import Sequence as Many
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,13 +21,11 @@ import numpy as np
 import torch
 
 from oversight.chat.prompt_ids import TokenIds
-from oversight.engines.transformers.choices import Likeliest, choose
-from oversight.engines.transformers.intake import Intake, Limits
 from oversight.engines.transformers.loading import LoadedModel, out_of_memory
 from oversight.engines.transformers.prefix_tree import Prefix, PrefixTree, common_prefix
 from oversight.engines.transformers.rows import BatchedRows
-from oversight.engines.transformers.sampling import sample
-from oversight.engines.transformers.sequence import Job, Sequence
+from oversight.engines.transformers.sampling import Likeliest, choose, sample
+from oversight.engines.transformers.sequence import BatchLimits, Intake, Job, RunningSequence
 from oversight.errors import EngineError, EngineRefusedError, OversightError
 from oversight.types import FinishReason
 
@@ -48,7 +47,12 @@ class Batch:
     """The sequences that wait and those that run."""
 
     def __init__(
-        self, loaded: LoadedModel, intake: Intake, limits: Limits, kv_cache_tokens: int, name: Name
+        self,
+        loaded: LoadedModel,
+        intake: Intake,
+        limits: BatchLimits,
+        kv_cache_tokens: int,
+        name: Name,
     ) -> None:
         self._rows = loaded.rows
         self._shared = loaded.rows if isinstance(loaded.rows, BatchedRows) else None
@@ -58,8 +62,8 @@ class Batch:
         self._limits = limits
         self._name = name
         self._kept = PrefixTree(kv_cache_tokens)
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []
+        self._waiting: deque[RunningSequence] = deque()
+        self._running: list[RunningSequence] = []
         """Of the same order as the rows."""
         self._likeliest = Likeliest(loaded.tokenizer)
 
@@ -105,14 +109,14 @@ class Batch:
 
     # --- joining -------------------------------------------------------------
 
-    def _next_wave(self) -> list[Sequence]:
+    def _next_wave(self) -> list[RunningSequence]:
         """Waiting sequences to start together, longest computation first.
 
         One that shares more with another of the wave than with what is computed already waits
         for the next wave, in which it finds that beginning computed.
         """
-        wave: list[tuple[int, Sequence]] = []
-        passed: list[Sequence] = []
+        wave: list[tuple[int, RunningSequence]] = []
+        passed: list[RunningSequence] = []
         while self._waiting:
             sequence = self._waiting[0]
             if not self._limits.fits([*self._running, *(s for _, s in wave), sequence]):
@@ -127,7 +131,7 @@ class Batch:
         wave.sort(key=lambda entry: entry[0], reverse=True)
         return [sequence for _, sequence in wave]
 
-    def _worth_waiting(self, sequence: Sequence, other: Sequence, known: int) -> bool:
+    def _worth_waiting(self, sequence: RunningSequence, other: RunningSequence, known: int) -> bool:
         if self._shared is None:
             return False
         shared = common_prefix(sequence.prompt_ids[:-1], other.prompt_ids)
@@ -148,7 +152,7 @@ class Batch:
                 best = (shared, (row, shared))
         return best
 
-    def _start(self, wave: list[Sequence]) -> None:
+    def _start(self, wave: list[RunningSequence]) -> None:
         """Compute the prompts of a wave, and their first tokens or choices."""
         first_row = len(self._running)
         # All found before any joins: a row that has joined is not computed yet.
@@ -194,7 +198,7 @@ class Batch:
         self._rows.lengths[:] = lengths
         return self._rows.extend(first_row, token_ids)
 
-    def _take(self, logits_NV: torch.Tensor, sequences: Many[Sequence]) -> None:
+    def _take(self, logits_NV: torch.Tensor, sequences: Sequence[RunningSequence]) -> None:
         """Sample a token for each sequence and see whether it ends."""
         samplings = [sequence.job.request.sampling for sequence in sequences]
         tokens, logprobs = sample(
@@ -212,7 +216,7 @@ class Batch:
                 sequence.top.append(self._likeliest.of(logps_V, samplings[i].top_logprobs))
             self._accept(sequence, tokens[i], logprobs[i])
 
-    def _accept(self, sequence: Sequence, token_id: int, logprob: float) -> None:
+    def _accept(self, sequence: RunningSequence, token_id: int, logprob: float) -> None:
         sequence.token_ids.append(token_id)
         sequence.logprobs.append(logprob)
         # EOS is a token of the answer, but never text of it.
@@ -222,7 +226,7 @@ class Batch:
             sequence.finish_reason = FinishReason.LENGTH
         self._emit(sequence)
 
-    def _emit(self, sequence: Sequence) -> None:
+    def _emit(self, sequence: RunningSequence) -> None:
         if sequence.finish_reason is not None:
             sequence.text.finish()
         if sequence.job.on_text is not None:
@@ -230,7 +234,7 @@ class Batch:
             if piece:
                 sequence.job.on_text(piece)
 
-    def _choose(self, row: int, sequence: Sequence, logits_V: torch.Tensor) -> None:
+    def _choose(self, row: int, sequence: RunningSequence, logits_V: torch.Tensor) -> None:
         """Draw one of the choices, which ends the sequence."""
         long = [ids[:-1] for ids in sequence.choices if len(ids) > 1]
         later = iter(self._rows.score(row, long) if long else ())
@@ -271,7 +275,7 @@ class Batch:
             self._running.pop()
             self._deliver(sequence)
 
-    def _deliver(self, sequence: Sequence) -> None:
+    def _deliver(self, sequence: RunningSequence) -> None:
         job = sequence.job
         if sequence.failure:
             job.on_done(EngineError(f"request {job.request.id!r}: {sequence.failure}"))
@@ -296,3 +300,91 @@ class Batch:
 
 
 NOT_A_NUMBER = "the model's logits are no numbers; dtype 'float32' or 'bfloat16' may help"
+
+
+class ModelThread:
+    """Runs jobs in a thread that starts with the first one.
+
+    Args:
+        load: Gives the batch; called in the thread for the first job, and again for the next
+            one if it raises.
+    """
+
+    def __init__(self, load: Callable[[], Batch]) -> None:
+        self._load = load
+        self._batch: Batch | None = None
+        self._inbox: deque[Job] = deque()
+        self._news = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch, once it is loaded."""
+        return self._batch
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over.
+
+        Raises:
+            EngineError: The engine is closed.
+        """
+        with self._news:
+            if self._closed:
+                raise EngineError(f"request {job.request.id!r}: the engine is closed")
+            self._inbox.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="oversight-transformers", daemon=True
+                )
+                self._thread.start()
+            self._news.notify()
+
+    def close(self) -> None:
+        """End all jobs and the thread, and give the model's memory back. Blocks for one step."""
+        with self._news:
+            self._closed = True
+            self._news.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            jobs = self._next_jobs()
+            if self._closed:
+                self._end(jobs)
+                return
+            batch = self._loaded(jobs)
+            if batch is not None:
+                for job in jobs:
+                    batch.add(job)
+                batch.step()
+
+    def _next_jobs(self) -> list[Job]:
+        """All jobs that are new; waits for one while the batch has nothing to do."""
+        with self._news:
+            while not (self._inbox or self._closed or (self._batch and self._batch.busy)):
+                self._news.wait()
+            jobs = list(self._inbox)
+            self._inbox.clear()
+        return jobs
+
+    def _loaded(self, jobs: list[Job]) -> Batch | None:
+        """The batch, loaded if it is not yet; if that fails, `jobs` end with the reason."""
+        if self._batch is None:
+            try:
+                self._batch = self._load()
+            except Exception as error:
+                reason = error if isinstance(error, OversightError) else EngineError(str(error))
+                reason.__cause__ = None if reason is error else error
+                for job in jobs:
+                    job.on_done(reason)
+        return self._batch
+
+    def _end(self, jobs: list[Job]) -> None:
+        closed = EngineError("the engine was closed before it answered")
+        for job in jobs:
+            job.on_done(closed)
+        if self._batch is not None:
+            self._batch.fail_all(closed)
+            self._batch = None

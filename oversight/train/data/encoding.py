@@ -53,7 +53,7 @@ class Fitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LengthLimits:
     """How long a row may be, and what becomes of longer ones."""
 
     max_length: int | None
@@ -63,7 +63,7 @@ class Limits:
     """Kept when the beginning of a prompt is cut."""
 
     @classmethod
-    def of(cls, settings: DataSettings, max_len: int | None, bos_id: int | None) -> Limits:
+    def of(cls, settings: DataSettings, max_len: int | None, bos_id: int | None) -> LengthLimits:
         """The limits of the settings, within the `max_len` positions of the model."""
         both = [length for length in (settings.max_length, max_len) if length is not None]
         longest = min(both) if both else None
@@ -346,7 +346,7 @@ class Encoder:
         self._renderer = Renderer(self.tokenizer, self.settings)
         self._given = GivenIds(self.tokenizer, self.vocab_size)
         self._prompts: dict[bytes, Ids] = {}
-        self._limits = Limits.of(self.settings, self.max_len, self.tokenizer.bos_token_id)
+        self._limits = LengthLimits.of(self.settings, self.max_len, self.tokenizer.bos_token_id)
 
     def answered(self, row: Answered) -> Fitted:
         """Prompt and responses of a row, in the row's order.
