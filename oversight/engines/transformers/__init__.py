@@ -37,8 +37,7 @@ from pydantic import Field, JsonValue
 
 from oversight.config.settings import Settings
 from oversight.engines.base import answer_all
-from oversight.engines.transformers.batching import ModelThread
-from oversight.engines.transformers.sequence import Job
+from oversight.engines.transformers.sequence import Job, ModelThread
 from oversight.errors import ConfigError
 from oversight.models import resolve
 from oversight.models.identity import content_name, is_content_name
