@@ -10,7 +10,7 @@ from typing import cast
 from oversight import registry
 from oversight.config.settings import Settings
 from oversight.errors import ConfigError
-from oversight.types import Completion, Engine, EngineSpec, Message, Prompt, Request
+from oversight.types import Completion, Engine, EngineSpec, Request
 
 
 def open_engine(spec: EngineSpec) -> Engine:
@@ -38,46 +38,6 @@ def identify(spec: EngineSpec, *, by_path: bool = False) -> EngineSpec:
     config = _config(spec, _module(spec))
     settings = Settings.identity(config) if by_path else config.identity()
     return EngineSpec(engine=spec.engine, settings=settings)
-
-
-def plain_text(prompt: Prompt) -> str:
-    """The prompt as one text to be continued, for models and servers without a chat template.
-
-    A single message is its content as it stands; several are labelled by role,
-    and the label of the answer follows them.
-    """
-    if len(prompt.messages) == 1:
-        return prompt.messages[0].content
-    turns = [f"{message.role.capitalize()}: {message.content}" for message in prompt.messages]
-    return "\n\n".join([*turns, "Assistant:"])
-
-
-def fold_system(prompt: Prompt) -> Prompt:
-    """The same prompt with system messages put before the next user message's content."""
-    messages: list[Message] = []
-    held: tuple[str, ...] = ()
-    for message in prompt.messages:
-        if message.role == "system":
-            held += (*message.parts, "\n\n")
-        elif message.role == "user" and held:
-            messages.append(Message(role="user", parts=held + message.parts))
-            held = ()
-        else:
-            messages.append(message)
-    if held:
-        messages.append(Message(role="user", parts=held[:-1]))
-    return Prompt(messages=tuple(messages))
-
-
-def alternate_roles(prompt: Prompt) -> Prompt:
-    """The same prompt with messages of one role that follow each other made one."""
-    messages: list[Message] = []
-    for message in prompt.messages:
-        parts = message.parts
-        if messages and messages[-1].role == message.role:
-            parts = (*messages.pop().parts, "\n\n", *parts)
-        messages.append(Message(role=message.role, parts=parts))
-    return Prompt(messages=tuple(messages))
 
 
 async def answer_all(

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from oversight.agents.judging import SURFACE_FORMS, decide, in_question_order, labels
-from oversight.engines.transformers.chat_ids import ChatIds
+from oversight.chat.prompt_ids import ChatIds
 from oversight.errors import ConfigError
 from oversight.train.distributed import World
 from oversight.train.model.loading import frozen, load_policy, read_config

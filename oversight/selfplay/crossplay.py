@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from oversight.engines.transformers.chat_ids import ChatIds
+from oversight.chat.prompt_ids import ChatIds
 from oversight.selfplay.beliefs import BeliefReader
 from oversight.selfplay.games import Game
 from oversight.selfplay.settings import Arena

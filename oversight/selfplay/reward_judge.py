@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from oversight.engines.transformers.chat_ids import ChatIds
-from oversight.engines.transformers.prefix_tree import TokenIds, common_prefix
+from oversight.chat.prompt_ids import ChatIds, TokenIds
+from oversight.engines.transformers.prefix_tree import common_prefix
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.selfplay.games import Game, one_round

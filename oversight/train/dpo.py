@@ -23,8 +23,8 @@ from oversight.errors import ConfigError, DataError
 from oversight.registry import nearest
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels
+from oversight.train.data.examples import PairsOf, expand
 from oversight.train.data.loading import Loaded, load_comparisons
-from oversight.train.data.pairs import PairsOf, expand
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World, shard
 from oversight.train.losses.metrics import Mean, Metrics, mean_of

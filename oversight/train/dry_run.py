@@ -17,9 +17,8 @@ import numpy as np
 
 from oversight.train import losses
 from oversight.train.data import loading
+from oversight.train.data.examples import Order, expand
 from oversight.train.data.loading import Loaded
-from oversight.train.data.order import Order
-from oversight.train.data.pairs import expand
 from oversight.train.distributed import World, num_processes
 from oversight.train.estimate import Load, Shape, available, estimate, shown
 from oversight.train.micro_batches import micro_batches

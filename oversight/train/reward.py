@@ -18,8 +18,8 @@ from pydantic import Field, JsonValue
 from oversight.errors import ConfigError, DataError
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels, ranks_of
+from oversight.train.data.examples import PairsOf, expand
 from oversight.train.data.loading import Loaded, load_comparisons
-from oversight.train.data.pairs import PairsOf, expand
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import shard
 from oversight.train.losses.metrics import Metrics

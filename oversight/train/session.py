@@ -22,7 +22,7 @@ from typing import Any, Self
 import torch
 
 from oversight.errors import CheckpointError, ConfigError, OversightError, TrainingInterrupted
-from oversight.train.data.order import Cursor, Order
+from oversight.train.data.examples import Cursor, Order
 from oversight.train.distributed import (
     World,
     announce,

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from oversight.errors import ConfigError
 from oversight.modeling.angles import switch_of
+from oversight.train.data.files import texts
 from oversight.train.data.loading import Loaded, require_batch
 from oversight.train.data.settings import DataSettings
-from oversight.train.data.texts import texts
 from oversight.train.distributed import World
 from oversight.train.experts import check_experts
 from oversight.train.model.loading import Vocabulary, read_config, resolve_device

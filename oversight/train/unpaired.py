@@ -19,8 +19,8 @@ import torch
 
 from oversight.errors import ConfigError, DataError
 from oversight.train import losses
+from oversight.train.data.examples import Order
 from oversight.train.data.loading import Loaded, load_labelled
-from oversight.train.data.order import Order
 from oversight.train.distributed import shard
 from oversight.train.losses.metrics import Mean, Metrics
 from oversight.train.losses.sequences import sequence_sum

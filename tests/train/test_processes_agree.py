@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from oversight.train import grpo
-from oversight.train.data.order import Order
+from oversight.train.data.examples import Order
 from oversight.train.distributed import World
 from oversight.train.dpo import _of_all
 from oversight.train.experience import Experience

@@ -21,7 +21,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from oversight.engines.base import alternate_roles, answer_all, fold_system
+from oversight.chat import alternate_roles, fold_system
+from oversight.engines.base import answer_all
 from oversight.engines.openai.budget import Budget
 from oversight.engines.openai.completion import OpenedThoughts, complaint, completion
 from oversight.engines.openai.failures import LOOK_AT_MODEL, AttemptError

@@ -1,19 +1,19 @@
-"""One model server over HTTP: connections, retries, time, and errors that say what to do."""
+"""One model server over HTTP: connections, retries, time, events, errors that say what to do."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 import httpx
 
-from oversight.engines.openai.connections import Connections
 from oversight.engines.openai.failures import (
     AttemptError,
     broken_connection,
@@ -22,9 +22,112 @@ from oversight.engines.openai.failures import (
     unreadable,
 )
 from oversight.engines.openai.reply import MalformedReplyError, Reply, ReportedError
-from oversight.engines.openai.sse import EventDecoder
 from oversight.errors import EngineUnavailableError
 from oversight.redaction import redacted, register
+
+LINE_END = re.compile(rb"\r\n|\n|\r")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class EventDecoder:
+    """Cuts a byte stream, in pieces of any size, into the data of its events.
+
+    Lines end at CR, LF or both and nowhere else: a model's text may hold U+2028
+    or U+0085 unescaped inside the JSON, and cutting there would break the event.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._at_start = True
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Data of the events that `piece` completes."""
+        self._rest += piece
+        if self._at_start and len(self._rest) >= len(BYTE_ORDER_MARK):
+            self._rest = self._rest.removeprefix(BYTE_ORDER_MARK)
+            self._at_start = False
+        # A CR at the very end may be the first half of CR LF.
+        ready, held = (self._rest[:-1], b"\r") if self._rest[-1:] == b"\r" else (self._rest, b"")
+        *lines, rest = LINE_END.split(ready)
+        self._rest = rest + held
+        return self._events(lines)
+
+    def end(self) -> list[bytes]:
+        """Data of an event that the stream's end completes, for servers that omit the last line."""
+        last, self._rest = self._rest.rstrip(b"\r"), b""
+        return self._events([last, b""])
+
+    def _events(self, lines: list[bytes]) -> list[bytes]:
+        events = []
+        for line in lines:
+            if line:
+                field, _, value = line.partition(b":")
+                if field == b"data":
+                    self._data.append(value.removeprefix(b" "))
+            elif self._data:
+                events.append(b"\n".join(self._data))
+                self._data = []
+        return events
+
+
+POOL_SIZE = 8
+
+KEEPALIVE_S = 4.0
+"""Idle connections are closed before common servers (after 5 s) close them under a request."""
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(slots=True)
+class Pool:
+    """A client with a few connections, and how many requests it has under way."""
+
+    client: httpx.AsyncClient
+    num_in_use: int = 0
+
+
+class Connections:
+    """As many pools as are needed at the same time."""
+
+    def __init__(self, base_url: str, *, key: str, connect_timeout_s: float) -> None:
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._timeout = httpx.Timeout(None, connect=connect_timeout_s)
+        # A proxy named in the environment cannot reach this machine's own servers.
+        self._trust_env = httpx.URL(base_url).host not in LOOPBACK
+        self._tls = httpx.create_ssl_context(trust_env=self._trust_env)
+        self._pools: list[Pool] = []
+
+    @contextmanager
+    def client(self) -> Iterator[httpx.AsyncClient]:
+        """A client for one request: of the first pool with room, where connections are warm."""
+        pool = next((pool for pool in self._pools if pool.num_in_use < POOL_SIZE), None)
+        if pool is None:
+            pool = Pool(self._new_client())
+            self._pools.append(pool)
+        pool.num_in_use += 1
+        try:
+            yield pool.client
+        finally:
+            pool.num_in_use -= 1
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(pool.client.aclose() for pool in self._pools))
+
+    def _new_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            headers=self._headers,
+            timeout=self._timeout,
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=POOL_SIZE,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+            verify=self._tls,
+            trust_env=self._trust_env,
+        )
+
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from oversight.engines.base import plain_text
+from oversight.chat import plain_text
 from oversight.types import Prompt, Request
 
 OWN_FIELDS = frozenset(

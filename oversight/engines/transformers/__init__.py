@@ -4,7 +4,7 @@ Requests of all debates run in one continuous batch, and what earlier prompts
 have computed is not computed again. What a caller can rely on:
 
 - The prompt is the tokenizer's chat template (or, where it has none, the plain
-  rendering of `oversight.engines.base.plain_text`), encoded once. Nothing that
+  rendering of `oversight.chat.plain_text`), encoded once. Nothing that
   stands in a message becomes a control token.
 - `token_ids` are what was sampled, EOS included. `text` is their decoding
   without special tokens but those that mark thoughts, cut before the first stop string.
@@ -37,8 +37,7 @@ from pydantic import Field, JsonValue
 
 from oversight.config.settings import Settings
 from oversight.engines.base import answer_all
-from oversight.engines.transformers.model_thread import ModelThread
-from oversight.engines.transformers.sequence import Job
+from oversight.engines.transformers.sequence import Job, ModelThread
 from oversight.errors import ConfigError
 from oversight.models import resolve
 from oversight.models.identity import content_name, is_content_name
@@ -224,10 +223,10 @@ def _load(config: Config, name: str) -> Batch:
     """The model with its batch; called in the engine's thread."""
     import torch
 
+    from oversight.chat.prompt_ids import ChatIds
     from oversight.engines.transformers.batching import Batch, Name
-    from oversight.engines.transformers.chat_ids import ChatIds
-    from oversight.engines.transformers.intake import Intake, Limits
     from oversight.engines.transformers.loading import load_model
+    from oversight.engines.transformers.sequence import BatchLimits, Intake
 
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
@@ -239,7 +238,7 @@ def _load(config: Config, name: str) -> Batch:
     if config.enable_thinking is not None:
         template_args["enable_thinking"] = config.enable_thinking
     chat = ChatIds(loaded.tokenizer, config.chat == "plain", template_args)
-    limits = Limits(
+    limits = BatchLimits(
         _max_model_len(config, loaded.max_len), config.max_batch_size, config.max_batch_tokens
     )
     intake = Intake(loaded.tokenizer, chat, limits)

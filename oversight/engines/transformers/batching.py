@@ -12,20 +12,19 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 
-from oversight.engines.transformers.choices import Likeliest, choose
-from oversight.engines.transformers.intake import Intake, Limits
+from oversight.chat.prompt_ids import TokenIds
 from oversight.engines.transformers.loading import LoadedModel, out_of_memory
-from oversight.engines.transformers.prefix_tree import Prefix, PrefixTree, TokenIds, common_prefix
+from oversight.engines.transformers.prefix_tree import Prefix, PrefixTree, common_prefix
 from oversight.engines.transformers.rows import BatchedRows
-from oversight.engines.transformers.sampling import sample
-from oversight.engines.transformers.sequence import Job, Sequence
+from oversight.engines.transformers.sampling import Likeliest, choose, sample
+from oversight.engines.transformers.sequence import BatchLimits, Intake, Job, RunningSequence
 from oversight.errors import EngineError, EngineRefusedError, OversightError
 from oversight.types import FinishReason
 
@@ -47,7 +46,12 @@ class Batch:
     """The sequences that wait and those that run."""
 
     def __init__(
-        self, loaded: LoadedModel, intake: Intake, limits: Limits, kv_cache_tokens: int, name: Name
+        self,
+        loaded: LoadedModel,
+        intake: Intake,
+        limits: BatchLimits,
+        kv_cache_tokens: int,
+        name: Name,
     ) -> None:
         self._rows = loaded.rows
         self._shared = loaded.rows if isinstance(loaded.rows, BatchedRows) else None
@@ -57,8 +61,8 @@ class Batch:
         self._limits = limits
         self._name = name
         self._kept = PrefixTree(kv_cache_tokens)
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []
+        self._waiting: deque[RunningSequence] = deque()
+        self._running: list[RunningSequence] = []
         """Of the same order as the rows."""
         self._likeliest = Likeliest(loaded.tokenizer)
 
@@ -104,14 +108,14 @@ class Batch:
 
     # --- joining -------------------------------------------------------------
 
-    def _next_wave(self) -> list[Sequence]:
+    def _next_wave(self) -> list[RunningSequence]:
         """Waiting sequences to start together, longest computation first.
 
         One that shares more with another of the wave than with what is computed already waits
         for the next wave, in which it finds that beginning computed.
         """
-        wave: list[tuple[int, Sequence]] = []
-        passed: list[Sequence] = []
+        wave: list[tuple[int, RunningSequence]] = []
+        passed: list[RunningSequence] = []
         while self._waiting:
             sequence = self._waiting[0]
             if not self._limits.fits([*self._running, *(s for _, s in wave), sequence]):
@@ -126,7 +130,7 @@ class Batch:
         wave.sort(key=lambda entry: entry[0], reverse=True)
         return [sequence for _, sequence in wave]
 
-    def _worth_waiting(self, sequence: Sequence, other: Sequence, known: int) -> bool:
+    def _worth_waiting(self, sequence: RunningSequence, other: RunningSequence, known: int) -> bool:
         if self._shared is None:
             return False
         shared = common_prefix(sequence.prompt_ids[:-1], other.prompt_ids)
@@ -147,7 +151,7 @@ class Batch:
                 best = (shared, (row, shared))
         return best
 
-    def _start(self, wave: list[Sequence]) -> None:
+    def _start(self, wave: list[RunningSequence]) -> None:
         """Compute the prompts of a wave, and their first tokens or choices."""
         first_row = len(self._running)
         # All found before any joins: a row that has joined is not computed yet.
@@ -193,7 +197,7 @@ class Batch:
         self._rows.lengths[:] = lengths
         return self._rows.extend(first_row, token_ids)
 
-    def _take(self, logits_NV: torch.Tensor, sequences: Many[Sequence]) -> None:
+    def _take(self, logits_NV: torch.Tensor, sequences: Sequence[RunningSequence]) -> None:
         """Sample a token for each sequence and see whether it ends."""
         samplings = [sequence.job.request.sampling for sequence in sequences]
         tokens, logprobs = sample(
@@ -211,7 +215,7 @@ class Batch:
                 sequence.top.append(self._likeliest.of(logps_V, samplings[i].top_logprobs))
             self._accept(sequence, tokens[i], logprobs[i])
 
-    def _accept(self, sequence: Sequence, token_id: int, logprob: float) -> None:
+    def _accept(self, sequence: RunningSequence, token_id: int, logprob: float) -> None:
         sequence.token_ids.append(token_id)
         sequence.logprobs.append(logprob)
         # EOS is a token of the answer, but never text of it.
@@ -221,7 +225,7 @@ class Batch:
             sequence.finish_reason = FinishReason.LENGTH
         self._emit(sequence)
 
-    def _emit(self, sequence: Sequence) -> None:
+    def _emit(self, sequence: RunningSequence) -> None:
         if sequence.finish_reason is not None:
             sequence.text.finish()
         if sequence.job.on_text is not None:
@@ -229,7 +233,7 @@ class Batch:
             if piece:
                 sequence.job.on_text(piece)
 
-    def _choose(self, row: int, sequence: Sequence, logits_V: torch.Tensor) -> None:
+    def _choose(self, row: int, sequence: RunningSequence, logits_V: torch.Tensor) -> None:
         """Draw one of the choices, which ends the sequence."""
         long = [ids[:-1] for ids in sequence.choices if len(ids) > 1]
         later = iter(self._rows.score(row, long) if long else ())
@@ -270,7 +274,7 @@ class Batch:
             self._running.pop()
             self._deliver(sequence)
 
-    def _deliver(self, sequence: Sequence) -> None:
+    def _deliver(self, sequence: RunningSequence) -> None:
         job = sequence.job
         if sequence.failure:
             job.on_done(EngineError(f"request {job.request.id!r}: {sequence.failure}"))

@@ -16,10 +16,8 @@ import torch
 
 from oversight.engines.transformers.attention import NAME as SHARED_HEADS
 from oversight.engines.transformers.attention import share_heads
-from oversight.engines.transformers.masks import mask_styles
 from oversight.engines.transformers.prefix_tree import common_prefix
-from oversight.engines.transformers.rows import BatchedRows, Rows
-from oversight.engines.transformers.single_rows import SingleRows
+from oversight.engines.transformers.rows import BatchedRows, Rows, SingleRows, mask_styles
 from oversight.errors import ConfigError, EngineError, EngineUnavailableError
 from oversight.modeling import contract
 from oversight.modeling.angles import own_angles, switch_length

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-TokenIds = npt.NDArray[np.int64]
-"""Token ids in a row, shape [T]."""
+from oversight.chat.prompt_ids import TokenIds
+
 LayersKV = list[tuple[torch.Tensor, torch.Tensor]]
 """For each layer its keys and values, each of shape [H, T, D]."""
 

@@ -1,13 +1,16 @@
 """The sequences that a model is working on, and the passes that take them further.
 
-`BatchedRows` runs all rows in one forward pass and copies beginnings between
-them. What else can run rows is in `single_rows`.
+`BatchedRows` runs all rows in one forward pass, whose masks let each column be a position, and
+copies beginnings between them. `SingleRows` gives each row a cache of the model's own kind and
+computes one after the other.
 
 Shapes: N rows of a pass, Q query tokens, L visible columns, V vocabulary.
 """
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,9 +18,98 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from oversight.chat.prompt_ids import TokenIds
 from oversight.engines.transformers.kv_rows import KVRows
-from oversight.engines.transformers.masks import MaskStyle
-from oversight.engines.transformers.prefix_tree import LayersKV, Prefix, TokenIds
+from oversight.engines.transformers.prefix_tree import LayersKV, Prefix
+from oversight.modeling.angles import regime, switch_length
+
+FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+
+
+@dataclass(frozen=True)
+class MaskStyle:
+    """How a model wants its masks."""
+
+    kinds: tuple[str, ...]
+    """The kinds of attention layers."""
+    window: int | None
+    """Tokens that a sliding layer looks back, its own position included."""
+    chunk: int | None
+    """Tokens of a chunk, within which a chunked layer looks back."""
+    by_kind: bool
+    """One mask for each kind, under its name, instead of a single one."""
+    additive: bool
+    """Numbers to add to the scores instead of booleans."""
+
+    def build(
+        self,
+        query_positions_NQ: torch.Tensor,
+        key_positions_L: torch.Tensor,
+        dtype: torch.dtype,
+        visible: torch.Tensor | None = None,
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Masks of shape [N, 1, Q, L].
+
+        Args:
+            query_positions_NQ: Position of each token of this pass.
+            key_positions_L: Position that each column holds.
+            dtype: The model's, for additive masks.
+            visible: What a query may see at most, [Q, L]; None for every column.
+        """
+        masks = {}
+        for kind in self.kinds:
+            allowed = self._allowed(kind, query_positions_NQ[:, :, None], key_positions_L)
+            if visible is not None:
+                allowed = allowed & visible
+            masks[kind] = self._as_model_wants(allowed[:, None], dtype)
+        return masks if self.by_kind else masks[self.kinds[0]]
+
+    def _allowed(self, kind: str, queries_NQ1: torch.Tensor, keys_L: torch.Tensor) -> torch.Tensor:
+        allowed = keys_L <= queries_NQ1
+        if kind == SLIDING and self.window is not None:
+            allowed = allowed & (keys_L > queries_NQ1 - self.window)
+        if kind == CHUNKED and self.chunk is not None:
+            allowed = allowed & (keys_L // self.chunk == queries_NQ1 // self.chunk)
+        return allowed
+
+    def _as_model_wants(self, allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        if not self.additive:
+            return allowed
+        lowest = torch.finfo(dtype).min
+        return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, lowest)
+
+
+def mask_styles(config: Any) -> list[MaskStyle]:
+    """Styles to try on a model, likeliest first; none if it cannot take ready masks.
+
+    Args:
+        config: The text part of a transformers configuration.
+    """
+    implementation = getattr(config, "_attn_implementation", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if implementation not in ("sdpa", "eager") or not _row_independent(rope):
+        return []
+    window = getattr(config, "sliding_window", None)
+    chunk = getattr(config, "attention_chunk_size", None)
+    kinds = tuple(sorted(set(getattr(config, "layer_types", None) or ())))
+    if not set(kinds) <= {FULL, SLIDING, CHUNKED}:
+        return []
+    additive = implementation == "eager"
+    if kinds:
+        styles = [MaskStyle(kinds, window, chunk, by_kind=True, additive=additive)]
+        if len(kinds) == 1:
+            styles.append(MaskStyle(kinds, window, chunk, by_kind=False, additive=additive))
+        return styles
+    kind = SLIDING if window is not None else CHUNKED if chunk is not None else FULL
+    return [MaskStyle((kind,), window, chunk, by_kind=False, additive=additive)]
+
+
+def _row_independent(rope: dict[str, Any]) -> bool:
+    """Whether rotary angles depend on the position alone, not on the longest row of a batch."""
+    kinds = {rope.get("rope_type", "default")}
+    kinds |= {part.get("rope_type", "default") for part in rope.values() if isinstance(part, dict)}
+    return not kinds & {"dynamic", "longrope"}
+
 
 CHUNK_TOKENS = 2048
 """Tokens of one forward pass at most, which bounds its memory and how long others wait."""
@@ -239,3 +331,81 @@ def _width(remaining: list[int]) -> int:
 
 def _padding(remaining: list[int], width: int) -> float:
     return 1 - sum(min(left, width) for left in remaining) / (width * len(remaining))
+
+
+CACHE_NAMES = ("past_key_values", "cache_params", "state")
+
+
+class SingleRows:
+    """Rows that each have a cache of the model's own kind, computed one after the other."""
+
+    def __init__(self, model: Any) -> None:
+        self.work = Work()
+        self.lengths: list[int] = []
+        self._model = model
+        self._caches: list[Any] = []
+        self._ids: list[TokenIds] = []
+        self._has_regimes = switch_length(model) is not None
+        self._cache_name = _cache_name(model)
+
+    def join(self, max_lengths: Sequence[int]) -> None:
+        """Add empty rows behind the others; their caches grow as needed."""
+        self.lengths += [0] * len(max_lengths)
+        self._caches += [None] * len(max_lengths)
+        self._ids += [np.empty(0, np.int64)] * len(max_lengths)
+
+    def extend(self, first_row: int, token_ids: Sequence[TokenIds]) -> torch.Tensor:
+        """Compute more tokens of each row; gives logits [N, V] after the last of each."""
+        logits = []
+        for row, ids in enumerate(token_ids, first_row):
+            self._caches[row], output_QV = self._run(self._caches[row], self._ids[row], ids)
+            self._ids[row] = np.concatenate([self._ids[row], ids])
+            self.lengths[row] += len(ids)
+            logits.append(output_QV[-1])
+        return torch.stack(logits).float()
+
+    def score(self, row: int, branches: Sequence[TokenIds]) -> list[torch.Tensor]:
+        """Logits after each token of each branch, on copies of the row's cache."""
+        scored = []
+        for branch in branches:
+            cache, steps, before = copy.deepcopy(self._caches[row]), [], self._ids[row]
+            # Token by token: models with a recurrent state take a state and one token only.
+            for i in range(len(branch)):
+                cache, output_QV = self._run(cache, before, branch[i : i + 1])
+                before = np.concatenate([before, branch[i : i + 1]])
+                steps.append(output_QV[-1].float())
+            scored.append(torch.stack(steps))
+        return scored
+
+    def _run(self, cache: Any, before: TokenIds, ids: TokenIds) -> tuple[Any, torch.Tensor]:
+        """The new cache, and logits after each of `ids`, which follow `before`."""
+        if self._has_regimes and cache is not None:
+            length = len(before) + len(ids)
+            if regime(self._model, length) != regime(self._model, len(before)):
+                cache, ids = None, np.concatenate([before, ids])
+        self.work.num_passes += 1
+        self.work.num_tokens += len(ids)
+        ids_1Q = torch.from_numpy(ids)[None].to(self._model.device)
+        kept = {} if cache is None else {self._cache_name: cache}
+        output = self._model(input_ids=ids_1Q, use_cache=True, **kept)
+        return getattr(output, self._cache_name), output.logits[0]
+
+    def remove(self, row: int) -> None:
+        """Drop a row; the last row takes its number."""
+        self.lengths[row], self._caches[row] = self.lengths[-1], self._caches[-1]
+        self._ids[row] = self._ids[-1]
+        self.lengths.pop()
+        self._caches.pop()
+        self._ids.pop()
+
+    def clear(self) -> None:
+        """Drop all rows."""
+        self.lengths.clear()
+        self._caches.clear()
+        self._ids.clear()
+
+
+def _cache_name(model: Any) -> str:
+    """The argument that takes the cache; state-space and recurrent models name it otherwise."""
+    names = inspect.signature(model.forward).parameters
+    return next((name for name in CACHE_NAMES if name in names), CACHE_NAMES[0])

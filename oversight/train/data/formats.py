@@ -1,40 +1,42 @@
-"""The formats of rows: which columns each has, and how it is read.
-
-pair               prompt, chosen, rejected: texts or messages; the export's layout `preference`
-implicit_pair      chosen, rejected: whole texts or dialogues, whose common beginning is the prompt
-hh                 chosen, rejected: dialogues as `\\n\\nHuman: … \\n\\nAssistant: …`
-kwise              prompt, completions, ranks or scores; the export's layout `kwise`
-unpaired           prompt, completion, label
-prompt_completion  prompt, completion
-messages           messages (or conversations)
-text               text
-prompt             prompt, and any other columns
-
-Of each, these may stand beside: id, weight, question_id; prompt_ids with chosen_ids and
-rejected_ids, or completion_ids: what a sampler read and wrote; soft_label, margin, scores.
-"""
+"""The formats of rows: which columns each has, how it is read, and how it is recognised."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from oversight.train.data import cells
-from oversight.train.data.cells import BadRow, optional_number, required
-from oversight.train.data.messages import (
+from oversight.errors import DataError
+from oversight.train.data.rows import (
     HH_ANSWER,
+    MISSING,
     UNREADABLE,
+    UNREADABLE_IDS,
+    Answer,
+    Answered,
+    Dialogue,
+    Row,
+    RowError,
+    Text,
+    Whole,
     answer_of,
     is_dialogue,
     is_messages,
+    list_cell,
+    number_cell,
+    optional_ids,
+    optional_number,
     read_dialogue,
     read_messages,
+    required,
+    shown_cell,
+    soft_label_cell,
     split_dialogues,
     split_messages,
     split_texts,
+    text_cell,
+    weight_cell,
 )
-from oversight.train.data.records import Answer, Answered, Dialogue, Row, Text, Whole
 
 EQUAL = "responses are equal"
 RANKS = "ranks do not fit the responses"
@@ -56,7 +58,7 @@ def read_row(name: str, row: Cells, place: str) -> Row:
     """The row in the format `name`; its id is the column `id`, or else its place.
 
     Raises:
-        BadRow: It cannot be used.
+        RowError: It cannot be used.
     """
     own = row.get("id")
     return FORMATS[name].read(row, str(own) if own is not None else place)
@@ -73,43 +75,43 @@ def _pair(row: Cells, row_id: str) -> Row:
 def _implicit_pair(row: Cells, row_id: str) -> Row:
     chosen, rejected = required(row, "chosen"), required(row, "rejected")
     if chosen == rejected:
-        raise BadRow(EQUAL)
+        raise RowError(EQUAL)
     if is_messages(chosen) and is_messages(rejected):
         found = read_messages(chosen, "chosen"), read_messages(rejected, "rejected")
         messages, *answers = split_messages(*found)
         return _two(row, row_id, messages, answers)
-    words = cells.text(chosen, "chosen"), cells.text(rejected, "rejected")
+    words = text_cell(chosen, "chosen"), text_cell(rejected, "rejected")
     prompt, *answers = split_texts(*words)
     return _two(row, row_id, prompt, answers)
 
 
 def _hh(row: Cells, row_id: str) -> Row:
-    chosen = cells.text(required(row, "chosen"), "chosen")
-    rejected = cells.text(required(row, "rejected"), "rejected")
+    chosen = text_cell(required(row, "chosen"), "chosen")
+    rejected = text_cell(required(row, "rejected"), "rejected")
     if chosen == rejected:
-        raise BadRow(EQUAL)
+        raise RowError(EQUAL)
     prompt, *answers = split_dialogues(chosen, rejected)
     return _two(row, row_id, Dialogue(prompt), answers)
 
 
 def _kwise(row: Cells, row_id: str) -> Row:
-    given = cells.sequence(required(row, "completions"), "completions", RANKS)
+    given = list_cell(required(row, "completions"), "completions", RANKS)
     if len(given) < 2:
-        raise BadRow(TOO_FEW, f"completions has {len(given)}")
+        raise RowError(TOO_FEW, f"completions has {len(given)}")
     prompt = _text(required(row, "prompt"), "prompt")
     answers = [_said(prompt, _answer(item, f"completions[{i}]")) for i, item in enumerate(given)]
     sampled = row.get("completion_ids")
-    ids = cells.sequence(sampled, "completion_ids", cells.UNREADABLE_IDS) if sampled else ()
+    ids = list_cell(sampled, "completion_ids", UNREADABLE_IDS) if sampled else ()
     if ids and len(ids) != len(answers):
-        raise BadRow(cells.UNREADABLE_IDS, f"{len(ids)} completion_ids of {len(answers)}")
-    listed = [cells.optional_ids(item, "completion_ids") for item in ids] or [None] * len(answers)
+        raise RowError(UNREADABLE_IDS, f"{len(ids)} completion_ids of {len(answers)}")
+    listed = [optional_ids(item, "completion_ids") for item in ids] or [None] * len(answers)
     return Answered(
         row_id,
         prompt,
-        cells.optional_ids(row.get("prompt_ids"), "prompt_ids"),
+        optional_ids(row.get("prompt_ids"), "prompt_ids"),
         tuple(map(Answer, answers, listed)),
         _ranks(row, len(answers)),
-        soft_label=_pair_only(row, cells.soft_label(row), "soft_label", len(answers)),
+        soft_label=_pair_only(row, soft_label_cell(row), "soft_label", len(answers)),
         margin=_pair_only(row, optional_number(row, "margin"), "margin", len(answers)),
         **_about(row),
     )
@@ -118,7 +120,7 @@ def _kwise(row: Cells, row_id: str) -> Row:
 def _unpaired(row: Cells, row_id: str) -> Row:
     label = required(row, "label")
     if label not in (True, False) or not isinstance(label, bool | int):
-        raise BadRow(LABEL, f"label = {cells.shown(label)}")
+        raise RowError(LABEL, f"label = {shown_cell(label)}")
     return _single(row, row_id, bool(label))
 
 
@@ -129,19 +131,19 @@ def _prompt_completion(row: Cells, row_id: str) -> Row:
 def _messages(row: Cells, row_id: str) -> Row:
     name = "messages" if row.get("messages") is not None else "conversations"
     if row.get(name) is None:
-        raise BadRow(cells.MISSING, "messages")
+        raise RowError(MISSING, "messages")
     given = row[name]
     found = read_dialogue(given) if is_dialogue(given) else read_messages(given, name)
     return Whole(row_id, found, **_about(row))
 
 
 def _plain(row: Cells, row_id: str) -> Row:
-    return Whole(row_id, cells.text(required(row, "text"), "text"), **_about(row))
+    return Whole(row_id, text_cell(required(row, "text"), "text"), **_about(row))
 
 
 def _prompt(row: Cells, row_id: str) -> Row:
     prompt = _text(required(row, "prompt"), "prompt")
-    ids = cells.optional_ids(row.get("prompt_ids"), "prompt_ids")
+    ids = optional_ids(row.get("prompt_ids"), "prompt_ids")
     return Answered(row_id, prompt, ids, **_about(row))
 
 
@@ -162,16 +164,16 @@ FORMATS: dict[str, Format] = {
 def _two(row: Cells, row_id: str, prompt: Text, texts: list[str]) -> Answered:
     names = ("chosen_ids", "rejected_ids")
     answers = [
-        Answer(_said(prompt, words), cells.optional_ids(row.get(name), name))
+        Answer(_said(prompt, words), optional_ids(row.get(name), name))
         for words, name in zip(texts, names, strict=True)
     ]
     return Answered(
         row_id,
         prompt,
-        cells.optional_ids(row.get("prompt_ids"), "prompt_ids"),
+        optional_ids(row.get("prompt_ids"), "prompt_ids"),
         tuple(answers),
         (0, 1),
-        soft_label=cells.soft_label(row),
+        soft_label=soft_label_cell(row),
         margin=optional_number(row, "margin"),
         score_gap=_score_gap(row),
         **_about(row),
@@ -181,11 +183,11 @@ def _two(row: Cells, row_id: str, prompt: Text, texts: list[str]) -> Answered:
 def _single(row: Cells, row_id: str, label: bool | None) -> Answered:
     prompt = _text(required(row, "prompt"), "prompt")
     words = _answer(required(row, "completion"), "completion")
-    ids = cells.optional_ids(row.get("completion_ids"), "completion_ids")
+    ids = optional_ids(row.get("completion_ids"), "completion_ids")
     return Answered(
         row_id,
         prompt,
-        cells.optional_ids(row.get("prompt_ids"), "prompt_ids"),
+        optional_ids(row.get("prompt_ids"), "prompt_ids"),
         (Answer(_said(prompt, words), ids),),
         (0,),
         label=label,
@@ -196,7 +198,7 @@ def _single(row: Cells, row_id: str, label: bool | None) -> Answered:
 def _about(row: Cells) -> dict[str, Any]:
     question = row.get("question_id")
     return {
-        "weight": cells.weight(row),
+        "weight": weight_cell(row),
         "question_id": None if question is None else str(question),
     }
 
@@ -205,7 +207,7 @@ def _text(value: Any, name: str) -> Text:
     """A prompt: messages, a dialogue that waits for its answer, or a plain text."""
     if is_messages(value):
         return read_messages(value, name)
-    words = cells.text(value, name)
+    words = text_cell(value, name)
     if is_dialogue(words) and words.rstrip().endswith(HH_ANSWER):
         return Dialogue(words.rstrip())
     return words
@@ -215,8 +217,8 @@ def _answer(value: Any, name: str) -> str:
     if is_messages(value):
         return answer_of(read_messages(value, name), name)
     if not isinstance(value, str):
-        raise BadRow(UNREADABLE, f"{name} is a {type(value).__name__}")
-    return cells.text(value, name)
+        raise RowError(UNREADABLE, f"{name} is a {type(value).__name__}")
+    return text_cell(value, name)
 
 
 def _said(prompt: Text, words: str) -> str:
@@ -230,7 +232,7 @@ def _ranks(row: Cells, num: int) -> tuple[int, ...]:
     scores = _numbers(row, "scores", num)
     if values is None:
         if scores is None:
-            raise BadRow(cells.MISSING, "ranks")
+            raise RowError(MISSING, "ranks")
         values = [-score for score in scores]
     order = {value: rank for rank, value in enumerate(sorted(set(values)))}
     return tuple(order[value] for value in values)
@@ -241,9 +243,9 @@ def _numbers(row: Cells, name: str, num: int) -> list[float] | None:
     # An export writes a null for each response that has no score.
     if given is None or (name == "scores" and None in given):
         return None
-    values = [cells.number(v, name) for v in cells.sequence(given, name, RANKS)]
+    values = [number_cell(v, name) for v in list_cell(given, name, RANKS)]
     if len(values) != num:
-        raise BadRow(RANKS, f"{len(values)} {name} of {num} responses")
+        raise RowError(RANKS, f"{len(values)} {name} of {num} responses")
     return values
 
 
@@ -255,5 +257,65 @@ def _score_gap(row: Cells) -> float | None:
 
 def _pair_only(row: Cells, value: float | None, name: str, num: int) -> float | None:
     if value is not None and num != 2:
-        raise BadRow(RANKS, f"{name} of {num} responses")
+        raise RowError(RANKS, f"{name} of {num} responses")
     return value
+
+
+Kind = Literal["demonstrations", "comparisons", "labelled", "prompts"]
+
+PAIRS = ("kwise", "pair", "hh", "implicit_pair")
+ACCEPTED: dict[Kind, tuple[str, ...]] = {
+    "demonstrations": ("messages", *PAIRS, "prompt_completion", "text"),
+    "comparisons": PAIRS,
+    "labelled": ("unpaired", *PAIRS),
+    "prompts": (*PAIRS, "prompt"),
+}
+"""What each kind of example is made of. Of compared responses SFT learns the best one; KTO
+learns the best as good and the worst as bad; PPO and GRPO take the prompt."""
+
+
+def detect(rows: Sequence[Mapping[str, Any]], kind: Kind, forced: str, where: str) -> str:
+    """The name of the format.
+
+    Args:
+        rows: The first rows of the source.
+        kind: What is to be made of them.
+        forced: The setting `format`.
+        where: The source, for messages.
+
+    Raises:
+        DataError: No format that gives this kind of example has these columns, or the one that
+            was asked for gives no such examples.
+    """
+    if forced != "auto":
+        if forced not in ACCEPTED[kind]:
+            raise DataError(
+                f"data.format = {forced!r} gives no {kind}; accepted: {', '.join(ACCEPTED[kind])}"
+            )
+        return forced
+    columns = {name for row in rows for name, value in row.items() if value is not None}
+    for name in ACCEPTED[kind]:
+        if _has(columns, name) and (name != "hh" or _are_dialogues(rows)):
+            return name
+    found = ", ".join(sorted({name for row in rows for name in row})) or "none"
+    raise DataError(
+        f"{where}: columns {found} are of no format that gives {kind}. "
+        f"Accepted: {_listed(kind)}. Name other columns in data.columns."
+    )
+
+
+def _has(columns: set[str], name: str) -> bool:
+    return all(columns & set(alternatives) for alternatives in FORMATS[name].columns)
+
+
+def _are_dialogues(rows: Sequence[Mapping[str, Any]]) -> bool:
+    cells = [row.get(name) for row in rows for name in ("chosen", "rejected")]
+    there = [cell for cell in cells if cell is not None]
+    return sum(map(is_dialogue, there)) * 2 > len(there)
+
+
+def _listed(kind: Kind) -> str:
+    return "; ".join(
+        f"{name} ({', '.join(' or '.join(alternatives) for alternatives in FORMATS[name].columns)})"
+        for name in ACCEPTED[kind]
+    )

@@ -2,30 +2,266 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
-from oversight.train.data import refusal, sources
-from oversight.train.data.cells import BadRow
-from oversight.train.data.detecting import Kind, detect
-from oversight.train.data.encoding import Encoder
-from oversight.train.data.fingerprint import digest, fingerprint
-from oversight.train.data.formats import read_row
-from oversight.train.data.making import MAKERS
-from oversight.train.data.reading import Broken, Found
+from oversight.errors import DataError
+from oversight.text.terminal import visible
+from oversight.train.data.encoding import EMPTY, Encoder
+from oversight.train.data.examples import (
+    Groups,
+    Statistics,
+    digest,
+    fingerprint,
+    held_out,
+    statistics,
+)
+from oversight.train.data.files import Broken, Found, Source, eval_sources, training_sources
+from oversight.train.data.formats import EQUAL, Kind, detect, read_row
+from oversight.train.data.rows import MISSING, Answered, Row, RowError, Whole
 from oversight.train.data.settings import DataSettings
-from oversight.train.data.splitting import Groups, held_out
-from oversight.train.data.statistics import Statistics, statistics
 from oversight.train.types import (
     Comparison,
     Demonstration,
     Example,
+    Ids,
     Labelled,
     PromptExample,
     Refused,
+    TokenRow,
 )
+
+BROKEN = "the line is broken"
+DUPLICATE = "a duplicate of an earlier example"
+IN_EVALUATION = "its prompt or question is in the held-out part"
+NO_WEIGHT = "its weight is 0, so that nothing is learnt from it"
+NO_FAULT = frozenset({DUPLICATE, IN_EVALUATION, NO_WEIGHT})
+"""Reasons that are no fault of the row itself: they never stop a run."""
+
+MAX_ID_CHARS = 160
+
+
+def left_out_table(refused: Refused) -> list[tuple[str, int, str, str]]:
+    """Rows for a table: left out or changed, how many, why, and the first ids."""
+    kinds = (("left out", refused.dropped), ("changed", refused.cut))
+    return [
+        (kind, number, reason, _ids(refused, reason))
+        for kind, counts in kinds
+        for reason, number in counts.most_common()
+    ]
+
+
+def left_out_lines(refused: Refused) -> list[str]:
+    """The same as lines of text."""
+    return [
+        f"{number:,} {kind}: {reason} ({ids})"
+        for kind, number, reason, ids in left_out_table(refused)
+    ]
+
+
+def require_none_bad(refused: Refused) -> None:
+    """Stop if a row could not be used.
+
+    Raises:
+        DataError: It lists how many, why, and the first of them.
+    """
+    bad = [reason for reason in refused.dropped if reason not in NO_FAULT]
+    if bad:
+        number = sum(refused.dropped[reason] for reason in bad)
+        raise DataError(
+            f"{number:,} rows cannot be used:\n{_joined(left_out_lines(refused))}\n"
+            "Mend them, or set data.on_bad = 'drop' to go on without them."
+        )
+
+
+def require_enough(num_examples: int, num_needed: int, refused: Refused, what: str) -> None:
+    """Stop if there are fewer examples than a batch takes.
+
+    Raises:
+        DataError: It shows what there is and what was left out.
+    """
+    if num_examples >= max(num_needed, 1):
+        return
+    found = f"{num_examples:,} usable {what}" if num_examples else f"no usable {what}"
+    left_out = left_out_lines(refused)
+    because = f":\n{_joined(left_out)}" if left_out else "; nothing was left out"
+    raise DataError(f"there are {found}, and a batch takes {num_needed:,}{because}")
+
+
+def with_detail(row_id: str, detail: str) -> str:
+    """A row's id with what is wrong in it, as it is kept in `Refused.ids`."""
+    return f"{row_id} ({detail})" if detail else row_id
+
+
+def _joined(found: Sequence[str]) -> str:
+    return "\n".join(f"  {line}" for line in found)
+
+
+def _ids(refused: Refused, reason: str) -> str:
+    number = refused.dropped[reason] + refused.cut[reason]
+    noted = [_short(visible(row_id, newlines=False)) for row_id in refused.ids.get(reason, [])]
+    return ", ".join(noted + ["…"] * (number > len(noted)))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_ID_CHARS else text[:MAX_ID_CHARS] + "…"
+
+
+TIE = "a tie has no better side"
+CONTRADICTION = "equal responses have different ranks"
+MERGED = "equal responses were merged"
+
+Cells = Mapping[str, Any]
+Make = Callable[[Row, Cells, Encoder], list[Any]]
+
+ANSWER_COLUMNS = frozenset(
+    {
+        *("chosen", "rejected", "completions", "completion"),
+        *("chosen_ids", "rejected_ids", "completion_ids"),
+        *("ranks", "tie", "scores", "chosen_score", "rejected_score"),
+        *("soft_label", "margin", "weight"),
+    }
+)
+"""Columns of answered rows that say nothing about the prompt itself."""
+PROMPT_COLUMNS = frozenset({"id", "prompt", "prompt_ids"})
+"""What a prompt example has as attributes; other columns are its fields."""
+
+
+def demonstrations(row: Row, cells: Cells, encoder: Encoder) -> list[Demonstration]:
+    """What SFT learns of a row: its response, its assistant's turns, or the best of several."""
+    everything = encoder.settings.train_on == "all"
+    if isinstance(row, Whole):
+        found = encoder.whole(row)
+        made = TokenRow(found.prompt, found.rest, found.mask, id=row.id)
+    else:
+        best = _best(row)
+        fitted = encoder.answered(best)
+        made = TokenRow(fitted.prompt, fitted.responses[0], id=row.id)
+    return [Demonstration(_all_tokens(made) if everything else made, row.weight)]
+
+
+def comparisons(row: Row, cells: Cells, encoder: Encoder) -> list[Comparison]:
+    """The ranking of a row, best first."""
+    assert isinstance(row, Answered)
+    fitted = encoder.answered(row)
+    kept = _distinct(fitted.responses, row, encoder)
+    order = sorted(kept, key=lambda i: row.ranks[i])
+    flipped = len(row.answers) == 2 and order == [1, 0]
+    soft, margin = row.soft_label, _margin(row, encoder.settings)
+    return [
+        Comparison(
+            row.id,
+            fitted.prompt,
+            tuple(fitted.responses[i] for i in order),
+            _dense([row.ranks[i] for i in order]),
+            soft_label=1.0 - soft if flipped and soft is not None else soft,
+            margin=-margin if flipped and margin is not None else margin,
+            weight=row.weight,
+        )
+    ]
+
+
+def labelled(row: Row, cells: Cells, encoder: Encoder) -> list[Labelled]:
+    """A response and its label; of compared ones the best as good and the worst as bad."""
+    assert isinstance(row, Answered)
+    if row.label is not None:
+        fitted = encoder.answered(row)
+        made = TokenRow(fitted.prompt, fitted.responses[0], id=row.id)
+        return [Labelled(made, row.label, row.weight)]
+    (ranking,) = comparisons(row, cells, encoder)
+    if ranking.is_tie:
+        raise RowError(TIE)
+    rows = ranking.rows()
+    return [
+        Labelled(rows[0], True, row.weight),
+        Labelled(rows[-1], False, row.weight),
+    ]
+
+
+def prompts(row: Row, cells: Cells, encoder: Encoder) -> list[PromptExample]:
+    """The prompt of a row, with the row's other columns."""
+    assert isinstance(row, Answered)
+    bare = Answered(row.id, row.prompt, row.prompt_ids, question_id=row.question_id)
+    fitted = encoder.answered(bare)
+    left_out = PROMPT_COLUMNS | (ANSWER_COLUMNS if row.answers else frozenset())
+    fields = {
+        name: value
+        for name, value in cells.items()
+        if name not in left_out and not name.endswith("logprobs")
+    }
+    return [PromptExample(row.id, fitted.prompt, fields)]
+
+
+MAKERS: dict[Kind, Make] = {
+    "demonstrations": demonstrations,
+    "comparisons": comparisons,
+    "labelled": labelled,
+    "prompts": prompts,
+}
+
+
+def _best(row: Answered) -> Answered:
+    """The row with its best answer only."""
+    if len(row.answers) == 1:
+        return row
+    if not row.answers:
+        raise RowError(MISSING, "a response")
+    if row.ranks.count(min(row.ranks)) == len(row.ranks):
+        raise RowError(TIE)
+    best = row.ranks.index(min(row.ranks))
+    return Answered(
+        row.id,
+        row.prompt,
+        row.prompt_ids,
+        (row.answers[best],),
+        (0,),
+        weight=row.weight,
+        question_id=row.question_id,
+    )
+
+
+def _all_tokens(row: TokenRow) -> TokenRow:
+    """The row with every token learnt but the first, which nothing predicts."""
+    ids = row.ids()
+    if len(ids) < 2:
+        raise RowError(EMPTY)
+    return TokenRow(ids[:1], ids[1:], id=row.id)
+
+
+def _distinct(responses: tuple[Ids, ...], row: Answered, encoder: Encoder) -> list[int]:
+    """Which responses to keep: the first of those that are equal.
+
+    Raises:
+        RowError: They are equal and ranked differently, or fewer than two are left.
+    """
+    first: dict[str | bytes, int] = {}
+    kept: list[int] = []
+    for i, (ids, answer) in enumerate(zip(responses, row.answers, strict=True)):
+        known = [first[key] for key in (ids.tobytes(), answer.text) if key in first]
+        if not known:
+            kept.append(i)
+        elif row.ranks[known[0]] != row.ranks[i]:
+            raise RowError(EQUAL if len(row.answers) == 2 else CONTRADICTION)
+        first.setdefault(ids.tobytes(), i)
+        first.setdefault(answer.text, i)
+    if len(kept) < 2:
+        raise RowError(EQUAL)
+    if len(kept) < len(responses):
+        encoder.refused.shorten(MERGED, row.id)
+    return kept
+
+
+def _margin(row: Answered, settings: DataSettings) -> float | None:
+    return row.score_gap if settings.margin == "scores" else row.margin
+
+
+def _dense(ranks: list[int]) -> tuple[int, ...]:
+    """Sorted ranks without gaps."""
+    order = {rank: place for place, rank in enumerate(sorted(set(ranks)))}
+    return tuple(order[rank] for rank in ranks)
+
 
 E = TypeVar("E", bound=Example)
 Rows = Iterable[Mapping[str, Any]]
@@ -53,7 +289,7 @@ class Loaded(Generic[E]):
         figures = self.statistics.table()
         width = max(len(name) for name, _ in figures)
         shown = [f"{name:<{width}}  {figure}" for name, figure in figures]
-        return shown + self._left_out_by_store() + refusal.lines(self.refused)
+        return shown + self._left_out_by_store() + left_out_lines(self.refused)
 
     def to_json(self) -> dict[str, Any]:
         """The same, JSON-plain."""
@@ -125,7 +361,7 @@ def require_batch(loaded: Loaded[Any], batch_size: int) -> None:
     Raises:
         DataError: It shows what there is and what was left out.
     """
-    refusal.require_enough(len(loaded.examples), batch_size, loaded.refused, loaded.kind)
+    require_enough(len(loaded.examples), batch_size, loaded.refused, loaded.kind)
 
 
 @dataclass
@@ -140,17 +376,17 @@ class _Part:
 
 def _load(kind: Kind, encoder: Encoder, rows: Rows | None, eval_rows: Rows | None) -> Loaded[Any]:
     settings, refused = encoder.settings, encoder.refused
-    train_sources = sources.training(settings, rows)
-    eval_sources = sources.evaluation(settings, eval_rows)
-    part = _read_part(kind, train_sources, encoder, settings.max_rows)
-    apart = _read_part(kind, eval_sources, encoder, None)
+    train_from = training_sources(settings, rows)
+    eval_from = eval_sources(settings, eval_rows)
+    part = _read_part(kind, train_from, encoder, settings.max_rows)
+    apart = _read_part(kind, eval_from, encoder, None)
     if settings.on_bad == "error":
-        refusal.require_none_bad(refused)
-    if eval_sources:
+        require_none_bad(refused)
+    if eval_from:
         shared = {name for groups in apart.groups for name in groups}
         held = {i for i, groups in enumerate(part.groups) if shared & set(groups)}
         for i in sorted(held):
-            refused.drop(refusal.IN_EVALUATION, part.examples[i].id)
+            refused.drop(IN_EVALUATION, part.examples[i].id)
     else:
         wanted = settings.eval_rows or round(settings.eval_fraction * len(part.examples))
         held = held_out(part.groups, wanted, settings.split_seed)
@@ -166,13 +402,11 @@ def _load(kind: Kind, encoder: Encoder, rows: Rows | None, eval_rows: Rows | Non
         refused,
         figures,
         fingerprint(examples),
-        [source.about for source in chain(train_sources, eval_sources)],
+        [source.about for source in chain(train_from, eval_from)],
     )
 
 
-def _read_part(
-    kind: Kind, found: list[sources.Source], encoder: Encoder, max_rows: int | None
-) -> _Part:
+def _read_part(kind: Kind, found: list[Source], encoder: Encoder, max_rows: int | None) -> _Part:
     part = _Part()
     for source in found:
         left = None if max_rows is None else max_rows - part.num_rows
@@ -183,7 +417,7 @@ def _read_part(
 
 
 def _read_source(
-    kind: Kind, source: sources.Source, encoder: Encoder, part: _Part, num_left: int | None
+    kind: Kind, source: Source, encoder: Encoder, part: _Part, num_left: int | None
 ) -> None:
     settings = encoder.settings
     stream = _renamed(islice(source.open(), num_left), settings.columns)
@@ -195,7 +429,7 @@ def _read_source(
     for item in chain(first, stream):
         part.num_rows += 1
         if isinstance(item, Broken):
-            encoder.refused.drop(refusal.BROKEN, refusal.note(item.place, item.detail))
+            encoder.refused.drop(BROKEN, with_detail(item.place, item.detail))
         else:
             _take(kind, name, item, encoder, part)
 
@@ -206,17 +440,17 @@ def _take(kind: Kind, name: str, item: Found, encoder: Encoder, part: _Part) -> 
         row = read_row(name, item.row, item.place)
         made = MAKERS[kind](row, item.row, encoder)
         if row.weight == 0.0 and kind != "prompts":  # a step of such rows alone has no mean
-            raise BadRow(refusal.NO_WEIGHT)
-    except BadRow as bad:
+            raise RowError(NO_WEIGHT)
+    except RowError as bad:
         own = item.row.get("id")
         row_id = item.place if own is None else str(own)
-        encoder.refused.drop(bad.reason, refusal.note(row_id, bad.detail))
+        encoder.refused.drop(bad.reason, with_detail(row_id, bad.detail))
         return
     for example in made:
         if encoder.settings.duplicates == "drop":
             content = digest(example)
             if content in part.seen:
-                encoder.refused.drop(refusal.DUPLICATE, example.id)
+                encoder.refused.drop(DUPLICATE, example.id)
                 continue
             part.seen.add(content)
         part.examples.append(example)

@@ -113,7 +113,11 @@ class ModelServer:
             raise ConnectionResetError
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        await answering
+        try:
+            await answering
+        except ConnectionError:  # a write met the client's leaving before the read did
+            self.num_left += 1
+            raise
 
 
 async def _end_of_input(reader: asyncio.StreamReader) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oversight.engines.openai.reply import MalformedReplyError, Reply, ReportedError
-from oversight.engines.openai.sse import EventDecoder
+from oversight.engines.openai.server import EventDecoder
 from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
 from oversight.types import FinishReason
 

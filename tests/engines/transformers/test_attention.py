@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from oversight.engines.transformers.attention import _one_query, shared_heads_attention
-from oversight.engines.transformers.masks import CHUNKED, FULL, SLIDING, MaskStyle
+from oversight.engines.transformers.rows import CHUNKED, FULL, SLIDING, MaskStyle
 
 
 def inputs(num_queries: int):  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oversight.engines.transformers.detokenizer import Detokenizer
+from oversight.engines.transformers.sequence import Detokenizer
 from oversight.errors import EngineError
 from oversight.types import FinishReason
 

@@ -11,7 +11,7 @@ import pytest
 from oversight.agents import build_agent
 from oversight.engines.base import open_engine
 from oversight.engines.transformers import Config
-from oversight.engines.transformers.intake import _decoder
+from oversight.engines.transformers.sequence import _decoder
 from oversight.errors import NoAnswerError
 from oversight.text.thoughts import divide
 from oversight.types import (

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from oversight.chat import plain_text
 from oversight.engines import openai
-from oversight.engines.base import plain_text
 from oversight.engines.vllm import Config, build
 from oversight.errors import EngineError, EngineUnavailableError
 from oversight.types import Engine, Message, Prompt, Request, Sampling

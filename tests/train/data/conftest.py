@@ -196,6 +196,7 @@ def debated(tmp_path_factory: pytest.TempPathFactory, chat: Any) -> Callable[[bo
 async def _hold_debates(path: Path, tokenizer: Any) -> None:
     from oversight import protocols
     from oversight.agents import build_agent, identify
+    from oversight.chat.turns import Turns
     from oversight.datasets.base import load_questions
     from oversight.engines.scripted import ScriptedEngine
     from oversight.graphs.casting import Cast
@@ -203,7 +204,6 @@ async def _hold_debates(path: Path, tokenizer: Any) -> None:
     from oversight.graphs.running import run_debates
     from oversight.graphs.stage import Stage
     from oversight.store import Store
-    from oversight.train.data.turns import Turns
 
     questions = load_questions(("world", {"split": "held_out"}), limit=4).questions
     logged = [line for q in questions if q.source for line in q.source.text.splitlines()]

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from oversight.errors import ConfigError
-from oversight.train.data.fingerprint import fingerprint
-from oversight.train.data.loading import load_demonstrations, load_labelled, load_prompts
-from oversight.train.data.refusal import table
+from oversight.train.data.examples import fingerprint
+from oversight.train.data.loading import (
+    left_out_table,
+    load_demonstrations,
+    load_labelled,
+    load_prompts,
+)
 from oversight.train.data.settings import DataSettings
 
 PAIR = {"prompt": "Where is the key?", "chosen": " Kitchen.", "rejected": " Attic."}
@@ -291,7 +295,7 @@ def test_ids_that_are_not_of_the_text_are_set_aside_and_counted(compare, chat, c
     loaded = compare(chat, [{**sampled(chat), **change}])
     (pair,) = loaded.examples
     assert chat.decode(pair.responses[0]) == " There.<|end|>"
-    (changed,) = table(loaded.refused)
+    (changed,) = left_out_table(loaded.refused)
     assert changed == (
         "changed",
         1,

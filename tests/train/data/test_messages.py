@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.train.data.cells import BadRow
-from oversight.train.data.messages import (
+from oversight.train.data.rows import (
     HH_TURN,
+    RowError,
     is_dialogue,
     read_dialogue,
     read_messages,
@@ -59,7 +59,7 @@ def test_any_two_texts_are_split_without_loss_or_refused(chosen, rejected):
     for split in (split_texts, split_dialogues):
         try:
             prompt, *answers = split(chosen, rejected)
-        except BadRow:
+        except RowError:
             continue
         assert [prompt + answer for answer in answers] == [chosen, rejected]
         assert prompt.strip()
@@ -72,7 +72,7 @@ def test_a_common_beginning_ends_with_a_whole_word():
 
 
 def test_texts_that_share_no_whole_word_have_no_prompt():
-    with pytest.raises(BadRow) as caught:
+    with pytest.raises(RowError) as caught:
         split_texts("cat", "car")
     assert caught.value.reason == "chosen and rejected share no prompt"
 
@@ -80,7 +80,7 @@ def test_texts_that_share_no_whole_word_have_no_prompt():
 def test_dialogues_that_part_before_the_last_turn_are_refused():
     chosen = written(["a", "b", "c", "d"])
     rejected = written(["a", "x", "c", "d"])
-    with pytest.raises(BadRow) as caught:
+    with pytest.raises(RowError) as caught:
         split_dialogues(chosen, rejected)
     assert caught.value.reason == "chosen and rejected part before the last turn"
 
@@ -114,7 +114,7 @@ def test_message_lists_without_a_common_prompt_or_with_several_turns_are_refused
         ([("u", "A"), ("a", "b")], [("u", "A"), ("a", "c"), ("u", "D"), ("a", "e")], "part before"),
         ([("u", "A"), ("u", "b")], [("u", "A"), ("a", "c")], "unreadable"),
     ):
-        with pytest.raises(BadRow, match=reason):
+        with pytest.raises(RowError, match=reason):
             split(left, right)
 
 
@@ -145,7 +145,7 @@ def test_other_names_and_text_parts_are_understood():
     ],
 )
 def test_messages_that_cannot_be_read_say_what_is_wrong(value, detail):
-    with pytest.raises(BadRow, match=detail):
+    with pytest.raises(RowError, match=detail):
         read_messages(value, "messages")
 
 

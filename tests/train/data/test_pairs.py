@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oversight.train.data.pairs import expand
+from oversight.train.data.examples import expand
 from oversight.train.types import Comparison
 
 

@@ -158,9 +158,9 @@ def test_a_store_that_is_not_there_is_an_error_and_is_not_made(tmp_path, chat):
 
 
 def test_passwords_do_not_go_into_provenance_or_settings_errors():
-    from oversight.train.data.sources import training
+    from oversight.train.data.files import training_sources
 
-    (source,) = training(DataSettings(store="postgresql://me:secret@127.0.0.1:1/db"), None)
+    (source,) = training_sources(DataSettings(store="postgresql://me:secret@127.0.0.1:1/db"), None)
     with pytest.raises(Exception, match=r"127\.0\.0\.1") as caught:
         list(source.open())
     assert "secret" not in str(caught.value)

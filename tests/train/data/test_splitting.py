@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.errors import DataError
-from oversight.train.data.splitting import held_out
+from oversight.train.data.examples import held_out
 
 names = st.integers(0, 12)
 groups = st.lists(

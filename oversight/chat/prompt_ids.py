@@ -20,11 +20,14 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import numpy.typing as npt
 
-from oversight.engines.base import fold_system, plain_text
-from oversight.engines.transformers.prefix_tree import TokenIds
+from oversight.chat import fold_system, plain_text
 from oversight.errors import ConfigError, EngineRefusedError
 from oversight.types import Message, Prompt
+
+TokenIds = npt.NDArray[np.int64]
+"""Token ids in a row, shape [T]."""
 
 # Private-use characters: no template writes them, and contents are not in the text searched.
 PLACEHOLDER = "\uf8f0{}\uf8f1"

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oversight.train.data.cells import BadRow
-from oversight.train.data.turns import Turns
+from oversight.chat.turns import Turns, UnrenderableError
 from oversight.types import Message
 
 TEMPLATED = ("chat", "think", "open", "inst")
@@ -126,7 +125,7 @@ def test_messages_behind_the_last_turn_of_the_assistant_are_left_out(chat):
 
 
 def test_a_dialogue_without_a_turn_of_the_assistant_is_refused(chat):
-    with pytest.raises(BadRow) as caught:
+    with pytest.raises(UnrenderableError) as caught:
         Turns(chat).dialogue((user("Where?"),))
     assert caught.value.reason == "no turn of the assistant"
 
@@ -167,7 +166,7 @@ def test_what_the_template_refuses_is_a_bad_row(tokenizers):
         lambda: turns.answer((user("a"), user("b")), "c"),
         lambda: turns.dialogue((user("a"), user("b"), assistant("c"))),
     ):
-        with pytest.raises(BadRow) as caught:
+        with pytest.raises(UnrenderableError) as caught:
             call()
         assert caught.value.reason == "the chat template refuses the messages"
 

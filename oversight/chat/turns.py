@@ -13,23 +13,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
 import numpy as np
 
-from oversight.engines.base import fold_system
-from oversight.engines.transformers.chat_ids import PLACEHOLDER, ChatIds
+from oversight.chat import fold_system
+from oversight.chat.prompt_ids import PLACEHOLDER, PLACEHOLDER_PATTERN, ChatIds, TokenIds
 from oversight.errors import EngineRefusedError
-from oversight.train.data.cells import BadRow
-from oversight.train.data.marking import Marked, Piece, mark_plain, mark_template
-from oversight.train.types import Ids
 from oversight.types import Message, Prompt
 
 Messages = tuple[Message, ...]
 REFUSED = "the chat template refuses the messages"
 NO_TURN = "no turn of the assistant"
+
+
+class UnrenderableError(Exception):
+    """A dialogue that no ids can be made of: `reason` is one of a few, `detail` of this one."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
 LAST_CHUNK = re.compile(r"\S{0,32}\s{0,8}\Z")
 
 
@@ -37,7 +45,7 @@ LAST_CHUNK = re.compile(r"\S{0,32}\s{0,8}\Z")
 class Stretch:
     """Token ids that were all given to the assistant, or all written by it."""
 
-    ids: Ids
+    ids: TokenIds
     trained: bool
 
 
@@ -84,18 +92,18 @@ class Turns(ChatIds):
         """Ids that no text gives."""
         return frozenset(self._control_ids)
 
-    def prompt(self, messages: Messages) -> Ids:
+    def prompt(self, messages: Messages) -> TokenIds:
         """The ids of a prompt, up to where the assistant's answer begins.
 
         Raises:
-            BadRow: The template does not take these messages, or they are empty.
+            UnrenderableError: The template does not take these messages, or they are empty.
         """
         try:
             return self.prompt_ids(Prompt(messages=messages))
         except EngineRefusedError as error:
-            raise BadRow(REFUSED, str(error)) from None
+            raise UnrenderableError(REFUSED, str(error)) from None
 
-    def answer(self, messages: Messages, content: str, spaced: bool = False) -> Ids:
+    def answer(self, messages: Messages, content: str, spaced: bool = False) -> TokenIds:
         """The ids of an answer to `messages`, its end-of-turn token included.
 
         Args:
@@ -104,7 +112,7 @@ class Turns(ChatIds):
             spaced: Without a template: put a space before it if it begins with none.
 
         Raises:
-            BadRow: The template does not take these messages.
+            UnrenderableError: The template does not take these messages.
         """
         if self._plain:
             content = f" {content}" if spaced and not content[:1].isspace() else content
@@ -124,7 +132,7 @@ class Turns(ChatIds):
         ids = self._behind(frame.lead, pieces, body + end)
         return _ids(ids if closed else ids + self._eos_ids)
 
-    def text(self, words: str) -> Ids:
+    def text(self, words: str) -> TokenIds:
         """The ids of a plain text and an EOS, behind a BOS where the tokenizer begins with one."""
         ids = self._behind("", [(False, self._bos), (True, words)])
         return _ids(ids + self._eos_ids)
@@ -135,11 +143,11 @@ class Turns(ChatIds):
         Where the template rewrites earlier turns, only the last one counts as written.
 
         Raises:
-            BadRow: The template does not take these messages, or no turn is the assistant's.
+            UnrenderableError: The template refuses the messages, or no turn is the assistant's.
         """
         at = [i for i, message in enumerate(messages) if message.role == "assistant"]
         if not at:
-            raise BadRow(NO_TURN)
+            raise UnrenderableError(NO_TURN)
         messages = messages[: at[-1] + 1]
         marked = mark_plain(messages, self._bos) if self._plain else self._marked(messages)
         if marked is None:
@@ -151,10 +159,10 @@ class Turns(ChatIds):
             stretches[-1] = Stretch(_ids(last + self._eos_ids), True)
         return stretches
 
-    def _marked(self, messages: Messages) -> list[Marked] | None:
+    def _marked(self, messages: Messages) -> list[TextStretch] | None:
         try:
             whole = self._written(messages)
-        except BadRow:
+        except UnrenderableError:
             folded = fold_system(Prompt(messages=messages)).messages
             if folded == messages:
                 raise
@@ -172,7 +180,7 @@ class Turns(ChatIds):
         except jinja2.TemplateError:
             return None
 
-    def _encoded(self, marked: list[Marked]) -> list[Stretch]:
+    def _encoded(self, marked: list[TextStretch]) -> list[Stretch]:
         stretches = []
         lead = ""
         for part in marked:
@@ -186,7 +194,7 @@ class Turns(ChatIds):
             try:
                 prompt, text = self._rendered(Prompt(messages=messages))
             except EngineRefusedError as error:
-                raise BadRow(REFUSED, str(error)) from None
+                raise UnrenderableError(REFUSED, str(error)) from None
             self._last = (messages, prompt.messages, text)
         return self._last[1:]
 
@@ -197,7 +205,7 @@ class Turns(ChatIds):
                 Prompt(messages=messages).chat(), tokenize=False, **self._template_args
             )
         except jinja2.TemplateError as error:
-            raise BadRow(REFUSED, str(error)) from None
+            raise UnrenderableError(REFUSED, str(error)) from None
         return text
 
     def _frame(self, messages: Messages) -> Frame:
@@ -254,5 +262,111 @@ def _last_chunk(text: str) -> str:
     return found.group() if found else ""
 
 
-def _ids(ids: Sequence[int]) -> Ids:
+def _ids(ids: Sequence[int]) -> TokenIds:
     return np.asarray(ids, dtype=np.int64)
+
+
+Piece = tuple[bool, str]
+"""Whether it is the content of a message (else the template's own words), and the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextStretch:
+    """A stretch of text that is all to be learnt, or not at all."""
+
+    trained: bool
+    pieces: list[Piece] = field(default_factory=list)
+
+
+def mark_plain(messages: Sequence[Message], bos: str) -> list[TextStretch]:
+    """A dialogue as plain text, as `plain_text` writes prompts: one message has no label."""
+    given: list[Piece] = [(False, bos)] if bos else []
+    stretches = []
+    labelled = len(messages) != 2 or messages[0].role == "assistant"
+    for i, message in enumerate(messages):
+        label = f"{message.role.capitalize()}:" if labelled else ""
+        content = message.content
+        if labelled and not (message.role == "assistant" and content[:1].isspace()):
+            content = f" {content}"
+        given.append((False, ("\n\n" if i and labelled else "") + label))
+        if message.role == "assistant":
+            stretches += [TextStretch(False, _filled(given)), TextStretch(True, [(True, content)])]
+            given = []
+        else:
+            given.append((True, content))
+    return [stretch for stretch in stretches if stretch.pieces]
+
+
+def mark_template(
+    messages: Sequence[Message],
+    whole: str,
+    template: str,
+    starts: Sequence[str | None],
+    control: re.Pattern[str],
+) -> list[TextStretch] | None:
+    """A dialogue as its template rendered it, or None where the contents are not found in it.
+
+    Args:
+        messages: The dialogue.
+        whole: Its rendering.
+        template: The rendering of the same dialogue with placeholders for contents.
+        starts: For messages of the assistant: the rendering that waits for them, if there is one.
+        control: Finds control tokens in the template's words.
+    """
+    pieces = _fill(messages, whole, template)
+    if pieces is None:
+        return None
+    stretches: list[TextStretch] = []
+    position = done = 0
+    for i, (message_index, text) in enumerate(pieces):
+        end = position + len(text)
+        if message_index is not None and messages[message_index].role == "assistant":
+            start = _start(whole, starts[message_index], done, position)
+            found = control.search(pieces[i + 1][1]) if i + 1 < len(pieces) else None
+            stop = end + found.end() if found else end
+            stretches.append(TextStretch(False, _between(pieces, done, start)))
+            stretches.append(TextStretch(True, _between(pieces, start, stop)))
+            done = stop
+        position = end
+    return [stretch for stretch in stretches if stretch.pieces]
+
+
+def _start(whole: str, waiting: str | None, done: int, content: int) -> int:
+    """Where the assistant begins: behind the prompt that it is given, else at its content."""
+    if waiting is not None and whole.startswith(waiting) and done <= len(waiting) <= content:
+        return len(waiting)
+    return content
+
+
+def _fill(
+    messages: Sequence[Message], whole: str, template: str
+) -> list[tuple[int | None, str]] | None:
+    """The pieces of `whole` with the index of the message that each is the content of."""
+    parts = PLACEHOLDER_PATTERN.split(template)
+    if [int(part) for part in parts[1::2]] != list(range(len(messages))):
+        return None
+    for stripped in (False, True):
+        contents = [m.content.strip() if stripped else m.content for m in messages]
+        pieces: list[tuple[int | None, str]] = [
+            (int(part), contents[int(part)]) if i % 2 else (None, part)
+            for i, part in enumerate(parts)
+        ]
+        if "".join(text for _, text in pieces) == whole:
+            return pieces
+    return None
+
+
+def _between(pieces: Sequence[tuple[int | None, str]], start: int, stop: int) -> list[Piece]:
+    """What stands from character `start` to `stop`."""
+    cut: list[Piece] = []
+    position = 0
+    for index, text in pieces:
+        low, high = max(start - position, 0), min(stop - position, len(text))
+        if low < high:
+            cut.append((index is not None, text[low:high]))
+        position += len(text)
+    return cut
+
+
+def _filled(pieces: Sequence[Piece]) -> list[Piece]:
+    return [piece for piece in pieces if piece[1]]

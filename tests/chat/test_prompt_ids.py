@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oversight.engines.base import plain_text
-from oversight.engines.transformers.chat_ids import ChatIds
+from oversight.chat import plain_text
+from oversight.chat.prompt_ids import ChatIds
 from oversight.errors import ConfigError, EngineRefusedError
 from oversight.types import Message, Prompt
 

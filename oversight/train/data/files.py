@@ -1,18 +1,24 @@
-"""Rows of files as they stand there: JSONL, JSON and Parquet, one at a time.
+"""Rows of files, a store or a list in memory, one at a time, with a record of their origin.
 
-A line that cannot be read is a `Broken` with its place, and the rest is read on.
+Files are JSONL, JSON or Parquet.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from oversight.errors import DataError
+from oversight.errors import ConfigError, DataError
+from oversight.preferences.building import preferences
+from oversight.preferences.dropped import Dropped
+from oversight.preferences.layouts import kwise_row
+from oversight.store import Store
+from oversight.train.data.settings import DataSettings
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 ROWS_A_READ = 1000
@@ -146,3 +152,118 @@ def _parquet(path: Path) -> Iterator[Found | Broken]:
                     yield Found(f"{path.name}:{number}", row)
     except pa.ArrowException as error:
         raise DataError(f"{path}: broken Parquet after row {number}: {error}") from None
+
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Source:
+    """One file, store or list."""
+
+    name: str
+    """For messages."""
+    open: Callable[[], Iterator[Found | Broken]]
+    about: dict[str, Any] = field(default_factory=dict)
+    """Provenance, JSON-plain; the number of rows is added once they are read."""
+
+
+def training_sources(settings: DataSettings, rows: Iterable[Row] | None) -> list[Source]:
+    """The sources of the training part.
+
+    Raises:
+        ConfigError: There is none, or more than one kind.
+        DataError: A file is not there.
+    """
+    kinds = bool(settings.paths) + bool(settings.store) + (rows is not None)
+    if kinds != 1:
+        given = "several" if kinds else "none"
+        raise ConfigError(
+            f"data: one of data.path, data.store and rows in memory is needed, {given} was given"
+        )
+    if rows is not None:
+        return [_memory(rows, "rows")]
+    if settings.store:
+        return [_store(settings)]
+    return [_file(path) for path in expand(settings.paths)]
+
+
+def eval_sources(settings: DataSettings, rows: Iterable[Row] | None) -> list[Source]:
+    """The sources of a held-out part that has its own.
+
+    Raises:
+        DataError: A file is not there.
+    """
+    if rows is not None:
+        return [_memory(rows, "eval_rows")]
+    return [_file(path) for path in expand(settings.eval_paths, "data.eval_path")]
+
+
+def _file(path: Path) -> Source:
+    about = {"file": str(path), "sha256": file_hash(path)}
+    return Source(path.name, lambda: read(path), about)
+
+
+def _memory(rows: Iterable[Any], name: str) -> Source:
+    def each() -> Iterator[Found | Broken]:
+        for number, row in enumerate(rows):
+            place = f"{name}[{number}]"
+            if isinstance(row, Mapping):
+                yield Found(place, dict(row))
+            else:
+                yield Broken(place, f"expected a mapping, found {type(row).__name__}")
+
+    return Source(name, each, {"memory": name})
+
+
+def _store(settings: DataSettings) -> Source:
+    """The store's preferences in the layout `kwise`, which holds ties and rankings as well."""
+    dropped = Dropped()
+    about: dict[str, Any] = {}
+
+    def each() -> Iterator[Found | Broken]:
+        with Store.open(settings.store, create=False) as store:
+            about["store"] = store.url
+            found = store.transcripts(protocol=settings.protocol, dataset=settings.dataset)
+            for row in preferences(found, settings.preferences, store.prompt, dropped):
+                yield Found(row.id, kwise_row(row))
+        about["left_out"] = dropped.to_json()
+
+    return Source("the store", each, about)
+
+
+WORDED = frozenset(
+    {
+        "prompt",
+        "chosen",
+        "rejected",
+        "completion",
+        "completions",
+        "response",
+        "responses",
+        "messages",
+        "text",
+    }
+)
+"""Columns that hold what is learnt or asked; ids and labels are no words."""
+
+
+def texts(settings: DataSettings, rows: Iterable[Mapping[str, Any]] | None) -> Iterator[str]:
+    """Every text of the training rows, in their order."""
+    theirs = {settings.columns.get(name, name) for name in WORDED}
+    for source in training_sources(settings, rows):
+        for item in islice(source.open(), settings.max_rows):
+            if isinstance(item, Found):
+                for name in sorted(theirs & item.row.keys()):
+                    yield from _strings(item.row[name])
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """The texts in a cell; of a message its content and not its role."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _strings(value.get("content"))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
