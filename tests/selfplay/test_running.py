@@ -112,7 +112,7 @@ def test_a_circle_goes_on_where_it_was_moved_with_all_that_it_names(placed, tmp_
 def test_what_a_circle_began_with_is_refused_once_it_was_written_over(placed, file, reason):
     begin(placed)
     path = Path(file)
-    path.write_text(path.read_text().replace("i", "o"))
+    path.write_text(path.read_text().replace("Is it", "Was it") + "\n")
     with pytest.raises(CheckpointError, match=reason):
         begin(placed)
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from oversight.errors import CheckpointError
-from oversight.selfplay.settings import PLACES, TABLES, CircleSettings
 from oversight.train import sft
 from oversight.train.runs.folder import MODEL, RunFolder, is_finished
 from oversight.train.start import about
@@ -173,6 +172,8 @@ def test_a_finished_run_is_known_by_content_too(places, tmp_path):
 
 
 def test_all_places_that_a_circle_hands_to_trainers_are_known_to_it():
+    from oversight.selfplay.settings import PLACES, TABLES, CircleSettings
+
     found: dict[str, str] = {}
     for trainer in TRAINERS:
         config: Any = import_module(f"oversight.train.{trainer}").Config
