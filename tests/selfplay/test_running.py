@@ -63,7 +63,7 @@ def test_other_settings_in_the_same_folder_are_refused(baselines):
 def placed(baselines, tmp_path, monkeypatch):
     """The same, its models and questions in files below the working directory."""
     folder = tmp_path / "before"
-    for name in ("policy", "judge"):
+    for name in ("policy", "judge", "third"):
         (folder / name).mkdir(parents=True)
         (folder / name / "model.safetensors").write_text(name)
     wrote = [question(number) for number in range(80)]
@@ -77,7 +77,7 @@ def placed_at(circle: CircleSettings, folder: Path, at: str) -> CircleSettings:
     changes = {"out": folder / "circle", "model": f"{at}policy", "judge": f"{at}judge"}
     changes |= {
         "dataset": {"dataset": "jsonl", "settings": settings},
-        "dpo": {"reference": f"{at}judge"},
+        "dpo": {"reference": f"{at}third"},
     }
     return CircleSettings.model_validate(circle.model_dump() | changes)
 
