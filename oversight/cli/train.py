@@ -86,7 +86,7 @@ def _train(
     from oversight.train.runs.folder import check_places, is_finished
 
     module: Any = import_module(f"oversight.train.{trainer}")
-    if not (resume and is_finished(config.out, config.identity())):
+    if not (resume and is_finished(config)):
         check_places(config, resume)
         module.train(config, resume=resume)
     leave()

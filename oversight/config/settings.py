@@ -21,6 +21,20 @@ class Settings(BaseModel):
     """Fields that change how the work is done but not its result (addresses, time-outs):
     they are left out of a debate's id."""
 
+    by_content: ClassVar[Mapping[str, str]] = {}
+    """Fields that say where something is, and what that is (see `models.identity.content_of`): its
+    content determines the result, and not its place."""
+
+    @classmethod
+    def all_by_content(cls) -> dict[str, str]:
+        """Dotted names of these fields, those of settings within settings too."""
+        found = dict(cls.by_content)
+        for name, field in cls.model_fields.items():
+            inner = _inner_model(field.annotation)
+            if isinstance(inner, type) and issubclass(inner, Settings):
+                found |= {f"{name}.{own}": kind for own, kind in inner.all_by_content().items()}
+        return found
+
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str = "") -> Self:
         """Check `data`, which stands at the dotted place `where`.

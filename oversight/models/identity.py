@@ -1,7 +1,10 @@
 """A model in a folder is known by its content: `qwen2:91c3…`, wherever the folder is.
 
 A moved or copied folder is the same model, and one that was written over is another. Names on the
-hub and of embedded models stay what they are.
+hub and of embedded models stay what they are. An adapter is known with the model that it adapts.
+
+`contents_of` says of all folders and files that settings name what they hold, so that a run or a
+circle that goes on can tell another place from another content.
 
 Every byte of weights, settings and tokenizer counts. Files are hashed in blocks, by as many
 threads as there are cores (hashing lets others run), at the speed of the disk or about 1.5 GB a
@@ -14,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
@@ -23,17 +26,13 @@ from threading import Lock
 from typing import Any
 
 from oversight.errors import ConfigError
-from oversight.models import EMBEDDED
+from oversight.models import EMBEDDED, resolve
 
 BLOCK = 1 << 24
 DIGEST_CHARS = 16
 
-READ = frozenset(
-    {
-        *(".safetensors", ".bin", ".pt", ".pth", ".gguf"),
-        *(".json", ".model", ".txt", ".tiktoken", ".jinja", ".py"),
-    }
-)
+WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf"})
+READ = WEIGHTS | {".json", ".model", ".txt", ".tiktoken", ".jinja", ".py"}
 """Endings of what is read of a model; a README or a log is no part of it."""
 
 NOT_READ = re.compile(
@@ -45,9 +44,15 @@ NOT_READ = re.compile(
 INCIDENTAL = frozenset({"_name_or_path", "name_or_path", "is_local", "local_files_only"})
 """Keys that say where a model was read from, and nothing of the model."""
 
+ADAPTER, ADAPTED = "adapter_config.json", "base_model_name_or_path"
+"""Where an adapter says which model it adapts."""
+
+NO_MODELS = frozenset({"initial", "none"})
+"""Names of references that are no models of their own."""
+
 CONTENT_NAME = re.compile(rf"[\w.-]+:[0-9a-f]{{{DIGEST_CHARS}}}")
 
-_known: dict[tuple[tuple[str, int, int], ...], str] = {}
+_known: dict[tuple[object, ...], str] = {}
 _lock = Lock()
 
 
@@ -60,12 +65,84 @@ def content_name(model: str) -> str:
     folder = Path(model).expanduser()
     if model in EMBEDDED or not folder.is_dir():
         return model
-    try:
-        return _name_of(folder)
-    except OSError as error:
-        raise ConfigError(
-            f"model = {model!r}: {error.filename} cannot be read ({error.strerror})"
-        ) from None
+    return _told(f"model = {model!r}", folder, _name_of)
+
+
+def content_of(value: str, kind: str) -> str:
+    """A name for what is at `value`, or `value` itself where that is no place in the file system.
+
+    Args:
+        value: A folder, a file or a name, as a setting has it.
+        kind: `model`; `reference`, which may be a name that stands for none; `tokenizer`, of which
+            weights beside it are no part; `function`, such as "file.py:function".
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    setting = f"{kind} = {value!r}"
+    if kind == "function":
+        place, function = _file_and_function(value)
+        if not function or not place.is_file():
+            return value
+        return f"py:{_told(setting, place, _file)}:{function}"
+    if kind == "reference" and value in NO_MODELS:
+        return value
+    folder = Path(resolve(value)).expanduser()
+    if not folder.is_dir():
+        return value
+    if kind != "tokenizer":
+        return content_name(str(folder))
+    files = [file for file in sorted(_files(folder)) if file.suffix not in WEIGHTS]
+    return f"tokenizer:{_told(setting, folder, partial(_digest, files=files))}"
+
+
+def contents_of(settings: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """What is at the places that `settings` name: by dotted field a name, or a list of them.
+
+    Args:
+        settings: JSON-plain.
+        fields: Dotted names of fields that hold places, and the kind of each (`content_of`).
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for name, kind in fields.items():
+        value = value_at(settings, name)
+        if isinstance(value, str) and value:
+            found[name] = content_of(value, kind)
+        elif isinstance(value, list | tuple) and value:
+            found[name] = [content_of(str(each), kind) for each in value]
+    return found
+
+
+def value_at(settings: Mapping[str, Any], name: str) -> Any:
+    """The value of the dotted field `name`; None where there is none."""
+    value: Any = settings
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def same_place(one: Any, other: Any) -> bool:
+    """Whether two values of a setting name one place, however they are written."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same_place, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same_place(one[k], other[k]) for k in one)
+    if one == other:
+        return True
+    if not (isinstance(one, str) and isinstance(other, str)) or {one, other} & {"", *EMBEDDED}:
+        return False
+    (first, inner), (second, another) = (_file_and_function(each) for each in (one, other))
+    same = first.exists() and first.resolve() == second.resolve()
+    return same and inner == another
+
+
+def _file_and_function(value: str) -> tuple[Path, str]:
+    """The place, and of "file.py:function" the function."""
+    file, found, function = value.rpartition(".py:")
+    return Path(f"{file}.py" if found else value).expanduser(), function if found else ""
 
 
 def is_content_name(model: str) -> bool:
@@ -73,13 +150,38 @@ def is_content_name(model: str) -> bool:
     return CONTENT_NAME.fullmatch(model) is not None
 
 
+def _told(setting: str, place: Path, name_of: Callable[[Path], str]) -> str:
+    """What `name_of` makes of the place; an error names the setting and the file."""
+    try:
+        return name_of(place)
+    except OSError as error:
+        raise ConfigError(
+            f"{setting}: {error.filename} cannot be read ({error.strerror})"
+        ) from None
+
+
 def _name_of(folder: Path) -> str:
     files = sorted(_files(folder))
-    stamp = tuple((str(file.resolve()), *_size_and_time(file)) for file in files)
+    adapted = _adapted(folder)
+    stamp = (adapted, *((str(file.resolve()), *_size_and_time(file)) for file in files))
     with _lock:
         if stamp not in _known:
-            _known[stamp] = f"{_kind(folder)}:{_digest(folder, files)}"
+            _known[stamp] = f"{_kind(folder)}:{_digest(folder, files, adapted)}"
         return _known[stamp]
+
+
+def _adapted(folder: Path) -> str:
+    """Of an adapter of a model in a folder the name of that model, by its content."""
+    try:
+        model = json.loads((folder / ADAPTER).read_bytes())[ADAPTED]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    base = Path(model).expanduser() if isinstance(model, str) else folder
+    return "" if base.resolve() == folder.resolve() or not base.is_dir() else content_name(model)
+
+
+def _file(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()[:DIGEST_CHARS]
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -104,11 +206,12 @@ def _kind(folder: Path) -> str:
     return re.sub(r"[^\w.-]", "_", str(kind)) or "model"
 
 
-def _digest(folder: Path, files: list[Path]) -> str:
-    whole = sha256()
+def _digest(folder: Path, files: list[Path], adapted: str = "") -> str:
+    whole = sha256(adapted.encode())
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for file in files:
-            if file.suffix == ".json" and (settings := _settings(file)) is not None:
+            left_out = INCIDENTAL | {ADAPTED} if adapted else INCIDENTAL
+            if file.suffix == ".json" and (settings := _settings(file, left_out)) is not None:
                 parts = [settings]
             else:
                 starts = range(0, file.stat().st_size, BLOCK)
@@ -118,7 +221,7 @@ def _digest(folder: Path, files: list[Path]) -> str:
     return whole.hexdigest()[:DIGEST_CHARS]
 
 
-def _settings(file: Path) -> bytes | None:
+def _settings(file: Path, left_out: frozenset[str]) -> bytes | None:
     """The hash of a JSON object without what says where it was read from; None if it is none."""
     if not file.name.endswith("config.json"):
         return None
@@ -128,7 +231,7 @@ def _settings(file: Path) -> bytes | None:
         return None
     if not isinstance(found, dict):
         return None
-    kept = {name: value for name, value in found.items() if name not in INCIDENTAL}
+    kept = {name: value for name, value in found.items() if name not in left_out}
     return sha256(json.dumps(kept, sort_keys=True).encode()).digest()
 
 

@@ -218,7 +218,7 @@ def _outcomes(store: Store) -> Iterator[dict[str, Any]]:
 def _run(trainer: Any, config: Mapping[str, Any], **given: Any) -> Path:
     """Train, go on with a run that was killed, or find it finished; the model's folder."""
     settings = trainer.Config.parse(config, trainer.__name__.rsplit(".", 1)[-1])
-    if is_finished(settings.out, settings.identity()):
+    if is_finished(settings):
         return Path(settings.out, MODEL)
     found: Path = trainer.train(settings, resume=True, **given)
     return found

@@ -23,14 +23,19 @@ from pathlib import Path
 from typing import Any
 
 from oversight.errors import CheckpointError, OversightError
+from oversight.ids import content_id
+from oversight.models.identity import contents_of
 from oversight.redaction import redacted
 from oversight.selfplay.settings import CircleSettings
 from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of
 from oversight.selfplay.work import work
 from oversight.train.runs.files import write_json
 from oversight.train.runs.lock import FolderLock
+from oversight.train.runs.manifest import differences, unlike_contents
 
 RECORD = "circle.json"
+CONTENTS = "contents"
+"""In the record: what was at the places that settings name."""
 WATCH_S = 1.0
 """How often a process looks whether the one that began it is still there."""
 
@@ -85,7 +90,7 @@ def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, di
     """Do all that is not done yet; every piece's result by its name.
 
     Raises:
-        CheckpointError: The folder holds a circle with other settings.
+        CheckpointError: The folder holds a circle with other settings, models or questions.
         ConfigError: Another process runs a circle in the folder, or a piece could not begin.
         DataError: There are fewer questions than the circle asks for.
         StageError: A piece failed; says which, and why.
@@ -99,7 +104,7 @@ def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, di
     circle.out.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(circle.out)
     try:
-        _check_settings(circle)
+        _check_settings(circle, whole=len(done) == len(stages))
         state = _State(stages, set(done), done, set(done))
         report(state.progress([], None))
         if len(done) < len(stages):
@@ -109,21 +114,65 @@ def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, di
         lock.release()
 
 
-def _check_settings(circle: CircleSettings) -> None:
-    """Write down what the circle is, or see that the folder's is the same."""
+def _check_settings(circle: CircleSettings, *, whole: bool) -> None:
+    """Write down what the circle is, or see that the folder's is the same.
+
+    Models are what their folders hold and a data set is its questions, wherever they are. Of a
+    circle whose record is of before, and says only where they were, the places are compared.
+
+    Args:
+        circle: The circle.
+        whole: Whether all of it is done: its questions are then not needed again.
+    """
     path = circle.out / RECORD
-    identity = json.loads(redacted(circle.model_dump_json(exclude=set(circle.incidental))))
-    if not path.exists():
-        write_json(path, identity)
-        return
-    known = json.loads(path.read_text(encoding="utf-8"))
-    other = sorted(name for name in {*known, *identity} if known.get(name) != identity.get(name))
+    here = json.loads(redacted(circle.model_dump_json(exclude=set(circle.incidental))))
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    held: dict[str, Any] | None = known.pop(CONTENTS, None)
+    contents = contents_of(here, circle.by_content)
+    if not whole or known.get("dataset") != here["dataset"]:
+        contents["dataset"] = _questions_id(circle)
+    if known:
+        _refuse_another(circle, known, here, held, contents)
+    if held is None and not whole:
+        write_json(path, here | {CONTENTS: contents})
+
+
+def _refuse_another(
+    circle: CircleSettings,
+    known: dict[str, Any],
+    here: dict[str, Any],
+    held: dict[str, Any] | None,
+    contents: dict[str, Any],
+) -> None:
+    other = [
+        each
+        for each in differences(known, here)
+        if not any(f"{each[0]}.".startswith(f"{name}.") for name in contents)
+    ]
     if other:
+        name, old, new = other[0]
         raise CheckpointError(
-            f"{circle.out} holds a circle with another {other[0]} "
-            f"({json.dumps(known.get(other[0]))}, now {json.dumps(identity.get(other[0]))}); "
+            f"{circle.out} holds a circle with another {name} "
+            f"({json.dumps(old)}, now {json.dumps(new)}); "
             "give another --out, or remove the folder to begin anew"
         )
+    looked_at = held and {name: at for name, at in held.items() if name in contents}
+    if found := unlike_contents(known, looked_at, here, contents):
+        raise CheckpointError(
+            f"{circle.out} holds another circle: {found[0]}. Put back what was there to go on; "
+            "or give another --out, or remove the folder to begin anew"
+        )
+
+
+def _questions_id(circle: CircleSettings) -> str:
+    """A hash of all questions that the circle asks, in their order."""
+    from oversight.selfplay.debating import questions
+
+    asked = {
+        split: [question.fingerprint for question in questions(circle, split, number)]
+        for split, number in circle.num_questions().items()
+    }
+    return f"questions:{content_id(asked)}"
 
 
 def _run(circle: CircleSettings, state: _State, report: Report) -> None:

@@ -20,6 +20,7 @@ seeds = [0]
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -38,10 +39,28 @@ BATCH_SIZES: dict[Method, int] = {"ppo": 64, "grpo": 16}
 """Prompts that a step learns from, where a recipe says nothing else."""
 
 
+TABLES = ("sft", "sft_judge", "dpo", "reward", "ppo", "grpo")
+"""Settings of a circle that are those of trainers."""
+PLACES: dict[str, str] = {
+    "model.path": "model",
+    "model.tokenizer": "tokenizer",
+    "reference": "reference",
+    "reward.models": "model",
+    "reward.function": "function",
+    "critic.path": "model",
+}
+"""What trainers know by its content (`Settings.by_content`), here without loading a trainer."""
+
+
 class CircleSettings(Settings):
     """A circle, from the model that debaters begin as to the report."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"out", "jobs", "quick"})
+    by_content: ClassVar[Mapping[str, str]] = {
+        "model": "model",
+        "judge": "model",
+        **{f"{table}.{place}": kind for table in TABLES for place, kind in PLACES.items()},
+    }
 
     out: Path = Path("runs/closed_circle")
     model: str = "seedling"
@@ -95,6 +114,11 @@ class CircleSettings(Settings):
             if method in BATCH_SIZES:
                 self._check_batch(method)
         return self
+
+    def num_questions(self) -> dict[str, int]:
+        """How many questions of each split are asked."""
+        held_out = max(self.held_out_questions, self.crossplay_questions)
+        return {"train": self.train_questions, "held_out": held_out}
 
     def _check_batch(self, method: Method) -> None:
         """Every question gives one prompt for each seat in each assignment of sides."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, JsonValue
@@ -49,6 +49,8 @@ from oversight.train.types import Comparison, TokenRow
 
 class Config(TrainSettings):
     """Settings of a DPO run."""
+
+    by_content: ClassVar[Mapping[str, str]] = {"reference": "reference"}
 
     data: DataSettings
     loss: str = "sigmoid"

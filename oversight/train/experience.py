@@ -16,7 +16,7 @@ Shapes: B responses, R response tokens.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import gcd
@@ -78,6 +78,8 @@ class ShapingSettings(Settings):
 
 class ExperienceSettings(TrainSettings):
     """Settings that PPO and GRPO share."""
+
+    by_content: ClassVar[Mapping[str, str]] = {"reference": "reference"}
 
     data: DataSettings
     reward: RewardSettings

@@ -10,6 +10,7 @@ Shapes: B responses, R response tokens.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ class KLSettings(Settings):
 
 class CriticSettings(Settings):
     """The model of values."""
+
+    by_content: ClassVar[Mapping[str, str]] = {"path": "model"}
 
     kind: Literal["shared", "apart"] = "shared"
     """A head on the policy's own layers, or a model of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -55,7 +56,7 @@ class LoraSettings(Settings):
 class ModelSettings(Settings):
     """Which model is trained, and how it computes."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"device"})
+    by_content: ClassVar[Mapping[str, str]] = {"path": "model", "tokenizer": "tokenizer"}
 
     path: str | None = None
     """A folder with a model and its tokenizer, a name on the Hugging Face hub, or `seedling`."""

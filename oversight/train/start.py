@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 from oversight.errors import ConfigError
 from oversight.modeling.angles import switch_of
+from oversight.train.data.examples import fingerprint
 from oversight.train.data.files import texts
 from oversight.train.data.loading import Loaded, require_batch
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World
 from oversight.train.experts import check_experts
 from oversight.train.model.loading import Vocabulary, read_config, resolve_device
-from oversight.train.runs.folder import MODEL, About
+from oversight.train.runs.folder import MODEL, About, describe_settings
 from oversight.train.runs.manifest import check_fingerprint
 from oversight.train.runs.progress import tell
 from oversight.train.runs.randomness import seed_all
@@ -125,13 +126,16 @@ def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabular
 
 def about(trainer: str, settings: TrainSettings, loaded: Loaded[Any]) -> About:
     """What the run is, for its folder."""
+    described = describe_settings(settings)
     return About(
         trainer=trainer,
         config=settings.model_dump(mode="json"),
-        identity=settings.identity(),
+        identity=described["config"],
         data=loaded.fingerprint,
         seed=settings.seed,
         provenance=loaded.to_json(),
+        held_out=fingerprint(loaded.eval_examples),
+        contents=described["contents"],
     )
 
 

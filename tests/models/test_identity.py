@@ -56,6 +56,32 @@ def test_what_says_nothing_of_the_model_does_not_count(folder):
     assert content_name(str(folder)) == name
 
 
+@pytest.fixture
+def adapter(folder: Path, tmp_path: Path) -> Path:
+    """A folder with an adapter of that model, and no weights of the model's."""
+    place = tmp_path / "adapter"
+    place.mkdir()
+    (place / "adapter_config.json").write_text(
+        json.dumps({"r": 4, "base_model_name_or_path": str(folder)})
+    )
+    (place / "adapter_model.safetensors").write_bytes(b"weights")
+    return place
+
+
+def test_an_adapter_is_another_once_what_it_adapts_was_written_over(folder, adapter):
+    name = content_name(str(adapter))
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    assert content_name(str(adapter)) != name
+
+
+def test_an_adapter_is_the_same_wherever_what_it_adapts_is(folder, adapter, tmp_path):
+    name = content_name(str(adapter))
+    moved = folder.rename(tmp_path / "moved")
+    settings = {"r": 4, "base_model_name_or_path": str(moved)}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    assert content_name(str(adapter)) == name
+
+
 def test_names_stay_names():
     assert content_name("org/model") == "org/model"
     assert content_name("seedling") == "seedling"

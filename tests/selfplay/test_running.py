@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from oversight.errors import CheckpointError, ConfigError
-from oversight.selfplay.running import RECORD, StageError, run
+from oversight.selfplay.running import RECORD, StageError, _check_settings, run
+from oversight.selfplay.settings import CircleSettings
 from oversight.selfplay.stages import folder_of
 from oversight.train.runs.lock import FolderLock
 
@@ -54,6 +57,78 @@ def test_other_settings_in_the_same_folder_are_refused(baselines):
     (baselines.out / RECORD).write_text(json.dumps({**known, "held_out_questions": 99}))
     with pytest.raises(CheckpointError, match=r"another held_out_questions \(99, now 12\)"):
         run(baselines)
+
+
+@pytest.fixture
+def placed(baselines, tmp_path, monkeypatch):
+    """The same, its models and questions in files below the working directory."""
+    folder = tmp_path / "before"
+    for name in ("policy", "judge", "third"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.safetensors").write_text(name)
+    wrote = [question(number) for number in range(80)]
+    (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, wrote)))
+    monkeypatch.chdir(folder)
+    return placed_at(baselines, folder, "")
+
+
+def placed_at(circle: CircleSettings, folder: Path, at: str) -> CircleSettings:
+    settings = {"path": f"{at}questions.jsonl"}
+    changes = {"out": folder / "circle", "model": f"{at}policy", "judge": f"{at}judge"}
+    changes |= {
+        "dataset": {"dataset": "jsonl", "settings": settings},
+        "dpo": {"reference": f"{at}third"},
+    }
+    return CircleSettings.model_validate(circle.model_dump() | changes)
+
+
+def question(number: int) -> dict[str, Any]:
+    split = "held_out" if number % 2 else "train"
+    options = ["yes", "no"]
+    return {"id": f"q{number}", "question": f"Is it {number}?", "options": options, "split": split}
+
+
+def begin(circle: CircleSettings) -> None:
+    """Look at the folder as a circle that is not finished does."""
+    circle.out.mkdir(exist_ok=True)
+    _check_settings(circle, whole=False)
+
+
+def test_a_circle_goes_on_where_it_was_moved_with_all_that_it_names(placed, tmp_path, monkeypatch):
+    begin(placed)
+    moved = Path("policy").absolute().parent.rename(tmp_path / "after")
+    monkeypatch.chdir(moved)
+    begin(placed_at(placed, moved, f"{moved}/"))
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("policy/model.safetensors", r"model = 'policy' held model:\w+ and now holds model:"),
+        ("judge/model.safetensors", r"judge = 'judge' held model:\w+ and now holds model:"),
+        ("questions.jsonl", r"dataset = .* held questions:\w+ and now holds questions:"),
+    ],
+)
+def test_what_a_circle_began_with_is_refused_once_it_was_written_over(placed, file, reason):
+    begin(placed)
+    path = Path(file)
+    path.write_text(path.read_text().replace("Is it", "Was it") + "\n")
+    with pytest.raises(CheckpointError, match=reason):
+        begin(placed)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_circle_of_before_which_knew_paths_alone_goes_on(placed, absolute):
+    begin(placed)
+    record = placed.out / RECORD
+    known = json.loads(record.read_text())
+    del known["contents"]
+    record.write_text(json.dumps(known))
+    folder = Path("policy").absolute().parent
+    begin(placed_at(placed, folder, f"{folder}/" if absolute else ""))
+    Path("policy/model.safetensors").write_text("others")
+    with pytest.raises(CheckpointError, match="written over"):
+        begin(placed)
 
 
 def test_a_folder_in_use_is_refused(baselines):

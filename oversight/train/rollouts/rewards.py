@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -47,6 +47,8 @@ RewardFunction = Callable[[list[str], list[dict[str, object]]], Sequence[float]]
 
 class RewardSettings(Settings):
     """Where rewards come from, and what that source needs to know."""
+
+    by_content: ClassVar[Mapping[str, str]] = {"models": "model", "function": "function"}
 
     source: Literal["model", "function", "matches", "length"] = "model"
     models: tuple[str, ...] = ()

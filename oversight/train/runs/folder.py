@@ -19,12 +19,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from oversight.errors import ConfigError, OversightError
+from oversight.models.identity import contents_of
 from oversight.train.distributed import World
 from oversight.train.runs import origin
 from oversight.train.runs.checkpoints import ALONE, Checkpoints, Resumed
 from oversight.train.runs.files import told, write_json, write_text
 from oversight.train.runs.lock import FolderLock
-from oversight.train.runs.manifest import check_fingerprint
+from oversight.train.runs.manifest import check_fingerprint, unlike
 from oversight.train.runs.metrics import MetricsLog, Split
 from oversight.train.runs.state import RunState
 from oversight.train.runs.toml import to_toml
@@ -52,6 +53,10 @@ class About:
     seed: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Where the data comes from, for the model card."""
+    held_out: str = ""
+    """Content hash of the held-out examples."""
+    contents: Mapping[str, Any] = field(default_factory=dict)
+    """By dotted field what is at the places that `identity` names (`models.identity`)."""
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint must agree with."""
@@ -59,6 +64,8 @@ class About:
             "trainer": self.trainer,
             "config": dict(self.identity),
             "data": self.data,
+            "held_out": self.held_out,
+            "contents": dict(self.contents),
         }
         # As JSON has it (tuples are lists), or a fingerprint would differ from itself read back.
         plain: dict[str, Any] = json.loads(json.dumps(fingerprint))
@@ -260,12 +267,19 @@ def run_folders(config: Any) -> list[Path]:
     return [out / f"member-{number}" for number in range(1, members + 1)]
 
 
-def is_finished(path: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether a finished run with the settings of `identity` stands in the folder."""
-    try:
-        saved = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        settings = saved["fingerprint"]["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+def is_finished(config: Any) -> bool:
+    """Whether a finished run with these settings stands in their folder."""
+    if not (config.out / MODEL).is_dir():
         return False
-    same: bool = settings == json.loads(json.dumps(identity))
-    return same and (path / MODEL).is_dir()
+    try:
+        saved = json.loads((config.out / "config.json").read_text(encoding="utf-8"))["fingerprint"]
+        known = {name: saved[name] for name in ("config", "contents") if name in saved}
+        return not unlike(known, describe_settings(config))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def describe_settings(config: Any) -> dict[str, Any]:
+    """What of a run's settings determines its result, and what is at the places they name."""
+    identity = json.loads(json.dumps(config.identity()))
+    return {"config": identity, "contents": contents_of(identity, config.all_by_content())}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from oversight.errors import CheckpointError
+from oversight.models.identity import same_place, value_at
 from oversight.train.runs.files import blake2b, write_json
 
 NAME = "checkpoint.json"
@@ -99,16 +100,100 @@ def differences(
     return found
 
 
+COVERED = frozenset({"data.path", "data.store"})
+HELD_OUT = "data.eval_path"
+"""Settings that say where examples are; `data` and `held_out` say which they are."""
+
+
 def check_fingerprint(place: Path, saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Refuse to go on with what another run left.
 
+    Models and reward functions are compared by what they hold, examples by their hashes; where
+    they are is nothing that a run depends on. A fingerprint of before, which has no `contents`,
+    says only where they were: there the places are compared.
+
     Raises:
-        CheckpointError: Names the first setting that differs, and both values.
+        CheckpointError: Names the first thing that differs, and both values.
     """
-    if found := differences(saved, here):
-        name, old, new = found[0]
+    if found := unlike(saved, here):
         more = f" ({len(found) - 1} more differ)" if len(found) > 1 else ""
         raise CheckpointError(
-            f"{place} is of another run: {name} was {old!r} and is now {new!r}{more}. "
+            f"{place} is of another run: {found[0]}{more}. "
             "Set it back to go on, or begin a new run in another folder."
         )
+
+
+def unlike(saved: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """How two fingerprints differ, in words; those of one run do not."""
+    known: Mapping[str, Any] | None = saved.get("contents")
+    places = set(here.get("contents", ())) | set(known or ())
+    found = unlike_contents(
+        saved.get("config", {}), known, here.get("config", {}), here.get("contents", {})
+    )
+    left_out = {"contents", *(f"config.{name}" for name in places)}
+    if "data" in here:
+        left_out |= {f"config.{name}" for name in COVERED}
+        if "held_out" in saved:
+            left_out.add(f"config.{HELD_OUT}")
+        else:
+            left_out.add("held_out")
+    for name, old, new in differences(saved, here):
+        if name in left_out or name.startswith("contents."):
+            continue
+        if name.removeprefix("config.") in {*COVERED, HELD_OUT} and same_place(old, new):
+            continue
+        found.append(f"{name} was {old!r} and is now {new!r}")
+    return found
+
+
+def unlike_contents(
+    saved: Mapping[str, Any],
+    known: Mapping[str, Any] | None,
+    here: Mapping[str, Any],
+    contents: Mapping[str, Any],
+) -> list[str]:
+    """Which of the places that settings name hold something else than they did, in words.
+
+    Args:
+        saved: Settings as they were.
+        known: What was at their places, as `contents_of` gave it; None where nobody looked.
+        here: Settings as they are.
+        contents: What is at their places.
+    """
+    found = []
+    for name in sorted({*contents, *(known or ())}):
+        old, new = value_at(saved, name), value_at(here, name)
+        held, holds = (known or {}).get(name), contents.get(name)
+        if not (old and new):
+            if old != new:
+                found.append(f"{name} was {old!r} and is now {new!r}")
+        elif known is None:
+            if not same_place(old, new):
+                found.append(
+                    f"{name} was {old!r} and is now {new!r}, and a run of that version does not "
+                    "know what it held"
+                )
+        elif not _same_content(old, held, new, holds):
+            held, holds = (", ".join(_listed(each)) for each in (held, holds))
+            found.append(
+                f"{name} = {old!r} held {held} and now holds {holds}: it was written over"
+                if same_place(old, new)
+                else f"{name} was {old!r}, which held {held}, and is now {new!r}, which holds "
+                f"{holds}"
+            )
+    return found
+
+
+def _same_content(old: Any, held: Any, new: Any, holds: Any) -> bool:
+    values = [_listed(each) for each in (old, held, new, holds)]
+    if len({len(each) for each in values}) > 1:
+        return False
+    # What is not there any more cannot have another content: whoever needs it will say so.
+    return all(
+        was == now or (now == after and same_place(before, after))
+        for before, was, after, now in zip(*values, strict=True)
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
