@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from oversight.text.shares import percent
 from oversight.train.data.encoding import Sources
 from oversight.train.types import Comparison, Demonstration, Example, Ids, Labelled
 
@@ -94,7 +95,7 @@ class Statistics:
         if not self.num_responses:
             return f"{self.num_prompts:,}"
         share = self.num_prompts_shared / self.num_prompts
-        return f"{self.num_prompts:,}, {share:.0%} with several responses"
+        return f"{self.num_prompts:,}, {percent(share)} with several responses"
 
     def _ids(self) -> str:
         kinds = {
@@ -109,7 +110,7 @@ class Statistics:
             return ""
         share = self.num_distinct_tokens / self.num_tokens
         learnt = f", of them {self.num_trained_tokens:,} learnt" if self.num_responses else ""
-        shared = f"{self.num_distinct_tokens:,} ({share:.0%}) once prompts are shared"
+        shared = f"{self.num_distinct_tokens:,} ({percent(share)}) once prompts are shared"
         return f"{self.num_tokens:,}{learnt}; {shared}"
 
 
