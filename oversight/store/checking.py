@@ -445,6 +445,14 @@ def check_keys(connection: Connection) -> None:
             for id_, debate in connection.execute(query):
                 with naming(table.name, id_):
                     raise ValueError(f"debate {shown(debate)} is not stored")
+    asked = exists().where(
+        schema.questions.c.id == schema.debates.c.question_id,
+        schema.questions.c.fingerprint == schema.debates.c.question_fingerprint,
+    )
+    query = select(schema.debates.c.id, schema.debates.c.question_id).where(~asked).limit(1)
+    for id_, question in connection.execute(query):
+        with naming("debates", id_):
+            raise ValueError(f"its question {shown(question)!r} is not stored")
     for column, known in LOOKED_UP_BY:
         table = column.table
         query = select(func.min(table.c.id), column).group_by(column)
