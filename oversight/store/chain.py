@@ -17,11 +17,13 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from oversight.store.batch import Batch, Row, Value
+from oversight.store.encoding import kind_of
+from oversight.store.reading import naming
 
 STORE = ""
 """Name of the chain of questions and debates; the others are named by a debate's id."""
@@ -138,7 +140,24 @@ def _locked_heads(connection: Connection, chains: Sequence[str]) -> dict[str, He
         query, given = "chain = ANY(%s) ORDER BY chain FOR UPDATE", list(chains)
     query = f"SELECT chain, count, hash FROM heads WHERE {query}"
     rows = connection.exec_driver_sql(query, (given,))
-    return {name: Head(count, last) for name, count, last in rows}
+    return {name: sound_head(name, count, last) for name, count, last in rows}
+
+
+def sound_head(chain: Any, count: Any, last: Any) -> Head:
+    """The head in a row.
+
+    Raises:
+        StoreError: It holds none.
+    """
+    with naming("heads", chain):
+        for column, value, kind in (
+            ("chain", chain, str),
+            ("count", count, int),
+            ("hash", last, str),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"column {column} holds {kind_of(value)}, not {kind_of(kind())}")
+    return Head(count, last)
 
 
 def _write_heads(connection: Connection, rows: Sequence[Row], else_do: str) -> None:

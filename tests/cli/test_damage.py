@@ -1,4 +1,4 @@
-"""Every command that reads a store, on damaged stores: it names the row, or nothing is lost by it."""
+"""Every command that reads a store, on damaged ones: the row is named, or nothing is lost by it."""
 
 from __future__ import annotations
 
@@ -175,14 +175,18 @@ def test_a_damaged_body_is_named_by_every_command(whole, tmp_path, table, damage
 
 
 @pytest.mark.parametrize(("table", "column"), KEYS)
-def test_a_row_that_cannot_be_come_upon_is_named_by_every_command(whole, tmp_path, table, column) -> None:
+def test_a_row_that_cannot_be_come_upon_is_named_by_every_command(
+    whole, tmp_path, table, column
+) -> None:
     check_commands(whole, tmp_path, table, column, "no UTF-8")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_whatever_is_damaged_every_command_names_it_or_loses_nothing(whole, tmp_path, damage) -> None:
+def test_whatever_is_damaged_every_command_names_it_or_loses_nothing(
+    whole, tmp_path, damage
+) -> None:
     for table in RECORDS:
         check_commands(whole, tmp_path, table, "body", damage)
     if "body" not in DAMAGES[damage]:
