@@ -13,6 +13,8 @@ import pytest
 
 from oversight.cli import main
 
+SMALL = 36_000
+"""Bytes that a file may have: enough to open a store, too few to write much."""
 SCRATCH = "[model.scratch]\nhidden_size = 16\nnum_layers = 1\nvocab_size = 300\nmax_length = 128\n"
 BROKEN_TOML = {
     "deep": "x = " + "[" * 100_000,
@@ -84,7 +86,6 @@ def test_a_session_whose_store_cannot_be_written_ends_and_says_so(tmp_path) -> N
     command = [sys.executable, "-m", "oversight.cli.main"]
     debates = ["debate", "-d", "world", "--limit", "1", "--no-live", "--store", "d.db"]
     assert subprocess.run([*command, *debates], cwd=tmp_path, check=False).returncode == 0
-    size = (tmp_path / "d.db").stat().st_size
     done = subprocess.run(
         [*command, "judge", "--linear", "--store", "d.db"],
         cwd=tmp_path,
@@ -94,7 +95,7 @@ def test_a_session_whose_store_cannot_be_written_ends_and_says_so(tmp_path) -> N
         text=True,
         timeout=60,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL)),
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
