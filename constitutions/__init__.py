@@ -72,7 +72,7 @@ def read(path: Path) -> Constitution:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"constitution file {str(path)!r}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, lists too deep
         raise ConfigError(f"constitution file {str(path)!r} is not TOML: {error}") from None
     return parse(data, name=path.stem, where=str(path))
 

@@ -2,7 +2,8 @@
 
 The first Ctrl-C lets a command put its things away, in whatever time it takes. Every further one
 ends the process at once: what counts is in the store or in a checkpoint already, claims and locks
-end with the process, and servers and workers watch for its end.
+end with the process, and servers and workers watch for its end. SIGTERM does so as well, where
+no command takes it to finish what it is at.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from oversight.text.terminal import visible
 T = TypeVar("T")
 
 AT_ONCE = "oversight: stopped at once; the same command goes on from what was kept\n"
+TERMINATED = "oversight: ended by SIGTERM; the same command goes on from what was kept\n"
 SHOW_CURSOR = "\x1b[?25h"
 LEAVE_SCREEN = "\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?2004l"
 
 
 class Interrupts:
-    """Takes SIGINT for the process."""
+    """Takes SIGINT and SIGTERM for the process."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -50,6 +52,10 @@ class Interrupts:
             self._terminal = _terminal_settings()
             # What the interpreter still does after that takes no time, and has no handler.
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        # In a browser the server ends its applications so, and nobody reads what they say then.
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and not in_browser():
+            signal.signal(signal.SIGTERM, self._on_term)
+            self._terminal = self._terminal or _terminal_settings()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """As `asyncio.run`, which a first Ctrl-C ends by cancelling `main`.
@@ -89,7 +95,17 @@ class Interrupts:
         loop, task = self._main
         loop.call_soon_threadsafe(task.cancel)
 
+    def _on_term(self, number: int, frame: FrameType | None) -> None:
+        """End at once by the same signal, so that whoever sent it sees that it was this."""
+        self._leave_terminal(TERMINATED)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
     def _end(self, code: int, message: str) -> None:
+        self._leave_terminal(message)
+        os._exit(code)
+
+    def _leave_terminal(self, message: str) -> None:
         """Not through a console or a stream: their locks may be held by what was interrupted."""
         with contextlib.suppress(OSError):
             if os.isatty(2):
@@ -101,10 +117,14 @@ class Interrupts:
 
             with contextlib.suppress(OSError, termios.error):
                 termios.tcsetattr(0, termios.TCSANOW, self._terminal)
-        os._exit(code)
 
 
 INTERRUPTS = Interrupts()
+
+
+def in_browser() -> bool:
+    """Whether this process shows its screen in a browser, for a server that started it."""
+    return "TEXTUAL_DRIVER" in os.environ
 
 
 def _terminal_settings() -> list[Any] | None:

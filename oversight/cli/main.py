@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -32,6 +33,21 @@ from oversight.errors import OversightError, TrainingInterrupted, lack
 
 FIRST_SPEAKS_S = 20.0
 """How long processes of a machine but the first wait before they say what has failed."""
+
+ANOTHER_PATH = "name another path, or one that you may write"
+UNUSABLE = {
+    errno.EACCES: ANOTHER_PATH,
+    errno.EPERM: ANOTHER_PATH,
+    errno.EROFS: ANOTHER_PATH,
+    errno.ENOENT: "check the path",
+    errno.EEXIST: "it is no folder; name another one",
+    errno.ENOTDIR: "a part of it is no folder; check the path",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.ELOOP: "its links lead in a circle; check the path",
+    errno.EFBIG: "raise the limit for the size of files (ulimit -f); what was kept is kept",
+}
+"""What can be wrong with a path that a user named, and what to do."""
 
 app = typer.Typer(
     name="oversight",
@@ -108,6 +124,8 @@ def _run(args: list[str]) -> int:
         if (what := lack(error)) is not None:
             ending.say_plainly(what)  # no room may be left for more than that
             return 1
+        if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
+            return _say(f"{error.filename}: {error.strerror}; {UNUSABLE[error.errno]}", 2)
         if not hasattr(error, "format_message"):
             raise
         if not str(error.format_message()):

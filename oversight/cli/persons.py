@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
+from oversight.cli.ending import in_browser
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ def show(app: App) -> None:
         ConfigError: There is no terminal to show it in.
         typer.Exit: It ended with a fault, which it has shown.
     """
-    in_browser = "TEXTUAL_DRIVER" in os.environ
-    if not in_browser and not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not in_browser() and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError("there is no terminal to show a screen in; --linear reads plain lines")
     app.run()
     if app.return_code:

@@ -16,6 +16,7 @@ from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
     from oversight.store import Problem, Seal
+    from oversight.store import Store as OpenStore
 
 NUM_LISTED = 20
 """How many problems are listed before they are only counted."""
@@ -44,13 +45,13 @@ def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json =
     sealed = _read_seal(seal)
     with OpenStore.open(store, create=False) as opened:
         problems = opened.check(None if isinstance(sealed, str) else sealed)
-        counts, now = opened.counts(), opened.seal()
+        counts, now = opened.counts(), _seal_of(opened)
         num_before = opened.num_before_chains()
-    if isinstance(sealed, str) and sealed != now.digest:
+    if isinstance(sealed, str) and now is not None and sealed != now.digest:
         problems.append(_other_digest(sealed, now))
     if as_json:
         rows = [asdict(problem) for problem in problems]
-        facts = {"problems": rows, "counts": counts, "digest": now.digest}
+        facts = {"problems": rows, "counts": counts, "digest": now and now.digest}
         typer.echo(json.dumps(facts | {"before_chains": num_before}, indent=2))
     elif problems:
         typer.echo(f"{store}: {len(problems)} problems")
@@ -58,13 +59,21 @@ def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json =
             typer.echo(visible(_line(each), newlines=False))
         if len(problems) > NUM_LISTED:
             typer.echo(f"… and {len(problems) - NUM_LISTED} more; --json lists them all")
-    else:
+    elif now is not None:
         typer.echo(f"{store}: {sum(counts.values())} rows in {len(counts)} tables, all sound")
         typer.echo(_chained(now, num_before))
         if sealed is not None:
             typer.echo(_since(sealed, now))
     if problems:
         raise typer.Exit(1)
+
+
+def _seal_of(opened: OpenStore) -> Seal | None:
+    """Its seal; None where the ends of chains cannot be read, which the check has named."""
+    try:
+        return opened.seal()
+    except StoreError:
+        return None
 
 
 def _line(problem: Problem) -> str:

@@ -23,7 +23,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"recipe {str(path)!r}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, lists too deep
         raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from None
 
 
@@ -31,7 +31,7 @@ def parse_value(text: str) -> Any:
     """`text` as a TOML value where it is one (3, true, [1, 2], "x"), else as a plain string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -9,6 +9,7 @@ from oversight.evals.intervals import LEVEL, NUM_RESAMPLES, Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Comparison, Report
 from oversight.evals.scoring import FLOOR
+from oversight.text.shares import per_cent, percent
 
 MIN_QUESTIONS = 10
 """With fewer questions an interval is not to be relied on."""
@@ -34,16 +35,11 @@ MAX_HEADLINES = 4
 # --- numbers as words ----------------------------------------------------------
 
 
-def percent(value: float | None) -> str:
-    """A share as whole per cent; a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.0f} %"
-
-
 def interval(estimate: Estimate | None) -> str:
     """`[71, 81]`, in per cent."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
-    return f"[{_signed(estimate.low)}, {_signed(estimate.high)}]"
+    return f"[{per_cent(estimate.low)}, {per_cent(estimate.high)}]"
 
 
 def share(estimate: Estimate | None) -> str:
@@ -53,19 +49,11 @@ def share(estimate: Estimate | None) -> str:
 
 def points(estimate: Estimate) -> str:
     """A difference in percentage points, `+12 [5, 19]`; an end that only rounds to 0 is shown."""
-    value = _points(estimate.value)
+    value = per_cent(estimate.value)
     shown = value if value == "0" or value.startswith("−") else f"+{value}"
     if estimate.low is None or estimate.high is None:
         return shown
-    return f"{shown} [{_points(estimate.low)}, {_points(estimate.high)}]"
-
-
-def _points(value: float) -> str:
-    """Whole points, or a decimal where they would round a difference away."""
-    shown = f"{100 * value:.0f}"
-    if shown in ("0", "-0"):
-        shown = f"{100 * value:.1f}" if abs(value) >= 0.0005 else "0"
-    return shown.replace("-", "−")
+    return f"{shown} [{per_cent(estimate.low)}, {per_cent(estimate.high)}]"
 
 
 def count(number: int, noun: str) -> str:
@@ -74,11 +62,6 @@ def count(number: int, noun: str) -> str:
         return f"1 {noun}"
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{number:,} {plural}"
-
-
-def _signed(value: float) -> str:
-    shown = f"{100 * value:.0f}"
-    return ("0" if shown == "-0" else shown).replace("-", "−")
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -312,7 +295,7 @@ def _badly_quoted(arm: ArmReport) -> Iterator[str]:
 def _miscalibrated(arm: ArmReport) -> Iterator[str]:
     quality = arm.calibration
     if quality and quality.num >= MIN_FOR_ECE and quality.ece > MAX_ECE:
-        off = f"{100 * quality.ece:.0f} points"
+        off = f"{per_cent(quality.ece)} points"
         yield f"{arm.label}: the judge's confidence is off by {off} on average."
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from oversight.evals.findings import headlines, methods, percent, share, warnings
+from oversight.evals.findings import headlines, methods, share, warnings
 from oversight.evals.page import Illustration, Page, render_page, write_page
 from oversight.evals.pictures import Picture, draw, pictures
 from oversight.evals.report import ArmReport, Report
 from oversight.evals.tables import extent, tables
+from oversight.text.shares import percent
 
 
 def render_html(report: Report, path: Path) -> None:

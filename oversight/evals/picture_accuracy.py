@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import DASHED, WIDTH_IN, Theme, colours, plain_axes, short, title
-from oversight.evals.findings import interval, percent
+from oversight.evals.findings import interval
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
+from oversight.text.shares import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

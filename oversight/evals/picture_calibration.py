@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from oversight.evals.calibration import Calibration
 from oversight.evals.drawing import DASHED, WIDTH_IN, Theme, colours, plain_axes, short, title
-from oversight.evals.findings import percent
 from oversight.evals.report import ArmReport, Report
+from oversight.text.shares import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

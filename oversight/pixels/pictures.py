@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import WIDTH_IN, Theme, plain_axes, title
-from oversight.evals.findings import count, percent
+from oversight.evals.findings import count
 from oversight.evals.observations import Kind
 from oversight.pixels.records import image_of, shown_in
 from oversight.pixels.results import DEBATE, Results, Row
 from oversight.pixels.running import Planned
+from oversight.text.shares import percent
 from oversight.types import Seat, Transcript
 
 if TYPE_CHECKING:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from oversight.evals.findings import count, percent, points, share
+from oversight.evals.findings import count, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.tables import Table
 from oversight.pixels.results import ALONE, NAMES, Results, Row
 from oversight.pixels.running import Played
+from oversight.text.shares import percent
 
 TITLE = "Pixel debate"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import DASHED, WIDTH_IN, Theme, plain_axes, title
-from oversight.evals.findings import percent
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.selfplay.results import Point, Results
 from oversight.selfplay.settings import Arena
 from oversight.selfplay.stages import START
 from oversight.selfplay.words import ARENAS, name_of
+from oversight.text.shares import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,6 +21,7 @@ from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.ratings import Rating, ratings
 from oversight.selfplay.settings import Arena, CircleSettings
 from oversight.selfplay.stages import START, Stage, plan_stages
+from oversight.text.shares import per_cent
 
 Result = Mapping[str, Any]
 Rulings = list[dict[str, Any]]
@@ -403,18 +404,19 @@ def _collapses(arms: Sequence[ArmResult]) -> list[str]:
             place = "first" if first > 0.5 else "last"
             found.append(
                 f"{where}: the judge has collapsed to one answer; it chose the option listed "
-                f"{place} in {max(first, 1.0 - first):.0%} of its decisions"
+                f"{place} in {per_cent(max(first, 1.0 - first))}% of its decisions"
             )
         if arm.cost.empty > OFTEN:
-            found.append(f"{where}: {arm.cost.empty:.0%} of the speeches are empty")
+            found.append(f"{where}: {per_cent(arm.cost.empty)}% of the speeches are empty")
         if arm.cost.invalid > OFTEN:
-            found.append(f"{where}: {arm.cost.invalid:.0%} of the rulings could not be read")
+            found.append(f"{where}: {per_cent(arm.cost.invalid)}% of the rulings could not be read")
         if arm.cost.undecided > MAX_UNDECIDED:
             found.append(
-                f"{where}: {arm.cost.undecided:.0%} of the rulings decide nothing (tie, abstention)"
+                f"{where}: {per_cent(arm.cost.undecided)}% of the rulings decide nothing "
+                "(tie, abstention)"
             )
         if len(arm.by_seed) > 1 and max(arm.by_seed) - min(arm.by_seed) > SEEDS_APART:
-            each = ", ".join(f"{value:.0%}" for value in arm.by_seed)
+            each = ", ".join(f"{per_cent(value)}%" for value in arm.by_seed)
             found.append(f"{where}: its seeds are far apart ({each})")
     return found
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from oversight.evals.findings import count, listed, percent, points, share
+from oversight.evals.findings import count, listed, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.tables import Table
 from oversight.selfplay.measuring import VOTES
 from oversight.selfplay.results import OFTEN, ArmResult, Cost, Results
 from oversight.selfplay.settings import Arena, CircleSettings, Method
 from oversight.selfplay.stages import START
+from oversight.text.shares import percent
 
 NAMES = {
     START: "before training",

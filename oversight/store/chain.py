@@ -18,12 +18,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from oversight.store.batch import MAX_ROWS, Batch
 from oversight.store.database import execute_sqlite
+from oversight.store.encoding import kind_of
+from oversight.store.reading import naming
 
 STORE = ""
 """Name of the chain of questions and debates; the others are named by a debate's id."""
@@ -84,6 +86,23 @@ def link_hash(before: str, table: str, seq: int, key: str, body: str | None) -> 
     """The hash of a link; `body` only of the tables in `HASHED`."""
     digest = "" if body is None else sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
     return sha256(f"{before}{table}\0{seq}\0{key}\0{digest}".encode()).hexdigest()
+
+
+def sound_head(chain: Any, count: Any, last: Any) -> Head:
+    """The head in a row.
+
+    Raises:
+        StoreError: It holds none.
+    """
+    with naming("heads", chain):
+        for column, value, kind in (
+            ("chain", chain, str),
+            ("count", count, int),
+            ("hash", last, str),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"column {column} holds {kind_of(value)}, not {kind_of(kind())}")
+    return Head(count, last)
 
 
 class Heads:
@@ -208,7 +227,7 @@ def _move_all(connection: Connection, ends: Mapping[str, Head]) -> None:
 
 def _stored_heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
     found = execute_sqlite(connection, READ, (JSON.encode(chains),))
-    return {name: Head(count, last) for name, count, last in found}
+    return {name: sound_head(name, count, last) for name, count, last in found}
 
 
 _ON = "ON CONFLICT (chain) DO UPDATE SET count = excluded.count, hash = excluded.hash"
@@ -235,7 +254,7 @@ def _lock(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
     # In one order for all, so that two transactions do not wait for each other.
     query = "SELECT chain, count, hash FROM heads WHERE chain = ANY(%s) ORDER BY chain FOR UPDATE"
     rows = connection.exec_driver_sql(query, (list(chains),))
-    return {name: Head(count, last) for name, count, last in rows}
+    return {name: sound_head(name, count, last) for name, count, last in rows}
 
 
 def _upsert(connection: Connection, ends: Mapping[str, Head], else_do: str) -> None:

@@ -138,14 +138,16 @@ def read_questions(
     """Questions by (id, fingerprint), in the order in which they were written, with sources."""
     query = select(questions).where(*conditions).order_by(questions.c.seq)
     rows = connection.execute(query).all()
-    texts = shared.get(connection, {row.source_id for row in rows if row.source_id})
+    # One that is no text is not stored, and says so where its question is read.
+    ids = {row.source_id for row in rows if isinstance(row.source_id, str)}
+    texts = shared.get(connection, ids)
     found = {}
     for row in rows:
         question = read(Question, "questions", row.id, row.body)
         if row.source_id is not None:
             if row.source_id not in texts:
                 with naming("questions", row.id):
-                    raise LookupError(f"source {row.source_id} is not stored")
+                    raise LookupError(f"source {shown(row.source_id)} is not stored")
             question = question.model_copy(update={"source": texts[row.source_id]})
         found[question.id, row.fingerprint] = question
     return found

@@ -19,7 +19,18 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from oversight.errors import StoreError
-from oversight.store.chain import HASHED, KEYS, START, STORE, Head, Link, beginning, link_hash
+from oversight.store.chain import (
+    HASHED,
+    KEYS,
+    START,
+    STORE,
+    Head,
+    Link,
+    beginning,
+    link_hash,
+    sound_head,
+)
+from oversight.store.encoding import shown
 from oversight.store.reading import chunks
 from oversight.store.schema import heads, links, metadata
 
@@ -121,7 +132,9 @@ def is_digest(given: str) -> bool:
 def read_seal(connection: Connection) -> Seal:
     """The ends of all chains as they are now."""
     query = select(heads.c.chain, heads.c.count, heads.c.hash).order_by(heads.c.chain)
-    ends = {name: Head(length, last) for name, length, last in connection.execute(query)}
+    ends = {
+        name: sound_head(name, length, last) for name, length, last in connection.execute(query)
+    }
     return Seal(ends, _rows_before(connection))
 
 
@@ -238,7 +251,14 @@ class _Walk:
     def ends(self) -> Iterator[Problem]:
         """What is wrong with the ends of chains."""
         query = select(heads.c.chain, heads.c.count, heads.c.hash)
-        stated = {name: Head(length, last) for name, length, last in self.connection.execute(query)}
+        stated = {}
+        for row in self.connection.execute(query):
+            try:
+                stated[row.chain] = sound_head(*row)
+            except StoreError as error:
+                yield Problem(
+                    "heads", shown(row.chain), str(error).partition(": ")[2].split(";")[0]
+                )
         for name in sorted({*stated, *self.chains}):
             chain = self.chains.get(name)
             head, said = (chain.head if chain else beginning(name)), stated.get(name)

@@ -53,6 +53,7 @@ class Store:
         self._database = database
         self._writer = Writer(database)
         self._sources = Sources()
+        self._keys_checked = False
         self._at_exit = weakref.finalize(self, self._writer.stop, EXIT_WAIT_S)
 
     @classmethod
@@ -161,6 +162,17 @@ class Store:
             wanted = DebateFilter(protocol=protocol, dataset=dataset, complete=complete)
             return reading.sound_ids("debates", connection.scalars(wanted.ids()))
 
+    def check_keys(self) -> None:
+        """Refuse a store whose rows cannot all be come upon; looks once.
+
+        Raises:
+            StoreError: Names the first row that a reader would miss.
+        """
+        if not self._keys_checked:
+            with self._database.reading() as connection:
+                checking.check_keys(connection)
+            self._keys_checked = True
+
     def known(self, debate_ids: Iterable[str]) -> set[str]:
         """Those of `debate_ids` that are stored, complete or not."""
         with self._database.reading() as connection:
@@ -168,6 +180,7 @@ class Store:
 
     def completed(self, debate_ids: Iterable[str]) -> set[str]:
         """Those of `debate_ids` that have a complete outcome."""
+        self.check_keys()
         with self._database.reading() as connection:
             return reading.completed(connection, debate_ids)
 
@@ -200,6 +213,7 @@ class Store:
         happened to end first: two runs of one recipe are read, exported and learnt from alike.
         What is written while reading is not waited for.
         """
+        self.check_keys()
         fitting = self.debate_ids(protocol=protocol, dataset=dataset, complete=complete)
         if debate_ids is None:
             fitting.sort()
@@ -237,6 +251,7 @@ class Store:
             wanted: Which items; all by default.
             overlap: How many people are to judge an item.
         """
+        self.check_keys()
         with self._database.reading() as connection:
             return queues.queue(connection, judge, wanted or QueueFilter(), overlap)
 
@@ -252,6 +267,7 @@ class Store:
         self, judge: str, wanted: RatingFilter, *, overlap: int = 1
     ) -> list[RatingItem]:
         """What there is to be rated by `judge`, as with `queue`."""
+        self.check_keys()
         with self._database.reading() as connection:
             return rating_queues.items(connection, judge, wanted, overlap)
 

@@ -89,6 +89,38 @@ def test_ctrl_c_while_a_command_is_loaded_is_one_line() -> None:
     assert (done.returncode, done.stderr) == (130, "oversight: stopped\n")
 
 
+def test_the_package_loads_next_to_nothing_before_ctrl_c_is_taken() -> None:
+    script = (
+        "import sys; before = set(sys.modules); import oversight; "
+        "print(sorted(set(sys.modules) - before)); print(oversight.__version__)"
+    )
+    done = subprocess.run(
+        # Without what an installation in place adds, which loads modules of its own.
+        [sys.executable, "-S", "-c", script],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    loaded, version = done.stdout.splitlines()
+    assert loaded == "['__future__', 'oversight']"
+    assert version
+
+
+def test_sigterm_ends_a_command_in_one_line_and_by_that_signal(tmp_path: Path) -> None:
+    process = start(DEBATES, tmp_path)
+    wait_for((tmp_path / "oversight.db").exists, process)
+    time.sleep(0.3)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert said.splitlines()[-1].startswith("oversight: ended by SIGTERM")
+    assert said.count("oversight:") == 1
+    with Store.open(str(tmp_path / "oversight.db")) as store:
+        assert store.check() == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("times", [1, 2])

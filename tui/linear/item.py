@@ -12,7 +12,7 @@ from oversight.judging.desk import Desk, Item
 from oversight.judging.feedback import feedback
 from oversight.judging.judgment import coupled, missing
 from oversight.tui.linear.assist import LinearAssistant
-from oversight.tui.linear.lines import Read, Write, next_line
+from oversight.tui.linear.lines import Read, Write, kept, next_line
 from oversight.tui.linear.reading import LinearReading
 from oversight.tui.linear.text import (
     belief_text,
@@ -72,7 +72,7 @@ class LinearItem(LinearReading):
         finally:
             self._note_attention(stop=True)
             await self._live.aclose()
-            await self._desk.close(self._item)
+            await kept(self._desk.close(self._item), self._acts)
 
     async def _converse(self) -> str:
         self._hint()

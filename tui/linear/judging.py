@@ -12,7 +12,7 @@ from oversight.store import Store
 from oversight.store.queue import ItemState, QueueItem, Taken
 from oversight.tui.hints import withheld
 from oversight.tui.linear.item import LinearItem
-from oversight.tui.linear.lines import Read, Write, next_line
+from oversight.tui.linear.lines import NotKept, Read, Write, next_line
 from oversight.tui.linear.terminal import in_terminal
 from oversight.tui.linear.text import one_line, queue_line
 
@@ -61,6 +61,8 @@ class LinearQueue:
                     return
                 if await self._do(word.lower(), rest.strip()) == "quit":
                     return
+            except NotKept:
+                raise
             except OversightError as error:
                 self._write(one_line(str(error)))
 

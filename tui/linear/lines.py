@@ -6,7 +6,13 @@ import asyncio
 import contextlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from oversight.errors import StoreError
+
+LEAVE_S = 5.0
+"""How long leaving waits for a store that cannot be written."""
 
 Read = Callable[[str], str | None]
 """From a prompt to the next line, or None at the end of the input."""
@@ -37,6 +43,35 @@ async def next_line(read: Read, prompt: str) -> str | None:
 
     threading.Thread(target=wait, daemon=True).start()
     return await line
+
+
+class NotKept(StoreError):
+    """The store cannot be written, and a person's last acts are lost with the program."""
+
+
+class Acts(Protocol):
+    """What a person did at an item."""
+
+    @property
+    def num_waiting(self) -> int:
+        """Acts that are not durable yet."""
+        ...
+
+
+async def kept(closing: Awaitable[None], acts: Acts) -> None:
+    """Return when an item is left with everything written down.
+
+    Raises:
+        NotKept: The store could not be written for `LEAVE_S`; without an end to the wait, a script
+            whose input has ended would stand still for good.
+    """
+    try:
+        await asyncio.wait_for(closing, LEAVE_S)
+    except TimeoutError:
+        raise NotKept(
+            f"the store could not be written: {acts.num_waiting} of your last acts are not kept. "
+            "All before them are."
+        ) from None
 
 
 class Lines:

@@ -17,7 +17,7 @@ from oversight.judging.tasks.asking import Question
 from oversight.judging.tasks.desk import TaskDesk, TaskItem
 from oversight.judging.tasks.rating import missing, unanswered
 from oversight.text.quotes import strip_quotes
-from oversight.tui.linear.lines import Read, Write, next_line
+from oversight.tui.linear.lines import Read, Write, kept, next_line
 from oversight.tui.linear.terminal import in_terminal
 from oversight.tui.linear.text import indented, one_line, own_words, quote_text
 from oversight.tui.naming import named_by_seat
@@ -70,7 +70,7 @@ class LinearRating:
             return await self._converse()
         finally:
             self._note_attention()
-            await self._desk.close(self._item)
+            await kept(self._desk.close(self._item), self._acts)
 
     async def _converse(self) -> bool:
         self._ask()

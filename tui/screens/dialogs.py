@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
+from oversight.text.shares import percent
 from oversight.text.terminal import rich_text
 from oversight.tui.keys import Keys, key_of
 
@@ -159,7 +160,7 @@ class UnreadScreen(ModalScreen[Literal["read", "anyway"] | None]):
         """How many turns, which ones, the keys."""
         listed = Text()
         for name, share in self._unread[:MOST_LISTED]:
-            part = f"{share:.0%} of it was" if share else "none of it was"
+            part = f"{percent(share)} of it was" if share else "none of it was"
             listed.append_text(rich_text(f"  {name}: ")).append(f"{part}\n")
         if len(self._unread) > MOST_LISTED:
             listed.append(f"  and {len(self._unread) - MOST_LISTED} more\n")

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from oversight.errors import ConfigError, DataError
 from oversight.ids import text_id
+from oversight.text.shares import percent
 from oversight.train.data.encoding import IdSources
 from oversight.train.types import (
     Comparison,
@@ -333,7 +334,7 @@ class Statistics:
         if not self.num_responses:
             return f"{self.num_prompts:,}"
         share = self.num_prompts_shared / self.num_prompts
-        return f"{self.num_prompts:,}, {share:.0%} with several responses"
+        return f"{self.num_prompts:,}, {percent(share)} with several responses"
 
     def _ids(self) -> str:
         kinds = {
@@ -348,7 +349,7 @@ class Statistics:
             return ""
         share = self.num_distinct_tokens / self.num_tokens
         learnt = f", of them {self.num_trained_tokens:,} learnt" if self.num_responses else ""
-        shared = f"{self.num_distinct_tokens:,} ({share:.0%}) once prompts are shared"
+        shared = f"{self.num_distinct_tokens:,} ({percent(share)}) once prompts are shared"
         return f"{self.num_tokens:,}{learnt}; {shared}"
 
 

@@ -261,7 +261,8 @@ def texts(settings: DataSettings, rows: Iterable[Mapping[str, Any]] | None) -> I
 def _strings(value: Any) -> Iterator[str]:
     """The texts in a cell; of a message its content and not its role."""
     if isinstance(value, str):
-        yield value
+        # Half of a surrogate pair is no text: the row that holds it is refused by name later.
+        yield value.encode("utf-8", "ignore").decode()
     elif isinstance(value, Mapping):
         yield from _strings(value.get("content"))
     elif isinstance(value, list | tuple):

@@ -131,14 +131,15 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    texts = path.read_text(encoding="utf-8").split("\n")
+    # What is no UTF-8 is named with its line, as what is no JSON.
+    texts = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     for number, text in enumerate(texts[:-1], 1):
         try:
             line = json.loads(text)
             if not (isinstance(line["step"], int) and isinstance(line["split"], str)):
                 raise TypeError
             float(line["wall_s"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             raise DataError(
                 f"{path}:{number}: {text[:80]!r} is no metrics line (an object with step, split "
                 "and wall_s); remove the line"

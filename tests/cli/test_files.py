@@ -1,0 +1,101 @@
+"""Files and paths that are wrong end a command in one line that names them."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oversight.cli import main
+
+SMALL = 36_000
+"""Bytes that a file may have: enough to open a store, too few to write much."""
+SCRATCH = "[model.scratch]\nhidden_size = 16\nnum_layers = 1\nvocab_size = 300\nmax_length = 128\n"
+BROKEN_TOML = {
+    "deep": "x = " + "[" * 100_000,
+    "a long number": "seed = " + "9" * 5_000,
+    "cut off": "[dataset]\nlimit = ",
+    "a NUL": 'store = "a\0b"',
+}
+
+
+def one_line(capsys: pytest.CaptureFixture[str], words: list[str]) -> str:
+    assert main.run(words) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    return said
+
+
+@pytest.mark.parametrize("damage", BROKEN_TOML)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["debate", "x.toml"],
+        ["judge", "x.toml", "--linear"],
+        ["rate", "pairs", "x.toml", "--linear"],
+        ["train", "dpo", "x.toml"],
+        ["run", "x.toml"],
+        ["pixels", "x.toml"],
+        ["debate", "-d", "world", "--limit", "1", "-p", "x.toml"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_a_broken_recipe_study_or_protocol_is_one_line(
+    capsys, tmp_path, monkeypatch, damage, words
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.toml").write_text(BROKEN_TOML[damage])
+    assert "x.toml" in one_line(capsys, words)
+
+
+def test_a_value_of_set_that_is_too_deep_is_one_line(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "seed" in one_line(capsys, ["debate", "--set", "seed=" + "[" * 100_000])[:200]
+
+
+@pytest.mark.parametrize("damage", [b"[" * 100_000, b"\xff", b"7", b"9" * 5_000])
+def test_broken_metrics_are_named_with_their_line(capsys, tmp_path, damage) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(damage + b"\n")
+    assert "metrics.jsonl:1:" in one_line(capsys, ["plot", str(tmp_path)])
+
+
+def test_half_of_a_surrogate_pair_is_a_row_that_is_refused(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = {"prompt": "\ud800", "chosen": "a", "rejected": "b"}
+    Path("rows.jsonl").write_text(json.dumps(row) + "\n")
+    Path("x.toml").write_text('out = "run"\nsteps = 1\n[data]\npath = "rows.jsonl"\n' + SCRATCH)
+    said = one_line(capsys, ["train", "dpo", "x.toml", "--dry-run"])
+    assert "surrogate" in said
+    assert "rows.jsonl" in said
+
+
+@pytest.mark.parametrize("words", [["demo", "--folder"], ["pixels", "-o"]], ids=" ".join)
+def test_a_folder_that_is_a_file_is_named(capsys, tmp_path, words) -> None:
+    path = tmp_path / "notes"
+    path.write_text("")
+    said = one_line(capsys, [*words, str(path)])
+    assert f"{path}: File exists; it is no folder" in said
+
+
+def test_a_session_whose_store_cannot_be_written_ends_and_says_so(tmp_path) -> None:
+    command = [sys.executable, "-m", "oversight.cli.main"]
+    debates = ["debate", "-d", "world", "--limit", "1", "--no-live", "--store", "d.db"]
+    assert subprocess.run([*command, *debates], cwd=tmp_path, check=False).returncode == 0
+    done = subprocess.run(
+        [*command, "judge", "--linear", "--store", "d.db"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        input="1\nbelief 70\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr

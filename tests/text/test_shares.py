@@ -1,0 +1,42 @@
+"""A share that is not all is not printed as all, and one that is not none not as none."""
+
+from __future__ import annotations
+
+import pytest
+
+from oversight.evals.findings import interval, points, share
+from oversight.evals.intervals import Estimate
+from oversight.text.shares import per_cent, percent
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.5, "50 %"),
+        (0.994, "99 %"),
+        (0.996, "99.6 %"),
+        (0.004, "0.4 %"),
+        (0.9996, "99.96 %"),
+        (1 / 30_000, "0.003 %"),
+        (sum([0.1] * 10), "100 %"),
+        (0.1 + 0.2 - 0.3, "0 %"),
+    ],
+)
+def test_a_share_is_whole_per_cent_unless_it_would_round_to_all_or_none(value, shown) -> None:
+    assert percent(value) == shown
+
+
+@pytest.mark.parametrize("whole", [10, 999, 12_345])
+def test_all_but_one_is_not_all_and_one_is_not_none(whole) -> None:
+    assert 0 < float(per_cent(1 / whole)) < 100
+    assert 0 < float(per_cent((whole - 1) / whole)) < 100
+
+
+def test_ends_of_an_interval_and_differences_are_told_apart_from_all_and_none() -> None:
+    near = Estimate(0.996, 0.004, 0.9996, 500, 500, "wilson")
+    assert interval(near) == "[0.4, 99.96]"
+    assert share(near) == "99.6 % [0.4, 99.96]"
+    assert points(Estimate(-0.0004, -0.997, 0.2, 9, 9, "cr2-t")) == ("−0.04 [−99.7, 20]")
