@@ -7,7 +7,8 @@ from itertools import count
 
 from oversight.errors import ConfigError, EngineError, NoAnswerError
 from oversight.ids import seed_from
-from oversight.text.thoughts import Listener, Said, divide, is_blank
+from oversight.text.listening import Listener
+from oversight.text.thoughts import Said, divide, is_blank
 from oversight.types import (
     Completion,
     Engine,
