@@ -14,6 +14,7 @@ from oversight.text.thoughts import (
     closes_unopened,
     divide,
     is_blank,
+    is_wordless,
     opens_thought,
 )
 
@@ -360,3 +361,10 @@ def test_a_live_display_waits_until_a_thought_is_over(answer: str, size: int) ->
 
     assert shown == divide(answer).text
     assert SECRET not in shown
+
+
+def test_marks_tokens_and_punctuation_say_nothing() -> None:
+    silent = ("<quote></quote>", "<quote/>\n", "<|im_end|>", "</s>", "<pad><pad>", "…", "```\n```")
+
+    assert all(map(is_wordless, silent))
+    assert not any(map(is_wordless, ("<quote>a</quote>", "70/30", "👍", "北", "<b>no</b>")))
