@@ -25,7 +25,6 @@ and by the judge, while a speech that lost a sentence to its author's notes is m
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from oversight.text.characters import INVISIBLE
@@ -128,8 +127,8 @@ SPACED_WORDS = 3
 """Words between two marks in the middle of a sentence up to which they are about the marks."""
 LONGEST_MARK = 160
 _NO_WORDS = re.compile(
-    rf"</?quote\s*/?>|<\|[^|<>\s]{{1,40}}\|>|</?(?:s|pad|eos|bos|unk|end_of_turn|start_of_turn)>"
-    rf"|^[ \t]*(?:`{{3,}}|~{{3,}})[ \t]*\w*[ \t]*$|[{INVISIBLE}]",
+    r"</?quote\s*/?>|<\|[^|<>\s]{1,40}\|>|</?(?:s|pad|eos|bos|unk|end_of_turn|start_of_turn)>"
+    r"|^[ \t]*(?:`{3,}|~{3,})[ \t]*\w*[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 """Marks that stand in an answer and are no words of it."""
@@ -197,9 +196,8 @@ def is_blank(text: str) -> bool:
 
 
 def is_wordless(text: str) -> bool:
-    """True if it says nothing: only marks of quotes, tokens of chat templates and punctuation."""
-    bare = _NO_WORDS.sub(" ", text)
-    return not any(unicodedata.category(char)[0] in "LN" or ord(char) > 0x2FFF for char in bare)
+    """True if it says nothing: it holds only marks of quotes, tokens of templates, empty fences."""
+    return is_blank(_NO_WORDS.sub(" ", text))
 
 
 Found = tuple[str, list[str], bool]

@@ -227,7 +227,7 @@ async def test_a_thought_is_never_on_the_screen_as_speech(server: Any, tmp_path:
         (answer(""), NoAnswer.EMPTY, "empty"),
         (answer(" \n\u200b"), NoAnswer.EMPTY, "empty"),
         (answer("<quote></quote>"), NoAnswer.EMPTY, "empty"),
-        (answer("…"), NoAnswer.EMPTY, "empty"),
+        (answer("<|im_end|>"), NoAnswer.EMPTY, "empty"),
         (
             answer(f"<think>{SECRET}</think>\n<quote> </quote><|im_end|>"),
             NoAnswer.THOUGHT_ONLY,
