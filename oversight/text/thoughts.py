@@ -12,7 +12,8 @@ Where a mark counts:
 - An opening mark counts at the start of the answer or of a line, right behind another thought,
   and behind the end of a sentence. The thought lasts to the next closing mark, else to the end.
 - Elsewhere, in the middle of a sentence, `<think>` and `[THINK]` are words about the mark and
-  stay what they are, unless a pair closes tightly around words (`<think>so</think>`).
+  stay what they are, unless a pair closes tightly around words (`<think>so</think>`) or around
+  more than a few of them, or the mark ends its line.
 - A closing mark without an opening one ends a thought that began with the answer (or with what
   follows the thought before), unless it stands in the middle of a sentence or in quotation marks.
 - A mark inside `<quote>…</quote>`, in quotation marks or as code in a line is a word, too.
