@@ -7,7 +7,8 @@ from itertools import count
 
 from oversight.errors import ConfigError, EngineError, NoAnswerError
 from oversight.ids import seed_from
-from oversight.text.thoughts import Listener, Said, divide, is_blank
+from oversight.text.listening import Listener
+from oversight.text.thoughts import Said, divide, is_wordless
 from oversight.types import (
     Completion,
     Engine,
@@ -222,7 +223,7 @@ def no_answer(answer: Answer, sampling: Sampling) -> NoAnswer | None:
         return None
     if reason is FinishReason.REFUSAL:
         return NoAnswer.REFUSAL
-    if not is_blank(answer.text):
+    if not is_wordless(answer.text):
         return None
     if reason is FinishReason.CONTENT_FILTER:
         return NoAnswer.CONTENT_FILTER

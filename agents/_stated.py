@@ -24,48 +24,37 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
+
+from oversight.agents._numbers import Number, fold, whole_number
+from oversight.agents._options import EXAMPLE, LEAD, MAX_LINE, Names, plain_line, split_lines
+
+_ONLY_EXAMPLE = re.compile(r"\b(?:only|just|merely)\s+(?:an?\s+)?example\b", re.IGNORECASE)
 
 SUM_TOLERANCE = 0.05
-"""How far the stated probabilities may be from summing to 1 and still be normalised."""
+"""Distance from 1 up to which the stated probabilities may sum and still be normalised."""
 
-MAX_TEXT = 200
-"""Longest text of an option by which it is known; longer ones are known by their letters."""
-MAX_LINE = 2000
-"""Longest line that is searched for a statement."""
 MAX_OBJECTS = 50
-"""How many places in a text are tried as the beginning of a JSON object."""
-
-
-class Number(NamedTuple):
-    """A number as it was written."""
-
-    value: float
-    percent: bool
-    """Whether it has a percent sign, or is out of 100."""
-    point: bool
-    """Whether it has a decimal point."""
+"""Number of places in a text that are tried as the beginning of a JSON object."""
 
 
 @dataclass(slots=True)
 class Reading:
-    """What was found in an answer; positions are those of the listing."""
+    """The statements found in an answer; positions are those of the listing."""
 
     found: list[tuple[int, Number]] = field(default_factory=list)
     explicit: bool = True
-    """Whether each statement can be nothing else than a probability."""
+    """True if each statement can be nothing else than a probability."""
     broken: bool = False
-    """Whether a statement could not be read."""
+    """True if a statement could not be read."""
     unread: bool = False
-    """Whether a line that was passed over holds a percentage for an option."""
+    """True if a line that was passed over holds a percentage for an option."""
     verdicts: set[int] = field(default_factory=set)
     """Options that the answer names as right."""
     ends_in_number: bool = False
-    """Whether the last line is a statement whose last digits may be missing."""
+    """True if the last line is a statement whose last digits may be missing."""
 
     def probabilities(self, num_options: int) -> list[float] | None:
         """A probability for each position; None if they are broken, too few or contradictory."""
@@ -78,7 +67,9 @@ class Reading:
         if not by_position or missing > 1 or (missing and (self.unread or not self.explicit)):
             return None
         bare = [number for _, number in self.found if not number.percent]
-        scales = [_each_by_itself]
+        # A bare 1 beside a bare 2 is no certainty: numbers without a sign have one scale.
+        mixed = any(n.value > 1.0 for n in bare) and any(0.0 < n.value <= 1.0 for n in bare)
+        scales = [] if mixed else [_each_by_itself]
         if any(number.value > 1.0 for number in bare) or not any(n.point for n in bare):
             scales.append(_all_percent)  # 0.7 beside nothing above 1 is no seven thousandths
         fitting = [
@@ -106,12 +97,13 @@ def read_statements(text: str, num_options: int, texts: Sequence[str] = ()) -> R
         num_options: How many options were listed.
         texts: The options' texts in the order of the listing, if they may be used as names.
     """
-    names = _Names.of(num_options, texts)
+    names = Names.of(num_options, texts)
     reading = Reading()
     text = fold(text)
     rest = _read_objects(text, names, reading)
-    lines = names.joined([line for line in map(_plain, _lines(rest)) if line])
+    lines = names.joined([line for line in map(plain_line, split_lines(rest)) if line])
     lines = [line for line in lines if not names.is_listing(line)]
+    reading.broken |= any(map(_ONLY_EXAMPLE.search, lines))
     strong = bool(reading.found)
     weak: list[tuple[int, Number]] = []
     doubtful = False
@@ -126,7 +118,7 @@ def read_statements(text: str, num_options: int, texts: Sequence[str] = ()) -> R
         header = []
         if len(line) > MAX_LINE:
             continue
-        follows_example = number > 0 and _EXAMPLE.search(lines[number - 1]) is not None
+        follows_example = number > 0 and EXAMPLE.search(lines[number - 1]) is not None
         reading.broken |= follows_example and lines[number - 1].endswith(":") and "%" in line
         if _read_ratio(line, names, reading, alone=len(lines) == 1):
             continue
@@ -190,382 +182,20 @@ def _equal(one: Sequence[float], two: Sequence[float]) -> bool:
     return all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(one, two, strict=True))
 
 
-# --- characters and lines ---
-
-_SIGNS = str.maketrans(
-    {
-        **dict.fromkeys("“”„«»", '"'),
-        **dict.fromkeys("‘’", "'"),
-        **dict.fromkeys("∶꞉︓", ":"),
-        **dict.fromkeys("∼≈≃≅", "~"),
-        **dict.fromkeys("→⇒➔", "→"),
-        **dict.fromkeys("│｜", "|"),
-        "٪": "%",
-        "٫": ".",
-        "−": "-",
-    }
-)
-_SAME_CHARACTER = ("<wide>", "<narrow>", "<small>", "<font>", "<noBreak>")
-
-
-def fold(text: str) -> str:
-    """`text` with full-width, bold and foreign forms of digits, letters and signs made plain.
-
-    Superscripts stay what they are: `70²` is not 702.
-    """
-    return "".join(map(_folded, text)).translate(_SIGNS)
-
-
-@lru_cache(maxsize=4096)
-def _folded(char: str) -> str:
-    if char.isascii():
-        return char
-    category = unicodedata.category(char)
-    if category == "Nd":
-        return str(unicodedata.decimal(char))
-    if category == "Cf":
-        return ""
-    if category == "Zs":
-        return " "
-    if unicodedata.decomposition(char).startswith(_SAME_CHARACTER):
-        return unicodedata.normalize("NFKC", char)
-    return char
-
-
-_NEXT_SENTENCE = re.compile(
-    r"(?<=[.!?;])\s+(?=(?:(?:the|my|final)\s+)*(?:probability|likelihood|chance)\s+(?:of|that)\b"
-    r"|p(?:r|rob)?\()",
-    re.IGNORECASE,
-)
-_BULLET = re.compile(r"(?:[-+•·>#–—]+\s+|\d{1,2}[.)]\s+(?=\S*[a-z(]))*", re.IGNORECASE)
-_DECORATION = str.maketrans({"*": "", "`": "", "$": "", "{": " ", "}": " ", "_": " ", "\\": " "})
-
-
-_TAG = re.compile(r"</?[a-z]{2,20}>", re.IGNORECASE)
-_EXAMPLE = re.compile(r"\b(?:example|e\.g|for\s+instance|template)\b", re.IGNORECASE)
-
-
-def _lines(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        yield from _NEXT_SENTENCE.split(line) if len(line) <= MAX_LINE else [line]
-
-
-def _plain(line: str) -> str:
-    """A line without mark-up, bullets and doubled spaces."""
-    line = " ".join(_TAG.sub(" ", line).translate(_DECORATION).split())
-    bullet = _BULLET.match(line)
-    return line[bullet.end() :] if bullet else line
-
-
-# --- the grammar of a line ---
-
-_UNIT = r"(?:%|percent\b|per\s+cent\b|pct\b|/\s*100\b(?!\s*%)|out\s+of\s+100\b)"
-_NUMBER = rf"(?P<number>\d{{1,3}}(?:[.,]\d{{1,12}})?|[.,]\d{{1,12}})(?!\d)\s*(?P<unit>{_UNIT})?"
-_ABOUT = (
-    r"(?:(?:about|around|approximately|approx\.?|roughly|circa|ca\.|nearly|almost|exactly|only|just"
-    r"|an?\s+estimated|probability\s*[:=]?|~|[\[(\"']|<(?=[~\d.,]+\s*%?\s*>))\s*)*"
-)
-_LEAD = (
-    r"(?P<lead>(?:(?:so|thus|hence|therefore|overall|finally|in\s+conclusion|conclusion|final|my|the"
-    r"|answer|verdict|choice|decision|beliefs?|estimates?|judge?ment|probabilit(?:y|ies)|i|i'd|i'm|am|would"
-    r"|say|believe|think|estimate|judge|assign|put|give|that|is|are|there|as|follows|here|boxed)"
-    r"\b[\s,:]*){0,10}?)"
-)
-_STRONG = (
-    r"(?P<strong>(?:probability|likelihood|chances?)\s+(?:of|that|for)\s+"
-    r"|(?:confidence|belief|credence)\s+(?:in|that)\s+|(?:p|pr|prob|probability)\s*(?=\())"
-)
-_RIGHT = (
-    r"(?:\s*\b(?:being|is|to\s+be|as)\s+(?:the\s+)?(?:right|correct|true)"
-    r"(?:\s+(?:one|answer|option))?|\s+probability(?=\s*[:=]))?"
-)
-_SEPARATOR = (
-    r"(?P<separator>(?:\s+is)?\s*[:=]\s*|\s*(?:->|=>|→)\s*|\.\s+(?=[~\d])|\s+-\s+|\s*[–—]\s*|\s*\(\s*(?=[~\d])"
-    r"|\s+(?:is|at|has|with|gets|equals)\s+(?:an?\s+)?|\s+(?:an?\s+)?)"
-)
-_WORDS = (
-    r"(?:\s*\b(?:likely|probable|probability|chances?|likelihood|confident|confidence|certain"
-    r"|certainty|sure|belief|(?:of\s+being|to\s+be|likely\s+to\s+be|that\s+(?:it|this)\s+is)\s+"
-    r"(?:right|correct|true)|right|correct)\b)*"
-)
-_CLOSED = r"[\"')\]>]{0,4}"
-_CONNECTOR = re.compile(r"(?:\s|[,;/|&.]|\b(?:and|while|versus|vs)\b)*", re.IGNORECASE)
-
-
-def parse_number(match: re.Match[str]) -> Number | None:
-    """The number that was matched; None if its comma may separate thousands."""
-    written = match["number"]
-    if re.fullmatch(r"[1-9]\d*,\d{3}", written):
-        return None
-    value = float(written.replace(",", "."))
-    return Number(value, bool(match["unit"]), "." in written or "," in written)
-
-
-_WHOLE_NUMBER = re.compile(rf"\s*{_ABOUT}{_NUMBER}{_CLOSED}{_WORDS}\s*\.?\s*", re.IGNORECASE)
-
-
-def whole_number(text: str) -> Number | None:
-    """The number that `text` is, if it is nothing else."""
-    match = _WHOLE_NUMBER.fullmatch(text) if len(text) < 100 else None
-    return None if match is None else parse_number(match)
-
-
-_REMARK = re.compile(r"\s*(?:\((?P<inside>[^()]*)\)|[,;.(–—-]\s*(?P<after>.*)|(?P<since>.*))\W*")
-_SINCE = re.compile(r"\s*(?:because|since|given|due\s+to|based\s+on)\b", re.IGNORECASE)
-_REVISED = re.compile(
-    r"%|percent|\b(?:but|however|although|though|actually|rather|instead|wait|correction|unless|if"
-    r"|maybe|perhaps|probability|likelihood)\b"
-    r"|(?:\b(?:or|to|and|between|from|now|then)\b|[±+\-–—~/<>])\s*[.,]?\d",
-    re.IGNORECASE,
-)
-_CONTRARY = re.compile(
-    r"\b(?:wrong|false|incorrect|unlikely|improbable|not|never|against)\b", re.IGNORECASE
-)
-SHORT_REMARK = 4
-"""Words up to which a remark that denies something is taken to deny the number."""
-
-
-def _harmless(tail: str) -> bool:
-    """Whether what stands behind a number leaves the number as it is."""
-    if not re.search(r"[\w%±<>~+]", tail):
-        return True
-    match = _REMARK.fullmatch(tail)
-    if match is None or _REVISED.search(tail):
-        return False
-    if match["since"] is not None:
-        return _SINCE.match(match["since"]) is not None
-    remark = match["inside"] if match["inside"] is not None else match["after"]
-    if re.match(r"\W*\d", remark):
-        return False
-    return _CONTRARY.search(remark) is None or len(remark.split()) > SHORT_REMARK
-
-
-_ARTICLE_OF = re.compile(r"chance|probability|likelihood|certain|belief|conf", re.IGNORECASE)
-
-
-class Statement(NamedTuple):
-    """The statements of one line."""
-
-    found: list[tuple[int, Number]]
-    strong: bool
-    is_verdict: bool
-
-
-class _Names:
-    """The options of one listing, and the patterns that know them by letter or text."""
-
-    def __init__(self, num_options: int, texts: tuple[str, ...], listed: tuple[str, ...]) -> None:
-        self.num_options = num_options
-        self.texts = texts
-        self.listed = listed
-        any_text = "|".join(sorted(map(re.escape, filter(None, texts)), key=len, reverse=True))
-        text = rf"(?P<text>{any_text})(?!\w)" if any_text else r"(?P<text>(?!))"
-        own = (
-            rf"|\s*[:.),–—-]?\s*[\"']?(?P<own>{any_text})(?!\w)[\"']?"
-            if any_text
-            else "|(?P<own>(?!))"
-        )
-        name = (
-            r"[\"'(\[<]{0,2}(?:the\s+)?(?:(?:option|answer|choice|candidate)\s+)?[\"'(\[]{0,2}(?:"
-            rf"(?P<label>[a-z])(?!\w|'\w)|{text})[\"')\]>]{{0,3}}"
-            rf"(?:\s*\((?!\s*[~\d.,]+\s*%?\s*\))(?P<paren>[^()%]*)\){own})?"
-        )
-        strict = name.replace("[a-z]", "(?-i:[A-Z])")
-        flags = re.IGNORECASE
-        self._name = re.compile(rf"(?:{_STRONG})?{name}", flags)
-        self._forward = re.compile(
-            rf"{_LEAD}(?:{_STRONG})?{name}{_RIGHT}{_SEPARATOR}{_ABOUT}{_NUMBER}{_CLOSED}{_WORDS}",
-            flags,
-        )
-        self._reverse = re.compile(
-            rf"{_LEAD}(?:an?\s+)?(?:(?:probability|likelihood|chance)\s+of\s+)?"
-            rf"{_ABOUT}{_NUMBER}{_WORDS}\s+"
-            rf"(?:(?:of|for|that|to|on|in\s+favou?r\s+of)\s+{name}|{_other(strict)}){_RIGHT}",
-            flags,
-        )
-        self._attempt = re.compile(
-            rf"{_LEAD}(?:{_STRONG})?{name}{_RIGHT}{_SEPARATOR}(?P<rest>.*)", flags
-        )
-        self._verdict = re.compile(
-            rf"(?:(?:my|the|final)\s+)*(?:answer|verdict|choice|decision|conclusion)\s*(?:is|:|=)+"
-            rf"\s*{name}{_RIGHT}\W*",
-            flags,
-        )
-
-    @classmethod
-    def of(cls, num_options: int, texts: Sequence[str]) -> _Names:
-        """The names of a listing; texts that could be taken for something else are left out."""
-        plain = [" ".join(_plain(fold(text)).split()).rstrip(" .:") for text in texts]
-        known = len({text.casefold() for text in plain}) == len(plain) == num_options
-        usable = known and all(
-            1 < len(text) <= MAX_TEXT and whole_number(text) is None for text in plain
-        )
-        return _names(num_options, tuple(plain) if usable else (), tuple(plain))
-
-    def position(self, match: re.Match[str], suffix: str = "") -> int | None:
-        """The option that was named; -1 is one that was not listed, None a contradiction."""
-        groups = match.groupdict()
-        label, text = groups.get("label" + suffix), groups.get("text" + suffix)
-        place = ord(label.upper()) - ord("A") if label else self._with_text(text or "")
-        place = place if 0 <= place < self.num_options else -1
-        for named in (groups.get("paren" + suffix), groups.get("own" + suffix)):
-            other = self._with_text((named or "").strip(" \"'."))
-            if other >= 0 and other != place:
-                return None
-        return place
-
-    def _with_text(self, text: str) -> int:
-        folded = text.casefold()
-        return next((n for n, each in enumerate(self.texts) if each.casefold() == folded), -1)
-
-    def is_listing(self, line: str) -> bool:
-        """Whether the line repeats one of the options as it was listed."""
-        match = re.match(r"\(?([a-z])[:.)]+\s*(.*)", line, re.IGNORECASE)
-        place = ord(match[1].upper()) - ord("A") if match else -1
-        if match is None or not 0 <= place < len(self.listed):
-            return False
-        return match[2].rstrip(" .:").casefold() == self.listed[place].casefold()
-
-    def joined(self, lines: list[str]) -> list[str]:
-        """Lines in which a number that stands below its option is put behind it."""
-        found: list[str] = []
-        for line in lines:
-            heading = found[-1].rstrip(" :") if found else ""
-            if heading and whole_number(line) is not None and self.whole_name(heading) is not None:
-                found[-1] = f"{heading}: {line}"
-            else:
-                found.append(line)
-        return found
-
-    def statements(self, line: str) -> Statement | None:
-        """The statements that make up the line; None if it is anything else."""
-        found: list[tuple[int, Number]] = []
-        strong = is_verdict = False
-        at, spaced = 0, False
-        while True:
-            match = self._forward.match(line, at)
-            if match is not None and self._is_no_name(match, line):
-                match = None
-            suffix = ""
-            if match is None:
-                match = self._reverse.match(line, at)
-                if match is not None and not match["unit"]:
-                    match = None
-                if match is not None and match["label"] is None and match["text"] is None:
-                    suffix = "_"
-            if match is None:
-                break
-            position, number = self.position(match, suffix), parse_number(match)
-            if position is None or number is None:
-                return None
-            strong |= bool(match.groupdict().get("strong"))
-            verdict = re.search(r"\b(?:answer|verdict|choice|decision)\b", match["lead"], re.I)
-            is_verdict |= not found and verdict is not None
-            found.append((position, number))
-            spaced = (match.groupdict().get("separator") or ":").strip().lower() in ("", "a", "an")
-            at = match.end()
-            connector = _CONNECTOR.match(line, at)
-            following = connector.end() if connector else at
-            if self._forward.match(line, following) or self._reverse.match(line, following):
-                at = following
-                continue
-            break
-        if not found:
-            return None
-        tail = line[at:]
-        if re.match(r"\s*[.,]\d", tail) or (spaced and re.search(r"[\w%]", tail)):
-            return None
-        return Statement(found, strong, is_verdict) if _harmless(tail) else None
-
-    def _is_no_name(self, match: re.Match[str], line: str) -> bool:
-        """Whether a letter before a number is a word: `A 70% chance that …`, `I'm 70% sure`."""
-        if match["separator"].strip() or match["label"] is None:
-            return False
-        if self.position(match) == -1:
-            return True
-        said = line[match.end("number") : match.end()]
-        return match["label"] in "Aa" and _ARTICLE_OF.search(said) is not None
-
-    def attempt(self, line: str) -> tuple[bool, bool]:
-        """Of an unread line: whether it names a probability, and whether a number is expected."""
-        match = self._attempt.match(line)
-        if match is None:
-            about = re.match(_LEAD + _STRONG, line, re.IGNORECASE)
-            return bool(about and re.search(r"[:=]\s*[~<>≤≥]*\s*[.,]?\d", line)), False
-        rest, separator = match["rest"], match["separator"].strip().lower()
-        direct = bool(re.match(rf"{_ABOUT}[<>≤≥±+-]*\s*(?:[.,]?\d|nn\b|xx\b)", rest, re.IGNORECASE))
-        if match["strong"]:
-            said = separator not in ("", "a", "an") and re.search(r"\d", rest) is not None
-            return ":" in separator or "=" in separator or said, False
-        return False, direct and separator not in ("", "a", "an")
-
-    def mentioned(self, line: str) -> bool:
-        """Whether the line names an option."""
-        letters = "".join(chr(ord("A") + n) for n in range(self.num_options))
-        return bool(re.search(rf"(?<!\w)[{letters}](?!\w|'\w)", line)) or any(
-            text and text.casefold() in line.casefold() for text in self.texts
-        )
-
-    def verdict(self, line: str) -> set[int]:
-        """The option that the line names as the answer, if it is such a line."""
-        match = self._verdict.fullmatch(line)
-        position = None if match is None else self.position(match)
-        return set() if position is None or position < 0 else {position}
-
-    def whole_name(self, text: str) -> int | None:
-        """The option that `text` names, if it is nothing else."""
-        match = self._name.fullmatch(" ".join(text.replace("_", " ").split()))
-        return None if match is None else self.position(match)
-
-    def row(
-        self, line: str, header: list[int | None]
-    ) -> tuple[list[tuple[int, Number]], list[int | None], bool] | None:
-        """Statements, columns and brokenness of a table's row; None if it is no such row."""
-        cells = [cell.strip() for cell in line.strip("| ").split("|")]
-        if all(re.fullmatch(r":?-+:?", cell) for cell in cells):
-            return [], header, False
-        names = [self.whole_name(cell) for cell in cells]
-        numbers = [whole_number(cell) for cell in cells]
-        if header and any(number is not None for number in numbers):
-            pairs = zip(header, numbers, strict=False)
-            found = [(n, v) for n, v in pairs if n is not None and v is not None]
-            complete = len(found) == sum(n is not None for n in header)
-            return found, [], not complete or len(cells) != len(header)
-        if sum(name is not None for name in names) > 1 and not any(numbers):
-            return [], names, False
-        first = names[0]
-        if first is None:
-            return ([], [], False) if line.startswith("|") else None
-        given = [number for number in numbers[1:] if number is not None]
-        others = {self._with_text(cell.strip(" \"'.")) for cell in cells[1:]} - {-1, first}
-        broken = bool(others) or len(given) > 1 or (not given and "%" in line)
-        return [(first, number) for number in given[:1]], [], broken
-
-
-@lru_cache(maxsize=256)
-def _names(num_options: int, texts: tuple[str, ...], listed: tuple[str, ...]) -> _Names:
-    return _Names(num_options, texts, listed)
-
-
-def _other(pattern: str) -> str:
-    """The pattern with its groups renamed, for a second place in one expression."""
-    return re.sub(r"\(\?P<(\w+)>", r"(?P<\1_>", pattern)
-
-
 # --- all at once ---
 
 _RATIO = re.compile(
-    rf"{_LEAD}(?P<names>\(?[a-z]\)?(?:\s*(?:/|:|vs\.?|to)\s*\(?[a-z]\)?)+\s*(?:[:=]|\s|is)\s*)?"
+    rf"{LEAD}(?P<names>\(?[a-z]\)?(?:\s*(?:/|:|vs\.?|to)\s*\(?[a-z]\)?)+\s*(?:[:=]|\s|is)\s*)?"
     r"(?P<shares>\d{1,3}(?:[.,]\d{1,12})?\s*%?(?:\s*[/:]\s*\d{1,3}(?:[.,]\d{1,12})?\s*%?)+)\W*",
     re.IGNORECASE,
 )
 
 
-def _read_ratio(line: str, names: _Names, reading: Reading, *, alone: bool) -> bool:
-    """Whether the line gives all options at once, as `A/B: 70/30`; its numbers are noted."""
+def _read_ratio(line: str, names: Names, reading: Reading, *, alone: bool) -> bool:
+    """True if the line gives all options at once, as `A/B: 70/30`; its numbers are noted."""
     match = _RATIO.fullmatch(line)
     if match is None:
-        return False
+        return _read_favour(line, names, reading)
     numbers = [whole_number(part) for part in re.split(r"[/:]", match["shares"])]
     values = [number for number in numbers if number is not None]
     if match["names"] is None:
@@ -583,6 +213,26 @@ def _read_ratio(line: str, names: _Names, reading: Reading, *, alone: bool) -> b
     return True
 
 
+_FAVOUR = re.compile(
+    rf"{LEAD}(?P<more>\d{{1,3}})\s*%?\s*[-/:]\s*(?P<less>\d{{1,3}})\s*%?\s+"
+    r"(?:in\s+favou?r\s+of|for|to)\s+(?P<name>[^.!]+)[.!]?",
+    re.IGNORECASE,
+)
+
+
+def _read_favour(line: str, names: Names, reading: Reading) -> bool:
+    """True if the line gives both options at once, as `70/30 for A`; its numbers are noted."""
+    match = _FAVOUR.fullmatch(line)
+    place = None if match is None else names.whole_name(match["name"])
+    if match is None or place is None or place < 0 or names.num_options != 2:
+        return False
+    more, less = int(match["more"]), int(match["less"])
+    reading.broken |= more + less != 100 or more < less  # else it is open whose share is which
+    shares = ((place, more), (1 - place, less))
+    reading.found += [(each, Number(float(share), True, False)) for each, share in shares]
+    return True
+
+
 # --- JSON ---
 
 _NAME_KEYS = frozenset({"option", "label", "name", "letter", "id"})
@@ -594,7 +244,7 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object with keys that stand twice kept twice."""
 
 
-def _read_objects(text: str, names: _Names, reading: Reading) -> str:
+def _read_objects(text: str, names: Names, reading: Reading) -> str:
     """Note what JSON objects in `text` state; the text without them."""
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=lambda _: None)
     kept, at = [], 0
@@ -614,7 +264,7 @@ def _read_objects(text: str, names: _Names, reading: Reading) -> str:
     return "".join(kept) + text[at:]
 
 
-def _note_object(value: Any, names: _Names, reading: Reading) -> None:
+def _note_object(value: Any, names: Names, reading: Reading) -> None:
     """Note the statements of a decoded value and of all that it holds."""
     waiting = [value]
     while waiting:
@@ -625,7 +275,7 @@ def _note_object(value: Any, names: _Names, reading: Reading) -> None:
             waiting += value
 
 
-def _note_pairs(pairs: _Pairs, names: _Names, reading: Reading) -> list[Any]:
+def _note_pairs(pairs: _Pairs, names: Names, reading: Reading) -> list[Any]:
     """Note what one object states; what is left to look into."""
     deeper: list[Any] = []
     keys = {key.strip().lower(): value for key, value in pairs}
@@ -634,6 +284,10 @@ def _note_pairs(pairs: _Pairs, names: _Names, reading: Reading) -> list[Any]:
     if len(named) == len(values) == 1 and named[0] is not None:
         _note_value(named[0], values[0], reading)
         return []
+    chosen = [keys[key] for key in _VERDICT_KEYS & keys.keys() if _is_text(keys[key])]
+    sure = [keys[key] for key in (_VALUE_KEYS | {"confidence"}) & keys.keys()]
+    if len(chosen) == len(sure) == 1 and (place := names.whole_name(chosen[0])) is not None:
+        _note_value(place, sure[0], reading)
     for key, value in pairs:
         position = names.whole_name(_strip_prefix(key))
         if key.strip().lower() in _VERDICT_KEYS and _is_text(value):

@@ -3,7 +3,8 @@
 A secret is registered where it is read (`register`), or stands in an environment variable whose
 name says so (`OPENAI_API_KEY`, `HF_TOKEN`, `PGPASSWORD`). `redacted` takes it out of a text as it
 is, in the forms that libraries and servers give it (percent, JSON, HTML, base64, hexadecimal),
-and in pieces, as a text that was cut short holds them. A text is redacted before it is cut.
+in capital or small letters, and in pieces, as a text that was cut short holds them. A text is
+redacted before it is cut.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import html
 import json
 import os
 import re
+import string
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -86,24 +88,46 @@ def _token_in(path: str) -> tuple[str, ...]:
 def _tables(secrets: frozenset[str]) -> tuple[re.Pattern[str], dict[int, frozenset[str]]]:
     """A pattern of whole secrets in all their forms, the longest first; and pieces by length."""
     forms: set[str] = set()
+    words: set[str] = set()
     pieces: dict[int, set[str]] = {}
     for secret in secrets:
+        forms.update(_spelt_out(secret))
         for form in _forms(secret):
+            if form == secret and _is_word(form):
+                words.add(form)
+                continue
             forms.add(form)
             size = min(PIECE_CHARS, max(MIN_PIECE_CHARS, (len(form) + 1) // 2))
-            if len(form) > size and not _is_word(form):
-                every = (form[at : at + size] for at in range(len(form) - size + 1))
+            if len(form) > size:
+                small = form.translate(_SMALL)
+                every = (small[at : at + size] for at in range(len(form) - size + 1))
                 pieces.setdefault(size, set()).update(p for p in every if p not in OUR_WORDS)
-    patterns = sorted(forms, key=len, reverse=True)
+    patterns = sorted((forms | words) - {""}, key=len, reverse=True)
     whole = "|".join(
-        rf"(?<![^\W_]){re.escape(form)}(?![^\W_])" if _is_word(form) else re.escape(form)
+        rf"(?-i:(?<![^\W_]){re.escape(form)}(?![^\W_]))" if form in words else re.escape(form)
         for form in patterns
     )
-    return re.compile(whole), {size: frozenset(each) for size, each in pieces.items()}
+    every_size = {size: frozenset(each) for size, each in pieces.items()}
+    return re.compile(whole, re.IGNORECASE | re.ASCII), every_size
 
 
 def _is_word(form: str) -> bool:
     return len(form) < WHOLE_WORD_CHARS and form.isalpha()
+
+
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+"""Small letters of ASCII, so that no text becomes longer or shorter."""
+
+
+def _spelt_out(secret: str) -> Iterator[str]:
+    """A secret encoded twice, or character by character: of these, pieces tell too little."""
+    if len(secret) < ENVIRONMENT_MIN_CHARS:
+        return
+    yield quote(quote(secret, safe=""), safe="")
+    yield json.dumps(json.dumps(secret)[1:-1])[1:-1]
+    yield "".join(f"%{byte:02x}" for byte in secret.encode("utf-8", "replace"))
+    for written in ("\\u{:04x}", "\\x{:02x}", "&#{};", "&#x{:x};"):
+        yield "".join(written.format(ord(char)) for char in secret)
 
 
 def _forms(secret: str) -> Iterator[str]:
@@ -144,6 +168,7 @@ def _without_pieces(text: str, pieces: dict[int, frozenset[str]]) -> str:
 
 def _found(text: str, pieces: dict[int, frozenset[str]]) -> list[tuple[int, int]]:
     """Where pieces stand, by their beginnings; they may overlap."""
+    text = text.translate(_SMALL)
     found = [
         (at, at + size)
         for size, every in pieces.items()

@@ -124,3 +124,27 @@ def test_a_run_folder_holds_no_secret(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text()) == {
         "store": "postgresql://anna:***@host/db"
     }
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        KEY.lower(),
+        KEY.upper(),
+        KEY.encode().hex().upper(),
+        quote(PHRASE, safe="").lower(),
+        quote(quote(PHRASE, safe=""), safe=""),
+        json.dumps(json.dumps(PHRASE))[3:-3],
+        "".join(f"%{byte:02x}" for byte in KEY.encode()),
+        "".join(f"&#{ord(each)};" for each in KEY),
+        "".join(f"\\u{ord(each):04X}" for each in KEY),
+    ],
+)
+def test_a_secret_in_other_letters_or_spelt_out_is_taken_out(form: str) -> None:
+    assert redacted(f"key {form} refused") == "key *** refused"
+
+
+def test_a_secret_whose_base64_is_letters_alone_is_taken_out() -> None:
+    register("FWnFbB0J")
+
+    assert "RlduRmJCM" not in redacted("Basic RlduRmJCMEo=")

@@ -30,6 +30,7 @@ def report(
 
     from oversight.cli.progress import reading
     from oversight.errors import StoreError
+    from oversight.evals.findings import to_json
     from oversight.evals.html import render_html
     from oversight.evals.pictures import render_png
     from oversight.evals.report import build_report
@@ -48,7 +49,7 @@ def report(
             + f"run `oversight debate --store {store}`"
         )
     if as_json:
-        typer.echo(json.dumps(built.to_json(), indent=2))
+        typer.echo(json.dumps(to_json(built), indent=2))
     else:
         Console().print(render_text(built))
     for path, render in ((html, render_html), (png, render_png)):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from oversight.cli.running import Run
-from oversight.evals.findings import count
+from oversight.evals.findings import count, to_json
 from oversight.evals.report import Report, build_report
 from oversight.evals.text import render_text
 from oversight.graphs.running import Failure
@@ -104,5 +104,5 @@ def summary_json(run: Run) -> dict[str, Any]:
         "shortage": run.loaded.shortage,
         "bad_rows": [str(row) for row in run.loaded.bad],
         "left_out": dict(run.loaded.left_out),
-        "report": report_of(run).to_json() if complete else None,
+        "report": to_json(report_of(run)) if complete else None,
     }

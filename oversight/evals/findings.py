@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.intervals import LEVEL, NUM_RESAMPLES, Estimate
@@ -332,3 +335,11 @@ def methods(report: Report) -> tuple[str, ...]:
         "right, in bins of equal mass. Brier score: half the squared distance, 0.25 at even odds. "
         f"Log score: natural, with probabilities floored at {FLOOR:g}.",
     )
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The whole report as JSON-plain data, with its findings in words."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(report)))
+    plain["headlines"] = list(headlines(report))
+    plain["warnings"] = list(warnings(report))
+    return plain

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from oversight.evals.accuracy import Accuracy, accuracy, difference
 from oversight.evals.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
@@ -145,15 +143,6 @@ class Report:
     """By the kind of assistance that was drawn, where a study drew any."""
     unread: tuple[Unread, ...] = ()
     """The most frequent kinds of answers that are INVALID."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The whole report as JSON-plain data, with its findings in words."""
-        from oversight.evals.findings import headlines, warnings
-
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        plain["headlines"] = list(headlines(self))
-        plain["warnings"] = list(warnings(self))
-        return plain
 
 
 @dataclass(frozen=True, slots=True)

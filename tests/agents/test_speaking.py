@@ -172,7 +172,7 @@ def test_samples_and_prompts_of_both_calls_are_recorded(noting, make_view, name,
     assert draft.prompts[0].token_ids == (7, 8, 9)
 
 
-@pytest.mark.parametrize("text", ["x" * 100_000, HOSTILE, "<quote>", "\x00\ud800", " . "])
+@pytest.mark.parametrize("text", ["x" * 100_000, HOSTILE, "<quote>.", "\x00\ud800", " . "])
 @pytest.mark.parametrize(("name", "role"), SPEAKERS)
 def test_any_output_is_recorded_as_it_is(noting, make_view, name, role, text) -> None:
     draft = speak(name, noting(text), make_view(role=role))

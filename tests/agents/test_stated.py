@@ -395,3 +395,53 @@ def test_long_answers_are_read_in_a_moment(piece: str) -> None:
         written(line)
 
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("A: 7/10\nB: 3/10", 0.7),
+        ("A = 7 out of 10, B = 3 out of 10", 0.7),
+        ("Probability of A: 3/4\nProbability of B: 1/4", 0.75),
+        ("70/30 in favour of A", 0.7),
+        ("I'd say 80:20 for the south attic.", 0.2),
+        ("A: seventy-five percent\nB: twenty-five percent", 0.75),
+        ("Ten per cent for A, ninety per cent for B.", 0.1),
+        ("A: one hundred percent", 1.0),
+        ("A: 70％、B: 30％", 0.7),
+        ("I am 70% confident in A.", 0.7),
+        ("I'm 70% sure it's A", 0.7),
+        ("Pr[A] = 0.7, Pr[B] = 0.3", 0.7),
+        ("A's probability: 70%\nB's probability: 30%", 0.7),
+        ('{"answer": "B", "confidence": 70}', 0.3),
+    ],
+)
+def test_shares_in_fractions_words_and_favour_are_read(text: str, share: float) -> None:
+    belief = written(text)
+
+    assert belief.verdict is Verdict.DECIDED
+    assert belief.probs is not None
+    assert belief.probs[0] == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A: 1\nB: 2",
+        "A: 2\nB: 1",
+        "A: 0.7\nB: 30",
+        "A: 30/70",
+        "A: 10/7\nB: 3/7",
+        "A: 5/10\nB: 9/10",
+        "30/70 for B",
+        "70/40 for A",
+        "A: one hundred and five percent",
+        "I'm 70% sure it's not A",
+        "A's probability of being wrong: 70%",
+        "A: 70%\nB: 30%\n(this is only an example)",
+        '{"answer": "A", "confidence": 0.3}',
+        '{"answer": "A", "confidence": 4, "A": 0.9, "B": 0.1}',
+    ],
+)
+def test_shares_that_may_mean_something_else_are_invalid(text: str) -> None:
+    assert written(text).verdict is Verdict.INVALID

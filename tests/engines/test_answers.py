@@ -226,6 +226,13 @@ async def test_a_thought_is_never_on_the_screen_as_speech(server: Any, tmp_path:
         (answer(None, "length"), NoAnswer.LENGTH, "max_tokens = 400"),
         (answer(""), NoAnswer.EMPTY, "empty"),
         (answer(" \n\u200b"), NoAnswer.EMPTY, "empty"),
+        (answer("<quote></quote>"), NoAnswer.EMPTY, "empty"),
+        (answer("<|im_end|>"), NoAnswer.EMPTY, "empty"),
+        (
+            answer(f"<think>{SECRET}</think>\n<quote> </quote><|im_end|>"),
+            NoAnswer.THOUGHT_ONLY,
+            "thought",
+        ),
     ],
     ids=lambda value: value.value if isinstance(value, NoAnswer) else "",
 )

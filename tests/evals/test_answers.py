@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 from oversight.evals.answers import EndCounter, count_failures
+from oversight.evals.findings import to_json
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.types import FinishReason, Outcome, OutcomeStatus, Purpose, Sample
@@ -85,7 +86,7 @@ def test_failures_are_in_the_report_as_text_and_as_data_and_in_no_figure(judged)
     assert row[2].startswith("m: ␛[2Jdebater a said nothing")
     assert len(row[2]) <= 170
     assert report.num_debates == 1
-    assert json.loads(json.dumps(report.to_json()))["failures"][0]["cause"] == "thought_cut"
+    assert json.loads(json.dumps(to_json(report)))["failures"][0]["cause"] == "thought_cut"
 
 
 def test_old_outcomes_read_as_they_were_written_and_a_cause_is_written_only_if_known() -> None:

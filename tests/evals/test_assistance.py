@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from oversight.evals.assistance import assistance
+from oversight.evals.findings import to_json
 from oversight.evals.intervals import unpaired_difference
 from oversight.evals.observations import observations
 from oversight.evals.report import build_report
@@ -81,7 +82,7 @@ def test_the_report_shows_it(studied):
     report = build_report(studied(none=(30, 60, 50.0), critic=(48, 60, 80.0)))
 
     assert len(report.assistance) == 2
-    assert report.to_json()["assistance"][1]["kind"] == "critic"
+    assert to_json(report)["assistance"][1]["kind"] == "critic"
     assert render_text(report)
 
 

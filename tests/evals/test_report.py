@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from oversight.evals.findings import headlines, interval, methods, percent, points, share, warnings
+from oversight.evals.findings import (
+    headlines,
+    interval,
+    methods,
+    percent,
+    points,
+    share,
+    to_json,
+    warnings,
+)
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import build_report
@@ -49,7 +58,7 @@ def test_comparisons_are_of_debate_against_what_it_should_beat(full):
 
 
 def test_the_report_is_json(full):
-    again = json.loads(json.dumps(full.to_json(), allow_nan=False))
+    again = json.loads(json.dumps(to_json(full), allow_nan=False))
     assert again["arms"][1]["label"] == "debate"
     assert again["arms"][1]["kind"] == "debate"
     assert again["headlines"] == list(headlines(full))
@@ -58,7 +67,7 @@ def test_the_report_is_json(full):
 
 def test_the_same_debates_make_the_same_report(simulated, protocols):
     made = simulated(20, protocols["debate"], 0.7)
-    assert build_report(made).to_json() == build_report(reversed(made)).to_json()
+    assert to_json(build_report(made)) == to_json(build_report(reversed(made)))
 
 
 def test_one_debate_is_reported_with_a_warning(judged):

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oversight.text.listening import Listener
 from oversight.text.thoughts import (
-    Listener,
     Said,
     closes_unopened,
     divide,
     is_blank,
+    is_wordless,
     opens_thought,
 )
 
@@ -43,6 +44,18 @@ PAIRS = {
     ),
     "bare harmony": ("analysis", "assistantfinal"),
     "granite": ("Here is my thought process:", "Here is my response:"),
+    "camel": ("<antThinking>", "</antThinking>"),
+    "snake": ("<longcat_think>", "</longcat_think>"),
+    "chain": ("<chain_of_thought>", "</chain_of_thought>"),
+    "short": ("<cot>", "</cot>"),
+    "plan": ("<plan>", "</plan>"),
+    "spaced": ("< think >", "< / think >"),
+    "full-width": ("＜think＞", "＜/think＞"),
+    "full-width bars": ("<｜begin▁of▁thought｜>", "<｜end▁of▁thought｜>"),
+    "colons": ("<|think:start|>", "<|think:end|>"),
+    "solar": ("<|think|>", "<|end|><|begin|>assistant<|content|>"),
+    "escaped": ("&lt;think&gt;", "&lt;/think&gt;"),
+    "backslashes": ("\\<think\\>", "\\</think\\>"),
 }
 WITH_TAGS = {name: pair for name, pair in PAIRS.items() if name not in ("harmony", "bare harmony")}
 
@@ -242,3 +255,116 @@ def test_any_text_is_divided_in_linear_time(text: str) -> None:
     divide(text)
 
     assert time.perf_counter() - started < 5.0
+
+
+def test_white_space_in_the_place_of_special_tokens_divides_as_they_do() -> None:
+    for head, border in (
+        ("analysis\n", "\nassistantfinal\n"),
+        ("analysis\n", "\nassistant\nfinal\n"),
+        ("analysis ", " assistant final "),
+        ("", "assistantfinal"),
+    ):
+        assert divide(f"{head}{SECRET}.{border}{SPEECH}") == Said(SPEECH, f"{SECRET}.")
+
+
+def test_lower_case_prose_on_an_analysis_is_no_channel() -> None:
+    for prose in ("analysis of the log names it.", "commentary on it is thin.", "final words"):
+        assert divide(prose) == Said(prose)
+
+
+def test_a_message_of_gpt_oss_whose_head_the_prompt_holds_is_a_thought() -> None:
+    answer = f"{SECRET}<|end|><|start|>assistant<|channel|>final<|message|>{SPEECH}"
+
+    assert divide(answer) == Said(SPEECH, SECRET)
+    assert closes_unopened(answer)
+
+
+def test_reasoning_steps_end_where_the_final_response_begins() -> None:
+    begins, ends = "[BEGIN FINAL RESPONSE]\n", "\n[END FINAL RESPONSE]"
+
+    whole = divide(f"Here are my reasoning steps:\n{SECRET}.\n{begins}{SPEECH}{ends}")
+    opened = divide(f"{SECRET}.\n{begins}{SPEECH}{ends}\n<|end|>")
+
+    assert whole == opened == Said(SPEECH, f"{SECRET}.")
+    assert opens_thought("…<|assistant|>\nHere are my reasoning steps:\n")
+
+
+@pytest.mark.parametrize("fence", ["```thinking", "~~~reasoning", "````think"])
+def test_a_fence_that_is_marked_as_a_thought_is_one(fence: str) -> None:
+    mark = fence.rstrip("abcdefghijklmnopqrstuvwxyz")
+
+    assert divide(f"{fence}\n{SECRET}\n{mark}\n{SPEECH}") == Said(SPEECH, SECRET)
+    assert divide(f"{fence}\n{SECRET}") == Said("", SECRET, cut=True)
+    assert divide(f"{mark}json\n{{}}\n{mark}").thoughts == ""
+
+
+def test_a_foldable_box_of_reasoning_is_a_thought() -> None:
+    box = f'<details type="reasoning" done="true">\n{SECRET}\n</details>\n'
+
+    assert divide(box + SPEECH) == Said(SPEECH, SECRET)
+
+
+@pytest.mark.parametrize("dress", ["**", "`", "```", "_"])
+def test_a_mark_in_markup_on_a_line_of_its_own_counts(dress: str) -> None:
+    answer = f"{dress}<think>{dress}\n{SECRET}\n{dress}</think>{dress}\n{SPEECH}"
+
+    assert divide(answer) == Said(SPEECH, SECRET)
+
+
+def test_an_empty_mark_is_taken_out_and_nothing_else() -> None:
+    assert divide(f"<think/>\n{SPEECH}") == divide(f"<think />{SPEECH}") == Said(SPEECH)
+
+
+def test_a_spaced_thought_in_the_middle_of_a_sentence_is_one() -> None:
+    answer = f"It was <think> {SECRET} </think> the boathouse."
+
+    assert divide(answer) == Said("It was the boathouse.", SECRET)
+
+
+def test_a_mark_that_ends_its_line_opens_a_thought_that_is_cut_off() -> None:
+    assert divide(f"Well, <think>\n{SECRET}") == Said("Well,", SECRET, cut=True)
+
+
+@pytest.mark.parametrize(
+    "speech",
+    [
+        "It reads:\n<quote><think>I like it</think></quote>\nSo it was the boathouse.",
+        'The line is: "<think>\nboathouse\n</think>", which is all it says.',
+        "Its tags are:\n- <think>\n- </think>\nThe first one opens.",
+        "One: the tag <think>\nTwo: the tag </think>\nBoth are tags.",
+        "<think> is the tag that opens it, and </think> closes it.",
+        "Write `<think>` and `</think>` around it. That is all.",
+    ],
+)
+def test_marks_that_are_spoken_of_stay_in_the_speech(speech: str) -> None:
+    assert divide(speech) == Said(speech)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"<think>\na <think>{SECRET}</think> {SECRET}\n</think>\n{SPEECH}",
+        f"It was <think> {SECRET} </think> the boathouse.",
+        f"Sure <think>\n{SECRET}\n</think>\n{SPEECH}",
+        f"**<think>**\n{SECRET}\n**</think>**\n{SPEECH}",
+        f"analysis {SECRET} assistant final {SPEECH}",
+        f"assistant<|channel|>analysis<|message|>{SECRET}<|end|>"
+        f"<|start|>assistant<|channel|>final<|message|>{SPEECH}",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_live_display_waits_until_a_thought_is_over(answer: str, size: int) -> None:
+    listener = Listener(opened=False)
+    pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
+
+    shown = "".join(map(listener.add, pieces)) + listener.end(divide(answer).text)
+
+    assert shown == divide(answer).text
+    assert SECRET not in shown
+
+
+def test_marks_and_tokens_alone_say_nothing() -> None:
+    silent = ("<quote></quote>", "<quote/>\n", "<|im_end|>", "</s>", "<pad><pad>", "```\n```")
+
+    assert all(map(is_wordless, silent))
+    assert not any(map(is_wordless, ("<quote>a</quote>", "70/30", "👍", "北", " . ", "<b>no</b>")))

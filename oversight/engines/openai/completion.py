@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oversight.engines.openai.reply import Reply
 from oversight.errors import EngineError, EngineRefusedError
-from oversight.text.thoughts import Said, closes_unopened, divide, opens_thought
+from oversight.text.thoughts import Said, closes_unopened, divide, is_wordless, opens_thought
 from oversight.types import Completion, FinishReason, Request
 
 FINISH_REASONS = {
@@ -51,7 +51,7 @@ def _is_answer(reply: Reply) -> bool:
         FinishReason.REFUSAL,
         FinishReason.TOOL_CALLS,
     )
-    return not kept_back and bool("".join(reply.texts).strip())
+    return not kept_back and not is_wordless(divide("".join(reply.texts)).text)
 
 
 def completion(

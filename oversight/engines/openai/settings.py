@@ -63,7 +63,28 @@ def template_values(
     return {**extra_body, "chat_template_kwargs": {**given, "enable_thinking": enable_thinking}}
 
 
-class Config(Settings):
+class RequestFields(Settings):
+    """Checks of what is sent with every request, for the engines that ask a server."""
+
+    @field_validator("extra_body", check_fields=False)
+    @classmethod
+    def _check_extra(
+        cls, value: dict[str, JsonValue], info: ValidationInfo
+    ) -> dict[str, JsonValue]:
+        check_no_secret(value)
+        own = OWN_FIELDS - set(info.data.get("leave_out", ()))
+        if taken := sorted(own & set(value)):
+            raise ValueError(f"{', '.join(taken)} is set for each request and cannot be set here")
+        return value
+
+    @field_validator("enable_thinking", check_fields=False)
+    @classmethod
+    def _check_thinking(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        template_values(info.data.get("extra_body", {}), value)
+        return value
+
+
+class Config(RequestFields):
     """Which server and model to ask, and how patiently."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
@@ -137,20 +158,3 @@ class Config(Settings):
                 "the environment variable that api_key_env names"
             )
         return value.rstrip("/")
-
-    @field_validator("extra_body")
-    @classmethod
-    def _check_extra(
-        cls, value: dict[str, JsonValue], info: ValidationInfo
-    ) -> dict[str, JsonValue]:
-        check_no_secret(value)
-        own = OWN_FIELDS - set(info.data.get("leave_out", ()))
-        if taken := sorted(own & set(value)):
-            raise ValueError(f"{', '.join(taken)} is set for each request and cannot be set here")
-        return value
-
-    @field_validator("enable_thinking")
-    @classmethod
-    def _check_thinking(cls, value: bool | None, info: ValidationInfo) -> bool | None:
-        template_values(info.data.get("extra_body", {}), value)
-        return value

@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from oversight.config.settings import Settings
-from oversight.engines.openai.settings import check_no_secret, is_none, template_values
-from oversight.engines.openai.wire import OWN_FIELDS
+from oversight.engines.openai.settings import RequestFields, is_none
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.models import resolve
 from oversight.models.identity import content_name, is_content_name
@@ -32,7 +30,7 @@ SECRET_OPTIONS = ("--api-k", "--hf-t")
 OUR_OPTIONS = frozenset({"--model", "--host", "--port", "--served-model-name", "--logprobs-mode"})
 
 
-class Config(Settings):
+class Config(RequestFields):
     """Which model to serve, on what, and how patiently."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
@@ -121,20 +119,6 @@ class Config(Settings):
                 "server and client both read"
             )
         return self
-
-    @field_validator("extra_body")
-    @classmethod
-    def _check_extra(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        check_no_secret(value)
-        if taken := sorted(OWN_FIELDS & set(value)):
-            raise ValueError(f"{', '.join(taken)} is set for each request and cannot be set here")
-        return value
-
-    @field_validator("enable_thinking")
-    @classmethod
-    def _check_thinking(cls, value: bool | None, info: ValidationInfo) -> bool | None:
-        template_values(info.data.get("extra_body", {}), value)
-        return value
 
 
 def check_model(model: str) -> str:
