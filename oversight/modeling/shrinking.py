@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-TRIALS, SLOW_TRIALS = 200, 16
+TRIALS, SLOW_TRIALS = 200, 40
 """Models made without weights, at most, and those that run ten times as slowly."""
 ENOUGH = 4_000_000
 """Weights that are few enough."""
