@@ -69,7 +69,7 @@ def small_models(kind: Any, config: Any, *, switch: int = SWITCH) -> Iterator[An
     """
     ways: tuple[Callable[[], Any], ...] = (
         lambda: _configured(config, _depth_and_width, switch),
-        lambda: shrunk(kind, config, lambda part: cut_lengths(part, switch), _cut_vocabulary),
+        lambda: _by_trying(kind, config, switch),
         lambda: _configured(config, _depth, switch),
         lambda: _configured(config, _nothing, switch),
     )
@@ -85,6 +85,17 @@ def small_models(kind: Any, config: Any, *, switch: int = SWITCH) -> Iterator[An
             except Exception:  # as above
                 break
             yield model
+
+
+_tried: dict[tuple[str, ...], Any] = {}
+
+
+def _by_trying(kind: Any, config: Any, switch: int) -> Any:
+    """As `shrunk`, once for a configuration: policy, sampler and engine ask for the same."""
+    key = (kind.__name__, type(config).__qualname__, json.dumps(plain(config)), str(switch))
+    if key not in _tried:
+        _tried[key] = shrunk(kind, config, lambda part: cut_lengths(part, switch), _cut_vocabulary)
+    return copy.deepcopy(_tried[key])
 
 
 def uncut_lengths(small: Any, config: Any, longest: int) -> list[str]:
