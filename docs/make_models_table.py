@@ -76,6 +76,8 @@ SAID = (
     (r"^a model of type '[^']*' (?:cannot|is)[^:]*: ", ""),
     (r"scored over a token trie,? ", ""),
     (r"it (?:cannot be computed so|does not run over a token trie) ", "NOT_SO "),
+    (r"its layers stop with an error where [^(]*", "NOT_SO "),
+    (r", though its own forward pass takes each row", ""),
     (r"NOT_SO \((?:.*(its scores .*)|(it has .*)|.*)\)", r"\1\2"),
     (r"; docs/training\.md says.*", ""),
     (r" of \d+ tokens", ""),

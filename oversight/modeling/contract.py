@@ -11,6 +11,7 @@ and a dry run tries the same. Each kind of model is tried once a process.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,7 +21,9 @@ import numpy.typing as npt
 import torch
 
 from oversight.modeling.angles import own_angles
-from oversight.modeling.small import CHUNK, SWITCH, VOCABULARY, WINDOW, small_models
+from oversight.modeling.small import SWITCH, VOCABULARY, WINDOW, small_models, uncut_lengths
+
+logger = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.int64]
 Row = tuple[Ids, Ids]
@@ -38,11 +41,16 @@ CAUGHT = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, Asse
 LIMIT = re.compile("window|chunk_size|topk|local_attention|original_max")
 
 
+class UnsuitedError(ValueError):
+    """Raised by what scores, with words for people: why a kind of model is none for it."""
+
+
 class LooksAheadError(Exception):
     """Raised where a model's own forward pass is none that a row can be sampled by."""
 
 
 _found: dict[tuple[str, ...], str | None] = {}
+_told: set[tuple[str, ...]] = set()
 
 
 def problem(
@@ -76,6 +84,25 @@ def problem(
     return _found[key]
 
 
+def _tell_untried(config: Any, small: Any, longest: int) -> None:
+    """Say in one line, once for each type of model, what of its contract could not be tried."""
+    lengths = ", ".join(uncut_lengths(small, config, longest))
+    said = f" ({lengths})" if lengths else ""
+    if small is None:
+        text = (
+            "a model of type %r could not be made small, so it is tried by its own weights on "
+            "short rows alone: long rows and windows%s of this model were not tried"
+        )
+    elif lengths:
+        text = "a model of type %r was tried on short rows alone: long windows%s were not tried"
+    else:
+        return
+    line = (text, config.model_type, said)
+    if line not in _told:
+        _told.add(line)
+        logger.warning(*line)
+
+
 def _described(config: Any) -> str:
     values = config.to_dict()
     for name in ("_name_or_path", "architectures", "transformers_version", "dtype"):
@@ -92,23 +119,49 @@ def _tried(
     switch: int,
     rows: Sequence[Row],
 ) -> str | None:
+    found, small = _outcome(kind, config, score_with, own, trains, switch, rows)
+    if not found:
+        _tell_untried(config, small, max(map(_length, rows)))
+    return found
+
+
+def _outcome(
+    kind: Any,
+    config: Any,
+    score_with: Callable[[Any], Score],
+    own: Callable[[Any, Row], torch.Tensor],
+    trains: bool,
+    switch: int,
+    rows: Sequence[Row],
+) -> tuple[str | None, Any]:
+    """The problem, as `problem` gives it, and the configuration that it was tried with."""
     for model in small_models(kind, config, switch=switch):
         own_angles(model)
         try:
             with torch.no_grad():
                 wanted = [own(model, row) for row in rows]
         except LooksAheadError as error:
-            return str(error)
+            return str(error), model.config
         except CAUGHT:
             continue
         if not all(bool(each.isfinite().all()) for each in wanted):
             continue
         names = _limits(model.config.get_text_config(), config.get_text_config())
         try:
-            return next(_problems(model, score_with, rows, wanted, names, trains), "")
+            return next(_problems(model, score_with, rows, wanted, names, trains), ""), model.config
+        except UnsuitedError as error:
+            return str(error), model.config
         except CAUGHT as error:
-            return f"it cannot be computed so ({_line(error)})"
-    return None
+            return _not_run(error), model.config
+    return None, None
+
+
+def _not_run(error: Exception) -> str:
+    """What is to be said where the way of computing is nothing that the model's layers take."""
+    return (
+        "its layers stop with an error where several rows stand in one line or a cache "
+        f"({type(error).__name__}: {_line(error)}), though its own forward pass takes each row"
+    )
 
 
 @torch.no_grad()
@@ -215,12 +268,12 @@ def grown_rows() -> list[Row]:
 def _limits(small: Any, config: Any) -> str:
     """The lengths of a configuration that a probe was cut to, with the values that they have."""
     found = [
-        f"{key} = {getattr(config, key, None)}"
+        f"{key} = {before}"
         for key, value in vars(small).items()
-        if isinstance(value, int)
-        and value in (WINDOW, CHUNK, SWITCH)
-        and LIMIT.search(key)
-        and getattr(config, key, None) not in (None, False)
+        if LIMIT.search(key)
+        and type(value) is int
+        and type(before := getattr(config, key, None)) is int
+        and 0 < value < before
     ]
     return ", ".join(found)
 

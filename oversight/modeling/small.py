@@ -12,10 +12,12 @@ import copy
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+
+from oversight.modeling.shrinking import LAYERS, keep_layers, made, plain, shrunk
 
 WINDOW, CHUNK, SWITCH, POSITIONS = 6, 8, 16, 128
 """Tokens that a row looks back, of a chunk, before angles change, and that there are in all."""
@@ -51,7 +53,6 @@ _TIME_STEP = re.compile(r"dt_bias$|dt_proj\.bias$")
 TIME_STEPS = (-12.0, -7.0)
 """Time steps of a state, before softplus: below the least one that layers clamp them to (1e-3),
 which some forget where they go on from a cached state."""
-_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
 
 
 def small_models(kind: Any, config: Any, *, switch: int = SWITCH) -> Iterator[Any]:
@@ -66,17 +67,70 @@ def small_models(kind: Any, config: Any, *, switch: int = SWITCH) -> Iterator[An
         config: Of the model; it is not changed.
         switch: Tokens before rotary angles change, where they depend on a row's length.
     """
-    for cut in (_depth_and_width, _depth, _nothing):
-        for dtype in (torch.float64, torch.float32):
+    ways: tuple[Callable[[], Any], ...] = (
+        lambda: _configured(config, _depth_and_width, switch),
+        lambda: _by_trying(kind, config, switch),
+        lambda: _configured(config, _depth, switch),
+        lambda: _configured(config, _nothing, switch),
+    )
+    for make in ways:
+        try:
+            smaller = make()
+            fits = smaller is not None and _num_weights(kind, smaller) <= MAX_WEIGHTS
+        except Exception:  # configurations refuse values that they cannot take in many ways
+            continue
+        for dtype in (torch.float64, torch.float32) if fits else ():
             try:
-                smaller = _configured(config, cut, switch)
-                fits = _num_weights(kind, smaller) <= MAX_WEIGHTS
-                model = _random(kind, smaller, dtype) if fits else None
-            except Exception:  # configurations refuse values that they cannot take in many ways
-                model = None
-            if model is None:
+                model = _random(kind, copy.deepcopy(smaller), dtype)
+            except Exception:  # as above
                 break
             yield model
+
+
+_tried: dict[tuple[str, ...], Any] = {}
+
+
+def _by_trying(kind: Any, config: Any, switch: int) -> Any:
+    """As `shrunk`, once for a configuration: policy, sampler and engine ask for the same."""
+    key = (kind.__name__, type(config).__qualname__, json.dumps(plain(config)), str(switch))
+    if key not in _tried:
+        _tried[key] = shrunk(kind, config, lambda part: cut_lengths(part, switch), _cut_vocabulary)
+    return copy.deepcopy(_tried[key])
+
+
+def uncut_lengths(small: Any, config: Any, longest: int) -> list[str]:
+    """Windows, chunks and changes of angles of a configuration that no row of a small model's
+    reaches, with their values; for `small` = None, all of them."""
+    own = {} if small is None else plain(small)
+    found = []
+    for path, value in _lengths(plain(config)):
+        now = own
+        for key in path:
+            now = now.get(key) if isinstance(now, dict) else None  # type: ignore[assignment]
+        reached = [size for size in _sizes(now) if size < longest]
+        if not reached and max(_sizes(value), default=0) >= longest:
+            found.append(f"{path[-1]} = {value}")
+    return sorted(set(found))
+
+
+def _sizes(value: Any) -> list[int]:
+    each = value if isinstance(value, list) else [value]
+    return [size for size in each if type(size) is int and size > 0]
+
+
+def _lengths(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """Places and values of a configuration's windows, chunks and changes of angles."""
+    positions = values.get("max_position_embeddings")
+    whole = positions if type(positions) is int and positions > 0 else None
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _lengths(value, (*path, key))
+        elif (
+            _WINDOWS.search(key)
+            or (_CHUNKS.search(key) and not _NO_CHUNKS.search(key))
+            or key == "original_max_position_embeddings"
+        ) and any(whole is None or size < whole for size in _sizes(value)):
+            yield (*path, key), value
 
 
 def _num_weights(kind: Any, config: Any) -> int:
@@ -91,15 +145,9 @@ def _configured(config: Any, cut: Any, switch: int) -> Any:
     text = config.get_text_config()
     values = json.loads(json.dumps(text.to_dict()))
     cut(values, text)
-    _cut_lengths(values, text, switch)
+    cut_lengths(values, switch, getattr(text, "max_position_embeddings", None))
     _cut_vocabulary(values)
-    try:
-        own = type(text).from_dict(values)
-    except Exception:  # not every configuration reads what it writes
-        own = copy.deepcopy(text)
-        for key, value in values.items():
-            if getattr(text, key, None) != value and not isinstance(value, dict):
-                setattr(own, key, value)
+    own = made(text, values)
     if text is config:
         return own
     whole = copy.deepcopy(config)
@@ -116,7 +164,7 @@ def _nothing(values: dict[str, Any], config: Any) -> None:
 
 def _depth(values: dict[str, Any], config: Any) -> None:
     """As few layers as have all their kinds; lists with an entry a layer are cut alike."""
-    for name in _LAYERS:
+    for name in LAYERS:
         total = values.get(name)
         if isinstance(total, int) and total > 2:
             break
@@ -134,13 +182,7 @@ def _depth(values: dict[str, Any], config: Any) -> None:
     for key, value in values.items():
         if _PERIODS.search(key) and isinstance(value, int) and not isinstance(value, bool):
             kept = max(kept, min(value, MAX_LAYERS) + 1)
-    kept = min(kept, total)
-    for name in _LAYERS:
-        if values.get(name) == total:
-            values[name] = kept
-    values.update({key: value[:kept] for key, value in lists.items()})
-    if isinstance(values.get("max_window_layers"), int):
-        values["max_window_layers"] = min(values["max_window_layers"], kept // 2)
+    keep_layers(values, total, min(kept, total))
 
 
 def _depth_and_width(values: dict[str, Any], config: Any) -> None:
@@ -174,22 +216,44 @@ def _depth_and_width(values: dict[str, Any], config: Any) -> None:
             values[key] = min(values[key], 4)
 
 
-def _cut_lengths(values: dict[str, Any], config: Any, switch: int) -> None:
-    """Windows, chunks, positions and the length at which angles change."""
-    positions = getattr(config, "max_position_embeddings", None)
-    known = positions if isinstance(positions, int) and positions > 0 else None
-    for key, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            continue
+def cut_lengths(values: dict[str, Any], switch: int, positions: Any = None) -> None:
+    """Windows, chunks, positions and the length at which angles change, in every part.
+
+    Windows of several sizes stay of several: a layer that took another's would not show.
+    """
+    positions = positions or values.get("max_position_embeddings")
+    known = positions if type(positions) is int and positions > 0 else None
+    windows = sorted(
+        {
+            size
+            for key, value in values.items()
+            if _WINDOWS.search(key)
+            for size in _sizes(value)
+            if size > WINDOW and (known is None or size < known)
+        }
+    )
+
+    def cut(size: Any) -> Any:
+        if type(size) is not int or size <= WINDOW:
+            return size
         # As wide as the context or wider it limits nothing.
-        if _WINDOWS.search(key) and value > WINDOW:
-            values[key] = WINDOW if known is None or value < known else 2 * POSITIONS
+        return WINDOW + 3 * min(windows.index(size), 4) if size in windows else 2 * POSITIONS
+
+    for key, value in values.items():
+        if not _sizes(value):
+            continue
+        if _WINDOWS.search(key):
+            values[key] = [cut(size) for size in value] if isinstance(value, list) else cut(value)
+        elif isinstance(value, list):
+            continue
         elif _CHUNKS.search(key) and not _NO_CHUNKS.search(key) and value > CHUNK:
             values[key] = CHUNK
         elif key in ("index_topk_blocks", "index_local_blocks"):
             values[key] = min(value, 2)
+    for layer in (values.get("per_layer_config") or {}).values():
+        cut_lengths(layer, switch, positions)
     kinds = _rope_kinds(values.get("rope_parameters"))
-    if known is not None:
+    if type(values.get("max_position_embeddings")) is int and known is not None:
         values["max_position_embeddings"] = min(known, POSITIONS)
     if values.get("original_max_position_embeddings"):
         values["original_max_position_embeddings"] = switch

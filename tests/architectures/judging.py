@@ -22,8 +22,10 @@ from typing import Any
 
 import building
 import numpy as np
+import sizes
 import torch
-from building import EOS, FIRST_ID, Kind
+from building import Kind
+from sizes import EOS, FIRST_ID
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from oversight.errors import OversightError
@@ -240,7 +242,7 @@ def load_policy(folder: Path) -> Any:
 
 def judge_policy(policy: Any, truth: Truth) -> float:
     """Scores in company and alone, in both modes, and the gradient of their sum."""
-    rows = make_rows(building.VOCAB)
+    rows = make_rows(sizes.VOCAB)
     with torch.no_grad():
         theirs = [truth.of_response(row) for row in rows]
         policy.eval()
@@ -307,7 +309,7 @@ def judge_sampler(policy: Any, truth: Truth) -> float:
     from oversight.train.rollouts.types import SamplingSettings
 
     rng = np.random.default_rng(1)
-    prompts = [rng.integers(FIRST_ID, building.VOCAB, size) for size in (45, 4, 20)]
+    prompts = [rng.integers(FIRST_ID, sizes.VOCAB, size) for size in (45, 4, 20)]
     prompts.append(np.concatenate([prompts[0][:25], prompts[2][:9]]))
     sampler = InProcessSampler(policy, SamplingSettings(max_new_tokens=NEW_TOKENS), (EOS,))
     try:
@@ -341,7 +343,7 @@ def judge_reward(folder: Path, truth: Truth, ended: bool) -> float:
     tokenizer = AutoTokenizer.from_pretrained(folder)  # which may be of another class by now
     settings = RewardSettings(source="model", models=(str(folder),))
     models = RewardModels.load(settings, tokenizer, "cpu")
-    rows = make_rows(building.VOCAB, ended)
+    rows = make_rows(sizes.VOCAB, ended)
     theirs = [truth.score(row) for row in rows]
     alone = [models.score_rows([row])[0] for row in rows]
     errors = [truth.compare("alone", alone, theirs)]
@@ -389,7 +391,7 @@ def judge_reward_training(base: Path, out: Path, noise: float, ended: bool) -> f
     own = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     truth = Truth(own, noise)
     with torch.no_grad():
-        tested = make_rows(building.VOCAB, ended)
+        tested = make_rows(sizes.VOCAB, ended)
         ours = model(RowBatch.build(tested))
         return truth.compare("read back", ours, [truth.score(row) for row in tested])
 
@@ -413,7 +415,7 @@ def judge(kind: Kind, folder: Path) -> dict[str, Any]:
                 found |= part(kind, folder / part.__name__, tokenizer)
             except building.NotBuiltError as error:
                 way = "engine" if types is building.CAUSAL else "reward"
-                found[way] = Outcome(NONE, building.WHY_NOT.get(kind.name, str(error)))
+                found[way] = Outcome(NONE, sizes.WHY_NOT.get(kind.name, str(error)))
             gc.collect()
     return {way: asdict(found[way]) for way in WAYS if way in found}
 
@@ -450,7 +452,7 @@ def _judge_classifier(kind: Kind, folder: Path, tokenizer: Any) -> dict[str, Out
 @torch.no_grad()
 def _reads_at_eos(truth: Truth) -> bool:
     """Whether a model takes rows that end with EOS only."""
-    row = TokenRow(make_rows(building.VOCAB)[0].ids()[:20], np.array([8, 7]))
+    row = TokenRow(make_rows(sizes.VOCAB)[0].ids()[:20], np.array([8, 7]))
     try:
         truth.score(row)
     except NoTruthError as error:

@@ -154,3 +154,23 @@ def test_a_kind_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for wide in (32, 32, 64):
         check_policy_kind(config("LlamaConfig", hidden_size=wide))
     assert len(counted) == 2
+
+
+def test_a_window_that_could_not_be_tried_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from oversight.modeling import contract
+
+    monkeypatch.setattr(contract, "_found", {})
+    monkeypatch.setattr(contract, "_told", set())
+    monkeypatch.setattr(contract, "small_models", lambda *args, **kwargs: iter(()))
+    for _ in range(2):
+        check_policy_kind(config("MistralConfig"))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "'mistral'" in said
+    assert "windows (sliding_window = 300) of this model were not tried" in said
+
+
+def test_layers_that_stop_with_an_error_are_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match="its layers stop with an error where several rows"):
+        check_policy_kind(config("MptConfig", d_model=32, n_heads=4, n_layers=2))

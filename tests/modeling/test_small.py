@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, MistralConfig
 
 from oversight.modeling.contract import probe_rows
-from oversight.modeling.small import WINDOW, small_models
+from oversight.modeling.small import WINDOW, cut_lengths, small_models, uncut_lengths
 
 
 def small(config: Any) -> Any:
@@ -42,3 +44,34 @@ def test_making_one_leaves_the_random_stream_where_it_was(seed: int) -> None:
     torch.manual_seed(seed)
     small(LlamaConfig())
     assert torch.equal(torch.rand(3), wanted)
+
+
+@pytest.mark.parametrize("name", ["falcon", "gemma4_text", "jais2", "codegen"])
+def test_what_does_not_fit_the_usual_proportions_is_cut_down_by_trying(name: str) -> None:
+    config = transformers.CONFIG_MAPPING[name]()
+    found = []
+    for model in small_models(AutoModelForCausalLM, config):
+        with contextlib.suppress(RuntimeError), torch.no_grad():
+            model(input_ids=torch.arange(3, 43)[None], use_cache=False)
+            found.append(sum(weight.numel() for weight in model.parameters()))
+            break
+    assert found
+    assert found[0] < 80_000_000
+
+
+def test_windows_of_several_sizes_stay_of_several() -> None:
+    values = {
+        "sliding_window": 4096,
+        "local_windows": [128, 512, 128],
+        "max_position_embeddings": 0,
+    }
+    cut_lengths(values, 16)
+    assert values["local_windows"] == [WINDOW, WINDOW + 3, WINDOW]
+    assert values["sliding_window"] == WINDOW + 6
+
+
+def test_a_window_that_no_row_passes_is_named() -> None:
+    config = MistralConfig(sliding_window=300)
+    assert uncut_lengths(None, config, 40) == ["sliding_window = 300"]
+    assert uncut_lengths(config, config, 40) == ["sliding_window = 300"]
+    assert uncut_lengths(small(config).config, config, 40) == []

@@ -111,7 +111,9 @@ def _policy_scores(model: Any, attention: BackEnd) -> contract.Score:
 
 def _scalar_scores(model: Any, attention: BackEnd) -> contract.Score:
     if not isinstance(getattr(model, HEAD, None), torch.nn.Linear):
-        raise ValueError(f"it has no head called {HEAD!r} that reads the last token alone")
+        raise contract.UnsuitedError(
+            f"it has no head called {HEAD!r} that reads the last token alone"
+        )
     switch_off(model)
     scalar = ScalarModel(model, _on_cpu(attention), model.dtype)
 

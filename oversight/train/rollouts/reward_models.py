@@ -27,9 +27,10 @@ from oversight.train.model.checks import check_scalar, has_labels, scalar_proble
 from oversight.train.model.policy import ScalarModel
 from oversight.train.rollouts.in_process import evaluating
 from oversight.train.rollouts.rewards import RewardSettings, check_folder, grouped
+from oversight.train.rollouts.said import Divider
 from oversight.train.rollouts.types import Sampled
 from oversight.train.runs.reload import quiet
-from oversight.train.types import PromptExample, TokenRow
+from oversight.train.types import Ids, PromptExample, TokenRow
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,14 @@ ROWS_AT_ONCE = 64
 class RewardModels:
     """The mean of models' rewards, less a penalty for their disagreement."""
 
-    def __init__(self, models: Sequence[Scorer], disagreement_penalty: float = 0.0) -> None:
+    def __init__(
+        self,
+        models: Sequence[Scorer],
+        disagreement_penalty: float = 0.0,
+        divider: Divider | None = None,
+    ) -> None:
         self.metrics: dict[str, float] = {}
+        self._divider = divider
         self._models = models
         self._penalty = disagreement_penalty
 
@@ -57,18 +64,28 @@ class RewardModels:
         models = [
             scorer_of(_named(each), _read(each, tokenizer).to(device)) for each in settings.models
         ]
-        return cls(models, settings.disagreement_penalty)
+        return cls(models, settings.disagreement_penalty, Divider(tokenizer))
 
     def score(
         self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
     ) -> list[list[float]]:
-        """One reward for each response; `metrics` say how far the models disagree."""
+        """One reward for each response; `metrics` say how far the models disagree.
+
+        A response that holds thoughts is scored as what it says: a model is shown what a judge is.
+        """
         rows = [
-            each.row(example.prompt_ids)
+            self._public(example.prompt_ids, each)
             for example, group in zip(examples, sampled, strict=True)
             for each in group
         ]
         return grouped(self.score_rows(rows), examples, sampled, "model")
+
+    def _public(self, prompt_ids: Ids, response: Sampled) -> TokenRow:
+        row = response.row(prompt_ids)
+        if self._divider is None:
+            return row
+        ids = self._divider.public_ids(prompt_ids, response.token_ids, response.finished)
+        return row if ids is response.token_ids else TokenRow(prompt_ids, ids, id=row.id)
 
     def score_rows(self, rows: Sequence[TokenRow]) -> list[float]:
         """One reward for each row; `metrics` as for `score`.

@@ -28,6 +28,7 @@ from pydantic import Field, model_validator
 
 from oversight.config.settings import Settings
 from oversight.errors import ConfigError, DataError
+from oversight.train.rollouts.said import Divider
 from oversight.train.rollouts.types import Sampled
 from oversight.train.runs.progress import tell
 from oversight.train.types import PromptExample
@@ -58,7 +59,8 @@ class RewardSettings(Settings):
     arXiv:2310.02743, whose uncertainty-weighted optimisation takes off the variance)."""
     function: str = ""
     """`function`: "package.module:function" or "file.py:function", called with the texts of the
-    responses and, for each, a mapping of its row's fields and its prompt's text."""
+    responses, without thoughts, and, for each, a mapping of its row's fields, its prompt's text
+    (`prompt`) and its thoughts (`thoughts`)."""
     field: str = "answer"
     """`matches`: the example's field that a response is held against."""
     how: Literal["contains", "equals", "regex"] = "contains"
@@ -176,27 +178,32 @@ class TextRewards:
         self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
     ) -> list[list[float]]:
         """One reward for each response, by one call of the function for all."""
-        texts = [
-            [
-                self._tokenizer.decode(each.token_ids.tolist(), skip_special_tokens=True)
-                for each in group
-            ]
-            for group in sampled
+        divider = Divider(self._tokenizer)
+        said = [
+            [divider.said(example.prompt_ids, each.token_ids) for each in group]
+            for example, group in zip(examples, sampled, strict=True)
         ]
-        return self.of_texts(examples, texts)
+        texts = [[each.text for each in group] for group in said]
+        thoughts = [[each.thoughts for each in group] for group in said]
+        return self.of_texts(examples, texts, thoughts)
 
     def of_texts(
-        self, examples: Sequence[PromptExample], texts: Sequence[Sequence[str]]
+        self,
+        examples: Sequence[PromptExample],
+        texts: Sequence[Sequence[str]],
+        thoughts: Sequence[Sequence[str]] | None = None,
     ) -> list[list[float]]:
         """One reward for each of the texts of each example, by one call of the function.
+
+        What was thought beside each text is its field `thoughts`.
 
         Raises:
             DataError: It raised, or gave something else than a finite number for each.
         """
         fields = [self._fields(example) for example in examples]
         asked = [
-            (words, dict(own), f"{own['id']}#{i}")
-            for own, group in zip(fields, texts, strict=True)
+            (words, {**own, "thoughts": thoughts[e][i] if thoughts else ""}, f"{own['id']}#{i}")
+            for e, (own, group) in enumerate(zip(fields, texts, strict=True))
             for i, words in enumerate(group)
         ]
         try:

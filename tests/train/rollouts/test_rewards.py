@@ -440,3 +440,50 @@ def test_a_pattern_that_is_none_is_refused_before_a_run(tokenizer: Any) -> None:
     settings = RewardSettings(source="matches", how="regex")
     with pytest.raises(DataError, match=r"row 'bad': .*no regular expression"):
         check_rewards(settings, tokenizer, rows)
+
+
+def test_a_function_is_given_what_was_said_and_the_thoughts_beside_it(tokenizer: Any) -> None:
+    from oversight.train.rollouts.rewards import TextRewards
+
+    heard: list[Any] = []
+
+    def function(texts: list[str], fields: list[dict[str, object]]) -> list[float]:
+        heard.extend(zip(texts, [each["thoughts"] for each in fields], strict=True))
+        return [0.0] * len(texts)
+
+    class Words:
+        """Decodes to what was written."""
+
+        eos_token_id = None
+
+        def decode(self, ids: list[int], **kwargs: Any) -> str:
+            return {1: "<think>a plan</think>The kitchen.", 2: "At noon.", 3: "<think>\n"}[ids[-1]]
+
+    answers = [Sampled(np.array([i]), np.zeros(1, dtype=np.float32), finished=True) for i in (1, 2)]
+    example = PromptExample("k", np.array([2]), {})
+    TextRewards(function, Words(), "f").score([example], [answers])
+    assert heard == [("The kitchen.", "a plan"), ("At noon.", "")]
+    heard.clear()
+    opened = PromptExample("o", np.array([3]), {})
+    TextRewards(function, Words(), "f").score([opened], [answers[1:]])
+    assert heard == [("", "At noon.")]
+
+
+def test_a_reward_model_reads_the_public_text_and_other_responses_by_their_ids() -> None:
+    from oversight.train.rollouts.said import Divider
+
+    class Words:
+        eos_token_id = 9
+
+        def decode(self, ids: list[int], **kwargs: Any) -> str:
+            return {1: "<think>a plan</think>The kitchen.", 2: "At noon.", 3: "Go"}[ids[-1]]
+
+        def __call__(self, text: str, **kwargs: Any) -> dict[str, list[int]]:
+            assert text == "The kitchen."
+            return {"input_ids": [5, 6]}
+
+    prompt, thinks, speaks = np.array([3]), np.array([4, 1]), np.array([7, 2])
+    divider = Divider(Words())
+    assert divider.public_ids(prompt, thinks, finished=True).tolist() == [5, 6, 9]
+    assert divider.public_ids(prompt, thinks, finished=False).tolist() == [5, 6]
+    assert divider.public_ids(prompt, speaks, finished=True) is speaks
