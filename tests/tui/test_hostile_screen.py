@@ -156,6 +156,16 @@ class Terminal:
             assert time.monotonic() < end, (words, visible(seen[-3000:].decode(errors="replace")))
             self.read()
 
+    def read_until(self, words: str, most_s: float = 120.0) -> None:
+        """Press the keys that the hint names for turns unread, until these words have come."""
+        began, end = self._pressed, time.monotonic() + most_s
+        while words not in (seen := self.written[began:].decode(errors="replace")):
+            assert time.monotonic() < end, (words, visible(seen[-3000:]))
+            named = {seen.rfind(f"{name} reads on"): key for name, key in PAGES.items()}
+            last = max(named)
+            self.press(*[named[last]] if last >= 0 else [])
+            self.read()
+
     def press(self, *keys: str) -> None:
         for key in keys:
             self._pressed = len(self.written)
@@ -340,12 +350,14 @@ def whole_round(terminal: Terminal) -> None:
     terminal.see("Summarise")
     terminal.press("1")
     terminal.see("◇")
-    terminal.press("a", "\x1b", "?", "\x1b", "7", "0", "v", "y")  # y: also with turns unread
+    terminal.press("a", "\x1b", "?", "\x1b", "7", "0", "v")
+    terminal.see("on your screen.")  # a dialog: turns unread
+    terminal.press("y")
     terminal.see("Your judgment")
     terminal.press(*"why", "\x13")
     terminal.see("Sent")
     terminal.press("\x1b", "f", *["\x7f"] * 8, *"live", "\r", "\r")
-    terminal.see("Set your belief")
+    terminal.read_until("Set your belief")
     terminal.press("6", "0", "\r")
     terminal.see("The debate is over")
     terminal.press("\x1b", "s", "d")
@@ -361,6 +373,8 @@ def refused(terminal: Terminal) -> None:
 
 
 PAGE_DOWN = "\x1b[6~"
+PAGES = {"PgDn": PAGE_DOWN, "PgUp": "\x1b[5~"}
+"""Keys by the names that hints give them."""
 PLAIN = "Plain words [that] nobody <minds>, evil ones among them ✓ “so” · 中文. "
 
 
