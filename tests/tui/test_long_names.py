@@ -1,0 +1,58 @@
+"""Options and questions of many words: nothing that is needed is pushed off the screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from oversight.types import Option
+from tests.tui import conftest
+
+SMALL = (80, 24)
+LONG = "of the old house by the river, where nobody goes in winter, " * 7
+
+
+@pytest.fixture
+def wordy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Questions whose options, and if asked for whose text, are long."""
+
+    def make(text: str = "Where is the brass lamp?") -> None:
+        plain = conftest.make_question
+        options = (Option(text=f"the attic {LONG} END1"), Option(text=f"the cellar {LONG} END2"))
+        changes = {"options": options, "text": text}
+        monkeypatch.setattr(
+            conftest, "make_question", lambda number: plain(number).model_copy(update=changes)
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("size", [SMALL, (60, 24), (140, 45)])
+async def test_boxes_with_long_options_keep_their_keys_in_sight(
+    run_all, judging, wordy, size
+) -> None:
+    wordy()
+    await run_all("debate_single_turn")
+    async with judging(size=size) as j:
+        await j.press("enter", "7", "0")
+        await j.press("v")
+        if "answer anyway (y)" in j.text:
+            await j.press("y")
+        await j.see("Your judgment", "Why? What was it", "Ctrl+S sends", "Ctrl+B/F2 as")
+        assert "A  70%" in j.text
+        assert "B  30%" in j.text
+        await j.type("because")
+        assert "because" in j.text
+        await j.press("ctrl+s")
+        await j.see("✓ Sent.", "Right is", "Enter next item")
+
+
+async def test_turns_of_long_names_that_are_unread_are_asked_about_with_keys_in_sight(
+    run_all, judging, wordy
+) -> None:
+    wordy()
+    await run_all(latency_s=0.0, rules=[{"pattern": ".", "answer": "A lamp was seen. " * 200}])
+    async with judging(size=SMALL, stepped=False) as j:
+        await j.press("enter", "7", "0", "v")
+        await j.see("never on your screen", "Read them (Enter) or answer anyway (y)?")
