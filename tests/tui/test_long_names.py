@@ -56,3 +56,31 @@ async def test_turns_of_long_names_that_are_unread_are_asked_about_with_keys_in_
     async with judging(size=SMALL, stepped=False) as j:
         await j.press("enter", "7", "0", "v")
         await j.see("never on your screen", "Read them (Enter) or answer anyway (y)?")
+
+
+async def test_a_question_longer_than_its_room_says_which_key_shows_it_with_its_options(
+    run_all, judging, wordy
+) -> None:
+    wordy("Where is the brass lamp, considering all that was said of it that day? " * 12)
+    await run_all("debate_single_turn")
+    async with judging(size=SMALL) as j:
+        await j.press("enter")
+        await j.see("Debater for", "… i shows the question and the options in full")
+        await j.press("i")
+        await j.pilot.press("end")
+        await j.see("END1", "END2")
+        await j.press("escape")
+        await j.see("Debater for")
+
+
+async def test_a_question_that_fits_once_the_terminal_is_wider_is_whole(
+    run_all, judging, wordy
+) -> None:
+    wordy("Where is the brass lamp, considering all that was said of it that day? " * 3)
+    await run_all("debate_single_turn")
+    async with judging(size=SMALL) as j:
+        await j.press("enter")
+        await j.see("i shows the question")
+        await j.pilot.resize_terminal(200, 45)
+        await j.see("END1", "END2")
+        assert "i shows the question" not in j.text
