@@ -84,3 +84,12 @@ async def test_a_question_that_fits_once_the_terminal_is_wider_is_whole(
         await j.pilot.resize_terminal(200, 45)
         await j.see("END1", "END2")
         assert "i shows the question" not in j.text
+
+
+async def test_a_tab_in_a_question_does_not_reach_the_terminal(run_all, judging, wordy) -> None:
+    wordy("Where is\tthe brass lamp?")
+    await run_all("naive")
+    async with judging(size=(140, 45)) as j:
+        await j.press("enter")
+        await j.see("What you are asked")
+        assert "\t" not in j.text
