@@ -70,6 +70,7 @@ RATING_KEYS: dict[str, tuple[str, str]] = {
     "quotes": ("q", "Quotes"),
     "around": ("c", "Around the quote"),
     "source": ("w", "Source"),
+    "question": ("i", "Question in full"),
     "search": ("slash", "Search"),
     "match_next": ("n", "Next match"),
     "match_previous": ("N", "Earlier match"),

@@ -73,7 +73,8 @@ def nothing_said(item: Item, source_key: str) -> Row:
     else:
         said = "There are no speeches: you judge from the question alone."
     listed = "\n".join(f"{label}  {' '.join(text.split())}" for label, text, _ in options_of(item))
-    body = Marked(visible(f"{said}\n\n{question.text}\n\n{listed}"))
+    # Lines are drawn as they are: a tab would move the cursor past what is drawn.
+    body = Marked(visible(f"{said}\n\n{question.text}\n\n{listed}").expandtabs(4))
     return Row(0, [Column("nothing-said", "What you are asked", "heading-judge", body)])
 
 

@@ -176,6 +176,10 @@ def _of_report(report: Report) -> Iterator[str]:
     if report.num_unknown:
         unknown = count(report.num_unknown, "ruling")
         yield f"{unknown} on questions whose right answer is unknown: left out."
+    for hasty in report.unseen:
+        if hasty.num_unseen:
+            part = f"{hasty.num_unseen:,} of {count(hasty.num, 'judgment')}"
+            yield f"{hasty.label}: {part} by people, given with turns unread."
     for each in report.comparisons:
         against = each.kinds == (Kind.DEBATE, Kind.CONSULTANCY)
         against = against and _incomparable(_compared(report, each)) is None

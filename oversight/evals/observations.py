@@ -60,6 +60,8 @@ class Observation:
     study: str
     active_s: float | None
     """Seconds of active attention, of a person."""
+    num_unseen: int | None
+    """Turns that had not been on a person's screen completely; None where nobody recorded it."""
     setup_id: str
     """Of the protocol's content and the agents' settings: one arm may pool several."""
 
@@ -122,6 +124,7 @@ def observe(transcript: Transcript, ruling: Ruling) -> Observation:
         assistance_used=any(judgment.assistance for judgment in ruling.judgments),
         study=ruling.judgments[-1].study,
         active_s=_active_s(ruling),
+        num_unseen=ruling.num_unseen,
         setup_id=_setup(debate),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -27,7 +27,7 @@ from oversight.evals.sides import (
 )
 from oversight.evals.trajectories import BeliefPath, Point, path, trajectory
 from oversight.preferences.rulings import Ruling, rulings
-from oversight.types import Transcript, Verdict
+from oversight.types import JudgeKind, Transcript, Verdict
 
 Observed = Mapping[Arm, Sequence[Observation]]
 
@@ -117,6 +117,22 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """People's rulings of one arm, by whether all turns had been on their screen."""
+
+    label: str
+    num: int
+    num_unseen: int
+    """Given while some turns had not been on the screen completely."""
+    num_unrecorded: int
+    """Of these nobody recorded what was on the screen."""
+    accuracy: Accuracy | None
+    """Of all of them, on questions whose right answer is known."""
+    accuracy_without: Accuracy | None
+    """The same without the `num_unseen`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What judged debates say, ready to be shown as text, as a page or as a picture."""
 
@@ -143,6 +159,8 @@ class Report:
     """By the kind of assistance that was drawn, where a study drew any."""
     unread: tuple[Unread, ...] = ()
     """The most frequent kinds of answers that are INVALID."""
+    unseen: tuple[Unseen, ...] = ()
+    """Of arms that people judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +219,7 @@ def build_report(
         failures=count_failures(failed),
         assistance=assistance(every),
         unread=tuple(each for arm in observed for each in _unread(named[arm], gathered[arm])),
+        unseen=tuple(each for arm in observed for each in _unseen(named[arm], observed[arm])),
     )
 
 
@@ -251,6 +270,20 @@ def _unread(label: str, group: Sequence[_Ruled]) -> list[Unread]:
         Unread(label, num, counts.total(), first[kind])
         for kind, num in counts.most_common(MAX_KINDS)
     ]
+
+
+def _unseen(label: str, group: Sequence[Observation]) -> Iterator[Unseen]:
+    """What people had on their screens in an arm, if it was people that judged in it."""
+    people = [each for each in group if each.judge_kind is JudgeKind.HUMAN]
+    if people:
+        yield Unseen(
+            label=label,
+            num=len(people),
+            num_unseen=sum(bool(each.num_unseen) for each in people),
+            num_unrecorded=sum(each.num_unseen is None for each in people),
+            accuracy=accuracy(people),
+            accuracy_without=accuracy(each for each in people if not each.num_unseen),
+        )
 
 
 def _rank(report: ArmReport) -> tuple[bool, float, str]:

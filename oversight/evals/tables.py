@@ -33,6 +33,7 @@ def tables(report: Report) -> tuple[Table, ...]:
     built = (
         _accuracy(report),
         _unread(report),
+        _unseen(report),
         _comparisons(report),
         _assistance(report),
         _cross_checks(report),
@@ -87,6 +88,29 @@ def _unread(report: Report) -> Table:
                 visible(each.answer, newlines=False) or "(nothing was written)",
             )
             for each in report.unread
+        ),
+    )
+
+
+def _unseen(report: Report) -> Table:
+    return Table(
+        title="Unread turns",
+        note="Judgments of people, and how many were given before every turn had been on the "
+        "screen completely; accuracy with and without those. “?”: it was not recorded, counted "
+        "as read.",
+        columns=("protocol", "judgments", "unread", "?", "accuracy", "without"),
+        rows=tuple(
+            (
+                each.label,
+                f"{each.num:,}",
+                f"{each.num_unseen:,}",
+                f"{each.num_unrecorded:,}",
+                share(each.accuracy.accuracy if each.accuracy else None),
+                share(each.accuracy_without.accuracy if each.accuracy_without else None)
+                if each.num_unseen
+                else "–",
+            )
+            for each in report.unseen
         ),
     )
 

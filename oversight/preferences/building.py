@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.ratings import rating_preferences
 from oversight.preferences.responses import PromptOf
+from oversight.preferences.rulings import without_unseen
 from oversight.preferences.settings import PreferenceSettings
 from oversight.preferences.siblings import sibling_preferences
 from oversight.preferences.sides import side_preferences
@@ -30,7 +31,10 @@ def preferences(
     counts = Dropped() if dropped is None else dropped
     seen: set[str] = set()
     for transcript in transcripts:
-        for row in _of_one(transcript, settings, prompt_of, counts):
+        read = (
+            transcript if settings.unseen else without_unseen(transcript, counts, settings.judges)
+        )
+        for row in _of_one(read, settings, prompt_of, counts):
             if row.id in seen:
                 counts.add(Reason.DUPLICATE)
                 continue

@@ -45,6 +45,7 @@ def _origin_fields() -> list[tuple[str, Any]]:
         ("protocol", pa.string()),
         ("judgment_ids", pa.list_(pa.string())),
         ("judges", pa.list_(pa.string())),
+        ("num_unseen", pa.list_(pa.int64())),
         ("principle_id", pa.string()),
         ("rating_ids", pa.list_(pa.string())),
         ("constitution", pa.string()),
@@ -142,6 +143,7 @@ def _turn_fields() -> list[tuple[str, Any]]:
         ("correct", whole),
         ("protocol", text),
         ("judges", pa.list_(text)),
+        ("num_unseen", pa.list_(whole)),
         ("verdicts", pa.list_(text)),
         ("final_probs", pa.list_(pa.list_(number))),
     ]

@@ -12,6 +12,9 @@ class Reason(StrEnum):
 
     NO_RULING = "no_ruling"
     """No judge whose rulings count has judged the debate."""
+    UNSEEN = "unseen"
+    """A person's judgment or rating was given while turns had not been on their screen
+    completely, and such are not asked for."""
     INVALID = "invalid"
     """Sides: no judge's answer could be read."""
     ABSTAIN = "abstain"

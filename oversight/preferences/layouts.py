@@ -141,7 +141,8 @@ def debate_row(transcript: Transcript) -> Row:
 def turn_rows(transcript: Transcript) -> Iterator[Row]:
     """One flat row for every turn of the debate, siblings included."""
     debate, question = transcript.debate, transcript.question
-    finals = {ruling.judge: ruling.final for ruling in rulings(transcript)}
+    given = rulings(transcript)
+    finals = {ruling.judge: ruling.final for ruling in given}
     shared = {
         "question_id": question.id,
         "dataset": question.dataset,
@@ -150,6 +151,7 @@ def turn_rows(transcript: Transcript) -> Iterator[Row]:
         "correct": question.correct,
         "protocol": debate.protocol.name,
         "judges": list(finals),
+        "num_unseen": [ruling.num_unseen for ruling in given],
         "verdicts": [final.verdict.value for final in finals.values()],
         "final_probs": [_list(final.probs) for final in finals.values()],
     }
@@ -199,6 +201,7 @@ def _origin(weight: float, origin: Provenance) -> Row:
     return {
         "weight": weight,
         **origin.model_dump(mode="json"),
+        "num_unseen": list(origin.num_unseen),
         "rating_ids": list(origin.rating_ids),
         "constitution": origin.constitution or None,
         "principle_ids": list(origin.principle_ids),

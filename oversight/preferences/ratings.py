@@ -14,7 +14,12 @@ from statistics import fmean
 
 from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.responses import Asked, PromptOf, asked, flaw, response, speech
-from oversight.preferences.rulings import TIE_TOLERANCE
+from oversight.preferences.rulings import (
+    TIE_TOLERANCE,
+    last_words,
+    noted,
+    num_unseen,
+)
 from oversight.preferences.settings import PreferenceSettings
 from oversight.preferences.siblings import RankedRows
 from oversight.types import (
@@ -50,16 +55,6 @@ def rating_preferences(
     yield from make.weighted(make.pairs(given))
     yield from make.weighted(make.revisions(given))
     yield from make.principles(given)
-
-
-def last_words(transcript: Transcript) -> tuple[Rating, ...]:
-    """The last revision of each judge on each item, in the order of items and judges."""
-    last: dict[tuple[str, str], Rating] = {}
-    for rating in transcript.ratings:
-        key = (rating.item, rating.judge)
-        if key not in last or rating.revision >= last[key].revision:
-            last[key] = rating
-    return tuple(rating for _, rating in sorted(last.items(), key=lambda each: each[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +175,13 @@ class _Rows:
 
     def _provenance(self, ratings: Sequence[Rating]) -> Provenance:
         answers = [r.answer for r in ratings if isinstance(r.answer, PrinciplesAnswer)]
+        judges = sorted({r.judge for r in ratings})
         return Provenance(
             question_id=self.transcript.question.id,
             debate_id=self.transcript.debate.id,
             protocol=self.transcript.debate.protocol.name,
-            judges=tuple(sorted({r.judge for r in ratings})),
+            judges=tuple(judges),
+            num_unseen=noted(num_unseen(r for r in ratings if r.judge == name) for name in judges),
             rating_ids=tuple(r.id for r in ratings),
             constitution=answers[0].constitution if answers else "",
             principle_ids=tuple(dict.fromkeys(id_ for a in answers for id_ in a.scores)),

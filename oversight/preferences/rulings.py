@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Transcript, Verdict
+from oversight.preferences.dropped import Dropped, Reason
+from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Rating, Transcript, Verdict
 
 TIE_TOLERANCE = 1e-9
 """Probabilities closer than this are equal: averaging leaves rounding errors of that size."""
@@ -38,6 +39,11 @@ class Ruling:
         whole = {step: got for step, got in by_step.items() if len(got) == len(self.judgments)}
         return tuple((step, average(whole[step])) for step in sorted(whole))
 
+    @property
+    def num_unseen(self) -> int | None:
+        """Turns that had not been on the judge's screen completely; None if nobody recorded it."""
+        return num_unseen(self.judgments)
+
 
 def rulings(transcript: Transcript) -> tuple[Ruling, ...]:
     """One ruling for every judge of the debate, in order of the judges' names."""
@@ -54,6 +60,59 @@ def rulings(transcript: Transcript) -> tuple[Ruling, ...]:
     return tuple(
         Ruling(judge, given[0].kind, average([j.final for j in given]), tuple(given))
         for judge, given in by_judge.items()
+    )
+
+
+def last_words(transcript: Transcript) -> tuple[Rating, ...]:
+    """The last revision of each judge on each item, in the order of items and judges."""
+    last: dict[tuple[str, str], Rating] = {}
+    for rating in transcript.ratings:
+        key = (rating.item, rating.judge)
+        if key not in last or rating.revision >= last[key].revision:
+            last[key] = rating
+    return tuple(rating for _, rating in sorted(last.items(), key=lambda each: each[0]))
+
+
+def num_unseen(given: Iterable[Judgment | Rating]) -> int | None:
+    """Different turns that had not been on a person's screen completely when they gave these;
+    None if nobody recorded that of any."""
+    noted = [each.unseen for each in given if each.unseen is not None]
+    return len({turn for unseen in noted for turn in unseen}) if noted else None
+
+
+def noted(counts: Iterable[int | None]) -> tuple[int | None, ...]:
+    """Counts of unseen turns by judge; nothing at all where they were recorded of no judge."""
+    found = tuple(counts)
+    return found if any(each is not None for each in found) else ()
+
+
+def without_unseen(
+    transcript: Transcript, dropped: Dropped, judges: Sequence[str] = ()
+) -> Transcript:
+    """The debate without what people said of it before all its turns had been on their screen.
+
+    With the last word of a judge their earlier revisions go as well: they were taken back.
+
+    Args:
+        transcript: A debate with its judgments and ratings.
+        dropped: Counts those last words that were left out.
+        judges: Whose words are looked at, if not everybody's.
+    """
+    hasty = {
+        ruling.judge
+        for ruling in rulings(transcript)
+        if ruling.num_unseen and (not judges or ruling.judge in judges)
+    }
+    rated = {
+        (each.item, each.judge)
+        for each in last_words(transcript)
+        if each.unseen and (not judges or each.judge in judges)
+    }
+    dropped.add(Reason.UNSEEN, len(hasty) + len(rated))
+    return replace(
+        transcript,
+        judgments=tuple(each for each in transcript.judgments if each.judge not in hasty),
+        ratings=tuple(e for e in transcript.ratings if (e.item, e.judge) not in rated),
     )
 
 

@@ -27,6 +27,9 @@ class PreferenceSettings(Settings):
     """Sides, pairs, revisions: how far the belief in the winner must lie from 0.5."""
     min_score_gap: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Siblings, principles: how far apart the scores of a pair must lie."""
+    unseen: bool = Field(default=True, exclude_if=bool)
+    """Judgments and ratings of people before whom some turns had never stood completely on the
+    screen count as well. What a model gave, and what nobody recorded, counts in any case."""
     ties: bool = True
     """Make rows of ties as well; the pair layout of the export leaves them out."""
     weight: Literal["equal", "per_prompt", "margin"] = "equal"

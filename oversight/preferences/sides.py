@@ -15,7 +15,14 @@ from oversight.preferences.responses import (
     response,
     speech,
 )
-from oversight.preferences.rulings import TIE_TOLERANCE, Ruling, consensus, readable, rulings
+from oversight.preferences.rulings import (
+    TIE_TOLERANCE,
+    Ruling,
+    consensus,
+    noted,
+    readable,
+    rulings,
+)
 from oversight.preferences.settings import PreferenceSettings
 from oversight.types import (
     Act,
@@ -208,4 +215,5 @@ def provenance_of(transcript: Transcript, win: Win) -> Provenance:
         protocol=transcript.debate.protocol.name,
         judgment_ids=tuple(j.id for ruling in win.given for j in ruling.judgments),
         judges=tuple(ruling.judge for ruling in win.given),
+        num_unseen=noted(ruling.num_unseen for ruling in win.given),
     )

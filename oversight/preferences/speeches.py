@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.responses import PromptOf, asked, flaw, response, speech
-from oversight.preferences.rulings import TIE_TOLERANCE, consensus, rulings
+from oversight.preferences.rulings import TIE_TOLERANCE, consensus, rulings, without_unseen
 from oversight.preferences.settings import PreferenceSettings
 from oversight.preferences.sides import Win, provenance_of, too_close, win_of
 from oversight.types import Labelled, Transcript, Turn
@@ -27,7 +27,7 @@ def labelled_speeches(
 
     Args:
         transcripts: Judged debates.
-        settings: `label`, `judges`, `min_margin` and `weight` count.
+        settings: `label`, `judges`, `unseen`, `min_margin` and `weight` count.
         prompt_of: The stored prompt of an id.
         dropped: Counts what did not become a row, if given.
     """
@@ -36,7 +36,10 @@ def labelled_speeches(
         speeches = [turn for turn in transcript.spoken() if turn.act.argues]
         if not speeches:
             continue
-        win = _win(transcript, settings)
+        read = (
+            transcript if settings.unseen else without_unseen(transcript, counts, settings.judges)
+        )
+        win = _win(read, settings)
         reason = win if isinstance(win, Reason) else too_close(win, settings)
         if not isinstance(win, Reason) and win.tied:
             reason = Reason.TIE

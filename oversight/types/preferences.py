@@ -39,6 +39,9 @@ class Provenance(Record):
     # Not written down unless they are set: ids of rows without them stay what they were.
     rating_ids: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     """Of rows that people's ratings made."""
+    num_unseen: tuple[int | None, ...] = Field(default=(), exclude_if=operator.not_)
+    """For each of `judges`, how many turns had not been on their screen completely; null for one
+    of whom nobody recorded it."""
     constitution: str = Field(default="", exclude_if=operator.not_)
     principle_ids: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     """By which responses were scored."""

@@ -27,6 +27,21 @@ from oversight.store import Store
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 KEYS = {"Enter": ("Enter", 13, "\r"), "ArrowRight": ("ArrowRight", 39, "")}
 CTRL = 2
+CELL_HEIGHT = 21
+ROWS_WITH_INK = """
+(() => {
+  const canvas = document.querySelector("canvas.xterm-text-layer");
+  const pixels = canvas.getContext("2d");
+  const scale = canvas.height / canvas.clientHeight;
+  const height = HEIGHT * scale;
+  return Array.from({ length: Math.floor(canvas.height / height) }, (_, row) => {
+    const { data } = pixels.getImageData(8, row * height + 2, canvas.width / 2, height - 4);
+    const words = new Uint32Array(data.buffer);
+    return words.some((each) => each !== words[0]);
+  });
+})()
+""".replace("HEIGHT", str(CELL_HEIGHT))
+"""Left half of each row of cells: more than one colour is something that was written."""
 
 
 def in_chromium(test: Any) -> Any:
@@ -155,8 +170,13 @@ class Browser:
         return [url for url in self.requested if not url.startswith(own)]
 
     async def value(self, expression: str) -> Any:
-        result = await self.ask("Runtime.evaluate", expression=expression)
+        result = await self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
         return result["result"].get("value")
+
+    async def written_rows(self) -> list[bool]:
+        """For each row of the terminal, whether anything is written in it, by its pixels."""
+        found: list[bool] = await self.value(ROWS_WITH_INK)
+        return found
 
     async def press(self, key: str, modifiers: int = 0) -> None:
         name, code, text = KEYS[key] if key in KEYS else (key, ord(key.upper()), key)

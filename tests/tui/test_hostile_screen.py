@@ -156,6 +156,19 @@ class Terminal:
             assert time.monotonic() < end, (words, visible(seen[-3000:].decode(errors="replace")))
             self.read()
 
+    def go_on_until(self, words: str, most_s: float = 120.0) -> None:
+        """Read what the screen says is unread, and answer what it asks about that, until these
+        words have come."""
+        began, end = self._pressed, time.monotonic() + most_s
+        while words not in (seen := self.written[began:].decode(errors="replace")):
+            assert time.monotonic() < end, (words, visible(seen[-3000:]))
+            if "answer anyway (y)" in seen:
+                self.press("y")
+                began = self._pressed
+            elif (last := max((seen.rfind(f"{name} reads on"), name) for name in PAGES))[0] >= 0:
+                self.press(PAGES[last[1]])
+            self.read()
+
     def press(self, *keys: str) -> None:
         for key in keys:
             self._pressed = len(self.written)
@@ -248,9 +261,14 @@ def turns_of(
     ]
 
 
+def spoken(text: str) -> str:
+    """The text without marks of thoughts: an answer that ends in a thought is no speech."""
+    return re.sub(r"</?think>|\[/?THINK\]", "", text)
+
+
 def add_live(store: Store, name: str, long: str) -> dict[str, Any]:
     """A debate that waits for a judge; the settings of its speakers' engine."""
-    settings: dict[str, Any] = {"model": name, "fallback": long}
+    settings: dict[str, Any] = {"model": name, "fallback": spoken(long)}
     engine = EngineSpec(engine="scripted", settings=settings)
     specs = {
         Role.DEBATER: AgentSpec(agent="debater", settings={"reasoning": False}, engine=engine),
@@ -267,7 +285,7 @@ def write_study(path: Path, judge: str, long: str, refusing: str, speakers: dict
         f"judge = {toml(judge)}\nname = {toml(judge)}\nreveal_models = true\n"
         '[assistance]\nfull = { agent = "assistant", engine = "says" }\n'
         f'[engines.says]\nengine = "scripted"\nsettings = {{ fallback = {toml(long)} }}\n'
-        f'[engines.speakers]\nengine = "scripted"\nsettings = {{ fallback = {toml(long)}, '
+        f'[engines.speakers]\nengine = "scripted"\nsettings = {{ fallback = {toml(spoken(long))}, '
         f"model = {toml(speakers['model'])} }}\n",
         "utf-8",
     )
@@ -340,14 +358,14 @@ def whole_round(terminal: Terminal) -> None:
     terminal.see("Summarise")
     terminal.press("1")
     terminal.see("◇")
-    terminal.press("a", "\x1b", "?", "\x1b", "7", "0", "v", "y")  # y: also with turns unread
-    terminal.see("Your judgment")
+    terminal.press("a", "\x1b", "?", "\x1b", "7", "0", "v")
+    terminal.go_on_until("Your judgment")
     terminal.press(*"why", "\x13")
     terminal.see("Sent")
     terminal.press("\x1b", "f", *["\x7f"] * 8, *"live", "\r", "\r")
-    terminal.see("Set your belief")
+    terminal.go_on_until("Set your belief")
     terminal.press("6", "0", "\r")
-    terminal.see("The debate is over")
+    terminal.go_on_until("The debate is over")
     terminal.press("\x1b", "s", "d")
 
 
@@ -361,6 +379,8 @@ def refused(terminal: Terminal) -> None:
 
 
 PAGE_DOWN = "\x1b[6~"
+PAGES = {"PgDn": PAGE_DOWN, "PgUp": "\x1b[5~"}
+"""Keys by the names that the line at the foot gives them."""
 PLAIN = "Plain words [that] nobody <minds>, evil ones among them ✓ “so” · 中文. "
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from typing import Any
 
 import pytest
+import typer
 
+from oversight.cli.persons import show
 from oversight.types import EventKind
 
 SIZES = [(60, 20), (80, 24), (140, 45)]
@@ -207,3 +211,23 @@ async def test_a_live_debate_in_which_nothing_was_said_yet_is_no_empty_screen(
     async with judging(engines={"e": speakers()}) as j:
         await j.press("enter")
         await j.see("Nothing has been said yet.", "What you are asked", "x tries again")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(0, "You have left. Everything you did is kept.\n"), (1, "")]
+)
+def test_leaving_the_program_says_in_the_terminal_that_all_is_kept(
+    monkeypatch, capsys, code, said
+) -> None:
+    class Left:
+        return_code = code
+
+        def run(self) -> None:
+            """Was left at once."""
+
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.delenv("TEXTUAL_DRIVER", raising=False)
+    with suppress(typer.Exit):
+        show(Left())
+    assert capsys.readouterr().out == said

@@ -75,6 +75,26 @@ async def test_an_item_is_judged_by_keyboard_in_a_browser(store, run_all, serve,
     assert max(judgment.final.probs) == pytest.approx(0.7)
 
 
+@in_chromium
+@pytest.mark.parametrize("protocol", ["naive", "expert"])
+async def test_an_item_without_turns_is_no_empty_screen_in_a_browser(
+    run_all, serve, tmp_path, store, protocol
+) -> None:
+    await run_all(protocol)
+    served = serve()
+    async with chromium(tmp_path / "profile") as browser:
+        await browser.open(served.address)
+        await browser.press("Enter")
+        await until(lambda: EventKind.OPENED in [e.kind for e in store.events("anna")])
+        await asyncio.sleep(1.0)
+        await browser.keep(f"web_{protocol}.png")
+        rows = await browser.written_rows()
+        assert browser.complaints == []
+    # Below question and options, above belief, hint and keys.
+    middle = rows[3:-4]
+    assert sum(middle) >= 5, "heading, what there is to judge from, question, two options"
+
+
 # --- who may reach it --------------------------------------------------------------------
 
 

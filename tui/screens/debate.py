@@ -26,6 +26,7 @@ from oversight.tui.pauses import settle
 from oversight.tui.rows import options_of, question_of
 from oversight.tui.screens.debate_reading import DebateReading
 from oversight.tui.screens.dialogs import WordsScreen
+from oversight.tui.screens.reading import QuestionHead
 from oversight.tui.screens.sent import SentScreen
 from oversight.tui.screens.verdict import VerdictScreen
 from oversight.tui.widgets.assistant import AssistantPanel
@@ -68,7 +69,7 @@ class DebateScreen(DebateReading[Left]):
     def compose(self) -> ComposeResult:
         """Question, transcript with panels beside it, belief, hint, keys."""
         yield Static(id="too-small")
-        yield Static(id="question")
+        yield QuestionHead()
         with Container(id="middle"):
             yield SeenTranscript(id="transcript")
             with Container(id="side"):
@@ -84,7 +85,7 @@ class DebateScreen(DebateReading[Left]):
         self.desk.open(self.item)
         self.query_one("#quotes").display = False
         self.query_one("#assistant").display = False
-        self.query_one("#question", Static).update(question_of(self.item))
+        self.show_question(question_of(self.item))
         self.transcript.restore_seen(self.acts.work.seen)
         if self.item.next_step() is not None and self.acts.work.revealed < 0:
             self._reveal()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from textual.widgets import Static
-
 from oversight.judging.assisting import Assistants
 from oversight.judging.attention import WHOLE
 from oversight.judging.desk import Desk, Item
@@ -22,11 +20,10 @@ from oversight.tui.rows import (
     question_of,
     rows_of,
 )
-from oversight.tui.screens.source import SourceScreen
 from oversight.tui.screens.work import WorkScreen
 from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.quotes import Listed
-from oversight.types import Seat, Source, Transcript, Turn
+from oversight.types import Seat, Transcript, Turn
 
 Left = TypeVar("Left", bound=str)
 """Where to go from a screen that is left."""
@@ -118,7 +115,7 @@ class DebateReading(WorkScreen[Left]):
         if self._named != frozenset(texts):
             self._named = frozenset(texts)
             note = named_by_seat(self.item.transcript.debate, texts)
-            self.query_one("#question", Static).update(question_of(self.item, note))
+            self.show_question(question_of(self.item, note))
 
     def show_panels(self) -> None:
         """Draw the panels beside the transcript anew."""
@@ -147,11 +144,6 @@ class DebateReading(WorkScreen[Left]):
                 if column is not None:
                     column.replace(mark_unfinished(writing[seat].text))
             view.relay()
-
-    def action_do_question(self) -> None:
-        """Show the question and its options in full, however long."""
-        text = question_of(self.item).plain
-        self.app.push_screen(SourceScreen(Source(title="The question", text=text)))
 
     def action_do_copy(self) -> None:
         """Copy the current quote, or the current turn."""

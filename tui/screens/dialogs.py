@@ -166,7 +166,7 @@ class UnreadScreen(ModalScreen[Literal["read", "anyway"] | None]):
             listed.append(f"  and {len(self._unread) - MOST_LISTED} more\n")
         with Vertical(classes="dialog"):
             yield Static(Text(unread_words([share for _, share in self._unread]), style="bold"))
-            yield Static(listed)
+            yield VerticalScroll(Static(listed))
             yield Static(
                 Text("Read them (Enter) or answer anyway (y)? Esc goes back"), classes="keys"
             )

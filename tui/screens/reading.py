@@ -8,6 +8,7 @@ from typing import ClassVar, TypeVar
 
 from rich.text import Text
 from textual import work
+from textual.widgets import Static
 
 from oversight.tui.keys import KEYS, Keys, key_of
 from oversight.tui.screens.dialogs import KeysScreen, LineScreen
@@ -15,9 +16,42 @@ from oversight.tui.screens.roomy import RoomyScreen
 from oversight.tui.screens.source import SourceScreen
 from oversight.tui.widgets.quotes import Listed, QuotePanel, surroundings
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import Transcript, Turn
+from oversight.types import Source, Transcript, Turn
 
 T = TypeVar("T")
+
+MOST_QUESTION_LINES = 8
+"""As many as `#question` in judge.tcss has."""
+
+
+class QuestionHead(Static):
+    """Question and options above the turns; of long ones the beginning, and the key to the rest."""
+
+    def __init__(self) -> None:
+        super().__init__(id="question")
+        self.whole = Text()
+        self._rest = ""
+        self._fitted_to = 0
+
+    def show(self, whole: Text, key: str) -> None:
+        """Show `whole`, or as much as there is room for; `key` shows all of it."""
+        self.whole, self._rest = whole, f"… {key} shows the question and the options in full"
+        self._fitted_to = 0
+        self.update(whole)
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        """Fit it to the width."""
+        width = self.content_size.width
+        if width in (0, self._fitted_to):
+            return
+        self._fitted_to = width
+        lines = self.whole.wrap(self.app.console, width)
+        if len(lines) > MOST_QUESTION_LINES:
+            seen = Text("\n").join(lines[: MOST_QUESTION_LINES - 1])
+            self.update(seen.append(f"\n{self._rest}", style="bold italic"))
+        else:
+            self.update(self.whole)
 
 
 class ReadingScreen(RoomyScreen[T]):
@@ -65,6 +99,15 @@ class ReadingScreen(RoomyScreen[T]):
         return self.debate().debate.protocol.judge_sees_source
 
     # --- what is on it ---------------------------------------------------------------
+
+    def show_question(self, whole: Text) -> None:
+        """Show the question with its options above the turns."""
+        self.query_one(QuestionHead).show(whole, self.key("question"))
+
+    def action_do_question(self) -> None:
+        """Show the question and its options in full, however long."""
+        text = self.query_one(QuestionHead).whole.plain
+        self.app.push_screen(SourceScreen(Source(title="The question", text=text)))
 
     @property
     def transcript(self) -> SeenTranscript:

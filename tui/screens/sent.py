@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -46,7 +46,7 @@ class SentScreen(ModalScreen[Then]):
     def compose(self) -> ComposeResult:
         """What is recorded, the score, the strip, the keys."""
         with Vertical(classes="dialog"):
-            yield Static(self._text())
+            yield VerticalScroll(Static(self._text()))
             yield Static(Text("Enter next item · r revise · Esc queue"), classes="keys")
 
     def _text(self) -> Text:

@@ -18,6 +18,7 @@ from oversight.judging.tasks.rating import missing, unanswered
 from oversight.tui.hints import read_on
 from oversight.tui.rating_rows import header, rows_of_item
 from oversight.tui.screens.dialogs import WordsScreen
+from oversight.tui.screens.reading import QuestionHead
 from oversight.tui.screens.task_reading import TaskReading
 from oversight.tui.widgets.choices import Choices
 from oversight.tui.widgets.quotes import QuotePanel
@@ -46,7 +47,7 @@ class TaskScreen(TaskReading[Left]):
     def compose(self) -> ComposeResult:
         """Question, responses with their quotes beside them, what is asked, hint, keys."""
         yield Static(id="too-small")
-        yield Static(id="question")
+        yield QuestionHead()
         yield Static(self.ASKS, id="asks")
         with Container(id="middle"):
             yield SeenTranscript(id="transcript")
@@ -61,7 +62,7 @@ class TaskScreen(TaskReading[Left]):
         super().on_mount()
         self.desk.open(self.item)
         self.query_one("#quotes").display = False
-        self.query_one("#question", Static).update(header(self.item))
+        self.show_question(header(self.item))
         self.transcript.restore_seen(self.acts.work.seen)
         rows = rows_of_item(self.item, self.key("before"))
         self.transcript.set_rows(rows)

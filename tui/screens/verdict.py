@@ -8,7 +8,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
@@ -23,6 +23,10 @@ NAME_OF_VERDICT = {
     Verdict.TIE: "tie: both are equally right",
     Verdict.ABSTAIN: "cannot tell",
 }
+
+
+MOST_CHARS = 120
+"""Of an option: so that the probabilities of all of them are in sight."""
 
 
 class VerdictScreen(ModalScreen[bool]):
@@ -53,7 +57,7 @@ class VerdictScreen(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """What is sent, the rationale, what is missing, the keys."""
         with Vertical(classes="dialog"):
-            yield Static(id="verdict")
+            yield VerticalScroll(Static(id="verdict"), id="decided", can_focus=False)
             yield Static(Text("Why? What was it that decided?", style="bold"))
             yield TextArea(self._item.acts.work.draft.rationale, id="rationale")
             yield Static(id="missing")
@@ -71,7 +75,9 @@ class VerdictScreen(ModalScreen[bool]):
         if draft.verdict is Verdict.DECIDED and draft.probs is not None:
             for label, text, index in self._options:
                 whole.append(f"\n  {label} {draft.probs[index]:4.0%}  ")
-                whole.append_text(rich_text(" ".join(text.split())))
+                words = " ".join(text.split())
+                is_long = len(words) > MOST_CHARS
+                whole.append_text(rich_text(words[: MOST_CHARS - 1] + "…" if is_long else words))
         number = len(draft.leaned_on)
         quotes = "1 quote" if number == 1 else f"{number or 'no'} quotes"
         if any(turn.quotes for turn in self._item.turns()):
