@@ -131,7 +131,7 @@ def show(app: App) -> None:
     app.run()
     if app.return_code:
         raise typer.Exit(app.return_code)
-    if not in_browser:  # where the page says it
+    if not in_browser():  # where the page says it
         typer.echo("You have left. Everything you did is kept.")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from oversight.evals.findings import warnings
+from oversight.evals.findings import to_json, warnings
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.evals.text import render_text
@@ -40,7 +40,7 @@ def test_a_report_counts_judgments_with_turns_unread_and_gives_accuracy_without_
     assert found.accuracy.accuracy.value == pytest.approx(0.7)
     assert found.accuracy_without.accuracy.value == 1.0
     assert found.accuracy_without.num == 7
-    assert report.to_json()["unseen"][0]["num_unseen"] == 3
+    assert to_json(report)["unseen"][0]["num_unseen"] == 3
 
 
 def test_the_terminal_shows_them_in_a_table_and_as_a_warning(report):
