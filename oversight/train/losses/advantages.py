@@ -137,7 +137,7 @@ def group(
 
 
 def informative(rewards_B: Tensor, groups_B: Tensor, *, tolerance: float = TOLERANCE) -> Tensor:
-    """Which responses are in a group whose rewards differ: what dynamic sampling keeps.
+    """True for responses of groups whose rewards differ: those that dynamic sampling keeps.
 
     DAPO (Yu et al. 2025, arXiv:2503.14476, eq. 11): groups that are all right or all wrong have
     no advantage; they are left out and others sampled in their place until the batch is full.

@@ -43,7 +43,7 @@ def target_B(
 
 
 def decided(tie_B: Tensor | None, soft_label_B: Tensor | None, like_B: Tensor) -> Tensor:
-    """Which pairs have a better side, for accuracies: no tie and no even label."""
+    """True for pairs with a better side, for accuracies: no tie and no even label."""
     kept = torch.ones_like(like_B, dtype=torch.bool)
     if tie_B is not None:
         kept = kept & ~tie_B
@@ -51,7 +51,7 @@ def decided(tie_B: Tensor | None, soft_label_B: Tensor | None, like_B: Tensor) -
 
 
 def first_is_better(soft_label_B: Tensor | None, like_B: Tensor) -> Tensor:
-    """Whether the label favours the first of each pair."""
+    """True where the label favours the first of a pair."""
     if soft_label_B is None:
         return torch.ones_like(like_B, dtype=torch.bool)
     return soft_label_B > 0.5

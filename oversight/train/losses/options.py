@@ -196,7 +196,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 
 
 def _accepted(hint: Any, options: Mapping[str, Any]) -> str:
-    """What an option may be, in words, None last."""
+    """The values that an option may have, in words, None last."""
     bare = [get_args(part)[0] if hasattr(part, "__metadata__") else part for part in _parts(hint)]
     kinds = [kind for part in bare for kind in _parts(part)]
     words = [

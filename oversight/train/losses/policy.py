@@ -177,7 +177,7 @@ def dapo(
 
     Yu et al. 2025, arXiv:2503.14476, eq. 8; there by the tokens of each group, here by those of
     the step. The rest of DAPO stands elsewhere: dynamic sampling in
-    `advantages.group.informative`, overlong shaping in `rewards.overlong_penalty`.
+    `advantages.informative`, overlong shaping in `rewards.overlong_penalty`.
 
     Args:
         batch: Masked tokens have no influence; where A > 0, raising a token's

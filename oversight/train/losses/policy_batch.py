@@ -162,10 +162,10 @@ def clipped(
     extras: Extras,
     per_sequence: bool,
 ) -> tuple[Tensor, Metrics]:
-    """The clipped surrogate of a cleaned batch at the ratios of a loss, reduced as `batch.reduced`.
+    """The clipped surrogate of a cleaned batch at the ratios of a loss, reduced as by `reduced`.
 
     Returns:
-        The loss and the metrics of `ratio_metrics` and `batch.reduced`.
+        The loss and the metrics of `ratio_metrics` and `reduced`.
     """
     policy_BT = clipped_surrogate(
         ratio_BT,

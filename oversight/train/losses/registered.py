@@ -28,7 +28,7 @@ Normalizer = Literal["rows", "tokens", "sequences", "constant"]
 from, sequences, or sequences times the longest response that is allowed."""
 PolicyNormalizer = Literal["tokens", "sequences", "constant"]
 AdvantageScale = Literal["group", "batch", "none"]
-"""What group advantages are divided by: see `advantages.group`."""
+"""The divisor of group advantages: see `advantages.group`."""
 LossFunction = Callable[..., Any]
 """Gives a loss, a scalar tensor, and its metrics; all its options are keywords with defaults."""
 
@@ -40,6 +40,8 @@ GIVEN: dict[Family, tuple[str, ...]] = {
     "policy": ("normalizer", "extras"),
 }
 """Keywords by which trainers give a loss of each family what is no option of the run."""
+BOUND = {"extras": "extras: Extras = NO_EXTRAS", "kl": "kl: float | Tensor = 0.0"}
+"""Of these, what trainers fill in as they do options: with a default that shows its kind."""
 PAIRED = ("soft_label_B", "tie_B", "margin_B")
 RANKED = ("ranks_BK", "mask_BK")
 
@@ -179,6 +181,12 @@ def _register(family: Family, **known: Any) -> Callable[[LossFunction], Loss]:
                 f"the {family} loss {name!r} takes no argument {missing[0]!r}, and the trainer "
                 f"gives it; it needs the keywords {', '.join(needed)}"
             )
+        for each in BOUND:
+            if each in needed and parameters[each].default is inspect.Parameter.empty:
+                raise ConfigError(
+                    f"the {family} loss {name!r}: {each!r} has no default; give it one, such as "
+                    f"{BOUND[each]}"
+                )
         settings_of(function)  # what pydantic cannot check is found here and not in a run
         return Loss(name, family, checked(function), **known)
 

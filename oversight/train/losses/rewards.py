@@ -1,4 +1,4 @@
-"""What is done to rewards before they become advantages.
+"""Shaping of rewards before they become advantages.
 
 Shapes: B sequences, T response tokens (padded).
 """

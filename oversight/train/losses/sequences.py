@@ -58,7 +58,7 @@ def length_desensitized_sum(
 def wpo_weight(
     logps_BT: Tensor, mask_BT: Tensor, log_sum_sq_probs_BT: Tensor | None = None
 ) -> Tensor:
-    """How likely each response is under the policy, in (0, 1], detached: WPO's weight.
+    """The likelihood of each response under the policy, in (0, 1], detached: WPO's weight.
 
     WPO (Zhou et al. 2024, arXiv:2406.11827, eq. 2) with its sampled alignment:
     w(x, y) = exp( 1/|y| sum_t [log pi(y_t) - log sum_v pi(v)^2] ). A pair's weight is the

@@ -244,6 +244,10 @@ def test_what_is_no_loss_of_the_trainer_is_refused_by_name(
         ("@policy_loss(normalizer='words')\ndef f(b, *, normalizer, extras): ...", "give tokens"),
         ("@policy_loss()\ndef f(b, *, normalizer, extras): ...", "argument: 'normalizer'"),
         ("@policy_loss(normalizer='tokens')\ndef f(b, *, normalizer): ...", "argument 'extras'"),
+        (
+            "@policy_loss(normalizer='tokens')\ndef f(b, *, normalizer, extras): ...",
+            "'extras' has no default; give it one, such as extras: Extras",
+        ),
     ],
 )
 def test_a_decorator_that_does_not_say_what_the_loop_needs_is_refused(
