@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.train.losses.policy import PolicyBatch, dapo
+from oversight.train.losses.pairs import PairLogps
+from oversight.train.losses.policy import dapo
+from oversight.train.losses.policy_batch import PolicyBatch
 from oversight.train.losses.preference import sigmoid
-from oversight.train.losses.preference.pairs import PairLogps
 from oversight.train.losses.reward import bradley_terry
 from oversight.train.losses.sequences import sequence_sum
 from oversight.train.model.batch import RowBatch

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from oversight.train import losses
-from oversight.train.losses.ranges import range_of
+from oversight.train.losses.options import range_of
 
 PAGE = Path(__file__).parent / "training_settings.md"
 TRAINERS = ("sft", "reward", "dpo", "ppo", "grpo")
@@ -149,20 +149,19 @@ def _cell(text: str) -> str:
 def _option(loss: Any, name: str, default: Any) -> str:
     """An option with its default and the numbers that it may be."""
     accepted = range_of(loss, name)
-    text = "" if accepted is None else f" ({accepted.text()})"
+    text = "" if accepted is None else f" ({accepted})"
     return f"`{name} = {json.dumps(default)}`{text}"
 
 
 def _losses(family: str, title: str) -> str:
     rows = ["| name | what it is | paper | options |", "|---|---|---|---|"]
     for name in losses.names(family):
-        module = losses.load(family, name)
-        summary = (module.__doc__ or "").partition("\n")[0]
-        options = {k: v for k, v in losses.options(family, name).items() if k not in NO_OPTIONS}
-        shown = "; ".join(_option(module.loss, key, value) for key, value in options.items())
-        found = PAPER.search(" ".join((module.loss.__doc__ or "").split()))
+        registered = losses.load(family, name)
+        options = {k: v for k, v in registered.options.items() if k not in NO_OPTIONS}
+        shown = "; ".join(_option(registered.loss, key, value) for key, value in options.items())
+        found = PAPER.search(" ".join((registered.loss.__doc__ or "").split()))
         paper = found[0] if found else ""
-        rows.append(f"| `{name}` | {_cell(summary)} | {paper} | {shown} |")
+        rows.append(f"| `{name}` | {_cell(registered.summary)} | {paper} | {shown} |")
     return f"## {title}\n\n" + "\n".join(rows) + "\n"
 
 

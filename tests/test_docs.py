@@ -15,6 +15,7 @@ import typer
 from oversight.cli import main
 from oversight.config.run import DatasetSettings
 from oversight.constitutions import read as read_constitution
+from oversight.errors import ConfigError
 from oversight.judging.settings import JudgingSettings
 from oversight.judging.tasks.settings import RatingSettings
 from oversight.train import reward
@@ -84,6 +85,14 @@ def test_the_reward_function_in_the_docs_gives_a_number_each() -> None:
     made: dict[str, Any] = {}
     exec(blocks("docs/training.md", "python")[0], made)
     assert made["brief"](["one", "one two three"], [{}, {}]) == [0.5, 0.25]
+
+
+def test_the_loss_in_the_docs_is_registered_by_sequences_with_its_option() -> None:
+    made: dict[str, Any] = {}
+    exec(blocks("docs/training.md", "python")[1], made)
+    assert made["scaled"].normalizer == "sequences"
+    with pytest.raises(ConfigError, match=r"options\.factor = 0: give a number above 0"):
+        made["scaled"].bind({"factor": 0})
 
 
 def test_links_of_every_page_lead_somewhere() -> None:

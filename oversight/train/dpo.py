@@ -1,7 +1,7 @@
 """Direct preference optimisation and its family: a policy from comparisons, without a reward model.
 
-Rafailov et al. 2023. Losses: `losses/preference/` of pairs, `losses/unpaired/` of
-single responses that were called good or bad. A pair's two responses and all
+Rafailov et al. 2023. Losses: `losses/preference*.py` of pairs, `losses/unpaired.py`
+of single responses that were called good or bad. A pair's two responses and all
 others to one prompt share its computation.
 
 Shapes: B pairs, R response tokens.
@@ -20,7 +20,6 @@ import torch
 from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
-from oversight.registry import nearest
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels
 from oversight.train.data.examples import PairsOf, expand
@@ -28,8 +27,7 @@ from oversight.train.data.loading import Loaded, load_comparisons
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World, shard
 from oversight.train.losses.metrics import Mean, Metrics, mean_of
-from oversight.train.losses.preference import sft_term
-from oversight.train.losses.preference.pairs import PairLogps
+from oversight.train.losses.pairs import PairLogps, sft_term
 from oversight.train.losses.sequences import (
     length_desensitized_sum,
     lengths,
@@ -54,7 +52,8 @@ class Config(TrainSettings):
 
     data: DataSettings
     loss: str = "sigmoid"
-    """A file of losses/preference/ or, for labelled single responses, of losses/unpaired/."""
+    """The name of a loss of pairs or, for labelled single responses, of an unpaired one, both
+    below; or your own, as "file.py:function"."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """The loss's own, such as `beta` or `label_smoothing`."""
     reference: str = "initial"
@@ -83,7 +82,7 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
         resume: Go on with the run in `config.out`.
     """
     check_loss(config)
-    if config.loss in losses.names("unpaired"):
+    if registered_loss(config).unpaired:
         from oversight.train.unpaired import train_unpaired
 
         return train_unpaired(config, rows, resume)
@@ -135,25 +134,26 @@ def check_loss(config: Config) -> None:
     Raises:
         ConfigError: It names the nearest, or what is accepted.
     """
-    families = ("preference", "unpaired")
-    for family in families:
-        if config.loss in losses.names(family):
-            losses.bind(family, config.loss, config.options, where="options")
-            _check_together(config)
-            return
-    known = [name for family in families for name in losses.names(family)]
-    raise ConfigError(
-        f"loss = {config.loss!r}: there is no loss of that name.{nearest(config.loss, known)}"
-    )
+    registered_loss(config).bind(config.options)
+    _check_together(config)
+
+
+def registered_loss(config: Config) -> losses.Loss:
+    """The loss that the settings name, of pairs or of single responses.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    return losses.find(("preference", "unpaired"), config.loss)
 
 
 def _check_together(config: Config) -> None:
     """Refuse settings that the loss has no use for."""
-    if config.loss in losses.names("unpaired"):
+    if registered_loss(config).unpaired:
         from oversight.train.unpaired import check_settings
 
         check_settings(config)
-    elif _sorts(config) and config.weighted:
+    elif registered_loss(config).sorts and config.weighted:
         raise ConfigError(
             f"weighted = true: the loss {config.loss!r} sorts a step's pairs among one another, "
             "and quantiles have no weights; set it to false, or take loss = 'sigmoid'"
@@ -167,7 +167,7 @@ def check_examples(config: Config, loaded: Loaded[Any]) -> list[str]:
         ConfigError: Settings do not fit them.
         DataError: It names the first of them, and what would work.
     """
-    if config.loss in losses.names("unpaired"):
+    if registered_loss(config).unpaired:
         from oversight.train.unpaired import balance_lines, check_labelled
 
         check_labelled(config, loaded)
@@ -178,7 +178,7 @@ def check_examples(config: Config, loaded: Loaded[Any]) -> list[str]:
 
 
 def _check_pairs(config: Config, pairs: Sequence[Comparison]) -> None:
-    if not _sorts(config):
+    if not registered_loss(config).sorts:
         return
     for pair in pairs:
         if config.soft_labels and pair.soft_label is not None:
@@ -195,11 +195,6 @@ def _check_pairs(config: Config, pairs: Sequence[Comparison]) -> None:
             f"a better and a worse response, all pairs alike; row {pair.id!r} has {has}. Take "
             f"{instead}, or another loss, such as 'sigmoid'"
         )
-
-
-def _sorts(config: Config) -> bool:
-    """Whether the loss compares a step's pairs with one another."""
-    return getattr(losses.load("preference", config.loss), "SORTS", False)
 
 
 class _ReferenceScores:
@@ -264,8 +259,8 @@ def _task(
         is_first: Whether policy and reference are one yet, so that the loss is known beforehand.
     """
     world = session.world
-    loss = losses.bind("preference", config.loss, config.options, where="options")
-    if sorts := _sorts(config):
+    loss = registered_loss(config).bind(config.options)
+    if sorts := registered_loss(config).sorts:
         loss = partial(_of_all, loss, world)
         # A step's pairs are sorted among one another, and of one weight (`_check_pairs`).
         batch = [replace(pair, weight=1.0) for pair in batch]
@@ -274,7 +269,7 @@ def _task(
     def whole_loss(pairs: PairLogps, normalizer: float) -> tuple[torch.Tensor, Metrics]:
         total, metrics = loss(pairs, normalizer=normalizer)
         if config.sft_weight:
-            term, found = sft_term.loss(pairs, normalizer=normalizer, alpha=config.sft_weight)
+            term, found = sft_term(pairs, normalizer=normalizer, alpha=config.sft_weight)
             total, metrics = total + term, metrics | found
         return total, metrics
 

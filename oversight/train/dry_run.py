@@ -118,7 +118,7 @@ def begin_alone(config: Any) -> Started:
 
 
 def _loader(trainer: str, config: Any) -> Callable[..., Loaded[Any]]:
-    if trainer == "dpo" and config.loss in losses.names("unpaired"):
+    if trainer == "dpo" and losses.find(("preference", "unpaired"), config.loss).unpaired:
         return loading.load_labelled
     loaders: dict[str, Callable[..., Loaded[Any]]] = {
         "sft": loading.load_demonstrations,
@@ -256,7 +256,7 @@ def _groups(plan: _Plan) -> list[Sequence[TokenRow]]:
     config, examples = plan.config, plan.loaded.examples
     if plan.trainer == "sft" or plan.loaded.kind == "labelled":
         return [[example.row] for example in examples]
-    if plan.trainer == "reward" and config.loss == "plackett_luce":
+    if plan.trainer == "reward" and losses.load("reward", config.loss).rankings:
         return [example.rows() for example in examples]
     return [pair.rows() for each in examples for pair in expand(each, config.pairs_of, ties=True)]
 

@@ -32,7 +32,7 @@ from oversight.errors import ConfigError
 from oversight.ids import seed_from
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World
-from oversight.train.losses.advantages.group import informative
+from oversight.train.losses.advantages import informative
 from oversight.train.losses.rewards import RunningScale, missing_eos, overlong_penalty
 from oversight.train.model.policy import PolicyModel
 from oversight.train.reference import Reference

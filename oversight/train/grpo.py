@@ -1,6 +1,6 @@
 """Group-relative policy optimisation and its family: several responses a prompt, no critic.
 
-Shao et al. 2024. Losses: `losses/policy/`; advantages: `losses/advantages/`. All
+Shao et al. 2024. Losses: `losses/policy.py`; advantages: `losses/advantages.py`. All
 responses to a prompt share its computation, and several prompts of one debate
 what they have in common.
 
@@ -21,11 +21,16 @@ from oversight.train import losses
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
 from oversight.train.experience import Experience, ExperienceSettings, open_sampler
-from oversight.train.losses.advantages import group, reinforce_plus_plus, rloo, role_baseline
-from oversight.train.losses.advantages.role_baseline import RoleBaseline
+from oversight.train.losses.advantages import (
+    RoleBaseline,
+    group,
+    reinforce_plus_plus_baseline,
+    rloo,
+    role_baseline,
+)
 from oversight.train.losses.kl import LossEstimator
 from oversight.train.losses.metrics import Metrics
-from oversight.train.losses.policy import Extras
+from oversight.train.losses.policy_batch import Extras
 from oversight.train.model.loading import load_policy
 from oversight.train.policy_step import policy_step
 from oversight.train.reference import open_reference
@@ -43,13 +48,14 @@ class Config(ExperienceSettings):
     """Settings of a GRPO run."""
 
     loss: str = "grpo"
-    """A file of losses/policy/: grpo, dr_grpo, dapo, gspo, cispo, reinforce …"""
+    """The name of a policy loss (below): grpo, dr_grpo, dapo, gspo, cispo, reinforce …; or your
+    own, as "file.py:function"."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """The loss's own, such as `clip_high`."""
     advantage: Advantage = "group"
     scale: Literal["group", "none", "batch"] | None = None
-    """Of group advantages: what they are divided by. None: nothing for dr_grpo, else the group's
-    standard deviation."""
+    """Of group advantages: what they are divided by. None: what the loss says, which is nothing for
+    dr_grpo, else the group's standard deviation."""
     baseline_decay: float = Field(default=0.95, ge=0.0, lt=1.0)
     """Of role baselines."""
     kl_coefficient: float = Field(default=0.0, ge=0.0)
@@ -140,8 +146,7 @@ def check_loss(config: Config) -> None:
     Raises:
         ConfigError: It names the nearest, or what is accepted.
     """
-    losses.load("policy", config.loss)
-    losses.bind("policy", config.loss, config.options, where="options")
+    losses.load("policy", config.loss).bind(config.options)
 
 
 @dataclass
@@ -164,13 +169,13 @@ class Valuing:
     ) -> tuple[torch.Tensor, Metrics]:
         kind = self.config.advantage
         if kind == "rloo":
-            return rloo.advantages(rewards_B, groups_B)
+            return rloo(rewards_B, groups_B)
         if kind == "reinforce_plus_plus":
-            return reinforce_plus_plus.baseline_advantages(rewards_B, groups_B)
+            return reinforce_plus_plus_baseline(rewards_B, groups_B)
         if kind == "role_baseline":
-            return role_baseline.advantages(rewards_B, batch.roles, self.baseline), {}
-        default: group.Scale = "none" if self.config.loss == "dr_grpo" else "group"
-        return group.advantages(rewards_B, groups_B, scale=self.config.scale or default)
+            return role_baseline(rewards_B, batch.roles, self.baseline), {}
+        scale = self.config.scale or losses.load("policy", self.config.loss).scale
+        return group(rewards_B, groups_B, scale=scale)
 
     def state_dict(self) -> dict[str, Any]:
         """The role baselines."""
@@ -185,4 +190,4 @@ def _surrogate(config: Config) -> Any:
     """The loss with its options and added terms, without its normaliser."""
     extras = Extras(config.kl_coefficient, config.kl_estimator, config.entropy_coefficient)
     options = {**config.options, "extras": extras}
-    return losses.bind("policy", config.loss, options, where="options")
+    return losses.load("policy", config.loss).bind(options)

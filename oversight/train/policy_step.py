@@ -12,19 +12,16 @@ import numpy as np
 import torch
 
 from oversight.train.experience import Experience, ExperienceSettings
-from oversight.train.losses import importance
+from oversight.train.losses import importance, load
 from oversight.train.losses.kl import estimate
 from oversight.train.losses.masked import masked_sum
 from oversight.train.losses.metrics import Metrics, Peak, mean_of, merge, peak_of
-from oversight.train.losses.policy import PolicyBatch
+from oversight.train.losses.policy_batch import PolicyBatch
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, Scores
 from oversight.train.padding import padded
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.session import SIGNAL, Session, Task
-
-PER_SEQUENCE = frozenset({"grpo", "gspo", "gspo_token", "reinforce", "rloo_trl"})
-"""Losses that are divided by the number of responses; the others by that of tokens."""
 
 Surrogate = Callable[..., tuple[torch.Tensor, Metrics]]
 Added = Callable[[Scores, RolloutBatch, RowBatch], tuple[torch.Tensor, Metrics]]
@@ -190,6 +187,6 @@ def _normalizer(config: Any, session: Session, batch: RolloutBatch) -> float:
     rows = [row for row, counts in zip(batch.rows, finished, strict=True) if counts]
     num_tokens = sum(row.num_trained for row in rows)
     tokens, sequences = session.world.sum([float(num_tokens), float(len(rows))])
-    if config.loss in PER_SEQUENCE:
-        return sequences
-    return sequences * config.sampling.max_new_tokens if config.loss == "dr_grpo" else tokens
+    constant = sequences * config.sampling.max_new_tokens
+    counts: dict[str, float] = {"tokens": tokens, "sequences": sequences, "constant": constant}
+    return counts[load("policy", config.loss).normalizer]

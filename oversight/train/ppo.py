@@ -28,11 +28,10 @@ from oversight.train.distributed import shard
 from oversight.train.experience import Experience, ExperienceSettings, open_sampler
 from oversight.train.losses import value
 from oversight.train.losses.advantages import gae
-from oversight.train.losses.kl import Estimator, kl_in_reward
-from oversight.train.losses.kl_control import AdaptiveKL, FixedKL
+from oversight.train.losses.kl import AdaptiveKL, Estimator, FixedKL, kl_in_reward
 from oversight.train.losses.masked import masked_sum
 from oversight.train.losses.metrics import Metrics, peak_of
-from oversight.train.losses.policy import Extras
+from oversight.train.losses.policy_batch import Extras
 from oversight.train.losses.rewards import token_rewards
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import Vocabulary, load_policy, load_scalar, read_config
@@ -199,7 +198,7 @@ class Valuing:
         penalty_BR, metrics = self._penalty(batch, mask_BR)
         scores_B = torch.from_numpy(batch.row_values["shaped"]).float()
         rewards_BR = token_rewards(scores_B, mask_BR, penalty_BT=penalty_BR)
-        advantages_BR, returns_BR = gae.advantages(
+        advantages_BR, returns_BR = gae(
             rewards_BR, values_BR, mask_BR, gamma=self.config.gamma, lam=self.config.lam
         )
         if self.config.whiten:

@@ -1,6 +1,6 @@
 """Reward models: from compared responses to one number a response (Ouyang et al. 2022, step 2).
 
-Losses: `losses/reward/`. Pairs go through Bradley–Terry or one of the models of
+Losses: `losses/reward.py`. Pairs go through Bradley–Terry or one of the models of
 ties; rankings of K responses whole through Plackett–Luce, or in pairs. Several
 members with other seeds make an ensemble, whose disagreement says where a
 reward is not to be trusted.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field, JsonValue
@@ -36,7 +36,8 @@ class Config(TrainSettings):
     """Settings of a reward model's run."""
 
     data: DataSettings
-    loss: Literal["bradley_terry", "rao_kupper", "davidson", "plackett_luce"] = "bradley_terry"
+    loss: str = "bradley_terry"
+    """The name of a reward loss (below), or your own, as "file.py:function"."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """The loss's own, such as `centring` or `label_smoothing`."""
     soft_labels: bool = True
@@ -73,7 +74,7 @@ def check_loss(config: Config) -> None:
     Raises:
         ConfigError: It names the nearest, or what is accepted.
     """
-    losses.bind("reward", config.loss, config.options, where="options")
+    losses.load("reward", config.loss).bind(config.options)
     if config.model.router_aux_coefficient:
         raise ConfigError(
             f"model.router_aux_coefficient = {config.model.router_aux_coefficient:g}: the "
@@ -88,12 +89,12 @@ def check_examples(config: Config, loaded: Loaded[Comparison]) -> list[str]:
     Raises:
         DataError: It names the first of them, and what would work.
     """
-    if config.loss != "plackett_luce" or not config.soft_labels:
+    if not losses.load("reward", config.loss).rankings or not config.soft_labels:
         return []
     for each in [*loaded.examples, *loaded.eval_examples]:
         if each.soft_label is not None:
             raise DataError(
-                f"loss = 'plackett_luce' learns rankings, in which one response is better for "
+                f"loss = {config.loss!r} learns rankings, in which one response is better for "
                 f"certain; row {each.id!r} has the soft label {each.soft_label:g}. Take "
                 "soft_labels = false, or loss = 'bradley_terry'"
             )
@@ -131,7 +132,7 @@ def _train_one(config: Config, rows: Rows | None, resume: bool) -> Path:
 
 def _as_learnt(config: Config, found: Sequence[Comparison]) -> list[Comparison]:
     """Rankings whole, or as pairs; the other losses have a word for ties of two."""
-    if config.loss == "plackett_luce":
+    if losses.load("reward", config.loss).rankings:
         return list(found)
     return [pair for each in found for pair in expand(each, config.pairs_of, ties=True)]
 
@@ -140,7 +141,8 @@ def _task(
     config: Config, model: ScalarModel, session: Session, batch: Sequence[Comparison]
 ) -> Task:
     """The mean over the comparisons of all processes, each by its weight."""
-    loss = losses.bind("reward", config.loss, config.options, where="options")
+    registered = losses.load("reward", config.loss)
+    loss = registered.bind(config.options)
     [normalizer] = session.world.sum([sum(c.weight for c in batch)])
 
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
@@ -148,7 +150,7 @@ def _task(
         rewards_R = model(RowBatch.build([row for c in part for row in c.rows()], model.device))
         labels = PairLabels.of(part, model.device, soft=config.soft_labels)
         given: dict[str, Any] = {"normalizer": normalizer, "weight_B": labels.weight_B}
-        if config.loss == "plackett_luce":
+        if registered.rankings:
             ranks_BK, mask_BK = ranks_of(part, model.device)
             rewards_BK = torch.zeros(mask_BK.shape, device=model.device)
             rewards_BK[mask_BK] = rewards_R

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: the likelihood of demonstrated responses (Ouyang et al. 2022, step 1).
 
-Source of the loss: `losses/sft.py`. Which tokens of a row are learnt is the
+Source of the loss: `losses.sequences.sft_loss`. Which tokens of a row are learnt is the
 data's business (`data.train_on`): the assistant's turns, or every one.
 """
 
@@ -14,8 +14,8 @@ import torch
 from oversight.train.data.loading import load_demonstrations
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import shard
-from oversight.train.losses import sft
 from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.sequences import sft_loss
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
@@ -76,7 +76,7 @@ def _task(
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
         part = [batch[i] for i in numbers]
         scores = policy(RowBatch.build([d.row for d in part], policy.device))
-        return sft.loss(
+        return sft_loss(
             scores.logps_BR,
             scores.mask_BR,
             normalizer=normalizer,

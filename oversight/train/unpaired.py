@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.train import losses
 from oversight.train.data.examples import Order
 from oversight.train.data.loading import Loaded, load_labelled
 from oversight.train.distributed import shard
+from oversight.train.losses import Loss, load
 from oversight.train.losses.metrics import Mean, Metrics
 from oversight.train.losses.sequences import sequence_sum
-from oversight.train.losses.unpaired.rows import UnpairedLogps
+from oversight.train.losses.unpaired import UnpairedLogps
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
@@ -194,8 +194,12 @@ def _numbers(items: Sequence[bytes]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array([known.setdefault(item, len(known)) for item in items], dtype=np.int64)
 
 
+def _loss_of(config: Config) -> Loss:
+    return load("unpaired", config.loss)
+
+
 def _estimates_kl(config: Config) -> bool:
-    return config.loss == "kto" and config.reference != NONE
+    return _loss_of(config).needs_kl and config.reference != NONE
 
 
 LEAST, MOST = 1.0, 4.0 / 3.0
@@ -257,10 +261,9 @@ def _task(
     rows = [example.row for example in batch]
     reference = scorer.reference(rows)
     options = dict(config.options)
-    if config.loss == "kto":
+    if _loss_of(config).needs_kl:
         options["kl"] = scorer.divergence([example.row for example in whole])
-    loss = losses.bind("unpaired", config.loss, options, where="options")
-    at_start = losses.bind("unpaired", config.loss, config.options, where="options")
+    loss, at_start = (_loss_of(config).bind(given) for given in (options, config.options))
     [normalizer] = session.world.sum([sum(example.weight for example in batch)])
 
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from oversight.train.estimate import Load, Shape, estimate
-from oversight.train.losses import sft
+from oversight.train.losses.sequences import sft_loss
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel
 from oversight.train.settings import ModelSettings
@@ -41,7 +41,7 @@ def steps(policy: PolicyModel, prompt: int, response: int, vocab: int) -> None:
     optimizer = torch.optim.AdamW(policy.parameters(), fused=True)
     for _ in range(2):
         scores = policy(RowBatch.build(rows, policy.device))
-        loss, _ = sft.loss(scores.logps_BR, scores.mask_BR, normalizer=1.0)
+        loss, _ = sft_loss(scores.logps_BR, scores.mask_BR, normalizer=1.0)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()

@@ -18,7 +18,7 @@ import torch
 
 from oversight.train import dpo, grpo, losses, reward, sft, unpaired
 from oversight.train.distributed import World
-from oversight.train.losses.policy import Extras
+from oversight.train.losses.policy_batch import Extras
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, ScalarModel
 from oversight.train.policy_step import policy_step

@@ -25,8 +25,8 @@ from oversight.train.distributed import World
 from oversight.train.dpo import _of_all
 from oversight.train.experience import Experience
 from oversight.train.losses.metrics import Mean
-from oversight.train.losses.preference import aot, aot_unpaired
-from oversight.train.losses.preference.pairs import PairLogps
+from oversight.train.losses.pairs import PairLogps
+from oversight.train.losses.preference_quantiles import aot, aot_unpaired
 from oversight.train.model.loading import load_policy, load_scalar, read_config
 from oversight.train.model.policy import PolicyModel
 from oversight.train.rollouts.ahead import Collector

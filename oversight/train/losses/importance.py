@@ -24,17 +24,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.kl import MAX_LOG
 from oversight.train.losses.masked import clean
 from oversight.train.losses.metrics import Mean, Metrics, mean_of, peak_of
-from oversight.train.losses.ranges import NonNegative, Positive, ranged
+from oversight.train.losses.options import NonNegative, Positive, checked, require
 
 Level = Literal["token", "sequence", "geometric"]
 Mode = Literal["truncate", "mask"]
 
 
-@ranged
+@checked
 def weights(
     old_logps_BT: Tensor,
     sampler_logps_BT: Tensor,

@@ -29,15 +29,15 @@ Shapes: B sequences, T response tokens (padded).
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
 from oversight.train.losses.masked import clean, divide, promote
 from oversight.train.losses.metrics import Metrics, mean_of
-from oversight.train.losses.ranges import NonNegative, ranged
+from oversight.train.losses.options import NonNegative, Positive, check, checked, require
 
 Estimator = Literal["k1", "k2", "k3"]
 LossEstimator = Literal["k2", "k3", "k2_ratio", "k3_ratio"]
@@ -51,7 +51,7 @@ def safe_exp(log_ratio: Tensor) -> Tensor:
     return torch.exp(log_ratio.clamp(-MAX_LOG, MAX_LOG))
 
 
-@ranged
+@checked
 def estimate(logps: Tensor, ref_logps: Tensor, *, estimator: Estimator = "k3") -> Tensor:
     """k1, k2 or k3 of each token, with its gradient; any shape.
 
@@ -129,7 +129,7 @@ def penalty(
     return divide(clean(term_BT, mask_BT).sum(), normalizer), metrics
 
 
-@ranged
+@checked
 def kl_in_reward(
     logps_BT: Tensor,
     ref_logps_BT: Tensor,
@@ -155,3 +155,58 @@ def kl_in_reward(
         clean(logps_BT, mask_BT).detach(), clean(ref_logps_BT, mask_BT), estimator=estimator
     )
     return clean(-coefficient * value_BT, mask_BT)
+
+
+@dataclass(slots=True)
+class FixedKL:
+    """A coefficient that stays."""
+
+    value: NonNegative
+
+    def __post_init__(self) -> None:
+        check(FixedKL, asdict(self))
+
+    def update(self, kl: float, num_sequences: int) -> None:
+        """Nothing changes."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The state, JSON-plain."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> Self:
+        """A controller that goes on from `state`."""
+        return cls(**state)
+
+
+@dataclass(slots=True)
+class AdaptiveKL:
+    """A coefficient that rises while the divergence is above its target and falls below.
+
+    Ziegler et al. 2019, arXiv:1909.08593, section 2.2: e = clip(KL/target - 1, -0.2, 0.2),
+    beta *= 1 + K e. K is 0.1 in the paper, here the number of sequences by the horizon.
+    """
+
+    value: Positive
+    """beta, above 0: it is only ever multiplied."""
+    target: Positive
+    """In nats a sequence, as the divergence given to `update`."""
+    horizon: Positive = 10_000.0
+    """Sequences over which a steady error of 20 % changes beta by about 20 %."""
+
+    def __post_init__(self) -> None:
+        check(AdaptiveKL, asdict(self))
+
+    def update(self, kl: float, num_sequences: int) -> None:
+        """Take in the mean divergence of a batch of sequences, all ranks' together."""
+        error = min(max(kl / self.target - 1, -0.2), 0.2)
+        self.value *= 1 + error * num_sequences / self.horizon
+
+    def to_json(self) -> dict[str, Any]:
+        """The state, JSON-plain."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> Self:
+        """A controller that goes on from `state`."""
+        return cls(**state)

@@ -44,7 +44,7 @@ class Peak(NamedTuple):
 
 
 Metrics = dict[str, Mean | Peak]
-"""What a loss reports beside itself, by name."""
+"""The figures that a loss reports beside itself, by name."""
 
 
 def mean_of(values: Tensor, mask: Tensor | None = None) -> Mean:
@@ -62,7 +62,7 @@ def mean_of(values: Tensor, mask: Tensor | None = None) -> Mean:
 
 
 def share_of(condition: Tensor, mask: Tensor | None = None) -> Mean:
-    """How often `condition` holds where `mask` is true."""
+    """The share of places at which `condition` holds, of those where `mask` is true."""
     return mean_of(condition.detach().float(), mask)
 
 

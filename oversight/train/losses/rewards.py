@@ -1,4 +1,4 @@
-"""What is done to rewards before they become advantages.
+"""Shaping of rewards before they become advantages.
 
 Shapes: B sequences, T response tokens (padded).
 """
@@ -11,10 +11,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from oversight.train.losses import require
-from oversight.train.losses.advantages.grouping import checked
+from oversight.train.losses.advantages import finite
 from oversight.train.losses.masked import clean, promote
-from oversight.train.losses.ranges import NonNegative, Positive, check, ranged
+from oversight.train.losses.options import NonNegative, Positive, check, checked, require
 
 
 def token_rewards(score_B: Tensor, mask_BT: Tensor, *, penalty_BT: Tensor | None = None) -> Tensor:
@@ -33,14 +32,14 @@ def token_rewards(score_B: Tensor, mask_BT: Tensor, *, penalty_BT: Tensor | None
     Raises:
         DataError: A score is NaN or infinite.
     """
-    score_B = checked(score_B)
+    score_B = finite(score_B)
     places_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
     last_B = torch.where(mask_BT, places_T, -1).amax(1)
     rewards_BT = torch.where(places_T == last_B[:, None], score_B[:, None], 0.0)
     return rewards_BT if penalty_BT is None else rewards_BT + clean(penalty_BT.detach(), mask_BT)
 
 
-@ranged
+@checked
 def missing_eos(score_B: Tensor, ended_B: Tensor, *, penalty: NonNegative) -> Tensor:
     """Scores, less `penalty` where a response did not end by itself; shape B.
 
@@ -101,7 +100,7 @@ class RunningScale:
         Raises:
             DataError: A reward is NaN or infinite.
         """
-        rewards = checked(rewards_B).cpu().double()
+        rewards = finite(rewards_B).cpu().double()
         if not rewards.numel():
             return
         num, mean = float(rewards.numel()), float(rewards.mean())

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from oversight.train.losses.masked import clean, divide
 from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
-from oversight.train.losses.ranges import Positive, ranged
+from oversight.train.losses.options import Positive, checked
 
 
-@ranged
+@checked
 def loss(
     values_BT: Tensor,
     old_values_BT: Tensor,

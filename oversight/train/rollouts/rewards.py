@@ -9,13 +9,8 @@ imported, and whatever it raises or gives becomes one error that names it.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import os
 import re
-import sys
-import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -30,8 +25,8 @@ from oversight.config.settings import Settings
 from oversight.errors import ConfigError, DataError
 from oversight.train.rollouts.said import Divider
 from oversight.train.rollouts.types import Sampled
-from oversight.train.runs.progress import tell
 from oversight.train.types import PromptExample
+from oversight.train.user_functions import load_named, shortened, shown_error
 
 ACCEPTED = (
     "one finite number for each response, as a list, a tuple, an array or a tensor of one dimension"
@@ -219,15 +214,16 @@ class TextRewards:
                 self._function([text], [dict(own)])
             except type(error) as again:
                 return (
-                    f"row {id!r}: reward {self._name!r} raised {_shown(again)}, on the response "
-                    f"{_short(repr(text))}; mend the function, or the row"
+                    f"row {id!r}: reward {self._name!r} raised "
+                    f"{shown_error(again, __file__)}, on the response "
+                    f"{shortened(repr(text))}; mend the function, or the row"
                 )
             except (Exception, SystemExit):  # of one response it says something else
                 break
         return (
             f"row {asked[0][2]!r}{' and others' if len(asked) > 1 else ''}: reward {self._name!r} "
-            f"raised {_shown(error)}, called with {len(asked)} responses; mend the function, or "
-            "the rows"
+            f"raised {shown_error(error, __file__)}, called with {len(asked)} responses; mend the "
+            "function, or the rows"
         )
 
     def _numbers(self, given: Any, asked: list[tuple[str, Any, str]]) -> list[Any]:
@@ -313,7 +309,7 @@ def _number(id: str, score: Any, source: str) -> float:
         number = float("inf")
     if number is None or not np.isfinite(number):
         raise DataError(
-            f"row {id!r}: reward {source!r} is {_short(repr(score))}, and it has to be a finite "
+            f"row {id!r}: reward {source!r} is {shortened(repr(score))}, and it has to be a finite "
             "number"
         )
     return number
@@ -330,7 +326,7 @@ def _as_list(given: Any) -> list[Any]:
     if given is None:
         raise TypeError("None (has it a return?)")
     if isinstance(given, str | bytes | Mapping | AbstractSet):
-        raise TypeError(f"{kind}, {_short(repr(given))}")
+        raise TypeError(f"{kind}, {shortened(repr(given))}")
     if hasattr(given, "ndim") and hasattr(given, "tolist"):
         if given.ndim != 1:
             raise TypeError(f"{kind} of shape {tuple(given.shape)}")
@@ -338,19 +334,6 @@ def _as_list(given: Any) -> list[Any]:
     if not (hasattr(given, "__len__") and hasattr(given, "__iter__")):
         raise TypeError(kind)
     return list(given)
-
-
-def _shown(error: BaseException) -> str:
-    """An error with the file and line that it was raised at."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename != __file__]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-    words = _short(" ".join(str(error).split()), 300)
-    return f"{type(error).__name__}{': ' if words else ''}{words}{place}"
-
-
-def _short(text: str, length: int = 100) -> str:
-    return text if len(text) <= length else text[:length] + "…"
 
 
 def load_function(path: str) -> RewardFunction:
@@ -361,21 +344,9 @@ def load_function(path: str) -> RewardFunction:
     Raises:
         ConfigError: There is no such function, or it cannot be called as a reward is.
     """
-    module_name, _, name = path.rpartition(":")
-    place = f"reward.function = {path!r}"
-    if not module_name or not name:
-        raise ConfigError(f"{place}: write it as 'package.module:function' or 'file.py:function'")
-    try:
-        function = getattr(_module(module_name), name, None)
-    except (Exception, SystemExit) as error:  # its code may raise whatever there is
-        raise ConfigError(
-            f"{place}: {module_name!r} cannot be imported ({_shown(error)})"
-        ) from error
-    if not callable(function):
-        raise ConfigError(f"{place}: {module_name!r} has no function {name!r}")
-    _check_signature(function, place)
-    found: RewardFunction = function
-    return found
+    function: RewardFunction = load_named(path, "reward.function")
+    _check_signature(function, f"reward.function = {path!r}")
+    return function
 
 
 def _check_signature(function: Any, place: str) -> None:
@@ -398,49 +369,13 @@ def _check_signature(function: Any, place: str) -> None:
         return  # of what is not written in Python nothing is known
 
 
-def _module(name: str) -> Any:
-    """A module by its name, or by its file, which is told before its code runs."""
-    if not name.endswith(".py"):
-        _tell_import(name, None if name in sys.modules else _origin(name))
-        return importlib.import_module(name)
-    file = Path(name).expanduser()
-    spec = importlib.util.spec_from_file_location(f"oversight_reward_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{name} is no Python file")
-    if not file.is_file():
-        raise ImportError("there is no such file")
-    _tell_import(name, str(file.resolve()))
-    module = importlib.util.module_from_spec(spec)
-    # Where a module's own dataclasses look for it.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_told: set[str] = set()
-
-
-def _tell_import(name: str, file: str | None) -> None:
-    """Say once a process which file's code is about to run; of several processes the first does."""
-    if file is None or file in _told or os.environ.get("RANK", "0") != "0":
-        return
-    _told.add(file)
-    tell([f"reward.function: importing {file}, whose code runs as part of this command"])
-
-
-def _origin(name: str) -> str | None:
-    """The file of a module, or of the package that it is in: finding that runs no code."""
-    spec = importlib.util.find_spec(name.partition(".")[0])
-    return None if spec is None else f"{spec.origin} ({name})" if "." in name else spec.origin
-
-
 def _check_regex(id: str, pattern: str, settings: RewardSettings) -> None:
     try:
         re.compile(pattern)
     except re.error as error:
         raise DataError(
-            f"row {id!r}: reward.field = {settings.field!r} is {_short(pattern)!r} there, which is "
-            f"no regular expression ({error}); mend it, or set reward.how = 'contains'"
+            f"row {id!r}: reward.field = {settings.field!r} is {shortened(pattern)!r} there, "
+            f"which is no regular expression ({error}); mend it, or set reward.how = 'contains'"
         ) from None
 
 

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from oversight.errors import ConfigError, DataError
 from oversight.train.losses.advantages import (
+    RoleBaseline,
     gae,
     group,
+    informative,
     reinforce_plus_plus,
+    reinforce_plus_plus_baseline,
     rloo,
     role_baseline,
 )
@@ -48,7 +51,7 @@ def test_gae_is_its_definition_over_tokens_that_were_acted(seed, num, length, ga
     rewards, values = rng.normal(size=(num, length)), rng.normal(size=(num, length))
     mask, bootstrap = rng.random((num, length)) < 0.7, rng.normal(size=num)
     dirty = torch.tensor(np.where(mask, rewards, np.nan))
-    out, returns = gae.advantages(
+    out, returns = gae(
         dirty,
         torch.tensor(np.where(mask, values, np.inf)),
         torch.tensor(mask),
@@ -65,7 +68,7 @@ def test_gae_is_its_definition_over_tokens_that_were_acted(seed, num, length, ga
 def test_gae_of_an_ended_response_takes_nothing_after_it():
     mask = torch.tensor([[True, True, False]])
     rewards, values = torch.tensor([[0.0, 1.0, 5.0]]), torch.tensor([[0.5, 0.25, 9.0]])
-    out, returns = gae.advantages(rewards, values, mask, gamma=1.0, lam=1.0)
+    out, returns = gae(rewards, values, mask, gamma=1.0, lam=1.0)
     assert out.tolist() == [[0.5, 0.75, 0.0]]
     assert returns.tolist() == [[1.0, 1.0, 0.0]]
 
@@ -73,13 +76,13 @@ def test_gae_of_an_ended_response_takes_nothing_after_it():
 def test_gae_has_no_gradient_and_refuses_nan():
     values = torch.zeros(1, 2, requires_grad=True)
     mask = torch.ones(1, 2, dtype=torch.bool)
-    out, returns = gae.advantages(torch.ones(1, 2), values, mask)
+    out, returns = gae(torch.ones(1, 2), values, mask)
     assert not out.requires_grad
     assert not returns.requires_grad
     with pytest.raises(DataError, match="must be finite"):
-        gae.advantages(torch.tensor([[1.0, float("nan")]]), values, mask)
+        gae(torch.tensor([[1.0, float("nan")]]), values, mask)
     with pytest.raises(ConfigError, match="lam"):
-        gae.advantages(torch.ones(1, 2), values, mask, lam=1.5)
+        gae(torch.ones(1, 2), values, mask, lam=1.5)
 
 
 # --- groups -------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ def by_group(function):
 @pytest.mark.parametrize("correction", [0, 1])
 @pytest.mark.parametrize("eps", [0.0, 1e-4])
 def test_group_advantages_are_their_formula_for_unequal_groups(correction, eps):
-    out, metrics = group.advantages(*tensors(), correction=correction, eps=eps)
+    out, metrics = group(*tensors(), correction=correction, eps=eps)
     expected = by_group(lambda r: (r - r.mean()) / (r.std(ddof=correction) + eps))
     np.testing.assert_allclose(out.numpy(), expected, atol=1e-6)
     assert metrics["no_signal"].value() == 0
@@ -112,12 +115,12 @@ def test_group_advantages_are_their_formula_for_unequal_groups(correction, eps):
 
 
 def test_dr_grpo_does_not_scale():
-    out, _ = group.advantages(*tensors(), scale="none")
+    out, _ = group(*tensors(), scale="none")
     np.testing.assert_allclose(out.numpy(), by_group(lambda r: r - r.mean()), atol=1e-12)
 
 
 def test_group_advantages_can_scale_by_the_batch():
-    out, _ = group.advantages(*tensors(), scale="batch")
+    out, _ = group(*tensors(), scale="batch")
     expected = by_group(lambda r: r - r.mean()) / np.std(REWARDS, ddof=1)
     np.testing.assert_allclose(out.numpy(), expected, atol=1e-6)
 
@@ -129,46 +132,46 @@ def test_a_constant_group_has_exactly_no_advantage(value, size, scale):
     """Also where the float mean of equal numbers is not that number."""
     rewards = torch.cat([torch.full((size,), value), torch.tensor([0.0, 1.0])])
     groups = torch.tensor([0] * size + [1, 1])
-    out, metrics = group.advantages(rewards, groups, scale=scale)
+    out, metrics = group(rewards, groups, scale=scale)
     assert (out[:size] == 0).all()
     assert (out[size:] != 0).all()
     assert metrics["no_signal"].value() == pytest.approx(size / (size + 2))
-    leave_one_out, _ = rloo.advantages(rewards, groups)
+    leave_one_out, _ = rloo(rewards, groups)
     assert (leave_one_out[:size] == 0).all()
 
 
 def test_a_residue_of_rounding_is_not_blown_up():
     summed = torch.tensor([0.1 + 0.2, 0.3, 0.15 + 0.15], dtype=torch.float64)
     assert len(set(summed.tolist())) > 1
-    out, _ = group.advantages(summed, torch.zeros(3, dtype=torch.long))
+    out, _ = group(summed, torch.zeros(3, dtype=torch.long))
     assert (out == 0).all()
 
 
 def test_a_batch_of_equal_rewards_has_no_advantage():
-    out, _ = group.advantages(torch.full((4,), 0.1), torch.tensor([0, 0, 1, 1]), scale="batch")
+    out, _ = group(torch.full((4,), 0.1), torch.tensor([0, 0, 1, 1]), scale="batch")
     assert (out == 0).all()
 
 
 def test_dynamic_sampling_keeps_groups_whose_rewards_differ():
     rewards = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0])
-    kept = group.informative(rewards, torch.tensor([0, 0, 1, 1, 2, 2]))
+    kept = informative(rewards, torch.tensor([0, 0, 1, 1, 2, 2]))
     assert kept.tolist() == [False, False, True, True, False, False]
 
 
 def test_nan_rewards_are_refused_by_place():
     rewards = torch.tensor([1.0, float("nan")])
-    for function in (group.advantages, rloo.advantages):
+    for function in (group, rloo):
         with pytest.raises(DataError, match="reward 1 of the batch is nan"):
             function(rewards, torch.tensor([0, 0]))
 
 
 def test_no_rewards_give_no_advantages():
-    out, _ = group.advantages(torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    out, _ = group(torch.zeros(0), torch.zeros(0, dtype=torch.long))
     assert out.shape == (0,)
 
 
 def test_rloo_is_the_reward_less_the_mean_of_the_others():
-    out, _ = rloo.advantages(*tensors())
+    out, _ = rloo(*tensors())
 
     def leave_one_out(r):
         return np.array([r[i] - np.delete(r, i).mean() for i in range(len(r))])
@@ -183,7 +186,7 @@ def test_reinforce_plus_plus_normalises_returns_over_all_tokens():
     nan = float("nan")
     rewards = torch.tensor([[0.1, -0.2, 1.0], [0.3, nan, -0.5]], dtype=torch.float64)
     mask = torch.tensor([[True, True, True], [True, False, True]])
-    out, metrics = reinforce_plus_plus.advantages(rewards, mask, gamma=0.5)
+    out, metrics = reinforce_plus_plus(rewards, mask, gamma=0.5)
     returns = np.array([0.1 + 0.5 * (-0.2 + 0.5), -0.2 + 0.5, 1.0, 0.3 - 0.25, -0.5])
     expected = (returns - returns.mean()) / np.sqrt(returns.var() + 1e-8)
     np.testing.assert_allclose(out[mask].numpy(), expected, atol=1e-6)
@@ -192,7 +195,7 @@ def test_reinforce_plus_plus_normalises_returns_over_all_tokens():
 
 
 def test_reinforce_plus_plus_with_a_baseline_normalises_deviations_over_the_batch():
-    out, _ = reinforce_plus_plus.baseline_advantages(*tensors())
+    out, _ = reinforce_plus_plus_baseline(*tensors())
     deviations = by_group(lambda r: r - r.mean())
     np.testing.assert_allclose(out.numpy(), deviations / deviations.std(), atol=1e-6)
 
@@ -201,8 +204,8 @@ def test_reinforce_plus_plus_with_a_baseline_normalises_deviations_over_the_batc
 
 
 def test_a_role_baseline_is_its_running_mean():
-    baseline = role_baseline.RoleBaseline(decay=0.9)
-    out = role_baseline.advantages(torch.tensor([1.0, -1.0, 0.5]), ["pro", "con", "pro"], baseline)
+    baseline = RoleBaseline(decay=0.9)
+    out = role_baseline(torch.tensor([1.0, -1.0, 0.5]), ["pro", "con", "pro"], baseline)
     first = 0.1 * 1.0
     second = 0.9 * first + 0.1 * 0.5
     assert out.tolist() == pytest.approx([1 - first, -1 + 0.1, 0.5 - second])
@@ -211,31 +214,31 @@ def test_a_role_baseline_is_its_running_mean():
 
 def test_an_unequal_game_has_advantages_around_zero_in_each_seat():
     """One side always gains 0.8, which says nothing of what it did."""
-    baseline = role_baseline.RoleBaseline(decay=0.9)
+    baseline = RoleBaseline(decay=0.9)
     for _ in range(200):
-        out = role_baseline.advantages(torch.tensor([0.8, -0.8]), ["pro", "con"], baseline)
+        out = role_baseline(torch.tensor([0.8, -0.8]), ["pro", "con"], baseline)
     assert out.abs().max() < 1e-6
 
 
 def test_a_role_baseline_goes_on_from_its_state():
-    baseline = role_baseline.RoleBaseline(decay=0.9, start_at_first=True)
-    role_baseline.advantages(torch.tensor([1.0, 0.2]), ["a", "b"], baseline)
-    again = role_baseline.RoleBaseline.from_json(json.loads(json.dumps(baseline.to_json())))
-    one = role_baseline.advantages(torch.tensor([0.3]), ["a"], baseline)
-    other = role_baseline.advantages(torch.tensor([0.3]), ["a"], again)
+    baseline = RoleBaseline(decay=0.9, start_at_first=True)
+    role_baseline(torch.tensor([1.0, 0.2]), ["a", "b"], baseline)
+    again = RoleBaseline.from_json(json.loads(json.dumps(baseline.to_json())))
+    one = role_baseline(torch.tensor([0.3]), ["a"], baseline)
+    other = role_baseline(torch.tensor([0.3]), ["a"], again)
     assert torch.equal(one, other)
     assert again == baseline
 
 
 def test_the_first_reward_can_start_the_baseline():
-    baseline = role_baseline.RoleBaseline(start_at_first=True)
-    assert role_baseline.advantages(torch.tensor([0.7]), ["a"], baseline).item() == 0
+    baseline = RoleBaseline(start_at_first=True)
+    assert role_baseline(torch.tensor([0.7]), ["a"], baseline).item() == 0
 
 
 def test_a_bad_reward_leaves_the_baseline_as_it_was():
-    baseline = role_baseline.RoleBaseline()
+    baseline = RoleBaseline()
     with pytest.raises(DataError):
-        role_baseline.advantages(torch.tensor([1.0, float("inf")]), ["a", "b"], baseline)
+        role_baseline(torch.tensor([1.0, float("inf")]), ["a", "b"], baseline)
     assert baseline.means == {}
     with pytest.raises(ValueError, match="2 rewards but 1 roles"):
-        role_baseline.advantages(torch.tensor([1.0, 0.0]), ["a"], baseline)
+        role_baseline(torch.tensor([1.0, 0.0]), ["a"], baseline)

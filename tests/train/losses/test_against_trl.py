@@ -16,10 +16,10 @@ import torch
 from oversight.train import losses
 from oversight.train.losses import importance, sequences
 from oversight.train.losses.advantages import group, rloo
-from oversight.train.losses.policy import Extras, PolicyBatch
-from oversight.train.losses.preference import PairLogps, sft_term
+from oversight.train.losses.pairs import PairLogps, sft_term
+from oversight.train.losses.policy_batch import Extras, PolicyBatch
 from oversight.train.losses.reward import bradley_terry
-from oversight.train.losses.unpaired import UnpairedLogps, kto
+from oversight.train.losses.unpaired import UnpairedLogps, baseline, shifted_kl
 
 pytestmark = pytest.mark.slow  # importing TRL alone takes seconds
 
@@ -161,9 +161,7 @@ def test_dpo_losses_and_gradients_are_trls(trl_name, name, options):
 def test_the_sft_term_per_token_is_trls_sft_loss():
     trl = trl_dpo("sft")
     logps = draw(0, rows=2 * NUM).requires_grad_()
-    ours, _ = sft_term.loss(
-        our_pairs(logps), normalizer=MASK[:NUM].sum(), alpha=1.0, per_token=True
-    )
+    ours, _ = sft_term(our_pairs(logps), normalizer=MASK[:NUM].sum(), alpha=1.0, per_token=True)
     assert_equal(ours, logps, trl)
 
 
@@ -277,7 +275,7 @@ def test_unpaired_losses_are_trls(loss_type):
     }
     trl = trainer._compute_loss(lambda **_: outputs, inputs, return_outputs=False)
     (trl_gradient,) = torch.autograd.grad(trl, logps)
-    options = {"kl": kto.baseline(kto.shifted_kl(shifted, ref_shifted))}
+    options = {"kl": baseline(shifted_kl(shifted, ref_shifted))}
     assert options["kl"] > 0.1
     ours, _ = losses.load("unpaired", loss_type).loss(
         UnpairedLogps(
@@ -456,10 +454,10 @@ def test_group_advantages_with_its_constant_are_trls(scale):
     std = nanstd(grouped, dim=1).repeat_interleave(3) if scale == "group" else nanstd(rewards)
     expected = deviation if scale == "none" else deviation / (std + 1e-4)
     groups = torch.tensor([0, 0, 0, 1, 1, 1])
-    ours, _ = group.advantages(rewards, groups, scale=scale, eps=1e-4)
+    ours, _ = group(rewards, groups, scale=scale, eps=1e-4)
     torch.testing.assert_close(ours, expected, rtol=RTOL, atol=1e-7)
     others = (grouped.sum(1, keepdim=True) - grouped) / 2
-    leave_one_out, _ = rloo.advantages(rewards, groups)
+    leave_one_out, _ = rloo(rewards, groups)
     torch.testing.assert_close(leave_one_out, rewards - others.flatten(), rtol=RTOL, atol=1e-6)
 
 

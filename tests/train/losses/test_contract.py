@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oversight.train import losses
-from oversight.train.losses.policy import Extras, PolicyBatch
-from oversight.train.losses.preference import PairLogps
+from oversight.train.losses.pairs import PairLogps
+from oversight.train.losses.policy_batch import Extras, PolicyBatch
 from oversight.train.losses.unpaired import UnpairedLogps
 
 QUANTILES = {"aot", "aot_unpaired"}  # look at a batch as a whole, and take no labels

@@ -7,7 +7,7 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.train.losses import kl
-from oversight.train.losses.kl_control import AdaptiveKL, FixedKL
+from oversight.train.losses.kl import AdaptiveKL, FixedKL
 
 NUM_ARMS = 5
 

@@ -10,7 +10,7 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.train import losses
-from oversight.train.losses.policy import Extras, PolicyBatch
+from oversight.train.losses.policy_batch import Extras, PolicyBatch
 
 # Two sequences of 3 and 2 tokens: ratios, advantages, current log-probabilities.
 RATIO = [[1.5, 0.5, 1.1], [0.7, 1.6]]

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Annotated
 
 import pytest
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 
 from oversight.errors import ConfigError
 from oversight.train import losses
 from oversight.train.losses import importance, kl, labels, rewards, value
-from oversight.train.losses.kl_control import AdaptiveKL, FixedKL
-from oversight.train.losses.policy import Extras
-from oversight.train.losses.preference import PairLogps, sft_term
-from oversight.train.losses.ranges import Range, range_of
-from oversight.train.losses.reward import ensemble
+from oversight.train.losses.kl import AdaptiveKL, FixedKL
+from oversight.train.losses.options import (
+    NonNegative,
+    Positive,
+    Smoothing,
+    range_of,
+    range_text,
+)
+from oversight.train.losses.pairs import PairLogps, sft_term
+from oversight.train.losses.policy_batch import Extras
+from oversight.train.losses.reward import combine
 
 FAMILIES = ("reward", "preference", "unpaired", "policy")
 ANY_NUMBER = {("bco_pair", "shift")}
@@ -105,7 +113,7 @@ def test_a_learnable_tie_strength_is_not_held_to_numbers():
     raw = torch.zeros((), requires_grad=True)
     module = losses.load("reward", "davidson")
     loss, _ = module.loss(
-        torch.ones(1), torch.zeros(1), normalizer=1, tie_strength=module.from_raw(raw)
+        torch.ones(1), torch.zeros(1), normalizer=1, tie_strength=labels.davidson_from_raw(raw)
     )
     loss.backward()
     assert raw.grad != 0
@@ -116,10 +124,10 @@ LINE, MASK = torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)
 PAIR = PairLogps(ONE, ONE, chosen_length_B=ONE, rejected_length_B=ONE)
 CALLS = {
     "beta": lambda: losses.load("preference", "sigmoid").loss(PAIR, normalizer=1, beta=-1),
-    "alpha": lambda: sft_term.loss(PAIR, normalizer=1, alpha=-1.0),
+    "alpha": lambda: sft_term(PAIR, normalizer=1, alpha=-1.0),
     "clip": lambda: value.loss(LINE, LINE, LINE, MASK, normalizer=1, clip=0.0),
     "coefficient": lambda: kl.kl_in_reward(LINE, LINE, MASK, coefficient=-0.1),
-    "how": lambda: ensemble.combine(LINE, how="median"),
+    "how": lambda: combine(LINE, how="median"),
     "estimator": lambda: kl.estimate(LINE, LINE, estimator="k4"),
     "high": lambda: importance.weights(LINE, LINE, MASK, high=0.0),
     "low": lambda: importance.weights(LINE, LINE, MASK, low=-0.1),
@@ -129,7 +137,7 @@ CALLS = {
     "horizon": lambda: AdaptiveKL(0.1, 1.0, horizon=0.0),
     "kl_coefficient": lambda: Extras(kl_coefficient=-0.1),
     "entropy_coefficient": lambda: Extras(entropy_coefficient=math.nan),
-    "tie_strength": lambda: losses.load("reward", "rao_kupper").log_probabilities(ONE, 1.0),
+    "tie_strength": lambda: labels.rao_kupper_log_probabilities(ONE, 1.0),
 }
 
 
@@ -147,13 +155,20 @@ def test_running_scale_is_clipped_at_a_number_above_0():
 @pytest.mark.parametrize(
     ("found", "inside", "outside", "text"),
     [
-        (Range(above=0), [1e-9, 1e9], [0, -1], "above 0"),
-        (Range(at_least=0), [0, 2], [-1e-9], "of at least 0"),
-        (Range(at_least=0, below=0.5), [0, 0.49], [-0.1, 0.5], "in [0, 0.5)"),
-        (Range(above=0, at_most=1), [0.1, 1], [0, 1.1], "in (0, 1]"),
+        (Positive, [1e-9, 1e9], [0, -1], "above 0"),
+        (NonNegative, [0, 2], [-1e-9], "of at least 0"),
+        (Smoothing, [0, 0.49], [-0.1, 0.5], "in [0, 0.5)"),
+        (Annotated[float, Field(gt=0, le=1)], [0.1, 1], [0, 1.1], "in (0, 1]"),
     ],
 )
 def test_a_range_holds_what_it_says(found, inside, outside, text):
-    assert all(found.holds(number, {}) for number in inside)
-    assert not any(found.holds(number, {}) for number in outside)
-    assert found.text() == text
+    def holds(number):
+        try:
+            TypeAdapter(found).validate_python(number)
+        except ValidationError:
+            return False
+        return True
+
+    assert all(holds(number) for number in inside)
+    assert not any(holds(number) for number in outside)
+    assert range_text(found) == text

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,43 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.train import losses
-from oversight.train.losses.preference import PairLogps
+from oversight.train.losses import advantages
+from oversight.train.losses.pairs import PairLogps
 
-FUNCTIONS = {"advantages": "advantages"}
+ESTIMATORS = (
+    advantages.gae,
+    advantages.group,
+    advantages.reinforce_plus_plus,
+    advantages.rloo,
+    advantages.RoleBaseline,
+)
+FOLDER = Path(losses.__file__).parent
 
 
 @pytest.mark.parametrize("family", sorted(losses.FAMILIES))
-def test_every_file_of_a_family_is_registered_and_has_its_function(family):
+def test_every_name_of_a_family_is_registered_and_has_its_function(family):
     assert losses.names(family)
     for name in losses.names(family):
-        assert hasattr(losses.load(family, name), FUNCTIONS.get(family, "loss")), name
+        loss = losses.load(family, name)
+        assert (loss.name, loss.family) == (name, family)
+        assert loss.loss.__name__ == name
 
 
 @pytest.mark.parametrize("family", sorted(losses.FAMILIES))
-def test_support_files_exist_and_are_no_losses(family):
-    folder = Path(losses.__file__).parent / family
-    for name in losses.FAMILIES[family]:
-        assert (folder / f"{name}.py").exists()
-        assert name not in losses.names(family)
+def test_functions_without_a_decorator_are_no_losses(family):
+    helpers = {"expected", "reduced", "clipped", "sft_term", "target_B", "log_odds"}
+    assert not helpers & set(losses.names(family))
+
+
+def test_all_that_is_registered_at_import_is_listed_and_nothing_else():
+    modules = [import_module(f"oversight.train.losses.{path.stem}") for path in FOLDER.glob("*.py")]
+    found = {value for module in modules for value in vars(module).values() if is_loss(value)}
+    listed = {(family, name) for family in losses.FAMILIES for name in losses.names(family)}
+    assert {(loss.family, loss.name) for loss in found} == listed
+
+
+def is_loss(value):
+    return isinstance(value, losses.Loss)
 
 
 def test_the_issues_preference_losses_are_all_there():
@@ -54,7 +74,7 @@ def test_an_unknown_loss_is_refused_with_the_nearest_name():
         losses.load("preference", "sigmoids", where="loss.name")
 
 
-def test_a_support_file_cannot_be_loaded_as_a_loss():
+def test_a_helper_cannot_be_loaded_as_a_loss():
     with pytest.raises(ConfigError, match="no preference loss"):
         losses.load("preference", "pairs")
 
@@ -92,13 +112,22 @@ def docstrings(path):
     ("family", "name"), [(family, n) for family in losses.FAMILIES for n in losses.names(family)]
 )
 def test_every_loss_names_its_paper_with_year_and_arxiv_number(family, name):
-    text = " ".join(docstrings(Path(losses.load(family, name).__file__)))
+    says_its_paper(losses.load(family, name).loss)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_of_advantages_names_its_paper_with_year_and_arxiv_number(estimator):
+    says_its_paper(estimator)
+
+
+def says_its_paper(documented):
+    text = " ".join(documented.__doc__.split())
     assert re.search(r"[A-Z][\w'’]+(?: et al\.)? (?:19|20)\d\d\b", text)
     assert re.search(r"\barXiv:\d{4}\.\d{5}\b", text)
 
 
 def test_where_a_file_numbers_an_equation_it_says_of_what():
-    for path in Path(losses.__file__).parent.rglob("*.py"):
+    for path in FOLDER.rglob("*.py"):
         text = " ".join(docstrings(path))
         if re.search(r"\beqs?\. \d", text, re.IGNORECASE):
             assert re.search(r"arXiv:\d|https?://", text), path

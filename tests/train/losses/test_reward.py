@@ -11,10 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oversight.errors import DataError
+from oversight.train.losses.labels import (
+    davidson_from_raw,
+    davidson_log_probabilities,
+    rao_kupper_from_raw,
+    rao_kupper_log_probabilities,
+)
 from oversight.train.losses.reward import (
     bradley_terry,
+    combine,
     davidson,
-    ensemble,
+    ensemble_metrics,
+    pairwise_disagreement,
     plackett_luce,
     rao_kupper,
 )
@@ -59,23 +67,31 @@ def test_bradley_terry_with_everything_is_its_formula():
     assert loss.item() == pytest.approx(expected / 4, abs=1e-6)
 
 
-@pytest.mark.parametrize("model", [rao_kupper, davidson])
+@pytest.mark.parametrize(
+    "log_probabilities", [rao_kupper_log_probabilities, davidson_log_probabilities]
+)
 @settings(max_examples=30, deadline=None)
 @given(lead=st.floats(-30, 30), nu=st.floats(1.01, 20))
-def test_the_three_outcomes_are_a_distribution(model, lead, nu):
-    outcomes = model.log_probabilities(torch.tensor(lead, dtype=torch.float64), nu)
+def test_the_three_outcomes_are_a_distribution(log_probabilities, lead, nu):
+    outcomes = log_probabilities(torch.tensor(lead, dtype=torch.float64), nu)
     assert sum(float(o.exp()) for o in outcomes) == pytest.approx(1, rel=1e-9)
 
 
-@pytest.mark.parametrize(("model", "nu"), [(rao_kupper, 3.0), (davidson, 1.0)])
-def test_equal_responses_tie_half_of_the_time_by_default(model, nu):
+@pytest.mark.parametrize(
+    ("model", "log_probabilities", "nu"),
+    [
+        (rao_kupper, rao_kupper_log_probabilities, 3.0),
+        (davidson, davidson_log_probabilities, 1.0),
+    ],
+)
+def test_equal_responses_tie_half_of_the_time_by_default(model, log_probabilities, nu):
     loss, _ = model.loss(
         torch.zeros(1, dtype=torch.float64),
         torch.zeros(1, dtype=torch.float64),
         normalizer=1,
         tie_B=torch.tensor([True]),
     )
-    first, tie, _ = model.log_probabilities(torch.zeros((), dtype=torch.float64), nu)
+    first, tie, _ = log_probabilities(torch.zeros((), dtype=torch.float64), nu)
     assert loss.item() == pytest.approx(math.log(2))
     assert tie.exp().item() == pytest.approx(0.5)
     assert first.exp().item() == pytest.approx(0.25)
@@ -124,8 +140,14 @@ def test_a_tie_draws_rewards_together_and_a_soft_label_apart(model):
     assert chosen.grad < 0
 
 
-@pytest.mark.parametrize("model", [rao_kupper, davidson])
-def test_a_tie_strength_is_learnt_from_the_share_of_ties(model):
+@pytest.mark.parametrize(
+    ("model", "log_probabilities", "from_raw"),
+    [
+        (rao_kupper, rao_kupper_log_probabilities, rao_kupper_from_raw),
+        (davidson, davidson_log_probabilities, davidson_from_raw),
+    ],
+)
+def test_a_tie_strength_is_learnt_from_the_share_of_ties(model, log_probabilities, from_raw):
     """Equal rewards of which 70 % are tied: the likeliest nu gives a tie 70 %."""
     raw = torch.zeros((), dtype=torch.float64, requires_grad=True)
     zeros = torch.zeros(10, dtype=torch.float64)
@@ -134,14 +156,12 @@ def test_a_tie_strength_is_learnt_from_the_share_of_ties(model):
 
     def closure():
         optimizer.zero_grad()
-        loss, _ = model.loss(
-            zeros, zeros, normalizer=10, tie_B=tie, tie_strength=model.from_raw(raw)
-        )
+        loss, _ = model.loss(zeros, zeros, normalizer=10, tie_B=tie, tie_strength=from_raw(raw))
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    _, tied, _ = model.log_probabilities(zeros[0], model.from_raw(raw.detach()))
+    _, tied, _ = log_probabilities(zeros[0], from_raw(raw.detach()))
     assert tied.exp().item() == pytest.approx(0.7, abs=1e-3)
 
 
@@ -261,20 +281,20 @@ MEMBERS = torch.tensor([[1.0, 0.0], [3.0, 0.0], [5.0, 3.0]], dtype=torch.float64
     ],
 )
 def test_members_are_combined(how, expected):
-    combined = ensemble.combine(MEMBERS, how=how, coefficient=0.5)
+    combined = combine(MEMBERS, how=how, coefficient=0.5)
     assert combined.tolist() == pytest.approx(expected)
 
 
 def test_members_disagree_by_the_share_that_orders_a_pair_apart():
     chosen = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 0.5]])
     rejected = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.5]])
-    out = ensemble.pairwise_disagreement(chosen, rejected)
+    out = pairwise_disagreement(chosen, rejected)
     assert out.tolist() == pytest.approx([0, 0.5])  # unanimous; one for, one against, one even
-    scaled = ensemble.pairwise_disagreement(10 * chosen, 10 * rejected)
+    scaled = pairwise_disagreement(10 * chosen, 10 * rejected)
     assert torch.equal(out, scaled)
 
 
 def test_an_ensembles_metrics_are_means():
-    values = {k: m.value() for k, m in ensemble.metrics(MEMBERS).items()}
+    values = {k: m.value() for k, m in ensemble_metrics(MEMBERS).items()}
     assert values["reward"] == 2.0
     assert values["disagreement"] == pytest.approx((math.sqrt(8 / 3) + math.sqrt(2)) / 2)

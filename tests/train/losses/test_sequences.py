@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
-from oversight.train.losses import sft
 from oversight.train.losses.sequences import (
     length_desensitized_sum,
     lengths,
     sequence_mean,
     sequence_sum,
+    sft_loss,
     wpo_weight,
 )
 
@@ -60,31 +60,31 @@ def test_wpo_weight_is_aligned_by_the_expected_probability():
 
 
 def test_sft_is_the_nll_of_tokens():
-    loss, metrics = sft.loss(LOGPS, MASK, normalizer=5)
+    loss, metrics = sft_loss(LOGPS, MASK, normalizer=5)
     assert loss.item() == pytest.approx(8 / 5, abs=1e-6)
     assert metrics["nll"].value() == pytest.approx(8 / 5)
 
 
 def test_sft_weights_rows():
-    loss, metrics = sft.loss(LOGPS, MASK, normalizer=1, weight_B=torch.tensor([0.5, 2.0]))
+    loss, metrics = sft_loss(LOGPS, MASK, normalizer=1, weight_B=torch.tensor([0.5, 2.0]))
     assert loss.item() == pytest.approx(0.5 * 6 + 2 * 2)
     assert metrics["nll"].value() == pytest.approx(8 / 5)
 
 
 def test_sft_per_sequence_counts_each_sequence_the_same():
-    loss, _ = sft.loss(LOGPS, MASK, normalizer=2, per_sequence=True)
+    loss, _ = sft_loss(LOGPS, MASK, normalizer=2, per_sequence=True)
     assert loss.item() == pytest.approx((2 + 1) / 2)
 
 
 def test_sft_of_a_row_of_weight_zero_or_nothing_runs_backward():
     logps = torch.tensor([[float("-inf"), -1.0]], requires_grad=True)
-    loss, _ = sft.loss(
+    loss, _ = sft_loss(
         logps, torch.tensor([[True, True]]), normalizer=1, weight_B=torch.tensor([0.0])
     )
     loss.backward()
     assert loss.item() == 0
     assert logps.grad.tolist() == [[0, 0]]
-    sft.loss(logps, torch.zeros(1, 2, dtype=torch.bool), normalizer=0)[0].backward()
+    sft_loss(logps, torch.zeros(1, 2, dtype=torch.bool), normalizer=0)[0].backward()
 
 
 def test_sft_is_torch_cross_entropy():
@@ -93,7 +93,7 @@ def test_sft_is_torch_cross_entropy():
     ids = torch.randint(0, 11, (3, 5), generator=generator)
     mask = torch.rand(3, 5, generator=generator) < 0.6
     logps = logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
-    loss, _ = sft.loss(logps, mask, normalizer=mask.sum())
+    loss, _ = sft_loss(logps, mask, normalizer=mask.sum())
     labels = ids.masked_fill(~mask, -100)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
     torch.testing.assert_close(loss, expected)

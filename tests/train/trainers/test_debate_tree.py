@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from oversight.train import grpo, losses
 from oversight.train.distributed import World
 from oversight.train.experience import ShapingSettings
-from oversight.train.losses.policy import Extras
+from oversight.train.losses.policy_batch import Extras
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel
 from oversight.train.policy_step import policy_step

@@ -1,1 +1,0 @@
-"""Losses of reward models, on scalar rewards: pairs (B) or rankings of K responses (BK)."""
