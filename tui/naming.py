@@ -27,7 +27,7 @@ def heading(transcript: Transcript, seat: Seat, role: Role, act: Act, round: int
     if act in VERB_OF_ACT:
         parts[0] += f" {VERB_OF_ACT[act]}"
     parts.append(f"round {round}" if round else "opening")
-    if act.argues and seat is not Seat.JUDGE:
+    if act.argues(role) and seat is not Seat.JUDGE:
         option = debate.orders.defended_by(seat)
         # A debater's own name has the letter already.
         letter = label_of(option, debate.orders.options)

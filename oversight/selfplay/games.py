@@ -8,7 +8,7 @@ quotes and views are those of the graphs, made by the same functions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from oversight import protocols
 from oversight.agents import consultant, debater
@@ -81,10 +81,11 @@ class Game:
             turns,
             Seat.JUDGE,
             Role.JUDGE,
+            Act.DECIDE,
             len(schedule),
             round=self.debate.protocol.rounds,
         )
-        return choice_prompt(replace(view, act=Act.DECIDE))
+        return choice_prompt(view)
 
     def _turn(self, seat: Seat, text: str) -> Turn:
         said = divide(text).text.strip()  # thoughts are private here as in a graph
@@ -92,7 +93,7 @@ class Game:
 
     def _view(self, seat: Seat, turns: Sequence[Turn]) -> View:
         role = self.debate.protocol.speaker_role
-        return view_of(self.debate, self.question, turns, seat, role, 0, round=1)
+        return view_of(self.debate, self.question, turns, seat, role, Act.SPEAK, 0, round=1)
 
 
 def games(
