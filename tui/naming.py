@@ -14,7 +14,12 @@ from oversight.agents.speaking import label_of, speaker_name
 from oversight.text.terminal import visible
 from oversight.types import Act, Debate, Role, Seat, Transcript
 
-VERB_OF_ACT = {Act.ASK: "asks", Act.CRITIQUE: "criticises", Act.REVISE: "revises"}
+VERB_OF_ACT = {
+    Act.ASK: "asks",
+    Act.RESPOND: "responds",
+    Act.CRITIQUE: "criticises",
+    Act.REVISE: "revises",
+}
 
 _SEAT_NAME = re.compile(r"\bdebater\s+([ab])\b", re.IGNORECASE)
 """What prompts call the debaters: by their seats, with the letters that options have as well."""

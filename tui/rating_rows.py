@@ -56,9 +56,13 @@ def said_by(item: TaskItem, turn: Turn) -> str:
 
 
 def header(item: TaskItem) -> Text:
-    """Question, options, and whose words these are."""
+    """Question, options, or an open prompt with the chat before it, and whose words these are."""
     question, orders = item.transcript.question, item.transcript.debate.orders
-    whole = Text().append_text(rich_text(question.text, "bold"))
+    whole = Text()
+    for message in question.history:
+        whole.append(f"{message.role.capitalize()}  ", style="dim")
+        whole.append_text(rich_text(message.content, "dim")).append("\n")
+    whole.append_text(rich_text(question.text, "bold"))
     for label, index in zip(labels(len(orders.options)), orders.options, strict=True):
         whole.append(f"\n{label}  ", style="bold")
         whole.append_text(rich_text(" ".join(question.options[index].text.split())))

@@ -152,7 +152,10 @@ class LinearRating:
     def _show(self) -> None:
         transcript = self._item.transcript
         question, listing = transcript.question, transcript.debate.orders.options
-        self._write(f"Question: {one_line(question.text)}")
+        for message in question.history:
+            self._write(f"{message.role.capitalize()}: {one_line(message.content)}")
+        asked = "Prompt" if question.is_open else "Question"
+        self._write(f"{asked}: {one_line(question.text)}")
         for label, index in zip(labels(len(listing)), listing, strict=True):
             self._write(f"{label}: {one_line(question.options[index].text)}")
         turns = self._item.turns()
