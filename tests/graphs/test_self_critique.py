@@ -11,25 +11,40 @@ import pytest
 from oversight import protocols, registry
 from oversight.config.run import AgentSettings, EngineSettings
 from oversight.errors import ConfigError, EngineUnavailableError, ProtocolError
+from oversight.evals.findings import headlines, warnings
+from oversight.evals.report import build_report
+from oversight.evals.tables import extent
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import check_fit, check_question, draw_orders, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.stage import Stage
+from oversight.preferences.building import preferences
+from oversight.preferences.dropped import Dropped
+from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
+from oversight.store.queue import QueueFilter
 from oversight.types import (
     Act,
     AgentSpec,
+    CriticismIs,
     Draft,
     Message,
     Orders,
     OversightProtocol,
+    PairAnswer,
+    Preference,
+    Preferred,
     Question,
+    Rating,
+    RevisionAnswer,
+    RevisionIs,
     Role,
     Seat,
     Source,
     Transcript,
     View,
 )
+from oversight.types.ratings import Answer, item_id
 
 HISTORY = (
     Message(role="system", parts=("Answer in one line.",)),
@@ -66,6 +81,7 @@ async def play(
     question: Question,
     chosen: OversightProtocol | str = "self_critique",
     rules: list[dict[str, str]] = RULES,
+    answers: tuple[str, ...] = (),
     **critic: Any,
 ) -> Transcript:
     """One self-critique by the real agents, each on a scripted engine."""
@@ -76,7 +92,8 @@ async def play(
         Role.CRITIC: AgentSettings(agent="critic", engine="script", settings=critic),
         Role.JUDGE: AgentSettings(agent="judge", engine="script"),
     }
-    engines = {"script": EngineSettings(engine="scripted", settings={"rules": rules})}
+    script: dict[str, Any] = {"rules": rules} | ({"answers": list(answers)} if answers else {})
+    engines = {"script": EngineSettings(engine="scripted", settings=script)}
     async with cast(agents, engines) as actors:
         [(debate, asked)] = plan([question], [protocol], actors.specs)
         done = await run_debates([(debate, asked)], Stage(store, actors), concurrency=1)
@@ -251,3 +268,108 @@ def test_an_open_prompt_is_run_once_with_both_sides(prompt: Question) -> None:
     assert planned[0][0].orders.swapped(listing=True) == Orders(
         options=(), defends=(), shown=planned[0][0].orders.shown[::-1]
     )
+
+
+# --- what is rated becomes preference rows ---
+
+
+def rate(store: Store, transcript: Transcript, answer: Answer, *places: int) -> None:
+    """A person's rating of the turns at these places."""
+    ids = tuple(transcript.turns[place].id for place in places)
+    store.add(
+        Rating(
+            debate_id=transcript.debate.id,
+            item=item_id(answer.task, ids),
+            turn_ids=ids,
+            judge="ann",
+            answer=answer,
+        )
+    )
+
+
+def better() -> RevisionAnswer:
+    return RevisionAnswer(criticism=CriticismIs.RIGHT, revision=RevisionIs.BETTER)
+
+
+def rows_of(store: Store) -> tuple[list[Preference], dict[str, int]]:
+    dropped = Dropped()
+    made = preferences(store.transcripts(), PreferenceSettings(), store.prompt, dropped)
+    return list(made), dropped.to_json()
+
+
+async def test_a_revision_is_preferred_as_an_answer_to_the_users_chat(
+    store: Store, prompt: Question
+) -> None:
+    rate(store, await play(store, prompt), better(), 0, 1, 2)
+    [row], dropped = rows_of(store)
+    assert row.prompt.chat() == CHAT
+    assert [response.text for response in row.responses] == [REVISED, ANSWER]
+    assert (row.kind, row.ranks, dropped) == ("revisions", (0, 1), {})
+
+
+async def test_a_later_revision_answers_the_users_chat_as_well(
+    store: Store, prompt: Question
+) -> None:
+    twice = protocols.load("self_critique").model_copy(update={"rounds": 2})
+    rules = [{"pattern": r"(?s)round=\"2\".*NO CHANGE\Z", "answer": "Third."}, *RULES]
+    rate(store, await play(store, prompt, twice, rules), better(), 2, 3, 4)
+    [row], _ = rows_of(store)
+    assert row.prompt.chat() == CHAT
+    assert [response.text for response in row.responses] == ["Third.", REVISED]
+
+
+async def test_a_revision_that_changed_nothing_makes_no_row_and_is_seen_through(
+    store: Store, prompt: Question
+) -> None:
+    twice = protocols.load("self_critique").model_copy(update={"rounds": 2})
+    last = {"pattern": r"NO CHANGE\Z", "answer": "No change."}
+    rules = [{"pattern": r"(?s)round=\"2\".*NO CHANGE\Z", "answer": "Third."}, last, *RULES]
+    transcript = await play(store, prompt, twice, rules)
+    assert [turn.unchanged for turn in transcript.turns] == [False, False, True, False, False]
+    rate(store, transcript, better(), 0, 1, 2)
+    rate(store, transcript, better(), 2, 3, 4)
+    [row], dropped = rows_of(store)
+    assert [response.text for response in row.responses] == ["Third.", ANSWER]
+    assert dropped == {"unchanged": 1}
+
+
+async def test_two_candidates_that_a_person_compared_make_a_row(
+    store: Store, prompt: Question
+) -> None:
+    several = protocols.load("self_critique_best_of_n")
+    rules = [{"pattern": "You are the judge", "answer": "A"}]
+    words = tuple(f"Answer {number}." for number in range(9))
+    transcript = await play(store, prompt, several, rules, words)
+    first, second = (turn for turn in transcript.turns[:2])
+    assert (first.act, second.act, first.text == second.text) == (Act.RESPOND, Act.RESPOND, False)
+    rate(store, transcript, PairAnswer(preferred=Preferred.RIGHT, strength=3), 0, 1)
+    row = next(row for row in rows_of(store)[0] if row.kind == "pairs")
+    assert row.prompt.chat() == CHAT
+    assert [response.text for response in row.responses] == [second.text, first.text]
+
+
+# --- reports and queues ---
+
+
+async def test_a_report_counts_answers_to_open_prompts_and_calls_nothing_right(
+    store: Store, prompt: Question
+) -> None:
+    rate(store, await play(store, prompt), better(), 0, 1, 2)
+    report = build_report(store.transcripts())
+    assert headlines(report) == (
+        "self_critique: 1 response of scripted to 1 open prompt, in which nothing is right or "
+        "wrong; 1 of 1 revision changed something; of 1 rating of revisions 1 better, 0 the same, "
+        "0 worse.",
+    )
+    assert warnings(report) == ()
+    assert extent(report) == "1 run on 1 open prompt · 1 data set"
+    assert (report.arms, report.num_unjudged) == ((), 0)
+
+
+async def test_nobody_is_asked_to_judge_an_answer_to_an_open_prompt(
+    theatre: Any, prompt: Question, question: Question
+) -> None:
+    await theatre.run("self_critique", prompt)
+    judged = await theatre.run("debate", question)
+    queue = theatre.store.queue("ann", QueueFilter(), overlap=1)
+    assert [item.debate_id for item in queue] == [judged.debate.id]
