@@ -154,6 +154,8 @@ class LinearRating:
         question, listing = transcript.question, transcript.debate.orders.options
         for message in question.history:
             self._write(f"{message.role.capitalize()}: {one_line(message.content)}")
+        if question.is_open and question.source and transcript.debate.protocol.speakers_see_source:
+            self._write(f"Source: {one_line(question.source.text)}")
         asked = "Prompt" if question.is_open else "Question"
         self._write(f"{asked}: {one_line(question.text)}")
         for label, index in zip(labels(len(listing)), listing, strict=True):
