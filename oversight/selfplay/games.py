@@ -15,7 +15,7 @@ from oversight.agents import consultant, debater
 from oversight.agents.judge import choice_prompt
 from oversight.agents.speaking import speech_prompt
 from oversight.errors import ProtocolError
-from oversight.graphs.planning import draw_orders
+from oversight.graphs.planning import check_question, draw_orders
 from oversight.graphs.views import turn_of, view_of
 from oversight.selfplay.settings import Arena
 from oversight.text.thoughts import divide
@@ -102,11 +102,13 @@ def games(
     """Games on `questions`, each assignment of options to seats once if `both_sides`.
 
     Raises:
-        ProtocolError: The arena's protocol is not of one simultaneous step of speeches.
+        ProtocolError: The arena's protocol is not of one simultaneous step of speeches, or a
+            question has no options.
     """
     protocol = one_round(PROTOCOLS[arena])
     found = []
     for question in questions:
+        check_question(protocol, question)
         drawn = draw_orders(question, seed)
         exchanged = drawn.model_copy(update={"defends": drawn.defends[::-1]})
         for orders in (drawn, exchanged) if both_sides else (drawn,):
