@@ -24,6 +24,14 @@ NAMES_OF_TASK = {
 }
 
 
+def names_of(item: TaskItem) -> tuple[str, ...]:
+    """What the turns that are asked about are called; answers to an open prompt are no speeches."""
+    names = NAMES_OF_TASK[item.item.task]
+    if item.item.is_open:
+        return tuple(name.replace("speech", "response") for name in names)
+    return names
+
+
 def rows_of_item(item: TaskItem, key: str) -> list[Row]:
     """What was said before, which `key` unfolds, then the turns that are asked about."""
     rows = []
@@ -32,7 +40,7 @@ def rows_of_item(item: TaskItem, key: str) -> list[Row]:
         by_step.setdefault(turn.step, []).append(turn)
     for step, turns in sorted(by_step.items()):
         rows.append(Row(step, [_said_before(item, turn, key) for turn in turns]))
-    names = NAMES_OF_TASK[item.item.task]
+    names = names_of(item)
     columns = [
         Column(turn.id, name, f"heading-{'ab'[at % 2]}", _body(turn), is_to_read=True)
         for at, (turn, name) in enumerate(zip(item.turns(), names, strict=True))
@@ -75,7 +83,7 @@ def header(item: TaskItem) -> Text:
 
 def quotes_of(item: TaskItem) -> list[Listed]:
     """All quotes of the turns that are asked about."""
-    names = NAMES_OF_TASK[item.item.task]
+    names = names_of(item)
     return [
         Listed(turn.id, number, name, quote, False)
         for turn, name in zip(item.turns(), names, strict=True)

@@ -84,15 +84,6 @@ def reason(error: Exception) -> str:
     return shown(" ".join(str(error).split()))
 
 
-def question_text(id_: str, body: str) -> str:
-    """The words of a question, from its row.
-
-    Raises:
-        StoreError: The row does not hold one.
-    """
-    return words_of(id_, body)[0]
-
-
 def words_of(id_: str, body: str) -> tuple[str, bool]:
     """The words of a question, and whether there are options to choose from, from its row.
 
