@@ -107,7 +107,7 @@ def _spoken(turn: Turn, view: View, queries: Sequence[Query]) -> list[Evidence]:
     if turn.act is Act.CRITIQUE:
         named = [(_named(quote, queries), quote) for quote in turn.quotes]
         return [_quoted(option, quote) for option, quote in named if option is not None]
-    if not turn.act.argues:
+    if not turn.argues:
         return []
     side = view.orders.defended_by(turn.seat)
     quotes = [_quoted(_supported(quote, side, queries), quote) for quote in turn.quotes]

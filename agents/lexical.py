@@ -40,12 +40,15 @@ class Lexical:
         self.config = config
 
     async def act(self, view: View) -> Draft:
-        """A belief, or a question to the side whose evidence is weaker.
+        """A belief, or a question to the side whose evidence is weaker; no score of a response,
+        as there is nothing that its words could be evidence for.
 
         Raises:
             ProtocolError: The view asks for a speech or a critique.
         """
         check_judging(view, self.name)
+        if view.act is Act.SCORE:
+            return Draft()
         evidence = scores(view, self.config)
         if view.act is Act.ASK:
             text = question(view, evidence)
@@ -74,7 +77,7 @@ def question(view: View, evidence: Sequence[float]) -> str:
     defended = {
         (turn.seat, turn.role): view.orders.defended_by(turn.seat)
         for turn in view.turns
-        if turn.act.argues
+        if turn.argues
     }
     least = min((evidence[option] for option in defended.values()), default=0.0)
     weakest = [speaker for speaker, option in defended.items() if evidence[option] == least]

@@ -4,7 +4,8 @@ Passages of the source are ranked by how much of the question and of the
 option they contain, by TF-IDF weight. Each speech quotes the best ones that
 this seat has not quoted yet; from the second on, passages that speak of what
 the other side quoted come first. As a critic it quotes for the best of the
-other options. A baseline on real text, and what runs where no model is at hand.
+other options. Of an open prompt it quotes what fits the prompt, and as a critic
+what the response left out. A baseline on real text, and what runs where no model is at hand.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from oversight.types import (
     View,
 )
 
-ROLES = frozenset({Role.DEBATER, Role.CONSULTANT, Role.CRITIC})
+ROLES = frozenset({Role.DEBATER, Role.CONSULTANT, Role.CRITIC, Role.RESPONDER})
 
 
 class Config(Settings):
@@ -58,16 +59,32 @@ class Retrieval:
         self.config = config
 
     async def act(self, view: View) -> Draft:
-        """A speech for the view's side, or a critique; a ready-made argument comes word for word.
+        """A speech for the view's side, a response or a critique; a ready-made argument comes word
+        for word.
 
         Raises:
             ProtocolError: The view asks for something else.
         """
-        check_speech(view, self.name, (Act.SPEAK, Act.REVISE, Act.CRITIQUE))
-        text = self._critique(view) if view.act is Act.CRITIQUE else self._speech(view)
+        check_speech(view, self.name, (Act.SPEAK, Act.RESPOND, Act.REVISE, Act.CRITIQUE))
+        if view.act is Act.CRITIQUE:
+            text = self._critique(view)
+        else:
+            text = self._response(view) if view.role is Role.RESPONDER else self._speech(view)
         if view.emit is not None:
             view.emit(text)
-        return Draft(text=text)
+        unchanged = view.role is Role.RESPONDER and [t.text for t in own_words(view)][-1:] == [text]
+        return Draft(text=text, unchanged=unchanged)
+
+    def _response(self, view: View) -> str:
+        """What the source says to an open prompt; a revision adds what was not quoted before."""
+        said = [turn.text for turn in own_words(view)]
+        if view.source is None:
+            return "I have no source to answer from."
+        quotes, _ = self._quotes(view, view.source.text, None)
+        if not quotes:
+            return said[-1] if said else "I found nothing in the source that answers this."
+        passages = " It also says: ".join(f"<quote>{quote}</quote>" for quote in quotes)
+        return f"{said[-1]} It also says: {passages}" if said else f"The source says: {passages}"
 
     def _speech(self, view: View) -> str:
         side = view.side or 0
@@ -85,8 +102,11 @@ class Retrieval:
     def _critique(self, view: View) -> str:
         """What the last speech made up, and what speaks best for an option it does not defend."""
         if view.source is None:
-            return "I have no source to check this speech against."
-        source, last = view.source.text, [turn for turn in view.turns if turn.act.argues][-1:]
+            noun = "speech" if view.options else "response"
+            return f"I have no source to check this {noun} against."
+        if not view.options:
+            return self._critique_of_response(view, view.source.text)
+        source, last = view.source.text, [turn for turn in view.turns if turn.argues][-1:]
         defended = [view.orders.defended_by(turn.seat) for turn in last]
         others = [option for option in range(len(view.options)) if option not in defended]
         found = [self._quotes(view, source, option) for option in others]
@@ -95,12 +115,24 @@ class Retrieval:
         short = [" ".join(text.split()[: self.config.max_quote_words]) for text in false]
         return criticising(_within(short, view.max_words), left_out)
 
-    def _quotes(self, view: View, source: str, option: int) -> tuple[list[str], float]:
-        """The next passages to quote for `option`, best first, and the best one's score."""
+    def _critique_of_response(self, view: View, source: str) -> str:
+        """What the last response made up, and what it left out of that which fits the prompt."""
+        last = [turn for turn in view.turns if turn.role is Role.RESPONDER][-1:]
+        false = [quote.text for turn in last for quote in turn.quotes if _is_false(quote)]
+        short = [" ".join(text.split()[: self.config.max_quote_words]) for text in false]
+        left_out, _ = self._quotes(view, source, None)
+        return criticising(_within(short, view.max_words), left_out, "response")
+
+    def _quotes(self, view: View, source: str, option: int | None) -> tuple[list[str], float]:
+        """The next passages to quote for `option`, or for an open prompt, best first, and the best
+        one's score."""
         passages = index(source, self.config.max_quote_words)
         # What the consultant quoted itself is nothing that it left out.
         used = _used(view.turns if view.act is Act.CRITIQUE else own_words(view), passages)
-        wanted = query(_asked(view), view.options, option, self.config.option_weight)
+        if option is None:
+            wanted = Query(dict.fromkeys(sorted(_asked(view)), 1.0), frozenset())
+        else:
+            wanted = query(_asked(view), view.options, option, self.config.option_weight)
         answered = [q.text for turn in _opposing(view) for q in turn.quotes if _is_true(q)]
         best = ranking(passages, wanted, answered, self.config.rebuttal_weight)
         order = [(score, i) for score, i in best if i not in used][view.candidate :]
@@ -197,13 +229,13 @@ def quoting(option: str, quotes: Sequence[str], again: bool) -> str:
     return f"{lead}: {_ended(option)} The source says: {passages}"
 
 
-def criticising(false: Sequence[str], left_out: Sequence[str]) -> str:
-    """A critique of a speech with false quotes, which leaves passages out."""
+def criticising(false: Sequence[str], left_out: Sequence[str], noun: str = "speech") -> str:
+    """A critique of a speech, or a response, with false quotes, which leaves passages out."""
     said = [f"These words are not in the source: {text}" for text in false]
     if left_out:
         passages = " It also says: ".join(f"<quote>{quote}</quote>" for quote in left_out)
-        said.append(f"The speech leaves out what else the source says: {passages}")
-    return " ".join(said) or "I found nothing wrong with this speech."
+        said.append(f"The {noun} leaves out what else the source says: {passages}")
+    return " ".join(said) or f"I found nothing wrong with this {noun}."
 
 
 def standing(points: Sequence[str]) -> str:

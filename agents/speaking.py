@@ -1,16 +1,17 @@
 """What those who speak share: composing prompts from a view, and making a speech of the answer.
 
 A prompt only ever grows at its end, so that a server's prefix cache holds:
-the rules; then source, question and options; then one part for each turn in
-reading order; and last the role part, the only one that differs between two
-speakers of a step. All text of models and data sets goes through the templates
-as data: it cannot open or close a tag, nor be run as a template.
+the rules; then source, question and options, or an open prompt with the chat
+before it; then one part for each turn in reading order; and last the role part,
+the only one that differs between two speakers of a step. All text of models and
+data sets goes through the templates as data: it cannot open or close a tag, nor
+be run as a template.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -43,8 +44,8 @@ from oversight.types import (
 )
 
 
-class SpeechSettings(Settings):
-    """How a speaker samples its words."""
+class WordSettings(Settings):
+    """How an agent samples words for everyone."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
 
@@ -53,12 +54,34 @@ class SpeechSettings(Settings):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_tokens: int = Field(default=400, ge=1)
     """Longest speech, in tokens; `max_words` of the protocol is only told to the model."""
-    reasoning: bool = True
-    """Write private notes first, in a call of their own."""
-    max_reasoning_tokens: int = Field(default=300, ge=1)
     attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
     """Tries of a call that says nothing (a filter, a thought alone) before the debate
     fails; a greedy one, which would say the same again, is made once."""
+
+    def sampling(self, view: View, engine: Engine, purpose: Purpose) -> Sampling:
+        """How one call is sampled."""
+        return Sampling(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=seed_for(view, purpose),
+            logprobs=engine.capabilities.logprobs,
+        )
+
+
+class SpeechSettings(WordSettings):
+    """How a speaker samples its words, and the private notes before them."""
+
+    reasoning: bool = True
+    """Write private notes first, in a call of their own."""
+    max_reasoning_tokens: int = Field(default=300, ge=1)
+
+    def sampling(self, view: View, engine: Engine, purpose: Purpose) -> Sampling:
+        """How one call is sampled: notes have a limit of their own."""
+        sampling = super().sampling(view, engine, purpose)
+        if purpose is Purpose.REASONING:
+            return replace(sampling, max_tokens=self.max_reasoning_tokens)
+        return sampling
 
 
 AFTER_NOTES = Template(
@@ -116,7 +139,7 @@ class Speaker:
         answer = await calls.make(
             Purpose.SPEECH,
             Prompt(messages=messages),
-            self._sampling(view, Purpose.SPEECH),
+            self.config.sampling(view, self.engine, Purpose.SPEECH),
             live=True,
         )
         return Draft(
@@ -128,18 +151,17 @@ class Speaker:
 
     async def _think(self, calls: Calls, view: View) -> tuple[Message, ...]:
         """The messages that ask for the speech, behind private notes if they are to be written."""
-        prompts = self.prompts[view.act]
+        prompts, facts = self.prompts_for(view), self.facts(view)
         if not self.config.reasoning:
-            return speech_prompt(prompts, view).messages
+            return speech_prompt(prompts, view, facts).messages
         system = Message(role="system", parts=(prompts.rules.render(),))
         shared = shared_parts(view)
-        facts = role_facts(view)
         ask = prompts.notes.render(**facts)
         user = Message(role="user", parts=(*shared, ask))
         notes = view.notes
         if notes is None:
             prompt = Prompt(messages=(system, user))
-            sampling = self._sampling(view, Purpose.REASONING)
+            sampling = self.config.sampling(view, self.engine, Purpose.REASONING)
             answer = await calls.make(Purpose.REASONING, prompt, sampling, thought_will_do=True)
             notes = answer.text
         calls.thoughts.append(notes)
@@ -147,15 +169,13 @@ class Speaker:
         after = Message(role="user", parts=(prompts.after_notes.render(**facts),))
         return system, user, said, after
 
-    def _sampling(self, view: View, purpose: Purpose) -> Sampling:
-        private = purpose is Purpose.REASONING
-        return Sampling(
-            max_tokens=self.config.max_reasoning_tokens if private else self.config.max_tokens,
-            temperature=self.config.temperature,
-            top_p=self.config.top_p,
-            seed=seed_for(view, purpose),
-            logprobs=self.engine.capabilities.logprobs,
-        )
+    def prompts_for(self, view: View) -> SpeakerPrompts:
+        """What the speaker is told for the view's act."""
+        return self.prompts[view.act]
+
+    def facts(self, view: View) -> dict[str, str | int]:
+        """What the role part is filled with."""
+        return role_facts(view)
 
 
 def notes_of(turn: Turn) -> str | None:
@@ -165,9 +185,11 @@ def notes_of(turn: Turn) -> str | None:
     return notes_in(found[-1]) if found else None
 
 
-def speech_prompt(prompts: SpeakerPrompts, view: View) -> Prompt:
+def speech_prompt(
+    prompts: SpeakerPrompts, view: View, facts: Mapping[str, str | int] | None = None
+) -> Prompt:
     """What asks a speaker for its speech at once, without notes before it."""
-    ask = prompts.speech.render(**role_facts(view))
+    ask = prompts.speech.render(**(role_facts(view) if facts is None else facts))
     return Prompt(
         messages=(
             Message(role="system", parts=(prompts.rules.render(),)),
@@ -185,9 +207,11 @@ def check_speech(view: View, agent: str, acts: Collection[Act]) -> None:
     Raises:
         ProtocolError: It does not.
     """
-    if view.act in acts and (view.side is not None) is view.act.argues:
+    if view.act in acts and (view.side is not None) is view.act.argues(view.role):
         return
     does = "only speaks for a side"
+    if Act.RESPOND in acts:
+        does = "answers open prompts"
     if Act.CRITIQUE in acts:
         both = len(acts) > 1
         does = "speaks for a side or criticises without one" if both else "only criticises"
@@ -238,9 +262,10 @@ def role_facts(view: View) -> dict[str, str | int]:
 def shared_parts(view: View) -> tuple[str, ...]:
     """Everything before the role part: the same for both speakers, a prefix of the next round's."""
     head = (source_part(view.source),) if view.source is not None else ()
+    chat = (message_part(message) for message in view.history)
     question = question_part(view.question, view.options, view.orders.options)
     turns = (turn_part(turn, view.orders) for turn in view.turns if _is_shown(turn, view))
-    return (*head, question, *turns)
+    return (*head, *chat, question, *turns)
 
 
 def _is_shown(turn: Turn, view: View) -> bool:
@@ -260,12 +285,20 @@ def _source_part(title: str, text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def question_part(question: str, options: tuple[str, ...], listing: tuple[int, ...]) -> str:
-    """Question and options, lettered in the order of `listing`."""
+    """Question and options, lettered in the order of `listing`; an open prompt by itself."""
+    if not listing:
+        return str(_OPEN_PROMPT.render(question=question))
     pairs = zip(labels(len(listing)), listing, strict=True)
     # On one line each: an option of several lines could pass for two options.
     rows = [(label, " ".join(options[index].split())) for label, index in pairs]
     listed = Safe("\n".join(_OPTION.render(label=label, text=text) for label, text in rows))
     return str(_QUESTION.render(question=question, options=listed))
+
+
+@lru_cache(maxsize=1024)
+def message_part(message: Message) -> str:
+    """A message of the chat before an open prompt, as those read it who only look on."""
+    return str(_MESSAGE.render(speaker=message.role.capitalize(), text=message.content))
 
 
 def turn_part(turn: Turn, orders: Orders) -> str:
@@ -274,7 +307,7 @@ def turn_part(turn: Turn, orders: Orders) -> str:
         body = belief_text(turn.belief, orders.options)
         return f"<turn {_attributes(turn.seat, turn.role, turn.round)}>\n{body}\n</turn>\n"
     defends = None
-    if turn.act.argues:
+    if turn.argues:
         defends = label_of(orders.defended_by(turn.seat), orders.options)
     attributes = _attributes(turn.seat, turn.role, turn.round, defends)
     return f"<turn {attributes}>\n{_marked(turn.text, turn.quotes)}\n</turn>\n"
@@ -310,5 +343,7 @@ _QUESTION = Template(
     "<question>\n{{ question }}\n</question>\n<options>\n{{ options }}\n</options>\n",
     name="question",
 )
+_OPEN_PROMPT = Template("<question>\n{{ question }}\n</question>\n", name="open prompt")
+_MESSAGE = Template('<turn speaker="{{ speaker }}">\n{{ text }}\n</turn>\n', name="message")
 _OPTION = Template("{{ label }}: {{ text }}", name="option")
 _PLAIN = Template("{{ text }}", name="plain")

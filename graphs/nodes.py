@@ -20,7 +20,7 @@ from oversight import protocols
 from oversight.agents.speaking import notes_of
 from oversight.errors import ProtocolError
 from oversight.graphs.persons import ask_judgment, ask_person, is_person
-from oversight.graphs.planning import check_fit, check_source, draw_orders, plan_one
+from oversight.graphs.planning import check_fit, check_question, draw_orders, plan_one
 from oversight.graphs.stage import Scene, SpeechBegins, Stage, Words
 from oversight.graphs.state import DebateState, NextAct
 from oversight.graphs.views import public, turn_of, view_of
@@ -45,26 +45,24 @@ from oversight.types import (
 
 NODE_OF_ACT: dict[Act, NextAct] = {
     Act.SPEAK: "speak",
+    Act.RESPOND: "respond",
     Act.CRITIQUE: "critique",
     Act.REVISE: "revise",
     Act.ASK: "ask",
     Act.BELIEVE: "believe",
 }
+"""Acts of a schedule and the nodes that do them: a node of its own for each, so that a picture of
+the graph shows them, though one method does all speeches and one all that the judge does."""
 
 
 class Nodes:
-    """The nodes over one stage. Every public method is a node of a graph."""
+    """The nodes over one stage: every public method is one, of one or several acts."""
 
     def __init__(self, stage: Stage, default_protocol: str) -> None:
         self.stage = stage
         self.default_protocol = default_protocol
 
     # --- nodes ---
-
-    async def begin(self, state: DebateState) -> DebateState:
-        """Begin a debate that has no steps."""
-        scene = await self._enter(state)
-        return {"debate_id": scene.debate.id}
 
     async def open(self, state: DebateState) -> Command[NextAct]:
         """Begin the debate, or find the step at which it was left."""
@@ -75,24 +73,40 @@ class Nodes:
         return Command(update=update, goto=_act(scene, step, ended))
 
     async def speak(self, state: DebateState) -> Command[NextAct]:
-        """Speeches of all slots of the step, at once; none sees the others."""
-        return await self._speeches(state)
+        """Speeches, responses, critiques or revisions of all slots of the step, at once; none
+        sees the others."""
+        scene = await self.stage.scene(state["debate_id"])
+        step = scene.schedule[state["step"]]
+        open_slots = _open_slots(scene, step)
+        # Programs first, whose words are then recorded: the node is entered again for each person.
+        persons = [slot for slot in open_slots if self._is_held_by_person(scene, slot)]
+        parts = await asyncio.gather(
+            *(self._speech(scene, step, slot) for slot in open_slots if slot not in persons)
+        )
+        turns = [turn for part, _ in parts for turn in part]
+        prompts = tuple(prompt for _, part in parts for prompt in part)
+        if turns:
+            await self.stage.record(scene, turns, prompts)
+        for slot in persons[:1]:
+            await self._person_acts(scene, step, slot)
+        return _again(scene, step) if len(persons) > 1 else _next(scene, step)
 
-    async def critique(self, state: DebateState) -> Command[NextAct]:
-        """What the critic finds wrong with the last speech."""
-        return await self._speeches(state)
-
-    async def revise(self, state: DebateState) -> Command[NextAct]:
-        """The speech once more, in the light of the criticism."""
-        return await self._speeches(state)
-
-    async def ask(self, state: DebateState) -> Command[NextAct]:
-        """The judge's question or remark."""
-        return await self._judge_acts(state)
-
-    async def believe(self, state: DebateState) -> Command[NextAct]:
-        """The judge's belief at this point, with which it may end the debate."""
-        return await self._judge_acts(state)
+    async def judge(self, state: DebateState) -> Command[NextAct]:
+        """The judge's question or remark, or its belief, with which it may end the debate."""
+        scene = await self.stage.scene(state["debate_id"])
+        step = scene.schedule[state["step"]]
+        open_slots = _open_slots(scene, step)
+        if open_slots and is_person(self.stage.agent(Role.JUDGE)):
+            await self._person_acts(scene, step, open_slots[0])
+            return _again(scene, step) if open_slots[1:] else _next(scene, step)
+        for slot in open_slots:
+            self.stage.tell(
+                SpeechBegins(scene.debate.id, Seat.JUDGE, Role.JUDGE, slot.act, step.round)
+            )
+            view = _view(scene, slot, Role.JUDGE, step)
+            turn, prompts = await self._act(Role.JUDGE, scene, self._streamed(view))
+            await self.stage.record(scene, [turn], prompts)
+        return _next(scene, step)
 
     async def decide(self, state: DebateState) -> DebateState:
         """The final judgment, in both orders where the protocol says so, and the end."""
@@ -101,7 +115,7 @@ class Nodes:
         if is_person(self.stage.agent(Role.JUDGE)):
             # One order: whoever has read a debate once cannot read it anew the other way round.
             if not scene.judgments:
-                judgment = ask_judgment(replace(_last_view(scene, drawn), act=Act.DECIDE))
+                judgment = ask_judgment(_last_view(scene, drawn))
                 await self.stage.record_judgment(scene, judgment, ())
         else:
             orders = [(drawn, False)]
@@ -115,8 +129,11 @@ class Nodes:
                     if not scene.judged(swapped=swapped)
                 )
             )
-        await self._close(scene)
-        return {"result": _result(scene)}
+        return await self._end(scene)
+
+    async def finish(self, state: DebateState) -> DebateState:
+        """The end, where there is nothing to decide."""
+        return await self._end(await self.stage.scene(state["debate_id"]))
 
     # --- how ---
 
@@ -137,11 +154,11 @@ class Nodes:
             protocol = protocols.parse(given, name=str(given.get("name", "given")), where="input")
         specs = self.stage.cast.specs
         check_fit(protocol, specs)
-        check_source(protocol, question)
+        check_question(protocol, question)
         seed = state.get("seed", 0)
         return plan_one(question, protocol, specs, draw_orders(question, seed), seed)
 
-    async def _close(self, scene: Scene) -> None:
+    async def _end(self, scene: Scene) -> DebateState:
         """Write down that the debate is complete, and leave it."""
         if not scene.complete:
             outcome = Outcome(
@@ -152,32 +169,14 @@ class Nodes:
             )
             await self.stage.close(scene, outcome)
         self.stage.leave(scene.debate.id)
-
-    async def _speeches(self, state: DebateState) -> Command[NextAct]:
-        scene = await self.stage.scene(state["debate_id"])
-        step = scene.schedule[state["step"]]
-        open_slots = _open_slots(scene, step)
-        # Programs first, whose words are then recorded: the node is entered again for each person.
-        persons = [slot for slot in open_slots if self._is_held_by_person(scene, slot)]
-        parts = await asyncio.gather(
-            *(self._speech(scene, step, slot) for slot in open_slots if slot not in persons)
-        )
-        turns = [turn for part, _ in parts for turn in part]
-        prompts = tuple(prompt for _, part in parts for prompt in part)
-        if turns:
-            await self.stage.record(scene, turns, prompts)
-        for slot in persons[:1]:
-            await self._person_acts(scene, step, slot)
-        return _again(scene, step) if len(persons) > 1 else _next(scene, step)
+        return {"result": _result(scene)}
 
     def _is_held_by_person(self, scene: Scene, slot: Slot) -> bool:
         return is_person(self.stage.agent(scene.debate.protocol.role_of(slot)))
 
     async def _person_acts(self, scene: Scene, step: ScheduledStep, slot: Slot) -> None:
         """Wait for what a person does in the slot."""
-        role = scene.debate.protocol.role_of(slot)
-        view = _view(scene, slot.seat, role, step.index, step.round)
-        view = replace(view, act=slot.act, may_end=slot.may_end)
+        view = _view(scene, slot, scene.debate.protocol.role_of(slot), step)
         draft, seconds = ask_person(view)
         await self.stage.record(scene, [turn_of(view, draft, scene.question, seconds)], ())
 
@@ -187,8 +186,7 @@ class Nodes:
         """A slot's turns: one that stands, and the siblings it was chosen from."""
         role = scene.debate.protocol.role_of(slot)
         self.stage.tell(SpeechBegins(scene.debate.id, slot.seat, role, slot.act, step.round))
-        view = _view(scene, slot.seat, role, step.index, step.round)
-        view = replace(view, act=slot.act)
+        view = _view(scene, slot, role, step)
         act = partial(self._act, role)
         if slot.candidates == 1:
             turn, prompts = await act(scene, self._streamed(view))
@@ -224,38 +222,24 @@ class Nodes:
         ]
 
     async def _score(self, scene: Scene, turn: Turn) -> float | None:
-        """Probability of the speaker's own option if this candidate were spoken."""
-        role = scene.debate.protocol.choose_by
-        orders = scene.debate.orders
-        view = _view(scene, Seat.JUDGE, role, turn.step, turn.round)
-        heard = replace(view, act=Act.BELIEVE, turns=(*view.turns, public(turn)))
-        belief = (await self.stage.agent(role).act(heard)).belief
-        if belief is None or belief.probs is None:
+        """Probability of the speaker's own option if this candidate were spoken; of a response,
+        how good the chooser finds it."""
+        debate = scene.debate
+        role = debate.protocol.choose_by
+        act = Act.BELIEVE if turn.argues else Act.SCORE
+        turns, step = scene.public_turns, turn.step
+        view = view_of(debate, scene.question, turns, Seat.JUDGE, role, act, step, round=turn.round)
+        draft = await self.stage.agent(role).act(replace(view, turns=(*view.turns, public(turn))))
+        if act is Act.SCORE:
+            return draft.score
+        if draft.belief is None or draft.belief.probs is None:
             return None
-        return belief.probs[orders.defended_by(turn.seat)]
-
-    async def _judge_acts(self, state: DebateState) -> Command[NextAct]:
-        """One act of the judge before the end."""
-        scene = await self.stage.scene(state["debate_id"])
-        step = scene.schedule[state["step"]]
-        open_slots = _open_slots(scene, step)
-        if open_slots and is_person(self.stage.agent(Role.JUDGE)):
-            await self._person_acts(scene, step, open_slots[0])
-            return _again(scene, step) if open_slots[1:] else _next(scene, step)
-        for slot in open_slots:
-            self.stage.tell(
-                SpeechBegins(scene.debate.id, Seat.JUDGE, Role.JUDGE, slot.act, step.round)
-            )
-            view = _view(scene, Seat.JUDGE, Role.JUDGE, step.index, step.round)
-            view = replace(view, act=slot.act, may_end=slot.may_end)
-            turn, prompts = await self._act(Role.JUDGE, scene, self._streamed(view))
-            await self.stage.record(scene, [turn], prompts)
-        return _next(scene, step)
+        return draft.belief.probs[debate.orders.defended_by(turn.seat)]
 
     async def _judge(self, scene: Scene, orders: Orders, swapped: bool) -> None:
         view = _last_view(scene, orders)
         agent = self.stage.agent(Role.JUDGE)
-        draft = await agent.act(replace(view, act=Act.DECIDE))
+        draft = await agent.act(view)
         if draft.belief is None:
             raise ProtocolError(f"judge {agent.name!r} gave no belief when asked to decide")
         judgment = Judgment(
@@ -272,17 +256,34 @@ class Nodes:
         await self.stage.record_judgment(scene, judgment, draft.prompts)
 
 
-def _view(
-    scene: Scene, seat: Seat, role: Role, step: int, round: int, orders: Orders | None = None
-) -> View:
-    debate, turns = scene.debate, scene.public_turns
-    return view_of(debate, scene.question, turns, seat, role, step, orders=orders, round=round)
+def _view(scene: Scene, slot: Slot, role: Role, step: ScheduledStep) -> View:
+    """What the seat of a slot may see when it acts."""
+    return view_of(
+        scene.debate,
+        scene.question,
+        scene.public_turns,
+        slot.seat,
+        role,
+        slot.act,
+        step.index,
+        round=step.round,
+        may_end=slot.may_end,
+    )
 
 
 def _last_view(scene: Scene, orders: Orders) -> View:
     """What the judge may see at the end."""
-    rounds = scene.debate.protocol.rounds
-    return _view(scene, Seat.JUDGE, Role.JUDGE, len(scene.schedule), rounds, orders)
+    return view_of(
+        scene.debate,
+        scene.question,
+        scene.public_turns,
+        Seat.JUDGE,
+        Role.JUDGE,
+        Act.DECIDE,
+        len(scene.schedule),
+        orders=orders,
+        round=scene.debate.protocol.rounds,
+    )
 
 
 def _open_slots(scene: Scene, step: ScheduledStep) -> list[Slot]:
@@ -302,9 +303,9 @@ def _again(scene: Scene, step: ScheduledStep) -> Command[NextAct]:
 
 
 def _act(scene: Scene, step: int, ended: bool) -> NextAct:
-    """Name of the node for that step: an act of the schedule, or the decision."""
+    """Name of the node for that step: an act of the schedule, or the end."""
     if ended or step >= len(scene.schedule):
-        return "decide"
+        return "finish" if scene.debate.protocol.is_open else "decide"
     act = scene.schedule[step].slots[0].act
     return NODE_OF_ACT[act]
 
@@ -337,6 +338,8 @@ def _trajectory(scene: Scene) -> tuple[tuple[int, Any], ...]:
 
 def _result(scene: Scene) -> dict[str, Any]:
     """The end of a debate in a few JSON-plain fields."""
+    if scene.debate.protocol.is_open:
+        return {"debate_id": scene.debate.id, "num_turns": len(scene.public_turns)}
     final = scene.judgments[0].final
     return {
         "debate_id": scene.debate.id,

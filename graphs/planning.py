@@ -25,12 +25,15 @@ def draw_orders(question: Question, seed: int) -> Orders:
 
     They depend on the question and the seed alone, so that all protocols of a
     run meet a question in the same way: comparisons between them are paired.
-    With more than two options the seats defend the right one and a wrong one.
+    With more than two options the seats defend the right one and a wrong one; of an
+    open prompt there is nothing to list or to defend.
     """
     rng = random.Random(seed_from("orders", question.fingerprint, seed))
     listed = list(range(len(question.options)))
     rng.shuffle(listed)
-    if question.correct is None:
+    if question.is_open:
+        defends = []
+    elif question.correct is None:
         defends = rng.sample(range(len(question.options)), 2)
     else:
         wrong = [i for i in range(len(question.options)) if i != question.correct]
@@ -56,17 +59,18 @@ def plan(
             run once, so that a consultant argues for either option of each question.
             Where nobody speaks, each listing of the options is run once, so that a
             judge who only likes what is listed first is right in half; a protocol
-            whose judge reads both listings anyhow (`swap`) is run once.
+            whose judge reads both listings anyhow (`swap`) is run once, and so is an
+            open prompt, of which there is one assignment.
 
     Raises:
-        ProtocolError: A protocol does not fit its graph or lacks an agent.
+        ProtocolError: A protocol does not fit its graph or a question, or lacks an agent.
     """
     for protocol in protocols:
         check_fit(protocol, specs)
     for question in questions:
         drawn = draw_orders(question, seed)
         for protocol in protocols:
-            check_source(protocol, question)
+            check_question(protocol, question)
             for orders in _both(protocol, drawn) if sides == "both" else (drawn,):
                 yield plan_one(question, protocol, specs, orders, seed), question
 
@@ -75,7 +79,7 @@ def _both(protocol: OversightProtocol, drawn: Orders) -> tuple[Orders, ...]:
     """The drawn orders, and those that take away what the draw decided."""
     if protocol.speakers:
         return drawn, drawn.model_copy(update={"defends": drawn.defends[::-1]})
-    if protocol.swap:
+    if protocol.swap or protocol.is_open:
         return (drawn,)
     return drawn, drawn.model_copy(update={"options": drawn.options[::-1]})
 
@@ -100,8 +104,8 @@ def plan_one(
 
 
 def roles_of(protocol: OversightProtocol) -> list[Role]:
-    """The roles that take part, the judge first."""
-    roles = [Role.JUDGE]
+    """The roles that take part, the judge first if there is one."""
+    roles = [Role.RESPONDER] if protocol.is_open else [Role.JUDGE]
     if protocol.speakers:
         roles.append(protocol.speaker_role)
     if protocol.critics:
@@ -111,12 +115,30 @@ def roles_of(protocol: OversightProtocol) -> list[Role]:
     return roles
 
 
-def check_source(protocol: OversightProtocol, question: Question) -> None:
-    """Refuse to let a judge read a source that is not there: it would be a naive judge.
+def check_question(protocol: OversightProtocol, question: Question) -> None:
+    """Refuse a question that the protocol cannot be run on.
+
+    That is an open prompt where options are argued for or judged, a question with options where
+    an open prompt is answered, and a missing source that the judge is to read: it would be a
+    naive judge.
 
     Raises:
         ProtocolError: One line that names the question.
     """
+    if question.is_open and not protocol.is_open:
+        raise ProtocolError(
+            f"protocol {protocol.name!r} needs options to argue for and to judge, and question "
+            f"{question.id!r} of data set {question.dataset!r} is an open prompt, without any: "
+            "take a protocol whose speakers respond (protocols = ['self_critique']), or give the "
+            "question options"
+        )
+    if protocol.is_open and not question.is_open:
+        raise ProtocolError(
+            f"protocol {protocol.name!r} answers open prompts, and question {question.id!r} of "
+            f"data set {question.dataset!r} has {len(question.options)} options, which would not "
+            "be shown: take a protocol that judges options (protocols = ['debate']), or a data set "
+            "of open prompts (data set 'jsonl' reads them under the key 'prompt')"
+        )
     if protocol.judge_sees_source and question.source is None:
         raise ProtocolError(
             f"protocol {protocol.name!r} lets the judge read the source, and question "
@@ -125,12 +147,18 @@ def check_source(protocol: OversightProtocol, question: Question) -> None:
 
 
 def _check_seats(
-    protocol: OversightProtocol, noun: str, seats: tuple[Seat, ...], wanted: int, hint: str = ""
+    protocol: OversightProtocol,
+    noun: str,
+    seats: tuple[Seat, ...],
+    wanted: int | tuple[int, ...],
+    hint: str = "",
 ) -> None:
-    if len(seats) != wanted:
+    numbers = (wanted,) if isinstance(wanted, int) else wanted
+    if len(seats) not in numbers:
         found = ", ".join(seats) or "none"
+        takes = " or ".join(map(str, numbers))
         raise ProtocolError(
-            f"protocol {protocol.name!r}: graph {protocol.graph!r} takes {wanted} {noun}, "
+            f"protocol {protocol.name!r}: graph {protocol.graph!r} takes {takes} {noun}, "
             f"found {len(seats)} ({found}){hint}"
         )
 
@@ -148,10 +176,18 @@ def check_fit(protocol: OversightProtocol, specs: Mapping[Role, AgentSpec]) -> N
         ProtocolError: One line that says what does not fit.
     """
     graph = registry.load("graphs", protocol.graph)
-    num_critics: int = getattr(graph, "NUM_CRITICS", 0)
+    num_critics: int | tuple[int, ...] = getattr(graph, "NUM_CRITICS", 0)
+    num_responders: int = getattr(graph, "NUM_RESPONDERS", 0)
     hint = "" if num_critics else "; graph = 'critique' takes one"
     _check_seats(protocol, "critic seats", protocol.critics, num_critics, hint)
     _check_seats(protocol, "speaking seats", protocol.speakers, graph.NUM_SPEAKERS)
+    hint = "" if num_responders else "; graph = 'self_critique' takes one"
+    _check_seats(protocol, "responding seats", protocol.responders, num_responders, hint)
+    if protocol.swap and protocol.is_open:
+        raise ProtocolError(
+            f"protocol {protocol.name!r} answers open prompts, and nothing is judged that could be "
+            "judged a second time: leave swap (--swap) out"
+        )
     if protocol.choose_by not in (Role.JUDGE, Role.SCORER):
         raise ProtocolError(
             f"protocol {protocol.name!r}: choose_by = {protocol.choose_by.value!r}; "

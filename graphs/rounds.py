@@ -1,4 +1,4 @@
-"""The machine of every protocol with speakers: acts in the order of the schedule, then judgment.
+"""The machine of every protocol: acts in the order of its schedule, then the end.
 
 Each node names the next one itself (`Command`), which takes two thirds of the time
 that conditional edges take.
@@ -6,26 +6,56 @@ that conditional edges take.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from oversight.graphs.nodes import Nodes
+from oversight.graphs.nodes import NODE_OF_ACT, Nodes
+from oversight.graphs.serving import served_stage
 from oversight.graphs.stage import Stage
 from oversight.graphs.state import DebateInput, DebateState
+from oversight.types import Act
+
+Graph: TypeAlias = CompiledStateGraph[DebateState, None, DebateInput, DebateState]
+
+ARGUMENT = (Act.SPEAK, Act.ASK, Act.BELIEVE)
+"""Acts of a debate: speeches, and what the judge does between them."""
+
+ACTS_OF_JUDGE = frozenset({Act.ASK, Act.BELIEVE})
 
 
-def build_rounds(
-    stage: Stage, name: str, *, criticised: bool = False
-) -> CompiledStateGraph[DebateState, None, DebateInput, DebateState]:
-    """open → (speak | ask | believe)* → decide; with critique and revise if `criticised`."""
-    nodes = Nodes(stage, default_protocol=name)
-    builder = StateGraph(DebateState, input_schema=DebateInput)
-    acts = {"speak": nodes.speak, "ask": nodes.ask, "believe": nodes.believe}
-    if criticised:
-        acts |= {"critique": nodes.critique, "revise": nodes.revise}
-    for act, node in {"open": nodes.open, **acts}.items():
-        builder.add_node(act, node, destinations=(*acts, "decide"))
-    builder.add_node("decide", nodes.decide)
-    builder.add_edge(START, "open")
-    builder.add_edge("decide", END)
-    return builder.compile(name=name)
+def machine(
+    name: str, *acts: Act, protocol: str = "", decides: bool = True
+) -> tuple[Callable[[Stage], Graph], Callable[[], Awaitable[Graph]]]:
+    """`build` and `serve` of a graph module.
+
+    Args:
+        name: Of the graph.
+        acts: What a step of its protocols may ask for; none where there are no steps.
+        protocol: Of what it runs when it is given a question alone; default: that of its own name.
+        decides: A judge decides at the end; else the last step is the end.
+    """
+    end = "decide" if decides else "finish"
+
+    def build(stage: Stage) -> Graph:
+        """The graph, compiled over a stage."""
+        nodes = Nodes(stage, default_protocol=protocol or name)
+        builder = StateGraph(DebateState, input_schema=DebateInput)
+        following = (*(NODE_OF_ACT[act] for act in acts), end)
+        builder.add_node("open", nodes.open, destinations=following)
+        for act in acts:
+            node = nodes.judge if act in ACTS_OF_JUDGE else nodes.speak
+            builder.add_node(NODE_OF_ACT[act], node, destinations=following)
+        builder.add_node(end, nodes.decide if decides else nodes.finish)
+        builder.add_edge(START, "open")
+        builder.add_edge(end, END)
+        return builder.compile(name=name)
+
+    async def serve() -> Graph:
+        """The graph for LangGraph's server, over the stage that the environment names."""
+        return build(await asyncio.to_thread(served_stage))
+
+    return build, serve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-NextAct = Literal["speak", "critique", "revise", "ask", "believe", "decide"]
+NextAct = Literal["speak", "respond", "critique", "revise", "ask", "believe", "decide", "finish"]
 """The nodes that a step may lead to."""
 
 
@@ -25,4 +25,5 @@ class DebateState(DebateInput, total=False):
     step: int
     """Index of the next step in the protocol's schedule."""
     result: dict[str, Any]
-    """At the end: verdict, probabilities by option, number of turns."""
+    """At the end: number of turns; where something is decided, verdict and probabilities by
+    option."""

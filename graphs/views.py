@@ -56,12 +56,14 @@ def view_of(
     turns: Iterable[Turn],
     seat: Seat,
     role: Role,
+    act: Act,
     step: int,
     *,
     orders: Orders | None = None,
     round: int,
+    may_end: bool = False,
 ) -> View:
-    """What `seat` may know at a step, for a speech; other acts are put in its place.
+    """What `seat` may know when it acts in a step.
 
     Args:
         debate: The debate.
@@ -69,9 +71,11 @@ def view_of(
         turns: What stands so far, without what is private.
         seat: Whose view it is.
         role: What the seat is there for.
+        act: What is asked of it.
         step: Index in the schedule; one past its end for the final judgment.
         orders: Another order than the drawn one, in which a judge is shown the debate.
         round: Number of the step's round.
+        may_end: The judge may end the debate with this act.
     """
     protocol, orders = debate.protocol, orders or debate.orders
     side = debate.orders.defended_by(seat) if seat in protocol.speakers else None
@@ -84,7 +88,7 @@ def view_of(
         turns=visible_turns(turns, before_step=step, orders=orders, protocol=protocol),
         seat=seat,
         role=role,
-        act=Act.SPEAK,
+        act=act,
         step=step,
         round=round,
         num_rounds=protocol.rounds,
@@ -92,6 +96,8 @@ def view_of(
         seed=seed_from("turn", debate.id, step, seat, 0),
         side=side,
         argument=None if side is None else question.options[side].argument,
+        may_end=may_end,
+        history=question.history,
     )
 
 
@@ -114,6 +120,7 @@ def turn_of(view: View, draft: Draft, question: Question, seconds: float = 0.0) 
         quotes=find_quotes(draft.text, question.source) if view.act.is_spoken else (),
         belief=draft.belief,
         ends=draft.ends and view.may_end,
+        unchanged=draft.unchanged and view.act is Act.REVISE,
         samples=draft.samples,
         seconds=seconds,
     )

@@ -3,11 +3,18 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from oversight import protocols
+from oversight.agents import identify
+from oversight.graphs.planning import draw_orders
+from oversight.ids import content_id
 from oversight.types import (
     Act,
+    AgentSpec,
     Belief,
     BeliefMethod,
     Debate,
+    EngineSpec,
+    Message,
     Option,
     Orders,
     OversightProtocol,
@@ -55,6 +62,72 @@ def test_a_changed_source_makes_another_question() -> None:
     one = question(source=Source(text="one"))
     assert one.fingerprint != question(source=Source(text="two")).fingerprint
     assert one.fingerprint == question(source=Source(text="one")).fingerprint
+
+
+def test_questions_with_options_keep_their_ids_beside_open_prompts() -> None:
+    """Ids of questions, debates and turns as they were before there were open prompts."""
+    asked = Question(
+        id="q1",
+        dataset="test",
+        text="Where is the lamp?",
+        options=(Option(text="the attic"), Option(text="the cellar", argument="It was moved.")),
+        correct=1,
+        source=Source(title="S", text="Ada carried the lamp."),
+        meta={"k": 1},
+    )
+    assert asked.model_dump_json(exclude={"source"}) == (
+        '{"id":"q1","dataset":"test","split":"","text":"Where is the lamp?","options":'
+        '[{"text":"the attic","argument":null},{"text":"the cellar","argument":"It was moved."}],'
+        '"correct":1,"meta":{"k":1}}'
+    )
+    assert asked.fingerprint == "356c50001172b9f639ee78b92e548253"
+    spec = AgentSpec(agent="judge", engine=EngineSpec(engine="scripted", settings={"a": 1}))
+    ids = {}
+    for name in ("debate", "critique", "naive", "debate_interactive"):
+        ids[name] = Debate(
+            question_id=asked.id,
+            question_fingerprint=asked.fingerprint,
+            protocol=protocols.load(name),
+            agents={Role.JUDGE: spec},
+            orders=draw_orders(asked, 3),
+            seed=3,
+        ).id
+    assert ids == {
+        "debate": "d5f44d572f6057c40efbfd254a63c91c",
+        "critique": "994290261de28831605ebb72ccdd506d",
+        "naive": "af79ac9a9a2d45a75a07f04a643ac0f1",
+        "debate_interactive": "e8eba4e609972f5a25a8bd61062bdf04",
+    }
+    said = Turn(
+        debate_id="d", step=0, round=1, seat=Seat.A, role=Role.CONSULTANT, act=Act.SPEAK, text="hi"
+    )
+    assert content_id(said.model_dump(mode="json")) == "c32d98c6f1191e50db8867a3acebdfab"
+    critic = identify(AgentSpec(agent="critic")).model_dump(mode="json")
+    assert content_id(critic) == "669f52b547ff6561f401e034c206ad3f"
+
+
+def test_an_open_prompt_has_no_options_and_may_have_a_chat_before_it() -> None:
+    before = (Message(role="system", parts=("Be kind.",)),)
+    asked = question(options=(), correct=None, history=before)
+    assert asked.is_open
+    assert asked.chat.chat() == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Where?"},
+    ]
+    assert asked.fingerprint != question(options=(), correct=None).fingerprint
+    assert Question.model_validate_json(asked.model_dump_json()) == asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"options": ()}, "correct=0: an open prompt has no right option"),
+        ({"history": (Message(role="system", parts=("x",)),)}, "history goes with an open prompt"),
+    ],
+)
+def test_an_open_prompt_that_is_none_is_refused(changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        question(**changes)
 
 
 def debate(**changes: object) -> Debate:

@@ -94,7 +94,12 @@ class LiveDebate:
             self._console.print(Text(f"  {note}", style="italic"))
 
     def _heading(self) -> RenderableType:
-        lines = [Text("Question  ", style="bold").append_text(rich_text(self._question.text))]
+        lines = [
+            Text(f"{message.role.capitalize()}  ", "dim").append_text(rich_text(message.content))
+            for message in self._question.history
+        ]
+        asked = "Prompt  " if self._question.is_open else "Question  "
+        lines.append(Text(asked, style="bold").append_text(rich_text(self._question.text)))
         for position, option in enumerate(self._debate.orders.options):
             line = Text(f"  {chr(65 + position)}  ", style="bold")
             line.append_text(rich_text(self._question.options[option].text))

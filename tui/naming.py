@@ -14,7 +14,12 @@ from oversight.agents.speaking import label_of, speaker_name
 from oversight.text.terminal import visible
 from oversight.types import Act, Debate, Role, Seat, Transcript
 
-VERB_OF_ACT = {Act.ASK: "asks", Act.CRITIQUE: "criticises", Act.REVISE: "revises"}
+VERB_OF_ACT = {
+    Act.ASK: "asks",
+    Act.RESPOND: "responds",
+    Act.CRITIQUE: "criticises",
+    Act.REVISE: "revises",
+}
 
 _SEAT_NAME = re.compile(r"\bdebater\s+([ab])\b", re.IGNORECASE)
 """What prompts call the debaters: by their seats, with the letters that options have as well."""
@@ -27,7 +32,7 @@ def heading(transcript: Transcript, seat: Seat, role: Role, act: Act, round: int
     if act in VERB_OF_ACT:
         parts[0] += f" {VERB_OF_ACT[act]}"
     parts.append(f"round {round}" if round else "opening")
-    if act.argues and seat is not Seat.JUDGE:
+    if act.argues(role) and seat is not Seat.JUDGE:
         option = debate.orders.defended_by(seat)
         # A debater's own name has the letter already.
         letter = label_of(option, debate.orders.options)

@@ -24,6 +24,14 @@ NAMES_OF_TASK = {
 }
 
 
+def names_of(item: TaskItem) -> tuple[str, ...]:
+    """What the turns that are asked about are called; answers to an open prompt are no speeches."""
+    names = NAMES_OF_TASK[item.item.task]
+    if item.item.is_open:
+        return tuple(name.replace("speech", "response") for name in names)
+    return names
+
+
 def rows_of_item(item: TaskItem, key: str) -> list[Row]:
     """What was said before, which `key` unfolds, then the turns that are asked about."""
     rows = []
@@ -32,7 +40,7 @@ def rows_of_item(item: TaskItem, key: str) -> list[Row]:
         by_step.setdefault(turn.step, []).append(turn)
     for step, turns in sorted(by_step.items()):
         rows.append(Row(step, [_said_before(item, turn, key) for turn in turns]))
-    names = NAMES_OF_TASK[item.item.task]
+    names = names_of(item)
     columns = [
         Column(turn.id, name, f"heading-{'ab'[at % 2]}", _body(turn), is_to_read=True)
         for at, (turn, name) in enumerate(zip(item.turns(), names, strict=True))
@@ -56,9 +64,13 @@ def said_by(item: TaskItem, turn: Turn) -> str:
 
 
 def header(item: TaskItem) -> Text:
-    """Question, options, and whose words these are."""
+    """Question, options, or an open prompt with the chat before it, and whose words these are."""
     question, orders = item.transcript.question, item.transcript.debate.orders
-    whole = Text().append_text(rich_text(question.text, "bold"))
+    whole = Text()
+    for message in question.history:
+        whole.append(f"{message.role.capitalize()}  ", style="dim")
+        whole.append_text(rich_text(message.content, "dim")).append("\n")
+    whole.append_text(rich_text(question.text, "bold"))
     for label, index in zip(labels(len(orders.options)), orders.options, strict=True):
         whole.append(f"\n{label}  ", style="bold")
         whole.append_text(rich_text(" ".join(question.options[index].text.split())))
@@ -71,7 +83,7 @@ def header(item: TaskItem) -> Text:
 
 def quotes_of(item: TaskItem) -> list[Listed]:
     """All quotes of the turns that are asked about."""
-    names = NAMES_OF_TASK[item.item.task]
+    names = names_of(item)
     return [
         Listed(turn.id, number, name, quote, False)
         for turn, name in zip(item.turns(), names, strict=True)

@@ -52,6 +52,8 @@ def datasets(
         console.rule(rich_text(question.id, style="bold"))
         if question.source:
             console.print(rich_text(_excerpt(question.source.text), style="dim"))
+        for message in question.history:
+            console.print(rich_text(f"{message.role}: {message.content}", style="dim"))
         console.print(rich_text(question.text, style="bold"))
         for index, option in enumerate(question.options):
             mark = "✓" if index == question.correct else " "

@@ -10,7 +10,7 @@ import typer
 
 from oversight.cli.options import Json, Recipe, set_option
 
-THINK_WITH_MODEL = frozenset({"debater", "consultant", "critic", "judge"})
+THINK_WITH_MODEL = frozenset({"debater", "consultant", "critic", "responder", "judge"})
 """Agents that --model is for."""
 
 Protocols = Annotated[
@@ -50,7 +50,9 @@ def debate(
     ] = None,
     debater: Annotated[
         str | None,
-        typer.Option(help="Agent that debates, consults and criticises.", show_default="see below"),
+        typer.Option(
+            help="Agent that debates, consults, responds and criticises.", show_default="see below"
+        ),
     ] = None,
     judge: Annotated[
         str | None, typer.Option(help="Agent that judges.", show_default="see below")
@@ -169,11 +171,17 @@ def _casting(
 
 
 def _speakers(debater: str | None) -> dict[str, str | None]:
-    """Who plays the roles that --debater stands for; a critic only if it can be one."""
+    """Who plays the roles that --debater stands for; a critic or responder only if it can."""
     from oversight.agents import roles
     from oversight.types import Role
 
     if debater == "debater":
-        return {"debater": debater, "consultant": "consultant", "critic": "critic"}
-    able = debater is not None and Role.CRITIC in roles(debater)
-    return {"debater": debater, "consultant": debater, "critic": debater if able else None}
+        others = ("consultant", "critic", "responder")
+        return {"debater": debater, **{role: role for role in others}}
+    able = frozenset[Role]() if debater is None else roles(debater)
+    return {
+        "debater": debater,
+        "consultant": debater,
+        "critic": debater if Role.CRITIC in able else None,
+        "responder": debater if Role.RESPONDER in able else None,
+    }

@@ -55,10 +55,16 @@ def put_in_queue(settings: RunSettings) -> Run:
     """Check everything, then leave the debates to those who judge them live.
 
     Raises:
-        ConfigError: There is a debate in which no person takes part.
+        ConfigError: There is a debate in which no person takes part, or an open prompt.
     """
     loaded, actors, planned = _prepared(settings)
     for debate, _ in planned:
+        if debate.protocol.is_open:
+            raise ConfigError(
+                f"--queue leaves debates to people, and protocol {debate.protocol.name!r} answers "
+                "open prompts without any: run it without --queue, then rate what was said "
+                "(oversight rate revisions, or pairs)"
+            )
         if all(spec.agent != JudgeKind.HUMAN.value for spec in debate.agents.values()):
             raise ConfigError(
                 "--queue leaves debates to people, and in these no person takes part: add "

@@ -66,6 +66,7 @@ EMBEDDED_AGENTS: dict[Role, AgentSettings] = {
     Role.DEBATER: AgentSettings(agent="retrieval"),
     Role.CONSULTANT: AgentSettings(agent="retrieval"),
     Role.CRITIC: AgentSettings(agent="retrieval"),
+    Role.RESPONDER: AgentSettings(agent="retrieval"),
     Role.JUDGE: AgentSettings(agent="lexical"),
 }
 """The default of every role: agents that need no language model."""

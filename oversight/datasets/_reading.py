@@ -123,7 +123,18 @@ def parse_record(model: type[M], value: Any, file: str, line: int | None) -> M |
 
 
 def question_row(file: str, line: int | None, **fields: Any) -> Row | BadRow:
-    """A row with the question made of `fields`, or a bad row that says what is wrong with them."""
+    """A row with the question made of `fields`, or a bad row that says what is wrong with them.
+
+    Without options it is a bad row: rows of open prompts are made by `prompt_row`.
+    """
+    if not fields.get("options"):
+        reason_ = "a question needs at least two options, here are 0"
+        return BadRow(file, line, reason_, str(fields.get("id", "")))
+    return prompt_row(file, line, **fields)
+
+
+def prompt_row(file: str, line: int | None, **fields: Any) -> Row | BadRow:
+    """A row with the open prompt made of `fields`, or a bad row that says what is wrong with it."""
     try:
         return Row(Question(**fields), file, line)
     except ValidationError as error:
@@ -147,8 +158,6 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"key {place!r} is missing"
     if kind == "string_too_short":
         return f"{place} is empty"
-    if kind == "too_short" and place == "options":
-        return f"a question needs at least two options, here are {len(value)}"
     message = detail["msg"].removeprefix("Value error, ")
     return f"{place} = {_shown(value)}: {message}" if place else message
 

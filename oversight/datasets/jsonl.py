@@ -1,17 +1,25 @@
-"""Questions of your own, one JSON object a line (the schema stands in docs/datasets.md)."""
+"""Questions and open prompts of your own, a JSON object a line (schema: docs/datasets.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from oversight.config.settings import Settings
-from oversight.datasets._reading import jsonl_objects, locate, parse_record, question_row
+from oversight.datasets._reading import (
+    jsonl_objects,
+    locate,
+    parse_record,
+    prompt_row,
+    question_row,
+)
 from oversight.datasets.base import BadRow, Row
-from oversight.types import Source
+from oversight.ids import content_id
+from oversight.types import Message, Source
 
 WHERE_TO_GET = "Such a file is yours to write: docs/datasets.md shows one."
 
@@ -57,6 +65,29 @@ class _Line(_Shape):
     meta: dict[str, JsonValue] = Field(default_factory=dict)
 
 
+class _Message(_Shape):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class _OpenLine(_Shape):
+    """An open prompt: its last words under `prompt` or `text`, or as the last of `messages`."""
+
+    id: str | None = Field(default=None, min_length=1)
+    prompt: JsonValue = None
+    text: str | None = None
+    system: str | None = None
+    messages: list[JsonValue] | None = None
+    source: str | dict[str, JsonValue] | None = None
+    split: str = ""
+    meta: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+OPEN_KEYS = frozenset({"prompt", "text", "system", "messages"})
+"""Keys of an open prompt's words; a question with options has `question` in their place."""
+OPEN_HINT = " (an open prompt, which has none, is written with 'prompt' in place of 'question')"
+
+
 class _Unusable(Exception):
     """A part of a line that cannot be used, and why."""
 
@@ -73,9 +104,12 @@ def rows(config: Config) -> Iterator[Row | BadRow]:
 
 
 def _row(value: dict[str, Any], path: Path, number: int, config: Config) -> Row | BadRow:
+    if not value.keys() & {"question", "options"} and value.keys() & OPEN_KEYS:
+        return _open_row(value, path, number, config)
     line = parse_record(_Line, value, str(path), number)
     if isinstance(line, BadRow):
-        return line
+        hint = OPEN_HINT if "'options' is missing" in line.reason else ""
+        return replace(line, reason=line.reason + hint)
     try:
         options = [_option(option, index) for index, option in enumerate(line.options)]
         source = _source(line.source, path)
@@ -83,6 +117,9 @@ def _row(value: dict[str, Any], path: Path, number: int, config: Config) -> Row 
         return BadRow(str(path), number, str(why), line.id)
     if source is None and config.source_required:
         return BadRow(str(path), number, "key 'source' is missing", line.id)
+    if not options:
+        reason = f"a question needs at least two options, here are 0{OPEN_HINT}"
+        return BadRow(str(path), number, reason, line.id)
     return question_row(
         str(path),
         number,
@@ -95,6 +132,77 @@ def _row(value: dict[str, Any], path: Path, number: int, config: Config) -> Row 
         source=source,
         meta=line.meta,
     )
+
+
+def _open_row(value: dict[str, Any], path: Path, number: int, config: Config) -> Row | BadRow:
+    """An open prompt, with the chat before it."""
+    if value.get("correct") is not None:
+        reason = f"correct = {value['correct']!r}: an open prompt has no options; add 'options'"
+        return BadRow(str(path), number, reason, str(value.get("id", "")))
+    value = {key: each for key, each in value.items() if key != "correct"}
+    line = parse_record(_OpenLine, value, str(path), number)
+    if isinstance(line, BadRow):
+        return line
+    try:
+        history, text = _chat(line)
+        source = _source(line.source, path)
+    except _Unusable as why:
+        return BadRow(str(path), number, str(why), line.id or "")
+    chat = [[message.role, message.content] for message in history]
+    id_ = line.id or "prompt-" + content_id(chat, text, source.id if source else None)[:12]
+    if source is None and config.source_required:
+        return BadRow(str(path), number, "key 'source' is missing", id_)
+    return prompt_row(
+        str(path),
+        number,
+        id=id_,
+        dataset="jsonl",
+        split=line.split,
+        text=text,
+        source=source,
+        meta=line.meta,
+        history=history,
+    )
+
+
+def _chat(line: _OpenLine) -> tuple[tuple[Message, ...], str]:
+    """The messages before the prompt, and the prompt itself.
+
+    Raises:
+        _Unusable: It cannot be told which words are the prompt, or a message is none.
+    """
+    if line.prompt is not None and line.text is not None:
+        raise _Unusable("'prompt' and 'text' both hold the prompt: give one of them")
+    asked = line.text if line.prompt is None else line.prompt
+    if not isinstance(asked, str | list | None):
+        raise _Unusable(f"prompt = {asked!r}: expected a text, or a list of messages")
+    whole = asked if isinstance(asked, list) else line.messages or []
+    if isinstance(asked, list) and line.messages:
+        raise _Unusable("'prompt' is a list of messages, and so is 'messages': give one of them")
+    key = "prompt" if isinstance(asked, list) else "messages"
+    messages = [_message(each, f"{key}.{index}") for index, each in enumerate(whole)]
+    if line.system is not None:
+        if messages and messages[0].role == "system":
+            raise _Unusable(f"{key}.0 is a system message, and 'system' another: give one of them")
+        if not line.system.strip():
+            raise _Unusable("system is empty: leave the key out")
+        messages.insert(0, Message(role="system", parts=(line.system,)))
+    if isinstance(asked, str):
+        return tuple(messages), asked
+    if not messages or messages[-1].role != "user":
+        last = f"the last is the {messages[-1].role}'s" if whole else "here are none"
+        raise _Unusable(
+            f"{key}: the last message is the prompt and has the role 'user', {last}; "
+            "or give the prompt under 'prompt'"
+        )
+    return tuple(messages[:-1]), messages[-1].content
+
+
+def _message(given: JsonValue, place: str) -> Message:
+    if not isinstance(given, dict):
+        raise _Unusable(f"{place} = {given!r}: expected an object with 'role' and 'content'")
+    held = _checked(_Message, given, place)
+    return Message(role=held.role, parts=(held.content,))
 
 
 def _option(given: JsonValue, index: int) -> dict[str, JsonValue]:

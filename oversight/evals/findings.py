@@ -11,6 +11,7 @@ from oversight.evals.accuracy import Accuracy
 from oversight.evals.intervals import LEVEL, NUM_RESAMPLES, Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Comparison, Report
+from oversight.evals.responses import ResponseCount
 from oversight.evals.scoring import FLOOR
 from oversight.text.shares import per_cent, percent
 
@@ -90,14 +91,39 @@ def undecided(found: Accuracy) -> str:
 
 def headlines(report: Report) -> tuple[str, ...]:
     """The few sentences that a reader should take away."""
-    if not report.arms:
-        return ("Nothing could be measured: no judged debate has a question with a known answer.",)
+    answered = tuple(map(_answered, report.responses))
+    if not report.arms and (not answered or report.num_debates > _num_open(report)):
+        unmeasured = (
+            "Nothing could be measured: no judged debate has a question with a known answer."
+        )
+        return (unmeasured, *answered)[:MAX_HEADLINES]
     told = [
         _sentence(report, each) for each in report.comparisons if each.kinds[1] is not Kind.DEBATE
     ]
     if not told:
         told = [_alone(arm) for arm in report.arms]
-    return tuple(told[:MAX_HEADLINES])
+    return (*told, *answered)[:MAX_HEADLINES]
+
+
+def _num_open(report: Report) -> int:
+    return sum(each.num_runs for each in report.responses)
+
+
+def _answered(each: ResponseCount) -> str:
+    """What was answered to open prompts, and what was said of the revisions."""
+    said = (
+        f"{each.protocol}: {count(each.num_responses, 'response')} of {each.responder} to "
+        f"{count(each.num_prompts, 'open prompt')}, in which nothing is right or wrong"
+    )
+    if each.num_revisions:
+        changed = each.num_revisions - each.num_unchanged
+        said += f"; {changed:,} of {count(each.num_revisions, 'revision')} changed something"
+    if each.num_rated:
+        said += (
+            f"; of {count(each.num_rated, 'rating')} of revisions {each.num_better:,} better, "
+            f"{each.num_same:,} the same, {each.num_worse:,} worse"
+        )
+    return f"{said}."
 
 
 def _alone(arm: ArmReport) -> str:

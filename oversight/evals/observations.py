@@ -9,7 +9,7 @@ from enum import StrEnum
 from oversight.datasets.base import CLUSTER
 from oversight.ids import content_id
 from oversight.preferences.rulings import Ruling, rulings, top
-from oversight.types import Debate, JudgeKind, Question, Seat, Transcript, Verdict
+from oversight.types import AgentSpec, Debate, JudgeKind, Question, Seat, Transcript, Verdict
 
 Cluster = tuple[str, str]
 """All that concerns one underlying question, which is not independent: (data set, key)."""
@@ -181,6 +181,11 @@ def _speakers(debate: Debate) -> str:
     spec = debate.agents.get(debate.protocol.speaker_role)
     if not debate.protocol.speakers or spec is None:
         return ""
+    return named(spec)
+
+
+def named(spec: AgentSpec) -> str:
+    """The model of an agent by its last name, or the agent where it has none."""
     if spec.engine is None:
         return spec.agent
     model = str(spec.engine.settings.get("model") or spec.engine.engine)

@@ -44,7 +44,7 @@ def quote_counts(transcript: Transcript) -> Iterator[QuoteCount]:
     if question.source is None:
         return
     for turn in transcript.spoken():
-        if turn.act.argues and turn.seat in transcript.debate.protocol.speakers:
+        if turn.argues and turn.seat in transcript.debate.protocol.speakers:
             yield QuoteCount(
                 cluster=cluster_of(question),
                 side=side_of(transcript.debate, turn.seat, question.correct),

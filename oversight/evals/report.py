@@ -16,6 +16,7 @@ from oversight.evals.calibration import Calibration, calibration
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
 from oversight.evals.quotes import QuoteCount, QuoteUse, quote_counts, quote_use
+from oversight.evals.responses import ResponseCount, ResponseCounter
 from oversight.evals.scoring import SCORES
 from oversight.evals.sides import (
     PositionBias,
@@ -141,7 +142,7 @@ class Report:
     """Underlying questions, which the intervals are clustered by."""
     num_rulings: int
     num_unjudged: int
-    """Debates without any judgment."""
+    """Debates without any judgment, but for answers to open prompts, which need none."""
     num_unknown: int
     """Rulings on questions whose right answer is not known: not in any figure."""
     datasets: tuple[str, ...]
@@ -161,6 +162,10 @@ class Report:
     """The most frequent kinds of answers that are INVALID."""
     unseen: tuple[Unseen, ...] = ()
     """Of arms that people judged."""
+    responses: tuple[ResponseCount, ...] = ()
+    """Of answers to open prompts, in which nothing is decided."""
+    num_prompts: int = 0
+    """Open prompts among the questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +192,18 @@ def build_report(
     """
     ends = EndCounter()
     gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
+    responses = ResponseCounter()
     questions = set()
+    prompts = set()
     num_debates = num_unjudged = 0
     for transcript in transcripts:
         num_debates += 1
         ends.add(transcript)
         questions.add(cluster_of(transcript.question))
+        if transcript.question.is_open:
+            prompts.add(cluster_of(transcript.question))
+            responses.add(transcript)
+            continue
         found = rulings(transcript)
         num_unjudged += not found
         for ruling in found:
@@ -220,6 +231,8 @@ def build_report(
         assistance=assistance(every),
         unread=tuple(each for arm in observed for each in _unread(named[arm], gathered[arm])),
         unseen=tuple(each for arm in observed for each in _unseen(named[arm], observed[arm])),
+        responses=responses.counted(),
+        num_prompts=len(prompts),
     )
 
 

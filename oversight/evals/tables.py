@@ -44,6 +44,7 @@ def tables(report: Report) -> tuple[Table, ...]:
         _quotes(report),
         _slices(report),
         _agreement(report),
+        _responses(report),
         _answer_ends(report),
         _failures(report),
     )
@@ -322,6 +323,36 @@ def _agreement(report: Report) -> Table:
     )
 
 
+def _responses(report: Report) -> Table:
+    return Table(
+        title="Answers to open prompts",
+        note="Nothing is right or wrong in them. “responses” counts candidates that were not "
+        "chosen as well; “unchanged”: revisions that found nothing to change; better, same, worse: "
+        "revisions as they were rated; “others”: ratings of pairs and by principles.",
+        columns=(
+            *("protocol", "policy", "runs", "prompts", "responses", "critiques", "revisions"),
+            *("unchanged", "better", "same", "worse", "others"),
+        ),
+        rows=tuple(
+            (
+                each.protocol,
+                each.responder,
+                f"{each.num_runs:,}",
+                f"{each.num_prompts:,}",
+                f"{each.num_responses:,}",
+                f"{each.num_critiques:,}",
+                f"{each.num_revisions:,}",
+                f"{each.num_unchanged:,}",
+                f"{each.num_better:,}",
+                f"{each.num_same:,}",
+                f"{each.num_worse:,}",
+                f"{each.num_other_ratings:,}",
+            )
+            for each in report.responses
+        ),
+    )
+
+
 def _answer_ends(report: Report) -> Table:
     """Shown once a call ended otherwise than by its model's own stop."""
     stop = FinishReason.STOP.value
@@ -373,10 +404,16 @@ def _number(value: float | None) -> str:
 def extent(report: Report) -> str:
     """What the report is about, in one line."""
     judges = len({arm.arm.judge for arm in report.arms})
-    about = [
-        count(report.num_debates, "debate"),
-        count(report.num_questions, "question"),
-        count(judges, "judge"),
-        count(len(report.datasets), "data set"),
-    ]
+    num_open = sum(each.num_runs for each in report.responses)
+    about = [count(len(report.datasets), "data set")]
+    if num_open < report.num_debates or not num_open:
+        about = [
+            count(report.num_debates - num_open, "debate"),
+            count(report.num_questions - report.num_prompts, "question"),
+            count(judges, "judge"),
+            *about,
+        ]
+    if num_open:
+        answered = count(report.num_prompts, "open prompt")
+        about.insert(len(about) - 1, f"{count(num_open, 'run')} on {answered}")
     return " · ".join(about)

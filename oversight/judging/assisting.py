@@ -85,6 +85,7 @@ def view_for(item: Item, turns: tuple[Turn, ...], request: HelpRequest, number: 
         [public(turn) for turn in turns],
         Seat.JUDGE,
         Role.ASSISTANT,
+        Act.ASSIST,
         last + 1,
         orders=item.orders,
         round=max((turn.round for turn in turns), default=0),
@@ -92,7 +93,6 @@ def view_for(item: Item, turns: tuple[Turn, ...], request: HelpRequest, number: 
     reads = debate.protocol.assistant_sees_source or debate.protocol.judge_sees_source
     return replace(
         view,
-        act=Act.ASSIST,
         source=question.source if reads else None,
         request=request,
         seed=seed_from("assist", debate.id, item.acts.judge, number),

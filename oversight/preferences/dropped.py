@@ -37,6 +37,8 @@ class Reason(StrEnum):
     """A response holds no words."""
     IDENTICAL = "identical"
     """Responses to be compared have the same text."""
+    UNCHANGED = "unchanged"
+    """A revision found nothing to change: it is the response once more."""
     UNSCORED = "unscored"
     """A sibling has no score."""
     BELOW_MARGIN = "below_margin"

@@ -23,6 +23,7 @@ from oversight.preferences.rulings import (
 from oversight.preferences.settings import PreferenceSettings
 from oversight.preferences.siblings import RankedRows
 from oversight.types import (
+    Act,
     PairAnswer,
     Preference,
     Preferred,
@@ -32,6 +33,7 @@ from oversight.types import (
     Response,
     RevisionAnswer,
     RevisionIs,
+    Role,
     Transcript,
     Turn,
 )
@@ -98,12 +100,17 @@ class _Rows:
     def revisions(self, given: Iterable[Rating]) -> Iterator[Stated]:
         """A revision was said to be better or worse than the speech that was criticised.
 
-        Both are responses to the first speech's prompt: who learns is to speak like the better
-        one at once.
+        Both are responses to the first speech's prompt, and of an open prompt to that prompt,
+        whatever the round: who learns is to speak like the better one at once.
         """
         for ratings in _by_item(r for r in given if isinstance(r.answer, RevisionAnswer)):
             speech_, _, revision = self._turns(ratings[0].turn_ids)
-            found = _one_prompt(speech_, revision)
+            speech_ = self._first_said(speech_)
+            asked_ = self._response_to_prompt(speech_)
+            sample = speech(asked_)
+            found = Reason.UNCHANGED if revision.unchanged else _one_prompt(speech_, revision)
+            if not isinstance(found, Reason) and asked_ is not speech_:
+                found = Reason.NO_PROMPT if sample is None else asked(sample)
             if isinstance(found, Reason):
                 self.dropped.add(found)
                 continue
@@ -112,8 +119,22 @@ class _Rows:
                 for r in ratings
                 if isinstance(r.answer, RevisionAnswer)
             )
-            answers = (_off_prompt(revision, speech_), response(speech_))
+            first = response(speech_) if asked_ is speech_ else _off_prompt(speech_, asked_)
+            answers = (_off_prompt(revision, asked_), first)
             yield Stated("revisions", found, answers, p, tuple(ratings))
+
+    def _first_said(self, turn: Turn) -> Turn:
+        """The turn in which these words were said first: not a revision that repeats them."""
+        while turn.unchanged:
+            before = [t for t in self.transcript.spoken() if t.seat is turn.seat]
+            turn = max((t for t in before if t.step < turn.step), key=lambda t: t.step)
+        return turn
+
+    def _response_to_prompt(self, turn: Turn) -> Turn:
+        """Of a responder its first response, which answers the open prompt; else the turn."""
+        if turn.role is not Role.RESPONDER or turn.act is Act.RESPOND:
+            return turn
+        return next(t for t in self.transcript.spoken() if t.act is Act.RESPOND)
 
     def weighted(self, stated: Iterable[Stated]) -> Iterator[Preference]:
         """Rows of those that are not too close to call."""

@@ -45,7 +45,7 @@ def sibling_preferences(
 def _groups(transcript: Transcript) -> Iterator[list[Turn]]:
     groups: dict[tuple[int, str], list[Turn]] = defaultdict(list)
     for turn in transcript.turns:
-        if turn.act.argues:
+        if turn.act.answers:
             groups[turn.step, turn.seat].append(turn)
     yield from (group for group in groups.values() if len(group) > 1)
 

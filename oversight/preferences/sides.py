@@ -27,12 +27,9 @@ from oversight.preferences.settings import PreferenceSettings
 from oversight.types import (
     Act,
     Belief,
-    Message,
     Preference,
-    Prompt,
     PromptRecord,
     Provenance,
-    Question,
     Seat,
     Transcript,
     Turn,
@@ -83,12 +80,6 @@ def side_preferences(
     else:
         rows = (_row(pair, win, transcript, settings, prompt_of) for pair in answers)
         yield from rows
-
-
-def question_prompt(question: Question) -> Prompt:
-    """The prompt that both sides of a question share: the source, if any, then the question."""
-    parts = (f"{question.source.text}\n\n", question.text) if question.source else (question.text,)
-    return Prompt(messages=(Message(role="user", parts=parts),))
 
 
 def _answers(transcript: Transcript, dropped: Dropped) -> Iterator[Answers]:
@@ -190,7 +181,7 @@ def _row(
     orders = transcript.debate.orders
     best_first = sorted(answers.turns, key=lambda t: orders.defended_by(t.seat) != win.winner)
     record = (
-        PromptRecord(question_prompt(transcript.question))
+        PromptRecord(transcript.question.chat)
         if answers.prompt is None
         else answers.prompt.read(prompt_of)
     )

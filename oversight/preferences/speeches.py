@@ -33,7 +33,7 @@ def labelled_speeches(
     """
     counts = Dropped() if dropped is None else dropped
     for transcript in transcripts:
-        speeches = [turn for turn in transcript.spoken() if turn.act.argues]
+        speeches = [turn for turn in transcript.spoken() if turn.argues]
         if not speeches:
             continue
         read = (

@@ -7,6 +7,9 @@
     [[round]]
     slots = [{ seat = "judge", act = "believe", may_end = true }]
 
+A protocol whose seat A does `act = "respond"` answers open prompts: nobody defends anything, and
+nothing is judged at its end (self_critique.toml).
+
 A step with `once = true` belongs to the first round alone: a speech that later rounds
 criticise and revise (critique.toml).
 Keys and their meaning: `OversightProtocol`, `Step` and `Slot` in `oversight.types`.
@@ -27,7 +30,7 @@ from oversight.errors import ProtocolError
 from oversight.types import Act, OversightProtocol, Seat, Step
 
 ACTS_OF_SEAT: dict[Seat, frozenset[Act]] = {
-    Seat.A: frozenset({Act.SPEAK, Act.REVISE}),
+    Seat.A: frozenset({Act.SPEAK, Act.RESPOND, Act.REVISE}),
     Seat.B: frozenset({Act.SPEAK, Act.CRITIQUE}),
     Seat.JUDGE: frozenset({Act.ASK, Act.BELIEVE}),
 }
@@ -87,6 +90,8 @@ def _check(protocol: OversightProtocol, where: str) -> None:
     for step in (*protocol.opening, *protocol.round):
         _check_step(step, where)
     _check_criticism(protocol, where)
+    if protocol.is_open:
+        _check_open(protocol, where)
 
 
 def _check_step(step: Step, where: str) -> None:
@@ -125,9 +130,10 @@ def _check_criticism(protocol: OversightProtocol, where: str) -> None:
     done: set[Act] = set()
     for step in protocol.schedule():
         act = step.slots[0].act
-        if act is Act.CRITIQUE and Act.SPEAK not in done:
+        if act is Act.CRITIQUE and not done & {Act.SPEAK, Act.RESPOND}:
             raise ProtocolError(
-                f"{where}: 'critique' comes before any speech; let seat 'a' speak in a step before"
+                f"{where}: 'critique' comes before any speech; let seat 'a' speak (or respond to "
+                "an open prompt) in a step before"
             )
         if act is Act.REVISE and Act.CRITIQUE not in done:
             raise ProtocolError(
@@ -135,3 +141,25 @@ def _check_criticism(protocol: OversightProtocol, where: str) -> None:
                 "let seat 'b' critique in a step before"
             )
         done.add(act)
+
+
+def _check_open(protocol: OversightProtocol, where: str) -> None:
+    """Where an open prompt is answered nobody has an option to speak for or to judge."""
+    schedule = protocol.schedule()
+    for slot in (slot for step in schedule for slot in step.slots):
+        if slot.act is Act.SPEAK or slot.seat is Seat.JUDGE:
+            raise ProtocolError(
+                f"{where}: seat 'a' answers an open prompt ('respond'), so there is no option that "
+                f"seat {slot.seat.value!r} could {slot.act.value!r} about; leave that step out"
+            )
+    responses = [step.index for step in schedule if step.slots[0].act is Act.RESPOND]
+    if responses != [0]:
+        raise ProtocolError(
+            f"{where}: 'respond' is the first step and comes once; let later steps 'critique' and "
+            "'revise' (in a [[round]] of several, give the step once = true)"
+        )
+    if protocol.judge_sees_source or protocol.beliefs_public:
+        raise ProtocolError(
+            f"{where}: judge_sees_source and beliefs_public are of protocols with a judge; an open "
+            "prompt has none: leave them out"
+        )

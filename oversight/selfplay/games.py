@@ -8,14 +8,14 @@ quotes and views are those of the graphs, made by the same functions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from oversight import protocols
 from oversight.agents import consultant, debater
 from oversight.agents.judge import choice_prompt
 from oversight.agents.speaking import speech_prompt
 from oversight.errors import ProtocolError
-from oversight.graphs.planning import draw_orders
+from oversight.graphs.planning import check_question, draw_orders
 from oversight.graphs.views import turn_of, view_of
 from oversight.selfplay.settings import Arena
 from oversight.text.thoughts import divide
@@ -81,10 +81,11 @@ class Game:
             turns,
             Seat.JUDGE,
             Role.JUDGE,
+            Act.DECIDE,
             len(schedule),
             round=self.debate.protocol.rounds,
         )
-        return choice_prompt(replace(view, act=Act.DECIDE))
+        return choice_prompt(view)
 
     def _turn(self, seat: Seat, text: str) -> Turn:
         said = divide(text).text.strip()  # thoughts are private here as in a graph
@@ -92,7 +93,7 @@ class Game:
 
     def _view(self, seat: Seat, turns: Sequence[Turn]) -> View:
         role = self.debate.protocol.speaker_role
-        return view_of(self.debate, self.question, turns, seat, role, 0, round=1)
+        return view_of(self.debate, self.question, turns, seat, role, Act.SPEAK, 0, round=1)
 
 
 def games(
@@ -101,11 +102,13 @@ def games(
     """Games on `questions`, each assignment of options to seats once if `both_sides`.
 
     Raises:
-        ProtocolError: The arena's protocol is not of one simultaneous step of speeches.
+        ProtocolError: The arena's protocol is not of one simultaneous step of speeches, or a
+            question has no options.
     """
     protocol = one_round(PROTOCOLS[arena])
     found = []
     for question in questions:
+        check_question(protocol, question)
         drawn = draw_orders(question, seed)
         exchanged = drawn.model_copy(update={"defends": drawn.defends[::-1]})
         for orders in (drawn, exchanged) if both_sides else (drawn,):

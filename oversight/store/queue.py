@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, distinct, exists, func, or_, select
 
 from oversight.store.claims import Claims
 from oversight.store.encoding import key_text
-from oversight.store.reading import completed_outcome, question_text
+from oversight.store.reading import completed_outcome, words_of
 from oversight.store.schema import debates, events, judgments, questions
 from oversight.types import EventKind, JudgeKind
 
@@ -67,7 +67,8 @@ class QueueItem:
 
 def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int) -> list[QueueItem]:
     """Items for `judge` in the order of writing: those that others have judged enough are left
-    out, begun or not, as they could not be taken up any more."""
+    out, begun or not, as they could not be taken up any more. So are answers to open prompts, of
+    which nothing can be judged: they are rated (`rating_queue`)."""
     name = key_text(judge)
     human = and_(judgments.c.debate_id == debates.c.id, judgments.c.kind == JudgeKind.HUMAN.value)
     num_judges = select(func.count(distinct(judgments.c.judge))).where(human).scalar_subquery()
@@ -108,11 +109,13 @@ def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int)
     if wanted.protocol is not None:
         query = query.where(debates.c.protocol == key_text(wanted.protocol))
     kept = None if wanted.debate_ids is None else set(wanted.debate_ids)
-    return [
-        _item(row)
-        for row in connection.execute(query)
-        if (kept is None or row.id in kept) and (row.num_judges < overlap or row.done)
-    ]
+    listed = []
+    for row in connection.execute(query):
+        if (kept is None or row.id in kept) and (row.num_judges < overlap or row.done):
+            words, has_options = words_of(row.question_id, row.question)
+            if has_options:
+                listed.append(_item(row, words))
+    return listed
 
 
 def _last(judge: str, kind: EventKind) -> Any:
@@ -128,7 +131,7 @@ def _last(judge: str, kind: EventKind) -> Any:
     )
 
 
-def _item(row: Any) -> QueueItem:
+def _item(row: Any, question: str) -> QueueItem:
     if row.done:
         state = ItemState.DONE
     elif row.skipped > row.unskipped:
@@ -140,7 +143,7 @@ def _item(row: Any) -> QueueItem:
         protocol=row.protocol,
         dataset=row.dataset,
         question_id=row.question_id,
-        question=question_text(row.question_id, row.question),
+        question=question,
         live=not row.complete,
         num_judges=row.num_judges,
         state=state,

@@ -23,9 +23,9 @@ from oversight.store.reading import (
     chunks,
     completed_outcome,
     naming,
-    question_text,
     read,
     sound_ids,
+    words_of,
 )
 from oversight.store.schema import debates, questions, rating_events, ratings, turns
 from oversight.types import (
@@ -75,6 +75,8 @@ class RatingItem:
     dataset: str
     question: str
     """Its text."""
+    is_open: bool = False
+    """An open prompt, whose responder and critic defend nothing."""
     num_judges: int = 0
     """How many people have rated it."""
     state: ItemState = ItemState.WAITING
@@ -116,7 +118,7 @@ def _items(connection: Connection, wanted: RatingFilter) -> Iterator[RatingItem]
 
 
 def _item(
-    wanted: RatingFilter, debate_id: str, group: tuple[Any, ...], about: tuple[str, str, str]
+    wanted: RatingFilter, debate_id: str, group: tuple[Any, ...], about: tuple[str, str, str, bool]
 ) -> RatingItem:
     ids = tuple(sound_ids("turns", (row.id for row in group)))
     return RatingItem(
@@ -130,8 +132,9 @@ def _item(
     )
 
 
-def _debates(connection: Connection, wanted: RatingFilter) -> dict[str, tuple[str, str, str]]:
-    """(protocol, data set, question) of every complete debate, in the order of writing."""
+def _debates(connection: Connection, wanted: RatingFilter) -> dict[str, tuple[str, str, str, bool]]:
+    """(protocol, data set, question, whether that is an open prompt) of every complete debate, in
+    the order of writing."""
     same_question = and_(
         questions.c.id == debates.c.question_id,
         questions.c.fingerprint == debates.c.question_fingerprint,
@@ -152,10 +155,11 @@ def _debates(connection: Connection, wanted: RatingFilter) -> dict[str, tuple[st
         query = query.where(questions.c.dataset == key_text(wanted.dataset))
     if wanted.protocol is not None:
         query = query.where(debates.c.protocol == key_text(wanted.protocol))
-    return {
-        row.id: (row.protocol, row.dataset, question_text(row.question_id, row.body))
-        for row in connection.execute(query)
-    }
+    about = {}
+    for row in connection.execute(query):
+        words, has_options = words_of(row.question_id, row.body)
+        about[row.id] = (row.protocol, row.dataset, words, not has_options)
+    return about
 
 
 def _speeches(

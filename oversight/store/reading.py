@@ -84,14 +84,15 @@ def reason(error: Exception) -> str:
     return shown(" ".join(str(error).split()))
 
 
-def question_text(id_: str, body: str) -> str:
-    """The words of a question, from its row.
+def words_of(id_: str, body: str) -> tuple[str, bool]:
+    """The words of a question, and whether there are options to choose from, from its row.
 
     Raises:
         StoreError: The row does not hold one.
     """
     with naming("questions", id_):
-        return str(json.loads(body)["text"])
+        held = json.loads(body)
+        return str(held["text"]), bool(held["options"])
 
 
 def sound_ids(table: str, ids: Iterable[Any]) -> list[str]:

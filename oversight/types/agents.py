@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from oversight.types.protocols import Act, Orders, Role, Seat
 from oversight.types.questions import Source
-from oversight.types.samples import PromptRecord, Sample
+from oversight.types.samples import Message, PromptRecord, Sample
 from oversight.types.transcripts import Belief, JudgeKind, Turn
 
 
@@ -51,7 +51,7 @@ class View:
     debate_id: str
     question: str
     options: tuple[str, ...]
-    """Texts of the options, in the question's own order."""
+    """Texts of the options, in the question's own order; none of an open prompt."""
     orders: Orders
     source: Source | None
     """None where this seat may not see it."""
@@ -66,7 +66,7 @@ class View:
     max_words: int
     seed: int
     side: int | None = None
-    """Index of the option that this seat defends; None for a judge or a critic."""
+    """Index of the option that this seat defends; None for a judge, a critic or a responder."""
     argument: str | None = None
     """A ready-made argument for its side, which the speaker's first turn gives word for word."""
     candidate: int = 0
@@ -78,6 +78,8 @@ class View:
     """What the judge asks, of an assistant."""
     emit: Callable[[str], None] | None = None
     """Takes the public words as they are written, for a live display."""
+    history: tuple[Message, ...] = ()
+    """Of an open prompt: the chat before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,10 @@ class Draft:
     reasoning: str = ""
     belief: Belief | None = None
     ends: bool = False
+    score: float | None = None
+    """How good the last response is, from 0 to 1; None where that cannot be said."""
+    unchanged: bool = False
+    """Nothing needs to be changed: the text is that of the response before."""
     rationale: str = ""
     samples: tuple[Sample, ...] = ()
     prompts: tuple[PromptRecord, ...] = field(default=())
@@ -102,5 +108,6 @@ class Agent(typing.Protocol):
     """How its judgments are to be filed, if it judges."""
 
     async def act(self, view: View) -> Draft:
-        """One act: a speech, a critique, a question, or a belief, as `view.act` asks."""
+        """One act: a speech, a response, a critique, a question, or a belief, as `view.act`
+        asks."""
         ...

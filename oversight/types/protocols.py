@@ -14,7 +14,7 @@ from oversight.types.records import Record
 
 
 class Seat(StrEnum):
-    """A place in a debate. A consultant sits at A, and its critic at B."""
+    """A place in a debate. A consultant or a responder sits at A, and its critic at B."""
 
     A = "a"
     B = "b"
@@ -27,6 +27,8 @@ class Role(StrEnum):
     DEBATER = "debater"
     CONSULTANT = "consultant"
     CRITIC = "critic"
+    RESPONDER = "responder"
+    """Answers an open prompt and revises its answer; it defends nothing."""
     JUDGE = "judge"
     SCORER = "scorer"
     ASSISTANT = "assistant"
@@ -38,24 +40,32 @@ class Act(StrEnum):
 
     SPEAK = "speak"
     CRITIQUE = "critique"
-    """What is wrong with a speech, by a seat that defends nothing."""
+    """What is wrong with a speech or a response, by a seat that defends nothing."""
     REVISE = "revise"
-    """The seat's last speech once more, in the light of the criticism."""
+    """The seat's last speech or response once more, in the light of the criticism."""
+    RESPOND = "respond"
+    """An answer to an open prompt."""
     ASK = "ask"
     BELIEVE = "believe"
     DECIDE = "decide"
+    SCORE = "score"
+    """Outside of any schedule: how good the last response is, of whoever chooses the best of N."""
     ASSIST = "assist"
     """Outside of any schedule: an answer to the person who judges."""
 
     @property
-    def argues(self) -> bool:
-        """Whether it is a speech for the option that its seat defends."""
-        return self in (Act.SPEAK, Act.REVISE)
+    def answers(self) -> bool:
+        """Whether it is a speech or a response, whose candidates are compared with one another."""
+        return self in (Act.SPEAK, Act.RESPOND, Act.REVISE)
+
+    def argues(self, role: Role) -> bool:
+        """Whether it is a speech for the option that its seat defends; a responder has none."""
+        return self in (Act.SPEAK, Act.REVISE) and role is not Role.RESPONDER
 
     @property
     def is_spoken(self) -> bool:
         """Whether seats A and B do it: all read their words, whose quotes are checked."""
-        return self.argues or self is Act.CRITIQUE
+        return self.answers or self is Act.CRITIQUE
 
 
 class Slot(Record):
@@ -79,10 +89,11 @@ class Step(Record):
 
 
 class OversightProtocol(Record):
-    """A debate, consultancy or direct judgment as data: a list of steps, and who may see what.
+    """A debate, consultancy, direct judgment or self-critique as data: a list of steps, and who
+    may see what.
 
-    The final judgment always follows the last step, or the step at which the
-    judge ended the debate.
+    The final judgment follows the last step, or the step at which the judge ended the debate;
+    where a responder answers an open prompt there is nothing to decide, and the last step ends it.
     """
 
     name: str
@@ -125,7 +136,13 @@ class OversightProtocol(Record):
     @cached_property
     def speakers(self) -> tuple[Seat, ...]:
         """The seats that speak for an option, A before B."""
-        return self._seats(act for act in Act if act.argues)
+        seats = self._seats([Act.SPEAK, Act.REVISE])
+        return tuple(seat for seat in seats if seat not in self.responders)
+
+    @cached_property
+    def responders(self) -> tuple[Seat, ...]:
+        """The seats that answer an open prompt and defend nothing."""
+        return self._seats([Act.RESPOND])
 
     @cached_property
     def critics(self) -> tuple[Seat, ...]:
@@ -139,6 +156,11 @@ class OversightProtocol(Record):
         return tuple(seat for seat in (Seat.A, Seat.B) if seat in seats)
 
     @property
+    def is_open(self) -> bool:
+        """True where an open prompt is answered: nothing is judged at the end."""
+        return bool(self.responders)
+
+    @property
     def speaker_role(self) -> Role:
         return Role.DEBATER if len(self.speakers) > 1 else Role.CONSULTANT
 
@@ -146,7 +168,9 @@ class OversightProtocol(Record):
         """What the agent is there for that acts in `slot`."""
         if slot.seat is Seat.JUDGE:
             return Role.JUDGE
-        return Role.CRITIC if slot.act is Act.CRITIQUE else self.speaker_role
+        if slot.act is Act.CRITIQUE:
+            return Role.CRITIC
+        return Role.RESPONDER if slot.seat in self.responders else self.speaker_role
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +188,8 @@ class Orders(Record):
     options: tuple[int, ...]
     """Option indices in the order in which they are listed to everyone."""
     defends: tuple[int, ...]
-    """Option index that seat A defends, then the one that B defends, unless B is a critic."""
+    """Option index that seat A defends, then the one that B defends, unless B is a critic; empty,
+    as `options` is, of an open prompt."""
     shown: tuple[Seat, ...]
     """Seats in the order in which the judge reads words that were spoken at the same time."""
 

@@ -106,7 +106,8 @@ class Turn(Record):
     chosen: bool = True
     """False for a best-of-N sibling that was not picked: kept, never part of the transcript."""
     score: float | None = None
-    """The chooser's probability of the speaker's option after this candidate."""
+    """The chooser's probability of the speaker's option after this candidate; of a response, how
+    good the chooser finds it, from 0 to 1."""
     text: str = ""
     reasoning: str = ""
     """Private: never shown to the other side or the judge."""
@@ -114,8 +115,15 @@ class Turn(Record):
     belief: Belief | None = None
     ends: bool = False
     """The judge ended the debate with this turn."""
+    unchanged: bool = Field(default=False, exclude_if=operator.not_)
+    """A revision that found nothing to change: the text is that of the response before it."""
     samples: tuple[Sample, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def argues(self) -> bool:
+        """Whether it is a speech for the option that its seat defends."""
+        return self.act.argues(self.role)
 
     @cached_property
     def id(self) -> str:

@@ -196,6 +196,29 @@ def _reviser_view(**changes: Any) -> View:
     return _view(**(fields | changes))
 
 
+def _responder_view(act: Act = Act.RESPOND, **changes: Any) -> View:
+    """A responder's view of an open prompt, before its answer or after the criticism of it."""
+    fields: dict[str, Any] = {
+        "question": "Tell me where the lantern is.",
+        "options": (),
+        "orders": Orders(options=(), defends=(), shown=(Seat.A, Seat.B)),
+        "role": Role.RESPONDER,
+        "act": act,
+        "side": None,
+        "num_rounds": 1,
+    }
+    if act is not Act.RESPOND:
+        said = _turn(SPEECH, role=Role.RESPONDER, act=Act.RESPOND, step=0)
+        about = _turn(CRITICISM, Seat.B, role=Role.CRITIC, act=Act.CRITIQUE, step=1)
+        fields |= {"turns": (said, about), "step": 2}
+    return _view(**(fields | changes))
+
+
+@pytest.fixture
+def responder_view() -> Callable[..., View]:
+    return _responder_view
+
+
 @pytest.fixture
 def helped_view() -> Callable[..., View]:
     """Make a judge's view that asks an assistant for help."""

@@ -11,7 +11,7 @@ from oversight.agents import build_agent, identify, roles
 from oversight.config.settings import Settings
 from oversight.engines.scripted import ScriptedEngine
 from oversight.errors import ConfigError, UnknownNameError
-from oversight.types import Act, Agent, AgentSpec, Draft, EngineSpec, JudgeKind, Role
+from oversight.types import Act, Agent, AgentSpec, Draft, EngineSpec, JudgeKind, Role, Seat
 
 NAMES = registry.names("agents")
 PROGRAMS = [name for name in NAMES if name != "human"]
@@ -45,17 +45,20 @@ def test_an_agent_has_roles_settings_and_a_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_an_agent_acts_in_each_of_its_roles(
-    name: str, make_view, judge_view, critic_view, reviser_view, helped_view
+    name: str, make_view, judge_view, critic_view, reviser_view, responder_view, helped_view
 ) -> None:
     for role in roles(name):
         if role is Role.CRITIC:
-            views = [critic_view()]
+            views = [critic_view(), responder_view(Act.CRITIQUE, seat=Seat.B, role=role)]
+        elif role is Role.RESPONDER:
+            views = [responder_view(Act.RESPOND), responder_view(Act.REVISE)]
         elif role in SPEAKING:
             views = [make_view(role=role)] + [reviser_view()] * (role is Role.CONSULTANT)
         elif role is Role.ASSISTANT:
             views = [helped_view(each) for each in registry.load("agents", name).ASKS]
         else:
             views = [judge_view(act, role=role) for act in (Act.ASK, Act.BELIEVE, Act.DECIDE)]
+            views.append(responder_view(Act.SCORE, seat=Seat.JUDGE, role=role))
         for view in views:
             draft = asyncio.run(build(name).act(view))
 
@@ -67,11 +70,13 @@ def test_an_agent_acts_in_each_of_its_roles(
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_same_view_gives_the_same_draft(
-    name: str, make_view, judge_view, critic_view, helped_view
+    name: str, make_view, judge_view, critic_view, responder_view, helped_view
 ) -> None:
     other = critic_view() if Role.CRITIC in roles(name) else judge_view()
     if Role.ASSISTANT in roles(name):
         other = helped_view(next(iter(registry.load("agents", name).ASKS)))
+    if roles(name) == {Role.RESPONDER}:
+        other = responder_view()
     view = make_view() if roles(name) & SPEAKING else other
     first, second = (asyncio.run(build(name).act(view)) for _ in range(2))
 

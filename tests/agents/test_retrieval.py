@@ -185,6 +185,5 @@ def test_in_the_world_either_side_quotes_a_true_line_that_names_its_option(
 
 
 def test_it_takes_no_part_in_judging() -> None:
-    assert {Role.DEBATER, Role.CONSULTANT, Role.CRITIC} == registry.load(
-        "agents", "retrieval"
-    ).ROLES
+    speaks = {Role.DEBATER, Role.CONSULTANT, Role.CRITIC, Role.RESPONDER}
+    assert speaks == registry.load("agents", "retrieval").ROLES

@@ -17,12 +17,21 @@ def page(root) -> str:
 
 
 def test_the_jsonl_example_loads(page, tmp_path):
-    (example,) = re.findall(r"```jsonl\n(.*?)```", page, re.DOTALL)
+    example, _ = re.findall(r"```jsonl\n(.*?)```", page, re.DOTALL)
     file = tmp_path / "ferry.jsonl"
     file.write_text(example, encoding="utf-8")
     loaded = load_questions(("jsonl", {"path": str(file)}))
     assert [q.id for q in loaded.questions] == ["ferry-1", "ferry-2"]
     assert loaded.questions[1].options[0].argument == "Ada has the licence."
+
+
+def test_the_jsonl_example_of_open_prompts_loads(page, tmp_path):
+    _, example = re.findall(r"```jsonl\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(example, encoding="utf-8")
+    loaded = load_questions(("jsonl", {"path": str(file)}))
+    assert [len(q.chat.messages) for q in loaded.questions] == [2, 3]
+    assert {q.is_open for q in loaded.questions} == {True}
 
 
 def test_the_python_example_runs(page, capsys):

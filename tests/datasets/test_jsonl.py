@@ -155,3 +155,79 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         list(rows(Config(path=str(tmp_path / "none.jsonl"))))
     with pytest.raises(ConfigError, match="not readable as a file"):
         list(rows(Config(path=str(tmp_path))))
+
+
+# --- open prompts ---
+
+
+def chats(tmp_path, *lines) -> list[list[tuple[str, str]]]:
+    found = []
+    for row in read(tmp_path, *lines):
+        assert isinstance(row, Row), row
+        assert (row.question.options, row.question.correct) == ((), None)
+        found.append([(m.role, m.content) for m in row.question.chat.messages])
+    return found
+
+
+def test_an_open_prompt_is_the_last_message_of_its_chat(tmp_path):
+    before = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi!"}]
+    asked = {"role": "user", "content": " Now? "}
+    whole = [("system", "Be brief."), ("user", "Hello"), ("assistant", "Hi!"), ("user", " Now? ")]
+    system = {"role": "system", "content": "Be brief."}
+    assert chats(
+        tmp_path,
+        {"prompt": "One."},
+        {"text": "Two.", "system": "Be brief."},
+        {"id": "1", "prompt": " Now? ", "system": "Be brief.", "messages": before},
+        {"id": "2", "messages": [system, *before, asked]},
+        {"id": "3", "prompt": [*before, asked], "system": "Be brief."},
+    ) == [[("user", "One.")], [("system", "Be brief."), ("user", "Two.")], whole, whole, whole]
+
+
+def test_an_open_prompt_without_an_id_is_known_by_its_words(tmp_path):
+    one, other, again = (
+        read(tmp_path, {"prompt": words, "system": system})[0].question.id
+        for words, system in (("a", "x"), ("a", "y"), ("a", "x"))
+    )
+    assert one == again != other
+
+
+def test_the_source_of_an_open_prompt_stands_before_its_words(tmp_path):
+    assert chats(tmp_path, {"prompt": "Sum it up.", "source": "It rained."}) == [
+        [("user", "It rained.\n\nSum it up.")]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ({"prompt": " "}, "text is empty"),
+        ({"prompt": 5}, "prompt = 5: expected a text, or a list of messages"),
+        ({"prompt": "x", "text": "y"}, "'prompt' and 'text' both hold the prompt"),
+        ({"prompt": "x", "correct": 1}, "correct = 1: an open prompt has no options"),
+        ({"prompt": "x", "sistem": "y"}, "unknown key 'sistem'. Did you mean 'system'?"),
+        ({"prompt": "x", "system": " "}, "system is empty"),
+        ({"system": "x"}, "messages: the last message is the prompt"),
+        ({"messages": []}, "messages: the last message is the prompt"),
+        ({"messages": ["x"]}, "messages.0 = 'x': expected an object"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0: role = 'tool'"),
+        ({"messages": [{"role": "user"}]}, "messages.0: key 'content' is missing"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "the last is the assistant's"),
+        ({"prompt": "x", "messages": [{"role": "user", "content": "y"}]}, "ends with a message"),
+        (
+            {"prompt": [{"role": "user", "content": "x"}], "messages": [{}]},
+            "'prompt' is a list of messages, and so is 'messages'",
+        ),
+        (
+            {"system": "x", "messages": [{"role": "system", "content": "y"}]},
+            "messages.0 is a system message, and 'system' another",
+        ),
+        ({"id": "a", "question": "Which?"}, "key 'options' is missing (an open prompt"),
+        ({"id": "a", "question": "Which?", "options": []}, "here are 0 (an open prompt"),
+    ],
+)
+def test_an_open_prompt_that_cannot_be_used_says_why(tmp_path, line, expected):
+    (row,) = read(tmp_path, line)
+    assert isinstance(row, BadRow), row
+    assert row.line == 1
+    assert expected in row.reason

@@ -75,6 +75,7 @@ class Theatre:
             Role.DEBATER: self.speaker,
             Role.CONSULTANT: self.speaker,
             Role.CRITIC: self.critic,
+            Role.RESPONDER: self.speaker,
             Role.JUDGE: self.judge,
             Role.SCORER: self.scorer,
         }

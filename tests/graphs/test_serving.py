@@ -88,3 +88,21 @@ async def test_a_debate_runs_through_the_sdk(
     assert transcript.debate.seed == 5
     assert len(transcript.spoken()) == result["num_turns"]
     assert len(transcript.judgments) == 1
+
+
+@pytest.mark.timeout(180)
+async def test_a_self_critique_runs_through_the_sdk(server: tuple[str, Path]) -> None:
+    from langgraph_sdk import get_client
+
+    url, path = server
+    asked = Question(id="jar", dataset="test", text="How do I open a jar?")
+    async with get_client(url=url) as client:
+        thread = await client.threads.create()
+        given = {"question": asked.model_dump(mode="json"), "seed": 5}
+        state = await client.runs.wait(thread["thread_id"], "self_critique", input=given)
+    assert isinstance(state, dict)
+    with Store.open(str(path), create=False) as store:
+        transcript = store.transcript(state["result"]["debate_id"])
+    assert transcript.question == asked
+    assert len(transcript.spoken()) == state["result"]["num_turns"] == 3
+    assert transcript.judgments == ()

@@ -69,7 +69,7 @@ def test_more_rounds_of_critique_repeat_the_critique_and_not_the_first_speech() 
         ),
         (
             'graph = "debate"\n[[opening]]\nslots = [{ seat = "a", act = "ask" }]\n',
-            "seat 'a' cannot 'ask'; it may revise or speak",
+            "seat 'a' cannot 'ask'; it may respond or revise or speak",
         ),
         (
             'graph = "debate"\n[[opening]]\nslots = [{ seat = "judge", act = "decide" }]\n',

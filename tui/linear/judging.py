@@ -96,7 +96,10 @@ class LinearQueue:
         if limit is not None and len(self._items) > limit:
             self._write(f"And {len(self._items) - limit} more: list all shows them.")
         if not found:
-            self._write("Nothing to judge in this store: `oversight debate` runs debates.")
+            self._write(
+                "Nothing to judge in this store: `oversight debate` runs debates. Answers to open "
+                "prompts are rated, not judged: `oversight rate revisions`."
+            )
 
     def _fits(self, item: QueueItem) -> bool:
         words = f"{item.question} {item.protocol} {item.dataset} {item.state.value}".casefold()

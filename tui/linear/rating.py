@@ -21,7 +21,7 @@ from oversight.tui.linear.lines import Read, Write, kept, next_line
 from oversight.tui.linear.terminal import in_terminal
 from oversight.tui.linear.text import indented, one_line, own_words, quote_text
 from oversight.tui.naming import named_by_seat
-from oversight.tui.rating_rows import NAMES_OF_TASK, said_by
+from oversight.tui.rating_rows import names_of, said_by
 from oversight.types import RatingAct, Turn
 
 HELP = """\
@@ -152,14 +152,19 @@ class LinearRating:
     def _show(self) -> None:
         transcript = self._item.transcript
         question, listing = transcript.question, transcript.debate.orders.options
-        self._write(f"Question: {one_line(question.text)}")
+        for message in question.history:
+            self._write(f"{message.role.capitalize()}: {one_line(message.content)}")
+        if question.is_open and question.source and transcript.debate.protocol.speakers_see_source:
+            self._write(f"Source: {one_line(question.source.text)}")
+        asked = "Prompt" if question.is_open else "Question"
+        self._write(f"{asked}: {one_line(question.text)}")
         for label, index in zip(labels(len(listing)), listing, strict=True):
             self._write(f"{label}: {one_line(question.options[index].text)}")
         turns = self._item.turns()
         self._write(said_by(self._item, turns[0]))
         if number := len(self._item.before()):
             self._write(f"{number} turns were said before; before shows them.")
-        for turn, name in zip(turns, NAMES_OF_TASK[self._item.item.task], strict=True):
+        for turn, name in zip(turns, names_of(self._item), strict=True):
             self._write(f"{name}:\n{_words(turn)}")
             self._name_seats(turn)
         seen: dict[str, JsonValue] = {t.id: [list(span) for span in WHOLE] for t in turns}

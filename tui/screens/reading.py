@@ -96,7 +96,9 @@ class ReadingScreen(RoomyScreen[T]):
 
     def may_read_source(self) -> bool:
         """Whether the protocol lets this person read the source."""
-        return self.debate().debate.protocol.judge_sees_source
+        protocol = self.debate().debate.protocol
+        # The source of an open prompt is part of what was asked.
+        return protocol.judge_sees_source or (protocol.is_open and protocol.speakers_see_source)
 
     # --- what is on it ---------------------------------------------------------------
 

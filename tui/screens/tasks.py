@@ -147,6 +147,8 @@ class TasksScreen(ItemsScreen[RatingItem]):
 
 def _speaker(item: RatingItem) -> str:
     """Who speaks, by number: letters are the options', which are not listed here."""
+    if item.is_open:
+        return (Role.RESPONDER if item.seat is Seat.A else Role.CRITIC).value.capitalize()
     if item.task is Task.REVISIONS:
         return Role.CONSULTANT.value.capitalize()
     return f"Speaker {1 if item.seat is Seat.A else 2}"
