@@ -187,7 +187,6 @@ def _register(family: Family, **known: Any) -> Callable[[LossFunction], Loss]:
                     f"the {family} loss {name!r}: {each!r} has no default; give it one, such as "
                     f"{BOUND[each]}"
                 )
-        settings_of(function)  # what pydantic cannot check is found here and not in a run
         return Loss(name, family, checked(function), **known)
 
     return register
@@ -198,7 +197,10 @@ def _modules() -> dict[Family, dict[str, str]]:
     """The module of each loss of each family, read from the modules' text."""
     found: dict[Family, dict[str, str]] = {family: {} for family in FAMILIES}
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        text = path.read_text(encoding="utf-8")
+        if not any(f"@{decorator}(" in text for decorator in DECORATORS):
+            continue
+        for node in ast.parse(text).body:
             if not isinstance(node, ast.FunctionDef):
                 continue
             for decorator in node.decorator_list:
@@ -292,6 +294,14 @@ def _own(name: str, where: str) -> Loss:
                 "above it, such as @policy_loss(normalizer='sequences') from "
                 "oversight.train.losses"
             )
+        try:  # what pydantic cannot check is found here and not in a run
+            settings_of(inspect.unwrap(found.loss))
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ConfigError(
+                f"{where} = {name!r}: its arguments cannot be checked ({reason}); annotate each "
+                "by a type that pydantic knows"
+            ) from error
         known = {each: getattr(found, each) for each in Loss.__slots__}
         _own_losses[key] = Loss(**known | {"name": name, "loss": _guarded(found, name, where)})
     return _own_losses[key]

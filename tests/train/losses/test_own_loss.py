@@ -258,6 +258,15 @@ def test_a_decorator_that_does_not_say_what_the_loop_needs_is_refused(
         losses.load("policy", "bad.py:f")
 
 
+def test_an_annotation_that_is_none_is_refused_before_a_run(here: Path) -> None:
+    code = "@preference_loss()\ndef f(pairs, *, normalizer, beta: 'Unknown' = 1.0): ..."
+    (here / "odd.py").write_text(f"from oversight.train.losses import preference_loss\n\n{code}\n")
+    with pytest.raises(
+        ConfigError, match=r"its arguments cannot be checked \(NameError: .*Unknown"
+    ):
+        losses.load("preference", "odd.py:f")
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
