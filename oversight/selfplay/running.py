@@ -29,9 +29,9 @@ from oversight.redaction import redacted
 from oversight.selfplay.settings import CircleSettings
 from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of
 from oversight.selfplay.work import work
+from oversight.train.runs.checkpoints import differences, unlike_contents
 from oversight.train.runs.files import write_json
-from oversight.train.runs.lock import FolderLock
-from oversight.train.runs.manifest import differences, unlike_contents
+from oversight.train.runs.folder import FolderLock
 
 RECORD = "circle.json"
 CONTENTS = "contents"

@@ -31,8 +31,8 @@ from oversight.train.reference import INITIAL, NONE, read_other
 from oversight.train.rollouts.in_process import check_sampling_kind
 from oversight.train.rollouts.reward_models import read_reward_config
 from oversight.train.rollouts.rewards import check_rewards, tried_rewards
+from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.folder import MODEL, check_places
-from oversight.train.runs.manifest import check_fingerprint
 from oversight.train.samples import sample_lines
 from oversight.train.session import num_steps
 from oversight.train.start import Started, about, begin

@@ -35,16 +35,12 @@ from oversight.train.losses.metrics import Metrics, Peak, merge
 from oversight.train.micro_batches import micro_batches
 from oversight.train.model.policy import Backbone, PolicyModel
 from oversight.train.optimizer import build_optimizer, set_rate
-from oversight.train.runs import origin
 from oversight.train.runs.final import Finish, finish
-from oversight.train.runs.folder import About, RunFolder
+from oversight.train.runs.folder import About, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
-from oversight.train.runs.interrupt import Interrupt
 from oversight.train.runs.progress import TrainProgress
-from oversight.train.runs.randomness import seed_all
-from oversight.train.runs.schedules import multiplier
-from oversight.train.runs.state import Part, RunState, trained_weights
-from oversight.train.runs.stopping import EarlyStop
+from oversight.train.runs.schedules import EarlyStop, Interrupt, multiplier
+from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
 from oversight.train.settings import TrainSettings
 from oversight.train.types import TokenRow
 
@@ -190,7 +186,7 @@ class Session:
         if error is not None and has_lost_another(error):
             raise TrainingInterrupted(
                 "another process of this run has ended, which has said why; go on from the last "
-                f"checkpoint with: {origin.resume_command()}"
+                f"checkpoint with: {resume_command()}"
             ) from None
 
     @property
@@ -224,7 +220,7 @@ class Session:
             if due or interrupted or self._score is not None:
                 self._folder.save(self.step, self._state, self._score)
             if interrupted:
-                raise self._interrupt.leave(self.step, origin.resume_command())
+                raise self._interrupt.leave(self.step, resume_command())
 
     def take(self) -> list[int]:
         """Numbers of the coming step's examples, of all processes."""

@@ -17,11 +17,11 @@ from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World
 from oversight.train.experts import check_experts
 from oversight.train.model.loading import Vocabulary, read_config, resolve_device
+from oversight.train.runs.checkpoints import check_fingerprint
+from oversight.train.runs.final import check_before_training
 from oversight.train.runs.folder import MODEL, About, describe_settings
-from oversight.train.runs.manifest import check_fingerprint
 from oversight.train.runs.progress import tell
-from oversight.train.runs.randomness import seed_all
-from oversight.train.runs.reload import check_before_training
+from oversight.train.runs.state import seed_all
 from oversight.train.settings import ModelSettings, TrainSettings
 from oversight.train.types import Example
 

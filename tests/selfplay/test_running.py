@@ -14,7 +14,7 @@ from oversight.errors import CheckpointError, ConfigError
 from oversight.selfplay.running import RECORD, StageError, _check_settings, run
 from oversight.selfplay.settings import CircleSettings
 from oversight.selfplay.stages import folder_of
-from oversight.train.runs.lock import FolderLock
+from oversight.train.runs.folder import FolderLock
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ from oversight.train.model.policy import PolicyModel
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler
+from oversight.train.runs.shards import pack, unpack
 from oversight.train.runs.state import Part
-from oversight.train.runs.values import pack, unpack
 from oversight.train.session import Visits
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample, TokenRow

@@ -23,7 +23,7 @@ from oversight.train.model.checks import check_scalar as _check_scalar
 from oversight.train.model.policy import PolicyModel, ScalarModel
 from oversight.train.model.scratch import random_config, random_model, train_tokenizer
 from oversight.train.model.stored import check_stored, empty_model
-from oversight.train.runs.reload import quiet
+from oversight.train.runs.final import quiet
 from oversight.train.settings import LoraSettings, ModelSettings
 
 

@@ -29,7 +29,7 @@ from oversight.train.rollouts.in_process import evaluating
 from oversight.train.rollouts.rewards import RewardSettings, check_folder, grouped
 from oversight.train.rollouts.said import Divider
 from oversight.train.rollouts.types import Sampled
-from oversight.train.runs.reload import quiet
+from oversight.train.runs.final import quiet
 from oversight.train.types import Ids, PromptExample, TokenRow
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.train.distributed import World
-from oversight.train.runs.reload import quiet
+from oversight.train.runs.final import quiet
 
 if TYPE_CHECKING:
     from oversight.train.model.policy import PolicyModel

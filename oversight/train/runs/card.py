@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from oversight.train.runs.folder import About
+from oversight.train.runs.folder import About, to_toml
 from oversight.train.runs.metrics import FIXED
-from oversight.train.runs.toml import to_toml
 
 METHODS = {
     "sft": "Supervised fine-tuning: cross-entropy on demonstrations.",
@@ -52,7 +51,7 @@ def model_card(
         lines: Its metrics.
         base_model: What it began with.
         num_steps: Steps done.
-        starts: The run's starts, as `origin.start` gave them.
+        starts: The run's starts, as `start_record` gave them.
         method: The method with its paper; the trainer's own if not given.
     """
     last = starts[-1] if starts else {}
@@ -122,3 +121,27 @@ def _ordered(names: Iterable[str]) -> list[str]:
 def _fenced(text: str, language: str) -> str:
     ticks = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
     return f"{ticks}{language}\n{text}{ticks}"
+
+
+SHOWN = ("nll", "loss", "accuracy", "reward", "kl", "entropy", "response_length")
+"""Metrics that are told at the end, in this order."""
+
+
+def outcome(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, str]]:
+    """Name, first, last, best and its step of each metric that is shown and was logged."""
+    return list(_rows(lines))
+
+
+def _rows(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, str, str]]:
+    for split, where in (("eval", "held out "), ("train", "")):
+        for name in SHOWN:
+            series = [
+                (line["step"], line[name])
+                for line in lines
+                if line["split"] == split and line.get(name) is not None
+            ]
+            if series:
+                pick = min if LOWER_IS_BETTER.search(name) or name == "nll" else max
+                step, best = pick(series, key=lambda item: item[1])
+                first, last = series[0][1], series[-1][1]
+                yield f"{where}{name}", f"{first:.4g}", f"{last:.4g}", f"{best:.4g}", str(step)

@@ -2,35 +2,219 @@
 
 With LoRA the adapter stands in `RUN/model/adapter` beside the merged weights,
 or alone in `RUN/model` if they are not to be merged.
+
+Whether a saved model comes back as it was: its tokenizer by probes, its weights by hash.
+
+transformers 5 chooses the class of a tokenizer by the model's type in
+`config.json`, and may read a tokenizer of another kind back as one that
+encodes every text to nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
+import importlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from oversight.errors import CheckpointError
+from oversight.errors import CheckpointError, ConfigError
+from oversight.modeling.angles import own_angles, switch_length
 from oversight.modeling.dropout import as_configured
 from oversight.train.runs.card import model_card
 from oversight.train.runs.files import rename, sync_all, told, write_text
 from oversight.train.runs.folder import RunFolder
 from oversight.train.runs.metrics import read_metrics
-from oversight.train.runs.reload import (
-    PROBES,
-    chat_ids,
-    check_rewards,
-    check_weights,
-    quiet,
-    tensor_hashes,
-    tokenizer_problem,
+
+PROBES = (
+    "Which answer is right, A or B?",
+    'The source says: "the key was in the kitchen at 12:45".\n\tIt\'s 3.14!  Two  spaces.',
+    "Naïve “quotes” — 東京, עברית and 🙂",
+    "t5 e3 went p7 .",
+    "def f(x):\n    return x ** 2\n",
 )
+"""Texts that a tokenizer must encode alike before and after; trainers add some of their data."""
+CHAT = (
+    {"role": "user", "content": "Who is right?"},
+    {"role": "assistant", "content": "The first one."},
+    {"role": "user", "content": "Why?"},
+)
+REWARD_TOLERANCE = 1e-3
+"""Relative difference that rounding may make between a row alone and one in a padded batch."""
+HASH_ELEMENTS = 1 << 22
+
+
+def check_before_training(tokenizer: Any, config: Any, probes: Sequence[str] = ()) -> None:
+    """Save tokenizer and configuration for trial, and read them back.
+
+    Raises:
+        ConfigError: The finished model would come back with another tokenizer.
+    """
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        problem = tokenizer_problem(tokenizer, Path(folder), probes)
+    if problem:
+        raise ConfigError(
+            f"model: saved beside a model of type {config.model_type!r}, the tokenizer would not "
+            f"come back as it is ({problem}). Take the tokenizer that models of this type have, "
+            "or for a model from scratch the architecture 'llama', which reads any tokenizer.json"
+        )
+
+
+def tokenizer_problem(tokenizer: Any, folder: Path, probes: Sequence[str] = ()) -> str:
+    """How the tokenizer in `folder` differs from `tokenizer`; empty if it does not."""
+    from transformers import AutoTokenizer
+
+    saved: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    for text in (*PROBES, *probes):
+        ids, again = tokenizer(text)["input_ids"], saved(text)["input_ids"]
+        if ids != again:
+            kinds = f"{type(tokenizer).__name__}, then {type(saved).__name__}"
+            return f"{kinds}: {text[:40]!r} was {_few(ids)}, then {_few(again)}"
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
+        if getattr(tokenizer, name) != getattr(saved, name):
+            return f"{name} was {getattr(tokenizer, name)}, then {getattr(saved, name)}"
+    if tokenizer.chat_template != saved.chat_template:
+        return "the chat template differs"
+    if tokenizer.chat_template and chat_ids(tokenizer) != chat_ids(saved):
+        return "a chat is encoded to other ids"
+    size = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size")
+    largest = max(saved.get_vocab().values(), default=-1)
+    if size is not None and largest >= size:
+        return f"it gives ids up to {largest}, the model has {size} embeddings"
+    return ""
+
+
+def check_weights(folder: Path, kind: str, hashes: Mapping[str, str]) -> Any:
+    """Read the model in `folder` as its configuration says, and compare with what was in memory.
+
+    Gives the model as it was read.
+
+    Args:
+        folder: A model that was just saved.
+        kind: Name of the class it had.
+        hashes: As `tensor_hashes` gave for its state.
+
+    Raises:
+        CheckpointError: It comes back as another class, or with other weights.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("architectures") != [kind]:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: architectures = {config.get('architectures')!r}, but a "
+            f"{kind} was saved"
+        )
+    model_class: Any = getattr(importlib.import_module("transformers"), kind)
+    with quiet():
+        model, report = model_class.from_pretrained(
+            folder, local_files_only=True, dtype="auto", output_loading_info=True
+        )
+    again = tensor_hashes(model.state_dict())
+    wrong = sorted(name for name in hashes if again.get(name) != hashes[name])
+    wrong += sorted(report["missing_keys"])
+    if wrong:
+        raise CheckpointError(
+            f"{folder}: read back, {len(wrong)} weights are not what was in memory, such as "
+            f"{wrong[0]!r}; the disk or the memory is at fault. The last checkpoint is untouched"
+        )
+    return model
+
+
+@torch.no_grad()
+def check_rewards(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Hold transformers' reading of a saved reward model against what it was trained as: the label
+    of each row's last token, whatever that token is.
+
+    Args:
+        folder: Where it was saved, for messages.
+        model: As transformers reads it from there.
+        tokenizer: As it was saved beside it.
+
+    Raises:
+        CheckpointError: A row alone, or padded among others, gets another reward.
+    """
+    own_angles(model.eval())
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    rows = [[*tokenizer(text)["input_ids"], *end] for text in PROBES]
+    trained, alone = [], []
+    for row in rows:
+        ids = torch.tensor([row], device=model.device)
+        hidden = model.base_model(input_ids=ids).last_hidden_state[0, -1]
+        trained.append(float(model.score(hidden)[0]))
+        alone.append(float(model(input_ids=ids).logits[0, 0]))
+    readings = {"alone": alone}
+    # Angles that change with length are those of the longest row of a batch.
+    limit = switch_length(model)
+    together = [i for i, row in enumerate(rows) if limit is None or len(row) <= limit]
+    if together and model.config.get_text_config().pad_token_id is not None:
+        given = {"input_ids": [rows[i] for i in together]}
+        padded = tokenizer.pad(given, return_tensors="pt").to(model.device)
+        labels = model(
+            input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]
+        ).logits
+        readings["in a padded batch"] = list(alone)
+        for i, label in zip(together, labels[:, 0].tolist(), strict=True):
+            readings["in a padded batch"][i] = label
+    for how, found in readings.items():
+        for text, wanted, read in zip(PROBES, trained, found, strict=True):
+            if not abs(wanted - read) <= REWARD_TOLERANCE * (1.0 + abs(wanted)):
+                raise CheckpointError(
+                    f"{folder}: {text[:40]!r} was trained on as {wanted:.6g}, and transformers "
+                    f"reads {read:.6g} {how} (config.pad_token_id = {model.config.pad_token_id}, "
+                    f"the tokenizer's {tokenizer.pad_token_id}); give the tokenizer a pad token "
+                    "that stands in no text. The last checkpoint is untouched"
+                )
+
+
+def tensor_hashes(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """A hash of type, shape and every bit of each tensor."""
+    return {name: _tensor_hash(tensor) for name, tensor in state.items()}
+
+
+def _tensor_hash(tensor: torch.Tensor) -> str:
+    digest = hashlib.blake2b(f"{tensor.dtype}{tuple(tensor.shape)}".encode(), digest_size=16)
+    for part in torch.split(tensor.detach().reshape(-1), HASH_ELEMENTS):
+        digest.update(part.contiguous().cpu().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of the library: the terminal shows how training goes."""
+    library: Any = importlib.import_module("transformers.utils.logging")
+    shown, level = library.is_progress_bar_enabled(), library.get_verbosity()
+    library.disable_progress_bar()
+    library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        library.set_verbosity(level)
+        if shown:
+            library.enable_progress_bar()
+
+
+def chat_ids(tokenizer: Any) -> Any:
+    """A short chat as ids, or the template's own words if it refuses it."""
+    try:
+        return tokenizer.apply_chat_template(
+            list(CHAT), add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+    except Exception as error:  # a template may refuse this chat, in its own words
+        return f"{type(error).__name__}: {error}"
+
+
+def _few(ids: list[int]) -> str:
+    return f"{ids[:8]}{'…' * (len(ids) > 8)}"
+
 
 CARD = "README.md"
 MAX_SHARD = "5GB"

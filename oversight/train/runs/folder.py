@@ -10,25 +10,186 @@ RUN/lock                       held while a process trains
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
 import os
+import platform
+import re
+import shlex
+import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from oversight.errors import ConfigError, OversightError
 from oversight.models.identity import contents_of
 from oversight.train.distributed import World
-from oversight.train.runs import origin
-from oversight.train.runs.checkpoints import ALONE, Checkpoints, Resumed
+from oversight.train.runs.checkpoints import ALONE, Checkpoints, Resumed, check_fingerprint, unlike
 from oversight.train.runs.files import told, write_json, write_text
-from oversight.train.runs.lock import FolderLock
-from oversight.train.runs.manifest import check_fingerprint, unlike
 from oversight.train.runs.metrics import MetricsLog, Split
 from oversight.train.runs.state import RunState
-from oversight.train.runs.toml import to_toml
+
+NAME = "lock"
+
+
+class FolderLock:
+    """Holds the lock of a folder until it is released or the process ends, however it ends.
+
+    The system gives the lock back when a process dies; the file's content only tells who has it.
+
+    Raises:
+        ConfigError: Another process has it; names it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / NAME
+        self._file: IO[str] = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            owner = self._file.read().strip() or "another process"
+            self._file.close()
+            raise ConfigError(
+                f"{folder} is being trained in by {owner}; wait for it or end it, or take "
+                "another folder"
+            ) from None
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(f"process {os.getpid()} on {json.dumps(socket.gethostname())}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Give the lock back; the file stays, as another process may be waiting at it."""
+        self._file.close()
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def to_toml(data: Mapping[str, Any]) -> str:
+    """TOML of nested mappings, lists, texts and numbers. None has no form in TOML: left out."""
+    return "\n".join(_table(data, ())).strip() + "\n"
+
+
+def _table(data: Mapping[str, Any], way: tuple[str, ...]) -> list[str]:
+    plain = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
+    lines = [f"{_key(key)} = {_value(v)}" for key, v in plain.items() if v is not None]
+    if way and (lines or not data):
+        lines = ["", f"[{'.'.join(map(_key, way))}]", *lines]
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            lines += _table(value, (*way, key))
+    return lines
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _text(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else str(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+        return "{" + ", ".join(pairs) + "}"
+    return "[" + ", ".join(_value(item) for item in value if item is not None) + "]"
+
+
+def _text(text: str) -> str:
+    # JSON's escapes are TOML's, but for DEL; half a surrogate pair has no form in TOML.
+    escaped = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return escaped.encode("utf-8", "replace").decode("utf-8")
+
+
+PACKAGES = ("oversight", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy")
+GIT_TIMEOUT_S = 10
+OURS = ("oversight", "cli", "main.py")
+"""End of the path that `python -m oversight.cli.main` shows as its program."""
+
+
+def start_record() -> dict[str, Any]:
+    """This start of a run, JSON-plain."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command(),
+        "git": git_revision(Path.cwd()),
+        "versions": versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def command() -> str:
+    """The command line, as a shell takes it."""
+    return shlex.join([*_program(), *sys.argv[1:]])
+
+
+def resume_command() -> str:
+    """The command line that goes on with this run."""
+    words = shlex.split(command())
+    return shlex.join(words if "--resume" in words else [*words, "--resume"])
+
+
+def _program() -> list[str]:
+    """What the command line begins with: a program's name, or how our command was started."""
+    program = Path(sys.argv[0])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        num = os.environ.get("LOCAL_WORLD_SIZE", "1")
+        started = ["torchrun", "--nproc-per-node", num]
+        if program.parts[-3:] == OURS:
+            return [*started, "-m", "oversight.cli.main"]
+        return [*started, sys.argv[0]]
+    if program.parts[-3:] == OURS:
+        return ["python", "-m", "oversight.cli.main"]
+    return [program.name if program.parent.name == "bin" else sys.argv[0]]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide what a run computes."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit of `folder`, with `+changes` where it was edited; None outside a repository."""
+    revision = _git(folder, "rev-parse", "HEAD")
+    if revision is None:
+        return None
+    return revision + "+changes" * bool(_git(folder, "status", "--porcelain"))
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
 
 MODEL = "model"
 BEFORE_A_RUN = frozenset(
@@ -206,7 +367,7 @@ class RunFolder:
         before = json.loads(origin_path.read_text(encoding="utf-8")) if origin_path.exists() else {}
         about = {"trainer": self.about.trainer, "seed": self.about.seed}
         about |= {"data": dict(self.about.provenance), "data_hash": self.about.data}
-        starts = [*before.get("starts", []), origin.start()]
+        starts = [*before.get("starts", []), start_record()]
         with told(f"{self.path} cannot be written"):
             write_json(origin_path, about | {"starts": starts})
             write_text(self.path / "config.toml", to_toml(self.about.config))
@@ -237,7 +398,7 @@ def check_place(path: Path, resume: bool) -> None:
         if not resume:
             raise ConfigError(
                 f"{place} holds a run that is not finished. Go on with it: "
-                f"{origin.resume_command()}; or take another folder"
+                f"{resume_command()}; or take another folder"
             )
     elif path.is_dir() and any(p.name not in BEFORE_A_RUN for p in path.iterdir()):
         raise ConfigError(f"{place} is not empty and no run; take another folder")

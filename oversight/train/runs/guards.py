@@ -8,21 +8,317 @@ several processes all must give the same values, so that all stop together.
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from oversight.errors import TrainingStopped
-from oversight.train.runs.guard_kinds import (
-    Collapse,
-    Exploding,
-    FreshRatio,
-    NotFinite,
-    PastBound,
-    StartLoss,
-    Trip,
+from oversight.train.runs.settings import (
+    DisagreementSettings,
+    EntropySettings,
+    FreshRatioSettings,
+    GradientSettings,
+    GuardSettings,
+    KLSettings,
+    LengthSettings,
+    StartLossSettings,
 )
-from oversight.train.runs.guard_trends import PaidFor
-from oversight.train.runs.settings import GuardSettings
+
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """What a guard has found."""
+
+    what: str
+    """The metric, its value and its bound, in words."""
+    value: float
+    bound: float
+    advice: str
+
+
+class _Forgetful:
+    """A guard that remembers nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+class NotFinite(_Forgetful):
+    """Trips on a loss, gradient norm, reward, KL or entropy that is NaN or infinite."""
+
+    NAMES = ("loss", "grad_norm", "reward", "kl", "entropy")
+
+    def look(self, step: int, values: Values) -> Trip | None:
+        """What is not a number, if anything."""
+        for name in self.NAMES:
+            value = values.get(name, 0.0)
+            if not math.isfinite(value):
+                advice = (
+                    "Go on from the last checkpoint with a smaller learning rate or gradient "
+                    "norm, in float32 if it was less, and look at the data of this step."
+                )
+                return Trip(f"{name} is {value}", value, math.inf, advice)
+        return None
+
+
+class StartLoss:
+    """Trips if the first loss is not what it must be before anything is learnt.
+
+    That is the same loss of the same batch, its labels, ties and weights, with the reference's
+    log-probabilities in the policy's place. It comes as the metric `start_loss`.
+    """
+
+    def __init__(self, settings: StartLossSettings) -> None:
+        self._tolerance = settings.tolerance
+        self._seen = False
+
+    def look(self, step: int, values: Values) -> Trip | None:
+        """Whether the first loss is off; later ones are not looked at."""
+        if self._seen or "loss" not in values:
+            return None
+        self._seen = True
+        if "start_loss" not in values:  # there is no reference that the policy began as
+            return None
+        loss, expected = values["loss"], values["start_loss"]
+        # Losses such as IPO's begin in the hundreds, and so does their rounding.
+        tolerance = self._tolerance * max(1.0, abs(expected))
+        # Written so that NaN does not pass.
+        if abs(loss - expected) <= tolerance:
+            return None
+        return Trip(
+            f"the first loss is {loss:.6g} and must be {expected:.6g} within "
+            f"{tolerance:g}, as policy and reference are the same then",
+            loss,
+            expected,
+            "Look for a reference of other weights, dropout, or other masks or precision for one "
+            "of the two.",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the first loss was seen."""
+        return {"seen": self._seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._seen = state_dict["seen"]
+
+
+class FreshRatio(_Forgetful):
+    """Trips if policy and sampler differ on rollouts that were just sampled."""
+
+    def __init__(self, settings: FreshRatioSettings) -> None:
+        self._tolerance = settings.tolerance
+
+    def look(self, step: int, values: Values) -> Trip | None:
+        """Whether the ratio is off; where no rollout is fresh, nothing is looked at."""
+        error = values.get("ratio_error", 0.0)
+        if error <= self._tolerance:
+            return None
+        return Trip(
+            f"on fresh rollouts the policy's ratio is off 1 by {error:.4g}, allowed is "
+            f"{self._tolerance:g}",
+            error,
+            self._tolerance,
+            "Sampler and trainer do not run the same policy: look at temperature, precision, "
+            "weights that were not handed over, and text that was encoded again.",
+        )
+
+
+class _Patient:
+    """Counts the steps in a row in which something is wrong."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._run = 0
+
+    def _lasts(self, is_wrong: bool) -> bool:
+        self._run = self._run + 1 if is_wrong else 0
+        return self._run >= self._patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers."""
+        return {"run": self._run}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._run = state_dict["run"]
+
+
+class Exploding(_Patient):
+    """Trips if the gradient norm stays far above its running median."""
+
+    def __init__(self, settings: GradientSettings) -> None:
+        super().__init__(settings.patience)
+        self._factor = settings.factor
+        self._floor = settings.floor
+        self._window = settings.window
+        self._norms: deque[float] = deque(maxlen=settings.window)
+
+    def look(self, step: int, values: Values) -> Trip | None:
+        """Whether the norm has been too large for long enough."""
+        norm = values.get("grad_norm")
+        if norm is None or not math.isfinite(norm):
+            return None
+        seen_enough = 2 * len(self._norms) >= self._window
+        bound = self._factor * statistics.median(self._norms) if seen_enough else math.inf
+        is_spike = norm > bound > 0.0 and norm > self._floor
+        lasts = self._lasts(is_spike)
+        if not is_spike:
+            self._norms.append(norm)  # a spike shall not raise its own bound
+        if not lasts:
+            return None
+        return Trip(
+            f"the gradient norm is {norm:.4g}, over {self._factor:g} times its running median "
+            f"({bound / self._factor:.4g}) for {self._run} steps",
+            norm,
+            bound,
+            "Go on from the last checkpoint with a smaller learning rate or longer warm-up.",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers."""
+        return super().state_dict() | {"norms": list(self._norms)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state_dict(state_dict)
+        self._norms = deque(state_dict["norms"], maxlen=self._window)
+
+
+class PastBound(_Patient):
+    """Trips if the KL from the reference stays past its bound."""
+
+    def __init__(self, settings: KLSettings) -> None:
+        super().__init__(settings.patience)
+        self._bound = settings.bound
+
+    def look(self, step: int, values: Values) -> Trip | None:
+        """Whether the KL has been too large for long enough."""
+        if "kl" not in values or not self._lasts(values["kl"] > self._bound):
+            return None
+        kl = values["kl"]
+        return Trip(
+            f"KL from the reference is {kl:.4g} nats a response, past its bound of "
+            f"{self._bound:g} for {self._run} steps",
+            kl,
+            self._bound,
+            "Try a smaller learning rate or a larger KL coefficient.",
+        )
+
+
+class Collapse(_Patient):
+    """Trips if the policy hardly chooses any more."""
+
+    def __init__(self, settings: EntropySettings) -> None:
+        super().__init__(settings.patience)
+        self._settings = settings
+        self._first: list[float] = []
+
+    def look(self, step: int, values: Values) -> Trip | None:
+        """Whether entropy has been too low for long enough."""
+        entropy = values.get("entropy")
+        if entropy is None or not math.isfinite(entropy):
+            return None
+        begins = len(self._first) < self._settings.window
+        if begins:
+            self._first.append(entropy)
+        share = 0.0 if begins else self._settings.share * statistics.fmean(self._first)
+        bound = max(self._settings.floor, share)
+        if not self._lasts(entropy < bound):
+            return None
+        return Trip(
+            f"entropy is {entropy:.4g} nats a token, below {bound:.4g} for {self._run} steps (it "
+            f"began at {statistics.fmean(self._first):.4g})",
+            entropy,
+            bound,
+            "Try a smaller learning rate, a larger KL coefficient or upper clip, an entropy "
+            "bonus, or a higher temperature.",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers."""
+        return super().state_dict() | {"first": list(self._first)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        super().load_state_dict(state_dict)
+        self._first = list(state_dict["first"])
+
+
+ADVICE = {
+    "disagreement": (
+        "The policy goes where the reward models know nothing: look at its samples, raise the KL "
+        "coefficient, subtract the disagreement from the reward, or train the reward models anew."
+    ),
+    "response_length": (
+        "The reward may be paid for length: look at the samples, and penalise or balance length "
+        "in the reward."
+    ),
+}
+
+
+class PaidFor:
+    """Trips if the reward has risen while another metric has grown by a factor.
+
+    Means over the last `window` steps are compared with those over the first.
+
+    Args:
+        name: The other metric.
+        settings: How far is too far.
+    """
+
+    def __init__(self, name: str, settings: DisagreementSettings | LengthSettings) -> None:
+        self._name = name
+        self._factor = settings.factor
+        self._rise = settings.rise
+        self._window = settings.window
+        self._first: list[tuple[float, float]] = []
+        self._last: deque[tuple[float, float]] = deque(maxlen=settings.window)
+
+    def look(self, step: int, values: Mapping[str, float]) -> Trip | None:
+        """Whether reward and the other metric have both gone up too far."""
+        pair = (values.get("reward", math.nan), values.get(self._name, math.nan))
+        if not all(map(math.isfinite, pair)):
+            return None
+        if len(self._first) < self._window:
+            self._first.append(pair)
+            return None
+        self._last.append(pair)
+        return self._judged() if len(self._last) == self._window else None
+
+    def _judged(self) -> Trip | None:
+        rewards, others = zip(*self._first, strict=True)
+        rewards_now, others_now = zip(*self._last, strict=True)
+        began, now = statistics.fmean(rewards), statistics.fmean(rewards_now)
+        risen = now - began > self._rise * statistics.pstdev(rewards)
+        bound = self._factor * statistics.fmean(others)
+        other = statistics.fmean(others_now)
+        if not (risen and other > bound > 0.0):
+            return None
+        what = (
+            f"reward rose from {began:.4g} to {now:.4g} while {self._name} went from "
+            f"{bound / self._factor:.4g} to {other:.4g}, past {self._factor:g} times"
+        )
+        return Trip(what, other, bound, ADVICE[self._name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers."""
+        return {"first": list(self._first), "last": list(self._last)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._first = list(state_dict["first"])
+        self._last = deque(state_dict["last"], maxlen=self._window)
+
 
 WARN_EVERY = 100
 """Steps until a guard that warns says again what still is wrong."""

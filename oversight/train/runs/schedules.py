@@ -1,10 +1,21 @@
-"""Learning-rate schedules as pure functions of the step: what the rate is multiplied by."""
+"""When the steps of a run change and end: learning-rate schedules, early stop, and Ctrl-C.
+
+After Ctrl-C the step is finished, a checkpoint is left, and the run can go on.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import signal
+import threading
 from collections.abc import Callable
-from typing import Literal
+from types import FrameType, TracebackType
+from typing import Any, Literal, Self
+
+from oversight.errors import TrainingInterrupted
+from oversight.train.distributed import World
+from oversight.train.runs.checkpoints import ALONE
 
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
 
@@ -58,3 +69,98 @@ _SHAPES: dict[str, Callable[[float, float], float]] = {
 }
 """1 at progress 0, 0 at progress 1 (but `constant`); `total` is all steps by those after the
 warm-up."""
+
+
+class EarlyStop:
+    """Follows the held-out result.
+
+    Args:
+        patience: Evaluations without a better result after which it is enough; None: never.
+        min_delta: By how much a result must be better to count.
+        higher_is_better: Of results.
+    """
+
+    def __init__(
+        self, patience: int | None = None, min_delta: float = 0.0, higher_is_better: bool = False
+    ) -> None:
+        self._patience = patience
+        self._min_delta = min_delta
+        self._sign = 1.0 if higher_is_better else -1.0
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self.num_worse = 0
+        """Evaluations since the best one."""
+
+    def better(self, step: int, result: float) -> bool:
+        """Take in a result; whether it is the best so far. NaN never is."""
+        gain = math.inf if self.best is None else self._sign * (result - self.best)
+        if math.isnan(result) or not gain > self._min_delta:
+            self.num_worse += 1
+            return False
+        self.best, self.best_step, self.num_worse = result, step, 0
+        return True
+
+    @property
+    def is_due(self) -> bool:
+        """Whether patience has run out."""
+        return self._patience is not None and self.num_worse >= self._patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"best": self.best, "best_step": self.best_step, "num_worse": self.num_worse}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.best = state_dict["best"]
+        self.best_step = state_dict["best_step"]
+        self.num_worse = state_dict["num_worse"]
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what schedulers send before they kill."""
+ASKED = b"\nfinishing this step and saving it; once more stops at once\n"
+
+
+class Interrupt:
+    """While it is open, a first signal only asks; a second one acts as it always does.
+
+    In a thread other than the main one signals cannot be caught, and nothing is.
+    """
+
+    def __init__(self, world: World = ALONE) -> None:
+        self._world = world
+        self._seen = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {kind: signal.signal(kind, self._ask) for kind in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def asked(self) -> bool:
+        """Whether any process was asked to stop. All processes must call it, once a step."""
+        return self._world.max([float(self._seen)])[0] > 0.0
+
+    def leave(self, step: int, command: str) -> TrainingInterrupted:
+        """The error that ends the run after its checkpoint of `step`; says how to go on."""
+        return TrainingInterrupted(f"stopped after step {step}; go on with: {command}")
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if not self._seen and self._world.is_first:
+            # Not through a console: its lock may be held by what was interrupted.
+            os.write(2, ASKED)
+        self._seen = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
+        self._before = {}

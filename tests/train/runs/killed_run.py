@@ -17,12 +17,10 @@ from safetensors.torch import save_file
 
 from oversight.train.runs.folder import About, RunFolder
 from oversight.train.runs.guards import Guards
-from oversight.train.runs.interrupt import Interrupt
 from oversight.train.runs.progress import TrainProgress
-from oversight.train.runs.schedules import multiplier
+from oversight.train.runs.schedules import EarlyStop, Interrupt, multiplier
 from oversight.train.runs.settings import GuardSettings
 from oversight.train.runs.state import RunState, trained_weights
-from oversight.train.runs.stopping import EarlyStop
 
 
 class Rollouts:

@@ -12,9 +12,14 @@ import torch
 from oversight.errors import CheckpointError, ConfigError
 from oversight.train.runs import final
 from oversight.train.runs.card import code
-from oversight.train.runs.final import Finish, finish
+from oversight.train.runs.final import (
+    Finish,
+    check_before_training,
+    check_weights,
+    finish,
+    tensor_hashes,
+)
 from oversight.train.runs.folder import RunFolder
-from oversight.train.runs.reload import check_before_training, check_weights, tensor_hashes
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from oversight.errors import CheckpointError, ConfigError
-from oversight.train.runs import origin
-from oversight.train.runs.folder import RunFolder
+from oversight.train.runs.folder import RunFolder, git_revision, resume_command
 from oversight.train.runs.metrics import read_metrics
 
 
@@ -86,7 +85,7 @@ def test_a_first_start_that_was_killed_half_way_can_begin_again(about: Any, run_
 HOLD = """
 import sys, time
 from pathlib import Path
-from oversight.train.runs.lock import FolderLock
+from oversight.train.runs.folder import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -135,20 +134,20 @@ def test_without_a_checkpoint_a_resumed_run_begins_with_empty_metrics(
 
 
 def test_the_git_revision_is_that_of_the_folder(tmp_path: Path) -> None:
-    assert origin.git_revision(tmp_path) is None
+    assert git_revision(tmp_path) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
-    clean = origin.git_revision(tmp_path)
+    clean = git_revision(tmp_path)
     assert clean is not None
     assert len(clean) == 40
     (tmp_path / "new").write_text("x")
-    assert origin.git_revision(tmp_path) == clean + "+changes"
+    assert git_revision(tmp_path) == clean + "+changes"
 
 
 def test_resume_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "--resume"])
-    assert origin.resume_command() == "train.py --resume"
+    assert resume_command() == "train.py --resume"
 
 
 def test_a_folder_that_cannot_be_made_is_named(about: Any) -> None:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from oversight.train.runs.interrupt import Interrupt
+from oversight.train.runs.schedules import Interrupt
 
 
 def test_a_first_signal_asks_and_a_second_one_acts() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from oversight.train.runs.stopping import EarlyStop
+from oversight.train.runs.schedules import EarlyStop
 
 
 def test_it_is_due_after_so_many_results_without_a_better_one() -> None:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from oversight.errors import CheckpointError
-from oversight.train.runs.shards import write_tensors
-from oversight.train.runs.values import pack, unpack
+from oversight.train.runs.shards import pack, unpack, write_tensors
 
 PLAIN = st.recursive(
     st.none()
