@@ -138,6 +138,10 @@ class Report:
     """By data set and family, where there is more than one."""
     comparisons: tuple[Comparison, ...] = ()
     agreements: tuple[Agreement, ...] = ()
+    responses: tuple[ResponseCount, ...] = ()
+    """Of answers to open prompts, in which nothing is decided."""
+    num_prompts: int = 0
+    """Open prompts among the questions."""
     answer_ends: tuple[AnswerEnds, ...] = ()
     """Counts of how the calls of each model ended."""
     failures: tuple[FailureCount, ...] = ()
@@ -146,10 +150,6 @@ class Report:
     """By the kind of assistance that was drawn, where a study drew any."""
     unread: tuple[Unread, ...] = ()
     """The most frequent kinds of answers that are INVALID."""
-    responses: tuple[ResponseCount, ...] = ()
-    """Of answers to open prompts, in which nothing is decided."""
-    num_prompts: int = 0
-    """Open prompts among the questions."""
 
     def to_json(self) -> dict[str, Any]:
         """The whole report as JSON-plain data, with its findings in words."""
@@ -219,12 +219,12 @@ def build_report(
         slices=tuple(_slices(observed, named)),
         comparisons=tuple(_comparisons(observed, named)),
         agreements=tuple(_agreements(every)),
+        responses=responses.counted(),
+        num_prompts=len(prompts),
         answer_ends=ends.counted(),
         failures=count_failures(failed),
         assistance=assistance(every),
         unread=tuple(each for arm in observed for each in _unread(named[arm], gathered[arm])),
-        responses=responses.counted(),
-        num_prompts=len(prompts),
     )
 
 
