@@ -152,6 +152,10 @@ class Report:
     """By data set and family, where there is more than one."""
     comparisons: tuple[Comparison, ...] = ()
     agreements: tuple[Agreement, ...] = ()
+    responses: tuple[ResponseCount, ...] = ()
+    """Of answers to open prompts, in which nothing is decided."""
+    num_prompts: int = 0
+    """Open prompts among the questions."""
     answer_ends: tuple[AnswerEnds, ...] = ()
     """Counts of how the calls of each model ended."""
     failures: tuple[FailureCount, ...] = ()
@@ -162,10 +166,6 @@ class Report:
     """The most frequent kinds of answers that are INVALID."""
     unseen: tuple[Unseen, ...] = ()
     """Of arms that people judged."""
-    responses: tuple[ResponseCount, ...] = ()
-    """Of answers to open prompts, in which nothing is decided."""
-    num_prompts: int = 0
-    """Open prompts among the questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +226,13 @@ def build_report(
         slices=tuple(_slices(observed, named)),
         comparisons=tuple(_comparisons(observed, named)),
         agreements=tuple(_agreements(every)),
+        responses=responses.counted(),
+        num_prompts=len(prompts),
         answer_ends=ends.counted(),
         failures=count_failures(failed),
         assistance=assistance(every),
         unread=tuple(each for arm in observed for each in _unread(named[arm], gathered[arm])),
         unseen=tuple(each for arm in observed for each in _unseen(named[arm], observed[arm])),
-        responses=responses.counted(),
-        num_prompts=len(prompts),
     )
 
 

@@ -157,7 +157,10 @@ def test_what_seedling_answers_and_revises_is_rated_exported_and_learnt_from(
     monkeypatch.setattr(sys, "stdin", io.StringIO("1\n3\n\n" * 3))
     rating = ["rate", "revisions", "--linear", "--judge", "ann", "--store", "seedling.db"]
     assert run(rating) == 0
-    assert "3 sent now" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "3 sent now" in shown
+    assert "System: Be kind.\nPrompt: Say 0.\nResponder responds" in shown
+    assert "First response:" in shown
     assert run(["export", "rows.jsonl", "--store", "seedling.db"]) == 0
     rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
     assert len(rows) == changed
@@ -173,3 +176,32 @@ def test_what_seedling_answers_and_revises_is_rated_exported_and_learnt_from(
     assert "3 responses of seedling to 3 open prompts" in said
     assert "of 3 ratings of revisions 3 better, 0 the same, 0 worse" in said
     assert "accuracy" not in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ["-p", "debate"],
+            "is an open prompt, without any: take a protocol whose speakers respond",
+        ),
+        (["-p", "self_critique", "--swap"], "leave swap (--swap) out"),
+        (
+            ["-p", "self_critique", "--judge", "human", "--queue"],
+            "answers open prompts without any: run it without --queue",
+        ),
+    ],
+)
+def test_what_open_prompts_cannot_be_used_for_is_refused_by_name(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_prompts(Path("prompts.jsonl"), 1)
+    path = ["--dataset", "jsonl", "--set", "dataset.settings.path=prompts.jsonl"]
+    assert run(["debate", *path, *flags, "--store", "x.db"]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not Path("x.db").exists()
