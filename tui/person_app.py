@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +18,10 @@ from textual.screen import ModalScreen, Screen
 
 LEAVE_S = 5.0
 """How long leaving waits for a store that cannot be written."""
+
+LOOK_S = 2.0
+"""Between two looks at whether the terminal is still there."""
+GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 @runtime_checkable
@@ -66,6 +73,19 @@ class PersonApp(App[None]):
         self.theme = "textual-light" if self._is_light else "textual-dark"
         self.set_keymap(self._keys)
         self.push_screen(self.first_screen())
+        if not (self.is_headless or self.is_web) and sys.stdin is not None and sys.stdin.isatty():
+            self.set_interval(LOOK_S, self._leave_without_terminal)
+
+    async def _leave_without_terminal(self) -> None:
+        """Leave if the terminal was closed without a signal: its end would be read for ever."""
+        terminal = select.poll()
+        terminal.register(sys.stdin.fileno(), GONE)
+        if any(mask & GONE for _, mask in terminal.poll(0)):
+            # What is written on leaving has no place to go.
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for number in range(3):
+                os.dup2(nowhere, number)
+            await self.action_leave()
 
     def items(self) -> list[ItemScreen]:
         """Screens of items that are open, the uppermost first."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
+import subprocess
 import sys
 from contextlib import suppress
 from typing import Any
@@ -10,6 +14,7 @@ import pytest
 import typer
 
 from oversight.cli.persons import show
+from oversight.store import Store
 from oversight.types import EventKind
 
 SIZES = [(60, 20), (80, 24), (140, 45)]
@@ -231,3 +236,30 @@ def test_leaving_the_program_says_in_the_terminal_that_all_is_kept(
     with suppress(typer.Exit):
         show(Left())
     assert capsys.readouterr().out == said
+
+
+def test_a_screen_whose_terminal_is_gone_ends(tmp_path) -> None:
+    """Closed without a signal, as where the program is no part of the terminal's session."""
+    Store.open(tmp_path / "s.db").close()
+    leader, follower = pty.openpty()
+    words = [sys.executable, "-m", "oversight.cli.main", "judge", "--store=s.db", "--judge=anna"]
+    process = subprocess.Popen(
+        words,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        cwd=tmp_path,
+        start_new_session=True,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
+    os.close(follower)
+    try:
+        seen = b""
+        while b"Nothing to judge" not in seen:
+            assert select.select([leader], [], [], 60)[0], seen[-500:]
+            seen += os.read(leader, 1 << 16)
+        os.close(leader)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
