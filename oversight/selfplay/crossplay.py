@@ -20,6 +20,7 @@ from oversight.selfplay.games import Game
 from oversight.selfplay.settings import Arena
 from oversight.train.model.loading import frozen, load_policy, read_config
 from oversight.train.rollouts.in_process import InProcessSampler
+from oversight.train.rollouts.said import Divider
 from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.settings import ModelSettings
 from oversight.types import Seat
@@ -31,7 +32,7 @@ BOUTS_AT_ONCE = 256
 
 
 def speeches(model: str, games: Sequence[Game], max_tokens: int, seed: int) -> Speeches:
-    """One speech of a policy at every seat of every game."""
+    """One speech of a policy at every seat of every game, without its thoughts."""
     settings = ModelSettings(path=model)
     config, vocabulary = read_config(settings, ())
     tokenizer = vocabulary.tokenizer
@@ -43,8 +44,9 @@ def speeches(model: str, games: Sequence[Game], max_tokens: int, seed: int) -> S
     eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     sampled = InProcessSampler(policy, how, eos).sample(prompts, 1, seed)
     said: Speeches = [{} for _ in games]
-    for (number, seat), [one] in zip(places, sampled, strict=True):
-        said[number][seat] = tokenizer.decode(one.token_ids.tolist(), skip_special_tokens=True)
+    divider = Divider(tokenizer)
+    for (number, seat), prompt_ids, [one] in zip(places, prompts, sampled, strict=True):
+        said[number][seat] = divider.said(prompt_ids, one.token_ids).text
     return said
 
 

@@ -22,6 +22,7 @@ from oversight.selfplay.rewards import place
 from oversight.store import Store
 from oversight.train.rollouts.reward_models import RewardModels
 from oversight.train.rollouts.rewards import grouped
+from oversight.train.rollouts.said import Divider
 from oversight.train.rollouts.types import Sampled
 from oversight.train.types import PromptExample, TokenRow
 from oversight.types import Response, Seat, Transcript
@@ -69,6 +70,7 @@ class SpeechesAlone:
 
     def __post_init__(self) -> None:
         self._chat = ChatIds(self.tokenizer)
+        self._divider = Divider(self.tokenizer)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -83,7 +85,7 @@ class SpeechesAlone:
         for example, group in zip(examples, sampled, strict=True):
             number, seat = place(example)
             for each in group:
-                text = self.tokenizer.decode(each.token_ids.tolist(), skip_special_tokens=True)
+                text = self._divider.said(example.prompt_ids, each.token_ids).text
                 rows.append(_row(_ids(self._chat, self.games[number], seat, text)))
         return grouped(self.models.score_rows(rows), examples, sampled, "model")
 

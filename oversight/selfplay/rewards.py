@@ -12,6 +12,7 @@ from oversight.errors import DataError
 from oversight.selfplay.beliefs import BeliefReader
 from oversight.selfplay.games import Game
 from oversight.train.rollouts.rewards import grouped
+from oversight.train.rollouts.said import Divider
 from oversight.train.rollouts.types import Sampled
 from oversight.train.types import PromptExample
 from oversight.types import Seat
@@ -86,13 +87,13 @@ class JudgedGames:
     def _texts(
         self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
     ) -> dict[int, dict[Seat, list[str]]]:
-        """Of each game what each seat said."""
+        """Of each game what each seat said, without its thoughts."""
+        divider = Divider(self.tokenizer)
         texts: dict[int, dict[Seat, list[str]]] = defaultdict(dict)
         for example, group in zip(examples, sampled, strict=True):
             number, seat = place(example)
             texts[number][seat] = [
-                self.tokenizer.decode(each.token_ids.tolist(), skip_special_tokens=True)
-                for each in group
+                divider.said(example.prompt_ids, each.token_ids).text for each in group
             ]
         for number, said in texts.items():
             missing = [seat for seat in self.games[number].seats if seat not in said]

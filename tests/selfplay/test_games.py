@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from oversight.selfplay.debating import debate, questions, speaking
 from oversight.selfplay.games import PROTOCOLS, games, one_round
 from oversight.selfplay.rewards import JudgedGames, rows
 from oversight.store import Store
+from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.types import Sampled
 from oversight.train.types import PromptExample
 from oversight.types import Seat
@@ -140,7 +143,30 @@ def test_half_a_game_is_refused(circle, reader):
         source.score(examples, [saying(reader, ["A"]) for _ in examples])
 
 
+def test_thoughts_that_a_prompt_opened_do_not_reach_the_judge(circle, reader):
+    source = judged(circle, reader, "consultancy")
+    opened = np.array(reader._tokenizer("<turn>\n<think>\n")["input_ids"])
+    examples = examples_of(source)
+    thinking = [replace(example, prompt_ids=opened) for example in examples]
+    plain = source.score(examples, [saying(reader, ["", "B: y."]) for _ in examples])
+    thought = ["I know that A is wrong", "Quote B.</think>B: y."]  # the first one was cut off
+    assert source.score(thinking, [saying(reader, thought) for _ in thinking]) == plain
+
+
 # --- cross-play ---
+
+
+def test_what_a_policy_says_is_without_a_thought_that_its_prompt_opened(
+    circle, reader, monkeypatch
+):
+    def answers(self, prompts, count, seed):
+        return [saying(reader, ["I know that A is wrong.</think>A: x."]) for _ in prompts]
+
+    monkeypatch.setattr(InProcessSampler, "sample", answers)
+    monkeypatch.setattr("oversight.train.rollouts.said.opens_thought", lambda end: True)
+    played = games(questions(circle, "held_out", 2), "consultancy", 0)
+    said = speeches(SEEDLING, played, 48, 0)
+    assert [each for game in said for each in game.values()] == ["A: x."] * 4
 
 
 def test_crossplay_puts_every_pair_before_the_judge(circle, reader, arena):

@@ -118,3 +118,23 @@ def _subject(game):
     words = game.question.text.rstrip("?").split()
     runs = [" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
     return max((r for r in runs if r in game.question.source.text), key=len)
+
+
+def test_a_thought_that_a_prompt_opened_and_nothing_closed_is_not_read(circle, arena, tokenizer):
+    heard = []
+
+    class Models:
+        def score_rows(self, rows):
+            heard.append([tokenizer.decode(row.ids().tolist()) for row in rows])
+            return [0.0] * len(rows)
+
+    played = games(questions(circle, "train", 2), arena, 0)
+    for opening, text in (("", ""), ("<think>\n", "I know that A is wrong")):
+        prompt_ids = np.array(tokenizer(f"<turn>\n{opening}")["input_ids"])
+        examples = [
+            PromptExample(row["id"], prompt_ids, fields={k: row[k] for k in ("game", "seat")})
+            for row in rows(played)
+        ]
+        answer = Sampled(np.array(tokenizer(text)["input_ids"]), np.zeros(1), True)
+        SpeechesAlone(played, Models(), tokenizer).score(examples, [[answer] for _ in examples])
+    assert heard[1] == heard[0]
