@@ -16,8 +16,10 @@ from sqlalchemy import (
     Table,
     exists,
     func,
+    literal,
     select,
     text,
+    union_all,
 )
 from sqlalchemy.exc import DBAPIError
 
@@ -438,13 +440,17 @@ def check_keys(connection: Connection) -> None:
     Raises:
         StoreError: Names the first such row.
     """
-    for table in schema.RECORD_TABLES:
-        if "debate_id" in table.columns:
-            lost = ~exists().where(schema.debates.c.id == table.c.debate_id)
-            query = select(table.c.id, table.c.debate_id).where(lost).limit(1)
-            for id_, debate in connection.execute(query):
-                with naming(table.name, id_):
-                    raise ValueError(f"debate {shown(debate)} is not stored")
+    # One statement for all tables: a store is checked whenever it is opened to be read.
+    lost = [
+        select(literal(table.name), table.c.id, table.c.debate_id).where(
+            ~exists().where(schema.debates.c.id == table.c.debate_id)
+        )
+        for table in schema.RECORD_TABLES
+        if "debate_id" in table.columns
+    ]
+    for name, id_, debate in connection.execute(union_all(*lost).limit(1)):
+        with naming(name, id_):
+            raise ValueError(f"debate {shown(debate)} is not stored")
     asked = exists().where(
         schema.questions.c.id == schema.debates.c.question_id,
         schema.questions.c.fingerprint == schema.debates.c.question_fingerprint,
@@ -453,15 +459,17 @@ def check_keys(connection: Connection) -> None:
     for id_, question in connection.execute(query):
         with naming("debates", id_):
             raise ValueError(f"its question {shown(question)!r} is not stored")
-    for column, known in LOOKED_UP_BY:
-        table = column.table
-        query = select(func.min(table.c.id), column).group_by(column)
-        for id_, value in connection.execute(query):
-            with naming(table.name, id_):
-                if not isinstance(value, str):
-                    raise TypeError(f"column {column.name} holds {kind_of(value)}, not text")
-                if known is not None and value not in set(known):
-                    raise ValueError(f"column {column.name} is {shown(value)!r}")
+    values = [
+        select(literal(place), func.min(column.table.c.id), column).group_by(column)
+        for place, (column, _) in enumerate(LOOKED_UP_BY)
+    ]
+    for place, id_, value in connection.execute(union_all(*values)):
+        column, known = LOOKED_UP_BY[place]
+        with naming(column.table.name, id_):
+            if not isinstance(value, str):
+                raise TypeError(f"column {column.name} holds {kind_of(value)}, not text")
+            if known is not None and value not in set(known):
+                raise ValueError(f"column {column.name} is {shown(value)!r}")
 
 
 LOOKED_UP_BY: tuple[tuple[Column[Any], type[StrEnum] | None], ...] = (

@@ -22,7 +22,12 @@ from oversight.types import Role
         ({"judge": "lexical"}, {"judge": "lexical"}),
         (
             {"debater": "retrieval"},
-            {"debater": "retrieval", "consultant": "retrieval", "critic": "retrieval"},
+            {
+                "debater": "retrieval",
+                "consultant": "retrieval",
+                "critic": "retrieval",
+                "responder": "retrieval",
+            },
         ),
         ({"debater": "critic"}, {"debater": "critic", "consultant": "critic", "critic": "critic"}),
         ({"debater": "lexical"}, {"debater": "lexical", "consultant": "lexical"}),
@@ -32,6 +37,7 @@ from oversight.types import Role
                 "debater": "debater",
                 "consultant": "consultant",
                 "critic": "critic",
+                "responder": "responder",
                 "judge": "judge",
             },
         ),

@@ -337,7 +337,7 @@ async def test_a_very_long_turn_is_written_whole(store: Store) -> None:
 @pytest.mark.parametrize("case", HOSTILE, ids=[case["name"] for case in HOSTILE])
 async def test_hostile_words_reach_the_output_only_sanitised(store: Store, case: Any) -> None:
     hostile = case["text"]
-    speech = f"{hostile} <quote>{hostile}</quote> {hostile}"
+    speech = f"It is so. {hostile} <quote>{hostile}</quote> {hostile}"
     if any(unicodedata.category(char) == "Cs" for char in hostile):
         hostile = "half of a pair"  # which questions and names refuse
     asked = question(
