@@ -38,11 +38,11 @@ class Critic(Speaker):
         self.num_principles = config.num_principles
 
     def prompts_for(self, view: View) -> SpeakerPrompts:
-        """What the critic is told: of a response another thing than of a speech for an option."""
+        """The prompts for criticism: of a response, or of a speech that defends an option."""
         return super().prompts_for(view) if view.options else OF_RESPONSE
 
     def facts(self, view: View) -> dict[str, str | int]:
-        """What the role part is filled with, the principles of this critique among it."""
+        """The values that fill in the role part, with the principles of this critique."""
         return super().facts(view) | {"principles": self._drawn(view)}
 
     def _drawn(self, view: View) -> str:

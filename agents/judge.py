@@ -70,7 +70,7 @@ class Config(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a belief is asked about, and in which words."""
+    """The options that a belief is asked about, and the words of the request."""
 
     options: tuple[str, ...]
     listing: tuple[int, ...]
@@ -111,7 +111,7 @@ class Judge:
         return await self._believe(calls)
 
     async def _score(self, calls: Calls) -> Draft:
-        """How probable it is that the last response is a good one."""
+        """The probability that the last response is good, as the score of a draft."""
         belief = await self._read(calls, (), OF_RESPONSE)
         return Draft(
             score=None if belief.probs is None else belief.probs[0],
@@ -228,7 +228,7 @@ def build(config: Config, engine: Engine | None) -> Agent:
 
 
 def asked_of(options: tuple[str, ...], listing: tuple[int, ...]) -> Asked:
-    """Which of the options is right, asked by their letters."""
+    """The request to say by its letter which option is right."""
     listed = labels(len(listing))
     return Asked(options, listing, choice_request(listed), _probability_request(listed))
 

@@ -76,7 +76,7 @@ class Retrieval:
         return Draft(text=text, unchanged=unchanged)
 
     def _response(self, view: View) -> str:
-        """What the source says to an open prompt; a revision adds what was not quoted before."""
+        """A response that quotes the source; a revision adds passages that were not quoted yet."""
         said = [turn.text for turn in own_words(view)]
         if view.source is None:
             return "I have no source to answer from."
@@ -116,7 +116,7 @@ class Retrieval:
         return criticising(_within(short, view.max_words), left_out)
 
     def _critique_of_response(self, view: View, source: str) -> str:
-        """What the last response made up, and what it left out of that which fits the prompt."""
+        """A critique that names false quotes and fitting passages that were left out."""
         last = [turn for turn in view.turns if turn.role is Role.RESPONDER][-1:]
         false = [quote.text for turn in last for quote in turn.quotes if _is_false(quote)]
         short = [" ".join(text.split()[: self.config.max_quote_words]) for text in false]

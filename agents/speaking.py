@@ -45,7 +45,7 @@ from oversight.types import (
 
 
 class WordSettings(Settings):
-    """How an agent samples words for everyone."""
+    """Sampling settings of an agent that writes for all to read."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
 
@@ -59,7 +59,7 @@ class WordSettings(Settings):
     fails; a greedy one, which would say the same again, is made once."""
 
     def sampling(self, view: View, engine: Engine, purpose: Purpose) -> Sampling:
-        """How one call is sampled."""
+        """The sampling parameters of one call."""
         return Sampling(
             max_tokens=self.max_tokens,
             temperature=self.temperature,
@@ -70,14 +70,14 @@ class WordSettings(Settings):
 
 
 class SpeechSettings(WordSettings):
-    """How a speaker samples its words, and the private notes before them."""
+    """Sampling settings of a speaker: of its speeches, and of the private notes before them."""
 
     reasoning: bool = True
     """Write private notes first, in a call of their own."""
     max_reasoning_tokens: int = Field(default=300, ge=1)
 
     def sampling(self, view: View, engine: Engine, purpose: Purpose) -> Sampling:
-        """How one call is sampled: notes have a limit of their own."""
+        """The sampling parameters of one call; notes have a limit of their own."""
         sampling = super().sampling(view, engine, purpose)
         if purpose is Purpose.REASONING:
             return replace(sampling, max_tokens=self.max_reasoning_tokens)
@@ -170,11 +170,11 @@ class Speaker:
         return system, user, said, after
 
     def prompts_for(self, view: View) -> SpeakerPrompts:
-        """What the speaker is told for the view's act."""
+        """The prompts of the act that the view asks for."""
         return self.prompts[view.act]
 
     def facts(self, view: View) -> dict[str, str | int]:
-        """What the role part is filled with."""
+        """The values that fill in the role part of the prompt."""
         return role_facts(view)
 
 
@@ -245,7 +245,7 @@ def label_of(index: int, listing: Sequence[int]) -> str:
 
 
 def role_facts(view: View) -> dict[str, str | int]:
-    """What the role part is filled with; the label only of who defends an option."""
+    """The values that fill in the role part; a label only for a seat that defends an option."""
     facts: dict[str, str | int] = {
         "name": speaker_name(view.seat, view.role),
         "round": f"Round {view.round} of {view.num_rounds}" if view.round else "Opening",

@@ -257,7 +257,7 @@ class Nodes:
 
 
 def _view(scene: Scene, slot: Slot, role: Role, step: ScheduledStep) -> View:
-    """What the seat of a slot may see when it acts."""
+    """The view of the seat that acts in a slot."""
     return view_of(
         scene.debate,
         scene.question,

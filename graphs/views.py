@@ -63,7 +63,7 @@ def view_of(
     round: int,
     may_end: bool = False,
 ) -> View:
-    """What `seat` may know when it acts in a step.
+    """The view of `seat` when it acts in a step: all that it may know.
 
     Args:
         debate: The debate.

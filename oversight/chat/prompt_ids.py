@@ -200,7 +200,7 @@ class ChatIds:
         return ids[len(lead) :] if ids[: len(lead)] == lead else self._encode(text, ordinary=True)
 
     def _find_lead(self) -> str:
-        """What to put before a text so that it is encoded as behind a control token.
+        """Returns text to put before another so that it is encoded as behind a control token.
 
         SentencePiece tokenizers write a space before the first word of a text, and many of
         them before the very first text only.

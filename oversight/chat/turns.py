@@ -51,7 +51,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What a template writes around a last answer, for messages of given roles."""
+    """The text that a template writes around a last answer, for messages of given roles."""
 
     head: str
     """Between the prompt and the answer: an empty thought, in some templates."""
@@ -84,7 +84,7 @@ class Turns(ChatIds):
 
     @property
     def plain(self) -> bool:
-        """Whether there is no chat template, or none is used."""
+        """True if there is no chat template, or none is used."""
         return self._plain
 
     @property
@@ -221,7 +221,7 @@ class Turns(ChatIds):
         return self._frames[roles]
 
     def _end_of_turn(self, tail: str) -> tuple[str, bool]:
-        """What of the template's words behind an answer belongs to it, and if they end it."""
+        """The template's words behind an answer that belong to it, and True if they end it."""
         found = self._pattern.search(tail)
         return (tail[: found.end()], True) if found else ("", False)
 
@@ -267,7 +267,7 @@ def _ids(ids: Sequence[int]) -> TokenIds:
 
 
 Piece = tuple[bool, str]
-"""Whether it is the content of a message (else the template's own words), and the text."""
+"""True for the content of a message (False: the template's own words), and the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +357,7 @@ def _fill(
 
 
 def _between(pieces: Sequence[tuple[int | None, str]], start: int, stop: int) -> list[Piece]:
-    """What stands from character `start` to `stop`."""
+    """The pieces, and parts of pieces, from character `start` to `stop`."""
     cut: list[Piece] = []
     position = 0
     for index, text in pieces:

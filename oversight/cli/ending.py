@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -32,6 +32,8 @@ T = TypeVar("T")
 AT_ONCE = "oversight: stopped at once; the same command goes on from what was kept\n"
 TERMINATED = "oversight: ended by SIGTERM; the same command goes on from what was kept\n"
 SHOW_CURSOR = "\x1b[?25h"
+HUB = "huggingface_hub.utils._http"
+"""The logger of requests to the hub, which tells of every one that fails and is tried again."""
 LEAVE_SCREEN = "\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?2004l"
 
 
@@ -143,6 +145,7 @@ def install() -> None:
     threading.excepthook = _say_of_thread
     before = sys.unraisablehook
     sys.unraisablehook = lambda given: None if _is_silent(given.exc_value) else before(given)
+    logging.getLogger(HUB).addFilter(_say_once_that_the_hub_is_away())
     make = logging.getLogRecordFactory()
 
     def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -153,6 +156,28 @@ def install() -> None:
         return made
 
     logging.setLogRecordFactory(record)
+
+
+def _say_once_that_the_hub_is_away() -> Callable[[logging.LogRecord], bool]:
+    """A filter that leaves one line of all those about requests that are tried again.
+
+    If none succeeds, the command's own error says so.
+    """
+    is_said = False
+
+    def passes(record: logging.LogRecord) -> bool:
+        nonlocal is_said
+        told = record.getMessage()
+        if not told.startswith("Retrying in ") and " thrown while requesting " not in told:
+            return True
+        if is_said:
+            return False
+        is_said = True
+        record.msg = "oversight: the hub does not answer; trying again for a while ..."
+        record.args = None
+        return True
+
+    return passes
 
 
 def _is_silent(error: BaseException | None) -> bool:

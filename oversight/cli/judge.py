@@ -71,7 +71,7 @@ def judge(
         "stepped": False if whole else None,
         "theme": "light" if light else None,
     }
-    check_ways(linear=linear, web=web)
+    check_ways(linear=linear, web=web, port=port, host=host, public_url=public_url, light=light)
     settings = session(JudgingSettings, study, flags, port, sets)
     if keys:
         print_keys(settings, KEYS)

@@ -94,10 +94,21 @@ def session(
     return kind.parse(override(base, changes), where=study.name if study else "")
 
 
-def check_ways(*, linear: bool, web: bool) -> None:
-    """There is one way in at a time."""
+def check_ways(
+    *, linear: bool, web: bool, port: int | None, host: str, public_url: str | None, light: bool
+) -> None:
+    """Refuse two ways in at a time, and options that the way chosen has no use for.
+
+    Raises:
+        ConfigError: Names the option, and with what it is of use.
+    """
     if web and linear:
         raise ConfigError("--web and --linear are two ways in: choose one")
+    given = {"port": port is not None, "host": host != LOOPBACK, "public-url": public_url}
+    for name in (name for name, is_given in given.items() if is_given and not web):
+        raise ConfigError(f"--{name} says where --web serves: add --web, or leave it out")
+    if light and linear:
+        raise ConfigError("--light is for a screen, and --linear has none: leave one out")
 
 
 def again(

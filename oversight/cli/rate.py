@@ -28,6 +28,7 @@ from oversight.cli.persons import (
     session,
     show,
 )
+from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
     from oversight.judging.tasks.settings import RatingSettings
@@ -95,7 +96,12 @@ def rate(
         "protocol": protocol,
         "theme": "light" if light else None,
     }
-    check_ways(linear=linear, web=web)
+    check_ways(linear=linear, web=web, port=port, host=host, public_url=public_url, light=light)
+    if constitution is not None and task is not TaskName.PRINCIPLES:
+        raise ConfigError(
+            f"--constitution {constitution!r} is what `oversight rate principles` rates by, and "
+            f"{task.value} have none: leave it out"
+        )
     settings = session(RatingSettings, study, flags, port, sets)
     if keys:
         print_keys(settings, RATING_KEYS)

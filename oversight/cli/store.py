@@ -38,8 +38,9 @@ Out = Annotated[
 
 @store.command()
 def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json = False) -> None:
-    """Verify that every row parses, that every reference holds, and that nothing was changed,
-    added or lost since it was written. Exits with 1 if anything is wrong."""
+    """Verify that every row parses, that every reference holds, and that all chains of
+    what was written fit. Exits with 1 if anything is wrong."""
+    from oversight.evals.findings import count
     from oversight.store import Store as OpenStore
 
     sealed = _read_seal(seal)
@@ -54,14 +55,14 @@ def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json =
         facts = {"problems": rows, "counts": counts, "digest": now and now.digest}
         typer.echo(json.dumps(facts | {"before_chains": num_before}, indent=2))
     elif problems:
-        typer.echo(f"{store}: {len(problems)} problems")
+        typer.echo(f"{store}: {count(len(problems), 'problem')}")
         for each in problems[:NUM_LISTED]:
             typer.echo(visible(_line(each), newlines=False))
         if len(problems) > NUM_LISTED:
             typer.echo(f"… and {len(problems) - NUM_LISTED} more; --json lists them all")
     elif now is not None:
         typer.echo(f"{store}: {sum(counts.values())} rows in {len(counts)} tables, all sound")
-        typer.echo(_chained(now, num_before))
+        typer.echo(_chained(now, num_before, is_sealed=sealed is not None))
         if sealed is not None:
             typer.echo(_since(sealed, now))
     if problems:
@@ -102,13 +103,22 @@ def _other_digest(digest: str, now: Seal) -> Problem:
     )
 
 
-def _chained(now: Seal, num_before: int) -> str:
-    chained = f"{now.num_rows} links in {len(now.heads)} chains fit"
-    if not num_before:
-        return f"{chained}: no row was changed, added or lost since it was written"
+def _chained(now: Seal, num_before: int, *, is_sealed: bool) -> str:
+    """As much as chains show: they hold no secret, so who can write can make them anew."""
+    from oversight.evals.findings import count
+
+    fit = f"{count(now.num_rows, 'link')} in {count(len(now.heads), 'chain')} fit"
+    if num_before:
+        rows = f"{num_before} rows were" if num_before > 1 else "1 row was"
+        fit += (
+            f"; {rows} written by an oversight without chains: what was changed before that does "
+            "not show"
+        )
+    if is_sealed:
+        return fit
     return (
-        f"{chained}; {num_before} rows were written by an oversight without chains: what was "
-        "changed in them before that does not show"
+        f"{fit}; whether all chains were made anew, or rows cut off together with their links, "
+        "only a seal kept elsewhere shows: oversight store seal"
     )
 
 

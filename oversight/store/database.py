@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -69,9 +71,21 @@ class Database:
         """What `error` of the driver means for this store, and what to do."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
+        if "disk I/O error" in reason and self._is_disk_full():
+            reason += " (no space left on its disk)"
         hints = (hint for sign, hint in HINTS.items() if sign in reason)
         hint = next(hints, "")
         return StoreError(f"store {self.name}: {reason}" + (f"; {hint}" if hint else ""))
+
+    def _is_disk_full(self) -> bool:
+        """Whether a store in a file lacks the room for the files that SQLite puts beside it."""
+        path = self.engine.url.database
+        if not is_sqlite(self.engine.url) or not path:
+            return False
+        try:
+            return shutil.disk_usage(Path(path).parent).free < ROOM_BYTES
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close all connections."""
@@ -95,11 +109,15 @@ def execute_sqlite(
         ) from error
 
 
+ROOM_BYTES = 1 << 16
+"""Less than this and SQLite may have no room for the index of its write-ahead log."""
+
 HINTS: dict[str, str] = {
     "unable to open database file": (
         "check that its folder is there and that you may read and write both"
     ),
     "readonly database": "check that you may write the file and its folder",
+    "no space left": "make room and run the same command again: what is written stays written",
     "disk is full": "make room and run the same command again: what is written stays written",
     "No space left": "make room and run the same command again: what is written stays written",
     "disk I/O error": "the file system failed; check it, then run `oversight store check`",

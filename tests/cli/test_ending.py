@@ -256,6 +256,32 @@ def test_a_reader_that_has_gone_is_told_nothing(tmp_path: Path, args: list[str])
     assert said == ""
 
 
+def test_a_hub_that_does_not_answer_is_said_once(tmp_path: Path) -> None:
+    home = {"HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    told = """
+import logging
+from oversight.cli import ending
+ending.install()
+from huggingface_hub.utils import _http
+for number in range(3):
+    _http.logger.warning(f"'refused' thrown while requesting HEAD http://x/{number}")
+    _http.logger.warning(f"Retrying in 1s [Retry {number}/5].")
+_http.logger.warning("Something else.")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", told],
+        env=os.environ | home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.splitlines() == [
+        "oversight: the hub does not answer; trying again for a while ...",
+        "Something else.",
+    ]
+
+
 # --- secrets -----------------------------------------------------------------------------
 
 

@@ -54,6 +54,12 @@ def oversight(
         (["export", "x.csv"], "the name ends in .parquet or .jsonl"),
         (["store", "check", "--store", "absent.db"], "absent.db"),
         (["datasets", "jsonl"], "path"),
+        (["rate", "pairs", "--constitution", "x"], "--constitution 'x' is what"),
+        (["rate", "revisions", "--constitution", "x"], "--constitution 'x' is what"),
+        (["judge", "--linear", "--port", "9"], "--port says where --web serves"),
+        (["rate", "pairs", "--host", "::1"], "--host says where --web serves"),
+        (["judge", "--public-url", "https://x.org"], "--public-url says where --web serves"),
+        (["judge", "--linear", "--light"], "--light is for a screen"),
     ],
 )
 def test_wrong_input_is_met_with_one_line(args: list[str], message: str, tmp_path: Path) -> None:

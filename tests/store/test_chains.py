@@ -621,3 +621,23 @@ def test_edits_deletions_and_triggers_on_postgresql_are_named(postgres_server, m
         ("events", LOST),
         ("", "trigger 't' on table 'turns' is no part of a store"),
     }
+
+
+def test_a_check_without_a_seal_claims_no_more_than_that_chains_fit(path, tmp_path):
+    seal = tmp_path / "seal.json"
+    run("seal", "--store", path, "-o", seal)
+    alone = run("check", "--store", path).stdout
+    assert "no row was changed" not in alone
+    assert "only a seal kept elsewhere shows: oversight store seal" in alone
+    assert "only a seal" not in run("check", "--store", path, "--seal", seal).stdout
+
+
+def test_a_single_problem_of_a_store_is_told_in_the_singular(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "UPDATE judgments SET body = replace(body, '0.', '0.0') "
+            "WHERE seq = (SELECT min(seq) FROM judgments)"
+        )
+    connection.close()
+    assert len(problems(path)) == 1
+    assert f"{path}: 1 problem\n" in run("check", "--store", path).stdout

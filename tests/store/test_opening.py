@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -248,3 +249,13 @@ def test_a_store_with_the_newest_schema_opens_without_loading_alembic(tmp_path):
         "sys.exit('alembic' in sys.modules or 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_failure_for_lack_of_room_on_the_disk_says_so(tmp_path, monkeypatch) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    with Store.open(tmp_path / "store.db") as store:
+        database = store._database
+        assert "the file system failed" in str(database.explain(error))
+        usage = shutil.disk_usage(tmp_path)._replace(free=4096)
+        monkeypatch.setattr("oversight.store.database.shutil.disk_usage", lambda path: usage)
+        assert "no space left on its disk); make room" in str(database.explain(error))

@@ -28,7 +28,7 @@ FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attenti
 
 @dataclass(frozen=True)
 class MaskStyle:
-    """How a model wants its masks."""
+    """The form in which a model takes its attention masks."""
 
     kinds: tuple[str, ...]
     """The kinds of attention layers."""
@@ -105,7 +105,7 @@ def mask_styles(config: Any) -> list[MaskStyle]:
 
 
 def _row_independent(rope: dict[str, Any]) -> bool:
-    """Whether rotary angles depend on the position alone, not on the longest row of a batch."""
+    """True if rotary angles depend on the position alone, not on the longest row of a batch."""
     kinds = {rope.get("rope_type", "default")}
     kinds |= {part.get("rope_type", "default") for part in rope.values() if isinstance(part, dict)}
     return not kinds & {"dynamic", "longrope"}

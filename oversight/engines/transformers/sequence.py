@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 REPLACEMENT = "\ufffd"
-"""What decoding gives for bytes that are not, or not yet, a character."""
+"""The character that decoding gives for bytes that are not, or not yet, a character."""
 
 
 class Detokenizer:
@@ -176,7 +176,7 @@ PROMPT_END_TOKENS = 24
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How much runs at the same time."""
+    """Limits on the number and length of sequences that run at the same time."""
 
     max_model_len: int | None
     max_batch_size: int
@@ -189,7 +189,7 @@ class BatchLimits:
         return self.max_model_len, "max_model_len"
 
     def fits(self, sequences: Sequence[RunningSequence]) -> bool:
-        """Whether these can run together; rows are as long as the longest may become."""
+        """True if these can run together; rows are as long as the longest may become."""
         longest = max(sequence.max_length for sequence in sequences)
         return len(sequences) <= self.max_batch_size and (
             len(sequences) == 1 or len(sequences) * longest <= self.max_batch_tokens

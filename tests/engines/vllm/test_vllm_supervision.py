@@ -132,9 +132,10 @@ async def test_a_batch_finishes_although_a_server_is_killed_in_the_middle(pair):
 
 
 async def test_a_stream_that_had_begun_is_not_started_over(pair):
+    core = engine_core(family(pair, 0))  # looked up before: the answer is over in a second
     stream = pair.stream(ask("speak", route_to(0), max_tokens=900, choices=(LONG,)))
     pieces = [await anext(stream)]
-    engine_core(family(pair, 0)).kill()  # the API process lives, says 503, and ends later
+    core.kill()  # the API process lives, says 503, and ends later
     with pytest.raises(EngineUnavailableError, match=r"vllm replica 0 died .* 'speak'.*ask again"):
         pieces += [chunk async for chunk in stream]
     assert pieces[0].text
