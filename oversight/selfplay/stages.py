@@ -248,8 +248,8 @@ def _arm(circle: CircleSettings, stage: Stage, folder: Path) -> Result:
 
 def _crossplay(circle: CircleSettings, stage: Stage, folder: Path) -> Result:
     from oversight.selfplay.debating import questions
-    from oversight.selfplay.games import beliefs_in_first, games, speeches
-    from oversight.selfplay.rewards import BeliefReader
+    from oversight.selfplay.games import games
+    from oversight.selfplay.rewards import BeliefReader, beliefs_in_first, speeches
 
     asked = questions(circle, "held_out", circle.crossplay_questions)
     arena = _arena(stage)
