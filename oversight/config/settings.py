@@ -59,7 +59,7 @@ class Settings(BaseModel):
             raise ConfigError(describe(error, cls, where)) from None
 
     def identity(self) -> dict[str, Any]:
-        """What of these settings determines a result, JSON-plain."""
+        """The settings that determine a result, JSON-plain."""
         return self.model_dump(mode="json", exclude=set(self.incidental))
 
 

@@ -1,4 +1,4 @@
-"""Whether a judge's probabilities mean what they say, and whether they tell right from wrong.
+"""Calibration of a judge's probabilities, and how well they tell right from wrong.
 
 Brier score and log loss are of the whole belief. ECE and the reliability curve
 are of the judge's confidence (the probability of the option it chose) against how often
@@ -32,7 +32,7 @@ class Bin:
     confidence: float
     """Mean probability of the chosen option."""
     accuracy: Estimate
-    """How often that option was right."""
+    """Share of cases in which that option was right."""
     num: int
 
 
