@@ -146,6 +146,16 @@ def test_a_wrong_value_of_an_option_is_named_with_what_is_accepted(
     assert refused.stderr == f"oversight: {message} See 'oversight {args[0]} --help'.\n"
 
 
+def test_a_report_on_a_protocol_that_the_store_lacks_tells_what_it_has(tmp_path: Path) -> None:
+    assert oversight("debate", "-p", "naive", cwd=tmp_path).returncode == 0
+    refused = oversight("report", "-p", "debate", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "oversight: oversight.db: no complete debate with --protocol debate to report on; without "
+        "that it has 1 complete debate: `oversight report --store oversight.db`\n"
+    )
+
+
 def test_a_stopped_command_that_keeps_nothing_does_not_say_that_it_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
