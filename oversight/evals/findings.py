@@ -238,7 +238,8 @@ def _undecided(arm: ArmReport) -> Iterator[str]:
     if open_share > MAX_TIE:
         part = percent(open_share)
         told = f"{part} of the rulings decide" if found.num > 1 else "the ruling decides"
-        yield f"{arm.label}: {told} nothing (tie, abstention)."
+        kinds = {"ties": found.share_tie, "abstentions": found.share_abstain}
+        yield f"{arm.label}: {told} nothing ({listed([k for k, part in kinds.items() if part])})."
 
 
 def _pooled(arm: ArmReport) -> Iterator[str]:
