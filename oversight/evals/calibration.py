@@ -1,4 +1,4 @@
-"""Whether a judge's probabilities mean what they say, tell right from wrong, and how they score.
+"""Calibration of a judge's probabilities, how well they tell right from wrong, and their scores.
 
 Scores are proper ones of a belief once the right option is known; higher is better.
 """
@@ -66,7 +66,7 @@ class Bin:
     confidence: float
     """Mean probability of the chosen option."""
     accuracy: Estimate
-    """How often that option was right."""
+    """Share of cases in which that option was right."""
     num: int
 
 

@@ -92,7 +92,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far the judges of one protocol's debates chose the same option."""
+    """Agreement of the judges of one protocol's debates on the option chosen."""
 
     protocol: str
     judges: tuple[str, ...]
@@ -134,7 +134,7 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What judged debates say, ready to be shown as text, as a page or as a picture."""
+    """Figures on judged debates, ready to be shown as text, as a page or as a picture."""
 
     num_debates: int
     num_questions: int
@@ -169,7 +169,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Ruled:
-    """What is measured of one ruling; the transcript itself is not kept."""
+    """Measurements of one ruling; the transcript itself is not kept."""
 
     observation: Observation
     reading: Reading
@@ -254,7 +254,7 @@ MAX_KINDS = 3
 KIND_CHARS = 60
 """Answers that begin alike, apart from numbers, are of one kind."""
 HEAD_CHARS, TAIL_CHARS = 100, 60
-"""What is shown of a long answer: its statement stands at the end."""
+"""Characters shown of either end of a long answer: its statement stands at the end."""
 
 MAX_READ = 2000
 """Characters at either end of an answer that are looked at."""
@@ -285,7 +285,7 @@ def _unread(label: str, group: Sequence[_Ruled]) -> list[Unread]:
 
 
 def _unseen(label: str, group: Sequence[Observation]) -> Iterator[Unseen]:
-    """What people had on their screens in an arm, if it was people that judged in it."""
+    """Judgments of people in an arm, and those given with turns unread; none without people."""
     people = [each for each in group if each.judge_kind is JudgeKind.HUMAN]
     if people:
         yield Unseen(

@@ -21,7 +21,7 @@ from oversight.types import (
 
 @dataclass(frozen=True, slots=True)
 class ResponseCount:
-    """What was answered to open prompts in one protocol by one responder."""
+    """Counts of answers to open prompts in one protocol by one responder."""
 
     protocol: str
     responder: str
@@ -98,5 +98,5 @@ class ResponseCounter:
 
 
 def responder_of(debate: Debate) -> str:
-    """Who responds: the model by its last name, or the agent where it has none."""
+    """Name of the responder: the model by its last name, or the agent where it has none."""
     return named(debate.agents[Role.RESPONDER])

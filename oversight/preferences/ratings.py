@@ -228,7 +228,7 @@ def _by_item(ratings: Iterable[Rating]) -> Iterator[list[Rating]]:
 
 
 def _p_of_first(rating: Rating) -> float | None:
-    """How probable the judge makes it that the turn of the lower id is better; None of both bad."""
+    """Judge's probability that the turn of the lower id is better; None of both bad."""
     answer = rating.answer
     if not isinstance(answer, PairAnswer) or answer.preferred is Preferred.BOTH_BAD:
         return None
@@ -248,7 +248,7 @@ def _common(first: Turn, second: Turn) -> Asked | Reason:
 
 
 def _one_prompt(first: Turn, second: Turn) -> Asked | Reason:
-    """What the first one answered, or why the two cannot be compared."""
+    """Context that the first one answered, or why the two cannot be compared."""
     reasons = [reason for turn in (first, second) if (reason := flaw(turn)) is not None]
     sample = speech(first)
     if reasons:

@@ -62,7 +62,8 @@ def draw_accuracy(results: Results, theme: Theme) -> Figure:
     height = 1.75 + ROW_IN * len(names)
     figure = Figure(figsize=(WIDTH_IN, height), facecolor=theme.paper)
     note = "share of rulings that are right; bands: 95 % intervals clustered by question"
-    title(figure, theme, "Does training make judges more right?", note, height)
+    heading = "Does training make judges more right?" if results.methods else "Judge accuracy"
+    title(figure, theme, heading, note, height)
     _arena_legend(figure, theme, height)
     axes = figure.add_axes((0.24, 0.5 / height, 0.6, ROW_IN * len(names) / height))
     plain_axes(axes, theme, grid="x")
@@ -119,7 +120,9 @@ def draw_curve(results: Results, theme: Theme) -> Figure:
 
     figure = Figure(figsize=(WIDTH_IN, CURVE_IN), facecolor=theme.paper)
     note = "each mark is a policy of one seed; bars: 95 % intervals over questions"
-    heading = "More persuasive speakers: a judge more right in debate, not in consultancy?"
+    arenas = [arena for arena in ARENAS if any(p.arena == arena for p in results.points)]
+    where = f" in {arenas[0]}" if len(arenas) == 1 else " in debate, not in consultancy"
+    heading = f"More persuasive speakers: a judge more right{where}?"
     title(figure, theme, heading, note, CURVE_IN)
     _arena_legend(figure, theme, CURVE_IN)
     names = list(dict.fromkeys(point.method for point in results.points))
@@ -195,18 +198,20 @@ def draw_baselines(results: Results, theme: Theme) -> Figure:
                 rows.append((name_of(name), arena, arm.accuracy))
                 if name in ("naive", START) and arena != "consultancy":
                     rows.append((f"{name_of(name)}, majority vote", arena, arm.majority))
-    height = 1.6 + COST_ROW_IN * len(rows)
+    height = 1.6 + COST_ROW_IN * max(len(rows), 1)
     figure = Figure(figsize=(WIDTH_IN, height), facecolor=theme.paper)
     note = "judge accuracy without any training; bands: 95 % intervals clustered by question"
+    if not rows:
+        note = "nothing was decided without training"
     title(figure, theme, "What is reached without training", note, height)
     _arena_legend(figure, theme, height)
-    axes = figure.add_axes((0.33, 0.45 / height, 0.52, COST_ROW_IN * len(rows) / height))
+    axes = figure.add_axes((0.33, 0.45 / height, 0.52, COST_ROW_IN * max(len(rows), 1) / height))
     plain_axes(axes, theme, grid="x")
     _percent_axis(axes, theme)
     for row, (_, arena, estimate) in enumerate(rows):
         tint = _tint(arena, theme) if arena is not None else theme.kinds[Kind.NAIVE][0]
         _band(axes, estimate, row, tint, theme)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
     for tick in axes.get_yticklabels():
         tick.set(color=theme.ink, fontsize=9.5)

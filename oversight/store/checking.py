@@ -84,7 +84,7 @@ def check(connection: Connection, seal: Seal | None = None) -> list[Problem]:
 
 
 def _guarded(table: str, found: Iterator[Problem]) -> list[Problem]:
-    """What is found, up to where the database itself fails."""
+    """Problems that are found, up to where the database itself fails."""
     problems = []
     try:
         for problem in found:
@@ -97,7 +97,7 @@ def _guarded(table: str, found: Iterator[Problem]) -> list[Problem]:
 
 
 def _check_file(connection: Connection) -> list[Problem]:
-    """What SQLite itself finds wrong with the file."""
+    """Problems that SQLite itself finds in the file."""
     if connection.dialect.name != "sqlite":
         return []
     try:
@@ -137,7 +137,7 @@ def _read_all(connection: Connection, table: Table) -> Iterator[Sequence[Any]]:
 
 
 def _parsed(rows: Sequence[Any], parse: Callable[[Any], str | None]) -> Iterator[tuple[str, str]]:
-    """What is wrong with rows taken one by one; `parse` gives a reason or raises ValueError."""
+    """Problems of rows taken one by one; `parse` gives a reason or raises ValueError."""
     for row in rows:
         try:
             wrong = _wrong_type(row) or parse(row)
@@ -168,7 +168,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def _same_row(record: Any, row: Any, table: Table) -> str | None:
-    """Whether the record in a row's body gives the row's other columns."""
+    """Reason why the record in a row's body is not that of its other columns; None if it is."""
     [encoded] = encode_records([record], Memory.empty()).rows[table.name].values()
     expected = dict(zip(COLUMNS[table.name], encoded, strict=True))
     for name, value in expected.items():

@@ -1,4 +1,4 @@
-"""What people can be asked about single turns of finished debates, and who has taken it up.
+"""Questions to people about single turns of finished debates, and who has taken them up.
 
 An item is one or more turns of a debate that is complete: two candidates of one speaker who
 answered the same prompt, any speech, or a criticism between a speech and its revision. It waits,
@@ -46,7 +46,7 @@ SPOKEN = tuple(act.value for act in Act if act.is_spoken)
 
 @dataclass(frozen=True, slots=True)
 class RatingFilter:
-    """Which items are asked for."""
+    """Filter for items."""
 
     task: Task
     constitution: str = ""
@@ -78,7 +78,7 @@ class RatingItem:
     is_open: bool = False
     """An open prompt, whose responder and critic defend nothing."""
     num_judges: int = 0
-    """How many people have rated it."""
+    """Number of people who have rated it."""
     state: ItemState = ItemState.WAITING
 
 
@@ -242,7 +242,7 @@ def _num_judges(connection: Connection, task: Task) -> dict[str, int]:
 
 
 def _states(connection: Connection, judge: str, task: Task) -> dict[str, ItemState]:
-    """How far the judge is with what they have touched."""
+    """State of the judge's work on each item they have touched."""
     last = func.max(rating_events.c.seq).label("last")
     query = (
         select(rating_events.c.item, rating_events.c.kind, last)

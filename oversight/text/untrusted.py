@@ -140,7 +140,7 @@ def _defused(match: re.Match[str]) -> str:
 
 
 def _opens_tag(text: str, place: int) -> bool:
-    """Whether a reserved or control tag's inside stands at `place`, or may once text is added."""
+    """True if a reserved or control tag's inside stands at `place`, or may once text is added."""
     if found := _ASCII_TAG.match(text, place):
         is_byte = found[0] == "0"  # the beginning of <0x0A>, not of "if x < 0"
         return _is_tag(found[1].lower(), is_cut=found[2] is not None) or (
@@ -164,7 +164,7 @@ def _opens_tag(text: str, place: int) -> bool:
 
 
 def _is_tag(name: str, *, is_cut: bool) -> bool:
-    """Whether a name is one of a tag's; where the text's end cuts it short, whether it may be."""
+    """True if a name is one of a tag's, or may become one where the text's end cuts it short."""
     head, bar, _ = name.partition("|")
     if head in _TAGS or (bar and (not head or name.endswith("|"))):
         return True
@@ -174,7 +174,7 @@ def _is_tag(name: str, *, is_cut: bool) -> bool:
 
 
 def _opens_word(text: str, place: int) -> bool:
-    """Whether a control word and `]` stand at `place`, or may once text is added."""
+    """True if a control word and `]` stand at `place`, or may once text is added."""
     found = _ASCII_WORD.match(text, place) or _PLAIN_WORD.match(_reading(text, place))
     assert found is not None  # the second pattern matches nothing at all, too
     name, close = found[1].replace(_BREAK, "").lower(), found[2]
@@ -188,7 +188,7 @@ def _opens_word(text: str, place: int) -> bool:
 
 
 def _joins_brackets(text: str, place: int) -> bool:
-    """Whether the tilde at `place` is that of `]~b]` or `]~!b[`, or may be once text is added."""
+    """True if the tilde at `place` is that of `]~b]` or `]~!b[`, or may be once text is added."""
     if place and (before := text[place - 1]) not in "]］﹈" and _BREAK not in _plain(before):
         return False
     found = _PLAIN_TILDE.match(_reading(text, place + 1))
@@ -248,7 +248,7 @@ def _decomposed(text: str) -> str:
 
 
 def _is_dropped(char: str) -> bool:
-    """Whether some reader leaves a character out: marks, formats, what is not assigned."""
+    """True if some reader leaves a character out: marks, formats, what is not assigned."""
     if char in "\t\n":
         return False
     return unicodedata.category(char)[0] in "MC" or _IS_UNSEEN.match(char) is not None

@@ -1,4 +1,4 @@
-"""What people say of responses: which of two is better, how well one keeps to principles, whether
+"""Ratings of responses by people: which of two is better, how well one keeps to principles, whether
 a criticism is right and what the revision made of it. And every act on the way there."""
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MAX_SCORE = 5
 
 
 class Task(StrEnum):
-    """What a person is asked about the words of a debate."""
+    """Tasks that a person can be given about the words of a debate."""
 
     PAIRS = "pairs"
-    """Which of two responses to one prompt is better."""
+    """A choice of the better of two responses to one prompt."""
     PRINCIPLES = "principles"
-    """How well one response keeps to each principle of a constitution."""
+    """A score of one response for each principle of a constitution."""
     REVISIONS = "revisions"
-    """Whether a criticism is right, and whether the revision is better than the first speech."""
+    """A verdict on a criticism, and on its revision against the first speech."""
 
 
 class Preferred(StrEnum):
@@ -35,7 +35,7 @@ class Preferred(StrEnum):
 
 
 class PairAnswer(Record):
-    """Which of the two is better: the first one of the rating's `turn_ids` stood left."""
+    """The better of the two: the first one of the rating's `turn_ids` stood left."""
 
     task: Literal[Task.PAIRS] = Task.PAIRS
     preferred: Preferred
@@ -81,7 +81,7 @@ class RevisionIs(StrEnum):
 
 
 class RevisionAnswer(Record):
-    """What is to be said of a criticism and of the revision that answers it."""
+    """Answer on a criticism and on the revision that answers it."""
 
     task: Literal[Task.REVISIONS] = Task.REVISIONS
     criticism: CriticismIs
@@ -99,7 +99,7 @@ class Rating(Record):
     item: str
     """Id of what was rated, see `item_id`."""
     turn_ids: tuple[str, ...] = Field(min_length=1)
-    """What was shown, in the order in which this judge was shown it."""
+    """Turns that were shown, in the order in which this judge was shown it."""
     judge: str
     """Pseudonym."""
     revision: int = Field(default=0, ge=0)
@@ -130,7 +130,7 @@ def item_id(task: Task, turn_ids: tuple[str, ...], constitution: str = "") -> st
 
 
 class RatingAct(StrEnum):
-    """What a rating event says, and which fields its `data` has."""
+    """Kinds of rating events, with the fields that their `data` has."""
 
     OPENED = "opened"
     """The item was taken up: `shown`, the ids of its turns in the order that was drawn; `study`."""

@@ -45,7 +45,7 @@ class Quote(Record):
 
 
 class Verdict(StrEnum):
-    """How a belief is to be read. INVALID: the judge's answer could not be read at all."""
+    """Reading of a belief. INVALID: the judge's answer could not be read at all."""
 
     DECIDED = "decided"
     TIE = "tie"
@@ -71,7 +71,7 @@ class Belief(Record):
     mass: float | None = None
     """Probability that the judge's model gave to any option before normalising, where known."""
     raw: str = ""
-    """What the judge wrote, as it is."""
+    """The judge's own words, as written."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -122,7 +122,7 @@ class Turn(Record):
 
     @property
     def argues(self) -> bool:
-        """Whether it is a speech for the option that its seat defends."""
+        """True if it is a speech for the option that its seat defends."""
         return self.act.argues(self.role)
 
     @cached_property
@@ -147,7 +147,7 @@ class AgentSpec(Record):
 
 
 class Debate(Record):
-    """What determines a debate. Its id is the hash of it: the same again is the same debate.
+    """All that determines a debate. Its id is the hash of it: the same again is the same debate.
 
     `debate` names every kind of protocol run here, a consultancy or a direct
     judgment as well.
@@ -171,7 +171,7 @@ class OutcomeStatus(StrEnum):
 
 
 class Outcome(Record):
-    """How one attempt at a debate ended. Complete at most once; failed attempts are kept."""
+    """End of one attempt at a debate. Complete at most once; failed attempts are kept."""
 
     debate_id: str
     status: OutcomeStatus
@@ -207,7 +207,7 @@ class Judgment(Record):
     leaned_on: tuple[tuple[str, int], ...] = ()
     """Quotes it leaned on: (turn id, index into that turn's quotes)."""
     assistance: tuple[str, ...] = ()
-    """What assistance was shown, by kind."""
+    """Assistance that was shown, by kind."""
     # Not written down unless they are set: judgments without them stay what they were.
     arm: str | None = Field(default=None, exclude_if=operator.not_)
     """Of a study of assistance: the kind that was drawn for this item, used or not."""
@@ -240,7 +240,7 @@ class Transcript:
     judgments: tuple[Judgment, ...] = ()
     outcome: Outcome | None = None
     ratings: tuple[Rating, ...] = ()
-    """What people said of its turns, every revision."""
+    """Ratings of its turns by people, every revision."""
 
     def spoken(self) -> tuple[Turn, ...]:
         """The turns that stand: siblings that were not chosen left out."""
@@ -258,4 +258,4 @@ Stored: typing.TypeAlias = (
     | Rating
     | RatingEvent
 )
-"""What the store takes."""
+"""Records that the store takes."""
