@@ -127,7 +127,8 @@ def data(text: str) -> str:
       surrogates become `\\u202e`. A carriage return before a newline goes.
 
     All other text stays as it is, and so does arithmetic between doubled angles: `<<s*2=10>>`, the
-    calculator marks of GSM8K, may begin with a variable that has a tag's name. Pure, idempotent, and linear in the length of `text`.
+    calculator marks of GSM8K, may begin with a variable that has a tag's name. Pure, idempotent,
+    and linear in the length of `text`.
     """
     if "\r\n" in text:
         text = text.replace("\r\n", "\n")
