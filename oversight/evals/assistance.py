@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from oversight.evals.accuracy import score
+from oversight.evals.calibration import brier
 from oversight.evals.intervals import Estimate, mean_interval, unpaired_difference
 from oversight.evals.observations import Observation
-from oversight.evals.scoring import brier
 
 NONE = "none"
 """The kind that means no assistance: what the others are compared with."""

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from oversight.evals.accuracy import Accuracy
+from oversight.evals.calibration import FLOOR
 from oversight.evals.intervals import LEVEL, NUM_RESAMPLES, Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Comparison, Report
 from oversight.evals.responses import ResponseCount
-from oversight.evals.scoring import FLOOR
 from oversight.text.shares import per_cent, percent
 
 MIN_QUESTIONS = 10

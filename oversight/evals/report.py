@@ -12,12 +12,11 @@ from oversight.evals.accuracy import Accuracy, accuracy, difference
 from oversight.evals.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
 from oversight.evals.answers import AnswerEnds, EndCounter, FailureCount, count_failures
 from oversight.evals.assistance import Assistance, assistance
-from oversight.evals.calibration import Calibration, calibration
+from oversight.evals.calibration import SCORES, Calibration, calibration
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
 from oversight.evals.quotes import QuoteCount, QuoteUse, quote_counts, quote_use
 from oversight.evals.responses import ResponseCount, ResponseCounter
-from oversight.evals.scoring import SCORES
 from oversight.evals.sides import (
     PositionBias,
     Reading,

@@ -1,14 +1,20 @@
-"""A circle's pictures: accuracy before and after, persuasion against accuracy, baselines."""
+"""A circle's pictures and page: accuracy before and after, persuasion, baselines."""
 
 from __future__ import annotations
 
+import json
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oversight.evals.drawing import DASHED, WIDTH_IN, Theme, plain_axes, title
+from oversight.evals.drawing import DASHED, LIGHT, WIDTH_IN, Theme, plain_axes, save_png, title
+from oversight.evals.findings import share
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
+from oversight.evals.page import Illustration, Page, write_page
+from oversight.selfplay import words
 from oversight.selfplay.results import Point, Results
-from oversight.selfplay.settings import Arena
+from oversight.selfplay.settings import Arena, CircleSettings
 from oversight.selfplay.stages import START
 from oversight.selfplay.words import ARENAS, name_of
 from oversight.text.shares import percent
@@ -16,6 +22,7 @@ from oversight.text.shares import percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 ROW_IN = 0.62
 CURVE_IN = 4.9
@@ -204,3 +211,41 @@ def draw_baselines(results: Results, theme: Theme) -> Figure:
     for tick in axes.get_yticklabels():
         tick.set(color=theme.ink, fontsize=9.5)
     return figure
+
+
+TITLE = "The closed circle"
+
+
+def write_all(circle: CircleSettings, results: Results) -> list[Path]:
+    """Write report.html, accuracy.png, curve.png, baselines.png and results.json; their paths.
+
+    Raises:
+        ConfigError: A file cannot be written.
+    """
+    said = "; ".join(
+        f"{words.name_of(arm.name)} {arm.arena or ''} {share(arm.share_right)}"
+        for arm in results.arms
+    )
+    pictures = {
+        "accuracy.png": Illustration("Accuracy", said, partial(draw_accuracy, results)),
+        "baselines.png": Illustration("Baselines", said, partial(draw_baselines, results)),
+    }
+    if results.points:
+        rated = "; ".join(f"{p.policy} {p.rating.value:+.0f}" for p in results.points)
+        curve = Illustration("Persuasion and accuracy", rated, partial(draw_curve, results))
+        pictures = {"accuracy.png": pictures["accuracy.png"], "curve.png": curve, **pictures}
+    page = Page(
+        title=TITLE,
+        extent=words.extent(results),
+        headlines=words.headlines(results),
+        warnings=results.warnings,
+        pictures=list(pictures.values()),
+        tables=words.tables(results),
+        methods=words.methods(circle),
+    )
+    write_page(page, circle.out / "report.html")
+    for name, picture in pictures.items():
+        save_png(picture.draw(LIGHT), circle.out / name)
+    text = json.dumps(results.to_json(), indent=2) + "\n"
+    (circle.out / "results.json").write_text(text, encoding="utf-8")
+    return [circle.out / name for name in ("report.html", *pictures, "results.json")]

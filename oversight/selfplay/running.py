@@ -27,8 +27,7 @@ from oversight.ids import content_id
 from oversight.models.identity import contents_of
 from oversight.redaction import redacted
 from oversight.selfplay.settings import CircleSettings
-from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of
-from oversight.selfplay.work import work
+from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of, work
 from oversight.train.runs.checkpoints import differences, unlike_contents
 from oversight.train.runs.files import write_json
 from oversight.train.runs.folder import FolderLock

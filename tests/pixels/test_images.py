@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from oversight.errors import DataError
-from oversight.pixels.idx import read_idx
-from oversight.pixels.images import load_images
+from oversight.pixels.images import load_images, read_idx
 
 IMAGES = "t10k-images-idx3-ubyte"
 LABELS = "t10k-labels-idx1-ubyte.gz"
