@@ -2,8 +2,8 @@
 
 The first Ctrl-C lets a command put its things away, in whatever time it takes. Every further one
 ends the process at once: what counts is in the store or in a checkpoint already, claims and locks
-end with the process, and servers and workers watch for its end. SIGTERM does so as well, where
-no command takes it to finish what it is at.
+end with the process, and servers and workers watch for its end. SIGTERM and SIGHUP do so as well,
+where no command takes them to finish what it is at.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from oversight.text.terminal import visible
 T = TypeVar("T")
 
 AT_ONCE = "oversight: stopped at once; the same command goes on from what was kept\n"
-TERMINATED = "oversight: ended by SIGTERM; the same command goes on from what was kept\n"
+TERMINATED = "oversight: ended by {name}; the same command goes on from what was kept\n"
 SHOW_CURSOR = "\x1b[?25h"
 HUB = "huggingface_hub.utils._http"
 """The logger of requests to the hub, which tells of every one that fails and is tried again."""
@@ -38,7 +38,7 @@ LEAVE_SCREEN = "\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?2004l"
 
 
 class Interrupts:
-    """Takes SIGINT and SIGTERM for the process."""
+    """Takes SIGINT, SIGTERM and SIGHUP for the process."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -55,9 +55,10 @@ class Interrupts:
             # What the interpreter still does after that takes no time, and has no handler.
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         # In a browser the server ends its applications so, and nobody reads what they say then.
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and not in_browser():
-            signal.signal(signal.SIGTERM, self._on_term)
-            self._terminal = self._terminal or _terminal_settings()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL and not in_browser():
+                signal.signal(number, self._on_term)
+                self._terminal = self._terminal or _terminal_settings()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """As `asyncio.run`, which a first Ctrl-C ends by cancelling `main`.
@@ -99,7 +100,7 @@ class Interrupts:
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
         """End at once by the same signal, so that whoever sent it sees that it was this."""
-        self._leave_terminal(TERMINATED)
+        self._leave_terminal(TERMINATED.format(name=signal.Signals(number).name))
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

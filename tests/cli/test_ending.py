@@ -108,14 +108,15 @@ def test_the_package_loads_next_to_nothing_before_ctrl_c_is_taken() -> None:
     assert version
 
 
-def test_sigterm_ends_a_command_in_one_line_and_by_that_signal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_in_one_line_and_by_that_signal(tmp_path: Path, number) -> None:
     process = start(DEBATES, tmp_path)
     wait_for((tmp_path / "oversight.db").exists, process)
     time.sleep(0.3)
-    process.terminate()
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGTERM
-    assert said.splitlines()[-1].startswith("oversight: ended by SIGTERM")
+    assert process.returncode == -number
+    assert said.splitlines()[-1].startswith(f"oversight: ended by {number.name}")
     assert said.count("oversight:") == 1
     with Store.open(str(tmp_path / "oversight.db")) as store:
         assert store.check() == []
