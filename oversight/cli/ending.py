@@ -139,9 +139,56 @@ def _terminal_settings() -> list[Any] | None:
         return None
 
 
+class _Room:
+    """Refuses to load native libraries for which a limit on memory (ulimit -v) leaves no room.
+
+    Without room they do not fail but crash, in the middle of being loaded.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Find nothing, so that others look for it.
+
+        Raises:
+            MemoryError: There is too little room.
+        """
+        if name in NATIVE_MIB and (left := self._limit - mapped_bytes()) < NATIVE_MIB[name] << 20:
+            raise MemoryError(
+                f"{name} needs {NATIVE_MIB[name]} MiB to be loaded, and of the limit of "
+                f"{self._limit >> 20} MiB {max(left, 0) >> 20} are left"
+            )
+
+
+NATIVE_MIB = {"torch": 700, "sklearn": 300, "pyarrow": 220, "numpy": 110}
+"""Address space that libraries take as they are loaded, with what their first use takes."""
+
+
+def mapped_bytes() -> int:
+    """Address space that the process has mapped; 0 where nobody tells."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def memory_limit() -> int | None:
+    """The limit on the process's address space in bytes, if there is one."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def install() -> None:
     """Take Ctrl-C, and see that nothing reaches a log or the terminal with a secret in it."""
     INTERRUPTS.install()
+    if (limit := memory_limit()) is not None:
+        sys.meta_path.insert(0, _Room(limit))
     sys.excepthook = _say_unexpected
     threading.excepthook = _say_of_thread
     before = sys.unraisablehook

@@ -204,7 +204,14 @@ def test_a_lack_is_one_line_and_no_traceback(raised, monkeypatch, capfd, tmp_pat
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("mib", [100, 200])
+def test_a_thread_without_room_under_a_limit_lacks_memory(monkeypatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2**30, 2**30))
+    said = lack(RuntimeError("can't start new thread"))
+    assert said is not None
+    assert said.startswith("there is not enough memory (can't start new thread)")
+
+
+@pytest.mark.parametrize("mib", [100, 200, 600])
 def test_too_little_memory_is_one_line(tmp_path: Path, mib: int) -> None:
     limit = (mib * 2**20, mib * 2**20)
     done = subprocess.run(
@@ -220,6 +227,7 @@ def test_too_little_memory_is_one_line(tmp_path: Path, mib: int) -> None:
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+    assert "there is not enough memory" in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
