@@ -153,3 +153,18 @@ def test_a_piece_that_fails_is_named_with_its_reason(baselines):
     with pytest.raises(StageError, match=r"arm\.naive failed: .*debates\.db") as failure:
         run(baselines)
     assert "logs" in str(failure.value)
+
+
+def test_a_process_that_is_killed_before_it_knows_its_piece_is_named(baselines):
+    killed = []
+
+    def report(progress):
+        # As a process starts: what it is to do stands unread in its pipe.
+        for child in psutil.Process().children() if not killed else ():
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+                killed.append(child.pid)
+
+    with pytest.raises(StageError, match=r"arm\.naive failed: its process ended with -9: killed"):
+        run(baselines, report)
+    assert killed
