@@ -156,7 +156,7 @@ def _write_parquet(rows: Iterator[Row], path: Path, layout: str) -> int:
 
     num_rows = 0
     columns = schema(layout)  # type: ignore[arg-type]  # checked by `_known`
-    with pq.ParquetWriter(path, columns, compression="zstd") as writer:
+    with pq.ParquetWriter(path, columns, compression="zstd", write_page_checksum=True) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=columns))
             num_rows += len(group)

@@ -13,7 +13,7 @@ from typing import Self
 from sqlalchemy import Connection, select
 
 from oversight.errors import StoreError
-from oversight.store import address, checking, opening, reading, sealing
+from oversight.store import address, checking, checking_schema, opening, reading, sealing
 from oversight.store import queue as queues
 from oversight.store import rating_queue as rating_queues
 from oversight.store.batch import encode_records
@@ -170,7 +170,7 @@ class Store:
         """
         if not self._keys_checked:
             with self._database.reading() as connection:
-                checking.check_keys(connection)
+                checking_schema.check_keys(connection)
             self._keys_checked = True
 
     def known(self, debate_ids: Iterable[str]) -> set[str]:

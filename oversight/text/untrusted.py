@@ -107,6 +107,12 @@ _PLAIN_GAP = rf"[\s/\\⁄∕▁{_BREAK}]*+"
 _PLAIN_TAG = re.compile(rf"{_PLAIN_GAP}([\w|{_BREAK}]*+)(.|\Z)", re.DOTALL)
 _PLAIN_WORD = re.compile(rf"{_PLAIN_GAP}([\w|{_BREAK}]*+){_PLAIN_GAP}(.|\Z)", re.DOTALL)
 _PLAIN_TILDE = re.compile(rf"{_PLAIN_GAP}!?{_PLAIN_GAP}(b?){_PLAIN_GAP}(.|\Z)", re.DOTALL)
+_CALCULATION = re.compile(
+    r"[A-Za-z]\w{0,40} ?[-+*/^%] ?(?=[\w.$(])[\w .,$()*/^%+-]{1,80}="
+    r"(?=[^\d<>=\n]{0,40}\d)[\w .,$/%-]{1,80}>>",
+    re.ASCII,
+)
+"""The inside of a calculator mark of GSM8K, `<<s*2=10>>`, that begins with a variable."""
 
 
 def data(text: str) -> str:
@@ -120,7 +126,9 @@ def data(text: str) -> str:
       (`␛`) or `\\u009b`; bidirectional controls, tag characters and lone
       surrogates become `\\u202e`. A carriage return before a newline goes.
 
-    All other text stays as it is. Pure, idempotent, and linear in the length of `text`.
+    All other text stays as it is, and so does arithmetic between doubled angles: `<<s*2=10>>`, the
+    calculator marks of GSM8K, may begin with a variable that has a tag's name. Pure, idempotent,
+    and linear in the length of `text`.
     """
     if "\r\n" in text:
         text = text.replace("\r\n", "\n")
@@ -142,6 +150,8 @@ def _defused(match: re.Match[str]) -> str:
 def _opens_tag(text: str, place: int) -> bool:
     """True if a reserved or control tag's inside stands at `place`, or may once text is added."""
     if found := _ASCII_TAG.match(text, place):
+        if found[1] and text.startswith("<<", place - 2) and _CALCULATION.match(text, place):
+            return False
         is_byte = found[0] == "0"  # the beginning of <0x0A>, not of "if x < 0"
         return _is_tag(found[1].lower(), is_cut=found[2] is not None) or (
             is_byte and found[2] == ""
