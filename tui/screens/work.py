@@ -47,6 +47,8 @@ class WorkScreen(ReadingScreen[Left]):
         self._note = ""
         self._begin = ""
         """What is said before the hint until the first act."""
+        self._said = "", False
+        """What stands in the hint's place, and whether it is a trouble."""
         self._num_acts = 0
         self._is_left = False
         self._told_at = -1
@@ -72,6 +74,7 @@ class WorkScreen(ReadingScreen[Left]):
     def on_mount(self) -> None:
         """Watch over the writing of acts, and count attention."""
         self.acts.on_trouble = self._on_store_trouble
+        self.transcript.on_looked = self._on_looked
         self.set_interval(ATTENTION_S, self._note_attention)
 
     # --- what is said ------------------------------------------------------------------
@@ -86,13 +89,24 @@ class WorkScreen(ReadingScreen[Left]):
         return self._trouble
 
     def _show_hint(self) -> None:
-        hint, trouble = self.query_one("#hint", Static), self._trouble_now()
-        hint.set_class(bool(trouble), "-trouble")
+        trouble = self._trouble_now()
         note, self._note = self._note, ""
         self._told_at = self._num_acts if note else -1
         begin = f"{self._begin} " if self._begin and not self._num_acts else ""
-        hint.update(rich_text(trouble or note or begin + self._hint()))
+        self._draw_hint(trouble or note or begin + self._hint(), is_trouble=bool(trouble))
         self.show_foot()
+
+    def _draw_hint(self, said: str, *, is_trouble: bool) -> None:
+        if (said, is_trouble) == self._said:
+            return
+        self._said = said, is_trouble
+        hint = self.query_one("#hint", Static)
+        hint.set_class(is_trouble, "-trouble")
+        hint.update(rich_text(said), layout=False)
+        # It is said anew with many a line that is read: to lay out the screen takes longer.
+        width, height = hint.content_size
+        if hint.get_content_height(self.size, self.size, width) != height:
+            hint.refresh(layout=True)
 
     def _on_store_trouble(self, message: str | None) -> None:
         self._trouble = f"{message} — trying again" if message else ""
@@ -128,7 +142,7 @@ class WorkScreen(ReadingScreen[Left]):
         listed = [(names[turn], share) for turn, share in left.items() if turn in names]
         self.app.push_screen(UnreadScreen(listed), go_on)
 
-    def on_seen_transcript_looked(self) -> None:
+    def _on_looked(self) -> None:
         """Write down what has been read, and say what is to be read."""
         self._note_seen(completely=True)
         if self._told_at != self._num_acts:  # what was told at the last act stands until the next
