@@ -16,7 +16,7 @@ from oversight.tui.linear.judging import Desk, run_linear
 from oversight.tui.marking import PICKED
 from oversight.tui.widgets.seen import Seen, SeenLines, num_letters
 from oversight.tui.wrapping import wrap
-from oversight.types import Act, EventKind, Seat
+from oversight.types import Act, EventKind, Seat, Verdict
 
 LONG = " ".join(f"The log says in line {n} where the lamp was." for n in range(60))
 RULES = [{"pattern": ".", "answer": LONG}]
@@ -272,7 +272,7 @@ def test_judgments_of_before_read_and_keep_their_form(make_old: Any) -> None:
 
 @pytest.fixture
 def make_old() -> Any:
-    from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Orders, Verdict
+    from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Orders
 
     final = Belief(verdict=Verdict.DECIDED, method=BeliefMethod.HUMAN, probs=(0.7, 0.3))
     orders = Orders(options=(0, 1), defends=(0, 1), shown=(Seat.A, Seat.B))

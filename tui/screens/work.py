@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import JsonValue
 from textual.widgets import Static
 
 from oversight.judging.attention import Attention
@@ -18,7 +17,7 @@ from oversight.tui.rationale import Rationale
 from oversight.tui.screens.dialogs import UnreadScreen
 from oversight.tui.screens.reading import ReadingScreen
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import EventKind, RatingAct
+from oversight.types import AttentionPaid, ItemReopened, ItemSkipped, RationaleGiven
 
 ATTENTION_S = 15.0
 """How often seconds of attention are written down."""
@@ -29,9 +28,6 @@ Left = TypeVar("Left", bound=str)
 
 class WorkScreen(ReadingScreen[Left]):
     """An item to be read, and an answer that can be taken back, sent, and opened again."""
-
-    KINDS: ClassVar[type[EventKind] | type[RatingAct]]
-    """What the acts are called."""
 
     acts: ActLog[Any, Any, Any]
 
@@ -163,14 +159,14 @@ class WorkScreen(ReadingScreen[Left]):
 
     def _note_rationale(self, text: str, move: str) -> None:
         if text != self.acts.work.draft.rationale:
-            self.acts.add(self.KINDS.RATIONALE, text=text, move=move)
+            self.acts.add(RationaleGiven(text=text, move=move))
 
     def action_do_revise(self) -> None:
         """Open again what was sent."""
         if self.acts.work.is_open:
             self.say("It is not sent yet.")
             return
-        self.acts.add(self.KINDS.REOPENED)
+        self.acts.add(ItemReopened())
         self.show_all()
 
     # --- attention ---------------------------------------------------------------------
@@ -192,9 +188,7 @@ class WorkScreen(ReadingScreen[Left]):
             return
         seen = self.transcript.take_seen(completely=completely)
         if panels or seen:
-            spans: dict[str, JsonValue] = {t: [list(each) for each in s] for t, s in seen.items()}
-            said: dict[str, JsonValue] = {"seen": spans} if spans else {}
-            self.acts.add(self.KINDS.ATTENTION, panels=dict(panels), **said)
+            self.acts.add(AttentionPaid(panels=dict(panels), seen=seen))
 
     # --- leaving -----------------------------------------------------------------------
 
@@ -203,7 +197,7 @@ class WorkScreen(ReadingScreen[Left]):
         if self.acts.work.num_sent:
             self.say("It is sent already.")
             return
-        self.acts.add(self.KINDS.SKIPPED)
+        self.acts.add(ItemSkipped())
         await self._leave("next")
 
     async def action_do_back(self) -> None:
