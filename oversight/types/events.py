@@ -191,8 +191,8 @@ class DebateActed(Record):
 
     event: Literal["acted"] = "acted"
     step: int
-    act: Act
     seat: str = ""
+    act: Act
     text: str = ""
     probs: tuple[float, ...] | None = None
     ends: bool = False
