@@ -221,7 +221,8 @@ class SeenTranscript(TranscriptView):
         if not self.is_attached:
             return
         before = self.unread, self.to_read
-        self.unread, self.to_read = self._num_unread(), self._num_unread(self.waived)
+        self.unread = self._num_unread()
+        self.to_read = self._num_unread(self.waived) if self.waived else self.unread
         if self.unread != before[0]:
             above, below = self.unread
             signs = [f"▲ {above} lines above unread"] * bool(above)
