@@ -38,8 +38,9 @@ from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.types import (
     AgentSpec,
+    AttentionPaid,
+    BeliefGiven,
     Debate,
-    EventKind,
     JudgeKind,
     Option,
     Orders,
@@ -47,12 +48,14 @@ from oversight.types import (
     OutcomeStatus,
     OversightProtocol,
     Question,
+    RationaleGiven,
     Role,
     Seat,
     Slot,
     Source,
     Step,
     Turn,
+    TurnsRevealed,
 )
 
 if TYPE_CHECKING:
@@ -126,14 +129,14 @@ def fill(url: str, num_items: int) -> None:
 async def judge(desk: Desk, item: Item, dice: random.Random) -> None:
     """Judge an item as a person would; all of it is durable when this returns."""
     desk.open(item)
-    item.acts.add(EventKind.REVEALED, step=0)
+    item.acts.add(TurnsRevealed(step=0))
     for _ in range(3):
         percent = dice.randint(1, 49)
         probs = [percent / 100, 1 - percent / 100]
-        item.acts.add(EventKind.BELIEF, step=0, probs=probs)
+        item.acts.add(BeliefGiven(step=0, probs=probs))
         await asyncio.sleep(dice.uniform(0.0, THINK_S))
-    item.acts.add(EventKind.RATIONALE, text="The quote.")
-    item.acts.add(EventKind.ATTENTION, panels={"transcript": 3.0})
+    item.acts.add(RationaleGiven(text="The quote."))
+    item.acts.add(AttentionPaid(panels={"transcript": 3.0}))
     await desk.send(item)
     await desk.close(item)
 

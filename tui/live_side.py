@@ -13,7 +13,7 @@ from oversight.judging.desk import Desk, Item
 from oversight.judging.live import LiveDebate, Wanted, cast_of, is_spoken_out
 from oversight.redaction import redacted
 from oversight.tui.rows import Writing
-from oversight.types import Act, EventKind, Seat
+from oversight.types import Act, DebateActed, Seat, TurnsRevealed
 
 
 class LiveSide:
@@ -55,14 +55,15 @@ class LiveSide:
         wanted = self.wanted
         assert wanted is not None
         self.item.acts.add(
-            EventKind.ACTED,
-            step=wanted.step,
-            seat=wanted.seat.value,
-            act=wanted.act.value,
-            text=answer.text,
-            probs=None if answer.belief is None else list(answer.belief.probs or ()),
-            ends=answer.ends,
-            unseen=dict(self.item.unseen(stepped=self.desk.settings.stepped)),
+            DebateActed(
+                step=wanted.step,
+                seat=wanted.seat.value,
+                act=wanted.act,
+                text=answer.text,
+                probs=None if answer.belief is None else answer.belief.probs or (),
+                ends=answer.ends,
+                unseen=self.item.unseen(stepped=self.desk.settings.stepped),
+            )
         )
         self.wanted = None
         self._run(answer)
@@ -120,5 +121,5 @@ class LiveSide:
                 transcript = self.item.transcript
                 self.item.transcript = replace(transcript, turns=(*transcript.turns, event.turn))
                 if event.turn.step > self.item.acts.work.revealed:
-                    self.item.acts.add(EventKind.REVEALED, step=event.turn.step)
+                    self.item.acts.add(TurnsRevealed(step=event.turn.step))
         self.has_news = True

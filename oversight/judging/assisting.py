@@ -19,9 +19,10 @@ from oversight.types import (
     Act,
     Agent,
     AgentSpec,
+    AssistantAnswered,
+    AssistantAsked,
     Engine,
     EngineSpec,
-    EventKind,
     Help,
     HelpRequest,
     Role,
@@ -114,12 +115,13 @@ async def assist(
     """
     number = len(item.acts.work.assistance)
     item.acts.add(
-        EventKind.ASKED,
-        number=number,
-        kind=kind,
-        request=request.help.value,
-        text=request.text,
-        turn=None if request.turn is None else request.turn.id,
+        AssistantAsked(
+            number=number,
+            kind=kind,
+            request=request.help.value,
+            text=request.text,
+            turn=None if request.turn is None else request.turn.id,
+        )
     )
     shown_at = ""
     heard: list[str] = []
@@ -138,27 +140,22 @@ async def assist(
     except (OversightError, asyncio.CancelledError) as error:
         stopped = isinstance(error, asyncio.CancelledError)
         reason = "stopped by the judge" if stopped else str(error)
+        words = "".join(heard)
         item.acts.add(
-            EventKind.ASSISTED,
-            number=number,
-            kind=kind,
-            text="".join(heard),
-            shown_at=shown_at,
-            error=reason,
+            AssistantAnswered(number=number, kind=kind, text=words, shown_at=shown_at, error=reason)
         )
         if stopped:
             raise
         return reason
     if not heard:
         emit(draft.text)
-    item.acts.add(
-        EventKind.ASSISTED,
-        *draft.prompts,
+    answered = AssistantAnswered(
         number=number,
         kind=kind,
         text=draft.text,
         shown_at=shown_at,
         error="",
-        samples=[sample.model_dump(mode="json") for sample in draft.samples],
+        samples=tuple(draft.samples),
     )
+    item.acts.add(answered, *draft.prompts)
     return None

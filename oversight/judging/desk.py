@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import JsonValue
-
 from oversight.errors import StoreError
 from oversight.judging.attention import unseen
 from oversight.judging.draws import draw_arm, draw_swapped, orders_for
@@ -19,9 +17,16 @@ from oversight.store import Store
 from oversight.store.queue import ItemState, QueueFilter, QueueItem, Taken
 from oversight.types import (
     Act,
+    BeliefGiven,
+    DebateOpened,
     EventKind,
+    ItemClosed,
+    ItemSkipped,
+    ItemUnskipped,
+    JudgeInformed,
     JudgeKind,
     Judgment,
+    JudgmentSent,
     Orders,
     OutcomeStatus,
     Transcript,
@@ -69,13 +74,8 @@ class Item:
 
     def believe(self, step: int, probs: Sequence[float], *, stepped: bool, move: str = "") -> None:
         """Note a belief after `step`, and what had not been read when it was given."""
-        self.acts.add(
-            EventKind.BELIEF,
-            step=step,
-            probs=list(probs),
-            **({"move": move} if move else {}),
-            unseen=dict(self.unseen(stepped=stepped)),
-        )
+        unseen = self.unseen(stepped=stepped)
+        self.acts.add(BeliefGiven(step=step, probs=tuple(probs), move=move, unseen=unseen))
 
     def steps(self) -> tuple[int, ...]:
         """Steps at which something was said, in order."""
@@ -97,8 +97,8 @@ class Item:
         return max(self.acts.work.revealed, 0)
 
 
-def _noted(judgment: Judgment) -> dict[str, JsonValue] | None:
-    return None if judgment.unseen is None else dict(judgment.unseen)
+def _sent(judgment: Judgment, *, informs: bool) -> JudgmentSent:
+    return JudgmentSent(revision=judgment.revision, informs=informs, unseen=judgment.unseen)
 
 
 def is_live(transcript: Transcript) -> bool:
@@ -145,7 +145,8 @@ class Desk:
 
     def _questions_told(self) -> set[str]:
         for event in self.store.events(self.judge, kinds=[EventKind.SENT]):
-            if event.data.get("informs") and event.debate_id not in self._told:
+            informs = isinstance(event.act, JudgmentSent) and event.act.informs
+            if informs and event.debate_id not in self._told:
                 debate = self.store.debate(event.debate_id)
                 self._told[event.debate_id] = "" if debate is None else debate.question_id
         return set(self._told.values())
@@ -181,16 +182,17 @@ class Desk:
         """Note that the item is on the screen, and what was drawn for it."""
         debate_id = item.transcript.debate.id
         item.acts.add(
-            EventKind.OPENED,
-            swapped=draw_swapped(self.settings, debate_id),
-            arm=draw_arm(self.settings, debate_id),
-            study=self.settings.name,
+            DebateOpened(
+                swapped=draw_swapped(self.settings, debate_id),
+                arm=draw_arm(self.settings, debate_id),
+                study=self.settings.name,
+            )
         )
         if item.acts.work.skipped:
-            item.acts.add(EventKind.UNSKIPPED)
+            item.acts.add(ItemUnskipped())
         told = self._questions_told()
         if item.transcript.question.id in told and not item.acts.work.informed:
-            item.acts.add(EventKind.INFORMED)
+            item.acts.add(JudgeInformed())
         # A kill may have come between a judgment and the note that it was sent.
         self._note_recorded(item, item.transcript)
 
@@ -199,7 +201,7 @@ class Desk:
         sent = [j.revision for j in transcript.judgments if self._is_own(j)]
         if not sent or max(sent) < item.acts.work.num_sent:
             return False
-        item.acts.add(EventKind.SENT, revision=max(sent))
+        item.acts.add(JudgmentSent(revision=max(sent)))
         return True
 
     def _is_own(self, judgment: Judgment) -> bool:
@@ -236,23 +238,11 @@ class Desk:
             recorded = self._recorded(item, judgment.revision)
             when = {"sent_at": recorded.sent_at, "active_s": recorded.active_s}
             is_same = judgment.model_copy(update=when) == recorded
-            noted = recorded.revision
-            await item.acts.write(
-                EventKind.SENT,
-                revision=noted,
-                informs=informs and is_same,
-                unseen=_noted(recorded),
-            )
+            await item.acts.write(_sent(recorded, informs=informs and is_same))
             if is_same:
                 return recorded
             judgment = self._judgment(item)
-        await item.acts.write(
-            EventKind.SENT,
-            judgment,
-            revision=judgment.revision,
-            informs=informs,
-            unseen=_noted(judgment),
-        )
+        await item.acts.write(_sent(judgment, informs=informs), judgment)
         return judgment
 
     def _judgment(self, item: Item) -> Judgment:
@@ -266,7 +256,7 @@ class Desk:
 
     async def close(self, item: Item) -> None:
         """Leave the item; what was done stays."""
-        item.acts.add(EventKind.CLOSED)
+        item.acts.add(ItemClosed())
         await item.acts.flush()
         self.leave(item)
 
@@ -284,4 +274,4 @@ class Desk:
     async def skip(self, debate_id: str, *, on: bool = True) -> None:
         """Put an item off, or take that back."""
         acts = JudgingLog(self.store, debate_id, self.judge)
-        await acts.write(EventKind.SKIPPED if on else EventKind.UNSKIPPED)
+        await acts.write(ItemSkipped() if on else ItemUnskipped())

@@ -12,10 +12,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from oversight.judging.attention import Span, joined
-from oversight.types import EventKind, RatingAct
+from oversight.types import (
+    AttentionPaid,
+    ChangeUndone,
+    ItemReopened,
+    ItemSkipped,
+    ItemUnskipped,
+    JudgmentSent,
+    RatingSent,
+    RationaleGiven,
+    Record,
+)
 
 D = TypeVar("D")
-Data = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -46,31 +55,27 @@ class DraftWork(Generic[D]):
 
 
 W = TypeVar("W", bound=DraftWork[Any])
-Change = Callable[[W, Data], W]
-K = TypeVar("K", EventKind, RatingAct)
+Changes = Mapping[type[Record], Callable[[W, Any], W]]
+"""By the class of an act: the work after it."""
 
 
 class Happened(Protocol):
     """An event."""
 
     @property
-    def kind(self) -> Any:
+    def act(self) -> Record:
         """What happened."""
 
-    @property
-    def data(self) -> Data:
-        """Its particulars."""
 
-
-def fold(work: W, events: Iterable[Happened], changes: Mapping[Any, Change[W]]) -> W:
+def fold(work: W, events: Iterable[Happened], changes: Changes[W]) -> W:
     """The work after `events`, in the order in which they were written.
 
-    Those of kinds that are not in `changes`, as a newer version may write, change nothing.
+    Acts whose class is not in `changes` change nothing.
     """
     for event in events:
-        change = changes.get(event.kind)
+        change = changes.get(type(event.act))
         if change is not None:
-            work = change(work, event.data)
+            work = change(work, event.act)
     return work
 
 
@@ -84,42 +89,39 @@ def drafted(work: W, move: str, **changes: Any) -> W:
     return replace(work, draft=changed, before=(*work.before, work.draft), move=move)
 
 
-def shared_changes(kinds: type[K]) -> dict[K, Change[Any]]:
-    """What events do that judging and rating both have."""
-    return {
-        kinds.RATIONALE: _rationale,
-        kinds.ATTENTION: _attention,
-        kinds.UNDONE: _undone,
-        kinds.SENT: sent,
-        kinds.REOPENED: lambda work, _: replace(work, is_open=True),
-        kinds.SKIPPED: lambda work, _: replace(work, skipped=True),
-        kinds.UNSKIPPED: lambda work, _: replace(work, skipped=False),
-    }
+def _rationale(work: W, act: RationaleGiven) -> W:
+    return drafted(work, act.move, rationale=act.text)
 
 
-def _rationale(work: W, data: Data) -> W:
-    return drafted(work, str(data.get("move", "")), rationale=str(data["text"]))
-
-
-def _attention(work: W, data: Data) -> W:
+def _attention(work: W, act: AttentionPaid) -> W:
     total = dict(work.active_s)
-    for panel, seconds in data["panels"].items():
-        total[panel] = total.get(panel, 0.0) + max(float(seconds), 0.0)
+    for panel, seconds in act.panels.items():
+        total[panel] = total.get(panel, 0.0) + max(seconds, 0.0)
     seen = dict(work.seen)
-    for turn, spans in data.get("seen", {}).items():
-        new = ((float(start), float(end)) for start, end in spans)
-        seen[turn] = joined((*seen.get(turn, ()), *new))
+    for turn, spans in act.seen.items():
+        seen[turn] = joined((*seen.get(turn, ()), *spans))
     return replace(work, active_s=total, seen=seen)
 
 
-def _undone(work: W, _: Data) -> W:
+def _undone(work: W, _: ChangeUndone) -> W:
     if not work.before:
         return work
     return replace(work, draft=work.before[-1], before=work.before[:-1], move="")
 
 
-def sent(work: W, data: Data) -> W:
+def sent(work: W, act: JudgmentSent | RatingSent) -> W:
     """The work once it has been sent."""
     # Two windows may have sent the same revision: it counts once.
-    num_sent = max(work.num_sent, int(data["revision"]) + 1)
+    num_sent = max(work.num_sent, act.revision + 1)
     return replace(work, num_sent=num_sent, is_open=False, before=(), move="", skipped=False)
+
+
+SHARED_CHANGES: Changes[Any] = {
+    RationaleGiven: _rationale,
+    AttentionPaid: _attention,
+    ChangeUndone: _undone,
+    ItemReopened: lambda work, _: replace(work, is_open=True),
+    ItemSkipped: lambda work, _: replace(work, skipped=True),
+    ItemUnskipped: lambda work, _: replace(work, skipped=False),
+}
+"""What acts do that judging and rating both have."""

@@ -9,15 +9,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from pydantic import JsonValue
-
 from oversight.errors import StoreError
 from oversight.judging import work as judging
 from oversight.store import Store
-from oversight.types import EventKind, JudgingEvent, RatingEvent, Stored
+from oversight.types import AnyJudgingAct, AnyRatingAct, JudgingEvent, RatingEvent, Stored
 
 WorkT = TypeVar("WorkT")
-KindT = TypeVar("KindT")
+ActT = TypeVar("ActT", AnyJudgingAct, AnyRatingAct)
 EventT = TypeVar("EventT", JudgingEvent, RatingEvent)
 
 RETRY_S = 1.0
@@ -29,7 +27,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-class ActLog(ABC, Generic[WorkT, KindT, EventT]):
+class ActLog(ABC, Generic[WorkT, ActT, EventT]):
     """The log of one person at one item, in one session, and the work that it comes to.
 
     An event changes `work` at once and is written in the background, in order; a write that
@@ -52,30 +50,30 @@ class ActLog(ABC, Generic[WorkT, KindT, EventT]):
         """The work that all events in the store come to."""
 
     @abstractmethod
-    def _event(self, kind: KindT, number: int, data: dict[str, JsonValue]) -> EventT:
+    def _event(self, act: ActT, number: int) -> EventT:
         """The event of an act that happens now."""
 
     @abstractmethod
     def _apply(self, event: EventT) -> WorkT:
         """The work after one more event."""
 
-    def add(self, kind: KindT, /, *records: Stored, **data: JsonValue) -> EventT:
+    def add(self, act: ActT, *records: Stored) -> EventT:
         """Note an act, with other `records` that stand or fall with it."""
-        event = self._next(kind, data)
+        event = self._next(act)
         self.work = self._apply(event)
         self._waiting.append((*records, event))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write())
         return event
 
-    async def write(self, kind: KindT, /, *records: Stored, **data: JsonValue) -> None:
+    async def write(self, act: ActT, *records: Stored) -> None:
         """Note an act and return when it is durable, together with `records`.
 
         Raises:
             StoreError: It could not be written, and has not happened.
         """
         await self.flush()
-        event = self._next(kind, data)
+        event = self._next(act)
         await self.store.append(*records, event)
         self.work = self._apply(event)
 
@@ -98,8 +96,8 @@ class ActLog(ABC, Generic[WorkT, KindT, EventT]):
         self.work = found
         return changed
 
-    def _next(self, kind: KindT, data: dict[str, JsonValue]) -> EventT:
-        event = self._event(kind, self._number, data)
+    def _next(self, act: ActT) -> EventT:
+        event = self._event(act, self._number)
         self._number += 1
         return event
 
@@ -120,7 +118,7 @@ class ActLog(ABC, Generic[WorkT, KindT, EventT]):
                 self.on_trouble(None)
 
 
-class JudgingLog(ActLog[judging.Work, EventKind, JudgingEvent]):
+class JudgingLog(ActLog[judging.Work, AnyJudgingAct, JudgingEvent]):
     """The log of a judge at one debate."""
 
     def _read(self) -> judging.Work:
@@ -129,13 +127,12 @@ class JudgingLog(ActLog[judging.Work, EventKind, JudgingEvent]):
     def _apply(self, event: JudgingEvent) -> judging.Work:
         return judging.apply(self.work, event)
 
-    def _event(self, kind: EventKind, number: int, data: dict[str, JsonValue]) -> JudgingEvent:
+    def _event(self, act: AnyJudgingAct, number: int) -> JudgingEvent:
         return JudgingEvent(
             debate_id=self.debate_id,
             judge=self.judge,
             session=self.session,
             number=number,
             at=now(),
-            kind=kind,
-            data=data,
+            act=act,
         )

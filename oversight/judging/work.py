@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from oversight.judging import folding
-from oversight.judging.folding import Change, Data, DraftWork, drafted, shared_changes
-from oversight.types import EventKind, JudgingEvent, Turn, Verdict
+from oversight.judging.folding import SHARED_CHANGES, Changes, DraftWork, drafted
+from oversight.types import (
+    AssistantAnswered,
+    AssistantAsked,
+    BeliefGiven,
+    DebateActed,
+    DebateOpened,
+    JudgeInformed,
+    JudgingEvent,
+    JudgmentSent,
+    QuoteLeanedOn,
+    Turn,
+    TurnsRevealed,
+    Verdict,
+    VerdictChosen,
+    WordsDrafted,
+)
 
 Picked = tuple[str, int]
 """A quote: (turn id, index into that turn's quotes)."""
@@ -55,7 +69,7 @@ class Work(DraftWork[Draft]):
     """The last step whose turns were shown."""
     words: str = ""
     """To the speakers, not yet sent."""
-    acted: Mapping[tuple[int, str], Mapping[str, Any]] = field(default_factory=dict)
+    acted: Mapping[tuple[int, str], DebateActed] = field(default_factory=dict)
     """Acts in a live debate that were sent to it: by (step, act)."""
     assistance: tuple[Assisted, ...] = ()
     informed: bool = False
@@ -64,12 +78,12 @@ class Work(DraftWork[Draft]):
     @property
     def seat(self) -> str | None:
         """The seat on which this person has acted in a live debate: they hold no other one."""
-        return next((str(each.get("seat", "")) for each in self.acted.values()), None)
+        return next((each.seat for each in self.acted.values()), None)
 
     def has_said(self, turn: Turn) -> bool:
         """Whether the turn is this person's own."""
         act = self.acted.get((turn.step, turn.act.value))
-        return act is not None and act.get("seat") == turn.seat.value
+        return act is not None and act.seat == turn.seat.value
 
 
 def fold(events: Iterable[JudgingEvent], start: Work | None = None) -> Work:
@@ -82,90 +96,75 @@ def apply(work: Work, event: JudgingEvent) -> Work:
     return fold([event], work)
 
 
-def _opened(work: Work, data: Data) -> Work:
+def _opened(work: Work, act: DebateOpened) -> Work:
     if work.swapped is not None:
         return work
-    return replace(
-        work,
-        swapped=bool(data.get("swapped", False)),
-        arm=data.get("arm"),
-        study=str(data.get("study", "")),
-    )
+    return replace(work, swapped=act.swapped, arm=act.arm, study=act.study)
 
 
-def _revealed(work: Work, data: Data) -> Work:
-    return replace(work, revealed=max(work.revealed, int(data["step"])))
+def _revealed(work: Work, act: TurnsRevealed) -> Work:
+    return replace(work, revealed=max(work.revealed, act.step))
 
 
-def _belief(work: Work, data: Data) -> Work:
-    beliefs = {**work.draft.beliefs, int(data["step"]): tuple(map(float, data["probs"]))}
-    return drafted(work, str(data.get("move", "")), beliefs=beliefs)
+def _belief(work: Work, act: BeliefGiven) -> Work:
+    return drafted(work, act.move, beliefs={**work.draft.beliefs, act.step: act.probs})
 
 
-def _verdict(work: Work, data: Data) -> Work:
-    return drafted(work, "", verdict=Verdict(data["verdict"]))
+def _verdict(work: Work, act: VerdictChosen) -> Work:
+    return drafted(work, "", verdict=act.verdict)
 
 
-def _leaned(work: Work, data: Data) -> Work:
-    picked = (str(data["turn"]), int(data["quote"]))
+def _leaned(work: Work, act: QuoteLeanedOn) -> Work:
+    picked = (act.turn, act.quote)
     kept = tuple(each for each in work.draft.leaned_on if each != picked)
-    return drafted(work, "", leaned_on=(*kept, picked) if data["on"] else kept)
+    return drafted(work, "", leaned_on=(*kept, picked) if act.on else kept)
 
 
-def _drafted(work: Work, data: Data) -> Work:
-    return replace(work, words=str(data["text"]))
+def _drafted(work: Work, act: WordsDrafted) -> Work:
+    return replace(work, words=act.text)
 
 
-def _acted(work: Work, data: Data) -> Work:
-    key = (int(data["step"]), str(data["act"]))
+def _acted(work: Work, act: DebateActed) -> Work:
+    key = (act.step, act.act.value)
     if key in work.acted:
         return work
-    return replace(work, acted={**work.acted, key: dict(data)}, words="")
+    return replace(work, acted={**work.acted, key: act}, words="")
 
 
-def _asked(work: Work, data: Data) -> Work:
-    asked = Assisted(
-        int(data["number"]), str(data["kind"]), str(data["request"]), str(data.get("text", ""))
-    )
+def _asked(work: Work, act: AssistantAsked) -> Work:
+    asked = Assisted(act.number, act.kind, act.request, act.text)
     return replace(work, assistance=(*work.assistance, asked))
 
 
-def _assisted(work: Work, data: Data) -> Work:
-    number = int(data["number"])
+def _assisted(work: Work, act: AssistantAnswered) -> Work:
     answered = tuple(
-        replace(
-            each,
-            text=str(data.get("text", "")),
-            shown_at=str(data.get("shown_at", "")),
-            error=str(data.get("error", "")),
-        )
-        if each.number == number
+        replace(each, text=act.text, shown_at=act.shown_at, error=act.error)
+        if each.number == act.number
         else each
         for each in work.assistance
     )
     return replace(work, assistance=answered)
 
 
-def _sent(work: Work, data: Data) -> Work:
-    informed = work.informed or bool(data.get("informs", False))
-    return replace(folding.sent(work, data), informed=informed)
+def _sent(work: Work, act: JudgmentSent) -> Work:
+    return replace(folding.sent(work, act), informed=work.informed or act.informs)
 
 
-def _informed(work: Work, _: Data) -> Work:
+def _informed(work: Work, _: JudgeInformed) -> Work:
     return replace(work, informed=True)
 
 
-_CHANGES: dict[EventKind, Change[Work]] = {
-    **shared_changes(EventKind),
-    EventKind.OPENED: _opened,
-    EventKind.REVEALED: _revealed,
-    EventKind.BELIEF: _belief,
-    EventKind.VERDICT: _verdict,
-    EventKind.LEANED: _leaned,
-    EventKind.DRAFTED: _drafted,
-    EventKind.ACTED: _acted,
-    EventKind.ASKED: _asked,
-    EventKind.ASSISTED: _assisted,
-    EventKind.SENT: _sent,
-    EventKind.INFORMED: _informed,
+_CHANGES: Changes[Work] = {
+    **SHARED_CHANGES,
+    DebateOpened: _opened,
+    TurnsRevealed: _revealed,
+    BeliefGiven: _belief,
+    VerdictChosen: _verdict,
+    QuoteLeanedOn: _leaned,
+    WordsDrafted: _drafted,
+    DebateActed: _acted,
+    AssistantAsked: _asked,
+    AssistantAnswered: _assisted,
+    JudgmentSent: _sent,
+    JudgeInformed: _informed,
 }

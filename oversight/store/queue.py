@@ -7,12 +7,13 @@ runs: a lease that is renewed while the process lives and is free again when it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, and_, distinct, exists, func, or_, select
+from sqlalchemy import Connection, Select, and_, distinct, exists, func, or_, select
 
 from oversight.store.claims import Claims
 from oversight.store.encoding import key_text
@@ -162,20 +163,44 @@ class Taken(StrEnum):
 
 def take(connection: Connection, claims: Claims, debate_id: str, judge: str, overlap: int) -> Taken:
     """Claim an item for a judge, inside a writing transaction."""
+    done = select(judgments.c.judge).where(
+        judgments.c.debate_id == debate_id, judgments.c.kind == JudgeKind.HUMAN.value
+    )
+    key = partial(claim_key, debate_id)
+    return take_item(connection, claims, debate_id, done, key, judge, overlap)
+
+
+def take_item(
+    connection: Connection,
+    claims: Claims,
+    debate_id: str,
+    done_by: Select[Any],
+    key: Callable[[str], str],
+    judge: str,
+    overlap: int,
+) -> Taken:
+    """Claim what `overlap` people are to judge or rate, inside a writing transaction.
+
+    Args:
+        connection: In a writing transaction.
+        claims: Of this process.
+        debate_id: The debate that it is of.
+        done_by: Selects who has done it.
+        key: From a person to the name of their claim on it; from "" to how all of them begin.
+        judge: Who is to have it.
+        overlap: How many people are to do it.
+    """
     if connection.dialect.name != "sqlite":
         # SQLite has one writer at a time; here others wait until this transaction is over.
         row = select(debates.c.seq).where(debates.c.id == debate_id).with_for_update()
         connection.execute(row)
-    query = select(judgments.c.judge).where(
-        judgments.c.debate_id == debate_id, judgments.c.kind == JudgeKind.HUMAN.value
-    )
-    name, done = key_text(judge), set(connection.scalars(query.distinct()))
+    name, done = key_text(judge), set(connection.scalars(done_by.distinct()))
     if name not in done:
-        at_it = claims.living(connection, claim_key(debate_id, ""))
-        others = at_it - {claim_key(debate_id, each) for each in (name, *done)}
+        at_it = claims.living(connection, key(""))
+        others = at_it - {key(each) for each in (name, *done)}
         if len(done) + len(others) >= overlap:
             return Taken.ENOUGH
-    return Taken.OURS if claims.take(connection, [claim_key(debate_id, judge)]) else Taken.ELSEWHERE
+    return Taken.OURS if claims.take(connection, [key(judge)]) else Taken.ELSEWHERE
 
 
 def claim_key(debate_id: str, judge: str) -> str:

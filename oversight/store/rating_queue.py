@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations, groupby
 from typing import Any
 
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, and_, distinct, func, select
 from oversight.ids import seed_from
 from oversight.store.claims import Claims
 from oversight.store.encoding import key_text
-from oversight.store.queue import ItemState, Taken
+from oversight.store.queue import ItemState, Taken, take_item
 from oversight.store.reading import (
     chunks,
     completed_outcome,
@@ -271,18 +272,9 @@ def take(
     connection: Connection, claims: Claims, item: RatingItem, judge: str, overlap: int
 ) -> Taken:
     """Claim an item for a judge, inside a writing transaction."""
-    if connection.dialect.name != "sqlite":
-        # SQLite has one writer at a time; here others wait until this transaction is over.
-        row = select(debates.c.seq).where(debates.c.id == item.debate_id).with_for_update()
-        connection.execute(row)
-    query = select(ratings.c.judge).where(ratings.c.item == item.key)
-    name, done = key_text(judge), set(connection.scalars(query.distinct()))
-    if name not in done:
-        at_it = claims.living(connection, claim_key(item.key, ""))
-        others = at_it - {claim_key(item.key, each) for each in (name, *done)}
-        if len(done) + len(others) >= overlap:
-            return Taken.ENOUGH
-    return Taken.OURS if claims.take(connection, [claim_key(item.key, judge)]) else Taken.ELSEWHERE
+    done = select(ratings.c.judge).where(ratings.c.item == item.key)
+    key = partial(claim_key, item.key)
+    return take_item(connection, claims, item.debate_id, done, key, judge, overlap)
 
 
 def claim_key(item: str, judge: str) -> str:

@@ -1,5 +1,5 @@
-"""Ratings of responses by people: which of two is better, how well one keeps to principles, whether
-a criticism is right and what the revision made of it. And every act on the way there."""
+"""What people say of responses: which of two is better, how well one keeps to principles, whether
+a criticism is right and what the revision made of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from oversight.ids import content_id, text_id
 from oversight.types.records import Record
@@ -127,51 +127,3 @@ class Rating(Record):
 def item_id(task: Task, turn_ids: tuple[str, ...], constitution: str = "") -> str:
     """Id of one thing to be rated: the same turns are the same item, in whichever order shown."""
     return text_id("rating item", task.value, constitution, *sorted(turn_ids))
-
-
-class RatingAct(StrEnum):
-    """Kinds of rating events, with the fields that their `data` has."""
-
-    OPENED = "opened"
-    """The item was taken up: `shown`, the ids of its turns in the order that was drawn; `study`."""
-    ANSWERED = "answered"
-    """Answers as they stand now: `answers`, by field; null takes one back; and `unseen`: of the
-    turns that are asked about, those that had not been on the screen completely by then, each with
-    the share that had."""
-    RATIONALE = "rationale"
-    """The rationale as it stands now: `text`, and `move`, the same for one sitting of typing."""
-    ATTENTION = "attention"
-    """Since the last such event: `panels`, seconds of active attention by panel, and `seen`, by
-    turn the stretches of its words that came onto the screen, as shares of its length."""
-    UNDONE = "undone"
-    """The last act that can be taken back was taken back."""
-    SENT = "sent"
-    """A rating was sent: `revision`, and `unseen` as with an answer."""
-    REOPENED = "reopened"
-    """A rating that was sent is being revised."""
-    SKIPPED = "skipped"
-    """The item was put off by this judge."""
-    UNSKIPPED = "unskipped"
-    CLOSED = "closed"
-    """The item was left."""
-
-
-class RatingEvent(Record):
-    """One act of a person who rates, written down as it happens."""
-
-    debate_id: str
-    item: str
-    judge: str
-    """Pseudonym."""
-    session: str
-    """One opening of the item on one screen; two windows are two sessions."""
-    number: int = Field(ge=0)
-    """Place within the session."""
-    at: str
-    """UTC, ISO 8601 with milliseconds."""
-    kind: RatingAct
-    data: dict[str, JsonValue] = Field(default_factory=dict)
-
-    @cached_property
-    def id(self) -> str:
-        return text_id("rating event", self.item, self.judge, self.session, str(self.number))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import typing
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -12,12 +11,11 @@ from typing import Self
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.ids import content_id, text_id
-from oversight.types.judging import JudgingEvent
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.questions import Question
-from oversight.types.ratings import Rating, RatingEvent
+from oversight.types.ratings import Rating
 from oversight.types.records import Record
-from oversight.types.samples import PromptRecord, Sample
+from oversight.types.samples import Sample
 
 
 class QuoteStatus(StrEnum):
@@ -245,17 +243,3 @@ class Transcript:
     def spoken(self) -> tuple[Turn, ...]:
         """The turns that stand: siblings that were not chosen left out."""
         return tuple(turn for turn in self.turns if turn.chosen)
-
-
-Stored: typing.TypeAlias = (
-    Question
-    | Debate
-    | Turn
-    | Judgment
-    | Outcome
-    | PromptRecord
-    | JudgingEvent
-    | Rating
-    | RatingEvent
-)
-"""Records that the store takes."""

@@ -10,7 +10,7 @@ import pytest
 from oversight import protocols
 from oversight.judging.assisting import Assistants, assist, view_for
 from oversight.judging.work import fold
-from oversight.types import Act, EventKind, Help, HelpRequest, Role, Seat
+from oversight.types import Act, EventKind, Help, HelpRequest, Role, Seat, TurnsRevealed
 
 ANSWER = "Side A quotes an early line; side B quotes the last one."
 
@@ -117,7 +117,7 @@ async def test_the_source_is_in_its_view_only_where_the_protocol_says_so(
 
 async def test_it_knows_only_what_the_judge_was_shown_and_nothing_private(workshop: Any) -> None:
     item = await opened(workshop)
-    item.acts.add(EventKind.REVEALED, step=0)
+    item.acts.add(TurnsRevealed(step=0))
     view = view_for(item, item.shown(stepped=True), HelpRequest(Help.SUMMARY), 0)
     assert {turn.step for turn in view.turns} == {0}
     assert [turn.seat for turn in view.turns] == list(item.orders.shown)

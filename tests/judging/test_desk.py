@@ -13,7 +13,7 @@ from oversight.judging.judgment import judgment_of
 from oversight.judging.log import JudgingLog
 from oversight.store import Store
 from oversight.store.queue import ItemState, Taken
-from oversight.types import Act, EventKind
+from oversight.types import Act, BeliefGiven, ChangeUndone, EventKind, ItemReopened, TurnsRevealed
 
 
 async def _items(workshop: Any, number: int, protocol: str = "debate") -> list[str]:
@@ -78,7 +78,7 @@ async def test_a_judgment_is_sent_and_revised_and_both_are_kept(workshop: Any) -
     desk = workshop.desk(name="pilot")
     item, _ = desk.take(debate_id)
     desk.open(item)
-    item.acts.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
+    item.acts.add(BeliefGiven(step=0, probs=[0.3, 0.7]))
     sent = await desk.send(item)
     assert (sent.revision, sent.final.choice, sent.study) == (0, 1, "pilot")
     assert item.acts.work.num_sent == 1
@@ -87,10 +87,10 @@ async def test_a_judgment_is_sent_and_revised_and_both_are_kept(workshop: Any) -
     assert _states(desk) == [ItemState.DONE]
     again, _ = desk.take(debate_id)
     desk.open(again)
-    again.acts.add(EventKind.REOPENED)
-    again.acts.add(EventKind.BELIEF, step=0, probs=[0.8, 0.2])
-    again.acts.add(EventKind.UNDONE)
-    again.acts.add(EventKind.BELIEF, step=0, probs=[0.9, 0.1])
+    again.acts.add(ItemReopened())
+    again.acts.add(BeliefGiven(step=0, probs=[0.8, 0.2]))
+    again.acts.add(ChangeUndone())
+    again.acts.add(BeliefGiven(step=0, probs=[0.9, 0.1]))
     revised = await desk.send(again)
     await desk.close(again)
     assert (revised.revision, revised.final.probs) == (1, (0.9, 0.1))
@@ -107,8 +107,8 @@ async def test_two_windows_that_send_the_same_revision_send_two(workshop: Any, w
     workshop.store.leave_item(debate_id, "anna")  # as when a lease is over
     same, _ = other.take(debate_id)
     other.open(same)
-    item.acts.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
-    same.acts.add(EventKind.BELIEF, step=0, probs=[0.9, 0.1])
+    item.acts.add(BeliefGiven(step=0, probs=[0.3, 0.7]))
+    same.acts.add(BeliefGiven(step=0, probs=[0.9, 0.1]))
     await asyncio.gather(desk.send(item), other.send(same))
     found = _own(workshop.store, debate_id)
     assert [judgment.revision for judgment in found] == [0, 1]
@@ -123,7 +123,7 @@ async def test_a_judgment_whose_note_a_kill_prevented_counts_once(workshop: Any)
     desk = workshop.desk()
     item, _ = desk.take(debate_id)
     desk.open(item)
-    item.acts.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
+    item.acts.add(BeliefGiven(step=0, probs=[0.3, 0.7]))
     await item.acts.flush()
     workshop.store.add(judgment_of(item.acts.work, item.transcript.debate, "anna"))
     desk.leave(item)  # killed here
@@ -135,7 +135,7 @@ async def test_a_judgment_whose_note_a_kill_prevented_counts_once(workshop: Any)
     sent = workshop.store.events("anna", debate_id, [EventKind.SENT])
     assert [event.data for event in sent] == [{"revision": 0}]
     again, _ = desk.take(debate_id)
-    again.acts.add(EventKind.REOPENED)
+    again.acts.add(ItemReopened())
     assert (await desk.send(again)).revision == 1
 
 
@@ -143,7 +143,7 @@ async def test_a_judgment_that_cannot_be_written_is_not_sent(workshop: Any) -> N
     [debate_id] = await _items(workshop, 1)
     desk = workshop.desk()
     item, _ = desk.take(debate_id)
-    item.acts.add(EventKind.BELIEF, step=0, probs=[0.3, 0.7])
+    item.acts.add(BeliefGiven(step=0, probs=[0.3, 0.7]))
     await item.acts.flush()
     with workshop.store._database.writing() as connection:
         connection.exec_driver_sql("ALTER TABLE judgments RENAME TO away")
@@ -169,7 +169,7 @@ async def test_turns_are_revealed_step_by_step_in_the_order_drawn_for_the_judge(
         assert item.shown(stepped=False) == item.turns()
         seen = 0
         while (step := item.next_step()) is not None:
-            item.acts.add(EventKind.REVEALED, step=step)
+            item.acts.add(TurnsRevealed(step=step))
             shown = item.shown(stepped=True)
             assert len(shown) > seen
             assert {turn.step for turn in shown} == {s for s in item.steps() if s <= step}
@@ -191,7 +191,7 @@ async def test_rounds_that_were_read_are_counted_as_the_protocol_counts_them(
     spoken = [turn for turn in item.turns() if turn.act.is_spoken]
     assert item.rounds_read() == 0
     for step in item.steps():
-        item.acts.add(EventKind.REVEALED, step=step)
+        item.acts.add(TurnsRevealed(step=step))
         assert item.rounds_read() == len({turn.round for turn in spoken if turn.step <= step})
     assert item.rounds_read() == len({turn.round for turn in spoken})
 

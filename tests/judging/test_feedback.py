@@ -10,7 +10,7 @@ import pytest
 
 from oversight.judging.feedback import calibration_strip, feedback
 from oversight.judging.judgment import stated
-from oversight.types import Belief, BeliefMethod, Verdict
+from oversight.types import Belief, BeliefGiven, BeliefMethod, Verdict, VerdictChosen
 
 ABSTAINED = Belief(verdict=Verdict.ABSTAIN, method=BeliefMethod.HUMAN)
 
@@ -54,7 +54,7 @@ async def test_the_strip_counts_how_often_one_was_right_by_how_sure_one_was(work
         debate = await workshop.record("debate", question=workshop.question(number))
         item, _ = desk.take(debate.id)
         desk.open(item)
-        item.acts.add("belief", step=0, probs=list(probs))
+        item.acts.add(BeliefGiven(step=0, probs=probs))
         await desk.send(item)
         await desk.close(item)
     strip = calibration_strip(workshop.store.transcripts(), "anna")
@@ -68,8 +68,8 @@ async def test_the_strip_leaves_out_models_ties_and_questions_without_an_answer(
 ) -> None:
     debate = await workshop.record("debate")
     item, _ = workshop.desk().take(debate.id)
-    item.acts.add("belief", step=0, probs=[0.3, 0.7])
-    item.acts.add("verdict", verdict="tie")
+    item.acts.add(BeliefGiven(step=0, probs=(0.3, 0.7)))
+    item.acts.add(VerdictChosen(verdict="tie"))
     await workshop.desk().send(item)
     transcript = workshop.store.transcript(debate.id)
     assert len(transcript.judgments) > 1

@@ -29,23 +29,26 @@ import alembic.command
 from oversight.judging.desk import Desk
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
-from oversight.types import EventKind
+from oversight.types import (
+    AttentionPaid, BeliefGiven, ChangeUndone, ItemClosed, ItemReopened, QuoteLeanedOn,
+    RationaleGiven, VerdictChosen,
+)
 
 async def act(item, dice):
     for _ in range(dice.randint(1, 9)):
         kind = dice.choice(["belief", "rationale", "undone", "leaned", "attention"])
         if kind == "belief":
             p = dice.randint(1, 99) / 100
-            item.acts.add(EventKind.BELIEF, step=0, probs=[p, round(1 - p, 2)])
+            item.acts.add(BeliefGiven(step=0, probs=[p, round(1 - p, 2)]))
         elif kind == "rationale":
-            item.acts.add(EventKind.RATIONALE, text=f"{dice.random()}")
+            item.acts.add(RationaleGiven(text=f"{dice.random()}"))
         elif kind == "leaned":
             turn = item.turns()[0].id
-            item.acts.add(EventKind.LEANED, turn=turn, quote=0, on=dice.random() < 0.5)
+            item.acts.add(QuoteLeanedOn(turn=turn, quote=0, on=dice.random() < 0.5))
         elif kind == "attention":
-            item.acts.add(EventKind.ATTENTION, panels={"transcript": 1.0})
+            item.acts.add(AttentionPaid(panels={"transcript": 1.0}))
         else:
-            item.acts.add(EventKind.UNDONE)
+            item.acts.add(ChangeUndone())
         if dice.random() < 0.3:
             await asyncio.sleep(0)
 
@@ -61,16 +64,16 @@ async def main(url, seed, report):
             continue
         desk.open(item)
         if not item.acts.work.is_open:
-            item.acts.add(EventKind.REOPENED)
+            item.acts.add(ItemReopened())
         debate_id = item.transcript.debate.id
         for _ in range(dice.randint(1, 4)):
             await act(item, dice)
             if dice.random() < 0.5:
-                last = item.acts.add(EventKind.CLOSED)
+                last = item.acts.add(ItemClosed())
                 await item.acts.flush()
                 tell("written", debate_id, item.acts.session, last.number)
-        item.acts.add(EventKind.BELIEF, step=0, probs=[0.7, 0.3])
-        item.acts.add(EventKind.VERDICT, verdict=dice.choice(["decided", "tie"]))
+        item.acts.add(BeliefGiven(step=0, probs=[0.7, 0.3]))
+        item.acts.add(VerdictChosen(verdict=dice.choice(["decided", "tie"])))
         if dice.random() < 0.6:
             judgment = await desk.send(item)
             tell("sent", debate_id, judgment.revision)

@@ -15,7 +15,7 @@ from oversight.graphs.stage import Words
 from oversight.judging.judgment import judgment_of, stated
 from oversight.judging.live import LiveDebate, Wanted, cast_of, is_spoken_out
 from oversight.store.queue import ItemState
-from oversight.types import Act, Belief, EventKind, OutcomeStatus, Seat
+from oversight.types import Act, Belief, BeliefGiven, ItemReopened, OutcomeStatus, Seat
 
 BELIEF = PersonsAct(belief=stated((0.3, 0.7)), seconds=2.5)
 QUESTION = PersonsAct(text="Who carried it down?", seconds=4.0)
@@ -39,7 +39,7 @@ def spoken(workshop: Any, debate: Any) -> list[tuple[int, Seat, Act]]:
 
 
 async def judge(desk: Any, item: Any, live: LiveDebate) -> Any:
-    item.acts.add(EventKind.BELIEF, step=0, probs=[0.2, 0.8])
+    item.acts.add(BeliefGiven(step=0, probs=[0.2, 0.8]))
     return await desk.send(item, live)
 
 
@@ -176,7 +176,7 @@ async def test_a_judgment_that_cannot_be_written_is_sent_when_it_can(
     desk.open(item)
     async with going(workshop, debate) as live:
         await live.go()
-        item.acts.add(EventKind.BELIEF, step=0, probs=[0.2, 0.8])
+        item.acts.add(BeliefGiven(step=0, probs=[0.2, 0.8]))
         await item.acts.flush()
         for table in ("judgments", "outcomes"):
             _rename(workshop.store, table, f"no_{table}")
@@ -199,13 +199,13 @@ async def test_a_mind_that_changed_before_the_second_attempt_is_the_next_revisio
     item, _ = desk.take(debate.id)
     async with going(workshop, debate) as live:
         await live.go()
-        item.acts.add(EventKind.BELIEF, step=0, probs=[0.2, 0.8])
+        item.acts.add(BeliefGiven(step=0, probs=[0.2, 0.8]))
         await item.acts.flush()
         _rename(workshop.store, "outcomes", "no_outcomes")
         with pytest.raises(StoreError):
             await desk.send(item, live)
         _rename(workshop.store, "no_outcomes", "outcomes")
-        item.acts.add(EventKind.BELIEF, step=0, probs=[0.9, 0.1])
+        item.acts.add(BeliefGiven(step=0, probs=[0.9, 0.1]))
         await desk.send(item, live)
     found = workshop.store.transcript(debate.id).judgments
     assert [(j.revision, j.final.probs) for j in found] == [(0, (0.2, 0.8)), (1, (0.9, 0.1))]
@@ -223,7 +223,7 @@ async def test_a_judgment_whose_note_could_not_be_written_is_sent_again(
     item, _ = desk.take(debate.id)
     async with going(workshop, debate) as live:
         await live.go()
-        item.acts.add(EventKind.BELIEF, step=0, probs=[0.2, 0.8])
+        item.acts.add(BeliefGiven(step=0, probs=[0.2, 0.8]))
         await item.acts.flush()
         _rename(workshop.store, "events", "no_events")
         with pytest.raises(StoreError):
@@ -247,8 +247,8 @@ async def test_a_revision_by_somebody_who_was_told_the_answer_says_so(
     async with going(workshop, debate) as live:
         await live.go()
         await judge(desk, item, live)
-        item.acts.add(EventKind.REOPENED)
-        item.acts.add(EventKind.BELIEF, step=0, probs=[0.1, 0.9])
+        item.acts.add(ItemReopened())
+        item.acts.add(BeliefGiven(step=0, probs=[0.1, 0.9]))
         await desk.send(item, live)
     found = workshop.store.transcript(debate.id).judgments
     assert [judgment.informed for judgment in found] == [False, tells]
@@ -266,7 +266,7 @@ async def test_a_kill_between_the_judgment_and_the_end_of_the_debate_is_mended(
     desk = workshop.desk()
     item, _ = desk.take(debate.id)
     desk.open(item)
-    item.acts.add(EventKind.BELIEF, step=0, probs=[0.2, 0.8])
+    item.acts.add(BeliefGiven(step=0, probs=[0.2, 0.8]))
     async with going(workshop, debate) as live:
         await live.go()
         await item.acts.flush()

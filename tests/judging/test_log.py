@@ -10,7 +10,7 @@ import pytest
 from oversight.errors import StoreError
 from oversight.judging import log as logs
 from oversight.judging.log import JudgingLog
-from oversight.types import EventKind
+from oversight.types import JudgmentSent, RationaleGiven
 
 
 def _break(store: Any, *, mend: bool = False) -> None:
@@ -24,7 +24,7 @@ async def test_an_act_changes_the_work_at_once_and_is_in_the_store_soon(workshop
     debate = await workshop.record()
     log = JudgingLog(workshop.store, debate.id, "anna")
     for number in range(50):
-        log.add(EventKind.RATIONALE, text=f"draft {number}")
+        log.add(RationaleGiven(text=f"draft {number}"))
     assert log.work.draft.rationale == "draft 49"
     await log.flush()
     found = workshop.store.events("anna", debate.id)
@@ -42,11 +42,11 @@ async def test_a_write_that_fails_is_tried_again_and_said(
     told: list[str | None] = []
     trouble = asyncio.Event()
     log.on_trouble = lambda message: (told.append(message), trouble.set())
-    log.add(EventKind.RATIONALE, text="before")
+    log.add(RationaleGiven(text="before"))
     await log.flush()
     _break(workshop.store)
-    log.add(EventKind.RATIONALE, text="meanwhile")
-    log.add(EventKind.RATIONALE, text="and on")
+    log.add(RationaleGiven(text="meanwhile"))
+    log.add(RationaleGiven(text="and on"))
     await trouble.wait()
     assert log.work.draft.rationale == "and on"
     with pytest.raises(StoreError):
@@ -64,10 +64,10 @@ async def test_what_must_be_durable_and_cannot_be_written_has_not_happened(works
     log = JudgingLog(workshop.store, debate.id, "anna")
     _break(workshop.store)
     with pytest.raises(StoreError):
-        await log.write(EventKind.SENT, revision=0)
+        await log.write(JudgmentSent(revision=0))
     assert log.work.num_sent == 0
     _break(workshop.store, mend=True)
-    await log.write(EventKind.SENT, revision=0)
+    await log.write(JudgmentSent(revision=0))
     assert log.work.num_sent == 1
     assert len(workshop.store.events("anna", debate.id)) == 1
 
@@ -75,7 +75,7 @@ async def test_what_must_be_durable_and_cannot_be_written_has_not_happened(works
 async def test_a_window_takes_in_what_another_has_written(workshop: Any) -> None:
     debate = await workshop.record()
     here, there = (JudgingLog(workshop.store, debate.id, "anna") for _ in range(2))
-    there.add(EventKind.RATIONALE, text="from there")
+    there.add(RationaleGiven(text="from there"))
     await there.flush()
     assert here.work.draft.rationale == ""
     assert here.refresh()

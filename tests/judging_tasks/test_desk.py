@@ -13,7 +13,16 @@ from oversight.judging.tasks.asking import fingerprint, questions
 from oversight.judging.tasks.rating import missing
 from oversight.judging.tasks.work import Work, apply, fold
 from oversight.store import Store
-from oversight.types import Preferred, RatingAct, RatingEvent, RevisionIs, Task
+from oversight.types import (
+    AttentionPaid,
+    ItemReopened,
+    Preferred,
+    QuestionsAnswered,
+    RatingEvent,
+    RationaleGiven,
+    RevisionIs,
+    Task,
+)
 
 
 def opened(desk):
@@ -26,9 +35,9 @@ async def test_a_pair_becomes_a_record_with_all_there_is_to_know(records):
     records.best_of()
     desk = records.desk(Task.PAIRS, name="pilot")
     item = opened(desk)
-    item.acts.add(RatingAct.ANSWERED, answers={"preferred": "right-3"})
-    item.acts.add(RatingAct.RATIONALE, text="It proves it.", move="m")
-    item.acts.add(RatingAct.ATTENTION, panels={"responses": 4.5, "words": 1.0})
+    item.acts.add(QuestionsAnswered(answers={"preferred": "right-3"}))
+    item.acts.add(RationaleGiven(text="It proves it.", move="m"))
+    item.acts.add(AttentionPaid(panels={"responses": 4.5, "words": 1.0}))
     rating = await desk.send(item)
     assert records.ratings() == [rating]
     assert (rating.answer.preferred, rating.answer.strength) == (Preferred.RIGHT, 3)
@@ -43,7 +52,7 @@ async def test_principles_become_scores_with_the_constitution_as_it_read(records
     desk = records.desk(Task.PRINCIPLES)
     item = opened(desk)
     given = {each.name: "4" for each in desk.asked} | {desk.asked[0].name: "none"}
-    item.acts.add(RatingAct.ANSWERED, answers=given)
+    item.acts.add(QuestionsAnswered(answers=given))
     rating = await desk.send(item)
     assert rating.answer.constitution == "honest_debate"
     assert rating.answer.fingerprint == fingerprint(desk.constitution)
@@ -54,7 +63,7 @@ async def test_a_revision_is_reviewed(records):
     records.critique()
     desk = records.desk(Task.REVISIONS)
     item = opened(desk)
-    item.acts.add(RatingAct.ANSWERED, answers={"criticism": "partly", "revision": "worse"})
+    item.acts.add(QuestionsAnswered(answers={"criticism": "partly", "revision": "worse"}))
     rating = await desk.send(item)
     assert (rating.answer.criticism, rating.answer.revision) == ("partly", RevisionIs.WORSE)
 
@@ -63,12 +72,12 @@ async def test_what_is_not_answered_is_not_sent(records):
     records.critique()
     desk = records.desk(Task.REVISIONS)
     item = opened(desk)
-    item.acts.add(RatingAct.ANSWERED, answers={"criticism": "right"})
+    item.acts.add(QuestionsAnswered(answers={"criticism": "right"}))
     assert missing(desk.asked, item.acts.work) == "Not answered yet: Revision."
     with pytest.raises(ProtocolError, match="questions left open"):
         await desk.send(item)
     assert records.ratings() == []
-    item.acts.add(RatingAct.ANSWERED, answers={"revision": "same"})
+    item.acts.add(QuestionsAnswered(answers={"revision": "same"}))
     assert missing(desk.asked, item.acts.work) is None
     assert "rationale" in missing(desk.asked, item.acts.work, need_rationale=True)
 
@@ -77,11 +86,11 @@ async def test_a_revised_rating_is_a_new_record_and_the_old_one_stays(records):
     records.best_of()
     desk = records.desk(Task.PAIRS)
     item = opened(desk)
-    item.acts.add(RatingAct.ANSWERED, answers={"preferred": "left-1"})
+    item.acts.add(QuestionsAnswered(answers={"preferred": "left-1"}))
     await desk.send(item)
     assert not item.acts.work.is_open
-    item.acts.add(RatingAct.REOPENED)
-    item.acts.add(RatingAct.ANSWERED, answers={"preferred": "both-bad"})
+    item.acts.add(ItemReopened())
+    item.acts.add(QuestionsAnswered(answers={"preferred": "both-bad"}))
     await desk.send(item)
     found = records.ratings()
     assert [r.revision for r in found] == [0, 1]
@@ -92,7 +101,7 @@ async def test_another_window_that_sent_first_does_not_lose_this_one(records):
     records.best_of()
     desk = records.desk(Task.PAIRS)
     item = opened(desk)
-    item.acts.add(RatingAct.ANSWERED, answers={"preferred": "left-1"})
+    item.acts.add(QuestionsAnswered(answers={"preferred": "left-1"}))
     await item.acts.flush()
     with Store.open(records.store.url) as store:
         other = records.desk(Task.PAIRS, store=store)
@@ -101,7 +110,7 @@ async def test_another_window_that_sent_first_does_not_lose_this_one(records):
             store.transcript(item.item.debate_id),
             type(item.acts)(store, item.item.debate_id, item.item.key, "anna"),
         )
-        twin.acts.add(RatingAct.ANSWERED, answers={"preferred": "right-1"})
+        twin.acts.add(QuestionsAnswered(answers={"preferred": "right-1"}))
         await other.send(twin)
     rating = await desk.send(item)
     assert rating.revision == 1
@@ -112,8 +121,8 @@ async def test_work_goes_on_where_it_was_left(records):
     records.best_of()
     desk = records.desk(Task.PAIRS)
     item = opened(desk)
-    item.acts.add(RatingAct.ANSWERED, answers={"preferred": "left-2"})
-    item.acts.add(RatingAct.RATIONALE, text="half a sen", move="m")
+    item.acts.add(QuestionsAnswered(answers={"preferred": "left-2"}))
+    item.acts.add(RationaleGiven(text="half a sen", move="m"))
     await desk.close(item)
     again = opened(records.desk(Task.PAIRS))
     assert again.item.key == item.item.key
@@ -140,7 +149,7 @@ async def test_a_write_that_fails_is_tried_again_and_told(records, monkeypatch):
         await append(*given)
 
     monkeypatch.setattr(records.store, "append", failing)
-    item.acts.add(RatingAct.ANSWERED, answers={"preferred": "tie"})
+    item.acts.add(QuestionsAnswered(answers={"preferred": "tie"}))
     await item.acts.flush()
     assert said == ["the disk is full", "the disk is full", None]
     assert fold(records.store.rating_events(item.item.key, "anna")) == item.acts.work
@@ -242,7 +251,7 @@ def test_events_are_written_in_order_while_they_are_added(records):
         desk = records.desk(Task.PAIRS)
         item = opened(desk)
         for number in range(50):
-            item.acts.add(RatingAct.ANSWERED, answers={"preferred": f"left-{number % 3 + 1}"})
+            item.acts.add(QuestionsAnswered(answers={"preferred": f"left-{number % 3 + 1}"}))
         await desk.close(item)
         return item
 

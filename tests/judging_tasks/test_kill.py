@@ -17,21 +17,21 @@ import asyncio, sys
 from oversight.judging.tasks.desk import TaskDesk
 from oversight.judging.tasks.settings import RatingSettings
 from oversight.store import Store
-from oversight.types import Task
+from oversight.types import QuestionsAnswered, RationaleGiven, Task
 
 async def go():
     store = Store.open(sys.argv[1])
     desk = TaskDesk(store, RatingSettings(judge="anna"), Task.PAIRS)
     item = desk.take_next()
     desk.open(item)
-    item.acts.add("answered", answers={"preferred": "left-1"})
-    item.acts.add("rationale", text="because", move="m")
+    item.acts.add(QuestionsAnswered(answers={"preferred": "left-1"}))
+    item.acts.add(RationaleGiven(text="because", move="m"))
     await item.acts.flush()
     print(item.item.key, flush=True)
     number = 0
     while True:
         number += 1
-        item.acts.add("answered", answers={"preferred": f"right-{number % 3 + 1}"})
+        item.acts.add(QuestionsAnswered(answers={"preferred": f"right-{number % 3 + 1}"}))
         await asyncio.sleep(0.001)
 
 asyncio.run(go())

@@ -13,14 +13,14 @@ import asyncio, sys
 from oversight.judging.tasks.desk import TaskDesk
 from oversight.judging.tasks.settings import RatingSettings
 from oversight.store import Store
-from oversight.types import Task
+from oversight.types import QuestionsAnswered, Task
 
 async def go(url, judge, overlap):
     with Store.open(url) as store:
         desk = TaskDesk(store, RatingSettings(judge=judge, overlap=overlap), Task.PAIRS)
         while (item := desk.take_next()) is not None:
             desk.open(item)
-            item.acts.add("answered", answers={"preferred": "tie"})
+            item.acts.add(QuestionsAnswered(answers={"preferred": "tie"}))
             await desk.send(item)
             await desk.close(item)
 

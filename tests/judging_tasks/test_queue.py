@@ -8,7 +8,7 @@ import pytest
 
 from oversight.store import Store
 from oversight.store.queue import ItemState, Taken
-from oversight.types import Act, PairAnswer, Rating, Task
+from oversight.types import Act, PairAnswer, QuestionsAnswered, Rating, Task
 from oversight.types.ratings import item_id
 
 
@@ -75,7 +75,7 @@ def test_only_what_is_asked_for_is_listed(records):
 
 async def rate(desk, item, **answers):
     desk.open(item)
-    item.acts.add("answered", answers=answers)
+    item.acts.add(QuestionsAnswered(answers=answers))
     rating = await desk.send(item)
     await desk.close(item)
     return rating

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from oversight.cli.main import run
-from oversight.types import Task
+from oversight.types import QuestionsAnswered, Task
 
 TINY = """
 batch_size = 2
@@ -35,7 +35,7 @@ async def rate_all(records, task, judge="anna", **answers):
         if task is Task.PAIRS:
             left, right = (len(turn.text) for turn in item.turns())
             given = {"preferred": "left-2" if left > right else "right-2"}
-        item.acts.add("answered", answers=answers or given)
+        item.acts.add(QuestionsAnswered(answers=answers or given))
         await desk.send(item)
         await desk.close(item)
 

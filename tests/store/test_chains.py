@@ -20,8 +20,16 @@ from oversight.cli.main import app
 from oversight.errors import StoreError
 from oversight.store import Problem, Seal, Store, migrations
 from oversight.store.schema import heads, links
-from oversight.types import Belief, EventKind, JudgingEvent, PairAnswer, Rating, RatingAct
-from oversight.types.ratings import RatingEvent, Task, item_id
+from oversight.types import (
+    Belief,
+    EventKind,
+    JudgingEvent,
+    PairAnswer,
+    Rating,
+    RatingAct,
+    RatingEvent,
+)
+from oversight.types.ratings import Task, item_id
 
 CHANGED = "was changed after it was written"
 LOST = "is lost"

@@ -91,6 +91,10 @@ def judged(store, make, debate_id: str, judge: str, **changes: object) -> None:
     store.add(make.judgment(debate, judge=judge, kind="human", **changes))
 
 
+LEAST = {EventKind.RATIONALE: {"text": ""}, EventKind.ATTENTION: {"panels": {}}}
+"""Fields that events of these kinds have to have."""
+
+
 def note(store, debate_id: str, judge: str, *kinds: EventKind, session: str = "s") -> None:
     for kind in kinds:
         number = len(store.events(judge, debate_id))
@@ -102,6 +106,7 @@ def note(store, debate_id: str, judge: str, *kinds: EventKind, session: str = "s
                 number=number,
                 at="2026-01-01T00:00:00.000+00:00",
                 kind=kind,
+                data=LEAST.get(kind, {}),
             )
         )
 

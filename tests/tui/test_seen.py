@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.screen import ModalScreen
 
 from oversight.judging.attention import WHOLE, joined, unseen
 from oversight.judging.settings import JudgingSettings
@@ -15,7 +16,7 @@ from oversight.tui.linear.judging import Desk, run_linear
 from oversight.tui.marking import PICKED
 from oversight.tui.widgets.seen import Seen, SeenLines, num_letters
 from oversight.tui.wrapping import wrap
-from oversight.types import Act, EventKind, Seat
+from oversight.types import Act, EventKind, Seat, Verdict
 
 LONG = " ".join(f"The log says in line {n} where the lamp was." for n in range(60))
 RULES = [{"pattern": ".", "answer": LONG}]
@@ -271,8 +272,57 @@ def test_judgments_of_before_read_and_keep_their_form(make_old: Any) -> None:
 
 @pytest.fixture
 def make_old() -> Any:
-    from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Orders, Verdict
+    from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Orders
 
     final = Belief(verdict=Verdict.DECIDED, method=BeliefMethod.HUMAN, probs=(0.7, 0.3))
     orders = Orders(options=(0, 1), defends=(0, 1), shown=(Seat.A, Seat.B))
     return Judgment(debate_id="d", judge="j", kind=JudgeKind.HUMAN, orders=orders, final=final)
+
+
+# --- what it costs -------------------------------------------------------------------
+
+
+def count_pictures(j: Any, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """A list that gets one more entry with each picture that is painted."""
+    painted: list[None] = []
+    display = j.app._display
+
+    def note(screen: Any, renderable: Any) -> None:
+        display(screen, renderable)
+        if renderable is not None:
+            painted.append(None)
+
+    monkeypatch.setattr(j.app, "_display", note)
+    return painted
+
+
+@pytest.mark.parametrize("key", ["pagedown", "end", "right"])
+async def test_a_key_is_painted_in_one_picture_with_what_is_unread_then(
+    run_all, judging, monkeypatch, key
+) -> None:
+    await run_all("debate_single_turn", rules=RULES)
+    async with judging(size=SMALL) as j:
+        await j.press("enter")
+        await j.see("▼ ", "more lines unread", "PgDn reads on: ")
+        await j.pilot.pause(0.3)
+        before = j.app.screen.transcript.unread
+        painted = count_pictures(j, monkeypatch)
+        await j.press(key)
+        await j.pilot.pause(0.3)
+        assert (j.app.screen.transcript.unread != before) == (key != "right")
+        assert len(painted) == 1
+
+
+async def test_lines_that_a_dialog_hid_before_they_were_painted_stay_unread(
+    run_all, judging
+) -> None:
+    await run_all("debate_single_turn", rules=RULES)
+    async with judging(size=SMALL) as j:
+        await j.press("enter")
+        await j.see("▼ ", "more lines unread")
+        await j.pilot.pause(0.3)
+        view, before = j.app.screen.transcript, j.app.screen.transcript.unread
+        view.scroll_page_down()
+        await j.app.push_screen(ModalScreen())
+        await j.pilot.pause(0.3)
+        assert sum(view.unread) == sum(before)

@@ -23,7 +23,18 @@ from oversight.tui.linear.text import (
     sent_lines,
 )
 from oversight.tui.rows import options_of
-from oversight.types import Act, EventKind, Seat, Verdict
+from oversight.types import (
+    Act,
+    AttentionPaid,
+    ChangeUndone,
+    ItemReopened,
+    ItemSkipped,
+    QuoteLeanedOn,
+    RationaleGiven,
+    Seat,
+    Verdict,
+    VerdictChosen,
+)
 
 SHORT = {
     "": "next", "n": "next", "b": "belief", "q": "quit", "?": "help", "v": "verdict",
@@ -133,11 +144,11 @@ class LinearItem(LinearReading):
 
     def _decide(self, verdict: Verdict) -> None:
         if self._acts.work.draft.verdict is not verdict:
-            self._acts.add(EventKind.VERDICT, verdict=verdict.value)
+            self._acts.add(VerdictChosen(verdict=verdict))
 
     async def _why(self, rest: str) -> None:
         if self._may_change():
-            self._acts.add(EventKind.RATIONALE, text=rest)
+            self._acts.add(RationaleGiven(text=rest))
             self._write("Kept.")
 
     async def _lean(self, rest: str) -> None:
@@ -145,7 +156,7 @@ class LinearItem(LinearReading):
         if chosen is not None and self._may_change():
             _, turn, place = chosen
             on = (turn.id, place) not in self._acts.work.draft.leaned_on
-            self._acts.add(EventKind.LEANED, turn=turn.id, quote=place, on=on)
+            self._acts.add(QuoteLeanedOn(turn=turn.id, quote=place, on=on))
             told = "You lean on it" if on else "Put back"
             self._write(f"{told}: {quote_text(turn.quotes[place], one_line)}")
 
@@ -153,7 +164,7 @@ class LinearItem(LinearReading):
         if not self._acts.work.can_undo:
             self._write("Nothing to take back.")
             return
-        self._acts.add(EventKind.UNDONE)
+        self._acts.add(ChangeUndone())
         self._write("\n".join(["Taken back.", *judgment_lines(self._item)]))
 
     async def _send(self, _: str) -> None:
@@ -184,7 +195,7 @@ class LinearItem(LinearReading):
         if self._acts.work.is_open:
             self._write("It is not sent yet.")
         else:
-            self._acts.add(EventKind.REOPENED)
+            self._acts.add(ItemReopened())
             self._write("\n".join(["Open again.", *judgment_lines(self._item)]))
 
     async def _assist(self, rest: str) -> None:
@@ -202,7 +213,7 @@ class LinearItem(LinearReading):
         if self._acts.work.num_sent:
             self._write("It is judged already.")
             return None
-        self._acts.add(EventKind.SKIPPED)
+        self._acts.add(ItemSkipped())
         return "next"
 
     async def _queue(self, _: str) -> str:
@@ -214,7 +225,7 @@ class LinearItem(LinearReading):
     def _note_attention(self, *, stop: bool = False) -> None:
         taken = self._attention.stop() if stop else self._attention.take()
         if taken:
-            self._acts.add(EventKind.ATTENTION, panels=dict(taken))
+            self._acts.add(AttentionPaid(panels=dict(taken)))
 
     def _on_trouble(self, message: str | None) -> None:
         self._write("Written." if message is None else f"{one_line(message)} Trying again.")

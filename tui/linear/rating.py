@@ -8,8 +8,6 @@ from __future__ import annotations
 import uuid
 from functools import partial
 
-from pydantic import JsonValue
-
 from oversight.agents.judging import labels
 from oversight.errors import OversightError
 from oversight.judging.attention import WHOLE, Attention
@@ -22,7 +20,14 @@ from oversight.tui.linear.terminal import in_terminal
 from oversight.tui.linear.text import indented, one_line, own_words, quote_text
 from oversight.tui.naming import named_by_seat
 from oversight.tui.rating_rows import names_of, said_by
-from oversight.types import RatingAct, Turn
+from oversight.types import (
+    AttentionPaid,
+    ChangeUndone,
+    ItemSkipped,
+    QuestionsAnswered,
+    RationaleGiven,
+    Turn,
+)
 
 HELP = """\
 A number answers. why WORDS keeps a rationale, undo takes the last act back, skip puts the item off,
@@ -80,7 +85,7 @@ class LinearRating:
             if word.lower() in ("quit", "q"):
                 return False
             if word.lower() == "skip" and not self._acts.work.num_sent:
-                self._acts.add(RatingAct.SKIPPED)
+                self._acts.add(ItemSkipped())
                 return True
             if not word and await self._send():
                 return True
@@ -91,12 +96,12 @@ class LinearRating:
 
     def _do(self, word: str, rest: str) -> None:
         if word == "undo" and self._acts.work.can_undo:
-            self._acts.add(RatingAct.UNDONE)
+            self._acts.add(ChangeUndone())
             self._write("Taken back.")
         elif word == "undo":
             self._write("Nothing to take back.")
         elif word == "why":
-            self._acts.add(RatingAct.RATIONALE, text=rest, move=uuid.uuid4().hex[:8])
+            self._acts.add(RationaleGiven(text=rest, move=uuid.uuid4().hex[:8]))
         elif word == "before":
             for turn in self._item.before():
                 self._write(f"Before: {said_by(self._item, turn)}\n{_words(turn)}")
@@ -113,9 +118,8 @@ class LinearRating:
             return
         by_number = _numbered(left[0])
         if number in by_number:
-            answers: dict[str, JsonValue] = {left[0].name: by_number[number]}
-            unseen: dict[str, JsonValue] = {**self._item.unseen()}
-            self._acts.add(RatingAct.ANSWERED, answers=answers, unseen=unseen)
+            answers = {left[0].name: by_number[number]}
+            self._acts.add(QuestionsAnswered(answers=answers, unseen=self._item.unseen()))
         else:
             self._write(f"{number} is no answer to that.")
 
@@ -167,8 +171,7 @@ class LinearRating:
         for turn, name in zip(turns, names_of(self._item), strict=True):
             self._write(f"{name}:\n{_words(turn)}")
             self._name_seats(turn)
-        seen: dict[str, JsonValue] = {t.id: [list(span) for span in WHOLE] for t in turns}
-        self._acts.add(RatingAct.ATTENTION, panels={}, seen=seen)
+        self._acts.add(AttentionPaid(panels={}, seen={turn.id: WHOLE for turn in turns}))
 
     def _name_seats(self, turn: Turn) -> None:
         if note := named_by_seat(self._item.transcript.debate, [turn.text]):
@@ -177,7 +180,7 @@ class LinearRating:
     def _note_attention(self) -> None:
         taken = self._attention.stop()
         if taken:
-            self._acts.add(RatingAct.ATTENTION, panels=dict(taken))
+            self._acts.add(AttentionPaid(panels=dict(taken)))
 
     def _on_trouble(self, message: str | None) -> None:
         self._write(f"{one_line(message)} — trying again." if message else "Written after all.")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from pydantic import JsonValue
-
 from oversight.graphs.persons import PersonsAct
-from oversight.judging.attention import WHOLE
+from oversight.judging.attention import WHOLE, Span
 from oversight.judging.desk import Desk, Item
 from oversight.judging.judgment import stated
 from oversight.judging.live import Wanted
@@ -24,7 +22,7 @@ from oversight.tui.linear.text import (
 )
 from oversight.tui.live_side import LiveSide
 from oversight.tui.naming import called, heading
-from oversight.types import Act, EventKind, Seat, Turn
+from oversight.types import Act, AttentionPaid, Seat, Turn, TurnsRevealed
 
 POLL_S = 0.05
 """How often a live debate is asked for what was said."""
@@ -71,20 +69,20 @@ class LinearReading:
     def _reveal(self) -> None:
         step = self._item.next_step()
         if step is not None:
-            self._acts.add(EventKind.REVEALED, step=step)
+            self._acts.add(TurnsRevealed(step=step))
 
     def _tell_turns(self) -> None:
         quotes = 1
-        new: dict[str, JsonValue] = {}
+        new: dict[str, tuple[Span, ...]] = {}
         for number, turn in enumerate(self._shown, 1):
             if turn.id not in self._told:
                 self._told.add(turn.id)
                 self._write(turn_text(self._item, number, turn, quotes))
-                new[turn.id] = [list(span) for span in WHOLE]
+                new[turn.id] = WHOLE
             quotes += len(turn.quotes)
         # What is written out is before the reader's eyes, or ears.
         if new.keys() - self._acts.work.seen.keys():
-            self._acts.add(EventKind.ATTENTION, panels={}, seen=new)
+            self._acts.add(AttentionPaid(panels={}, seen=new))
         for name in self._absent():
             if name not in self._told:
                 self._told.add(name)

@@ -33,7 +33,7 @@ from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.belief import BeliefBar
 from oversight.tui.widgets.quotes import QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import Act, EventKind
+from oversight.types import Act, ChangeUndone, QuoteLeanedOn, TurnsRevealed, WordsDrafted
 
 FRAME_S = 0.05
 """How often what is being written is drawn."""
@@ -56,7 +56,6 @@ class DebateScreen(DebateReading[Left]):
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
     NAMES: ClassVar[tuple[str, ...]] = NAMES
     FOOT: ClassVar[Sequence[str]] = FOOT
-    KINDS: ClassVar[type[EventKind]] = EventKind
 
     def __init__(self, desk: Desk, item: Item, assistants: Assistants, note: str = "") -> None:
         """A screen over `item`; `note` is said first."""
@@ -146,7 +145,7 @@ class DebateScreen(DebateReading[Left]):
         step = self.item.next_step()
         if step is not None:
             self._note_attention()
-            self.acts.add(EventKind.REVEALED, step=step)
+            self.acts.add(TurnsRevealed(step=step))
             self._shows_next = True
             self.show_all()
 
@@ -244,7 +243,7 @@ class DebateScreen(DebateReading[Left]):
 
     def _keep_words(self, text: str) -> None:
         if text != self.acts.work.words and self.live.wanted is not None:
-            self.acts.add(EventKind.DRAFTED, step=self.live.wanted.step, text=text)
+            self.acts.add(WordsDrafted(step=self.live.wanted.step, text=text))
 
     def action_do_message(self) -> None:
         """Write to the speakers, when they wait for it."""
@@ -318,7 +317,7 @@ class DebateScreen(DebateReading[Left]):
             self.say(f"No quote is chosen: {self.key('quote_next')} goes to the next one.")
         elif self._may_change():
             on = (turn.id, number) not in self.acts.work.draft.leaned_on
-            self.acts.add(EventKind.LEANED, turn=turn.id, quote=number, on=on)
+            self.acts.add(QuoteLeanedOn(turn=turn.id, quote=number, on=on))
             self._show_turns()
             self.show_panels()
             self.say("Picked: you lean on it." if on else "Put back.")
@@ -328,7 +327,7 @@ class DebateScreen(DebateReading[Left]):
         if not self.acts.work.can_undo:
             self.say("Nothing to take back.")
             return
-        self.acts.add(EventKind.UNDONE)
+        self.acts.add(ChangeUndone())
         self.query_one(BeliefBar).end_move()
         self.show_all()
         self.say("Taken back.")

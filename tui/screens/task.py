@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar, Literal
 
-from pydantic import JsonValue
 from rich.text import Text
 from textual import events, work
 from textual.app import ComposeResult
@@ -23,7 +22,7 @@ from oversight.tui.screens.task_reading import TaskReading
 from oversight.tui.widgets.choices import Choices
 from oversight.tui.widgets.quotes import QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import RatingAct
+from oversight.types import ChangeUndone, QuestionsAnswered
 
 Left = Literal["queue", "next", "previous"]
 """Where to go from a screen that is left."""
@@ -128,8 +127,8 @@ class TaskScreen(TaskReading[Left]):
         """Give an answer, if that may still be done."""
         if self._may_change():
             self._note_seen()
-            left: dict[str, JsonValue] = {**self.item.unseen()}
-            self.acts.add(RatingAct.ANSWERED, answers={name: value}, unseen=left)
+            left = self.item.unseen()
+            self.acts.add(QuestionsAnswered(answers={name: value}, unseen=left))
             self.show_all()
 
     def on_choices_chosen(self, event: Choices.Chosen) -> None:
@@ -157,7 +156,7 @@ class TaskScreen(TaskReading[Left]):
         if not self.acts.work.can_undo:
             self.say(f"Nothing to take back. {self.key('previous')} goes to the last one sent.")
             return
-        self.acts.add(RatingAct.UNDONE)
+        self.acts.add(ChangeUndone())
         self._note = "Taken back."
         self.show_all()
 

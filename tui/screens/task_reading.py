@@ -13,7 +13,7 @@ from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, Keys, bindings
 from oversight.tui.rating_rows import BEFORE, quotes_of
 from oversight.tui.screens.work import Left, WorkScreen
 from oversight.tui.widgets.quotes import Listed
-from oversight.types import RatingAct, Transcript, Turn
+from oversight.types import Transcript, Turn
 
 NAMES = tuple(
     name
@@ -42,7 +42,6 @@ class TaskReading(WorkScreen[Left]):
 
     KEYS: ClassVar[Keys] = RATING_KEYS
     FOOT: ClassVar[Sequence[str]] = FOOT
-    KINDS: ClassVar[type[RatingAct]] = RatingAct
 
     acts: RatingLog
 

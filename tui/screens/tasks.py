@@ -20,7 +20,7 @@ from oversight.tui.screens.principles import PrinciplesScreen
 from oversight.tui.screens.revisions import RevisionsScreen
 from oversight.tui.screens.task import Left, TaskScreen
 from oversight.tui.screens.task_reading import FOOT
-from oversight.types import RatingAct, Role, Seat, Task
+from oversight.types import ItemReopened, Role, Seat, Task
 
 SCREEN_OF_TASK: dict[Task, type[TaskScreen]] = {
     Task.PAIRS: CompareScreen,
@@ -117,7 +117,7 @@ class TasksScreen(ItemsScreen[RatingItem]):
     async def _rate(self, item: TaskItem, *, reopen: bool) -> tuple[TaskItem | None, bool]:
         """Rate one item; the next one, and whether it is to be reopened."""
         if reopen and not item.acts.work.is_open:
-            item.acts.add(RatingAct.REOPENED)
+            item.acts.add(ItemReopened())
         before = item.acts.work.num_sent
         screen = SCREEN_OF_TASK[self.desk.task](self.desk, item, self.take_note())
         where: Left = await self.app.push_screen_wait(screen)

@@ -16,7 +16,7 @@ from oversight.judging.desk import Item
 from oversight.judging.judgment import missing
 from oversight.judging.settings import JudgingSettings
 from oversight.text.terminal import rich_text
-from oversight.types import EventKind, Verdict
+from oversight.types import Verdict, VerdictChosen
 
 NAME_OF_VERDICT = {
     Verdict.DECIDED: "as the belief says",
@@ -104,7 +104,7 @@ class VerdictScreen(ModalScreen[bool]):
     def action_verdict(self, verdict: str) -> None:
         """Decide, or say why not."""
         if self._item.acts.work.draft.verdict.value != verdict:
-            self._item.acts.add(EventKind.VERDICT, verdict=verdict)
+            self._item.acts.add(VerdictChosen(verdict=Verdict(verdict)))
         self._show()
 
     def action_send(self) -> None:

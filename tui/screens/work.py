@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import JsonValue
 from textual.widgets import Static
 
 from oversight.judging.attention import Attention
@@ -18,7 +17,7 @@ from oversight.tui.rationale import Rationale
 from oversight.tui.screens.dialogs import UnreadScreen
 from oversight.tui.screens.reading import ReadingScreen
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import EventKind, RatingAct
+from oversight.types import AttentionPaid, ItemReopened, ItemSkipped, RationaleGiven
 
 ATTENTION_S = 15.0
 """How often seconds of attention are written down."""
@@ -29,9 +28,6 @@ Left = TypeVar("Left", bound=str)
 
 class WorkScreen(ReadingScreen[Left]):
     """An item to be read, and an answer that can be taken back, sent, and opened again."""
-
-    KINDS: ClassVar[type[EventKind] | type[RatingAct]]
-    """What the acts are called."""
 
     acts: ActLog[Any, Any, Any]
 
@@ -47,6 +43,8 @@ class WorkScreen(ReadingScreen[Left]):
         self._note = ""
         self._begin = ""
         """What is said before the hint until the first act."""
+        self._said = "", False
+        """What stands in the hint's place, and whether it is a trouble."""
         self._num_acts = 0
         self._is_left = False
         self._told_at = -1
@@ -72,6 +70,7 @@ class WorkScreen(ReadingScreen[Left]):
     def on_mount(self) -> None:
         """Watch over the writing of acts, and count attention."""
         self.acts.on_trouble = self._on_store_trouble
+        self.transcript.on_looked = self._on_looked
         self.set_interval(ATTENTION_S, self._note_attention)
 
     # --- what is said ------------------------------------------------------------------
@@ -86,13 +85,24 @@ class WorkScreen(ReadingScreen[Left]):
         return self._trouble
 
     def _show_hint(self) -> None:
-        hint, trouble = self.query_one("#hint", Static), self._trouble_now()
-        hint.set_class(bool(trouble), "-trouble")
+        trouble = self._trouble_now()
         note, self._note = self._note, ""
         self._told_at = self._num_acts if note else -1
         begin = f"{self._begin} " if self._begin and not self._num_acts else ""
-        hint.update(rich_text(trouble or note or begin + self._hint()))
+        self._draw_hint(trouble or note or begin + self._hint(), is_trouble=bool(trouble))
         self.show_foot()
+
+    def _draw_hint(self, said: str, *, is_trouble: bool) -> None:
+        if (said, is_trouble) == self._said:
+            return
+        self._said = said, is_trouble
+        hint = self.query_one("#hint", Static)
+        hint.set_class(is_trouble, "-trouble")
+        hint.update(rich_text(said), layout=False)
+        # It is said anew with many a line that is read: to lay out the screen takes longer.
+        width, height = hint.content_size
+        if hint.get_content_height(self.size, self.size, width) != height:
+            hint.refresh(layout=True)
 
     def _on_store_trouble(self, message: str | None) -> None:
         self._trouble = f"{message} — trying again" if message else ""
@@ -128,7 +138,7 @@ class WorkScreen(ReadingScreen[Left]):
         listed = [(names[turn], share) for turn, share in left.items() if turn in names]
         self.app.push_screen(UnreadScreen(listed), go_on)
 
-    def on_seen_transcript_looked(self) -> None:
+    def _on_looked(self) -> None:
         """Write down what has been read, and say what is to be read."""
         self._note_seen(completely=True)
         if self._told_at != self._num_acts:  # what was told at the last act stands until the next
@@ -149,14 +159,14 @@ class WorkScreen(ReadingScreen[Left]):
 
     def _note_rationale(self, text: str, move: str) -> None:
         if text != self.acts.work.draft.rationale:
-            self.acts.add(self.KINDS.RATIONALE, text=text, move=move)
+            self.acts.add(RationaleGiven(text=text, move=move))
 
     def action_do_revise(self) -> None:
         """Open again what was sent."""
         if self.acts.work.is_open:
             self.say("It is not sent yet.")
             return
-        self.acts.add(self.KINDS.REOPENED)
+        self.acts.add(ItemReopened())
         self.show_all()
 
     # --- attention ---------------------------------------------------------------------
@@ -178,9 +188,7 @@ class WorkScreen(ReadingScreen[Left]):
             return
         seen = self.transcript.take_seen(completely=completely)
         if panels or seen:
-            spans: dict[str, JsonValue] = {t: [list(each) for each in s] for t, s in seen.items()}
-            said: dict[str, JsonValue] = {"seen": spans} if spans else {}
-            self.acts.add(self.KINDS.ATTENTION, panels=dict(panels), **said)
+            self.acts.add(AttentionPaid(panels=dict(panels), seen=seen))
 
     # --- leaving -----------------------------------------------------------------------
 
@@ -189,7 +197,7 @@ class WorkScreen(ReadingScreen[Left]):
         if self.acts.work.num_sent:
             self.say("It is sent already.")
             return
-        self.acts.add(self.KINDS.SKIPPED)
+        self.acts.add(ItemSkipped())
         await self._leave("next")
 
     async def action_do_back(self) -> None:

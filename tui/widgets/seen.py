@@ -8,9 +8,7 @@ as it was written stands at last with its quotes checked.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-
-from textual.message import Message
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from oversight.judging.attention import WHOLE, Span, joined
 from oversight.tui.marking import PICKED, SIGN_OF_STATUS
@@ -100,12 +98,12 @@ class SeenLines:
 class SeenTranscript(TranscriptView):
     """Shows rows of turns, and notes which lines of those that are to be read were in sight."""
 
-    class Looked(Message):
-        """Other lines have come onto the screen, or how many have never been there is another
-        number."""
-
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.on_looked: Callable[[], None] = lambda: None
+        """Called when other lines have come onto the screen, or how many have never been there is
+        another number. Not a message: on its way a picture would be painted without what is said
+        of it."""
         self.unread = (0, 0)
         """Lines above and below that have never been on the screen."""
         self.to_read = (0, 0)
@@ -128,6 +126,7 @@ class SeenTranscript(TranscriptView):
         """Lay the rows out anew, after content or width has changed."""
         super().relay()
         self._stay_from()
+        self._tell()
         self.look_soon()
 
     def restore_seen(self, seen: Mapping[str, tuple[Span, ...]]) -> None:
@@ -165,6 +164,7 @@ class SeenTranscript(TranscriptView):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Other lines come onto the screen."""
         super().watch_scroll_y(old_value, new_value)
+        self._tell()
         self.look_soon()
 
     def show_from(self, key: str) -> None:
@@ -205,17 +205,31 @@ class SeenTranscript(TranscriptView):
         self._looks_soon = False
         if not self.is_attached:
             return
-        before, told = (self.unread, self.to_read), len(self._news)
-        # Behind a dialog nothing is read.
-        if self.app.screen is self.screen and self.size.height > 1:
+        told = len(self._news)
+        if self._is_read:
             self._note_lines()
-        self.unread, self.to_read = self._num_unread(), self._num_unread(self.waived)
-        if (self.unread, self.to_read) != before or len(self._news) != told:
+        self._tell(has_news=len(self._news) != told)
+
+    @property
+    def _is_read(self) -> bool:
+        """Whether what is in sight is read: behind a dialog nothing is."""
+        return self.app.screen is self.screen and self.size.height > 1
+
+    def _tell(self, *, has_news: bool = False) -> None:
+        """Say how many lines have never been on the screen, in the picture that shows those in
+        sight: one that told of it afterwards would be painted in addition."""
+        if not self.is_attached:
+            return
+        before = self.unread, self.to_read
+        self.unread = self._num_unread()
+        self.to_read = self._num_unread(self.waived) if self.waived else self.unread
+        if self.unread != before[0]:
             above, below = self.unread
             signs = [f"▲ {above} lines above unread"] * bool(above)
             signs += [f"▼ {below} more lines unread"] * bool(below)
             self.border_subtitle = " · ".join(signs)
-            self.post_message(self.Looked())
+        if (self.unread, self.to_read) != before or has_news:
+            self.on_looked()
 
     def _parts(self) -> Iterable[tuple[int, Column, SeenLines, int, int]]:
         """Unfolded turns that are to be read, each with its row and its lines that are in sight
@@ -240,12 +254,12 @@ class SeenTranscript(TranscriptView):
     def _num_unread(self, without: Collection[str] = ()) -> tuple[int, int]:
         above: dict[int, list[int]] = defaultdict(list)
         below: dict[int, list[int]] = defaultdict(list)
-        for row, column, lines, first, _ in self._parts():
+        is_read = self._is_read
+        for row, column, lines, first, last in self._parts():
             if column.key in without:
                 continue
             above[row].append(lines.num_unread(0, first))
-            # From the first in sight: behind a dialog those in sight are unread as well.
-            below[row].append(lines.num_unread(first))
+            below[row].append(lines.num_unread(last if is_read else first))
         # What stands beside one another is read together.
         of_row = max if self.is_wide else sum
         return sum(map(of_row, above.values())), sum(map(of_row, below.values()))

@@ -120,6 +120,8 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
         self._current_match = -1
         self._tops: list[int] = [0]
         self._looks: dict[str, Style] = {}
+        self._drawn_width: int | None = None
+        """The width while lines are drawn, which cannot change then."""
         self._overlaid: dict[str, Marked] = {}
 
     # --- content -----------------------------------------------------------------
@@ -165,6 +167,8 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def _width(self) -> int:
+        if self._drawn_width is not None:
+            return self._drawn_width
         return max(self.scrollable_content_region.width, 20)
 
     @property
@@ -196,14 +200,22 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
 
     # --- drawing -----------------------------------------------------------------
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Lines in sight."""
+        self._drawn_width = self._width
+        try:
+            return super().render_lines(crop)
+        finally:
+            self._drawn_width = None
+
     def render_line(self, y: int) -> Strip:
         """One line in sight."""
         line = y + round(self.scroll_offset.y)
-        width = self._width
-        strip = Strip.blank(width, self.rich_style)
+        width, plain = self._width, self._look("")
+        strip = Strip.blank(width, plain)
         if line < self._tops[-1]:
             strip = self._line(line, is_uppermost=y == 0)
-        return strip.adjust_cell_length(width, self.rich_style).apply_offsets(0, line)
+        return strip.adjust_cell_length(width, plain).apply_offsets(0, line)
 
     def _line(self, line: int, *, is_uppermost: bool = False) -> Strip:
         number = bisect_right(self._tops, line) - 1
@@ -213,7 +225,7 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
             inside = 0 if is_uppermost and inside < self._height(row) - 1 else inside
             left, right = (self._column_line(number, place, inside, width) for place in range(2))
             gap = Segment(" │ ", self._look("faint"))
-            return Strip([*left.adjust_cell_length(width, self.rich_style), gap, *right])
+            return Strip([*left.adjust_cell_length(width, self._look("")), gap, *right])
         for place, column in enumerate(row.columns):
             height = self._column_height(row, column)
             if inside < height:
@@ -267,10 +279,9 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
         return body
 
     def _look(self, name: str) -> Style:
-        if not name:
-            return self.rich_style
         if name not in self._looks:
-            self._looks[name] = self.get_component_rich_style(f"transcript--{name}")
+            own = f"transcript--{name}"
+            self._looks[name] = self.get_component_rich_style(own) if name else self.rich_style
         return self._looks[name]
 
     # --- moving ------------------------------------------------------------------

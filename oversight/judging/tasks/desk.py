@@ -16,7 +16,17 @@ from oversight.judging.tasks.settings import RatingSettings
 from oversight.store import Store
 from oversight.store.queue import ItemState, Taken
 from oversight.store.rating_queue import RatingFilter, RatingItem
-from oversight.types import Rating, RatingAct, Task, Transcript, Turn
+from oversight.types import (
+    ItemClosed,
+    ItemSkipped,
+    ItemUnskipped,
+    Rating,
+    RatingOpened,
+    RatingSent,
+    Task,
+    Transcript,
+    Turn,
+)
 
 
 @dataclass
@@ -107,9 +117,9 @@ class TaskDesk:
         if self.task is Task.PAIRS and self.settings.shuffle_sides:
             swapped = seed_from("left", self.settings.seed, self.judge, key) % 2
             shown = shown[::-1] if swapped else shown
-        acts.add(RatingAct.OPENED, shown=list(shown), study=self.settings.name)
+        acts.add(RatingOpened(shown=shown, study=self.settings.name))
         if acts.work.skipped:
-            acts.add(RatingAct.UNSKIPPED)
+            acts.add(ItemUnskipped())
 
     async def send(self, item: TaskItem) -> Rating:
         """Record the rating that the work comes to; return when it is durable.
@@ -130,19 +140,19 @@ class TaskDesk:
     async def _send(self, item: TaskItem) -> Rating:
         left = item.unseen()
         rating = rating_of(item.acts.work, item.item, self.judge, self.constitution, left)
-        await item.acts.write(RatingAct.SENT, rating, revision=rating.revision, unseen={**left})
+        await item.acts.write(RatingSent(revision=rating.revision, unseen=left), rating)
         return rating
 
     async def close(self, item: TaskItem) -> None:
         """Leave the item; what was done stays."""
-        item.acts.add(RatingAct.CLOSED)
+        item.acts.add(ItemClosed())
         await item.acts.flush()
         self.store.leave_rating(item.item.key, self.judge)
 
     async def skip(self, item: RatingItem, *, on: bool = True) -> None:
         """Put an item off, or take that back."""
         acts = RatingLog(self.store, item.debate_id, item.key, self.judge)
-        await acts.write(RatingAct.SKIPPED if on else RatingAct.UNSKIPPED)
+        await acts.write(ItemSkipped() if on else ItemUnskipped())
 
 
 def _constitution(name: str) -> constitutions.Constitution:

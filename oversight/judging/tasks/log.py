@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import JsonValue
-
 from oversight.judging.log import ActLog, now
 from oversight.judging.tasks.work import Work, apply, fold
 from oversight.store import Store
-from oversight.types import RatingAct, RatingEvent
+from oversight.types import AnyRatingAct, RatingEvent
 
 
-class RatingLog(ActLog[Work, RatingAct, RatingEvent]):
+class RatingLog(ActLog[Work, AnyRatingAct, RatingEvent]):
     """The log of one person at one item of a task."""
 
     def __init__(self, store: Store, debate_id: str, item: str, judge: str) -> None:
@@ -23,7 +21,7 @@ class RatingLog(ActLog[Work, RatingAct, RatingEvent]):
     def _apply(self, event: RatingEvent) -> Work:
         return apply(self.work, event)
 
-    def _event(self, kind: RatingAct, number: int, data: dict[str, JsonValue]) -> RatingEvent:
+    def _event(self, act: AnyRatingAct, number: int) -> RatingEvent:
         return RatingEvent(
             debate_id=self.debate_id,
             item=self.item,
@@ -31,6 +29,5 @@ class RatingLog(ActLog[Work, RatingAct, RatingEvent]):
             session=self.session,
             number=number,
             at=now(),
-            kind=kind,
-            data=data,
+            act=act,
         )

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from oversight.judging import folding
-from oversight.judging.folding import Change, Data, DraftWork, drafted, shared_changes
-from oversight.types import RatingAct, RatingEvent
+from oversight.judging.folding import SHARED_CHANGES, Changes, DraftWork, drafted
+from oversight.types import QuestionsAnswered, RatingEvent, RatingOpened, RatingSent
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,20 @@ def apply(work: Work, event: RatingEvent) -> Work:
     return fold([event], work)
 
 
-def _opened(work: Work, data: Data) -> Work:
+def _opened(work: Work, act: RatingOpened) -> Work:
     if work.shown is not None:
         return work
-    return replace(work, shown=tuple(data["shown"]), study=str(data.get("study", "")))
+    return replace(work, shown=act.shown, study=act.study)
 
 
-def _answered(work: Work, data: Data) -> Work:
-    given = {**work.draft.answers, **data["answers"]}
-    return drafted(work, "", answers={k: str(v) for k, v in given.items() if v is not None})
+def _answered(work: Work, act: QuestionsAnswered) -> Work:
+    given = {**work.draft.answers, **act.answers}
+    return drafted(work, "", answers={k: v for k, v in given.items() if v is not None})
 
 
-_CHANGES: dict[RatingAct, Change[Work]] = {
-    **shared_changes(RatingAct),
-    RatingAct.OPENED: _opened,
-    RatingAct.ANSWERED: _answered,
+_CHANGES: Changes[Work] = {
+    **SHARED_CHANGES,
+    RatingOpened: _opened,
+    QuestionsAnswered: _answered,
+    RatingSent: folding.sent,
 }
