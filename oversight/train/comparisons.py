@@ -39,6 +39,12 @@ class PairLabels:
         )
 
 
+def is_decided(comparison: Comparison, *, soft: bool = True) -> bool:
+    """Whether one of its responses is better than another, for certain or more probably."""
+    even = soft and comparison.soft_label == 0.5
+    return not comparison.is_tie and not even
+
+
 def ranks_of(
     rankings: Sequence[Comparison], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -37,15 +37,16 @@ from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import Vocabulary, load_policy, load_scalar, read_config
 from oversight.train.model.policy import ScalarModel, Scores
 from oversight.train.padding import padded
-from oversight.train.policy_step import Added, is_rounding, policy_step
+from oversight.train.policy_step import Added, policy_step
 from oversight.train.reference import open_reference, same_vocabulary
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.rewards import RewardSource, check_rewards, open_rewards
 from oversight.train.rollouts.types import Sampler
 from oversight.train.scoring import row_values
-from oversight.train.session import SIGNAL, Session, num_steps
+from oversight.train.session import Session, num_steps
 from oversight.train.settings import ModelSettings
+from oversight.train.signal import SIGNAL, is_rounding
 from oversight.train.start import Rows, about, begin, finished_model
 
 
