@@ -10,7 +10,7 @@ Shapes: B pairs, R response tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
 from oversight.train import losses
-from oversight.train.comparisons import PairLabels, is_decided
+from oversight.train.comparisons import PairLabels, is_decided, unread_margins
 from oversight.train.data.examples import PairsOf, expand
 from oversight.train.data.loading import Loaded, load_comparisons
 from oversight.train.data.settings import DataSettings
@@ -79,6 +79,12 @@ class Config(TrainSettings):
     """Learn the probabilities that judges gave, and not only who won."""
     pairs_of: PairsOf = "all"
     """Which pairs of a ranking are compared."""
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        yield "data.train_on", "DPO learns from responses"
+        yield "data.margin", "no loss of DPO's family takes a margin from the rows"
 
 
 def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> Path:
@@ -185,7 +191,7 @@ def check_examples(config: Config, loaded: Loaded[Any]) -> list[str]:
         return [*said, *balance_lines(config, loaded.examples)]
     pairs = _pairs(config, loaded.examples)
     _check_pairs(config, [*pairs, *_pairs(config, loaded.eval_examples)])
-    return _check_signal(config, pairs)
+    return [*_check_signal(config, pairs), *unread_margins(config.loss, pairs)]
 
 
 CHUNK = 4096

@@ -35,7 +35,7 @@ from oversight.train.distributed import World
 from oversight.train.losses.advantages import informative
 from oversight.train.losses.rewards import RunningScale, missing_eos, overlong_penalty
 from oversight.train.model.policy import PolicyModel
-from oversight.train.reference import Reference
+from oversight.train.reference import INITIAL, NONE, Reference
 from oversight.train.rollouts.ahead import Collected, Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler
@@ -74,6 +74,15 @@ class ShapingSettings(Settings):
     """Divide rewards by their running standard deviation."""
     clip: float | None = Field(default=None, gt=0.0)
     """With `scale`: the largest scaled reward."""
+
+
+REWARD_SETTINGS = {
+    "model": ("models", "disagreement_penalty"),
+    "function": ("function",),
+    "matches": ("field", "how", "ignore_case"),
+    "length": ("target_tokens",),
+}
+"""Settings of each source of reward."""
 
 
 class ExperienceSettings(TrainSettings):
@@ -120,6 +129,32 @@ class ExperienceSettings(TrainSettings):
         if self.ahead and self.dynamic_sampling:
             raise ValueError("dynamic_sampling cannot know ahead what it will need; turn one off")
         return self
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        for name in ("patience", "eval_every"):
+            yield name, "PPO and GRPO evaluate nothing on held-out rows"
+        for name in ("data.train_on", "data.margin"):
+            yield name, "PPO and GRPO take the prompts alone"
+        if self.engine == "in_process":
+            yield "engine_settings", "they are those of engine = 'vllm'"
+        if not self.shaping.scale:
+            yield "shaping.clip", "it bounds rewards that shaping.scale = true has scaled"
+        if self.importance.mode == "none":
+            for name in ("level", "high", "low"):
+                yield f"importance.{name}", "importance.mode = 'none' corrects nothing"
+        for source, names in REWARD_SETTINGS.items():
+            if source != self.reward.source:
+                for name in names:
+                    yield f"reward.{name}", f"it is of reward.source = {source!r}"
+        if len(self.reward.models) < 2:
+            yield "reward.disagreement_penalty", "fewer than two reward models cannot disagree"
+
+    def unread_reference(self, coefficient: str) -> Iterator[tuple[str, str]]:
+        """A model that is named as reference, where nothing holds the policy to it."""
+        if self.reference not in (INITIAL, NONE):
+            yield "reference", f"it is asked only where {coefficient} is above 0"
 
     needs_logprobs: ClassVar[bool] = False
     """Whether a collection is scored by the policy even if it is used once."""

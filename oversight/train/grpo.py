@@ -9,6 +9,7 @@ Shapes: B responses, R response tokens.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,12 +66,23 @@ class Config(ExperienceSettings):
 
     @model_validator(mode="after")
     def _check_grpo(self) -> Self:
-        if self.samples == 1 and self.advantage in ("group", "rloo"):
+        if self.samples == 1 and self.advantage != "role_baseline":
             raise ValueError(
                 "samples = 1: a group of one response has no advantage over itself; take more "
-                "samples, or advantage = 'reinforce_plus_plus'"
+                "samples, or advantage = 'role_baseline'"
             )
         return self
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        if self.advantage != "group":
+            yield "scale", f"advantage = {self.advantage!r} has no such divisor"
+        if self.advantage != "role_baseline":
+            yield "baseline_decay", f"advantage = {self.advantage!r} has no role baselines"
+        if not self.kl_coefficient:
+            yield "kl_estimator", "kl_coefficient = 0 adds no divergence"
+            yield from self.unread_reference("kl_coefficient")
 
 
 def train(

@@ -10,7 +10,7 @@ Shapes: B responses, R response tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +97,20 @@ class Config(ExperienceSettings):
     kl: KLSettings = KLSettings()
     critic: CriticSettings = CriticSettings()
     entropy_coefficient: float = Field(default=0.0, ge=0.0)
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        if not self.kl.coefficient:
+            for name in ("estimator", "target", "horizon"):
+                yield f"kl.{name}", "kl.coefficient = 0 takes nothing off the reward"
+            yield from self.unread_reference("kl.coefficient")
+        if self.kl.target is None:
+            yield "kl.horizon", "without kl.target the coefficient is fixed"
+        if self.critic.kind == "shared":
+            yield "critic.path", "critic.kind = 'shared' is a head on the policy's own layers"
+        if not self.critic.coefficient:
+            yield "critic.clip", "critic.coefficient = 0 trains no critic"
 
 
 def train(

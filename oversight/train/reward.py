@@ -8,7 +8,7 @@ reward is not to be trusted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
 from oversight.train import losses
-from oversight.train.comparisons import PairLabels, is_decided, ranks_of
+from oversight.train.comparisons import PairLabels, is_decided, ranks_of, unread_margins
 from oversight.train.data.examples import PairsOf, expand
 from oversight.train.data.loading import Loaded, load_comparisons
 from oversight.train.data.settings import DataSettings
@@ -49,6 +49,11 @@ class Config(TrainSettings):
     members: int = Field(default=1, ge=1, le=64)
     """Models of an ensemble: each is a run of its own, in OUT/member-1 and so on."""
 
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        yield "data.train_on", "a reward model reads each response as a whole"
+
 
 def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> Path:
     """Train, and give the folder of the finished model, or of the members of an ensemble.
@@ -76,13 +81,19 @@ def check_loss(config: Config) -> None:
     Raises:
         ConfigError: It names the nearest, or what is accepted.
     """
-    losses.load("reward", config.loss).bind(config.options)
-    if config.model.router_aux_coefficient:
-        raise ConfigError(
-            f"model.router_aux_coefficient = {config.model.router_aux_coefficient:g}: the "
-            "load-balancing loss is of language models, and a reward model is trained without; "
-            "leave it at 0"
-        )
+    registered = losses.load("reward", config.loss)
+    registered.bind(config.options)
+    if registered.rankings:
+        given = {
+            "pairs_of": (config.pairs_of, "all"),
+            "data.margin": (config.data.margin, "column"),
+        }
+        for name, (value, default) in given.items():
+            if value != default:
+                raise ConfigError(
+                    f"{name} = {value!r} is read by nothing: loss = {config.loss!r} takes rankings "
+                    "whole and without margins; leave it out"
+                )
 
 
 def check_examples(config: Config, loaded: Loaded[Comparison]) -> list[str]:
@@ -112,9 +123,16 @@ def check_examples(config: Config, loaded: Loaded[Comparison]) -> list[str]:
     lines = silence(config.loss, "comparisons", ids, silent, why=why, instead=instead)
     if not lines and not any(decided):
         lines = [
-            f"all {len(examples):,} comparisons are ties or have even labels, so that nothing says what "
-            "is better than what"
+            f"all {len(examples):,} comparisons are ties or have even labels, so that nothing says "
+            "what is better than what"
         ]
+    if losses.load("reward", config.loss).rankings:
+        return [*lines, *unread_margins(config.loss, examples)]
+    if config.data.margin == "scores" and not any(each.margin is not None for each in examples):
+        raise DataError(
+            "data.margin = 'scores': no row is a pair with two scores, whose difference would be "
+            "its margin; name them in data.columns, or leave data.margin out"
+        )
     return lines
 
 

@@ -33,7 +33,7 @@ from oversight.train.distributed import (
 from oversight.train.experts import Balance
 from oversight.train.losses.metrics import Metrics, Peak, merge
 from oversight.train.micro_batches import micro_batches
-from oversight.train.model.policy import Backbone, PolicyModel
+from oversight.train.model.policy import Backbone
 from oversight.train.optimizer import build_optimizer, set_rate
 from oversight.train.runs.final import Finish, finish
 from oversight.train.runs.folder import About, RunFolder, resume_command
@@ -437,11 +437,12 @@ def num_steps(settings: TrainSettings, num_examples: int) -> int:
 
 
 def _balance(settings: TrainSettings, models: Mapping[str, torch.nn.Module]) -> Balance | None:
-    """The load-balancing loss of the policy's experts, if it is asked for."""
-    coefficient, policy = settings.model.router_aux_coefficient, models.get("policy")
-    if not coefficient or not isinstance(policy, PolicyModel):
+    """The load-balancing loss of the experts of a policy or reward model, if it is asked for."""
+    coefficient = settings.model.router_aux_coefficient
+    trained = models.get("policy", models.get("model"))
+    if not coefficient or not isinstance(trained, Backbone):
         return None
-    return Balance(policy, coefficient)
+    return Balance(trained, coefficient)
 
 
 def _plain(metrics: Metrics) -> dict[str, float | tuple[float, float]]:

@@ -6,7 +6,7 @@ data's business (`data.train_on`): the assistant's turns, or every one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -31,6 +31,11 @@ class Config(TrainSettings):
     data: DataSettings
     per_sequence: bool = False
     """Let each response count the same instead of each token."""
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        yield "data.margin", "SFT learns one response a row"
 
 
 def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> Path:

@@ -32,7 +32,7 @@ ValuesLoss = Callable[[Tensor], Tensor]
 
 def is_rounding(ours: Tensor, theirs: Tensor, precision: str) -> bool:
     """Whether log-probabilities of tokens differ by rounding alone, computed in `precision`."""
-    return not ours.numel() or float((ours - theirs).abs().max()) <= ROUNDING[precision]
+    return not ours.numel() or float((ours - theirs).detach().abs().max()) <= ROUNDING[precision]
 
 
 def gradient_BK(loss: ValuesLoss, values_BK: Tensor) -> Tensor | None:
