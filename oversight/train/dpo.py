@@ -23,7 +23,7 @@ from oversight.errors import ConfigError, DataError
 from oversight.train import losses
 from oversight.train.comparisons import PairLabels, is_decided, unread_margins
 from oversight.train.data.examples import PairsOf, expand
-from oversight.train.data.loading import Loaded, load_comparisons
+from oversight.train.data.loading import Loaded, load_comparisons, load_labelled
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World, shard
 from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
@@ -38,7 +38,9 @@ from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel, Scores
 from oversight.train.padding import padded
+from oversight.train.plan import Plan, begin_alone
 from oversight.train.reference import INITIAL, NONE, Reference, open_reference
+from oversight.train.registered import trainer
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
 from oversight.train.signal import (
@@ -87,6 +89,25 @@ class Config(TrainSettings):
         yield "data.margin", "no loss of DPO's family takes a margin from the rows"
 
 
+def plan(config: Config) -> Plan:
+    """What a run would be, with all that it checks."""
+    check_loss(config)
+    start = begin_alone(config)
+    loaded: Loaded[Any]
+    groups: list[Sequence[TokenRow]]
+    if registered_loss(config).unpaired:
+        loaded = start.load(load_labelled, config.data, config.batch_size)
+        groups = [[each.row] for each in loaded.examples]
+    else:
+        loaded = start.load(load_comparisons, config.data, config.batch_size)
+        groups = [pair.rows() for pair in _pairs(config, loaded.examples)]
+    notes = check_examples(config, loaded)
+    found = Plan("dpo", config, start, loaded, groups, notes)
+    found.add_reference(config.reference, times=0 if config.precompute else 1)
+    return found
+
+
+@trainer(Config, plan=plan)
 def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> Path:
     """Train, and give the folder of the finished model.
 

@@ -21,7 +21,13 @@ from pydantic import Field, JsonValue, model_validator
 from oversight.train import losses
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
-from oversight.train.experience import Experience, ExperienceSettings, open_sampler
+from oversight.train.experience import (
+    Experience,
+    ExperienceSettings,
+    check_experience,
+    open_sampler,
+    plan_experience,
+)
 from oversight.train.losses.advantages import (
     RoleBaseline,
     group,
@@ -33,11 +39,13 @@ from oversight.train.losses.kl import LossEstimator
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.model.loading import load_policy
+from oversight.train.plan import Plan
 from oversight.train.policy_step import policy_step
 from oversight.train.reference import open_reference
+from oversight.train.registered import trainer
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.rollouts.rewards import RewardSource, check_rewards, open_rewards
+from oversight.train.rollouts.rewards import RewardSource, open_rewards
 from oversight.train.rollouts.types import Sampler
 from oversight.train.session import Session, num_steps
 from oversight.train.start import Rows, about, begin, finished_model
@@ -71,6 +79,7 @@ class Config(ExperienceSettings):
                 "samples = 1: a group of one response has no advantage over itself; take more "
                 "samples, or advantage = 'role_baseline'"
             )
+        self.check_reference("kl_coefficient", self.kl_coefficient)
         return self
 
     def unread(self) -> Iterator[tuple[str, str]]:
@@ -85,6 +94,15 @@ class Config(ExperienceSettings):
             yield from self.unread_reference("kl_coefficient")
 
 
+def plan(config: Config) -> Plan:
+    """What a run would be, with all that it checks."""
+    check_loss(config)
+    found = plan_experience("grpo", config)
+    found.add_reference(config.reference if config.kl_coefficient else "none")
+    return found
+
+
+@trainer(Config, plan=plan)
 def train(
     config: Config,
     *,
@@ -108,8 +126,9 @@ def train(
     loaded = start.load(load_prompts, config.data, config.batch_size, rows, room=room)
     if (model := finished_model("grpo", config, loaded, resume=resume)) is not None:
         return model
-    if rewards is None:
-        check_rewards(config.reward, start.tokenizer, loaded.examples)
+    check_experience(
+        config, start, loaded.examples, rewards=rewards is None, engine=sampler is None
+    )
     policy = load_policy(config.model, start.config, config.seed)
     reference = open_reference(
         config.reference if config.kl_coefficient else "none",

@@ -27,6 +27,8 @@ from oversight.train.losses.metrics import Metrics
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_scalar
 from oversight.train.model.policy import ScalarModel
+from oversight.train.plan import Plan, begin_alone
+from oversight.train.registered import trainer
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
 from oversight.train.signal import SIGNAL, random_points, signal_of, silence, silent_B
@@ -55,6 +57,17 @@ class Config(TrainSettings):
         yield "data.train_on", "a reward model reads each response as a whole"
 
 
+def plan(config: Config) -> Plan:
+    """What a run would be, with all that it checks."""
+    check_loss(config)
+    start = begin_alone(config)
+    loaded = start.load(load_comparisons, config.data, config.batch_size)
+    notes = check_examples(config, loaded)
+    groups = [each.rows() for each in _as_learnt(config, loaded.examples)]
+    return Plan("reward", config, start, loaded, groups, notes, kind="scalar")
+
+
+@trainer(Config, plan=plan, makes="reward model")
 def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> Path:
     """Train, and give the folder of the finished model, or of the members of an ensemble.
 

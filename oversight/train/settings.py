@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -89,12 +89,15 @@ class ModelSettings(Settings):
         return self
 
 
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
 class OptimizerSettings(Settings):
     """AdamW and its schedule (Loshchilov and Hutter, 2019)."""
 
     lr: float = Field(default=1e-5, gt=0.0)
     """Where `model.scratch` gives random weights and no rate is given, 1e-3."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0.0)
     weight_decay: float = Field(default=0.0, ge=0.0)
     """On matrices only, not on norms and biases."""
@@ -142,7 +145,7 @@ class TrainSettings(Settings):
     log_every: int = Field(default=1, ge=1)
     patience: int | None = Field(default=None, ge=1)
     """Evaluations without a better result after which the run ends early; None: never."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     tensorboard: bool = False
     guards: GuardSettings = GuardSettings()
 

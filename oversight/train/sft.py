@@ -19,6 +19,8 @@ from oversight.train.losses.sequences import sft_loss
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
+from oversight.train.plan import Plan, begin_alone
+from oversight.train.registered import trainer
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
 from oversight.train.start import Rows, about, begin, finished_model
@@ -38,6 +40,14 @@ class Config(TrainSettings):
         yield "data.margin", "SFT learns one response a row"
 
 
+def plan(config: Config) -> Plan:
+    """What a run would be, with all that it checks."""
+    start = begin_alone(config)
+    loaded = start.load(load_demonstrations, config.data, config.batch_size)
+    return Plan("sft", config, start, loaded, groups=[[each.row] for each in loaded.examples])
+
+
+@trainer(Config, plan=plan)
 def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> Path:
     """Train, and give the folder of the finished model.
 
