@@ -86,7 +86,7 @@ def _train(
     trainer: str, recipe: Path, out: Path | None, sets: list[str], resume: bool, dry_run: bool
 ) -> None:
     found = load(trainer)
-    config = _settings(found, recipe, out, sets)
+    config = _settings(trainer, recipe, out, sets)
     if dry_run:
         _dry_run(found, config, resume)
         return
@@ -101,7 +101,7 @@ def _train(
         _print_end(found, config)
 
 
-def _settings(trainer: Trainer, recipe: Path, out: Path | None, sets: list[str]) -> Any:
+def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> Any:
     """The run's settings: the recipe, with what the command line says in its place."""
     from oversight.config.recipe import assignments, override, read_toml
     from oversight.errors import ConfigError
@@ -111,7 +111,7 @@ def _settings(trainer: Trainer, recipe: Path, out: Path | None, sets: list[str])
     if "out" not in data:
         raise ConfigError(f"{recipe}: no folder for the run; set out = 'runs/NAME', or give --out")
     try:
-        return trainer.settings.parse(data)
+        return load(trainer).settings.parse(data)
     except ConfigError as error:
         raise ConfigError(f"{recipe}: {error}") from None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from oversight.train.distributed import World, num_processes
 from oversight.train.estimate import Load, Shape, available, estimate, shown
 from oversight.train.micro_batches import micro_batches
 from oversight.train.model.checks import check_policy_kind, check_scalar_kind
-from oversight.train.model.loading import adapted, check_weights, resolve_device
+from oversight.train.model.loading import adapted, check_weights, named, resolve_device
 from oversight.train.model.stored import empty_model
 from oversight.train.model.trie import TokenTrie
 from oversight.train.reference import INITIAL, NONE, read_other
@@ -151,7 +152,8 @@ def _models(plan: Plan) -> tuple[Any, list[tuple[str, int]]]:
     )
     others = []
     for each in plan.held:
-        found = _checked(each, settings.attention)
+        with named(each.path, each.where) if each.where else nullcontext():
+            found = _checked(each, settings.attention)
         if each.times:
             count = sum(weight.numel() for weight in found.parameters())
             others.append((each.name, each.times * count))

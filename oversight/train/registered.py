@@ -1,9 +1,9 @@
 """Registration of trainers: what a trainer is, the decorator that makes one, and trainers by name.
 
-A file of this package with a function under `@trainer` is a command of the file's name,
-`oversight train NAME`. A trainer of one's own is named by its file,
-`oversight train file.py:function`, or added by another distribution under the entry-point group
-`oversight.trainers`. Names are read from the files' text, so that listing them imports nothing.
+A file of this package with a function under `@trainer` is a command of `oversight train`, by the
+file's name. A trainer of one's own is given there as "file.py:function", or added by another
+distribution under the entry-point group `oversight.trainers`. Names are read from the files'
+text, so that listing them imports nothing.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def load(name: str) -> Trainer:
     if name in _files():
         found = getattr(import_module(f"{__package__}.{name}"), _files()[name][0])
     elif ":" in name or name in _plugins():
-        found = load_named(_plugins().get(name, name), "trainer", __file__)
+        found = _own(_plugins().get(name, name), Path.cwd())
     else:
         raise UnknownNameError(f"there is no trainer {name!r}.{nearest(name, names())}")
     if not isinstance(found, Trainer):
@@ -118,3 +118,9 @@ def load(name: str) -> Trainer:
             "@trainer(Config, plan=plan) from oversight.train.registered above it"
         )
     return found
+
+
+@functools.cache
+def _own(name: str, folder: Path) -> Any:
+    """What a user's name stands for in a folder, whose file is told and imported once."""
+    return load_named(name, "trainer", __file__)

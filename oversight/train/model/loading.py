@@ -253,7 +253,7 @@ def named(path: str | None, where: str) -> Iterator[None]:
         text = str(error)
         for given in (path, resolve(str(path))):
             text = text.replace(f"model.path = {given!r}", where)
-        raise ConfigError(text) from error
+        raise ConfigError(text if where in text else f"{where}: {text}") from error
 
 
 def adapted(model: Any, settings: ModelSettings, task: str, seed: int = 0) -> Any:
