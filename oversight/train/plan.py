@@ -91,7 +91,7 @@ class Plan:
             self.held.append(Held("reference", "policy", config, other.path, where, times))
         elif self.config.model.lora is None:
             self.held.append(Held("reference", "policy", self.start.config, times=times))
-        self.checked.append("reference")
+        self.checked.insert(self.checked.index("data") + 1, "reference")
 
 
 def lines(trainer: Trainer, config: Any, *, resume: bool = False) -> Iterator[str]:
