@@ -37,7 +37,7 @@ from oversight.train.losses.advantages import informative
 from oversight.train.losses.rewards import RunningScale, missing_eos, overlong_penalty
 from oversight.train.model.policy import PolicyModel
 from oversight.train.plan import Held, Plan, begin_alone
-from oversight.train.reference import INITIAL, NONE, Reference
+from oversight.train.reference import NONE, Reference
 from oversight.train.rollouts.ahead import Collected, Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler, check_sampling_kind
@@ -177,11 +177,6 @@ class ExperienceSettings(TrainSettings):
                 f"{name} = {coefficient:g}: it holds the policy to a reference, and reference = "
                 f"'none'; set {name} to 0, or take reference = 'initial'"
             )
-
-    def unread_reference(self, coefficient: str) -> Iterator[tuple[str, str]]:
-        """A model that is named as reference, where nothing holds the policy to it."""
-        if self.reference not in (INITIAL, NONE):
-            yield "reference", f"it is asked only where {coefficient} is above 0"
 
     needs_logprobs: ClassVar[bool] = False
     """Whether a collection is scored by the policy even if it is used once."""

@@ -91,7 +91,6 @@ class Config(ExperienceSettings):
             yield "baseline_decay", f"advantage = {self.advantage!r} has no role baselines"
         if not self.kl_coefficient:
             yield "kl_estimator", "kl_coefficient = 0 adds no divergence"
-            yield from self.unread_reference("kl_coefficient")
 
 
 def plan(config: Config) -> Plan:

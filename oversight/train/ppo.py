@@ -112,7 +112,6 @@ class Config(ExperienceSettings):
         if not self.kl.coefficient:
             for name in ("estimator", "target", "horizon"):
                 yield f"kl.{name}", "kl.coefficient = 0 takes nothing off the reward"
-            yield from self.unread_reference("kl.coefficient")
         if self.kl.target is None:
             yield "kl.horizon", "without kl.target the coefficient is fixed"
         if self.critic.kind == "shared":

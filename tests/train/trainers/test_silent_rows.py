@@ -218,7 +218,6 @@ def trained(trainer: Any, data: dict[str, Any]) -> Path:
         (grpo, {"scale": "none", "advantage": "rloo"}, "scale = 'none'"),
         (grpo, {"baseline_decay": 0.5}, "baseline_decay = 0.5"),
         (grpo, {"kl_estimator": "k2"}, "kl_estimator = 'k2'"),
-        (grpo, {"reference": "elsewhere"}, "reference = 'elsewhere'"),
         (grpo, {"engine_settings": {"x": 1}}, "engine_settings"),
         (grpo, {"shaping": {"clip": 3.0}}, "shaping.clip = 3.0"),
         (grpo, {"importance": {"mode": "none", "high": 3.0}}, "importance.high = 3.0"),
