@@ -19,6 +19,7 @@ from oversight.errors import ConfigError
 from oversight.judging.settings import JudgingSettings
 from oversight.judging.tasks.settings import RatingSettings
 from oversight.train import reward
+from oversight.train.registered import Trainer
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
@@ -93,6 +94,13 @@ def test_the_loss_in_the_docs_is_registered_by_sequences_with_its_option() -> No
     assert made["scaled"].normalizer == "sequences"
     with pytest.raises(ConfigError, match=r"options\.factor = 0: give a number above 0"):
         made["scaled"].bind({"factor": 0})
+
+
+def test_the_trainer_in_the_docs_is_registered_with_its_settings() -> None:
+    made: dict[str, Any] = {"__name__": "mine"}
+    exec(blocks("docs/training.md", "python")[2], made)
+    assert isinstance(made["train"], Trainer)
+    assert made["train"].settings is made["Config"]
 
 
 def test_links_of_every_page_lead_somewhere() -> None:

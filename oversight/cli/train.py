@@ -1,4 +1,4 @@
-"""`oversight train`: SFT, reward models, DPO, PPO and GRPO, each from a recipe."""
+"""`oversight train`: every registered trainer, each from a recipe."""
 
 from __future__ import annotations
 
@@ -8,19 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from oversight.cli.options import set_option
+from oversight.train.registered import Trainer, load, names, summary
 
 if TYPE_CHECKING:
     from oversight.train.settings import TrainSettings
-
-TRAINERS = {
-    "sft": "Supervised fine-tuning: learn to give the responses of the data.",
-    "reward": "A reward model: from compared responses to one number a response.",
-    "dpo": "Direct preference optimisation and its family: a policy from compared responses.",
-    "ppo": "Proximal policy optimisation: sample, score by a reward, learn with a critic.",
-    "grpo": "Group-relative policy optimisation: several samples a prompt, no critic.",
-}
 
 Recipe = Annotated[
     Path, typer.Argument(help="The run's TOML file; see recipes/training/.", show_default=False)
@@ -40,8 +34,22 @@ DryRun = Annotated[
     ),
 ]
 
+
+class Trainers(TyperGroup):
+    """The registered trainers, and one of the user's own as `file.py:function`."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a trainer, which is imported when it runs."""
+        if ":" not in cmd_name:
+            return super().get_command(ctx, cmd_name)
+        app = typer.Typer(rich_markup_mode="rich")
+        app.command(cmd_name)(_command(cmd_name))
+        return typer.main.get_command(app)
+
+
 train = typer.Typer(
-    help="Train a model: sft, reward, dpo, ppo or grpo.",
+    cls=Trainers,
+    help="Train a model. Your own trainer is FILE.py:FUNCTION, in place of a name.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -57,14 +65,15 @@ def _command(trainer: str) -> Callable[..., None]:
     ) -> None:
         _train(trainer, recipe, out, sets or [], resume, dry_run)
 
+    said = summary(trainer) if trainer in names() else f"Your own trainer, {trainer}."
     command.__doc__ = (
-        f"{TRAINERS[trainer]}\n\nCtrl-C finishes the step and saves it; the same command with "
+        f"{said}\n\nCtrl-C finishes the step and saves it; the same command with "
         "--resume goes on, bit for bit. docs/training.md lists every setting."
     )
     return command
 
 
-for _name in TRAINERS:
+for _name in names():
     train.command(_name)(_command(_name))
 
 
@@ -76,22 +85,20 @@ def is_first_process() -> bool:
 def _train(
     trainer: str, recipe: Path, out: Path | None, sets: list[str], resume: bool, dry_run: bool
 ) -> None:
+    found = load(trainer)
     config = _settings(trainer, recipe, out, sets)
     if dry_run:
-        _dry_run(trainer, config, resume)
+        _dry_run(found, config, resume)
         return
-    from importlib import import_module
-
     from oversight.train.distributed import leave
     from oversight.train.runs.folder import check_places, is_finished
 
-    module: Any = import_module(f"oversight.train.{trainer}")
     if not (resume and is_finished(config)):
         check_places(config, resume)
-        module.train(config, resume=resume)
+        found(config, resume=resume)
     leave()
     if is_first_process():
-        _print_end(trainer, config)
+        _print_end(found, config)
 
 
 def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> Any:
@@ -103,28 +110,25 @@ def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> 
     data = override(read_toml(recipe), changes)
     if "out" not in data:
         raise ConfigError(f"{recipe}: no folder for the run; set out = 'runs/NAME', or give --out")
-    from importlib import import_module
-
-    config_class: Any = import_module(f"oversight.train.{trainer}").Config
     try:
-        return config_class.parse(data)
+        return load(trainer).settings.parse(data)
     except ConfigError as error:
         raise ConfigError(f"{recipe}: {error}") from None
 
 
-def _dry_run(trainer: str, config: TrainSettings, resume: bool) -> None:
+def _dry_run(trainer: Trainer, config: TrainSettings, resume: bool) -> None:
     from rich.console import Console
 
     from oversight.text.terminal import rich_text
-    from oversight.train.dry_run import dry_run
+    from oversight.train.plan import lines
 
     if is_first_process():
         console = Console(soft_wrap=True, highlight=False)
-        for line in dry_run(trainer, config, resume=resume):
+        for line in lines(trainer, config, resume=resume):
             console.print(rich_text(line))
 
 
-def _print_end(trainer: str, config: TrainSettings) -> None:
+def _print_end(trainer: Trainer, config: TrainSettings) -> None:
     """Where the model is, how the run went, and what to type next."""
     from rich.console import Console
     from rich.table import Table
@@ -146,11 +150,11 @@ def _print_end(trainer: str, config: TrainSettings) -> None:
         console.print(rich_text(line))
 
 
-def _next(trainer: str, runs: list[Path]) -> list[str]:
+def _next(trainer: Trainer, runs: list[Path]) -> list[str]:
     import shlex
 
     plot = shlex.join(["oversight", "plot", *map(str, runs)])
-    if trainer == "reward":
+    if trainer.makes == "reward model":
         models = ", ".join(f'"{run / "model"}"' for run in runs)
         setting = shlex.quote(f"reward.models=[{models}]")
         use = f"oversight train ppo RECIPE.toml --set {setting}"

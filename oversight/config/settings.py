@@ -26,7 +26,9 @@ WANTED = {
 class Settings(BaseModel):
     """Settings of one component. Unknown keys fail and name the nearest known one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
     incidental: ClassVar[frozenset[str]] = frozenset()
     """Fields that change how the work is done but not its result (addresses, time-outs):

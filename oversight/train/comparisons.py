@@ -39,6 +39,20 @@ class PairLabels:
         )
 
 
+def is_decided(comparison: Comparison, *, soft: bool = True) -> bool:
+    """Whether one of its responses is better than another, for certain or more probably."""
+    even = soft and comparison.soft_label == 0.5
+    return not comparison.is_tie and not even
+
+
+def unread_margins(loss: str, comparisons: Sequence[Comparison]) -> list[str]:
+    """A line that counts the margins of rows, for losses that take none; nothing without."""
+    number = sum(each.margin is not None for each in comparisons)
+    if not number:
+        return []
+    return [f"the margins of {number:,} rows are not used: loss = {loss!r} takes none"]
+
+
 def ranks_of(
     rankings: Sequence[Comparison], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:

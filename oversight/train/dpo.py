@@ -10,7 +10,7 @@ Shapes: B pairs, R response tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,12 @@ from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
 from oversight.train import losses
-from oversight.train.comparisons import PairLabels
+from oversight.train.comparisons import PairLabels, is_decided, unread_margins
 from oversight.train.data.examples import PairsOf, expand
-from oversight.train.data.loading import Loaded, load_comparisons
+from oversight.train.data.loading import Loaded, load_comparisons, load_labelled
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World, shard
-from oversight.train.losses.metrics import Mean, Metrics, mean_of
+from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
 from oversight.train.losses.pairs import PairLogps, sft_term
 from oversight.train.losses.sequences import (
     length_desensitized_sum,
@@ -38,9 +38,19 @@ from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel, Scores
 from oversight.train.padding import padded
-from oversight.train.reference import INITIAL, Reference, open_reference
+from oversight.train.plan import Plan, begin_alone
+from oversight.train.reference import INITIAL, NONE, Reference, open_reference
+from oversight.train.registered import trainer
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
+from oversight.train.signal import (
+    SIGNAL,
+    is_rounding,
+    random_points,
+    signal_of,
+    silence,
+    silent_B,
+)
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison, TokenRow
 
@@ -72,7 +82,32 @@ class Config(TrainSettings):
     pairs_of: PairsOf = "all"
     """Which pairs of a ranking are compared."""
 
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        yield "data.train_on", "DPO learns from responses"
+        yield "data.margin", "no loss of DPO's family takes a margin from the rows"
 
+
+def plan(config: Config) -> Plan:
+    """What a run would be, with all that it checks."""
+    check_loss(config)
+    start = begin_alone(config)
+    loaded: Loaded[Any]
+    groups: list[Sequence[TokenRow]]
+    if registered_loss(config).unpaired:
+        loaded = start.load(load_labelled, config.data, config.batch_size)
+        groups = [[each.row] for each in loaded.examples]
+    else:
+        loaded = start.load(load_comparisons, config.data, config.batch_size)
+        groups = [pair.rows() for pair in _pairs(config, loaded.examples)]
+    notes = check_examples(config, loaded)
+    found = Plan("dpo", config, start, loaded, groups, notes)
+    found.add_reference(config.reference, times=0 if config.precompute else 1)
+    return found
+
+
+@trainer(Config, plan=plan)
 def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> Path:
     """Train, and give the folder of the finished model.
 
@@ -90,7 +125,7 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
     loaded = start.load(load_comparisons, config.data, config.batch_size, rows)
     pairs = _pairs(config, loaded.examples)
     held_out = _pairs(config, loaded.eval_examples)
-    _check_pairs(config, [*pairs, *held_out])
+    lines = check_examples(config, loaded)
     held_out = start.world.share(held_out)
     if (model := finished_model("dpo", config, loaded, resume=resume)) is not None:
         return model
@@ -116,6 +151,8 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
     ) as session:
         scorer = _ReferenceScores(config, session, reference, [*pairs, *held_out])
         del reference  # held by the scorer, if it needs it any longer
+        for line in lines:
+            session.say(line)
         for _ in session.steps():
             batch = [pairs[i] for i in session.take_own()]
             first = session.step == 1 and config.reference == INITIAL
@@ -168,13 +205,95 @@ def check_examples(config: Config, loaded: Loaded[Any]) -> list[str]:
         DataError: It names the first of them, and what would work.
     """
     if registered_loss(config).unpaired:
-        from oversight.train.unpaired import balance_lines, check_labelled
+        from oversight.train.unpaired import balance_lines, check_labelled, check_signal
 
         check_labelled(config, loaded)
-        return balance_lines(config, loaded.examples)
-    found = [*loaded.examples, *loaded.eval_examples]
-    _check_pairs(config, _pairs(config, found))
-    return []
+        said = check_signal(config, loaded.examples)
+        return [*said, *balance_lines(config, loaded.examples)]
+    pairs = _pairs(config, loaded.examples)
+    _check_pairs(config, [*pairs, *_pairs(config, loaded.eval_examples)])
+    return [*_check_signal(config, pairs), *unread_margins(config.loss, pairs)]
+
+
+CHUNK = 4096
+"""Pairs that a loss is tried on at once."""
+
+
+def _check_signal(config: Config, pairs: Sequence[Comparison]) -> list[str]:
+    """Refuse pairs none of which moves the policy from where it begins; what is said of others.
+
+    Raises:
+        DataError: There is no other pair.
+    """
+    if registered_loss(config).sorts:
+        return []  # it takes no ties and no labels, and so no pair that says nothing
+    never: list[bool] = []
+    at_first: list[bool] = []
+    for start in range(0, len(pairs), CHUNK):
+        part = pairs[start : start + CHUNK]
+        found = [torch.ones(len(part), dtype=torch.bool) for _ in range(2)]
+        for theirs_B2 in random_points(len(part), 2):
+            tried = partial(_value, config, _tried(config, part, theirs_B2))
+            found[0] &= silent_B(tried, [theirs_B2.flip(0).flip(1)])
+            found[1] &= silent_B(tried, [theirs_B2])
+        never.extend(found[0].tolist())
+        at_first.extend(found[1].tolist())
+    ids = [pair.id for pair in pairs]
+    if config.reference != INITIAL or any(never) or not all(at_first):
+        why, instead = "the loss's options leave nothing of them", "other options"
+        if not any(
+            is_decided(pair, soft=config.soft_labels)
+            for pair, silent in zip(pairs, never, strict=True)
+            if silent
+        ):
+            why = "they are ties or have even labels, and what the loss has to say of both cancels"
+            instead = "rows in which one response is better"
+        return silence(config.loss, "pairs", ids, never, why=why, instead=instead)
+    why = (
+        "they are ties or have even labels, which hold the policy to its reference, and it begins "
+        "as that reference"
+    )
+    instead = "rows in which one response is better, sft_weight above 0, or another reference"
+    return silence(config.loss, "pairs", ids, at_first, why=why, instead=instead)
+
+
+def _tried(config: Config, part: Sequence[Comparison], theirs_B2: torch.Tensor) -> PairLogps:
+    """Pairs of which only the reference's sums are known, where there is a reference."""
+    labels = PairLabels.of(part, theirs_B2.device, soft=config.soft_labels)
+    lengths_B2 = torch.tensor([[len(ids) for ids in pair.responses] for pair in part])
+    has_reference = config.reference != NONE
+    return PairLogps(
+        chosen_B=theirs_B2[:, 0],
+        rejected_B=theirs_B2[:, 1],
+        ref_chosen_B=theirs_B2[:, 0] if has_reference else None,
+        ref_rejected_B=theirs_B2[:, 1] if has_reference else None,
+        chosen_length_B=lengths_B2[:, 0],
+        rejected_length_B=lengths_B2[:, 1],
+        soft_label_B=labels.soft_label_B,
+        tie_B=labels.tie_B,
+        weight_B=labels.weight_B,
+    )
+
+
+def _value(config: Config, pairs: PairLogps, ours_B2: torch.Tensor) -> torch.Tensor:
+    """The summed loss of pairs whose chosen and rejected have the log-probabilities given."""
+    pairs = replace(pairs, chosen_B=ours_B2[:, 0], rejected_B=ours_B2[:, 1])
+    loss = registered_loss(config).bind(config.options)
+    return _with_sft(config, loss, pairs, 1.0)[0]
+
+
+def _with_sft(
+    config: Config,
+    loss: Callable[..., tuple[torch.Tensor, Metrics]],
+    pairs: PairLogps,
+    normalizer: float,
+) -> tuple[torch.Tensor, Metrics]:
+    """The loss with its added likelihood term, and the metrics of both."""
+    total, metrics = loss(pairs, normalizer=normalizer)
+    if config.sft_weight:
+        term, found = sft_term(pairs, normalizer=normalizer, alpha=config.sft_weight)
+        total, metrics = total + term, metrics | found
+    return total, metrics
 
 
 def _check_pairs(config: Config, pairs: Sequence[Comparison]) -> None:
@@ -266,13 +385,6 @@ def _task(
         batch = [replace(pair, weight=1.0) for pair in batch]
     [normalizer] = world.sum([sum(pair.weight for pair in batch)])
 
-    def whole_loss(pairs: PairLogps, normalizer: float) -> tuple[torch.Tensor, Metrics]:
-        total, metrics = loss(pairs, normalizer=normalizer)
-        if config.sft_weight:
-            term, found = sft_term(pairs, normalizer=normalizer, alpha=config.sft_weight)
-            total, metrics = total + term, metrics | found
-        return total, metrics
-
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
         part = [batch[i] for i in numbers]
         rows = [row for pair in part for row in pair.rows()]
@@ -281,15 +393,32 @@ def _task(
         if reference is not None:
             given = padded([reference[2 * i + k] for i in numbers for k in (0, 1)], scores.mask_BR)
         pairs = _pair_logps(config, scores, given, part)
-        total, metrics = whole_loss(pairs, normalizer)
+        total, metrics = _with_sft(config, loss, pairs, normalizer)
         metrics["response_length"] = mean_of(lengths(scores.mask_BR))
         if is_first and pairs.ref_chosen_B is not None and pairs.ref_rejected_B is not None:
             same = replace(pairs, chosen_B=pairs.ref_chosen_B, rejected_B=pairs.ref_rejected_B)
             weight = torch.tensor(sum(pair.weight for pair in part))
-            metrics["start_loss"] = Mean(whole_loss(same.apart(policy.device), 1.0)[0], weight)
+            at_start, _ = _with_sft(config, loss, same.apart(policy.device), 1.0)
+            metrics["start_loss"] = Mean(at_start, weight)
+        if total.requires_grad and not sorts:
+            metrics[SIGNAL] = _signal(config, pairs, scores, given)
         return total, metrics
 
     return Task([pair.rows() for pair in batch], loss_of, in_one=sorts)
+
+
+def _signal(
+    config: Config, pairs: PairLogps, scores: Scores, reference_BR: torch.Tensor | None
+) -> Peak:
+    """0 where the pairs say nothing: a policy that differs from its reference by rounding is
+    looked at as that reference."""
+    ours_B2 = torch.stack([pairs.chosen_B, pairs.rejected_B], 1)
+    if reference_BR is not None and pairs.ref_chosen_B is not None:
+        ours, theirs = scores.logps_BR[scores.mask_BR], reference_BR[scores.mask_BR]
+        if is_rounding(ours, theirs, config.model.precision):
+            assert pairs.ref_rejected_B is not None
+            ours_B2 = torch.stack([pairs.ref_chosen_B, pairs.ref_rejected_B], 1)
+    return signal_of(partial(_value, config, pairs.apart(ours_B2.device)), ours_B2)
 
 
 def _of_all(

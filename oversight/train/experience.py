@@ -30,19 +30,28 @@ from pydantic import Field, JsonValue, model_validator
 from oversight.config.settings import Settings
 from oversight.errors import ConfigError
 from oversight.ids import seed_from
+from oversight.train.data.loading import load_prompts
 from oversight.train.data.settings import DataSettings
-from oversight.train.distributed import World
+from oversight.train.distributed import World, num_processes
 from oversight.train.losses.advantages import informative
 from oversight.train.losses.rewards import RunningScale, missing_eos, overlong_penalty
 from oversight.train.model.policy import PolicyModel
-from oversight.train.reference import Reference
+from oversight.train.plan import Held, Plan, begin_alone
+from oversight.train.reference import NONE, Reference
 from oversight.train.rollouts.ahead import Collected, Collector
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.rewards import RewardSettings, RewardSource
+from oversight.train.rollouts.in_process import InProcessSampler, check_sampling_kind
+from oversight.train.rollouts.reward_models import read_reward_config
+from oversight.train.rollouts.rewards import (
+    RewardSettings,
+    RewardSource,
+    check_rewards,
+    tried_rewards,
+)
 from oversight.train.rollouts.types import Sampler, SamplingSettings
 from oversight.train.scoring import row_logprobs
 from oversight.train.settings import TrainSettings
+from oversight.train.start import Started
 from oversight.train.types import PromptExample, TokenRow
 
 
@@ -74,6 +83,15 @@ class ShapingSettings(Settings):
     """Divide rewards by their running standard deviation."""
     clip: float | None = Field(default=None, gt=0.0)
     """With `scale`: the largest scaled reward."""
+
+
+REWARD_SETTINGS = {
+    "model": ("models", "disagreement_penalty"),
+    "function": ("function",),
+    "matches": ("field", "how", "ignore_case"),
+    "length": ("target_tokens",),
+}
+"""Settings of each source of reward."""
 
 
 class ExperienceSettings(TrainSettings):
@@ -115,11 +133,50 @@ class ExperienceSettings(TrainSettings):
                 f"model.lora.dropout = {self.model.lora.dropout}: a policy that is trained with "
                 "dropout is not the one that was sampled, so their ratio is off 1; set it to 0"
             )
+        cache, most = self.shaping.overlong_cache, self.sampling.max_new_tokens
+        if cache is not None and cache > most:
+            raise ValueError(
+                f"shaping.overlong_cache = {cache} is more than sampling.max_new_tokens = {most}: "
+                "it is a number of tokens before that limit"
+            )
         if self.ahead and self.engine == "in_process":
             raise ValueError("ahead needs engine = 'vllm': the policy itself is busy learning")
         if self.ahead and self.dynamic_sampling:
             raise ValueError("dynamic_sampling cannot know ahead what it will need; turn one off")
         return self
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        for name in ("patience", "eval_every"):
+            yield name, "PPO and GRPO evaluate nothing on held-out rows"
+        for name in ("data.train_on", "data.margin"):
+            yield name, "PPO and GRPO take the prompts alone"
+        if self.engine == "in_process":
+            yield "engine_settings", "they are those of engine = 'vllm'"
+        if not self.shaping.scale:
+            yield "shaping.clip", "it bounds rewards that shaping.scale = true has scaled"
+        if self.importance.mode == "none":
+            for name in ("level", "high", "low"):
+                yield f"importance.{name}", "importance.mode = 'none' corrects nothing"
+        for source, names in REWARD_SETTINGS.items():
+            if source != self.reward.source:
+                for name in names:
+                    yield f"reward.{name}", f"it is of reward.source = {source!r}"
+        if len(self.reward.models) < 2:
+            yield "reward.disagreement_penalty", "fewer than two reward models cannot disagree"
+
+    def check_reference(self, name: str, coefficient: float) -> None:
+        """Refuse to hold the policy to a reference that there is none of.
+
+        Raises:
+            ValueError: The coefficient of the divergence is above 0.
+        """
+        if coefficient and self.reference == NONE:
+            raise ValueError(
+                f"{name} = {coefficient:g}: it holds the policy to a reference, and reference = "
+                f"'none'; set {name} to 0, or take reference = 'initial'"
+            )
 
     needs_logprobs: ClassVar[bool] = False
     """Whether a collection is scored by the policy even if it is used once."""
@@ -411,24 +468,86 @@ def concatenated(batches: Sequence[RolloutBatch]) -> RolloutBatch:
     )
 
 
+def check_experience(
+    settings: ExperienceSettings,
+    start: Started,
+    examples: Sequence[PromptExample],
+    *,
+    rewards: bool = True,
+    engine: bool = True,
+) -> None:
+    """Refuse a source of reward, or an engine, that cannot be used; reads no weight.
+
+    Args:
+        settings: Of the run.
+        start: What is known of it.
+        examples: The prompts.
+        rewards: Whether rewards come from the source that the settings name.
+        engine: Whether responses come from the engine that they name.
+
+    Raises:
+        ConfigError: It names the setting.
+        DataError: An example lacks what the source of reward needs.
+    """
+    if rewards:
+        check_rewards(settings.reward, start.tokenizer, examples)
+        for folder in settings.reward.models if settings.reward.source == "model" else ():
+            known = read_reward_config(folder, start.tokenizer).get_text_config().vocab_size
+            if known < start.vocabulary.size:
+                raise ConfigError(
+                    f"reward.models = {folder!r}: it has embeddings of {known} ids, and the policy "
+                    f"may sample {start.vocabulary.size}; take a reward model of the same size, "
+                    "such as one that was trained from this policy"
+                )
+    if engine and settings.engine == "vllm":
+        if start.world.size > 1 or num_processes() > 1:
+            raise ConfigError(
+                "engine = 'vllm' serves a run of one process; under torchrun sample in_process"
+            )
+        _vllm_settings(settings, ".")
+
+
+def plan_experience(trainer: str, config: ExperienceSettings) -> Plan:
+    """What a run would be that samples responses to prompts and has them scored."""
+    start = begin_alone(config)
+    room = config.sampling.max_new_tokens
+    loaded = start.load(load_prompts, config.data, config.batch_size, room=room)
+    check_experience(config, start, loaded.examples)
+    found = Plan(trainer, config, start, loaded)
+    if config.engine == "in_process":
+        check_sampling_kind(start.config)
+    found.tried.extend(tried_rewards(config.reward, start.tokenizer, loaded.examples))
+    for folder in config.reward.models if config.reward.source == "model" else ():
+        known = read_reward_config(folder, start.tokenizer)
+        where = f"reward.models = {folder!r}"
+        found.held.append(Held("reward model", "scalar", known, folder, where))
+    found.checked.append("reward")
+    return found
+
+
+def _vllm_settings(settings: ExperienceSettings, model: str) -> Any:
+    """Settings of the engine that serves `model`.
+
+    Raises:
+        ConfigError: They are none of that engine, or there is no vLLM.
+    """
+    from oversight.engines.vllm.settings import Config, find_interpreter
+
+    given = {"model": model, **settings.engine_settings}
+    config = Config.parse(given, where="engine_settings")
+    find_interpreter(config.python)
+    return config
+
+
 @contextmanager
 def open_sampler(
     settings: ExperienceSettings, policy: PolicyModel, tokenizer: Any, world: World
 ) -> Iterator[Sampler]:
-    """Who answers prompts, closed at the end.
-
-    Raises:
-        ConfigError: vLLM is asked for in a run of several processes.
-    """
+    """Who answers prompts, closed at the end; `check_experience` has found that they can."""
     if settings.engine == "in_process":
         eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         yield _sharded(policy, settings, eos, world)
         return
-    if world.size > 1:
-        raise ConfigError(
-            "engine = 'vllm' serves a run of one process; under torchrun sample in_process"
-        )
-    from oversight.engines import vllm
     from oversight.train.rollouts.from_server import ServerSampler, serving
     from oversight.train.rollouts.handover import FolderHandover
 
@@ -438,10 +557,7 @@ def open_sampler(
         initial.mkdir()
         policy.inner.save_pretrained(initial)
         tokenizer.save_pretrained(initial)
-        config = vllm.Config.parse(
-            {"model": str(initial), **settings.engine_settings}, where="engine_settings"
-        )
-        servers = opened.enter_context(serving(config))
+        servers = opened.enter_context(serving(_vllm_settings(settings, str(initial))))
         yield ServerSampler(servers, settings.sampling, FolderHandover(place / "weights"))
 
 

@@ -26,7 +26,8 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.train.model.batch import RowBatch
-from oversight.train.model.policy import PolicyModel
+from oversight.train.model.policy import Backbone
+from oversight.train.model.stored import empty_model
 from oversight.train.settings import ModelSettings
 
 COUNTS = frozenset(
@@ -97,6 +98,13 @@ def _recorder(config: Any) -> Any:
     return recorder if hasattr(recorder, "target_class") else None
 
 
+def _language_model(config: Any) -> Any:
+    """The language model of a configuration, without weights."""
+    from transformers import AutoModelForCausalLM
+
+    return empty_model(AutoModelForCausalLM, config)
+
+
 @dataclass
 class Routed:
     """Where tokens were sent in one part of a step."""
@@ -115,14 +123,14 @@ class Routed:
 
 @dataclass
 class Balance:
-    """Hears the routers of a policy while it is trained.
+    """Hears the routers of a model while it is trained.
 
     Args:
-        policy: A policy whose configuration `check_experts` takes.
+        trained: A policy or reward model whose configuration `check_experts` takes.
         coefficient: Of the loss.
     """
 
-    policy: PolicyModel
+    trained: Backbone
     coefficient: float
     _logits: list[torch.Tensor] = field(default_factory=list)
     _weights: list[torch.Tensor] = field(default_factory=list)
@@ -130,9 +138,11 @@ class Balance:
     _is_on: bool = False
 
     def __post_init__(self) -> None:
-        inner = self.policy.inner
+        inner = self.trained.inner
+        # transformers' loss is of language models: a reward model does not say it itself.
+        told = inner if hasattr(inner, "num_experts") else _language_model(inner.config)
         self.num_experts, self.top_k = (
-            getattr(inner, name, None) for name in ("num_experts", "num_experts_per_tok")
+            getattr(told, name, None) for name in ("num_experts", "num_experts_per_tok")
         )
         self._recorder = _recorder(inner.config)
         routers = self._routers()
@@ -143,7 +153,7 @@ class Balance:
             )
         for router in routers:
             router.register_forward_hook(self._hear)
-        self.policy.register_forward_pre_hook(self._note)
+        self.trained.register_forward_pre_hook(self._note)
 
     def _routers(self) -> list[torch.nn.Module]:
         if self._recorder is None:
@@ -151,15 +161,15 @@ class Balance:
         part = self._recorder.layer_name
         return [
             module
-            for name, module in self.policy.inner.named_modules()
+            for name, module in self.trained.inner.named_modules()
             if isinstance(module, self._recorder.target_class)
             and (part is None or name.endswith(f".{part}"))
         ]
 
-    def _note(self, policy: Any, given: tuple[Any, ...]) -> None:
+    def _note(self, trained: Any, given: tuple[Any, ...]) -> None:
         if self._is_on:
             batch: RowBatch = given[0]
-            self._weights.append(_multiplicity(batch).to(policy.device))
+            self._weights.append(_multiplicity(batch).to(trained.device))
 
     def _hear(self, router: Any, given: Any, output: Any) -> None:
         if not self._is_on or not self._weights:
@@ -169,7 +179,7 @@ class Balance:
 
     @contextmanager
     def hearing(self) -> Iterator[Callable[[], Routed]]:
-        """While the policy computes one part; gives a function that says where tokens went."""
+        """While the model computes one part; gives a function that says where tokens went."""
         self._logits, self._weights, self._is_on = [], [], True
         try:
             yield self._routed

@@ -9,7 +9,7 @@ Shapes: B responses, R response tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,13 @@ from pydantic import Field, JsonValue, model_validator
 from oversight.train import losses
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
-from oversight.train.experience import Experience, ExperienceSettings, open_sampler
+from oversight.train.experience import (
+    Experience,
+    ExperienceSettings,
+    check_experience,
+    open_sampler,
+    plan_experience,
+)
 from oversight.train.losses.advantages import (
     RoleBaseline,
     group,
@@ -33,11 +39,13 @@ from oversight.train.losses.kl import LossEstimator
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.model.loading import load_policy
+from oversight.train.plan import Plan
 from oversight.train.policy_step import policy_step
 from oversight.train.reference import open_reference
+from oversight.train.registered import trainer
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.rollouts.rewards import RewardSource, check_rewards, open_rewards
+from oversight.train.rollouts.rewards import RewardSource, open_rewards
 from oversight.train.rollouts.types import Sampler
 from oversight.train.session import Session, num_steps
 from oversight.train.start import Rows, about, begin, finished_model
@@ -68,14 +76,34 @@ class Config(ExperienceSettings):
 
     @model_validator(mode="after")
     def _check_grpo(self) -> Self:
-        if self.samples == 1 and self.advantage in ("group", "rloo"):
+        if self.samples == 1 and self.advantage != "role_baseline":
             raise ValueError(
                 "samples = 1: a group of one response has no advantage over itself; take more "
-                "samples, or advantage = 'reinforce_plus_plus'"
+                "samples, or advantage = 'role_baseline'"
             )
+        self.check_reference("kl_coefficient", self.kl_coefficient)
         return self
 
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        if self.advantage != "group":
+            yield "scale", f"advantage = {self.advantage!r} has no such divisor"
+        if self.advantage != "role_baseline":
+            yield "baseline_decay", f"advantage = {self.advantage!r} has no role baselines"
+        if not self.kl_coefficient:
+            yield "kl_estimator", "kl_coefficient = 0 adds no divergence"
 
+
+def plan(config: Config) -> Plan:
+    """What a run would be, with all that it checks."""
+    check_loss(config)
+    found = plan_experience("grpo", config)
+    found.add_reference(config.reference if config.kl_coefficient else "none")
+    return found
+
+
+@trainer(Config, plan=plan)
 def train(
     config: Config,
     *,
@@ -99,8 +127,9 @@ def train(
     loaded = start.load(load_prompts, config.data, config.batch_size, rows, room=room)
     if (model := finished_model("grpo", config, loaded, resume=resume)) is not None:
         return model
-    if rewards is None:
-        check_rewards(config.reward, start.tokenizer, loaded.examples)
+    check_experience(
+        config, start, loaded.examples, rewards=rewards is None, engine=sampler is None
+    )
     policy = load_policy(config.model, start.config, config.seed)
     reference = open_reference(
         config.reference if config.kl_coefficient else "none",

@@ -21,7 +21,8 @@ from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, Scores
 from oversight.train.padding import padded
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.session import SIGNAL, Session, Task
+from oversight.train.session import Session, Task
+from oversight.train.signal import SIGNAL, is_rounding
 
 Surrogate = Callable[..., tuple[torch.Tensor, Metrics]]
 Added = Callable[[Scores, RolloutBatch, RowBatch], tuple[torch.Tensor, Metrics]]
@@ -131,15 +132,6 @@ def _weights(
     return importance.weights(
         old_BR, sampler_BR, mask_BR, level=how.level, mode=how.mode, high=how.high, low=how.low
     )
-
-
-ROUNDING = {"float32": 1e-4, "bfloat16": 0.05}
-"""Nats that a token's log-probability may differ by where nothing but rounding differs."""
-
-
-def is_rounding(ours: torch.Tensor, theirs: torch.Tensor, precision: str) -> bool:
-    """Whether log-probabilities of tokens differ by rounding alone, computed in `precision`."""
-    return not ours.numel() or float((ours - theirs).abs().max()) <= ROUNDING[precision]
 
 
 @torch.no_grad()

@@ -10,22 +10,28 @@ Shapes: B responses, R response tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from oversight.config.settings import Settings
 from oversight.errors import ConfigError
 from oversight.train import losses
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
-from oversight.train.experience import Experience, ExperienceSettings, open_sampler
+from oversight.train.experience import (
+    Experience,
+    ExperienceSettings,
+    check_experience,
+    open_sampler,
+    plan_experience,
+)
 from oversight.train.losses import value
 from oversight.train.losses.advantages import gae
 from oversight.train.losses.kl import AdaptiveKL, Estimator, FixedKL, kl_in_reward
@@ -34,18 +40,21 @@ from oversight.train.losses.metrics import Metrics, peak_of
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.losses.rewards import token_rewards
 from oversight.train.model.batch import RowBatch
-from oversight.train.model.loading import Vocabulary, load_policy, load_scalar, read_config
+from oversight.train.model.loading import Vocabulary, load_policy, load_scalar, named, read_config
 from oversight.train.model.policy import ScalarModel, Scores
 from oversight.train.padding import padded
-from oversight.train.policy_step import Added, is_rounding, policy_step
+from oversight.train.plan import TRAINED, Held, Plan
+from oversight.train.policy_step import Added, policy_step
 from oversight.train.reference import open_reference, same_vocabulary
+from oversight.train.registered import trainer
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.rollouts.rewards import RewardSource, check_rewards, open_rewards
+from oversight.train.rollouts.rewards import RewardSource, open_rewards
 from oversight.train.rollouts.types import Sampler
 from oversight.train.scoring import row_values
-from oversight.train.session import SIGNAL, Session, num_steps
+from oversight.train.session import Session, num_steps
 from oversight.train.settings import ModelSettings
+from oversight.train.signal import SIGNAL, is_rounding
 from oversight.train.start import Rows, about, begin, finished_model
 
 
@@ -97,7 +106,41 @@ class Config(ExperienceSettings):
     critic: CriticSettings = CriticSettings()
     entropy_coefficient: float = Field(default=0.0, ge=0.0)
 
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        if not self.kl.coefficient:
+            for name in ("estimator", "target", "horizon"):
+                yield f"kl.{name}", "kl.coefficient = 0 takes nothing off the reward"
+        if self.kl.target is None:
+            yield "kl.horizon", "without kl.target the coefficient is fixed"
+        if self.critic.kind == "shared":
+            yield "critic.path", "critic.kind = 'shared' is a head on the policy's own layers"
+        if not self.critic.coefficient:
+            yield "critic.clip", "critic.coefficient = 0 trains no critic"
 
+    @model_validator(mode="after")
+    def _check_ppo(self) -> Self:
+        self.check_reference("kl.coefficient", self.kl.coefficient)
+        return self
+
+
+def plan(config: Config) -> Plan:
+    """What a run would be, with all that it checks."""
+    check_loss(config)
+    found = plan_experience("ppo", config)
+    if config.critic.kind == "apart":
+        settings, critic_config = read_critic(config, found.start.vocabulary)
+        critic_config.num_labels = 1
+        where = f"critic.path = {settings.path!r}"
+        held = Held("critic", "scalar", critic_config, settings.path, where, TRAINED)
+        found.held.append(held)
+        found.checked.append("critic")
+    found.add_reference(config.reference if config.kl.coefficient else "none")
+    return found
+
+
+@trainer(Config, plan=plan)
 def train(
     config: Config,
     *,
@@ -122,8 +165,9 @@ def train(
     if (model := finished_model("ppo", config, loaded, resume=resume)) is not None:
         return model
     shared = config.critic.kind == "shared"
-    if rewards is None:
-        check_rewards(config.reward, start.tokenizer, loaded.examples)
+    check_experience(
+        config, start, loaded.examples, rewards=rewards is None, engine=sampler is None
+    )
     policy = load_policy(config.model, start.config, config.seed, value_head=shared)
     critic = None if shared else _critic(config, start.vocabulary)
     reference = open_reference(
@@ -295,7 +339,8 @@ def _value_term(
 def _critic(config: Config, vocabulary: Vocabulary) -> ScalarModel:
     """A critic of its own, from a reward model or from the policy's beginning."""
     settings, critic_config = read_critic(config, vocabulary)
-    return load_scalar(settings, critic_config, config.seed)
+    with named(settings.path, f"critic.path = {settings.path!r}"):
+        return load_scalar(settings, critic_config, config.seed)
 
 
 def read_critic(config: Config, vocabulary: Vocabulary) -> tuple[ModelSettings, Any]:
@@ -312,7 +357,8 @@ def read_critic(config: Config, vocabulary: Vocabulary) -> tuple[ModelSettings, 
         raise ConfigError(
             "critic.kind = 'apart' needs critic.path where the policy is from scratch"
         )
-    critic_config, own = read_config(settings, ())
+    with named(settings.path, f"critic.path = {settings.path!r}"):
+        critic_config, own = read_config(settings, ())
     if not same_vocabulary(own, vocabulary):
         raise ConfigError(
             f"critic.path = {config.critic.path!r}: its vocabulary ({own.size} ids) is not the "

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from oversight.errors import ConfigError
 from oversight.train.distributed import World, shard
-from oversight.train.model.loading import Vocabulary, frozen, load_policy, read_config
+from oversight.train.model.loading import Vocabulary, frozen, load_policy, named, read_config
 from oversight.train.model.policy import PolicyModel
 from oversight.train.scoring import row_logprobs
 from oversight.train.settings import ModelSettings
@@ -151,7 +151,8 @@ def open_reference(
         model = load_policy(settings, config, seed)
     else:
         other, other_config = read_other(name, settings, vocabulary)
-        model = load_policy(other, other_config, seed)
+        with named(other.path, f"reference = {name!r}"):
+            model = load_policy(other, other_config, seed)
     fingerprint = f"{precision}-{_weights_hash(model)}"
     frozen(model)
     shard(model, world)
@@ -168,10 +169,8 @@ def read_other(
     """
     changes = {"path": name, "revision": None, "scratch": None, "tokenizer": None, "lora": None}
     other = settings.model_copy(update=changes)
-    try:
+    with named(other.path, f"reference = {name!r}"):
         config, theirs = read_config(other, ())
-    except ConfigError as error:
-        raise ConfigError(f"reference = {name!r}: {error}") from error
     _check_vocabulary(name, theirs, vocabulary)
     return other, config
 

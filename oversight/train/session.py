@@ -33,7 +33,7 @@ from oversight.train.distributed import (
 from oversight.train.experts import Balance
 from oversight.train.losses.metrics import Metrics, Peak, merge
 from oversight.train.micro_batches import micro_batches
-from oversight.train.model.policy import Backbone, PolicyModel
+from oversight.train.model.policy import Backbone
 from oversight.train.optimizer import build_optimizer, set_rate
 from oversight.train.runs.final import Finish, finish
 from oversight.train.runs.folder import About, RunFolder, resume_command
@@ -42,6 +42,7 @@ from oversight.train.runs.progress import TrainProgress
 from oversight.train.runs.schedules import EarlyStop, Interrupt, multiplier
 from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
 from oversight.train.settings import TrainSettings
+from oversight.train.signal import SIGNAL
 from oversight.train.types import TokenRow
 
 
@@ -66,8 +67,6 @@ class Task:
 
 UPDATE = ("loss", "start_loss", "grad_norm")
 """Metrics that guards look at before an update is applied; the others when it is logged."""
-SIGNAL = "signal"
-"""A metric of a task that need not have anything to learn: where it is 0, no step is taken."""
 
 
 @dataclass
@@ -76,6 +75,8 @@ class Visits:
 
     order: Order
     cursor: Cursor = field(default_factory=Cursor)
+    num_skipped: int = 0
+    """Steps that were not taken, as there was nothing to learn in them."""
 
     def take(self, batch_size: int) -> list[int]:
         """Numbers of the next examples."""
@@ -84,11 +85,13 @@ class Visits:
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the data."""
-        return self.cursor.to_json()
+        skipped = {"skipped": self.num_skipped} if self.num_skipped else {}
+        return self.cursor.to_json() | skipped
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from that place."""
-        self.cursor = Cursor(**state_dict)
+        self.cursor = Cursor(state_dict["epoch"], state_dict["index"])
+        self.num_skipped = state_dict.get("skipped", 0)
 
 
 class Session:
@@ -277,7 +280,9 @@ class Session:
         self._check({name: values[name] for name in looked_at if name in values})
         for name in ("start_loss", SIGNAL):
             values.pop(name, None)
-        if not skips:
+        if skips:
+            self.visits.num_skipped += 1
+        else:
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._num_tokens += sum(row.num_tokens for group in task.groups for row in group)
@@ -382,6 +387,11 @@ class Session:
         Raises:
             CheckpointError: It cannot be written, or does not come back as it was.
         """
+        if skipped := self.visits.num_skipped:
+            what = f"{skipped:,} of {self.step:,} steps were not taken"
+            if skipped == self.step:
+                what = f"none of {self.step:,} steps was taken and the model is as it was"
+            self.say(f"{what}: there was nothing to learn in them")
         if best:
             self.best_weights()
         put_together(model, self.world)
@@ -427,11 +437,12 @@ def num_steps(settings: TrainSettings, num_examples: int) -> int:
 
 
 def _balance(settings: TrainSettings, models: Mapping[str, torch.nn.Module]) -> Balance | None:
-    """The load-balancing loss of the policy's experts, if it is asked for."""
-    coefficient, policy = settings.model.router_aux_coefficient, models.get("policy")
-    if not coefficient or not isinstance(policy, PolicyModel):
+    """The load-balancing loss of the experts of a policy or reward model, if it is asked for."""
+    coefficient = settings.model.router_aux_coefficient
+    trained = models.get("policy", models.get("model"))
+    if not coefficient or not isinstance(trained, Backbone):
         return None
-    return Balance(policy, coefficient)
+    return Balance(trained, coefficient)
 
 
 def _plain(metrics: Metrics) -> dict[str, float | tuple[float, float]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -71,8 +71,9 @@ class ModelSettings(Settings):
     """What the layers compute in; weights and sums stay in float32."""
     attention: Literal["auto", "blocks", "dense", "flex"] = "auto"
     router_aux_coefficient: float = Field(default=0.0, ge=0.0)
-    """Of a model with experts: times their load-balancing loss (Fedus et al. 2021) is added to a
-    policy's loss, over all tokens of a step. Models often bring 0.001 to 0.02 along."""
+    """Of a model with experts: times their load-balancing loss (Fedus et al. 2021) is added to the
+    loss of the policy or reward model, over all tokens of a step. Models often bring 0.001 to 0.02
+    along."""
     gradient_checkpointing: bool = False
     """Compute each layer's activations again in the backward pass instead of keeping them."""
     lora: LoraSettings | None = None
@@ -88,12 +89,15 @@ class ModelSettings(Settings):
         return self
 
 
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
 class OptimizerSettings(Settings):
     """AdamW and its schedule (Loshchilov and Hutter, 2019)."""
 
     lr: float = Field(default=1e-5, gt=0.0)
     """Where `model.scratch` gives random weights and no rate is given, 1e-3."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0.0)
     weight_decay: float = Field(default=0.0, ge=0.0)
     """On matrices only, not on norms and biases."""
@@ -141,7 +145,7 @@ class TrainSettings(Settings):
     log_every: int = Field(default=1, ge=1)
     patience: int | None = Field(default=None, ge=1)
     """Evaluations without a better result after which the run ends early; None: never."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     tensorboard: bool = False
     guards: GuardSettings = GuardSettings()
 
@@ -150,4 +154,29 @@ class TrainSettings(Settings):
         if self.model.scratch is not None and "lr" not in self.optimizer.model_fields_set:
             changed = self.optimizer.model_copy(update={"lr": SCRATCH_LR})
             object.__setattr__(self, "optimizer", changed)
+        return self
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Dotted settings that nothing reads beside the others, each with the reason.
+
+        Trainers add their own. One of these that has another value than its default is refused.
+        """
+        if self.optimizer.schedule == "constant":
+            yield "optimizer.min_ratio", "schedule = 'constant' does not fall"
+        if self.model.scratch is not None:
+            yield "model.revision", "model.scratch reads no trained model"
+        data = getattr(self, "data", None)
+        if data is not None and not (data.eval_paths or data.eval_fraction or data.eval_rows):
+            yield "patience", "nothing is held out, so there are no results to wait for"
+
+    @model_validator(mode="after")
+    def _check_unread(self) -> Self:
+        for name, why in self.unread():
+            *path, last = name.split(".")
+            owner: Any = self
+            for part in path:
+                owner = getattr(owner, part)
+            value = getattr(owner, last)
+            if value != type(owner).model_fields[last].get_default(call_default_factory=True):
+                raise ValueError(f"{name} = {value!r} is read by nothing: {why}; leave it out")
         return self

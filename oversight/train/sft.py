@@ -6,7 +6,7 @@ data's business (`data.train_on`): the assistant's turns, or every one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,8 @@ from oversight.train.losses.sequences import sft_loss
 from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
+from oversight.train.plan import Plan, begin_alone
+from oversight.train.registered import trainer
 from oversight.train.session import Session, Task, num_steps
 from oversight.train.settings import TrainSettings
 from oversight.train.start import Rows, about, begin, finished_model
@@ -32,7 +34,20 @@ class Config(TrainSettings):
     per_sequence: bool = False
     """Let each response count the same instead of each token."""
 
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        yield "data.margin", "SFT learns one response a row"
 
+
+def plan(config: Config) -> Plan:
+    """What a run would be, with all that it checks."""
+    start = begin_alone(config)
+    loaded = start.load(load_demonstrations, config.data, config.batch_size)
+    return Plan("sft", config, start, loaded, groups=[[each.row] for each in loaded.examples])
+
+
+@trainer(Config, plan=plan)
 def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> Path:
     """Train, and give the folder of the finished model.
 

@@ -16,6 +16,7 @@ from oversight.train.data.loading import Loaded, require_batch
 from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World
 from oversight.train.experts import check_experts
+from oversight.train.model.attention import choose_back_end
 from oversight.train.model.loading import Vocabulary, read_config, resolve_device
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.final import check_before_training
@@ -102,6 +103,7 @@ def begin(
         world: The processes, where they have been joined already.
     """
     world = world or World.join(resolve_device(settings.model.device))
+    choose_back_end(settings.model.attention, world.device)
     seed_all(settings.seed)
     config, vocabulary = _read(settings.model, _texts(data, rows))
     check_before_training(vocabulary.tokenizer, config)

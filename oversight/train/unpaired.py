@@ -8,8 +8,9 @@ Shapes: R response tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from oversight.train.padding import padded
 from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.scoring import row_logprobs
 from oversight.train.session import Session, Task, num_steps
+from oversight.train.signal import SIGNAL, random_points, signal_of, silence, silent_B
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Labelled, TokenRow
 
@@ -54,6 +56,7 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
     start = begin(config, config.data, rows)
     loaded = start.load(load_labelled, config.data, config.batch_size, rows)
     check_labelled(config, loaded)
+    lines = [*check_signal(config, loaded.examples), *balance_lines(config, loaded.examples)]
     if (model := finished_model("dpo", config, loaded, resume=resume)) is not None:
         return model
     policy = load_policy(config.model, start.config, config.seed)
@@ -77,7 +80,7 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
         world=start.world,
         resume=resume,
     ) as session:
-        for line in balance_lines(config, loaded.examples):
+        for line in lines:
             session.say(line)
         scorer = _Scorer(config, policy, reference, session, start.vocabulary.max_length)
         for _ in session.steps():
@@ -188,6 +191,38 @@ def check_labelled(config: Config, loaded: Loaded[Labelled]) -> None:
         )
 
 
+def check_signal(config: Config, examples: Sequence[Labelled]) -> list[str]:
+    """Refuse responses none of which the loss learns from; what is said of others.
+
+    Raises:
+        DataError: There is no other.
+    """
+    desirable_B = torch.tensor([each.desirable for each in examples])
+    weight_B = torch.tensor([each.weight for each in examples])
+    silent = torch.ones(len(examples), dtype=torch.bool)
+    for theirs_B1 in random_points(len(examples), 1):
+        ref_B = None if config.reference == NONE else theirs_B1[:, 0]
+        rows = UnpairedLogps(theirs_B1[:, 0], desirable_B, ref_B, weight_B)
+        silent &= silent_B(partial(_value, config, rows, config.options), [theirs_B1 * 0.9])
+    return silence(
+        config.loss,
+        "responses",
+        [each.id for each in examples],
+        silent.tolist(),
+        why="the loss's options leave nothing of them",
+        instead="options.desirable_weight and options.undesirable_weight above 0",
+    )
+
+
+def _value(
+    config: Config, rows: UnpairedLogps, options: Mapping[str, Any], ours_B1: torch.Tensor
+) -> torch.Tensor:
+    """The summed loss of rows that have the log-probabilities given."""
+    loss = _loss_of(config).bind(options)
+    total: torch.Tensor = loss(replace(rows, logps_B=ours_B1[:, 0]), normalizer=1.0)[0]
+    return total
+
+
 def _numbers(items: Sequence[bytes]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """A number for each item, the same for equal ones."""
     known: dict[bytes, int] = {}
@@ -283,6 +318,9 @@ def _task(
         if is_first and theirs_B is not None:
             same = replace(labelled, logps_B=theirs_B)
             metrics["start_loss"] = Mean(at_start(same, normalizer=1.0)[0], weight_B.sum())
+        if total.requires_grad:
+            value = partial(_value, config, labelled, options)
+            metrics[SIGNAL] = signal_of(value, labelled.logps_B[:, None])
         return total, metrics
 
     return Task([[row] for row in rows], loss_of)

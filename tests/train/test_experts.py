@@ -16,7 +16,7 @@ from oversight.train import dpo, reward, sft
 from oversight.train.data.settings import DataSettings
 from oversight.train.experts import Balance, check_experts
 from oversight.train.model.batch import RowBatch
-from oversight.train.model.policy import PolicyModel
+from oversight.train.model.policy import PolicyModel, ScalarModel
 from oversight.train.runs.metrics import read_metrics
 from oversight.train.settings import ModelSettings, OptimizerSettings
 from oversight.train.types import TokenRow
@@ -133,7 +133,25 @@ def told(model: ModelSettings, coefficient: float) -> ModelSettings:
     return model.model_copy(update={"router_aux_coefficient": coefficient})
 
 
-@pytest.mark.parametrize("trainer", [sft, dpo])
+@pytest.mark.parametrize("kind", ["Mixtral", "Qwen2Moe"])
+def test_that_of_a_reward_model_is_that_of_a_language_model_with_its_layers(kind: str) -> None:
+    peer = built(kind)
+    scalar = getattr(transformers, f"{kind}ForSequenceClassification")(peer.config)
+    scalar.base_model.load_state_dict(peer.base_model.state_dict())
+    expected = theirs(peer.eval(), rows())
+    expected.backward()
+    balance = Balance(ScalarModel(scalar), 0.1)
+    with balance.hearing() as routed:
+        balance.trained(RowBatch.build(rows()))
+        found = routed()
+    loss = balance.loss(found, found.state())
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    ours, own = gradient(scalar.base_model), gradient(peer.base_model)
+    assert ((ours - own).norm() / own.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("trainer", [sft, dpo, reward])
 def test_micro_batches_do_not_change_it(
     mixture: ModelSettings, tmp_path: Path, trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +203,6 @@ def test_a_coefficient_for_a_model_without_experts_is_refused(
     assert check_experts(plain, transformers.LlamaConfig()) == []
     with pytest.raises(ConfigError, match=r"model\.router_aux_coefficient = 0\.1: .* no experts"):
         run(sft, tmp_path / "run", told(plain, 0.1))
-    with pytest.raises(ConfigError, match="a reward model is trained without"):
+    with pytest.raises(ConfigError, match=r"model\.router_aux_coefficient = 0\.1: .* no experts"):
         run(reward, tmp_path / "run", told(plain, 0.1))
     assert not (tmp_path / "run").exists()

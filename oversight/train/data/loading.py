@@ -111,6 +111,7 @@ def _short(text: str) -> str:
 
 TIE = "a tie has no better side"
 CONTRADICTION = "equal responses have different ranks"
+SURE = "good and bad responses have no soft label and no margin, so these are not used"
 MERGED = "equal responses were merged"
 
 Cells = Mapping[str, Any]
@@ -173,6 +174,8 @@ def labelled(row: Row, cells: Cells, encoder: Encoder) -> list[Labelled]:
     (ranking,) = comparisons(row, cells, encoder)
     if ranking.is_tie:
         raise RowError(TIE)
+    if ranking.soft_label is not None or ranking.margin is not None:
+        encoder.refused.shorten(SURE, row.id)
     rows = ranking.rows()
     return [
         Labelled(rows[0], True, row.weight),

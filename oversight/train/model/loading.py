@@ -7,7 +7,8 @@ model's own forward pass gives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,13 +203,57 @@ def _weights(settings: ModelSettings, kind: Any, config: Any, seed: int) -> Any:
     except Exception as error:
         check_stored(place, empty_model(kind, config), f"model.path = {place!r}")
         raise _unreadable(str(settings.path), "weights", error) from error
+    _check_complete(report, f"model.path = {str(settings.path)!r}")
+    return model
+
+
+def check_weights(path: str, kind: Any, config: Any, where: str) -> None:
+    """Refuse stored weights that a model cannot be read from; reads no more than their headers.
+
+    A name on the hub that is not in a folder is not looked at.
+
+    Raises:
+        ConfigError: They are damaged, incomplete, or of another model.
+    """
+    check_stored(path, empty_model(kind, config), where)
+    folder = Path(resolve(path)).expanduser()
+    if not folder.is_dir():
+        return
+    with quiet():
+        _, report = kind.from_pretrained(
+            str(folder),
+            config=config,
+            device_map="meta",
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    _check_complete(report, where)
+
+
+def _check_complete(report: Mapping[str, Any], where: str) -> None:
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("score."))
     if missing:
         raise ConfigError(
-            f"model.path = {str(settings.path)!r}: {len(missing)} weights are missing, such as "
-            f"{missing[0]!r}; the checkpoint belongs to another kind of model"
+            f"{where}: {len(missing)} weights are missing, such as {missing[0]!r}; the checkpoint "
+            "belongs to another kind of model"
         )
-    return model
+
+
+@contextmanager
+def named(path: str | None, where: str) -> Iterator[None]:
+    """Lets errors of loading name the setting that a further model stands in.
+
+    Raises:
+        ConfigError: One was raised, with `where` in place of `model.path`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        for given in (path, resolve(str(path))):
+            text = text.replace(f"model.path = {given!r}", where)
+        raise ConfigError(text if where in text else f"{where}: {text}") from error
 
 
 def adapted(model: Any, settings: ModelSettings, task: str, seed: int = 0) -> Any:

@@ -1,0 +1,278 @@
+"""What a run would be, before a weight is read or a file written: `--dry-run` prints it.
+
+Each trainer offers its `Plan`: rows, lengths, steps, and the models that it holds in memory. Read
+for it are the data, configurations and tokenizers of all models, and the headers of their weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+
+from oversight.train.data.examples import Order
+from oversight.train.data.loading import Loaded
+from oversight.train.distributed import World, num_processes
+from oversight.train.estimate import Load, Shape, available, estimate, shown
+from oversight.train.micro_batches import micro_batches
+from oversight.train.model.checks import check_policy_kind, check_scalar_kind
+from oversight.train.model.loading import adapted, check_weights, named, resolve_device
+from oversight.train.model.stored import empty_model
+from oversight.train.model.trie import TokenTrie
+from oversight.train.reference import INITIAL, NONE, read_other
+from oversight.train.registered import Trainer
+from oversight.train.runs.checkpoints import check_fingerprint
+from oversight.train.runs.folder import MODEL, check_places
+from oversight.train.samples import sample_lines
+from oversight.train.session import num_steps
+from oversight.train.start import Started, about, begin
+from oversight.train.types import TokenRow
+
+TRAINED = 4
+"""Numbers held for a weight that is trained: itself, its gradient, two of the optimiser."""
+STEPS_LOOKED_AT = 50
+"""Steps whose micro-batches are cut, to see how large they get."""
+
+Kind = Literal["policy", "scalar"]
+"""A language model, or one that gives a number: a reward model, a critic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A model that a run holds in memory besides the one that is trained."""
+
+    name: str
+    kind: Kind
+    config: Any
+    path: str | None = None
+    """Where its weights are; None for those of the model that is trained."""
+    where: str = ""
+    """The setting that the path stands in, for messages."""
+    times: int = 1
+    """Numbers that are held for each of its weights."""
+
+
+@dataclass
+class Plan:
+    """What a run would be; a trainer fills in what it knows."""
+
+    trainer: str
+    config: Any
+    start: Started
+    loaded: Loaded[Any]
+    groups: Sequence[Sequence[TokenRow]] = ()
+    """What is learnt from together; none where responses are sampled to prompts."""
+    notes: Sequence[str] = ()
+    """What is to be said of the data."""
+    kind: Kind = "policy"
+    """Of the model that is trained."""
+    held: list[Held] = field(default_factory=list)
+    checked: list[str] = field(default_factory=lambda: ["settings", "folder", "model", "data"])
+    tried: list[str] = field(default_factory=list)
+    """What a reward function gave for dummy responses to the first rows."""
+
+    def add_reference(self, name: str, times: int = 1) -> None:
+        """Note a reference: its own model, unless it is the policy without its adapters.
+
+        Args:
+            name: `initial`, `none`, or a model.
+            times: 0 where it scores all rows beforehand and is held no longer.
+        """
+        if name == NONE:
+            return
+        if name != INITIAL:
+            other, config = read_other(name, self.config.model, self.start.vocabulary)
+            where = f"reference = {name!r}"
+            self.held.append(Held("reference", "policy", config, other.path, where, times))
+        elif self.config.model.lora is None:
+            self.held.append(Held("reference", "policy", self.start.config, times=times))
+        self.checked.insert(self.checked.index("data") + 1, "reference")
+
+
+def lines(trainer: Trainer, config: Any, *, resume: bool = False) -> Iterator[str]:
+    """Lines for people: what would be trained on, how long, and what memory that takes.
+
+    Args:
+        trainer: Who would train.
+        config: Settings of the run.
+        resume: Whether the run would go on.
+
+    Raises:
+        ConfigError: Settings, models or folders do not fit.
+        DataError: The data cannot be used.
+    """
+    check_places(config, resume)
+    plan = trainer.plan(config)
+    _check_same(plan, resume)
+    model, others = _models(plan)
+    shape = Shape.of(plan.start.config, model)
+    yield f"{plan.trainer} of {_named(plan, shape)}, into {config.out}"
+    yield from _indented(plan.start.notes)
+    yield from ("", "data", *_indented([*plan.loaded.lines(), *plan.notes]))
+    yield from ("", "steps", *_indented(_steps(plan)))
+    yield from ("", "an example", *_indented(sample_lines(plan.loaded, plan.start.tokenizer)))
+    if plan.tried:
+        yield from ("", "the reward function, called on dummy responses", *_indented(plan.tried))
+    yield from ("", "memory at the peak of a step, about", *_indented(_memory(plan, shape, others)))
+    yield from ("", f"Checked, and nothing written: {', '.join(plan.checked)}.")
+
+
+def begin_alone(config: Any) -> Started:
+    """As a run begins, without the other processes of it."""
+    world = World(0, 1, resolve_device(config.model.device))
+    begun = begin(config, config.data, world=world)
+    return Started(world, begun.config, begun.vocabulary, begun.notes, tells=False)
+
+
+def _check_same(plan: Plan, resume: bool) -> None:
+    """Refuse to go on with a run of other settings or data."""
+    out = plan.config.out
+    described = out / "config.json"
+    if resume and described.exists() and not (out / MODEL).exists():
+        saved = json.loads(described.read_text(encoding="utf-8"))["fingerprint"]
+        check_fingerprint(out, saved, about(plan.trainer, plan.config, plan.loaded).fingerprint())
+
+
+def _models(plan: Plan) -> tuple[Any, list[tuple[str, int]]]:
+    """The model that is trained, without weights, and the others with the numbers held for them;
+    all of them checked as a run checks them before it reads their weights."""
+    settings = plan.config.model
+    trained = Held(
+        "", plan.kind, plan.start.config, settings.path, f"model.path = {settings.path!r}"
+    )
+    model = adapted(
+        _checked(trained, settings.attention),
+        settings,
+        "SEQ_CLS" if plan.kind == "scalar" else "CAUSAL_LM",
+    )
+    others = []
+    for each in plan.held:
+        with named(each.path, each.where) if each.where else nullcontext():
+            found = _checked(each, settings.attention)
+        if each.times:
+            count = sum(weight.numel() for weight in found.parameters())
+            others.append((each.name, each.times * count))
+    return model, others
+
+
+def _checked(held: Held, attention: Any) -> Any:
+    """A model without weights, whose kind and stored weights fit."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    kind: Any
+    if held.kind == "scalar":
+        kind = AutoModelForSequenceClassification
+        if held.name != "reward model":  # scored by itself, if not over a trie
+            check_scalar_kind(held.config, attention)
+    else:
+        kind = AutoModelForCausalLM
+        check_policy_kind(held.config, attention)
+    model = empty_model(kind, held.config)
+    if held.path is not None:
+        check_weights(held.path, kind, held.config, held.where)
+    return model
+
+
+def _named(plan: Plan, shape: Shape) -> str:
+    settings = plan.config.model
+    what = "random weights" if settings.path is None else settings.path
+    trained = f", {shape.num_trained:,} of them trained" if settings.lora is not None else ""
+    return f"{what} ({plan.start.config.model_type}, {shape.num_weights:,} weights{trained})"
+
+
+def _steps(plan: Plan) -> Iterator[str]:
+    config, examples = plan.config, plan.loaded.examples
+    num_learnt = len(plan.groups) or len(examples)
+    total = num_steps(config, num_learnt)
+    if plan.groups:
+        passes = total * config.batch_size / num_learnt
+        yield f"{total:,} of {config.batch_size} examples, {passes:.3g} passes over the data"
+        sizes = [_size(part) for parts in _parts(plan) for part in parts]
+        per_step = len(sizes) / max(1, len(list(_parts(plan))))
+        parts = "1 micro-batch" if per_step == 1 else f"{per_step:.3g} micro-batches"
+        yield (
+            f"{parts} a step, the largest of {max(t for t, _ in sizes):,} tokens, shared "
+            "beginnings counted once"
+        )
+        return
+    if config.steps is None:
+        total *= config.steps_per_collection
+    yield (
+        f"{total:,}, {config.steps_per_collection} on each collection of {config.batch_size} "
+        f"prompts × {config.samples} responses of at most {config.sampling.max_new_tokens} tokens"
+    )
+    yield f"sampled {config.engine}; rewards: {config.reward.source}"
+
+
+def _parts(plan: Plan) -> Iterator[list[list[TokenRow]]]:
+    """The micro-batches of the first steps."""
+    config, groups = plan.config, plan.groups
+    order = Order(len(groups), config.seed, config.shuffle)
+    for taken in islice(
+        order.batches(config.batch_size), min(STEPS_LOOKED_AT, num_steps(config, len(groups)))
+    ):
+        batch = [groups[int(i)] for i in taken]
+        yield [
+            [row for i in part for row in batch[i]]
+            for part in micro_batches(batch, config.micro_batch_tokens)
+        ]
+
+
+def _size(rows: Sequence[TokenRow]) -> tuple[int, int]:
+    """Tokens of a micro-batch, and those of them that are responses."""
+    trie = TokenTrie.build([row.ids() for row in rows])
+    places = [at[len(row.prompt_ids) :] for at, row in zip(trie.places, rows, strict=True)]
+    return len(trie.ids_T), len(np.unique(np.concatenate(places)))
+
+
+def _memory(plan: Plan, shape: Shape, others: list[tuple[str, int]]) -> Iterator[str]:
+    config = plan.config
+    processes = num_processes()
+    found = estimate(
+        shape, _load(plan), config.model, others=tuple(others), num_processes=processes
+    )
+    width = max(len(name) for name, _ in (*found.parts, ("in all", 0)))
+    for name, size in found.parts:
+        yield f"{name:<{width}}  {shown(size)}"
+    device = plan.start.world.device
+    free = available(device)
+    has = "what is free cannot be told" if free is None else f"{shown(free)} are free"
+    each = "" if processes == 1 else f" a process, of {processes}"
+    yield f"{'in all':<{width}}  {shown(found.total)}{each}; on {device}, {has}"
+    if free is not None and found.total * processes > free:
+        yield (
+            "That is more than there is: lower micro_batch_tokens, or set "
+            "model.gradient_checkpointing = true or model.lora"
+        )
+
+
+def _load(plan: Plan) -> Load:
+    """What is computed at once at most."""
+    config = plan.config
+    if plan.groups:
+        tokens, scored = max(_size(part) for parts in _parts(plan) for part in parts)
+        return Load(tokens, 0 if plan.kind == "scalar" else scored)
+    longest = max(len(example.prompt_ids) for example in plan.loaded.examples)
+    answers = config.samples * config.sampling.max_new_tokens
+    groups = max(1, config.batch_size // config.mini_batches)
+    together = max(1, min(groups, config.micro_batch_tokens // (longest + answers)))
+    sampled = 0
+    if config.engine == "in_process":
+        most = max(config.samples, config.sampling.rows_at_once)
+        sampled = min(config.batch_size * config.samples, most)
+    return Load(
+        together * (longest + answers),
+        together * answers,
+        sampled,
+        config.sampling.max_new_tokens,
+        longest * config.batch_size,
+    )
+
+
+def _indented(lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
+    return (f"  {line}" for line in lines)

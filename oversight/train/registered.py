@@ -1,0 +1,126 @@
+"""Registration of trainers: what a trainer is, the decorator that makes one, and trainers by name.
+
+A file of this package with a function under `@trainer` is a command of `oversight train`, by the
+file's name. A trainer of one's own is given there as "file.py:function", or added by another
+distribution under the entry-point group `oversight.trainers`. Names are read from the files'
+text, so that listing them imports nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from oversight.errors import ConfigError, UnknownNameError
+from oversight.registry import nearest
+from oversight.train.user_functions import load_named
+
+if TYPE_CHECKING:
+    from oversight.train.plan import Plan
+    from oversight.train.settings import TrainSettings
+
+GROUP = "oversight.trainers"
+"""Entry points of other distributions, `name = "package.module:function"`."""
+Makes = Literal["policy", "reward model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """A registered trainer."""
+
+    function: Callable[..., Path]
+    """`train(config, *, rows=None, resume=False)`, which gives the finished model's folder."""
+    settings: type[TrainSettings]
+    """Of a run: what its recipe holds."""
+    plan: Callable[[Any], Plan]
+    """From settings to what a run would be; it refuses all that the run would refuse."""
+    makes: Makes = "policy"
+    """What the finished model is."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Path:
+        """Train, and give the folder of the finished model."""
+        return self.function(*args, **kwargs)
+
+
+def trainer(
+    settings: type[TrainSettings], *, plan: Callable[[Any], Plan], makes: Makes = "policy"
+) -> Callable[[Callable[..., Path]], Trainer]:
+    """Register `function(config, *, rows=None, resume=False)` as a trainer.
+
+    Args:
+        settings: The class of `config`.
+        plan: From settings to what a run would be, for `--dry-run`.
+        makes: What the finished model is.
+    """
+
+    def register(function: Callable[..., Path]) -> Trainer:
+        return Trainer(function, settings, plan, makes)
+
+    return register
+
+
+@functools.cache
+def _files() -> dict[str, tuple[str, str]]:
+    """Each trainer of this package: its function, and the first line of its file's docstring."""
+    found: dict[str, tuple[str, str]] = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "\n@trainer(" not in text:
+            continue
+        tree = ast.parse(text)
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and any(
+                isinstance(each, ast.Call) and getattr(each.func, "id", None) == "trainer"
+                for each in node.decorator_list
+            ):
+                found[path.stem] = (node.name, (ast.get_docstring(tree) or "").partition("\n")[0])
+    return found
+
+
+def _plugins() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """All trainers, found without importing any."""
+    return sorted({*_files(), *_plugins()})
+
+
+def summary(name: str) -> str:
+    """One line on a trainer, without importing it."""
+    return _files()[name][1] if name in _files() else f"from {_plugins()[name]}"
+
+
+def load(name: str) -> Trainer:
+    """The trainer of a name, or the user's own: "file.py:function" or "package.module:function".
+
+    Raises:
+        UnknownNameError: There is none of that name.
+        ConfigError: The user's is no trainer.
+    """
+    if name in _files():
+        found = getattr(import_module(f"{__package__}.{name}"), _files()[name][0])
+    elif ":" in name or name in _plugins():
+        found = _own(_plugins().get(name, name), Path.cwd())
+    else:
+        raise UnknownNameError(f"there is no trainer {name!r}.{nearest(name, names())}")
+    if not isinstance(found, Trainer):
+        kind = "function" if inspect.isfunction(found) else type(found).__name__
+        raise ConfigError(
+            f"trainer = {name!r}: this {kind} is not registered as a trainer; put "
+            "@trainer(Config, plan=plan) from oversight.train.registered above it"
+        )
+    return found
+
+
+@functools.cache
+def _own(name: str, folder: Path) -> Any:
+    """What a user's name stands for in a folder, whose file is told and imported once."""
+    return load_named(name, "trainer", __file__)
