@@ -24,12 +24,12 @@ from oversight.preferences.settings import PreferenceSettings
 from oversight.preferences.siblings import RankedRows
 from oversight.types import (
     Act,
+    Feedback,
     PairAnswer,
     Preference,
     Preferred,
     PrinciplesAnswer,
     Provenance,
-    Rating,
     Response,
     RevisionAnswer,
     RevisionIs,
@@ -67,7 +67,7 @@ class Stated:
     prompt: Asked
     responses: tuple[Response, Response]
     p: float
-    ratings: tuple[Rating, ...]
+    ratings: tuple[Feedback, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class _Rows:
 
     # --- pairs and revisions -----------------------------------------------------
 
-    def pairs(self, given: Iterable[Rating]) -> Iterator[Stated]:
+    def pairs(self, given: Iterable[Feedback]) -> Iterator[Stated]:
         """One of two candidates was said to be better."""
         for ratings in _by_item(r for r in given if isinstance(r.answer, PairAnswer)):
             votes = [(p, r) for r in ratings if (p := _p_of_first(r)) is not None]
@@ -97,7 +97,7 @@ class _Rows:
             answers = (response(first), response(second))
             yield Stated("pairs", found, answers, fmean(p for p, _ in votes), voters)
 
-    def revisions(self, given: Iterable[Rating]) -> Iterator[Stated]:
+    def revisions(self, given: Iterable[Feedback]) -> Iterator[Stated]:
         """A revision was said to be better or worse than the speech that was criticised.
 
         Both are responses to the first speech's prompt, and of an open prompt to that prompt,
@@ -171,9 +171,9 @@ class _Rows:
 
     # --- principles --------------------------------------------------------------
 
-    def principles(self, given: Iterable[Rating]) -> Iterator[Preference]:
+    def principles(self, given: Iterable[Feedback]) -> Iterator[Preference]:
         """Candidates of one turn that were scored by the same principles, ranked."""
-        groups: dict[tuple[object, ...], dict[str, list[Rating]]] = defaultdict(dict)
+        groups: dict[tuple[object, ...], dict[str, list[Feedback]]] = defaultdict(dict)
         for rating in given:
             if isinstance(rating.answer, PrinciplesAnswer):
                 (turn,) = self._turns(rating.turn_ids)
@@ -194,7 +194,7 @@ class _Rows:
         by_id = {turn.id: turn for turn in self.transcript.turns}
         return [by_id[id_] for id_ in ids]
 
-    def _provenance(self, ratings: Sequence[Rating]) -> Provenance:
+    def _provenance(self, ratings: Sequence[Feedback]) -> Provenance:
         answers = [r.answer for r in ratings if isinstance(r.answer, PrinciplesAnswer)]
         judges = sorted({r.judge for r in ratings})
         return Provenance(
@@ -209,7 +209,7 @@ class _Rows:
         )
 
 
-def total(ratings: Iterable[Rating]) -> float | None:
+def total(ratings: Iterable[Feedback]) -> float | None:
     """A response's score by principles, 0 to 1: the mean over those that apply, then over judges;
     None if none applies."""
     means = []
@@ -220,14 +220,14 @@ def total(ratings: Iterable[Rating]) -> float | None:
     return (fmean(means) - 1) / (MAX_SCORE - 1) if means else None
 
 
-def _by_item(ratings: Iterable[Rating]) -> Iterator[list[Rating]]:
-    by_item: dict[str, list[Rating]] = defaultdict(list)
+def _by_item(ratings: Iterable[Feedback]) -> Iterator[list[Feedback]]:
+    by_item: dict[str, list[Feedback]] = defaultdict(list)
     for rating in ratings:
         by_item[rating.item].append(rating)
     yield from by_item.values()
 
 
-def _p_of_first(rating: Rating) -> float | None:
+def _p_of_first(rating: Feedback) -> float | None:
     """How probable the judge makes it that the turn of the lower id is better; None of both bad."""
     answer = rating.answer
     if not isinstance(answer, PairAnswer) or answer.preferred is Preferred.BOTH_BAD:

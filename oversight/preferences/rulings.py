@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from oversight.preferences.dropped import Dropped, Reason
-from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Rating, Transcript, Verdict
+from oversight.types import Belief, BeliefMethod, Feedback, JudgeKind, Judgment, Transcript, Verdict
 
 TIE_TOLERANCE = 1e-9
 """Probabilities closer than this are equal: averaging leaves rounding errors of that size."""
@@ -63,9 +63,9 @@ def rulings(transcript: Transcript) -> tuple[Ruling, ...]:
     )
 
 
-def last_words(transcript: Transcript) -> tuple[Rating, ...]:
+def last_words(transcript: Transcript) -> tuple[Feedback, ...]:
     """The last revision of each judge on each item, in the order of items and judges."""
-    last: dict[tuple[str, str], Rating] = {}
+    last: dict[tuple[str, str], Feedback] = {}
     for rating in transcript.ratings:
         key = (rating.item, rating.judge)
         if key not in last or rating.revision >= last[key].revision:
@@ -73,7 +73,7 @@ def last_words(transcript: Transcript) -> tuple[Rating, ...]:
     return tuple(rating for _, rating in sorted(last.items(), key=lambda each: each[0]))
 
 
-def num_unseen(given: Iterable[Judgment | Rating]) -> int | None:
+def num_unseen(given: Iterable[Judgment | Feedback]) -> int | None:
     """Different turns that had not been on a person's screen completely when they gave these;
     None if nobody recorded that of any."""
     noted = [each.unseen for each in given if each.unseen is not None]

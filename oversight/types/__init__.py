@@ -11,6 +11,14 @@ debater *saw* first is kept apart, in `Orders`.
 from __future__ import annotations
 
 from oversight.types.agents import Agent, Draft, Help, HelpRequest, View
+from oversight.types.beliefs import (
+    AgentSpec,
+    Belief,
+    BeliefMethod,
+    EngineSpec,
+    JudgeKind,
+    Verdict,
+)
 from oversight.types.engines import Capabilities, Chunk, Completion, Engine, Request, Sampling
 from oversight.types.judging import EventKind, JudgingEvent
 from oversight.types.preferences import Labelled, Preference, Provenance, Response
@@ -26,15 +34,18 @@ from oversight.types.protocols import (
 )
 from oversight.types.questions import Option, Question, Source
 from oversight.types.ratings import (
+    AskedUnder,
     CriticismIs,
+    Feedback,
+    ModelAnswer,
     PairAnswer,
     Preferred,
     PrinciplesAnswer,
-    Rating,
     RatingAct,
     RatingEvent,
     RevisionAnswer,
     RevisionIs,
+    SoftAnswer,
     Task,
 )
 from oversight.types.records import Record
@@ -49,12 +60,7 @@ from oversight.types.samples import (
     Usage,
 )
 from oversight.types.transcripts import (
-    AgentSpec,
-    Belief,
-    BeliefMethod,
     Debate,
-    EngineSpec,
-    JudgeKind,
     Judgment,
     Outcome,
     OutcomeStatus,
@@ -63,13 +69,13 @@ from oversight.types.transcripts import (
     Stored,
     Transcript,
     Turn,
-    Verdict,
 )
 
 __all__ = [
     "Act",
     "Agent",
     "AgentSpec",
+    "AskedUnder",
     "Belief",
     "BeliefMethod",
     "Capabilities",
@@ -81,6 +87,7 @@ __all__ = [
     "Engine",
     "EngineSpec",
     "EventKind",
+    "Feedback",
     "FinishReason",
     "Help",
     "HelpRequest",
@@ -89,6 +96,7 @@ __all__ = [
     "Judgment",
     "Labelled",
     "Message",
+    "ModelAnswer",
     "NoAnswer",
     "Option",
     "Orders",
@@ -106,7 +114,6 @@ __all__ = [
     "Question",
     "Quote",
     "QuoteStatus",
-    "Rating",
     "RatingAct",
     "RatingEvent",
     "Record",
@@ -120,6 +127,7 @@ __all__ = [
     "ScheduledStep",
     "Seat",
     "Slot",
+    "SoftAnswer",
     "Source",
     "Step",
     "Stored",

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from oversight.types.beliefs import Belief, JudgeKind
 from oversight.types.protocols import Act, Orders, Role, Seat
 from oversight.types.questions import Source
 from oversight.types.samples import Message, PromptRecord, Sample
-from oversight.types.transcripts import Belief, JudgeKind, Turn
+from oversight.types.transcripts import Turn
 
 
 class Help(StrEnum):

@@ -7,15 +7,15 @@ import typing
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field
 
 from oversight.ids import content_id, text_id
+from oversight.types.beliefs import AgentSpec, Belief, JudgeKind
 from oversight.types.judging import JudgingEvent
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.questions import Question
-from oversight.types.ratings import Rating, RatingEvent
+from oversight.types.ratings import Feedback, RatingEvent
 from oversight.types.records import Record
 from oversight.types.samples import PromptRecord, Sample
 
@@ -42,55 +42,6 @@ class Quote(Record):
     """The source's own words: equal up to folding if verified, the nearest ones if near."""
     similarity: float | None = None
     """Of a near miss: 0 to 1."""
-
-
-class Verdict(StrEnum):
-    """How a belief is to be read. INVALID: the judge's answer could not be read at all."""
-
-    DECIDED = "decided"
-    TIE = "tie"
-    ABSTAIN = "abstain"
-    INVALID = "invalid"
-
-
-class BeliefMethod(StrEnum):
-    LOGPROBS = "logprobs"
-    PARSED = "parsed"
-    LEXICAL = "lexical"
-    HUMAN = "human"
-    AVERAGED = "averaged"
-
-
-class Belief(Record):
-    """A judge's distribution over the options at one moment."""
-
-    verdict: Verdict
-    method: BeliefMethod
-    probs: tuple[float, ...] | None = None
-    """Probability of each option, in the question's own order, summing to 1; None if unreadable."""
-    mass: float | None = None
-    """Probability that the judge's model gave to any option before normalising, where known."""
-    raw: str = ""
-    """What the judge wrote, as it is."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        readable = self.verdict in (Verdict.DECIDED, Verdict.TIE)
-        if readable and self.probs is None:
-            raise ValueError(f"a {self.verdict} belief needs probs")
-        if self.probs is not None:
-            if any(not 0.0 <= p <= 1.0 for p in self.probs):
-                raise ValueError(f"probs={self.probs!r} are not probabilities")
-            if abs(sum(self.probs) - 1.0) > 1e-6:
-                raise ValueError(f"probs={self.probs!r} do not sum to 1")
-        return self
-
-    @property
-    def choice(self) -> int | None:
-        """Index of the option believed most, or None unless decided."""
-        if self.verdict is not Verdict.DECIDED or self.probs is None:
-            return None
-        return max(range(len(self.probs)), key=self.probs.__getitem__)
 
 
 class Turn(Record):
@@ -131,21 +82,6 @@ class Turn(Record):
         return text_id("turn", *place)
 
 
-class EngineSpec(Record):
-    """An engine by name, with its settings as given."""
-
-    engine: str
-    settings: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class AgentSpec(Record):
-    """An agent by name, with its settings and the engine it thinks with."""
-
-    agent: str
-    settings: dict[str, JsonValue] = Field(default_factory=dict)
-    engine: EngineSpec | None = None
-
-
 class Debate(Record):
     """What determines a debate. Its id is the hash of it: the same again is the same debate.
 
@@ -181,12 +117,6 @@ class Outcome(Record):
     seconds: float = 0.0
     ended_at: str = ""
     """UTC, ISO 8601."""
-
-
-class JudgeKind(StrEnum):
-    MODEL = "model"
-    LEXICAL = "lexical"
-    HUMAN = "human"
 
 
 class Judgment(Record):
@@ -239,8 +169,8 @@ class Transcript:
     """All turns, siblings included, in order of (step, seat, candidate)."""
     judgments: tuple[Judgment, ...] = ()
     outcome: Outcome | None = None
-    ratings: tuple[Rating, ...] = ()
-    """What people said of its turns, every revision."""
+    ratings: tuple[Feedback, ...] = ()
+    """What people and models said of its turns, every revision."""
 
     def spoken(self) -> tuple[Turn, ...]:
         """The turns that stand: siblings that were not chosen left out."""
@@ -255,7 +185,7 @@ Stored: typing.TypeAlias = (
     | Outcome
     | PromptRecord
     | JudgingEvent
-    | Rating
+    | Feedback
     | RatingEvent
 )
 """What the store takes."""

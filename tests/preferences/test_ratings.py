@@ -13,9 +13,9 @@ from oversight.preferences.ratings import total
 from oversight.preferences.settings import PreferenceSettings
 from oversight.types import (
     Act,
+    Feedback,
     PairAnswer,
     PrinciplesAnswer,
-    Rating,
     RevisionAnswer,
     Seat,
     Task,
@@ -55,7 +55,7 @@ def rating(answer, *turns, judge="anna", revision=0, **changes):
     ids = tuple(turn.id for turn in turns)
     given = {"constitution": answer.constitution} if answer.task is Task.PRINCIPLES else {}
     item = item_id(answer.task, ids, **given)
-    return Rating(
+    return Feedback(
         debate_id=turns[0].debate_id,
         item=item,
         turn_ids=ids,

@@ -20,7 +20,7 @@ from oversight.cli.main import app
 from oversight.errors import StoreError
 from oversight.store import Problem, Seal, Store, migrations
 from oversight.store.schema import heads, links
-from oversight.types import Belief, EventKind, JudgingEvent, PairAnswer, Rating, RatingAct
+from oversight.types import Belief, EventKind, Feedback, JudgingEvent, PairAnswer, RatingAct
 from oversight.types.ratings import RatingEvent, Task, item_id
 
 CHANGED = "was changed after it was written"
@@ -40,7 +40,7 @@ def records(make, seed=0):
     )
     shown = (turns[0].id, turns[1].id)
     item = item_id(Task.PAIRS, shown)
-    rating = Rating(
+    rating = Feedback(
         debate_id=debate.id,
         item=item,
         turn_ids=shown,
@@ -385,6 +385,7 @@ def without_chains(path: Path) -> None:
     with Store.open(path) as store, store._database.writing() as connection:
         links.drop(connection)
         heads.drop(connection)
+        connection.execute(text("ALTER TABLE ratings DROP COLUMN kind"))
         connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0004'"))
 
 

@@ -16,7 +16,7 @@ from oversight.judging.tasks.settings import RatingSettings
 from oversight.store import Store
 from oversight.store.queue import ItemState, Taken
 from oversight.store.rating_queue import RatingFilter, RatingItem
-from oversight.types import Rating, RatingAct, Task, Transcript, Turn
+from oversight.types import Feedback, RatingAct, Task, Transcript, Turn
 
 
 @dataclass
@@ -111,7 +111,7 @@ class TaskDesk:
         if acts.work.skipped:
             acts.add(RatingAct.UNSKIPPED)
 
-    async def send(self, item: TaskItem) -> Rating:
+    async def send(self, item: TaskItem) -> Feedback:
         """Record the rating that the work comes to; return when it is durable.
 
         Another window may have sent this revision: then it is sent as the next one.
@@ -127,7 +127,7 @@ class TaskDesk:
                 raise
             return await self._send(item)
 
-    async def _send(self, item: TaskItem) -> Rating:
+    async def _send(self, item: TaskItem) -> Feedback:
         left = item.unseen()
         rating = rating_of(item.acts.work, item.item, self.judge, self.constitution, left)
         await item.acts.write(RatingAct.SENT, rating, revision=rating.revision, unseen={**left})
