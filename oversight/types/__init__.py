@@ -10,7 +10,7 @@ debater *saw* first is kept apart, in `Orders`.
 
 from __future__ import annotations
 
-from oversight.types.agents import Agent, Draft, Help, HelpRequest, View
+from oversight.types.agents import Agent, Draft, Help, HelpRequest, RatingRequest, View
 from oversight.types.beliefs import (
     AgentSpec,
     Belief,
@@ -116,6 +116,7 @@ __all__ = [
     "QuoteStatus",
     "RatingAct",
     "RatingEvent",
+    "RatingRequest",
     "Record",
     "Request",
     "Response",
