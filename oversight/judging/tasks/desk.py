@@ -60,21 +60,13 @@ class TaskDesk:
         self.judge = settings.judge
         self.constitution: constitutions.Constitution | None = None
         if task is Task.PRINCIPLES:
-            self.constitution = _constitution(settings.constitution)
+            self.constitution = constitution_of(settings, task)
         self.asked: tuple[Question, ...] = questions(task, self.constitution)
 
     def queue(self) -> list[RatingItem]:
         """All items for this judge: waiting, begun, skipped and done."""
-        settings = self.settings
-        wanted = RatingFilter(
-            task=self.task,
-            constitution=self.constitution.name if self.constitution else "",
-            dataset=settings.dataset,
-            protocol=settings.protocol,
-            all_pairs=settings.pairs == "all",
-            seed=settings.seed,
-        )
-        return self.store.rating_items(self.judge, wanted, overlap=settings.overlap)
+        wanted = items_wanted(self.settings, self.task, self.constitution)
+        return self.store.rating_items(self.judge, wanted, overlap=self.settings.overlap)
 
     def take(self, item: RatingItem) -> tuple[TaskItem | None, Taken]:
         """Take up an item, or say why not."""
@@ -145,6 +137,29 @@ class TaskDesk:
         await acts.write(RatingAct.SKIPPED if on else RatingAct.UNSKIPPED)
 
 
-def _constitution(name: str) -> constitutions.Constitution:
+def items_wanted(
+    settings: RatingSettings, task: Task, constitution: constitutions.Constitution | None
+) -> RatingFilter:
+    """The items of a session, which are the same for all who take part in a study."""
+    by_rules = task is Task.PRINCIPLES and constitution is not None
+    return RatingFilter(
+        task=task,
+        constitution=constitution.name if by_rules and constitution else "",
+        dataset=settings.dataset,
+        protocol=settings.protocol,
+        all_pairs=settings.pairs == "all",
+        seed=settings.seed,
+    )
+
+
+def constitution_of(settings: RatingSettings, task: Task) -> constitutions.Constitution | None:
+    """The constitution that a task is done by; None if it is done without one.
+
+    Raises:
+        OversightError: The constitution is not there, or its file is broken.
+    """
+    name = settings.constitution_of(task)
+    if name is None:
+        return None
     is_file = name.endswith(".toml") or "/" in name
     return constitutions.read(Path(name)) if is_file else constitutions.load(name)
