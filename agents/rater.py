@@ -244,6 +244,8 @@ def _scores(request: RatingRequest) -> Iterator[Inquiry]:
 
 
 def _noun(turn: Turn) -> str:
+    if turn.act is Act.CRITIQUE:
+        return "Criticism"
     return "Speech" if turn.argues else "Answer"
 
 

@@ -100,8 +100,13 @@ class ModelRatings:
     def num_planned(self) -> int:
         """How many questions there are."""
         num_orders = 2 if self.settings.orders == "both" else 1
-        num_rules = self.num_principles if self.task is not Task.PRINCIPLES else 1
+        num_rules = 1 if self._scores else self.num_principles
         return len(self.items) * num_orders * max(num_rules, 1)
+
+    @property
+    def _scores(self) -> bool:
+        """All principles are asked about together, one score each."""
+        return self.task is Task.PRINCIPLES
 
     def planned(self) -> Iterator[PlannedRating]:
         """All questions, item by item."""
@@ -144,9 +149,11 @@ class ModelRatings:
         if self.constitution is None:
             yield None
             return
-        rng = random.Random(seed_from("principles", self.settings.seed, item.key))
+        # Candidates of one turn are compared by their scores: they get the same principles.
+        about = (item.debate_id, item.step, item.seat) if self._scores else (item.key,)
+        rng = random.Random(seed_from("principles", self.settings.seed, *about))
         drawn = rng.sample(self.constitution.principles, self.num_principles)
-        if self.task is Task.PRINCIPLES:
+        if self._scores:
             chosen = {each.id for each in drawn}
             sets = [[each for each in self.constitution.principles if each.id in chosen]]
         else:
