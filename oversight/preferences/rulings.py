@@ -122,7 +122,7 @@ def rater_rulings(given: Iterable[Feedback], read: Read) -> list[RaterRuling]:
         lambda: defaultdict(list)
     )
     for each in given:
-        under = () if each.under is None else tuple(each.under.principles.values())
+        under = () if each.under is None else tuple(each.under.principles)
         by_rater[each.rater][under].append(each)
     found = []
     for rater, by_principle in sorted(by_rater.items()):

@@ -23,8 +23,6 @@ from oversight.store.queue import ItemState
 from oversight.types import Feedback, JudgeKind, ModelAnswer, Task
 from oversight.types.ratings import rater_of
 
-MODEL = {"agents.rater.agent": "rater", "agents.rater.engine": "script"}
-
 
 def settings(**changes: Any) -> RatingSettings:
     engine = {"engine": "scripted", "settings": changes.pop("script", {"beliefs": {"A": 0.8}})}
@@ -201,28 +199,25 @@ def contents(store: Store) -> dict[str, Feedback]:
 def test_ratings_that_are_killed_in_the_middle_end_as_those_that_were_not(
     records_at, tmp_path: Path
 ):
-    expected = {}
     for name in ("whole", "killed"):
         with Store.open(tmp_path / f"{name}.db") as store:
             made = records_at(store, ("Where is it", "here", "there"))
             for number in range(25):
                 made.best_of(f"First {number}.", f"Other {number}.")
-    for name in ("whole", "killed"):
-        path = str(tmp_path / f"{name}.db")
-        process = subprocess.Popen([sys.executable, "-c", KILLED, path])
-        if name == "killed":
-            with Store.open(path) as store:
-                while store.counts()["ratings"] < 10 and process.poll() is None:
-                    time.sleep(0.01)
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                assert 0 < store.counts()["ratings"] < 50
-            process = subprocess.Popen([sys.executable, "-c", KILLED, path])
-        assert process.wait() == 0
-        with Store.open(path) as store:
-            expected[name] = contents(store)
-    assert len(expected["whole"]) == 50
-    assert expected["killed"] == expected["whole"]
+            if name == "whole":
+                rate(store, Task.PAIRS, script={}, constitution="honest_debate")
+                expected = contents(store)
+    path = str(tmp_path / "killed.db")
+    process = subprocess.Popen([sys.executable, "-c", KILLED, path])
+    with Store.open(path) as store:
+        while store.counts()["ratings"] < 10 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert 0 < store.counts()["ratings"] < 50
+        rate(store, Task.PAIRS, script={}, constitution="honest_debate")
+        assert contents(store) == expected
+    assert len(expected) == 50
 
 
 # --- the command ---
