@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import ClassVar
 
 from pydantic import Field
@@ -76,17 +76,25 @@ class Inquiry:
 
     def asked(self) -> Asked:
         """The two ways to ask it."""
-        listed = labels(len(self.values))
-        rows = zip(listed, (self.texts[index] for index in self.listing), strict=True)
-        options = Safe("\n".join(_OPTION.render(label=label, text=text) for label, text in rows))
-        lines = Safe("\n".join(f"Probability of {label}: NN%" for label in listed))
-        facts = {"question": self.question, "options": options}
+        facts = {"question": self.question, **_listed(self.texts, self.listing)}
         return Asked(
             options=self.texts,
             listing=self.listing,
-            choice=_CHOOSE.render(**facts, labels=f"{', '.join(listed[:-1])} or {listed[-1]}"),
-            probabilities=_STATE.render(**facts, lines=lines),
+            choice=_CHOOSE.render(**facts),
+            probabilities=_STATE.render(**facts),
         )
+
+
+@lru_cache(maxsize=64)
+def _listed(texts: tuple[str, ...], listing: tuple[int, ...]) -> dict[str, Safe]:
+    """Parts of a request that say what can be answered, under which letters."""
+    letters = labels(len(listing))
+    rows = zip(letters, (texts[index] for index in listing), strict=True)
+    return {
+        "options": Safe("\n".join(_OPTION.render(label=label, text=text) for label, text in rows)),
+        "lines": Safe("\n".join(f"Probability of {label}: NN%" for label in letters)),
+        "labels": Safe(f"{', '.join(letters[:-1])} or {letters[-1]}"),
+    }
 
 
 class Rater:

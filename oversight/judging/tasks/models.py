@@ -125,6 +125,13 @@ class ModelRatings:
         """
         progress = Progress(total=self.num_planned)
         transcripts = _Transcripts(self.store)
+        claims: list[str] = []
+
+        def release(at_least: int = 1) -> None:
+            # Many at once: each is a transaction, and what is answered needs no claim any more.
+            if len(claims) >= at_least:
+                self.store.release(claims)
+                claims.clear()
 
         async def ask(planned: PlannedRating) -> None:
             what = f"rating {planned.id} of item {planned.item.key}"
@@ -135,13 +142,15 @@ class ModelRatings:
                 message, cause = explain(error, what)
                 item = planned.item
                 progress.failures.append(Failure(item.debate_id, "", item.protocol, message, cause))
-            self.store.release([_claim(planned)])
+            claims.append(_claim(planned))
+            release(CLAIM_BATCH // 4)
             if on_progress:
                 on_progress(progress)
 
         async with self.cast:
             queue = self._pending(self.planned(), progress, on_progress)
             await work_through(queue, ask, self.settings.concurrency)
+        release()
         return progress
 
     def _principles(self, item: RatingItem) -> Iterator[AskedUnder | None]:
