@@ -111,16 +111,8 @@ def rate(
     from oversight.tui.keys import RATING_KEYS
 
     if rater is not None or model is not None:
-        ways = {
-            "--judge": name,
-            "--linear": linear,
-            "--web": web,
-            "--port": port is not None,
-            "--host": host != LOOPBACK,
-            "--public-url": public_url,
-            "--light": light,
-            "--keys": keys,
-        }
+        ways = {"judge": name, "linear": linear, "web": web, "port": port is not None}
+        ways |= {"host": host != LOOPBACK, "public-url": public_url, "light": light, "keys": keys}
         check_model_way(ways)
         flags = {
             "store": store,
@@ -131,11 +123,7 @@ def rate(
         }
         rate_by_model(session(RatingSettings, study, flags, None, sets), task, as_json=as_json)
         return
-    for option, given in {"--engine": engine, "--json": as_json}.items():
-        if given:
-            raise ConfigError(
-                f"{option} is of use where a model rates: add --rater or --model, or leave it out"
-            )
+    check_person_way({"engine": engine, "json": as_json})
 
     flags = {
         "store": store,
@@ -168,7 +156,19 @@ def check_model_way(given: Mapping[str, object]) -> None:
         ConfigError: Names the option.
     """
     for option in (option for option, value in given.items() if value):
-        raise ConfigError(f"{option} is for a person who rates, and a model does: leave it out")
+        raise ConfigError(f"--{option} is for a person who rates, and a model does: leave it out")
+
+
+def check_person_way(given: Mapping[str, object]) -> None:
+    """Refuse options of a model where a person rates.
+
+    Raises:
+        ConfigError: Names the option.
+    """
+    for option in (option for option, value in given.items() if value):
+        raise ConfigError(
+            f"--{option} is of use where a model rates: add --rater or --model, or leave it out"
+        )
 
 
 def rater_flags(rater: str | None, engine: str | None, model: str | None) -> dict[str, object]:

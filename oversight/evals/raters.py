@@ -228,9 +228,9 @@ def _criticism(words: Sequence[Feedback]) -> str | None:
 
 
 def _by_principle(words: Iterable[Feedback]) -> Iterable[list[Feedback]]:
-    found: dict[tuple[str, ...], list[Feedback]] = defaultdict(list)
+    found: dict[tuple[tuple[str, str], ...], list[Feedback]] = defaultdict(list)
     for each in words:
-        found[() if each.under is None else tuple(each.under.principles)].append(each)
+        found[() if each.under is None else tuple(each.under.principles.items())].append(each)
     return found.values()
 
 

@@ -118,11 +118,11 @@ def rater_rulings(given: Iterable[Feedback], read: Read) -> list[RaterRuling]:
     If any order under one principle cannot be read, what was asked under it says nothing: half a
     measurement would bring the order effect back in.
     """
-    by_rater: dict[str, dict[tuple[str, ...], list[Feedback]]] = defaultdict(
+    by_rater: dict[str, dict[tuple[tuple[str, str], ...], list[Feedback]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for each in given:
-        under = () if each.under is None else tuple(each.under.principles)
+        under = () if each.under is None else tuple(each.under.principles.items())
         by_rater[each.rater][under].append(each)
     found = []
     for rater, by_principle in sorted(by_rater.items()):
