@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -123,6 +124,34 @@ def test_a_model_reads_neither_source_nor_what_is_private(records):
         assert "First words." in shown
         assert "secret-model" not in shown
         assert "At noon Cy swept" not in shown, "the judge of this protocol does not see it"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("DELETE FROM prompts WHERE id = '{prompt}'", "prompt {prompt} is not stored"),
+        (
+            "UPDATE ratings SET kind = 'human' WHERE id = '{id}'",
+            "column kind is 'human', but its content gives 'model'",
+        ),
+        ("UPDATE ratings SET kind = 'robot' WHERE id = '{id}'", "column kind is 'robot'"),
+        (
+            "UPDATE ratings SET body = replace(body, '\"left\"', '\"tie\"') WHERE id = '{id}'",
+            "changed",
+        ),
+    ],
+)
+def test_the_check_of_a_store_names_damage_to_a_models_rating(records, damage, said):
+    records.best_of("First words.", "Other words.")
+    rate(records.store, Task.PAIRS)
+    rating = records.ratings()[0]
+    facts = {"id": rating.id, "prompt": rating.samples[0].prompt_id}
+    connection = sqlite3.connect(records.store.url)
+    with connection:
+        connection.execute(damage.format(**facts))
+    connection.close()
+    found = [each.reason for each in records.store.check() if each.row == rating.id]
+    assert any(said.format(**facts) in problem for problem in found), found
 
 
 # --- again, elsewhere, and in company of people ---
