@@ -203,7 +203,7 @@ def inquiries(request: RatingRequest, view: View) -> Iterator[Inquiry]:
 
 
 def _comparison(name: str, request: RatingRequest, values: tuple[str, ...]) -> Inquiry:
-    """Which of the first and the last turn is better, shown as A and B; `values` are of these."""
+    """The comparison of the first turn with the last, shown as A and B; `values` are of these."""
     first, last = request.turns[0], request.turns[-1]
     noun = _noun(first)
     better = _BETTER_BY if request.under else _BETTER
@@ -219,7 +219,7 @@ def _comparison(name: str, request: RatingRequest, values: tuple[str, ...]) -> I
 
 
 def _revision(request: RatingRequest, view: View) -> Iterator[Inquiry]:
-    """Whether the criticism is right, and which is better: the two are not told apart by time."""
+    """Questions about a criticism and about the two responses, which are not told apart by time."""
     first, criticism, last = request.turns
     speech = min(first, last, key=lambda turn: turn.step)
     listing = tuple(range(len(CRITICISMS)))
@@ -237,7 +237,7 @@ def _revision(request: RatingRequest, view: View) -> Iterator[Inquiry]:
 
 
 def _scores(request: RatingRequest) -> Iterator[Inquiry]:
-    """How well one turn keeps to each principle."""
+    """A question for each principle: the score of one turn by it."""
     (turn,) = request.turns
     listing = tuple(range(len(SCORES)))
     for id_, text in (request.under.principles if request.under else {}).items():

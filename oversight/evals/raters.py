@@ -40,7 +40,7 @@ QUESTIONS = ("preferred", "revision", "criticism", "principles")
 
 @dataclass(frozen=True, slots=True)
 class RaterSummary:
-    """What one rater gave on one task."""
+    """Counts of one rater's ratings on one task, and the effect of order on them."""
 
     task: Task
     rater: str
@@ -59,7 +59,7 @@ class RaterSummary:
 
 @dataclass(frozen=True, slots=True)
 class RaterAgreement:
-    """How far two raters gave the same answer to one question."""
+    """The share of equal answers of two raters to one question."""
 
     question: str
     raters: tuple[str, str]
@@ -72,7 +72,7 @@ class RaterAgreement:
 
 @dataclass
 class _Given:
-    """What one rater gave on one task."""
+    """One rater's ratings on one task, as they are gathered."""
 
     kind: str
     items: set[str] = field(default_factory=set)
@@ -205,14 +205,14 @@ def _values(words: Sequence[Feedback]) -> Iterator[tuple[str, str, Hashable]]:
 
 
 def _said(p: float) -> str:
-    """What a probability that the one is better than the other comes to."""
+    """The word for a probability that the one is better than the other."""
     if abs(p - 0.5) <= TIE_TOLERANCE:
         return RevisionIs.SAME.value
     return (RevisionIs.BETTER if p > 0.5 else RevisionIs.WORSE).value
 
 
 def _criticism(words: Sequence[Feedback]) -> str | None:
-    """What is said of a criticism: a person's answer, or a model's most probable one."""
+    """The verdict on a criticism: a person's answer, or a model's most probable one."""
     answer = words[-1].answer
     if isinstance(answer, RevisionAnswer):
         return answer.criticism.value

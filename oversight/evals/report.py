@@ -168,7 +168,7 @@ class Report:
     unseen: tuple[Unseen, ...] = ()
     """Of arms that people judged."""
     raters: tuple[RaterSummary, ...] = ()
-    """Who rated responses, by task."""
+    """Raters of responses, by task."""
     rater_agreements: tuple[RaterAgreement, ...] = ()
 
 

@@ -103,7 +103,7 @@ class ResponseCounter:
 
 
 def _said(p: float) -> str:
-    """What a probability that a revision is better comes to."""
+    """The word for a probability that a revision is better."""
     if abs(p - 0.5) <= TIE_TOLERANCE:
         return RevisionIs.SAME.value
     return (RevisionIs.BETTER if p > 0.5 else RevisionIs.WORSE).value

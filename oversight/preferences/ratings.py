@@ -252,7 +252,7 @@ def _stated(
     responses: tuple[Response, Response],
     votes: Sequence[tuple[float, RaterRuling]],
 ) -> Stated:
-    """What the raters of one item come to, each with one vote."""
+    """The mean of the raters of one item, each with one vote."""
     ratings = tuple(rating for _, ruling in votes for rating in ruling.ratings)
     return Stated(kind, prompt, responses, fmean(p for p, _ in votes), ratings)
 

@@ -139,8 +139,8 @@ def _mean(given: Sequence[Feedback], read: Read) -> float | None:
 
 
 def p_of_lower(rating: Feedback) -> float | None:
-    """How probable it is to a rater that of a pair the turn of the lower id is better; None of
-    both bad, and of what cannot be read."""
+    """A rater's probability that of a pair the turn of the lower id is better; None of both bad,
+    and of an answer that cannot be read."""
     p = _p_of_left(rating.answer)
     if p is None:
         return None
@@ -162,7 +162,7 @@ P_OF_REVISION = {RevisionIs.BETTER: 1.0, RevisionIs.SAME: 0.5, RevisionIs.WORSE:
 
 
 def p_of_revision(rating: Feedback) -> float | None:
-    """How probable it is to a rater that the revision is better than what was criticised."""
+    """A rater's probability that the revision is better than the response that was criticised."""
     answer = rating.answer
     if isinstance(answer, RevisionAnswer):
         return P_OF_REVISION[answer.revision]

@@ -48,7 +48,7 @@ class HelpRequest:
 
 @dataclass(frozen=True, slots=True)
 class RatingRequest:
-    """What a rater is asked about the turns of a debate."""
+    """A question to a rater about turns of a debate."""
 
     task: Task
     turns: tuple[Turn, ...]
@@ -94,7 +94,7 @@ class View:
     request: HelpRequest | None = None
     """What the judge asks, of an assistant."""
     rating: RatingRequest | None = None
-    """What a rater is asked."""
+    """The question, of a rater."""
     emit: Callable[[str], None] | None = None
     """Takes the public words as they are written, for a live display."""
     history: tuple[Message, ...] = ()

@@ -101,7 +101,7 @@ SCORES = (*(str(score) for score in range(1, MAX_SCORE + 1)), NOT_APPLICABLE)
 
 
 class SoftAnswer(Record):
-    """How probable a model makes each answer to one question."""
+    """A model's probabilities of the answers to one question."""
 
     values: tuple[str, ...] = Field(min_length=2)
     """Answers that it could give, which `belief` is over."""
@@ -127,7 +127,7 @@ class SoftAnswer(Record):
 
 
 class ModelAnswer(Record):
-    """What a model answered: a probability of every answer, in place of one of them."""
+    """A model's word on an item: a probability of every answer, in place of one of them."""
 
     task: Task
     answers: dict[str, SoftAnswer] = Field(min_length=1)
@@ -174,7 +174,7 @@ class Feedback(Record):
     item: str
     """Id of what was rated, see `item_id`."""
     turn_ids: tuple[str, ...] = Field(min_length=1)
-    """What was shown, in the order in which it was shown to whoever rated."""
+    """The turns that were shown, in the order in which the rater was shown them."""
     judge: str
     """Pseudonym of a person, or the agent and model that rated."""
     # Not written down unless they are set: ratings by people stay what they were.
@@ -231,15 +231,14 @@ class Feedback(Record):
 
     @cached_property
     def rater(self) -> str:
-        """Who rated: two models of one name and other settings are two raters."""
+        """Identity of the rater: two models of one name and other settings are two raters."""
         if self.agent is None:
             return self.judge
         return rater_of(self.agent)
 
     @cached_property
     def place(self) -> tuple[str, ...]:
-        """What its revisions have in common: the item and the rater, and of a model how it was
-        asked."""
+        """The item and the rater, and of a model the principle and order: equal for revisions."""
         if self.agent is None:
             return (self.item, self.judge)
         return place_of(self.item, self.rater, self.under, swapped=self.swapped)
@@ -257,7 +256,7 @@ def rater_of(agent: AgentSpec) -> str:
 
 
 def place_of(item: str, rater: str, under: AskedUnder | None, *, swapped: bool) -> tuple[str, ...]:
-    """What identifies one thing asked of a model, before it has answered."""
+    """The identity of one question to a model, known before it has answered."""
     rules = "" if under is None else content_id("under", under.principles)
     return (item, rater, rules, "swapped" if swapped else "")
 

@@ -63,7 +63,7 @@ class PlannedRating:
 
     @property
     def turn_ids(self) -> tuple[str, ...]:
-        """What is shown, in its order."""
+        """Ids of the turns in the order in which they are shown."""
         ids = self.item.turn_ids
         return ids[::-1] if self.swapped else ids
 
@@ -98,7 +98,7 @@ class ModelRatings:
 
     @property
     def num_planned(self) -> int:
-        """How many questions there are."""
+        """Number of all questions."""
         num_orders = 2 if self.settings.orders == "both" else 1
         num_rules = 1 if self._scores else self.num_principles
         return len(self.items) * num_orders * max(num_rules, 1)
@@ -154,7 +154,7 @@ class ModelRatings:
         return progress
 
     def _principles(self, item: RatingItem) -> Iterator[AskedUnder | None]:
-        """What an item is rated under: of the task principles one set, else one by one."""
+        """The principles that an item is rated under: one by one, or all at once to be scored."""
         if self.constitution is None:
             yield None
             return
@@ -203,7 +203,7 @@ class ModelRatings:
         await self.store.append(*draft.prompts, self._feedback(planned, draft))
 
     def _view(self, planned: PlannedRating, transcript: Transcript) -> View:
-        """What a rater may know: what the judge saw, and of an open prompt the chat's source."""
+        """The rater's view: that of the judge, and of an open prompt the chat's source."""
         by_id = {turn.id: public(turn) for turn in transcript.turns}
         shown = tuple(by_id[id_] for id_ in planned.turn_ids)
         first = min(shown, key=lambda turn: turn.step)
@@ -247,7 +247,7 @@ class ModelRatings:
 
 
 def _num_principles(settings: RatingSettings, task: Task, constitution: Constitution | None) -> int:
-    """How many principles are drawn for an item.
+    """Number of principles that are drawn for an item.
 
     Raises:
         ConfigError: There are fewer.
