@@ -1,4 +1,4 @@
-"""What assistants of a judge share: the judge's view in a prompt, the request last."""
+"""Common parts of a judge's assistants: the judge's view in a prompt, the request last."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from oversight.types import (
 
 
 class AssistingSettings(Settings):
-    """How an assistant samples its words."""
+    """Settings by which an assistant samples its words."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
 
@@ -37,7 +37,7 @@ class AssistingSettings(Settings):
     max_tokens: int = Field(default=400, ge=1)
     """Longest answer, in tokens."""
     max_words: int = Field(default=120, ge=1)
-    """How long an answer should be, told to the model."""
+    """Length that an answer should have, told to the model."""
     attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
     """Largest number of tries of a call that says nothing; a greedy one is made once."""
 

@@ -1,4 +1,4 @@
-"""Which of two passages speaks of a later time, where both carry comparable time marks."""
+"""Comparison of two passages by time, where both carry comparable time marks."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ OPTION_WEIGHT = 2.0
 """Weight of a feature that only one option has, where a shared one has 1."""
 
 UNNAMED_SHARE = 0.2
-"""What a piece counts that does not name its option at all: its speaker says it bears on it."""
+"""Weight of a piece that does not name its option at all: its speaker says it bears on it."""
 
 MIN_SUBJECT_SHARE = 1 / 3
 """Of the question's features: two pieces that share fewer are not about one subject."""
@@ -42,7 +42,7 @@ Features = frozenset[str]
 
 
 class EvidenceSettings(Settings):
-    """How much a piece of evidence counts."""
+    """Weight of a piece of evidence."""
 
     verified_weight: float = Field(default=0.8, ge=0.0, lt=1.0)
     """Of a quote that stands in the source."""
@@ -65,7 +65,7 @@ class Evidence:
 
     @property
     def is_verified(self) -> bool:
-        """Whether the text stands in the source."""
+        """True if the text stands in the source."""
         return self.status is QuoteStatus.VERIFIED
 
 
@@ -181,7 +181,7 @@ def _superseded(evidence: Sequence[Evidence], asked: Features) -> set[Evidence]:
 
 
 def _subject(pairs: Sequence[tuple[Evidence, Evidence]], asked: Features) -> Features:
-    """What the question is about, as pieces for different options tell of it: empty if unclear.
+    """Subject of the question, as pieces for different options tell of it: empty if unclear.
 
     The largest part of the question that both pieces of a pair contain. A word
     that only one of them has belongs to its wording, not to the subject.

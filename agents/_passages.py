@@ -63,7 +63,7 @@ def _sentences(text: str) -> list[Span]:
 
 
 def _inside(text: str, match: re.Match[str]) -> bool:
-    """Whether the sentence goes on: after an abbreviation, an initial, or in lower case."""
+    """True if the sentence goes on: after an abbreviation, an initial, or in lower case."""
     if match[0].startswith("\n"):
         return False
     tail = text[max(0, match.end() - 12) : match.end()]
@@ -72,7 +72,7 @@ def _inside(text: str, match: re.Match[str]) -> bool:
 
 
 def _is_hard_wrapped(text: str) -> bool:
-    """Whether single line breaks stand inside sentences: then they are no borders."""
+    """True if single line breaks stand inside sentences: then they are no borders."""
     after: list[str] = re.findall(r"\S[^\S\n]*\n[^\S\n]*(\S)", text)
     num_continued = sum(char.islower() for char in after)
     return num_continued > 0.3 * len(after)
@@ -199,7 +199,7 @@ def index(text: str, max_words: int) -> Index:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What supports one option: its features and those of the question, weighted."""
+    """Features that support one option: its own and those of the question, weighted."""
 
     weights: Mapping[str, float]
     distinctive: frozenset[str]

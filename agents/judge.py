@@ -198,7 +198,7 @@ def rules(constitution: str, template: Template | None = None) -> Safe:
 
 
 def choice_prompt(view: View, constitution: str = "") -> Prompt:
-    """What asks a judge for the letter of an option, in whose probability its belief is read."""
+    """Request to a judge for the letter of an option, in whose probability its belief is read."""
     ask = choice_request(labels(len(view.options)))
     return Prompt(messages=judge_messages(view, rules(constitution), ask))
 

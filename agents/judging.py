@@ -37,7 +37,7 @@ SURFACE_FORMS = (
     *("{}", " {}", "\n{}", "({}", " ({}", "{})", "{}."),
     *("**{}", " **{}", '"{}', "▁{}", "Ġ{}"),
 )
-"""How a tokenizer may write a label at the start of an answer, the label in capitals."""
+"""Forms in which a tokenizer may write a label at the start of an answer, the label in capitals."""
 
 LOWER_CASE_FORMS = ("{}", "({}", " ({}", "{})")
 """Likewise in lower case; " a" is left out, as it is the article."""
@@ -78,7 +78,7 @@ def decide(probs: Sequence[float], method: BeliefMethod, raw: str, mass: float |
 
 
 def settled(belief: Belief, end_at: float) -> bool:
-    """Whether a judge that may end the debate does so: some option is believed at `end_at`."""
+    """True if a judge that may end the debate does so: some option is believed at `end_at`."""
     decided = belief.verdict is Verdict.DECIDED and belief.probs is not None
     return decided and max(belief.probs or ()) >= end_at
 

@@ -100,7 +100,7 @@ class Retrieval:
         return f"I defend this answer: {_ended(option)} I have no source to quote from."
 
     def _critique(self, view: View) -> str:
-        """What the last speech made up, and what speaks best for an option it does not defend."""
+        """Critique of what the last speech made up, with the best case for another option."""
         if view.source is None:
             noun = "speech" if view.options else "response"
             return f"I have no source to check this {noun} against."

@@ -1,4 +1,4 @@
-"""What those who speak share: composing prompts from a view, and making a speech of the answer.
+"""Common parts of speakers: composing prompts from a view, and making a speech of the answer.
 
 A prompt only ever grows at its end, so that a server's prefix cache holds:
 the rules; then source, question and options, or an open prompt with the chat
@@ -92,7 +92,7 @@ AFTER_NOTES = Template(
 
 @dataclass(frozen=True, slots=True)
 class SpeakerPrompts:
-    """What one role is told for one act: `notes` and `speech` are filled with `role_facts`."""
+    """Instructions to one role for one act: `notes` and `speech` are filled with `role_facts`."""
 
     rules: Template
     notes: Template
@@ -123,7 +123,7 @@ class Speaker:
         self.prompts = prompts
 
     async def act(self, view: View) -> Draft:
-        """What the view asks for; a ready-made argument is given word for word.
+        """Speech that the view asks for; a ready-made argument is given word for word.
 
         Raises:
             ProtocolError: The view asks for something that this speaker does not do.
@@ -188,7 +188,7 @@ def notes_of(turn: Turn) -> str | None:
 def speech_prompt(
     prompts: SpeakerPrompts, view: View, facts: Mapping[str, str | int] | None = None
 ) -> Prompt:
-    """What asks a speaker for its speech at once, without notes before it."""
+    """Instruction that asks a speaker for its speech at once, without notes before it."""
     ask = prompts.speech.render(**(role_facts(view) if facts is None else facts))
     return Prompt(
         messages=(
@@ -223,17 +223,17 @@ def check_speech(view: View, agent: str, acts: Collection[Act]) -> None:
 
 
 def own_words(view: View) -> tuple[Turn, ...]:
-    """What this seat has said so far."""
+    """Turns of this seat so far."""
     return tuple(t for t in view.turns if t.seat is view.seat and t.act.is_spoken)
 
 
 def is_first_speech(view: View) -> bool:
-    """Whether this seat has not spoken yet."""
+    """True if this seat has not spoken yet."""
     return not own_words(view)
 
 
 def speaker_name(seat: Seat, role: Role) -> str:
-    """What a seat is called before everyone."""
+    """Name of a seat before everyone."""
     if seat is Seat.JUDGE:
         return "Judge"
     return f"Debater {seat.value.upper()}" if role is Role.DEBATER else role.value.capitalize()

@@ -77,9 +77,10 @@ SAID = (
     (r"scored over a token trie,? ", ""),
     (r"it (?:cannot be computed so|does not run over a token trie) ", "NOT_SO "),
     (r"its layers stop with an error where [^(]*", "NOT_SO "),
-    (r", though its own forward pass takes each row", ""),
-    (r"NOT_SO \((?:.*(its scores .*)|(it has .*)|.*)\)", r"\1\2"),
     (r"; docs/training\.md says.*", ""),
+    # What was kept of a long reason may end anywhere.
+    (r"\)?, though\b.*", ")"),
+    (r"NOT_SO \((?:.*?(its scores [^)]*)|(it has [^)]*)|.*)\)?$", r"\1\2"),
     (r" of \d+ tokens", ""),
     (r"which is (?=past)", ""),
     (r" by (?:\d[\d.e+-]*|nan)\b", ""),

@@ -272,7 +272,7 @@ def _view(scene: Scene, slot: Slot, role: Role, step: ScheduledStep) -> View:
 
 
 def _last_view(scene: Scene, orders: Orders) -> View:
-    """What the judge may see at the end."""
+    """View of the judge at the end."""
     return view_of(
         scene.debate,
         scene.question,

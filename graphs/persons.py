@@ -23,7 +23,7 @@ INTERRUPT = "__interrupt__"
 
 
 class PersonsAct(Record):
-    """What a person did on a seat, as the answer to a request."""
+    """Act of a person on a seat, as the answer to a request."""
 
     text: str = ""
     belief: Belief | None = None
@@ -34,12 +34,12 @@ class PersonsAct(Record):
 
 
 def is_person(agent: Agent) -> bool:
-    """Whether a person holds the seat: then the graph waits instead of asking the agent."""
+    """True if a person holds the seat: then the graph waits instead of asking the agent."""
     return agent.kind is JudgeKind.HUMAN
 
 
 def request_of(view: View) -> dict[str, Any]:
-    """What a person is asked for; everything else is in the store under the debate's id."""
+    """Request to a person; everything else is in the store under the debate's id."""
     return {
         "debate_id": view.debate_id,
         "step": view.step,

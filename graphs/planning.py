@@ -164,7 +164,7 @@ def _check_seats(
 
 
 def has_candidates(protocol: OversightProtocol) -> bool:
-    """Whether any speech is the best of several."""
+    """True if any speech is the best of several."""
     steps = protocol.opening + protocol.round
     return any(slot.candidates > 1 for step in steps for slot in step.slots)
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CLAIM_BATCH = 256
-"""How many debates are claimed in one transaction."""
+"""Number of debates that are claimed in one transaction."""
 
 COLLECT_AFTER = 50_000
 """New container objects after which the garbage collector looks at the youngest ones."""
@@ -59,7 +59,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is."""
+    """Progress of a run."""
 
     total: int | None = None
     done: int = 0
@@ -175,7 +175,7 @@ def _pending(
 def as_begun(
     planned: Sequence[tuple[Debate, Question]], store: Store, cast: Cast
 ) -> list[tuple[Debate, Question]]:
-    """What is planned; debates that the store has by the path of a model, as it has them.
+    """Planned debates; those that the store has by the path of a model, as it has them.
 
     So a store from before models were identified by their content is gone on with. Whether the
     folder still holds the weights of then cannot be told, which is said.
@@ -199,7 +199,7 @@ def as_begun(
 
 
 class End(Enum):
-    """How a debate's run ended, unless it failed."""
+    """End of a debate's run, unless it failed."""
 
     COMPLETE = auto()
     WAITING = auto()

@@ -86,11 +86,11 @@ class Scene:
         self.public_turns += [public(turn) for turn in turns if turn.chosen]
 
     def acted(self, step: int, seat: Seat) -> bool:
-        """Whether that seat's part in that step stands already."""
+        """True if that seat's part in that step stands already."""
         return any(turn.step == step and turn.seat is seat for turn in self.turns)
 
     def judged(self, *, swapped: bool) -> bool:
-        """Whether that judgment stands already."""
+        """True if that judgment stands already."""
         return any(judgment.swapped is swapped for judgment in self.judgments)
 
 
@@ -150,7 +150,7 @@ class Stage:
         self._scenes.pop(debate_id, None)
 
     async def _recalled(self, debate_id: str) -> Scene:
-        """What the store holds of a debate, read in a thread: the event loop waits for no disk."""
+        """Records of a debate in the store, read in a thread: the event loop waits for no disk."""
         transcript = await asyncio.to_thread(self.store.transcript, debate_id)
         debate = transcript.debate
         scene = Scene(debate, transcript.question, debate.protocol.schedule())

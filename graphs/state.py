@@ -9,7 +9,7 @@ NextAct = Literal["speak", "respond", "critique", "revise", "ask", "believe", "d
 
 
 class DebateInput(TypedDict, total=False):
-    """What a graph is started with: a debate already planned, or what to plan one from."""
+    """Input of a graph: a debate already planned, or what to plan one from."""
 
     debate_id: str
     question: dict[str, Any]
@@ -20,7 +20,7 @@ class DebateInput(TypedDict, total=False):
 
 
 class DebateState(DebateInput, total=False):
-    """What a graph carries from node to node."""
+    """State that a graph carries from node to node."""
 
     step: int
     """Index of the next step in the protocol's schedule."""

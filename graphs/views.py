@@ -1,4 +1,4 @@
-"""Who may see what: the view of each seat, made from the turns that stand; and back to a turn."""
+"""View of each seat, with what it may see, made from the turns that stand; and back to a turn."""
 
 from __future__ import annotations
 

@@ -181,6 +181,8 @@ _LACKS: dict[str, tuple[frozenset[int], str, str]] = {
 def lack(error: BaseException) -> str | None:
     """One line on what of the machine has run out, if that is behind `error`; else None."""
     for each in _behind(error):
+        if isinstance(each, RuntimeError) and "can't start new thread" in str(each):
+            return _lacking(*_of_threads(str(each)))
         number = each.errno if isinstance(each, OSError) else None
         said = str(each)
         for what, (numbers, words, advice) in _LACKS.items():
@@ -197,6 +199,20 @@ def _may_lack(error: BaseException) -> bool:
     return isinstance(error, OSError | RuntimeError | ImportError | SystemError | MemoryError) or (
         type(error).__module__.partition(".")[0] in ("sqlalchemy", "sqlite3", "psycopg", "torch")
     )
+
+
+def _of_threads(said: str) -> tuple[str, str, str]:
+    """What lacks where a thread could not be started: most often room for its stack."""
+    what = "no more threads or processes can be started"
+    advice = _LACKS[what][2]
+    try:
+        import resource
+    except ImportError:
+        return what, said, advice
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        what = "there is not enough memory"
+        advice = _LACKS[what][2]
+    return what, said, advice
 
 
 def _lacking(what: str, said: str, advice: str) -> str:

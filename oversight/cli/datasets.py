@@ -11,6 +11,9 @@ from oversight import registry
 from oversight.cli.listing import show
 from oversight.cli.options import Json, set_option
 
+NUM_SHOWN = 3
+"""How many questions are shown where no number was asked for."""
+
 Sets = Annotated[
     list[str] | None, set_option("difficulty=3", "Set one of the data set's own settings")
 ]
@@ -20,7 +23,10 @@ def datasets(
     name: Annotated[
         str | None, typer.Argument(help="A data set to look into.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many questions to show.")] = 3,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many questions to show.", show_default=str(NUM_SHOWN)),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Go on without rows that cannot be used.")] = False,
     sets: Sets = None,
     as_json: Json = False,
@@ -35,14 +41,17 @@ def datasets(
     from oversight.datasets.base import load_questions
 
     settings = DatasetSettings(
-        dataset=name, settings=assignments(sets or ()), limit=limit, skip_bad=skip_bad
+        dataset=name,
+        settings=assignments(sets or ()),
+        limit=limit or NUM_SHOWN,
+        skip_bad=skip_bad,
     )
     loaded = load_questions(settings)
     from rich.console import Console
 
     from oversight.text.terminal import rich_text
 
-    if loaded.shortage:
+    if limit and loaded.shortage:
         Console(stderr=True).print(rich_text(f"{loaded.shortage}.", style="yellow"), soft_wrap=True)
     if as_json:
         typer.echo(json.dumps([q.model_dump(mode="json") for q in loaded.questions], indent=2))

@@ -2,8 +2,8 @@
 
 The first Ctrl-C lets a command put its things away, in whatever time it takes. Every further one
 ends the process at once: what counts is in the store or in a checkpoint already, claims and locks
-end with the process, and servers and workers watch for its end. SIGTERM does so as well, where
-no command takes it to finish what it is at.
+end with the process, and servers and workers watch for its end. SIGTERM and SIGHUP do so as well,
+where no command takes them to finish what it is at.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from oversight.text.terminal import visible
 T = TypeVar("T")
 
 AT_ONCE = "oversight: stopped at once; the same command goes on from what was kept\n"
-TERMINATED = "oversight: ended by SIGTERM; the same command goes on from what was kept\n"
+TERMINATED = "oversight: ended by {name}; the same command goes on from what was kept\n"
 SHOW_CURSOR = "\x1b[?25h"
 HUB = "huggingface_hub.utils._http"
 """The logger of requests to the hub, which tells of every one that fails and is tried again."""
@@ -38,7 +38,7 @@ LEAVE_SCREEN = "\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?2004l"
 
 
 class Interrupts:
-    """Takes SIGINT and SIGTERM for the process."""
+    """Takes SIGINT, SIGTERM and SIGHUP for the process."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -55,9 +55,10 @@ class Interrupts:
             # What the interpreter still does after that takes no time, and has no handler.
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         # In a browser the server ends its applications so, and nobody reads what they say then.
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and not in_browser():
-            signal.signal(signal.SIGTERM, self._on_term)
-            self._terminal = self._terminal or _terminal_settings()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL and not in_browser():
+                signal.signal(number, self._on_term)
+                self._terminal = self._terminal or _terminal_settings()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """As `asyncio.run`, which a first Ctrl-C ends by cancelling `main`.
@@ -99,7 +100,7 @@ class Interrupts:
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
         """End at once by the same signal, so that whoever sent it sees that it was this."""
-        self._leave_terminal(TERMINATED)
+        self._leave_terminal(TERMINATED.format(name=signal.Signals(number).name))
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -138,9 +139,56 @@ def _terminal_settings() -> list[Any] | None:
         return None
 
 
+class _Room:
+    """Refuses to load native libraries for which a limit on memory (ulimit -v) leaves no room.
+
+    Without room they do not fail but crash, in the middle of being loaded.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Find nothing, so that others look for it.
+
+        Raises:
+            MemoryError: There is too little room.
+        """
+        if name in NATIVE_MIB and (left := self._limit - mapped_bytes()) < NATIVE_MIB[name] << 20:
+            raise MemoryError(
+                f"{name} needs {NATIVE_MIB[name]} MiB to be loaded, and of the limit of "
+                f"{self._limit >> 20} MiB {max(left, 0) >> 20} are left"
+            )
+
+
+NATIVE_MIB = {"torch": 700, "sklearn": 300, "pyarrow": 220, "numpy": 110}
+"""Address space that libraries take as they are loaded, with what their first use takes."""
+
+
+def mapped_bytes() -> int:
+    """Address space that the process has mapped; 0 where nobody tells."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def memory_limit() -> int | None:
+    """The limit on the process's address space in bytes, if there is one."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def install() -> None:
     """Take Ctrl-C, and see that nothing reaches a log or the terminal with a secret in it."""
     INTERRUPTS.install()
+    if (limit := memory_limit()) is not None:
+        sys.meta_path.insert(0, _Room(limit))
     sys.excepthook = _say_unexpected
     threading.excepthook = _say_of_thread
     before = sys.unraisablehook

@@ -49,6 +49,9 @@ UNUSABLE = {
 }
 """What can be wrong with a path that a user named, and what to do."""
 
+GOING_ON = frozenset({"debate", "demo", "judge", "pixels", "rate", "run"})
+"""Commands that keep what they did. Others begin anew; `train` says itself what it kept."""
+
 app = typer.Typer(
     name="oversight",
     help="AI debate and scalable oversight: run debates, judge them, turn them into training data.",
@@ -132,7 +135,8 @@ def _run(args: list[str]) -> int:
             return 2  # no command was given, and its help has been printed
         return _say(_usage(error), 2)
     if result == INTERRUPTED:
-        return _say("stopped; the same command goes on from here", INTERRUPTED)
+        again = "; the same command goes on from here" if args and args[0] in GOING_ON else ""
+        return _say(f"stopped{again}", INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
@@ -173,10 +177,24 @@ def _usage(error: Any) -> str:
         known = [name for param in context.command.params for name in param.opts]
         hint = registry.nearest(option, known).split(" Known:")[0]
         return f"no such option: {option}.{hint} See '{context.command_path} --help'."
-    message: str = error.format_message()
+    message: str = _in_words(error)
     place = "oversight" if context is None else context.command_path
     end = "" if message.endswith(("?", ".")) else "."
     return f"{message}{end} See '{place} --help'."
+
+
+def _in_words(error: Any) -> str:
+    """The error's message; where a value was refused, with the value and what is accepted."""
+    from pydantic import ValidationError
+
+    from oversight.config.settings import in_words
+
+    message: str = error.format_message()
+    if not isinstance(error.__cause__, ValidationError):
+        return message
+    [first, *_] = error.__cause__.errors(include_url=False)
+    place, said, refused = message.partition(": ")[0], in_words(first), repr(first["input"])
+    return f"{place}: {said}" if refused in said else f"{place}: {refused}: {said}"
 
 
 if __name__ == "__main__":

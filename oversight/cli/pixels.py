@@ -90,8 +90,7 @@ def _run(settings: PixelSettings, as_json: bool) -> None:
 
 def _write(played: Played, found: Results, store: Store) -> None:
     from oversight.evals.drawing import LIGHT, save_png
-    from oversight.pixels.page import write_page
-    from oversight.pixels.pictures import draw_games, draw_results, pick_games
+    from oversight.pixels.pictures import draw_games, draw_results, pick_games, write_page
     from oversight.pixels.running import stored_games
 
     out = played.settings.out
@@ -106,14 +105,14 @@ def _write(played: Played, found: Results, store: Store) -> None:
 def _print(played: Played, found: Results, console: Console) -> None:
     from oversight.cli.showing import print_table
     from oversight.evals.findings import count
-    from oversight.pixels import words
+    from oversight.pixels.results import extent, headlines, methods, table
     from oversight.text.terminal import rich_text
 
-    console.print(rich_text(words.extent(found), style="bold"))
-    for line in words.headlines(found):
+    console.print(rich_text(extent(found), style="bold"))
+    for line in headlines(found):
         console.print(rich_text(f"• {line}"))
-    print_table(words.table(found, wide=False), console)
-    for line in words.methods(played, found):
+    print_table(table(found, wide=False), console)
+    for line in methods(played, found):
         console.print(rich_text(line, style="dim"))
     settings = played.settings
     console.print(

@@ -12,7 +12,12 @@ def plot(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", show_default=False)],
     out: Annotated[
         Path | None,
-        typer.Option(help="The PNG; curves.png in the first run's folder.", show_default=False),
+        typer.Option(
+            "--out",
+            "-o",
+            help="The PNG; curves.png in the first run's folder.",
+            show_default=False,
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None,

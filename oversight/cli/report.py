@@ -30,7 +30,7 @@ def report(
 
     from oversight.cli.progress import reading
     from oversight.errors import StoreError
-    from oversight.evals.findings import to_json
+    from oversight.evals.findings import count, to_json
     from oversight.evals.html import render_html
     from oversight.evals.pictures import render_png
     from oversight.evals.report import build_report
@@ -40,13 +40,19 @@ def report(
     with OpenStore.open(store, create=False) as opened:
         transcripts = opened.transcripts(protocol=protocol, dataset=dataset)
         failed = opened.transcripts(protocol=protocol, dataset=dataset, complete=False)
-        built = build_report(reading(transcripts, opened.counts()["complete"]), failed=failed)
+        num_complete = opened.counts()["complete"]
+        built = build_report(reading(transcripts, num_complete), failed=failed)
     if not built.num_debates:
         causes = ", ".join(f"{f.num} × {f.cause.replace('_', ' ')}" for f in built.failures)
+        chosen = {"--protocol": protocol, "--dataset": dataset}
+        which = "".join(f" {option} {value}" for option, value in chosen.items() if value)
+        advice = f"run `oversight debate --store {store}`"
+        if which and num_complete:
+            there = count(num_complete, "complete debate")
+            advice = f"without that it has {there}: `oversight report --store {store}`"
         raise StoreError(
-            f"{store}: no complete debate to report on; "
-            + (f"failed: {causes}; " * bool(causes))
-            + f"run `oversight debate --store {store}`"
+            f"{store}: no complete debate{' with' * bool(which)}{which} to report on; "
+            f"{f'failed: {causes}; ' * bool(causes)}{advice}"
         )
     if as_json:
         typer.echo(json.dumps(to_json(built), indent=2))

@@ -95,7 +95,7 @@ def load_circle(
 def run_circle(circle: CircleSettings, console: Console) -> Results:
     """Do what is left of a circle, with progress, and write what there is to look at."""
     from oversight.cli.progress import TaskProgress
-    from oversight.selfplay.page import write_all
+    from oversight.selfplay.pictures import write_all
     from oversight.selfplay.results import gather
     from oversight.selfplay.running import run as run_stages
 

@@ -61,7 +61,8 @@ def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json =
         if len(problems) > NUM_LISTED:
             typer.echo(f"… and {len(problems) - NUM_LISTED} more; --json lists them all")
     elif now is not None:
-        typer.echo(f"{store}: {sum(counts.values())} rows in {len(counts)} tables, all sound")
+        total = f"{count(sum(counts.values()), 'row')} in {count(len(counts), 'table')}"
+        typer.echo(f"{store}: {total}, all sound")
         typer.echo(_chained(now, num_before, is_sealed=sealed is not None))
         if sealed is not None:
             typer.echo(_since(sealed, now))
@@ -125,14 +126,17 @@ def _chained(now: Seal, num_before: int, *, is_sealed: bool) -> str:
 def _since(sealed: Seal | str, now: Seal) -> str:
     if isinstance(sealed, str):
         return f"seal {sealed}: exactly what was sealed"
-    more = now.num_rows - sealed.num_rows
-    return f"seal {sealed.digest}: all that was sealed is there, and {more} rows more"
+    from oversight.evals.findings import count
+
+    more = count(now.num_rows - sealed.num_rows, "row")
+    return f"seal {sealed.digest}: all that was sealed is there, and {more} more"
 
 
 @store.command()
 def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -> None:
     """Print a short digest of all that is written, for a paper; with --out, write the ends of
     all chains to a file, which `oversight store check --seal` compares with."""
+    from oversight.evals.findings import count
     from oversight.store import Store as OpenStore
 
     with OpenStore.open(store, create=False) as opened:
@@ -140,7 +144,7 @@ def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -
         found = opened.seal()
     if problems:
         raise StoreError(
-            f"store {store} has {len(problems)} problems and is not sealed: "
+            f"store {store} has {count(len(problems), 'problem')} and is not sealed: "
             f"see `oversight store check --store {store}`"
         )
     if out is not None:
@@ -150,8 +154,10 @@ def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -
         typer.echo(found.text(), nl=False)
         return
     typer.echo(found.digest)
-    before = f", {found.num_before} rows from before there were chains" if found.before else ""
-    typer.echo(f"{found.num_rows} rows, {num_debates} debates{before}", err=True)
+    before = (
+        f", {count(found.num_before, 'row')} from before there were chains" if found.before else ""
+    )
+    typer.echo(f"{count(found.num_rows, 'row')}, {count(num_debates, 'debate')}{before}", err=True)
 
 
 @store.command()

@@ -31,10 +31,10 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
     progress = run.progress
     if not short and progress.done + progress.found:
         console.print(render_text(report_of(run)))
-    parts = [f"{progress.done} run", f"{progress.found} found complete"]
-    parts += [f"{progress.elsewhere} run by another process"] if progress.elsewhere else []
-    parts += [f"{progress.waiting} waiting for a person"] if progress.waiting else []
-    parts += [f"{len(progress.failures)} failed"] if progress.failures else []
+    parts = [f"{progress.done:,} run", f"{progress.found:,} found complete"]
+    parts += [f"{progress.elsewhere:,} run by another process"] if progress.elsewhere else []
+    parts += [f"{progress.waiting:,} waiting for a person"] if progress.waiting else []
+    parts += [f"{len(progress.failures):,} failed"] if progress.failures else []
     console.print(f"{count(len(run.planned), 'debate')}: {', '.join(parts)}.", highlight=False)
     _print_left_out(run, console)
     print_failures(progress.failures, console)

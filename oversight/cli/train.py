@@ -138,7 +138,7 @@ def _print_end(trainer: str, config: TrainSettings) -> None:
     runs = run_folders(config)
     for run in runs:
         table = Table("", "first", "last", "best", "at step", box=None, pad_edge=False)
-        for row in outcome(read_metrics(run)):
+        for row in outcome(read_metrics(run), trainer):
             table.add_row(*map(rich_text, row))
         console.print(rich_text(f"{run / 'model'}: the finished model"))
         console.print(table)

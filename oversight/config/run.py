@@ -30,7 +30,7 @@ SidesDesign = Literal["drawn", "both"]
 
 
 class DatasetSettings(Settings):
-    """Which questions."""
+    """Choice of the questions."""
 
     dataset: str
     """Name of a data set: `oversight datasets` lists them."""
@@ -54,7 +54,7 @@ class EngineSettings(Settings):
 
 
 class AgentSettings(Settings):
-    """Who plays a role."""
+    """Agent, engine and settings that play a role."""
 
     agent: str
     engine: str | None = None
@@ -79,19 +79,19 @@ class RunSettings(Settings):
     protocols: tuple[str, ...] = Field(default=("debate",), min_length=1)
     """Names of protocols, or paths of protocol files."""
     agents: dict[Role, AgentSettings] = Field(default_factory=dict)
-    """Who plays which role; roles that are not named are played by the embedded agents."""
+    """Agents by role; roles that are not named are played by the embedded agents."""
     engines: dict[str, EngineSettings] = Field(default_factory=dict)
     store: str = "oversight.db"
     """Path of an SQLite file, or a postgresql:// URL."""
     seed: int = 0
     concurrency: int = Field(default=32, ge=1, le=10_000)
-    """How many debates are in flight at once."""
+    """Number of debates in flight at once."""
     sides: SidesDesign = "drawn"
-    """Who defends which option: drawn for each question, or each assignment once."""
+    """Assignment of options to seats: drawn for each question, or each assignment once."""
 
     swap: bool = False
     """Judge every debate a second time with the options and sides shown the other way round."""
 
     def cast(self) -> dict[Role, AgentSettings]:
-        """Who plays which role, defaults filled in."""
+        """Agents by role, defaults filled in."""
         return EMBEDDED_AGENTS | self.agents

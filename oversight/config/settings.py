@@ -7,9 +7,20 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from oversight.errors import ConfigError
 from oversight.registry import nearest
+
+WANTED = {
+    **dict.fromkeys(("tuple", "list", "set", "frozen_set"), 'a list, such as ["a", "b"] or [1, 2]'),
+    **dict.fromkeys(("dict", "mapping", "model", "model_attributes"), "a table, such as { a = 1 }"),
+    "int": "a whole number",
+    "int_from_float": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
+"""Kinds of values that pydantic's errors speak of, and what a user is to write."""
 
 
 class Settings(BaseModel):
@@ -48,7 +59,7 @@ class Settings(BaseModel):
             raise ConfigError(describe(error, cls, where)) from None
 
     def identity(self) -> dict[str, Any]:
-        """What of these settings determines a result, JSON-plain."""
+        """The settings that determine a result, JSON-plain."""
         return self.model_dump(mode="json", exclude=set(self.incidental))
 
 
@@ -64,11 +75,18 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
         return f"unknown setting {place!r}.{hint}{more}"
     if first["type"] == "missing":
         return f"setting {place!r} is missing{more}"
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = in_words(first)
     if first["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
         reason += "." + nearest(str(first["input"]), known).split(" Known:")[0]
     return f"{place} = {first['input']!r}: {reason}{more}" if place else f"{reason}{more}"
+
+
+def in_words(detail: ErrorDetails) -> str:
+    """The reason of a validation error, without the names that Python has for kinds of values."""
+    kind = detail["type"].removesuffix("_parsing").removesuffix("_type")
+    wanted = WANTED.get(kind)
+    return f"give {wanted}" if wanted else detail["msg"].removeprefix("Value error, ")
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -23,7 +23,7 @@ DATA_FOLDERS = ("data", "../shared/data")
 """Where data sets are looked for otherwise, from the working directory."""
 
 NUM_VALUE_CHARS = 60
-"""How much of a wrong value a reason shows."""
+"""Characters of a wrong value that a reason shows."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -55,7 +55,7 @@ def locate(path: str, usual: str, where_to_get: str) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """What the file holds.
+    """Content of the file.
 
     Raises:
         ConfigError: It is a folder, or may not be read.
@@ -142,7 +142,7 @@ def prompt_row(file: str, line: int | None, **fields: Any) -> Row | BadRow:
 
 
 def reason(error: ValidationError, model: type[BaseModel]) -> str:
-    """What is wrong with a row, in one line: the first error, and the number of the others."""
+    """Reason for refusing a row, in one line: the first error, and the number of the others."""
     first = error.errors(include_url=False)[0]
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return _explain(first, model) + more

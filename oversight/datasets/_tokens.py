@@ -16,7 +16,7 @@ SURFACE = {
     "''": '"',
     "`": "'",
 }
-"""How a token that stands for a character looks in text."""
+"""Text of tokens that stand for a character."""
 
 CLOSING = {".", ",", ";", ":", "?", "!", "...", "%", "°", ")", "]", "}", "-RSB-", "-RRB-", "-RCB-"}
 END_QUOTES = {"''", "'", "'''"}

@@ -27,7 +27,7 @@ from oversight.ids import content_id
 from oversight.types import Question
 
 NUM_LISTED = 20
-"""How many bad rows an error message lists before it only counts them."""
+"""Number of bad rows that an error message lists before it only counts them."""
 
 CLUSTER = "cluster"
 """Key of `Question.meta` that rows about the same underlying question share.
@@ -72,7 +72,7 @@ class LeftOut:
 
 
 Item: TypeAlias = Row | Question | BadRow | LeftOut
-"""What a data set's `rows` yields."""
+"""Items that a data set's `rows` yields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ class Loaded:
     questions: tuple[Question, ...]
     bad: tuple[BadRow, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """How many sound rows were left out, by reason."""
+    """Number of sound rows that were left out, by reason."""
     limit: int | None = None
-    """How many questions were asked for at most."""
+    """Largest number of questions asked for."""
     dataset: str = ""
 
     @property
@@ -161,7 +161,7 @@ class _Reading:
                     yield row.question
 
     def _is_new(self, row: Row) -> bool:
-        """Whether the row's id was not met before; if it was, the row is a bad one."""
+        """True if the row's id is new; otherwise the row is made a bad one."""
         name = row.question.id
         if name in self.seen:
             reason = f"id {name!r} stands already at {self.seen[name]}"

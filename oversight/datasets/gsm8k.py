@@ -37,7 +37,7 @@ FINAL_ANSWER = re.compile(r"^A:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 
 class Config(Settings):
-    """Which solutions are set against each other."""
+    """Settings of GSM8K: the solutions that are set against each other."""
 
     path: str = ""
     """The JSONL file; empty: where shared data lies."""

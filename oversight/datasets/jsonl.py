@@ -25,12 +25,12 @@ WHERE_TO_GET = "Such a file is yours to write: docs/datasets.md shows one."
 
 
 class Config(Settings):
-    """Which file, and whether its questions must have sources."""
+    """Settings of a JSONL file: its path, and whether its questions must have sources."""
 
     path: str = Field(min_length=1)
     """The JSONL file. Source files that its rows name are looked for below its folder."""
     source_required: bool = False
-    """Whether a row without a source is a bad row, as it is for debaters that quote."""
+    """True if a row without a source is a bad row, as it is for debaters that quote."""
 
 
 class _Shape(BaseModel):

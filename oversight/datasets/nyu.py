@@ -35,7 +35,7 @@ WHERE_TO_GET = (
 
 
 class Config(Settings):
-    """Which folder, and what makes a row."""
+    """Settings of the NYU debates: their folder, and what makes a row."""
 
     path: str = ""
     """The folder with the debate files, or the one above it; empty: where shared data lies."""

@@ -31,7 +31,7 @@ Distractor = Literal["best", "first", "random"]
 
 
 class Config(Settings):
-    """Which questions, and what stands against the right answer."""
+    """Settings of QuALITY: its questions, and what stands against the right answer."""
 
     path: str = ""
     """The JSONL file; empty: the training part, where shared data lies."""

@@ -1,4 +1,4 @@
-"""How often judges are right, by protocol, data set, family and judge.
+"""Accuracy of judges, by protocol, data set, family and judge.
 
 Two figures, since neither is fair alone:
 
@@ -42,14 +42,14 @@ class Accuracy:
     num_debates: int
     num_questions: int
     chance: float
-    """What guessing would score: the mean of one over the number of options."""
+    """Score of guessing: the mean of one over the number of options."""
     share_tie: float
     share_abstain: float
     share_invalid: float
 
 
 def score(observation: Observation) -> float | None:
-    """What a ruling adds to `accuracy_all`, 0 to 1; None if the right answer is unknown."""
+    """Amount that a ruling adds to `accuracy_all`, 0 to 1; None if the right answer is unknown."""
     if observation.correct is None:
         return None
     if observation.right is not None:

@@ -1,4 +1,4 @@
-"""How far judges agree beyond chance, on nominal ratings some of which may be missing.
+"""Agreement of judges beyond chance, on nominal ratings some of which may be missing.
 
 A rating is any hashable value; None is a missing one.
 """

@@ -1,4 +1,4 @@
-"""What assistance does to judges: accuracy, calibration and time, by the kind that was drawn.
+"""Effect of assistance on judges: accuracy, calibration and time, by the kind that was drawn.
 
 A study draws for each item which assistance it comes with. Rulings are compared by what was
 drawn, whether or not the judge used it: who asks for help does so on the hard items, and a
@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from oversight.evals.accuracy import score
+from oversight.evals.calibration import brier
 from oversight.evals.intervals import Estimate, mean_interval, unpaired_difference
 from oversight.evals.observations import Observation
-from oversight.evals.scoring import brier
 
 NONE = "none"
 """The kind that means no assistance: what the others are compared with."""
@@ -46,7 +46,7 @@ Measured = Sequence[tuple[tuple[str, str], float]]
 
 
 def assistance(observations: Iterable[Observation]) -> tuple[Assistance, ...]:
-    """What was measured of every kind of assistance that a study drew, `none` first."""
+    """Measurements of every kind of assistance that a study drew, `none` first."""
     groups: dict[tuple[str, str], dict[str, list[Observation]]] = defaultdict(
         lambda: defaultdict(list)
     )

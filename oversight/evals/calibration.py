@@ -1,23 +1,57 @@
-"""Whether a judge's probabilities mean what they say, and whether they tell right from wrong.
+"""Calibration of a judge's probabilities, how well they tell right from wrong, and their scores.
 
-Brier score and log loss are of the whole belief. ECE and the reliability curve
-are of the judge's confidence (the probability of the option it chose) against how often
-that choice is right, in bins of equal mass: bins of equal width leave some nearly
-empty. AUROC is the chance that a right option was believed more than a wrong one,
-all options of all rulings pooled.
+Scores are proper ones of a belief once the right option is known; higher is better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Observation
-from oversight.evals.scoring import brier, log_score
 from oversight.preferences.rulings import top
+
+FLOOR = 1e-3
+"""Probabilities below this count as this in the log score, which is infinite at 0. It bounds
+what a single sure and wrong belief can cost at ln 0.001, about -6.9."""
+
+ProperScore = Callable[[Sequence[float], int], float]
+
+
+def log_score(probs: Sequence[float], correct: int) -> float:
+    """Natural logarithm of the probability of the right option, which is floored at `FLOOR`."""
+    return math.log(max(probs[correct], FLOOR))
+
+
+def quadratic_score(probs: Sequence[float], correct: int) -> float:
+    """1 minus the Brier score: 1 sure and right, 0 sure and wrong, 3/4 at even odds of two."""
+    return 1.0 - brier(probs, correct)
+
+
+def spherical_score(probs: Sequence[float], correct: int) -> float:
+    """Probability of the right option over the length of the belief as a vector, in [0, 1]."""
+    return probs[correct] / math.sqrt(math.fsum(p * p for p in probs))
+
+
+def brier(probs: Sequence[float], correct: int) -> float:
+    """Half the squared distance of the belief from certainty in the right option; 0 is best.
+
+    Brier (1950) sums over the options; halved, it is in [0, 1] and for two
+    options equal to (1 - p_c)^2, with 1/4 at even odds.
+    """
+    return 0.5 * math.fsum((p - (k == correct)) ** 2 for k, p in enumerate(probs))
+
+
+SCORES: dict[str, ProperScore] = {
+    "log": log_score,
+    "quadratic": quadratic_score,
+    "spherical": spherical_score,
+}
+
 
 MAX_BINS = 10
 
@@ -32,7 +66,7 @@ class Bin:
     confidence: float
     """Mean probability of the chosen option."""
     accuracy: Estimate
-    """How often that option was right."""
+    """Share of cases in which that option was right."""
     num: int
 
 

@@ -1,4 +1,4 @@
-"""What the report's pictures share: two themes, colours by kind, plain axes, safe labels."""
+"""Common ground of the report's pictures: two themes, colours by kind, plain axes, safe labels."""
 
 from __future__ import annotations
 

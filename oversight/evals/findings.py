@@ -1,4 +1,4 @@
-"""What a report says in words: its headlines, what to be wary of, and how it was measured."""
+"""Sentences of a report: its headlines, what to be wary of, and how it was measured."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from oversight.evals.accuracy import Accuracy
+from oversight.evals.calibration import FLOOR
 from oversight.evals.intervals import LEVEL, NUM_RESAMPLES, Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Comparison, Report
 from oversight.evals.responses import ResponseCount
-from oversight.evals.scoring import FLOOR
 from oversight.text.shares import per_cent, percent
 
 MIN_QUESTIONS = 10
@@ -32,7 +32,7 @@ MAX_ECE = 0.1
 MIN_FOR_ECE = 100
 """Rulings below which the calibration error is mostly noise."""
 MAX_TILT = 0.03
-"""How far an uneven draw of the consultants' sides may move the pooled accuracy without a word."""
+"""Shift of pooled accuracy by an uneven draw of consultants' sides above which a word is said."""
 MAX_HEADLINES = 4
 
 
@@ -110,7 +110,7 @@ def _num_open(report: Report) -> int:
 
 
 def _answered(each: ResponseCount) -> str:
-    """What was answered to open prompts, and what was said of the revisions."""
+    """Sentences on answers to open prompts, and on ratings of their revisions."""
     said = (
         f"{each.protocol}: {count(each.num_responses, 'response')} of {each.responder} to "
         f"{count(each.num_prompts, 'open prompt')}, in which nothing is right or wrong"
@@ -127,7 +127,7 @@ def _answered(each: ResponseCount) -> str:
 
 
 def _alone(arm: ArmReport) -> str:
-    """How often the judges of one arm are right, as far as they decided anything."""
+    """Sentence on how often the judges of one arm are right, as far as they decided anything."""
     found = arm.accuracy
     if found.accuracy is None:
         return f"{arm.label}: nothing was decided in {count(found.num, 'ruling')} ({_open(arm)})."
@@ -176,7 +176,7 @@ def _incomparable(arms: Sequence[ArmReport]) -> ArmReport | None:
 
 
 def _counted_as(arm: ArmReport) -> str:
-    """How rulings entered the difference that were no decisions, where that matters."""
+    """Note on rulings without a decision that entered the difference, where that matters."""
     found = arm.accuracy
     if found.accuracy is None:
         return f"; {arm.label} decides nothing and counts as guessing"
@@ -189,7 +189,7 @@ def _counted_as(arm: ArmReport) -> str:
 
 
 def warnings(report: Report) -> tuple[str, ...]:
-    """What should keep a reader from taking the figures at their face, the gravest first."""
+    """Warnings against taking the figures at face value, the gravest first."""
     of_arms = (warning for check in _CHECKS for arm in report.arms for warning in check(arm))
     return (*_of_report(report), *of_arms)
 
@@ -238,7 +238,8 @@ def _undecided(arm: ArmReport) -> Iterator[str]:
     if open_share > MAX_TIE:
         part = percent(open_share)
         told = f"{part} of the rulings decide" if found.num > 1 else "the ruling decides"
-        yield f"{arm.label}: {told} nothing (tie, abstention)."
+        kinds = {"ties": found.share_tie, "abstentions": found.share_abstain}
+        yield f"{arm.label}: {told} nothing ({listed([k for k, part in kinds.items() if part])})."
 
 
 def _pooled(arm: ArmReport) -> Iterator[str]:
@@ -349,7 +350,7 @@ _CHECKS: tuple[Callable[[ArmReport], Iterator[str]], ...] = (
 
 
 def methods(report: Report) -> tuple[str, ...]:
-    """How the figures were made, in a few sentences."""
+    """Account of how the figures were made, in a few sentences."""
     return (
         "Accuracy is right over decided. “All” counts a tie or an abstention as a guess and an "
         "INVALID answer as wrong; differences are taken in it, each question counted once, on "

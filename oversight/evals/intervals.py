@@ -63,7 +63,7 @@ class Estimate:
         return None if self.low is None or self.high is None else self.high - self.low
 
     def excludes(self, value: float) -> bool:
-        """Whether the interval lies wholly to one side of `value`."""
+        """True if the interval lies wholly to one side of `value`."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
 
@@ -258,7 +258,7 @@ def _trusted(robust: Estimate, spread: Spread, bounds: tuple[float, float]) -> b
 
 
 def _effective_size(spread: Spread, bounds: tuple[float, float]) -> float:
-    """How many independent yes-or-no values would be as uncertain, at most the values there are."""
+    """Number of independent yes-or-no values of the same uncertainty, at most those there are."""
     scale = bounds[1] - bounds[0]
     p = min(max((spread.mean - bounds[0]) / scale, 0.0), 1.0)
     if spread.variance == 0.0 or p in (0.0, 1.0):

@@ -16,7 +16,7 @@ Cluster = tuple[str, str]
 
 
 class Kind(StrEnum):
-    """What a protocol is, read from its schedule and not from its name."""
+    """Kind of a protocol, read from its schedule and not from its name."""
 
     DEBATE = "debate"
     CONSULTANCY = "consultancy"
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Arm:
-    """What is compared: a protocol with its speakers and its judge."""
+    """Unit of comparison: a protocol with its speakers and its judge."""
 
     protocol: str
     speakers: str
@@ -56,7 +56,7 @@ class Observation:
     assistance_drawn: str | None
     """The kind of assistance that a study drew for it; None where none drew any."""
     assistance_used: bool
-    """Whether the judge was shown any assistance."""
+    """True if the judge was shown any assistance."""
     study: str
     active_s: float | None
     """Seconds of active attention, of a person."""
@@ -74,7 +74,7 @@ class Observation:
 
     @property
     def right(self) -> bool | None:
-        """Whether the decision is right; None where nothing was decided or nobody knows."""
+        """True if the decision is right; None where nothing was decided or nobody knows."""
         if self.choice is None or self.correct is None:
             return None
         return self.choice == self.correct
@@ -136,12 +136,12 @@ def _active_s(ruling: Ruling) -> float | None:
 
 
 def cluster_of(question: Question) -> Cluster:
-    """What the question is counted under: rows about one underlying question are one cluster."""
+    """Cluster that the question counts in: rows about one underlying question are one cluster."""
     return (question.dataset, str(question.meta.get(CLUSTER, question.id)))
 
 
 def kind_of(debate: Debate) -> Kind:
-    """What kind of protocol a debate ran."""
+    """Kind of protocol that a debate ran."""
     num_speakers = len(debate.protocol.speakers)
     if num_speakers:
         return Kind.DEBATE if num_speakers > 1 else Kind.CONSULTANCY
@@ -173,7 +173,7 @@ def _setup(debate: Debate) -> str:
 
 
 def _speakers(debate: Debate) -> str:
-    """Who speaks: the model by its last name, or the agent where it has none.
+    """Name of the speakers: the model by its last name, or the agent where it has none.
 
     A debater and a consultant of one model are the same speakers, so that
     protocols which differ in nothing else are compared.

@@ -26,17 +26,17 @@ class Illustration:
 
     title: str
     words: str
-    """What it shows, for those who cannot see it."""
+    """Description of it, for those who cannot see it."""
     draw: Callable[[Theme], Figure]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page says, from the top down."""
+    """Contents of a page, from the top down."""
 
     title: str
     extent: str
-    """How much it is about, in one line."""
+    """Size of what it is about, in one line."""
     headlines: Sequence[str]
     warnings: Sequence[str]
     pictures: Sequence[Illustration]

@@ -1,4 +1,4 @@
-"""Whether the quotes of the speakers stand in the source, by side."""
+"""Share of the speakers' quotes that stand in the source, by side."""
 
 from __future__ import annotations
 

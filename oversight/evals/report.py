@@ -12,13 +12,12 @@ from oversight.evals.accuracy import Accuracy, accuracy, difference
 from oversight.evals.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
 from oversight.evals.answers import AnswerEnds, EndCounter, FailureCount, count_failures
 from oversight.evals.assistance import Assistance, assistance
-from oversight.evals.calibration import Calibration, calibration
+from oversight.evals.calibration import SCORES, Calibration, calibration
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
 from oversight.evals.quotes import QuoteCount, QuoteUse, quote_counts, quote_use
 from oversight.evals.raters import RaterAgreement, RaterCounter, RaterSummary
 from oversight.evals.responses import ResponseCount, ResponseCounter
-from oversight.evals.scoring import SCORES
 from oversight.evals.sides import (
     PositionBias,
     Reading,
@@ -94,7 +93,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far the judges of one protocol's debates chose the same option."""
+    """Agreement of the judges of one protocol's debates on the option chosen."""
 
     protocol: str
     judges: tuple[str, ...]
@@ -136,7 +135,7 @@ class Unseen:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What judged debates say, ready to be shown as text, as a page or as a picture."""
+    """Figures on judged debates, ready to be shown as text, as a page or as a picture."""
 
     num_debates: int
     num_questions: int
@@ -174,7 +173,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Ruled:
-    """What is measured of one ruling; the transcript itself is not kept."""
+    """Measurements of one ruling; the transcript itself is not kept."""
 
     observation: Observation
     reading: Reading
@@ -263,7 +262,7 @@ MAX_KINDS = 3
 KIND_CHARS = 60
 """Answers that begin alike, apart from numbers, are of one kind."""
 HEAD_CHARS, TAIL_CHARS = 100, 60
-"""What is shown of a long answer: its statement stands at the end."""
+"""Characters shown of either end of a long answer: its statement stands at the end."""
 
 MAX_READ = 2000
 """Characters at either end of an answer that are looked at."""
@@ -294,7 +293,7 @@ def _unread(label: str, group: Sequence[_Ruled]) -> list[Unread]:
 
 
 def _unseen(label: str, group: Sequence[Observation]) -> Iterator[Unseen]:
-    """What people had on their screens in an arm, if it was people that judged in it."""
+    """Judgments of people in an arm, and those given with turns unread; none without people."""
     people = [each for each in group if each.judge_kind is JudgeKind.HUMAN]
     if people:
         yield Unseen(

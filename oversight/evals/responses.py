@@ -24,7 +24,7 @@ from oversight.types import (
 
 @dataclass(frozen=True, slots=True)
 class ResponseCount:
-    """What was answered to open prompts in one protocol by one responder."""
+    """Counts of answers to open prompts in one protocol by one responder."""
 
     protocol: str
     responder: str
@@ -110,5 +110,5 @@ def _said(p: float) -> str:
 
 
 def responder_of(debate: Debate) -> str:
-    """Who responds: the model by its last name, or the agent where it has none."""
+    """Name of the responder: the model by its last name, or the agent where it has none."""
     return named(debate.agents[Role.RESPONDER])

@@ -448,7 +448,7 @@ def _number(value: float | None) -> str:
 
 
 def extent(report: Report) -> str:
-    """What the report is about, in one line."""
+    """Extent of the report, in one line."""
     judges = len({arm.arm.judge for arm in report.arms})
     num_open = sum(each.num_runs for each in report.responses)
     about = [count(len(report.datasets), "data set")]

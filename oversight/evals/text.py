@@ -48,7 +48,7 @@ def render_text(report: Report) -> RenderableType:
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
-    """What is made anew for the width that it is shown in."""
+    """Content that is laid out anew for the width it is shown in."""
 
     made: Callable[[int], RenderableType]
 
@@ -110,7 +110,7 @@ class Layout:
 
 
 def layouts(table: Table, width: int, gap: int = 1) -> list[Layout]:
-    """How the table is parted so that no figure is cut in a terminal of `width` columns.
+    """Parts of the table, cut so that no figure is cut in a terminal of `width` columns.
 
     Names are broken first; where that is not enough, columns of figures go below, with the
     names repeated.

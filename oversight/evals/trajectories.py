@@ -1,4 +1,4 @@
-"""How a judge's belief in the right answer moves from round to round.
+"""Movement of a judge's belief in the right answer from round to round.
 
 Debates that end early leave two ways to go on, and they answer different questions:
 

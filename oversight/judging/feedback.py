@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from oversight.evals.scoring import SCORES
+from oversight.evals.calibration import SCORES
 from oversight.judging.settings import JudgingSettings
 from oversight.preferences.rulings import rulings, top
 from oversight.types import Belief, JudgeKind, Question, Transcript, Verdict

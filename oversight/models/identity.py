@@ -20,7 +20,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from hashlib import sha256
+from glob import glob
+from hashlib import file_digest, sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -74,7 +75,8 @@ def content_of(value: str, kind: str) -> str:
     Args:
         value: A folder, a file or a name, as a setting has it.
         kind: `model`; `reference`, which may be a name that stands for none; `tokenizer`, of which
-            weights beside it are no part; `function`, such as "file.py:function".
+            weights beside it are no part; `function`, such as "file.py:function"; `data`, a file
+            or a pattern of files.
 
     Raises:
         ConfigError: A file cannot be read.
@@ -85,6 +87,10 @@ def content_of(value: str, kind: str) -> str:
         if not function or not place.is_file():
             return value
         return f"py:{_told(setting, place, _file)}:{function}"
+    if kind == "data":
+        place = Path(value).expanduser()
+        files = [place] if place.is_file() else sorted(glob(str(place)))
+        return "+".join(f"data:{_told(setting, Path(each), _file)}" for each in files) or value
     if kind == "reference" and value in NO_MODELS:
         return value
     folder = Path(resolve(value)).expanduser()
@@ -135,8 +141,8 @@ def same_place(one: Any, other: Any) -> bool:
     if not (isinstance(one, str) and isinstance(other, str)) or {one, other} & {"", *EMBEDDED}:
         return False
     (first, inner), (second, another) = (_file_and_function(each) for each in (one, other))
-    same = first.exists() and first.resolve() == second.resolve()
-    return same and inner == another
+    there = first.exists() or bool(glob(str(first)))
+    return there and first.resolve() == second.resolve() and inner == another
 
 
 def _file_and_function(value: str) -> tuple[Path, str]:
@@ -181,7 +187,8 @@ def _adapted(folder: Path) -> str:
 
 
 def _file(file: Path) -> str:
-    return sha256(file.read_bytes()).hexdigest()[:DIGEST_CHARS]
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()[:DIGEST_CHARS]
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -2,15 +2,68 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import struct
+import zlib
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oversight.errors import DataError
-from oversight.pixels.idx import read_idx
+
+UNSIGNED_BYTE = 0x08
+REMEDY = "; restore a copy, or fetch it again"
+
+Bytes = NDArray[np.uint8]
+
+
+def read_idx(folder: Path, name: str, dimensions: int) -> Bytes:
+    """The array in `folder/name`, or in `name.gz` there.
+
+    Raises:
+        DataError: The file is absent, no IDX file of unsigned bytes with so many dimensions, or
+            shorter or longer than its header says.
+    """
+    path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    if path is None:
+        raise DataError(f"{folder}: neither {name} nor {name}.gz is there; MNIST's IDX files are")
+    data = _content(path)
+    expected = bytes([0, 0, UNSIGNED_BYTE, dimensions])
+    if data[:4] != expected:
+        raise DataError(
+            f"{path}: begins with {data[:4].hex() or 'nothing'}, expected {expected.hex()} "
+            f"(unsigned bytes in {dimensions} dimensions){REMEDY}"
+        )
+    start = 4 + 4 * dimensions
+    if len(data) < start:
+        raise DataError(
+            f"{path}: truncated within its header ({len(data)} of {start} bytes){REMEDY}"
+        )
+    shape = struct.unpack(f">{dimensions}I", data[4:start])
+    if len(data) - start != prod(shape):
+        state = "truncated" if len(data) - start < prod(shape) else "too long"
+        size = " × ".join(map(str, shape))
+        raise DataError(
+            f"{path}: {state}: {len(data) - start} values, its header says {size}{REMEDY}"
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as file:
+                return file.read()
+        return path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: truncated or damaged gzip file ({error}){REMEDY}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
 
 NUM_LABELS = 10
 
@@ -93,8 +146,12 @@ def _mnist(folder: Path, part: str) -> Images:
         raise DataError(f"{folder}: {part} has {len(values)} images and {len(labels)} labels")
     if not len(labels) or values.shape[1] != values.shape[2] or not values.shape[1]:
         raise DataError(f"{folder}: {part} holds images of shape {values.shape}, not square ones")
-    if labels.max() >= NUM_LABELS:
-        raise DataError(f"{folder}: {part} has the label {labels.max()}; labels are 0 to 9")
+    if len(wrong := np.flatnonzero(labels >= NUM_LABELS)):
+        first = wrong[0]
+        raise DataError(
+            f"{folder}: image {first} of {part} has the label {labels[first]}; labels are 0 to 9"
+            + REMEDY
+        )
     return Images(
         values.reshape(len(values), -1),
         labels.astype(np.int64),

@@ -1,23 +1,28 @@
-"""The pictures: how often the judge was right beside the paper's figures, and some games."""
+"""The pictures and the page of a run: how often the judge was right, and some games."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import WIDTH_IN, Theme, plain_axes, title
 from oversight.evals.findings import count
 from oversight.evals.observations import Kind
+from oversight.evals.page import Illustration, Page
+from oversight.evals.page import write_page as write
 from oversight.pixels.records import image_of, shown_in
-from oversight.pixels.results import DEBATE, Results, Row
-from oversight.pixels.running import Planned
+from oversight.pixels.results import DEBATE, Results, Row, extent, headlines, methods, table
+from oversight.pixels.running import Planned, Played
 from oversight.text.shares import percent
 from oversight.types import Seat, Transcript
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, FigureBase
+
 
 NUM_COLUMNS = 4
 """Games in a row of the picture: one row that the honest side won, one that the liar won."""
@@ -295,3 +300,28 @@ def _games_legend(figure: FigureBase, theme: Theme, height: float) -> None:
     for left, mark, tint, note in parts:
         figure.text(left, line, mark, color=tint, **text)
         figure.text(left + 0.022, line, note, color=theme.muted, **text)
+
+
+def write_page(
+    played: Played, results: Results, won: list[Shown], lost: list[Shown], path: Path
+) -> None:
+    """Write the page to `path`; a page of that name is replaced once the new one is whole.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    spoken = "; ".join(f"{row.name}, {count(row.pixels, 'pixel')}" for row in results.rows)
+    pictures = [Illustration("Pixel debate", spoken, partial(draw_results, results))]
+    if won or lost:
+        of_games = "; ".join(f"a {game.true}, the liar says {game.lie}" for game in (*won, *lost))
+        pictures.append(Illustration("Games", of_games, partial(draw_games, won, lost)))
+    page = Page(
+        title="Pixel debate",
+        extent=extent(results),
+        headlines=headlines(results),
+        warnings=(),
+        pictures=pictures,
+        tables=[table(results, wide=True)],
+        methods=methods(played, results),
+    )
+    write(page, path)

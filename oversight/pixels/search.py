@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import comb
 
 import numpy as np
@@ -23,7 +23,63 @@ import torch
 from torch import Tensor
 
 from oversight.pixels.judge import SparseJudge
-from oversight.pixels.sets import children, members_at, place
+
+
+def place(members: Sequence[int]) -> int:
+    """Where a set stands among those of its size."""
+    return sum(comb(member, rank) for rank, member in enumerate(sorted(members), start=1))
+
+
+def members_at(index: int, size: int) -> tuple[int, ...]:
+    """The set of that size at that place, in ascending order."""
+    found = []
+    for rank in range(size, 0, -1):
+        member = rank - 1
+        while comb(member + 1, rank) <= index:
+            member += 1
+        index -= comb(member, rank)
+        found.append(member)
+    return tuple(reversed(found))
+
+
+def all_sets(num: int, size: int) -> Tensor:
+    """All sets, [C(num, size), size], members in ascending order."""
+    sets = torch.zeros(1, 0, dtype=torch.int64)
+    for rank in range(1, size + 1):
+        blocks = []
+        for greatest in range(rank - 1, num):
+            smaller = sets[: comb(greatest, rank - 1)]
+            blocks.append(torch.nn.functional.pad(smaller, (0, 1), value=greatest))
+        sets = torch.cat(blocks)
+    return sets
+
+
+@lru_cache(maxsize=8)
+def children(num: int, size: int) -> Tensor:
+    """Places of the sets that each set of `size` becomes by one more member: [num, C(num, size)].
+
+    Row p is for member p. Where a set has p already, the place of another of its children stands
+    instead, which changes neither a maximum nor a minimum over them.
+    """
+    sets = all_sets(num, size)
+    binomial = torch.tensor([[comb(p, r) for r in range(size + 3)] for p in range(num)])
+    ranks = torch.arange(1, size + 1)
+    below = _sums(binomial[sets, ranks])  # of the members that keep their rank
+    above = _sums(binomial[sets, ranks + 1])
+    rows = []
+    for p in range(num):
+        rank = (sets < p).sum(1, keepdim=True)
+        kept, raised = below.gather(1, rank), above[:, -1:] - above.gather(1, rank)
+        place_of = (kept + raised + binomial[p, rank + 1]).squeeze(1)
+        rows.append(torch.where((sets == p).any(1), -1, place_of).int())
+    found = torch.stack(rows)
+    return torch.where(found < 0, found.amax(0), found)
+
+
+def _sums(terms: Tensor) -> Tensor:
+    """Sums of the first 0, 1, … terms of each row."""
+    return torch.nn.functional.pad(terms.cumsum(1), (1, 0))
+
 
 EXACT_SETS = 6_000_000
 """Up to so many final sets are all looked at; the digits never have more with 6 pixels."""

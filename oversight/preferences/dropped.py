@@ -67,7 +67,7 @@ class Dropped:
 
     @property
     def total(self) -> int:
-        """How many were dropped, for all reasons together."""
+        """Number dropped, for all reasons together."""
         return self.counts.total()
 
     def to_json(self) -> dict[str, int]:

@@ -34,7 +34,7 @@ from oversight.types import Labelled, Preference, Transcript
 Format = Literal["jsonl", "parquet"]
 
 WANTED = {"transcripts": "transcripts", "unpaired": "labelled responses"}
-"""What layouts take that do not take preferences."""
+"""Records taken by layouts that do not take preferences."""
 
 ROW_GROUP = 1000
 """Rows held in memory at once, and in one row group of a Parquet file."""
@@ -42,14 +42,14 @@ ROW_GROUP = 1000
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written."""
+    """Account of an export that was written."""
 
     path: Path
     num_rows: int
     num_left_out: int
     """Ties and K-wise rows, which the pair layout cannot hold."""
     num_repaired: int
-    """What no file can hold, replaced: lone surrogates and NUL by U+FFFD, infinities by null."""
+    """Number of replaced values: lone surrogates and NUL become U+FFFD, infinities null."""
 
 
 def export(
@@ -156,7 +156,7 @@ def _write_parquet(rows: Iterator[Row], path: Path, layout: str) -> int:
 
     num_rows = 0
     columns = schema(layout)  # type: ignore[arg-type]  # checked by `_known`
-    with pq.ParquetWriter(path, columns, compression="zstd") as writer:
+    with pq.ParquetWriter(path, columns, compression="zstd", write_page_checksum=True) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=columns))
             num_rows += len(group)

@@ -273,7 +273,7 @@ def _common(first: Turn, second: Turn) -> Asked | Reason:
 
 
 def _one_prompt(first: Turn, second: Turn) -> Asked | Reason:
-    """What the first one answered, or why the two cannot be compared."""
+    """Context that the first one answered, or why the two cannot be compared."""
     reasons = [reason for turn in (first, second) if (reason := flaw(turn)) is not None]
     sample = speech(first)
     if reasons:

@@ -20,7 +20,7 @@ class PromptOf(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a sample answered: a prompt, as some model's tokens.
+    """Context that a sample answered: a prompt, as some model's tokens.
 
     One prompt read by two vocabularies is two sequences of ids; responses to
     them are not compared, as a row holds one.
@@ -36,7 +36,7 @@ class Asked:
 
 
 def asked(sample: Sample) -> Asked:
-    """What `sample` answered."""
+    """The context that `sample` answered."""
     if not sample.token_ids:
         return Asked(sample.prompt_id, 0)
     return Asked(sample.prompt_id, sample.usage.prompt_tokens or None)
@@ -49,12 +49,12 @@ def speech(turn: Turn) -> Sample | None:
 
 
 def num_speech_samples(turn: Turn) -> int:
-    """How many samples the turn's speech was made of."""
+    """Number of samples that the turn's speech was made of."""
     return sum(sample.purpose is Purpose.SPEECH for sample in turn.samples)
 
 
 def response(turn: Turn) -> Response:
-    """What was answered: the sampled text, tokens and log-probabilities, or the spoken words.
+    """The answer: the sampled text, tokens and log-probabilities, or the spoken words.
 
     Where an engine sampled the speech, the text is the sample's own, white
     space included, without the thoughts in it: those are private. The token ids

@@ -291,7 +291,7 @@ def top(probs: Sequence[float]) -> tuple[int, ...]:
 
 
 def readable(belief: Belief) -> bool:
-    """Whether the belief says something about the options: decided, or a tie."""
+    """True if the belief says something about the options: decided, or a tie."""
     return belief.verdict in (Verdict.DECIDED, Verdict.TIE)
 
 

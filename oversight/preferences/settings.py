@@ -1,4 +1,4 @@
-"""What counts as a preference: settings of the step from judged debates to rows."""
+"""Criteria of a preference: settings of the step from judged debates to rows."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from oversight.types.preferences import PreferenceKind
 
 
 class PreferenceSettings(Settings):
-    """Which rows are made of judged debates, and which are left out."""
+    """Choice of the rows that are made of judged debates, and of those left out."""
 
     kinds: tuple[PreferenceKind, ...] = Field(default=get_args(PreferenceKind), min_length=1)
     """`sides`: the two sides' answers to one prompt. `siblings`: best-of-N candidates. What people
     or models rated: `pairs` of candidates, candidates by `principles`, `revisions` against first
     speeches."""
     label: Literal["judge", "truth"] = "judge"
-    """Who says which side won: the judges' belief, or the question's known right answer.
+    """Source of the winner: the judges' belief, or the question's known right answer.
     Siblings argue for one and the same option, so `truth` cannot rank them; nor what was rated."""
     siblings: Literal["best_worst", "best_all", "all_pairs", "kwise"] = "best_worst"
-    """What is made of N scored candidates: one pair, N - 1 pairs, all pairs, or one row of N."""
+    """Rows made of N scored candidates: one pair, N - 1 pairs, all pairs, or one row of N."""
     judges: tuple[str, ...] = ()
     """Names of the judges whose rulings and ratings count; none means all of them."""
     raters: Literal["all", "persons", "models"] = Field(

@@ -39,7 +39,7 @@ from oversight.types import (
 
 @dataclass(frozen=True, slots=True)
 class Win:
-    """Which of two options won, how strongly it is believed, and on whose word."""
+    """Winner of two options, how strongly it is believed, and on whose word."""
 
     winner: int
     p: float | None
@@ -50,10 +50,10 @@ class Win:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the two sides said to one and the same prompt."""
+    """Answers of the two sides to one and the same prompt."""
 
     prompt: Asked | None
-    """What both samples answered; None for openings that no engine sampled."""
+    """Context that both samples answered; None for openings that no engine sampled."""
     turns: tuple[Turn, Turn]
 
 
@@ -128,7 +128,7 @@ def _comparable(answers: Answers) -> Answers | Reason:
 
 
 def win_of(transcript: Transcript, settings: PreferenceSettings) -> Win | Reason:
-    """Which of the options that the two sides defended won, or why that cannot be said."""
+    """Winner of the options that the two sides defended, or why none can be named."""
     defends = transcript.debate.orders.defends
     if settings.label == "truth":
         correct = transcript.question.correct

@@ -34,7 +34,7 @@ ACTS_OF_SEAT: dict[Seat, frozenset[Act]] = {
     Seat.B: frozenset({Act.SPEAK, Act.CRITIQUE}),
     Seat.JUDGE: frozenset({Act.ASK, Act.BELIEVE}),
 }
-"""What a slot may ask of a seat. DECIDE is nobody's slot: it always follows the last step."""
+"""Acts that a slot may ask of a seat. DECIDE is nobody's slot: it follows the last step."""
 
 
 def load(name_or_path: str) -> OversightProtocol:

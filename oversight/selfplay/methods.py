@@ -20,10 +20,8 @@ from oversight.agents.speaking import label_of
 from oversight.errors import DataError
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
-from oversight.selfplay.beliefs import BeliefReader
 from oversight.selfplay.games import BEST_OF_N, PROTOCOLS, Game
-from oversight.selfplay.reward_judge import SpeechesAlone, comparisons
-from oversight.selfplay.rewards import JudgedGames, rows
+from oversight.selfplay.rewards import BeliefReader, JudgedGames, SpeechesAlone, comparisons, rows
 from oversight.selfplay.settings import BATCH_SIZES, Arena, CircleSettings, Overrides
 from oversight.store import Store
 from oversight.train import dpo, grpo, ppo, reward, sft

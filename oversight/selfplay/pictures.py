@@ -1,14 +1,20 @@
-"""A circle's pictures: accuracy before and after, persuasion against accuracy, baselines."""
+"""A circle's pictures and page: accuracy before and after, persuasion, baselines."""
 
 from __future__ import annotations
 
+import json
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oversight.evals.drawing import DASHED, WIDTH_IN, Theme, plain_axes, title
+from oversight.evals.drawing import DASHED, LIGHT, WIDTH_IN, Theme, plain_axes, save_png, title
+from oversight.evals.findings import share
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
+from oversight.evals.page import Illustration, Page, write_page
+from oversight.selfplay import words
 from oversight.selfplay.results import Point, Results
-from oversight.selfplay.settings import Arena
+from oversight.selfplay.settings import Arena, CircleSettings
 from oversight.selfplay.stages import START
 from oversight.selfplay.words import ARENAS, name_of
 from oversight.text.shares import percent
@@ -16,6 +22,7 @@ from oversight.text.shares import percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 ROW_IN = 0.62
 CURVE_IN = 4.9
@@ -55,7 +62,8 @@ def draw_accuracy(results: Results, theme: Theme) -> Figure:
     height = 1.75 + ROW_IN * len(names)
     figure = Figure(figsize=(WIDTH_IN, height), facecolor=theme.paper)
     note = "share of rulings that are right; bands: 95 % intervals clustered by question"
-    title(figure, theme, "Does training make judges more right?", note, height)
+    heading = "Does training make judges more right?" if results.methods else "Judge accuracy"
+    title(figure, theme, heading, note, height)
     _arena_legend(figure, theme, height)
     axes = figure.add_axes((0.24, 0.5 / height, 0.6, ROW_IN * len(names) / height))
     plain_axes(axes, theme, grid="x")
@@ -112,7 +120,9 @@ def draw_curve(results: Results, theme: Theme) -> Figure:
 
     figure = Figure(figsize=(WIDTH_IN, CURVE_IN), facecolor=theme.paper)
     note = "each mark is a policy of one seed; bars: 95 % intervals over questions"
-    heading = "More persuasive speakers: a judge more right in debate, not in consultancy?"
+    arenas = [arena for arena in ARENAS if any(p.arena == arena for p in results.points)]
+    where = f" in {arenas[0]}" if len(arenas) == 1 else " in debate, not in consultancy"
+    heading = f"More persuasive speakers: a judge more right{where}?"
     title(figure, theme, heading, note, CURVE_IN)
     _arena_legend(figure, theme, CURVE_IN)
     names = list(dict.fromkeys(point.method for point in results.points))
@@ -188,19 +198,59 @@ def draw_baselines(results: Results, theme: Theme) -> Figure:
                 rows.append((name_of(name), arena, arm.accuracy))
                 if name in ("naive", START) and arena != "consultancy":
                     rows.append((f"{name_of(name)}, majority vote", arena, arm.majority))
-    height = 1.6 + COST_ROW_IN * len(rows)
+    height = 1.6 + COST_ROW_IN * max(len(rows), 1)
     figure = Figure(figsize=(WIDTH_IN, height), facecolor=theme.paper)
     note = "judge accuracy without any training; bands: 95 % intervals clustered by question"
+    if not rows:
+        note = "nothing was decided without training"
     title(figure, theme, "What is reached without training", note, height)
     _arena_legend(figure, theme, height)
-    axes = figure.add_axes((0.33, 0.45 / height, 0.52, COST_ROW_IN * len(rows) / height))
+    axes = figure.add_axes((0.33, 0.45 / height, 0.52, COST_ROW_IN * max(len(rows), 1) / height))
     plain_axes(axes, theme, grid="x")
     _percent_axis(axes, theme)
     for row, (_, arena, estimate) in enumerate(rows):
         tint = _tint(arena, theme) if arena is not None else theme.kinds[Kind.NAIVE][0]
         _band(axes, estimate, row, tint, theme)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
     for tick in axes.get_yticklabels():
         tick.set(color=theme.ink, fontsize=9.5)
     return figure
+
+
+TITLE = "The closed circle"
+
+
+def write_all(circle: CircleSettings, results: Results) -> list[Path]:
+    """Write report.html, accuracy.png, curve.png, baselines.png and results.json; their paths.
+
+    Raises:
+        ConfigError: A file cannot be written.
+    """
+    said = "; ".join(
+        f"{words.name_of(arm.name)} {arm.arena or ''} {share(arm.share_right)}"
+        for arm in results.arms
+    )
+    pictures = {
+        "accuracy.png": Illustration("Accuracy", said, partial(draw_accuracy, results)),
+        "baselines.png": Illustration("Baselines", said, partial(draw_baselines, results)),
+    }
+    if results.points:
+        rated = "; ".join(f"{p.policy} {p.rating.value:+.0f}" for p in results.points)
+        curve = Illustration("Persuasion and accuracy", rated, partial(draw_curve, results))
+        pictures = {"accuracy.png": pictures["accuracy.png"], "curve.png": curve, **pictures}
+    page = Page(
+        title=TITLE,
+        extent=words.extent(results),
+        headlines=words.headlines(results),
+        warnings=results.warnings,
+        pictures=list(pictures.values()),
+        tables=words.tables(results),
+        methods=words.methods(circle),
+    )
+    write_page(page, circle.out / "report.html")
+    for name, picture in pictures.items():
+        save_png(picture.draw(LIGHT), circle.out / name)
+    text = json.dumps(results.to_json(), indent=2) + "\n"
+    (circle.out / "results.json").write_text(text, encoding="utf-8")
+    return [circle.out / name for name in ("report.html", *pictures, "results.json")]

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -27,8 +27,7 @@ from oversight.ids import content_id
 from oversight.models.identity import contents_of
 from oversight.redaction import redacted
 from oversight.selfplay.settings import CircleSettings
-from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of
-from oversight.selfplay.work import work
+from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of, work
 from oversight.train.runs.checkpoints import differences, unlike_contents
 from oversight.train.runs.files import write_json
 from oversight.train.runs.folder import FolderLock
@@ -192,7 +191,8 @@ def _give_work(state: _State, workers: list[_Worker]) -> None:
         if worker.stage is None and (stage := state.ready()) is not None:
             state.taken.add(stage.name)
             worker.stage, worker.begun = stage, time.monotonic()
-            worker.pipe.send(stage.name)
+            with suppress(ConnectionError):  # one that is dead is found out by its answer
+                worker.pipe.send(stage.name)
 
 
 def _take_result(circle: CircleSettings, state: _State, worker: _Worker) -> tuple[str, float]:
@@ -201,7 +201,7 @@ def _take_result(circle: CircleSettings, state: _State, worker: _Worker) -> tupl
     worker.stage = None
     try:
         error = worker.pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):  # reset, where it had not read what to do yet
         worker.process.join()
         error = f"its process ended with {worker.process.exitcode}: killed, or out of memory"
     if error is not None:
@@ -267,7 +267,7 @@ def _serve(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> 
     while True:
         try:
             stage = stages[pipe.recv()]
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         pipe.send(_outcome(circle, stage))
 

@@ -45,11 +45,14 @@ PLACES: dict[str, str] = {
     "model.path": "model",
     "model.tokenizer": "tokenizer",
     "reference": "reference",
+    "loss": "function",
     "reward.models": "model",
     "reward.function": "function",
     "critic.path": "model",
 }
 """What trainers know by its content (`Settings.by_content`), here without loading a trainer."""
+DATA: dict[str, str] = {"data.path": "data", "data.eval_path": "data"}
+"""Files of rows, which a trainer knows by the examples that it made of them."""
 
 
 class CircleSettings(Settings):
@@ -59,7 +62,7 @@ class CircleSettings(Settings):
     by_content: ClassVar[Mapping[str, str]] = {
         "model": "model",
         "judge": "model",
-        **{f"{table}.{place}": kind for table in TABLES for place, kind in PLACES.items()},
+        **{f"{table}.{place}": kind for table in TABLES for place, kind in (PLACES | DATA).items()},
     }
 
     out: Path = Path("runs/closed_circle")

@@ -53,7 +53,7 @@ def shown(url: URL) -> str:
 
 
 def is_sqlite(url: URL) -> bool:
-    """Whether the store is a SQLite file, and not a PostgreSQL database."""
+    """True if the store is a SQLite file, and not a PostgreSQL database."""
     return url.get_backend_name() == "sqlite"
 
 

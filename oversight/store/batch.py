@@ -1,4 +1,4 @@
-"""What is to be written in one transaction: rows by table and key."""
+"""Writes of one transaction: rows by table and key."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BLOCK_MEMORY_CHARS = 4_000_000
 
 
 class Memory(NamedTuple):
-    """What of prompts is known to be stored already."""
+    """Parts and token blocks of prompts that are known to be stored already."""
 
     parts: Known
     blocks: Known

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    Column,
     Connection,
     LargeBinary,
     Table,
-    exists,
     func,
-    literal,
     select,
     text,
-    union_all,
 )
 from sqlalchemy.exc import DBAPIError
 
@@ -38,25 +33,18 @@ from oversight.store.prompts import (
     part_id,
     part_ids,
 )
-from oversight.store.reading import chunks, naming, reason
+from oversight.store.reading import chunks, reason
 from oversight.store.sealing import Problem, Seal, check_chains
 from oversight.types import (
-    Act,
     Debate,
-    EventKind,
     Feedback,
-    JudgeKind,
     JudgingEvent,
     Judgment,
     Outcome,
-    OutcomeStatus,
     Question,
-    RatingAct,
     RatingEvent,
     Sample,
-    Seat,
     Source,
-    Task,
     Turn,
 )
 from oversight.types.ratings import item_id
@@ -83,7 +71,7 @@ def check(connection: Connection, seal: Seal | None = None) -> list[Problem]:
 
 
 def _guarded(table: str, found: Iterator[Problem]) -> list[Problem]:
-    """What is found, up to where the database itself fails."""
+    """Problems that are found, up to where the database itself fails."""
     problems = []
     try:
         for problem in found:
@@ -96,7 +84,7 @@ def _guarded(table: str, found: Iterator[Problem]) -> list[Problem]:
 
 
 def _check_file(connection: Connection) -> list[Problem]:
-    """What SQLite itself finds wrong with the file."""
+    """Problems that SQLite itself finds in the file."""
     if connection.dialect.name != "sqlite":
         return []
     try:
@@ -136,7 +124,7 @@ def _read_all(connection: Connection, table: Table) -> Iterator[Sequence[Any]]:
 
 
 def _parsed(rows: Sequence[Any], parse: Callable[[Any], str | None]) -> Iterator[tuple[str, str]]:
-    """What is wrong with rows taken one by one; `parse` gives a reason or raises ValueError."""
+    """Problems of rows taken one by one; `parse` gives a reason or raises ValueError."""
     for row in rows:
         try:
             wrong = _wrong_type(row) or parse(row)
@@ -167,7 +155,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def _same_row(record: Any, row: Any, table: Table) -> str | None:
-    """Whether the record in a row's body gives the row's other columns."""
+    """Reason why the record in a row's body is not that of its other columns; None if it is."""
     [encoded] = encode_records([record], Memory.empty()).rows[table.name].values()
     expected = dict(zip(COLUMNS[table.name], encoded, strict=True))
     for name, value in expected.items():
@@ -429,66 +417,6 @@ def _missing_refs(
         for ref in some:
             if key_text(ref) not in stored:
                 yield row, f"{noun} {ref} is not stored"
-
-
-def check_keys(connection: Connection) -> None:
-    """Refuse a store in which rows cannot be come upon by the columns that they are looked up by.
-
-    A reader of bodies stops at one that is damaged. Where the damage is in a debate's id, in the
-    status of an outcome or in a judge's name, it would find fewer rows and not know it.
-
-    Raises:
-        StoreError: Names the first such row.
-    """
-    # One statement for all tables: a store is checked whenever it is opened to be read.
-    lost = [
-        select(literal(table.name), table.c.id, table.c.debate_id).where(
-            ~exists().where(schema.debates.c.id == table.c.debate_id)
-        )
-        for table in schema.RECORD_TABLES
-        if "debate_id" in table.columns
-    ]
-    for name, id_, debate in connection.execute(union_all(*lost).limit(1)):
-        with naming(name, id_):
-            raise ValueError(f"debate {shown(debate)} is not stored")
-    asked = exists().where(
-        schema.questions.c.id == schema.debates.c.question_id,
-        schema.questions.c.fingerprint == schema.debates.c.question_fingerprint,
-    )
-    query = select(schema.debates.c.id, schema.debates.c.question_id).where(~asked).limit(1)
-    for id_, question in connection.execute(query):
-        with naming("debates", id_):
-            raise ValueError(f"its question {shown(question)!r} is not stored")
-    values = [
-        select(literal(place), func.min(column.table.c.id), column).group_by(column)
-        for place, (column, _) in enumerate(LOOKED_UP_BY)
-    ]
-    for place, id_, value in connection.execute(union_all(*values)):
-        column, known = LOOKED_UP_BY[place]
-        with naming(column.table.name, id_):
-            if not isinstance(value, str):
-                raise TypeError(f"column {column.name} holds {kind_of(value)}, not text")
-            if known is not None and value not in set(known):
-                raise ValueError(f"column {column.name} is {shown(value)!r}")
-
-
-LOOKED_UP_BY: tuple[tuple[Column[Any], type[StrEnum] | None], ...] = (
-    (schema.questions.c.dataset, None),
-    (schema.debates.c.protocol, None),
-    (schema.turns.c.seat, Seat),
-    (schema.turns.c.act, Act),
-    (schema.judgments.c.judge, None),
-    (schema.judgments.c.kind, JudgeKind),
-    (schema.outcomes.c.status, OutcomeStatus),
-    (schema.events.c.judge, None),
-    (schema.events.c.kind, EventKind),
-    (schema.ratings.c.judge, None),
-    (schema.ratings.c.task, Task),
-    (schema.ratings.c.kind, JudgeKind),
-    (schema.rating_events.c.judge, None),
-    (schema.rating_events.c.kind, RatingAct),
-)
-"""Columns by which rows are chosen, and what they may hold; None is any text."""
 
 
 CHECKERS: dict[Table, Checker] = {

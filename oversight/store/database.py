@@ -68,7 +68,7 @@ class Database:
             raise self.explain(error) from error
 
     def explain(self, error: Exception) -> StoreError:
-        """What `error` of the driver means for this store, and what to do."""
+        """Error that says what `error` of the driver means for this store, and what to do."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
         if "disk I/O error" in reason and self._is_disk_full():
@@ -78,7 +78,7 @@ class Database:
         return StoreError(f"store {self.name}: {reason}" + (f"; {hint}" if hint else ""))
 
     def _is_disk_full(self) -> bool:
-        """Whether a store in a file lacks the room for the files that SQLite puts beside it."""
+        """True if a store in a file lacks the room for the files that SQLite puts beside it."""
         path = self.engine.url.database
         if not is_sqlite(self.engine.url) or not path:
             return False
@@ -137,7 +137,7 @@ HINTS: dict[str, str] = {
     "out of range": "a number is too large for the store",
     "too large to convert": "a number is too large for the store",
 }
-"""What to do, by a sign in the driver's message; the first that fits counts."""
+"""Advice to the user, by a sign in the driver's message; the first that fits counts."""
 
 
 def _engine(url: URL) -> Engine:

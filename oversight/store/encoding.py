@@ -45,7 +45,7 @@ def decode(model: type[R], body: str) -> R:
 
 
 def kind_of(value: object) -> str:
-    """What a column holds, in words."""
+    """Description of what a column holds."""
     if isinstance(value, NotText):
         return "text that is no UTF-8"
     known = {str: "text", bytes: "bytes", int: "a whole number", float: "a number"}

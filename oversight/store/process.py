@@ -1,4 +1,4 @@
-"""Which process this is, and whether another one still runs."""
+"""Identity of this process, and a test for whether another one still runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Process:
     """Clock ticks from boot to its start; empty where the system does not tell."""
 
     def is_gone(self) -> bool:
-        """Whether it has surely ended. Of a process elsewhere nothing is known: False."""
+        """True if it has surely ended. Of a process elsewhere nothing is known: False."""
         if self.host != host():
             return False
         status = _status(self.pid)

@@ -1,4 +1,4 @@
-"""What waits for a person's judgment, and who has taken it up.
+"""Debates that wait for a person's judgment, and who has taken it up.
 
 An item is a debate. It waits until as many people have judged it as are asked for (`overlap`).
 Whoever takes one up holds a claim on it, of the same kind as a process holds on a debate that it
@@ -22,7 +22,7 @@ from oversight.types import EventKind, JudgeKind
 
 
 class ItemState(StrEnum):
-    """How far a judge is with an item."""
+    """State of a judge's work on an item."""
 
     WAITING = "waiting"
     """Nobody's work is on it yet."""
@@ -36,7 +36,7 @@ class ItemState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueueFilter:
-    """Which items are asked for; None means all."""
+    """Filter for items; None means all."""
 
     dataset: str | None = None
     protocol: str | None = None
@@ -54,14 +54,14 @@ class QueueItem:
     question: str
     """Its text."""
     live: bool
-    """Whether the debate is still going on, and waits for its judge."""
+    """True if the debate is still going on, and waits for its judge."""
     num_judges: int
-    """How many people have judged it."""
+    """Number of people who have judged it."""
     state: ItemState
 
     @property
     def key(self) -> str:
-        """What it is known by."""
+        """Identifier that it is known by."""
         return self.debate_id
 
 
@@ -151,7 +151,7 @@ def _item(row: Any, question: str) -> QueueItem:
 
 
 class Taken(StrEnum):
-    """Whether an item could be taken up."""
+    """Outcome of an attempt to take up an item."""
 
     OURS = "ours"
     ENOUGH = "enough"

@@ -1,4 +1,4 @@
-"""What people can be asked about single turns of finished debates, and who has taken it up.
+"""Questions to people about single turns of finished debates, and who has taken them up.
 
 An item is one or more turns of a debate that is complete: two candidates of one speaker who
 answered the same prompt, any speech, or a criticism between a speech and its revision. It waits,
@@ -47,7 +47,7 @@ SPOKEN = tuple(act.value for act in Act if act.is_spoken)
 
 @dataclass(frozen=True, slots=True)
 class RatingFilter:
-    """Which items are asked for."""
+    """Filter for items."""
 
     task: Task
     constitution: str = ""
@@ -256,7 +256,7 @@ def _num_judges(connection: Connection, task: Task) -> dict[str, int]:
 
 
 def _states(connection: Connection, judge: str, task: Task) -> dict[str, ItemState]:
-    """How far the judge is with what they have touched."""
+    """State of the judge's work on each item they have touched."""
     last = func.max(rating_events.c.seq).label("last")
     query = (
         select(rating_events.c.item, rating_events.c.kind, last)

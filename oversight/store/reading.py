@@ -156,7 +156,7 @@ def read_questions(
 
 @dataclass(frozen=True, slots=True)
 class DebateFilter:
-    """Which debates are asked for; None means all."""
+    """Filter for debates; None means all."""
 
     protocol: str | None = None
     dataset: str | None = None
@@ -180,7 +180,7 @@ class DebateFilter:
 
 
 def completed_outcome() -> Exists:
-    """Whether the debate of a row of `debates` has a complete outcome."""
+    """Condition that the debate of a row of `debates` has a complete outcome."""
     return exists().where(
         outcomes.c.debate_id == debates.c.id,
         outcomes.c.status == OutcomeStatus.COMPLETE.value,
@@ -208,7 +208,7 @@ def completed(connection: Connection, debate_ids: Iterable[str]) -> set[str]:
 
 @dataclass(slots=True)
 class _Parts:
-    """What belongs to one debate."""
+    """Rows that belong to one debate."""
 
     outcome: Outcome | None = None
     judgments: list[Judgment] = field(default_factory=list)

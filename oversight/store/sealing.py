@@ -76,7 +76,7 @@ class Seal:
         return sum(number for number, _ in self.before.values())
 
     def text(self) -> str:
-        """What a seal's file holds."""
+        """Content of a seal's file."""
         whole = {SEAL: 1, "digest": self.digest, "before": self.before, "heads": self.heads}
         return json.dumps(whole, indent=1, sort_keys=True) + "\n"
 
@@ -125,7 +125,7 @@ class Seal:
 
 
 def is_digest(given: str) -> bool:
-    """Whether a text is the digest of a seal, and no file's name."""
+    """True if a text is the digest of a seal, and no file's name."""
     return re.fullmatch(f"[0-9a-f]{{{DIGEST_CHARS}}}", given) is not None
 
 
@@ -167,7 +167,7 @@ def rows_at_start(connection: Connection) -> dict[str, tuple[int, int]]:
 
 @dataclass
 class _Chain:
-    """How far a chain has been read."""
+    """Place up to which a chain has been read."""
 
     head: Head
     sealed: str | None = None
@@ -187,7 +187,7 @@ class _Walk:
     """Of each table, the places of rows that stand in a chain."""
 
     def problems(self) -> Iterator[Problem]:
-        """What does not fit, link by link; afterwards `chains` tells how each ends."""
+        """Problems of links, one by one; afterwards `chains` tells how each ends."""
         last = -1
         while True:
             query = select(links).where(links.c.id > last).order_by(links.c.id)
@@ -221,7 +221,7 @@ class _Walk:
                 chain.sealed = link.hash
 
     def _wrong(self, link: Link, before: str | None, row: Any) -> str:
-        """What is wrong with the row of a link; empty if nothing is.
+        """Problem of the row of a link; empty if there is none.
 
         Args:
             before: Hash of the link before it; None if that is lost.
@@ -249,7 +249,7 @@ class _Walk:
         return Problem("links", "", f"the chain of {_called(chain)} {reason}", chain)
 
     def ends(self) -> Iterator[Problem]:
-        """What is wrong with the ends of chains."""
+        """Problems of the ends of chains."""
         query = select(heads.c.chain, heads.c.count, heads.c.hash)
         stated = {}
         for row in self.connection.execute(query):
@@ -274,7 +274,7 @@ class _Walk:
                 yield self._of_chain(name, "ends otherwise than its head says: one was changed")
 
     def against_seal(self, seal: Seal) -> Iterator[Problem]:
-        """What of a seal the store does not hold any more."""
+        """Problems: what of a seal the store does not hold any more."""
         for name, sealed in sorted(seal.heads.items()):
             chain = self.chains.get(name)
             count = chain.head.length if chain else 0
@@ -312,7 +312,7 @@ class _Walk:
 def check_chains(
     connection: Connection, named: set[tuple[str, str]], seal: Seal | None
 ) -> Iterator[Problem]:
-    """What was changed, added or lost since it was written, and since it was sealed.
+    """Problems: what was changed, added or lost since it was written, and since it was sealed.
 
     Args:
         named: (table, row) of what is known to be wrong.

@@ -13,7 +13,7 @@ from typing import Self
 from sqlalchemy import Connection, select
 
 from oversight.errors import StoreError
-from oversight.store import address, checking, opening, reading, sealing
+from oversight.store import address, checking, checking_schema, opening, reading, sealing
 from oversight.store import queue as queues
 from oversight.store import rating_queue as rating_queues
 from oversight.store.batch import encode_records
@@ -38,7 +38,7 @@ from oversight.types import (
 )
 
 EXIT_WAIT_S = 5.0
-"""How long a program that ends without closing its store waits for the last writes."""
+"""Seconds that a program that ends without closing its store waits for the last writes."""
 
 
 class Store:
@@ -170,7 +170,7 @@ class Store:
         """
         if not self._keys_checked:
             with self._database.reading() as connection:
-                checking.check_keys(connection)
+                checking_schema.check_keys(connection)
             self._keys_checked = True
 
     def known(self, debate_ids: Iterable[str]) -> set[str]:
@@ -244,7 +244,7 @@ class Store:
     def queue(
         self, judge: str, wanted: QueueFilter | None = None, *, overlap: int = 1
     ) -> list[QueueItem]:
-        """What waits for `judge`, what it began, put off and has judged; in the order of writing.
+        """Items that wait for `judge` and those begun, put off or judged; in the order of writing.
 
         Args:
             judge: Pseudonym.
@@ -266,7 +266,7 @@ class Store:
     def rating_items(
         self, judge: str, wanted: RatingFilter, *, overlap: int = 1
     ) -> list[RatingItem]:
-        """What there is to be rated by `judge`, as with `queue`."""
+        """Items to be rated by `judge`, as with `queue`."""
         self.check_keys()
         with self._database.reading() as connection:
             return rating_queues.items(connection, judge, wanted, overlap)

@@ -124,7 +124,7 @@ class Writer:
         self._disconnect()
 
     def _next_group(self) -> list[Job | None]:
-        """What waits; empty when it is time to renew the claims instead."""
+        """Writes that wait; empty when it is time to renew the claims instead."""
         timeout = max(0.0, self._renew_at - time.monotonic()) if self.claims.held else None
         group: list[Job | None] = []
         try:
@@ -172,7 +172,7 @@ class Writer:
             job.waiter.set_result(result)
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, its writing committed.
+        """Result of `work`, its writing committed.
 
         Raises:
             StoreError: It failed and nothing of it was written.
@@ -221,7 +221,7 @@ class Writer:
 
 
 def _is_passing(error: DBAPIError) -> bool:
-    """Whether the same transaction may succeed when tried again; writes may be repeated."""
+    """True if the same transaction may succeed when tried again; writes may be repeated."""
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in PASSING
 
 

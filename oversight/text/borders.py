@@ -27,7 +27,7 @@ _SIGNS = "-−"
 
 
 def is_border(text: str, place: int) -> bool:
-    """Whether a word may begin or end before `text[place]`; both ends of the text are borders."""
+    """True if a word may begin or end before `text[place]`; both ends of the text are borders."""
     if place <= 0 or place >= len(text):
         return True
     before, after = text[place - 1], text[place]
@@ -41,7 +41,7 @@ def is_border(text: str, place: int) -> bool:
 
 
 def _joined(text: str, place: int) -> bool:
-    """Whether the character at `place` holds the two beside it together as one word."""
+    """True if the character at `place` holds the two beside it together as one word."""
     char = text[place]
     if char not in _JOINERS and char not in _DIGIT_JOINERS:
         return False
@@ -52,7 +52,7 @@ def _joined(text: str, place: int) -> bool:
 
 
 def _signed(text: str, place: int) -> bool:
-    """Whether the number that begins at `place` has its sign before it."""
+    """True if the number that begins at `place` has its sign before it."""
     return text[place].isdigit() and text[place - 1] in _SIGNS
 
 

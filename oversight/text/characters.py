@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 BIDI_CONTROLS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-"""What turns the direction of reading, so that a text reads other than it is stored."""
+"""Characters that turn the direction of reading, so that a text reads other than it is stored."""
 
 TAGS = "\U000e0000-\U000e007f"
 """An invisible copy of ASCII: models read it and people do not see it."""
@@ -13,7 +13,7 @@ UNSEEN = (
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0080-\U000e0fff"
 )
-"""What else leaves no trace on a page: soft hyphens, joiners, selectors, fillers, annotations."""
+"""Others that leave no trace on a page: soft hyphens, joiners, selectors, fillers, annotations."""
 
 INVISIBLE = UNSEEN + BIDI_CONTROLS + TAGS
 """Unicode's Default_Ignorable_Code_Point, and annotation marks."""

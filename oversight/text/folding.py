@@ -70,7 +70,7 @@ class Folded:
         return begin, self.origins[last] + end - self.starts[last] if stop is None else stop
 
     def cuts(self, place: int) -> bool:
-        """Whether `place` lies within a replaced stretch, where the original has no border."""
+        """True if `place` lies within a replaced stretch, where the original has no border."""
         index = bisect_right(self.starts, place) - 1
         inside = self.starts[index] < place < len(self.text)
         return inside and self.ends[index] is not None
@@ -106,7 +106,7 @@ def _stretches(text: str) -> Iterator[tuple[int, int | None, str]]:
 
 
 def _replacements(match: re.Match[str], done: int) -> Iterator[tuple[int, int, str]]:
-    """What one match is replaced by: begin and end in the original, and the new text."""
+    """Replacement of one match: begin and end in the original, and the new text."""
     kind, found = match.lastgroup, match[0]
     if kind == "other":
         yield from _composed(match.string, match.start(), match.end(), done)
@@ -136,5 +136,5 @@ def _composed(text: str, begin: int, end: int, done: int) -> Iterator[tuple[int,
 
 
 def _joins(char: str) -> bool:
-    """Whether a character belongs to the one before: a mark, or the rest of a Hangul syllable."""
+    """True if a character belongs to the one before: a mark, or the rest of a Hangul syllable."""
     return unicodedata.category(char)[0] == "M" or "\u1160" <= char <= "\u11ff"

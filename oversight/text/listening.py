@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 
-from oversight.text.thoughts import (
-    BARE_BORDER,
+from oversight.text.thought_marks import (
     CLOSING,
     FLAGS,
     LONGEST_MARK,
     SAME,
-    SPACED_CHANNEL,
     closes,
-    divide,
     is_blank,
     marks,
 )
+from oversight.text.thoughts import BARE_BORDER, SPACED_CHANNEL, divide
 
 _MARK_START = re.compile(r"[<\[◁＜［&\\`~]")
 _UNFINISHED = re.compile(

@@ -20,12 +20,12 @@ from oversight.text.borders import WORD, is_border
 from oversight.text.folding import Folded, fold
 
 NEAR_SIMILARITY = 0.75
-"""What a stretch of the source must reach to be shown as a near miss."""
+"""Similarity that a stretch of the source must reach to be shown as a near miss."""
 MAX_NEAR_CHARS = 2000
 """Longer quotes that do not match exactly are not searched for near misses."""
 
 _EDGE = " \"'.,;:!?()[]{}*_"
-"""What may stand at either end of a quote and not in the source: the speaker's own punctuation."""
+"""Punctuation of the speaker's own at either end of a quote, which the source need not have."""
 _MAX_SCANNED = 2_000_000
 """Characters compared for one quote, over all places where its words stand but not on a border."""
 _MAX_PLACES = 48
@@ -78,7 +78,7 @@ class Index:
         return None
 
     def _is_border(self, place: int, direction: int) -> bool:
-        """Whether a stretch of the fold may begin (direction -1) or end (1) at `place`."""
+        """True if a stretch of the fold may begin (direction -1) or end (1) at `place`."""
         folded = self.folded
         if not 0 < place < len(folded.text):
             return True

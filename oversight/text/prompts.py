@@ -31,7 +31,7 @@ class Safe(str):
 
 
 def _value(value: object) -> str:
-    """What stands in the prompt for a value of a template."""
+    """Text that stands in the prompt for a value of a template."""
     if isinstance(value, Safe):
         return value
     if isinstance(value, str):

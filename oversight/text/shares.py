@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXACT = 1e-9
-"""How near to 0 or 1 a share is that: sums of fractions end a last bit beside it."""
+"""Distance at which a share counts as 0 or 1: sums of fractions end a last bit beside it."""
 
 
 def percent(value: float | None) -> str:

@@ -107,6 +107,12 @@ _PLAIN_GAP = rf"[\s/\\⁄∕▁{_BREAK}]*+"
 _PLAIN_TAG = re.compile(rf"{_PLAIN_GAP}([\w|{_BREAK}]*+)(.|\Z)", re.DOTALL)
 _PLAIN_WORD = re.compile(rf"{_PLAIN_GAP}([\w|{_BREAK}]*+){_PLAIN_GAP}(.|\Z)", re.DOTALL)
 _PLAIN_TILDE = re.compile(rf"{_PLAIN_GAP}!?{_PLAIN_GAP}(b?){_PLAIN_GAP}(.|\Z)", re.DOTALL)
+_CALCULATION = re.compile(
+    r"[A-Za-z]\w{0,40} ?[-+*/^%] ?(?=[\w.$(])[\w .,$()*/^%+-]{1,80}="
+    r"(?=[^\d<>=\n]{0,40}\d)[\w .,$/%-]{1,80}>>",
+    re.ASCII,
+)
+"""The inside of a calculator mark of GSM8K, `<<s*2=10>>`, that begins with a variable."""
 
 
 def data(text: str) -> str:
@@ -120,7 +126,9 @@ def data(text: str) -> str:
       (`␛`) or `\\u009b`; bidirectional controls, tag characters and lone
       surrogates become `\\u202e`. A carriage return before a newline goes.
 
-    All other text stays as it is. Pure, idempotent, and linear in the length of `text`.
+    All other text stays as it is, and so does arithmetic between doubled angles: `<<s*2=10>>`, the
+    calculator marks of GSM8K, may begin with a variable that has a tag's name. Pure, idempotent,
+    and linear in the length of `text`.
     """
     if "\r\n" in text:
         text = text.replace("\r\n", "\n")
@@ -140,8 +148,10 @@ def _defused(match: re.Match[str]) -> str:
 
 
 def _opens_tag(text: str, place: int) -> bool:
-    """Whether a reserved or control tag's inside stands at `place`, or may once text is added."""
+    """True if a reserved or control tag's inside stands at `place`, or may once text is added."""
     if found := _ASCII_TAG.match(text, place):
+        if found[1] and text.startswith("<<", place - 2) and _CALCULATION.match(text, place):
+            return False
         is_byte = found[0] == "0"  # the beginning of <0x0A>, not of "if x < 0"
         return _is_tag(found[1].lower(), is_cut=found[2] is not None) or (
             is_byte and found[2] == ""
@@ -164,7 +174,7 @@ def _opens_tag(text: str, place: int) -> bool:
 
 
 def _is_tag(name: str, *, is_cut: bool) -> bool:
-    """Whether a name is one of a tag's; where the text's end cuts it short, whether it may be."""
+    """True if a name is one of a tag's, or may become one where the text's end cuts it short."""
     head, bar, _ = name.partition("|")
     if head in _TAGS or (bar and (not head or name.endswith("|"))):
         return True
@@ -174,7 +184,7 @@ def _is_tag(name: str, *, is_cut: bool) -> bool:
 
 
 def _opens_word(text: str, place: int) -> bool:
-    """Whether a control word and `]` stand at `place`, or may once text is added."""
+    """True if a control word and `]` stand at `place`, or may once text is added."""
     found = _ASCII_WORD.match(text, place) or _PLAIN_WORD.match(_reading(text, place))
     assert found is not None  # the second pattern matches nothing at all, too
     name, close = found[1].replace(_BREAK, "").lower(), found[2]
@@ -188,7 +198,7 @@ def _opens_word(text: str, place: int) -> bool:
 
 
 def _joins_brackets(text: str, place: int) -> bool:
-    """Whether the tilde at `place` is that of `]~b]` or `]~!b[`, or may be once text is added."""
+    """True if the tilde at `place` is that of `]~b]` or `]~!b[`, or may be once text is added."""
     if place and (before := text[place - 1]) not in "]］﹈" and _BREAK not in _plain(before):
         return False
     found = _PLAIN_TILDE.match(_reading(text, place + 1))
@@ -248,7 +258,7 @@ def _decomposed(text: str) -> str:
 
 
 def _is_dropped(char: str) -> bool:
-    """Whether some reader leaves a character out: marks, formats, what is not assigned."""
+    """True if some reader leaves a character out: marks, formats, what is not assigned."""
     if char in "\t\n":
         return False
     return unicodedata.category(char)[0] in "MC" or _IS_UNSEEN.match(char) is not None

@@ -48,7 +48,7 @@ from oversight.train.types import Comparison, TokenRow
 class Config(TrainSettings):
     """Settings of a DPO run."""
 
-    by_content: ClassVar[Mapping[str, str]] = {"reference": "reference"}
+    by_content: ClassVar[Mapping[str, str]] = {"reference": "reference", "loss": "function"}
 
     data: DataSettings
     loss: str = "sigmoid"

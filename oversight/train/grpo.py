@@ -9,10 +9,11 @@ Shapes: B responses, R response tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, JsonValue, model_validator
@@ -46,6 +47,8 @@ Advantage = Literal["group", "rloo", "reinforce_plus_plus", "role_baseline"]
 
 class Config(ExperienceSettings):
     """Settings of a GRPO run."""
+
+    by_content: ClassVar[Mapping[str, str]] = {"reference": "reference", "loss": "function"}
 
     loss: str = "grpo"
     """The name of a policy loss (below): grpo, dr_grpo, dapo, gspo, cispo, reinforce …; or your

@@ -8,9 +8,9 @@ reward is not to be trusted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, JsonValue
@@ -34,6 +34,8 @@ from oversight.train.types import Comparison
 
 class Config(TrainSettings):
     """Settings of a reward model's run."""
+
+    by_content: ClassVar[Mapping[str, str]] = {"loss": "function"}
 
     data: DataSettings
     loss: str = "bradley_terry"

@@ -16,29 +16,29 @@ from oversight.types.transcripts import Turn
 
 
 class Help(StrEnum):
-    """What a judge can ask an assistant for."""
+    """Kinds of help that a judge can ask an assistant for."""
 
     SUMMARY = "summary"
-    """What each side says, in brief."""
+    """A summary of each side, in brief."""
     CRUXES = "cruxes"
     """On which points the answer turns."""
     CHECK = "check"
-    """Whether a claim is borne out by the quotes: `text` is the claim."""
+    """A check of a claim against the quotes: `text` is the claim."""
     UNANSWERED = "unanswered"
-    """What a side did not answer."""
+    """The points that a side did not answer."""
     AGAINST = "against"
     """The best case against the judge's belief: `belief`."""
     CRITIQUE = "critique"
-    """What is wrong with one turn: `turn`."""
+    """Criticism of one turn: `turn`."""
     CRITIQUES = "critiques"
-    """What is wrong with what each side said."""
+    """Criticism of both sides alike."""
     FREE = "free"
     """Whatever `text` asks."""
 
 
 @dataclass(frozen=True, slots=True)
 class HelpRequest:
-    """What a judge asks an assistant."""
+    """Request of a judge to an assistant."""
 
     help: Help
     text: str = ""
@@ -63,7 +63,7 @@ class RatingRequest:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one seat may know when it acts. Which option is right is not in it."""
+    """Knowledge of one seat when it acts. Which option is right is not in it."""
 
     debate_id: str
     question: str
@@ -103,14 +103,14 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What an agent gives back; the graph verifies its quotes and makes a turn of it."""
+    """Answer of an agent; the graph verifies its quotes and makes a turn of it."""
 
     text: str = ""
     reasoning: str = ""
     belief: Belief | None = None
     ends: bool = False
     score: float | None = None
-    """How good the last response is, from 0 to 1; None where that cannot be said."""
+    """Quality of the last response, from 0 to 1; None where that cannot be said."""
     unchanged: bool = False
     """Nothing needs to be changed: the text is that of the response before."""
     rationale: str = ""
@@ -126,7 +126,7 @@ class Agent(typing.Protocol):
 
     name: str
     kind: JudgeKind
-    """How its judgments are to be filed, if it judges."""
+    """Kind of judge that its judgments are filed under, if it judges."""
 
     async def act(self, view: View) -> Draft:
         """One act: a speech, a response, a critique, a question, a belief, or a rating, as

@@ -11,7 +11,7 @@ from oversight.types.samples import FinishReason, Prompt, Usage
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample one completion."""
+    """Settings for sampling one completion."""
 
     max_tokens: int = 256
     temperature: float = 1.0
@@ -75,7 +75,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do beyond giving text and token ids."""
+    """Abilities of an engine beyond giving text and token ids."""
 
     logprobs: bool = False
     choices: bool = False

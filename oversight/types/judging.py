@@ -1,4 +1,4 @@
-"""What a person does while judging, act by act: the log from which everything else is made."""
+"""Acts of a person who judges, one by one: the log from which everything else is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oversight.types.records import Record
 
 
 class EventKind(StrEnum):
-    """What a judging event says, and which fields its `data` has."""
+    """Kinds of judging events, with the fields that their `data` has."""
 
     OPENED = "opened"
     """The item was taken up: `swapped`, `arm` and `study` as they were drawn."""
@@ -23,7 +23,7 @@ class EventKind(StrEnum):
     events of one movement, and `unseen`: of the turns that were shown by then, those that had not
     been on the judge's screen completely, each with the share that had."""
     VERDICT = "verdict"
-    """What the judgment is to be: `verdict`."""
+    """The judgment that is to be sent: `verdict`."""
     RATIONALE = "rationale"
     """The rationale as it stands now: `text`, and `move` as with a belief."""
     LEANED = "leaned"
@@ -36,7 +36,7 @@ class EventKind(StrEnum):
     ASKED = "asked"
     """The assistant was asked: `number`, `request`, `text`."""
     ASSISTED = "assisted"
-    """What the assistant answered: `number`, `kind`, `text`, `shown_at`, `error`."""
+    """The assistant's answer: `number`, `kind`, `text`, `shown_at`, `error`."""
     ATTENTION = "attention"
     """Since the last such event: `panels`, seconds of active attention by panel, and `seen`, by
     turn the stretches of its words that came onto the screen, as shares of its length."""

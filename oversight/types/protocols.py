@@ -22,7 +22,7 @@ class Seat(StrEnum):
 
 
 class Role(StrEnum):
-    """What the agent on a seat is there for."""
+    """Purpose of the agent on a seat."""
 
     DEBATER = "debater"
     CONSULTANT = "consultant"
@@ -38,11 +38,11 @@ class Role(StrEnum):
 
 
 class Act(StrEnum):
-    """What a slot asks of its seat."""
+    """Act that a slot asks of its seat."""
 
     SPEAK = "speak"
     CRITIQUE = "critique"
-    """What is wrong with a speech or a response, by a seat that defends nothing."""
+    """Criticism of a speech or a response, by a seat that defends nothing."""
     REVISE = "revise"
     """The seat's last speech or response once more, in the light of the criticism."""
     RESPOND = "respond"
@@ -59,16 +59,16 @@ class Act(StrEnum):
 
     @property
     def answers(self) -> bool:
-        """Whether it is a speech or a response, whose candidates are compared with one another."""
+        """True if it is a speech or a response, whose candidates are compared with one another."""
         return self in (Act.SPEAK, Act.RESPOND, Act.REVISE)
 
     def argues(self, role: Role) -> bool:
-        """Whether it is a speech for the option that its seat defends; a responder has none."""
+        """True if it is a speech for the option that its seat defends; a responder has none."""
         return self in (Act.SPEAK, Act.REVISE) and role is not Role.RESPONDER
 
     @property
     def is_spoken(self) -> bool:
-        """Whether seats A and B do it: all read their words, whose quotes are checked."""
+        """True if seats A and B do it: all read their words, whose quotes are checked."""
         return self.answers or self is Act.CRITIQUE
 
 
@@ -110,18 +110,18 @@ class OversightProtocol(Record):
     judge_sees_source: bool = False
     # As with `Step.once`: ids of protocols without them stay what they were.
     assistant_sees_source: bool = Field(default=False, exclude_if=operator.not_)
-    """Whether an assistant of a human judge reads the source."""
+    """True if an assistant of a human judge reads the source."""
     quote_context: int = Field(default=0, ge=0, exclude_if=operator.not_)
     """Characters of the source around a verified quote that a human judge may look up."""
     beliefs_public: bool = False
-    """Whether speakers see the judge's beliefs of earlier steps."""
+    """True if speakers see the judge's beliefs of earlier steps."""
     swap: bool = False
     """Judge a second time with the sides shown the other way round; where nobody speaks, with the
     options listed the other way round."""
     choose_by: Role = Role.JUDGE
-    """Which agent picks the best of N candidates: the judge or a scorer of its own."""
+    """Agent that picks the best of N candidates: the judge or a scorer of its own."""
     max_words: int = Field(default=150, ge=1)
-    """How long a speech should be, told to the speakers."""
+    """Length that a speech should have, told to the speakers."""
 
     def schedule(self) -> tuple[ScheduledStep, ...]:
         """All steps in order, each with its round (0 is the opening)."""
@@ -169,7 +169,7 @@ class OversightProtocol(Record):
         return Role.DEBATER if len(self.speakers) > 1 else Role.CONSULTANT
 
     def role_of(self, slot: Slot) -> Role:
-        """What the agent is there for that acts in `slot`."""
+        """Role of the agent that acts in `slot`."""
         if slot.seat is Seat.JUDGE:
             return Role.JUDGE
         if slot.act is Act.CRITIQUE:

@@ -94,7 +94,7 @@ class Question(Record):
 
     @cached_property
     def chat(self) -> Prompt:
-        """What is asked as a chat that a model goes on with: the history, then the text, behind
+        """The question as a chat that a model goes on with: the history, then the text, behind
         the source if there is one."""
         return chat_prompt(self.history, self.source, self.text)
 

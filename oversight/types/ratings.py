@@ -24,11 +24,11 @@ class Task(StrEnum):
     """What is asked about the words of a debate or a response."""
 
     PAIRS = "pairs"
-    """Which of two responses to one prompt is better."""
+    """A choice of the better of two responses to one prompt."""
     PRINCIPLES = "principles"
-    """How well one response keeps to each principle of a constitution."""
+    """A score of one response for each principle of a constitution."""
     REVISIONS = "revisions"
-    """Whether a criticism is right, and whether the revision is better than the first speech."""
+    """A verdict on a criticism, and on its revision against the first speech."""
 
 
 class Preferred(StrEnum):
@@ -39,7 +39,7 @@ class Preferred(StrEnum):
 
 
 class PairAnswer(Record):
-    """Which of the two is better: the first one of the rating's `turn_ids` stood left."""
+    """The better of the two: the first one of the rating's `turn_ids` stood left."""
 
     task: Literal[Task.PAIRS] = Task.PAIRS
     preferred: Preferred
@@ -85,7 +85,7 @@ class RevisionIs(StrEnum):
 
 
 class RevisionAnswer(Record):
-    """What is to be said of a criticism and of the revision that answers it."""
+    """Answer on a criticism and on the revision that answers it."""
 
     task: Literal[Task.REVISIONS] = Task.REVISIONS
     criticism: CriticismIs
@@ -272,7 +272,7 @@ def item_id(task: Task, turn_ids: tuple[str, ...], constitution: str = "") -> st
 
 
 class RatingAct(StrEnum):
-    """What a rating event says, and which fields its `data` has."""
+    """Kinds of rating events, with the fields that their `data` has."""
 
     OPENED = "opened"
     """The item was taken up: `shown`, the ids of its turns in the order that was drawn; `study`."""

@@ -30,7 +30,7 @@ class Message(Record):
 
 
 class Prompt(Record):
-    """What a model was asked, as chat messages."""
+    """Prompt that a model was given, as chat messages."""
 
     messages: tuple[Message, ...] = Field(min_length=1)
 
@@ -82,7 +82,7 @@ class Usage(Record):
 
 
 class Purpose(StrEnum):
-    """What a sample was drawn for."""
+    """Purpose that a sample was drawn for."""
 
     SPEECH = "speech"
     REASONING = "reasoning"
@@ -94,7 +94,7 @@ class Purpose(StrEnum):
 
 
 class Sample(Record):
-    """What an engine returned for one call, with the sampler's own log-probabilities."""
+    """Output of an engine for one call, with the sampler's own log-probabilities."""
 
     purpose: Purpose
     engine: str

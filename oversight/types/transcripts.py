@@ -73,7 +73,7 @@ class Turn(Record):
 
     @property
     def argues(self) -> bool:
-        """Whether it is a speech for the option that its seat defends."""
+        """True if it is a speech for the option that its seat defends."""
         return self.act.argues(self.role)
 
     @cached_property
@@ -83,7 +83,7 @@ class Turn(Record):
 
 
 class Debate(Record):
-    """What determines a debate. Its id is the hash of it: the same again is the same debate.
+    """All that determines a debate. Its id is the hash of it: the same again is the same debate.
 
     `debate` names every kind of protocol run here, a consultancy or a direct
     judgment as well.
@@ -107,7 +107,7 @@ class OutcomeStatus(StrEnum):
 
 
 class Outcome(Record):
-    """How one attempt at a debate ended. Complete at most once; failed attempts are kept."""
+    """End of one attempt at a debate. Complete at most once; failed attempts are kept."""
 
     debate_id: str
     status: OutcomeStatus
@@ -137,7 +137,7 @@ class Judgment(Record):
     leaned_on: tuple[tuple[str, int], ...] = ()
     """Quotes it leaned on: (turn id, index into that turn's quotes)."""
     assistance: tuple[str, ...] = ()
-    """What assistance was shown, by kind."""
+    """Assistance that was shown, by kind."""
     # Not written down unless they are set: judgments without them stay what they were.
     arm: str | None = Field(default=None, exclude_if=operator.not_)
     """Of a study of assistance: the kind that was drawn for this item, used or not."""
@@ -188,4 +188,4 @@ Stored: typing.TypeAlias = (
     | Feedback
     | RatingEvent
 )
-"""What the store takes."""
+"""Records that the store takes."""

@@ -108,14 +108,15 @@ def test_the_package_loads_next_to_nothing_before_ctrl_c_is_taken() -> None:
     assert version
 
 
-def test_sigterm_ends_a_command_in_one_line_and_by_that_signal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_in_one_line_and_by_that_signal(tmp_path: Path, number) -> None:
     process = start(DEBATES, tmp_path)
     wait_for((tmp_path / "oversight.db").exists, process)
     time.sleep(0.3)
-    process.terminate()
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGTERM
-    assert said.splitlines()[-1].startswith("oversight: ended by SIGTERM")
+    assert process.returncode == -number
+    assert said.splitlines()[-1].startswith(f"oversight: ended by {number.name}")
     assert said.count("oversight:") == 1
     with Store.open(str(tmp_path / "oversight.db")) as store:
         assert store.check() == []
@@ -203,7 +204,14 @@ def test_a_lack_is_one_line_and_no_traceback(raised, monkeypatch, capfd, tmp_pat
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("mib", [100, 200])
+def test_a_thread_without_room_under_a_limit_lacks_memory(monkeypatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2**30, 2**30))
+    said = lack(RuntimeError("can't start new thread"))
+    assert said is not None
+    assert said.startswith("there is not enough memory (can't start new thread)")
+
+
+@pytest.mark.parametrize("mib", [100, 200, 600])
 def test_too_little_memory_is_one_line(tmp_path: Path, mib: int) -> None:
     limit = (mib * 2**20, mib * 2**20)
     done = subprocess.run(
@@ -219,6 +227,7 @@ def test_too_little_memory_is_one_line(tmp_path: Path, mib: int) -> None:
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+    assert "there is not enough memory" in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

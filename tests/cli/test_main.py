@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from oversight.cli import main
 from oversight.cli.main import is_said_by_first
 from oversight.errors import OversightError, TrainingInterrupted
 from oversight.store import Store
@@ -110,6 +111,60 @@ def test_fewer_questions_than_asked_for_are_said(shown: list[str], tmp_path: Pat
     assert expected in done.stdout
     looked_at = oversight("datasets", "world", "--set", "num=2", "--limit", "9", cwd=tmp_path)
     assert expected in looked_at.stderr
+
+
+def test_a_small_data_set_is_shown_without_a_word_about_a_number_nobody_asked_for(
+    tmp_path: Path,
+) -> None:
+    row = '{"id": "1", "question": "Where?", "options": ["here", "there"]}'
+    (tmp_path / "mine.jsonl").write_text(row + "\n")
+    shown = oversight("datasets", "jsonl", "--set", "path=mine.jsonl", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Where?" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["debate", "--limit", "x"], "Invalid value for '--limit': 'x': give a whole number."),
+        (
+            ["export", "rows.parquet", "--layout", "x"],
+            "Invalid value for '--layout': 'x' is not one of 'preference', 'kwise', 'unpaired', "
+            "'transcripts'.",
+        ),
+        (
+            ["rate", "pears"],
+            "Invalid value for 'task': 'pears' is not one of 'pairs', 'principles', 'revisions'.",
+        ),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_named_with_what_is_accepted(
+    args: list[str], message: str, tmp_path: Path
+) -> None:
+    refused = oversight(*args, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr == f"oversight: {message} See 'oversight {args[0]} --help'.\n"
+
+
+def test_a_report_on_a_protocol_that_the_store_lacks_tells_what_it_has(tmp_path: Path) -> None:
+    assert oversight("debate", "-p", "naive", cwd=tmp_path).returncode == 0
+    refused = oversight("report", "-p", "debate", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "oversight: oversight.db: no complete debate with --protocol debate to report on; without "
+        "that it has 1 complete debate: `oversight report --store oversight.db`\n"
+    )
+
+
+def test_a_stopped_command_that_keeps_nothing_does_not_say_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(main, "app", lambda *args, **options: 130)
+    assert [main.run(args) for args in (["report"], ["debate"])] == [130, 130]
+    assert capsys.readouterr().err.splitlines() == [
+        "oversight: stopped",
+        "oversight: stopped; the same command goes on from here",
+    ]
 
 
 def test_a_recipe_describes_a_run_and_options_override_it(tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ from oversight.errors import ConfigError
 from oversight.evals.drawing import DARK, LIGHT
 from oversight.evals.findings import share
 from oversight.evals.html import html, render_html
-from oversight.evals.picture_beliefs import _spread
-from oversight.evals.pictures import draw, pictures, render_png
+from oversight.evals.pictures import _spread, draw, pictures, render_png
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.evals.text import NAMES, WORDS, layouts, render_text

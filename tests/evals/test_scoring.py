@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.evals.scoring import (
+from oversight.evals.calibration import (
     FLOOR,
     SCORES,
     brier,

@@ -14,6 +14,7 @@ import re
 import typing
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ import oversight.selfplay
 from oversight.cli import summary
 from oversight.evals import findings
 from oversight.evals.accuracy import Accuracy
+from oversight.evals.drawing import LIGHT
 from oversight.evals.findings import headlines, listed, warnings
 from oversight.evals.html import html
 from oversight.evals.intervals import mean_interval
@@ -37,6 +39,7 @@ from oversight.pixels.running import Played
 from oversight.pixels.settings import PixelSettings
 from oversight.selfplay import results as circles
 from oversight.selfplay import words
+from oversight.selfplay.pictures import draw_accuracy, draw_curve, write_all
 from oversight.selfplay.settings import CircleSettings
 from oversight.selfplay.stages import plan_stages
 from oversight.types import Belief, BeliefMethod, QuoteStatus, Seat, Verdict
@@ -552,6 +555,63 @@ def test_a_circle_without_a_decision_claims_no_accuracy(made: str) -> None:
     assert "After training nothing was decided in debates." in found
     [first, *_] = words.tables(results)
     assert {row[1] for row in first.rows} == {"–"}
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("tied", "naive: 100 % of the rulings decide nothing (ties)."),
+        ("abstaining", "naive: 100 % of the rulings decide nothing (abstentions)."),
+        ("nothing", "naive: 65 % of the rulings decide nothing (ties and abstentions)."),
+    ],
+)
+def test_open_rulings_are_named_by_what_they_are(
+    case: str, expected: str, cases: dict[str, Report]
+) -> None:
+    assert expected in warnings(cases[case])
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("one of everything", "More persuasive speakers: a judge more right in debate, not in"),
+        ("no control", "More persuasive speakers: a judge more right in debate?"),
+        ("control alone", "More persuasive speakers: a judge more right in consultancy?"),
+    ],
+)
+def test_the_circles_curve_asks_of_what_was_played(case: str, expected: str) -> None:
+    figure = draw_curve(outcome_of(case, "right", 12), LIGHT)
+    assert figure.texts[0].get_text().startswith(expected)
+
+
+def test_a_circle_without_training_does_not_ask_what_training_does() -> None:
+    figure = draw_accuracy(outcome_of("untrained", "right", 12), LIGHT)
+    assert figure.texts[0].get_text() == "Judge accuracy"
+
+
+@pytest.mark.parametrize("made", list(OUTCOMES))
+@pytest.mark.parametrize("num", [1, 12])
+@pytest.mark.parametrize("case", ["one of everything", "untrained", "no control", "control alone"])
+def test_the_circles_page_is_written_from_figures_hard_to_speak_of(
+    case: str, num: int, made: str, tmp_path: Path
+) -> None:
+    settings = CIRCLES[case].model_copy(update={"out": tmp_path})
+    write_all(settings, outcome_of(case, made, num))
+    text = re.sub(r"<(svg|style).*?</\1>", "", (tmp_path / "report.html").read_text(), flags=re.S)
+    said = re.sub(r"<[^>]+>", "\n", text)
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", said)
+    if made in ("tied", "unreadable"):
+        assert "right in 0 %" not in said
+        assert "right in 50 %" not in said
+        assert "beats" not in said
+
+
+@pytest.mark.parametrize("case", ["empty", "tied", "invalid", "nothing", "one, debate"])
+def test_the_whole_page_has_no_figure_that_is_none(case: str, cases: dict[str, Report]) -> None:
+    text = re.sub(r"<(svg|style).*?</\1>", "", html(cases[case]), flags=re.S)
+    said = re.sub(r"<[^>]+>", "\n", text)
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", said)
+    assert ("beats" in said) is False
 
 
 def test_one_decision_is_no_collapse() -> None:

@@ -7,7 +7,7 @@ from math import comb
 
 import pytest
 
-from oversight.pixels.sets import all_sets, children, members_at, place
+from oversight.pixels.search import all_sets, children, members_at, place
 
 
 @pytest.mark.parametrize(("num", "size"), [(7, 3), (6, 0), (5, 5), (8, 1)])

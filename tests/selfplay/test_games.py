@@ -9,11 +9,9 @@ import pytest
 
 from oversight.errors import DataError, ProtocolError
 from oversight.models import SEEDLING
-from oversight.selfplay.beliefs import BeliefReader
-from oversight.selfplay.crossplay import beliefs_in_first, speeches
 from oversight.selfplay.debating import debate, questions, speaking
 from oversight.selfplay.games import PROTOCOLS, games, one_round
-from oversight.selfplay.rewards import JudgedGames, rows
+from oversight.selfplay.rewards import BeliefReader, JudgedGames, beliefs_in_first, rows, speeches
 from oversight.store import Store
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.types import Sampled

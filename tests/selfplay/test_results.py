@@ -8,8 +8,7 @@ import pytest
 from oversight.evals.drawing import LIGHT
 from oversight.evals.intervals import mean_interval
 from oversight.selfplay import words
-from oversight.selfplay.page import write_all
-from oversight.selfplay.pictures import draw_curve
+from oversight.selfplay.pictures import draw_curve, write_all
 from oversight.selfplay.results import gather
 from oversight.selfplay.stages import plan_stages
 

@@ -10,8 +10,7 @@ from oversight.preferences.settings import PreferenceSettings
 from oversight.selfplay import methods
 from oversight.selfplay.debating import debate, questions, speaking
 from oversight.selfplay.games import BEST_OF_N, PROTOCOLS, games
-from oversight.selfplay.reward_judge import SpeechesAlone, comparisons
-from oversight.selfplay.rewards import rows
+from oversight.selfplay.rewards import SpeechesAlone, comparisons, rows
 from oversight.store import Store
 from oversight.train.model.loading import read_config
 from oversight.train.rollouts.reward_models import RewardModels

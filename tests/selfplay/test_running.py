@@ -66,6 +66,8 @@ def placed(baselines, tmp_path, monkeypatch):
     for name in ("policy", "judge", "third"):
         (folder / name).mkdir(parents=True)
         (folder / name / "model.safetensors").write_text(name)
+    (folder / "held_out.jsonl").write_text("{}\n")
+    (folder / "losses.py").write_text("def loss(): ...\n")
     wrote = [question(number) for number in range(80)]
     (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, wrote)))
     monkeypatch.chdir(folder)
@@ -77,7 +79,8 @@ def placed_at(circle: CircleSettings, folder: Path, at: str) -> CircleSettings:
     changes = {"out": folder / "circle", "model": f"{at}policy", "judge": f"{at}judge"}
     changes |= {
         "dataset": {"dataset": "jsonl", "settings": settings},
-        "dpo": {"reference": f"{at}third"},
+        "dpo": {"reference": f"{at}third", "loss": f"{at}losses.py:loss"},
+        "sft": {"data": {"eval_path": [f"{at}held_*.jsonl"]}},
     }
     return CircleSettings.model_validate(circle.model_dump() | changes)
 
@@ -107,6 +110,8 @@ def test_a_circle_goes_on_where_it_was_moved_with_all_that_it_names(placed, tmp_
         ("policy/model.safetensors", r"model = 'policy' held model:\w+ and now holds model:"),
         ("judge/model.safetensors", r"judge = 'judge' held model:\w+ and now holds model:"),
         ("questions.jsonl", r"dataset = .* held questions:\w+ and now holds questions:"),
+        ("held_out.jsonl", r"sft.data.eval_path = .* held data:\w+ and now holds data:"),
+        ("losses.py", r"dpo.loss = 'losses.py:loss' held py:\w+:loss and now holds py:"),
     ],
 )
 def test_what_a_circle_began_with_is_refused_once_it_was_written_over(placed, file, reason):
@@ -148,3 +153,18 @@ def test_a_piece_that_fails_is_named_with_its_reason(baselines):
     with pytest.raises(StageError, match=r"arm\.naive failed: .*debates\.db") as failure:
         run(baselines)
     assert "logs" in str(failure.value)
+
+
+def test_a_process_that_is_killed_before_it_knows_its_piece_is_named(baselines):
+    killed = []
+
+    def report(progress):
+        # As a process starts: what it is to do stands unread in its pipe.
+        for child in psutil.Process().children() if not killed else ():
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+                killed.append(child.pid)
+
+    with pytest.raises(StageError, match=r"arm\.naive failed: its process ended with -9: killed"):
+        run(baselines, report)
+    assert killed

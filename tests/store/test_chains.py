@@ -342,7 +342,7 @@ def test_the_command_seals_and_compares(path, tmp_path, make):
     with Store.open(path) as store:
         store.add(make.turn(make.debate(), 8))
     grown = run("check", "--store", path, "--seal", tmp_path / "seal.json")
-    assert (grown.exit_code, "and 1 rows more" in grown.stdout) == (0, True)
+    assert (grown.exit_code, "and 1 row more" in grown.stdout) == (0, True)
     other = run("check", "--store", path, "--seal", digest, "--json")
     assert other.exit_code == 1
     assert (

@@ -259,3 +259,17 @@ def test_a_failure_for_lack_of_room_on_the_disk_says_so(tmp_path, monkeypatch) -
         usage = shutil.disk_usage(tmp_path)._replace(free=4096)
         monkeypatch.setattr("oversight.store.database.shutil.disk_usage", lambda path: usage)
         assert "no space left on its disk); make room" in str(database.explain(error))
+
+
+@pytest.mark.parametrize("table", ["heads", "turns", "rating_events"])
+def test_readers_refuse_a_store_that_has_lost_a_table(tmp_path, make, table):
+    path = tmp_path / "a.db"
+    with Store.open(path) as store:
+        store.add(make.question())
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"DROP TABLE {table}")
+    connection.close()
+    with Store.open(path, create=False) as store:
+        for read in (lambda: store.queue("ann"), lambda: list(store.transcripts())):
+            with pytest.raises(StoreError, match=f"table '{table}' of the store is gone; restore"):
+                read()

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.text.listening import Listener
+from oversight.text.thought_marks import is_blank
 from oversight.text.thoughts import (
     Said,
     closes_unopened,
     divide,
-    is_blank,
     is_wordless,
     opens_thought,
 )
@@ -248,7 +248,8 @@ def test_a_speech_is_heard_as_it_grows_and_nothing_before_it_is_known_to_be_one(
 @pytest.mark.parametrize(
     "text",
     [mark * 20_000 for mark in ("<think>", "a </think> b ", "a <think> ", "x <think>a", "<", "to=")]
-    + ["<|start|>" * 20_000 + "<|message|>", "to=" * 50_000 + "<|message|>"],
+    + ["<|start|>" * 20_000 + "<|message|>", "to=" * 50_000 + "<|message|>"]
+    + ["<quote>a <think></quote>" * 10_000, "| <think> |\n| </think> |\n" * 10_000],
 )
 def test_any_text_is_divided_in_linear_time(text: str) -> None:
     started = time.perf_counter()
@@ -334,10 +335,47 @@ def test_a_mark_that_ends_its_line_opens_a_thought_that_is_cut_off() -> None:
         "One: the tag <think>\nTwo: the tag </think>\nBoth are tags.",
         "<think> is the tag that opens it, and </think> closes it.",
         "Write `<think>` and `</think>` around it. That is all.",
+        "<think>, </think>: both are marks.",
+        "They differ (<think>/</think>) in a stroke, as [THINK] / [/THINK] do.",
+        "| mark | use |\n|---|---|\n| <think> | opens |\n| </think> | closes |\nThat is all.",
+        "- <think> opens a thought\n- </think> closes it\nBoth are tags.",
+        "1. <think>: opens it\n2. </think>: closes it\nDone.",
+        "<think> is a tag. </think> is another.",
+        "I saw <think>. Then I saw </think>. That was all.",
+        "```python\ntext.split('</think>')[-1].removeprefix('<think>')\n```\ncuts it out.",
     ],
 )
 def test_marks_that_are_spoken_of_stay_in_the_speech(speech: str) -> None:
     assert divide(speech) == Said(speech)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"I say <think>. {SECRET} </think> the boathouse.",
+        *(
+            f"{words} <think> {SECRET} </think> boathouse."
+            for words in ("It was the", "The mill, and", "He spoke of", "It says", "So to", "A")
+        ),
+        f"It was the boathouse, <think> {SECRET}",
+        f"It was the boathouse, <think>{SECRET}",
+        f'"<think> {SECRET} </think> It was the boathouse."',
+        f"{SECRET}</think> the boathouse it was.",
+        f"So it says <think>- {SECRET}</think>: the boathouse",
+        f"<think> is it so? {SECRET} </think> The boathouse.",
+        f"<think>: {SECRET}</think>: the boathouse.",
+        f"| a | <think> | {SECRET} | </think> | the boathouse |",
+        f"- <think> opens: {SECRET}\n- </think> The boathouse.",
+        f"```python\n<think>\n{SECRET}\n</think>\n```\nThe boathouse.",
+        f"<think>, {SECRET}, </think>, the boathouse.",
+    ],
+)
+def test_a_thought_that_only_looks_like_words_about_marks_is_one(answer: str) -> None:
+    found = divide(answer)
+
+    assert SECRET in found.thoughts
+    assert SECRET not in found.text
+    assert "boathouse" in found.text
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,38 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert data(text) == text
 
 
+@pytest.mark.parametrize("name", ["s", "side", "round", "user", "Model"])
+@pytest.mark.parametrize(
+    "calculation",
+    ["{}*2=10", "{}+3=8.5", "{}/2=$4", "{}-1=-4", "{} * 2 = 2s", "{}*({}+1)=1,332", "{}^2%7=4"],
+)
+def test_a_calculation_that_begins_with_a_variable_stays_as_it_is(name, calculation) -> None:
+    text = f"That is <<{calculation.format(name, name)}>>10 apples. #### 10"
+    assert data(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("<<turn>>", "<&lt;turn>>"),
+        ("<turn*2=4>>", "&lt;turn*2=4>>"),
+        ("<<turn*2=4>", "<&lt;turn*2=4>"),
+        ("<<turn=4>>", "<&lt;turn=4>>"),
+        ("<<turn*x=y>>", "<&lt;turn*x=y>>"),
+        ("<<turn a=1>>", "<&lt;turn a=1>>"),
+        ("<<turn/>1=1>>", "<&lt;turn/>1=1>>"),
+        ("<<turn*2=4\n>>", "<&lt;turn*2=4\n>>"),
+        ("<</turn*2=4>>", "<&lt;/turn*2=4>>"),
+        ("<<turn*<turn>=4>>", "<&lt;turn*&lt;turn>=4>>"),
+        ("<<t\u0301urn*2=4>>", "<&lt;t\u0301urn*2=4>>"),
+        ("<<turn*2=4", "<&lt;turn*2=4"),
+    ],
+)
+def test_what_is_no_whole_calculation_is_broken_in_doubled_angles(text: str, safe: str) -> None:
+    assert data(text) == safe
+    assert data(safe) == safe
+
+
 @pytest.mark.parametrize(
     ("text", "safe"),
     [
@@ -309,6 +341,8 @@ def test_a_megabyte_of_openings_takes_less_than_a_second() -> None:
         "ｔ",
         "ⓣ",
         "t\u200b",
+        "<<s*",
+        "<<s*1=",
         "|t\u200b",
         "a|\u200b",
         "<a\u0301",

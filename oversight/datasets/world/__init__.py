@@ -30,7 +30,7 @@ ENDLESS = "num"
 
 
 class Config(Settings):
-    """Which part of the world."""
+    """Part of the world that is asked for."""
 
     seed: int = 0
     split: Split = "train"
@@ -40,7 +40,7 @@ class Config(Settings):
     """`plain`: one statement and one question a family, days in order, no prices and counts; for
     models too small to read. What decides is the same."""
     num: int = Field(default=1000, ge=1)
-    """How many questions; a larger limit makes more, unless it is set."""
+    """Number of questions; a larger limit makes more, unless it is set."""
     start: int = Field(default=0, ge=0)
     """Index of the first one: later parts of the same endless sequence."""
     families: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ class Fillings:
     houses: tuple[str, ...]
     """Where a log is kept; stands in titles."""
     actors: tuple[str, ...]
-    """Who does things without being an answer."""
+    """People who do things without being an answer."""
     people: tuple[str, ...]
     thing_kinds: tuple[str, ...]
     things: tuple[str, ...]
@@ -27,7 +27,7 @@ class Fillings:
     activities: tuple[str, ...]
     sites: tuple[str, ...]
     statuses: tuple[str, ...]
-    """What a rule can say of an activity."""
+    """Rules that can hold for an activity."""
     crop_kinds: tuple[str, ...]
     crops: tuple[str, ...]
     units: tuple[str, ...]

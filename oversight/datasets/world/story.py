@@ -19,11 +19,11 @@ from oversight.datasets.world.names import Fillings
 from oversight.datasets.world.times import marked, marked_plainly
 
 Telling = Literal["varied", "plain"]
-"""How a story is worded: in many ways, or one statement, one question and one frame a family."""
+"""Wording of a story: in many ways, or one statement, one question and one frame a family."""
 
 
 class Bearing(StrEnum):
-    """What a line does for the question."""
+    """Part that a line plays for the question."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -34,19 +34,19 @@ class Bearing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What one difficulty is made of."""
+    """Ingredients of one difficulty."""
 
     num_lines: tuple[int, int]
     num_subjects: int
     """Of other things that the story tells about."""
     mentions: tuple[int, ...]
-    """How often the right answer is told of the thing asked for, and likewise the wrong one."""
+    """Number of times that either answer is told of the thing asked for."""
     num_others: tuple[int, int]
     """States of the thing that are no option."""
     num_alike: int
     """Subjects that differ from one another in one word only, the one asked for among them."""
     shuffled: bool
-    """Whether the lines stand in another order than that of their times."""
+    """True if the lines stand in another order than that of their times."""
 
 
 LEVELS: dict[int, Level] = {
@@ -68,7 +68,7 @@ class Line:
     text: str
     bearing: Bearing
     subject: str
-    """What it tells of."""
+    """The thing that it tells of."""
     value: str
     """The state that it tells; of a link, the carrier."""
 
@@ -188,7 +188,7 @@ class _Teller:
         return events
 
     def _bystanders(self, subjects: Sequence[str], num_lines: int) -> list[list[_Event]]:
-        """What happens to the other things: at least one line each."""
+        """Lines on the other things: at least one line each."""
         rng = self.rng
         num_links = 1 if self.family.links else 0
         num_extra = num_lines - len(subjects) - num_links

@@ -144,14 +144,21 @@ def _parquet(path: Path) -> Iterator[Found | Broken]:
 
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        # Files written with checksums of their pages, as `export` does, are held to them.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             names = [n for n in file.schema_arrow.names if not n.endswith(UNUSED)]
             for batch in file.iter_batches(batch_size=ROWS_A_READ, columns=names):
                 for row in batch.to_pylist():
                     number += 1
                     yield Found(f"{path.name}:{number}", row)
-    except pa.ArrowException as error:
-        raise DataError(f"{path}: broken Parquet after row {number}: {error}") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the file system
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{path}: broken Parquet after row {number}: {reason}; write it again, as with "
+            "`oversight export`, or restore a copy"
+        ) from None
 
 
 Row = Mapping[str, Any]
@@ -249,13 +256,30 @@ WORDED = frozenset(
 
 
 def texts(settings: DataSettings, rows: Iterable[Mapping[str, Any]] | None) -> Iterator[str]:
-    """Every text of the training rows, in their order."""
+    """Every text of the training rows, in their order.
+
+    Raises:
+        DataError: There is none; it names the first row without.
+    """
     theirs = {settings.columns.get(name, name) for name in WORDED}
+    first, num_texts = "no rows", 0
     for source in training_sources(settings, rows):
-        for item in islice(source.open(), settings.max_rows):
+        for number, item in enumerate(islice(source.open(), settings.max_rows)):
             if isinstance(item, Found):
                 for name in sorted(theirs & item.row.keys()):
-                    yield from _strings(item.row[name])
+                    for text in _strings(item.row[name]):
+                        num_texts += 1
+                        yield text
+            if not number and not num_texts:
+                wrong = item.detail if isinstance(item, Broken) else f"columns {sorted(item.row)}"
+                first = f"the first is {item.place}: {wrong}"
+        if not num_texts and first == "no rows":
+            first = f"{source.name} holds no rows"
+    if not num_texts:
+        raise DataError(
+            f"data: no row has words in any of {', '.join(sorted(theirs))}; {first}. Mend the "
+            "file, or name its columns in data.columns"
+        )
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -30,7 +30,11 @@ METHODS = {
         "2024)."
     ),
 }
-LOWER_IS_BETTER = re.compile(r"loss|perplexity|grad_norm|kl|disagreement|error")
+BEST: dict[str, Any] = {"loss": min, "nll": min, "perplexity": min, "accuracy": max, "reward": max}
+"""Metrics of which one value is better than another, and which of two that is."""
+AIMLESS = {"ppo": {"loss"}, "grpo": {"loss"}, "reward": {"reward"}}
+"""Of these by trainer none is better: a policy's loss changes its data with the policy, and the
+rewards of a reward model have no zero."""
 FIRST = ("loss", "reward", "accuracy", "kl", "entropy")
 """Metrics that stand first in the table."""
 
@@ -62,7 +66,7 @@ def model_card(
         f"- Base model: {code(base_model)}\n- Steps: {num_steps:,}\n- Seed: {about.seed}\n"
         f"- Code: git {code(str(last.get('git')))}\n- Starts of the run: {len(starts)}",
         "## Data\n\n" + _listing(about.provenance) + f"\n- Content hash: {code(about.data)}",
-        "## Metrics\n\n" + _table(lines),
+        "## Metrics\n\n" + _table(lines, about.trainer),
         "## Recipe\n\n" + _fenced(to_toml(about.config), "toml"),
         "## Versions\n\n" + _listing(last.get("versions", {})),
         "## Licence\n\nThe licences of the base model and of the data apply to this model; look "
@@ -93,8 +97,8 @@ def _listing(values: Mapping[str, Any]) -> str:
     return "\n".join(shown) or "- not stated"
 
 
-def _table(lines: list[dict[str, Any]]) -> str:
-    """First, last and best of every metric, by split."""
+def _table(lines: list[dict[str, Any]], trainer: str) -> str:
+    """First and last value of every metric by split, and the best where one is better."""
     rows = [
         "| split | metric | first | last | best | at step |",
         "|---|---|---|---|---|---|",
@@ -104,14 +108,20 @@ def _table(lines: list[dict[str, Any]]) -> str:
         for name in _ordered({name for line in mine for name in line} - FIXED):
             series = [(line["step"], line[name]) for line in mine if line.get(name) is not None]
             if series:
-                rows.append(f"| {split} | {code(name)} | {_summary(name, series)} |")
+                rows.append(
+                    f"| {split} | {code(name)} | {' | '.join(_summary(name, series, trainer))} |"
+                )
     return "\n".join(rows) if len(rows) > 2 else "None were logged."
 
 
-def _summary(name: str, series: list[tuple[int, float]]) -> str:
-    pick = min if LOWER_IS_BETTER.search(name) else max
+def _summary(name: str, series: list[tuple[int, float]], trainer: str) -> tuple[str, str, str, str]:
+    """First, last and best value and the best one's step; dashes where none is better."""
+    first, last = f"{series[0][1]:.4g}", f"{series[-1][1]:.4g}"
+    pick = None if name in AIMLESS.get(trainer, ()) else BEST.get(name)
+    if pick is None:
+        return first, last, "–", "–"
     step, best = pick(series, key=lambda item: item[1])
-    return f"{series[0][1]:.4g} | {series[-1][1]:.4g} | {best:.4g} | {step}"
+    return first, last, f"{best:.4g}", str(step)
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
@@ -127,12 +137,16 @@ SHOWN = ("nll", "loss", "accuracy", "reward", "kl", "entropy", "response_length"
 """Metrics that are told at the end, in this order."""
 
 
-def outcome(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, str]]:
+def outcome(
+    lines: Sequence[Mapping[str, Any]], trainer: str
+) -> list[tuple[str, str, str, str, str]]:
     """Name, first, last, best and its step of each metric that is shown and was logged."""
-    return list(_rows(lines))
+    return list(_rows(lines, trainer))
 
 
-def _rows(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, str, str]]:
+def _rows(
+    lines: Sequence[Mapping[str, Any]], trainer: str
+) -> Iterator[tuple[str, str, str, str, str]]:
     for split, where in (("eval", "held out "), ("train", "")):
         for name in SHOWN:
             series = [
@@ -141,7 +155,4 @@ def _rows(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, s
                 if line["split"] == split and line.get(name) is not None
             ]
             if series:
-                pick = min if LOWER_IS_BETTER.search(name) or name == "nll" else max
-                step, best = pick(series, key=lambda item: item[1])
-                first, last = series[0][1], series[-1][1]
-                yield f"{where}{name}", f"{first:.4g}", f"{last:.4g}", f"{best:.4g}", str(step)
+                yield f"{where}{name}", *_summary(name, series, trainer)

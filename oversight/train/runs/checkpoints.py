@@ -183,7 +183,7 @@ def unlike_contents(
         if not (old and new):
             if old != new:
                 found.append(f"{name} was {old!r} and is now {new!r}")
-        elif known is None:
+        elif known is None or name not in known:  # nobody looked
             if not same_place(old, new):
                 found.append(
                     f"{name} was {old!r} and is now {new!r}, and a run of that version does not "

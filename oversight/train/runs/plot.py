@@ -246,7 +246,7 @@ def _draw_curve(axes: Axes, curve: Curve, look: _Look) -> Floats:
         style |= {"markeredgecolor": PAPER, "markeredgewidth": 0.6, "zorder": 4}
         axes.plot(curve.steps, curve.values, color=look.colour, linestyle=DOTTED, **style)
         return curve.values
-    smooth = None if curve.metric == "lr" else curve.smoothed()
+    smooth = _smooth_line(curve)
     if smooth is not None:
         axes.plot(curve.steps, curve.values, color=look.colour, linewidth=0.7, alpha=0.22)
     line = curve.values if smooth is None else smooth
@@ -256,6 +256,11 @@ def _draw_curve(axes: Axes, curve: Curve, look: _Look) -> Floats:
         marker=marker, markersize=3.6,
     )  # fmt: skip
     return line
+
+
+def _smooth_line(curve: Curve) -> Floats | None:
+    """The curve's smoothed form, if it is drawn in one."""
+    return None if curve.split == "eval" or curve.metric == "lr" else curve.smoothed()
 
 
 def _limit(axes: Axes, curves: list[Curve], strong: list[Floats], metric: str) -> None:
@@ -297,7 +302,9 @@ def _draw_head(
     last = int(max(curve.steps[-1] for curve in curves))
     at: dict[str, Any] = {"va": "top", "parse_math": False}
     figure.text(0.03, 1 - 0.2 / height, title, color=INK, fontsize=14, weight="bold", **at)
-    note = f"{last:,} steps; smoothed over raw values"
+    note = "1 step" if last == 1 else f"{last:,} steps"
+    if any(_smooth_line(curve) is not None for curve in curves):
+        note += "; smoothed over raw values"
     if len(runs) > 1 and any(curve.split == "eval" for curve in curves):
         note += "; dots are held-out results"
     figure.text(0.97, 1 - 0.24 / height, note, color=MUTED, fontsize=9, ha="right", **at)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from oversight.errors import ConfigError, DataError
+from oversight.train.data.files import texts
 from oversight.train.data.loading import load_demonstrations, load_prompts, require_batch
 from oversight.train.data.settings import DataSettings
 
@@ -152,6 +153,39 @@ def test_files_that_cannot_be_read_at_all_are_errors(compare, chat, tmp_path):
         path = str(tmp_path / name) if name else ()
         with pytest.raises((DataError, ConfigError), match=message):
             compare(chat, None, path=path)
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "text that is no UTF-8"])
+def test_a_parquet_file_that_is_damaged_in_its_rows_is_named(compare, chat, tmp_path, damage):
+    path = tmp_path / "x.parquet"
+    table = pa.Table.from_pylist([PAIR])
+    if damage == "a flipped bit":
+        pq.write_table(
+            table, path, compression="none", use_dictionary=False, write_page_checksum=True
+        )
+        place = path.read_bytes().index(b"\x09\0\0\0 Kitchen.")
+        data = bytearray(path.read_bytes())
+        data[place + 6] ^= 1
+        path.write_bytes(data)
+    else:
+        raw = pa.array([b"\xff\xfe"], pa.binary())
+        text = pa.Array.from_buffers(pa.string(), 1, raw.buffers())
+        pq.write_table(table.set_column(0, "prompt", text), path)
+    with pytest.raises(
+        DataError, match=r"x\.parquet: broken Parquet after row 0: .*write it again"
+    ):
+        compare(chat, None, path=str(path))
+
+
+def test_a_new_tokenizer_s_data_without_words_is_named_with_its_first_row(tmp_path):
+    for content, message in (
+        ("", r"x\.jsonl holds no rows"),
+        ('{"prompt": "a\n', r"the first is x\.jsonl:1: Invalid control character"),
+        ('{"question": "a"}\n', r"the first is x\.jsonl:1: columns \['question'\]"),
+    ):
+        (tmp_path / "x.jsonl").write_text(content)
+        with pytest.raises(DataError, match=message):
+            list(texts(DataSettings(path=str(tmp_path / "x.jsonl")), None))
 
 
 def test_an_unknown_format_names_the_columns_found_and_those_accepted(compare, chat):

@@ -75,6 +75,22 @@ def test_each_metric_has_a_panel_and_each_run_an_entry(tmp_path: Path) -> None:
     assert [text.get_text() for text in single.legends[0].get_texts()] == ["train", "held out"]
 
 
+@pytest.mark.parametrize(
+    ("num", "metric", "note"),
+    [
+        (1, "loss", "1 step"),
+        (29, "loss", "29 steps"),
+        (40, "lr", "40 steps"),
+        (40, "loss", "40 steps; smoothed over raw values"),
+    ],
+)
+def test_the_note_tells_of_smoothing_where_a_curve_is_smoothed(
+    num: int, metric: str, note: str, tmp_path: Path
+) -> None:
+    curves = read_curves([make_run(tmp_path / "run", num=num, **{metric: 1.0})])
+    assert draw(curves, [metric]).texts[1].get_text() == note
+
+
 def test_the_picture_is_a_png(tmp_path: Path) -> None:
     out = tmp_path / "new" / "curves.png"
     plot([make_run(tmp_path / "東京", num=1, loss=1.0)], out)

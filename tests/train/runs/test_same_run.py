@@ -27,6 +27,9 @@ PLACED = [
     ("ppo", "critic.path"),
     ("grpo", "reference"),
     ("grpo", "reward.function"),
+    ("dpo", "loss"),
+    ("reward", "loss"),
+    ("grpo", "loss"),
 ]
 Open = Callable[..., None]
 
@@ -40,6 +43,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name / "config.json").write_text(json.dumps({"model_type": "llama"}))
         (folder / name / "model.safetensors").write_bytes(name.encode())
     (folder / "rewards.py").write_text("def score(texts, fields): return [1.0 for _ in texts]\n")
+    (folder / "losses.py").write_text("def loss(): ...\n")
     monkeypatch.chdir(folder)
     return folder
 
@@ -50,6 +54,8 @@ def settings(trainer: str, out: Path, at: str) -> Any:
     data["data"] = {"path": f"{at}rows.jsonl"}
     if trainer in ("dpo", "grpo"):
         data["reference"] = f"{at}other"
+    if trainer in ("dpo", "grpo", "reward"):
+        data["loss"] = f"{at}losses.py:loss"
     if trainer == "ppo":
         data["reward"] = {"models": [f"{at}other", f"{at}third"]}
         data["critic"] = {"kind": "apart", "path": f"{at}third"}
@@ -94,6 +100,7 @@ def test_what_was_written_over_under_its_path_is_refused_by_name(places, trainer
     file = {
         "model.path": "policy/model.safetensors",
         "reward.function": "rewards.py",
+        "loss": "losses.py",
         "critic.path": "third/model.safetensors",
     }.get(field, "other/model.safetensors")
     (places / file).write_text("def score(texts, fields): return [0.5 for _ in texts]\n")

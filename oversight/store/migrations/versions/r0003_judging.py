@@ -1,4 +1,4 @@
-"""What people do while judging, and which debates wait for one.
+"""Acts of people while judging, and debates that wait for one.
 
 Revision ID: 0003
 """

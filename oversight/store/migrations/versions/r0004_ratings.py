@@ -1,4 +1,4 @@
-"""What people say of single responses, and every act on the way there.
+"""Ratings of single responses by people, and every act on the way there.
 
 Revision ID: 0004
 """
