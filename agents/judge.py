@@ -7,17 +7,16 @@ is where the chat template opens a thought, in which a letter would be no answer
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from pydantic import Field
 
 from oversight import constitutions
-from oversight.agents._calls import ATTEMPTS, Answer, Calls, needed, seed_for
+from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
 from oversight.agents.judging import (
-    belief_from_text,
-    belief_from_top,
+    Asked,
+    ChoiceReader,
     check_judging,
     labels,
     settled,
@@ -40,12 +39,7 @@ from oversight.types import (
     View,
 )
 
-log = logging.getLogger(__name__)
-
 ROLES = frozenset({Role.JUDGE, Role.SCORER})
-
-LABEL_TOKENS = 4
-"""Room for a label in its longest surface form."""
 
 
 class Config(Settings):
@@ -68,18 +62,6 @@ class Config(Settings):
     fails; a greedy one, which would say the same again, is made once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The options that a belief is asked about, and the words of the request."""
-
-    options: tuple[str, ...]
-    listing: tuple[int, ...]
-    choice: Safe
-    """For one letter."""
-    probabilities: Safe
-    """For a number behind each letter."""
-
-
 class Judge:
     """Judges from the transcript, or from the source where it may see it."""
 
@@ -91,8 +73,7 @@ class Judge:
         self.engine = needed(engine, self.name)
         self.rules = rules(config.constitution)
         self.response_rules = rules(config.constitution, _RESPONSE_RULES)
-        able = self.engine.capabilities
-        self.reads_logprobs = able.choices and able.logprobs
+        self.reader = ChoiceReader(self.engine, self.name)
 
     async def act(self, view: View) -> Draft:
         """A question, or a belief, the last one with a rationale if so configured; or the score of
@@ -163,46 +144,19 @@ class Judge:
 
     async def _read(self, calls: Calls, before: tuple[Message, ...], asked: Asked) -> Belief:
         """The belief, asked for behind the rationale where there is one."""
-        if self.reads_logprobs:
-            prompt = self._asking(calls.view, before, asked.choice)
-            chosen = await self._choose(calls, prompt, labels(len(asked.listing)))
-            if not chosen.completion.opened:
-                return belief_from_top(chosen.completion, asked.listing)
-            # The letter stands where a thought begins: its probability is no belief.
-            calls.set_aside()
-            self._write_from_now_on()
-        prompt = self._asking(calls.view, before, asked.probabilities)
-        answer = await calls.make(Purpose.BELIEF, prompt, self._writing(calls.view, Purpose.BELIEF))
-        reason = answer.completion.finish_reason
-        return belief_from_text(answer.text, reason, asked.listing, asked.options)
+        view = calls.view
+        return await self.reader.read(
+            calls,
+            partial(self._asking, view, before),
+            asked,
+            self._writing(view, Purpose.BELIEF),
+        )
 
     def _asking(self, view: View, before: tuple[Message, ...], ask: Safe) -> Prompt:
+        """The prompt that ends with a request, behind the rationale if there is one."""
         if not before:
             return Prompt(messages=self._messages(view, ask))
         return Prompt(messages=(*before, Message(role="user", parts=(ask,))))
-
-    async def _choose(self, calls: Calls, prompt: Prompt, choices: tuple[str, ...]) -> Answer:
-        """One of the letters, with the probabilities of all."""
-        sampling = Sampling(
-            max_tokens=LABEL_TOKENS,
-            # At 1 the log-probabilities are the model's own, before or after temperature.
-            temperature=1.0,
-            seed=seed_for(calls.view, Purpose.BELIEF),
-            choices=choices,
-            logprobs=True,
-            top_logprobs=20,
-        )
-        return await calls.make(Purpose.BELIEF, prompt, sampling)
-
-    def _write_from_now_on(self) -> None:
-        if self.reads_logprobs:
-            self.reads_logprobs = False
-            log.warning(
-                "%s: the chat template opens a thought, in which no letter is an answer: the judge "
-                "writes its beliefs, and they are read from its words (enable_thinking = false in "
-                "the judge's engine brings back those read from probabilities)",
-                self.engine.model,
-            )
 
     def _messages(self, view: View, ask: Safe) -> tuple[Message, ...]:
         of_response = view.act is Act.SCORE

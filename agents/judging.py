@@ -6,13 +6,30 @@ belief is always in the question's own order. `Orders.options` maps between.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from oversight.agents._calls import Answer, Calls, seed_for
 from oversight.agents._stated import read_statements
 from oversight.errors import ProtocolError
-from oversight.types import Belief, BeliefMethod, Completion, FinishReason, Verdict, View
+from oversight.text.prompts import Safe
+from oversight.types import (
+    Belief,
+    BeliefMethod,
+    Completion,
+    Engine,
+    FinishReason,
+    Prompt,
+    Purpose,
+    Sampling,
+    Verdict,
+    View,
+)
+
+log = logging.getLogger(__name__)
 
 LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -101,6 +118,91 @@ def _positions_by_form(num_options: int) -> dict[str, int]:
         forms |= {form.format(label): position for form in SURFACE_FORMS}
         forms |= {form.format(label.lower()): position for form in LOWER_CASE_FORMS}
     return forms
+
+
+# --- asking for a choice ---
+
+LABEL_TOKENS = 4
+"""Room for a label in its longest surface form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options that a belief is asked about, and the words of the request."""
+
+    options: tuple[str, ...]
+    listing: tuple[int, ...]
+    choice: Safe
+    """For one letter."""
+    probabilities: Safe
+    """For a number behind each letter."""
+
+
+class ChoiceReader:
+    """Asks a model which of several options holds, and reads how probable it makes each.
+
+    Where the engine gives log-probabilities of a constrained choice, the belief is read from
+    them; elsewhere the model writes a probability, which is parsed. So it is where the chat
+    template opens a thought, in which a letter would be no answer.
+    """
+
+    def __init__(self, engine: Engine, role: str) -> None:
+        """A reader of what `engine` believes, for an agent that is called `role` in messages."""
+        self.engine = engine
+        self.role = role
+        able = engine.capabilities
+        self.reads_logprobs = able.choices and able.logprobs
+
+    async def read(
+        self,
+        calls: Calls,
+        prompt_of: Callable[[Safe], Prompt],
+        asked: Asked,
+        writing: Sampling,
+    ) -> Belief:
+        """The belief over the options, in their own order.
+
+        Args:
+            calls: Where the calls are noted.
+            prompt_of: The prompt that ends with a request.
+            asked: The options, and what requests them.
+            writing: How to sample an answer in words.
+        """
+        if self.reads_logprobs:
+            chosen = await self._choose(calls, prompt_of(asked.choice), labels(len(asked.listing)))
+            if not chosen.completion.opened:
+                return belief_from_top(chosen.completion, asked.listing)
+            # The letter stands where a thought begins: its probability is no belief.
+            calls.set_aside()
+            self._write_from_now_on()
+        answer = await calls.make(Purpose.BELIEF, prompt_of(asked.probabilities), writing)
+        reason = answer.completion.finish_reason
+        return belief_from_text(answer.text, reason, asked.listing, asked.options)
+
+    async def _choose(self, calls: Calls, prompt: Prompt, choices: tuple[str, ...]) -> Answer:
+        """One of the letters, with the probabilities of all."""
+        sampling = Sampling(
+            max_tokens=LABEL_TOKENS,
+            # At 1 the log-probabilities are the model's own, before or after temperature.
+            temperature=1.0,
+            seed=seed_for(calls.view, Purpose.BELIEF),
+            choices=choices,
+            logprobs=True,
+            top_logprobs=20,
+        )
+        return await calls.make(Purpose.BELIEF, prompt, sampling)
+
+    def _write_from_now_on(self) -> None:
+        if self.reads_logprobs:
+            self.reads_logprobs = False
+            log.warning(
+                "%s: the chat template opens a thought, in which no letter is an answer: the %s "
+                "writes its beliefs, and they are read from its words (enable_thinking = false in "
+                "the %s's engine brings back those read from probabilities)",
+                self.engine.model,
+                self.role,
+                self.role,
+            )
 
 
 # --- what it wrote ---

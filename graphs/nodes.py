@@ -244,7 +244,7 @@ class Nodes:
             raise ProtocolError(f"judge {agent.name!r} gave no belief when asked to decide")
         judgment = Judgment(
             debate_id=scene.debate.id,
-            judge=_judge_name(agent.name, draft),
+            judge=judge_name(agent.name, draft),
             kind=agent.kind,
             orders=orders,
             swapped=swapped,
@@ -322,7 +322,7 @@ def _candidate(view: View, index: int) -> View:
     return replace(view, candidate=index, seed=seed)
 
 
-def _judge_name(agent: str, draft: Draft) -> str:
+def judge_name(agent: str, draft: Draft) -> str:
     """The agent, and the model that it judged with if it asked one: `judge (Qwen2.5-7B)`."""
     models = sorted({PurePath(sample.model).name for sample in draft.samples})
     return f"{agent} ({', '.join(models)})" if models else agent

@@ -11,13 +11,13 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from oversight import registry
 from oversight.errors import BudgetExceededError, OversightError, StoreError, lack
@@ -29,6 +29,8 @@ from oversight.store import Store
 from oversight.types import Debate, Outcome, OutcomeStatus, Question
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CLAIM_BATCH = 256
 """Number of debates that are claimed in one transaction."""
@@ -90,23 +92,35 @@ async def run_debates(
     """
     progress = Progress(total=total)
     graphs: dict[str, Any] = {}
-    queue = _pending(planned, stage, progress, on_progress)
+
+    async def run_one(each: tuple[Debate, Question]) -> None:
+        debate, question = each
+        name = debate.protocol.graph
+        if name not in graphs:
+            graphs[name] = registry.load("graphs", name).build(stage)
+        end = await _run_one(graphs[name], debate, question, stage)
+        if isinstance(end, Failure):
+            progress.failures.append(end)
+        elif end is End.WAITING:
+            progress.waiting += 1
+        else:
+            progress.done += 1
+        stage.store.release([debate.id])
+        if on_progress:
+            on_progress(progress)
+
+    await work_through(_pending(planned, stage, progress, on_progress), run_one, concurrency)
+    return progress
+
+
+async def work_through(
+    queue: Generator[T, None, None], act: Callable[[T], Awaitable[None]], concurrency: int
+) -> None:
+    """Do `act` for everything in `queue`, so many at a time; the first error ends it all."""
 
     async def worker() -> None:
-        for debate, question in queue:
-            name = debate.protocol.graph
-            if name not in graphs:
-                graphs[name] = registry.load("graphs", name).build(stage)
-            end = await _run_one(graphs[name], debate, question, stage)
-            if isinstance(end, Failure):
-                progress.failures.append(end)
-            elif end is End.WAITING:
-                progress.waiting += 1
-            else:
-                progress.done += 1
-            stage.store.release([debate.id])
-            if on_progress:
-                on_progress(progress)
+        for each in queue:
+            await act(each)
 
     workers = [asyncio.create_task(worker()) for _ in range(concurrency)]
     try:
@@ -118,7 +132,6 @@ async def run_debates(
         for each in workers:
             each.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-    return progress
 
 
 @contextmanager
@@ -200,25 +213,33 @@ async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage)
         scene = await stage.enter(debate, question)
         limit = len(scene.schedule) + 10
         state = await graph.ainvoke({"debate_id": debate.id}, {"recursion_limit": limit})
-    except STOPS_THE_RUN:
-        raise
-    except OversightError as error:
-        seconds = time.perf_counter() - begin
-        return await _fail(stage, debate, str(error), seconds, error.cause)
     except Exception as error:
-        if lack(error) is not None:
-            raise  # what the machine has run out of, the next debates lack as well
-        # A fault of one agent must not take a thousand other debates down with it.
-        log.exception("debate %s of question %r failed", debate.id, debate.question_id)
-        message = f"unexpected {type(error).__name__}: {error}"
-        return await _fail(stage, debate, message, time.perf_counter() - begin, UNEXPECTED)
+        seconds = time.perf_counter() - begin
+        message, cause = explain(error, f"debate {debate.id} of question {debate.question_id!r}")
+        return await _fail(stage, debate, message, seconds, cause)
     finally:
         stage.leave(debate.id)
     return End.WAITING if INTERRUPT in state else End.COMPLETE
 
 
+def explain(error: Exception, what: str) -> tuple[str, str]:
+    """Message and cause of an error that concerns one piece of a run alone; `what` names it.
+
+    Raises:
+        Exception: The error itself, if it would meet every other piece as well.
+    """
+    if isinstance(error, STOPS_THE_RUN):
+        raise error
+    if isinstance(error, OversightError):
+        return redacted(str(error)), error.cause
+    if lack(error) is not None:
+        raise error  # what the machine has run out of, the next ones lack as well
+    # A fault of one agent must not take a thousand others down with it.
+    log.error("%s failed", what, exc_info=error)
+    return redacted(f"unexpected {type(error).__name__}: {error}"), UNEXPECTED
+
+
 async def _fail(stage: Stage, debate: Debate, error: str, seconds: float, cause: str) -> Failure:
-    error = redacted(error)
     outcome = Outcome(
         debate_id=debate.id,
         status=OutcomeStatus.FAILED,

@@ -50,9 +50,10 @@ def export(
 
     Settings for --set, with their defaults: kinds=["sides", "siblings", "pairs", "principles",
     "revisions"], label="judge" (or "truth"), siblings="best_worst" (or "best_all", "all_pairs",
-    "kwise"), min_margin=0, min_score_gap=0, unseen=true, ties=true, weight="equal". Of these
-    the layout transcripts takes unseen=false alone: without what people judged or rated before
-    all the turns had been on their screen.
+    "kwise"), min_margin=0, min_score_gap=0, unseen=true, raters="all" (or "persons", "models"),
+    ties=true, weight="equal". Of these the layout transcripts takes two: raters, whose ratings are
+    written, and unseen=false, without what people judged or rated before all the turns had been
+    on their screen.
     """
     from oversight.cli.progress import reading
     from oversight.config.recipe import assignments
@@ -61,7 +62,7 @@ def export(
     from oversight.preferences.building import preferences
     from oversight.preferences.dropped import Dropped
     from oversight.preferences.export import export as write
-    from oversight.preferences.rulings import without_unseen
+    from oversight.preferences.rulings import only_of, without_unseen
     from oversight.preferences.settings import PreferenceSettings
     from oversight.preferences.speeches import labelled_speeches
     from oversight.store import Store as OpenStore
@@ -75,7 +76,10 @@ def export(
         transcripts = reading(found, opened.counts()["complete"])
         make = labelled_speeches if layout is Layout.UNPAIRED else preferences
         rows: Any = (
-            (each if settings.unseen else without_unseen(each, dropped) for each in transcripts)
+            (
+                only_of(each if settings.unseen else without_unseen(each, dropped), settings.raters)
+                for each in transcripts
+            )
             if layout is Layout.TRANSCRIPTS
             else make(transcripts, settings, opened.prompt, dropped)
         )

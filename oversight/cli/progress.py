@@ -94,10 +94,13 @@ class RateColumn(ProgressColumn):
 class RunProgress:
     """Shows a run's progress; call it with each `running.Progress`."""
 
-    def __init__(self, total: int, console: Console | None = None) -> None:
+    def __init__(
+        self, total: int, console: Console | None = None, *, noun: str = "debates"
+    ) -> None:
         self._console = console or Console(stderr=True)
+        self._noun = noun
         self._bar = Progress(
-            TextColumn("debates"),
+            TextColumn(noun),
             BarColumn(),
             MofNCompleteColumn(),
             RateColumn(),
@@ -108,7 +111,7 @@ class RunProgress:
             transient=True,
         )
         self._total = total
-        self._task = self._bar.add_task("debates", total=total, note="")
+        self._task = self._bar.add_task(noun, total=total, note="")
         self._last_line = self._begin = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -135,10 +138,8 @@ class RunProgress:
             self._last_line = now
             rate = progress.done / (now - self._begin)
             left = (self._total - ended) / rate if rate else float("inf")
-            self._console.print(
-                f"{ended}/{self._total} debates, {rate:.1f}/s, {left:.0f} s left{_note(progress)}",
-                soft_wrap=True,
-            )
+            told = f"{ended}/{self._total} {self._noun}, {rate:.1f}/s, {left:.0f} s left"
+            self._console.print(told + _note(progress), soft_wrap=True)
 
 
 def _note(progress: running.Progress) -> str:

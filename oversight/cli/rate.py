@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.options import set_option
+from oversight.cli.options import Json, set_option
 from oversight.cli.persons import (
     LOOPBACK,
     Host,
@@ -31,6 +31,10 @@ from oversight.cli.persons import (
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oversight.graphs.running import Progress
+    from oversight.judging.tasks.models import ModelRatings
     from oversight.judging.tasks.settings import RatingSettings
 
 
@@ -64,12 +68,25 @@ def rate(
     constitution: Annotated[
         str | None,
         typer.Option(
-            help="Of principles: a name, or a .toml file of your own.",
-            show_default="honest_debate",
+            help="Whose principles are rated by, or drawn for a model to compare by: a name, or "
+            "a .toml file of your own.",
+            show_default="principles: honest_debate",
         ),
     ] = None,
     dataset: OnlyDataset = None,
     protocol: OnlyProtocol = None,
+    rater: Annotated[
+        str | None,
+        typer.Option(help="A model rates, without a screen: its agent.", show_default=False),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Engine that runs --model.", show_default="transformers"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Model of the agent rater, by folder or hub name.", show_default=False),
+    ] = None,
     linear: Linear = False,
     web: Web = False,
     port: Port = None,
@@ -78,15 +95,35 @@ def rate(
     light: Light = False,
     keys: ListKeys = False,
     sets: Sets = None,
+    as_json: Json = False,
 ) -> None:
-    """Rate what was said in debates: pairs, principles, revisions.
+    """Rate what was said in debates and to open prompts: pairs, principles, revisions.
 
     Every act is kept as it happens: leave at any moment, come back, go on.
+
+    With --rater or --model a model rates all there is, each item in both orders:
+    `oversight rate pairs --model seedling --constitution honest_debate`. The same command
+    finishes what was interrupted.
 
     What was sent becomes training rows: `oversight export`, `oversight train`.
     """
     from oversight.judging.tasks.settings import RatingSettings
     from oversight.tui.keys import RATING_KEYS
+
+    if rater is not None or model is not None:
+        ways = {"judge": name, "linear": linear, "web": web, "port": port is not None}
+        ways |= {"host": host != LOOPBACK, "public-url": public_url, "light": light, "keys": keys}
+        check_model_way(ways)
+        flags = {
+            "store": store,
+            "constitution": constitution,
+            "dataset": dataset,
+            "protocol": protocol,
+            **rater_flags(rater, engine, model),
+        }
+        rate_by_model(session(RatingSettings, study, flags, None, sets), task, as_json=as_json)
+        return
+    check_person_way({"engine": engine, "json": as_json})
 
     flags = {
         "store": store,
@@ -100,7 +137,7 @@ def rate(
     if constitution is not None and task is not TaskName.PRINCIPLES:
         raise ConfigError(
             f"--constitution {constitution!r} is what `oversight rate principles` rates by, and "
-            f"{task.value} have none: leave it out"
+            f"{task.value} have none where a person rates: leave it out"
         )
     settings = session(RatingSettings, study, flags, port, sets)
     if keys:
@@ -110,6 +147,126 @@ def rate(
         serve_rating(settings, task, again("rate", flags, sets, arguments), host, public_url)
     else:
         run_rating(settings, task, linear=linear)
+
+
+def check_model_way(given: Mapping[str, object]) -> None:
+    """Refuse options of a person where a model rates.
+
+    Raises:
+        ConfigError: Names the option.
+    """
+    for option in (option for option, value in given.items() if value):
+        raise ConfigError(f"--{option} is for a person who rates, and a model does: leave it out")
+
+
+def check_person_way(given: Mapping[str, object]) -> None:
+    """Refuse options of a model where a person rates.
+
+    Raises:
+        ConfigError: Names the option.
+    """
+    for option in (option for option, value in given.items() if value):
+        raise ConfigError(
+            f"--{option} is of use where a model rates: add --rater or --model, or leave it out"
+        )
+
+
+def rater_flags(rater: str | None, engine: str | None, model: str | None) -> dict[str, object]:
+    """The settings, by dotted name, that the options for a model stand for.
+
+    Raises:
+        ConfigError: An engine is named without a model.
+    """
+    if engine is not None and model is None:
+        raise ConfigError(f"--engine {engine!r} needs --model; or describe it in a study's file")
+    flags: dict[str, object] = {"agents.rater.agent": rater or "rater"}
+    if model is not None:
+        flags["engines.model.engine"] = engine or "transformers"
+        flags["engines.model.settings.model"] = model
+        flags["agents.rater.engine"] = "model"
+    return flags
+
+
+NOTHING = {
+    TaskName.PAIRS: (
+        "no complete debate has two candidates of one turn that answer one prompt: run a protocol "
+        "such as self_critique_best_of_n or consultancy_single_turn_best_of_n"
+    ),
+    TaskName.PRINCIPLES: "no debate is complete in which anything was said",
+    TaskName.REVISIONS: (
+        "no complete debate has a revision after a criticism: run a protocol such as self_critique "
+        "or critique"
+    ),
+}
+"""Why there may be nothing to rate, and what makes something."""
+
+
+def rate_by_model(settings: RatingSettings, task: TaskName, *, as_json: bool) -> None:
+    """Let a model rate what it has not rated yet, and say what it came to.
+
+    Raises:
+        StoreError: There is nothing to rate.
+        typer.Exit: Some ratings failed.
+    """
+    from rich.console import Console
+
+    from oversight.cli.ending import INTERRUPTS
+    from oversight.cli.progress import RunProgress
+    from oversight.errors import StoreError
+    from oversight.judging.tasks.models import ModelRatings
+    from oversight.store import Store
+    from oversight.types import Task
+
+    with Store.open(settings.store, create=False) as opened:
+        ratings = ModelRatings(opened, settings, Task(task.value))
+        if not ratings.items:
+            raise StoreError(f"{opened.url}: there is nothing to rate: {NOTHING[task]}")
+        with RunProgress(ratings.num_planned, Console(stderr=True), noun="ratings") as shown:
+            progress = INTERRUPTS.run(ratings.run(shown))
+    print_ratings(ratings, progress, as_json=as_json)
+    if progress.failures:
+        raise typer.Exit(1)
+
+
+def print_ratings(ratings: ModelRatings, progress: Progress, *, as_json: bool) -> None:
+    """Print what a model's ratings came to."""
+    import json
+
+    from rich.console import Console
+
+    from oversight.cli.summary import print_failures
+    from oversight.evals.findings import count
+    from oversight.text.terminal import rich_text
+
+    store = ratings.settings.store
+    if as_json:
+        document = {
+            "store": store,
+            "task": ratings.task.value,
+            "rater": ratings.agent.name,
+            "items": len(ratings.items),
+            "ratings": ratings.num_planned,
+            "given": progress.done,
+            "found": progress.found,
+            "given_elsewhere": progress.elsewhere,
+            "failures": [
+                {"debate_id": each.debate_id, "error": each.error, "cause": each.cause}
+                for each in progress.failures
+            ],
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    console = Console()
+    parts = [f"{progress.done} given", f"{progress.found} found given"]
+    parts += [f"{progress.elsewhere} asked by another process"] if progress.elsewhere else []
+    parts += [f"{len(progress.failures)} failed"] if progress.failures else []
+    about = f"{count(ratings.num_planned, 'rating')} of {count(len(ratings.items), 'item')}"
+    console.print(f"{about}: {', '.join(parts)}.", highlight=False, soft_wrap=True)
+    print_failures(progress.failures, console)
+    flag = "" if store == "oversight.db" else f" --store {store}"
+    said = f"Recorded in {store}. Next: oversight report{flag}, "
+    said += f"oversight export preferences.parquet{flag}"
+    console.print(rich_text(said, style="dim"), soft_wrap=True)
 
 
 def run_rating(settings: RatingSettings, task: TaskName, *, linear: bool) -> None:

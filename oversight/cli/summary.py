@@ -37,7 +37,7 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
     parts += [f"{len(progress.failures):,} failed"] if progress.failures else []
     console.print(f"{count(len(run.planned), 'debate')}: {', '.join(parts)}.", highlight=False)
     _print_left_out(run, console)
-    _print_failures(progress.failures, console)
+    print_failures(progress.failures, console)
     console.print(rich_text(f"Recorded in {run.settings.store}.", style="dim"), soft_wrap=True)
     if progress.waiting:
         console.print(rich_text(f"Next: oversight judge --store {run.settings.store}", "dim"))
@@ -68,7 +68,8 @@ def _print_left_out(run: Run, console: Console) -> None:
         console.print(rich_text(f"{count(number, 'row')} left out: {reason}", style="dim"))
 
 
-def _print_failures(failures: list[Failure], console: Console) -> None:
+def print_failures(failures: list[Failure], console: Console) -> None:
+    """Print failures by their kinds, the commonest first, each with an example."""
     if not failures:
         return
     # One cause has many messages, as each names its request: the first of them stands for all.

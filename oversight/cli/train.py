@@ -98,7 +98,7 @@ def _train(
         found(config, resume=resume)
     leave()
     if is_first_process():
-        _print_end(found, config)
+        _print_end(trainer, found, config)
 
 
 def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> Any:
@@ -128,7 +128,7 @@ def _dry_run(trainer: Trainer, config: TrainSettings, resume: bool) -> None:
             console.print(rich_text(line))
 
 
-def _print_end(trainer: Trainer, config: TrainSettings) -> None:
+def _print_end(name: str, trainer: Trainer, config: TrainSettings) -> None:
     """Where the model is, how the run went, and what to type next."""
     from rich.console import Console
     from rich.table import Table
@@ -142,7 +142,7 @@ def _print_end(trainer: Trainer, config: TrainSettings) -> None:
     runs = run_folders(config)
     for run in runs:
         table = Table("", "first", "last", "best", "at step", box=None, pad_edge=False)
-        for row in outcome(read_metrics(run), trainer):
+        for row in outcome(read_metrics(run), name):
             table.add_row(*map(rich_text, row))
         console.print(rich_text(f"{run / 'model'}: the finished model"))
         console.print(table)

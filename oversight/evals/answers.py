@@ -46,7 +46,7 @@ class EndCounter:
     _ends: Ends = field(default_factory=lambda: defaultdict(Counter))
 
     def add(self, transcript: Transcript) -> None:
-        """Count the calls of a debate: those of its turns and of its judgments."""
+        """Count the calls of a debate: those of its turns, of its judgments and of its ratings."""
         for sample in _samples(transcript):
             self._ends[sample.model][sample.finish_reason.value] += 1
             self._ends[sample.model][Purpose.UNANSWERED.value] += (
@@ -86,3 +86,5 @@ def _samples(transcript: Transcript) -> Iterator[Sample]:
         yield from turn.samples
     for judgment in transcript.judgments:
         yield from judgment.samples
+    for rating in transcript.ratings:
+        yield from rating.samples

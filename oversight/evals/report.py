@@ -16,6 +16,7 @@ from oversight.evals.calibration import SCORES, Calibration, calibration
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
 from oversight.evals.quotes import QuoteCount, QuoteUse, quote_counts, quote_use
+from oversight.evals.raters import RaterAgreement, RaterCounter, RaterSummary
 from oversight.evals.responses import ResponseCount, ResponseCounter
 from oversight.evals.sides import (
     PositionBias,
@@ -165,6 +166,9 @@ class Report:
     """The most frequent kinds of answers that are INVALID."""
     unseen: tuple[Unseen, ...] = ()
     """Of arms that people judged."""
+    raters: tuple[RaterSummary, ...] = ()
+    """Raters of responses, by task."""
+    rater_agreements: tuple[RaterAgreement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +196,14 @@ def build_report(
     ends = EndCounter()
     gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
     responses = ResponseCounter()
+    raters = RaterCounter()
     questions = set()
     prompts = set()
     num_debates = num_unjudged = 0
     for transcript in transcripts:
         num_debates += 1
         ends.add(transcript)
+        raters.add(transcript)
         questions.add(cluster_of(transcript.question))
         if transcript.question.is_open:
             prompts.add(cluster_of(transcript.question))
@@ -232,6 +238,8 @@ def build_report(
         assistance=assistance(every),
         unread=tuple(each for arm in observed for each in _unread(named[arm], gathered[arm])),
         unseen=tuple(each for arm in observed for each in _unseen(named[arm], observed[arm])),
+        raters=raters.summaries(),
+        rater_agreements=raters.agreements(),
     )
 
 

@@ -6,15 +6,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from oversight.evals.observations import Cluster, cluster_of, named
-from oversight.preferences.rulings import last_words
+from oversight.preferences.rulings import (
+    TIE_TOLERANCE,
+    last_words,
+    p_of_revision,
+    rater_rulings,
+)
 from oversight.types import (
     Act,
     Debate,
-    PairAnswer,
-    PrinciplesAnswer,
-    RevisionAnswer,
     RevisionIs,
     Role,
+    Task,
     Transcript,
 )
 
@@ -68,12 +71,14 @@ class ResponseCounter:
                 counts.of["critiques"] += turn.act is Act.CRITIQUE
                 counts.of["revisions"] += turn.act is Act.REVISE
                 counts.of["unchanged"] += turn.unchanged
-        for rating in last_words(transcript):
-            match rating.answer:
-                case RevisionAnswer():
-                    counts.of[rating.answer.revision.value] += 1
-                case PairAnswer() | PrinciplesAnswer():
+        given = last_words(transcript)
+        for item in {each.item: None for each in given}:
+            of_item = [each for each in given if each.item == item]
+            for ruling in rater_rulings(of_item, p_of_revision):
+                if of_item[0].task is not Task.REVISIONS:
                     counts.of["others"] += 1
+                elif ruling.p is not None:
+                    counts.of[_said(ruling.p)] += 1
 
     def counted(self) -> tuple[ResponseCount, ...]:
         """The counts so far, by protocol and responder."""
@@ -95,6 +100,13 @@ class ResponseCounter:
             )
             for (protocol, responder), counts in sorted(self._by_arm.items())
         )
+
+
+def _said(p: float) -> str:
+    """The word for a probability that a revision is better."""
+    if abs(p - 0.5) <= TIE_TOLERANCE:
+        return RevisionIs.SAME.value
+    return (RevisionIs.BETTER if p > 0.5 else RevisionIs.WORSE).value
 
 
 def responder_of(debate: Debate) -> str:

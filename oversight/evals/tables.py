@@ -45,6 +45,8 @@ def tables(report: Report) -> tuple[Table, ...]:
         _slices(report),
         _agreement(report),
         _responses(report),
+        _raters(report),
+        _rater_agreement(report),
         _answer_ends(report),
         _failures(report),
     )
@@ -349,6 +351,50 @@ def _responses(report: Report) -> Table:
                 f"{each.num_other_ratings:,}",
             )
             for each in report.responses
+        ),
+    )
+
+
+def _raters(report: Report) -> Table:
+    """Shown once a model has rated."""
+    return Table(
+        title="Ratings of responses",
+        note="Of a model: “first better”, the probability that what stands first is better, 50 % "
+        "if it is blind to order; “order decides”, comparisons that come out differently in the "
+        "two orders; “unread”, ratings with an answer that could not be read.",
+        columns=("rater", "task", "items", "ratings", "unread", "first better", "order decides"),
+        rows=tuple(
+            (
+                each.rater,
+                each.task.value,
+                f"{each.num_items:,}",
+                f"{each.num_ratings:,}",
+                f"{each.num_unread:,}",
+                share(each.first),
+                share(each.flipped),
+            )
+            for each in report.raters
+            if any(rater.kind == "model" for rater in report.raters)
+        ),
+    )
+
+
+def _rater_agreement(report: Report) -> Table:
+    return Table(
+        title="Agreement of raters",
+        note="On what both rated: which response is better, whether a revision is and whether its "
+        "criticism is right, and scores by principle, to the point.",
+        columns=("question", "raters", "who", "agree", "Cohen’s κ", "rated by both"),
+        rows=tuple(
+            (
+                each.question,
+                " · ".join(each.raters),
+                "–".join(each.kinds),
+                percent(each.agreement),
+                _number(each.kappa),
+                f"{each.num_items:,}",
+            )
+            for each in report.rater_agreements
         ),
     )
 

@@ -15,7 +15,7 @@ EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
-class Feedback:
+class JudgmentScore:
     """What this judgment was worth."""
 
     correct: int
@@ -27,7 +27,7 @@ class Feedback:
 
 
 def feedback(settings: JudgingSettings, question: Question, final: Belief, rounds: int) -> (
-    Feedback | None
+    JudgmentScore | None
 ):  # fmt: skip
     """The score of a judgment; None where the study keeps it hidden or nobody knows the answer.
 
@@ -38,7 +38,7 @@ def feedback(settings: JudgingSettings, question: Question, final: Belief, round
     even = (1.0 / len(question.options),) * len(question.options)
     probs = final.probs or even
     price = settings.price_per_round * rounds
-    return Feedback(
+    return JudgmentScore(
         correct=question.correct,
         right=None if final.choice is None else final.choice == question.correct,
         score=SCORES[settings.score](probs, question.correct) - price,

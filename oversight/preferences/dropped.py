@@ -16,7 +16,8 @@ class Reason(StrEnum):
     """A person's judgment or rating was given while turns had not been on their screen
     completely, and such are not asked for."""
     INVALID = "invalid"
-    """Sides: no judge's answer could be read."""
+    """Sides: no judge's answer could be read. Ratings: a model's answer could not be, in one of the
+    orders that it was asked in."""
     ABSTAIN = "abstain"
     """Sides: those judges whose answers could be read abstained."""
     NO_TRUTH = "no_truth"

@@ -1,8 +1,9 @@
-"""Preferences that people stated outright: pairs, scores by principles, revisions.
+"""Preferences from feedback of people and models: pairs, scores by principles, revisions.
 
-Of each judge only the last revision counts. A stated preference is a belief in the better
-response: 2/3 for slightly better, 5/6 for clearly, 1 for much, so that twice its distance from
-0.5 is the strength in thirds. Several judges of one item are averaged, as with judgments.
+Of each rater only the last revision counts. A preference that a person stated is a belief in the
+better response: 2/3 for slightly better, 5/6 for clearly, 1 for much, so that twice its distance
+from 0.5 is the strength in thirds; a model gives its probability, averaged over the orders and
+principles it was asked in. Several raters of one item are averaged, as with judgments.
 """
 
 from __future__ import annotations
@@ -16,38 +17,42 @@ from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.responses import Asked, PromptOf, asked, flaw, response, speech
 from oversight.preferences.rulings import (
     TIE_TOLERANCE,
+    RaterRuling,
+    Read,
     last_words,
     noted,
     num_unseen,
+    only_of,
+    p_of_lower,
+    p_of_revision,
+    rater_rulings,
+    rater_scores,
+    scored_principles,
 )
 from oversight.preferences.settings import PreferenceSettings
 from oversight.preferences.siblings import RankedRows
 from oversight.types import (
     Act,
-    PairAnswer,
+    Feedback,
     Preference,
-    Preferred,
     PrinciplesAnswer,
     Provenance,
-    Rating,
     Response,
-    RevisionAnswer,
-    RevisionIs,
     Role,
+    Task,
     Transcript,
     Turn,
 )
 from oversight.types.preferences import PreferenceKind
-from oversight.types.ratings import MAX_SCORE, MAX_STRENGTH
-
-P_OF_REVISION = {RevisionIs.BETTER: 1.0, RevisionIs.SAME: 0.5, RevisionIs.WORSE: 0.0}
+from oversight.types.ratings import MAX_SCORE
 
 
 def rating_preferences(
     transcript: Transcript, settings: PreferenceSettings, prompt_of: PromptOf, dropped: Dropped
 ) -> Iterator[Preference]:
-    """Rows from what people said of the turns of a debate."""
-    given = [r for r in last_words(transcript) if r.task.value in settings.kinds]
+    """Rows from what people and models said of the turns of a debate."""
+    counted = only_of(transcript, settings.raters)
+    given = [r for r in last_words(counted) if r.task.value in settings.kinds]
     if settings.judges:
         given = [r for r in given if r.judge in settings.judges]
     if settings.label == "truth":
@@ -67,7 +72,7 @@ class Stated:
     prompt: Asked
     responses: tuple[Response, Response]
     p: float
-    ratings: tuple[Rating, ...]
+    ratings: tuple[Feedback, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +86,10 @@ class _Rows:
 
     # --- pairs and revisions -----------------------------------------------------
 
-    def pairs(self, given: Iterable[Rating]) -> Iterator[Stated]:
+    def pairs(self, given: Iterable[Feedback]) -> Iterator[Stated]:
         """One of two candidates was said to be better."""
-        for ratings in _by_item(r for r in given if isinstance(r.answer, PairAnswer)):
-            votes = [(p, r) for r in ratings if (p := _p_of_first(r)) is not None]
-            self.dropped.add(Reason.BOTH_BAD, len(ratings) - len(votes))
+        for ratings in _by_item(r for r in given if r.task is Task.PAIRS):
+            votes = self._votes(ratings, p_of_lower)
             if not votes:
                 continue
             first, second = self._turns(sorted(ratings[0].turn_ids))
@@ -93,18 +97,29 @@ class _Rows:
             if isinstance(found, Reason):
                 self.dropped.add(found)
                 continue
-            voters = tuple(r for _, r in votes)
             answers = (response(first), response(second))
-            yield Stated("pairs", found, answers, fmean(p for p, _ in votes), voters)
+            yield _stated("pairs", found, answers, votes)
 
-    def revisions(self, given: Iterable[Rating]) -> Iterator[Stated]:
+    def _votes(self, ratings: Iterable[Feedback], read: Read) -> list[tuple[float, RaterRuling]]:
+        """The raters of one item whose word says something, with their probabilities."""
+        votes = []
+        for ruling in rater_rulings(ratings, read):
+            if ruling.p is not None:
+                votes.append((ruling.p, ruling))
+            else:
+                is_bad = ruling.ratings[0].is_persons
+                self.dropped.add(Reason.BOTH_BAD if is_bad else Reason.INVALID)
+        return votes
+
+    def revisions(self, given: Iterable[Feedback]) -> Iterator[Stated]:
         """A revision was said to be better or worse than the speech that was criticised.
 
         Both are responses to the first speech's prompt, and of an open prompt to that prompt,
         whatever the round: who learns is to speak like the better one at once.
         """
-        for ratings in _by_item(r for r in given if isinstance(r.answer, RevisionAnswer)):
-            speech_, _, revision = self._turns(ratings[0].turn_ids)
+        for ratings in _by_item(r for r in given if r.task is Task.REVISIONS):
+            shown = self._turns(ratings[0].turn_ids)
+            speech_, _, revision = sorted(shown, key=lambda turn: turn.step)
             speech_ = self._first_said(speech_)
             asked_ = self._response_to_prompt(speech_)
             sample = speech(asked_)
@@ -114,14 +129,12 @@ class _Rows:
             if isinstance(found, Reason):
                 self.dropped.add(found)
                 continue
-            p = fmean(
-                P_OF_REVISION[r.answer.revision]
-                for r in ratings
-                if isinstance(r.answer, RevisionAnswer)
-            )
+            votes = self._votes(ratings, p_of_revision)
+            if not votes:
+                continue
             first = response(speech_) if asked_ is speech_ else _off_prompt(speech_, asked_)
             answers = (_off_prompt(revision, asked_), first)
-            yield Stated("revisions", found, answers, p, tuple(ratings))
+            yield _stated("revisions", found, answers, votes)
 
     def _first_said(self, turn: Turn) -> Turn:
         """The turn in which these words were said first: not a revision that repeats them."""
@@ -171,13 +184,13 @@ class _Rows:
 
     # --- principles --------------------------------------------------------------
 
-    def principles(self, given: Iterable[Rating]) -> Iterator[Preference]:
+    def principles(self, given: Iterable[Feedback]) -> Iterator[Preference]:
         """Candidates of one turn that were scored by the same principles, ranked."""
-        groups: dict[tuple[object, ...], dict[str, list[Rating]]] = defaultdict(dict)
+        groups: dict[tuple[object, ...], dict[str, list[Feedback]]] = defaultdict(dict)
         for rating in given:
-            if isinstance(rating.answer, PrinciplesAnswer):
+            if rating.task is Task.PRINCIPLES:
                 (turn,) = self._turns(rating.turn_ids)
-                rules = (rating.answer.constitution, rating.answer.fingerprint)
+                rules = (*_rules(rating), *sorted(scored_principles(rating)))
                 scored = groups[turn.step, turn.seat, *rules]
                 scored.setdefault(turn.id, []).append(rating)
         for scored in groups.values():
@@ -194,9 +207,9 @@ class _Rows:
         by_id = {turn.id: turn for turn in self.transcript.turns}
         return [by_id[id_] for id_ in ids]
 
-    def _provenance(self, ratings: Sequence[Rating]) -> Provenance:
-        answers = [r.answer for r in ratings if isinstance(r.answer, PrinciplesAnswer)]
+    def _provenance(self, ratings: Sequence[Feedback]) -> Provenance:
         judges = sorted({r.judge for r in ratings})
+        named = [r for r in ratings if r.under or isinstance(r.answer, PrinciplesAnswer)]
         return Provenance(
             question_id=self.transcript.question.id,
             debate_id=self.transcript.debate.id,
@@ -204,39 +217,51 @@ class _Rows:
             judges=tuple(judges),
             num_unseen=noted(num_unseen(r for r in ratings if r.judge == name) for name in judges),
             rating_ids=tuple(r.id for r in ratings),
-            constitution=answers[0].constitution if answers else "",
-            principle_ids=tuple(dict.fromkeys(id_ for a in answers for id_ in a.scores)),
+            constitution=_rules(named[0])[0] if named else "",
+            principle_ids=tuple(dict.fromkeys(id_ for r in named for id_ in _principles(r))),
         )
 
 
-def total(ratings: Iterable[Rating]) -> float | None:
-    """A response's score by principles, 0 to 1: the mean over those that apply, then over judges;
-    None if none applies."""
-    means = []
+def total(ratings: Iterable[Feedback]) -> float | None:
+    """A response's score by principles, 0 to 1: the mean over those that apply, then over raters;
+    None if none applies. A model's scores in both orders are averaged first."""
+    by_rater: dict[str, list[Feedback]] = defaultdict(list)
     for rating in ratings:
-        if isinstance(rating.answer, PrinciplesAnswer):
-            scores = [score for score in rating.answer.scores.values() if score is not None]
-            means += [fmean(scores)] if scores else []
+        by_rater[rating.rater].append(rating)
+    means = []
+    for given in by_rater.values():
+        known = [score for score in rater_scores(given).values() if score is not None]
+        means += [fmean(known)] if known else []
     return (fmean(means) - 1) / (MAX_SCORE - 1) if means else None
 
 
-def _by_item(ratings: Iterable[Rating]) -> Iterator[list[Rating]]:
-    by_item: dict[str, list[Rating]] = defaultdict(list)
+def _rules(rating: Feedback) -> tuple[str, str]:
+    """Name and fingerprint of the constitution that something was rated by."""
+    rules = rating.answer if isinstance(rating.answer, PrinciplesAnswer) else rating.under
+    return ("", "") if rules is None else (rules.constitution, rules.fingerprint)
+
+
+def _principles(rating: Feedback) -> tuple[str, ...]:
+    """Ids of the principles that something was scored by, or rated under."""
+    return scored_principles(rating) or tuple(rating.under.principles if rating.under else ())
+
+
+def _stated(
+    kind: PreferenceKind,
+    prompt: Asked,
+    responses: tuple[Response, Response],
+    votes: Sequence[tuple[float, RaterRuling]],
+) -> Stated:
+    """The mean of the raters of one item, each with one vote."""
+    ratings = tuple(rating for _, ruling in votes for rating in ruling.ratings)
+    return Stated(kind, prompt, responses, fmean(p for p, _ in votes), ratings)
+
+
+def _by_item(ratings: Iterable[Feedback]) -> Iterator[list[Feedback]]:
+    by_item: dict[str, list[Feedback]] = defaultdict(list)
     for rating in ratings:
         by_item[rating.item].append(rating)
     yield from by_item.values()
-
-
-def _p_of_first(rating: Rating) -> float | None:
-    """Judge's probability that the turn of the lower id is better; None of both bad."""
-    answer = rating.answer
-    if not isinstance(answer, PairAnswer) or answer.preferred is Preferred.BOTH_BAD:
-        return None
-    if answer.preferred is Preferred.TIE or answer.strength is None:
-        return 0.5
-    lean = answer.strength / (2 * MAX_STRENGTH)
-    better = rating.turn_ids[0 if answer.preferred is Preferred.LEFT else 1]
-    return 0.5 + lean if better == min(rating.turn_ids) else 0.5 - lean
 
 
 def _common(first: Turn, second: Turn) -> Asked | Reason:

@@ -1,18 +1,35 @@
-"""A judge's ruling on a debate: its judgments in both orders, averaged into one belief.
+"""A judge's ruling on a debate, and a rater's on an item: readings in both orders, averaged.
 
-A judge that saw the sides in both orders has given two readings of one debate.
-They are averaged before anything is decided, so that a liking for what stands
-first cancels out; how large that liking is, is measured apart.
+A judge that saw the sides in both orders has given two readings of one debate, and a model that
+rated two responses two of these. They are averaged before anything is decided, so that a liking
+for what stands first cancels out; how large that liking is, is measured apart.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from oversight.preferences.dropped import Dropped, Reason
-from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Rating, Transcript, Verdict
+from oversight.types import (
+    Belief,
+    BeliefMethod,
+    Feedback,
+    JudgeKind,
+    Judgment,
+    ModelAnswer,
+    PairAnswer,
+    Preferred,
+    PrinciplesAnswer,
+    RevisionAnswer,
+    RevisionIs,
+    Task,
+    Transcript,
+    Verdict,
+)
+from oversight.types.ratings import MAX_STRENGTH, NOT_APPLICABLE, Answer
 
 TIE_TOLERANCE = 1e-9
 """Probabilities closer than this are equal: averaging leaves rounding errors of that size."""
@@ -63,17 +80,144 @@ def rulings(transcript: Transcript) -> tuple[Ruling, ...]:
     )
 
 
-def last_words(transcript: Transcript) -> tuple[Rating, ...]:
-    """The last revision of each judge on each item, in the order of items and judges."""
-    last: dict[tuple[str, str], Rating] = {}
+def last_words(transcript: Transcript) -> tuple[Feedback, ...]:
+    """The last revision of each rater on each item, in the order of items and raters; of a model,
+    what it answered in each order and under each principle."""
+    last: dict[tuple[str, ...], Feedback] = {}
     for rating in transcript.ratings:
-        key = (rating.item, rating.judge)
+        key = rating.place
         if key not in last or rating.revision >= last[key].revision:
             last[key] = rating
     return tuple(rating for _, rating in sorted(last.items(), key=lambda each: each[0]))
 
 
-def num_unseen(given: Iterable[Judgment | Rating]) -> int | None:
+def only_of(transcript: Transcript, raters: str) -> Transcript:
+    """The debate with the feedback of `persons` alone, or of `models`, or of `all`."""
+    if raters == "all":
+        return transcript
+    kept = (each for each in transcript.ratings if each.is_persons == (raters == "persons"))
+    return replace(transcript, ratings=tuple(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class RaterRuling:
+    """One rater's probability on one item, over the orders and principles it was asked in."""
+
+    rater: str
+    p: float | None
+    """None where it could not be read, or says nothing."""
+    ratings: tuple[Feedback, ...]
+
+
+Read = Callable[[Feedback], float | None]
+
+
+def rater_rulings(given: Iterable[Feedback], read: Read) -> list[RaterRuling]:
+    """One ruling for each rater of one item, in the order of raters.
+
+    If any order under one principle cannot be read, what was asked under it says nothing: half a
+    measurement would bring the order effect back in.
+    """
+    by_rater: dict[str, dict[tuple[tuple[str, str], ...], list[Feedback]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for each in given:
+        under = () if each.under is None else tuple(each.under.principles.items())
+        by_rater[each.rater][under].append(each)
+    found = []
+    for rater, by_principle in sorted(by_rater.items()):
+        means = [mean for some in by_principle.values() if (mean := _mean(some, read)) is not None]
+        ratings = tuple(each for some in by_principle.values() for each in some)
+        found.append(RaterRuling(rater, fmean(means) if means else None, ratings))
+    return found
+
+
+def _mean(given: Sequence[Feedback], read: Read) -> float | None:
+    read_ = [read(each) for each in given]
+    known = [p for p in read_ if p is not None]
+    return fmean(known) if len(known) == len(read_) else None
+
+
+def p_of_lower(rating: Feedback) -> float | None:
+    """A rater's probability that of a pair the turn of the lower id is better; None of both bad,
+    and of an answer that cannot be read."""
+    p = _p_of_left(rating.answer)
+    if p is None:
+        return None
+    return p if rating.turn_ids[0] == min(rating.turn_ids) else 1.0 - p
+
+
+def _p_of_left(answer: Answer) -> float | None:
+    if isinstance(answer, ModelAnswer):
+        return _soft(answer, "preferred", Preferred.LEFT.value)
+    if not isinstance(answer, PairAnswer) or answer.preferred is Preferred.BOTH_BAD:
+        return None
+    if answer.preferred is Preferred.TIE or answer.strength is None:
+        return 0.5
+    lean = answer.strength / (2 * MAX_STRENGTH)
+    return 0.5 + lean if answer.preferred is Preferred.LEFT else 0.5 - lean
+
+
+P_OF_REVISION = {RevisionIs.BETTER: 1.0, RevisionIs.SAME: 0.5, RevisionIs.WORSE: 0.0}
+
+
+def p_of_revision(rating: Feedback) -> float | None:
+    """A rater's probability that the revision is better than the response that was criticised."""
+    answer = rating.answer
+    if isinstance(answer, RevisionAnswer):
+        return P_OF_REVISION[answer.revision]
+    if isinstance(answer, ModelAnswer):
+        return _soft(answer, "revision", RevisionIs.BETTER.value)
+    return None
+
+
+def _soft(answer: ModelAnswer, question: str, value: str) -> float | None:
+    found = answer.answers.get(question)
+    probs = None if found is None else found.probs
+    return None if probs is None else probs.get(value)
+
+
+def scored_principles(rating: Feedback) -> tuple[str, ...]:
+    """Ids of the principles that something was scored by."""
+    answer = rating.answer
+    if isinstance(answer, PrinciplesAnswer):
+        return tuple(answer.scores)
+    return tuple(answer.answers) if answer.task is Task.PRINCIPLES else ()
+
+
+def rater_scores(given: Sequence[Feedback]) -> dict[str, float | None]:
+    """One rater's scores of a response by principle, 1 to 5: of a model the expected score, its
+    probabilities in both orders averaged. None where the principle does not apply, or an answer
+    cannot be read."""
+    soft = [r.answer for r in given if isinstance(r.answer, ModelAnswer)]
+    if not soft:
+        return {id_: s for r in given for id_, s in _stated_scores(r).items()}
+    return {id_: _expected(_averaged(id_, soft)) for id_ in scored_principles(given[0])}
+
+
+def _stated_scores(rating: Feedback) -> dict[str, int | None]:
+    return rating.answer.scores if isinstance(rating.answer, PrinciplesAnswer) else {}
+
+
+def _averaged(principle: str, given: Sequence[ModelAnswer]) -> dict[str, float] | None:
+    """The mean of the readings; None if one of them is missing."""
+    read_ = [None if (got := each.answers.get(principle)) is None else got.probs for each in given]
+    known = [probs for probs in read_ if probs is not None]
+    if len(known) < len(read_):
+        return None
+    return {value: fmean(probs.get(value, 0.0) for probs in known) for value in known[0]}
+
+
+def _expected(probs: Mapping[str, float] | None) -> float | None:
+    """The expected score, of those where the principle applies; None if it rather does not."""
+    if probs is None or probs.get(NOT_APPLICABLE, 0.0) > 0.5:
+        return None
+    applying = {int(value): p for value, p in probs.items() if value != NOT_APPLICABLE}
+    total = sum(applying.values())
+    return sum(score * p for score, p in applying.items()) / total if total > 0.0 else None
+
+
+def num_unseen(given: Iterable[Judgment | Feedback]) -> int | None:
     """Different turns that had not been on a person's screen completely when they gave these;
     None if nobody recorded that of any."""
     noted = [each.unseen for each in given if each.unseen is not None]

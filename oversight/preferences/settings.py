@@ -15,7 +15,8 @@ class PreferenceSettings(Settings):
 
     kinds: tuple[PreferenceKind, ...] = Field(default=get_args(PreferenceKind), min_length=1)
     """`sides`: the two sides' answers to one prompt. `siblings`: best-of-N candidates. What people
-    rated: `pairs` of candidates, candidates by `principles`, `revisions` against first speeches."""
+    or models rated: `pairs` of candidates, candidates by `principles`, `revisions` against first
+    speeches."""
     label: Literal["judge", "truth"] = "judge"
     """Source of the winner: the judges' belief, or the question's known right answer.
     Siblings argue for one and the same option, so `truth` cannot rank them; nor what was rated."""
@@ -23,6 +24,11 @@ class PreferenceSettings(Settings):
     """Rows made of N scored candidates: one pair, N - 1 pairs, all pairs, or one row of N."""
     judges: tuple[str, ...] = ()
     """Names of the judges whose rulings and ratings count; none means all of them."""
+    raters: Literal["all", "persons", "models"] = Field(
+        default="all", exclude_if=lambda value: value == "all"
+    )
+    """Whose feedback counts, of pairs, principles and revisions: that of people, of models, or of
+    both alike."""
     min_margin: float = Field(default=0.0, ge=0.0, lt=0.5)
     """Sides, pairs, revisions: how far the belief in the winner must lie from 0.5."""
     min_score_gap: float = Field(default=0.0, ge=0.0, lt=1.0)

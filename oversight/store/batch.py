@@ -12,13 +12,13 @@ from oversight.store.prompts import Known, encode_part, encode_prompt
 from oversight.store.schema import RECORD_TABLES
 from oversight.types import (
     Debate,
+    Feedback,
     JudgeKind,
     JudgingEvent,
     Judgment,
     Outcome,
     PromptRecord,
     Question,
-    Rating,
     RatingEvent,
     Stored,
     Turn,
@@ -117,7 +117,7 @@ def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
             _put_outcome(batch, record)
         elif isinstance(record, JudgingEvent):
             _put_event(batch, record)
-        elif isinstance(record, Rating):
+        elif isinstance(record, Feedback):
             _put_rating(batch, record)
         elif isinstance(record, RatingEvent):
             _put_rating_event(batch, record)
@@ -258,13 +258,14 @@ def _put_event(batch: Batch, event: JudgingEvent) -> None:
     batch.put("events", event.id, row)
 
 
-def _put_rating(batch: Batch, rating: Rating) -> None:
+def _put_rating(batch: Batch, rating: Feedback) -> None:
     row = (
         rating.id,
         key_text(rating.debate_id),
         rating.task.value,
         key_text(rating.item),
         key_text(rating.judge),
+        rating.kind.value,
         rating.revision,
         encode(rating),
     )

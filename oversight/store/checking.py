@@ -37,12 +37,11 @@ from oversight.store.reading import chunks, reason
 from oversight.store.sealing import Problem, Seal, check_chains
 from oversight.types import (
     Debate,
+    Feedback,
     JudgingEvent,
     Judgment,
     Outcome,
-    PrinciplesAnswer,
     Question,
-    Rating,
     RatingEvent,
     Sample,
     Source,
@@ -314,20 +313,21 @@ def _check_events(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple
 def _check_ratings(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
     missing = _missing_debates(connection, rows)
     shown: dict[str, list[str]] = {}
+    samples: dict[str, tuple[Sample, ...]] = {}
 
     def parse(row: Any) -> str | None:
         if row.debate_id in missing:
             return f"debate {row.debate_id} is not stored"
-        rating = decode(Rating, row.body)
+        rating = decode(Feedback, row.body)
         shown[row.id] = list(rating.turn_ids)
-        answer = rating.answer
-        rules = answer.constitution if isinstance(answer, PrinciplesAnswer) else ""
-        if item_id(rating.task, rating.turn_ids, rules) != rating.item:
+        samples[row.id] = rating.samples
+        if item_id(rating.task, rating.turn_ids, rating.constitution) != rating.item:
             return "item is not that of its turns"
         return _same_row(rating, row, schema.ratings)
 
     yield from _parsed(rows, parse)
     yield from _missing_refs(connection, schema.turns, shown, "turn")
+    yield from _missing_prompts(connection, samples)
 
 
 def _check_rating_events(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:

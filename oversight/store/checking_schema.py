@@ -148,6 +148,7 @@ LOOKED_UP_BY: tuple[tuple[Column[Any], type[StrEnum] | None], ...] = (
     (schema.events.c.kind, EventKind),
     (schema.ratings.c.judge, None),
     (schema.ratings.c.task, Task),
+    (schema.ratings.c.kind, JudgeKind),
     (schema.rating_events.c.judge, None),
     (schema.rating_events.c.kind, RatingAct),
 )

@@ -31,8 +31,9 @@ from oversight.store.reading import (
 from oversight.store.schema import debates, questions, rating_events, ratings, turns
 from oversight.types import (
     Act,
+    Feedback,
+    JudgeKind,
     Purpose,
-    Rating,
     RatingAct,
     RatingEvent,
     Seat,
@@ -79,7 +80,7 @@ class RatingItem:
     is_open: bool = False
     """An open prompt, whose responder and critic defend nothing."""
     num_judges: int = 0
-    """Number of people who have rated it."""
+    """How many people have rated it; models are not counted."""
     state: ItemState = ItemState.WAITING
 
 
@@ -98,6 +99,19 @@ def items(
         if number < overlap or state in (ItemState.DONE, ItemState.BEGUN):
             listed.append(replace(item, state=state, num_judges=number))
     return listed
+
+
+def every_item(connection: Connection, wanted: RatingFilter) -> list[RatingItem]:
+    """All that there is to be rated, in the order of writing, whoever has rated it."""
+    return list(_items(connection, wanted))
+
+
+def known_ratings(connection: Connection, ids: Iterable[str]) -> set[str]:
+    """Those of `ids` that are stored."""
+    found: set[str] = set()
+    for some in chunks(set(ids)):
+        found.update(connection.scalars(select(ratings.c.id).where(ratings.c.id.in_(some))))
+    return found
 
 
 def _items(connection: Connection, wanted: RatingFilter) -> Iterator[RatingItem]:
@@ -236,7 +250,7 @@ def _turns(debate_ids: Sequence[str], *columns: Any) -> Any:
 def _num_judges(connection: Connection, task: Task) -> dict[str, int]:
     query = (
         select(ratings.c.item, func.count(distinct(ratings.c.judge)).label("number"))
-        .where(ratings.c.task == task.value)
+        .where(ratings.c.task == task.value, ratings.c.kind == JudgeKind.HUMAN.value)
         .group_by(ratings.c.item)
     )
     return {row.item: row.number for row in connection.execute(query)}
@@ -255,7 +269,9 @@ def _states(connection: Connection, judge: str, task: Task) -> dict[str, ItemSta
         by_item[row.item][row.kind] = row.last
     states = {item: _state(last_of) for item, last_of in by_item.items()}
     done = select(ratings.c.item).where(
-        ratings.c.judge == key_text(judge), ratings.c.task == task.value
+        ratings.c.judge == key_text(judge),
+        ratings.c.task == task.value,
+        ratings.c.kind == JudgeKind.HUMAN.value,
     )
     return states | dict.fromkeys(connection.scalars(done), ItemState.DONE)
 
@@ -272,7 +288,9 @@ def take(
     connection: Connection, claims: Claims, item: RatingItem, judge: str, overlap: int
 ) -> Taken:
     """Claim an item for a judge, inside a writing transaction."""
-    done = select(ratings.c.judge).where(ratings.c.item == item.key)
+    done = select(ratings.c.judge).where(
+        ratings.c.item == item.key, ratings.c.kind == JudgeKind.HUMAN.value
+    )
     key = partial(claim_key, item.key)
     return take_item(connection, claims, item.debate_id, done, key, judge, overlap)
 
@@ -293,14 +311,14 @@ def read_events(connection: Connection, item: str, judge: str) -> list[RatingEve
 
 
 def with_ratings(connection: Connection, transcripts: Iterable[Transcript]) -> list[Transcript]:
-    """The transcripts with what people said of their turns, in the order of writing."""
+    """The transcripts with what was said of their turns, in the order of writing."""
     whole = list(transcripts)
-    found: dict[str, list[Rating]] = defaultdict(list)
+    found: dict[str, list[Feedback]] = defaultdict(list)
     for some in chunks(each.debate.id for each in whole):
         query = select(ratings.c.id, ratings.c.debate_id, ratings.c.body)
         query = query.where(ratings.c.debate_id.in_(some)).order_by(ratings.c.seq)
         for row in connection.execute(query):
-            found[row.debate_id].append(read(Rating, "ratings", row.id, row.body, row.debate_id))
+            found[row.debate_id].append(read(Feedback, "ratings", row.id, row.body, row.debate_id))
     return [
         replace(each, ratings=tuple(found[each.debate.id])) if each.debate.id in found else each
         for each in whole

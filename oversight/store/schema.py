@@ -170,6 +170,7 @@ ratings = Table(
     _text("task"),
     _text("item", index=True),
     _text("judge"),
+    _text("kind", server_default="human"),
     Column("revision", BigInteger, nullable=False),
     _text("body"),
 )

@@ -271,6 +271,17 @@ class Store:
         with self._database.reading() as connection:
             return rating_queues.items(connection, judge, wanted, overlap)
 
+    def every_rating_item(self, wanted: RatingFilter) -> list[RatingItem]:
+        """All that there is to be rated, whoever has rated it, in the order of writing."""
+        self.check_keys()
+        with self._database.reading() as connection:
+            return rating_queues.every_item(connection, wanted)
+
+    def known_ratings(self, ids: Iterable[str]) -> set[str]:
+        """Those of these ids under which feedback is stored."""
+        with self._database.reading() as connection:
+            return rating_queues.known_ratings(connection, ids)
+
     def rating_events(self, item: str, judge: str) -> list[RatingEvent]:
         """A judge's acts at one item that is rated, in the order of writing."""
         with self._database.reading() as connection:

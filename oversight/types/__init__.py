@@ -10,7 +10,15 @@ debater *saw* first is kept apart, in `Orders`.
 
 from __future__ import annotations
 
-from oversight.types.agents import Agent, Draft, Help, HelpRequest, View
+from oversight.types.agents import Agent, Draft, Help, HelpRequest, RatingRequest, View
+from oversight.types.beliefs import (
+    AgentSpec,
+    Belief,
+    BeliefMethod,
+    EngineSpec,
+    JudgeKind,
+    Verdict,
+)
 from oversight.types.engines import Capabilities, Chunk, Completion, Engine, Request, Sampling
 from oversight.types.events import (
     AnyJudgingAct,
@@ -55,13 +63,16 @@ from oversight.types.protocols import (
 )
 from oversight.types.questions import Option, Question, Source
 from oversight.types.ratings import (
+    AskedUnder,
     CriticismIs,
+    Feedback,
+    ModelAnswer,
     PairAnswer,
     Preferred,
     PrinciplesAnswer,
-    Rating,
     RevisionAnswer,
     RevisionIs,
+    SoftAnswer,
     Task,
 )
 from oversight.types.records import Record
@@ -76,12 +87,7 @@ from oversight.types.samples import (
     Usage,
 )
 from oversight.types.transcripts import (
-    AgentSpec,
-    Belief,
-    BeliefMethod,
     Debate,
-    EngineSpec,
-    JudgeKind,
     Judgment,
     Outcome,
     OutcomeStatus,
@@ -89,7 +95,6 @@ from oversight.types.transcripts import (
     QuoteStatus,
     Transcript,
     Turn,
-    Verdict,
 )
 
 __all__ = [
@@ -98,6 +103,7 @@ __all__ = [
     "AgentSpec",
     "AnyJudgingAct",
     "AnyRatingAct",
+    "AskedUnder",
     "AssistantAnswered",
     "AssistantAsked",
     "AttentionPaid",
@@ -116,6 +122,7 @@ __all__ = [
     "Engine",
     "EngineSpec",
     "EventKind",
+    "Feedback",
     "FinishReason",
     "Help",
     "HelpRequest",
@@ -130,6 +137,7 @@ __all__ = [
     "JudgmentSent",
     "Labelled",
     "Message",
+    "ModelAnswer",
     "NoAnswer",
     "Option",
     "Orders",
@@ -149,10 +157,10 @@ __all__ = [
     "Quote",
     "QuoteLeanedOn",
     "QuoteStatus",
-    "Rating",
     "RatingAct",
     "RatingEvent",
     "RatingOpened",
+    "RatingRequest",
     "RatingSent",
     "RationaleGiven",
     "Record",
@@ -166,6 +174,7 @@ __all__ = [
     "ScheduledStep",
     "Seat",
     "Slot",
+    "SoftAnswer",
     "Source",
     "Step",
     "Stored",

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from oversight.types.beliefs import Belief, JudgeKind
 from oversight.types.protocols import Act, Orders, Role, Seat
 from oversight.types.questions import Source
+from oversight.types.ratings import AskedUnder, SoftAnswer, Task
 from oversight.types.samples import Message, PromptRecord, Sample
-from oversight.types.transcripts import Belief, JudgeKind, Turn
+from oversight.types.transcripts import Turn
 
 
 class Help(StrEnum):
@@ -45,6 +47,21 @@ class HelpRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class RatingRequest:
+    """A question to a rater about turns of a debate."""
+
+    task: Task
+    turns: tuple[Turn, ...]
+    """In the order in which they are shown: two candidates, one speech, or a speech or response,
+    its criticism and the revision (of which the two compared stand first and last)."""
+    under: AskedUnder | None = None
+    """The principle to rate by; of the task principles, those to be scored one by one."""
+    swapped: bool = False
+    """The turns stand the other way round than they did, and so is what is listed to choose
+    from."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Knowledge of one seat when it acts. Which option is right is not in it."""
 
@@ -75,7 +92,9 @@ class View:
     them, so that all are answers to one and the same prompt."""
     may_end: bool = False
     request: HelpRequest | None = None
-    """The judge's request, for an assistant."""
+    """What the judge asks, of an assistant."""
+    rating: RatingRequest | None = None
+    """The question, of a rater."""
     emit: Callable[[str], None] | None = None
     """Takes the public words as they are written, for a live display."""
     history: tuple[Message, ...] = ()
@@ -95,6 +114,8 @@ class Draft:
     unchanged: bool = False
     """Nothing needs to be changed: the text is that of the response before."""
     rationale: str = ""
+    answers: dict[str, SoftAnswer] = field(default_factory=dict)
+    """Of a rater: its answers by question."""
     samples: tuple[Sample, ...] = ()
     prompts: tuple[PromptRecord, ...] = field(default=())
 
@@ -108,6 +129,6 @@ class Agent(typing.Protocol):
     """Kind of judge that its judgments are filed under, if it judges."""
 
     async def act(self, view: View) -> Draft:
-        """One act: a speech, a response, a critique, a question, or a belief, as `view.act`
-        asks."""
+        """One act: a speech, a response, a critique, a question, a belief, or a rating, as
+        `view.act` asks."""
         ...

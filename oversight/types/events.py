@@ -23,12 +23,13 @@ from pydantic import (
 )
 
 from oversight.ids import text_id
+from oversight.types.beliefs import Verdict
 from oversight.types.protocols import Act
 from oversight.types.questions import Question
-from oversight.types.ratings import Rating
+from oversight.types.ratings import Feedback
 from oversight.types.records import Record
 from oversight.types.samples import PromptRecord, Sample
-from oversight.types.transcripts import Debate, Judgment, Outcome, Turn, Verdict
+from oversight.types.transcripts import Debate, Judgment, Outcome, Turn
 
 Spans = tuple[tuple[float, float], ...]
 """Stretches of a turn, each end as a share of its length."""
@@ -392,7 +393,7 @@ Stored: typing.TypeAlias = (
     | Outcome
     | PromptRecord
     | JudgingEvent
-    | Rating
+    | Feedback
     | RatingEvent
 )
 """What the store takes."""

@@ -13,8 +13,8 @@ from oversight.types.records import Record
 from oversight.types.samples import Prompt
 
 PreferenceKind = Literal["sides", "siblings", "pairs", "principles", "revisions"]
-"""Two sides of a debate or best-of-N candidates, by judgments and scores; or, of people who rated:
-two responses, responses by principles, a revision and the speech before it."""
+"""Two sides of a debate or best-of-N candidates, by judgments and scores; or, of people or models
+that rated: two responses, responses by principles, a revision and the speech before it."""
 
 
 class Response(Record):
@@ -38,7 +38,7 @@ class Provenance(Record):
     principle_id: str | None = None
     # Not written down unless they are set: ids of rows without them stay what they were.
     rating_ids: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
-    """Of rows that people's ratings made."""
+    """Of rows that feedback of people or models made."""
     num_unseen: tuple[int | None, ...] = Field(default=(), exclude_if=operator.not_)
     """For each of `judges`, how many turns had not been on their screen completely; null for one
     of whom nobody recorded it."""

@@ -33,6 +33,8 @@ class Role(StrEnum):
     SCORER = "scorer"
     ASSISTANT = "assistant"
     """Helps a person to judge, and is not part of the debate."""
+    RATER = "rater"
+    """Rates what was said in a debate that is over, and is not part of it."""
 
 
 class Act(StrEnum):
@@ -52,6 +54,8 @@ class Act(StrEnum):
     """Outside of any schedule: how good the last response is, of whoever chooses the best of N."""
     ASSIST = "assist"
     """Outside of any schedule: an answer to the person who judges."""
+    RATE = "rate"
+    """After the debate: which response is better, or how good one is, as `View.rating` asks."""
 
     @property
     def answers(self) -> bool:

@@ -1,23 +1,27 @@
-"""What people say of responses: which of two is better, how well one keeps to principles, whether
-a criticism is right and what the revision made of it."""
+"""Feedback on responses, of people and of models: which of two is better, how well one keeps to
+principles, whether a criticism is right and the revision better. And every act of a person on the
+way there."""
 
 from __future__ import annotations
 
+import operator
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from oversight.ids import content_id, text_id
+from oversight.types.beliefs import AgentSpec, Belief, JudgeKind, Verdict
 from oversight.types.records import Record
+from oversight.types.samples import Sample
 
 MAX_STRENGTH = 3
 MAX_SCORE = 5
 
 
 class Task(StrEnum):
-    """Tasks that a person can be given about the words of a debate."""
+    """What is asked about the words of a debate or a response."""
 
     PAIRS = "pairs"
     """A choice of the better of two responses to one prompt."""
@@ -89,39 +93,177 @@ class RevisionAnswer(Record):
     """Than the speech that was criticised."""
 
 
-Answer = PairAnswer | PrinciplesAnswer | RevisionAnswer
+PREFERENCES = (Preferred.LEFT.value, Preferred.RIGHT.value)
+CRITICISMS = tuple(each.value for each in CriticismIs)
+REVISIONS = (RevisionIs.BETTER.value, RevisionIs.WORSE.value)
+NOT_APPLICABLE = "none"
+SCORES = (*(str(score) for score in range(1, MAX_SCORE + 1)), NOT_APPLICABLE)
 
 
-class Rating(Record):
-    """A person's final word on one item, in one revision."""
+class SoftAnswer(Record):
+    """A model's probabilities of the answers to one question."""
+
+    values: tuple[str, ...] = Field(min_length=2)
+    """Answers that it could give, which `belief` is over."""
+    listing: tuple[int, ...]
+    """Indices of the values in the order in which they were listed, as A, B and so on."""
+    belief: Belief
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sorted(self.listing) != list(range(len(self.values))):
+            raise ValueError(f"listing={self.listing!r} is no order of {len(self.values)} values")
+        probs = self.belief.probs
+        if probs is not None and len(probs) != len(self.values):
+            raise ValueError(f"{len(probs)} probabilities of {len(self.values)} values")
+        return self
+
+    @property
+    def probs(self) -> dict[str, float] | None:
+        """Probability of each value; None where the answer says nothing that can be read."""
+        if self.belief.verdict in (Verdict.INVALID, Verdict.ABSTAIN) or self.belief.probs is None:
+            return None
+        return dict(zip(self.values, self.belief.probs, strict=True))
+
+
+class ModelAnswer(Record):
+    """A model's word on an item: a probability of every answer, in place of one of them."""
+
+    task: Task
+    answers: dict[str, SoftAnswer] = Field(min_length=1)
+    """By the question: `preferred` of pairs, `criticism` and `revision` of revisions, and of
+    principles the principle's id."""
+
+
+class AskedUnder(Record):
+    """The principles of a constitution that something was rated by."""
+
+    constitution: str
+    fingerprint: str
+    """Id of the whole constitution as it read then."""
+    principles: dict[str, str] = Field(min_length=1)
+    """Texts by id, in the order in which they were read out."""
+
+
+def _kind_of_answer(given: Any) -> str:
+    """The class of an answer: of a model's own, or by the task."""
+    if isinstance(given, Record):
+        return "model" if isinstance(given, ModelAnswer) else str(getattr(given, "task", ""))
+    if not isinstance(given, dict):
+        return ""
+    return "model" if "answers" in given else str(given.get("task", ""))
+
+
+Answer = Annotated[
+    Annotated[PairAnswer, Tag(Task.PAIRS.value)]
+    | Annotated[PrinciplesAnswer, Tag(Task.PRINCIPLES.value)]
+    | Annotated[RevisionAnswer, Tag(Task.REVISIONS.value)]
+    | Annotated[ModelAnswer, Tag("model")],
+    Discriminator(_kind_of_answer),
+]
+
+
+class Feedback(Record):
+    """The final word of a person or a model on one item, in one revision.
+
+    A person answers once, whatever the order shown, and may revise it. A model is asked once in
+    each order, and under each principle: each of these is a record of its own.
+    """
 
     debate_id: str
     item: str
     """Id of what was rated, see `item_id`."""
     turn_ids: tuple[str, ...] = Field(min_length=1)
-    """Turns that were shown, in the order in which this judge was shown it."""
+    """The turns that were shown, in the order in which the rater was shown them."""
     judge: str
-    """Pseudonym."""
+    """Pseudonym of a person, or the agent and model that rated."""
+    # Not written down unless they are set: ratings by people stay what they were.
+    kind: JudgeKind = Field(
+        default=JudgeKind.HUMAN, exclude_if=lambda each: each is JudgeKind.HUMAN
+    )
+    agent: AgentSpec | None = Field(default=None, exclude_if=lambda each: each is None)
+    """Of a model: the agent that was asked, with its settings and engine."""
+    under: AskedUnder | None = Field(default=None, exclude_if=lambda each: each is None)
+    """Of a model: the principle that it was asked under; of the task principles, all of them."""
+    swapped: bool = Field(default=False, exclude_if=operator.not_)
+    """Of a model: asked with the two responses, and answers that are listed, the other
+    way round."""
     revision: int = Field(default=0, ge=0)
-    answer: Answer = Field(discriminator="task")
+    answer: Answer
+    samples: tuple[Sample, ...] = Field(default=(), exclude_if=operator.not_)
+    """Of a model: its calls, token for token."""
     rationale: str = ""
     study: str = ""
     """Name of the study that it was made in."""
     sent_at: str = ""
     """UTC, ISO 8601."""
     active_s: float | None = None
-    """Seconds of active attention."""
+    """Seconds of active attention, of a person."""
     unseen: dict[str, float] | None = Field(default=None, exclude_if=lambda each: each is None)
     """Of `turn_ids`, those that had not been on the screen completely, each with the share that
     had. None: nobody recorded that."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        is_model = isinstance(self.answer, ModelAnswer)
+        if is_model and (self.kind is JudgeKind.HUMAN or self.agent is None):
+            raise ValueError("a model's answer needs the kind of the agent that gave it, and agent")
+        if self.kind is JudgeKind.HUMAN and (self.agent or self.under or self.samples):
+            raise ValueError("agent, under and samples are of a model, and kind is 'human'")
+        return self
 
     @property
     def task(self) -> Task:
         return self.answer.task
 
+    @property
+    def is_persons(self) -> bool:
+        """Given by a person, not by a model."""
+        return self.kind is JudgeKind.HUMAN
+
+    @property
+    def constitution(self) -> str:
+        """Of the task principles: the name of the constitution, which is part of the item."""
+        if isinstance(self.answer, PrinciplesAnswer):
+            return self.answer.constitution
+        by_rules = self.task is Task.PRINCIPLES and self.under is not None
+        return self.under.constitution if by_rules and self.under else ""
+
+    @cached_property
+    def rater(self) -> str:
+        """Identity of the rater: two models of one name and other settings are two raters."""
+        if self.agent is None:
+            return self.judge
+        return rater_of(self.agent)
+
+    @cached_property
+    def place(self) -> tuple[str, ...]:
+        """The item and the rater, and of a model the principle and order: equal for revisions."""
+        if self.agent is None:
+            return (self.item, self.judge)
+        return place_of(self.item, self.rater, self.under, swapped=self.swapped)
+
     @cached_property
     def id(self) -> str:
-        return content_id("rating", self.task, self.item, self.judge, self.revision)
+        if self.agent is None:
+            return content_id("rating", self.task, self.item, self.judge, self.revision)
+        return feedback_id(self.task, self.place, self.revision)
+
+
+def rater_of(agent: AgentSpec) -> str:
+    """Id of a model that rates: its agent, settings and engine."""
+    return content_id("rater", agent.model_dump(mode="json"))
+
+
+def place_of(item: str, rater: str, under: AskedUnder | None, *, swapped: bool) -> tuple[str, ...]:
+    """The identity of one question to a model, known before it has answered."""
+    rules = "" if under is None else content_id("under", under.principles)
+    return (item, rater, rules, "swapped" if swapped else "")
+
+
+def feedback_id(task: Task, place: tuple[str, ...], revision: int = 0) -> str:
+    """Id of what a model answers at that place."""
+    return content_id("feedback", task, *place, revision)
 
 
 def item_id(task: Task, turn_ids: tuple[str, ...], constitution: str = "") -> str:

@@ -6,14 +6,14 @@ import operator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field
 
 from oversight.ids import content_id, text_id
+from oversight.types.beliefs import AgentSpec, Belief, JudgeKind
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.questions import Question
-from oversight.types.ratings import Rating
+from oversight.types.ratings import Feedback
 from oversight.types.records import Record
 from oversight.types.samples import Sample
 
@@ -40,55 +40,6 @@ class Quote(Record):
     """The source's own words: equal up to folding if verified, the nearest ones if near."""
     similarity: float | None = None
     """Of a near miss: 0 to 1."""
-
-
-class Verdict(StrEnum):
-    """Reading of a belief. INVALID: the judge's answer could not be read at all."""
-
-    DECIDED = "decided"
-    TIE = "tie"
-    ABSTAIN = "abstain"
-    INVALID = "invalid"
-
-
-class BeliefMethod(StrEnum):
-    LOGPROBS = "logprobs"
-    PARSED = "parsed"
-    LEXICAL = "lexical"
-    HUMAN = "human"
-    AVERAGED = "averaged"
-
-
-class Belief(Record):
-    """A judge's distribution over the options at one moment."""
-
-    verdict: Verdict
-    method: BeliefMethod
-    probs: tuple[float, ...] | None = None
-    """Probability of each option, in the question's own order, summing to 1; None if unreadable."""
-    mass: float | None = None
-    """Probability that the judge's model gave to any option before normalising, where known."""
-    raw: str = ""
-    """The judge's own words, as written."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        readable = self.verdict in (Verdict.DECIDED, Verdict.TIE)
-        if readable and self.probs is None:
-            raise ValueError(f"a {self.verdict} belief needs probs")
-        if self.probs is not None:
-            if any(not 0.0 <= p <= 1.0 for p in self.probs):
-                raise ValueError(f"probs={self.probs!r} are not probabilities")
-            if abs(sum(self.probs) - 1.0) > 1e-6:
-                raise ValueError(f"probs={self.probs!r} do not sum to 1")
-        return self
-
-    @property
-    def choice(self) -> int | None:
-        """Index of the option believed most, or None unless decided."""
-        if self.verdict is not Verdict.DECIDED or self.probs is None:
-            return None
-        return max(range(len(self.probs)), key=self.probs.__getitem__)
 
 
 class Turn(Record):
@@ -129,21 +80,6 @@ class Turn(Record):
         return text_id("turn", *place)
 
 
-class EngineSpec(Record):
-    """An engine by name, with its settings as given."""
-
-    engine: str
-    settings: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class AgentSpec(Record):
-    """An agent by name, with its settings and the engine it thinks with."""
-
-    agent: str
-    settings: dict[str, JsonValue] = Field(default_factory=dict)
-    engine: EngineSpec | None = None
-
-
 class Debate(Record):
     """All that determines a debate. Its id is the hash of it: the same again is the same debate.
 
@@ -179,12 +115,6 @@ class Outcome(Record):
     seconds: float = 0.0
     ended_at: str = ""
     """UTC, ISO 8601."""
-
-
-class JudgeKind(StrEnum):
-    MODEL = "model"
-    LEXICAL = "lexical"
-    HUMAN = "human"
 
 
 class Judgment(Record):
@@ -237,8 +167,8 @@ class Transcript:
     """All turns, siblings included, in order of (step, seat, candidate)."""
     judgments: tuple[Judgment, ...] = ()
     outcome: Outcome | None = None
-    ratings: tuple[Rating, ...] = ()
-    """Ratings of its turns by people, every revision."""
+    ratings: tuple[Feedback, ...] = ()
+    """What people and models said of its turns, every revision."""
 
     def spoken(self) -> tuple[Turn, ...]:
         """The turns that stand: siblings that were not chosen left out."""

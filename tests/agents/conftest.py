@@ -10,6 +10,7 @@ import pytest
 from oversight.text.quotes import find_quotes
 from oversight.types import (
     Act,
+    AskedUnder,
     Belief,
     BeliefMethod,
     Capabilities,
@@ -19,10 +20,12 @@ from oversight.types import (
     Help,
     HelpRequest,
     Orders,
+    RatingRequest,
     Request,
     Role,
     Seat,
     Source,
+    Task,
     Turn,
     Usage,
     Verdict,
@@ -231,6 +234,36 @@ def helped_view() -> Callable[..., View]:
         return _judge_view(Act.ASSIST, **(fields | changes))
 
     return make
+
+
+@pytest.fixture
+def rated_view() -> Callable[..., View]:
+    """Make a rater's view of two responses, of one, or of a response, criticism and revision."""
+
+    def make(task: Task, *, swapped: bool = False, **changes: Any) -> View:
+        first = _turn(SPEECH, role=Role.RESPONDER, act=Act.RESPOND, step=0)
+        about = _turn(CRITICISM, Seat.B, role=Role.CRITIC, act=Act.CRITIQUE, step=1)
+        last = _turn("In the cellar.", role=Role.RESPONDER, act=Act.REVISE, step=2)
+        shown = {
+            Task.PAIRS: (first, last.model_copy(update={"act": Act.RESPOND, "step": 0})),
+            Task.PRINCIPLES: (first,),
+            Task.REVISIONS: (first, about, last),
+        }[task]
+        rules = AskedUnder(
+            constitution="house", fingerprint="f", principles=changes.pop("principles", RULES)
+        )
+        request = RatingRequest(task, shown[::-1] if swapped else shown, rules, swapped)
+        return _responder_view(
+            seat=Seat.JUDGE,
+            **({"role": Role.RATER, "rating": request} | changes),
+            act=Act.RATE,
+            turns=(),
+        )
+
+    return make
+
+
+RULES = {"plain": "Say it plainly."}
 
 
 @pytest.fixture

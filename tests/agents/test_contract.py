@@ -11,7 +11,7 @@ from oversight.agents import build_agent, identify, roles
 from oversight.config.settings import Settings
 from oversight.engines.scripted import ScriptedEngine
 from oversight.errors import ConfigError, UnknownNameError
-from oversight.types import Act, Agent, AgentSpec, Draft, EngineSpec, JudgeKind, Role, Seat
+from oversight.types import Act, Agent, AgentSpec, Draft, EngineSpec, JudgeKind, Role, Seat, Task
 
 NAMES = registry.names("agents")
 PROGRAMS = [name for name in NAMES if name != "human"]
@@ -45,7 +45,14 @@ def test_an_agent_has_roles_settings_and_a_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_an_agent_acts_in_each_of_its_roles(
-    name: str, make_view, judge_view, critic_view, reviser_view, responder_view, helped_view
+    name: str,
+    make_view,
+    judge_view,
+    critic_view,
+    reviser_view,
+    responder_view,
+    helped_view,
+    rated_view,
 ) -> None:
     for role in roles(name):
         if role is Role.CRITIC:
@@ -56,6 +63,8 @@ def test_an_agent_acts_in_each_of_its_roles(
             views = [make_view(role=role)] + [reviser_view()] * (role is Role.CONSULTANT)
         elif role is Role.ASSISTANT:
             views = [helped_view(each) for each in registry.load("agents", name).ASKS]
+        elif role is Role.RATER:
+            views = [rated_view(task) for task in Task]
         else:
             views = [judge_view(act, role=role) for act in (Act.ASK, Act.BELIEVE, Act.DECIDE)]
             views.append(responder_view(Act.SCORE, seat=Seat.JUDGE, role=role))
@@ -66,22 +75,26 @@ def test_an_agent_acts_in_each_of_its_roles(
             assert (draft.belief is not None) == (view.act in (Act.BELIEVE, Act.DECIDE))
             spoken = view.act in (Act.ASK, Act.ASSIST) or view.act.is_spoken
             assert bool(draft.text) == spoken
+            assert bool(draft.answers) == (view.act is Act.RATE)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_same_view_gives_the_same_draft(
-    name: str, make_view, judge_view, critic_view, responder_view, helped_view
+    name: str, make_view, judge_view, critic_view, responder_view, helped_view, rated_view
 ) -> None:
     other = critic_view() if Role.CRITIC in roles(name) else judge_view()
     if Role.ASSISTANT in roles(name):
         other = helped_view(next(iter(registry.load("agents", name).ASKS)))
     if roles(name) == {Role.RESPONDER}:
         other = responder_view()
+    if Role.RATER in roles(name):
+        other = rated_view(Task.PAIRS)
     view = make_view() if roles(name) & SPEAKING else other
     first, second = (asyncio.run(build(name).act(view)) for _ in range(2))
 
     assert first.text == second.text
     assert first.belief == second.belief
+    assert first.answers == second.answers
     assert [s.token_ids for s in first.samples] == [s.token_ids for s in second.samples]
 
 

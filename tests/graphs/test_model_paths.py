@@ -104,6 +104,7 @@ def as_left_by_the_version_before(path: Path) -> None:
     with Store.open(path) as store, store._database.writing() as connection:
         links.drop(connection)
         heads.drop(connection)
+        connection.execute(text("ALTER TABLE ratings DROP COLUMN kind"))
         connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0004'"))
 
 

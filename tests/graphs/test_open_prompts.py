@@ -205,3 +205,85 @@ def test_what_open_prompts_cannot_be_used_for_is_refused_by_name(
     assert run(["debate", *path, *flags, "--store", "x.db"]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
     assert not Path("x.db").exists()
+
+
+BOTH = """
+store = "{engine}.db"
+protocols = ["self_critique", "self_critique_best_of_n"]
+[dataset]
+dataset = "jsonl"
+settings = {{ path = "prompts.jsonl" }}
+[agents.responder]
+agent = "responder"
+engine = "{engine}"
+settings = {{ max_tokens = 12, temperature = 2.0 }}
+[agents.critic]
+agent = "critic"
+engine = "{engine}"
+settings = {{ reasoning = false, max_tokens = 12 }}
+[agents.judge]
+agent = "judge"
+engine = "{engine}"
+"""
+ENGINES = {
+    "seedling": '[engines.seedling]\nengine = "transformers"\nsettings = { model = "seedling" }\n',
+    # Answers that differ, so that there is something to compare.
+    "script": '[engines.script]\nengine = "scripted"\nsettings = { answers = '
+    + json.dumps([f"Answer {number}." for number in range(200)])
+    + " }\n",
+}
+STUDY = """
+store = "{engine}.db"
+constitution = "honest_debate"
+[agents.rater]
+agent = "rater"
+engine = "{engine}"
+"""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_person_and_a_model_rate_answers_and_both_become_rows(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_prompts(Path("prompts.jsonl"), 2)
+    Path("run.toml").write_text(BOTH.format(engine=engine) + ENGINES[engine])
+    Path("study.toml").write_text(STUDY.format(engine=engine) + ENGINES[engine])
+    store = ["--store", f"{engine}.db"]
+    assert run(["debate", "run.toml", "--no-live"]) == 0
+    for task, keys in (("revisions", "1\n3\n\n"), ("pairs", "1\n\n")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(keys * 8))
+        assert run(["rate", task, "--linear", "--judge", "ann", *store]) == 0
+        assert run(["rate", task, "study.toml", "--rater", "rater"]) == 0
+    capsys.readouterr()
+
+    with Store.open(f"{engine}.db", create=False) as opened:
+        assert opened.check() == []
+        given = [each for one in opened.transcripts() for each in one.ratings]
+    by_person = {each.item for each in given if each.is_persons}
+    by_model = [each for each in given if not each.is_persons]
+    assert {each.item for each in by_model} == by_person, "they rate the same items"
+    assert len(by_model) == 2 * len(by_person), "each in both orders"
+    assert all(each.under and each.samples and each.agent for each in by_model)
+
+    rows = {}
+    for raters in ("all", "persons", "models"):
+        kinds = ["--set", 'kinds=["pairs", "revisions"]', "--set", f"raters={raters}"]
+        assert run(["export", f"{raters}.jsonl", *store, *kinds, "--layout", "kwise"]) == 0
+        lines = Path(f"{raters}.jsonl").read_text().splitlines()
+        rows[raters] = [json.loads(line) for line in lines]
+    assert {row["kind"] for row in rows["all"]} == {"pairs", "revisions"}
+    assert len(rows["all"]) == len(rows["persons"]) == len(rows["models"]) > 0
+    assert {name for row in rows["persons"] for name in row["judges"]} == {"ann"}
+    (name,) = {name for row in rows["models"] for name in row["judges"]}
+    assert name.startswith("rater (")
+    assert {tuple(row["judges"]) for row in rows["all"]} == {("ann", name)}
+    assert all(row["constitution"] == "honest_debate" for row in rows["models"])
+    assert run(["report", *store]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Agreement of raters" in said
+    assert "person–model" in said

@@ -28,6 +28,7 @@ from oversight.types import (
     AgentSpec,
     CriticismIs,
     Draft,
+    Feedback,
     Message,
     Orders,
     OversightProtocol,
@@ -35,7 +36,6 @@ from oversight.types import (
     Preference,
     Preferred,
     Question,
-    Rating,
     RevisionAnswer,
     RevisionIs,
     Role,
@@ -277,7 +277,7 @@ def rate(store: Store, transcript: Transcript, answer: Answer, *places: int) -> 
     """A person's rating of the turns at these places."""
     ids = tuple(transcript.turns[place].id for place in places)
     store.add(
-        Rating(
+        Feedback(
             debate_id=transcript.debate.id,
             item=item_id(answer.task, ids),
             turn_ids=ids,

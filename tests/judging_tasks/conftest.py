@@ -21,6 +21,7 @@ from oversight.types import (
     Act,
     AgentSpec,
     Debate,
+    Feedback,
     FinishReason,
     Message,
     Option,
@@ -32,7 +33,6 @@ from oversight.types import (
     PromptRecord,
     Purpose,
     Question,
-    Rating,
     RatingEvent,
     Role,
     Sample,
@@ -178,7 +178,7 @@ class Records:
         store = changes.pop("store", self.store)
         return TaskDesk(store, RatingSettings.parse({"judge": judge, **changes}), task)
 
-    def ratings(self) -> list[Rating]:
+    def ratings(self) -> list[Feedback]:
         return [rating for each in self.store.transcripts() for rating in each.ratings]
 
 

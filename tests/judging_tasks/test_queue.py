@@ -8,7 +8,7 @@ import pytest
 
 from oversight.store import Store
 from oversight.store.queue import ItemState, Taken
-from oversight.types import Act, PairAnswer, QuestionsAnswered, Rating, Task
+from oversight.types import Act, Feedback, PairAnswer, QuestionsAnswered, Task
 from oversight.types.ratings import item_id
 
 
@@ -175,7 +175,7 @@ def test_the_check_finds_ratings_of_other_turns(records, ids, of, reason):
     (turn, *_) = records.best_of()
     shown = (turn.id, *ids)
     records.store.add(
-        Rating(
+        Feedback(
             debate_id=turn.debate_id,
             item=item_id(Task.PAIRS, (turn.id, *of)),
             turn_ids=shown,

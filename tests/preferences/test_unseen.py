@@ -14,10 +14,10 @@ from oversight.preferences.rulings import without_unseen
 from oversight.preferences.settings import PreferenceSettings
 from oversight.preferences.speeches import labelled_speeches
 from oversight.types import (
+    Feedback,
     JudgeKind,
     PairAnswer,
     Preferred,
-    Rating,
     Seat,
     Task,
 )
@@ -93,7 +93,7 @@ def rated(transcript, **unseen_of):
     return replace(
         transcript,
         ratings=tuple(
-            Rating(
+            Feedback(
                 item=item_id(Task.PAIRS, ids),
                 judge=judge,
                 turn_ids=ids,

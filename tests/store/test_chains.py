@@ -23,9 +23,9 @@ from oversight.store.schema import heads, links
 from oversight.types import (
     Belief,
     EventKind,
+    Feedback,
     JudgingEvent,
     PairAnswer,
-    Rating,
     RatingAct,
     RatingEvent,
 )
@@ -48,7 +48,7 @@ def records(make, seed=0):
     )
     shown = (turns[0].id, turns[1].id)
     item = item_id(Task.PAIRS, shown)
-    rating = Rating(
+    rating = Feedback(
         debate_id=debate.id,
         item=item,
         turn_ids=shown,
@@ -393,6 +393,7 @@ def without_chains(path: Path) -> None:
     with Store.open(path) as store, store._database.writing() as connection:
         links.drop(connection)
         heads.drop(connection)
+        connection.execute(text("ALTER TABLE ratings DROP COLUMN kind"))
         connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0004'"))
 
 

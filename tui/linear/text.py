@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from oversight.judging.desk import Item
-from oversight.judging.feedback import Feedback, StripBin
+from oversight.judging.feedback import JudgmentScore, StripBin
 from oversight.store.queue import QueueItem
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import visible
@@ -150,7 +150,7 @@ def belief_text(item: Item) -> str:
 
 
 def sent_lines(
-    judgment: Judgment, question: Question, result: Feedback | None, strip: Sequence[StripBin]
+    judgment: Judgment, question: Question, result: JudgmentScore | None, strip: Sequence[StripBin]
 ) -> list[str]:
     """What a judge learns after sending."""
     number = judgment.revision

@@ -12,7 +12,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from oversight.judging.feedback import Feedback, StripBin
+from oversight.judging.feedback import JudgmentScore, StripBin
 from oversight.text.terminal import rich_text
 from oversight.types import Judgment, Question
 
@@ -32,7 +32,7 @@ class SentScreen(ModalScreen[Then]):
         self,
         judgment: Judgment,
         question: Question,
-        result: Feedback | None,
+        result: JudgmentScore | None,
         strip: Sequence[StripBin],
         models: Sequence[str],
     ) -> None:
@@ -62,7 +62,7 @@ class SentScreen(ModalScreen[Then]):
             whole.append("\n\nSpoken by: ").append_text(rich_text(", ".join(self._models)))
         return whole
 
-    def _score(self, result: Feedback) -> Text:
+    def _score(self, result: JudgmentScore) -> Text:
         text = Text("\n\nRight is: ").append_text(
             rich_text(self._question.options[result.correct].text, "bold")
         )

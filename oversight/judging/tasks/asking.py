@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from oversight.constitutions import Constitution
 from oversight.ids import content_id
 from oversight.types import CriticismIs, RevisionIs, Task
-from oversight.types.ratings import MAX_SCORE
-
-NOT_APPLICABLE = "none"
+from oversight.types.ratings import MAX_SCORE, NOT_APPLICABLE
 
 STRENGTHS = {1: "slightly", 2: "clearly", 3: "much"}
 

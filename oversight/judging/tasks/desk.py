@@ -17,10 +17,10 @@ from oversight.store import Store
 from oversight.store.queue import ItemState, Taken
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.types import (
+    Feedback,
     ItemClosed,
     ItemSkipped,
     ItemUnskipped,
-    Rating,
     RatingOpened,
     RatingSent,
     Task,
@@ -70,21 +70,13 @@ class TaskDesk:
         self.judge = settings.judge
         self.constitution: constitutions.Constitution | None = None
         if task is Task.PRINCIPLES:
-            self.constitution = _constitution(settings.constitution)
+            self.constitution = constitution_of(settings, task)
         self.asked: tuple[Question, ...] = questions(task, self.constitution)
 
     def queue(self) -> list[RatingItem]:
         """All items for this judge: waiting, begun, skipped and done."""
-        settings = self.settings
-        wanted = RatingFilter(
-            task=self.task,
-            constitution=self.constitution.name if self.constitution else "",
-            dataset=settings.dataset,
-            protocol=settings.protocol,
-            all_pairs=settings.pairs == "all",
-            seed=settings.seed,
-        )
-        return self.store.rating_items(self.judge, wanted, overlap=settings.overlap)
+        wanted = items_wanted(self.settings, self.task, self.constitution)
+        return self.store.rating_items(self.judge, wanted, overlap=self.settings.overlap)
 
     def take(self, item: RatingItem) -> tuple[TaskItem | None, Taken]:
         """Take up an item, or say why not."""
@@ -121,7 +113,7 @@ class TaskDesk:
         if acts.work.skipped:
             acts.add(ItemUnskipped())
 
-    async def send(self, item: TaskItem) -> Rating:
+    async def send(self, item: TaskItem) -> Feedback:
         """Record the rating that the work comes to; return when it is durable.
 
         Another window may have sent this revision: then it is sent as the next one.
@@ -137,7 +129,7 @@ class TaskDesk:
                 raise
             return await self._send(item)
 
-    async def _send(self, item: TaskItem) -> Rating:
+    async def _send(self, item: TaskItem) -> Feedback:
         left = item.unseen()
         rating = rating_of(item.acts.work, item.item, self.judge, self.constitution, left)
         await item.acts.write(RatingSent(revision=rating.revision, unseen=left), rating)
@@ -155,6 +147,29 @@ class TaskDesk:
         await acts.write(ItemSkipped() if on else ItemUnskipped())
 
 
-def _constitution(name: str) -> constitutions.Constitution:
+def items_wanted(
+    settings: RatingSettings, task: Task, constitution: constitutions.Constitution | None
+) -> RatingFilter:
+    """The items of a session, which are the same for all who take part in a study."""
+    by_rules = task is Task.PRINCIPLES and constitution is not None
+    return RatingFilter(
+        task=task,
+        constitution=constitution.name if by_rules and constitution else "",
+        dataset=settings.dataset,
+        protocol=settings.protocol,
+        all_pairs=settings.pairs == "all",
+        seed=settings.seed,
+    )
+
+
+def constitution_of(settings: RatingSettings, task: Task) -> constitutions.Constitution | None:
+    """The constitution that a task is done by; None if it is done without one.
+
+    Raises:
+        OversightError: The constitution is not there, or its file is broken.
+    """
+    name = settings.constitution_of(task)
+    if name is None:
+        return None
     is_file = name.endswith(".toml") or "/" in name
     return constitutions.read(Path(name)) if is_file else constitutions.load(name)

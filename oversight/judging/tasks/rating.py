@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from oversight.constitutions import Constitution
 from oversight.errors import ProtocolError
 from oversight.judging.log import now
-from oversight.judging.tasks.asking import NOT_APPLICABLE, Question, fingerprint
+from oversight.judging.tasks.asking import Question, fingerprint
 from oversight.judging.tasks.work import Work
 from oversight.store.rating_queue import RatingItem
 from oversight.types import (
     CriticismIs,
+    Feedback,
     PairAnswer,
     Preferred,
     PrinciplesAnswer,
-    Rating,
     RevisionAnswer,
     RevisionIs,
     Task,
 )
-from oversight.types.ratings import Answer
+from oversight.types.ratings import NOT_APPLICABLE, Answer
 
 
 def unanswered(asked: Sequence[Question], answers: Mapping[str, str]) -> tuple[Question, ...]:
@@ -46,7 +46,7 @@ def rating_of(
     judge: str,
     constitution: Constitution | None,
     unseen: Mapping[str, float] | None = None,
-) -> Rating:
+) -> Feedback:
     """The rating that the work comes to now, as its next revision; `unseen` are turns that have
     not been on the screen completely, each with the share that was.
 
@@ -57,7 +57,7 @@ def rating_of(
         answer = _answer(item.task, work.draft.answers, constitution)
     except (KeyError, ValueError):
         raise ProtocolError("a rating with questions left open: answer them first") from None
-    return Rating(
+    return Feedback(
         debate_id=item.debate_id,
         item=item.key,
         turn_ids=work.shown or item.turn_ids,
