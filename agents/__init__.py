@@ -8,7 +8,7 @@ if __name__ != "oversight.agents":
 from typing import cast
 
 from oversight import registry
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.types import Agent, AgentSpec, Engine, Role
 
 __all__ = ["build_agent", "identify", "roles"]

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
 from oversight.agents.speaking import belief_text, shared_parts, speaker_name
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.errors import ProtocolError
 from oversight.text.prompts import Template
 from oversight.types import (

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from oversight.text.borders import WORD
+from oversight.text.folding import WORD
 from oversight.text.quotes import MIN_QUOTE_CHARS, MIN_QUOTE_WORDS
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def features(text: str) -> list[str]:
 # --- similarity ---
 
 
-class Index:
+class PassageIndex:
     """The passages of one source as TF-IDF rows."""
 
     def __init__(self, text: str, max_words: int) -> None:
@@ -189,9 +189,9 @@ class Index:
 
 
 @lru_cache(maxsize=128)  # a story of 6,000 words takes 0.7 MB
-def index(text: str, max_words: int) -> Index:
+def index(text: str, max_words: int) -> PassageIndex:
     """The index of a source; made once."""
-    return Index(text, max_words)
+    return PassageIndex(text, max_words)
 
 
 # --- queries ---

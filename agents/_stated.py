@@ -28,8 +28,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from oversight.agents._numbers import Number, fold, whole_number
-from oversight.agents._options import EXAMPLE, LEAD, MAX_LINE, Names, plain_line, split_lines
+from oversight.agents._options import (
+    EXAMPLE,
+    LEAD,
+    MAX_LINE,
+    Names,
+    Number,
+    fold,
+    plain_line,
+    split_lines,
+    whole_number,
+)
 
 _ONLY_EXAMPLE = re.compile(r"\b(?:only|just|merely)\s+(?:an?\s+)?example\b", re.IGNORECASE)
 
@@ -41,7 +50,7 @@ MAX_OBJECTS = 50
 
 
 @dataclass(slots=True)
-class Reading:
+class StatedBeliefs:
     """The statements found in an answer; positions are those of the listing."""
 
     found: list[tuple[int, Number]] = field(default_factory=list)
@@ -89,7 +98,7 @@ class Reading:
         return fitting[0]
 
 
-def read_statements(text: str, num_options: int, texts: Sequence[str] = ()) -> Reading:
+def read_statements(text: str, num_options: int, texts: Sequence[str] = ()) -> StatedBeliefs:
     """All statements of probabilities in `text`.
 
     Args:
@@ -98,7 +107,7 @@ def read_statements(text: str, num_options: int, texts: Sequence[str] = ()) -> R
         texts: The options' texts in the order of the listing, if they may be used as names.
     """
     names = Names.of(num_options, texts)
-    reading = Reading()
+    reading = StatedBeliefs()
     text = fold(text)
     rest = _read_objects(text, names, reading)
     lines = names.joined([line for line in map(plain_line, split_lines(rest)) if line])
@@ -191,7 +200,7 @@ _RATIO = re.compile(
 )
 
 
-def _read_ratio(line: str, names: Names, reading: Reading, *, alone: bool) -> bool:
+def _read_ratio(line: str, names: Names, reading: StatedBeliefs, *, alone: bool) -> bool:
     """True if the line gives all options at once, as `A/B: 70/30`; its numbers are noted."""
     match = _RATIO.fullmatch(line)
     if match is None:
@@ -220,7 +229,7 @@ _FAVOUR = re.compile(
 )
 
 
-def _read_favour(line: str, names: Names, reading: Reading) -> bool:
+def _read_favour(line: str, names: Names, reading: StatedBeliefs) -> bool:
     """True if the line gives both options at once, as `70/30 for A`; its numbers are noted."""
     match = _FAVOUR.fullmatch(line)
     place = None if match is None else names.whole_name(match["name"])
@@ -244,7 +253,7 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object with keys that stand twice kept twice."""
 
 
-def _read_objects(text: str, names: Names, reading: Reading) -> str:
+def _read_objects(text: str, names: Names, reading: StatedBeliefs) -> str:
     """Note what JSON objects in `text` state; the text without them."""
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=lambda _: None)
     kept, at = [], 0
@@ -264,7 +273,7 @@ def _read_objects(text: str, names: Names, reading: Reading) -> str:
     return "".join(kept) + text[at:]
 
 
-def _note_object(value: Any, names: Names, reading: Reading) -> None:
+def _note_object(value: Any, names: Names, reading: StatedBeliefs) -> None:
     """Note the statements of a decoded value and of all that it holds."""
     waiting = [value]
     while waiting:
@@ -275,7 +284,7 @@ def _note_object(value: Any, names: Names, reading: Reading) -> None:
             waiting += value
 
 
-def _note_pairs(pairs: _Pairs, names: Names, reading: Reading) -> list[Any]:
+def _note_pairs(pairs: _Pairs, names: Names, reading: StatedBeliefs) -> list[Any]:
     """Note what one object states; what is left to look into."""
     deeper: list[Any] = []
     keys = {key.strip().lower(): value for key, value in pairs}
@@ -316,7 +325,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _note_value(position: int, value: Any, reading: Reading) -> None:
+def _note_value(position: int, value: Any, reading: StatedBeliefs) -> None:
     if isinstance(value, str):
         number = whole_number(fold(value))
         if number is None and not re.search(r"\d|^\s*$", value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.errors import ProtocolError
 from oversight.types import Agent, Draft, Engine, JudgeKind, Role, View
 

@@ -15,14 +15,14 @@ from pydantic import Field
 from oversight import constitutions
 from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
 from oversight.agents.judging import (
-    Asked,
+    BeliefRequest,
     ChoiceReader,
     check_judging,
     labels,
     settled,
 )
 from oversight.agents.speaking import plain, shared_parts
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.text.prompts import Safe, Template
 from oversight.types import (
     Act,
@@ -142,7 +142,9 @@ class Judge:
         said = Message(role="assistant", parts=(plain(rationale),))
         return rationale, (*asked, said)
 
-    async def _read(self, calls: Calls, before: tuple[Message, ...], asked: Asked) -> Belief:
+    async def _read(
+        self, calls: Calls, before: tuple[Message, ...], asked: BeliefRequest
+    ) -> Belief:
         """The belief, asked for behind the rationale where there is one."""
         view = calls.view
         return await self.reader.read(
@@ -181,10 +183,10 @@ def build(config: Config, engine: Engine | None) -> Agent:
     return Judge(config, engine)
 
 
-def asked_of(options: tuple[str, ...], listing: tuple[int, ...]) -> Asked:
+def asked_of(options: tuple[str, ...], listing: tuple[int, ...]) -> BeliefRequest:
     """The request to say by its letter which option is right."""
     listed = labels(len(listing))
-    return Asked(options, listing, choice_request(listed), _probability_request(listed))
+    return BeliefRequest(options, listing, choice_request(listed), _probability_request(listed))
 
 
 def rules(constitution: str, template: Template | None = None) -> Safe:
@@ -286,7 +288,7 @@ Probability of A: NN%
 Probability of B: NN%""",
     name="score probability",
 )
-OF_RESPONSE = Asked(
+OF_RESPONSE = BeliefRequest(
     _GOOD,
     (0, 1),
     _CHOOSE_GOOD.render(good=_GOOD[0], bad=_GOOD[1]),

@@ -127,7 +127,7 @@ LABEL_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BeliefRequest:
     """The options that a belief is asked about, and the words of the request."""
 
     options: tuple[str, ...]
@@ -157,7 +157,7 @@ class ChoiceReader:
         self,
         calls: Calls,
         prompt_of: Callable[[Safe], Prompt],
-        asked: Asked,
+        asked: BeliefRequest,
         writing: Sampling,
     ) -> Belief:
         """The belief over the options, in their own order.

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from oversight.agents._passages import features, index
 from oversight.agents.speaking import check_speech, label_of
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.types import Act, Agent, Draft, Engine, JudgeKind, Role, View
 
 ROLES = frozenset({Role.DEBATER, Role.CONSULTANT})

@@ -17,9 +17,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
-from oversight.agents.judging import Asked, ChoiceReader, labels
+from oversight.agents.judging import BeliefRequest, ChoiceReader, labels
 from oversight.agents.speaking import plain, shared_parts, turn_part
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.errors import ProtocolError
 from oversight.text.prompts import Safe, Template
 from oversight.text.quotes import render_quotes
@@ -74,10 +74,10 @@ class Inquiry:
     texts: tuple[str, ...]
     """Of each value, what is listed behind its letter."""
 
-    def asked(self) -> Asked:
+    def asked(self) -> BeliefRequest:
         """The two ways to ask it."""
         facts = {"question": self.question, **_listed(self.texts, self.listing)}
-        return Asked(
+        return BeliefRequest(
             options=self.texts,
             listing=self.listing,
             choice=_CHOOSE.render(**facts),

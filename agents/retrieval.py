@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from oversight.agents._passages import Index, Query, features, index, query
+from oversight.agents._passages import PassageIndex, Query, features, index, query
 from oversight.agents.speaking import check_speech, own_words
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.types import (
     Act,
     Agent,
@@ -159,7 +159,10 @@ def build(config: Config, engine: Engine | None) -> Agent:
 
 
 def ranking(
-    passages: Index, wanted: Query, answered: Sequence[str] = (), rebuttal_weight: float = 0.0
+    passages: PassageIndex,
+    wanted: Query,
+    answered: Sequence[str] = (),
+    rebuttal_weight: float = 0.0,
 ) -> list[tuple[float, int]]:
     """Passages with their scores, best first; among equals the one that stands later.
 
@@ -193,7 +196,7 @@ def _is_false(quote: Quote) -> bool:
     return quote.status is QuoteStatus.UNVERIFIED
 
 
-def _used(speeches: Sequence[Turn], passages: Index) -> set[int]:
+def _used(speeches: Sequence[Turn], passages: PassageIndex) -> set[int]:
     """Passages that were quoted already, found by their place or by their words."""
     quotes = [quote for turn in speeches for quote in turn.quotes]
     words = {" ".join(quote.text.split()) for quote in quotes}

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from oversight.agents._calls import ATTEMPTS, Calls, needed, notes_in, seed_for
 from oversight.agents.judging import labels
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.errors import ProtocolError
 from oversight.text.prompts import Safe, Template
 from oversight.text.quotes import render_quotes

@@ -185,7 +185,7 @@ def stream(store: Path, out: Path, seconds: float) -> None:
     from oversight.graphs.stage import SpeechBegins, Words
     from oversight.judging.settings import JudgingSettings
     from oversight.store import Store
-    from oversight.tui.app import JudgeApp
+    from oversight.tui.person_app import JudgeApp
     from oversight.tui.screens.debate import DebateScreen
     from oversight.types import Act, Role, Seat
 

@@ -28,16 +28,15 @@ import torch
 from learning_tasks import Chain, Copy, Row, Weighing, word_tokenizer
 
 from oversight.train import dpo, grpo, ppo, reward, sft
+from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts
-from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World
 from oversight.train.model.loading import load_policy, read_config
 from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.rewards import RewardSettings, TextRewards
-from oversight.train.rollouts.types import SamplingSettings
+from oversight.train.rollouts.rewards import TextRewards
+from oversight.train.rollouts.types import RewardSettings, SamplingSettings
 from oversight.train.runs.metrics import read_metrics
-from oversight.train.scoring import row_logprobs
-from oversight.train.settings import ModelSettings, OptimizerSettings, ScratchSettings
+from oversight.train.settings import DataSettings, ModelSettings, OptimizerSettings, ScratchSettings
 from oversight.train.types import TokenRow
 
 RESULT = Path(__file__).parent / "results" / "learning.txt"
@@ -272,7 +271,7 @@ PPO: dict[str, Any] = {
     "mini_batches": 2,
     "reuse": 2,
     "steps": 120,
-    "kl": ppo.KLSettings(coefficient=0.01),
+    "kl": ppo.RewardKLSettings(coefficient=0.01),
 }
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from oversight import protocols
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets import world
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.planning import plan

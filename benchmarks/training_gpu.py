@@ -29,8 +29,8 @@ from oversight.train.losses.policy_batch import PolicyBatch
 from oversight.train.losses.preference import sigmoid
 from oversight.train.losses.reward import bradley_terry
 from oversight.train.losses.sequences import sequence_sum
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, ScalarModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.types import TokenRow
 
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}

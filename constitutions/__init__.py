@@ -23,7 +23,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from oversight import registry
-from oversight.config.settings import describe
+from oversight.config import describe
 from oversight.errors import ConfigError
 
 __all__ = ["Constitution", "Principle", "load", "parse", "read"]

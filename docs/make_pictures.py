@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from oversight import protocols
-from oversight.config.run import EMBEDDED_AGENTS
+from oversight.config import EMBEDDED_AGENTS
 from oversight.datasets.base import load_questions
 from oversight.evals.pictures import render_png
 from oversight.evals.report import build_report
@@ -23,7 +23,7 @@ from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.stage import Stage
 from oversight.store import Store
-from oversight.tui.live import LiveDebate
+from oversight.tui.live import DebateView
 
 FOLDER = Path(__file__).parent / "pictures"
 NAMES = ("naive", "consultancy", "debate", "expert")
@@ -36,7 +36,7 @@ async def make(store: Store) -> None:
         short = protocols.load("debate").model_copy(update={"rounds": 1})
         [(debate, question)] = plan(loaded.questions[:1], [short], actors.specs)
         console = Console(record=True, width=90, file=io.StringIO(), force_terminal=False)
-        with LiveDebate(console, debate, question) as listener:
+        with DebateView(console, debate, question) as listener:
             await run_debates([(debate, question)], Stage(store, actors, listener), concurrency=1)
         svg = console.export_svg(title="oversight debate")
         # No fonts from the network: the reader's own monospace font does.

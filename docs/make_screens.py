@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oversight import protocols
-from oversight.config.run import EMBEDDED_AGENTS
+from oversight.config import EMBEDDED_AGENTS
 from oversight.datasets.base import load_questions
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
@@ -23,7 +23,7 @@ from oversight.graphs.running import run_debates
 from oversight.graphs.stage import Stage
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
-from oversight.tui.app import JudgeApp
+from oversight.tui.person_app import JudgeApp
 from oversight.types import Question
 
 FOLDER = Path(__file__).parent / "pictures"

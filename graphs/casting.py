@@ -9,7 +9,7 @@ from typing import Self
 
 from oversight import registry
 from oversight.agents import build_agent, identify
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.engines.base import identify as identify_engine
 from oversight.engines.base import open_engine
 from oversight.errors import ConfigError

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from langgraph.types import Command
 
@@ -22,7 +22,6 @@ from oversight.errors import ProtocolError
 from oversight.graphs.persons import ask_judgment, ask_person, is_person
 from oversight.graphs.planning import check_fit, check_question, draw_orders, plan_one
 from oversight.graphs.stage import Scene, SpeechBegins, Stage, Words
-from oversight.graphs.state import DebateState, NextAct
 from oversight.graphs.views import public, turn_of, view_of
 from oversight.ids import seed_from
 from oversight.types import (
@@ -42,6 +41,31 @@ from oversight.types import (
     Turn,
     View,
 )
+
+NextAct = Literal["speak", "respond", "critique", "revise", "ask", "believe", "decide", "finish"]
+"""The nodes that a step may lead to."""
+
+
+class DebateInput(TypedDict, total=False):
+    """Input of a graph: a debate already planned, or what to plan one from."""
+
+    debate_id: str
+    question: dict[str, Any]
+    """A `Question` as plain JSON."""
+    protocol: str | dict[str, Any]
+    """Name of a protocol, or one as plain data; default: the one of the graph's own name."""
+    seed: int
+
+
+class DebateState(DebateInput, total=False):
+    """State that a graph carries from node to node."""
+
+    step: int
+    """Index of the next step in the protocol's schedule."""
+    result: dict[str, Any]
+    """At the end: number of turns; where something is decided, verdict and probabilities by
+    option."""
+
 
 NODE_OF_ACT: dict[Act, NextAct] = {
     Act.SPEAK: "speak",

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from langgraph.types import interrupt
 from pydantic import Field, ValidationError
 
-from oversight.config.settings import describe
+from oversight.config import describe
 from oversight.errors import ProtocolError
 from oversight.types import Act, Agent, Belief, Draft, JudgeKind, Judgment, Record, View
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from oversight import registry
-from oversight.config.run import SidesDesign
+from oversight.config import SidesDesign
 from oversight.errors import ProtocolError
 from oversight.ids import seed_from
 from oversight.types import (

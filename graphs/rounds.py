@@ -7,17 +7,33 @@ that conditional edges take.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
+from functools import cache
+from pathlib import Path
 from typing import TypeAlias
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from oversight.graphs.nodes import NODE_OF_ACT, Nodes
-from oversight.graphs.serving import served_stage
+from oversight.config import EMBEDDED_AGENTS, RunSettings, load_recipe
+from oversight.graphs.casting import cast
+from oversight.graphs.nodes import NODE_OF_ACT, DebateInput, DebateState, Nodes
 from oversight.graphs.stage import Stage
-from oversight.graphs.state import DebateInput, DebateState
+from oversight.store import Store
 from oversight.types import Act
+
+
+@cache
+def served_stage() -> Stage:
+    """The one stage of this process."""
+    recipe = os.environ.get("OVERSIGHT_RECIPE")
+    store = Store.open(os.environ.get("OVERSIGHT_STORE", "oversight.db"))
+    if recipe is None:
+        return Stage(store, cast(EMBEDDED_AGENTS, {}))
+    settings = load_recipe(RunSettings, Path(recipe), {})
+    return Stage(store, cast(settings.cast(), settings.engines))
+
 
 Graph: TypeAlias = CompiledStateGraph[DebateState, None, DebateInput, DebateState]
 

@@ -58,7 +58,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Progress:
+class DebateProgress:
     """Progress of a run."""
 
     total: int | None = None
@@ -73,7 +73,7 @@ class Progress:
     failures: list[Failure] = field(default_factory=list)
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[DebateProgress], None]
 
 
 async def run_debates(
@@ -83,14 +83,14 @@ async def run_debates(
     concurrency: int,
     on_progress: Report | None = None,
     total: int | None = None,
-) -> Progress:
+) -> DebateProgress:
     """Run what is planned and not yet complete.
 
     Raises:
         StoreError: Nothing can be recorded any more; what was recorded stands.
         BudgetExceededError: An engine's budget is used up; likewise.
     """
-    progress = Progress(total=total)
+    progress = DebateProgress(total=total)
     graphs: dict[str, Any] = {}
 
     async def run_one(each: tuple[Debate, Question]) -> None:
@@ -152,7 +152,7 @@ def _rare_collections() -> Iterator[None]:
 def _pending(
     planned: Iterable[tuple[Debate, Question]],
     stage: Stage,
-    progress: Progress,
+    progress: DebateProgress,
     on_progress: Report | None,
 ) -> Generator[tuple[Debate, Question], None, None]:
     """The debates that are ours to run, claimed a batch at a time."""

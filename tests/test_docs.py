@@ -13,11 +13,10 @@ import pytest
 import typer
 
 from oversight.cli import main
-from oversight.config.run import DatasetSettings
+from oversight.config import DatasetSettings
 from oversight.constitutions import read as read_constitution
 from oversight.errors import ConfigError
-from oversight.judging.settings import JudgingSettings
-from oversight.judging.tasks.settings import RatingSettings
+from oversight.judging.settings import JudgingSettings, RatingSettings
 from oversight.train import reward
 from oversight.train.registered import Trainer
 

@@ -93,7 +93,7 @@ HEAVY = {"torch", "transformers", "vllm", "sklearn", "matplotlib", "pyarrow", "s
     "statement",
     [
         "import oversight.types, oversight.registry",
-        "import oversight.config.run, oversight.config.recipe",
+        "import oversight.config",
         "import oversight.text.quotes, oversight.text.prompts, oversight.text.terminal",
         "import oversight.engines.base, oversight.engines.scripted, oversight.engines.openai",
         "import oversight.engines.vllm",

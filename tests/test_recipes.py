@@ -10,8 +10,7 @@ import pytest
 
 from oversight import protocols, registry
 from oversight.cli.run import load_circle
-from oversight.config.recipe import load_recipe
-from oversight.config.run import RunSettings
+from oversight.config import RunSettings, load_recipe
 from oversight.pixels.settings import PixelSettings
 from oversight.selfplay.stages import plan_stages
 from oversight.train import reward

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from oversight import errors, redaction
 from oversight.errors import OversightError
 from oversight.redaction import redacted, register
-from oversight.store.address import parse
+from oversight.store.database import parse_address
 from oversight.train.runs.files import write_json
 
 KEY = "sk-Zq7_x91"
@@ -85,7 +85,7 @@ def test_the_token_that_the_hub_has_left_is_a_secret(monkeypatch, tmp_path) -> N
 
 
 def test_a_short_password_is_taken_out_as_a_word() -> None:
-    parse("postgresql://anna:postgres@localhost/db")
+    parse_address("postgresql://anna:postgres@localhost/db")
     assert redacted("postgresql://anna:postgres@localhost") == "postgresql://anna:***@localhost"
 
 

@@ -5,6 +5,7 @@ The first key that it names is the one that leads on now.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from oversight.judging.judgment import missing
 from oversight.judging.live import Wanted
 from oversight.tui.keys import key_of
 from oversight.tui.live_side import LiveSide
-from oversight.tui.naming import called, heading
+from oversight.tui.marking import called, heading
 from oversight.types import Act, Role, Seat
 
 PAGE_DOWN, PAGE_UP = "PgDn", "PgUp"
@@ -113,3 +114,10 @@ class Hints:
         protocol = self.item.transcript.debate.protocol
         [slot] = [s for s in protocol.schedule()[wanted.step].slots if s.seat is wanted.seat]
         return protocol.role_of(slot)
+
+
+def settle() -> None:
+    """Collect once, and leave out from now on all that is in memory."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

@@ -18,7 +18,7 @@ from rich.text import Text
 from oversight.graphs.stage import Event, Judged, SpeechBegins, TurnRecorded, Words
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import rich_text
-from oversight.tui.naming import called, named_by_seat
+from oversight.tui.marking import called, named_by_seat
 from oversight.types import (
     Act,
     Belief,
@@ -48,7 +48,7 @@ VERB_OF_ACT = {Act.ASK: " asks", Act.REVISE: " revises"}
 BAR_WIDTH = 24
 
 
-class LiveDebate:
+class DebateView:
     """Shows one debate; pass it as a stage's listener."""
 
     def __init__(self, console: Console, debate: Debate, question: Question) -> None:

@@ -16,6 +16,16 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
+from oversight.judging.assisting import Assistants
+from oversight.judging.desk import Desk
+from oversight.judging.settings import JudgingSettings, RatingSettings
+from oversight.judging.tasks.desk import TaskDesk
+from oversight.store import Store
+from oversight.tui.keys import RATING_KEYS, keymap
+from oversight.tui.screens.queue import QueueScreen
+from oversight.tui.screens.tasks import TasksScreen
+from oversight.types import Task
+
 LEAVE_S = 5.0
 """How long leaving waits for a store that cannot be written."""
 
@@ -126,3 +136,50 @@ class PersonApp(App[None]):
 
     async def close_engines(self) -> None:
         """Close what the application has opened."""
+
+
+class JudgeApp(PersonApp):
+    """`oversight judge`."""
+
+    TITLE = "oversight judge"
+
+    def __init__(self, store: Store, settings: JudgingSettings) -> None:
+        """A judge at `store`.
+
+        Raises:
+            ConfigError: A key is named that does not exist, or two things share one.
+        """
+        super().__init__(keymap(settings.keys), settings.theme)
+        self.desk = Desk(store, settings)
+        self.assistants = Assistants(settings)
+
+    def first_screen(self) -> QueueScreen:
+        """The queue of debates."""
+        return QueueScreen(self.desk, self.assistants)
+
+    async def close_engines(self) -> None:
+        """Close the assistants' engines."""
+        await self.assistants.aclose()
+
+
+class RateApp(PersonApp):
+    """`oversight rate`."""
+
+    TITLE = "oversight rate"
+    READ = "responses"
+    PANELS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, store: Store, settings: RatingSettings, task: Task) -> None:
+        """Someone who rates at `store`.
+
+        Raises:
+            ConfigError: A key is named that does not exist, or two things share one; or the
+                constitution's file is broken.
+            UnknownNameError: There is no constitution of that name.
+        """
+        super().__init__(keymap(settings.keys, RATING_KEYS), settings.theme)
+        self.desk = TaskDesk(store, settings, task)
+
+    def first_screen(self) -> TasksScreen:
+        """The queue of the task."""
+        return TasksScreen(self.desk)

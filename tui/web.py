@@ -34,8 +34,7 @@ try:
     from aiohttp.typedefs import Handler, Middleware
     from textual_serve.server import Server, to_int
 
-    from oversight.tui.web_driver import LEAVE_S, size_within
-    from oversight.tui.web_process import KILL_S, TERM_S, Application
+    from oversight.tui.web_process import KILL_S, LEAVE_S, TERM_S, Application, size_within
 except ImportError as error:
     raise MissingDependencyError(
         f"judging in a browser needs textual-serve, which is not installed ({error}): "

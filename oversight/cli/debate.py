@@ -102,10 +102,8 @@ def debate(
     """
     from rich.console import Console
 
-    from oversight.cli.running import put_in_queue, run
-    from oversight.cli.summary import print_summary, summary_json
-    from oversight.config.recipe import assignments, override, read_toml
-    from oversight.config.run import RunSettings
+    from oversight.cli.running import print_summary, put_in_queue, run, summary_json
+    from oversight.config import RunSettings, assignments, override, read_toml
 
     flags = {
         "dataset.dataset": dataset,
@@ -140,7 +138,7 @@ def debate(
 
 def _one_of_the_demo() -> dict[str, Any]:
     """One debate of those that `oversight demo` runs."""
-    from oversight.config.recipe import override, read_toml
+    from oversight.config import override, read_toml
 
     changes = {"dataset.limit": 1, "protocols": ["debate_single_turn"], "sides": "drawn"}
     return override(read_toml(Path(__file__).with_name("demo.toml")), changes)

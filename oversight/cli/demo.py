@@ -29,8 +29,7 @@ def demo(
     from rich.console import Console
 
     from oversight.cli.running import run
-    from oversight.config.recipe import load_recipe
-    from oversight.config.run import RunSettings
+    from oversight.config import RunSettings, load_recipe
     from oversight.evals.findings import count
 
     console = Console()
@@ -98,7 +97,7 @@ def _export(folder: Path, console: Console) -> None:
 
 
 def _report(folder: Path, console: Console) -> None:
-    from oversight.evals.html import render_html
+    from oversight.evals.page import render_html
     from oversight.evals.pictures import render_png
     from oversight.evals.report import build_report
     from oversight.evals.text import render_text

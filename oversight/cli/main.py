@@ -13,22 +13,18 @@ import typer
 
 from oversight import __version__, registry
 from oversight.cli import ending
-from oversight.cli.datasets import datasets
 from oversight.cli.debate import debate
 from oversight.cli.demo import demo
 from oversight.cli.ending import INTERRUPTS
-from oversight.cli.export import export
-from oversight.cli.judge import judge
-from oversight.cli.models import models
+from oversight.cli.listings import datasets, models, protocols
 from oversight.cli.options import INTERRUPTED
+from oversight.cli.persons import judge
 from oversight.cli.pixels import pixels
-from oversight.cli.plot import plot
-from oversight.cli.protocols import protocols
 from oversight.cli.rate import rate
-from oversight.cli.report import report
+from oversight.cli.report import export, report
 from oversight.cli.run import run as run_recipe
 from oversight.cli.store import store
-from oversight.cli.train import train
+from oversight.cli.train import plot, train
 from oversight.errors import OversightError, TrainingInterrupted, lack
 
 FIRST_SPEAKS_S = 20.0
@@ -187,7 +183,7 @@ def _in_words(error: Any) -> str:
     """The error's message; where a value was refused, with the value and what is accepted."""
     from pydantic import ValidationError
 
-    from oversight.config.settings import in_words
+    from oversight.config import in_words
 
     message: str = error.format_message()
     if not isinstance(error.__cause__, ValidationError):

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 import typer
 
 from oversight.cli.ending import in_browser
+from oversight.cli.options import set_option
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
-    from oversight.judging.settings import SessionSettings
+    from oversight.judging.settings import JudgingSettings, SessionSettings
     from oversight.tui.keys import Keys
+
 
 LOOPBACK = "127.0.0.1"
 
@@ -85,7 +87,7 @@ def session(
     Raises:
         ConfigError: The file or a value is wrong; says which.
     """
-    from oversight.config.recipe import assignments, override, read_toml
+    from oversight.config import assignments, override, read_toml
 
     given = {**flags, "port": port}
     changes = {key: value for key, value in given.items() if value is not None}
@@ -153,3 +155,87 @@ def print_keys(settings: SessionSettings, keys: Keys) -> None:
     keymap(settings.keys, keys)
     for name, (_, does) in keys.items():
         typer.echo(f"keys.{name:<16} {key_of(name, settings.keys, keys):<8} {does}")
+
+
+Sets = Annotated[list[str] | None, set_option("require_rationale=true")]
+
+
+def judge(
+    study: Annotated[
+        Path | None,
+        typer.Argument(help="A study's TOML file; see docs/judging.md.", show_default=False),
+    ] = None,
+    store: OfStore = None,
+    name: Pseudonym = None,
+    dataset: OnlyDataset = None,
+    protocol: OnlyProtocol = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Show recorded debates whole, not round by round.")
+    ] = False,
+    linear: Linear = False,
+    web: Web = False,
+    port: Port = None,
+    host: Host = LOOPBACK,
+    public_url: PublicUrl = None,
+    light: Light = False,
+    keys: ListKeys = False,
+    sets: Sets = None,
+) -> None:
+    """Judge debates: those that are recorded, and live ones that wait for you.
+
+    Every act is kept as it happens: leave at any moment, come back, go on.
+    """
+    from oversight.judging.settings import JudgingSettings
+    from oversight.tui.keys import KEYS
+
+    flags = {
+        "store": store,
+        "judge": name,
+        "dataset": dataset,
+        "protocol": protocol,
+        "stepped": False if whole else None,
+        "theme": "light" if light else None,
+    }
+    check_ways(linear=linear, web=web, port=port, host=host, public_url=public_url, light=light)
+    settings = session(JudgingSettings, study, flags, port, sets)
+    if keys:
+        print_keys(settings, KEYS)
+    elif web:
+        command = again("judge", flags, sets, [study] if study else [])
+        serve_judging(settings, command, host, public_url)
+    else:
+        run_judging(settings, linear=linear)
+
+
+def serve_judging(
+    settings: JudgingSettings, command: list[str], host: str, public_url: str | None
+) -> None:
+    """Serve `command` to browsers, once it is known that the store can be opened."""
+    from oversight.store import Store
+    from oversight.tui.keys import keymap
+    from oversight.tui.web import serve
+
+    keymap(settings.keys)
+    Store.open(settings.store, create=False).close()
+    serve(
+        command,
+        host=host,
+        port=settings.port,
+        public_url=public_url,
+        max_tabs=settings.max_tabs,
+    )
+
+
+def run_judging(settings: JudgingSettings, *, linear: bool) -> None:
+    """Open the store and judge."""
+    from oversight.store import Store
+
+    with Store.open(settings.store, create=False) as store:
+        if linear:
+            from oversight.tui.linear.judging import run_linear_in_terminal
+
+            run_linear_in_terminal(store, settings)
+        else:
+            from oversight.tui.person_app import JudgeApp
+
+            show(JudgeApp(store, settings))

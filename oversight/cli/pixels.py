@@ -13,7 +13,7 @@ from oversight.cli.options import Json, Recipe, set_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oversight.pixels.results import Results
+    from oversight.pixels.results import PixelResults
     from oversight.pixels.running import Played
     from oversight.pixels.settings import PixelSettings
     from oversight.store import Store
@@ -56,7 +56,7 @@ def pixels(
 
 
 def _settings(recipe: Path | None, given: dict[str, Any], sets: list[str]) -> PixelSettings:
-    from oversight.config.recipe import assignments, override, read_toml
+    from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
     from oversight.pixels.settings import PixelSettings
 
@@ -88,7 +88,7 @@ def _run(settings: PixelSettings, as_json: bool) -> None:
         _print(played, found, Console())
 
 
-def _write(played: Played, found: Results, store: Store) -> None:
+def _write(played: Played, found: PixelResults, store: Store) -> None:
     from oversight.evals.drawing import LIGHT, save_png
     from oversight.pixels.pictures import draw_games, draw_results, pick_games, write_page
     from oversight.pixels.running import stored_games
@@ -102,8 +102,8 @@ def _write(played: Played, found: Results, store: Store) -> None:
     (out / "results.json").write_text(json.dumps(found.to_json(), indent=2) + "\n")
 
 
-def _print(played: Played, found: Results, console: Console) -> None:
-    from oversight.cli.showing import print_table
+def _print(played: Played, found: PixelResults, console: Console) -> None:
+    from oversight.cli.options import print_table
     from oversight.evals.findings import count
     from oversight.pixels.results import extent, headlines, methods, table
     from oversight.text.terminal import rich_text

@@ -128,7 +128,7 @@ class RunProgress:
         if self._console.is_terminal:
             self._bar.stop()
 
-    def __call__(self, progress: running.Progress) -> None:
+    def __call__(self, progress: running.DebateProgress) -> None:
         """Show how far the run is."""
         ended = progress.done + progress.found + progress.elsewhere + progress.waiting
         ended += len(progress.failures)
@@ -142,7 +142,7 @@ class RunProgress:
             self._console.print(told + _note(progress), soft_wrap=True)
 
 
-def _note(progress: running.Progress) -> str:
+def _note(progress: running.DebateProgress) -> str:
     notes = [
         f"{len(progress.failures)} failed" if progress.failures else "",
         f"{progress.found} found complete" if progress.found else "",

@@ -33,9 +33,9 @@ from oversight.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from oversight.graphs.running import Progress
+    from oversight.graphs.running import DebateProgress
+    from oversight.judging.settings import RatingSettings
     from oversight.judging.tasks.models import ModelRatings
-    from oversight.judging.tasks.settings import RatingSettings
 
 
 class TaskName(StrEnum):
@@ -107,7 +107,7 @@ def rate(
 
     What was sent becomes training rows: `oversight export`, `oversight train`.
     """
-    from oversight.judging.tasks.settings import RatingSettings
+    from oversight.judging.settings import RatingSettings
     from oversight.tui.keys import RATING_KEYS
 
     if rater is not None or model is not None:
@@ -228,13 +228,13 @@ def rate_by_model(settings: RatingSettings, task: TaskName, *, as_json: bool) ->
         raise typer.Exit(1)
 
 
-def print_ratings(ratings: ModelRatings, progress: Progress, *, as_json: bool) -> None:
+def print_ratings(ratings: ModelRatings, progress: DebateProgress, *, as_json: bool) -> None:
     """Print what a model's ratings came to."""
     import json
 
     from rich.console import Console
 
-    from oversight.cli.summary import print_failures
+    from oversight.cli.running import print_failures
     from oversight.evals.findings import count
     from oversight.text.terminal import rich_text
 
@@ -281,7 +281,7 @@ def run_rating(settings: RatingSettings, task: TaskName, *, linear: bool) -> Non
 
             rate_linear_in_terminal(TaskDesk(opened, settings, Task(task.value)))
         else:
-            from oversight.tui.rating import RateApp
+            from oversight.tui.person_app import RateApp
 
             show(RateApp(opened, settings, Task(task.value)))
 

@@ -13,8 +13,8 @@ from oversight.cli.options import INTERRUPTED, Json, set_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oversight.selfplay.results import Results
-    from oversight.selfplay.running import Progress
+    from oversight.selfplay.results import CircleResults
+    from oversight.selfplay.running import CircleProgress
     from oversight.selfplay.settings import CircleSettings
 
 
@@ -75,7 +75,7 @@ def load_circle(
     Raises:
         ConfigError: It cannot be read, or a setting is wrong.
     """
-    from oversight.config.recipe import assignments, override, read_toml
+    from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
     from oversight.selfplay.settings import CircleSettings
 
@@ -92,7 +92,7 @@ def load_circle(
         raise ConfigError(f"{recipe}: {error}") from None
 
 
-def run_circle(circle: CircleSettings, console: Console) -> Results:
+def run_circle(circle: CircleSettings, console: Console) -> CircleResults:
     """Do what is left of a circle, with progress, and write what there is to look at."""
     from oversight.cli.progress import TaskProgress
     from oversight.selfplay.pictures import write_all
@@ -101,7 +101,7 @@ def run_circle(circle: CircleSettings, console: Console) -> Results:
 
     with TaskProgress(console) as shown:
 
-        def report(at: Progress) -> None:
+        def report(at: CircleProgress) -> None:
             done, total = len(at.done), len(at.stages)
             if console.is_terminal:
                 shown("closed circle", done, total)
@@ -117,10 +117,10 @@ def run_circle(circle: CircleSettings, console: Console) -> Results:
 
 
 def print_results(
-    circle: CircleSettings, results: Results, console: Console, *, short: bool = False
+    circle: CircleSettings, results: CircleResults, console: Console, *, short: bool = False
 ) -> None:
     """Findings, what to mind, tables (only the first if `short`), and where the page is."""
-    from oversight.cli.showing import print_table
+    from oversight.cli.options import print_table
     from oversight.selfplay import words
     from oversight.text.terminal import rich_text
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.listing import show
-from oversight.cli.options import DEFAULT_STORE, Json, Store
+from oversight.cli.options import DEFAULT_STORE, Json, Store, show
 from oversight.errors import StoreError
 from oversight.text.terminal import visible
 

@@ -1,4 +1,4 @@
-"""`oversight train`: every registered trainer, each from a recipe."""
+"""`oversight train`, each trainer from a recipe, and `oversight plot`, its curves as a picture."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from oversight.train.registered import Trainer, load, names, summary
 
 if TYPE_CHECKING:
     from oversight.train.settings import TrainSettings
+
 
 Recipe = Annotated[
     Path, typer.Argument(help="The run's TOML file; see recipes/training/.", show_default=False)
@@ -103,7 +104,7 @@ def _train(
 
 def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> Any:
     """The run's settings: the recipe, with what the command line says in its place."""
-    from oversight.config.recipe import assignments, override, read_toml
+    from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
 
     changes = assignments(sets) | ({} if out is None else {"out": str(out)})
@@ -161,3 +162,27 @@ def _next(trainer: Trainer, runs: list[Path]) -> list[str]:
     else:
         use = shlex.join(["oversight", "debate", "--model", str(runs[0] / "model")])
     return [f"Next: {plot}", f"      {use}"]
+
+
+def plot(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The PNG; curves.png in the first run's folder.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", "-m", help="Only this metric. May be repeated."),
+    ] = None,
+) -> None:
+    """Draw loss, reward, KL and the like of one run, or of several over one another."""
+    from oversight.train.runs.plot import plot as draw_plot
+
+    target = out or runs[0] / "curves.png"
+    draw_plot(runs, target, metric or ())
+    typer.echo(f"{target} written", err=True)

@@ -1,1 +1,257 @@
-"""Typed settings, read from TOML and checked once. Never imports torch."""
+"""Settings, validated in one place, and recipes, the TOML files that they are read from."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
+
+from oversight.errors import ConfigError
+from oversight.registry import nearest
+from oversight.types import Role
+
+WANTED = {
+    **dict.fromkeys(("tuple", "list", "set", "frozen_set"), 'a list, such as ["a", "b"] or [1, 2]'),
+    **dict.fromkeys(("dict", "mapping", "model", "model_attributes"), "a table, such as { a = 1 }"),
+    "int": "a whole number",
+    "int_from_float": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
+"""Kinds of values that pydantic's errors speak of, and what a user is to write."""
+
+
+class Settings(BaseModel):
+    """Settings of one component. Unknown keys fail and name the nearest known one."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Fields that change how the work is done but not its result (addresses, time-outs):
+    they are left out of a debate's id."""
+
+    by_content: ClassVar[Mapping[str, str]] = {}
+    """Fields that say where something is, and what that is (see `models.identity.content_of`): its
+    content determines the result, and not its place."""
+
+    @classmethod
+    def all_by_content(cls) -> dict[str, str]:
+        """Dotted names of these fields, those of settings within settings too."""
+        found = dict(cls.by_content)
+        for name, field in cls.model_fields.items():
+            inner = _inner_model(field.annotation)
+            if isinstance(inner, type) and issubclass(inner, Settings):
+                found |= {f"{name}.{own}": kind for own, kind in inner.all_by_content().items()}
+        return found
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str = "") -> Self:
+        """Check `data`, which stands at the dotted place `where`.
+
+        Raises:
+            ConfigError: One line that names the dotted field, the value and what is accepted.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError(describe(error, cls, where)) from None
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that determine a result, JSON-plain."""
+        return self.model_dump(mode="json", exclude=set(self.incidental))
+
+
+def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
+    """The first of the errors as one line, with the number of the others."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join([where] * bool(where) + [str(part) for part in first["loc"]])
+    rest = error.error_count() - 1
+    more = f" ({rest} more)" if rest else ""
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        hint = nearest(str(first["loc"][-1]), known)
+        return f"unknown setting {place!r}.{hint}{more}"
+    if first["type"] == "missing":
+        return f"setting {place!r} is missing{more}"
+    reason = in_words(first)
+    if first["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+        reason += "." + nearest(str(first["input"]), known).split(" Known:")[0]
+    return f"{place} = {first['input']!r}: {reason}{more}" if place else f"{reason}{more}"
+
+
+def in_words(detail: ErrorDetails) -> str:
+    """The reason of a validation error, without the names that Python has for kinds of values."""
+    kind = detail["type"].removesuffix("_parsing").removesuffix("_type")
+    wanted = WANTED.get(kind)
+    return f"give {wanted}" if wanted else detail["msg"].removeprefix("Value error, ")
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the model at `loc` below `model`, as far as it can be followed."""
+    current: Any = model
+    for part in loc:
+        fields = getattr(current, "model_fields", {})
+        if part not in fields:
+            return []
+        current = _inner_model(fields[part].annotation)
+    return list(getattr(current, "model_fields", {}))
+
+
+def _inner_model(annotation: Any) -> Any:
+    """The settings class inside an annotation such as `tuple[X, ...]` or `X | None`."""
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file's content as plain data.
+
+    Raises:
+        ConfigError: The file is absent, unreadable or not TOML; says where.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"recipe {str(path)!r}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # also numbers too long, lists too deep
+        raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from None
+
+
+def parse_value(text: str) -> Any:
+    """`text` as a TOML value where it is one (3, true, [1, 2], "x"), else as a plain string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Dotted names and their values, from texts such as `dataset.limit=10`.
+
+    Raises:
+        ConfigError: A text is not of that form.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        dotted, sign, value = text.partition("=")
+        if not sign or not all(key.strip() for key in dotted.split(".")):
+            raise ConfigError(f"--set {text!r}: expected a.b=value")
+        values[dotted.strip()] = parse_value(value.strip())
+    return values
+
+
+def override(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` with the value at each dotted name replaced; tables on the way are made where absent.
+
+    Raises:
+        ConfigError: A dotted name goes through a value that is no table.
+    """
+    result = dict(data)
+    for dotted, value in changes.items():
+        *way, last = dotted.split(".")
+        table = result
+        for key in way:
+            inner = table.get(key, {})
+            if not isinstance(inner, Mapping):
+                raise ConfigError(f"{dotted!r}: {key!r} is the value {inner!r}, not a table")
+            table[key] = dict(inner)
+            table = table[key]
+        table[last] = value
+    return result
+
+
+def load_recipe(model: type[SettingsT], path: Path, changes: Mapping[str, Any]) -> SettingsT:
+    """Settings from the file at `path`, with the values at dotted names replaced by `changes`.
+
+    Raises:
+        ConfigError: One line that names the file, the dotted field, and what is accepted.
+    """
+    data = override(read_toml(path), changes)
+    try:
+        return model.parse(data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+SidesDesign = Literal["drawn", "both"]
+
+
+class DatasetSettings(Settings):
+    """Choice of the questions."""
+
+    dataset: str
+    """Name of a data set: `oversight datasets` lists them."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """The data set's own settings."""
+    split: str | None = None
+    """Only questions of this split. A data set that has a setting `split` is asked for it."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most so many questions."""
+    shuffle: bool = False
+    """Take a seeded sample instead of the first questions. A smaller sample is part of a larger."""
+    skip_bad: bool = False
+    """Go on without the rows that cannot be used, counted and listed."""
+
+
+class EngineSettings(Settings):
+    """An engine under a name of its own, so that several roles can share it."""
+
+    engine: str
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class AgentSettings(Settings):
+    """Agent, engine and settings that play a role."""
+
+    agent: str
+    engine: str | None = None
+    """A name of the run's engines."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+EMBEDDED_AGENTS: dict[Role, AgentSettings] = {
+    Role.DEBATER: AgentSettings(agent="retrieval"),
+    Role.CONSULTANT: AgentSettings(agent="retrieval"),
+    Role.CRITIC: AgentSettings(agent="retrieval"),
+    Role.RESPONDER: AgentSettings(agent="retrieval"),
+    Role.JUDGE: AgentSettings(agent="lexical"),
+}
+"""The default of every role: agents that need no language model."""
+
+
+class RunSettings(Settings):
+    """A run of debates over a data set."""
+
+    dataset: DatasetSettings
+    protocols: tuple[str, ...] = Field(default=("debate",), min_length=1)
+    """Names of protocols, or paths of protocol files."""
+    agents: dict[Role, AgentSettings] = Field(default_factory=dict)
+    """Agents by role; roles that are not named are played by the embedded agents."""
+    engines: dict[str, EngineSettings] = Field(default_factory=dict)
+    store: str = "oversight.db"
+    """Path of an SQLite file, or a postgresql:// URL."""
+    seed: int = 0
+    concurrency: int = Field(default=32, ge=1, le=10_000)
+    """Number of debates in flight at once."""
+    sides: SidesDesign = "drawn"
+    """Assignment of options to seats: drawn for each question, or each assignment once."""
+
+    swap: bool = False
+    """Judge every debate a second time with the options and sides shown the other way round."""
+
+    def cast(self) -> dict[Role, AgentSettings]:
+        """Agents by role, defaults filled in."""
+        return EMBEDDED_AGENTS | self.agents

@@ -2,7 +2,7 @@
 
 A data set module has `Config(Settings)` and `rows(config)`, which yields
 
-- `Row`: a question and where it stands;
+- `QuestionRow`: a question and where it stands;
 - a bare `Question`, where there is no file behind it;
 - `BadRow`: a row that cannot be used, and why;
 - `LeftOut`: a row that is in order, but holds no question of the kind asked for.
@@ -13,17 +13,23 @@ questions there are: where it is not set, a larger limit makes more.
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from oversight import registry
-from oversight.config.run import DatasetSettings
-from oversight.config.settings import Settings
+from oversight.config import DatasetSettings, Settings
 from oversight.errors import ConfigError, DataError
 from oversight.ids import content_id
+from oversight.registry import nearest
 from oversight.types import Question
 
 NUM_LISTED = 20
@@ -51,7 +57,7 @@ class BadRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class QuestionRow:
     """A question and the place it was read from."""
 
     question: Question
@@ -71,12 +77,12 @@ class LeftOut:
     reason: str
 
 
-Item: TypeAlias = Row | Question | BadRow | LeftOut
+Item: TypeAlias = QuestionRow | Question | BadRow | LeftOut
 """Items that a data set's `rows` yields."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedQuestions:
     """The questions of a data set, and what was met on the way."""
 
     questions: tuple[Question, ...]
@@ -103,7 +109,7 @@ def load_questions(
     limit: int | None = None,
     skip_bad: bool = False,
     seed: int = 0,
-) -> Loaded:
+) -> LoadedQuestions:
     """The questions of a data set, all of them checked.
 
     A limit without `shuffle` reads no further than it needs to.
@@ -134,7 +140,7 @@ def load_questions(
         raise DataError(_complaint(spec.dataset, reading.bad))
     if not chosen:
         raise DataError(_nothing_left(spec, reading))
-    return Loaded(
+    return LoadedQuestions(
         tuple(chosen), tuple(reading.bad), dict(reading.left_out), limit, dataset=spec.dataset
     )
 
@@ -156,11 +162,15 @@ class _Reading:
             elif isinstance(item, LeftOut):
                 self.left_out[item.reason] += 1
             else:
-                row = item if isinstance(item, Row) else Row(item, "<generated>", number)
+                row = (
+                    item
+                    if isinstance(item, QuestionRow)
+                    else QuestionRow(item, "<generated>", number)
+                )
                 if self._is_new(row) and self._is_of_split(row.question):
                     yield row.question
 
-    def _is_new(self, row: Row) -> bool:
+    def _is_new(self, row: QuestionRow) -> bool:
         """True if the row's id is new; otherwise the row is made a bad one."""
         name = row.question.id
         if name in self.seen:
@@ -230,3 +240,182 @@ def _nothing_left(spec: DatasetSettings, reading: _Reading) -> str:
         reasons.append(f"{len(reading.bad)} bad, the first {reading.bad[0]}")
     why = "; ".join(reasons) or "it holds no row at all"
     return f"data set {spec.dataset!r}: no question to ask ({why})"
+
+
+DATA_VARIABLE = "OVERSIGHT_SHARED_DATA"
+"""Environment variable that names the folder where data sets lie."""
+
+DATA_FOLDERS = ("data", "../shared/data")
+"""Where data sets are looked for otherwise, from the working directory."""
+
+NUM_VALUE_CHARS = 60
+"""Characters of a wrong value that a reason shows."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def locate(path: str, usual: str, where_to_get: str) -> Path:
+    """The file or folder of a data set: `path`, or where it usually lies if that is empty.
+
+    Args:
+        path: As the settings give it.
+        usual: Its place below the data folder.
+        where_to_get: A sentence for whoever does not have the data.
+
+    Raises:
+        ConfigError: There is nothing there; the message says what was tried.
+    """
+    if path:
+        tried = [Path(path).expanduser()]
+    else:
+        named = os.environ.get(DATA_VARIABLE)
+        tried = [Path(folder) / usual for folder in ([named] if named else DATA_FOLDERS)]
+    for candidate in tried:
+        if candidate.exists():
+            return candidate
+    places = ", ".join(repr(str(candidate)) for candidate in tried)
+    raise ConfigError(
+        f"dataset.settings.path = {path!r}: nothing at {places}. Give the path, or name the folder"
+        f" that holds {usual!r} in {DATA_VARIABLE}. {where_to_get}"
+    )
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of the file.
+
+    Raises:
+        ConfigError: It is a folder, or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"dataset.settings.path = {str(path)!r}: not readable as a file ({error.strerror})"
+        ) from None
+
+
+def jsonl_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
+    """The objects of a JSONL file with their 1-based lines; lines of white space are passed over.
+
+    Raises:
+        ConfigError: The file cannot be opened.
+    """
+    num_rows = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    num_rows += 1
+                    value = parse_object(line, str(path), number)
+                    yield value if isinstance(value, BadRow) else (number, value)
+    except OSError as error:
+        raise ConfigError(
+            f"dataset.settings.path = {str(path)!r}: not readable as a file ({error.strerror})"
+        ) from None
+    if not num_rows:
+        yield BadRow(str(path), None, "the file is empty")
+
+
+def parse_object(data: bytes, file: str, line: int | None) -> dict[str, Any] | BadRow:
+    """The JSON object that `data` holds, or why it holds none."""
+    try:
+        text = data.decode("utf-8-sig" if line in (None, 1) else "utf-8")
+    except UnicodeDecodeError as error:
+        found = data[error.start : error.start + 1]
+        return BadRow(file, line, f"not UTF-8: byte {found!r} at offset {error.start}")
+    try:
+        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        if "\\u" in text:
+            _check_characters(value)
+    except json.JSONDecodeError as error:
+        return BadRow(file, line, f"broken JSON: {error.msg} at column {error.colno}")
+    except RecursionError:
+        return BadRow(file, line, "broken JSON: nested too deeply")
+    except ValueError as error:
+        return BadRow(file, line, f"broken JSON: {error}")
+    if not isinstance(value, dict):
+        return BadRow(file, line, f"expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def parse_record(model: type[M], value: Any, file: str, line: int | None) -> M | BadRow:
+    """`value` checked against `model`, or a bad row that says what is wrong with it."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        row_id = value.get("id", "") if isinstance(value, dict) else ""
+        name = row_id if isinstance(row_id, str) else ""
+        return BadRow(file, line, reason(error, model), name)
+
+
+def question_row(file: str, line: int | None, **fields: Any) -> QuestionRow | BadRow:
+    """A row with the question made of `fields`, or a bad row that says what is wrong with them.
+
+    Without options it is a bad row: rows of open prompts are made by `prompt_row`.
+    """
+    if not fields.get("options"):
+        reason_ = "a question needs at least two options, here are 0"
+        return BadRow(file, line, reason_, str(fields.get("id", "")))
+    return prompt_row(file, line, **fields)
+
+
+def prompt_row(file: str, line: int | None, **fields: Any) -> QuestionRow | BadRow:
+    """A row with the open prompt made of `fields`, or a bad row that says what is wrong with it."""
+    try:
+        return QuestionRow(Question(**fields), file, line)
+    except ValidationError as error:
+        return BadRow(file, line, reason(error, Question), str(fields.get("id", "")))
+
+
+def reason(error: ValidationError, model: type[BaseModel]) -> str:
+    """Reason for refusing a row, in one line: the first error, and the number of the others."""
+    first = error.errors(include_url=False)[0]
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return _explain(first, model) + more
+
+
+def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    place = ".".join(str(part) for part in detail["loc"])
+    kind, value = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        known = model.model_fields if len(detail["loc"]) == 1 else ()
+        return f"unknown key {place!r}.{nearest(str(detail['loc'][-1]), known)}"
+    if kind == "missing":
+        return f"key {place!r} is missing"
+    if kind == "string_too_short":
+        return f"{place} is empty"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{place} = {_shown(value)}: {message}" if place else message
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= NUM_VALUE_CHARS else text[:NUM_VALUE_CHARS] + "…"
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        doubled = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"key {doubled!r} stands twice")
+    return result
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_characters(value: Any) -> None:
+    """Escapes can write what no store can hold: halves of surrogate pairs, and NUL.
+
+    Raises:
+        ValueError: One of them stands in `value`.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        found = ord(text[error.start])
+        raise ValueError(f"\\u{found:04x} is half of a surrogate pair") from None
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise ValueError("a text holds the character NUL")

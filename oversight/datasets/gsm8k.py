@@ -15,9 +15,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from oversight.config.settings import Settings
-from oversight.datasets._reading import jsonl_objects, locate, parse_record, question_row
-from oversight.datasets.base import CLUSTER, BadRow, LeftOut, Row
+from oversight.config import Settings
+from oversight.datasets.base import (
+    CLUSTER,
+    BadRow,
+    LeftOut,
+    QuestionRow,
+    jsonl_objects,
+    locate,
+    parse_record,
+    question_row,
+)
 from oversight.ids import content_id, seed_from
 
 USUAL_PLACE = "gsm8k/example_model_solutions.jsonl"
@@ -82,7 +90,7 @@ def readable(solution: str) -> str:
     return ANNOTATION.sub("", solution).strip()
 
 
-def rows(config: Config) -> Iterator[Row | BadRow | LeftOut]:
+def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
     """Pairs of a right and a wrong solution; problems without such a pair are left out.
 
     Raises:
@@ -98,7 +106,7 @@ def rows(config: Config) -> Iterator[Row | BadRow | LeftOut]:
 
 def _pairs(
     value: dict[str, Any], file: str, line: int, config: Config
-) -> Iterator[Row | BadRow | LeftOut]:
+) -> Iterator[QuestionRow | BadRow | LeftOut]:
     problem = value.get("question")
     if not isinstance(problem, str) or not problem.strip():
         yield BadRow(file, line, f"question = {problem!r}: expected a text")
@@ -141,7 +149,7 @@ def _row(
     file: str,
     line: int,
     seed: int,
-) -> Row | BadRow:
+) -> QuestionRow | BadRow:
     right, wrong = models
     name = f"gsm8k:{problem_id}:{right}:{wrong}"
     correct = random.Random(seed_from(seed, name)).randrange(2)

@@ -9,15 +9,16 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from oversight.config.settings import Settings
-from oversight.datasets._reading import (
+from oversight.config import Settings
+from oversight.datasets.base import (
+    BadRow,
+    QuestionRow,
     jsonl_objects,
     locate,
     parse_record,
     prompt_row,
     question_row,
 )
-from oversight.datasets.base import BadRow, Row
 from oversight.ids import content_id
 from oversight.types import Message, Source
 
@@ -92,7 +93,7 @@ class _Unusable(Exception):
     """A part of a line that cannot be used, and why."""
 
 
-def rows(config: Config) -> Iterator[Row | BadRow]:
+def rows(config: Config) -> Iterator[QuestionRow | BadRow]:
     """Every line as a question.
 
     Raises:
@@ -103,7 +104,7 @@ def rows(config: Config) -> Iterator[Row | BadRow]:
         yield item if isinstance(item, BadRow) else _row(item[1], path, item[0], config)
 
 
-def _row(value: dict[str, Any], path: Path, number: int, config: Config) -> Row | BadRow:
+def _row(value: dict[str, Any], path: Path, number: int, config: Config) -> QuestionRow | BadRow:
     if not value.keys() & {"question", "options"} and value.keys() & OPEN_KEYS:
         return _open_row(value, path, number, config)
     line = parse_record(_Line, value, str(path), number)
@@ -134,7 +135,9 @@ def _row(value: dict[str, Any], path: Path, number: int, config: Config) -> Row 
     )
 
 
-def _open_row(value: dict[str, Any], path: Path, number: int, config: Config) -> Row | BadRow:
+def _open_row(
+    value: dict[str, Any], path: Path, number: int, config: Config
+) -> QuestionRow | BadRow:
     """An open prompt, with the chat before it."""
     if value.get("correct") is not None:
         reason = f"correct = {value['correct']!r}: an open prompt has no options; add 'options'"

@@ -8,25 +8,101 @@ Supervise Unreliable Experts", arXiv:2311.08702; https://github.com/julianmichae
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from oversight.config.settings import Settings
-from oversight.datasets._reading import (
+from oversight.config import Settings
+from oversight.datasets.base import (
+    CLUSTER,
+    BadRow,
+    QuestionRow,
     locate,
     parse_object,
     parse_record,
     question_row,
     read_bytes,
 )
-from oversight.datasets._tokens import detokenise
-from oversight.datasets.base import CLUSTER, BadRow, Row
 from oversight.errors import ConfigError
 from oversight.ids import content_id
 from oversight.types import Source
+
+SURFACE = {
+    "-LSB-": "[",
+    "-RSB-": "]",
+    "-LRB-": "(",
+    "-RRB-": ")",
+    "-LCB-": "{",
+    "-RCB-": "}",
+    "``": '"',
+    "''": '"',
+    "`": "'",
+}
+"""Text of tokens that stand for a character."""
+
+CLOSING = {".", ",", ";", ":", "?", "!", "...", "%", "°", ")", "]", "}", "-RSB-", "-RRB-", "-RCB-"}
+END_QUOTES = {"''", "'", "'''"}
+CLITICS = {"n't", "'s", "'m", "'d", "'ll", "'re", "'ve"}
+TIGHT_LEFT = frozenset(CLOSING | END_QUOTES | CLITICS | {clitic.upper() for clitic in CLITICS})
+"""Tokens that join the word before them."""
+
+TIGHT_RIGHT = frozenset(["``", "`", "$", "£", "#", "-LSB-", "-LRB-", "-LCB-", "(", "[", "{"])
+"""Tokens that the next word joins."""
+
+CLIPPED = frozenset([("gon", "na"), ("wan", "na"), ("got", "ta"), ("'t", "is"), ("'t", "was")])
+"""Pairs that the tokeniser cut in two without leaving a mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenText:
+    """Running text, and where each token stands in it."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    """For each token its characters in `text`, end exclusive."""
+
+    def characters(self, start: int, end: int) -> tuple[int, int]:
+        """Characters of the tokens from `start` to `end` (exclusive), as human quotes give them.
+
+        Raises:
+            IndexError: The span holds no token, or tokens that are not there.
+        """
+        if not 0 <= start < end <= len(self.spans):
+            raise IndexError(f"span [{start}, {end}) of {len(self.spans)} tokens")
+        return self.spans[start][0], self.spans[end - 1][1]
+
+
+def detokenise(tokens: Sequence[str]) -> TokenText:
+    """The text that `tokens` were cut from, as far as they tell: spaces and quote marks restored.
+
+    Line breaks stand as tokens of their own and are kept.
+    """
+    pieces: list[str] = []
+    spans: list[tuple[int, int]] = []
+    length = 0
+    before = "\n"
+    for token in tokens:
+        surface = SURFACE.get(token, token)
+        if _spaced(before, token):
+            pieces.append(" ")
+            length += 1
+        pieces.append(surface)
+        spans.append((length, length + len(surface)))
+        length += len(surface)
+        before = token
+    return TokenText("".join(pieces), tuple(spans))
+
+
+def _spaced(before: str, token: str) -> bool:
+    if before.isspace() or token.isspace() or not token:
+        return False
+    if token in TIGHT_LEFT or before in TIGHT_RIGHT:
+        return False
+    return (before.lower(), token.lower()) not in CLIPPED
+
 
 USUAL_PLACE = "nyu-debates"
 WHERE_TO_GET = (
@@ -72,7 +148,7 @@ class _Debate(BaseModel):
         return f"nyu:{key[:16]}"
 
 
-def rows(config: Config) -> Iterator[Row | BadRow]:
+def rows(config: Config) -> Iterator[QuestionRow | BadRow]:
     """Every debate, or every distinct question, in the order of the file names.
 
     Raises:
@@ -103,7 +179,9 @@ class _Reader:
         value = parse_object(read_bytes(file), str(file), None)
         return value if isinstance(value, BadRow) else parse_record(_Debate, value, str(file), None)
 
-    def row(self, file: Path, debate: _Debate, name: str, debates: list[str]) -> Row | BadRow:
+    def row(
+        self, file: Path, debate: _Debate, name: str, debates: list[str]
+    ) -> QuestionRow | BadRow:
         setup = debate.setup
         source = self._source(setup.material.story)
         if source is None:
@@ -133,7 +211,7 @@ class _Reader:
         return self.sources.setdefault(source.id, source)
 
 
-def _per_debate(files: list[Path]) -> Iterator[Row | BadRow]:
+def _per_debate(files: list[Path]) -> Iterator[QuestionRow | BadRow]:
     reader = _Reader()
     for file in files:
         debate = reader.debate(file)
@@ -143,7 +221,7 @@ def _per_debate(files: list[Path]) -> Iterator[Row | BadRow]:
             yield reader.row(file, debate, f"nyu:{file.stem}", [file.name])
 
 
-def _per_question(files: list[Path]) -> Iterator[Row | BadRow]:
+def _per_question(files: list[Path]) -> Iterator[QuestionRow | BadRow]:
     """All files are read before the first row is out: a row names every debate on its question."""
     reader = _Reader()
     first: dict[str, tuple[Path, _Debate]] = {}

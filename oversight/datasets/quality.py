@@ -16,9 +16,16 @@ from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from oversight.config.settings import Settings
-from oversight.datasets._reading import jsonl_objects, locate, parse_record, question_row
-from oversight.datasets.base import BadRow, LeftOut, Row
+from oversight.config import Settings
+from oversight.datasets.base import (
+    BadRow,
+    LeftOut,
+    QuestionRow,
+    jsonl_objects,
+    locate,
+    parse_record,
+    question_row,
+)
 from oversight.ids import seed_from
 from oversight.types import Source
 
@@ -88,7 +95,7 @@ class _Article(BaseModel):
     questions: list[dict[str, object]]
 
 
-def rows(config: Config) -> Iterator[Row | BadRow | LeftOut]:
+def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
     """Every question of every article.
 
     Raises:
@@ -117,7 +124,7 @@ def _split_of(path: Path) -> str:
 
 def _questions(
     article: _Article, file: str, line: int, split: str, config: Config
-) -> Iterator[Row | BadRow | LeftOut]:
+) -> Iterator[QuestionRow | BadRow | LeftOut]:
     source = Source(title=article.title, text=article.article)
     for number, value in enumerate(article.questions):
         question = parse_record(_Question, value, file, line)
@@ -151,7 +158,7 @@ def _row(
     line: int,
     split: str,
     config: Config,
-) -> Row | BadRow:
+) -> QuestionRow | BadRow:
     assert question.gold_label is not None
     rng = random.Random(seed_from("quality", config.seed, question.question_unique_id))
     pair = [question.gold_label - 1, question.distractor(config.distractor, rng)]

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import cast
 
 from oversight import registry
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.errors import ConfigError
 from oversight.types import Completion, Engine, EngineSpec, Request
 

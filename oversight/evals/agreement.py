@@ -6,8 +6,31 @@ A rating is any hashable value; None is a missing one.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
+from statistics import fmean
+
+from oversight.evals.intervals import Estimate, mean_interval
+from oversight.evals.observations import Cluster, cluster_of
+from oversight.preferences.rulings import (
+    TIE_TOLERANCE,
+    last_words,
+    p_of_lower,
+    p_of_revision,
+    rater_rulings,
+    rater_scores,
+)
+from oversight.types import (
+    Feedback,
+    ModelAnswer,
+    PairAnswer,
+    Preferred,
+    RevisionAnswer,
+    RevisionIs,
+    Task,
+    Transcript,
+)
 
 Ratings = Sequence[Hashable | None]
 """One rater's ratings, a place for each unit."""
@@ -63,3 +86,229 @@ def pairwise_agreement(raters: Sequence[Ratings]) -> float | None:
 
 def _both(first: Ratings, second: Ratings) -> list[tuple[Hashable, Hashable]]:
     return [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+
+
+QUESTIONS = ("preferred", "revision", "criticism", "principles")
+
+
+@dataclass(frozen=True, slots=True)
+class RaterSummary:
+    """Counts of one rater's ratings on one task, and the effect of order on them."""
+
+    task: Task
+    rater: str
+    kind: str
+    """`person` or `model`."""
+    num_items: int
+    num_ratings: int
+    """Of a model one for each order and principle; of a person one an item."""
+    num_unread: int
+    """Ratings in which an answer could not be read."""
+    first: Estimate | None
+    """Of a model: mean probability that what stands first is better; 0.5 if blind to order."""
+    flipped: Estimate | None
+    """Of a model: share of comparisons that come out differently in the two orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaterAgreement:
+    """The share of equal answers of two raters to one question."""
+
+    question: str
+    raters: tuple[str, str]
+    kinds: tuple[str, str]
+    num_items: int
+    """Rated by both; of principles, each principle of each item."""
+    agreement: float
+    kappa: float | None
+
+
+@dataclass
+class _Given:
+    """One rater's ratings on one task, as they are gathered."""
+
+    kind: str
+    items: set[str] = field(default_factory=set)
+    num_ratings: int = 0
+    num_unread: int = 0
+    first: list[tuple[Cluster, float]] = field(default_factory=list)
+    flipped: list[tuple[Cluster, float]] = field(default_factory=list)
+
+
+class RaterCounter:
+    """Gathers what was said of responses, one transcript after the other."""
+
+    def __init__(self) -> None:
+        self._given: dict[tuple[Task, str, str], _Given] = {}
+        self._values: dict[str, dict[tuple[str, str], dict[Hashable, Hashable]]] = {
+            question: defaultdict(dict) for question in QUESTIONS
+        }
+        self._kinds: dict[tuple[str, str], str] = {}
+
+    def add(self, transcript: Transcript) -> None:
+        """Take in the feedback on one debate."""
+        by_item: dict[str, list[Feedback]] = defaultdict(list)
+        for each in last_words(transcript):
+            by_item[each.item].append(each)
+        cluster = cluster_of(transcript.question)
+        for item, given in by_item.items():
+            by_rater: dict[tuple[str, str], list[Feedback]] = defaultdict(list)
+            for each in given:
+                by_rater[each.judge, each.rater].append(each)
+            for rater, words in by_rater.items():
+                self._kinds[rater] = "person" if words[0].is_persons else "model"
+                self._count(rater, words, cluster)
+                for question, unit, value in _values(words):
+                    self._values[question][rater][item, unit] = value
+
+    def _count(self, rater: tuple[str, str], words: Sequence[Feedback], cluster: Cluster) -> None:
+        key = (words[0].task, *rater)
+        given = self._given.setdefault(key, _Given(self._kinds[rater]))
+        given.items.add(words[0].item)
+        given.num_ratings += len(words)
+        given.num_unread += sum(_is_unread(each) for each in words)
+        for some in _by_principle(words):
+            firsts = {each.swapped: p for each in some if (p := _p_of_first(each)) is not None}
+            given.first += [(cluster, p) for p in firsts.values()]
+            if len(firsts) == 2:
+                # Who is blind to order gives what stands second there what stood first here.
+                same = (firsts[False] - 0.5) * (firsts[True] - 0.5) < 0
+                given.flipped.append((cluster, float(not same)))
+
+    def summaries(self) -> tuple[RaterSummary, ...]:
+        """Each rater on each task, people first."""
+        names = self._names()
+        found = [
+            RaterSummary(
+                task=task,
+                rater=names[judge, rater],
+                kind=given.kind,
+                num_items=len(given.items),
+                num_ratings=given.num_ratings,
+                num_unread=given.num_unread,
+                first=_estimate(given.first),
+                flipped=_estimate(given.flipped),
+            )
+            for (task, judge, rater), given in self._given.items()
+        ]
+        return tuple(sorted(found, key=lambda s: (s.task, s.kind != "person", s.rater)))
+
+    def agreements(self) -> tuple[RaterAgreement, ...]:
+        """Each two raters that answered the same question on some item, people first."""
+        names = self._names()
+        return tuple(
+            found
+            for question, by_rater in self._values.items()
+            for one, other in combinations(sorted(by_rater, key=self._rank), 2)
+            if (found := self._agreement(question, one, other, by_rater, names)) is not None
+        )
+
+    def _rank(self, rater: tuple[str, str]) -> tuple[bool, tuple[str, str]]:
+        return (self._kinds[rater] != "person", rater)
+
+    def _agreement(
+        self,
+        question: str,
+        one: tuple[str, str],
+        other: tuple[str, str],
+        by_rater: Mapping[tuple[str, str], Mapping[Hashable, Hashable]],
+        names: Mapping[tuple[str, str], str],
+    ) -> RaterAgreement | None:
+        units = [unit for unit in by_rater[one] if unit in by_rater[other]]
+        both = [[by_rater[rater][unit] for unit in units] for rater in (one, other)]
+        agreed = pairwise_agreement(both)
+        if agreed is None:
+            return None
+        return RaterAgreement(
+            question=question,
+            raters=(names[one], names[other]),
+            kinds=(self._kinds[one], self._kinds[other]),
+            num_items=len(units),
+            agreement=agreed,
+            kappa=cohen_kappa(*both),
+        )
+
+    def _names(self) -> dict[tuple[str, str], str]:
+        """Names of raters; of models that differ in their settings alone, with a part of the id."""
+        judges = [judge for judge, _ in self._kinds]
+        return {
+            (judge, rater): judge if judges.count(judge) == 1 else f"{judge} {rater[:6]}"
+            for judge, rater in self._kinds
+        }
+
+
+def _values(words: Sequence[Feedback]) -> Iterator[tuple[str, str, Hashable]]:
+    """One rater's answers on one item: (question, what of the item, value)."""
+    first = words[0]
+    if first.task is Task.PRINCIPLES:
+        for principle, score in rater_scores(words).items():
+            if score is not None:
+                yield "principles", principle, round(score)
+        return
+    read = p_of_lower if first.task is Task.PAIRS else p_of_revision
+    question = "preferred" if first.task is Task.PAIRS else "revision"
+    (ruling,) = rater_rulings(words, read)
+    if ruling.p is not None:
+        yield question, "", _said(ruling.p)
+    elif isinstance(first.answer, PairAnswer) and first.answer.preferred is Preferred.BOTH_BAD:
+        yield question, "", Preferred.BOTH_BAD.value
+    criticism = _criticism(words)
+    if criticism is not None:
+        yield "criticism", "", criticism
+
+
+def _said(p: float) -> str:
+    """The word for a probability that the one is better than the other."""
+    if abs(p - 0.5) <= TIE_TOLERANCE:
+        return RevisionIs.SAME.value
+    return (RevisionIs.BETTER if p > 0.5 else RevisionIs.WORSE).value
+
+
+def _criticism(words: Sequence[Feedback]) -> str | None:
+    """The verdict on a criticism: a person's answer, or a model's most probable one."""
+    answer = words[-1].answer
+    if isinstance(answer, RevisionAnswer):
+        return answer.criticism.value
+    read = [
+        None if (got := each.answer.answers.get("criticism")) is None else got.probs
+        for each in words
+        if isinstance(each.answer, ModelAnswer)
+    ]
+    known = [probs for probs in read if probs is not None]
+    if not known or len(known) < len(read):
+        return None
+    return max(known[0], key=lambda value: fmean(probs[value] for probs in known))
+
+
+def _by_principle(words: Iterable[Feedback]) -> Iterable[list[Feedback]]:
+    found: dict[tuple[tuple[str, str], ...], list[Feedback]] = defaultdict(list)
+    for each in words:
+        found[() if each.under is None else tuple(each.under.principles.items())].append(each)
+    return found.values()
+
+
+def _p_of_first(rating: Feedback) -> float | None:
+    """Of a model that compared two responses: how probable it is to it that the one shown first
+    is better."""
+    if rating.is_persons or rating.task is Task.PRINCIPLES:
+        return None
+    if rating.task is Task.PAIRS:
+        p = p_of_lower(rating)
+        is_lower = rating.turn_ids[0] == min(rating.turn_ids)
+        return p if p is None or is_lower else 1.0 - p
+    p = p_of_revision(rating)
+    # What was criticised stands first, unless the order is swapped.
+    return p if p is None or rating.swapped else 1.0 - p
+
+
+def _is_unread(rating: Feedback) -> bool:
+    answer = rating.answer
+    return isinstance(answer, ModelAnswer) and any(
+        each.probs is None for each in answer.answers.values()
+    )
+
+
+def _estimate(found: Sequence[tuple[Cluster, float]]) -> Estimate | None:
+    if not found:
+        return None
+    return mean_interval([value for _, value in found], [cluster for cluster, _ in found])

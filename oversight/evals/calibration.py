@@ -1,19 +1,18 @@
-"""Calibration of a judge's probabilities, how well they tell right from wrong, and their scores.
-
-Scores are proper ones of a belief once the right option is known; higher is better.
-"""
+"""Beliefs measured: calibration of the last one, and the path of those before it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from oversight.evals.intervals import Estimate, mean_interval
-from oversight.evals.observations import Observation
-from oversight.preferences.rulings import top
+from oversight.evals.observations import Observation, cluster_of
+from oversight.preferences.rulings import Ruling, readable, top
+from oversight.types import Belief, Transcript
 
 FLOOR = 1e-3
 """Probabilities below this count as this in the log score, which is infinite at 0. It bounds
@@ -142,3 +141,80 @@ def auroc(beliefs: Sequence[tuple[Sequence[float], int]]) -> float:
     truth = [k == correct for probs, correct in beliefs for k in range(len(probs))]
     belief = [p for probs, _ in beliefs for p in probs]
     return float(roc_auc_score(truth, belief))
+
+
+Ended = Literal["carried", "present"]
+
+
+@dataclass(frozen=True, slots=True)
+class BeliefPath:
+    """One judge's belief in the right answer through one debate."""
+
+    cluster: Hashable
+    by_round: tuple[tuple[int, float], ...]
+    """(round, belief after it), rounds rising; those that could not be read are missing."""
+    final: float | None = None
+    """After the whole debate, where it could be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryPoint:
+    """One round of the curve; `round` is None for the final judgment."""
+
+    round: int | None
+    belief: Estimate
+
+
+def path(transcript: Transcript, ruling: Ruling) -> BeliefPath | None:
+    """The path of one ruling, or None if the right answer is unknown.
+
+    Of several beliefs in one round the last one counts.
+    """
+    question = transcript.question
+    if question.correct is None:
+        return None
+    rounds = {step.index: step.round for step in transcript.debate.protocol.schedule()}
+    by_round: dict[int, float] = {}
+    for step, belief in ruling.trajectory:
+        p = _belief_in(belief, question.correct)
+        if p is not None and step in rounds:
+            by_round[rounds[step]] = p
+    return BeliefPath(
+        cluster=cluster_of(question),
+        by_round=tuple(sorted(by_round.items())),
+        final=_belief_in(ruling.final, question.correct),
+    )
+
+
+def trajectory(
+    paths: Iterable[BeliefPath], ended: Ended = "carried"
+) -> tuple[TrajectoryPoint, ...]:
+    """Mean belief in the right answer after each round, and at the end, with intervals."""
+    known = [each for each in paths if each.by_round]
+    last = max((each.by_round[-1][0] for each in known), default=-1)
+    points = []
+    for number in range(last + 1):
+        found = list(_at(known, number, ended))
+        if found:
+            points.append(TrajectoryPoint(number, _mean(found)))
+    final = [(each.cluster, each.final) for each in known if each.final is not None]
+    if final:
+        points.append(TrajectoryPoint(None, _mean(final)))
+    return tuple(points)
+
+
+def _at(paths: Sequence[BeliefPath], number: int, ended: Ended) -> Iterator[tuple[Hashable, float]]:
+    for each in paths:
+        by_round = dict(each.by_round)
+        if number in by_round:
+            yield each.cluster, by_round[number]
+        elif ended == "carried" and number > each.by_round[-1][0]:
+            yield each.cluster, each.by_round[-1][1] if each.final is None else each.final
+
+
+def _mean(found: Sequence[tuple[Hashable, float]]) -> Estimate:
+    return mean_interval([p for _, p in found], [cluster for cluster, _ in found])
+
+
+def _belief_in(belief: Belief, correct: int) -> float | None:
+    return belief.probs[correct] if readable(belief) and belief.probs is not None else None

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from oversight.evals.accuracy import Accuracy
+from oversight.evals.answers import ResponseCount
 from oversight.evals.calibration import FLOOR
 from oversight.evals.intervals import LEVEL, NUM_RESAMPLES, Estimate
 from oversight.evals.observations import Kind
-from oversight.evals.report import ArmReport, Comparison, Report
-from oversight.evals.responses import ResponseCount
+from oversight.evals.report import ArmDifference, ArmReport, Report
 from oversight.text.shares import per_cent, percent
 
 MIN_QUESTIONS = 10
@@ -147,7 +147,7 @@ def _open(arm: ArmReport) -> str:
     return undecided(arm.accuracy)
 
 
-def _sentence(report: Report, each: Comparison) -> str:
+def _sentence(report: Report, each: ArmDifference) -> str:
     gap = each.difference
     arms = _compared(report, each)
     if (without := _incomparable(arms)) is not None:
@@ -163,7 +163,7 @@ def _sentence(report: Report, each: Comparison) -> str:
     return f"{each.first} {better} {each.second}: {where}."
 
 
-def _compared(report: Report, each: Comparison) -> list[ArmReport]:
+def _compared(report: Report, each: ArmDifference) -> list[ArmReport]:
     by_label = {arm.label: arm for arm in report.arms}
     return [by_label[label] for label in (each.first, each.second) if label in by_label]
 

@@ -350,7 +350,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TextLine:
     """A line of text in the picture."""
 
     text: str
@@ -416,7 +416,7 @@ def _draw_head(figure: FigureBase, report: Report, theme: Theme, height: float) 
 
 
 def _draw_lines(
-    figure: FigureBase, lines: list[Line], theme: Theme, height: float, start: float
+    figure: FigureBase, lines: list[TextLine], theme: Theme, height: float, start: float
 ) -> None:
     for number, line in enumerate(lines):
         figure.text(
@@ -430,18 +430,18 @@ def _draw_lines(
         )
 
 
-def _head_lines(report: Report) -> Iterator[Line]:
+def _head_lines(report: Report) -> Iterator[TextLine]:
     for sentence in headlines(report):
         for text in textwrap.wrap(short(sentence, 400), HEAD_CHARS, subsequent_indent="    "):
-            yield Line(text, strong=True)
+            yield TextLine(text, strong=True)
 
 
-def _foot_lines(report: Report) -> Iterator[Line]:
+def _foot_lines(report: Report) -> Iterator[TextLine]:
     found = warnings(report)
     if found:
-        yield Line("Read with care", strong=True)
+        yield TextLine("Read with care", strong=True)
     for warning in found[:MAX_WARNINGS]:
         wrapped = textwrap.wrap(f"–  {short(warning, 400)}", FOOT_CHARS, subsequent_indent="    ")
-        yield from (Line(text) for text in wrapped)
+        yield from (TextLine(text) for text in wrapped)
     if len(found) > MAX_WARNINGS:
-        yield Line(f"–  and {len(found) - MAX_WARNINGS} more, in the text and on the page")
+        yield TextLine(f"–  and {len(found) - MAX_WARNINGS} more, in the text and on the page")

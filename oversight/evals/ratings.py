@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Rating:
+class EloRating:
     """One player's rating in Elo points above the anchor, or above the mean of its part."""
 
     player: str
@@ -50,7 +50,7 @@ def ratings(
     anchor: str | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
-) -> tuple[Rating, ...]:
+) -> tuple[EloRating, ...]:
     """The rating of every player, in their order.
 
     Args:
@@ -88,7 +88,7 @@ def ratings(
     tail = (1.0 - LEVEL) / 2.0
     low_K, high_K = np.quantile(logs[1:], [tail, 1.0 - tail], axis=0)
     return tuple(
-        Rating(player, float(logs[0, k]), float(low_K[k]), float(high_K[k]), numbered[k])
+        EloRating(player, float(logs[0, k]), float(low_K[k]), float(high_K[k]), numbered[k])
         for k, player in enumerate(players)
     )
 

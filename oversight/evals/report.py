@@ -8,25 +8,50 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from oversight.evals.accuracy import Accuracy, accuracy, difference
-from oversight.evals.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
-from oversight.evals.answers import AnswerEnds, EndCounter, FailureCount, count_failures
-from oversight.evals.assistance import Assistance, assistance
-from oversight.evals.calibration import SCORES, Calibration, calibration
-from oversight.evals.intervals import Estimate, mean_interval
-from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
-from oversight.evals.quotes import QuoteCount, QuoteUse, quote_counts, quote_use
-from oversight.evals.raters import RaterAgreement, RaterCounter, RaterSummary
-from oversight.evals.responses import ResponseCount, ResponseCounter
-from oversight.evals.sides import (
+from oversight.evals.accuracy import (
+    Accuracy,
+    Assistance,
+    OrderReading,
     PositionBias,
-    Reading,
+    accuracy,
+    assistance,
+    difference,
     honest_win_rate,
     position_bias,
     reading,
     seat_win_rate,
 )
-from oversight.evals.trajectories import BeliefPath, Point, path, trajectory
+from oversight.evals.agreement import (
+    RaterAgreement,
+    RaterCounter,
+    RaterSummary,
+    cohen_kappa,
+    krippendorff_alpha,
+    pairwise_agreement,
+)
+from oversight.evals.answers import (
+    AnswerEnds,
+    EndCounter,
+    FailureCount,
+    QuoteCount,
+    QuoteUse,
+    ResponseCount,
+    ResponseCounter,
+    count_failures,
+    quote_counts,
+    quote_use,
+)
+from oversight.evals.calibration import (
+    SCORES,
+    BeliefPath,
+    Calibration,
+    TrajectoryPoint,
+    calibration,
+    path,
+    trajectory,
+)
+from oversight.evals.intervals import Estimate, mean_interval
+from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
 from oversight.preferences.rulings import Ruling, rulings
 from oversight.types import JudgeKind, Transcript, Verdict
 
@@ -59,9 +84,9 @@ class ArmReport:
     mass: Estimate | None
     """Mean captured mass: probability of any option before normalising. None where unknown."""
     calibration: Calibration | None
-    trajectory: tuple[Point, ...]
+    trajectory: tuple[TrajectoryPoint, ...]
     """Belief in the right answer by round; debates that ended early keep their final belief."""
-    trajectory_present: tuple[Point, ...]
+    trajectory_present: tuple[TrajectoryPoint, ...]
     """The same of those debates alone that still ran."""
     position: PositionBias
     quotes: QuoteUse | None
@@ -82,7 +107,7 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ArmDifference:
     """The paired difference of two arms in `accuracy_all`, first minus second."""
 
     first: str
@@ -150,7 +175,7 @@ class Report:
     """The most accurate first."""
     slices: tuple[Slice, ...] = ()
     """By data set and family, where there is more than one."""
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[ArmDifference, ...] = ()
     agreements: tuple[Agreement, ...] = ()
     responses: tuple[ResponseCount, ...] = ()
     """Of answers to open prompts, in which nothing is decided."""
@@ -176,7 +201,7 @@ class _Ruled:
     """Measurements of one ruling; the transcript itself is not kept."""
 
     observation: Observation
-    reading: Reading
+    reading: OrderReading
     path: BeliefPath | None
     quotes: tuple[QuoteCount, ...]
     unread: tuple[str, ...]
@@ -380,7 +405,7 @@ def _slices(observed: Observed, named: dict[Arm, str]) -> list[Slice]:
     return [Slice(*key, found) for key, found in measured if found is not None]
 
 
-def _comparisons(observed: Observed, named: dict[Arm, str]) -> list[Comparison]:
+def _comparisons(observed: Observed, named: dict[Arm, str]) -> list[ArmDifference]:
     """Differences between arms that have the same judge, and the same speakers or none."""
     kinds = {arm: group[0].kind for arm, group in observed.items()}
     found = []
@@ -393,7 +418,7 @@ def _comparisons(observed: Observed, named: dict[Arm, str]) -> list[Comparison]:
                     continue
                 gap = difference(observed[one], observed[two])
                 if gap is not None:
-                    found.append(Comparison(named[one], named[two], pair, gap))
+                    found.append(ArmDifference(named[one], named[two], pair, gap))
     return found
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from oversight.evals.answers import QuoteUse
 from oversight.evals.findings import count, interval, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
-from oversight.evals.quotes import QuoteUse
 from oversight.evals.report import ArmReport, Report
 from oversight.text.shares import percent
 from oversight.text.terminal import visible

@@ -102,14 +102,14 @@ WORDS = frozenset({"answer"})
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TableLayout:
     """Columns that stand beside each other, and the widths of those that have to be broken."""
 
     columns: tuple[int, ...]
     broken: dict[int, int]
 
 
-def layouts(table: Table, width: int, gap: int = 1) -> list[Layout]:
+def layouts(table: Table, width: int, gap: int = 1) -> list[TableLayout]:
     """Parts of the table, cut so that no figure is cut in a terminal of `width` columns.
 
     Names are broken first; where that is not enough, columns of figures go below, with the
@@ -128,7 +128,7 @@ def layouts(table: Table, width: int, gap: int = 1) -> list[Layout]:
     keys = _keys(table)
     values = [place for place in range(len(natural)) if place not in keys]
     if _total([*keys, *values], natural, gap) <= width:
-        return [Layout((*keys, *values), {})]
+        return [TableLayout((*keys, *values), {})]
     least = [*natural]
     for place in keys:
         least[place] = min(natural[place], MIN_NAME)
@@ -139,7 +139,7 @@ def layouts(table: Table, width: int, gap: int = 1) -> list[Layout]:
     while True:
         taken = _most(keys, values, least, width, gap)
         columns = (*keys, *taken)
-        found.append(Layout(columns, _broken(columns, natural, least, width, gap)))
+        found.append(TableLayout(columns, _broken(columns, natural, least, width, gap)))
         values = values[len(taken) :]
         if not values:
             return found
@@ -182,7 +182,7 @@ def _broken(
     return {place: wide for place, wide in widths.items() if wide < natural[place]}
 
 
-def add_columns(made: RichTable, table: Table, layout: Layout) -> None:
+def add_columns(made: RichTable, table: Table, layout: TableLayout) -> None:
     """The columns of a layout, and their cells."""
     for place in layout.columns:
         name = table.columns[place]
@@ -214,7 +214,7 @@ def _fitted(table: Table) -> RenderableType:
     return _Fitted(lambda width: Group(*_parts(table, layouts(table, width))))
 
 
-def _parts(table: Table, parted: Sequence[Layout]) -> Iterable[RenderableType]:
+def _parts(table: Table, parted: Sequence[TableLayout]) -> Iterable[RenderableType]:
     for number, layout in enumerate(parted):
         made = RichTable(
             title=None if number else Text(table.title, style="bold"),

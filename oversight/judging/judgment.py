@@ -5,16 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from oversight.errors import ProtocolError
-from oversight.judging.draws import orders_for
+from oversight.ids import seed_from
 from oversight.judging.log import now
-from oversight.judging.work import Draft, Work
-from oversight.types import Belief, BeliefMethod, Debate, JudgeKind, Judgment, Verdict
+from oversight.judging.settings import NO_ASSISTANCE, JudgingSettings
+from oversight.judging.work import JudgingWork, JudgmentDraft
+from oversight.types import Belief, BeliefMethod, Debate, JudgeKind, Judgment, Orders, Verdict
+
+
+def draw_swapped(settings: JudgingSettings, debate_id: str) -> bool:
+    """Whether this judge is shown the sides the other way round than the debate's own draw."""
+    if not settings.shuffle_sides:
+        return False
+    return bool(seed_from("shown", settings.seed, settings.judge, debate_id) % 2)
+
+
+def orders_for(debate: Debate, *, swapped: bool) -> Orders:
+    """The orders as the judge meets them.
+
+    The listing of the options stays: speakers name options by its letters.
+    """
+    if not swapped:
+        return debate.orders
+    shown = tuple(reversed(debate.orders.shown))
+    return debate.orders.model_copy(update={"shown": shown})
+
+
+def draw_arm(settings: JudgingSettings, debate_id: str) -> str | None:
+    """The kind of assistance that an item comes with; None where there is none to draw from."""
+    if settings.assist.draw:
+        kinds = settings.assist.draw
+        return kinds[seed_from("arm", settings.seed, settings.name, debate_id) % len(kinds)]
+    return next(iter(settings.assistance), None)
+
+
+def is_assisted(arm: str | None) -> bool:
+    """Whether an item of this arm has an assistant."""
+    return arm is not None and arm != NO_ASSISTANCE
+
 
 LEAST, MOST = 0.01, 0.99
 """The surest that a person can say to be: nobody is right in all of a thousand such cases."""
 
 
-def missing(work: Work, *, need_rationale: bool = False) -> str | None:
+def missing(work: JudgingWork, *, need_rationale: bool = False) -> str | None:
     """What still stands in the way of sending, as a sentence for the judge, or None."""
     draft = work.draft
     if draft.verdict is Verdict.DECIDED:
@@ -31,7 +64,7 @@ def missing(work: Work, *, need_rationale: bool = False) -> str | None:
     return None
 
 
-def belief_of(draft: Draft, num_options: int) -> Belief:
+def belief_of(draft: JudgmentDraft, num_options: int) -> Belief:
     """The final belief.
 
     Raises:
@@ -54,7 +87,7 @@ def stated(probs: tuple[float, ...], verdict: Verdict = Verdict.DECIDED) -> Beli
 
 
 def judgment_of(
-    work: Work, debate: Debate, judge: str, unseen: Mapping[str, float] | None = None
+    work: JudgingWork, debate: Debate, judge: str, unseen: Mapping[str, float] | None = None
 ) -> Judgment:
     """The judgment that the work comes to now, as its next revision; `unseen` are turns that the
     judge has not had on the screen completely, each with the share that was."""

@@ -15,7 +15,7 @@ from langgraph.types import Command
 
 from oversight import registry
 from oversight.agents import build_agent
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.engines.base import identify
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.persons import INTERRUPT, PersonsAct

@@ -118,13 +118,13 @@ class ActLog(ABC, Generic[WorkT, ActT, EventT]):
                 self.on_trouble(None)
 
 
-class JudgingLog(ActLog[judging.Work, AnyJudgingAct, JudgingEvent]):
+class JudgingLog(ActLog[judging.JudgingWork, AnyJudgingAct, JudgingEvent]):
     """The log of a judge at one debate."""
 
-    def _read(self) -> judging.Work:
+    def _read(self) -> judging.JudgingWork:
         return judging.fold(self.store.events(self.judge, self.debate_id))
 
-    def _apply(self, event: JudgingEvent) -> judging.Work:
+    def _apply(self, event: JudgingEvent) -> judging.JudgingWork:
         return judging.apply(self.work, event)
 
     def _event(self, act: AnyJudgingAct, number: int) -> JudgingEvent:

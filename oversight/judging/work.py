@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from oversight.judging import folding
-from oversight.judging.folding import SHARED_CHANGES, Changes, DraftWork, drafted
+from oversight.judging.folding import SHARED_CHANGES, Changes, DraftWork, drafted, fold_events, sent
 from oversight.types import (
     AssistantAnswered,
     AssistantAsked,
@@ -42,7 +41,7 @@ class Assisted:
 
 
 @dataclass(frozen=True)
-class Draft:
+class JudgmentDraft:
     """What can be taken back: the judgment as it stands."""
 
     beliefs: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
@@ -58,10 +57,10 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Work(DraftWork[Draft]):
+class JudgingWork(DraftWork[JudgmentDraft]):
     """A judge's work on one debate."""
 
-    draft: Draft = Draft()
+    draft: JudgmentDraft = JudgmentDraft()
     swapped: bool | None = None
     """As drawn when the debate was first opened; None before."""
     arm: str | None = None
@@ -86,57 +85,57 @@ class Work(DraftWork[Draft]):
         return act is not None and act.seat == turn.seat.value
 
 
-def fold(events: Iterable[JudgingEvent], start: Work | None = None) -> Work:
+def fold(events: Iterable[JudgingEvent], start: JudgingWork | None = None) -> JudgingWork:
     """The work that `events` come to, in the order in which they were written."""
-    return folding.fold(start or Work(), events, _CHANGES)
+    return fold_events(start or JudgingWork(), events, _CHANGES)
 
 
-def apply(work: Work, event: JudgingEvent) -> Work:
+def apply(work: JudgingWork, event: JudgingEvent) -> JudgingWork:
     """The work after one more event."""
     return fold([event], work)
 
 
-def _opened(work: Work, act: DebateOpened) -> Work:
+def _opened(work: JudgingWork, act: DebateOpened) -> JudgingWork:
     if work.swapped is not None:
         return work
     return replace(work, swapped=act.swapped, arm=act.arm, study=act.study)
 
 
-def _revealed(work: Work, act: TurnsRevealed) -> Work:
+def _revealed(work: JudgingWork, act: TurnsRevealed) -> JudgingWork:
     return replace(work, revealed=max(work.revealed, act.step))
 
 
-def _belief(work: Work, act: BeliefGiven) -> Work:
+def _belief(work: JudgingWork, act: BeliefGiven) -> JudgingWork:
     return drafted(work, act.move, beliefs={**work.draft.beliefs, act.step: act.probs})
 
 
-def _verdict(work: Work, act: VerdictChosen) -> Work:
+def _verdict(work: JudgingWork, act: VerdictChosen) -> JudgingWork:
     return drafted(work, "", verdict=act.verdict)
 
 
-def _leaned(work: Work, act: QuoteLeanedOn) -> Work:
+def _leaned(work: JudgingWork, act: QuoteLeanedOn) -> JudgingWork:
     picked = (act.turn, act.quote)
     kept = tuple(each for each in work.draft.leaned_on if each != picked)
     return drafted(work, "", leaned_on=(*kept, picked) if act.on else kept)
 
 
-def _drafted(work: Work, act: WordsDrafted) -> Work:
+def _drafted(work: JudgingWork, act: WordsDrafted) -> JudgingWork:
     return replace(work, words=act.text)
 
 
-def _acted(work: Work, act: DebateActed) -> Work:
+def _acted(work: JudgingWork, act: DebateActed) -> JudgingWork:
     key = (act.step, act.act.value)
     if key in work.acted:
         return work
     return replace(work, acted={**work.acted, key: act}, words="")
 
 
-def _asked(work: Work, act: AssistantAsked) -> Work:
+def _asked(work: JudgingWork, act: AssistantAsked) -> JudgingWork:
     asked = Assisted(act.number, act.kind, act.request, act.text)
     return replace(work, assistance=(*work.assistance, asked))
 
 
-def _assisted(work: Work, act: AssistantAnswered) -> Work:
+def _assisted(work: JudgingWork, act: AssistantAnswered) -> JudgingWork:
     answered = tuple(
         replace(each, text=act.text, shown_at=act.shown_at, error=act.error)
         if each.number == act.number
@@ -146,15 +145,15 @@ def _assisted(work: Work, act: AssistantAnswered) -> Work:
     return replace(work, assistance=answered)
 
 
-def _sent(work: Work, act: JudgmentSent) -> Work:
-    return replace(folding.sent(work, act), informed=work.informed or act.informs)
+def _sent(work: JudgingWork, act: JudgmentSent) -> JudgingWork:
+    return replace(sent(work, act), informed=work.informed or act.informs)
 
 
-def _informed(work: Work, _: JudgeInformed) -> Work:
+def _informed(work: JudgingWork, _: JudgeInformed) -> JudgingWork:
     return replace(work, informed=True)
 
 
-_CHANGES: Changes[Work] = {
+_CHANGES: Changes[JudgingWork] = {
     **SHARED_CHANGES,
     DebateOpened: _opened,
     TurnsRevealed: _revealed,

@@ -14,14 +14,68 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.modules.dropout import _DropoutNd
 
 from oversight.modeling.angles import own_angles
 from oversight.modeling.small import SWITCH, VOCABULARY, WINDOW, small_models, uncut_lengths
+
+KEPT = "lora_dropout"
+"""That of adapters is asked for by a setting."""
+STORED = "oversight_switched_off"
+
+# A router's noise stands by this name where it acts in training alone.
+_RANDOM = re.compile(r"drop|^jitter_noise$|jitter_eps$")
+
+
+def switch_off(model: Any) -> None:
+    """Set every rate of dropout and of router noise to 0, but that of adapters."""
+    configs: dict[int, Any] = {}
+    for name, module in model.named_modules():
+        if KEPT in name:
+            continue
+        if isinstance(module, _DropoutNd):
+            module.p = 0.0
+        for key in _rates(module):
+            setattr(module, key, 0.0)
+        config = getattr(module, "config", None)
+        for each in (config, getattr(config, "text_config", None)):
+            if hasattr(each, "to_dict"):
+                configs[id(each)] = each
+    before = [
+        (config, key, getattr(config, key)) for config in configs.values() for key in _rates(config)
+    ]
+    for config, key, _ in before:
+        setattr(config, key, 0.0)
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    setattr(inner, STORED, [*getattr(inner, STORED, ()), *before])
+
+
+@contextmanager
+def as_configured(model: Any) -> Iterator[None]:
+    """The rates that the model came with, in its configuration, while it is saved."""
+    before = getattr(model, STORED, ())
+    for config, key, value in before:
+        setattr(config, key, value)
+    try:
+        yield
+    finally:
+        for config, key, _ in before:
+            setattr(config, key, 0.0)
+
+
+def _rates(thing: Any) -> list[str]:
+    return [
+        key
+        for key, value in vars(thing).items()
+        if _RANDOM.search(key) and isinstance(value, float) and value > 0.0
+    ]
+
 
 logger = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class PixelMatch:
     """Who plays what against whom; on every image in both orders, or for both labels."""
 
     form: Form
@@ -57,24 +57,24 @@ class Match:
 
 
 MATCHES = (
-    Match(Form.ALONE),
-    Match(Form.DEBATE),
-    Match(Form.OPEN),
-    Match(Form.ADVISOR),
-    Match(Form.DEBATE, lie=Lie.DRAWN),
-    Match(Form.DEBATE, liar=Skill.RANDOM, lie=Lie.DRAWN),
-    Match(Form.DEBATE, honest=Skill.RANDOM),
-    Match(Form.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM),
+    PixelMatch(Form.ALONE),
+    PixelMatch(Form.DEBATE),
+    PixelMatch(Form.OPEN),
+    PixelMatch(Form.ADVISOR),
+    PixelMatch(Form.DEBATE, lie=Lie.DRAWN),
+    PixelMatch(Form.DEBATE, liar=Skill.RANDOM, lie=Lie.DRAWN),
+    PixelMatch(Form.DEBATE, honest=Skill.RANDOM),
+    PixelMatch(Form.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM),
 )
 """Every match of a run. The first two are the paper's; the others say what of their difference is
 due to commitment, to an opponent, to the lie, to search, and to choosing between two labels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Game:
+class PixelGame:
     """A game that was played."""
 
-    match: Match
+    match: PixelMatch
     honest_first: bool
     """Whether the honest side began; of an advisor: whether it defended the true label."""
     defended: tuple[int, ...]
@@ -109,7 +109,7 @@ class Game:
         return max(self.allowed, key=lambda label: self.logits[label])
 
 
-def play(search: Search, match: Match, honest_first: bool, seed: int) -> Game:
+def play(search: Search, match: PixelMatch, honest_first: bool, seed: int) -> PixelGame:
     """One game on the image of `search`; the same each time for the same seed."""
     rng = random.Random(seed)
     if match.form is Form.ALONE:
@@ -136,7 +136,7 @@ def play(search: Search, match: Match, honest_first: bool, seed: int) -> Game:
 
 
 def _claim(
-    search: Search, match: Match, honest_first: bool, rng: random.Random
+    search: Search, match: PixelMatch, honest_first: bool, rng: random.Random
 ) -> tuple[int | None, int]:
     """The liar's commitment, and the column of margins that the game is about."""
     if match.form is Form.OPEN:
@@ -152,10 +152,10 @@ def _lies(search: Search) -> list[int]:
 
 def _done(
     search: Search,
-    match: Match,
+    match: PixelMatch,
     honest_first: bool,
     defended: tuple[int, ...],
     shown: Sequence[int],
-) -> Game:
+) -> PixelGame:
     logits = tuple(search.logits(shown).tolist())
-    return Game(match, honest_first, defended, tuple(shown), logits)
+    return PixelGame(match, honest_first, defended, tuple(shown), logits)

@@ -14,7 +14,15 @@ from oversight.evals.observations import Kind
 from oversight.evals.page import Illustration, Page
 from oversight.evals.page import write_page as write
 from oversight.pixels.records import image_of, shown_in
-from oversight.pixels.results import DEBATE, Results, Row, extent, headlines, methods, table
+from oversight.pixels.results import (
+    DEBATE,
+    PixelResults,
+    PixelRow,
+    extent,
+    headlines,
+    methods,
+    table,
+)
 from oversight.pixels.running import Planned, Played
 from oversight.text.shares import percent
 from oversight.types import Seat, Transcript
@@ -51,13 +59,13 @@ class Shown:
 # --- the table as a picture --------------------------------------------------------
 
 
-def results_height(results: Results) -> float:
+def results_height(results: PixelResults) -> float:
     """Inches that the picture needs."""
     numbers = {row.pixels for row in results.rows}
     return 1.35 + sum(0.45 + ROW_IN * _count(results, number) for number in numbers)
 
 
-def draw_results(results: Results, theme: Theme) -> Figure:
+def draw_results(results: PixelResults, theme: Theme) -> Figure:
     """A bar and an interval for every match, the paper's figure as a diamond."""
     from matplotlib.figure import Figure
 
@@ -90,11 +98,11 @@ def draw_results(results: Results, theme: Theme) -> Figure:
     return figure
 
 
-def _count(results: Results, pixels: int) -> int:
+def _count(results: PixelResults, pixels: int) -> int:
     return sum(row.pixels == pixels for row in results.rows)
 
 
-def _bars(axes: Axes, rows: Sequence[Row], theme: Theme, *, last: bool) -> None:
+def _bars(axes: Axes, rows: Sequence[PixelRow], theme: Theme, *, last: bool) -> None:
     plain_axes(axes, theme, grid="x")
     for place, row in enumerate(rows):
         tint = theme.kinds[Kind.DEBATE][0] if row.is_main else theme.kinds[Kind.NAIVE][1]
@@ -303,7 +311,7 @@ def _games_legend(figure: FigureBase, theme: Theme, height: float) -> None:
 
 
 def write_page(
-    played: Played, results: Results, won: list[Shown], lost: list[Shown], path: Path
+    played: Played, results: PixelResults, won: list[Shown], lost: list[Shown], path: Path
 ) -> None:
     """Write the page to `path`; a page of that name is replaced once the new one is whole.
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from oversight.ids import content_id
-from oversight.pixels.game import Form, Game, Match
+from oversight.pixels.game import Form, PixelGame, PixelMatch
 from oversight.pixels.images import NUM_LABELS, Images
 from oversight.types import (
     Act,
@@ -71,7 +71,7 @@ class Player:
     """The judge's fingerprint."""
     seed: int
 
-    def agents(self, match: Match) -> dict[Role, AgentSpec]:
+    def agents(self, match: PixelMatch) -> dict[Role, AgentSpec]:
         """Who plays which role in a match."""
         settings: dict[str, Any] = {"pixels": self.pixels, "weights": self.weights}
         judge = AgentSpec(agent=JUDGE, settings=settings)
@@ -83,7 +83,7 @@ class Player:
         role = Role.CONSULTANT if match.form is Form.ADVISOR else Role.DEBATER
         return {Role.JUDGE: judge, role: AgentSpec(agent=speakers(match), settings=skills)}
 
-    def key(self, question: Question, match: Match, honest_first: bool) -> str:
+    def key(self, question: Question, match: PixelMatch, honest_first: bool) -> str:
         """What a game is known by before it is played: all but the lie, which is a move of it."""
         return _key(
             question.fingerprint,
@@ -94,7 +94,7 @@ class Player:
         )
 
 
-def speakers(match: Match) -> str:
+def speakers(match: PixelMatch) -> str:
     """A short name of who plays, for tables."""
     if match.honest is match.liar:
         name = match.honest.value
@@ -156,7 +156,7 @@ def question_of(images: Images, index: int, dataset: str) -> Question:
     )
 
 
-def records(game: Game, question: Question, player: Player, seconds: float) -> list[Stored]:
+def records(game: PixelGame, question: Question, player: Player, seconds: float) -> list[Stored]:
     """All that is to be stored of a game, in one transaction."""
     form = game.match.form
     orders = Orders(
@@ -182,7 +182,7 @@ def records(game: Game, question: Question, player: Player, seconds: float) -> l
     return [question, debate, *_turns(game, question, debate), judgment, outcome]
 
 
-def _defends(game: Game, question: Question) -> tuple[int, ...]:
+def _defends(game: PixelGame, question: Question) -> tuple[int, ...]:
     """Labels of seats A and B; a seat that nobody takes has one that is not taken."""
     if len(game.defended) == 2:
         return game.defended
@@ -190,7 +190,7 @@ def _defends(game: Game, question: Question) -> tuple[int, ...]:
     return (first, next(k for k in range(NUM_LABELS) if k != first))
 
 
-def _turns(game: Game, question: Question, debate: Debate) -> list[Turn]:
+def _turns(game: PixelGame, question: Question, debate: Debate) -> list[Turn]:
     said = [says(question, pixel) for pixel in game.shown]
     if game.match.form is Form.ALONE:
         texts = ["\n".join(said)]
@@ -214,7 +214,7 @@ def _turns(game: Game, question: Question, debate: Debate) -> list[Turn]:
     ]
 
 
-def _belief(game: Game) -> Belief:
+def _belief(game: PixelGame) -> Belief:
     return Belief(
         verdict=Verdict.DECIDED, method=BeliefMethod.LOGPROBS, probs=game.probs, mass=game.mass
     )

@@ -15,7 +15,7 @@ from oversight.evals.findings import count, points, share
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.observations import Cluster, observations
 from oversight.evals.tables import Table
-from oversight.pixels.game import Form, Lie, Match, Skill
+from oversight.pixels.game import Form, Lie, PixelMatch, Skill
 from oversight.pixels.running import Planned, Played
 from oversight.text.shares import percent
 from oversight.types import Transcript
@@ -31,24 +31,24 @@ PUBLISHED: dict[tuple[int, Form], float] = {
 """Irving et al. 2018 (arXiv:1805.00899), abstract: on MNIST, with a convolutional judge and
 players by Monte Carlo tree search."""
 
-NAMES: dict[Match, str] = {
-    Match(Form.ALONE): "judge alone, random pixels",
-    Match(Form.DEBATE): "debate, liar's best lie",
-    Match(Form.OPEN): "debate without commitment",
-    Match(Form.ADVISOR): "one advisor, honest or lying",
-    Match(Form.DEBATE, lie=Lie.DRAWN): "debate, random lie",
-    Match(Form.DEBATE, liar=Skill.RANDOM, lie=Lie.DRAWN): "random liar, random lie",
-    Match(Form.DEBATE, honest=Skill.RANDOM): "random honest side, best lie",
-    Match(Form.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM): "same labels, random pixels",
+NAMES: dict[PixelMatch, str] = {
+    PixelMatch(Form.ALONE): "judge alone, random pixels",
+    PixelMatch(Form.DEBATE): "debate, liar's best lie",
+    PixelMatch(Form.OPEN): "debate without commitment",
+    PixelMatch(Form.ADVISOR): "one advisor, honest or lying",
+    PixelMatch(Form.DEBATE, lie=Lie.DRAWN): "debate, random lie",
+    PixelMatch(Form.DEBATE, liar=Skill.RANDOM, lie=Lie.DRAWN): "random liar, random lie",
+    PixelMatch(Form.DEBATE, honest=Skill.RANDOM): "random honest side, best lie",
+    PixelMatch(Form.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM): "same labels, random pixels",
 }
 
-ALONE, DEBATE = Match(Form.ALONE), Match(Form.DEBATE)
-TWO_LABELS = Match(Form.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM)
+ALONE, DEBATE = PixelMatch(Form.ALONE), PixelMatch(Form.DEBATE)
+TWO_LABELS = PixelMatch(Form.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM)
 """The same choice between the same labels, without anybody arguing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PixelRow:
     """One match with one number of pixels."""
 
     pixels: int
@@ -79,13 +79,13 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class PixelResults:
     """The whole table."""
 
     dataset: str
     num_games: int
     num_images: int
-    rows: tuple[Row, ...]
+    rows: tuple[PixelRow, ...]
     gaps: tuple[Gap, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -98,9 +98,11 @@ def results(
     dataset: str,
     games: Mapping[str, Planned],
     stored: Iterable[tuple[str, Transcript]],
-) -> Results:
+) -> PixelResults:
     """The table of the games planned, read from what is stored."""
-    scores: dict[tuple[int, Match], dict[bool, Scores]] = defaultdict(lambda: defaultdict(list))
+    scores: dict[tuple[int, PixelMatch], dict[bool, Scores]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for key, transcript in stored:
         if key in games:
             planned = games[key]
@@ -109,7 +111,7 @@ def results(
     ordered = [(pixels, match) for pixels in sorted({n for n, _ in scores}) for match in NAMES]
     found = {each: scores[each] for each in ordered if each in scores}
     every = [score for group in found.values() for some in group.values() for score in some]
-    return Results(
+    return PixelResults(
         dataset=dataset,
         num_games=len(every),
         num_images=len({cluster for cluster, _ in every}),
@@ -118,11 +120,11 @@ def results(
     )
 
 
-def _row(pixels: int, match: Match, group: Mapping[bool, Scores]) -> Row:
+def _row(pixels: int, match: PixelMatch, group: Mapping[bool, Scores]) -> PixelRow:
     alone = match.form is Form.ALONE
     published = PUBLISHED.get((pixels, match.form)) if match in (ALONE, DEBATE) else None
     advisor = match.form is Form.ADVISOR
-    return Row(
+    return PixelRow(
         pixels=pixels,
         name=NAMES[match],
         form=match.form,
@@ -135,7 +137,7 @@ def _row(pixels: int, match: Match, group: Mapping[bool, Scores]) -> Row:
     )
 
 
-def _gaps(found: Mapping[tuple[int, Match], Mapping[bool, Scores]]) -> Iterable[Gap]:
+def _gaps(found: Mapping[tuple[int, PixelMatch], Mapping[bool, Scores]]) -> Iterable[Gap]:
     for pixels in sorted({n for n, _ in found}):
         for other in (ALONE, TWO_LABELS):
             difference = paired_difference(
@@ -160,7 +162,7 @@ def _mean(scores: Sequence[tuple[Cluster, float]]) -> Estimate:
 TITLE = "Pixel debate"
 
 
-def extent(results: Results) -> str:
+def extent(results: PixelResults) -> str:
     """How much was played, in one line."""
     return (
         f"Pixel debate · {count(results.num_games, 'game')} on "
@@ -168,12 +170,12 @@ def extent(results: Results) -> str:
     )
 
 
-def headlines(results: Results) -> tuple[str, ...]:
+def headlines(results: PixelResults) -> tuple[str, ...]:
     """What the run says, most important first."""
     return tuple(_headlines(results))
 
 
-def _headlines(results: Results) -> Iterator[str]:
+def _headlines(results: PixelResults) -> Iterator[str]:
     for gap in results.gaps:
         rows = {row.name: row for row in results.rows if row.pixels == gap.pixels}
         debate, other = rows[gap.first], rows[gap.second]
@@ -186,7 +188,7 @@ def _headlines(results: Results) -> Iterator[str]:
         )
 
 
-def table(results: Results, *, wide: bool) -> Table:
+def table(results: PixelResults, *, wide: bool) -> Table:
     """Every match: how often the judge was right, and how often the liar won by order.
 
     Args:
@@ -217,7 +219,7 @@ def _share(estimate: Estimate | None) -> str:
     return "–" if estimate is None else percent(estimate.value)
 
 
-def _cells(row: Row, shown: Callable[[Estimate | None], str]) -> tuple[str, ...]:
+def _cells(row: PixelRow, shown: Callable[[Estimate | None], str]) -> tuple[str, ...]:
     published = "" if row.published is None else f"{100 * row.published:.1f} %"
     return (
         row.name,
@@ -230,7 +232,7 @@ def _cells(row: Row, shown: Callable[[Estimate | None], str]) -> tuple[str, ...]
     )
 
 
-def methods(played: Played, results: Results) -> tuple[str, ...]:
+def methods(played: Played, results: PixelResults) -> tuple[str, ...]:
     """How it was measured, for those who want to repeat it."""
     pixels = played.settings.pixels
     if len(pixels) == 1:

@@ -16,7 +16,7 @@ import torch
 
 from oversight.errors import ConfigError, StoreError
 from oversight.ids import seed_from
-from oversight.pixels.game import MATCHES, Match, play
+from oversight.pixels.game import MATCHES, PixelMatch, play
 from oversight.pixels.images import Images, Split, load_images
 from oversight.pixels.judge import SparseJudge, as_tensor, obtain_judge
 from oversight.pixels.records import Player, key_of, question_of, records
@@ -34,7 +34,7 @@ class Planned:
     """One game that a run consists of."""
 
     pixels: int
-    match: Match
+    match: PixelMatch
     honest_first: bool
 
 
@@ -68,7 +68,7 @@ class Played:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class PixelProgress:
     """How far a run is: judges first, then games."""
 
     doing: str
@@ -77,7 +77,7 @@ class Progress:
     total: int
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[PixelProgress], None]
 
 
 def run(settings: PixelSettings, store: Store, report: Report = lambda _: None) -> Played:
@@ -134,7 +134,7 @@ def _chosen(split: Split, settings: PixelSettings) -> Images:
 
 def _judge(split: Split, number: int, settings: PixelSettings, report: Report) -> SparseJudge:
     def on_step(done: int, total: int) -> None:
-        report(Progress(f"training the judge of {number} pixels", done, 0, total))
+        report(PixelProgress(f"training the judge of {number} pixels", done, 0, total))
 
     seed = seed_from("judge", number, settings.seed)
     return obtain_judge(split.train, number, settings.judge, seed, settings.out, on_step)
@@ -212,7 +212,7 @@ def _play_all(
             _play_board(board, missing, search, store)
             exact.setdefault(pixels, []).append(search.exact)
             done += len(missing)
-        report(Progress("games", done, len(found), total))
+        report(PixelProgress("games", done, len(found), total))
     return {n: sum(each) / len(each) for n, each in exact.items()} or None
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from oversight.config.settings import Settings
+from oversight.config import Settings
 
 
 class JudgeSettings(Settings):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from oversight.errors import ConfigError, OversightError
-from oversight.preferences.columns import schema
 from oversight.preferences.layouts import (
     Layout,
     Repairs,
@@ -26,6 +25,7 @@ from oversight.preferences.layouts import (
     kwise_row,
     labelled_row,
     pair_row,
+    schema,
     turn_rows,
 )
 from oversight.registry import nearest

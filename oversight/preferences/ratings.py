@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from oversight.preferences.dropped import Dropped, Reason
-from oversight.preferences.responses import Asked, PromptOf, asked, flaw, response, speech
 from oversight.preferences.rulings import (
     TIE_TOLERANCE,
     RaterRuling,
@@ -29,7 +27,17 @@ from oversight.preferences.rulings import (
     rater_scores,
     scored_principles,
 )
-from oversight.preferences.settings import PreferenceSettings
+from oversight.preferences.settings import (
+    Dropped,
+    PreferenceSettings,
+    PromptOf,
+    PromptTokens,
+    Reason,
+    asked,
+    flaw,
+    response,
+    speech,
+)
 from oversight.preferences.siblings import RankedRows
 from oversight.types import (
     Act,
@@ -69,7 +77,7 @@ class Stated:
     """Two responses to one prompt, and how probable it is that the first one is better."""
 
     kind: PreferenceKind
-    prompt: Asked
+    prompt: PromptTokens
     responses: tuple[Response, Response]
     p: float
     ratings: tuple[Feedback, ...]
@@ -248,7 +256,7 @@ def _principles(rating: Feedback) -> tuple[str, ...]:
 
 def _stated(
     kind: PreferenceKind,
-    prompt: Asked,
+    prompt: PromptTokens,
     responses: tuple[Response, Response],
     votes: Sequence[tuple[float, RaterRuling]],
 ) -> Stated:
@@ -264,7 +272,7 @@ def _by_item(ratings: Iterable[Feedback]) -> Iterator[list[Feedback]]:
     yield from by_item.values()
 
 
-def _common(first: Turn, second: Turn) -> Asked | Reason:
+def _common(first: Turn, second: Turn) -> PromptTokens | Reason:
     """The prompt that both answered, or why they cannot be compared."""
     found = _one_prompt(first, second)
     samples = [speech(turn) for turn in (first, second)]
@@ -272,7 +280,7 @@ def _common(first: Turn, second: Turn) -> Asked | Reason:
     return Reason.NO_COMMON_PROMPT if len(prompts) > 1 else found
 
 
-def _one_prompt(first: Turn, second: Turn) -> Asked | Reason:
+def _one_prompt(first: Turn, second: Turn) -> PromptTokens | Reason:
     """Context that the first one answered, or why the two cannot be compared."""
     reasons = [reason for turn in (first, second) if (reason := flaw(turn)) is not None]
     sample = speech(first)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from oversight.preferences.dropped import Dropped, Reason
+from oversight.preferences.settings import Dropped, Reason
 from oversight.types import (
     Belief,
     BeliefMethod,

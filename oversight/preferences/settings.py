@@ -1,12 +1,17 @@
-"""Criteria of a preference: settings of the step from judged debates to rows."""
+"""Which transcripts and responses become preference rows, and why the others do not."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, Protocol, get_args
 
 from pydantic import Field
 
-from oversight.config.settings import Settings
+from oversight.config import Settings
+from oversight.text.thoughts import divide
+from oversight.types import FinishReason, PromptRecord, Purpose, Response, Sample, Turn
 from oversight.types.preferences import PreferenceKind
 
 
@@ -42,3 +47,146 @@ class PreferenceSettings(Settings):
     """Weight of a row: 1; 1 shared by all rows of one prompt in one debate; or twice the
     belief's distance from 0.5 (sides, pairs, revisions) and the score gap (siblings,
     principles)."""
+
+
+class Reason(StrEnum):
+    """Why something judged did not become a row."""
+
+    NO_RULING = "no_ruling"
+    """No judge whose rulings count has judged the debate."""
+    UNSEEN = "unseen"
+    """A person's judgment or rating was given while turns had not been on their screen
+    completely, and such are not asked for."""
+    INVALID = "invalid"
+    """Sides: no judge's answer could be read. Ratings: a model's answer could not be, in one of the
+    orders that it was asked in."""
+    ABSTAIN = "abstain"
+    """Sides: those judges whose answers could be read abstained."""
+    NO_TRUTH = "no_truth"
+    """The right answer is unknown, or neither side defended it; or siblings and ratings
+    under `truth`."""
+    NEITHER_BELIEVED = "neither_believed"
+    """The judges gave both sides' options probability 0 (a third option took it all)."""
+    NO_COMMON_PROMPT = "no_common_prompt"
+    """Two sides spoke in one step, or a candidate stood beside others, but they did not answer
+    the same prompt. So it is with candidates that each wrote private notes of their own first."""
+    NO_PROMPT = "no_prompt"
+    """Siblings of a speaker that no engine sampled: there is no prompt to learn from."""
+    SEVERAL_SAMPLES = "several_samples"
+    """A speech was put together from several samples: not one response to one prompt."""
+    CANCELLED = "cancelled"
+    """The response was cut off by a cancelled call."""
+    EMPTY = "empty"
+    """A response holds no words."""
+    IDENTICAL = "identical"
+    """Responses to be compared have the same text."""
+    UNCHANGED = "unchanged"
+    """A revision found nothing to change: it is the response once more."""
+    UNSCORED = "unscored"
+    """A sibling has no score."""
+    BELOW_MARGIN = "below_margin"
+    """The judges' belief is nearer to 0.5, or the scores nearer together, than asked for."""
+    TIE = "tie"
+    """A tie, and ties are not asked for."""
+    BOTH_BAD = "both_bad"
+    """A rating said that both responses are bad: neither is to be learnt from."""
+    ALONE = "alone"
+    """A response was scored by principles and none of its siblings was."""
+    DUPLICATE = "duplicate"
+    """The same row from the same debate was there before."""
+
+
+@dataclass
+class Dropped:
+    """A counter by reason, filled while rows are made."""
+
+    counts: Counter[Reason] = field(default_factory=Counter)
+
+    def add(self, reason: Reason, number: int = 1) -> None:
+        """Count `number` more for `reason`."""
+        if number:
+            self.counts[reason] += number
+
+    @property
+    def total(self) -> int:
+        """Number dropped, for all reasons together."""
+        return self.counts.total()
+
+    def to_json(self) -> dict[str, int]:
+        """Counts by reason, the commonest first."""
+        return {reason.value: number for reason, number in self.counts.most_common()}
+
+
+class PromptOf(Protocol):
+    """Gives the stored prompt of an id, as `Store.prompt` does."""
+
+    def __call__(self, prompt_id: str, /, *, num_tokens: int | None = None) -> PromptRecord:
+        """The prompt, in the token ids of which there are `num_tokens`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokens:
+    """Context that a sample answered: a prompt, as some model's tokens.
+
+    One prompt read by two vocabularies is two sequences of ids; responses to
+    them are not compared, as a row holds one.
+    """
+
+    prompt_id: str
+    num_tokens: int | None
+    """None where the engine did not count, 0 where it gave no token ids."""
+
+    def read(self, prompt_of: PromptOf) -> PromptRecord:
+        """The stored prompt."""
+        return prompt_of(self.prompt_id, num_tokens=self.num_tokens)
+
+
+def asked(sample: Sample) -> PromptTokens:
+    """The context that `sample` answered."""
+    if not sample.token_ids:
+        return PromptTokens(sample.prompt_id, 0)
+    return PromptTokens(sample.prompt_id, sample.usage.prompt_tokens or None)
+
+
+def speech(turn: Turn) -> Sample | None:
+    """The one sample that holds the turn's speech, or None if there are none or several."""
+    found = [sample for sample in turn.samples if sample.purpose is Purpose.SPEECH]
+    return found[0] if len(found) == 1 else None
+
+
+def num_speech_samples(turn: Turn) -> int:
+    """Number of samples that the turn's speech was made of."""
+    return sum(sample.purpose is Purpose.SPEECH for sample in turn.samples)
+
+
+def response(turn: Turn) -> Response:
+    """The answer: the sampled text, tokens and log-probabilities, or the spoken words.
+
+    Where an engine sampled the speech, the text is the sample's own, white
+    space included, without the thoughts in it: those are private. The token ids
+    are all that was sampled, thoughts included, as that is what the model did
+    with the prompt; a model that learnt the words alone would unlearn to think.
+    Without ids the row is its text, for whoever trains to encode.
+    """
+    sample = speech(turn)
+    if sample is None:
+        return Response(text=turn.text, turn_id=turn.id, score=turn.score)
+    has_ids = bool(sample.token_ids)
+    return Response(
+        text=divide(sample.text, sample.opened).text,
+        token_ids=sample.token_ids if has_ids else None,
+        logprobs=sample.logprobs if has_ids else None,
+        turn_id=turn.id,
+        score=turn.score,
+    )
+
+
+def flaw(turn: Turn) -> Reason | None:
+    """Why the turn cannot be a response, or None if it can."""
+    if num_speech_samples(turn) > 1:
+        return Reason.SEVERAL_SAMPLES
+    sample = speech(turn)
+    if sample is not None and sample.finish_reason is FinishReason.CANCELLED:
+        return Reason.CANCELLED
+    return None if response(turn).text.strip() else Reason.EMPTY

@@ -7,10 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from oversight.preferences.dropped import Dropped, Reason
-from oversight.preferences.responses import Asked, PromptOf, asked, flaw, response, speech
 from oversight.preferences.rulings import TIE_TOLERANCE
-from oversight.preferences.settings import PreferenceSettings
+from oversight.preferences.settings import (
+    Dropped,
+    PreferenceSettings,
+    PromptOf,
+    PromptTokens,
+    Reason,
+    asked,
+    flaw,
+    response,
+    speech,
+)
 from oversight.types import Preference, PromptRecord, Provenance, Response, Transcript, Turn
 from oversight.types.preferences import PreferenceKind
 
@@ -74,9 +82,9 @@ class RankedRows:
 
     def _usable(
         self, candidates: Iterable[Turn], scores: Mapping[str, float | None]
-    ) -> dict[Asked, list[Scored]]:
+    ) -> dict[PromptTokens, list[Scored]]:
         """Candidates that can be compared, by prompt, the best first; equal texts kept once."""
-        groups: dict[Asked, dict[str, Scored]] = defaultdict(dict)
+        groups: dict[PromptTokens, dict[str, Scored]] = defaultdict(dict)
         for turn in candidates:
             reason, sample, score = flaw(turn), speech(turn), scores[turn.id]
             if reason is None and sample is None:

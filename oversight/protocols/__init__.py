@@ -25,7 +25,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from oversight import registry
-from oversight.config.settings import describe
+from oversight.config import describe
 from oversight.errors import ProtocolError
 from oversight.types import Act, OversightProtocol, Seat, Step
 

@@ -27,7 +27,7 @@ from oversight.store import Store
 from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.train.model.loading import read_config
 from oversight.train.rollouts.reward_models import RewardModels
-from oversight.train.rollouts.rewards import RewardSettings
+from oversight.train.rollouts.types import RewardSettings
 from oversight.train.runs.folder import MODEL, is_finished
 from oversight.train.settings import ModelSettings
 from oversight.types import Purpose

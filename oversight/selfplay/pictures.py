@@ -13,7 +13,7 @@ from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.page import Illustration, Page, write_page
 from oversight.selfplay import words
-from oversight.selfplay.results import Point, Results
+from oversight.selfplay.results import CircleResults, CurvePoint
 from oversight.selfplay.settings import Arena, CircleSettings
 from oversight.selfplay.stages import START
 from oversight.selfplay.words import ARENAS, name_of
@@ -54,7 +54,7 @@ def _percent_axis(axes: Axes, theme: Theme) -> None:
 # --- accuracy ---
 
 
-def draw_accuracy(results: Results, theme: Theme) -> Figure:
+def draw_accuracy(results: CircleResults, theme: Theme) -> Figure:
     """Accuracy of the judge for every policy, in debate and in consultancy."""
     from matplotlib.figure import Figure
 
@@ -114,7 +114,7 @@ def _arena_legend(figure: Figure, theme: Theme, height: float) -> None:
 # --- the curve ---
 
 
-def draw_curve(results: Results, theme: Theme) -> Figure:
+def draw_curve(results: CircleResults, theme: Theme) -> Figure:
     """How persuasive speakers are against how right their judge is, as Khan et al. 2024 draw it."""
     from matplotlib.figure import Figure
 
@@ -152,7 +152,7 @@ def draw_curve(results: Results, theme: Theme) -> Figure:
     return figure
 
 
-def _point(axes: Axes, point: Point, marker: str, theme: Theme) -> None:
+def _point(axes: Axes, point: CurvePoint, marker: str, theme: Theme) -> None:
     tint = _tint(point.arena, theme)
     low, high = _bounds(point.accuracy)
     x, y = point.rating.value, point.accuracy.value
@@ -171,7 +171,7 @@ def _point(axes: Axes, point: Point, marker: str, theme: Theme) -> None:
     )
 
 
-def _trend(axes: Axes, points: list[Point], tint: str) -> None:
+def _trend(axes: Axes, points: list[CurvePoint], tint: str) -> None:
     """The least-squares line through an arena's points, if their ratings differ."""
     import numpy as np
 
@@ -186,7 +186,7 @@ def _trend(axes: Axes, points: list[Point], tint: str) -> None:
 # --- baselines ---
 
 
-def draw_baselines(results: Results, theme: Theme) -> Figure:
+def draw_baselines(results: CircleResults, theme: Theme) -> Figure:
     """What the judge comes to without training: alone, with more votes, with other speakers."""
     from matplotlib.figure import Figure
 
@@ -221,7 +221,7 @@ def draw_baselines(results: Results, theme: Theme) -> Figure:
 TITLE = "The closed circle"
 
 
-def write_all(circle: CircleSettings, results: Results) -> list[Path]:
+def write_all(circle: CircleSettings, results: CircleResults) -> list[Path]:
     """Write report.html, accuracy.png, curve.png, baselines.png and results.json; their paths.
 
     Raises:

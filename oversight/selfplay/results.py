@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from oversight.evals.findings import count
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
-from oversight.evals.ratings import Rating, ratings
+from oversight.evals.ratings import EloRating, ratings
 from oversight.selfplay.settings import Arena, CircleSettings
-from oversight.selfplay.stages import START, Stage, plan_stages
+from oversight.selfplay.stages import START, CircleJob, plan_stages
 from oversight.text.shares import per_cent
 
 Result = Mapping[str, Any]
@@ -108,19 +108,19 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CurvePoint:
     """A policy on the curve: how well it persuades, and how right its judge is."""
 
     policy: str
     method: str
     seed: int
     arena: Arena
-    rating: Rating
+    rating: EloRating
     accuracy: Estimate
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class CircleResults:
     """All that the report shows."""
 
     model: str
@@ -132,7 +132,7 @@ class Results:
     gaps: tuple[tuple[str, Estimate], ...]
     """By policy: accuracy in debate less that in consultancy, paired by question."""
     matches: tuple[Match, ...]
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     warnings: tuple[str, ...]
 
     def arm(self, name: str, arena: Arena | None = None) -> ArmResult | None:
@@ -154,10 +154,10 @@ class Results:
         return asdict(self)
 
 
-def gather(circle: CircleSettings, done: Mapping[str, Result]) -> Results:
+def gather(circle: CircleSettings, done: Mapping[str, Result]) -> CircleResults:
     """The results of a circle whose pieces are all done."""
     stages = plan_stages(circle)
-    grouped: dict[tuple[str, Arena | None], list[tuple[Stage, Result]]] = {}
+    grouped: dict[tuple[str, Arena | None], list[tuple[CircleJob, Result]]] = {}
     for stage in stages:
         if stage.kind == "arm":
             name = _arm_name(stage)
@@ -173,7 +173,7 @@ def gather(circle: CircleSettings, done: Mapping[str, Result]) -> Results:
         for name in names
         if (gap := _gap(grouped.get((name, "debate")), grouped.get((name, "consultancy"))))
     ]
-    points: list[Point] = []
+    points: list[CurvePoint] = []
     matches: list[Match] = []
     warnings: list[str] = []
     for stage in stages:
@@ -184,7 +184,7 @@ def gather(circle: CircleSettings, done: Mapping[str, Result]) -> Results:
             warnings += _unconnected(stage.arena, found)
             if stage.arena == "debate":
                 matches += _matches(done[stage.name], policies)
-    return Results(
+    return CircleResults(
         model=circle.model,
         judge=circle.judge,
         dataset=circle.dataset.dataset,
@@ -198,7 +198,7 @@ def gather(circle: CircleSettings, done: Mapping[str, Result]) -> Results:
     )
 
 
-def _arm_name(stage: Stage) -> str:
+def _arm_name(stage: CircleJob) -> str:
     parts = stage.name.split(".")
     return str(stage.facts.get("method", parts[1]))
 
@@ -207,7 +207,7 @@ def _arm_name(stage: Stage) -> str:
 
 
 def _arm(
-    name: str, arena: Arena | None, group: list[tuple[Stage, Result]], start: Result | None
+    name: str, arena: Arena | None, group: list[tuple[CircleJob, Result]], start: Result | None
 ) -> ArmResult:
     rulings = [ruling for _, result in group for ruling in result["rulings"]]
     change = paired_difference(_pairs(rulings), _pairs(start["rulings"])) if start else None
@@ -239,7 +239,8 @@ def _pairs(rulings: Rulings) -> list[tuple[str, float]]:
 
 
 def _gap(
-    debate: list[tuple[Stage, Result]] | None, consultancy: list[tuple[Stage, Result]] | None
+    debate: list[tuple[CircleJob, Result]] | None,
+    consultancy: list[tuple[CircleJob, Result]] | None,
 ) -> Estimate | None:
     if not debate or not consultancy:
         return None
@@ -327,8 +328,11 @@ def _half(gap: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _points(
-    circle: CircleSettings, stage: Stage, done: Mapping[str, Result], policies: Mapping[str, Stage]
-) -> list[Point]:
+    circle: CircleSettings,
+    stage: CircleJob,
+    done: Mapping[str, Result],
+    policies: Mapping[str, CircleJob],
+) -> list[CurvePoint]:
     arena = stage.arena
     assert arena is not None
     result = done[stage.name]
@@ -340,11 +344,11 @@ def _points(
         method = START if trained is None else str(trained.facts["method"])
         seed = circle.seeds[0] if trained is None else trained.seed
         accuracy = _mean(arm["rulings"], "score")
-        found.append(Point(rating.player, method, seed, arena, rating, accuracy))
+        found.append(CurvePoint(rating.player, method, seed, arena, rating, accuracy))
     return found
 
 
-def _matches(result: Result, policies: Mapping[str, Stage]) -> list[Match]:
+def _matches(result: Result, policies: Mapping[str, CircleJob]) -> list[Match]:
     """Each method's debates against the start, all its seeds together."""
     players: list[str] = result["players"]
     beliefs_KKG = np.array(result["beliefs"], dtype=np.float64)
@@ -421,7 +425,7 @@ def _collapses(arms: Sequence[ArmResult]) -> list[str]:
     return found
 
 
-def _learnt_from_few(stages: Sequence[Stage], done: Mapping[str, Result]) -> list[str]:
+def _learnt_from_few(stages: Sequence[CircleJob], done: Mapping[str, Result]) -> list[str]:
     """Policies whose candidates the judge hardly told apart."""
     return [
         f"{stage.name} learnt from {count(rows, 'preference')} only: the judge hardly tells one "
@@ -431,7 +435,7 @@ def _learnt_from_few(stages: Sequence[Stage], done: Mapping[str, Result]) -> lis
     ]
 
 
-def _unconnected(arena: Arena, points: Sequence[Point]) -> list[str]:
+def _unconnected(arena: Arena, points: Sequence[CurvePoint]) -> list[str]:
     apart = [point.policy for point in points if point.rating.part != 0]
     if not apart:
         return []

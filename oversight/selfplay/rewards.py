@@ -29,14 +29,12 @@ from oversight.preferences.settings import PreferenceSettings
 from oversight.selfplay.games import Game, one_round
 from oversight.selfplay.settings import Arena
 from oversight.store import Store
+from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
 from oversight.train.model.loading import frozen, load_policy, read_config
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.reward_models import RewardModels
-from oversight.train.rollouts.rewards import grouped
-from oversight.train.rollouts.said import Divider
-from oversight.train.rollouts.types import Sampled, SamplingSettings
-from oversight.train.scoring import row_logprobs
+from oversight.train.rollouts.types import Divider, Sampled, SamplingSettings, grouped
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample, TokenRow
 from oversight.types import Belief, BeliefMethod, Prompt, Response, Seat, Transcript

@@ -22,15 +22,116 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from oversight.errors import CheckpointError, OversightError
+from pydantic import ValidationError
+
+from oversight import protocols
+from oversight.config import describe
+from oversight.errors import CheckpointError, ConfigError, DataError, OversightError
 from oversight.ids import content_id
 from oversight.models.identity import contents_of
 from oversight.redaction import redacted
+from oversight.selfplay import methods
+from oversight.selfplay.games import BEST_OF_N, PROTOCOLS, questions, speaking
 from oversight.selfplay.settings import CircleSettings
-from oversight.selfplay.stages import Stage, folder_of, plan_stages, result_of, work
+from oversight.selfplay.stages import CircleJob, folder_of, plan_stages, result_of, work
+from oversight.train import dpo, grpo, ppo, reward, sft
+from oversight.train.model.loading import check_stored, empty_model, read_config
 from oversight.train.runs.checkpoints import differences, unlike_contents
 from oversight.train.runs.files import write_json
 from oversight.train.runs.folder import FolderLock
+from oversight.train.settings import ModelSettings
+
+OWN = {
+    "out": "each run has its folder in the circle's `out`",
+    "seed": "runs have the circle's `seeds`",
+}
+"""Settings of a trainer that the circle sets itself."""
+LATER = Path("later")
+"""Stands for what an earlier piece will have made."""
+
+
+def check(circle: CircleSettings) -> None:
+    """Parse and try all that the circle's pieces begin with.
+
+    Raises:
+        ConfigError: A setting cannot be used; names it, as `ppo.steps`.
+        DataError: There are fewer questions than the circle asks for.
+    """
+    for name, trainer, config in _runs(circle):
+        _check_run(name, trainer, config, getattr(circle, name))
+    for name in ("model", "judge"):
+        _check_model(name, getattr(circle, name))
+    for arena in circle.arenas:
+        for protocol in (PROTOCOLS[arena], BEST_OF_N[arena]):
+            protocols.load(protocol)
+    speaking(circle, circle.model)
+    asked = {
+        "train_questions": ("train", circle.train_questions),
+        "held_out_questions": ("held_out", circle.held_out_questions),
+        "crossplay_questions": ("held_out", circle.crossplay_questions),
+    }
+    for name, (split, number) in asked.items():
+        _check_questions(circle, name, split, number)
+
+
+def _runs(circle: CircleSettings) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Each kind of training run of the circle: its table, its trainer and its settings."""
+    policy, arena, seed = circle.model, circle.arenas[0], circle.seeds[0]
+    compared = (circle, policy, LATER, arena, LATER, seed)
+    if "expert_iteration" in circle.methods:
+        yield "sft", sft, methods.sft_config(*compared)
+    if "dpo" in circle.methods:
+        yield "dpo", dpo, methods.dpo_config(*compared)
+    if "ppo" in circle.methods:
+        yield "reward", reward, methods.reward_config(circle, policy, LATER, seed)
+        yield "ppo", ppo, methods.ppo_config(circle, policy, LATER, LATER, seed)
+    if "grpo" in circle.methods:
+        yield "grpo", grpo, methods.grpo_config(circle, policy, LATER, seed)
+    if circle.train_judge:
+        yield "sft_judge", sft, methods.judge_config(circle, LATER, seed)
+
+
+def _check_run(name: str, trainer: Any, config: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse settings that the trainer would refuse, by their place in the recipe."""
+    for own, why in OWN.items():
+        if own in given:
+            raise ConfigError(f"{name}.{own} = {given[own]!r}: leave it out, {why}")
+    try:
+        settings = trainer.Config.model_validate(config)
+    except ValidationError as error:
+        if not error.errors()[0]["loc"]:  # it speaks of several settings, and names them
+            raise ConfigError(f"{name}: {describe(error, trainer.Config)}") from None
+        raise ConfigError(describe(error, trainer.Config, name)) from None
+    if hasattr(trainer, "check_loss"):
+        try:
+            trainer.check_loss(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{name}.{error}") from None
+
+
+def _check_model(name: str, path: str) -> None:
+    """Refuse a model that is not there, is no causal language model, or lacks weights."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        config, _ = read_config(ModelSettings(path=path), ())
+        check_stored(path, empty_model(AutoModelForCausalLM, config), f"{name} = {path!r}")
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("model.path = ", f"{name} = ", 1)) from None
+
+
+def _check_questions(circle: CircleSettings, name: str, split: str, number: int) -> None:
+    """Refuse a data set that has fewer questions than are asked for."""
+    try:
+        found = len(questions(circle, split, number))
+    except OversightError as error:
+        raise type(error)(f"dataset: {error}") from None
+    if found < number:
+        raise DataError(
+            f"{name} = {number:,}: the data set {circle.dataset.dataset!r} has only {found:,} "
+            f"questions in its part {split!r}; ask for fewer, or let it make more"
+        )
+
 
 RECORD = "circle.json"
 CONTENTS = "contents"
@@ -40,10 +141,10 @@ WATCH_S = 1.0
 
 
 @dataclass(frozen=True)
-class Progress:
+class CircleProgress:
     """How far a circle is."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[CircleJob, ...]
     done: frozenset[str]
     found: frozenset[str]
     """Those of `done` that were done before this run."""
@@ -52,7 +153,7 @@ class Progress:
     """The piece that has just ended, and its seconds."""
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[CircleProgress], None]
 
 
 class StageError(OversightError):
@@ -63,26 +164,28 @@ class StageError(OversightError):
 class _Worker:
     process: Any
     pipe: Connection
-    stage: Stage | None = None
+    stage: CircleJob | None = None
     begun: float = 0.0
 
 
 @dataclass
 class _State:
-    stages: list[Stage]
+    stages: list[CircleJob]
     done: set[str] = field(default_factory=set)
     found: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
 
-    def ready(self) -> Stage | None:
+    def ready(self) -> CircleJob | None:
         """A piece whose needs are done; the one that most others wait for first."""
         able = (s for s in self.stages if s.name not in self.taken and self.done >= set(s.needs))
         return next(able, None)
 
-    def progress(self, workers: list[_Worker], finished: tuple[str, float] | None) -> Progress:
+    def progress(
+        self, workers: list[_Worker], finished: tuple[str, float] | None
+    ) -> CircleProgress:
         running = tuple(w.stage.name for w in workers if w.stage is not None)
         done, found = frozenset(self.done), frozenset(self.found)
-        return Progress(tuple(self.stages), done, found, running, finished)
+        return CircleProgress(tuple(self.stages), done, found, running, finished)
 
 
 def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, dict[str, Any]]:
@@ -97,7 +200,7 @@ def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, di
     stages = plan_stages(circle)
     done = {stage.name for stage in stages if result_of(circle, stage.name) is not None}
     if len(done) < len(stages):
-        from oversight.selfplay.checking import check  # which loads the trainers
+        from oversight.selfplay.running import check  # which loads the trainers
 
         check(circle)
     circle.out.mkdir(parents=True, exist_ok=True)
@@ -165,7 +268,7 @@ def _refuse_another(
 
 def _questions_id(circle: CircleSettings) -> str:
     """A hash of all questions that the circle asks, in their order."""
-    from oversight.selfplay.debating import questions
+    from oversight.selfplay.games import questions
 
     asked = {
         split: [question.fingerprint for question in questions(circle, split, number)]
@@ -272,7 +375,7 @@ def _serve(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> 
         pipe.send(_outcome(circle, stage))
 
 
-def _outcome(circle: CircleSettings, stage: Stage) -> str | None:
+def _outcome(circle: CircleSettings, stage: CircleJob) -> str | None:
     """None once the piece is done and written down, else why it failed."""
     begun = time.monotonic()
     try:

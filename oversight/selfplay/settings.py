@@ -26,8 +26,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from oversight.config.run import DatasetSettings
-from oversight.config.settings import Settings
+from oversight.config import DatasetSettings, Settings
 
 Method = Literal["expert_iteration", "dpo", "ppo", "grpo"]
 Arena = Literal["debate", "consultancy"]

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from oversight.evals.findings import count, listed, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.tables import Table
-from oversight.selfplay.measuring import VOTES
-from oversight.selfplay.results import OFTEN, ArmResult, Cost, Results
+from oversight.selfplay.results import OFTEN, ArmResult, CircleResults, Cost
 from oversight.selfplay.settings import Arena, CircleSettings, Method
-from oversight.selfplay.stages import START
+from oversight.selfplay.stages import START, VOTES
 from oversight.text.shares import percent
 
 NAMES = {
@@ -36,7 +35,7 @@ def name_of(name: str) -> str:
     return NAMES.get(base, base) + comma + rest
 
 
-def extent(results: Results) -> str:
+def extent(results: CircleResults) -> str:
     """How much was measured, in one line."""
     trained = f"{count(len(results.seeds), 'seed')} of training" if results.methods else "untrained"
     return (
@@ -46,13 +45,13 @@ def extent(results: Results) -> str:
     )
 
 
-def headlines(results: Results) -> tuple[str, ...]:
+def headlines(results: CircleResults) -> tuple[str, ...]:
     """The findings, the most important first."""
     found = [_before(results), _best(results), _gains(results), _control(results)]
     return tuple(line for line in [*found, *_crossplay(results), _baseline(results)] if line)
 
 
-def _before(results: Results) -> str:
+def _before(results: CircleResults) -> str:
     naive, expert = results.arm("naive"), results.arm("expert")
     start = results.arm(START, "debate")
     control = results.arm(START, "consultancy")
@@ -83,7 +82,7 @@ def _right(arm: ArmResult) -> str:
     return f"{share(arm.accuracy)}{unread}"
 
 
-def _best(results: Results) -> str:
+def _best(results: CircleResults) -> str:
     arms = [arm for name in results.methods if (arm := results.arm(name, "debate"))]
     decided = [arm for arm in arms if arm.decided]
     if not decided:
@@ -108,17 +107,17 @@ def _best(results: Results) -> str:
     )
 
 
-def _gains(results: Results) -> str:
+def _gains(results: CircleResults) -> str:
     parts = _changes(results, "debate")
     return f"Training for debate changed the judge's accuracy by points: {parts}." if parts else ""
 
 
-def _control(results: Results) -> str:
+def _control(results: CircleResults) -> str:
     parts = _changes(results, "consultancy")
     return f"Training for consultancy changed it by: {parts}." if parts else ""
 
 
-def _changes(results: Results, arena: Arena) -> str:
+def _changes(results: CircleResults, arena: Arena) -> str:
     start = results.arm(START, arena)
     arms = [results.arm(name, arena) for name in results.methods]
     return "; ".join(
@@ -130,7 +129,7 @@ def _changes(results: Results, arena: Arena) -> str:
     )
 
 
-def _crossplay(results: Results) -> list[str]:
+def _crossplay(results: CircleResults) -> list[str]:
     matches = [match for match in results.matches if "," not in match.method]
     if not matches:
         return []
@@ -146,7 +145,7 @@ def _crossplay(results: Results) -> list[str]:
     ]
 
 
-def _baseline(results: Results) -> str:
+def _baseline(results: CircleResults) -> str:
     best_of_n = results.arm("best_of_n", "debate")
     if best_of_n is None:
         return ""
@@ -159,7 +158,7 @@ def _baseline(results: Results) -> str:
 # --- tables ---
 
 
-def tables(results: Results, *, wide: bool = True) -> tuple[Table, ...]:
+def tables(results: CircleResults, *, wide: bool = True) -> tuple[Table, ...]:
     """Every table that has rows, the most important first; without intervals unless `wide`."""
     shown = _Shown(wide)
     built = (
@@ -188,7 +187,7 @@ class _Shown:
         return points(estimate) if self.wide else signed(estimate.value)
 
 
-def _accuracy(results: Results, shown: _Shown) -> Table:
+def _accuracy(results: CircleResults, shown: _Shown) -> Table:
     rows = []
     for name in (START, *results.methods):
         row = [name_of(name)]
@@ -207,7 +206,7 @@ def _accuracy(results: Results, shown: _Shown) -> Table:
     )
 
 
-def _crossplay_table(results: Results, shown: _Shown) -> Table:
+def _crossplay_table(results: CircleResults, shown: _Shown) -> Table:
     rows = [
         (
             name_of(match.method),
@@ -233,7 +232,7 @@ def _crossplay_table(results: Results, shown: _Shown) -> Table:
     )
 
 
-def _baselines(results: Results, shown: _Shown) -> Table:
+def _baselines(results: CircleResults, shown: _Shown) -> Table:
     rows = []
     for name in ("naive", "expert", START, "best_of_n", "placebo", "retrieval", "judge"):
         for arena in (None, *ARENAS):
@@ -255,7 +254,7 @@ def _baselines(results: Results, shown: _Shown) -> Table:
     )
 
 
-def _costs(results: Results, shown: _Shown) -> Table:
+def _costs(results: CircleResults, shown: _Shown) -> Table:
     columns: dict[str, Callable[[Cost], str]] = {
         "KL": lambda cost: _number(cost.kl, 2),
         "tokens": lambda cost: _number(cost.length, 1),

@@ -58,7 +58,7 @@ class Added(NamedTuple):
     key: str
 
 
-class Head(NamedTuple):
+class ChainHead(NamedTuple):
     """The end of a chain."""
 
     length: int
@@ -77,9 +77,9 @@ class Link(NamedTuple):
     hash: str
 
 
-def beginning(chain: str) -> Head:
+def beginning(chain: str) -> ChainHead:
     """The head of a chain without links."""
-    return Head(0, sha256(f"oversight {chain}".encode()).hexdigest())
+    return ChainHead(0, sha256(f"oversight {chain}".encode()).hexdigest())
 
 
 def link_hash(before: str, table: str, seq: int, key: str, body: str | None) -> str:
@@ -88,7 +88,7 @@ def link_hash(before: str, table: str, seq: int, key: str, body: str | None) -> 
     return sha256(f"{before}{table}\0{seq}\0{key}\0{digest}".encode()).hexdigest()
 
 
-def sound_head(chain: Any, count: Any, last: Any) -> Head:
+def sound_head(chain: Any, count: Any, last: Any) -> ChainHead:
     """The head in a row.
 
     Raises:
@@ -102,7 +102,7 @@ def sound_head(chain: Any, count: Any, last: Any) -> Head:
         ):
             if not isinstance(value, kind):
                 raise TypeError(f"column {column} holds {kind_of(value)}, not {kind_of(kind())}")
-    return Head(count, last)
+    return ChainHead(count, last)
 
 
 class Heads:
@@ -116,13 +116,13 @@ class Heads:
 
     def __init__(self, capacity: int = 20_000) -> None:
         self.capacity = capacity
-        self._ends: dict[str, Head] = {}
+        self._ends: dict[str, ChainHead] = {}
 
-    def get(self, chain: str) -> Head:
+    def get(self, chain: str) -> ChainHead:
         """The end that `chain` is likely to have."""
         return self._ends.get(chain) or beginning(chain)
 
-    def remember(self, ends: Mapping[str, Head]) -> None:
+    def remember(self, ends: Mapping[str, ChainHead]) -> None:
         """These are the ends if the running transaction is committed; the oldest are forgotten."""
         for chain, head in ends.items():
             self._ends.pop(chain, None)
@@ -167,11 +167,11 @@ def extend(connection: Connection, batch: Batch, added: Sequence[Added], known: 
 
 
 def _linked(
-    batch: Batch, by_chain: Mapping[str, Sequence[Added]], before: Mapping[str, Head]
-) -> tuple[list[Link], dict[str, Head]]:
+    batch: Batch, by_chain: Mapping[str, Sequence[Added]], before: Mapping[str, ChainHead]
+) -> tuple[list[Link], dict[str, ChainHead]]:
     """The links of new rows behind the ends of their chains, and the new ends."""
     links: list[Link] = []
-    ends: dict[str, Head] = {}
+    ends: dict[str, ChainHead] = {}
     for name, some in sorted(by_chain.items()):
         count, last = before[name]
         for table, seq, key in some:
@@ -179,7 +179,7 @@ def _linked(
             body = str(batch.rows[table][key][-1]) if table in HASHED else None
             last = link_hash(last, table, seq, key, body)
             links.append(Link(name, count, table, seq, key, last))
-        ends[name] = Head(count, last)
+        ends[name] = ChainHead(count, last)
     return links, ends
 
 
@@ -194,7 +194,9 @@ def _chain_of(batch: Batch, added: Added) -> str:
     return str(batch.rows[added.table][added.key][1])
 
 
-def _move(connection: Connection, before: Mapping[str, Head], ends: Mapping[str, Head]) -> int:
+def _move(
+    connection: Connection, before: Mapping[str, ChainHead], ends: Mapping[str, ChainHead]
+) -> int:
     """Move the heads that end as in `before` on to `ends`; the number of those moved."""
     moved, names = 0, list(ends)
     for start in range(0, len(names), MAX_ROWS):
@@ -220,12 +222,12 @@ def _move_statement(num_rows: int) -> str:
     )
 
 
-def _move_all(connection: Connection, ends: Mapping[str, Head]) -> None:
+def _move_all(connection: Connection, ends: Mapping[str, ChainHead]) -> None:
     """Move heads on to `ends` wherever they stand."""
     execute_sqlite(connection, MOVE_ALL, (JSON.encode([(name, *e) for name, e in ends.items()]),))
 
 
-def _stored_heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
+def _stored_heads(connection: Connection, chains: Sequence[str]) -> dict[str, ChainHead]:
     found = execute_sqlite(connection, READ, (JSON.encode(chains),))
     return {name: sound_head(name, count, last) for name, count, last in found}
 
@@ -239,7 +241,7 @@ READ = "SELECT chain, count, hash FROM heads WHERE chain IN (SELECT value FROM j
 """SQLite's statements, one however many chains: each is a hand-over between threads."""
 
 
-def _locked_heads(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
+def _locked_heads(connection: Connection, chains: Sequence[str]) -> dict[str, ChainHead]:
     """The heads of these chains, locked until the transaction of PostgreSQL ends."""
     found = _lock(connection, chains)
     missing = {name: beginning(name) for name in chains if name not in found}
@@ -250,14 +252,14 @@ def _locked_heads(connection: Connection, chains: Sequence[str]) -> dict[str, He
     return found
 
 
-def _lock(connection: Connection, chains: Sequence[str]) -> dict[str, Head]:
+def _lock(connection: Connection, chains: Sequence[str]) -> dict[str, ChainHead]:
     # In one order for all, so that two transactions do not wait for each other.
     query = "SELECT chain, count, hash FROM heads WHERE chain = ANY(%s) ORDER BY chain FOR UPDATE"
     rows = connection.exec_driver_sql(query, (list(chains),))
     return {name: sound_head(name, count, last) for name, count, last in rows}
 
 
-def _upsert(connection: Connection, ends: Mapping[str, Head], else_do: str) -> None:
+def _upsert(connection: Connection, ends: Mapping[str, ChainHead], else_do: str) -> None:
     connection.exec_driver_sql(
         "INSERT INTO heads (chain, count, hash)"
         " SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[])"

@@ -21,15 +21,16 @@ from sqlalchemy.exc import DBAPIError
 from oversight.ids import content_id
 from oversight.store import schema
 from oversight.store.batch import COLUMNS, Memory, encode_records
-from oversight.store.checking_schema import check_schema
 from oversight.store.encoding import decode, key_text, kind_of, shown
-from oversight.store.finding_prompts import block_bodies, part_bodies
+from oversight.store.opening import check_schema
 from oversight.store.prompts import (
+    block_bodies,
     block_id,
     block_ids,
     decode_part,
     decode_prompt,
     encode_prompt,
+    part_bodies,
     part_id,
     part_ids,
 )

@@ -24,7 +24,7 @@ from oversight.store.chain import (
     KEYS,
     START,
     STORE,
-    Head,
+    ChainHead,
     Link,
     beginning,
     link_hash,
@@ -55,7 +55,7 @@ class Problem:
 class Seal:
     """The ends of all chains, by the debate's id; that of the store itself by ""."""
 
-    heads: Mapping[str, Head]
+    heads: Mapping[str, ChainHead]
     before: Mapping[str, tuple[int, str]]
     """Of each table with rows from before there were chains: their number, and their digest."""
 
@@ -105,7 +105,8 @@ class Seal:
             if whole[SEAL] != 1:
                 raise ValueError(f"{SEAL} = {whole[SEAL]!r} is another version's")
             ends = {
-                str(name): Head(int(n), str(last)) for name, (n, last) in whole["heads"].items()
+                str(name): ChainHead(int(n), str(last))
+                for name, (n, last) in whole["heads"].items()
             }
             before = {str(name): (int(n), str(d)) for name, (n, d) in whole["before"].items()}
             digest = whole["digest"]
@@ -169,7 +170,7 @@ def rows_at_start(connection: Connection) -> dict[str, tuple[int, int]]:
 class _Chain:
     """Place up to which a chain has been read."""
 
-    head: Head
+    head: ChainHead
     sealed: str | None = None
     """Its hash at the place that a seal has."""
 
@@ -216,8 +217,11 @@ class _Walk:
                 self.named.add((link.table, link.key))
                 debate = link.key if link.table == "debates" else link.chain
                 yield Problem(link.table, link.key, found, debate)
-            chain.head = Head(link.number, link.hash)
-            if self.seal and self.seal.heads.get(link.chain, Head(0, "")).length == link.number:
+            chain.head = ChainHead(link.number, link.hash)
+            if (
+                self.seal
+                and self.seal.heads.get(link.chain, ChainHead(0, "")).length == link.number
+            ):
                 chain.sealed = link.hash
 
     def _wrong(self, link: Link, before: str | None, row: Any) -> str:

@@ -13,13 +13,13 @@ from typing import Self
 from sqlalchemy import Connection, select
 
 from oversight.errors import StoreError
-from oversight.store import address, checking, checking_schema, opening, reading, sealing
+from oversight.store import checking, opening, reading, sealing
 from oversight.store import queue as queues
 from oversight.store import rating_queue as rating_queues
 from oversight.store.batch import encode_records
-from oversight.store.database import Database
+from oversight.store.database import Database, parse_address
 from oversight.store.encoding import key_text
-from oversight.store.finding_prompts import read_prompt
+from oversight.store.prompts import read_prompt
 from oversight.store.queue import QueueFilter, QueueItem, Taken
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
@@ -65,7 +65,7 @@ class Store:
             MissingDependencyError: It is on PostgreSQL and psycopg is not installed.
             StoreError: It cannot be opened, or is absent and `create` is False.
         """
-        database = Database(address.parse(url))
+        database = Database(parse_address(url))
         try:
             opening.prepare(database, create=create)
         except BaseException:
@@ -170,7 +170,7 @@ class Store:
         """
         if not self._keys_checked:
             with self._database.reading() as connection:
-                checking_schema.check_keys(connection)
+                opening.check_keys(connection)
             self._keys_checked = True
 
     def known(self, debate_ids: Iterable[str]) -> set[str]:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -23,11 +25,91 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from oversight.errors import StoreError
 from oversight.store import claims as leases
-from oversight.store.batch import Batch, Memory
-from oversight.store.chain import Heads
+from oversight.store.batch import COLUMNS, KEYED, Batch, Memory, Row, conflict, powers
+from oversight.store.chain import KEYS, Added, Heads, extend
 from oversight.store.claims import Claims
-from oversight.store.database import Database
-from oversight.store.inserting import insert
+from oversight.store.database import Database, execute_sqlite
+
+MAX_IDS = 500
+"""Ids a query; every SQLite takes 999 variables."""
+
+SHARED = frozenset({"sources", "parts", "token_blocks"})
+"""Tables in which unrelated debates write the same rows: two processes that insert them in
+different orders would wait for each other, so all insert them sorted."""
+
+
+def insert(connection: Connection, batch: Batch, known: Heads) -> None:
+    """Write a batch inside the running transaction.
+
+    Args:
+        known: Where its chains are likely to end, and will end once it is committed.
+
+    Raises:
+        StoreError: A row of the same id but another content is already stored.
+    """
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    added: list[Added] = []
+    for table, rows in batch.rows.items():
+        if not rows:
+            continue
+        ordered = [rows[key] for key in sorted(rows)] if table in SHARED else list(rows.values())
+        before = len(added)
+        for some in powers(ordered):
+            added += _insert(connection, table, some, mark)
+        if table in KEYED and len(added) - before < len(rows):
+            _check_same(connection, table, rows, mark)
+    if added:
+        extend(connection, batch, added, known)
+
+
+def _insert(connection: Connection, table: str, rows: Sequence[Row], mark: str) -> list[Added]:
+    """Those rows that were new, of a table with links; in the order of writing."""
+    values = tuple(chain.from_iterable(rows))
+    statement = _statement(table, len(rows), mark)
+    if mark != "?":
+        found = connection.exec_driver_sql(statement, values)
+        return sorted(Added(table, seq, key) for seq, key in found) if table in KEYS else []
+    result = execute_sqlite(connection, statement, values)
+    if table not in KEYS:
+        return []
+    # SQLite numbers new rows on from the last one, in the order in which they are given.
+    first = (result.lastrowid or 0) - result.rowcount + 1
+    if result.rowcount == len(rows):
+        place = PLACES[table]
+        return [Added(table, seq, str(row[place])) for seq, row in enumerate(rows, first)]
+    if result.rowcount == 0:
+        return []
+    query = f"SELECT seq, {KEYS[table]} FROM {table} WHERE seq >= ? ORDER BY seq"
+    return [Added(table, seq, key) for seq, key in execute_sqlite(connection, query, (first,))]
+
+
+PLACES = {table: COLUMNS[table].index(key) for table, key in KEYS.items()}
+"""Where in a row its key stands."""
+
+
+@cache
+def _statement(table: str, num_rows: int, mark: str) -> str:
+    columns = COLUMNS[table]
+    row = f"({','.join([mark] * len(columns))})"
+    returning = f" RETURNING seq, {KEYS[table]}" if table in KEYS and mark != "?" else ""
+    return (
+        f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join([row] * num_rows)}"
+        f" ON CONFLICT DO NOTHING{returning}"
+    )
+
+
+def _check_same(connection: Connection, table: str, rows: dict[str, Row], mark: str) -> None:
+    ids = list(rows)
+    stored: dict[str, str] = {}
+    for start in range(0, len(ids), MAX_IDS):
+        chunk = tuple(ids[start : start + MAX_IDS])
+        marks = ",".join([mark] * len(chunk))
+        query = f"SELECT id, body FROM {table} WHERE id IN ({marks})"
+        stored.update((id_, body) for id_, body in connection.exec_driver_sql(query, chunk))
+    for id_, row in rows.items():
+        if stored.get(id_) != row[-1]:
+            raise conflict(table, row)
+
 
 T = TypeVar("T")
 
@@ -50,14 +132,14 @@ class Write:
 
 
 @dataclass(slots=True)
-class Call:
+class PendingWrite:
     """Something to be done in a transaction of its own, and who waits for its result."""
 
     run: Callable[[Connection], Any]
     waiter: Future[Any]
 
 
-Job = Write | Call
+Job = Write | PendingWrite
 
 
 class Writer:
@@ -94,7 +176,7 @@ class Writer:
     def call(self, run: Callable[[Connection], T]) -> T:
         """The result of `run`, done in a transaction of its own."""
         waiter: Future[T] = Future()
-        self.submit(Call(run, waiter))
+        self.submit(PendingWrite(run, waiter))
         return waiter.result()
 
     def stop(self, timeout_s: float | None = None) -> None:
@@ -117,7 +199,7 @@ class Writer:
                 running = False
             self._do_writes([job for job in group if isinstance(job, Write)])
             for job in group:
-                if isinstance(job, Call):
+                if isinstance(job, PendingWrite):
                     self._do_call(job)
             self._renew_if_due()
         self._release_all()
@@ -161,7 +243,7 @@ class Writer:
         for id_ in batch.rows["token_blocks"]:
             self.memory.blocks.remember(id_, id_)
 
-    def _do_call(self, job: Call) -> None:
+    def _do_call(self, job: PendingWrite) -> None:
         try:
             result = self._transact(job.run)
         except Exception as error:

@@ -22,7 +22,89 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from oversight.text.characters import INVISIBLE
+BIDI_CONTROLS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""Characters that turn the direction of reading, so that a text reads other than it is stored."""
+
+TAGS = "\U000e0000-\U000e007f"
+"""An invisible copy of ASCII: models read it and people do not see it."""
+
+UNSEEN = (
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200d\u2060-\u2065\u206a-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0080-\U000e0fff"
+)
+"""Others that leave no trace on a page: soft hyphens, joiners, selectors, fillers, annotations."""
+
+INVISIBLE = UNSEEN + BIDI_CONTROLS + TAGS
+"""Unicode's Default_Ignorable_Code_Point, and annotation marks."""
+
+COMBINING = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\ufe20-\ufe2f"
+"""Marks that sit on, strike through or ring the letter before them."""
+
+LOOKALIKES = str.maketrans(
+    "аеорсухіѕјԁһԛѵтпикмвнοινυτρακεχηıօոս",
+    "aeopcyxisjdhqvtnukmbnoivutpakexnionu",
+)
+"""Small letters of Cyrillic, Greek and Armenian (and ı) as the Latin letters they pass for."""
+
+
+def picture(char: str) -> str:
+    """The visible picture of a control character of ASCII (U+2400 block), such as `␛`."""
+    return "\u2421" if char == "\x7f" else chr(0x2400 + ord(char))
+
+
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
+"""Letters of scripts that put no spaces between words: each counts as a word."""
+
+WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+"""A word, to count and to look up."""
+
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_JOINERS = "'’ʼ-‐‑"
+_DIGIT_JOINERS = ".,:"
+_SIGNS = "-−"
+
+
+def is_border(text: str, place: int) -> bool:
+    """True if a word may begin or end before `text[place]`; both ends of the text are borders."""
+    if place <= 0 or place >= len(text):
+        return True
+    before, after = text[place - 1], text[place]
+    if before.isspace() or after.isspace():
+        return True
+    if _is_mark(after):
+        return False
+    if _is_word(before) and _is_word(after):
+        return _IS_UNSPACED.match(before) is not None or _IS_UNSPACED.match(after) is not None
+    return not (_joined(text, place - 1) or _joined(text, place) or _signed(text, place))
+
+
+def _joined(text: str, place: int) -> bool:
+    """True if the character at `place` holds the two beside it together as one word."""
+    char = text[place]
+    if char not in _JOINERS and char not in _DIGIT_JOINERS:
+        return False
+    before, after = text[place - 1 : place], text[place + 1 : place + 2]
+    if char in _DIGIT_JOINERS:
+        return before.isdigit() and after.isdigit()
+    return _is_word(before) and _is_word(after)
+
+
+def _signed(text: str, place: int) -> bool:
+    """True if the number that begins at `place` has its sign before it."""
+    return text[place].isdigit() and text[place - 1] in _SIGNS
+
+
+def _is_word(char: str) -> bool:
+    return char.isalnum() or char == "_" or _is_mark(char)
+
+
+def _is_mark(char: str) -> bool:
+    return char > "\u02ff" and unicodedata.category(char)[0] == "M"
+
 
 _DOUBLE = "“”„‟«»″〝〞＂"
 _SINGLE = "‘’‚‛′´＇"

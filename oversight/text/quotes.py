@@ -26,10 +26,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from oversight.errors import PromptError
-from oversight.text.borders import WORD
-from oversight.text.characters import INVISIBLE
-from oversight.text.folding import fold
-from oversight.text.matching import Index, core, index
+from oversight.text.folding import INVISIBLE, WORD, fold
+from oversight.text.matching import SourceIndex, core, index
 from oversight.text.prompts import Safe
 from oversight.text.untrusted import data
 from oversight.types import Quote, QuoteStatus, Source
@@ -115,7 +113,7 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _checked(words: str, start: int, source: Index | None, *, may_search: bool) -> Quote:
+def _checked(words: str, start: int, source: SourceIndex | None, *, may_search: bool) -> Quote:
     end = start + len(words)
     whole = fold(words).text
     inner = core(whole)
@@ -144,7 +142,7 @@ def _is_too_short(folded: str) -> bool:
 
 def _found(
     quote: Quote,
-    source: Index,
+    source: SourceIndex,
     status: QuoteStatus,
     span: tuple[int, int],
     similarity: float | None = None,

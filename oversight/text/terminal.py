@@ -20,7 +20,7 @@ from functools import cache
 from rich.style import Style
 from rich.text import Text
 
-from oversight.text.characters import INVISIBLE, picture
+from oversight.text.folding import INVISIBLE, picture
 
 MAX_MARKS = 4
 """Combining marks that are shown on one letter; languages need up to three."""

@@ -24,7 +24,7 @@ import re
 from bisect import bisect
 from collections.abc import Iterator
 
-from oversight.text.characters import INVISIBLE
+from oversight.text.folding import INVISIBLE
 
 NAME = (
     r"(?:\w{1,20}[:|_.-]|ant)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad"

@@ -19,7 +19,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from oversight.text.characters import (
+from oversight.text.folding import (
     BIDI_CONTROLS,
     COMBINING,
     LOOKALIKES,

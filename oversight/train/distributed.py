@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 
 from oversight.errors import OversightError
-from oversight.train.model.batch import RowBatch
+from oversight.train.model.trie import RowBatch
 from oversight.train.types import TokenRow
 
 T = TypeVar("T")

@@ -21,10 +21,9 @@ from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
 from oversight.train import losses
-from oversight.train.comparisons import PairLabels, is_decided, unread_margins
+from oversight.train.batches import PairLabels, is_decided, padded, unread_margins
 from oversight.train.data.examples import PairsOf, expand
-from oversight.train.data.loading import Loaded, load_comparisons, load_labelled
-from oversight.train.data.settings import DataSettings
+from oversight.train.data.loading import LoadedExamples, load_comparisons, load_labelled
 from oversight.train.distributed import World, shard
 from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
 from oversight.train.losses.pairs import PairLogps, sft_term
@@ -34,15 +33,14 @@ from oversight.train.losses.sequences import (
     sequence_sum,
     wpo_weight,
 )
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel, Scores
-from oversight.train.padding import padded
+from oversight.train.model.trie import RowBatch
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.registered import trainer
-from oversight.train.session import Session, Task, num_steps
-from oversight.train.settings import TrainSettings
+from oversight.train.session import Objective, Session, num_steps
+from oversight.train.settings import DataSettings, TrainSettings
 from oversight.train.signal import (
     SIGNAL,
     is_rounding,
@@ -93,7 +91,7 @@ def plan(config: Config) -> Plan:
     """What a run would be, with all that it checks."""
     check_loss(config)
     start = begin_alone(config)
-    loaded: Loaded[Any]
+    loaded: LoadedExamples[Any]
     groups: list[Sequence[TokenRow]]
     if registered_loss(config).unpaired:
         loaded = start.load(load_labelled, config.data, config.batch_size)
@@ -197,7 +195,7 @@ def _check_together(config: Config) -> None:
         )
 
 
-def check_examples(config: Config, loaded: Loaded[Any]) -> list[str]:
+def check_examples(config: Config, loaded: LoadedExamples[Any]) -> list[str]:
     """Refuse examples that the loss is not defined for; what is to be said of the others.
 
     Raises:
@@ -366,7 +364,7 @@ def _task(
     batch: Sequence[Comparison],
     reference: Sequence[torch.Tensor] | None,
     is_first: bool = False,
-) -> Task:
+) -> Objective:
     """The mean over the pairs of all processes, each by its weight.
 
     Args:
@@ -404,7 +402,7 @@ def _task(
             metrics[SIGNAL] = _signal(config, pairs, scores, given)
         return total, metrics
 
-    return Task([pair.rows() for pair in batch], loss_of, in_one=sorts)
+    return Objective([pair.rows() for pair in batch], loss_of, in_one=sorts)
 
 
 def _signal(

@@ -77,7 +77,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class MemoryEstimate:
     """Bytes at the peak of a step, on one process."""
 
     parts: tuple[tuple[str, int], ...]
@@ -96,7 +96,7 @@ def estimate(
     *,
     others: tuple[tuple[str, int], ...] = (),
     num_processes: int = 1,
-) -> Estimate:
+) -> MemoryEstimate:
     """The memory of a training step.
 
     Args:
@@ -114,7 +114,7 @@ def estimate(
     sampling = key_values(shape, load, settings)
     # One after the other: a collection is sampled, then learnt from.
     parts.append(("activations", learning) if learning >= sampling else ("sampling", sampling))
-    return Estimate(tuple((name, size) for name, size in parts if size))
+    return MemoryEstimate(tuple((name, size) for name, size in parts if size))
 
 
 def activations(shape: Shape, load: Load, settings: ModelSettings) -> int:

@@ -16,176 +16,35 @@ Shapes: B responses, R response tokens.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import gcd
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, JsonValue, model_validator
 
-from oversight.config.settings import Settings
 from oversight.errors import ConfigError
 from oversight.ids import seed_from
+from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts
-from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World, num_processes
+from oversight.train.experience_settings import ExperienceSettings
 from oversight.train.losses.advantages import informative
-from oversight.train.losses.rewards import RunningScale, missing_eos, overlong_penalty
+from oversight.train.losses.value import RunningScale, missing_eos, overlong_penalty
 from oversight.train.model.policy import PolicyModel
 from oversight.train.plan import Held, Plan, begin_alone
-from oversight.train.reference import NONE, Reference
+from oversight.train.reference import Reference
 from oversight.train.rollouts.ahead import Collected, Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler, check_sampling_kind
 from oversight.train.rollouts.reward_models import read_reward_config
-from oversight.train.rollouts.rewards import (
-    RewardSettings,
-    RewardSource,
-    check_rewards,
-    tried_rewards,
-)
-from oversight.train.rollouts.types import Sampler, SamplingSettings
-from oversight.train.scoring import row_logprobs
-from oversight.train.settings import TrainSettings
+from oversight.train.rollouts.rewards import check_rewards, tried_rewards
+from oversight.train.rollouts.types import RewardSource, Sampler
 from oversight.train.start import Started
 from oversight.train.types import PromptExample, TokenRow
-
-
-class ImportanceSettings(Settings):
-    """Correction for a sampler whose log-probabilities are not the trainer's."""
-
-    mode: Literal["none", "truncate", "mask"] = "truncate"
-    level: Literal["token", "sequence", "geometric"] = "token"
-    high: float | None = Field(default=2.0, gt=0.0)
-    low: float | None = Field(default=None, ge=0.0)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"low = {self.low} has to be below high = {self.high}")
-        return self
-
-
-class ShapingSettings(Settings):
-    """What is done to rewards before they become advantages."""
-
-    missing_eos: float = Field(default=0.0, ge=0.0)
-    """Taken off the reward of a response that did not end by itself."""
-    overlong_cache: int | None = Field(default=None, ge=1)
-    """Tokens before the limit over which the reward falls by 1 (DAPO, eq. 13)."""
-    mask_unfinished: bool = False
-    """Learn nothing from responses that were cut off."""
-    scale: bool = False
-    """Divide rewards by their running standard deviation."""
-    clip: float | None = Field(default=None, gt=0.0)
-    """With `scale`: the largest scaled reward."""
-
-
-REWARD_SETTINGS = {
-    "model": ("models", "disagreement_penalty"),
-    "function": ("function",),
-    "matches": ("field", "how", "ignore_case"),
-    "length": ("target_tokens",),
-}
-"""Settings of each source of reward."""
-
-
-class ExperienceSettings(TrainSettings):
-    """Settings that PPO and GRPO share."""
-
-    by_content: ClassVar[Mapping[str, str]] = {"reference": "reference"}
-
-    data: DataSettings
-    reward: RewardSettings
-    sampling: SamplingSettings = SamplingSettings()
-    samples: int = Field(default=8, ge=1)
-    """Responses to each prompt; a collection has `batch_size` prompts."""
-    engine: Literal["in_process", "vllm"] = "in_process"
-    """Who samples: the policy itself, or vLLM servers that are given its weights."""
-    engine_settings: dict[str, JsonValue] = Field(default_factory=dict)
-    """Of the vllm engine."""
-    ahead: bool = False
-    """Sample the next collection while learning from the last: one step off-policy."""
-    mini_batches: int = Field(default=1, ge=1)
-    """Optimiser steps that a collection is cut into."""
-    reuse: int = Field(default=1, ge=1)
-    """How often a collection is gone through."""
-    reference: str = "initial"
-    """`initial`, `none`, or a model; asked only where a KL coefficient is above 0."""
-    importance: ImportanceSettings = ImportanceSettings()
-    shaping: ShapingSettings = ShapingSettings()
-    dynamic_sampling: int = Field(default=0, ge=0)
-    """Sample again, at most so many times, until every prompt's rewards differ (DAPO, eq. 11)."""
-
-    @model_validator(mode="after")
-    def _check_experience(self) -> Self:
-        if self.mini_batches > self.batch_size:
-            raise ValueError(
-                f"mini_batches = {self.mini_batches}, but a collection has only batch_size = "
-                f"{self.batch_size} prompts to cut into parts"
-            )
-        if self.model.lora is not None and self.model.lora.dropout:
-            raise ValueError(
-                f"model.lora.dropout = {self.model.lora.dropout}: a policy that is trained with "
-                "dropout is not the one that was sampled, so their ratio is off 1; set it to 0"
-            )
-        cache, most = self.shaping.overlong_cache, self.sampling.max_new_tokens
-        if cache is not None and cache > most:
-            raise ValueError(
-                f"shaping.overlong_cache = {cache} is more than sampling.max_new_tokens = {most}: "
-                "it is a number of tokens before that limit"
-            )
-        if self.ahead and self.engine == "in_process":
-            raise ValueError("ahead needs engine = 'vllm': the policy itself is busy learning")
-        if self.ahead and self.dynamic_sampling:
-            raise ValueError("dynamic_sampling cannot know ahead what it will need; turn one off")
-        return self
-
-    def unread(self) -> Iterator[tuple[str, str]]:
-        """Settings that nothing reads beside the others, each with the reason."""
-        yield from super().unread()
-        for name in ("patience", "eval_every"):
-            yield name, "PPO and GRPO evaluate nothing on held-out rows"
-        for name in ("data.train_on", "data.margin"):
-            yield name, "PPO and GRPO take the prompts alone"
-        if self.engine == "in_process":
-            yield "engine_settings", "they are those of engine = 'vllm'"
-        if not self.shaping.scale:
-            yield "shaping.clip", "it bounds rewards that shaping.scale = true has scaled"
-        if self.importance.mode == "none":
-            for name in ("level", "high", "low"):
-                yield f"importance.{name}", "importance.mode = 'none' corrects nothing"
-        for source, names in REWARD_SETTINGS.items():
-            if source != self.reward.source:
-                for name in names:
-                    yield f"reward.{name}", f"it is of reward.source = {source!r}"
-        if len(self.reward.models) < 2:
-            yield "reward.disagreement_penalty", "fewer than two reward models cannot disagree"
-
-    def check_reference(self, name: str, coefficient: float) -> None:
-        """Refuse to hold the policy to a reference that there is none of.
-
-        Raises:
-            ValueError: The coefficient of the divergence is above 0.
-        """
-        if coefficient and self.reference == NONE:
-            raise ValueError(
-                f"{name} = {coefficient:g}: it holds the policy to a reference, and reference = "
-                f"'none'; set {name} to 0, or take reference = 'initial'"
-            )
-
-    needs_logprobs: ClassVar[bool] = False
-    """Whether a collection is scored by the policy even if it is used once."""
-
-    @property
-    def steps_per_collection(self) -> int:
-        """Optimiser steps before responses are sampled anew."""
-        return self.mini_batches * self.reuse
-
 
 Valued = Callable[[RolloutBatch], tuple[RolloutBatch, dict[str, float]]]
 """What an algorithm makes of a scored collection: its advantages, and metrics."""
@@ -548,8 +407,8 @@ def open_sampler(
         eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         yield _sharded(policy, settings, eos, world)
         return
-    from oversight.train.rollouts.from_server import ServerSampler, serving
     from oversight.train.rollouts.handover import FolderHandover
+    from oversight.train.rollouts.server import ServerSampler, serving
 
     with ExitStack() as opened:
         place = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="oversight-")))

@@ -21,13 +21,8 @@ from pydantic import Field, JsonValue, model_validator
 from oversight.train import losses
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
-from oversight.train.experience import (
-    Experience,
-    ExperienceSettings,
-    check_experience,
-    open_sampler,
-    plan_experience,
-)
+from oversight.train.experience import Experience, check_experience, open_sampler, plan_experience
+from oversight.train.experience_settings import ExperienceSettings
 from oversight.train.losses.advantages import (
     RoleBaseline,
     group,
@@ -45,8 +40,8 @@ from oversight.train.reference import open_reference
 from oversight.train.registered import trainer
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.rollouts.rewards import RewardSource, open_rewards
-from oversight.train.rollouts.types import Sampler
+from oversight.train.rollouts.rewards import open_rewards
+from oversight.train.rollouts.types import RewardSource, Sampler
 from oversight.train.session import Session, num_steps
 from oversight.train.start import Rows, about, begin, finished_model
 
@@ -151,7 +146,7 @@ def train(
         experience = Experience(
             config, loaded.examples, policy, collector, source, reference, start.world
         )
-        valuing = Valuing(config, RoleBaseline(config.baseline_decay))
+        valuing = GroupAdvantages(config, RoleBaseline(config.baseline_decay))
         session = opened.enter_context(
             Session(
                 about("grpo", config, loaded),
@@ -182,7 +177,7 @@ def check_loss(config: Config) -> None:
 
 
 @dataclass
-class Valuing:
+class GroupAdvantages:
     """From rewards to advantages; role baselines go on from one collection to the next."""
 
     config: Config

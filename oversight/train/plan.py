@@ -15,23 +15,64 @@ from typing import Any, Literal
 
 import numpy as np
 
+from oversight.train.batches import micro_batches
 from oversight.train.data.examples import Order
-from oversight.train.data.loading import Loaded
+from oversight.train.data.loading import LoadedExamples
 from oversight.train.distributed import World, num_processes
 from oversight.train.estimate import Load, Shape, available, estimate, shown
-from oversight.train.micro_batches import micro_batches
 from oversight.train.model.checks import check_policy_kind, check_scalar_kind
-from oversight.train.model.loading import adapted, check_weights, named, resolve_device
-from oversight.train.model.stored import empty_model
+from oversight.train.model.loading import adapted, check_weights, empty_model, named, resolve_device
 from oversight.train.model.trie import TokenTrie
 from oversight.train.reference import INITIAL, NONE, read_other
 from oversight.train.registered import Trainer
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.folder import MODEL, check_places
-from oversight.train.samples import sample_lines
 from oversight.train.session import num_steps
 from oversight.train.start import Started, about, begin
-from oversight.train.types import TokenRow
+from oversight.train.types import Comparison, Demonstration, Example, Ids, LabelledExample, TokenRow
+
+SHOWN_TOKENS = 48
+"""Of each end of a stretch; what is between is left out."""
+
+
+def sample_lines(loaded: LoadedExamples[Any], tokenizer: Any) -> Iterator[str]:
+    """The first example, each stretch of it under a line that says what it is."""
+    example: Example = loaded.examples[0]
+    yield f"row {example.id}"
+    for name, ids in _stretches(example):
+        yield f"{name}, {len(ids):,} tokens:"
+        yield from (f"  | {line}" for line in _text(ids, tokenizer).split("\n"))
+
+
+def _stretches(example: Example) -> Iterator[tuple[str, Ids]]:
+    if isinstance(example, Comparison):
+        yield "prompt", example.prompt_ids
+        for rank, ids in zip(example.ranks, example.responses, strict=True):
+            yield ("response, the best" if rank == 0 else f"response, rank {rank}"), ids
+        return
+    if isinstance(example, Demonstration | LabelledExample):
+        yield from _of_row(example.row)
+        return
+    yield "prompt, to be answered", example.prompt_ids
+
+
+def _of_row(row: TokenRow) -> Iterator[tuple[str, Ids]]:
+    """The prompt, then what is learnt and what is given by turns."""
+    yield "prompt", row.prompt_ids
+    mask = np.ones(len(row.response_ids), bool) if row.mask is None else row.mask
+    edges = np.flatnonzero(np.diff(mask)) + 1
+    for ids, learnt in zip(np.split(row.response_ids, edges), np.split(mask, edges), strict=True):
+        yield ("response, learnt" if learnt[0] else "given"), ids
+
+
+def _text(ids: Ids, tokenizer: Any) -> str:
+    """The words of `ids` with their control tokens, the middle of a long one left out."""
+    if len(ids) <= 2 * SHOWN_TOKENS:
+        return str(tokenizer.decode(ids.tolist(), skip_special_tokens=False))
+    first, last = ids[:SHOWN_TOKENS].tolist(), ids[-SHOWN_TOKENS:].tolist()
+    begin, end = (tokenizer.decode(part, skip_special_tokens=False) for part in (first, last))
+    return f"{begin} […] {end}"
+
 
 TRAINED = 4
 """Numbers held for a weight that is trained: itself, its gradient, two of the optimiser."""
@@ -64,7 +105,7 @@ class Plan:
     trainer: str
     config: Any
     start: Started
-    loaded: Loaded[Any]
+    loaded: LoadedExamples[Any]
     groups: Sequence[Sequence[TokenRow]] = ()
     """What is learnt from together; none where responses are sampled to prompts."""
     notes: Sequence[str] = ()

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.train.experience import Experience, ExperienceSettings
+from oversight.train.batches import padded
+from oversight.train.experience import Experience
+from oversight.train.experience_settings import ExperienceSettings
 from oversight.train.losses import importance, load
 from oversight.train.losses.kl import estimate
 from oversight.train.losses.masked import masked_sum
 from oversight.train.losses.metrics import Metrics, Peak, mean_of, merge, peak_of
 from oversight.train.losses.policy_batch import PolicyBatch
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, Scores
-from oversight.train.padding import padded
+from oversight.train.model.trie import RowBatch
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.session import Session, Task
+from oversight.train.session import Objective, Session
 from oversight.train.signal import SIGNAL, is_rounding
 
 Surrogate = Callable[..., tuple[torch.Tensor, Metrics]]
@@ -37,7 +38,7 @@ def policy_step(
     batch: RolloutBatch,
     surrogate: Surrogate,
     added: Added | None = None,
-) -> Task:
+) -> Objective:
     """The policy's loss on `batch`, divided by counts over the step and all processes.
 
     Args:
@@ -67,7 +68,7 @@ def policy_step(
             total, metrics = total + term, merge(metrics, found)
         return total, metrics
 
-    return Task([[batch.rows[i] for i in group] for group in groups], loss_of)
+    return Objective([[batch.rows[i] for i in group] for group in groups], loss_of)
 
 
 def policy_batch(

@@ -20,45 +20,39 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.errors import ConfigError
 from oversight.train import losses
+from oversight.train.batches import padded, row_values
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
-from oversight.train.experience import (
-    Experience,
-    ExperienceSettings,
-    check_experience,
-    open_sampler,
-    plan_experience,
-)
+from oversight.train.experience import Experience, check_experience, open_sampler, plan_experience
+from oversight.train.experience_settings import ExperienceSettings
 from oversight.train.losses import value
 from oversight.train.losses.advantages import gae
 from oversight.train.losses.kl import AdaptiveKL, Estimator, FixedKL, kl_in_reward
 from oversight.train.losses.masked import masked_sum
 from oversight.train.losses.metrics import Metrics, peak_of
 from oversight.train.losses.policy_batch import Extras
-from oversight.train.losses.rewards import token_rewards
-from oversight.train.model.batch import RowBatch
+from oversight.train.losses.value import token_rewards
 from oversight.train.model.loading import Vocabulary, load_policy, load_scalar, named, read_config
 from oversight.train.model.policy import ScalarModel, Scores
-from oversight.train.padding import padded
+from oversight.train.model.trie import RowBatch
 from oversight.train.plan import TRAINED, Held, Plan
 from oversight.train.policy_step import Added, policy_step
 from oversight.train.reference import open_reference, same_vocabulary
 from oversight.train.registered import trainer
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.rollouts.rewards import RewardSource, open_rewards
-from oversight.train.rollouts.types import Sampler
-from oversight.train.scoring import row_values
+from oversight.train.rollouts.rewards import open_rewards
+from oversight.train.rollouts.types import RewardSource, Sampler
 from oversight.train.session import Session, num_steps
 from oversight.train.settings import ModelSettings
 from oversight.train.signal import SIGNAL, is_rounding
 from oversight.train.start import Rows, about, begin, finished_model
 
 
-class KLSettings(Settings):
+class RewardKLSettings(Settings):
     """The hold to the reference, as a part of the reward."""
 
     coefficient: float = Field(default=0.05, ge=0.0)
@@ -102,7 +96,7 @@ class Config(ExperienceSettings):
     """Of generalised advantage estimation."""
     whiten: bool = True
     """Advantages with mean 0 and variance 1 over the collection, all processes together."""
-    kl: KLSettings = KLSettings()
+    kl: RewardKLSettings = RewardKLSettings()
     critic: CriticSettings = CriticSettings()
     entropy_coefficient: float = Field(default=0.0, ge=0.0)
 
@@ -194,7 +188,7 @@ def train(
         experience = Experience(
             config, loaded.examples, policy, collector, source, reference, start.world
         )
-        valuing = Valuing(config, experience, critic, _controller(config.kl))
+        valuing = CriticAdvantages(config, experience, critic, _controller(config.kl))
         session = opened.enter_context(
             Session(
                 about("ppo", config, loaded),
@@ -227,7 +221,7 @@ def check_loss(config: Config) -> None:
 
 
 @dataclass
-class Valuing:
+class CriticAdvantages:
     """From shaped rewards to advantages and returns, by the critic and the KL penalty."""
 
     config: Config
@@ -368,7 +362,7 @@ def read_critic(config: Config, vocabulary: Vocabulary) -> tuple[ModelSettings, 
     return settings, critic_config
 
 
-def _controller(settings: KLSettings) -> FixedKL | AdaptiveKL:
+def _controller(settings: RewardKLSettings) -> FixedKL | AdaptiveKL:
     if settings.target is None:
         return FixedKL(settings.coefficient)
     return AdaptiveKL(settings.coefficient, settings.target, settings.horizon)

@@ -18,19 +18,18 @@ from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
 from oversight.train import losses
-from oversight.train.comparisons import PairLabels, is_decided, ranks_of, unread_margins
+from oversight.train.batches import PairLabels, is_decided, ranks_of, unread_margins
 from oversight.train.data.examples import PairsOf, expand
-from oversight.train.data.loading import Loaded, load_comparisons
-from oversight.train.data.settings import DataSettings
+from oversight.train.data.loading import LoadedExamples, load_comparisons
 from oversight.train.distributed import shard
 from oversight.train.losses.metrics import Metrics
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_scalar
 from oversight.train.model.policy import ScalarModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.registered import trainer
-from oversight.train.session import Session, Task, num_steps
-from oversight.train.settings import TrainSettings
+from oversight.train.session import Objective, Session, num_steps
+from oversight.train.settings import DataSettings, TrainSettings
 from oversight.train.signal import SIGNAL, random_points, signal_of, silence, silent_B
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison
@@ -111,7 +110,7 @@ def check_loss(config: Config) -> None:
                 )
 
 
-def check_examples(config: Config, loaded: Loaded[Comparison]) -> list[str]:
+def check_examples(config: Config, loaded: LoadedExamples[Comparison]) -> list[str]:
     """Refuse rows that say what the loss does not hear; what is to be said of the others.
 
     Raises:
@@ -211,7 +210,7 @@ def _as_learnt(config: Config, found: Sequence[Comparison]) -> list[Comparison]:
 
 def _task(
     config: Config, model: ScalarModel, session: Session, batch: Sequence[Comparison]
-) -> Task:
+) -> Objective:
     """The mean over the comparisons of all processes, each by its weight."""
     [normalizer] = session.world.sum([sum(c.weight for c in batch)])
 
@@ -226,7 +225,7 @@ def _task(
             metrics[SIGNAL] = signal_of(partial(_value, config, part), rewards_BK)
         return total, metrics
 
-    return Task([c.rows() for c in batch], loss_of)
+    return Objective([c.rows() for c in batch], loss_of)
 
 
 def _loss(

@@ -22,6 +22,7 @@ from typing import Any, Self
 import torch
 
 from oversight.errors import CheckpointError, ConfigError, OversightError, TrainingInterrupted
+from oversight.train.batches import micro_batches
 from oversight.train.data.examples import Cursor, Order
 from oversight.train.distributed import (
     World,
@@ -32,14 +33,18 @@ from oversight.train.distributed import (
 )
 from oversight.train.experts import Balance
 from oversight.train.losses.metrics import Metrics, Peak, merge
-from oversight.train.micro_batches import micro_batches
 from oversight.train.model.policy import Backbone
-from oversight.train.optimizer import build_optimizer, set_rate
 from oversight.train.runs.final import Finish, finish
 from oversight.train.runs.folder import About, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
 from oversight.train.runs.progress import TrainProgress
-from oversight.train.runs.schedules import EarlyStop, Interrupt, multiplier
+from oversight.train.runs.schedules import (
+    EarlyStop,
+    Interrupt,
+    build_optimizer,
+    multiplier,
+    set_rate,
+)
 from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
 from oversight.train.settings import TrainSettings
 from oversight.train.signal import SIGNAL
@@ -47,7 +52,7 @@ from oversight.train.types import TokenRow
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Objective:
     """What is computed of one step's examples."""
 
     groups: Sequence[Sequence[TokenRow]]
@@ -233,7 +238,7 @@ class Session:
         """Numbers of this process's examples of the coming step."""
         return self.world.share(self.take())
 
-    def update(self, task: Task) -> dict[str, float]:
+    def update(self, task: Objective) -> dict[str, float]:
         """One optimiser step, in as many parts as memory asks for; gives its metrics.
 
         No step is taken, and `skipped` is 1, where the task says that there is no signal: neither
@@ -289,7 +294,7 @@ class Session:
         return values
 
     def _sent_to_experts(
-        self, task: Task, padded: Sequence[list[int]], num_own: int
+        self, task: Objective, padded: Sequence[list[int]], num_own: int
     ) -> list[float] | None:
         """How often tokens of the whole step are sent to each expert, and their number; None where
         one part is the whole of it, or nobody asks."""
@@ -304,7 +309,7 @@ class Session:
         return self.world.sum([sum(each) for each in zip(*counted[:num_own], strict=True)])
 
     def _computed(
-        self, task: Task, numbers: list[int], sent: list[float] | None
+        self, task: Objective, numbers: list[int], sent: list[float] | None
     ) -> tuple[torch.Tensor, Metrics, torch.Tensor | None]:
         """Loss and metrics of a part of a step, and its part of the load-balancing loss."""
         if self._balance is None:
@@ -350,7 +355,7 @@ class Session:
                 f"step {self.step}: no better result for {self._stop.num_worse} evaluations; done"
             )
 
-    def evaluate(self, task: Task) -> dict[str, float]:
+    def evaluate(self, task: Objective) -> dict[str, float]:
         """Metrics of held-out examples; every process computes its part of them.
 
         `loss` is what training makes smaller, with the weights of the examples.

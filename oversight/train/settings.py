@@ -8,8 +8,206 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from oversight.config.settings import Settings
-from oversight.train.runs.settings import GuardSettings
+from oversight.config import Settings
+from oversight.preferences.settings import PreferenceSettings
+
+Action = Literal["stop", "warn", "off"]
+"""What a guard does: end the run, say it once and go on, or nothing."""
+
+
+class StartLossSettings(Settings):
+    """The first loss is that of a policy equal to its reference, on the labels, ties and weights of
+    the batch (ln 2 for DPO's sigmoid loss)."""
+
+    action: Action = "stop"
+    tolerance: float = Field(default=0.01, gt=0.0)
+    """Allowed difference: absolute, and of a loss above 1 a share."""
+
+
+class FreshRatioSettings(Settings):
+    """On rollouts that were just sampled, policy and sampler agree: their ratio is 1."""
+
+    action: Action = "stop"
+    tolerance: float = Field(default=0.02, gt=0.0)
+    """Largest |ratio - 1|. Raise it for a sampler of lower precision than the trainer."""
+
+
+class NotFiniteSettings(Settings):
+    """No metric that training stands on is NaN or infinite."""
+
+    action: Action = "stop"
+
+
+class GradientSettings(Settings):
+    """The gradient norm, before clipping, stays near what it has been."""
+
+    action: Action = "stop"
+    factor: float = Field(default=50.0, gt=1.0)
+    """Times the median of the last `window` norms."""
+    window: int = Field(default=50, ge=2)
+    """Steps that the median is of; until half of them are seen, nothing is judged."""
+    patience: int = Field(default=3, ge=1)
+    """So many steps in a row; a single spike is what clipping is for."""
+    floor: float = Field(default=0.1, ge=0.0)
+    """A norm below it is never too large: the median falls to nothing where nothing is left to
+    learn, and any one example then stands far above it."""
+
+
+class KLGuardSettings(Settings):
+    """The policy stays near its reference."""
+
+    action: Action = "stop"
+    bound: float = Field(default=50.0, gt=0.0)
+    """Nats a response, summed over its tokens."""
+    patience: int = Field(default=3, ge=1)
+    """So many steps in a row."""
+
+
+class EntropySettings(Settings):
+    """The policy still chooses: its entropy stays above a share of where it began."""
+
+    action: Action = "stop"
+    share: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """Of the entropy over the first `window` steps."""
+    floor: float = Field(default=0.0, ge=0.0)
+    """Nats a token, whatever the run began with."""
+    window: int = Field(default=5, ge=1)
+    patience: int = Field(default=5, ge=1)
+    """So many steps in a row."""
+
+
+class DisagreementSettings(Settings):
+    """A rising reward is not one that the ensemble of reward models disagrees about more."""
+
+    action: Action = "stop"
+    factor: float = Field(default=2.0, gt=1.0)
+    """Times the disagreement over the first `window` steps."""
+    rise: float = Field(default=1.0, ge=0.0)
+    """How far the reward must have risen to count, in standard deviations over its first steps."""
+    window: int = Field(default=20, ge=2)
+    """Steps that are averaged, at the start and now."""
+
+
+class LengthSettings(Settings):
+    """A rising reward is not one that is paid for length."""
+
+    action: Action = "stop"
+    factor: float = Field(default=3.0, gt=1.0)
+    """Times the response length over the first `window` steps."""
+    rise: float = Field(default=1.0, ge=0.0)
+    """How far the reward must have risen to count, in standard deviations over its first steps."""
+    window: int = Field(default=20, ge=2)
+    """Steps that are averaged, at the start and now."""
+
+
+class GuardSettings(Settings):
+    """Guards that end a bad run early; each can warn instead or be off."""
+
+    start_loss: StartLossSettings = StartLossSettings()
+    fresh_ratio: FreshRatioSettings = FreshRatioSettings()
+    not_finite: NotFiniteSettings = NotFiniteSettings()
+    gradient: GradientSettings = GradientSettings()
+    kl: KLGuardSettings = KLGuardSettings()
+    entropy: EntropySettings = EntropySettings()
+    disagreement: DisagreementSettings = DisagreementSettings()
+    length: LengthSettings = LengthSettings()
+
+
+FormatName = Literal[
+    "auto",
+    "pair",
+    "implicit_pair",
+    "hh",
+    "kwise",
+    "unpaired",
+    "messages",
+    "prompt_completion",
+    "text",
+    "prompt",
+]
+"""`formats` says which columns each of them has."""
+
+Truncation = Literal["drop", "prompt_left", "response_right"]
+
+
+class DataSettings(Settings):
+    """What to train on."""
+
+    path: str | tuple[str, ...] = ()
+    """Files (.jsonl, .json, .parquet), or patterns such as `data/train-*.parquet`."""
+    store: str = ""
+    """A store's path or URL: its judged debates become preference rows."""
+    protocol: str | None = None
+    """Of a store: only debates of this protocol."""
+    dataset: str | None = None
+    """Of a store: only debates about questions of this data set."""
+    preferences: PreferenceSettings = PreferenceSettings()
+    """Of a store: what counts as a preference."""
+    format: FormatName = "auto"
+    """What the columns mean; `auto` tells it by their names."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Other names for columns, ours first: `{prompt = "question"}`."""
+    max_rows: int | None = Field(default=None, ge=1)
+    """Read no more rows than this."""
+
+    ids: Literal["auto", "given", "text"] = "auto"
+    """Token ids that come with a row. `given`: they are used, and a row without them is refused.
+    `text`: the text is rendered and encoded anew. `auto`: they are used where they decode to the
+    row's own text with this tokenizer, else the text is, and it is counted."""
+    template: Literal["auto", "always", "never"] = "auto"
+    """The chat template. `auto`: for lists of messages and hh-rlhf dialogues, not for plain
+    strings. `always`: a plain prompt is a user's message. `never`: messages as plain text."""
+    template_args: dict[str, Any] = Field(default_factory=dict)
+    """Further values for the chat template."""
+    train_on: Literal["responses", "all"] = "responses"
+    """SFT: learn the assistant's turns only, or every token but the first."""
+    margin: Literal["column", "scores"] = "column"
+    """Of a pair: the column `margin` where there is one, or the difference of the two scores."""
+
+    max_length: int | None = Field(default=None, ge=2)
+    """Most tokens of prompt and response; None for as many as the model takes."""
+    max_prompt_length: int | None = Field(default=None, ge=1)
+    """Most tokens of a prompt."""
+    truncation: Truncation = "drop"
+    """What to do with a row that is too long: leave it out, cut the prompt's beginning, or cut
+    the response's end (which then has no EOS). All responses of a prompt keep the same prompt."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """What to do with examples of the same content: keep the first, or all."""
+    on_bad: Literal["drop", "error"] = "drop"
+    """What to do with rows that cannot be used: leave them out and count them, or stop."""
+
+    eval_path: str | tuple[str, ...] = ()
+    """Files of the held-out part; rows that share a prompt with it are left out of training."""
+    eval_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Or the share of rows to hold out; all rows of a prompt or question stay together."""
+    eval_rows: int = Field(default=0, ge=0)
+    """Or how many rows to hold out, as nearly as whole prompts and questions allow."""
+    split_seed: int = 0
+    """Another seed holds out other prompts."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.paths and self.store:
+            raise ValueError("give a path or a store, not both")
+        if bool(self.eval_paths) + bool(self.eval_fraction) + bool(self.eval_rows) > 1:
+            raise ValueError("give one of eval_path, eval_fraction and eval_rows, not several")
+        if self.max_length and self.max_prompt_length and self.max_prompt_length >= self.max_length:
+            raise ValueError("max_prompt_length must be below max_length, to leave a response room")
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files as a tuple, however they were given."""
+        return _as_tuple(self.path)
+
+    @property
+    def eval_paths(self) -> tuple[str, ...]:
+        """The files of the held-out part."""
+        return _as_tuple(self.eval_path)
+
+
+def _as_tuple(path: str | tuple[str, ...]) -> tuple[str, ...]:
+    return ((path,) if path else ()) if isinstance(path, str) else path
 
 
 class ScratchSettings(Settings):

@@ -12,17 +12,16 @@ from pathlib import Path
 import torch
 
 from oversight.train.data.loading import load_demonstrations
-from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import shard
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.sequences import sft_loss
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.registered import trainer
-from oversight.train.session import Session, Task, num_steps
-from oversight.train.settings import TrainSettings
+from oversight.train.session import Objective, Session, num_steps
+from oversight.train.settings import DataSettings, TrainSettings
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Demonstration
 
@@ -83,7 +82,7 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
 
 def _task(
     config: Config, policy: PolicyModel, session: Session, batch: Sequence[Demonstration]
-) -> Task:
+) -> Objective:
     """The mean over tokens, or over rows, of all processes, each by its row's weight."""
     weights = [d.weight if config.per_sequence else d.weight * d.row.num_trained for d in batch]
     [normalizer] = session.world.sum([sum(weights)])
@@ -99,4 +98,4 @@ def _task(
             per_sequence=config.per_sequence,
         )
 
-    return Task([[d.row] for d in batch], loss_of)
+    return Objective([[d.row] for d in batch], loss_of)

@@ -12,8 +12,7 @@ from oversight.errors import ConfigError
 from oversight.modeling.angles import switch_of
 from oversight.train.data.examples import fingerprint
 from oversight.train.data.files import texts
-from oversight.train.data.loading import Loaded, require_batch
-from oversight.train.data.settings import DataSettings
+from oversight.train.data.loading import LoadedExamples, require_batch
 from oversight.train.distributed import World
 from oversight.train.experts import check_experts
 from oversight.train.model.attention import choose_back_end
@@ -23,7 +22,7 @@ from oversight.train.runs.final import check_before_training
 from oversight.train.runs.folder import MODEL, About, describe_settings
 from oversight.train.runs.progress import tell
 from oversight.train.runs.state import seed_all
-from oversight.train.settings import ModelSettings, TrainSettings
+from oversight.train.settings import DataSettings, ModelSettings, TrainSettings
 from oversight.train.types import Example
 
 E = TypeVar("E", bound=Example)
@@ -51,13 +50,13 @@ class Started:
 
     def load(
         self,
-        loader: Callable[..., Loaded[E]],
+        loader: Callable[..., LoadedExamples[E]],
         data: DataSettings,
         batch_size: int,
         rows: Rows | None = None,
         *,
         room: int = 0,
-    ) -> Loaded[E]:
+    ) -> LoadedExamples[E]:
         """The run's data, shown and checked.
 
         Args:
@@ -126,7 +125,7 @@ def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabular
         raise ConfigError(f"model.tokenizer = {settings.tokenizer!r}: {reason}") from error
 
 
-def about(trainer: str, settings: TrainSettings, loaded: Loaded[Any]) -> About:
+def about(trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any]) -> About:
     """What the run is, for its folder."""
     described = describe_settings(settings)
     return About(
@@ -142,7 +141,7 @@ def about(trainer: str, settings: TrainSettings, loaded: Loaded[Any]) -> About:
 
 
 def finished_model(
-    trainer: str, settings: TrainSettings, loaded: Loaded[Any], *, resume: bool
+    trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any], *, resume: bool
 ) -> Path | None:
     """The model of a run that is gone on with and has come to its end; None of any other.
 

@@ -105,7 +105,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Labelled:
+class LabelledExample:
     """One response that was called good or bad, compared with no other (KTO)."""
 
     row: TokenRow
@@ -128,7 +128,7 @@ class PromptExample:
     """The source row's other columns, for reward functions: an answer, a label."""
 
 
-Example = Demonstration | Comparison | Labelled | PromptExample
+Example = Demonstration | Comparison | LabelledExample | PromptExample
 
 
 @dataclass

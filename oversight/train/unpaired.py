@@ -19,23 +19,22 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, DataError
+from oversight.train.batches import padded, row_logprobs
 from oversight.train.data.examples import Order
-from oversight.train.data.loading import Loaded, load_labelled
+from oversight.train.data.loading import LoadedExamples, load_labelled
 from oversight.train.distributed import shard
 from oversight.train.losses import Loss, load
 from oversight.train.losses.metrics import Mean, Metrics
 from oversight.train.losses.sequences import sequence_sum
 from oversight.train.losses.unpaired import UnpairedLogps
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.loading import load_policy
 from oversight.train.model.policy import PolicyModel
-from oversight.train.padding import padded
+from oversight.train.model.trie import RowBatch
 from oversight.train.reference import INITIAL, NONE, Reference, open_reference
-from oversight.train.scoring import row_logprobs
-from oversight.train.session import Session, Task, num_steps
+from oversight.train.session import Objective, Session, num_steps
 from oversight.train.signal import SIGNAL, random_points, signal_of, silence, silent_B
 from oversight.train.start import Rows, about, begin, finished_model
-from oversight.train.types import Labelled, TokenRow
+from oversight.train.types import LabelledExample, TokenRow
 
 if TYPE_CHECKING:
     from oversight.train.dpo import Config
@@ -156,7 +155,7 @@ def mismatched(rows: Sequence[TokenRow], max_length: int) -> list[TokenRow]:
     return found
 
 
-def check_labelled(config: Config, loaded: Loaded[Labelled]) -> None:
+def check_labelled(config: Config, loaded: LoadedExamples[LabelledExample]) -> None:
     """Refuse steps in which KTO has no mismatched responses to estimate the divergence from.
 
     Raises:
@@ -191,7 +190,7 @@ def check_labelled(config: Config, loaded: Loaded[Labelled]) -> None:
         )
 
 
-def check_signal(config: Config, examples: Sequence[Labelled]) -> list[str]:
+def check_signal(config: Config, examples: Sequence[LabelledExample]) -> list[str]:
     """Refuse responses none of which the loss learns from; what is said of others.
 
     Raises:
@@ -241,7 +240,7 @@ LEAST, MOST = 1.0, 4.0 / 3.0
 """Bounds of lambda_D n_good / (lambda_U n_bad) that KTO's paper found to work."""
 
 
-def balance_lines(config: Config, examples: Sequence[Labelled]) -> list[str]:
+def balance_lines(config: Config, examples: Sequence[LabelledExample]) -> list[str]:
     """What good and bad responses weigh together, where that is out of balance, and what mends it.
 
     Ethayarajh et al. 2024 keep lambda_D n_good / (lambda_U n_bad) between 1 and 4/3 (between 1
@@ -278,10 +277,10 @@ def _task(
     config: Config,
     policy: PolicyModel,
     session: Session,
-    whole: Sequence[Labelled],
+    whole: Sequence[LabelledExample],
     scorer: _Scorer,
     is_first: bool = False,
-) -> Task:
+) -> Objective:
     """This process's part of the mean over `whole`, each response by its weight.
 
     Args:
@@ -323,7 +322,7 @@ def _task(
             metrics[SIGNAL] = signal_of(value, labelled.logps_B[:, None])
         return total, metrics
 
-    return Task([[row] for row in rows], loss_of)
+    return Objective([[row] for row in rows], loss_of)
 
 
 def check_settings(config: Config) -> None:

@@ -10,7 +10,6 @@ debater *saw* first is kept apart, in `Orders`.
 
 from __future__ import annotations
 
-from oversight.types.agents import Agent, Draft, Help, HelpRequest, RatingRequest, View
 from oversight.types.beliefs import (
     AgentSpec,
     Belief,
@@ -19,7 +18,20 @@ from oversight.types.beliefs import (
     JudgeKind,
     Verdict,
 )
-from oversight.types.engines import Capabilities, Chunk, Completion, Engine, Request, Sampling
+from oversight.types.engines import (
+    Agent,
+    Capabilities,
+    Chunk,
+    Completion,
+    Draft,
+    Engine,
+    Help,
+    HelpRequest,
+    RatingRequest,
+    Request,
+    Sampling,
+    View,
+)
 from oversight.types.events import (
     AnyJudgingAct,
     AnyRatingAct,
@@ -75,7 +87,6 @@ from oversight.types.ratings import (
     SoftAnswer,
     Task,
 )
-from oversight.types.records import Record
 from oversight.types.samples import (
     FinishReason,
     Message,
@@ -83,6 +94,7 @@ from oversight.types.samples import (
     Prompt,
     PromptRecord,
     Purpose,
+    Record,
     Sample,
     Usage,
 )

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from oversight.types.records import Record
+from oversight.types.samples import Record
 
 
 class JudgeKind(StrEnum):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-from oversight.types.samples import FinishReason, Prompt, Usage
+from oversight.types.beliefs import Belief, JudgeKind
+from oversight.types.protocols import Act, Orders, Role, Seat
+from oversight.types.questions import Source
+from oversight.types.ratings import AskedUnder, SoftAnswer, Task
+from oversight.types.samples import FinishReason, Message, Prompt, PromptRecord, Sample, Usage
+from oversight.types.transcripts import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +113,123 @@ class Engine(typing.Protocol):
 
     async def aclose(self) -> None:
         """Give back what the engine holds; it cannot be used afterwards."""
+        ...
+
+
+class Help(StrEnum):
+    """Kinds of help that a judge can ask an assistant for."""
+
+    SUMMARY = "summary"
+    """A summary of each side, in brief."""
+    CRUXES = "cruxes"
+    """On which points the answer turns."""
+    CHECK = "check"
+    """A check of a claim against the quotes: `text` is the claim."""
+    UNANSWERED = "unanswered"
+    """The points that a side did not answer."""
+    AGAINST = "against"
+    """The best case against the judge's belief: `belief`."""
+    CRITIQUE = "critique"
+    """Criticism of one turn: `turn`."""
+    CRITIQUES = "critiques"
+    """Criticism of both sides alike."""
+    FREE = "free"
+    """Whatever `text` asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class HelpRequest:
+    """Request of a judge to an assistant."""
+
+    help: Help
+    text: str = ""
+    turn: Turn | None = None
+    belief: Belief | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RatingRequest:
+    """A question to a rater about turns of a debate."""
+
+    task: Task
+    turns: tuple[Turn, ...]
+    """In the order in which they are shown: two candidates, one speech, or a speech or response,
+    its criticism and the revision (of which the two compared stand first and last)."""
+    under: AskedUnder | None = None
+    """The principle to rate by; of the task principles, those to be scored one by one."""
+    swapped: bool = False
+    """The turns stand the other way round than they did, and so is what is listed to choose
+    from."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Knowledge of one seat when it acts. Which option is right is not in it."""
+
+    debate_id: str
+    question: str
+    options: tuple[str, ...]
+    """Texts of the options, in the question's own order; none of an open prompt."""
+    orders: Orders
+    source: Source | None
+    """None where this seat may not see it."""
+    turns: tuple[Turn, ...]
+    """The turns that this seat may see, in reading order; private reasoning is removed."""
+    seat: Seat
+    role: Role
+    act: Act
+    step: int
+    round: int
+    num_rounds: int
+    max_words: int
+    seed: int
+    side: int | None = None
+    """Index of the option that this seat defends; None for a judge, a critic or a responder."""
+    argument: str | None = None
+    """A ready-made argument for its side, which the speaker's first turn gives word for word."""
+    candidate: int = 0
+    notes: str | None = None
+    """Private notes that this seat has written for this turn already. Best-of-N candidates share
+    them, so that all are answers to one and the same prompt."""
+    may_end: bool = False
+    request: HelpRequest | None = None
+    """What the judge asks, of an assistant."""
+    rating: RatingRequest | None = None
+    """The question, of a rater."""
+    emit: Callable[[str], None] | None = None
+    """Takes the public words as they are written, for a live display."""
+    history: tuple[Message, ...] = ()
+    """Of an open prompt: the chat before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Answer of an agent; the graph verifies its quotes and makes a turn of it."""
+
+    text: str = ""
+    reasoning: str = ""
+    belief: Belief | None = None
+    ends: bool = False
+    score: float | None = None
+    """Quality of the last response, from 0 to 1; None where that cannot be said."""
+    unchanged: bool = False
+    """Nothing needs to be changed: the text is that of the response before."""
+    rationale: str = ""
+    answers: dict[str, SoftAnswer] = field(default_factory=dict)
+    """Of a rater: its answers by question."""
+    samples: tuple[Sample, ...] = ()
+    prompts: tuple[PromptRecord, ...] = field(default=())
+
+
+@typing.runtime_checkable
+class Agent(typing.Protocol):
+    """Something that can take a seat: from what it may see to what it says."""
+
+    name: str
+    kind: JudgeKind
+    """Kind of judge that its judgments are filed under, if it judges."""
+
+    async def act(self, view: View) -> Draft:
+        """One act: a speech, a response, a critique, a question, a belief, or a rating, as
+        `view.act` asks."""
         ...

@@ -27,8 +27,7 @@ from oversight.types.beliefs import Verdict
 from oversight.types.protocols import Act
 from oversight.types.questions import Question
 from oversight.types.ratings import Feedback
-from oversight.types.records import Record
-from oversight.types.samples import PromptRecord, Sample
+from oversight.types.samples import PromptRecord, Record, Sample
 from oversight.types.transcripts import Debate, Judgment, Outcome, Turn
 
 Spans = tuple[tuple[float, float], ...]

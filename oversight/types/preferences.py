@@ -9,8 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from oversight.ids import content_id
-from oversight.types.records import Record
-from oversight.types.samples import Prompt
+from oversight.types.samples import Prompt, Record
 
 PreferenceKind = Literal["sides", "siblings", "pairs", "principles", "revisions"]
 """Two sides of a debate or best-of-N candidates, by judgments and scores; or, of people or models

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from pydantic import Field
 
-from oversight.types.records import Record
+from oversight.types.samples import Record
 
 
 class Seat(StrEnum):

@@ -9,8 +9,7 @@ from typing import Self
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.ids import content_id
-from oversight.types.records import Record
-from oversight.types.samples import Message, Prompt
+from oversight.types.samples import Message, Prompt, Record
 
 
 class Source(Record):

@@ -13,8 +13,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from oversight.ids import content_id, text_id
 from oversight.types.beliefs import AgentSpec, Belief, JudgeKind, Verdict
-from oversight.types.records import Record
-from oversight.types.samples import Sample
+from oversight.types.samples import Record, Sample
 
 MAX_STRENGTH = 3
 MAX_SCORE = 5

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from oversight.ids import text_id
-from oversight.types.records import Record
+
+
+class Record(BaseModel):
+    """Base of all stored records: immutable, and unknown keys are an error."""
+
+    # Numbers that are not finite stay what they are in JSON: as null they could not be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with changes; ids cached from the old content do not come along."""
+        copied = super().model_copy(update=update, deep=deep)
+        values = copied.__dict__
+        if len(values) > len(type(copied).model_fields):
+            for name in values.keys() - type(copied).model_fields.keys():
+                del values[name]
+        return copied
 
 
 class Message(Record):

@@ -14,8 +14,7 @@ from oversight.types.beliefs import AgentSpec, Belief, JudgeKind
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.questions import Question
 from oversight.types.ratings import Feedback
-from oversight.types.records import Record
-from oversight.types.samples import Sample
+from oversight.types.samples import Record, Sample
 
 
 class QuoteStatus(StrEnum):

@@ -24,16 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.config.recipe import assignments, load_recipe
+from oversight.config import assignments, load_recipe
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.train import reward
+from oversight.train.batches import row_rewards
 from oversight.train.data.loading import load_comparisons
-from oversight.train.data.settings import DataSettings
 from oversight.train.distributed import World
 from oversight.train.model.loading import load_scalar, read_config
 from oversight.train.runs.metrics import read_metrics
-from oversight.train.scoring import row_rewards
-from oversight.train.settings import ModelSettings
+from oversight.train.settings import DataSettings, ModelSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = Path(__file__).with_name("reward.toml")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from oversight.agents.speaking import question_part, source_part
-from oversight.datasets.world.families import Family, offered
-from oversight.datasets.world.names import FILLINGS
-from oversight.datasets.world.story import LEVELS, Line, tell
+from oversight.datasets.world.names import FILLINGS, Family, offered
+from oversight.datasets.world.story import LEVELS, StoryLine, tell
 from oversight.types import Source
 
 DIFFICULTY = 1
@@ -57,7 +56,7 @@ def cases(rng: random.Random, num_others: int | None, made_up: float = 0.0) -> l
         title=f"The log of {rng.choice(words.houses)} House",
         text="\n".join(line.text for line in told),
     )
-    by_subject: dict[str, list[Line]] = {}
+    by_subject: dict[str, list[StoryLine]] = {}
     for line in told:
         by_subject.setdefault(line.subject, []).append(line)
     found = []
@@ -83,8 +82,8 @@ def cases(rng: random.Random, num_others: int | None, made_up: float = 0.0) -> l
 
 
 def fewer(
-    rng: random.Random, told: tuple[Line, ...], subject: str, num_others: int | None
-) -> list[Line]:
+    rng: random.Random, told: tuple[StoryLine, ...], subject: str, num_others: int | None
+) -> list[StoryLine]:
     others = [number for number, line in enumerate(told) if line.subject != subject]
     if num_others is None or num_others >= len(others):
         return list(told)

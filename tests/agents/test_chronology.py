@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from oversight.agents._chronology import later, time_marks
+from oversight.agents._evidence import later, time_marks
 
 
 @pytest.mark.parametrize(

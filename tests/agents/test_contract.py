@@ -8,7 +8,7 @@ import pytest
 
 from oversight import registry
 from oversight.agents import build_agent, identify, roles
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.engines.scripted import ScriptedEngine
 from oversight.errors import ConfigError, UnknownNameError
 from oversight.types import Act, Agent, AgentSpec, Draft, EngineSpec, JudgeKind, Role, Seat, Task
@@ -125,9 +125,9 @@ def test_wrong_names_and_settings_are_told_apart() -> None:
 
 
 def test_a_judge_reads_the_scripted_beliefs(judge_view) -> None:
-    from oversight.engines.scripted import Answer
+    from oversight.engines.scripted import ScriptedAnswer
 
-    engine = ScriptedEngine(lambda request: Answer("B", beliefs={"A": 0.2, "B": 0.7}))
+    engine = ScriptedEngine(lambda request: ScriptedAnswer("B", beliefs={"A": 0.2, "B": 0.7}))
     draft = asyncio.run(build_agent(AgentSpec(agent="judge"), engine).act(judge_view()))
 
     assert draft.belief is not None

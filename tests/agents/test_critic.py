@@ -8,7 +8,7 @@ import pytest
 
 from oversight.agents import build_agent
 from oversight.agents.speaking import shared_parts
-from oversight.config.run import AgentSettings
+from oversight.config import AgentSettings
 from oversight.errors import ConfigError, ProtocolError
 from oversight.graphs.casting import cast
 from oversight.text.quotes import find_quotes

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from oversight.agents.rater import Config, Rater, build
-from oversight.engines.scripted import Answer, ScriptedEngine
 from oversight.engines.scripted import Config as ScriptedConfig
+from oversight.engines.scripted import ScriptedAnswer, ScriptedEngine
 from oversight.errors import ConfigError, ProtocolError
 from oversight.types import BeliefMethod, Draft, Engine, Purpose, Request, Task, Verdict, View
 
@@ -21,7 +21,7 @@ def rate(view: View, engine: Engine, **settings: Any) -> Draft:
 
 def always(**beliefs: float) -> ScriptedEngine:
     letter = max(beliefs, key=lambda each: beliefs[each])
-    return ScriptedEngine(lambda request: Answer(letter, beliefs=beliefs))
+    return ScriptedEngine(lambda request: ScriptedAnswer(letter, beliefs=beliefs))
 
 
 def words(request: Request) -> str:
@@ -69,7 +69,7 @@ def test_what_is_listed_to_choose_from_is_turned_round_with_the_order(rated_view
 def test_each_principle_is_scored_by_itself(rated_view) -> None:
     rules = {"plain": "Say it plainly.", "kind": "Be {{ kind }}."}
     engine = ScriptedEngine(
-        lambda request: Answer("E" if "plainly" in words(request) else "F", beliefs=None)
+        lambda request: ScriptedAnswer("E" if "plainly" in words(request) else "F", beliefs=None)
     )
     draft = rate(rated_view(Task.PRINCIPLES, principles=rules), engine)
     assert list(draft.answers) == ["plain", "kind"]

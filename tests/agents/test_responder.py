@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from oversight.agents import build_agent
-from oversight.engines.scripted import Answer, ScriptedEngine
-from oversight.engines.scripted.settings import Config
+from oversight.engines.scripted import ScriptedAnswer, ScriptedEngine
+from oversight.engines.scripted.script import Config
 from oversight.errors import ProtocolError
 from oversight.types import Act, AgentSpec, Draft, Message, Role, Seat, View
 
@@ -45,7 +45,7 @@ def test_a_response_that_holds_control_words_cannot_end_its_own_message(
 
 
 def test_a_judge_scores_a_response_by_the_probability_that_it_is_good(responder_view) -> None:
-    engine = ScriptedEngine(lambda request: Answer("A", beliefs={"A": 0.6, "B": 0.2}))
+    engine = ScriptedEngine(lambda request: ScriptedAnswer("A", beliefs={"A": 0.6, "B": 0.2}))
     draft = act("judge", scoring(responder_view), engine)
     assert draft.score == pytest.approx(0.75)
     assert draft.belief is None

@@ -258,7 +258,7 @@ def judge_policy(policy: Any, truth: Truth) -> float:
 
 
 def _scores(policy: Any, rows: Sequence[TokenRow]) -> torch.Tensor:
-    from oversight.train.model.batch import RowBatch
+    from oversight.train.model.trie import RowBatch
 
     logps: torch.Tensor = policy(RowBatch.build(rows)).logps_BR
     return logps
@@ -338,7 +338,7 @@ def _judge_samples(sampler: Any, prompts: Sequence[Any], truth: Truth) -> float:
 def judge_reward(folder: Path, truth: Truth, ended: bool) -> float:
     """Scores that a reward model gives to rows in company and alone."""
     from oversight.train.rollouts.reward_models import RewardModels
-    from oversight.train.rollouts.rewards import RewardSettings
+    from oversight.train.rollouts.types import RewardSettings
 
     tokenizer = AutoTokenizer.from_pretrained(folder)  # which may be of another class by now
     settings = RewardSettings(source="model", models=(str(folder),))
@@ -353,8 +353,8 @@ def judge_reward(folder: Path, truth: Truth, ended: bool) -> float:
 def judge_reward_training(base: Path, out: Path, noise: float, ended: bool) -> float:
     """What a trained reward model says when transformers reads it: what was trained."""
     from oversight.train import reward
-    from oversight.train.model.batch import RowBatch
     from oversight.train.model.policy import ScalarModel
+    from oversight.train.model.trie import RowBatch
 
     rows = [
         {

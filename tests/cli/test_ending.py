@@ -196,7 +196,7 @@ def test_a_lack_is_one_line_and_no_traceback(raised, monkeypatch, capfd, tmp_pat
     def fail(*args: object, **kwargs: object) -> None:
         raise raised
 
-    monkeypatch.setattr("oversight.config.recipe.read_toml", fail)
+    monkeypatch.setattr("oversight.config.read_toml", fail)
     assert run(["debate", str(tmp_path / "x.toml")]) == 1
     said = capfd.readouterr().err
     assert said.count("\n") == 1

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from oversight.config.recipe import assignments, load_recipe, override, parse_value
-from oversight.config.run import EMBEDDED_AGENTS, RunSettings
+from oversight.config import (
+    EMBEDDED_AGENTS,
+    RunSettings,
+    assignments,
+    load_recipe,
+    override,
+    parse_value,
+)
 from oversight.errors import ConfigError
 from oversight.types import Role
 

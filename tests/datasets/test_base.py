@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from oversight.config.run import DatasetSettings
+from oversight.config import DatasetSettings
 from oversight.datasets.base import BadRow, load_questions
 from oversight.errors import ConfigError, DataError, UnknownNameError
 

@@ -8,8 +8,7 @@ import re
 import pytest
 
 from oversight import registry
-from oversight.config.run import DatasetSettings
-from oversight.config.settings import Settings
+from oversight.config import DatasetSettings, Settings
 from oversight.datasets.base import load_questions
 from oversight.errors import ConfigError
 from oversight.types import Question

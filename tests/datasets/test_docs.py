@@ -7,7 +7,7 @@ import re
 import pytest
 
 from oversight.datasets.base import load_questions
-from oversight.datasets.world.families import FAMILIES
+from oversight.datasets.world.names import FAMILIES
 from oversight.datasets.world.story import LEVELS
 
 

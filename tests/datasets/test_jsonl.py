@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from oversight.datasets.base import BadRow, Row
+from oversight.datasets.base import BadRow, QuestionRow
 from oversight.datasets.jsonl import Config, rows
 from oversight.errors import ConfigError
 
 GOOD = {"id": "a", "question": "Which?", "options": ["this", "that"]}
 
 
-def read(tmp_path, *lines, **settings) -> list[Row | BadRow]:
+def read(tmp_path, *lines, **settings) -> list[QuestionRow | BadRow]:
     file = tmp_path / "q.jsonl"
     data = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in lines]
     file.write_bytes(b"\n".join(data))
@@ -163,7 +163,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 def chats(tmp_path, *lines) -> list[list[tuple[str, str]]]:
     found = []
     for row in read(tmp_path, *lines):
-        assert isinstance(row, Row), row
+        assert isinstance(row, QuestionRow), row
         assert (row.question.options, row.question.correct) == ((), None)
         found.append([(m.role, m.content) for m in row.question.chat.messages])
     return found

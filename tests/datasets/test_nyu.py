@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from oversight.datasets._tokens import SURFACE, detokenise
 from oversight.datasets.base import BadRow, load_questions
-from oversight.datasets.nyu import Config, rows
+from oversight.datasets.nyu import SURFACE, Config, detokenise, rows
 from oversight.errors import ConfigError
 
 

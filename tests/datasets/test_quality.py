@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from oversight.datasets.base import BadRow, LeftOut, Row
+from oversight.datasets.base import BadRow, LeftOut, QuestionRow
 from oversight.datasets.quality import Config, rows
 
 
@@ -57,7 +57,7 @@ def read(tmp_path, *articles, name="QuALITY.v1.0.1.htmlstripped.dev", **settings
     return list(rows(Config(path=str(file), **settings)))
 
 
-def wrong_option(row: Row) -> str:
+def wrong_option(row: QuestionRow) -> str:
     question = row.question
     assert question.options[question.correct].text == "He was late."
     return question.options[1 - question.correct].text

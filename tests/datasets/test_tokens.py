@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.datasets._tokens import SURFACE, detokenise
+from oversight.datasets.nyu import SURFACE, detokenise
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from oversight.config.run import DatasetSettings
+from oversight.config import DatasetSettings
 from oversight.datasets.base import load_questions
 from oversight.datasets.world import Config, question_at, rows
-from oversight.datasets.world.families import FAMILIES, NAMES
-from oversight.datasets.world.names import FILLINGS, Fillings
-from oversight.datasets.world.times import marked
+from oversight.datasets.world.names import FAMILIES, FILLINGS, NAMES, Fillings
+from oversight.datasets.world.story import marked
 from oversight.errors import ConfigError
 from oversight.types import Question
 

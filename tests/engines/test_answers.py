@@ -15,8 +15,8 @@ from rich.console import Console
 
 from oversight.cli import running
 from oversight.cli.main import run as command
-from oversight.cli.summary import print_summary
-from oversight.config.run import RunSettings
+from oversight.cli.running import print_summary
+from oversight.config import RunSettings
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.graphs.stage import Stage, Words
@@ -440,7 +440,7 @@ def test_a_store_without_token_ids_gives_examples_encoded_from_its_text(
     from transformers import AutoTokenizer
 
     from oversight.train.data.loading import load_comparisons
-    from oversight.train.data.settings import DataSettings
+    from oversight.train.settings import DataSettings
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     loaded = load_comparisons(DataSettings(store=sampled.store), tokenizer, len(tokenizer))

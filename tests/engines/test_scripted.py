@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.engines.scripted import Answer, Config, Rule, ScriptedEngine, build, decode, encode
+from oversight.engines.scripted import (
+    Config,
+    Rule,
+    ScriptedAnswer,
+    ScriptedEngine,
+    build,
+    decode,
+    encode,
+)
 from oversight.errors import ConfigError, EngineRefusedError, EngineUnavailableError
 from oversight.types import Capabilities, FinishReason, Message, Prompt, Request, Sampling
 
@@ -26,7 +34,7 @@ async def texts(engine, *requests):
 
 
 async def test_a_list_is_given_out_in_order_and_runs_out():
-    engine = ScriptedEngine(["one", Answer("two")])
+    engine = ScriptedEngine(["one", ScriptedAnswer("two")])
     assert await texts(engine, ask(), ask()) == ["one", "two"]
     with pytest.raises(EngineRefusedError, match=r"'late'.*all 2 answers"):
         await engine.generate([ask(id="late")])
@@ -47,7 +55,7 @@ async def test_a_function_sees_the_request(is_async):
 
     async def say_later(request):
         await asyncio.sleep(0)
-        return Answer(say(request))
+        return ScriptedAnswer(say(request))
 
     engine = ScriptedEngine(say_later if is_async else say)
     assert await texts(engine, ask("x", id="1"), ask("y", id="2")) == ["1: x", "2: y"]
@@ -74,7 +82,7 @@ async def test_without_a_list_the_fallback_answers():
         (lambda: Config.parse({"rules": [{"pattern": "("}]}), "no regular expression"),
         (lambda: Config.parse({"beliefs": {"A": 1.5}}), "not between 0 and 1"),
         (lambda: Config.parse({"beliefs": {"A": float("nan")}}), "not between 0 and 1"),
-        (lambda: Answer("A", beliefs={"A": 0.7, "B": 0.7}), "sums to more than 1"),
+        (lambda: ScriptedAnswer("A", beliefs={"A": 0.7, "B": 0.7}), "sums to more than 1"),
         (lambda: Config.parse({"logprob": 0.5}), "logprob"),
     ],
 )
@@ -149,7 +157,7 @@ async def test_an_answer_ends_with_an_end_token_or_is_cut():
 
 
 async def test_beliefs_show_in_the_alternatives_and_decide_the_choice():
-    engine = ScriptedEngine(lambda _: Answer(beliefs={"B": 0.2, "A": 0.6}))
+    engine = ScriptedEngine(lambda _: ScriptedAnswer(beliefs={"B": 0.2, "A": 0.6}))
     request = ask(choices=("A", "B"), temperature=0.0, logprobs=True, top_logprobs=5)
     [answer] = await engine.generate([request])
     assert answer.text == "A"
@@ -159,7 +167,7 @@ async def test_beliefs_show_in_the_alternatives_and_decide_the_choice():
 
 @pytest.mark.parametrize(("temperature", "odds"), [(1.0, 3.0), (0.5, 9.0), (2.0, math.sqrt(3.0))])
 async def test_a_choice_has_the_log_probability_it_was_drawn_with(temperature, odds):
-    engine = ScriptedEngine(lambda _: Answer(beliefs={"A": 0.6, "B": 0.2}))
+    engine = ScriptedEngine(lambda _: ScriptedAnswer(beliefs={"A": 0.6, "B": 0.2}))
     requests = [
         ask(choices=("A", "B"), temperature=temperature, seed=seed, logprobs=True)
         for seed in range(400)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from oversight.evals.assistance import assistance
+from oversight.evals.accuracy import assistance
 from oversight.evals.findings import to_json
 from oversight.evals.intervals import unpaired_difference
 from oversight.evals.observations import observations

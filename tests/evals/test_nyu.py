@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import pytest
 
-from oversight.evals.trajectories import BeliefPath, trajectory
+from oversight.evals.calibration import BeliefPath, trajectory
 
 KINDS = {(True, True): "human debate", (True, False): "human consultancy"}
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from oversight.errors import ConfigError
 from oversight.evals.drawing import DARK, LIGHT
 from oversight.evals.findings import share
-from oversight.evals.html import html, render_html
+from oversight.evals.page import html, render_html
 from oversight.evals.pictures import _spread, draw, pictures, render_png
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables

@@ -23,15 +23,15 @@ import pytest
 import oversight.evals
 import oversight.pixels
 import oversight.selfplay
-from oversight.cli import summary
+from oversight.cli import running
 from oversight.evals import findings
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.drawing import LIGHT
 from oversight.evals.findings import headlines, listed, warnings
-from oversight.evals.html import html
 from oversight.evals.intervals import mean_interval
+from oversight.evals.page import html
 from oversight.evals.pictures import Picture, pictures
-from oversight.evals.report import ArmReport, Comparison, Report, build_report
+from oversight.evals.report import ArmDifference, ArmReport, Report, build_report
 from oversight.evals.tables import Table, tables
 from oversight.pixels import results as pixels
 from oversight.pixels.game import Form
@@ -166,11 +166,11 @@ OUTCOMES: dict[str, dict[str, Any]] = {
 
 
 @cache
-def outcome_of(case: str, made: str, num: int) -> circles.Results:
+def outcome_of(case: str, made: str, num: int) -> circles.CircleResults:
     return outcome(CIRCLES[case], num, **OUTCOMES[made])
 
 
-def outcome(settings: CircleSettings, num: int = 12, **made: Any) -> circles.Results:
+def outcome(settings: CircleSettings, num: int = 12, **made: Any) -> circles.CircleResults:
     done: dict[str, dict[str, Any]] = {}
     for stage in plan_stages(settings):
         if stage.kind == "arm":
@@ -193,10 +193,12 @@ def outcome(settings: CircleSettings, num: int = 12, **made: Any) -> circles.Res
 # --- cases of pixel debates ---
 
 
-def pixel_run(images: int, value: float, sizes: tuple[int, ...]) -> tuple[Played, pixels.Results]:
+def pixel_run(
+    images: int, value: float, sizes: tuple[int, ...]
+) -> tuple[Played, pixels.PixelResults]:
     found = mean_interval([value] * images, range(images))
     rows = tuple(
-        pixels.Row(
+        pixels.PixelRow(
             pixels=size,
             name=name,
             form=match.form,
@@ -218,12 +220,12 @@ def pixel_run(images: int, value: float, sizes: tuple[int, ...]) -> tuple[Played
     settings = PixelSettings.model_validate({"pixels": sizes, "images": max(images, 2)})
     exact = dict.fromkeys(sizes, 1.0)
     played = Played(settings, "digits", 100, 50, 0, images, exact, {})
-    return played, pixels.Results("digits", images * len(rows), images, rows, gaps)
+    return played, pixels.PixelResults("digits", images * len(rows), images, rows, gaps)
 
 
 EMPTY_RUN = (
     Played(PixelSettings(), "mnist", 100, 50, 0, 0, None, {}),
-    pixels.Results("mnist", 0, 0, (), ()),
+    pixels.PixelResults("mnist", 0, 0, (), ()),
 )
 PIXELS = {
     "one image": pixel_run(1, 1.0, (2,)),
@@ -248,21 +250,21 @@ def modules() -> list[Any]:
         for package in packages
         for found in pkgutil.iter_modules(package.__path__)
     ]
-    return [importlib.import_module(name) for name in names if name not in SKIPPED] + [summary]
+    return [importlib.import_module(name) for name in names if name not in SKIPPED] + [running]
 
 
 FEEDS: dict[Any, str] = {
     Report: "report",
     ArmReport: "arm",
     Accuracy: "accuracy",
-    Comparison: "comparison",
+    ArmDifference: "comparison",
     Picture: "picture",
-    circles.Results: "circle",
+    circles.CircleResults: "circle",
     circles.ArmResult: "circle arm",
     typing.Sequence[circles.ArmResult]: "circle arms",
     CircleSettings: "settings",
-    pixels.Results: "pixels",
-    pixels.Row: "pixel row",
+    pixels.PixelResults: "pixels",
+    pixels.PixelRow: "pixel row",
     Played: "played",
 }
 

@@ -1,6 +1,6 @@
 import pytest
 
-from oversight.evals.trajectories import BeliefPath, path, trajectory
+from oversight.evals.calibration import BeliefPath, path, trajectory
 from oversight.preferences.rulings import rulings
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from oversight import protocols
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.errors import EngineUnavailableError, ProtocolError
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan

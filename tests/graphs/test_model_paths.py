@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import text
 
 from oversight import protocols
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.planning import plan
-from oversight.graphs.running import Progress, as_begun, run_debates
+from oversight.graphs.running import DebateProgress, as_begun, run_debates
 from oversight.graphs.stage import Stage
 from oversight.models import EMBEDDED
 from oversight.store import Store, migrations
@@ -49,8 +49,8 @@ def planned(cast_: Cast, by_path: bool = False) -> list[tuple[Debate, Question]]
     return list(plan([QUESTION], [protocols.load("debate")], specs))
 
 
-def run(store: Path, folder: Path, by_path: bool = False) -> Progress:
-    async def go() -> Progress:
+def run(store: Path, folder: Path, by_path: bool = False) -> DebateProgress:
+    async def go() -> DebateProgress:
         async with actors(folder) as all_:
             with Store.open(store) as opened:
                 return await run_debates(planned(all_, by_path), Stage(opened, all_), concurrency=2)

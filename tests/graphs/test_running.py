@@ -9,7 +9,7 @@ import pytest
 from oversight import protocols
 from oversight.errors import BudgetExceededError, EngineUnavailableError, StoreError
 from oversight.graphs.planning import plan
-from oversight.graphs.running import Progress, run_debates
+from oversight.graphs.running import DebateProgress, run_debates
 from oversight.types import Debate, Draft, OutcomeStatus, Question, View
 
 MakeQuestions = Callable[[int], list[Question]]
@@ -103,7 +103,7 @@ async def test_no_more_debates_are_in_flight_than_asked_for(
 async def test_progress_is_told_as_it_happens(theatre: Any, make_questions: MakeQuestions) -> None:
     seen: list[int] = []
 
-    def note(progress: Progress) -> None:
+    def note(progress: DebateProgress) -> None:
         seen.append(progress.done)
 
     debates = planned(theatre, make_questions(4), "naive")

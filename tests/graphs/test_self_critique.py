@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from oversight import protocols, registry
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.errors import ConfigError, EngineUnavailableError, ProtocolError
 from oversight.evals.findings import headlines, warnings
 from oversight.evals.report import build_report
@@ -19,8 +19,7 @@ from oversight.graphs.planning import check_fit, check_question, draw_orders, pl
 from oversight.graphs.running import run_debates
 from oversight.graphs.stage import Stage
 from oversight.preferences.building import preferences
-from oversight.preferences.dropped import Dropped
-from oversight.preferences.settings import PreferenceSettings
+from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
 from oversight.store.queue import QueueFilter
 from oversight.types import (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from oversight import protocols
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import draw_orders, plan_one
 from oversight.graphs.running import run_debates

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from oversight.judging.feedback import calibration_strip, feedback
+from oversight.judging.desk import calibration_strip, feedback
 from oversight.judging.judgment import stated
 from oversight.types import Belief, BeliefGiven, BeliefMethod, Verdict, VerdictChosen
 

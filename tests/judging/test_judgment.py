@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oversight.errors import ProtocolError
 from oversight.judging.judgment import belief_of, coupled, judgment_of, missing, stated
-from oversight.judging.work import Draft, Work, fold
+from oversight.judging.work import JudgingWork, JudgmentDraft, fold
 from oversight.types import EventKind, JudgeKind, Judgment, Verdict
 
 sliders = st.integers(2, 6).flatmap(
@@ -69,38 +69,38 @@ def test_the_other_options_keep_their_proportions() -> None:
 
 
 def test_what_is_missing_is_said() -> None:
-    assert "how probable" in (missing(Work()) or "")
-    even = Work(draft=Draft(beliefs={0: (0.5, 0.5)}))
+    assert "how probable" in (missing(JudgingWork()) or "")
+    even = JudgingWork(draft=JudgmentDraft(beliefs={0: (0.5, 0.5)}))
     assert "equally probable" in (missing(even) or "")
-    sure = Draft(beliefs={0: (0.7, 0.3)})
-    assert missing(Work(draft=sure)) is None
-    assert missing(Work(draft=Draft(verdict=Verdict.TIE))) is None
-    assert missing(Work(draft=Draft(verdict=Verdict.ABSTAIN))) is None
-    assert "rationale" in (missing(Work(draft=sure), need_rationale=True) or "")
-    blank = Draft(beliefs={0: (0.7, 0.3)}, rationale=" \n")
-    assert "rationale" in (missing(Work(draft=blank), need_rationale=True) or "")
-    said = Draft(verdict=Verdict.TIE, rationale="No evidence.")
-    assert missing(Work(draft=said), need_rationale=True) is None
+    sure = JudgmentDraft(beliefs={0: (0.7, 0.3)})
+    assert missing(JudgingWork(draft=sure)) is None
+    assert missing(JudgingWork(draft=JudgmentDraft(verdict=Verdict.TIE))) is None
+    assert missing(JudgingWork(draft=JudgmentDraft(verdict=Verdict.ABSTAIN))) is None
+    assert "rationale" in (missing(JudgingWork(draft=sure), need_rationale=True) or "")
+    blank = JudgmentDraft(beliefs={0: (0.7, 0.3)}, rationale=" \n")
+    assert "rationale" in (missing(JudgingWork(draft=blank), need_rationale=True) or "")
+    said = JudgmentDraft(verdict=Verdict.TIE, rationale="No evidence.")
+    assert missing(JudgingWork(draft=said), need_rationale=True) is None
 
 
 def test_more_than_two_options_that_are_equal_at_the_top_are_said_so_in_words_that_fit() -> None:
-    three = Work(draft=Draft(beliefs={0: (0.34, 0.33, 0.33)}))
+    three = JudgingWork(draft=JudgmentDraft(beliefs={0: (0.34, 0.33, 0.33)}))
     assert missing(three) is None
-    even = missing(Work(draft=Draft(beliefs={0: (0.4, 0.4, 0.2)}))) or ""
+    even = missing(JudgingWork(draft=JudgmentDraft(beliefs={0: (0.4, 0.4, 0.2)}))) or ""
     assert "equally probable" in even
     assert "Both" not in even
 
 
 def test_decided_tied_and_abstained() -> None:
-    draft = Draft(beliefs={0: (0.2, 0.8)})
+    draft = JudgmentDraft(beliefs={0: (0.2, 0.8)})
     assert belief_of(draft, 2).choice == 1
-    tie = belief_of(Draft(beliefs={0: (0.2, 0.8)}, verdict=Verdict.TIE), 2)
+    tie = belief_of(JudgmentDraft(beliefs={0: (0.2, 0.8)}, verdict=Verdict.TIE), 2)
     assert (tie.verdict, tie.probs, tie.choice) == (Verdict.TIE, (0.5, 0.5), None)
-    unsure = belief_of(Draft(verdict=Verdict.ABSTAIN), 2)
+    unsure = belief_of(JudgmentDraft(verdict=Verdict.ABSTAIN), 2)
     assert (unsure.verdict, unsure.probs) == (Verdict.ABSTAIN, None)
     assert stated((0.5, 0.5)).verdict is Verdict.TIE
     with pytest.raises(ProtocolError, match="give one first"):
-        belief_of(Draft(), 2)
+        belief_of(JudgmentDraft(), 2)
 
 
 def test_a_judgment_carries_all_that_was_done(finished_store: Any, make_event: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.judging.work import Draft, Work, apply, fold
+from oversight.judging.work import JudgingWork, JudgmentDraft, apply, fold
 from oversight.types import EventKind, JudgingEvent, Record, Verdict
 
 
@@ -71,7 +71,7 @@ def test_every_kind_of_event_is_among_those_tested() -> None:
 @given(acts, st.lists(st.integers(0, 25), max_size=4))
 def test_work_goes_on_from_any_point_at_which_it_was_cut(done: Any, cuts: list[int]) -> None:
     events = events_of(done)
-    work = Work()
+    work = JudgingWork()
     for start, end in itertools.pairwise([0, *sorted(cuts), len(events) + 25]):
         work = fold(events[start:end], work)
     assert work == fold(events)
@@ -103,7 +103,7 @@ def test_events_of_kinds_that_are_not_known_change_nothing(done: Any) -> None:
 
 @given(acts)
 def test_only_events_change_work(done: Any) -> None:
-    states = [Work()]
+    states = [JudgingWork()]
     before = [repr(states[0])]
     for event in events_of(done):
         states.append(apply(states[-1], event))
@@ -154,7 +154,7 @@ def test_a_revision_counts_once_however_often_it_was_sent(done: Any, revisions: 
 
 @given(acts)
 def test_what_was_revealed_and_the_seconds_spent_never_shrink(done: Any) -> None:
-    work = Work()
+    work = JudgingWork()
     for event in events_of(done):
         after = apply(work, event)
         assert after.revealed >= work.revealed
@@ -185,7 +185,7 @@ def test_the_belief_is_that_of_the_furthest_step(make_event: Any) -> None:
     work = fold(make_event(EventKind.BELIEF, step=s, probs=p) for s, p in beliefs)
     assert work.draft.probs == (0.1, 0.9)
     assert work.draft.beliefs == {0: (0.3, 0.7), 2: (0.1, 0.9)}
-    assert Draft().probs is None
+    assert JudgmentDraft().probs is None
 
 
 def test_a_quote_that_is_picked_twice_is_leaned_on_once(make_event: Any) -> None:

@@ -12,11 +12,11 @@ from textual.pilot import Pilot
 
 from oversight import protocols
 from oversight.engines.scripted import encode
+from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks.desk import TaskDesk
-from oversight.judging.tasks.settings import RatingSettings
 from oversight.store import Store
 from oversight.text.quotes import find_quotes
-from oversight.tui.rating import RateApp
+from oversight.tui.person_app import RateApp
 from oversight.types import (
     Act,
     AgentSpec,

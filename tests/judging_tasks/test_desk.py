@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.errors import ProtocolError, UnknownNameError
-from oversight.judging.tasks.asking import fingerprint, questions
-from oversight.judging.tasks.rating import missing
-from oversight.judging.tasks.work import Work, apply, fold
+from oversight.judging.tasks.log import RatingWork, apply, fold
+from oversight.judging.tasks.rating import fingerprint, missing, questions
 from oversight.store import Store
 from oversight.types import (
     AttentionPaid,
@@ -242,7 +241,7 @@ def test_the_questions_of_a_task_have_answers_that_differ():
         for asked in questions(task):
             values = [choice.value for choice in asked.choices]
             assert len(set(values)) == len(values)
-    assert Work().draft.answers == {}
+    assert RatingWork().draft.answers == {}
 
 
 def test_events_are_written_in_order_while_they_are_added(records):

@@ -11,7 +11,7 @@ import pytest
 RATES_ALL = """
 import asyncio, sys
 from oversight.judging.tasks.desk import TaskDesk
-from oversight.judging.tasks.settings import RatingSettings
+from oversight.judging.settings import RatingSettings
 from oversight.store import Store
 from oversight.types import QuestionsAnswered, Task
 

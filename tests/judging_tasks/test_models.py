@@ -16,9 +16,9 @@ import pytest
 
 from oversight.cli.main import run
 from oversight.errors import ConfigError, UnknownNameError
-from oversight.graphs.running import Progress
+from oversight.graphs.running import DebateProgress
+from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks.models import ModelRatings
-from oversight.judging.tasks.settings import RatingSettings
 from oversight.store import Store
 from oversight.store.queue import ItemState
 from oversight.types import Feedback, JudgeKind, ModelAnswer, Task
@@ -32,7 +32,7 @@ def settings(**changes: Any) -> RatingSettings:
     return RatingSettings.parse(given | changes)
 
 
-def rate(store: Store, task: Task, **changes: Any) -> Progress:
+def rate(store: Store, task: Task, **changes: Any) -> DebateProgress:
     return asyncio.run(ModelRatings(store, settings(**changes), task).run())
 
 
@@ -199,7 +199,7 @@ def test_one_failure_is_told_and_tried_again(records):
 KILLED = """
 import asyncio, sys
 from oversight.judging.tasks.models import ModelRatings
-from oversight.judging.tasks.settings import RatingSettings
+from oversight.judging.settings import RatingSettings
 from oversight.store import Store
 from oversight.types import Task
 

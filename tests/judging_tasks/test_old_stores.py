@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from oversight.cli.main import run
+from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks.models import ModelRatings
-from oversight.judging.tasks.settings import RatingSettings
 from oversight.store import Store
 from oversight.store.queue import ItemState
 from oversight.store.sealing import Seal

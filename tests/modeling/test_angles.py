@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
 
 from oversight.modeling.angles import own_angles, switch_length, switch_of
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.types import TokenRow
 
 SIZES: dict[str, Any] = {

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from oversight.cli.running import run
-from oversight.config.recipe import load_recipe
-from oversight.config.run import RunSettings
+from oversight.config import RunSettings, load_recipe
 from oversight.evals.report import build_report
 from oversight.models import SEEDLING, resolve
 from oversight.store import Store

@@ -19,8 +19,8 @@ from oversight.errors import ConfigError, StoreError
 from oversight.evals.observations import Kind
 from oversight.evals.report import build_report
 from oversight.pixels.game import MATCHES
-from oversight.pixels.results import NAMES, PUBLISHED, Results, results
-from oversight.pixels.running import Played, Progress, run, stored_games
+from oversight.pixels.results import NAMES, PUBLISHED, PixelResults, results
+from oversight.pixels.running import PixelProgress, Played, run, stored_games
 from oversight.pixels.settings import PixelSettings
 from oversight.store import Store
 
@@ -32,7 +32,7 @@ def settings(out: Path, **changes: Any) -> PixelSettings:
     return PixelSettings.parse(quick | {"out": out} | changes)
 
 
-def played(given: PixelSettings) -> tuple[Played, Results]:
+def played(given: PixelSettings) -> tuple[Played, PixelResults]:
     given.out.mkdir(parents=True, exist_ok=True)
     with Store.open(given.store_url) as store:
         done = run(given, store)
@@ -40,13 +40,15 @@ def played(given: PixelSettings) -> tuple[Played, Results]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[PixelSettings, Played, Results]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[PixelSettings, Played, PixelResults]:
     given = settings(tmp_path_factory.mktemp("pixels"))
     return given, *played(given)
 
 
 def test_every_match_is_played_on_every_image_and_named(
-    finished: tuple[PixelSettings, Played, Results],
+    finished: tuple[PixelSettings, Played, PixelResults],
 ) -> None:
     _, done, found = finished
     assert done.num_played == found.num_games == 2 * 3 * GAMES_AN_IMAGE
@@ -61,7 +63,7 @@ def test_every_match_is_played_on_every_image_and_named(
 
 
 def test_shares_of_the_liar_by_order_make_up_the_judges_accuracy(
-    finished: tuple[PixelSettings, Played, Results],
+    finished: tuple[PixelSettings, Played, PixelResults],
 ) -> None:
     for row in finished[2].rows:
         if row.liar_second is not None and row.liar_first is not None:
@@ -71,7 +73,7 @@ def test_shares_of_the_liar_by_order_make_up_the_judges_accuracy(
 
 
 def test_the_records_are_sound_and_the_projects_report_reads_them(
-    finished: tuple[PixelSettings, Played, Results],
+    finished: tuple[PixelSettings, Played, PixelResults],
 ) -> None:
     with Store.open(finished[0].store_url) as store:
         assert store.check() == []
@@ -91,11 +93,11 @@ def test_the_records_are_sound_and_the_projects_report_reads_them(
 
 
 def test_a_run_that_broke_off_goes_on_and_ends_in_the_same_table(
-    finished: tuple[PixelSettings, Played, Results], tmp_path: Path
+    finished: tuple[PixelSettings, Played, PixelResults], tmp_path: Path
 ) -> None:
     given = settings(tmp_path)
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: PixelProgress) -> None:
         if progress.doing == "games" and progress.done >= 2 * GAMES_AN_IMAGE:
             raise KeyboardInterrupt
 
@@ -119,7 +121,7 @@ def test_two_runs_do_not_play_in_one_store_at_once(tmp_path: Path) -> None:
     given = settings(tmp_path, pixels=[2])
     with Store.open(given.store_url) as one, Store.open(given.store_url) as other:
 
-        def second(progress: Progress) -> None:
+        def second(progress: PixelProgress) -> None:
             if progress.doing == "games":
                 with pytest.raises(StoreError, match="another process"):
                     run(given, other)
@@ -184,7 +186,7 @@ def test_the_command_leaves_table_pictures_and_page(
 
 
 def test_the_recipe_says_the_defaults(root: Path) -> None:
-    from oversight.config.recipe import load_recipe
+    from oversight.config import load_recipe
 
     path = root / "recipes" / "pixels" / "pixel_debate.toml"
     assert load_recipe(PixelSettings, path, {}) == PixelSettings()

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.preferences.building import preferences
-from oversight.preferences.dropped import Dropped, Reason
-from oversight.preferences.settings import PreferenceSettings
+from oversight.preferences.settings import Dropped, PreferenceSettings, Reason
 from oversight.types import Act, FinishReason, Purpose, Seat, Slot, Step, Usage, Verdict
 
 A, B = Seat.A, Seat.B

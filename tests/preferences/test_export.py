@@ -8,8 +8,8 @@ import pytest
 
 from oversight.errors import ConfigError, EngineUnavailableError
 from oversight.preferences.building import preferences
-from oversight.preferences.columns import schema
 from oversight.preferences.export import ROW_GROUP, export
+from oversight.preferences.layouts import schema
 from oversight.preferences.settings import PreferenceSettings
 from oversight.types import Message, Prompt, Quote, QuoteStatus, Seat
 

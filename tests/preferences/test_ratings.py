@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from oversight.preferences.building import preferences
-from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.export import export
 from oversight.preferences.ratings import total
-from oversight.preferences.settings import PreferenceSettings
+from oversight.preferences.settings import Dropped, PreferenceSettings, Reason
 from oversight.types import (
     Act,
     AgentSpec,

@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.export import export
-from oversight.preferences.settings import PreferenceSettings
-from oversight.preferences.speeches import labelled_speeches
+from oversight.preferences.settings import Dropped, PreferenceSettings, Reason
+from oversight.preferences.sides import labelled_speeches
 from oversight.types import Seat
 
 

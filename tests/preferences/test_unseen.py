@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 
 from oversight.preferences.building import preferences
-from oversight.preferences.dropped import Dropped, Reason
 from oversight.preferences.export import export
 from oversight.preferences.rulings import without_unseen
-from oversight.preferences.settings import PreferenceSettings
-from oversight.preferences.speeches import labelled_speeches
+from oversight.preferences.settings import Dropped, PreferenceSettings, Reason
+from oversight.preferences.sides import labelled_speeches
 from oversight.types import (
     Feedback,
     JudgeKind,

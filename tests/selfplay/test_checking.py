@@ -12,8 +12,7 @@ import pytest
 from oversight.cli.main import run as command
 from oversight.errors import ConfigError, DataError, OversightError, UnknownNameError
 from oversight.models import resolve
-from oversight.selfplay.checking import check
-from oversight.selfplay.running import run
+from oversight.selfplay.running import check, run
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "ppo": ({"ppo": {"steps": -1}}, r"ppo\.steps = -1: Input should be greater than or equal to 1"),

@@ -9,8 +9,7 @@ import pytest
 
 from oversight.errors import DataError, ProtocolError
 from oversight.models import SEEDLING
-from oversight.selfplay.debating import debate, questions, speaking
-from oversight.selfplay.games import PROTOCOLS, games, one_round
+from oversight.selfplay.games import PROTOCOLS, debate, games, one_round, questions, speaking
 from oversight.selfplay.rewards import BeliefReader, JudgedGames, beliefs_in_first, rows, speeches
 from oversight.store import Store
 from oversight.train.rollouts.in_process import InProcessSampler
@@ -161,7 +160,7 @@ def test_what_a_policy_says_is_without_a_thought_that_its_prompt_opened(
         return [saying(reader, ["I know that A is wrong.</think>A: x."]) for _ in prompts]
 
     monkeypatch.setattr(InProcessSampler, "sample", answers)
-    monkeypatch.setattr("oversight.train.rollouts.said.opens_thought", lambda end: True)
+    monkeypatch.setattr("oversight.train.rollouts.types.opens_thought", lambda end: True)
     played = games(questions(circle, "held_out", 2), "consultancy", 0)
     said = speeches(SEEDLING, played, 48, 0)
     assert [each for game in said for each in game.values()] == ["A: x."] * 4

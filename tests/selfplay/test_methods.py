@@ -8,8 +8,7 @@ import pytest
 
 from oversight.errors import DataError
 from oversight.selfplay import methods
-from oversight.selfplay.debating import debate, questions, speaking
-from oversight.selfplay.games import BEST_OF_N
+from oversight.selfplay.games import BEST_OF_N, debate, questions, speaking
 from oversight.store import Store
 
 

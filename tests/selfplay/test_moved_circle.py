@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from oversight.selfplay.running import Progress, run
+from oversight.selfplay.running import CircleProgress, run
 from oversight.selfplay.settings import CircleSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -42,7 +42,7 @@ def named(circle: CircleSettings, out: Path) -> CircleSettings:
 
 
 def killed_after(circle: CircleSettings, piece: str) -> None:
-    def report(progress: Progress) -> None:
+    def report(progress: CircleProgress) -> None:
         if progress.finished and progress.finished[0] == piece:
             raise Killed
 

@@ -8,14 +8,12 @@ import pytest
 from oversight.models import SEEDLING
 from oversight.preferences.settings import PreferenceSettings
 from oversight.selfplay import methods
-from oversight.selfplay.debating import debate, questions, speaking
-from oversight.selfplay.games import BEST_OF_N, PROTOCOLS, games
+from oversight.selfplay.games import BEST_OF_N, PROTOCOLS, debate, games, questions, speaking
 from oversight.selfplay.rewards import SpeechesAlone, comparisons, rows
 from oversight.store import Store
 from oversight.train.model.loading import read_config
 from oversight.train.rollouts.reward_models import RewardModels
-from oversight.train.rollouts.rewards import RewardSettings
-from oversight.train.rollouts.types import Sampled
+from oversight.train.rollouts.types import RewardSettings, Sampled
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample
 from oversight.types import Seat

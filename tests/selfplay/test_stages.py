@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from oversight.errors import ConfigError, DataError
-from oversight.selfplay.debating import questions
+from oversight.selfplay.games import questions
 from oversight.selfplay.settings import CircleSettings
 from oversight.selfplay.stages import model_of, plan_stages
 

@@ -12,7 +12,7 @@ import time
 import pytest
 from sqlalchemy import update
 
-from oversight.store import Store, claims, process, schema
+from oversight.store import Store, claims, schema
 
 CLAIM = """
 import json, sys
@@ -83,7 +83,7 @@ def test_a_claim_of_a_killed_process_is_taken_over_at_once(store, other):
     assert other.claim(["a", "b"]) == {"a", "b"}
     os.kill(other.process.pid, signal.SIGKILL)
     # Until its parent has looked, a killed process still has its number.
-    while not process.Process(process.host(), other.process.pid, "").is_gone():
+    while not claims.Process(claims.host(), other.process.pid, "").is_gone():
         time.sleep(0.01)
     assert store.claim(["a"]) == {"a"}
 
@@ -153,11 +153,11 @@ def test_processes_that_take_over_from_the_dead_at_once_share_without_overlap(ur
 
 
 def test_this_process_runs_and_one_of_the_same_number_from_before_does_not():
-    here = process.current()
+    here = claims.current()
     assert not here.is_gone()
-    assert process.Process(here.host, here.pid, "1").is_gone()
-    assert process.Process(here.host, 2**22 + 1, "").is_gone()
-    assert not process.Process("elsewhere", 2**22 + 1, "").is_gone()
+    assert claims.Process(here.host, here.pid, "1").is_gone()
+    assert claims.Process(here.host, 2**22 + 1, "").is_gone()
+    assert not claims.Process("elsewhere", 2**22 + 1, "").is_gone()
 
 
 def test_a_process_whose_name_holds_parentheses_is_read(tmp_path):
@@ -166,7 +166,7 @@ def test_a_process_whose_name_holds_parentheses_is_read(tmp_path):
     child = subprocess.Popen([str(script), "30"])
     try:
         time.sleep(0.05)
-        assert not process.Process(process.host(), child.pid, "").is_gone()
+        assert not claims.Process(claims.host(), child.pid, "").is_gone()
     finally:
         child.kill()
         child.wait()

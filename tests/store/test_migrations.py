@@ -9,8 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from oversight.store import Store, migrations, opening
-from oversight.store.address import parse
-from oversight.store.database import Database
+from oversight.store.database import Database, parse_address
 from oversight.store.schema import (
     claims,
     events,
@@ -50,7 +49,7 @@ def test_the_known_versions_are_those_of_the_migrations_in_order():
 def test_an_upgrade_from_the_first_version_keeps_what_is_stored(new_url, make):
     debate = make.debate()
     records = [make.question(), debate, make.prompt(), make.turn(debate), make.outcome(debate)]
-    database = Database(parse(new_url))
+    database = Database(parse_address(new_url))
     if database.is_sqlite:
         opening._set_wal(database)
     _upgrade(database, migrations.REVISIONS[0])

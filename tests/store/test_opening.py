@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import text
 
 from oversight.errors import MissingDependencyError, SchemaError, StoreError
-from oversight.store import Store, address, migrations
+from oversight.store import Store, migrations
+from oversight.store.database import parse_address, shown_address
 
 
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
@@ -66,7 +67,7 @@ def test_an_address_of_another_kind_is_refused_without_its_password(given, messa
     ],
 )
 def test_a_url_is_shown_without_its_password(given, shown):
-    assert address.shown(address.parse(given)) == shown
+    assert shown_address(parse_address(given)) == shown
 
 
 def test_an_absent_store_is_not_created_unasked(tmp_path):

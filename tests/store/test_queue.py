@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from oversight.store import Store, process
+from oversight.store import Store, claims
 from oversight.store.queue import ItemState, QueueFilter, Taken
 from oversight.types import AgentSpec, EventKind, JudgingEvent, Role
 
@@ -236,7 +236,7 @@ def test_what_a_killed_process_held_is_free_again(store, finished, other):
     assert other.take(item, "bo") == Taken.OURS
     assert store.take_item(item, "anna") is Taken.ENOUGH
     os.kill(other.process.pid, signal.SIGKILL)
-    while not process.Process(process.host(), other.process.pid, "").is_gone():
+    while not claims.Process(claims.host(), other.process.pid, "").is_gone():
         time.sleep(0.01)
     assert store.take_item(item, "anna") is Taken.OURS
 

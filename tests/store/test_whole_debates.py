@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oversight import protocols
-from oversight.config.run import EMBEDDED_AGENTS
+from oversight.config import EMBEDDED_AGENTS
 from oversight.datasets.base import load_questions
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.text.borders import WORD, is_border
+from oversight.text.folding import WORD, is_border
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from oversight.text.characters import INVISIBLE
+from oversight.text.folding import INVISIBLE
 from oversight.text.terminal import MAX_MARKS, rich_text, visible
 
 HOSTILE = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.text.listening import Listener
+from oversight.agents._calls import Listener
 from oversight.text.thought_marks import is_blank
 from oversight.text.thoughts import (
     Said,

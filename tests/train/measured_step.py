@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from oversight.train.estimate import Load, Shape, estimate
 from oversight.train.losses.sequences import sft_loss
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.settings import ModelSettings
 from oversight.train.types import TokenRow
 

@@ -17,15 +17,15 @@ import pytest
 import torch
 
 from oversight.train import dpo, grpo, losses, reward, sft, unpaired
+from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
 from oversight.train.losses.policy_batch import Extras
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, ScalarModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.policy_step import policy_step
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.scoring import row_logprobs
-from oversight.train.session import Task
-from oversight.train.types import Comparison, Demonstration, Labelled, TokenRow
+from oversight.train.session import Objective
+from oversight.train.types import Comparison, Demonstration, LabelledExample, TokenRow
 
 pytestmark = pytest.mark.slow  # importing TRL alone takes ten seconds
 pytest.importorskip("trl", reason="TRL is the peer: pip install 'oversight[dev]'")
@@ -64,7 +64,7 @@ def settings(kind: Any, **own: Any) -> Any:
     return kind.Config.parse({"out": "unused", "model": {"path": "unused"}, "data": {}, **own})
 
 
-def run(task: Task, model: Any) -> float:
+def run(task: Objective, model: Any) -> float:
     """The loss of a task, computed in two parts, with its gradients in the model."""
     half = max(1, len(task.groups) // 2)
     numbers = list(range(len(task.groups)))
@@ -138,7 +138,7 @@ def test_kto_agrees(peers: Any) -> None:
     theirs = peers.kto_reading(rows, desirable, beta=1.0, loss_type="apo_zero_unpaired")
     config = settings(dpo, loss="apo_zero_unpaired", options={"beta": 1.0})
     policy = PolicyModel(peers.build_llama())
-    batch = [Labelled(token_row(r), good) for r, good in zip(rows, desirable, strict=True)]
+    batch = [LabelledExample(token_row(r), good) for r, good in zip(rows, desirable, strict=True)]
     model = PolicyModel(peers.perturbed())
     reference = SimpleNamespace(
         logprobs=lambda rows, world, size: row_logprobs(model, rows, world, size)

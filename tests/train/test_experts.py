@@ -13,12 +13,11 @@ import transformers
 
 from oversight.errors import ConfigError
 from oversight.train import dpo, reward, sft
-from oversight.train.data.settings import DataSettings
 from oversight.train.experts import Balance, check_experts
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, ScalarModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.runs.metrics import read_metrics
-from oversight.train.settings import ModelSettings, OptimizerSettings
+from oversight.train.settings import DataSettings, ModelSettings, OptimizerSettings
 from oversight.train.types import TokenRow
 
 SMALL = {

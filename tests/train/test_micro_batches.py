@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.train.micro_batches import micro_batches
+from oversight.train.batches import micro_batches
 from oversight.train.model.trie import num_trie_tokens
 from oversight.train.types import TokenRow
 

@@ -129,13 +129,13 @@ def collections(
     """A run's steps: the whole collection, the process's part of the mini-batch, and metrics."""
     examples = [PromptExample(f"p{i}", np.array(ids)) for i, ids in enumerate(prompts)]
 
-    def opened(world: World) -> tuple[Experience, Visits, grpo.Valuing]:
+    def opened(world: World) -> tuple[Experience, Visits, grpo.GroupAdvantages]:
         policy = PolicyModel(make())
         sampler = InProcessSampler(
             policy, config.sampling, {1}, lambda own: world.max([float(own)])[0] > 0
         )
         experience = Experience(config, examples, policy, Collector(sampler), Odd(), None, world)
-        return experience, Visits(Order(len(examples), config.seed)), grpo.Valuing(config)
+        return experience, Visits(Order(len(examples), config.seed)), grpo.GroupAdvantages(config)
 
     def work(world: World) -> list[tuple[RolloutBatch, RolloutBatch, dict[str, float]]]:
         parts = opened(world)

@@ -10,9 +10,8 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.train.distributed import World
-from oversight.train.model.loading import Vocabulary, load_policy, read_config
+from oversight.train.model.loading import Vocabulary, load_policy, read_config, train_tokenizer
 from oversight.train.model.policy import PolicyModel
-from oversight.train.model.scratch import train_tokenizer
 from oversight.train.reference import Reference, open_reference
 from oversight.train.settings import ModelSettings
 from oversight.train.types import TokenRow

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from oversight.train.data import loading
-from oversight.train.data.settings import DataSettings
-from oversight.train.samples import SHOWN_TOKENS, sample_lines
-from oversight.train.settings import ModelSettings
+from oversight.train.plan import SHOWN_TOKENS, sample_lines
+from oversight.train.settings import DataSettings, ModelSettings
 
 
 @pytest.fixture(scope="module")

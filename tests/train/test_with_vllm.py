@@ -13,8 +13,8 @@ import torch
 from oversight.engines import vllm
 from oversight.train import grpo, sft
 from oversight.train.model.loading import load_policy, read_config
-from oversight.train.rollouts.from_server import serving
 from oversight.train.rollouts.handover import check_weights
+from oversight.train.rollouts.server import serving
 from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.settings import ModelSettings
 

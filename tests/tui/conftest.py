@@ -11,14 +11,14 @@ import pytest
 from textual.pilot import Pilot
 
 from oversight import protocols
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.stage import Stage
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
-from oversight.tui.app import JudgeApp
+from oversight.tui.person_app import JudgeApp
 from oversight.types import (
     Debate,
     EventKind,

@@ -44,7 +44,7 @@ SHOWN = _words("border_title border_subtitle title sub_title tooltip placeholder
 
 ALLOWED: dict[tuple[str, str], str] = {
     (
-        "tui/linear/terminal.py",
+        "tui/linear/lines.py",
         "text",
     ): "whatever is written was made safe where it was put together",
     ("tui/linear/rating.py", "said"): "the program's own sentence",
@@ -52,7 +52,6 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("tui/linear/rating.py", "given"): "the program's own choices",
     ("tui/marking.py", "text"): "a list of pieces; `put` is given only `_plain` words",
     ("tui/marking.py", "marked.text"): "a Marked is safe from its making on",
-    ("tui/wrapping.py", "marked.text"): "a Marked is safe from its making on",
     ("tui/screens/dialogs.py", "self._title"): "the program's own words, see its callers",
     ("tui/widgets/choices.py", "room"): "a width",
     ("tui/widgets/choices.py", "each.name"): "a key of a list of places, not shown",
@@ -60,10 +59,10 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("tui/widgets/seen.py", "last"): "a number of letters",
     ("oversight/cli/ending.py", "message"): "a line of the program's own",
     ("oversight/cli/ending.py", "shown"): "made printable a line above",
-    ("oversight/cli/export.py", "rows"): "written to a file, as data",
-    ("oversight/cli/listing.py", "table"): "a table, judged by what its rows are given",
+    ("oversight/cli/report.py", "rows"): "written to a file, as data",
+    ("oversight/cli/options.py", "table"): "a table, judged by what its rows are given",
     ("oversight/cli/report.py", "built"): "`render_text` makes each name of a row safe",
-    ("oversight/cli/showing.py", "shown"): "made safe a line above",
+    ("oversight/cli/options.py", "shown"): "made safe a line above",
 }
 """(module, expression) -> why it is safe as it is."""
 

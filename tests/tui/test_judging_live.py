@@ -323,7 +323,7 @@ async def test_a_turn_of_100_000_characters_is_read(run_all, judging) -> None:
 async def test_a_real_model_writes_before_the_judges_eyes(judging, store, monkeypatch) -> None:
     """Seedling on both sides, sampled in this process."""
     from oversight.cli.running import put_in_queue
-    from oversight.config.run import RunSettings
+    from oversight.config import RunSettings
     from oversight.graphs.stage import Words
     from oversight.tui.live_side import LiveSide
 

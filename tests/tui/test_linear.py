@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from oversight import protocols
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
@@ -27,7 +27,7 @@ from oversight.store import Store
 from oversight.store.queue import ItemState
 from oversight.text.terminal import visible
 from oversight.tui.linear.judging import run_linear
-from oversight.tui.naming import called
+from oversight.tui.marking import called
 from oversight.types import Act, EventKind, Option, Question, Role, Seat, Source, Verdict
 
 HOSTILE = json.loads((Path(__file__).parents[1] / "text" / "hostile.json").read_text())

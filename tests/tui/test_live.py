@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from oversight.graphs.stage import Judged, SpeechBegins, TurnRecorded, Words
-from oversight.tui.live import LiveDebate, replay
+from oversight.tui.live import DebateView, replay
 from oversight.types import (
     Act,
     Belief,
@@ -84,7 +84,7 @@ def judgment(probs: tuple[float, float] | None, **changes: object) -> Judgment:
 def shown(*events: object, terminal: bool = False, asked: Question | None = None) -> str:
     out = io.StringIO()
     console = Console(file=out, width=80, force_terminal=terminal)
-    with LiveDebate(console, debate(), asked or question()) as live:
+    with DebateView(console, debate(), asked or question()) as live:
         for event in events:
             live(event)  # type: ignore[arg-type]
     return out.getvalue()

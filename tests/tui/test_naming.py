@@ -10,8 +10,8 @@ from rich.console import Console
 
 from oversight.judging.settings import JudgingSettings
 from oversight.tui.linear.judging import Desk, run_linear
-from oversight.tui.live import LiveDebate, replay
-from oversight.tui.naming import named_by_seat
+from oversight.tui.live import DebateView, replay
+from oversight.tui.marking import named_by_seat
 from oversight.types import Role, Seat
 
 SEATS = re.compile(r"Debater [AB]\b|Seat [AB]\b|← Debater$")
@@ -88,7 +88,7 @@ async def test_the_live_view_names_debaters_by_what_they_defend(run_all, store) 
     await run_all("debate_single_turn")
     [transcript] = store.transcripts()
     out = io.StringIO()
-    with LiveDebate(Console(file=out, width=80), transcript.debate, transcript.question) as live:
+    with DebateView(Console(file=out, width=80), transcript.debate, transcript.question) as live:
         replay(transcript, live)
     text = out.getvalue()
     assert "Debater for A, round 1" in text

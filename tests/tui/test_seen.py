@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.screen import ModalScreen
 
-from oversight.judging.attention import WHOLE, joined, unseen
+from oversight.judging.folding import WHOLE, joined, unseen
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.tui.linear.judging import Desk, run_linear
-from oversight.tui.marking import PICKED
+from oversight.tui.marking import PICKED, wrap
 from oversight.tui.widgets.seen import Seen, SeenLines, num_letters
-from oversight.tui.wrapping import wrap
 from oversight.types import Act, EventKind, Seat, Verdict
 
 LONG = " ".join(f"The log says in line {n} where the lamp was." for n in range(60))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from oversight.store import Store
-from oversight.tui.web_driver import HEIGHTS, WIDTHS, size_within
+from oversight.tui.web_process import HEIGHTS, WIDTHS, size_within
 from tests.tui.browser import Served, chromium, connected, in_chromium, serving, shown, until
 
 GONE_S = 15.0

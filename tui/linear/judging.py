@@ -12,9 +12,15 @@ from oversight.store import Store
 from oversight.store.queue import ItemState, QueueItem, Taken
 from oversight.tui.hints import withheld
 from oversight.tui.linear.item import LinearItem
-from oversight.tui.linear.lines import NotKept, Read, Write, next_line
-from oversight.tui.linear.terminal import in_terminal
-from oversight.tui.linear.text import one_line, queue_line
+from oversight.tui.linear.lines import (
+    NotKept,
+    Read,
+    Write,
+    in_terminal,
+    next_line,
+    one_line,
+    queue_line,
+)
 
 LISTED = 20
 """Items of the queue that are listed unless all are asked for."""

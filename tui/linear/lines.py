@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Protocol
 
+import typer
+
 from oversight.errors import StoreError
+from oversight.judging.desk import Item, JudgmentScore, StripBin
+from oversight.store.queue import QueueItem
+from oversight.text.quotes import strip_quotes
+from oversight.text.terminal import visible
+from oversight.tui.marking import heading, named_by_seat
+from oversight.tui.rows import options_of
+from oversight.types import Judgment, Question, Quote, QuoteStatus, Turn, Verdict
 
 LEAVE_S = 5.0
 """How long leaving waits for a store that cannot be written."""
@@ -92,3 +102,193 @@ class Lines:
         if self._rest:
             self._write(self._rest)
         self._rest = ""
+
+
+class LineSession(Protocol):
+    """What is done line by line."""
+
+    def __call__(self, *, read: Read, write: Write) -> Coroutine[None, None, None]:
+        """Until its user or the input ends."""
+
+
+def in_terminal(session: LineSession) -> None:
+    """Run it over standard input and output; the end of the input leaves, and all is kept."""
+    # What cannot be decoded or shown must not end a judge's work.
+    for stream in (sys.stdin, sys.stdout):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    prompts = sys.stdin.isatty()
+
+    def read(prompt: str) -> str | None:
+        try:
+            return input(prompt if prompts else "")
+        except EOFError:
+            return None
+
+    def write(text: str) -> None:
+        typer.echo(text)
+
+    asyncio.run(session(read=read, write=write))
+
+
+Numbered = tuple[int, Turn, int]
+"""A quote: its number in the debate, its turn, and its place among that turn's quotes."""
+
+NAME_OF_STATUS = {
+    QuoteStatus.VERIFIED: "verified",
+    QuoteStatus.NEAR: "near",
+    QuoteStatus.UNVERIFIED: "not found",
+    QuoteStatus.TOO_SHORT: "too short",
+}
+
+NAME_OF_VERDICT = {
+    Verdict.DECIDED: "as the belief says",
+    Verdict.TIE: "tie",
+    Verdict.ABSTAIN: "cannot tell",
+}
+
+_FORGED = re.compile(r"\[(?=\s*(?:verified|near|not\s+found|too\s+short)\b)", re.IGNORECASE)
+
+
+def one_line(text: str) -> str:
+    """Foreign text in one line of ours, which forges no mark of a quote."""
+    return visible(_FORGED.sub("⟨[⟩", " ".join(text.split())), newlines=False)
+
+
+def own_words(text: str) -> str:
+    """A speaker's words, which forge no mark of a quote."""
+    return visible(_FORGED.sub("⟨[⟩", text)).replace("\t", "    ")
+
+
+def indented(text: str) -> str:
+    """Each line set off from our own; other kinds of line end are made visible before."""
+    return "\n".join(f"  {line}" for line in text.split("\n"))
+
+
+def queue_line(number: int, item: QueueItem) -> str:
+    """An item of the queue."""
+    live = ", live" if item.live else ""
+    judges = "1 judge" if item.num_judges == 1 else f"{item.num_judges} judges"
+    where = f"{one_line(item.protocol)}, data set {one_line(item.dataset)}"
+    return f"{number}. [{item.state.value}{live}] {one_line(item.question)} ({where}, {judges})"
+
+
+def question_lines(item: Item) -> list[str]:
+    """The protocol, the question and its options."""
+    debate, question = item.transcript.debate, item.transcript.question
+    kind = "still going on" if item.live else "recorded"
+    lines = [f"Protocol {one_line(debate.protocol.name)}, {kind}."]
+    lines.append(f"Question: {one_line(question.text)}")
+    return [*lines, *(f"{label}: {one_line(text)}" for label, text, _ in options_of(item))]
+
+
+def turn_text(item: Item, number: int, turn: Turn, first_quote: int) -> str:
+    """A turn with its quotes marked in words, and below it what each quote's number is."""
+    who = heading(item.transcript, turn.seat, turn.role, turn.act, turn.round)
+    lines = [f"Turn {number}. {one_line(who)}", indented(_marked(turn))]
+    if turn.quotes:
+        places = enumerate(turn.quotes, first_quote)
+        each = ", ".join(f"{place} {NAME_OF_STATUS[quote.status]}" for place, quote in places)
+        lines.append(f"Quotes of turn {number}: {each}.")
+    if note := named_by_seat(item.transcript.debate, [turn.text]):
+        lines.append(note)
+    return "\n".join(lines)
+
+
+def quote_lines(turns: Sequence[Turn], picked: Iterable[tuple[str, int]]) -> list[str]:
+    """All quotes by number, those that the judge leans on named."""
+    chosen = set(picked)
+    lines = []
+    for number, turn, place in numbered_quotes(turns):
+        leaned = ", you lean on it" if (turn.id, place) in chosen else ""
+        where = f"turn {turns.index(turn) + 1}{leaned}"
+        lines.append(f"Quote {number}, {where}: {quote_text(turn.quotes[place], one_line)}")
+    return lines or ["No quotes yet."]
+
+
+def numbered_quotes(turns: Sequence[Turn]) -> list[Numbered]:
+    """All quotes in the order in which they are read, numbered from 1."""
+    places = [(turn, place) for turn in turns for place in range(len(turn.quotes))]
+    return [(number, turn, place) for number, (turn, place) in enumerate(places, 1)]
+
+
+def quote_text(quote: Quote, show: Callable[[str], str] = own_words) -> str:
+    """A quote with its mark; a verified one in the source's own words."""
+    words = show(quote.text)
+    if quote.status is QuoteStatus.VERIFIED and quote.source_text is not None:
+        words = show(quote.source_text)
+    mark = NAME_OF_STATUS[quote.status]
+    if quote.status is QuoteStatus.NEAR and quote.source_text is not None:
+        mark = f"near; the source says “{show(quote.source_text)}”"
+    return f"[{mark}] “{words}”"
+
+
+def around(quote: Quote, item: Item) -> str:
+    """What stands around a quote in the source, as far as the protocol lets the judge look."""
+    protocol, source = item.transcript.debate.protocol, item.transcript.question.source
+    if not (protocol.judge_sees_source or protocol.quote_context):
+        return "This protocol shows the judge no more of the source than the quotes."
+    if source is None or quote.source_start is None or quote.source_end is None:
+        return "It was not found in the source."
+    context = max(protocol.quote_context, 400 if protocol.judge_sees_source else 0)
+    low = max(quote.source_start - context, 0)
+    high = min(quote.source_end + context, len(source.text))
+    before, after = ("… " if low else ""), (" …" if high < len(source.text) else "")
+    return "The source around it:\n" + indented(
+        f"{before}{own_words(source.text[low:high])}{after}"
+    )
+
+
+def judgment_lines(item: Item) -> list[str]:
+    """The judgment as it stands now."""
+    work = item.acts.work
+    draft = work.draft
+    lines = [f"Verdict: {NAME_OF_VERDICT[draft.verdict]}.", f"Belief: {belief_text(item)}."]
+    if draft.rationale:
+        lines.append(f"Rationale: {one_line(draft.rationale)}")
+    num_quotes = len(draft.leaned_on)
+    lines.append(f"You lean on {num_quotes} quote{'' if num_quotes == 1 else 's'}.")
+    sent = f"sent {work.num_sent} times" if work.num_sent != 1 else "sent once"
+    lines.append("Not sent yet." if not work.num_sent else f"It was {sent}.")
+    return lines
+
+
+def belief_text(item: Item) -> str:
+    """The belief in each option, by its letter."""
+    probs = item.acts.work.draft.probs
+    if probs is None:
+        return "none yet"
+    return ", ".join(f"{label} {probs[index]:.0%}" for label, _, index in options_of(item))
+
+
+def sent_lines(
+    judgment: Judgment, question: Question, result: JudgmentScore | None, strip: Sequence[StripBin]
+) -> list[str]:
+    """What a judge learns after sending."""
+    number = judgment.revision
+    lines = [f"Sent, revision {number}; the earlier ones are kept." if number else "Sent."]
+    if result is None:
+        return lines
+    lines.append(f"Right is: {one_line(question.options[result.correct].text)}")
+    told = {None: "You did not decide.", True: "You are right.", False: "You are wrong."}
+    price = f", {result.price:.2f} of it paid for the rounds you read" if result.price else ""
+    score = f"{result.rule.capitalize()} score {result.score:+.2f}{price}."
+    lines.append(f"{told[result.right]} {score}")
+    lines += [
+        f"When {each.low:.0%} to {each.high:.0%} sure you were right {each.num_right} of "
+        f"{each.num} times."
+        for each in strip
+        if each.num
+    ]
+    return lines
+
+
+def _marked(turn: Turn) -> str:
+    if not turn.text:
+        return "(nothing)"
+    pieces, done = [], 0
+    for quote in turn.quotes:
+        pieces += [own_words(strip_quotes(turn.text[done : quote.start])), quote_text(quote)]
+        done = quote.end
+    return "".join([*pieces, own_words(strip_quotes(turn.text[done:]))])

@@ -10,16 +10,23 @@ from functools import partial
 
 from oversight.agents.judging import labels
 from oversight.errors import OversightError
-from oversight.judging.attention import WHOLE, Attention
-from oversight.judging.tasks.asking import Question
+from oversight.judging.folding import WHOLE, Attention
 from oversight.judging.tasks.desk import TaskDesk, TaskItem
-from oversight.judging.tasks.rating import missing, unanswered
+from oversight.judging.tasks.rating import TaskQuestion, missing, unanswered
 from oversight.text.quotes import strip_quotes
-from oversight.tui.linear.lines import Read, Write, kept, next_line
-from oversight.tui.linear.terminal import in_terminal
-from oversight.tui.linear.text import indented, one_line, own_words, quote_text
-from oversight.tui.naming import named_by_seat
-from oversight.tui.rating_rows import names_of, said_by
+from oversight.tui.linear.lines import (
+    Read,
+    Write,
+    in_terminal,
+    indented,
+    kept,
+    next_line,
+    one_line,
+    own_words,
+    quote_text,
+)
+from oversight.tui.marking import named_by_seat
+from oversight.tui.rows import names_of, said_by
 from oversight.types import (
     AttentionPaid,
     ChangeUndone,
@@ -186,7 +193,7 @@ class LinearRating:
         self._write(f"{one_line(message)} — trying again." if message else "Written after all.")
 
 
-def _numbered(asked: Question) -> dict[int, str]:
+def _numbered(asked: TaskQuestion) -> dict[int, str]:
     """Answers by the number that gives them."""
     numbers = map(int, asked.digits) if asked.digits else range(1, len(asked.choices) + 1)
     return {n: choice.value for n, choice in zip(numbers, asked.choices, strict=True)}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from oversight.graphs.persons import PersonsAct
-from oversight.judging.attention import WHOLE, Span
 from oversight.judging.desk import Desk, Item
+from oversight.judging.folding import WHOLE, Span
 from oversight.judging.judgment import stated
 from oversight.judging.live import Wanted
-from oversight.tui.linear.lines import Write
-from oversight.tui.linear.text import (
+from oversight.tui.linear.lines import (
     Numbered,
+    Write,
     around,
     indented,
     numbered_quotes,
@@ -21,7 +21,7 @@ from oversight.tui.linear.text import (
     turn_text,
 )
 from oversight.tui.live_side import LiveSide
-from oversight.tui.naming import called, heading
+from oversight.tui.marking import called, heading
 from oversight.types import Act, AttentionPaid, Seat, Turn, TurnsRevealed
 
 POLL_S = 0.05

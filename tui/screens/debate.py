@@ -15,22 +15,19 @@ from textual.widgets import Footer, Static
 from oversight.errors import OversightError
 from oversight.graphs.persons import PersonsAct
 from oversight.judging.assisting import Assistants
-from oversight.judging.desk import Desk, Item
-from oversight.judging.feedback import feedback
+from oversight.judging.desk import Desk, Item, feedback
 from oversight.judging.judgment import missing, stated
 from oversight.judging.live import Wanted
-from oversight.tui.hints import Hints
+from oversight.tui.hints import Hints, settle
 from oversight.tui.keys import KEYS, bindings
-from oversight.tui.naming import called
-from oversight.tui.pauses import settle
+from oversight.tui.marking import called
 from oversight.tui.rows import options_of, question_of
 from oversight.tui.screens.debate_reading import DebateReading
 from oversight.tui.screens.dialogs import WordsScreen
 from oversight.tui.screens.reading import QuestionHead
-from oversight.tui.screens.sent import SentScreen
-from oversight.tui.screens.verdict import VerdictScreen
+from oversight.tui.screens.verdict import SentScreen, VerdictScreen
 from oversight.tui.widgets.assistant import AssistantPanel
-from oversight.tui.widgets.belief import BeliefBar
+from oversight.tui.widgets.choices import BeliefBar
 from oversight.tui.widgets.quotes import QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
 from oversight.types import Act, ChangeUndone, QuoteLeanedOn, TurnsRevealed, WordsDrafted

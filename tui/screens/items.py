@@ -19,8 +19,7 @@ from oversight.store.queue import ItemState, QueueItem, Taken
 from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
 from oversight.tui.keys import Keys, key_of
-from oversight.tui.screens.dialogs import KeysScreen, LineScreen
-from oversight.tui.screens.roomy import RoomyScreen
+from oversight.tui.screens.dialogs import KeysScreen, LineScreen, RoomyScreen
 
 SIGN_OF_STATE = {
     ItemState.WAITING: ("○", ""),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from textual.message_pump import MessagePump
+from textual.timer import Timer
 from textual.widgets import Static
 
-from oversight.judging.attention import Attention
+from oversight.judging.folding import Attention
 from oversight.judging.log import ActLog
 from oversight.judging.settings import SessionSettings
 from oversight.text.terminal import rich_text
-from oversight.tui.rationale import Rationale
 from oversight.tui.screens.dialogs import UnreadScreen
 from oversight.tui.screens.reading import ReadingScreen
 from oversight.tui.widgets.seen import SeenTranscript
@@ -22,11 +25,11 @@ from oversight.types import AttentionPaid, ItemReopened, ItemSkipped, RationaleG
 ATTENTION_S = 15.0
 """How often seconds of attention are written down."""
 
-Left = TypeVar("Left", bound=str)
+LeftT = TypeVar("LeftT", bound=str)
 """Where to go from a screen that is left."""
 
 
-class WorkScreen(ReadingScreen[Left]):
+class WorkScreen(ReadingScreen[LeftT]):
     """An item to be read, and an answer that can be taken back, sent, and opened again."""
 
     acts: ActLog[Any, Any, Any]
@@ -208,3 +211,44 @@ class WorkScreen(ReadingScreen[Left]):
     async def _leave(self, where: Any) -> None:
         await self.close()
         self.dismiss(where)
+
+
+TYPING_S = 0.3
+"""How often what is being typed is written down."""
+
+
+class Rationale:
+    """Keeps the draft of a rationale."""
+
+    def __init__(self, note: Callable[[str, str], None], clock: MessagePump) -> None:
+        """A draft that `note` writes down, given its text and the name of the movement that all of
+        its typing is; `clock` has the timer that does so."""
+        self._note = note
+        self._clock = clock
+        self._text: str | None = None
+        self._move = ""
+        self._noted_at = 0.0
+        self._timer: Timer | None = None
+
+    def begin(self) -> None:
+        """Begin to type: all of it is taken back as one."""
+        self._text = None
+        self._move = uuid.uuid4().hex[:8]
+
+    def keep(self, text: str) -> None:
+        """Keep `text`, soon."""
+        self._text = text
+        if time.monotonic() - self._noted_at >= TYPING_S:
+            self.write()
+        elif self._timer is None:
+            self._timer = self._clock.set_timer(TYPING_S, self.write)
+
+    def write(self) -> None:
+        """Keep it now."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        if self._text is not None:
+            self._noted_at = time.monotonic()
+            self._note(self._text, self._move)
+            self._text = None

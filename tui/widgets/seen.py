@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from oversight.judging.attention import WHOLE, Span, joined
-from oversight.tui.marking import PICKED, SIGN_OF_STATUS
-from oversight.tui.widgets.transcript import INDENT, Column, Row, TranscriptView
-from oversight.tui.wrapping import Line
+from oversight.judging.folding import WHOLE, Span, joined
+from oversight.tui.marking import PICKED, SIGN_OF_STATUS, Line
+from oversight.tui.widgets.transcript import INDENT, Column, TranscriptRow, TranscriptView
 
 MARKS = "".join([*SIGN_OF_STATUS.values(), PICKED, "“”"])
 
@@ -188,7 +187,7 @@ class SeenTranscript(TranscriptView):
                     self._scroll_at_once(self._body_top(number, place) + line - 1)
                     return
 
-    def _seen_lines(self, row: Row, column: Column) -> SeenLines:
+    def _seen_lines(self, row: TranscriptRow, column: Column) -> SeenLines:
         lines = column.lines(self._column_width(row) - INDENT)
         kept = self._lines.get(column.key)
         if kept is not None and kept.lines is lines:

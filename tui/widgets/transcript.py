@@ -22,8 +22,7 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from oversight.tui.marking import Marked, with_matches
-from oversight.tui.wrapping import Line, pieces, wrap
+from oversight.tui.marking import Line, Marked, pieces, with_matches, wrap
 
 SIDE_BY_SIDE_WIDTH = 100
 """Cells from which two turns of one step stand beside one another."""
@@ -83,7 +82,7 @@ class Column:
 
 
 @dataclass
-class Row:
+class TranscriptRow:
     """The turns of one step."""
 
     step: int
@@ -110,7 +109,7 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.rows: list[Row] = []
+        self.rows: list[TranscriptRow] = []
         self.current: tuple[int, int] | None = None
         """Row and column of the current turn."""
         self.current_quote: int | None = None
@@ -126,7 +125,7 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
 
     # --- content -----------------------------------------------------------------
 
-    def set_rows(self, rows: Sequence[Row]) -> None:
+    def set_rows(self, rows: Sequence[TranscriptRow]) -> None:
         """Show `rows`; folds and the current turn stay where they are."""
         old = {column.key: column for row in self.rows for column in row.columns}
         self.rows = list(rows)
@@ -176,16 +175,16 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
         """Whether turns stand beside one another."""
         return self._width >= SIDE_BY_SIDE_WIDTH
 
-    def _column_width(self, row: Row) -> int:
+    def _column_width(self, row: TranscriptRow) -> int:
         if len(row.columns) > 1 and self.is_wide:
             return (self._width - GAP) // 2
         return self._width
 
-    def _height(self, row: Row) -> int:
+    def _height(self, row: TranscriptRow) -> int:
         heights = [self._column_height(row, column) for column in row.columns]
         return max(heights) if len(heights) > 1 and self.is_wide else sum(heights)
 
-    def _column_height(self, row: Row, column: Column) -> int:
+    def _column_height(self, row: TranscriptRow, column: Column) -> int:
         body = 0 if column.is_folded else len(column.lines(self._column_width(row) - INDENT))
         return 2 + body  # its heading above, an empty line below
 

@@ -15,9 +15,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from oversight.config.settings import Settings
-from oversight.datasets.world.families import NAMES, Family, offered
-from oversight.datasets.world.names import FILLINGS
+from oversight.config import Settings
+from oversight.datasets.world.names import FILLINGS, NAMES, Family, offered
 from oversight.datasets.world.story import LEVELS, Bearing, Story, Telling, tell
 from oversight.ids import seed_from
 from oversight.registry import nearest

@@ -14,9 +14,51 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Literal
 
-from oversight.datasets.world.families import Family, draw_subjects
-from oversight.datasets.world.names import Fillings
-from oversight.datasets.world.times import marked, marked_plainly
+from oversight.datasets.world.names import Family, Fillings, draw_subjects
+
+FRAMES = (
+    "{When}, {told}.",
+    "It was {mark} when {told}.",
+    "The log says that {when} {told}.",
+    "Entry for {mark}: {told}.",
+)
+PLAIN_FRAME = "{Told} on day {number}."
+NUM_MINUTES_A_DAY = 24 * 60
+FIRST_NUMBER, LAST_NUMBER = 2100, 9999
+"""Of day and week numbers: four digits, and none that could be read as a year."""
+
+
+FIRST_PLAIN_DAY, LAST_PLAIN_DAY = 10, 99
+"""Of a plain telling: two digits, and every line a day later than the one before. Two lines on one
+thing are three days apart on average, and so a threshold on one line's day is right in about 51.5 %
+of cases."""
+
+
+def marked_plainly(rng: random.Random, told: list[str]) -> list[str]:
+    """Each of `told` as a sentence that ends in a day, one later than that of the one before it."""
+    first = rng.randint(FIRST_PLAIN_DAY, LAST_PLAIN_DAY + 1 - len(told))
+    return [
+        PLAIN_FRAME.format(Told=words[0].upper() + words[1:], number=first + index)
+        for index, words in enumerate(told)
+    ]
+
+
+def marked(rng: random.Random, told: list[str]) -> list[str]:
+    """Each of `told` as a sentence with a later time mark than the one before it."""
+    clock = rng.random() < 0.5
+    unit = rng.choice(("day", "week"))
+    low, high = (0, NUM_MINUTES_A_DAY - 1) if clock else (FIRST_NUMBER, LAST_NUMBER)
+    steps = [rng.randint(1, 2) for _ in told]
+    time = rng.randint(low, high - sum(steps))
+    sentences = []
+    for words, step in zip(told, steps, strict=True):
+        time += step
+        mark = f"{time // 60:02}:{time % 60:02}" if clock else f"{unit} {time}"
+        when = f"{'at' if clock else 'on' if unit == 'day' else 'in'} {mark}"
+        frame = rng.choice(FRAMES)
+        sentences.append(frame.format(When=when.capitalize(), when=when, mark=mark, told=words))
+    return sentences
+
 
 Telling = Literal["varied", "plain"]
 """Wording of a story: in many ways, or one statement, one question and one frame a family."""
@@ -62,7 +104,7 @@ NUM_SPARE_STATES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StoryLine:
     """A line of the story."""
 
     text: str
@@ -82,9 +124,9 @@ class Story:
     wrong: str
     subject: str
     carrier: str | None
-    lines: tuple[Line, ...]
+    lines: tuple[StoryLine, ...]
     """As they stand in the source."""
-    told: tuple[Line, ...]
+    told: tuple[StoryLine, ...]
     """The same in the order of their times."""
 
 
@@ -142,7 +184,7 @@ class _Teller:
         mark = marked_plainly if self.is_plain else marked
         sentences = mark(rng, [event.told for event in events])
         told = [
-            Line(sentence, event.bearing, event.subject, event.value)
+            StoryLine(sentence, event.bearing, event.subject, event.value)
             for sentence, event in zip(sentences, events, strict=True)
         ]
         lines = rng.sample(told, len(told)) if level.shuffled else told

@@ -23,13 +23,17 @@ from dataclasses import dataclass, field
 
 from oversight.chat import alternate_roles, fold_system
 from oversight.engines.base import answer_all
-from oversight.engines.openai.budget import Budget
-from oversight.engines.openai.completion import OpenedThoughts, complaint, completion
 from oversight.engines.openai.failures import LOOK_AT_MODEL, AttemptError
-from oversight.engines.openai.reply import MalformedReplyError, Reply, model_ids
-from oversight.engines.openai.server import Call, Server
-from oversight.engines.openai.settings import Config, template_values
-from oversight.engines.openai.wire import Wire
+from oversight.engines.openai.reply import (
+    MalformedReplyError,
+    OpenedThoughts,
+    Reply,
+    complaint,
+    completion,
+    model_ids,
+)
+from oversight.engines.openai.server import Exchange, Server
+from oversight.engines.openai.settings import Budget, Config, Wire, template_values
 from oversight.errors import (
     ConfigError,
     EngineError,
@@ -48,14 +52,14 @@ PROMPT_END_TOKENS = 24
 
 
 @dataclass(slots=True, eq=False)
-class Flight:
+class InFlightRequest:
     """A request under way, so that it can be cancelled."""
 
     request: Request
     scope: asyncio.Timeout
     cancelled: bool = False
     started: float = field(default_factory=time.monotonic)
-    call: Call | None = None
+    call: Exchange | None = None
 
     def cancel(self) -> None:
         """Make the flight's scope end now."""
@@ -93,7 +97,7 @@ class OpenAIEngine:
         )
         self._slots = asyncio.Semaphore(config.max_in_flight)
         self._finding_model = asyncio.Lock()
-        self._flights: set[Flight] = set()
+        self._flights: set[InFlightRequest] = set()
         self._closed = False
         self._said_no_ids = False
 
@@ -146,7 +150,7 @@ class OpenAIEngine:
         self._check(request)
         try:
             async with asyncio.timeout(None) as scope:
-                flight = Flight(request, scope)
+                flight = InFlightRequest(request, scope)
                 self._flights.add(flight)
                 try:
                     await self._fly(flight, emit)
@@ -174,7 +178,7 @@ class OpenAIEngine:
             return
         raise EngineRefusedError(self._server.message(_name(request), reason, advice))
 
-    async def _fly(self, flight: Flight, emit: Callable[[str], None] | None) -> None:
+    async def _fly(self, flight: InFlightRequest, emit: Callable[[str], None] | None) -> None:
         async with self._slots:
             if flight.cancelled:  # in the very moment in which its turn came
                 return
@@ -184,7 +188,7 @@ class OpenAIEngine:
             await self._find_model()
             await self._ask(flight, emit)
 
-    async def _ask(self, flight: Flight, emit: Callable[[str], None] | None) -> None:
+    async def _ask(self, flight: InFlightRequest, emit: Callable[[str], None] | None) -> None:
         """Ask; once more with folded roles if the server takes them in no other way."""
         while True:
             self.budget.take(_name(flight.request))
@@ -228,10 +232,12 @@ class OpenAIEngine:
         prompt = fold_system(prompt) if self._folds else prompt
         return alternate_roles(prompt) if self._alternates else prompt
 
-    def _call(self, flight: Flight, prompt: Prompt, emit: Callable[[str], None] | None) -> Call:
+    def _call(
+        self, flight: InFlightRequest, prompt: Prompt, emit: Callable[[str], None] | None
+    ) -> Exchange:
         live = emit is not None
         stream = live or self._config.dialect == "vllm"
-        return Call(
+        return Exchange(
             name=f"model {self.model!r}, {_name(flight.request)}",
             path=self._wire.path,
             body=self._wire.body(self.model, flight.request, prompt, stream=stream, live=live),
@@ -244,7 +250,7 @@ class OpenAIEngine:
         async with self._finding_model:
             if self.model:
                 return
-            call = Call(name="the list of models", path="/models")
+            call = Exchange(name="the list of models", path="/models")
             body = await self._server.get(call)
             try:
                 served = model_ids(body)
@@ -258,7 +264,7 @@ class OpenAIEngine:
                 )
             self.model = served[0]
 
-    def _completion(self, flight: Flight) -> Completion:
+    def _completion(self, flight: InFlightRequest) -> Completion:
         """The answer as it arrived, after checking that it is what was asked for."""
         request = flight.request
         reply = flight.call.reply if flight.call else Reply()
@@ -297,7 +303,7 @@ class OpenAIEngine:
             )
         return self._thoughts.opened(reply)
 
-    def _time_is_up(self, flight: Flight) -> str:
+    def _time_is_up(self, flight: InFlightRequest) -> str:
         last = flight.call.last_failure if flight.call else ""
         reason = f"no answer within timeout_s = {self._config.timeout_s:g}"
         return self._server.message(

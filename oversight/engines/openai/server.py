@@ -147,7 +147,7 @@ ABORTED = frozenset({"abort", "aborted", "cancelled", "error"})
 
 
 @dataclass(slots=True)
-class Call:
+class Exchange:
     """One exchange with the server, and what has come of it so far."""
 
     name: str
@@ -192,7 +192,7 @@ class Server:
         """Close all connections."""
         await self._connections.aclose()
 
-    async def ask(self, call: Call) -> None:
+    async def ask(self, call: Exchange) -> None:
         """Fill `call.reply` with the whole answer, asking again where that may help.
 
         Raises:
@@ -202,7 +202,7 @@ class Server:
         """
         await self._persist(call, self._post)
 
-    async def get(self, call: Call) -> bytes:
+    async def get(self, call: Exchange) -> bytes:
         """The body that a GET of `call.path` answers with; raises as `ask` does."""
         return await self._persist(call, self._get)
 
@@ -222,7 +222,7 @@ class Server:
         """An error's message: server, request, reason, and what to do; never the key."""
         return redacted(f"{self.base_url}: {name}: {reason}; {advice}")
 
-    async def _persist(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
+    async def _persist(self, call: Exchange, attempt: Callable[[Exchange], Awaitable[T]]) -> T:
         while True:
             call.num_attempts += 1
             try:
@@ -232,7 +232,7 @@ class Server:
             except httpx.HTTPError as error:
                 await self._wait_or_raise(call, broken_connection(error))
 
-    async def _wait_or_raise(self, call: Call, failure: AttemptError) -> None:
+    async def _wait_or_raise(self, call: Exchange, failure: AttemptError) -> None:
         call.last_failure = failure.reason
         bound_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(call.num_attempts - 1, 16))
         wait_s = max(failure.after_s, random.uniform(0.0, bound_s))
@@ -242,7 +242,7 @@ class Server:
         logger.info("%s", self.message(call.name, failure.reason, f"again in {wait_s:.1f} s"))
         await asyncio.sleep(wait_s)
 
-    def _give_up(self, call: Call, failure: AttemptError, *, late: bool) -> NoReturn:
+    def _give_up(self, call: Exchange, failure: AttemptError, *, late: bool) -> NoReturn:
         reason = failure.reason
         if call.emitted:
             reason += " when part of the answer had already been passed on"
@@ -252,14 +252,14 @@ class Server:
             reason += "; the wait before another try would exceed timeout_s"
         raise failure.kind(self.message(call.name, reason, failure.advice)) from failure
 
-    async def _get(self, call: Call) -> bytes:
+    async def _get(self, call: Exchange) -> bytes:
         with self._connections.client() as client:
             response = await client.get(self.base_url + call.path)
         if not response.is_success:
             raise refused_or_failed(response)
         return response.content
 
-    async def _post(self, call: Call) -> None:
+    async def _post(self, call: Exchange) -> None:
         call.reply = Reply()
         with self._connections.client() as client:
             await self._exchange(call, client)
@@ -267,7 +267,7 @@ class Server:
             reason = f"gave the answer up before its end ({call.reply.finish})"
             raise AttemptError(EngineUnavailableError, reason)
 
-    async def _exchange(self, call: Call, client: httpx.AsyncClient) -> None:
+    async def _exchange(self, call: Exchange, client: httpx.AsyncClient) -> None:
         url, headers = self.base_url + call.path, {"Content-Type": "application/json"}
         async with client.stream("POST", url, content=call.body, headers=headers) as response:
             if not response.is_success:
@@ -279,13 +279,13 @@ class Server:
                 _read_body(call, await response.aread())
 
 
-def _read_body(call: Call, body: bytes) -> None:
+def _read_body(call: Exchange, body: bytes) -> None:
     call.take(body)
     if not call.reply.begun:
         raise unreadable("it holds no choice", body)
 
 
-async def _read_events(call: Call, pieces: AsyncIterator[bytes]) -> None:
+async def _read_events(call: Exchange, pieces: AsyncIterator[bytes]) -> None:
     decoder = EventDecoder()
     async for piece in pieces:
         if _take_events(call, decoder.feed(piece)):
@@ -295,7 +295,7 @@ async def _read_events(call: Call, pieces: AsyncIterator[bytes]) -> None:
         raise AttemptError(EngineUnavailableError, "ended the stream before the answer's end")
 
 
-def _take_events(call: Call, events: list[bytes]) -> bool:
+def _take_events(call: Exchange, events: list[bytes]) -> bool:
     """Add the events to the reply; True at the one that closes the stream."""
     for data in events:
         if data.strip() == b"[DONE]":

@@ -2,17 +2,154 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import httpx
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
-from oversight.config.settings import Settings
-from oversight.engines.openai.wire import OWN_FIELDS
+from oversight.chat import plain_text
+from oversight.config import Settings
+from oversight.errors import BudgetExceededError
 from oversight.redaction import register
+from oversight.types import Prompt, Request, Usage
+
+OWN_FIELDS = frozenset(
+    {
+        *("model", "messages", "prompt", "stream", "stream_options", "stream_interval", "n"),
+        *("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop"),
+        *("logprobs", "top_logprobs", "return_token_ids", "structured_outputs"),
+    }
+)
+"""Fields that are set from the request, so that nobody else may set them."""
+
+VLLM_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""vLLM takes what a request leaves out from the model's `generation_config.json`, and would
+then sample from another distribution than the one asked for."""
+
+VLLM_MAX_TOP = 20
+"""The most alternatives a vLLM server gives unless it is told otherwise."""
+
+INTERVAL_TOKENS = 16
+"""Tokens per event where nobody watches the text grow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How requests are written for one server."""
+
+    api: Literal["chat", "completions"]
+    dialect: Literal["openai", "vllm"]
+    max_tokens_name: str
+    extra_body: Mapping[str, Any]
+    leave_out: frozenset[str] = frozenset()
+
+    @property
+    def path(self) -> str:
+        """Where the API is found below the server's base address."""
+        return "/chat/completions" if self.api == "chat" else "/completions"
+
+    def body(
+        self, model: str, request: Request, prompt: Prompt, *, stream: bool, live: bool
+    ) -> bytes:
+        """The JSON body, with the request's prompt in the roles that the server takes; `live`
+        asks for an event a token rather than one every few."""
+        fields: dict[str, Any] = {"model": model, **self._prompt(prompt)}
+        if self.dialect == "vllm":
+            fields |= VLLM_NEUTRAL
+        fields |= self.extra_body
+        fields |= self._sampling(request)
+        if stream:
+            fields["stream"] = True
+            if "stream_options" not in self.leave_out:
+                fields["stream_options"] = {"include_usage": True}
+            if self.dialect == "vllm":
+                fields["stream_interval"] = 1 if live else INTERVAL_TOKENS
+        return _encode(fields)
+
+    def _prompt(self, prompt: Prompt) -> dict[str, Any]:
+        if self.api == "chat":
+            return {"messages": prompt.chat()}
+        return {"prompt": plain_text(prompt)}
+
+    def _sampling(self, request: Request) -> dict[str, Any]:
+        sampling = request.sampling
+        fields: dict[str, Any] = {
+            self.max_tokens_name: sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+        }
+        if sampling.stop:
+            fields["stop"] = list(sampling.stop)
+        if sampling.seed is not None:
+            fields["seed"] = sampling.seed
+        if sampling.choices:
+            fields["structured_outputs"] = {"choice": list(sampling.choices)}
+        if self.dialect == "vllm":
+            fields["return_token_ids"] = True
+        if sampling.logprobs or sampling.top_logprobs:
+            fields |= self._logprobs(sampling.top_logprobs)
+        left_out = {self.max_tokens_name if n == "max_tokens" else n for n in self.leave_out}
+        return {name: value for name, value in fields.items() if name not in left_out}
+
+    def _logprobs(self, num_top: int) -> dict[str, Any]:
+        if self.api == "completions":
+            return {"logprobs": num_top}
+        if self.dialect == "vllm" and 0 < num_top < VLLM_MAX_TOP:
+            # vLLM puts the sampled token first and cuts the list afterwards: an unlikely
+            # sample would push out the last of the likeliest.
+            num_top += 1
+        return {"logprobs": True} | ({"top_logprobs": num_top} if num_top else {})
+
+
+def _encode(fields: dict[str, Any]) -> bytes:
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # lone surrogates, which no tokenizer could read either
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+class Budget:
+    """Counts what an engine sends and refuses what would go beyond the bounds.
+
+    Requests in flight count against `max_requests` at once. Their tokens are
+    known only when they end: a bound on tokens stops what comes after it has been
+    reached, not what is under way then.
+    """
+
+    def __init__(self, max_requests: int | None, max_total_tokens: int | None) -> None:
+        self._max_requests = max_requests
+        self._max_total_tokens = max_total_tokens
+        self.num_requests = 0
+        self.num_tokens = 0
+
+    def take(self, name: str) -> None:
+        """Count one request.
+
+        Raises:
+            BudgetExceededError: It would be one too many, or the tokens are used up.
+        """
+        if self._max_requests is not None and self.num_requests >= self._max_requests:
+            self._refuse(name, "max_requests", self.num_requests, self._max_requests)
+        if self._max_total_tokens is not None and self.num_tokens >= self._max_total_tokens:
+            self._refuse(name, "max_total_tokens", self.num_tokens, self._max_total_tokens)
+        self.num_requests += 1
+
+    def spend(self, usage: Usage) -> None:
+        """Count the tokens of a request."""
+        self.num_tokens += usage.prompt_tokens + usage.completion_tokens
+
+    def _refuse(self, name: str, setting: str, used: int, bound: int) -> None:
+        raise BudgetExceededError(
+            f"{name}: not sent, as the budget is used up: {used} of {setting} = {bound!r}; "
+            f"raise {setting} to go on"
+        )
+
 
 SECRET_FIELD = re.compile(
     r"(?:x[-_])?(?:api[-_]?key|authorization|access[-_]?token|password|secret)", re.IGNORECASE

@@ -25,18 +25,25 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from oversight.engines.base import answer_all
-from oversight.engines.scripted.sampling import complete, cut
-from oversight.engines.scripted.script import Answer, Script, sayer, where
-from oversight.engines.scripted.settings import Config, Rule
-from oversight.engines.scripted.tokens import decode, encode, pieces
+from oversight.engines.scripted.sampling import complete, cut, decode, encode, pieces
+from oversight.engines.scripted.script import Config, Rule, Script, ScriptedAnswer, sayer, where
 from oversight.errors import EngineRefusedError, EngineUnavailableError
 from oversight.types import Capabilities, Chunk, Completion, Request
 
-__all__ = ["Answer", "Config", "Rule", "Script", "ScriptedEngine", "build", "decode", "encode"]
+__all__ = [
+    "Config",
+    "Rule",
+    "Script",
+    "ScriptedAnswer",
+    "ScriptedEngine",
+    "build",
+    "decode",
+    "encode",
+]
 
 
 @dataclass(slots=True, eq=False)
-class Flight:
+class ScriptedRequest:
     """A request under way."""
 
     request_id: str
@@ -76,7 +83,7 @@ class ScriptedEngine:
         """The requests seen, oldest first."""
         self.num_calls = 0
         self._say = sayer(script, self.config)
-        self._flights: set[Flight] = set()
+        self._flights: set[ScriptedRequest] = set()
         self._closed = False
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -132,7 +139,7 @@ class ScriptedEngine:
             whole = cut(whole, num_done, decode(whole.token_ids[:num_done]))
         return replace(whole, seconds=seconds)
 
-    def _depart(self, request: Request) -> Flight:
+    def _depart(self, request: Request) -> ScriptedRequest:
         self.num_calls += 1
         self.requests.append(request)
         if self._closed:
@@ -143,7 +150,7 @@ class ScriptedEngine:
                 f"fail_calls = {sorted(self.config.fail_calls)} wants it to"
             )
         self._check(request)
-        flight = Flight(request.id)
+        flight = ScriptedRequest(request.id)
         self._flights.add(flight)
         return flight
 
@@ -158,7 +165,7 @@ class ScriptedEngine:
         said = self._say(request)
         if inspect.isawaitable(said):
             said = await said
-        answer = said if isinstance(said, Answer) else Answer(said)
+        answer = said if isinstance(said, ScriptedAnswer) else ScriptedAnswer(said)
         return complete(answer, request, self.config, self.model)
 
 

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.engines.base import answer_all
 from oversight.engines.transformers.sequence import Job, ModelThread
 from oversight.errors import ConfigError
@@ -44,7 +44,7 @@ from oversight.models.identity import content_name, is_content_name
 from oversight.types import Capabilities, Chunk, Completion, Request
 
 if TYPE_CHECKING:
-    from oversight.engines.transformers.batching import Batch
+    from oversight.engines.transformers.batching import SequenceBatch
 
 NAME = "transformers"
 WORK = ("num_passes", "num_tokens", "num_padding", "num_kept_tokens")
@@ -219,12 +219,12 @@ def _check_folder(config: Config) -> None:
         )
 
 
-def _load(config: Config, name: str) -> Batch:
+def _load(config: Config, name: str) -> SequenceBatch:
     """The model with its batch; called in the engine's thread."""
     import torch
 
     from oversight.chat.prompt_ids import ChatIds
-    from oversight.engines.transformers.batching import Batch, Name
+    from oversight.engines.transformers.batching import Name, SequenceBatch
     from oversight.engines.transformers.loading import load_model
     from oversight.engines.transformers.sequence import BatchLimits, Intake
 
@@ -242,7 +242,7 @@ def _load(config: Config, name: str) -> Batch:
         _max_model_len(config, loaded.max_len), config.max_batch_size, config.max_batch_tokens
     )
     intake = Intake(loaded.tokenizer, chat, limits)
-    return Batch(loaded, intake, limits, config.kv_cache_tokens, Name(NAME, name))
+    return SequenceBatch(loaded, intake, limits, config.kv_cache_tokens, Name(NAME, name))
 
 
 def _max_model_len(config: Config, made_for: int | None) -> int | None:

@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from oversight.chat.prompt_ids import TokenIds
-from oversight.engines.transformers.kv_rows import KVRows
-from oversight.engines.transformers.prefix_tree import LayersKV, Prefix
+from oversight.engines.transformers.prefix_tree import KVRows, LayersKV, Prefix
 from oversight.modeling.angles import regime, switch_length
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"

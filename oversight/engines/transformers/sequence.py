@@ -23,7 +23,7 @@ from oversight.types import Completion, FinishReason, Request, Usage
 
 if TYPE_CHECKING:
     from oversight.chat.prompt_ids import TokenIds
-    from oversight.engines.transformers.batching import Batch
+    from oversight.engines.transformers.batching import SequenceBatch
 
 
 REPLACEMENT = "\ufffd"
@@ -293,16 +293,16 @@ class ModelThread:
             one if it raises.
     """
 
-    def __init__(self, load: Callable[[], Batch]) -> None:
+    def __init__(self, load: Callable[[], SequenceBatch]) -> None:
         self._load = load
-        self._batch: Batch | None = None
+        self._batch: SequenceBatch | None = None
         self._inbox: deque[Job] = deque()
         self._news = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     @property
-    def batch(self) -> Batch | None:
+    def batch(self) -> SequenceBatch | None:
         """The batch, once it is loaded."""
         return self._batch
 
@@ -352,7 +352,7 @@ class ModelThread:
             self._inbox.clear()
         return jobs
 
-    def _loaded(self, jobs: list[Job]) -> Batch | None:
+    def _loaded(self, jobs: list[Job]) -> SequenceBatch | None:
         """The batch, loaded if it is not yet; if that fails, `jobs` end with the reason."""
         if self._batch is None:
             try:

@@ -41,18 +41,18 @@ from pathlib import Path
 
 from oversight.engines import openai
 from oversight.engines.base import answer_all
-from oversight.engines.vllm.choices import first_token_request, unmasked_top
-from oversight.engines.vllm.metrics import ReplicaMetrics
-from oversight.engines.vllm.replica import Replica
-from oversight.engines.vllm.server import Server, reserve_port
+from oversight.engines.vllm.replica import Replica, ReplicaMetrics
+from oversight.engines.vllm.server import ServerProcess, reserve_port
 from oversight.engines.vllm.settings import (
     HOST,
     Config,
     check_model,
     command_line,
     find_interpreter,
+    first_token_request,
     is_built_for_cpu,
     server_environment,
+    unmasked_top,
 )
 from oversight.errors import ConfigError, EngineUnavailableError
 from oversight.models.identity import content_name
@@ -202,7 +202,7 @@ class VllmEngine:
         reservation = reserve_port()
         self._reservations.append(reservation)
         port = reservation.getsockname()[1]
-        server = Server(
+        server = ServerProcess(
             name=f"vllm replica {index}",
             command=command_line(config, python, model, index, port, on_cpu=on_cpu),
             environment=server_environment(config, index, os.environ),

@@ -43,7 +43,7 @@ def reserve_port() -> socket.socket:
     return reservation
 
 
-class Server:
+class ServerProcess:
     """The process of one server; it can be started again after it has ended."""
 
     def __init__(

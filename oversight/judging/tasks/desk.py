@@ -8,11 +8,10 @@ from pathlib import Path
 from oversight import constitutions
 from oversight.errors import StoreError
 from oversight.ids import seed_from
-from oversight.judging.attention import unseen
-from oversight.judging.tasks.asking import Question, questions
+from oversight.judging.folding import unseen
+from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks.log import RatingLog
-from oversight.judging.tasks.rating import rating_of
-from oversight.judging.tasks.settings import RatingSettings
+from oversight.judging.tasks.rating import TaskQuestion, questions, rating_of
 from oversight.store import Store
 from oversight.store.queue import ItemState, Taken
 from oversight.store.rating_queue import RatingFilter, RatingItem
@@ -71,7 +70,7 @@ class TaskDesk:
         self.constitution: constitutions.Constitution | None = None
         if task is Task.PRINCIPLES:
             self.constitution = constitution_of(settings, task)
-        self.asked: tuple[Question, ...] = questions(task, self.constitution)
+        self.asked: tuple[TaskQuestion, ...] = questions(task, self.constitution)
 
     def queue(self) -> list[RatingItem]:
         """All items for this judge: waiting, begun, skipped and done."""

@@ -17,13 +17,13 @@ from oversight.constitutions import Constitution
 from oversight.errors import ConfigError, ProtocolError
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.nodes import judge_name
-from oversight.graphs.running import CLAIM_BATCH, Failure, Progress, explain, work_through
+from oversight.graphs.running import CLAIM_BATCH, DebateProgress, Failure, explain, work_through
 from oversight.graphs.views import public, view_of
 from oversight.ids import seed_from
 from oversight.judging.log import now
-from oversight.judging.tasks.asking import fingerprint
+from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks.desk import constitution_of, items_wanted
-from oversight.judging.tasks.settings import RatingSettings
+from oversight.judging.tasks.rating import fingerprint
 from oversight.store import Store
 from oversight.store.rating_queue import RatingItem
 from oversight.types import (
@@ -43,7 +43,7 @@ from oversight.types import (
 )
 from oversight.types.ratings import feedback_id, place_of, rater_of
 
-Report = Callable[[Progress], None]
+Report = Callable[[DebateProgress], None]
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,14 @@ class ModelRatings:
                 for swapped in self._orders(item):
                     yield PlannedRating(item, rater, under, swapped)
 
-    async def run(self, on_progress: Report | None = None) -> Progress:
+    async def run(self, on_progress: Report | None = None) -> DebateProgress:
         """Ask what is not answered yet.
 
         Raises:
             StoreError: Nothing can be recorded any more; what was recorded stands.
             BudgetExceededError: An engine's budget is used up; likewise.
         """
-        progress = Progress(total=self.num_planned)
+        progress = DebateProgress(total=self.num_planned)
         transcripts = _Transcripts(self.store)
         claims: list[str] = []
 
@@ -180,7 +180,7 @@ class ModelRatings:
         return (bool(seed_from("order", self.settings.seed, item.key) % 2),)
 
     def _pending(
-        self, planned: Iterable[PlannedRating], progress: Progress, on_progress: Report | None
+        self, planned: Iterable[PlannedRating], progress: DebateProgress, on_progress: Report | None
     ) -> Generator[PlannedRating, None, None]:
         """The questions that are ours to ask, claimed a batch at a time."""
         source = iter(planned)

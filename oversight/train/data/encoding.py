@@ -19,10 +19,10 @@ from oversight.errors import ConfigError
 from oversight.text.thoughts import divide
 from oversight.train.data.rows import (
     HH_ANSWER,
-    Answer,
     Answered,
     Dialogue,
     IdsGiven,
+    ResponseText,
     RowError,
     Text,
     Whole,
@@ -30,7 +30,7 @@ from oversight.train.data.rows import (
     read_dialogue,
     text_key,
 )
-from oversight.train.data.settings import DataSettings, Truncation
+from oversight.train.settings import DataSettings, Truncation
 from oversight.train.types import Ids, Mask, Refused
 from oversight.types import Message
 
@@ -140,7 +140,7 @@ class GivenIds:
             self._known[key] = self.inside(ids) and self._holds(ids, prompt)
         return self._known[key]
 
-    def are_answer(self, ids: IdsGiven, answer: Answer) -> bool:
+    def are_answer(self, ids: IdsGiven, answer: ResponseText) -> bool:
         """Whether `ids` decode to the text of the answer, up to where that was cut."""
         if not self.inside(ids):
             return False
@@ -421,7 +421,7 @@ class Encoder:
         # Equal prompts are held once.
         return self._prompts.setdefault(ids_key(row.prompt_ids), _ids(row.prompt_ids))
 
-    def _are_own(self, answer: Answer) -> bool:
+    def _are_own(self, answer: ResponseText) -> bool:
         return answer.ids is not None and self._given.are_answer(answer.ids, answer)
 
     def _check(self, *parts: Ids) -> None:

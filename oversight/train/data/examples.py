@@ -26,7 +26,7 @@ from oversight.train.types import (
     Demonstration,
     Example,
     Ids,
-    Labelled,
+    LabelledExample,
     PromptExample,
     TokenRow,
 )
@@ -215,7 +215,7 @@ def _comparison(example: Comparison) -> bytes:
 
 
 @digest.register
-def _labelled(example: Labelled) -> bytes:
+def _labelled(example: LabelledExample) -> bytes:
     return _hash("labelled", *_row(example.row), example.desirable, example.weight)
 
 
@@ -389,7 +389,7 @@ def _parts(example: Example) -> tuple[Ids, tuple[Ids, ...], int]:
     """Prompt, responses, and how many tokens are learnt from."""
     if isinstance(example, Comparison):
         return example.prompt_ids, example.responses, sum(map(len, example.responses))
-    if isinstance(example, Demonstration | Labelled):
+    if isinstance(example, Demonstration | LabelledExample):
         row = example.row
         return row.prompt_ids, (row.response_ids,), row.num_trained
     return example.prompt_ids, (), 0

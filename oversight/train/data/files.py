@@ -15,10 +15,10 @@ from typing import Any
 
 from oversight.errors import ConfigError, DataError
 from oversight.preferences.building import preferences
-from oversight.preferences.dropped import Dropped
 from oversight.preferences.layouts import kwise_row
+from oversight.preferences.settings import Dropped
 from oversight.store import Store
-from oversight.train.data.settings import DataSettings
+from oversight.train.settings import DataSettings
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 ROWS_A_READ = 1000
@@ -165,7 +165,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass
-class Source:
+class DataSource:
     """One file, store or list."""
 
     name: str
@@ -175,7 +175,7 @@ class Source:
     """Provenance, JSON-plain; the number of rows is added once they are read."""
 
 
-def training_sources(settings: DataSettings, rows: Iterable[Row] | None) -> list[Source]:
+def training_sources(settings: DataSettings, rows: Iterable[Row] | None) -> list[DataSource]:
     """The sources of the training part.
 
     Raises:
@@ -195,7 +195,7 @@ def training_sources(settings: DataSettings, rows: Iterable[Row] | None) -> list
     return [_file(path) for path in expand(settings.paths)]
 
 
-def eval_sources(settings: DataSettings, rows: Iterable[Row] | None) -> list[Source]:
+def eval_sources(settings: DataSettings, rows: Iterable[Row] | None) -> list[DataSource]:
     """The sources of a held-out part that has its own.
 
     Raises:
@@ -206,12 +206,12 @@ def eval_sources(settings: DataSettings, rows: Iterable[Row] | None) -> list[Sou
     return [_file(path) for path in expand(settings.eval_paths, "data.eval_path")]
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path) -> DataSource:
     about = {"file": str(path), "sha256": file_hash(path)}
-    return Source(path.name, lambda: read(path), about)
+    return DataSource(path.name, lambda: read(path), about)
 
 
-def _memory(rows: Iterable[Any], name: str) -> Source:
+def _memory(rows: Iterable[Any], name: str) -> DataSource:
     def each() -> Iterator[Found | Broken]:
         for number, row in enumerate(rows):
             place = f"{name}[{number}]"
@@ -220,10 +220,10 @@ def _memory(rows: Iterable[Any], name: str) -> Source:
             else:
                 yield Broken(place, f"expected a mapping, found {type(row).__name__}")
 
-    return Source(name, each, {"memory": name})
+    return DataSource(name, each, {"memory": name})
 
 
-def _store(settings: DataSettings) -> Source:
+def _store(settings: DataSettings) -> DataSource:
     """The store's preferences in the layout `kwise`, which holds ties and rankings as well."""
     dropped = Dropped()
     about: dict[str, Any] = {}
@@ -236,7 +236,7 @@ def _store(settings: DataSettings) -> Source:
                 yield Found(row.id, kwise_row(row))
         about["left_out"] = dropped.to_json()
 
-    return Source("the store", each, about)
+    return DataSource("the store", each, about)
 
 
 WORDED = frozenset(

@@ -12,9 +12,9 @@ from oversight.train.data.rows import (
     MISSING,
     UNREADABLE,
     UNREADABLE_IDS,
-    Answer,
     Answered,
     Dialogue,
+    ResponseText,
     Row,
     RowError,
     Text,
@@ -109,7 +109,7 @@ def _kwise(row: Cells, row_id: str) -> Row:
         row_id,
         prompt,
         optional_ids(row.get("prompt_ids"), "prompt_ids"),
-        tuple(map(Answer, answers, listed)),
+        tuple(map(ResponseText, answers, listed)),
         _ranks(row, len(answers)),
         soft_label=_pair_only(row, soft_label_cell(row), "soft_label", len(answers)),
         margin=_pair_only(row, optional_number(row, "margin"), "margin", len(answers)),
@@ -164,7 +164,7 @@ FORMATS: dict[str, Format] = {
 def _two(row: Cells, row_id: str, prompt: Text, texts: list[str]) -> Answered:
     names = ("chosen_ids", "rejected_ids")
     answers = [
-        Answer(_said(prompt, words), optional_ids(row.get(name), name))
+        ResponseText(_said(prompt, words), optional_ids(row.get(name), name))
         for words, name in zip(texts, names, strict=True)
     ]
     return Answered(
@@ -188,7 +188,7 @@ def _single(row: Cells, row_id: str, label: bool | None) -> Answered:
         row_id,
         prompt,
         optional_ids(row.get("prompt_ids"), "prompt_ids"),
-        (Answer(_said(prompt, words), ids),),
+        (ResponseText(_said(prompt, words), ids),),
         (0,),
         label=label,
         **_about(row),

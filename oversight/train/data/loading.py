@@ -18,16 +18,16 @@ from oversight.train.data.examples import (
     held_out,
     statistics,
 )
-from oversight.train.data.files import Broken, Found, Source, eval_sources, training_sources
+from oversight.train.data.files import Broken, DataSource, Found, eval_sources, training_sources
 from oversight.train.data.formats import EQUAL, Kind, detect, read_row
 from oversight.train.data.rows import MISSING, Answered, Row, RowError, Whole
-from oversight.train.data.settings import DataSettings
+from oversight.train.settings import DataSettings
 from oversight.train.types import (
     Comparison,
     Demonstration,
     Example,
     Ids,
-    Labelled,
+    LabelledExample,
     PromptExample,
     Refused,
     TokenRow,
@@ -164,13 +164,13 @@ def comparisons(row: Row, cells: Cells, encoder: Encoder) -> list[Comparison]:
     ]
 
 
-def labelled(row: Row, cells: Cells, encoder: Encoder) -> list[Labelled]:
+def labelled(row: Row, cells: Cells, encoder: Encoder) -> list[LabelledExample]:
     """A response and its label; of compared ones the best as good and the worst as bad."""
     assert isinstance(row, Answered)
     if row.label is not None:
         fitted = encoder.answered(row)
         made = TokenRow(fitted.prompt, fitted.responses[0], id=row.id)
-        return [Labelled(made, row.label, row.weight)]
+        return [LabelledExample(made, row.label, row.weight)]
     (ranking,) = comparisons(row, cells, encoder)
     if ranking.is_tie:
         raise RowError(TIE)
@@ -178,8 +178,8 @@ def labelled(row: Row, cells: Cells, encoder: Encoder) -> list[Labelled]:
         encoder.refused.shorten(SURE, row.id)
     rows = ranking.rows()
     return [
-        Labelled(rows[0], True, row.weight),
-        Labelled(rows[-1], False, row.weight),
+        LabelledExample(rows[0], True, row.weight),
+        LabelledExample(rows[-1], False, row.weight),
     ]
 
 
@@ -274,7 +274,7 @@ ROWS_LOOKED_AT = 100
 
 
 @dataclass(frozen=True)
-class Loaded(Generic[E]):
+class LoadedExamples(Generic[E]):
     """Examples, and everything to be said about them."""
 
     kind: Kind
@@ -329,7 +329,7 @@ class Loader(Generic[E]):
         *,
         rows: Rows | None = None,
         eval_rows: Rows | None = None,
-    ) -> Loaded[E]:
+    ) -> LoadedExamples[E]:
         """The examples, and all that was left out.
 
         Args:
@@ -352,13 +352,13 @@ load_demonstrations: Loader[Demonstration] = Loader("demonstrations")
 """What SFT learns."""
 load_comparisons: Loader[Comparison] = Loader("comparisons")
 """What reward models and DPO learn."""
-load_labelled: Loader[Labelled] = Loader("labelled")
+load_labelled: Loader[LabelledExample] = Loader("labelled")
 """What KTO learns."""
 load_prompts: Loader[PromptExample] = Loader("prompts")
 """What PPO and GRPO sample from."""
 
 
-def require_batch(loaded: Loaded[Any], batch_size: int) -> None:
+def require_batch(loaded: LoadedExamples[Any], batch_size: int) -> None:
     """Stop before training if there are fewer examples than one batch takes.
 
     Raises:
@@ -377,7 +377,9 @@ class _Part:
     num_rows: int = 0
 
 
-def _load(kind: Kind, encoder: Encoder, rows: Rows | None, eval_rows: Rows | None) -> Loaded[Any]:
+def _load(
+    kind: Kind, encoder: Encoder, rows: Rows | None, eval_rows: Rows | None
+) -> LoadedExamples[Any]:
     settings, refused = encoder.settings, encoder.refused
     train_from = training_sources(settings, rows)
     eval_from = eval_sources(settings, eval_rows)
@@ -398,7 +400,7 @@ def _load(kind: Kind, encoder: Encoder, rows: Rows | None, eval_rows: Rows | Non
     figures = statistics(
         examples, part.num_rows + apart.num_rows, len(apart.examples), encoder.sources
     )
-    return Loaded(
+    return LoadedExamples(
         kind,
         examples,
         apart.examples,
@@ -409,7 +411,9 @@ def _load(kind: Kind, encoder: Encoder, rows: Rows | None, eval_rows: Rows | Non
     )
 
 
-def _read_part(kind: Kind, found: list[Source], encoder: Encoder, max_rows: int | None) -> _Part:
+def _read_part(
+    kind: Kind, found: list[DataSource], encoder: Encoder, max_rows: int | None
+) -> _Part:
     part = _Part()
     for source in found:
         left = None if max_rows is None else max_rows - part.num_rows
@@ -420,7 +424,7 @@ def _read_part(kind: Kind, found: list[Source], encoder: Encoder, max_rows: int 
 
 
 def _read_source(
-    kind: Kind, source: Source, encoder: Encoder, part: _Part, num_left: int | None
+    kind: Kind, source: DataSource, encoder: Encoder, part: _Part, num_left: int | None
 ) -> None:
     settings = encoder.settings
     stream = _renamed(islice(source.open(), num_left), settings.columns)

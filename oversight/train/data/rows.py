@@ -289,7 +289,7 @@ Text = str | Dialogue | tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseText:
     """One response: its words, and its ids where a sampler gave them."""
 
     text: str
@@ -303,7 +303,7 @@ class Answered:
     id: str
     prompt: Text
     prompt_ids: IdsGiven | None = None
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[ResponseText, ...] = ()
     ranks: tuple[int, ...] = ()
     """One for each answer, 0 is best."""
     soft_label: float | None = None

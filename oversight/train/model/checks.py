@@ -15,10 +15,10 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.modeling import contract
-from oversight.modeling.dropout import switch_off
+from oversight.modeling.contract import switch_off
 from oversight.train.model.attention import BackEnd
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, ScalarModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.types import TokenRow
 
 HINT = "docs/training.md says which kinds of models can be"

@@ -14,18 +14,157 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from oversight.errors import ConfigError
-from oversight.modeling.dropout import switch_off
+from oversight.modeling.contract import switch_off
 from oversight.models import resolve
 from oversight.train.model.checks import check_policy as _check_policy
 from oversight.train.model.checks import check_policy_kind, check_scalar_kind, refusing
 from oversight.train.model.checks import check_scalar as _check_scalar
 from oversight.train.model.policy import PolicyModel, ScalarModel
-from oversight.train.model.scratch import random_config, random_model, train_tokenizer
-from oversight.train.model.stored import check_stored, empty_model
 from oversight.train.runs.final import quiet
-from oversight.train.settings import LoraSettings, ModelSettings
+from oversight.train.settings import LoraSettings, ModelSettings, ScratchSettings
+
+
+def empty_model(kind: Any, config: Any) -> Any:
+    """A model of class `kind` whose weights have sizes and no content.
+
+    Raises:
+        ConfigError: transformers has no such model for this configuration.
+    """
+    try:
+        with torch.device("meta"):
+            return kind.from_config(config)
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"a model of type {config.model_type!r} cannot be made as {kind.__name__}: {reason}"
+        ) from error
+
+
+def check_stored(path: str, model: Any, where: str) -> None:
+    """Refuse weights that are cut short, or that are of another model's sizes.
+
+    A name on the hub that is not in a folder is not looked at.
+
+    Args:
+        path: A folder, or a name on the hub.
+        model: The model that they are for; it may stand on the meta device.
+        where: The setting that names it, for messages.
+
+    Raises:
+        ConfigError: A file is cut short or missing, or a weight has another shape.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ConfigError(f"{where}: no *.safetensors there; other kinds of weights are not read")
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    for file in files:
+        for name, shape in _stored(file, where).items():
+            if name in shapes and shapes[name] != shape:
+                raise ConfigError(
+                    f"{where}: in {file.name} the weight {name!r} has the shape {shape}, and "
+                    f"config.json makes it {shapes[name]}; they are of different models"
+                )
+
+
+def _stored(file: Path, where: str) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(file, "pt") as stored:
+            names = stored.keys()
+            return {name: tuple(stored.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"{where}: {file.name} is cut short or damaged ({error}); copy it anew"
+        ) from error
+
+
+PAD, EOS, SYSTEM, USER, ASSISTANT = "<pad>", "<eos>", "<|system|>", "<|user|>", "<|assistant|>"
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """A byte-level BPE tokenizer of at most `vocab_size` tokens, with a chat template.
+
+    Raises:
+        ConfigError: There is no text to learn from.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, EOS, SYSTEM, USER, ASSISTANT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    counted = _Counted(texts)
+    core.train_from_iterator(counted, trainer)
+    if not counted.num:
+        raise ConfigError("model.scratch: the data has no text to make a tokenizer from")
+    make: Any = PreTrainedTokenizerFast
+    tokenizer = make(tokenizer_object=core, pad_token=PAD, eos_token=EOS)
+    tokenizer.add_special_tokens({"additional_special_tokens": [SYSTEM, USER, ASSISTANT]})
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+class _Counted:
+    """Texts handed on, and how many there were."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = texts
+        self.num = 0
+
+    def __iter__(self) -> Any:
+        for text in self._texts:
+            if text.strip():
+                self.num += 1
+                yield text
+
+
+def random_config(settings: ScratchSettings, tokenizer: Any) -> Any:
+    """The transformers configuration of a model of that size for that tokenizer."""
+    from transformers import LlamaConfig, Qwen2Config
+
+    kind = {"llama": LlamaConfig, "qwen2": Qwen2Config}[settings.architecture]
+    return kind(
+        # Whole multiples of 64 are what serving engines and matrix kernels like.
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size or 4 * settings.hidden_size,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_heads,
+        num_key_value_heads=settings.num_key_heads or settings.num_heads,
+        max_position_embeddings=settings.max_length,
+        initializer_range=settings.init_std,
+        tie_word_embeddings=settings.tied,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+
+
+def random_model(kind: Any, config: Any, seed: int) -> Any:
+    """A model of class `kind` with random weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind.from_config(config)
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
 
 
 @dataclass(frozen=True, slots=True)

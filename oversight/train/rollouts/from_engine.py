@@ -18,7 +18,7 @@ import numpy as np
 
 from oversight.engines.base import open_engine
 from oversight.errors import ConfigError, DataError, EngineRefusedError
-from oversight.train.rollouts.loop_thread import LoopThread
+from oversight.train.rollouts.server import LoopThread
 from oversight.train.rollouts.types import Sampled, SamplingSettings, check_prompts, seeds_of
 from oversight.train.types import Ids
 from oversight.types import Completion, EngineSpec, FinishReason, Prompt, Request, Sampling
@@ -100,7 +100,7 @@ class EngineSampler:
         Raises:
             ConfigError: There is no folder to save them to.
         """
-        from oversight.train.rollouts.weights import save_beside
+        from oversight.train.rollouts.handover import save_beside
 
         if self._folder is None:
             raise ConfigError("this sampler was given no folder to hand weights over in")

@@ -19,10 +19,15 @@ distribution, is found before it spoils a step.
 
 from __future__ import annotations
 
+import base64
+import os
 import shutil
 import typing
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,11 +36,123 @@ from oversight.errors import ConfigError, EngineError
 from oversight.train.distributed import World
 from oversight.train.rollouts.server import Servers
 from oversight.train.rollouts.types import SamplingSettings
-from oversight.train.rollouts.weights import ALONE, save_adapter, save_weights
+from oversight.train.runs.final import quiet
 from oversight.train.types import Ids, TokenRow
 
 if TYPE_CHECKING:
     from oversight.train.model.policy import PolicyModel
+
+
+ALONE = World(0, 1, torch.device("cpu"))
+"""The one process of a run that has no others."""
+UNMERGED = ("modules_to_save", "lora_magnitude_vector", "lora_embedding")
+"""Parts of an adapter that are more than a sum of two weights."""
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".msgpack", ".h5", ".index.json")
+
+
+@torch.no_grad()
+def full_weights(policy: PolicyModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value of each weight of the model, LoRA adapters added to what they adapt.
+
+    One at a time: of weights that are spread over processes every process must
+    take part, and holds one whole weight at once.
+
+    Raises:
+        ConfigError: An adapter cannot be added.
+    """
+    for name, value, adapted in _parts(policy):
+        whole = _whole(value)
+        for adapter in adapted.active_adapters if adapted is not None else ():
+            whole = whole + _whole(adapted.get_delta_weight(adapter)).to(whole.dtype)
+        yield name, whole
+
+
+def weight_shapes(policy: PolicyModel) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of what `full_weights` gives, in its order, without gathering anything."""
+    return [(name, tuple(value.shape)) for name, value, _ in _parts(policy)]
+
+
+def _parts(policy: PolicyModel) -> Iterator[tuple[str, Any, Any]]:
+    """Each weight by its own name, and the layer whose adapter is to be added to it, if any."""
+    model = policy.inner
+    adapted = {
+        f"{name}.weight": module
+        for name, module in model.named_modules()
+        if hasattr(module, "get_delta_weight") and hasattr(module, "base_layer")
+    }
+    for name, value in model.state_dict().items():
+        if any(part in name for part in UNMERGED):
+            raise ConfigError(f"{name}: such an adapter cannot be added to the weights it adapts")
+        if ".lora_" not in name:
+            plain = name.replace(".base_layer.", ".")
+            yield plain, value, adapted.get(plain)
+
+
+def _whole(value: Any) -> torch.Tensor:
+    """The value itself, gathered if it is spread over processes."""
+    gathered: torch.Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return gathered.detach()
+
+
+@torch.no_grad()
+def adapter_weights(policy: PolicyModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and value of each weight of the LoRA adapter; every process must take part."""
+    for name, value in policy.model.state_dict().items():
+        if "lora_" in name:
+            yield name, _whole(value)
+
+
+def save_weights(policy: PolicyModel, folder: Path, world: World = ALONE) -> Path:
+    """Save the model to `folder`, which appears only when it is complete; gives the folder."""
+    _save_whole(policy.inner, full_weights(policy), folder, world)
+    return folder
+
+
+def save_adapter(policy: PolicyModel, folder: Path, world: World = ALONE) -> Path:
+    """Save the LoRA adapter alone to `folder`, in the same way."""
+    _save_whole(policy.model, adapter_weights(policy), folder, world)
+    return folder
+
+
+def _save_whole(
+    model: Any, weights: Iterator[tuple[str, torch.Tensor]], folder: Path, world: World
+) -> None:
+    """The first process keeps each gathered weight and writes; the others take part."""
+    state = {name: value for name, value in weights if world.is_first}
+    if not world.is_first:
+        return
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with quiet():
+        model.save_pretrained(partial, state_dict=state)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def save_beside(policy: PolicyModel, model: str, folder: Path, step: int) -> Path:
+    """Save the weights of `step` below `folder` with all else that the folder `model` holds.
+
+    Earlier steps are removed.
+
+    Raises:
+        ConfigError: `model` is no folder.
+    """
+    source = Path(model).expanduser()
+    if not source.is_dir():
+        raise ConfigError(
+            f"model = {model!r}: give the folder of the model that training begins with; its "
+            "tokenizer is handed over with the weights"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    place = save_weights(policy, folder / f"step-{step}")
+    for file in source.iterdir():
+        if file.is_file() and not file.name.endswith(WEIGHTS) and file.name != "config.json":
+            shutil.copy2(file, place / file.name)
+    for old in folder.glob("step-*"):
+        if old != place:
+            shutil.rmtree(old)
+    return place
+
 
 PROBE_TOKENS = 32
 PROBE_ANSWER = 8
@@ -153,7 +270,7 @@ def check_weights(
     Raises:
         EngineError: It is above `tolerance`.
     """
-    from oversight.train.model.batch import RowBatch
+    from oversight.train.model.trie import RowBatch
     from oversight.train.rollouts.in_process import evaluating
 
     rows = world.from_first(_probed(policy, step, servers, settings) if world.is_first else [])
@@ -191,3 +308,118 @@ def _probe(policy: PolicyModel, step: int) -> Ids:
     """Random ids, others at every step: no cache can know them."""
     size = policy.inner.config.get_text_config().vocab_size
     return np.random.default_rng([step, 0]).integers(0, size, PROBE_TOKENS)
+
+
+SERVER_ARGS = ("--weight-transfer-config", '{"backend": "nccl"}')
+
+
+class NcclHandover:
+    """By NCCL, from GPU to GPU.
+
+    Args:
+        workers_per_server: GPUs that each server is spread over.
+        tolerance: Greatest difference of a log-probability; None for what the precision gives.
+        world: The processes that the weights are spread over; the first one sends.
+    """
+
+    def __init__(
+        self,
+        workers_per_server: int = 1,
+        tolerance: float | None = None,
+        world: World = ALONE,
+    ) -> None:
+        self._workers = workers_per_server
+        self._tolerance = tolerance
+        self._world = world
+        self._group: Any = None
+
+    def give(
+        self, policy: PolicyModel, step: int, servers: Servers, settings: SamplingSettings
+    ) -> None:
+        """Announce all weights, broadcast them, empty the caches, and check.
+
+        Raises:
+            ConfigError: The policy is not on a GPU.
+            EngineError: A server does not take part, or has other weights afterwards.
+        """
+        if policy.device.type != "cuda":
+            raise ConfigError(
+                f"weights are transferred natively between GPUs, and the policy is on "
+                f"{str(policy.device)!r}: hand them over in a folder"
+            )
+        self._world.wait()  # until nobody samples with the old weights any more
+        if self._world.is_first:
+            self._send(policy, step, servers)
+        else:
+            for _ in full_weights(policy):
+                pass
+        check_weights(policy, step, servers, settings, self._tolerance, self._world)
+
+    def _send(self, policy: PolicyModel, step: int, servers: Servers) -> None:
+        dtype = policy.lowered or policy.inner.dtype
+        if self._group is None:
+            self._group = self._join(policy.device, servers)
+        servers.tell("/start_weight_update")
+        with _meanwhile(servers, "/update_weights", {"update_info": _announced(policy, dtype)}):
+            for _, weight in full_weights(policy):
+                self._broadcast(weight.to(dtype).contiguous())
+            torch.cuda.synchronize(policy.device)
+        servers.tell("/finish_weight_update", {"weight_version": str(step)})
+        reset_caches(servers)
+
+    def _join(self, device: torch.device, servers: Servers) -> Any:
+        """A group of this process and all workers, which are numbered from 1."""
+        from torch.cuda import nccl
+
+        size = 1 + self._workers * len(servers.urls)
+        unique_id: bytes = nccl.unique_id()  # type: ignore[no-untyped-call]
+        bodies = [
+            {
+                "init_info": {
+                    "nccl_unique_id_b64": base64.b64encode(unique_id).decode(),
+                    "rank_offset": 1 + self._workers * number,
+                    "world_size": size,
+                    "packed": False,
+                }
+            }
+            for number in range(len(servers.urls))
+        ]
+        with (
+            torch.cuda.device(device),
+            _meanwhile(servers, "/init_weight_transfer_engine", *bodies),
+        ):
+            group = nccl.init_rank(size, unique_id, 0)  # type: ignore[no-untyped-call]
+            handshake = torch.zeros(1, device=device)
+            nccl.all_reduce([handshake], comms=[group])  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize(device)
+        return group
+
+    def _broadcast(self, weight: torch.Tensor) -> None:
+        from torch.cuda import nccl
+
+        nccl.broadcast([weight], root=0, comms=[self._group])
+
+
+@contextmanager
+def _meanwhile(servers: Servers, path: str, *bodies: dict[str, Any]) -> Iterator[None]:
+    """Servers are told, and answer only when what is done here has reached them.
+
+    They are not waited for when it fails: they would never answer.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="weight transfer")
+    try:
+        answers: Future[list[Any]] = thread.submit(servers.tell, path, *bodies)
+        yield
+        answers.result()
+    finally:
+        thread.shutdown(wait=False)
+
+
+def _announced(policy: PolicyModel, dtype: torch.dtype) -> dict[str, Any]:
+    """What will be sent, as the servers' workers need to know it."""
+    shapes = weight_shapes(policy)
+    return {
+        "names": [name for name, _ in shapes],
+        "dtype_names": [str(dtype).removeprefix("torch.")] * len(shapes),
+        "shapes": [list(shape) for _, shape in shapes],
+    }

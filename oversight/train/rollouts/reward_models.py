@@ -22,13 +22,11 @@ import torch
 from oversight.errors import ConfigError
 from oversight.modeling import contract
 from oversight.modeling.angles import own_angles
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.checks import check_scalar, has_labels, scalar_problem, tolerance_of
 from oversight.train.model.policy import ScalarModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.rollouts.in_process import evaluating
-from oversight.train.rollouts.rewards import RewardSettings, check_folder, grouped
-from oversight.train.rollouts.said import Divider
-from oversight.train.rollouts.types import Sampled
+from oversight.train.rollouts.types import Divider, RewardSettings, Sampled, check_folder, grouped
 from oversight.train.runs.final import quiet
 from oversight.train.types import Ids, PromptExample, TokenRow
 

@@ -11,20 +11,12 @@ from __future__ import annotations
 
 import inspect
 import re
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from numbers import Real
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
-import numpy as np
-from pydantic import Field, model_validator
-
-from oversight.config.settings import Settings
 from oversight.errors import ConfigError, DataError
-from oversight.train.rollouts.said import Divider
-from oversight.train.rollouts.types import Sampled
+from oversight.train.rollouts.types import Divider, RewardSettings, RewardSource, Sampled, grouped
 from oversight.train.types import PromptExample
 from oversight.train.user_functions import load_named, shortened, shown_error
 
@@ -39,57 +31,6 @@ DUMMIES = ("This is a dry run.", "")
 """Responses that it is called with; a policy may well end at once and say nothing."""
 RewardFunction = Callable[[list[str], list[dict[str, object]]], Sequence[float]]
 """Takes decoded responses and, for each, its example's fields; gives one number each."""
-
-
-class RewardSettings(Settings):
-    """Where rewards come from, and what that source needs to know."""
-
-    by_content: ClassVar[Mapping[str, str]] = {"models": "model", "function": "function"}
-
-    source: Literal["model", "function", "matches", "length"] = "model"
-    models: tuple[str, ...] = ()
-    """`model`: folders of reward models of one label; the mean of several is the reward."""
-    disagreement_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """`model`: times the models' standard deviation, taken off the reward (after Coste et al. 2023,
-    arXiv:2310.02743, whose uncertainty-weighted optimisation takes off the variance)."""
-    function: str = ""
-    """`function`: "package.module:function" or "file.py:function", called with the texts of the
-    responses, without thoughts, and, for each, a mapping of its row's fields, its prompt's text
-    (`prompt`) and its thoughts (`thoughts`)."""
-    field: str = "answer"
-    """`matches`: the example's field that a response is held against."""
-    how: Literal["contains", "equals", "regex"] = "contains"
-    """`matches`: how; a regex is the field itself, searched for in the response."""
-    ignore_case: bool = True
-    """`matches`: whether case and outer blanks are disregarded."""
-    target_tokens: int = Field(default=64, ge=1)
-    """`length`: 1 for a response of so many tokens, falling by its relative distance from that."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.source == "model" and not self.models:
-            raise ValueError("source = 'model' needs models, folders of reward models")
-        if self.source == "function" and not self.function:
-            raise ValueError("source = 'function' needs function, such as 'my_module:reward'")
-        return self
-
-
-@typing.runtime_checkable
-class RewardSource(typing.Protocol):
-    """Something that scores responses."""
-
-    metrics: dict[str, float]
-    """What else is known of the last call, such as how far an ensemble disagrees."""
-
-    def score(
-        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
-    ) -> list[list[float]]:
-        """One reward for each response to each example.
-
-        Raises:
-            DataError: One is NaN or infinite, or the example lacks a field; with the row's id.
-        """
-        ...
 
 
 def open_rewards(settings: RewardSettings, tokenizer: Any, device: str = "cpu") -> RewardSource:
@@ -269,52 +210,6 @@ class LengthRewards:
         return grouped(scores, examples, sampled, "length")
 
 
-def grouped(
-    scores: Sequence[float],
-    examples: Sequence[PromptExample],
-    sampled: Sequence[Sequence[object]],
-    source: str,
-) -> list[list[float]]:
-    """Scores of all responses as one list a prompt, each checked to be a finite number.
-
-    Raises:
-        DataError: There are too few or too many, or one is not a finite number.
-    """
-    ids = [
-        f"{example.id}#{i}"
-        for example, group in zip(examples, sampled, strict=True)
-        for i in range(len(group))
-    ]
-    if len(scores) != len(ids):
-        raise DataError(
-            f"reward {source!r} gave {len(scores)} numbers for {len(ids)} responses, of the rows "
-            f"{', '.join(repr(example.id) for example in examples[:3])}"
-            f"{' …' if len(examples) > 3 else ''}; it has to give one for each"
-        )
-    numbers = iter([_number(id, score, source) for id, score in zip(ids, scores, strict=True)])
-    return [[next(numbers) for _ in group] for group in sampled]
-
-
-def _number(id: str, score: Any, source: str) -> float:
-    """A reward as a finite float: a number or a truth value, of Python, NumPy or torch.
-
-    Raises:
-        DataError: It is none.
-    """
-    if getattr(score, "ndim", None) == 0 and hasattr(score, "item"):
-        score = score.item()  # of an array or a tensor, wherever that is
-    try:
-        number = float(score) if isinstance(score, Real | np.bool_) else None
-    except OverflowError:
-        number = float("inf")
-    if number is None or not np.isfinite(number):
-        raise DataError(
-            f"row {id!r}: reward {source!r} is {shortened(repr(score))}, and it has to be a finite "
-            "number"
-        )
-    return number
-
-
 def _as_list(given: Any) -> list[Any]:
     """The members of a sequence, an array or a tensor of one dimension.
 
@@ -410,19 +305,3 @@ def _field(fields: dict[str, object], name: str) -> str:
             f"are: {known}"
         )
     return str(value)
-
-
-def check_folder(folder: str) -> Path:
-    """The folder of a reward model.
-
-    Raises:
-        ConfigError: It is not there, or holds no model.
-    """
-    from oversight.train.model.loading import is_saved_model  # which loads torch
-
-    place = Path(folder).expanduser()
-    if not is_saved_model(place):
-        inner = place / "model"
-        hint = f"; did you mean its folder {str(inner)!r}?" if is_saved_model(inner) else ""
-        raise ConfigError(f"reward.models = {folder!r}: no folder of a saved model{hint}")
-    return place

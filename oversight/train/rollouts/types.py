@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, model_validator
 
-from oversight.config.settings import Settings
-from oversight.errors import DataError
-from oversight.train.types import Floats, Ids, TokenRow
+from oversight.config import Settings
+from oversight.errors import ConfigError, DataError
+from oversight.text.thoughts import MARK_TOKENS, Said, divide, opens_thought
+from oversight.train.types import Floats, Ids, PromptExample, TokenRow
+from oversight.train.user_functions import shortened
 
 
 class SamplingSettings(Settings):
@@ -117,3 +122,165 @@ def seeds_of(prompts: Sequence[Ids], seed: int) -> Iterator[bytes]:
         key = hashlib.blake2b(content, digest_size=16, salt=f"{occurrence}".encode()[:16])
         key.update(f"|{seed}".encode())
         yield key.digest()
+
+
+PROMPT_END_TOKENS = 24
+"""Of a prompt: in so many a chat template opens a thought."""
+
+
+class Divider:
+    """Divides responses into what they say and what they think.
+
+    Args:
+        tokenizer: The policy's.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        known = getattr(tokenizer, "added_tokens_decoder", {})
+        self._marks = {
+            i: str(token)
+            for i, token in known.items()
+            if token.special and MARK_TOKENS.match(str(token))
+        }
+
+    def said(self, prompt_ids: Ids, response_ids: Ids) -> Said:
+        """A response's public words and its thoughts."""
+        end = self._tokenizer.decode(prompt_ids[-PROMPT_END_TOKENS:].tolist())
+        return divide(self._text(response_ids.tolist()), opens_thought(end))
+
+    def public_ids(self, prompt_ids: Ids, response_ids: Ids, finished: bool) -> Ids:
+        """The tokens of what a response says: its own where it holds no thought."""
+        said = self.said(prompt_ids, response_ids)
+        if not (said.thoughts or said.cut):
+            return response_ids
+        ids = list(self._tokenizer(said.text, add_special_tokens=False)["input_ids"])
+        end = self._tokenizer.eos_token_id
+        if end is not None and (finished or not ids):
+            ids.append(end)
+        return np.array(ids, dtype=response_ids.dtype)
+
+    def _text(self, ids: list[int]) -> str:
+        """Decoded without special tokens, but for those that mark thoughts."""
+        text, begin = "", 0
+        for place, token_id in enumerate(ids):
+            if token_id in self._marks:
+                text += self._plain(ids[begin:place]) + self._marks[token_id]
+                begin = place + 1
+        return text + self._plain(ids[begin:])
+
+    def _plain(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+
+class RewardSettings(Settings):
+    """Where rewards come from, and what that source needs to know."""
+
+    by_content: ClassVar[Mapping[str, str]] = {"models": "model", "function": "function"}
+
+    source: Literal["model", "function", "matches", "length"] = "model"
+    models: tuple[str, ...] = ()
+    """`model`: folders of reward models of one label; the mean of several is the reward."""
+    disagreement_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """`model`: times the models' standard deviation, taken off the reward (after Coste et al. 2023,
+    arXiv:2310.02743, whose uncertainty-weighted optimisation takes off the variance)."""
+    function: str = ""
+    """`function`: "package.module:function" or "file.py:function", called with the texts of the
+    responses, without thoughts, and, for each, a mapping of its row's fields, its prompt's text
+    (`prompt`) and its thoughts (`thoughts`)."""
+    field: str = "answer"
+    """`matches`: the example's field that a response is held against."""
+    how: Literal["contains", "equals", "regex"] = "contains"
+    """`matches`: how; a regex is the field itself, searched for in the response."""
+    ignore_case: bool = True
+    """`matches`: whether case and outer blanks are disregarded."""
+    target_tokens: int = Field(default=64, ge=1)
+    """`length`: 1 for a response of so many tokens, falling by its relative distance from that."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.source == "model" and not self.models:
+            raise ValueError("source = 'model' needs models, folders of reward models")
+        if self.source == "function" and not self.function:
+            raise ValueError("source = 'function' needs function, such as 'my_module:reward'")
+        return self
+
+
+@typing.runtime_checkable
+class RewardSource(typing.Protocol):
+    """Something that scores responses."""
+
+    metrics: dict[str, float]
+    """What else is known of the last call, such as how far an ensemble disagrees."""
+
+    def score(
+        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
+    ) -> list[list[float]]:
+        """One reward for each response to each example.
+
+        Raises:
+            DataError: One is NaN or infinite, or the example lacks a field; with the row's id.
+        """
+        ...
+
+
+def grouped(
+    scores: Sequence[float],
+    examples: Sequence[PromptExample],
+    sampled: Sequence[Sequence[object]],
+    source: str,
+) -> list[list[float]]:
+    """Scores of all responses as one list a prompt, each checked to be a finite number.
+
+    Raises:
+        DataError: There are too few or too many, or one is not a finite number.
+    """
+    ids = [
+        f"{example.id}#{i}"
+        for example, group in zip(examples, sampled, strict=True)
+        for i in range(len(group))
+    ]
+    if len(scores) != len(ids):
+        raise DataError(
+            f"reward {source!r} gave {len(scores)} numbers for {len(ids)} responses, of the rows "
+            f"{', '.join(repr(example.id) for example in examples[:3])}"
+            f"{' …' if len(examples) > 3 else ''}; it has to give one for each"
+        )
+    numbers = iter([_number(id, score, source) for id, score in zip(ids, scores, strict=True)])
+    return [[next(numbers) for _ in group] for group in sampled]
+
+
+def _number(id: str, score: Any, source: str) -> float:
+    """A reward as a finite float: a number or a truth value, of Python, NumPy or torch.
+
+    Raises:
+        DataError: It is none.
+    """
+    if getattr(score, "ndim", None) == 0 and hasattr(score, "item"):
+        score = score.item()  # of an array or a tensor, wherever that is
+    try:
+        number = float(score) if isinstance(score, Real | np.bool_) else None
+    except OverflowError:
+        number = float("inf")
+    if number is None or not np.isfinite(number):
+        raise DataError(
+            f"row {id!r}: reward {source!r} is {shortened(repr(score))}, and it has to be a finite "
+            "number"
+        )
+    return number
+
+
+def check_folder(folder: str) -> Path:
+    """The folder of a reward model.
+
+    Raises:
+        ConfigError: It is not there, or holds no model.
+    """
+    from oversight.train.model.loading import is_saved_model  # which loads torch
+
+    place = Path(folder).expanduser()
+    if not is_saved_model(place):
+        inner = place / "model"
+        hint = f"; did you mean its folder {str(inner)!r}?" if is_saved_model(inner) else ""
+        raise ConfigError(f"reward.models = {folder!r}: no folder of a saved model{hint}")
+    return place

@@ -28,7 +28,7 @@ import torch
 
 from oversight.errors import CheckpointError, ConfigError
 from oversight.modeling.angles import own_angles, switch_length
-from oversight.modeling.dropout import as_configured
+from oversight.modeling.contract import as_configured
 from oversight.train.runs.card import model_card
 from oversight.train.runs.files import rename, sync_all, told, write_text
 from oversight.train.runs.folder import RunFolder

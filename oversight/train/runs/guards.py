@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from oversight.errors import TrainingStopped
-from oversight.train.runs.settings import (
+from oversight.train.settings import (
     DisagreementSettings,
     EntropySettings,
     FreshRatioSettings,
     GradientSettings,
     GuardSettings,
-    KLSettings,
+    KLGuardSettings,
     LengthSettings,
     StartLossSettings,
 )
@@ -197,7 +197,7 @@ class Exploding(_Patient):
 class PastBound(_Patient):
     """Trips if the KL from the reference stays past its bound."""
 
-    def __init__(self, settings: KLSettings) -> None:
+    def __init__(self, settings: KLGuardSettings) -> None:
         super().__init__(settings.patience)
         self._bound = settings.bound
 

@@ -148,7 +148,7 @@ _KEPT = frozenset(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class TensorBlock:
     """What a process holds of a tensor."""
 
     local: torch.Tensor
@@ -159,14 +159,14 @@ class Block:
     """Whether this process is the one to write it."""
 
 
-def block_of(tensor: torch.Tensor, name: str, is_first: bool) -> Block:
+def block_of(tensor: torch.Tensor, name: str, is_first: bool) -> TensorBlock:
     """What this process holds of `tensor`.
 
     Raises:
         CheckpointError: It is laid out in another way than in blocks.
     """
     if not isinstance(tensor, DTensor):
-        return Block(tensor.detach(), (0,) * tensor.ndim, is_first)
+        return TensorBlock(tensor.detach(), (0,) * tensor.ndim, is_first)
     mesh, placements = tensor.device_mesh, tensor.placements
     if any(type(placement) not in (Shard, Replicate) for placement in placements):
         raise CheckpointError(
@@ -178,7 +178,7 @@ def block_of(tensor: torch.Tensor, name: str, is_first: bool) -> Block:
     copies = [
         at for at, placement in zip(place, placements, strict=True) if placement.is_replicate()
     ]
-    return Block(tensor.to_local().detach(), tuple(offset), not any(copies))
+    return TensorBlock(tensor.to_local().detach(), tuple(offset), not any(copies))
 
 
 def write_blocks(
@@ -267,7 +267,7 @@ class Blocks:
             raise CheckpointError(f"{name}: the checkpoint's files do not hold all of it")
 
 
-def _copy(source: _Source, name: str, block: Block) -> int:
+def _copy(source: _Source, name: str, block: TensorBlock) -> int:
     """Copy what a file's block and ours have in common; gives the number of elements."""
     if not block.local.ndim:
         with safe_open(source.file, framework="pt", backend="pread") as file:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from oversight.engines.transformers.attention import _one_query, shared_heads_attention
+from oversight.engines.transformers.loading import _one_query, shared_heads_attention
 from oversight.engines.transformers.rows import CHUNKED, FULL, SLIDING, MaskStyle
 
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 import torch
 
-from oversight.config.settings import Settings
+from oversight.config import Settings
 from oversight.engines.base import identify, open_engine
 from oversight.engines.transformers import Config, TransformersEngine, build
 from oversight.errors import ConfigError, EngineError, EngineRefusedError, EngineUnavailableError

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oversight.engines.transformers.sampling import sample
+from oversight.engines.transformers.batching import sample
 from oversight.errors import EngineRefusedError
 
 LOGITS = [1.0, 3.0, 2.0, -1.0]

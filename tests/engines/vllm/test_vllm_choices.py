@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from oversight.engines.vllm.choices import first_token_request, unmasked_top
+from oversight.engines.vllm.settings import first_token_request, unmasked_top
 from oversight.types import (
     Completion,
     FinishReason,

@@ -259,7 +259,7 @@ def _with_ids(request: Request, answer: Completion, turns: Any) -> Completion:
 def compare() -> Callable[..., Any]:
     """`load_comparisons` of rows in memory, with settings as keywords."""
     from oversight.train.data.loading import load_comparisons
-    from oversight.train.data.settings import DataSettings
+    from oversight.train.settings import DataSettings
 
     def load(
         tokenizer: Any,

@@ -15,7 +15,7 @@ from oversight.train.data.loading import (
     load_labelled,
     load_prompts,
 )
-from oversight.train.data.settings import DataSettings
+from oversight.train.settings import DataSettings
 
 PAIR = {"prompt": "Where is the key?", "chosen": " Kitchen.", "rejected": " Attic."}
 

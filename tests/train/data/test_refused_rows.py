@@ -12,7 +12,7 @@ import pytest
 from oversight.errors import ConfigError, DataError
 from oversight.train.data.files import texts
 from oversight.train.data.loading import load_demonstrations, load_prompts, require_batch
-from oversight.train.data.settings import DataSettings
+from oversight.train.settings import DataSettings
 
 PAIR = {"prompt": "Where is the key?", "chosen": " Kitchen.", "rejected": " Attic."}
 

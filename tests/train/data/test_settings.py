@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from oversight.errors import ConfigError
-from oversight.train.data.settings import DataSettings
+from oversight.train.settings import DataSettings
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_one_path_or_several_are_the_same_kind_of_thing():
 
 def test_settings_load_no_model_library():
     code = (
-        "import sys; import oversight.train.data.settings; "
+        "import sys; import oversight.train.settings; "
         "print([m for m in ('torch', 'transformers', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

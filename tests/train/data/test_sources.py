@@ -22,7 +22,7 @@ from oversight.train.data.loading import (
     load_labelled,
     load_prompts,
 )
-from oversight.train.data.settings import DataSettings
+from oversight.train.settings import DataSettings
 
 KWISE = PreferenceSettings(siblings="kwise")
 

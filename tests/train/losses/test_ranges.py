@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from oversight.errors import ConfigError
 from oversight.train import losses
-from oversight.train.losses import importance, kl, labels, rewards, value
+from oversight.train.losses import importance, kl, labels, value
 from oversight.train.losses.kl import AdaptiveKL, FixedKL
 from oversight.train.losses.options import (
     NonNegative,
@@ -132,7 +132,7 @@ CALLS = {
     "high": lambda: importance.weights(LINE, LINE, MASK, high=0.0),
     "low": lambda: importance.weights(LINE, LINE, MASK, low=-0.1),
     "label_smoothing": lambda: labels.target_B(ONE, label_smoothing=0.5),
-    "penalty": lambda: rewards.missing_eos(ONE, MASK[0, :1], penalty=-1.0),
+    "penalty": lambda: value.missing_eos(ONE, MASK[0, :1], penalty=-1.0),
     "value": lambda: FixedKL(-0.1),
     "horizon": lambda: AdaptiveKL(0.1, 1.0, horizon=0.0),
     "kl_coefficient": lambda: Extras(kl_coefficient=-0.1),
@@ -149,7 +149,7 @@ def test_an_option_out_of_range_is_refused_at_a_call(option):
 
 def test_running_scale_is_clipped_at_a_number_above_0():
     with pytest.raises(ConfigError, match="'clip' = 0: give a number above 0 or None"):
-        rewards.RunningScale(clip=0)
+        value.RunningScale(clip=0)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.train.model.attention import Layout, choose_back_end, trie_attention
-from oversight.train.model.attention.blocks import BlockAttention
-from oversight.train.model.attention.dense import dense_attention
-from oversight.train.model.attention.flex import flex_attention_over
-from oversight.train.model.attention.layout import tails_of
+from oversight.train.model.attention.blocks import (
+    BlockAttention,
+    dense_attention,
+    flex_attention_over,
+    tails_of,
+)
 from oversight.train.model.trie import TokenTrie
 from oversight.train.types import TokenRow
 

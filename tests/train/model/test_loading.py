@@ -15,8 +15,8 @@ from oversight.train.model.loading import (
     load_scalar,
     read_config,
     resolve_device,
+    train_tokenizer,
 )
-from oversight.train.model.scratch import train_tokenizer
 from oversight.train.settings import ModelSettings
 
 TEXTS = ("The key was in the kitchen at noon.", "It was not, says the other witness.")

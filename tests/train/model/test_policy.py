@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel, ScalarModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.types import TokenRow
 
 ARCHITECTURES = ["llama", "qwen2", "qwen3", "mistral", "gemma3_text", "cohere", "granite", "gpt2"]

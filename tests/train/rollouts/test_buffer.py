@@ -10,8 +10,7 @@ import pytest
 
 from oversight.errors import DataError
 from oversight.train.rollouts.ahead import Collected
-from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.rollouts.segments import Segment, segment_rows
+from oversight.train.rollouts.buffer import RolloutBatch, Segment, segment_rows
 from oversight.train.rollouts.types import Sampled
 from oversight.train.types import PromptExample, TokenRow
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.rollouts.ahead import Collected, Collector
 from oversight.train.rollouts.from_engine import EngineSampler
 from oversight.train.rollouts.in_process import InProcessSampler

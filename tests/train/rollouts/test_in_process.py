@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel
+from oversight.train.model.trie import RowBatch
 from oversight.train.rollouts.in_process import InProcessSampler, evaluating
 from oversight.train.rollouts.types import Sampled, Sampler, SamplingSettings
 from oversight.train.types import Ids

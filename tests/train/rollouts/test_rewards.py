@@ -14,14 +14,8 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.rollouts.rewards import (
-    RewardSettings,
-    RewardSource,
-    check_rewards,
-    open_rewards,
-    tried_rewards,
-)
-from oversight.train.rollouts.types import Sampled
+from oversight.train.rollouts.rewards import check_rewards, open_rewards, tried_rewards
+from oversight.train.rollouts.types import RewardSettings, RewardSource, Sampled
 from oversight.train.types import PromptExample
 
 
@@ -470,7 +464,7 @@ def test_a_function_is_given_what_was_said_and_the_thoughts_beside_it(tokenizer:
 
 
 def test_a_reward_model_reads_the_public_text_and_other_responses_by_their_ids() -> None:
-    from oversight.train.rollouts.said import Divider
+    from oversight.train.rollouts.types import Divider
 
     class Words:
         eos_token_id = 9

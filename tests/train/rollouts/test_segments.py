@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from oversight import protocols
-from oversight.config.run import AgentSettings, EngineSettings
+from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.errors import DataError
 from oversight.graphs.casting import cast
@@ -21,16 +21,16 @@ from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.stage import Stage
 from oversight.store import Store
-from oversight.train.model.batch import RowBatch
 from oversight.train.model.policy import PolicyModel
-from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.segments import (
+from oversight.train.model.trie import RowBatch
+from oversight.train.rollouts.buffer import (
     Segment,
     belief_reward,
     from_transcript,
     num_segment_tokens,
     segment_rows,
 )
+from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.types import TokenRow
 from oversight.types import Purpose, Role, Seat, Transcript, Turn, Usage

@@ -12,8 +12,8 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.train.model.policy import PolicyModel
-from oversight.train.rollouts.nccl import NcclHandover
-from oversight.train.rollouts.weights import (
+from oversight.train.rollouts.handover import (
+    NcclHandover,
     full_weights,
     save_beside,
     save_weights,

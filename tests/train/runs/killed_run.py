@@ -19,8 +19,8 @@ from oversight.train.runs.folder import About, RunFolder
 from oversight.train.runs.guards import Guards
 from oversight.train.runs.progress import TrainProgress
 from oversight.train.runs.schedules import EarlyStop, Interrupt, multiplier
-from oversight.train.runs.settings import GuardSettings
 from oversight.train.runs.state import RunState, trained_weights
+from oversight.train.settings import GuardSettings
 
 
 class Rollouts:

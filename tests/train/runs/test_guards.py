@@ -10,7 +10,7 @@ import pytest
 
 from oversight.errors import ConfigError, TrainingStopped
 from oversight.train.runs.guards import READ, Guards
-from oversight.train.runs.settings import GuardSettings
+from oversight.train.settings import GuardSettings
 
 
 def stopped(series: Iterable[dict[str, float]], **settings: Any) -> TrainingStopped | None:

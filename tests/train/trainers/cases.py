@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 
 from oversight.train import dpo, grpo, ppo, reward, sft
-from oversight.train.data.settings import DataSettings
-from oversight.train.experience import ShapingSettings
-from oversight.train.rollouts.rewards import RewardSettings
-from oversight.train.rollouts.types import SamplingSettings
+from oversight.train.experience_settings import ShapingSettings
+from oversight.train.rollouts.types import RewardSettings, SamplingSettings
 from oversight.train.runs.metrics import read_metrics
-from oversight.train.settings import ModelSettings, OptimizerSettings, ScratchSettings
+from oversight.train.settings import DataSettings, ModelSettings, OptimizerSettings, ScratchSettings
 
 Row = dict[str, Any]
 WORDS = ["red", "green", "blue", "gold", "black", "white", "pink", "grey"]
@@ -133,7 +131,7 @@ def _run(trainer: Any, rows: Callable[[], list[Row]], **settings: Any) -> Run:
     return run
 
 
-STEERED = ppo.KLSettings(coefficient=0.1, target=0.5, horizon=50.0)
+STEERED = ppo.RewardKLSettings(coefficient=0.1, target=0.5, horizon=50.0)
 CASES: dict[str, Run] = {
     "sft": _run(sft, demonstrations, **held_out()),
     "reward": _run(reward, pairs, **held_out()),

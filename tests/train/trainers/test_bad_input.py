@@ -15,7 +15,7 @@ import pytest
 
 from oversight.errors import CheckpointError, ConfigError, DataError, OversightError
 from oversight.train import dpo, grpo, ppo, reward, sft
-from oversight.train.experience import ImportanceSettings
+from oversight.train.experience_settings import ImportanceSettings
 from oversight.train.runs.folder import RunFolder
 
 
@@ -31,7 +31,7 @@ class OneBad:
         self._bad, self._calls, self._at = bad, 0, at
 
     def score(self, examples: Sequence[Any], sampled: Sequence[Sequence[Any]]) -> list[list[float]]:
-        from oversight.train.rollouts.rewards import grouped
+        from oversight.train.rollouts.types import grouped
 
         self._calls += 1
         scores = [float(len(each.token_ids)) for group in sampled for each in group]

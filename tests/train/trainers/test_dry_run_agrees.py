@@ -14,9 +14,8 @@ import transformers
 
 from oversight.errors import OversightError
 from oversight.train import dpo, grpo, plan, ppo, registered, reward, sft
-from oversight.train.experience import ShapingSettings
-from oversight.train.rollouts.rewards import RewardSettings
-from oversight.train.rollouts.types import SamplingSettings
+from oversight.train.experience_settings import ShapingSettings
+from oversight.train.rollouts.types import RewardSettings, SamplingSettings
 
 
 @pytest.fixture(scope="module")

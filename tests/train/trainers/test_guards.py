@@ -15,14 +15,14 @@ from oversight.errors import TrainingStopped
 from oversight.train import dpo, grpo, sft
 from oversight.train.distributed import World
 from oversight.train.runs.folder import About
-from oversight.train.runs.settings import (
+from oversight.train.session import Objective, Session
+from oversight.train.settings import (
     EntropySettings,
     GradientSettings,
     GuardSettings,
-    KLSettings,
+    KLGuardSettings,
+    OptimizerSettings,
 )
-from oversight.train.session import Session, Task
-from oversight.train.settings import OptimizerSettings
 
 LN_2 = math.log(2.0)
 
@@ -104,7 +104,7 @@ def test_a_loss_that_is_no_number_changes_no_weight(
     def steps() -> None:
         for _ in session.steps():
             before[:] = [weight.clone() for weight in layer.parameters()]
-            session.log(session.update(Task([[_row()]], loss_of)))
+            session.log(session.update(Objective([[_row()]], loss_of)))
 
     with session, pytest.raises(TrainingStopped, match=r"loss is (nan|inf)") as raised:
         steps()
@@ -135,7 +135,7 @@ def test_a_policy_that_runs_away_from_its_reference_is_stopped(
     cases: ModuleType, tmp_path: Path
 ) -> None:
     guards = GuardSettings(
-        kl=KLSettings(bound=0.5, patience=2), entropy=EntropySettings(action="off")
+        kl=KLGuardSettings(bound=0.5, patience=2), entropy=EntropySettings(action="off")
     )
     with pytest.raises(TrainingStopped, match="larger KL coefficient") as raised:
         cases.CASES["grpo"](

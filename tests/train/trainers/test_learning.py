@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from oversight.train import grpo, ppo, reward
-from oversight.train.data.settings import DataSettings
-from oversight.train.settings import OptimizerSettings
+from oversight.train.settings import DataSettings, OptimizerSettings
 
 FAST = OptimizerSettings(lr=0.01, schedule="constant", warmup=2.0, betas=(0.9, 0.95))
 

@@ -14,8 +14,12 @@ import pytest
 from oversight.errors import TrainingStopped
 from oversight.train import grpo, ppo
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.runs.settings import DisagreementSettings, GuardSettings
-from oversight.train.settings import ModelSettings, OptimizerSettings
+from oversight.train.settings import (
+    DisagreementSettings,
+    GuardSettings,
+    ModelSettings,
+    OptimizerSettings,
+)
 from oversight.train.types import TokenRow
 
 FAST = OptimizerSettings(lr=0.02, schedule="constant", warmup=0.0)
@@ -54,7 +58,7 @@ def test_advantages_are_those_of_their_papers(
     cases: ModuleType, tmp_path: Path, advantage: str, expected: list[float] | None
 ) -> None:
     settings = cases.common(tmp_path / "run", advantage=advantage, **cases.rollouts())
-    valuing = grpo.Valuing(grpo.Config(**settings))
+    valuing = grpo.GroupAdvantages(grpo.Config(**settings))
     batch = valuing(scored([3.0, 1.0, 2.0, 5.0, 5.0, 5.0], [0, 0, 0, 1, 1, 1]))[0]
     found = batch.row_values["advantages"]
     if expected is None:
@@ -130,7 +134,7 @@ def test_a_critic_apart_begins_as_a_reward_model_and_learns(
 def test_the_kl_coefficient_is_steered_towards_its_target(
     cases: ModuleType, tmp_path: Path, target: float, rises: bool
 ) -> None:
-    kl = ppo.KLSettings(coefficient=0.1, target=target, horizon=40.0)
+    kl = ppo.RewardKLSettings(coefficient=0.1, target=target, horizon=40.0)
     cases.CASES["ppo"](tmp_path / "run", kl=kl, optimizer=FAST, steps=16)
     lines = [line for line in train_lines(cases, tmp_path / "run") if "kl_coefficient" in line]
     assert len(lines) == 4

@@ -142,7 +142,7 @@ def test_advantages_that_differ_by_rounding_are_whitened_to_0(
     cases: ModuleType, tmp_path: Path
 ) -> None:
     config = ppo.Config(**cases.common(tmp_path / "run", **cases.rollouts()))
-    valuing = ppo.Valuing(config, None, None, ppo._controller(config.kl))  # type: ignore[arg-type]
+    valuing = ppo.CriticAdvantages(config, None, None, ppo._controller(config.kl))  # type: ignore[arg-type]
     mask_BR = torch.ones(2, 3, dtype=torch.bool)
     same_BR = torch.full((2, 3), 0.1) + torch.tensor([[0.0, 7e-9, 0.0], [0.0, 0.0, 7e-9]])
     assert valuing._whitened(same_BR, mask_BR).tolist() == [[0.0] * 3] * 2

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from oversight.train.data.settings import DataSettings
 from oversight.train.session import Session
-from oversight.train.settings import LoraSettings, ModelSettings
+from oversight.train.settings import DataSettings, LoraSettings, ModelSettings
 
 STEPS = 5
 

@@ -12,8 +12,8 @@ import torch
 
 from oversight.errors import ConfigError, DataError, TrainingStopped
 from oversight.train import dpo, grpo, losses, ppo, reward, sft
-from oversight.train.data.settings import DataSettings
 from oversight.train.model.policy import PolicyModel
+from oversight.train.settings import DataSettings
 
 Row = dict[str, Any]
 

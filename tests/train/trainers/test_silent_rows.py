@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 
 from oversight.errors import ConfigError, DataError
 from oversight.train import dpo, grpo, losses, ppo, reward
-from oversight.train.data.settings import DataSettings
-from oversight.train.settings import OptimizerSettings
+from oversight.train.settings import DataSettings, OptimizerSettings
 
 DECAYING = OptimizerSettings(lr=3e-3, warmup=0.0, schedule="constant", weight_decay=0.1)
 AT_REFERENCE = ["apo_zero", "davidson", "exo_pair", "hinge", "ipo", "nca_pair", "sigmoid"]

@@ -26,10 +26,13 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from oversight.errors import ConfigError
-from oversight.train.model.attention.blocks import BlockAttention, has_block_kernel
-from oversight.train.model.attention.dense import dense_attention
-from oversight.train.model.attention.flex import flex_attention_over
-from oversight.train.model.attention.layout import Layout
+from oversight.train.model.attention.blocks import (
+    BlockAttention,
+    Layout,
+    dense_attention,
+    flex_attention_over,
+    has_block_kernel,
+)
 
 NAME = "oversight_trie"
 

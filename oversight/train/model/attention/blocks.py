@@ -21,11 +21,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
-from oversight.train.model.trie import Run
+from oversight.train.model.trie import TokenTrie, TrieSegment
+from oversight.train.types import Ids
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -56,7 +60,7 @@ class Block:
         return stretch_1HtD[0].reshape(num_heads, self.num, -1, size).transpose(0, 1)
 
 
-def blocks_of(runs: tuple[Run, ...], tails: tuple[int, ...]) -> tuple[Block, ...]:
+def blocks_of(runs: tuple[TrieSegment, ...], tails: tuple[int, ...]) -> tuple[Block, ...]:
     """The blocks, so that each query's causal block is the first it takes part in.
 
     Args:
@@ -78,7 +82,9 @@ def blocks_of(runs: tuple[Run, ...], tails: tuple[int, ...]) -> tuple[Block, ...
     )
 
 
-def _causal(runs: tuple[Run, ...], tails: tuple[int, ...], starts: list[int]) -> Iterator[Block]:
+def _causal(
+    runs: tuple[TrieSegment, ...], tails: tuple[int, ...], starts: list[int]
+) -> Iterator[Block]:
     """Each run's end with itself; neighbours in both lines and of one size in one call."""
     i = 0
     while i < len(runs):
@@ -185,3 +191,148 @@ def _merge(
     both = torch.logaddexp(lse, part_lse)
     output.lerp_(part, (part_lse - both).exp_().to(output.dtype)[..., None])
     lse.copy_(both)
+
+
+class Layout:
+    """Who sees whom in a line of tokens; masks are made when first asked for and kept.
+
+    Args:
+        trie: The line.
+        device: Of the model.
+        back_end: Which one attends.
+        tails: For each run the first place that asks; None where every place does.
+    """
+
+    def __init__(
+        self,
+        trie: TokenTrie,
+        device: torch.device,
+        back_end: str,
+        tails: tuple[int, ...] | None = None,
+    ) -> None:
+        self.back_end = back_end
+        self.runs: tuple[TrieSegment, ...] = trie.runs
+        self.max_length = int(trie.positions_T.max()) + 1
+        self.ends_T = torch.from_numpy(trie.ends_T).to(device)
+        self.positions_T = torch.from_numpy(trie.positions_T).to(device)
+        self.tails = tuple(run.start for run in trie.runs) if tails is None else tails
+        self.ends: Layout | None = None
+        """The same line with fewer places that ask: for the last layer, if it is cut."""
+        self._masks: dict[int | None, Any] = {}
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The same as dense blocks."""
+        return blocks_of(self.runs, self.tails)
+
+    @cached_property
+    def places_T(self) -> torch.Tensor:
+        """0 to T - 1."""
+        return torch.arange(len(self.ends_T), device=self.ends_T.device)
+
+    @cached_property
+    def asking_Q(self) -> torch.Tensor:
+        """The places that ask, in order."""
+        return torch.from_numpy(asking(self.runs, self.tails)).to(self.ends_T.device)
+
+    def visible(self, window: int | None) -> torch.Tensor:
+        """Whether a query sees a key, [Q, T], at most `window` tokens back."""
+        if window not in self._masks:
+            query_Q1 = self.asking_Q[:, None]
+            seen = (self.places_T <= query_Q1) & (query_Q1 < self.ends_T)
+            if window is not None:
+                seen &= self.positions_T > self.positions_T[query_Q1] - window
+            self._masks[window] = seen
+        mask: torch.Tensor = self._masks[window]
+        return mask
+
+    def block_mask(self, window: int | None) -> Any:
+        """The same for FlexAttention, block by block."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        if window not in self._masks:
+            ends_T, positions_T, asking_Q = self.ends_T, self.positions_T, self.asking_Q
+
+            def sees(
+                batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+            ) -> torch.Tensor:
+                place = asking_Q[query]
+                seen = (key <= place) & (place < ends_T[key])
+                if window is not None:
+                    seen = seen & (positions_T[key] > positions_T[place] - window)
+                return seen
+
+            self._masks[window] = create_block_mask(
+                sees,
+                B=None,
+                H=None,
+                Q_LEN=len(asking_Q),
+                KV_LEN=len(ends_T),
+                device=str(ends_T.device),
+            )
+        return self._masks[window]
+
+
+def tails_of(runs: tuple[TrieSegment, ...], needed: Ids) -> tuple[int, ...]:
+    """For each run its first place that is needed, or its end if none is.
+
+    Args:
+        runs: Of a line.
+        needed: Places, in rising order.
+    """
+    firsts = np.searchsorted(needed, [run.start for run in runs])
+    known = np.append(needed, np.iinfo(np.int64).max)
+    return tuple(min(int(known[i]), run.stop) for i, run in zip(firsts, runs, strict=True))
+
+
+def asking(runs: tuple[TrieSegment, ...], tails: tuple[int, ...]) -> Ids:
+    """The places from each run's tail to its end."""
+    parts = [np.arange(tail, run.stop) for run, tail in zip(runs, tails, strict=True)]
+    return np.concatenate(parts)
+
+
+def dense_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    scale: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Output [1, H, T, D] of queries [1, H, T, D] over keys and values [1, K, T, D]."""
+    return scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=layout.visible(window),
+        scale=scale,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+
+
+def flex_attention_over(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    scale: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Output [1, H, T, D] of queries [1, H, T, D] over keys and values [1, K, T, D]."""
+    output: torch.Tensor = _kernel()(
+        query,
+        key,
+        value,
+        block_mask=layout.block_mask(window),
+        scale=scale,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    return output
+
+
+@cache
+def _kernel() -> Any:
+    """The compiled kernel, one for all lengths of a line."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True)

@@ -1,4 +1,4 @@
-"""`oversight datasets`: which questions there are, and what they look like."""
+"""`oversight datasets`, `models` and `protocols`: what there is to run with."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from oversight import registry
-from oversight.cli.listing import show
-from oversight.cli.options import Json, set_option
+from oversight.cli.options import Json, set_option, show
+from oversight.models import EMBEDDED
 
 NUM_SHOWN = 3
 """How many questions are shown where no number was asked for."""
@@ -36,8 +36,7 @@ def datasets(
         rows = [(each, registry.summary("datasets", each)) for each in registry.names("datasets")]
         show("Data sets", ("name", "description"), rows, as_json)
         return
-    from oversight.config.recipe import assignments
-    from oversight.config.run import DatasetSettings
+    from oversight.config import DatasetSettings, assignments
     from oversight.datasets.base import load_questions
 
     settings = DatasetSettings(
@@ -74,3 +73,36 @@ EXCERPT_CHARS = 1200
 
 def _excerpt(text: str) -> str:
     return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + " …"
+
+
+def models(as_json: Json = False) -> None:
+    """List the agents with their roles, the engines that models run on, and embedded models."""
+    agents = [
+        (
+            name,
+            " ".join(sorted(registry.load("agents", name).ROLES)),
+            registry.summary("agents", name),
+        )
+        for name in registry.names("agents")
+    ]
+    engines = [(name, registry.summary("engines", name)) for name in registry.names("engines")]
+    embedded = [(model.name, model.description) for model in EMBEDDED.values()]
+    if as_json:
+        document = {
+            "agents": [{"name": n, "roles": r.split(), "description": d} for n, r, d in agents],
+            "engines": [{"name": n, "description": d} for n, d in engines],
+            "embedded": [{"name": n, "description": d} for n, d in embedded],
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    show("Agents", ("name", "roles", "description"), agents, as_json=False)
+    typer.echo("")
+    show("Engines", ("name", "description"), engines, as_json=False)
+    typer.echo("")
+    show("Embedded models", ("name", "description"), embedded, as_json=False)
+
+
+def protocols(as_json: Json = False) -> None:
+    """List the protocols: debates, consultancies, critiques, and direct judgments."""
+    rows = [(name, registry.summary("protocols", name)) for name in registry.names("protocols")]
+    show("Protocols", ("name", "description"), rows, as_json)

@@ -1,0 +1,186 @@
+"""Examples of a step as micro-batches and tensors: cut to fit into memory, padded, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from oversight.train.distributed import World
+from oversight.train.model.policy import PolicyModel, ScalarModel, Scores
+from oversight.train.model.trie import RowBatch, common_prefix
+from oversight.train.types import Comparison, Ids, TokenRow
+
+
+def micro_batches(groups: Sequence[Sequence[TokenRow]], max_tokens: int) -> list[list[int]]:
+    """Numbers of the groups that are computed together, in an order that depends on them alone.
+
+    A group (a pair, the samples of a prompt) stays whole, even if it is larger than `max_tokens`.
+    Groups that begin alike come together, and what they share is counted once.
+
+    Args:
+        groups: Rows of each group.
+        max_tokens: Tokens of a part, shared beginnings counted once.
+    """
+    order = sorted(range(len(groups)), key=lambda i: (_first(groups[i]).tobytes(), i))
+    parts: list[list[int]] = []
+    size = 0
+    before: Ids | None = None
+    for i in order:
+        alone = _num_tokens(groups[i])
+        own = alone if before is None else alone - common_prefix(before, _first(groups[i]))
+        if not parts or size + own > max_tokens:
+            parts.append([])
+            size, own = 0, alone
+        parts[-1].append(i)
+        size += own
+        before = _first(groups[i])
+    return parts
+
+
+def _first(group: Sequence[TokenRow]) -> Ids:
+    return group[0].prompt_ids
+
+
+def _num_tokens(group: Sequence[TokenRow]) -> int:
+    """Tokens of a group whose rows share what prompts begin with; an upper bound if more."""
+    total, before = 0, None
+    for row in group:
+        shared = 0 if before is None else common_prefix(before, row.prompt_ids)
+        total += row.num_tokens - shared
+        before = row.prompt_ids
+    return total
+
+
+def padded(rows: Sequence[torch.Tensor], like_BR: torch.Tensor) -> torch.Tensor:
+    """Rows [R] as one tensor [B, R] of the shape and on the device of `like_BR`; 0 behind them."""
+    whole_BR = torch.zeros(like_BR.shape)
+    for place, row_R in enumerate(rows):
+        whole_BR[place, : len(row_R)] = row_R[: whole_BR.shape[1]]
+    return whole_BR.to(like_BR.device)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairLabels:
+    """What is said of pairs, as losses take it: None where nothing is said of any."""
+
+    soft_label_B: torch.Tensor | None
+    tie_B: torch.Tensor | None
+    margin_B: torch.Tensor | None
+    weight_B: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, pairs: Sequence[Comparison], device: torch.device, *, soft: bool = True
+    ) -> PairLabels:
+        """The labels of `pairs`; without `soft`, the better response is better for certain."""
+        soft_labels = [1.0 if p.soft_label is None else p.soft_label for p in pairs]
+        ties = [p.is_tie for p in pairs]
+        margins = [p.margin or 0.0 for p in pairs]
+        is_soft = soft and any(p.soft_label is not None for p in pairs)
+        return cls(
+            torch.tensor(soft_labels, device=device) if is_soft else None,
+            torch.tensor(ties, device=device) if any(ties) else None,
+            torch.tensor(margins, device=device) if any(margins) else None,
+            torch.tensor([p.weight for p in pairs], device=device),
+        )
+
+
+def is_decided(comparison: Comparison, *, soft: bool = True) -> bool:
+    """Whether one of its responses is better than another, for certain or more probably."""
+    even = soft and comparison.soft_label == 0.5
+    return not comparison.is_tie and not even
+
+
+def unread_margins(loss: str, comparisons: Sequence[Comparison]) -> list[str]:
+    """A line that counts the margins of rows, for losses that take none; nothing without."""
+    number = sum(each.margin is not None for each in comparisons)
+    if not number:
+        return []
+    return [f"the margins of {number:,} rows are not used: loss = {loss!r} takes none"]
+
+
+def ranks_of(
+    rankings: Sequence[Comparison], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ranks [B, K] of rankings, and which of them are no padding."""
+    most = max(len(r.ranks) for r in rankings)
+    ranks = [[*r.ranks, *[0] * (most - len(r.ranks))] for r in rankings]
+    kept = [[i < len(r.ranks) for i in range(most)] for r in rankings]
+    return torch.tensor(ranks, device=device), torch.tensor(kept, device=device)
+
+
+def row_logprobs(
+    policy: PolicyModel,
+    rows: Sequence[TokenRow],
+    world: World,
+    max_tokens: int,
+    temperature: float = 1.0,
+) -> list[torch.Tensor]:
+    """Log-probability of each row's response tokens, one tensor [R] a row, on the CPU."""
+
+    def part(batch: RowBatch) -> torch.Tensor:
+        scores: Scores = policy(batch, temperature)
+        return scores.logps_BR
+
+    return _by_row(part, policy, rows, world, max_tokens)
+
+
+def row_values(
+    model: PolicyModel | ScalarModel, rows: Sequence[TokenRow], world: World, max_tokens: int
+) -> list[torch.Tensor]:
+    """Value of the state before each response token, one tensor [R] a row, on the CPU.
+
+    Args:
+        model: A critic of its own, or a policy with a value head.
+        rows: What is scored.
+        world: The processes.
+        max_tokens: Of a micro-batch.
+    """
+
+    def part(batch: RowBatch) -> torch.Tensor:
+        if isinstance(model, ScalarModel):
+            return model.values(batch)
+        values_BR: torch.Tensor | None = model(batch).values_BR
+        if values_BR is None:
+            raise ValueError("the policy has no value head")
+        return values_BR
+
+    return _by_row(part, model, rows, world, max_tokens)
+
+
+def row_rewards(
+    model: ScalarModel, rows: Sequence[TokenRow], world: World, max_tokens: int
+) -> list[float]:
+    """The reward of each row."""
+
+    def part(batch: RowBatch) -> torch.Tensor:
+        rewards_B: torch.Tensor = model(batch)
+        return rewards_B[:, None].expand(-1, batch.mask_BR.shape[1])
+
+    scored = _by_row(part, model, rows, world, max_tokens)
+    return [float(reward_R[0]) for reward_R in scored]
+
+
+@torch.no_grad()
+def _by_row(
+    part: Callable[[RowBatch], torch.Tensor],
+    model: PolicyModel | ScalarModel,
+    rows: Sequence[TokenRow],
+    world: World,
+    max_tokens: int,
+) -> list[torch.Tensor]:
+    """What `part` gives for each row, in the order of `rows`, with the model in eval mode."""
+    was_training = model.training
+    model.eval()
+    scored: dict[int, torch.Tensor] = {}
+    parts = micro_batches([[row] for row in rows], max_tokens)
+    for numbers in world.padded(parts):
+        batch = RowBatch.build([rows[i] for i in numbers], model.device)
+        values_BR = part(batch).cpu()
+        for place, i in enumerate(numbers):
+            # A copy, or each row would keep its whole micro-batch in memory.
+            scored[i] = values_BR[place, : max(1, len(rows[i].response_ids))].clone()
+    model.train(was_training)
+    return [scored[i] for i in range(len(rows))]
