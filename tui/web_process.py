@@ -251,7 +251,7 @@ PR_SET_PDEATHSIG = 1
 def _ending_with(server_pid: int) -> Callable[[], None] | None:
     """For Linux: in the new process, be killed when the server is, even while hung or stopped.
 
-    Elsewhere an application leaves at the end of its input (`web_driver`).
+    Elsewhere an application leaves at the end of its input (see the driver above).
     """
     if sys.platform != "linux":
         return None

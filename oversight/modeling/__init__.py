@@ -1,5 +1,4 @@
 """The contract that every model is held to, wherever it is taken up: see `contract`.
 
-`small` makes the models that it is tried on, `angles` gives each row its own rotary angles, and
-`dropout` switches off what draws random numbers in training.
+`small` makes the models that it is tried on, and `angles` gives each row its own rotary angles.
 """

@@ -6,12 +6,12 @@ judge says which of the two labels is likelier.
 
 | file | what it is |
 |---|---|
-| `images.py`, `idx.py` | scikit-learn's digits, or MNIST from a folder, split by a seed |
+| `images.py` | scikit-learn's digits, or MNIST from a folder, split by a seed |
 | `judge.py` | the sparse classifier: trained on a few random pixels of each image |
-| `sets.py`, `search.py` | every set of pixels and its value: exact minimax where that is possible |
+| `search.py` | every set of pixels and its value: exact minimax where that is possible |
 | `game.py` | the rules, the matches that are played, and one game from commitment to verdict |
 | `records.py` | a game as the project's records, and back |
 | `running.py` | every match on every image; what the store holds already is not played again |
 | `results.py` | the table, with intervals clustered by image, beside the paper's figures |
-| `pictures.py`, `page.py` | the pictures and the page |
+| `pictures.py` | the pictures and the page |
 """

@@ -143,7 +143,7 @@ class CircleJob:
     """Whose debates, or what training begins with: `start`, or the stage that trained it."""
     seed: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What else its kind takes, see `work.py`."""
+    """What else its kind takes."""
 
     @property
     def weight(self) -> int:

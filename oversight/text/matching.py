@@ -3,7 +3,7 @@
 Both work on folds (see `folding`). An exact match is a substring on word
 borders. A near one is found in two steps: the quote's longest words, and the pairs
 that they begin, vote for where it may lie by the places where they stand in the
-source, and an approximate string match (see `alignment`) finds the stretch
+source, and an approximate string match finds the stretch
 there that takes the fewest edits. A source has no index of its words: most
 quotes are exact, and most sources are asked for few others.
 """

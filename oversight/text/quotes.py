@@ -6,7 +6,7 @@ by the end of the text, opens nothing: of nested tags the innermost pair is
 the quote, and all words around it are kept as plain text.
 
 - VERIFIED: the words stand in the source, up to folding (see `folding`), on
-  the borders of words (see `borders`); the first place counts. If the quote as
+  the borders of words (see there); the first place counts. If the quote as
   a whole is not found, it is tried without the quotation marks and
   punctuation at its ends.
 - NEAR: a stretch of the source is at least `NEAR_SIMILARITY` like it. It is

@@ -8,5 +8,5 @@ with finished examples: order, held-out part, hashes and figures.
     loaded = load_comparisons(DataSettings(path="pairs.parquet"), tokenizer, vocab_size, 2048)
     require_batch(loaded, batch_size=8)
 
-Settings stand in a module of their own (`settings`) that loads no model library.
+Settings stand in `oversight.train.settings`, which loads no model library.
 """

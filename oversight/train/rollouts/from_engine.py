@@ -5,7 +5,7 @@ prompts are made known first, by `read` (the engine's own ids are taken) or by
 `know` (ids that the data path rendered), and each completion's `prompt_ids` must
 then be those that were asked: a row is never trained on another prompt than was
 answered. New weights are saved to a folder and the engine is opened on it anew.
-Where vLLM serves, `from_server` asks by ids and reloads in place.
+Where vLLM serves, `server` asks by ids and reloads in place.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
     Saves the LoRA adapter alone and lets each server load it under a new name: for a
     policy of which only adapters are trained. The server needs `--enable-lora` and
     VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
-`NcclHandover` (in `nccl`)
+`NcclHandover`
     vLLM's native weight transfer, from GPU to GPU.
 
 Afterwards the prefix caches are emptied, as their keys and values are of the old
