@@ -20,6 +20,7 @@ WANTED = {
     **dict.fromkeys(("dict", "mapping", "model", "model_attributes"), "a table, such as { a = 1 }"),
     "int": "a whole number",
     "int_from_float": "a whole number",
+    "finite_number": "a finite number",
     "float": "a number",
     "bool": "true or false",
 }

@@ -81,7 +81,7 @@ async def test_without_a_list_the_fallback_answers():
         (lambda: ScriptedEngine({"(": "x"}), "no regular expression"),
         (lambda: Config.parse({"rules": [{"pattern": "("}]}), "no regular expression"),
         (lambda: Config.parse({"beliefs": {"A": 1.5}}), "not between 0 and 1"),
-        (lambda: Config.parse({"beliefs": {"A": float("nan")}}), "not between 0 and 1"),
+        (lambda: Config.parse({"beliefs": {"A": float("nan")}}), "give a finite number"),
         (lambda: ScriptedAnswer("A", beliefs={"A": 0.7, "B": 0.7}), "sums to more than 1"),
         (lambda: Config.parse({"logprob": 0.5}), "logprob"),
     ],
