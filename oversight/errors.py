@@ -202,7 +202,7 @@ def _may_lack(error: BaseException) -> bool:
 
 
 def _of_threads(said: str) -> tuple[str, str, str]:
-    """What lacks where a thread could not be started: most often room for its stack."""
+    """The resource that a thread could not be started for: most often room for its stack."""
     what = "no more threads or processes can be started"
     advice = _LACKS[what][2]
     try:

@@ -70,7 +70,7 @@ Sets = Annotated[list[str] | None, set_option("min_margin=0.1", "What counts as 
 
 
 class ExportLayout(StrEnum):
-    """What a file holds."""
+    """Kind of file that `export` writes."""
 
     PREFERENCE = "preference"
     KWISE = "kwise"

@@ -1,4 +1,4 @@
-"""What was said, counted: answers that could not be read, endings of responses, quotes checked."""
+"""Counts of what was said: unreadable answers, endings of responses, quotes checked."""
 
 from __future__ import annotations
 

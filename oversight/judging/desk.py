@@ -42,7 +42,7 @@ EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class JudgmentScore:
-    """What this judgment was worth."""
+    """Score of this judgment."""
 
     correct: int
     right: bool | None

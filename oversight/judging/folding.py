@@ -192,4 +192,4 @@ SHARED_CHANGES: Changes[Any] = {
     ItemSkipped: lambda work, _: replace(work, skipped=True),
     ItemUnskipped: lambda work, _: replace(work, skipped=False),
 }
-"""What acts do that judging and rating both have."""
+"""Changes of the work by the acts that judging and rating share."""

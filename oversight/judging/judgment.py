@@ -13,7 +13,7 @@ from oversight.types import Belief, BeliefMethod, Debate, JudgeKind, Judgment, O
 
 
 def draw_swapped(settings: JudgingSettings, debate_id: str) -> bool:
-    """Whether this judge is shown the sides the other way round than the debate's own draw."""
+    """True if this judge is shown the sides the other way round than the debate's own draw."""
     if not settings.shuffle_sides:
         return False
     return bool(seed_from("shown", settings.seed, settings.judge, debate_id) % 2)
@@ -39,7 +39,7 @@ def draw_arm(settings: JudgingSettings, debate_id: str) -> str | None:
 
 
 def is_assisted(arm: str | None) -> bool:
-    """Whether an item of this arm has an assistant."""
+    """True if an item of this arm has an assistant."""
     return arm is not None and arm != NO_ASSISTANCE
 
 

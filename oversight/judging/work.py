@@ -42,7 +42,7 @@ class Assisted:
 
 @dataclass(frozen=True)
 class JudgmentDraft:
-    """What can be taken back: the judgment as it stands."""
+    """The judgment as it stands, each change of which can be taken back."""
 
     beliefs: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     """By step: the last belief that was given with this much of the debate read."""

@@ -1,4 +1,5 @@
-"""The words that the generated world is filled with: one set for each split, none shared."""
+"""Words and sentences of the generated world: names of each split, none shared, and the families
+of statements and questions that they fill."""
 
 from __future__ import annotations
 

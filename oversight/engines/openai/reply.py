@@ -316,7 +316,7 @@ Complaint = tuple[type[EngineError], str, str]
 
 
 def complaint(request: Request, reply: Reply, dialect: str) -> Complaint | None:
-    """What is wrong with a whole reply, or None."""
+    """The fault of a whole reply, or None."""
     sampling = request.sampling
     if dialect == "vllm" and not reply.prompt_ids and reply.finish != "content_filter":
         reason = "the server sent no token ids"

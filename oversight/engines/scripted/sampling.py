@@ -77,7 +77,7 @@ def pieces(text: str, tokens_per_piece: int) -> Iterator[tuple[str, int]]:
 
 
 def _is_cut(data: bytes) -> bool:
-    """Whether the last character of `data` lacks bytes."""
+    """True if the last character of `data` lacks bytes."""
     start = _char_start(data, len(data) - 1) if data else 0
     lead = data[start] if data else 0
     length = 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4

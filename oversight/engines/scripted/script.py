@@ -75,9 +75,9 @@ class Config(Settings):
     logprob: float = Field(default=-1.0, le=0.0, allow_inf_nan=False)
     """Of every token that is no choice."""
     logprobs: bool = True
-    """Whether to be an engine that gives log-probabilities."""
+    """True for an engine that gives log-probabilities."""
     choices: bool = True
-    """Whether to be an engine that keeps to choices."""
+    """True for an engine that keeps to choices."""
     latency_s: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """How long each answer takes."""
     tokens_per_chunk: int = Field(default=4, ge=1)

@@ -13,7 +13,7 @@ from oversight.types import AnyRatingAct, QuestionsAnswered, RatingEvent, Rating
 
 @dataclass(frozen=True)
 class RatingDraft:
-    """What can be taken back: the rating as it stands."""
+    """The rating as it stands, each change of which can be taken back."""
 
     answers: Mapping[str, str] = field(default_factory=dict)
     """By the name of the question."""
