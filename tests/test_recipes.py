@@ -11,8 +11,8 @@ import pytest
 from oversight import protocols, registry
 from oversight.cli.run import load_circle
 from oversight.config import RunSettings, load_recipe
-from oversight.pixels.settings import PixelSettings
-from oversight.selfplay.stages import plan_stages
+from oversight.experiments.pixels.settings import PixelSettings
+from oversight.experiments.selfplay.stages import plan_stages
 from oversight.train import reward
 
 FOLDER = Path(__file__).parent.parent / "recipes"

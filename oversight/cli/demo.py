@@ -70,7 +70,7 @@ def _circle(folder: Path, console: Console) -> int:
 
     from oversight.cli.options import INTERRUPTED
     from oversight.cli.run import load_circle, print_results, run_circle
-    from oversight.selfplay import RECIPE
+    from oversight.experiments.selfplay import RECIPE
 
     settings = load_circle(RECIPE, {"out": str(folder / "circle")}, [], quick=True)
     try:

@@ -13,9 +13,9 @@ from oversight.cli.options import Json, Recipe, set_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oversight.pixels.results import PixelResults
-    from oversight.pixels.running import Played
-    from oversight.pixels.settings import PixelSettings
+    from oversight.experiments.pixels.results import PixelResults
+    from oversight.experiments.pixels.running import Played
+    from oversight.experiments.pixels.settings import PixelSettings
     from oversight.store import Store
 
 
@@ -58,7 +58,7 @@ def pixels(
 def _settings(recipe: Path | None, given: dict[str, Any], sets: list[str]) -> PixelSettings:
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
-    from oversight.pixels.settings import PixelSettings
+    from oversight.experiments.pixels.settings import PixelSettings
 
     named = {name: value for name, value in given.items() if value is not None}
     data = read_toml(recipe) if recipe else {}
@@ -72,8 +72,8 @@ def _run(settings: PixelSettings, as_json: bool) -> None:
     from rich.console import Console
 
     from oversight.cli.progress import TaskProgress
-    from oversight.pixels.results import results
-    from oversight.pixels.running import run, stored_games
+    from oversight.experiments.pixels.results import results
+    from oversight.experiments.pixels.running import run, stored_games
     from oversight.store import Store
 
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -90,8 +90,13 @@ def _run(settings: PixelSettings, as_json: bool) -> None:
 
 def _write(played: Played, found: PixelResults, store: Store) -> None:
     from oversight.evals.drawing import LIGHT, save_png
-    from oversight.pixels.pictures import draw_games, draw_results, pick_games, write_page
-    from oversight.pixels.running import stored_games
+    from oversight.experiments.pixels.pictures import (
+        draw_games,
+        draw_results,
+        pick_games,
+        write_page,
+    )
+    from oversight.experiments.pixels.running import stored_games
 
     out = played.settings.out
     won, lost = pick_games(played.games, stored_games(store, played.dataset))
@@ -105,7 +110,7 @@ def _write(played: Played, found: PixelResults, store: Store) -> None:
 def _print(played: Played, found: PixelResults, console: Console) -> None:
     from oversight.cli.options import print_table
     from oversight.evals.findings import count
-    from oversight.pixels.results import extent, headlines, methods, table
+    from oversight.experiments.pixels.results import extent, headlines, methods, table
     from oversight.text.terminal import rich_text
 
     console.print(rich_text(extent(found), style="bold"))

@@ -13,9 +13,9 @@ from oversight.cli.options import INTERRUPTED, Json, set_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oversight.selfplay.results import CircleResults
-    from oversight.selfplay.running import CircleProgress
-    from oversight.selfplay.settings import CircleSettings
+    from oversight.experiments.selfplay.results import CircleResults
+    from oversight.experiments.selfplay.running import CircleProgress
+    from oversight.experiments.selfplay.settings import CircleSettings
 
 
 WIDE = 130
@@ -77,7 +77,7 @@ def load_circle(
     """
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
-    from oversight.selfplay.settings import CircleSettings
+    from oversight.experiments.selfplay.settings import CircleSettings
 
     data = read_toml(recipe)
     if quick:
@@ -95,9 +95,9 @@ def load_circle(
 def run_circle(circle: CircleSettings, console: Console) -> CircleResults:
     """Do what is left of a circle, with progress, and write what there is to look at."""
     from oversight.cli.progress import TaskProgress
-    from oversight.selfplay.pictures import write_all
-    from oversight.selfplay.results import gather
-    from oversight.selfplay.running import run as run_stages
+    from oversight.experiments.selfplay.pictures import write_all
+    from oversight.experiments.selfplay.results import gather
+    from oversight.experiments.selfplay.running import run as run_stages
 
     with TaskProgress(console) as shown:
 
@@ -121,7 +121,7 @@ def print_results(
 ) -> None:
     """Findings, what to mind, tables (only the first if `short`), and where the page is."""
     from oversight.cli.options import print_table
-    from oversight.selfplay import words
+    from oversight.experiments.selfplay import words
     from oversight.text.terminal import rich_text
 
     console.print(rich_text(words.extent(results), style="bold"))

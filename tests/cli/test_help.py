@@ -16,7 +16,7 @@ from oversight.cli import main
 from oversight.cli.pixels import _settings as pixel_settings
 from oversight.cli.run import load_circle
 from oversight.cli.train import _settings as train_settings
-from oversight.selfplay import RECIPE
+from oversight.experiments.selfplay import RECIPE
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 import oversight.evals
-import oversight.pixels
-import oversight.selfplay
+import oversight.experiments.pixels
+import oversight.experiments.selfplay
 from oversight.cli import running
 from oversight.evals import findings
 from oversight.evals.accuracy import Accuracy
@@ -33,15 +33,15 @@ from oversight.evals.page import html
 from oversight.evals.pictures import Picture, pictures
 from oversight.evals.report import ArmDifference, ArmReport, Report, build_report
 from oversight.evals.tables import Table, tables
-from oversight.pixels import results as pixels
-from oversight.pixels.game import Form
-from oversight.pixels.running import Played
-from oversight.pixels.settings import PixelSettings
-from oversight.selfplay import results as circles
-from oversight.selfplay import words
-from oversight.selfplay.pictures import draw_accuracy, draw_curve, write_all
-from oversight.selfplay.settings import CircleSettings
-from oversight.selfplay.stages import plan_stages
+from oversight.experiments.pixels import results as pixels
+from oversight.experiments.pixels.game import Form
+from oversight.experiments.pixels.running import Played
+from oversight.experiments.pixels.settings import PixelSettings
+from oversight.experiments.selfplay import results as circles
+from oversight.experiments.selfplay import words
+from oversight.experiments.selfplay.pictures import draw_accuracy, draw_curve, write_all
+from oversight.experiments.selfplay.settings import CircleSettings
+from oversight.experiments.selfplay.stages import plan_stages
 from oversight.types import Belief, BeliefMethod, QuoteStatus, Seat, Verdict
 
 # --- cases of judged debates ---
@@ -236,7 +236,9 @@ PIXELS = {
 
 # --- every maker of words ---
 
-SKIPPED = frozenset(f"oversight.selfplay.{name}" for name in ("work", "running", "stages"))
+SKIPPED = frozenset(
+    f"oversight.experiments.selfplay.{name}" for name in ("work", "running", "stages")
+)
 """Plans and programs of processes, which print nothing."""
 OTHERS = frozenset({"html", "_by_arm"})
 """The whole page, which has tests of its own, and a frame of tables that are fed themselves."""
@@ -244,7 +246,7 @@ WORDS = (str, tuple[str, ...], list[str], Iterator[str], Table, tuple[Table, ...
 
 
 def modules() -> list[Any]:
-    packages = (oversight.evals, oversight.selfplay, oversight.pixels)
+    packages = (oversight.evals, oversight.experiments.selfplay, oversight.experiments.pixels)
     names = [
         f"{package.__name__}.{found.name}"
         for package in packages
@@ -395,7 +397,7 @@ def check(function: Any, given: dict[str, list[Any]], *, decided: bool) -> None:
 @pytest.mark.parametrize("function", MAKERS, ids=lambda f: f"{f.__module__[10:]}.{f.__name__}")
 def test_words_say_no_more_than_their_figures(function: Any, cases: dict[str, Report]) -> None:
     module = function.__module__
-    if module.startswith("oversight.selfplay"):
+    if module.startswith("oversight.experiments.selfplay"):
         for case, settings in CIRCLES.items():
             for name in OUTCOMES:
                 for num in (1, 12):
@@ -407,7 +409,7 @@ def test_words_say_no_more_than_their_figures(function: Any, cases: dict[str, Re
                         "settings": [settings],
                     }
                     check(function, given, decided=name in ("right", "wrong"))
-    elif module.startswith("oversight.pixels"):
+    elif module.startswith("oversight.experiments.pixels"):
         for played, results in PIXELS.values():
             given = {"pixels": [results], "pixel row": list(results.rows), "played": [played]}
             check(function, given, decided=True)
@@ -622,8 +624,8 @@ def test_one_decision_is_no_collapse() -> None:
 
 
 def test_best_of_four_is_what_the_protocols_sample() -> None:
+    from oversight.experiments.selfplay.games import BEST_OF_N
     from oversight.protocols import load
-    from oversight.selfplay.games import BEST_OF_N
 
     for name in BEST_OF_N.values():
         slots = [slot for step in load(name).schedule() for slot in step.slots]

@@ -179,7 +179,7 @@ def test_a_finished_run_is_known_by_content_too(places, tmp_path):
 
 
 def test_all_places_that_a_circle_hands_to_trainers_are_known_to_it():
-    from oversight.selfplay.settings import PLACES, TABLES, CircleSettings
+    from oversight.experiments.selfplay.settings import PLACES, TABLES, CircleSettings
 
     found: dict[str, str] = {}
     for trainer in TRAINERS:

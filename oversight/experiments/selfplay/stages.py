@@ -1,0 +1,408 @@
+"""A circle in pieces: what each does and needs, and where it keeps its result."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oversight.evals.accuracy import score
+from oversight.evals.intervals import mean_interval
+from oversight.evals.observations import observations
+from oversight.evals.report import build_report
+from oversight.experiments.selfplay.settings import Arena, CircleSettings
+from oversight.store import Store
+from oversight.train.batches import row_logprobs
+from oversight.train.distributed import World
+from oversight.train.model.loading import frozen, load_policy, read_config
+from oversight.train.settings import ModelSettings
+from oversight.train.types import TokenRow
+from oversight.types import Purpose, Sample, Verdict
+
+VOTES = 11
+"""Of a majority vote of the judge: about as many calls as a debate with best of four takes."""
+MAX_TOKENS = 16_384
+
+
+def measure(store: Path, reference: str | None) -> dict[str, Any]:
+    """Everything the report needs of an arm, JSON-plain.
+
+    Args:
+        store: Its debates.
+        reference: The model that its speakers were before they were trained; None if they were
+            not trained.
+    """
+    with Store.open(str(store), create=False) as opened:
+        transcripts = list(opened.transcripts())
+        [arm] = build_report(transcripts).arms
+        rulings = [
+            {
+                "question": observed.cluster[1],
+                "score": score(observed),
+                "p_right": observed.p_correct,
+                "honest": observed.honest,
+                "valid": observed.verdict is not Verdict.INVALID,
+                "majority": _majority(observed.p_correct),
+            }
+            for each in transcripts
+            for observed in observations(each)
+        ]
+        samples = [
+            (each.question.id, sample)
+            for each in transcripts
+            for turn in each.turns
+            if turn.chosen
+            for sample in turn.samples
+            if sample.purpose is Purpose.SPEECH
+        ]
+        rows = [_row(opened, sample) for _, sample in samples] if reference else []
+    spoken = [turn for each in transcripts for turn in each.spoken()]
+    found: dict[str, Any] = {
+        "rulings": rulings,
+        "position": _plain(asdict(arm.position)),
+        "honest_win_rate": _plain(arm.honest_win_rate and asdict(arm.honest_win_rate)),
+        "quotes": _plain(arm.quotes and asdict(arm.quotes)),
+        "empty": sum(not turn.text.strip() for turn in spoken) / len(spoken) if spoken else 0.0,
+        "num_turns": len(spoken),
+    }
+    if samples:
+        lengths = [float(len(sample.token_ids or ())) for _, sample in samples]
+        clusters = [question for question, _ in samples]
+        found["length"] = _plain(asdict(mean_interval(lengths, clusters, bounds=None)))
+        if reference is not None:
+            gaps = list(_divergences(reference, rows))
+            found["kl"] = _plain(asdict(mean_interval(gaps, clusters, bounds=None)))
+    return found
+
+
+def _majority(p_right: float | None) -> float:
+    """Probability that most of `VOTES` answers, each drawn from the belief, are right."""
+    if p_right is None:
+        return 0.0
+    return math.fsum(
+        math.comb(VOTES, k) * p_right**k * (1 - p_right) ** (VOTES - k)
+        for k in range(VOTES // 2 + 1, VOTES + 1)
+    )
+
+
+def _row(store: Store, sample: Sample) -> TokenRow:
+    prompt = store.prompt(sample.prompt_id, num_tokens=sample.usage.prompt_tokens or None)
+    return TokenRow(
+        np.array(prompt.token_ids, dtype=np.int64),
+        np.array(sample.token_ids, dtype=np.int64),
+        logprobs=np.array(sample.logprobs, dtype=np.float32),
+    )
+
+
+def _divergences(reference: str, rows: Iterable[TokenRow]) -> Iterator[float]:
+    """Of each response the log of its probability now over that under the reference, in nats: its
+    mean estimates KL(policy || reference) a response without bias."""
+    settings = ModelSettings(path=reference)
+    config, _ = read_config(settings, ())
+    policy = frozen(load_policy(settings, config, 0))
+    kept = list(rows)
+    world = World(0, 1, policy.device)
+    for row, logps_R in zip(kept, row_logprobs(policy, kept, world, MAX_TOKENS), strict=True):
+        assert row.logprobs is not None
+        yield float(row.logprobs.sum()) - float(logps_R.sum())
+
+
+def _plain(value: Any) -> Any:
+    """`value` with numbers that JSON has: nothing in the place of those it has not."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+START = "start"
+"""The name of the policy that training begins with."""
+SECONDS = {"arm": 30, "candidates": 30, "crossplay": 90, "grpo": 60, "ppo": 50}
+"""Of a typical piece on one core, for the time that is left; 20 of others."""
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CircleJob:
+    """A piece of the work."""
+
+    name: str
+    kind: str
+    needs: tuple[str, ...] = ()
+    arena: Arena | None = None
+    policy: str = START
+    """Whose debates, or what training begins with: `start`, or the stage that trained it."""
+    seed: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else its kind takes."""
+
+    @property
+    def weight(self) -> int:
+        """Seconds that it takes, roughly."""
+        return SECONDS.get(self.kind, 20)
+
+
+def plan_stages(circle: CircleSettings) -> list[CircleJob]:
+    """All of a circle's pieces, each after those it needs."""
+    found = [
+        CircleJob("arm.naive", "arm", facts={"protocol": "naive"}),
+        CircleJob("arm.expert", "arm", facts={"protocol": "expert", "rationale": True}),
+    ]
+    for arena in circle.arenas:
+        found += [
+            CircleJob(f"arm.{START}.{arena}", "arm", arena=arena),
+            CircleJob(f"arm.best_of_n.{arena}", "arm", arena=arena, facts={"best_of_n": True}),
+            *(
+                CircleJob(f"arm.{agent}.{arena}", "arm", arena=arena, facts={"agent": agent})
+                for agent in ("placebo", "retrieval")
+            ),
+        ]
+    trained: dict[Arena, list[CircleJob]] = {arena: [] for arena in circle.arenas}
+    for seed in circle.seeds:
+        for arena in circle.arenas:
+            stages = _training(circle, arena, seed)
+            found += stages
+            trained[arena] += [stage for stage in stages if "measured" in stage.facts]
+    for arena in circle.arenas:
+        found += [_arm_of(stage) for stage in trained[arena]]
+        names = tuple(stage.name for stage in trained[arena])
+        if names:
+            found.append(CircleJob(f"crossplay.{arena}", "crossplay", names, arena))
+    if circle.train_judge and "debate" in trained and trained["debate"]:
+        found += _judge(trained["debate"][-1])
+    return found
+
+
+def _training(circle: CircleSettings, arena: Arena, seed: int) -> list[CircleJob]:
+    end = f"{arena}.{seed}"
+    candidates = CircleJob(f"candidates.{end}", "candidates", (), arena, seed=seed)
+    by_debates = {"expert_iteration", "dpo", "ppo"} & set(circle.methods)
+    found = [candidates] if by_debates else []
+    if "expert_iteration" in circle.methods:
+        found += _expert_iteration(circle, candidates, arena, seed)
+    if "dpo" in circle.methods:
+        facts = {"measured": True, "candidates": candidates.name, "method": "dpo"}
+        found.append(
+            CircleJob(f"dpo.{end}", "dpo", (candidates.name,), arena, seed=seed, facts=facts)
+        )
+    if "ppo" in circle.methods:
+        facts = {"candidates": candidates.name}
+        needs = (candidates.name,)
+        found.append(CircleJob(f"reward.{end}", "reward", needs, arena, seed=seed, facts=facts))
+        facts = {"measured": True, "reward": f"reward.{end}", "method": "ppo"}
+        needs = (f"reward.{end}",)
+        found.append(CircleJob(f"ppo.{end}", "ppo", needs, arena, seed=seed, facts=facts))
+    if "grpo" in circle.methods:
+        facts = {"measured": True, "method": "grpo"}
+        found.append(CircleJob(f"grpo.{end}", "grpo", (), arena, seed=seed, facts=facts))
+    return found
+
+
+def _expert_iteration(
+    circle: CircleSettings, candidates: CircleJob, arena: Arena, seed: int
+) -> list[CircleJob]:
+    found: list[CircleJob] = []
+    policy, source = START, candidates.name
+    for number in range(1, circle.iterations + 1):
+        end = f"{arena}.{seed}.{number}"
+        last = number == circle.iterations
+        if number > 1:
+            source = f"candidates.expert_iteration.{end}"
+            found.append(CircleJob(source, "candidates", (policy,), arena, policy, seed))
+        facts = {
+            "measured": True,
+            "candidates": source,
+            "method": "expert_iteration" if last else f"expert_iteration, round {number}",
+        }
+        needs = (source,) if policy == START else (source, policy)
+        name = f"expert_iteration.{end}"
+        found.append(CircleJob(name, "sft", needs, arena, policy, seed, facts))
+        policy = name
+    return found
+
+
+def _arm_of(trained: CircleJob) -> CircleJob:
+    facts = {"method": trained.facts["method"], "measured": True}
+    return CircleJob(
+        f"arm.{trained.name}", "arm", (trained.name,), trained.arena, trained.name, trained.seed,
+        facts,
+    )  # fmt: skip
+
+
+def _judge(trained: CircleJob) -> list[CircleJob]:
+    """A judge trained on what a trained policy's debates came to, and measured on new ones."""
+    seed = trained.seed
+    source = CircleJob("debates.judge", "debates", (trained.name,), "debate", trained.name, seed)
+    judge = CircleJob("judge", "judge", (source.name,), "debate", seed=seed)
+    facts = {"judge": judge.name}
+    needs = (trained.name, judge.name)
+    return [
+        source,
+        judge,
+        CircleJob("arm.judge", "arm", needs, "debate", trained.name, seed, facts),
+    ]
+
+
+# --- where things are ---
+
+
+def folder_of(circle: CircleSettings, name: str) -> Path:
+    """A piece's folder."""
+    return circle.out / "stages" / name
+
+
+def model_of(circle: CircleSettings, policy: str) -> str:
+    """A policy's model."""
+    return circle.model if policy == START else str(folder_of(circle, policy) / "model")
+
+
+def result_of(circle: CircleSettings, name: str) -> Result | None:
+    """What a piece came to, or None if it is not done."""
+    try:
+        text = (folder_of(circle, name) / "done.json").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found: Result = json.loads(text)
+    return found
+
+
+def work(circle: CircleSettings, stage: CircleJob) -> Result:
+    """Do the piece, or what is left of it; its result, JSON-plain."""
+    folder = folder_of(circle, stage.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return _WORK[stage.kind](circle, stage, folder)
+
+
+def _debates(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+    """Debates to learn from, each speech the best of several where they are candidates."""
+    from oversight.experiments.selfplay.games import (
+        BEST_OF_N,
+        PROTOCOLS,
+        debate,
+        questions,
+        speaking,
+    )
+
+    named = BEST_OF_N if stage.kind == "candidates" else PROTOCOLS
+    asked = questions(circle, "train", circle.train_questions)
+    speakers = speaking(circle, model_of(circle, stage.policy))
+    store = folder / "debates.db"
+    debate(circle, store, named[_arena(stage)], asked, speakers, circle.judge, seed=stage.seed)
+    return {}
+
+
+def _train_on_candidates(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+    from oversight.experiments.selfplay import methods
+
+    train = {
+        "sft": methods.train_sft,
+        "dpo": methods.train_dpo,
+        "reward": methods.train_reward,
+    }[stage.kind]
+    store = folder_of(circle, stage.facts["candidates"]) / "debates.db"
+    policy = model_of(circle, stage.policy)
+    return {"rows": train(circle, policy, store, _arena(stage), folder, stage.seed)}
+
+
+def _train_on_games(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+    from oversight.experiments.selfplay import methods
+    from oversight.experiments.selfplay.games import games, questions
+
+    asked = questions(circle, "train", circle.train_questions)
+    played = games(asked, _arena(stage), stage.seed)
+    policy = model_of(circle, stage.policy)
+    if stage.kind == "ppo":
+        reward = folder_of(circle, stage.facts["reward"]) / "model"
+        methods.train_ppo(circle, policy, reward, played, folder, stage.seed)
+    else:
+        methods.train_grpo(circle, policy, played, folder, stage.seed)
+    return {}
+
+
+def _train_judge(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+    from oversight.experiments.selfplay import methods
+
+    store = folder_of(circle, stage.needs[0]) / "debates.db"
+    methods.train_judge(circle, store, folder, stage.seed)
+    return {}
+
+
+def _arm(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+    from oversight.experiments.selfplay.games import (
+        BEST_OF_N,
+        PROTOCOLS,
+        debate,
+        questions,
+        speaking,
+        without_model,
+    )
+    from oversight.experiments.selfplay.stages import measure
+
+    asked = questions(circle, "held_out", circle.held_out_questions)
+    facts = stage.facts
+    protocol = facts.get("protocol")
+    if protocol is None:
+        named = BEST_OF_N if facts.get("best_of_n") else PROTOCOLS
+        protocol = named[_arena(stage)]
+    speakers = (
+        without_model(facts["agent"])
+        if "agent" in facts
+        else speaking(circle, model_of(circle, stage.policy))
+    )
+    judge = model_of(circle, facts["judge"]) if "judge" in facts else circle.judge
+    store = folder / "debates.db"
+    debate(
+        circle,
+        store,
+        protocol,
+        asked,
+        speakers,
+        judge,
+        seed=stage.seed,
+        swap=True,
+        rationale=bool(facts.get("rationale")),
+    )
+    reference = circle.model if stage.policy != START else None
+    return measure(store, reference)
+
+
+def _crossplay(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+    from oversight.experiments.selfplay.games import games, questions
+    from oversight.experiments.selfplay.rewards import BeliefReader, beliefs_in_first, speeches
+
+    asked = questions(circle, "held_out", circle.crossplay_questions)
+    arena = _arena(stage)
+    played = games(asked, arena, stage.seed)
+    said = {
+        policy: speeches(model_of(circle, policy), played, circle.max_tokens, stage.seed)
+        for policy in (START, *stage.needs)
+    }
+    return beliefs_in_first(BeliefReader(circle.judge), played, said, arena)
+
+
+def _arena(stage: CircleJob) -> Arena:
+    assert stage.arena is not None
+    return stage.arena
+
+
+_WORK: dict[str, Callable[[CircleSettings, CircleJob, Path], Result]] = {
+    "candidates": _debates,
+    "debates": _debates,
+    "sft": _train_on_candidates,
+    "dpo": _train_on_candidates,
+    "reward": _train_on_candidates,
+    "ppo": _train_on_games,
+    "grpo": _train_on_games,
+    "judge": _train_judge,
+    "arm": _arm,
+    "crossplay": _crossplay,
+}
