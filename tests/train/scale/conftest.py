@@ -65,12 +65,12 @@ class Place:
             "optimizer": {"lr": 3e-3, "eps": 1e-5, "warmup": 0, "weight_decay": 0.1},
             "batch_size": 4,
             "steps": 4,
-            "eval_every": 2,
             "micro_batch_tokens": 60,
             "guards": {"gradient": {"action": "off"}},
         }
         if trainer in ("sft", "reward", "dpo"):
             data["eval_rows"] = 3
+            config["eval_every"] = 2
         else:
             function = f"{self.folder / 'reward.py'}:odd"
             config["reward"] = {"source": "function", "function": function}

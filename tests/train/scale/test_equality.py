@@ -14,7 +14,7 @@ from oversight.train.experience import even_order
 from oversight.train.runs.metrics import read_metrics
 
 STEERED = {"coefficient": 0.1, "target": 0.05, "horizon": 40.0}
-KTO: dict[str, Any] = {"file": "kto.jsonl", "eval_rows": 4, "max_length": 64}
+KTO: dict[str, Any] = {"file": "kto.jsonl", "eval_rows": 3, "max_length": 64}
 REUSED: dict[str, Any] = {"reuse": 2, "mini_batches": 2, "steps": 8}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "sft": ("sft", {"per_sequence": False}),
@@ -38,6 +38,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "kto": ("dpo", {"data": KTO, "loss": "kto", "steps": 5}),
     "aot": ("dpo", {"loss": "aot"}),
     "aot-unpaired": ("dpo", {"loss": "aot_unpaired", "precompute": False}),
+    # How evenly the experts are used is a product of sums over all processes' tokens.
+    "experts-sft": ("sft", {"experts": True}),
+    "experts-reward": ("reward", {"experts": True}),
+    "experts-dpo": ("dpo", {"experts": True, "precompute": False}),
+    "experts-grpo": ("grpo", REUSED | {"experts": True}),
 }
 CANCELS = {"value/explained"}
 """1 less a ratio near 1, of differences of squares: rounding shows more."""
@@ -55,6 +60,12 @@ def config(place: Any, name: str, who: str) -> tuple[str, dict[str, Any]]:
     made = place.config(f"{name}-{who}", trainer)
     if changes.pop("base", False):
         made["model"] = {"path": str(place.folder / "sft-one" / "model"), "device": "cpu"}
+    if changes.pop("experts", False):
+        made["model"] = {
+            "path": str(with_experts(place)),
+            "device": "cpu",
+            "router_aux_coefficient": 0.05,
+        }
     if changes.pop("tied", False):
         made["model"]["scratch"] = made["model"]["scratch"] | {"tied": True}
     if changes.pop("even", False):
@@ -64,6 +75,35 @@ def config(place: Any, name: str, who: str) -> tuple[str, dict[str, Any]]:
     made["data"] |= data
     made["model"] |= model
     return trainer, made | changes
+
+
+def with_experts(place: Any) -> Path:
+    """A small model of four experts, two of which compute each token."""
+    folder: Path = place.folder / "experts"
+    if not folder.exists():
+        from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+
+        tokenizer = AutoTokenizer.from_pretrained(place.folder / "sft-one" / "model")
+        torch.manual_seed(0)
+        config = MixtralConfig(
+            vocab_size=300,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            max_position_embeddings=128,
+            sliding_window=None,
+            initializer_range=0.08,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        MixtralForCausalLM(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
 
 
 def compare(one: Path, two: Path) -> None:
@@ -78,6 +118,8 @@ def compare(one: Path, two: Path) -> None:
             # What is 0 but for rounding, such as a sum of advantages, is compared by size.
             allowed = 1e-3 if name in CANCELS else ONE_TOKEN if name in COUNTS else 1e-5
             assert other[name] == pytest.approx(line[name], rel=1e-4, abs=allowed), (name, line)
+    if "experts" in one.name:
+        assert all("router_aux" in line for line in lines if line["split"] == "train")
     weights, theirs = (load_file(run / "model" / "model.safetensors") for run in (one, two))
     assert weights.keys() == theirs.keys()
     for name, weight in weights.items():
