@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from oversight.train.model.logprobs import CHUNK_ELEMENTS
+from oversight.train.model.logprobs import BLOCK_ELEMENTS, BLOCK_TOKENS
 from oversight.train.settings import ModelSettings
 
 FLOAT, HALF = 4, 2
 """Bytes of a number."""
-CHUNK_COPIES = 4
+BLOCK_COPIES = 4
 """Tensors of the size of a chunk of logits that are held at once: logits, probabilities, their
 gradient, and one more on the way."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -135,12 +135,12 @@ def activations(shape: Shape, load: Load, settings: ModelSettings) -> int:
 
 
 def logits(shape: Shape, load: Load) -> int:
-    """What the head holds: a chunk of logits, hidden states, the gradient of its weight."""
+    """What the head holds: a block of logits, hidden states, the gradient of its weight."""
     if not load.num_scored:
         return 0
-    chunk = min(load.num_scored * shape.vocab, max(CHUNK_ELEMENTS, shape.vocab))
+    block = min(load.num_scored * min(shape.vocab, BLOCK_TOKENS), BLOCK_ELEMENTS)
     states = 3 * load.num_scored * shape.hidden
-    return FLOAT * (CHUNK_COPIES * chunk + states + shape.vocab * shape.hidden)
+    return FLOAT * (BLOCK_COPIES * block + states + shape.vocab * shape.hidden)
 
 
 def key_values(shape: Shape, load: Load, settings: ModelSettings) -> int:

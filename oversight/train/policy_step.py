@@ -57,7 +57,7 @@ def policy_step(
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
         part = batch.select(np.concatenate([groups[i] for i in numbers]))
         line = RowBatch.build(part.rows, policy.device)
-        scores = policy(line, config.sampling.temperature)
+        scores = policy(line, config.sampling.temperature, with_entropy=True)
         given, metrics = policy_batch(config, scores, part)
         total, found = surrogate(given, normalizer=normalizer)
         metrics |= {_renamed(name): value for name, value in found.items()}

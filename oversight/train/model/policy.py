@@ -113,10 +113,10 @@ class Scores:
 
     logps_BR: torch.Tensor
     """Natural log-probability at the temperature asked for, in at least float32."""
-    entropy_BR: torch.Tensor
-    """Entropy in nats of the distribution that each token was drawn from."""
     mask_BR: torch.Tensor
     """Which tokens are learnt from."""
+    entropy_BR: torch.Tensor | None = None
+    """Entropy in nats of the distribution that each token was drawn from, if asked for."""
     values_BR: torch.Tensor | None = None
     """A critic's value of the state before each token, if the policy carries one."""
     log_sum_sq_probs_BR: torch.Tensor | None = None
@@ -247,13 +247,22 @@ class PolicyModel(Backbone):
         )
 
     def forward(
-        self, batch: RowBatch, temperature: float = 1.0, *, with_sum_sq: bool = False
+        self,
+        batch: RowBatch,
+        temperature: float = 1.0,
+        *,
+        with_entropy: bool = False,
+        with_sum_sq: bool = False,
     ) -> Scores:
         """Scores of the batch's response tokens at `temperature`."""
         batch = self.by_regime(batch)
         hidden_NE = self.hidden_at(batch, batch.before_N)
         logps_N, entropy_N = token_logprobs(
-            hidden_NE, self.head, batch.targets_N, temperature=temperature
+            hidden_NE,
+            self.head,
+            batch.targets_N,
+            temperature=temperature,
+            with_entropy=with_entropy,
         )
         values = None
         if self.value_head is not None:
@@ -261,8 +270,8 @@ class PolicyModel(Backbone):
         sum_sq = None
         if with_sum_sq:
             sum_sq = batch.spread(log_sum_sq_probs(hidden_NE, self.head, temperature=temperature))
-        logps_BR, entropy_BR = batch.spread(logps_N), batch.spread(entropy_N)
-        return Scores(logps_BR, entropy_BR, batch.mask_BR, values, sum_sq)
+        entropy = None if entropy_N is None else batch.spread(entropy_N)
+        return Scores(batch.spread(logps_N), batch.mask_BR, entropy, values, sum_sq)
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:

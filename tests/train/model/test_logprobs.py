@@ -35,9 +35,9 @@ def plainly(
 
 @pytest.mark.parametrize("kind", [{}, {"bias": 1}, {"softcap": 2.0}, {"scale": 0.3, "bias": 1}])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("chunk_elements", [1, 3 * V, 1000])
+@pytest.mark.parametrize("block_elements", [1, 3 * V, 1000])
 def test_values_and_gradients_are_those_of_the_whole_logits(
-    kind: dict[str, Any], temperature: float, chunk_elements: int
+    kind: dict[str, Any], temperature: float, block_elements: int
 ) -> None:
     head = random_head(**kind)
     hidden = torch.randn(N, E, dtype=torch.float64, requires_grad=True)
@@ -48,7 +48,7 @@ def test_values_and_gradients_are_those_of_the_whole_logits(
         return (weights[0] * pair[0] + weights[1] * pair[1]).sum()
 
     ours = token_logprobs(
-        hidden, head, TARGETS, temperature=temperature, chunk_elements=chunk_elements
+        hidden, head, TARGETS, temperature=temperature, block_elements=block_elements
     )
     plain = plainly(hidden, head, temperature)
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
@@ -89,12 +89,12 @@ def test_a_distribution_that_is_certain_has_entropy_0_and_no_nan() -> None:
     assert torch.isfinite(hidden.grad).all()
 
 
-@pytest.mark.parametrize("chunk_elements", [1, 3 * V, 1000])
-def test_the_sum_of_squared_probabilities_is_that_of_the_whole_logits(chunk_elements: int) -> None:
+@pytest.mark.parametrize("block_elements", [1, 3 * V, 1000])
+def test_the_sum_of_squared_probabilities_is_that_of_the_whole_logits(block_elements: int) -> None:
     head = random_head(bias=1)
     assert head.bias_V is not None
     hidden = torch.randn(N, E, dtype=torch.float64, requires_grad=True)
-    ours = log_sum_sq_probs(hidden, head, temperature=0.7, chunk_elements=chunk_elements)
+    ours = log_sum_sq_probs(hidden, head, temperature=0.7, block_elements=block_elements)
     probs = ((hidden @ head.weight_VE.T + head.bias_V) / 0.7).softmax(-1)
     torch.testing.assert_close(ours, probs.square().sum(-1).log(), rtol=1e-12, atol=1e-12)
     assert not ours.requires_grad

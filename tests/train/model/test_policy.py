@@ -103,7 +103,7 @@ def test_entropy_is_that_of_the_whole_distribution(
     random_lm: Callable[..., Any], rows: list[TokenRow]
 ) -> None:
     model = random_lm()
-    entropy = PolicyModel(model)(RowBatch.build(rows)).entropy_BR
+    entropy = PolicyModel(model)(RowBatch.build(rows), with_entropy=True).entropy_BR
     row = rows[0]
     logits = model(input_ids=torch.from_numpy(row.ids())[None]).logits[0]
     expected = torch.distributions.Categorical(logits=logits).entropy()
