@@ -173,7 +173,7 @@ def _gradients(
     normalizer = float(num_tokens if loss == "dapo" else len(batch))
     for part in parts:
         given = part.with_token_values(old_logps=[by_id[row.id] for row in part.rows])
-        scores = model(RowBatch.build(given.rows))
+        scores = model(RowBatch.build(given.rows), with_entropy=True)
         from oversight.train.policy_step import policy_batch
 
         value, _ = _surrogate(loss, options)(
