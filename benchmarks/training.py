@@ -89,7 +89,10 @@ def common(folder: Path, steps: int) -> dict[str, Any]:
     """Settings of every run: as short as the measurement, and nothing written meanwhile."""
     return {
         "out": str(folder / "run"),
-        "model": {"path": save_base(folder / "base")},
+        "model": {
+            "path": save_base(folder / "base"),
+            "precision": "bfloat16" if measure.LOWERED else "float32",
+        },
         "steps": steps,
         "save_every": 10**6,
         "eval_every": 10**6,
@@ -141,14 +144,16 @@ def pair_rows(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     ]
 
 
-def dpo(precompute: bool) -> Callable[[Path, int], None]:
+def dpo(
+    precompute: bool, pairs_of: Callable[[], list[Pair]] = lambda: Fixed().pairs()
+) -> Callable[[Path, int], None]:
     """DPO on pairs, the reference in the loop or asked beforehand."""
 
     def run(folder: Path, steps: int) -> None:
         from oversight.train import dpo as trainer
 
         os.environ["OVERSIGHT_CACHE"] = str(folder / "cache")
-        pairs = Fixed().pairs()
+        pairs = pairs_of()
         config = trainer.Config.parse(
             common(folder, steps)
             | {"data": {"ids": "given"}, "batch_size": len(pairs), "precompute": precompute}
@@ -169,6 +174,31 @@ def reward(folder: Path, steps: int) -> None:
     trainer.train(config, rows=pair_rows(pairs))
 
 
+def sft(folder: Path, steps: int) -> None:
+    """SFT on rows that share nothing."""
+    from oversight.train import sft as trainer
+
+    rows = measure.lone_rows()
+    config = trainer.Config.parse(
+        common(folder, steps) | {"data": {"ids": "given"}, "batch_size": len(rows)}
+    )
+    given = [
+        {
+            "prompt": measure.text(row.prompt),
+            "completion": measure.text(row.completion),
+            "prompt_ids": list(row.prompt),
+            "completion_ids": list(row.completion),
+        }
+        for row in rows
+    ]
+    trainer.train(config, rows=given)
+
+
+def grpo_late(prompt_tokens: int, kl: float) -> Callable[[Path, int], None]:
+    """GRPO on a group that is drawn when it runs, of the vocabulary that is set by then."""
+    return grpo([Fixed().group(prompt_tokens)], kl)
+
+
 OURS: dict[str, Callable[[Path, int], None]] = {
     "grpo-1024": grpo([Fixed().group(1024)], 0.04),
     "grpo-1024-noref": grpo([Fixed().group(1024)], 0.0),
@@ -178,6 +208,13 @@ OURS: dict[str, Callable[[Path, int], None]] = {
     "dpo-precomputed": dpo(precompute=True),
     "reward": reward,
     "debate": grpo(Fixed().debate(), 0.04),
+    "sft": sft,
+    "sft-best": sft,
+    "dpo-32k": dpo(False, measure.short_pairs),
+    "dpo-128k": dpo(False, measure.short_pairs),
+    "dpo-128k-bf16": dpo(False, measure.short_pairs),
+    "grpo-128k": grpo_late(1024, 0.04),
+    "sft-128k": sft,
 }
 
 
@@ -185,10 +222,11 @@ def run_ours(name: str, steps: int) -> Measurement:
     """A case by our trainer, in this process."""
     import torch
 
+    measure.use(name)
     if name == "rollouts":
         return run_rollouts(steps)
 
-    from oversight.train import dpo, grpo, reward, session  # noqa: F401  # imported before the clock
+    from oversight.train import dpo, grpo, reward, session, sft  # noqa: F401  # imported before the clock
 
     torch.set_num_threads(1)
     clock = StepClock(WARMUP)

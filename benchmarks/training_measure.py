@@ -48,6 +48,9 @@ ENVIRONMENT = {
 """What both sides run under."""
 
 VOCAB = 2048
+"""Size of the vocabulary, of the case that `use` has set."""
+LOWERED = False
+"""Whether the case that `use` has set multiplies in bfloat16."""
 PAD, EOS, UNKNOWN, FIRST_WORD = 0, 1, 2, 3
 CONTEXT = 2048
 COMPLETION = 64
@@ -202,6 +205,9 @@ class Case:
     """How many times faster; None where it is the token bound over `BOUND_SLACK`."""
     memory_bar: float | None
     """Share of TRL's peak; None where none is asked."""
+    vocab: int = 2048
+    lowered: bool = False
+    """Layers and head multiply in bfloat16; weights, sums and optimizer stay in float32."""
 
     def bound(self) -> float:
         """The token bound, reference and policy alike."""
@@ -220,6 +226,21 @@ def _pair_rows() -> list[Row]:
     return [row for pair in Fixed().pairs() for row in pair.rows]
 
 
+def short_pairs() -> list[Pair]:
+    """Four pairs whose prompts are no longer than many real ones."""
+    return Fixed().pairs(256, 4)
+
+
+def _short_pair_rows() -> list[Row]:
+    return [row for pair in short_pairs() for row in pair.rows]
+
+
+def lone_rows() -> list[Row]:
+    """Eight rows of 1,024 + 64 tokens that share nothing."""
+    fixed = Fixed()
+    return [Row(fixed.words(1024), fixed.completion()) for _ in range(8)]
+
+
 def _debate_rows() -> list[Row]:
     return [row for group in Fixed().debate() for row in group]
 
@@ -236,9 +257,31 @@ CASES = {
         Case("reward", "reward model, same pairs", _pair_rows, 2.0, 0.6),
         Case("debate", "debate 2 × 3 × 4 × 64", _debate_rows, None, 0.4),
         Case("rollouts", "rollouts 1,024 + 8 × 64", lambda: Fixed().group(1024), 3.0, None),
+        Case("sft", "SFT 8 × (1,024 + 64)", lone_rows, 1.4, None),
+        Case("sft-best", "  TRL at its best settings", lone_rows, 1.4, None),
+        Case("dpo-32k", "DPO 4 × (256 + 2 × 64), V 32k", _short_pair_rows, None, None, 1 << 15),
+        Case("dpo-128k", "  V 128k", _short_pair_rows, 3.0, 0.3, 1 << 17),
+        Case("dpo-128k-bf16", "  V 128k, bf16", _short_pair_rows, 3.0, 0.3, 1 << 17, True),
+        Case(
+            "grpo-128k",
+            "GRPO 1,024 + 8 × 64, V 128k",
+            lambda: Fixed().group(1024),
+            3.0,
+            0.3,
+            1 << 17,
+        ),
+        Case("sft-128k", "SFT 8 × (1,024 + 64), V 128k", lone_rows, 1.4, None, 1 << 17),
     )
 }
 """Every line of the table, by name."""
+
+
+def use(name: str) -> Case:
+    """Let this process run a case: its vocabulary and precision are those of all that is built."""
+    global VOCAB, LOWERED
+    case = CASES[name]
+    VOCAB, LOWERED = case.vocab, case.lowered
+    return case
 
 
 @dataclass(frozen=True)
@@ -260,7 +303,7 @@ class Measurement:
 
 
 def llama_config(**changes: Any) -> Any:
-    """4 layers, 256 wide, 4 heads, a vocabulary of 2,048, float32."""
+    """4 layers, 256 wide, 4 heads, the vocabulary of the case, float32."""
     from transformers import LlamaConfig
 
     settings: dict[str, Any] = {
@@ -300,7 +343,7 @@ def build_reward_model(seed: int = 0, **changes: Any) -> LlamaForSequenceClassif
 
 
 def build_tokenizer() -> Any:
-    """One word an id, "w3" to "w2047", split at spaces; made in memory, adds nothing by itself."""
+    """One word an id, "w3" to the last, split at spaces; made in memory, adds nothing by itself."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
+import training_measure
 import trl
 from datasets import Dataset
 from training_measure import (
@@ -53,7 +54,7 @@ def quiet(folder: str, rows: int, **settings: Any) -> dict[str, Any]:
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": 1,
         "gradient_checkpointing": False,
-        "bf16": False,
+        "bf16": training_measure.LOWERED,
         "use_cpu": True,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": False,
@@ -145,6 +146,28 @@ def dpo_trainer(
         same("a prompt", row["prompt_ids"], pair.prompt)
         same("a chosen completion", row["chosen_ids"], pair.chosen)
         same("a rejected completion", row["rejected_ids"], pair.rejected)
+    return trainer
+
+
+def sft_trainer(folder: str, rows: Sequence[Row], steps: int, **settings: Any) -> trl.SFTTrainer:
+    """TRL's SFT over the same rows in every step, the loss on completions alone."""
+    trainer = trl.SFTTrainer(
+        model=saved(build_llama(), folder),
+        args=trl.SFTConfig(
+            **quiet(
+                folder,
+                len(rows),
+                max_steps=steps,
+                max_length=None,
+                completion_only_loss=True,
+                **settings,
+            )
+        ),
+        train_dataset=Dataset.from_list(prompt_completion(rows) * steps),
+        processing_class=build_tokenizer(),
+    )
+    for row, read in zip(rows, trainer.train_dataset, strict=False):
+        same("a row", read["input_ids"], row.ids)
     return trainer
 
 

@@ -38,9 +38,12 @@ from training_measure import (
     Row,
     StepClock,
     build_llama,
+    lone_rows,
     measure_steps,
     measured_subprocess,
     print_measurement,
+    short_pairs,
+    use,
 )
 
 if __name__ == "__main__":
@@ -50,7 +53,7 @@ import datasets
 import torch
 import transformers
 import trl
-from training_peers import BETA_GRPO, dpo_trainer, grpo_trainer, reward_trainer
+from training_peers import BETA_GRPO, dpo_trainer, grpo_trainer, reward_trainer, sft_trainer
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback
 
 WARMUP = 2
@@ -118,6 +121,28 @@ def reward(pairs: Sequence[Pair], steps: int) -> Measurement:
     return clock.measurement(padded(rows), batch=len(pairs), **details)
 
 
+def sft(rows: Sequence[Row], steps: int, **settings: Any) -> Measurement:
+    """A step of SFT."""
+    clock = StepClock(WARMUP)
+    with tempfile.TemporaryDirectory() as folder:
+        details = train(sft_trainer(folder, rows, WARMUP + steps, **settings), clock)
+    return clock.measurement(padded(rows), batch=len(rows), **details)
+
+
+def best_sft(steps: int) -> Measurement:
+    """The fastest of TRL's ways through the same batch of SFT."""
+    rows = lone_rows()
+    one_by_one = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": len(rows)}
+    ways: list[dict[str, Any]] = [
+        {},
+        {"padding_free": True},
+        one_by_one,
+        one_by_one | {"padding_free": True},
+    ]
+    found = [sft(rows, steps, **way) for way in ways]
+    return min(found, key=lambda each: each.cpu_s_per_step)
+
+
 def rollouts(rows: Sequence[Row], steps: int) -> Measurement:
     """As many samples of one prompt as there are rows, each of `COMPLETION` tokens, without EOS."""
     clock = StepClock(1)
@@ -157,6 +182,13 @@ RUN: dict[str, Callable[[int], Measurement]] = {
     "reward": lambda steps: reward(Fixed().pairs(), steps),
     "debate": lambda steps: grpo(Fixed().debate(), steps, BETA_GRPO),
     "rollouts": lambda steps: rollouts(Fixed().group(1024), steps),
+    "sft": lambda steps: sft(lone_rows(), steps),
+    "sft-best": best_sft,
+    "dpo-32k": lambda steps: dpo(short_pairs(), steps, False),
+    "dpo-128k": lambda steps: dpo(short_pairs(), steps, False),
+    "dpo-128k-bf16": lambda steps: dpo(short_pairs(), steps, False),
+    "grpo-128k": lambda steps: grpo([Fixed().group(1024)], steps, BETA_GRPO),
+    "sft-128k": lambda steps: sft(lone_rows(), steps),
 }
 """How each case of the table runs on TRL's side."""
 
@@ -164,6 +196,7 @@ RUN: dict[str, Callable[[int], Measurement]] = {
 def run_case(name: str, steps: int = 4) -> Measurement:
     """One case, in this process: one thread, in float32."""
     torch.set_num_threads(1)
+    use(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = RUN[name](steps)
