@@ -1,4 +1,4 @@
-"""IdSources of reward for sampled responses: a reward model, a function of the user's, or a rule.
+"""Sources of reward for sampled responses: a reward model, a function of the user's, or a rule.
 
 A source gives one number a response. What is none (NaN, infinities, None, texts)
 is refused with the response's id: one of them would spoil every weight.

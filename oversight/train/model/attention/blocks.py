@@ -9,7 +9,7 @@ outputs of a query's blocks are merged by their log-sum-exps. The backward pass
 runs block by block with the merged output and log-sum-exp, from which each
 block's share of the gradient follows exactly.
 
-IdSources: Dao et al., "FlashAttention", 2022, algorithms 1 and 4 (output and
+Sources: Dao et al., "FlashAttention", 2022, algorithms 1 and 4 (output and
 gradient from the log-sum-exp); Liu et al., "Ring Attention", 2023 (blocks
 computed apart and merged).
 
