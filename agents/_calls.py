@@ -41,7 +41,7 @@ _ENDS_MARKED = re.compile(rf"(?:{CLOSING})[`*_\s]*\Z", FLAGS)
 
 
 def _first_unclosed(text: str) -> int:
-    """Where the first opening mark stands that no closing one goes with; the end if none does.
+    """Return the place of the first opening mark without a closing one; the end if there is none.
 
     Whether it is a mark, or a word about marks, may depend on what follows.
     """

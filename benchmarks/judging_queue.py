@@ -72,7 +72,7 @@ KILL_AFTER_S = (0.5, 2.0)
 
 @dataclass
 class Outcomes:
-    """What came of one run."""
+    """The outcome of one run."""
 
     store: str
     judges: int
@@ -208,7 +208,7 @@ def count(
     kills: int,
     seconds: float,
 ) -> Outcomes:
-    """What the judges were told, against the store."""
+    """Compare the verdicts that judges were told were kept with those in the store."""
     told = [
         json.loads(line)
         for path in folder.glob(f"{store} *")

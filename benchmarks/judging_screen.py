@@ -1,4 +1,4 @@
-"""How fast the judging screen is, in a real pseudo-terminal of 140 × 45 cells.
+"""Speed of the judging screen, in a real pseudo-terminal of 140 × 45 cells.
 
     python benchmarks/judging_screen.py [--words 60000] [--keys 200] [--seconds 10]
 

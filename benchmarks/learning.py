@@ -1,4 +1,4 @@
-"""What each trainer has learnt after a minute or so on small worlds, over several seeds.
+"""Benchmark of learning: small worlds, a minute or so of each trainer, over several seeds.
 
     python benchmarks/learning.py              # the table
     python benchmarks/learning.py grpo --seeds 0 1 2
@@ -54,7 +54,7 @@ BOUNDED = SamplingSettings(max_new_tokens=6)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run came to."""
+    """The outcome of one run."""
 
     trainer: str
     seed: int
@@ -68,7 +68,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether the bar is met."""
+        """True where the bar is met."""
         return self.end <= self.bar if self.at_most else self.end >= self.bar
 
 
@@ -321,7 +321,7 @@ def _files(folder: Path, rows: list[Row], held_out: list[Row], **more: Any) -> D
 
 
 def outcomes(names: Sequence[str], seeds: Sequence[int], folder: Path) -> list[Outcome]:
-    """What the named trainers come to with each seed."""
+    """Run the named trainers with each seed and return their outcomes."""
 
     def place(seed: int, name: str) -> Path:
         made = folder / f"{name}-{seed}"

@@ -1,4 +1,4 @@
-"""What orchestrating a debate costs, beside the model's own time.
+"""Cost of orchestrating a debate, beside the model's own time.
 
 500 debates of 9 calls over a simulated engine (50 ms a call), 256 debates in flight: process CPU
 time a turn with everything in (graph, prompts, quote verification, durable store), beside bare

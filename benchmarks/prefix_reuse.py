@@ -1,4 +1,4 @@
-"""How much of what a debate asks its server has been read there before.
+"""Share of a debate's prompt tokens that its server has computed before.
 
 One three-round debate (protocol `debate`: six speeches, each after private notes, a belief of the
 judge after each round and the judgment) over a source of 2,000 tokens, by a random-weight model

@@ -317,7 +317,7 @@ def main() -> None:
 
 
 def profile(name: str, steps: int) -> None:
-    """Where the time of our side goes."""
+    """Print the profile of our side, by operator."""
     from torch.profiler import profile as profiled
 
     with profiled() as found:

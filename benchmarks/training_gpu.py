@@ -58,7 +58,7 @@ TINY = {
 
 @dataclass(frozen=True)
 class Size:
-    """How large the inputs are."""
+    """Sizes of the inputs."""
 
     prompt: int
     response: int
@@ -97,7 +97,7 @@ def flat(rows: list[TokenRow], device: torch.device) -> torch.Tensor:
 
 
 def flat_logps(model: Any, rows: list[TokenRow], *, everywhere: bool) -> torch.Tensor:
-    """What TRL computes: every row whole, the head at completion or at all positions."""
+    """Log-probabilities as TRL computes them: whole rows, the head at completions or everywhere."""
     ids = flat(rows, model.device)
     size = len(rows[0].response_ids)
     keep = 0 if everywhere else size + 1

@@ -1,4 +1,4 @@
-"""What both sides of the trainer benchmarks share: inputs, models, clocks and the table.
+"""Inputs, models, clocks and the table, shared by both sides of the trainer benchmarks.
 
 `training_peers_timed.py` runs TRL on these inputs and `training.py` our trainers; each case runs
 in a process of its own, so that one case's memory is not another's. All under `ENVIRONMENT`: one
@@ -190,7 +190,7 @@ def trie_tokens(rows: Iterable[Row]) -> int:
 
 
 def token_bound(rows: Sequence[Row]) -> float:
-    """How many times fewer tokens a trie computes than flat rows."""
+    """Return the tokens of flat rows over those of their trie."""
     return flat_tokens(rows) / trie_tokens(rows)
 
 
@@ -214,7 +214,7 @@ class Case:
         return token_bound(self.rows())
 
     def bar(self) -> float:
-        """How many times faster it has to be."""
+        """Return how many times faster than TRL this case has to be."""
         return self.bound() / BOUND_SLACK if self.time_bar is None else self.time_bar
 
 
@@ -286,7 +286,7 @@ def use(name: str) -> Case:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a step of one case cost one side."""
+    """The cost of a step of one case on one side."""
 
     cpu_s_per_step: float
     """Process CPU seconds, the least of the measured steps."""
@@ -361,7 +361,7 @@ def build_tokenizer() -> Any:
 
 
 def text(ids: Iterable[int]) -> str:
-    """What `build_tokenizer` reads as exactly these ids, alone or after another such text."""
+    """Return a text that `build_tokenizer` reads as just these ids, alone or after another such."""
     special = {PAD: "<pad>", EOS: "</s>", UNKNOWN: "<unk>"}
     return "".join(" " + special.get(index, f"w{index}") for index in ids)
 
@@ -453,7 +453,7 @@ def measure_steps(
 
 
 def measured_subprocess(command: Sequence[str], timeout_s: float = 1800) -> Measurement:
-    """What a case measured of itself, run in a fresh process under `ENVIRONMENT`."""
+    """Run a case in a fresh process under `ENVIRONMENT`; return what it measured of itself."""
     done = subprocess.run(
         command,
         env=os.environ | ENVIRONMENT,

@@ -194,7 +194,7 @@ def reward_trainer(
 
 @dataclass(frozen=True)
 class Reading:
-    """What TRL's own code makes of one fixed batch."""
+    """Loss, log-probabilities and gradients of TRL's own code for one fixed batch."""
 
     loss: float
     grad_norm: float

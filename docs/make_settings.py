@@ -103,7 +103,7 @@ def _table(title: str, model: type[BaseModel], only: set[str] | None = None) -> 
 
 
 def _texts(model: type[BaseModel]) -> dict[str, str]:
-    """What stands under each field in the class and in those it is made of."""
+    """Return the text under each field of a class and of those it inherits from."""
     found: dict[str, str] = {}
     for kind in reversed(model.__mro__):
         if not (issubclass(kind, BaseModel) and kind.__module__.startswith("oversight")):

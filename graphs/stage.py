@@ -1,4 +1,4 @@
-"""Where debates take place: the store, the cast, and what is in memory of each debate in flight.
+"""The runtime of debates: the store, the cast, and what is in memory of each debate in flight.
 
 LangGraph's state holds a debate's id; the `Scene` behind that id holds the
 turns, and is read back from the store when a debate is taken up again.

@@ -195,7 +195,7 @@ def lack(error: BaseException) -> str | None:
 
 
 def _may_lack(error: BaseException) -> bool:
-    """Whether an error's words are looked at: libraries raise these kinds, or their own."""
+    """Return whether an error's words are searched: its kind is one that a lack comes as."""
     return isinstance(error, OSError | RuntimeError | ImportError | SystemError | MemoryError) or (
         type(error).__module__.partition(".")[0] in ("sqlalchemy", "sqlite3", "psycopg", "torch")
     )

@@ -167,7 +167,7 @@ def _without_pieces(text: str, pieces: dict[int, frozenset[str]]) -> str:
 
 
 def _found(text: str, pieces: dict[int, frozenset[str]]) -> list[tuple[int, int]]:
-    """Where pieces stand, by their beginnings; they may overlap."""
+    """Return the stretches at which pieces stand, by their beginnings; they may overlap."""
     text = text.translate(_SMALL)
     found = [
         (at, at + size)

@@ -332,7 +332,7 @@ def mark_template(
 
 
 def _start(whole: str, waiting: str | None, done: int, content: int) -> int:
-    """Where the assistant begins: behind the prompt that it is given, else at its content."""
+    """Return where the assistant's turn begins: behind its given prompt, else at its content."""
     if waiting is not None and whole.startswith(waiting) and done <= len(waiting) <= content:
         return len(waiting)
     return content

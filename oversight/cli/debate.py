@@ -169,7 +169,7 @@ def _casting(
 
 
 def _speakers(debater: str | None) -> dict[str, str | None]:
-    """Who plays the roles that --debater stands for; a critic or responder only if it can."""
+    """Return the agents for the roles of --debater; critic and responder only if it can."""
     from oversight.agents import roles
     from oversight.types import Role
 

@@ -137,7 +137,7 @@ def _run(args: list[str]) -> int:
 
 
 def is_said_by_first(error: OversightError) -> bool:
-    """Whether the first process of this machine has the same to say, for certain.
+    """Return whether the first process on this machine certainly prints the same error.
 
     All processes of a run that was asked to stop end after the same step. One that has lost
     another may be the only one left; what it met stands behind its error.

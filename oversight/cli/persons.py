@@ -1,4 +1,4 @@
-"""What `oversight judge` and `oversight rate` share: their options, and the three ways in."""
+"""Options and ways in (screen, browser, lines) of `oversight judge` and `oversight rate`."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class TaskName(StrEnum):
-    """What is asked."""
+    """The question that a task asks about each item."""
 
     PAIRS = "pairs"
     PRINCIPLES = "principles"

@@ -28,7 +28,7 @@ from oversight.types import Debate, JudgeKind, Question
 
 @dataclass(frozen=True)
 class Run:
-    """What a run did."""
+    """Settings, questions, planned debates and progress of one run."""
 
     settings: RunSettings
     loaded: LoadedQuestions

@@ -1,4 +1,4 @@
-"""What all engines share: how one is opened, what of it goes into a debate's id, and batches."""
+"""Common ground of all engines: opening one, its part in a debate's id, and batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_engine(spec: EngineSpec) -> Engine:
 
 
 def identify(spec: EngineSpec, *, by_path: bool = False) -> EngineSpec:
-    """What of `spec` determines a result: defaults filled in, incidental settings left out.
+    """Return what of `spec` determines a result: defaults filled in, incidental settings left out.
 
     Args:
         by_path: Leave a model that is given as a folder the folder's path, as was done before

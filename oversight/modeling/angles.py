@@ -54,7 +54,7 @@ def switch_of(config: Any) -> int | None:
 
 
 def regime(model: Any, length: int) -> tuple[int, ...]:
-    """What the angles of a row of `length` tokens depend on: rows with the same may share them."""
+    """Return what the angles of a row of `length` tokens depend on; those of one regime agree."""
     return tuple(
         _regime(module, kind, length) for module in _changing(model) for kind in _kinds(module)
     )

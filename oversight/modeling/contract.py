@@ -1,4 +1,4 @@
-"""What a model has to keep to be trained, sampled from or asked for rewards, tried before it is.
+"""The contract of a model that is trained, sampled from or asked for rewards, tried beforehand.
 
 However rows are computed here, for all rows together or token by token, each must get what the
 model's own forward pass gives for that row alone: also a row that is longer than every window,
@@ -211,7 +211,7 @@ def _outcome(
 
 
 def _not_run(error: Exception) -> str:
-    """What is to be said where the way of computing is nothing that the model's layers take."""
+    """Return the refusal of a way of computing that the model's layers do not take."""
     return (
         "its layers stop with an error where several rows stand in one line or a cache "
         f"({type(error).__name__}: {_line(error)}), though its own forward pass takes each row"

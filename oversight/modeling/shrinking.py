@@ -113,7 +113,7 @@ class _Trial:
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is more to be cut, and more may be tried."""
+        """Return whether there is more to be cut, and tries are left."""
         most = TRIALS if self._way[0] != "fake" else SLOW_TRIALS
         return self._used < most and self._fewest > ENOUGH
 
@@ -182,7 +182,7 @@ class _Trial:
 
 
 def _parts(values: Values, path: Path = ()) -> Iterator[Path]:
-    """Where a configuration and those inside it stand."""
+    """Return a configuration and those inside it, each with its place."""
     yield path
     for key, value in values.items():
         if isinstance(value, dict) and key.endswith("config") and key != "per_layer_config":

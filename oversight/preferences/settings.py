@@ -1,4 +1,4 @@
-"""Which transcripts and responses become preference rows, and why the others do not."""
+"""Settings of an export: choice of transcripts and responses, and reasons for leaving some out."""
 
 from __future__ import annotations
 

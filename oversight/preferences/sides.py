@@ -202,7 +202,7 @@ def _row(
 
 
 def provenance_of(transcript: Transcript, win: Win) -> Provenance:
-    """Whose word a win is."""
+    """Return the record of where a win comes from."""
     return Provenance(
         question_id=transcript.question.id,
         debate_id=transcript.debate.id,

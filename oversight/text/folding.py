@@ -143,7 +143,7 @@ class Folded:
     """Where a replaced stretch ends in the original; None if taken over as it is."""
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where `text[start:end]`, not empty, comes from; replaced stretches count whole."""
+        """Return the stretch of `text[start:end]`, not empty; replaced ones count whole."""
         first = bisect_right(self.starts, start) - 1
         last = bisect_right(self.starts, end - 1) - 1
         begin, stop = self.origins[first], self.ends[last]

@@ -17,7 +17,7 @@ class JudgeKind(StrEnum):
 
 
 class Verdict(StrEnum):
-    """How a belief is to be read. INVALID: the judge's answer could not be read at all."""
+    """Reading of a belief. INVALID: the judge's answer could not be read at all."""
 
     DECIDED = "decided"
     TIE = "tie"

@@ -1,4 +1,4 @@
-"""What people do while they judge and rate, act by act: the log from which all else is made.
+"""Acts of people while they judge and rate: the log from which all else is made.
 
 Every kind of act is a class of its own; `AnyJudgingAct` and `AnyRatingAct` are the unions of those
 of a judge and of a rater, told apart by `event`. A row of the store holds an act as `kind` and
@@ -35,7 +35,7 @@ Spans = tuple[tuple[float, float], ...]
 
 
 class EventKind(StrEnum):
-    """What a judging event says."""
+    """Kinds of judging events."""
 
     OPENED = "opened"
     REVEALED = "revealed"
@@ -58,7 +58,7 @@ class EventKind(StrEnum):
 
 
 class RatingAct(StrEnum):
-    """What a rating event says."""
+    """Kinds of rating events."""
 
     OPENED = "opened"
     ANSWERED = "answered"
@@ -85,7 +85,7 @@ class RationaleGiven(Record):
 
 
 class AttentionPaid(Record):
-    """What was attended to since the last such event."""
+    """Attention paid since the last such event."""
 
     event: Literal["attention"] = "attention"
     panels: dict[str, float]
@@ -101,7 +101,7 @@ class ChangeUndone(Record):
 
 
 class ItemReopened(Record):
-    """What was sent is being revised."""
+    """The judge revises what was sent."""
 
     event: Literal["reopened"] = "reopened"
 
@@ -161,7 +161,7 @@ class BeliefGiven(Record):
 
 
 class VerdictChosen(Record):
-    """What the judgment is to be."""
+    """The judge chose a verdict."""
 
     event: Literal["verdict"] = "verdict"
     verdict: Verdict
@@ -187,7 +187,7 @@ class WordsDrafted(Record):
 
 
 class DebateActed(Record):
-    """What was given to a live debate that waited for it."""
+    """A person's words or belief went to a live debate that waited for them."""
 
     event: Literal["acted"] = "acted"
     step: int
@@ -218,7 +218,7 @@ class AssistantAsked(Record):
 
 
 class AssistantAnswered(Record):
-    """What the assistant answered, or why it did not."""
+    """The assistant's answer, or the reason why there is none."""
 
     event: Literal["assisted"] = "assisted"
     number: int
@@ -359,7 +359,7 @@ class JudgingEvent(_PersonEvent):
 
     @property
     def kind(self) -> EventKind:
-        """What it says."""
+        """The kind of the event."""
         return EventKind(self.act.event)
 
     @cached_property
@@ -376,7 +376,7 @@ class RatingEvent(_PersonEvent):
 
     @property
     def kind(self) -> RatingAct:
-        """What it says."""
+        """The kind of the event."""
         return RatingAct(self.act.event)
 
     @cached_property

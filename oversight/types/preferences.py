@@ -27,7 +27,7 @@ class Response(Record):
 
 
 class Provenance(Record):
-    """Where a preference comes from."""
+    """Source of a preference: question, debate, judgments or ratings, and those who gave them."""
 
     question_id: str
     debate_id: str

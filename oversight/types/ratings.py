@@ -20,7 +20,7 @@ MAX_SCORE = 5
 
 
 class Task(StrEnum):
-    """What is asked about the words of a debate or a response."""
+    """Task of a rater: the question asked about a debate's words or a response."""
 
     PAIRS = "pairs"
     """A choice of the better of two responses to one prompt."""

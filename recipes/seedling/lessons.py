@@ -1,4 +1,4 @@
-"""What seedling learns from: the project's own prompts about generated stories, with good answers.
+"""Lessons of seedling: the project's own prompts about generated stories, with good answers.
 
 A story is told plainly (`world`, `telling = "plain"`, difficulty 1), its questions are put to
 every role, and each answer is what that role should say. Speakers argue for their option with the
@@ -60,7 +60,7 @@ def copying(rng: random.Random, num_pieces: int) -> Row:
 
 @cache
 def _pieces() -> list[str]:
-    """What stories are made of."""
+    """Return the parts that stories are made of."""
     rng = random.Random(0)
     found = {f" on day {day}" for day in range(FIRST_PLAIN_DAY, LAST_PLAIN_DAY + 1)}
     for _ in range(2000):

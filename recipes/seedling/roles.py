@@ -1,4 +1,4 @@
-"""What each role is asked, in the agents' own prompts, and what it should say."""
+"""Prompts of each role, as the agents write them, and what the role should say."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Spoken:
 
 
 class Evidence(StrEnum):
-    """What a speaker quotes."""
+    """The evidence that a speaker quotes."""
 
     OWN = "own"
     """The line that says what it claims."""
@@ -69,12 +69,12 @@ CARELESS: Care = {
 
 
 def draw(rng: random.Random, care: Care) -> Evidence:
-    """What a speaker of that care brings this time."""
+    """Draw the evidence that a speaker of that care brings this time."""
     return rng.choices(list(care), list(care.values()))[0]
 
 
 def speech(rng: random.Random, case: Case, side: int, evidence: Evidence = Evidence.OWN) -> str:
-    """What a speaker for option `side` says: the option, and that evidence.
+    """Return the speech of a speaker for option `side`: the option, and that evidence.
 
     Where there is no such line, a line about something else.
     """
@@ -88,7 +88,7 @@ def speech(rng: random.Random, case: Case, side: int, evidence: Evidence = Evide
 
 
 def _forged(rng: random.Random, case: Case, side: int) -> str | None:
-    """What a speaker writes who copies badly, or lies; None without a line to start from."""
+    """Return a false quote, as of a careless or lying speaker; None without a line."""
     own, opposing = case.lines[side], case.lines[1 - side]
     if opposing is not None and (own is None or rng.random() < 0.5):
         made_up = opposing.replace(case.options[1 - side], case.options[side])

@@ -1,4 +1,4 @@
-"""What may go wrong in one attempt at a request: which error it comes to, and whether to retry."""
+"""Failures of one attempt at a request: the error each comes to, and whether to try again."""
 
 from __future__ import annotations
 

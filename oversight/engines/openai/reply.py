@@ -1,4 +1,4 @@
-"""How an answer of an OpenAI-compatible server is read: whole bodies and stream events alike."""
+"""Reading of an OpenAI-compatible server's answers: whole bodies and stream events alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORDS_OF = ("text", "thinking", "reasoning", "summary", "content")
 
 
 class MalformedReplyError(ValueError):
-    """What the server sent is not the answer that its API promises."""
+    """The server's answer is not of the form that its API promises."""
 
 
 class ReportedError(Exception):
@@ -48,7 +48,7 @@ class ReportedError(Exception):
 
 @dataclass(slots=True)
 class Reply:
-    """What has arrived of one answer so far, from whole bodies and stream events alike."""
+    """One answer as far as it has arrived, from whole bodies and stream events alike."""
 
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)

@@ -40,7 +40,7 @@ INTERVAL_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How requests are written for one server."""
+    """Form of the requests to one server."""
 
     api: Literal["chat", "completions"]
     dialect: Literal["openai", "vllm"]
@@ -50,7 +50,7 @@ class Wire:
 
     @property
     def path(self) -> str:
-        """Where the API is found below the server's base address."""
+        """Path of the API below the server's base address."""
         return "/chat/completions" if self.api == "chat" else "/completions"
 
     def body(
@@ -222,7 +222,7 @@ class RequestFields(Settings):
 
 
 class Config(RequestFields):
-    """Which server and model to ask, and how patiently."""
+    """Server, model, time-outs and retries."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
         {

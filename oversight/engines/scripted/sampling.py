@@ -122,7 +122,7 @@ def complete(answer: ScriptedAnswer, request: Request, config: Config, model: st
 
 
 def cut(whole: Completion, num_tokens: int, text: str) -> Completion:
-    """What of a completion was there when it was cancelled."""
+    """Return the part of a completion that was there when it was cancelled."""
     return replace(
         whole,
         text=text,

@@ -96,7 +96,7 @@ class Config(Settings):
 
 @dataclass(frozen=True, slots=True)
 class ScriptedAnswer:
-    """What a script says to one request."""
+    """A script's answer to one request."""
 
     text: str = ""
     beliefs: Mapping[str, float] | None = None
@@ -137,7 +137,7 @@ def sayer(script: Script | None, config: Config) -> Say:
 
 
 def where(request: Request) -> str:
-    """How messages name a request."""
+    """Name of a request in messages."""
     return f"scripted engine, request {request.id!r}"
 
 

@@ -51,7 +51,7 @@ WORK = ("num_passes", "num_tokens", "num_padding", "num_kept_tokens")
 
 
 class Config(Settings):
-    """Which model, where it runs, and how much of it at the same time."""
+    """Model, device, precision, and how much runs at the same time."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
         {"device", "max_batch_size", "max_batch_tokens", "kv_cache_tokens", "num_threads"}

@@ -152,7 +152,7 @@ MIN_SHARED_TOKENS = 16
 
 @dataclass(frozen=True)
 class Name:
-    """What completions call the engine and its model."""
+    """Names of the engine and its model in completions."""
 
     engine: str
     model: str
@@ -184,7 +184,7 @@ class SequenceBatch:
 
     @property
     def busy(self) -> bool:
-        """Whether a step has anything to do."""
+        """True while a step has anything to do."""
         return bool(self._waiting or self._running)
 
     def work(self) -> dict[str, int]:

@@ -27,7 +27,7 @@ LayersKV = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 def common_prefix(left: TokenIds, right: TokenIds) -> int:
-    """How many first tokens are the same in both."""
+    """Return the number of first tokens that both share."""
     length = min(len(left), len(right))
     differs = left[:length] != right[:length]
     return int(differs.argmax()) if differs.any() else length
@@ -165,7 +165,7 @@ COLUMN_MULTIPLE = 64
 
 @dataclass
 class CacheSpan:
-    """Where one forward pass writes, and how far it may look."""
+    """Cache places that one forward pass writes to, and the stretch it may attend to."""
 
     num_rows: int = 0
     """R: rows held."""

@@ -118,7 +118,7 @@ MAX_PADDING = 0.25
 
 @dataclass
 class Work:
-    """What has been computed so far."""
+    """Computation of a row as far as it has come."""
 
     num_passes: int = 0
     num_tokens: int = 0
@@ -318,7 +318,7 @@ class BatchedRows:
 
 
 def _width(remaining: list[int]) -> int:
-    """How many tokens of each row the next pass takes.
+    """Return the number of tokens of each row that the next pass takes.
 
     The most for which at most `MAX_PADDING` of the pass is padding and the pass is not too big.
     """

@@ -139,7 +139,7 @@ class RunningSequence:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is to be computed."""
+        """True once nothing more is to be computed."""
         return self.finish_reason is not None or bool(self.failure)
 
     def all_ids(self) -> TokenIds:
@@ -147,7 +147,7 @@ class RunningSequence:
         return np.concatenate([self.prompt_ids, np.asarray(self.token_ids, dtype=np.int64)])
 
     def completion(self, engine: str, model: str) -> Completion:
-        """What the caller gets, once `finish_reason` is known."""
+        """Return the caller's completion; to be called once `finish_reason` is known."""
         assert self.finish_reason is not None
         request = self.job.request
         return Completion(

@@ -100,7 +100,7 @@ def _wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
 
 
 def _childless() -> bool:
-    """Whether all children have ended, orphans that came to us included."""
+    """Return whether all children have ended, adopted orphans included."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -227,7 +227,7 @@ class Replica:
             await self._client.cancel(request_id)
 
     def holds(self, request_id: str) -> bool:
-        """Whether that request is in flight here."""
+        """Return whether that request is in flight here."""
         return request_id in self._ids
 
     async def metrics(self) -> ReplicaMetrics:
@@ -245,7 +245,7 @@ class Replica:
         await self.server.aclose()
 
     async def _died(self, start: int) -> bool:
-        """Whether the server of that start is gone, and a request may be sent again."""
+        """Return whether the server of that start is gone, so that a request may be sent again."""
         async with self._inquest:
             if self._up and start == self.num_starts:
                 if not await self.server.died(DEATH_WITHIN_S):
@@ -254,7 +254,7 @@ class Replica:
         return True
 
     def _nothing(self, request: Request) -> Completion:
-        """What a request has that was cancelled before any server saw it."""
+        """Return the empty completion of a request that was cancelled before any server saw it."""
         return Completion(
             request_id=request.id,
             text="",

@@ -68,7 +68,7 @@ class ServerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives; it may still be starting."""
+        """True while the process lives; it may still be starting."""
         return self._launcher is not None and self._launcher.poll() is None
 
     async def start(self, timeout_s: float, report: Callable[[str], None]) -> None:
@@ -110,7 +110,7 @@ class ServerProcess:
             )
 
     async def healthy(self) -> bool:
-        """Whether it says so itself, now."""
+        """Return whether the server reports itself healthy now."""
         return await self._health() == httpx.codes.OK
 
     async def _health(self) -> int | None:
@@ -125,7 +125,7 @@ class ServerProcess:
             return None
 
     async def died(self, within_s: float) -> bool:
-        """Whether it is gone for good: waits until it is healthy, has ended, or the time is up.
+        """Wait until it is healthy, has ended or the time is up; return whether it has ended.
 
         A server whose engine process was killed says 503, and ends a little later.
         One that is too busy to answer has not died.

@@ -34,7 +34,7 @@ OUR_OPTIONS = frozenset({"--model", "--host", "--port", "--served-model-name", "
 
 
 class Config(RequestFields):
-    """Which model to serve, on what, and how patiently."""
+    """Model to serve, devices, ports, time-outs and restarts."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
         {
@@ -177,7 +177,7 @@ def find_interpreter(python: str | None, environment: Mapping[str, str] = os.env
 
 
 def is_built_for_cpu(python: str) -> bool:
-    """Whether the vLLM that an interpreter has is a build for CPUs."""
+    """Return whether the vLLM of an interpreter is a build for CPUs."""
     probe = (
         "import sys, importlib.metadata as m\n"
         "names = {d.metadata['Name']: d.version for d in m.distributions()}\n"

@@ -97,7 +97,7 @@ def num_trie_tokens(rows: Sequence[Ids]) -> int:
 
 
 def common_prefix(left: Ids, right: Ids) -> int:
-    """How many first tokens are the same in both."""
+    """Return the number of first tokens that both share."""
     length = min(len(left), len(right))
     differs = left[:length] != right[:length]
     return int(differs.argmax()) if differs.any() else length
