@@ -63,7 +63,7 @@ def padded(rows: Sequence[torch.Tensor], like_BR: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairLabels:
-    """What is said of pairs, as losses take it: None where nothing is said of any."""
+    """Labels of a batch of pairs, as losses take them; None where no pair has any."""
 
     soft_label_B: torch.Tensor | None
     tie_B: torch.Tensor | None
@@ -88,7 +88,7 @@ class PairLabels:
 
 
 def is_decided(comparison: Comparison, *, soft: bool = True) -> bool:
-    """Whether one of its responses is better than another, for certain or more probably."""
+    """True where one response is better than another, for certain or more probably."""
     even = soft and comparison.soft_label == 0.5
     return not comparison.is_tie and not even
 
@@ -171,7 +171,7 @@ def _by_row(
     world: World,
     max_tokens: int,
 ) -> list[torch.Tensor]:
-    """What `part` gives for each row, in the order of `rows`, with the model in eval mode."""
+    """Return `part` of each row, in the order of `rows`, with the model in eval mode."""
     was_training = model.training
     model.eval()
     scored: dict[int, torch.Tensor] = {}

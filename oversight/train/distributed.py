@@ -59,7 +59,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """True in the one process that writes."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
@@ -81,7 +81,7 @@ class World:
         return list(parts) + list(parts[-1:]) * (int(most) - len(parts))
 
     def exchange_gradients(self, model: Any, wanted: bool) -> None:
-        """Whether the coming backward pass sums gradients over processes; the last part's does."""
+        """Set whether the next backward pass sums gradients over processes; the last one does."""
         if self.size > 1:
             model.set_requires_gradient_sync(wanted)
 
@@ -106,7 +106,7 @@ class World:
         return self._reduced(values, dist.ReduceOp.MAX)
 
     def gather(self, item: T) -> list[T]:
-        """What each process holds, in the order of their ranks."""
+        """Return the values of all processes, in the order of their ranks."""
         if self.size == 1:
             return [item]
         items: list[Any] = [None] * self.size
@@ -114,20 +114,20 @@ class World:
         return items
 
     def interleaved(self, items: Sequence[T]) -> list[T]:
-        """What all processes hold, in the order that `share` gave it out; of that order `share`
+        """Return the values of all processes, in the order in which `share` gave them out; `share`
         gives each process its own again."""
         parts = self.gather(list(items))
         rounds = range(max(map(len, parts)))
         return [part[i] for i in rounds for part in parts if i < len(part)]
 
     def together(self, items: Sequence[T], compute: Callable[[list[T]], Sequence[R]]) -> list[R]:
-        """What `compute` gives for each of `items`; each process computes its share, and all of
+        """Return `compute` of each of `items`; each process computes its share, and all of
         them get the whole."""
         own = compute(self.share(items))
         return list(own) if len(items) < self.size else self.interleaved(own)
 
     def from_first(self, item: T) -> T:
-        """What the first process holds."""
+        """Return the value of the first process."""
         if self.size == 1:
             return item
         items: list[Any] = [item]
@@ -183,7 +183,7 @@ def announce(error: OversightError, world: World) -> None:
 
 
 def has_lost_another(error: BaseException) -> bool:
-    """Whether `error` is what a process is told when another one of its run has ended."""
+    """Return whether `error` is of the kind that the end of another process of the run causes."""
     if not (dist.is_available() and dist.is_initialized()):
         return False
     if isinstance(error, dist.DistBackendError | dist.DistNetworkError):

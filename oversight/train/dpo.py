@@ -88,7 +88,7 @@ class Config(TrainSettings):
 
 
 def plan(config: Config) -> Plan:
-    """What a run would be, with all that it checks."""
+    """Return the plan of a run, after all checks that the run makes."""
     check_loss(config)
     start = begin_alone(config)
     loaded: LoadedExamples[Any]

@@ -1,4 +1,4 @@
-"""How much memory a step takes, before anything is allocated.
+"""Estimate of the memory that a step takes, before anything is allocated.
 
 What is counted is what a Llama-like layer keeps for its backward pass, at the
 tokens that are computed at once. `tests/train/test_estimate.py` holds it
@@ -63,7 +63,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is computed at once."""
+    """Number of tokens and rows that are computed at once."""
 
     num_tokens: int
     """Tokens of the largest micro-batch, shared beginnings counted once."""
@@ -118,7 +118,7 @@ def estimate(
 
 
 def activations(shape: Shape, load: Load, settings: ModelSettings) -> int:
-    """What the layers keep for the backward pass, and what that pass holds at once."""
+    """Return the bytes that layers keep for the backward pass, and those that it holds at once."""
     lowered = settings.precision == "bfloat16"
     size = HALF if lowered else FLOAT
     # Two norms (input and output each), input of q, k, v, residuals; queries before the
@@ -135,7 +135,7 @@ def activations(shape: Shape, load: Load, settings: ModelSettings) -> int:
 
 
 def logits(shape: Shape, load: Load) -> int:
-    """What the head holds: a block of logits, hidden states, the gradient of its weight."""
+    """Return the head's bytes: a block of logits, hidden states, the gradient of its weight."""
     if not load.num_scored:
         return 0
     block = min(load.num_scored * min(shape.vocab, BLOCK_TOKENS), BLOCK_ELEMENTS)
@@ -158,7 +158,7 @@ def available(device: torch.device) -> int | None:
 
 
 def _free_here() -> Iterator[int]:
-    """What the machine has free, and what the limit of this container leaves."""
+    """Yield the bytes that the machine has free, and those that this container's limit leaves."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

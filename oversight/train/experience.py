@@ -1,4 +1,4 @@
-"""What PPO and GRPO learn from: responses sampled, scored, and kept while they are reused.
+"""Experience of PPO and GRPO: responses sampled, scored, and kept while they are reused.
 
 One collection at a time: prompts are taken in the data's order, a sampler
 answers them, a source of reward scores the answers, rewards are shaped, and the
@@ -75,7 +75,7 @@ class Experience:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing has been learnt since the collection's responses were sampled."""
+        """True while nothing has been learnt since the collection's responses were sampled."""
         return self.used <= 1 and not self.settings.ahead
 
     def next(
@@ -256,7 +256,7 @@ class Experience:
     def by_row(
         self, batch: RolloutBatch, score: Callable[[list[TokenRow]], list[torch.Tensor]]
     ) -> list[torch.Tensor]:
-        """What `score` gives for each row of a collection, one tensor [R] a row.
+        """Return `score` of each row of a collection, one tensor [R] a row.
 
         Args:
             batch: The collection, which all processes hold.
@@ -367,7 +367,7 @@ def check_experience(
 
 
 def plan_experience(trainer: str, config: ExperienceSettings) -> Plan:
-    """What a run would be that samples responses to prompts and has them scored."""
+    """Return the plan of a run that samples responses to prompts and has them scored."""
     start = begin_alone(config)
     room = config.sampling.max_new_tokens
     loaded = start.load(load_prompts, config.data, config.batch_size, room=room)
@@ -402,7 +402,7 @@ def _vllm_settings(settings: ExperienceSettings, model: str) -> Any:
 def open_sampler(
     settings: ExperienceSettings, policy: PolicyModel, tokenizer: Any, world: World
 ) -> Iterator[Sampler]:
-    """Who answers prompts, closed at the end; `check_experience` has found that they can."""
+    """Open the sampler of responses, tried by `check_experience`; it is closed at the end."""
     if settings.engine == "in_process":
         eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         yield _sharded(policy, settings, eos, world)

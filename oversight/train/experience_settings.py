@@ -29,7 +29,7 @@ class ImportanceSettings(Settings):
 
 
 class ShapingSettings(Settings):
-    """What is done to rewards before they become advantages."""
+    """Changes to rewards before they become advantages."""
 
     missing_eos: float = Field(default=0.0, ge=0.0)
     """Taken off the reward of a response that did not end by itself."""

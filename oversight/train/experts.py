@@ -44,7 +44,7 @@ SETTING = "model.router_aux_coefficient"
 
 
 def has_experts(config: Any) -> bool:
-    """Whether a model of that configuration sends tokens to some of several experts."""
+    """Return whether a model of that configuration sends tokens to some of several experts."""
     return _most(config.to_dict()) > 1
 
 
@@ -85,7 +85,7 @@ def check_experts(settings: ModelSettings, config: Any) -> list[str]:
 
 
 def _recorder(config: Any) -> Any:
-    """How transformers finds the routers' logits; None where it has no loss of them."""
+    """Return transformers' recorder of the routers' logits; None where it has no loss of them."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     try:
@@ -107,7 +107,7 @@ def _language_model(config: Any) -> Any:
 
 @dataclass
 class Routed:
-    """Where tokens were sent in one part of a step."""
+    """Routing of the tokens in one part of a step."""
 
     counts_E: torch.Tensor
     """How often a token was sent to each expert."""
@@ -219,6 +219,6 @@ class Balance:
 
 
 def _multiplicity(batch: RowBatch) -> torch.Tensor:
-    """How many rows have each token of the line; shape T."""
+    """Return the number of rows that have each token of the line, shape [T]."""
     places = np.concatenate(batch.trie.places)
     return torch.from_numpy(np.bincount(places, minlength=batch.trie.num_tokens)).float()

@@ -91,7 +91,7 @@ class Config(ExperienceSettings):
 
 
 def plan(config: Config) -> Plan:
-    """What a run would be, with all that it checks."""
+    """Return the plan of a run, after all checks that the run makes."""
     check_loss(config)
     found = plan_experience("grpo", config)
     found.add_reference(config.reference if config.kl_coefficient else "none")

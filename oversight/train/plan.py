@@ -1,4 +1,4 @@
-"""What a run would be, before a weight is read or a file written: `--dry-run` prints it.
+"""The plan of a run, before a weight is read or a file written: `--dry-run` prints it.
 
 Each trainer offers its `Plan`: rows, lengths, steps, and the models that it holds in memory. Read
 for it are the data, configurations and tokenizers of all models, and the headers of their weights.
@@ -100,7 +100,7 @@ class Held:
 
 @dataclass
 class Plan:
-    """What a run would be; a trainer fills in what it knows."""
+    """The plan of a run; a trainer fills in what it knows."""
 
     trainer: str
     config: Any
@@ -293,7 +293,7 @@ def _memory(plan: Plan, shape: Shape, others: list[tuple[str, int]]) -> Iterator
 
 
 def _load(plan: Plan) -> Load:
-    """What is computed at once at most."""
+    """Return the most that is computed at once."""
     config = plan.config
     if plan.groups:
         tokens, scored = max(_size(part) for parts in _parts(plan) for part in parts)

@@ -74,7 +74,7 @@ def policy_step(
 def policy_batch(
     config: ExperienceSettings, scores: Scores, part: RolloutBatch
 ) -> tuple[PolicyBatch, Metrics]:
-    """What a surrogate takes: log-probabilities now and then, advantages, weights."""
+    """Return a surrogate's input: log-probabilities now and then, advantages, weights."""
     mask_BR = scores.mask_BR
     if config.shaping.mask_unfinished:
         finished_B = torch.from_numpy(part.finished_B).to(mask_BR.device)

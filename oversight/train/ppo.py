@@ -120,7 +120,7 @@ class Config(ExperienceSettings):
 
 
 def plan(config: Config) -> Plan:
-    """What a run would be, with all that it checks."""
+    """Return the plan of a run, after all checks that the run makes."""
     check_loss(config)
     found = plan_experience("ppo", config)
     if config.critic.kind == "apart":
@@ -388,7 +388,7 @@ def _explained(values: dict[str, float]) -> dict[str, float]:
 
 
 def _mask(batch: RolloutBatch) -> torch.Tensor:
-    """Which response tokens of each row the policy has said, [B, R]."""
+    """Return the mask [B, R] of response tokens that the policy has said."""
     longest = max(1, *(len(row.response_ids) for row in batch.rows))
     mask_BR = torch.zeros(len(batch), longest, dtype=torch.bool)
     for place, row in enumerate(batch.rows):

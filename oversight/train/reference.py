@@ -83,7 +83,7 @@ class Reference:
 
 
 class _Key(NamedTuple):
-    """What a row's log-probabilities depend on, besides the model."""
+    """All that a row's log-probabilities depend on, besides the model."""
 
     prompt: bytes
     """Hash of its ids."""
@@ -101,7 +101,7 @@ class _Key(NamedTuple):
 
 
 def _owners(asked: Sequence[Sequence[_Key]]) -> dict[_Key, int]:
-    """Which process computes each row: rows of one prompt go to the same one where it has them."""
+    """Return the process that computes each row: rows of one prompt go to one where possible."""
     holders: dict[_Key, list[int]] = {}
     for rank, keys in enumerate(asked):
         for key in dict.fromkeys(keys):
@@ -176,7 +176,7 @@ def read_other(
 
 
 def same_vocabulary(one: Vocabulary, other: Vocabulary) -> bool:
-    """Whether every id stands for the same token in both."""
+    """Return whether every id stands for the same token in both."""
     return one.size == other.size and one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
 
 
@@ -204,7 +204,7 @@ def _cache() -> Path:
 
 
 def _read(path: Path, keys: Sequence[_Key]) -> list[torch.Tensor] | None:
-    """What the cache holds for rows with these keys; None if nothing, or nothing readable."""
+    """Return the cached values of rows with these keys; None if absent or unreadable."""
     try:
         logps = load_file(path)["logps"]
     except (OSError, SafetensorError, KeyError):

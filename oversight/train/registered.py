@@ -122,5 +122,5 @@ def load(name: str) -> Trainer:
 
 @functools.cache
 def _own(name: str, folder: Path) -> Any:
-    """What a user's name stands for in a folder, whose file is told and imported once."""
+    """Return the object of a user's name in a folder, whose file is told and imported once."""
     return load_named(name, "trainer", __file__)

@@ -59,7 +59,7 @@ class Config(TrainSettings):
 
 
 def plan(config: Config) -> Plan:
-    """What a run would be, with all that it checks."""
+    """Return the plan of a run, after all checks that the run makes."""
     check_loss(config)
     start = begin_alone(config)
     loaded = start.load(load_comparisons, config.data, config.batch_size)
@@ -155,7 +155,7 @@ CHUNK = 1024
 
 
 def _silent(config: Config, examples: Sequence[Comparison]) -> list[bool]:
-    """Which comparisons say nothing, whatever the rewards are."""
+    """Return the comparisons that say nothing, whatever the rewards are."""
     found: list[bool] = []
     for start in range(0, len(examples), CHUNK):
         part = examples[start : start + CHUNK]

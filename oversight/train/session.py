@@ -1,4 +1,4 @@
-"""What the loops of all trainers share: steps, updates, logs, checkpoints, guards, the end.
+"""The loop shared by all trainers: steps, updates, logs, checkpoints, guards, the end.
 
 A trainer builds its models and data, opens a `Session`, and its loop reads
 
@@ -53,7 +53,7 @@ from oversight.train.types import TokenRow
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is computed of one step's examples."""
+    """The loss of one step's examples, by parts."""
 
     groups: Sequence[Sequence[TokenRow]]
     """Rows that are computed together: a pair, the samples of a prompt."""
@@ -76,7 +76,7 @@ UPDATE = ("loss", "start_loss", "grad_norm")
 
 @dataclass
 class Visits:
-    """Where a run is in its data."""
+    """A run's place in its data."""
 
     order: Order
     cursor: Cursor = field(default_factory=Cursor)
@@ -204,7 +204,7 @@ class Session:
 
     @property
     def evaluation_is_due(self) -> bool:
-        """Whether the held-out part is to be looked at after this step."""
+        """Return whether the held-out part is evaluated after this step."""
         return self.step % self.settings.eval_every == 0 or self.step == self.total
 
     def say(self, message: str) -> None:
@@ -296,7 +296,7 @@ class Session:
     def _sent_to_experts(
         self, task: Objective, padded: Sequence[list[int]], num_own: int
     ) -> list[float] | None:
-        """How often tokens of the whole step are sent to each expert, and their number; None where
+        """Return how often the step's tokens are sent to each expert, and their number; None where
         one part is the whole of it, or nobody asks."""
         if self._balance is None or (len(padded) == 1 and self.world.size == 1):
             return None

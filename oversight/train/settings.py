@@ -131,7 +131,7 @@ Truncation = Literal["drop", "prompt_left", "response_right"]
 
 
 class DataSettings(Settings):
-    """What to train on."""
+    """Settings of the training data."""
 
     path: str | tuple[str, ...] = ()
     """Files (.jsonl, .json, .parquet), or patterns such as `data/train-*.parquet`."""
@@ -252,7 +252,7 @@ class LoraSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Which model is trained, and how it computes."""
+    """Settings of the model that is trained, and of its computation."""
 
     by_content: ClassVar[Mapping[str, str]] = {"path": "model", "tokenizer": "tokenizer"}
 
@@ -312,7 +312,7 @@ SCRATCH_LR = 1e-3
 
 
 class TrainSettings(Settings):
-    """What every trainer takes besides its own settings."""
+    """Settings that every trainer takes besides its own."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
         {"out", "keep", "tensorboard", "save_every", "log_every"}

@@ -40,7 +40,7 @@ class Config(TrainSettings):
 
 
 def plan(config: Config) -> Plan:
-    """What a run would be, with all that it checks."""
+    """Return the plan of a run, after all checks that the run makes."""
     start = begin_alone(config)
     loaded = start.load(load_demonstrations, config.data, config.batch_size)
     return Plan("sft", config, start, loaded, groups=[[each.row] for each in loaded.examples])

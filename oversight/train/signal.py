@@ -31,7 +31,7 @@ ValuesLoss = Callable[[Tensor], Tensor]
 
 
 def is_rounding(ours: Tensor, theirs: Tensor, precision: str) -> bool:
-    """Whether log-probabilities of tokens differ by rounding alone, computed in `precision`."""
+    """Return whether log-probabilities computed in `precision` differ by rounding alone."""
     return not ours.numel() or float((ours - theirs).detach().abs().max()) <= ROUNDING[precision]
 
 

@@ -1,4 +1,4 @@
-"""How a trainer begins: its processes, its model's configuration, its data, and what a run is."""
+"""Start of a trainer: its processes, its model's configuration, its data, its description."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Rows = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What is known of a run before a weight is read."""
+    """All that is known of a run before a weight is read."""
 
     world: World
     config: Any
@@ -126,7 +126,7 @@ def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabular
 
 
 def about(trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any]) -> About:
-    """What the run is, for its folder."""
+    """Return the run's description, for its folder."""
     described = describe_settings(settings)
     return About(
         trainer=trainer,
@@ -160,5 +160,5 @@ def finished_model(
 
 
 def _texts(data: DataSettings, rows: Rows | None) -> Iterator[str]:
-    """What a new tokenizer is made from; read only if there is one to be made."""
+    """Return the texts that a new tokenizer is made from; read only if there is one to be made."""
     yield from texts(data, rows)

@@ -1,4 +1,4 @@
-"""What trainers learn from: examples as token ids, made once and never rendered again.
+"""Examples for trainers as token ids, made once and never rendered again.
 
 `data/` makes examples from files and stores, `rollouts/` makes token rows from
 an engine's samples, `model/` scores token rows, `losses/` takes scores.
@@ -40,7 +40,7 @@ class TokenRow:
     logprobs: Floats | None = None
     """The sampler's own natural log-probability of each response token."""
     id: str = ""
-    """Where it comes from, for messages."""
+    """Source of the example, for messages."""
 
     @property
     def num_tokens(self) -> int:
@@ -59,14 +59,14 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Demonstration:
-    """What SFT learns: one sequence, and which of its tokens are responses."""
+    """An example of SFT: one sequence, and which of its tokens are responses."""
 
     row: TokenRow
     weight: float = 1.0
 
     @property
     def id(self) -> str:
-        """Where it comes from, for messages."""
+        """Source of the example, for messages."""
         return self.row.id
 
 
@@ -95,12 +95,12 @@ class Comparison:
 
     @property
     def is_pair(self) -> bool:
-        """Whether there are two responses."""
+        """True where there are two responses."""
         return len(self.responses) == 2
 
     @property
     def is_tie(self) -> bool:
-        """Whether all responses are equally good."""
+        """True where all responses are equally good."""
         return self.ranks[0] == self.ranks[-1]
 
 
@@ -114,7 +114,7 @@ class LabelledExample:
 
     @property
     def id(self) -> str:
-        """Where it comes from, for messages."""
+        """Source of the example, for messages."""
         return self.row.id
 
 
@@ -133,7 +133,7 @@ Example = Demonstration | Comparison | LabelledExample | PromptExample
 
 @dataclass
 class Refused:
-    """What was left out or cut before training, by reason, with the ids of the first few."""
+    """Rows left out or cut before training, by reason, with the ids of the first few."""
 
     MAX_IDS = 5
 

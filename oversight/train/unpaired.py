@@ -93,7 +93,7 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
 
 
 class _Scorer:
-    """What is computed of a whole batch before its loss: the reference, and the divergence."""
+    """Values of a whole batch computed before its loss: the reference, and the divergence."""
 
     def __init__(
         self,
@@ -241,7 +241,7 @@ LEAST, MOST = 1.0, 4.0 / 3.0
 
 
 def balance_lines(config: Config, examples: Sequence[LabelledExample]) -> list[str]:
-    """What good and bad responses weigh together, where that is out of balance, and what mends it.
+    """Return lines on the total weights of good and bad responses, where unbalanced, and a remedy.
 
     Ethayarajh et al. 2024 keep lambda_D n_good / (lambda_U n_bad) between 1 and 4/3 (between 1
     and 3/2 in later versions). A row's own weight counts as so many rows.

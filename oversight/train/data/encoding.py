@@ -44,7 +44,7 @@ RESPONSE_CUT = "a response's end was cut"
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What is left of a prompt and its responses."""
+    """A prompt and its responses, cut to the limits."""
 
     prompt: Ids
     responses: tuple[Ids, ...]
@@ -54,7 +54,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class LengthLimits:
-    """How long a row may be, and what becomes of longer ones."""
+    """Limits on a row's length, and what becomes of longer ones."""
 
     max_length: int | None
     max_prompt_length: int | None
@@ -129,19 +129,19 @@ class GivenIds:
         self._known: dict[tuple[str, bytes], bool] = {}
 
     def inside(self, ids: Sequence[int] | Ids) -> bool:
-        """Whether the model knows all of them."""
+        """Return whether the model knows all of them."""
         found = np.asarray(ids)
         return bool(len(found)) and found.min() >= 0 and found.max() < self._vocab_size
 
     def are_prompt(self, ids: IdsGiven, prompt: Text) -> bool:
-        """Whether `ids` decode to all contents of the prompt, in their order."""
+        """Return whether `ids` decode to all contents of the prompt, in their order."""
         key = (text_key(prompt), ids_key(ids))
         if key not in self._known:
             self._known[key] = self.inside(ids) and self._holds(ids, prompt)
         return self._known[key]
 
     def are_answer(self, ids: IdsGiven, answer: ResponseText) -> bool:
-        """Whether `ids` decode to the text of the answer, up to where that was cut."""
+        """Return whether `ids` decode to the text of the answer, up to where that was cut."""
         if not self.inside(ids):
             return False
         wanted = answer.text.strip().rstrip(CUT_CHARACTER)
@@ -184,7 +184,7 @@ class GivenIds:
         return all(read) and _follow(_words(decoded), read)
 
     def _read(self, text: str, *, skip: bool) -> str:
-        """What the tokenizer makes of a text, white space apart."""
+        """Return the text as the tokenizer reads it, without white space."""
         encoded = self._tokenizer(
             text, add_special_tokens=False, split_special_tokens=True, verbose=False
         )
@@ -202,7 +202,7 @@ def _words(text: str) -> str:
 
 
 def _follow(text: str, parts: Sequence[str], *, start: bool = False) -> bool:
-    """Whether the parts stand in the text one after the other, the first at its start if asked."""
+    """Return whether the parts follow one another in the text, the first at its start if asked."""
     position = 0
     for part in parts:
         found = text.find(part, position)
@@ -290,7 +290,7 @@ class Renderer:
             return self.chat.dialogue(content)
 
     def _route(self, text: Text) -> tuple[Turns, Messages, bool]:
-        """Who encodes it, as which messages, and whether a space goes before an answer."""
+        """Return the encoder, the messages, and whether a space goes before an answer."""
         if isinstance(text, Dialogue) and not self.chat.plain:
             return self.chat, read_dialogue(text.removesuffix(HH_ANSWER)), False
         if isinstance(text, str):
@@ -307,7 +307,7 @@ EARLIER_TURNS = "earlier turns are not learnt: the template rewrites them"
 
 @dataclass
 class IdSources:
-    """How many rows' ids came with them, and how many were made of their text."""
+    """Counts of rows whose ids came with them and of rows whose ids were made of their text."""
 
     given: int = 0
     rendered: int = 0

@@ -127,7 +127,7 @@ class Order:
             yield taken
 
     def num_batches(self, batch_size: int) -> int:
-        """How many batches an epoch has."""
+        """Return the number of batches of an epoch."""
         return self.num // batch_size if self.drop_last else -(-self.num // batch_size)
 
 
@@ -258,7 +258,7 @@ ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long something is, in tokens."""
+    """Lengths in tokens: least, greatest, median and a high quantile."""
 
     smallest: int
     median: float
@@ -279,7 +279,7 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What there is to train on."""
+    """Counts and lengths of what there is to train on."""
 
     num_rows: int
     """Rows read, whatever became of them."""

@@ -131,7 +131,7 @@ PROMPT_COLUMNS = frozenset({"id", "prompt", "prompt_ids"})
 
 
 def demonstrations(row: Row, cells: Cells, encoder: Encoder) -> list[Demonstration]:
-    """What SFT learns of a row: its response, its assistant's turns, or the best of several."""
+    """Return a row's examples for SFT: its response, assistant's turns, or the best of several."""
     everything = encoder.settings.train_on == "all"
     if isinstance(row, Whole):
         found = encoder.whole(row)
@@ -234,7 +234,7 @@ def _all_tokens(row: TokenRow) -> TokenRow:
 
 
 def _distinct(responses: tuple[Ids, ...], row: Answered, encoder: Encoder) -> list[int]:
-    """Which responses to keep: the first of those that are equal.
+    """Return the responses to keep: the first of those that are equal.
 
     Raises:
         RowError: They are equal and ranked differently, or fewer than two are left.
@@ -288,7 +288,7 @@ class LoadedExamples(Generic[E]):
     """Of each source: the file and its SHA-256, or the store's address, and its rows."""
 
     def lines(self) -> list[str]:
-        """What would be trained on, and what was left out, for people."""
+        """Return lines for people: what would be trained on, and what was left out."""
         figures = self.statistics.table()
         width = max(len(name) for name, _ in figures)
         shown = [f"{name:<{width}}  {figure}" for name, figure in figures]

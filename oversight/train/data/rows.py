@@ -137,7 +137,7 @@ HH_ANSWER = "\n\nAssistant:"
 
 
 def is_messages(value: Any) -> bool:
-    """Whether the cell is meant as a list of messages."""
+    """Return whether the cell is meant as a list of messages."""
     return isinstance(value, list | tuple) and all(isinstance(item, Mapping) for item in value)
 
 
@@ -154,7 +154,7 @@ def read_messages(value: Any, name: str) -> tuple[Message, ...]:
 
 
 def is_dialogue(value: Any) -> bool:
-    """Whether the cell is a dialogue as hh-rlhf writes them."""
+    """Return whether the cell is a dialogue as hh-rlhf writes them."""
     return isinstance(value, str) and value.startswith("\n\nHuman:") and HH_ANSWER in value
 
 
@@ -318,7 +318,7 @@ class Answered:
     question_id: str | None = None
 
     def groups(self) -> tuple[str, ...]:
-        """What rows have in common that must not be parted: the question, and the prompt."""
+        """Return the keys of rows that must not be parted: the question, and the prompt."""
         return _groups(self.question_id, self.prompt)
 
 
@@ -332,7 +332,7 @@ class Whole:
     question_id: str | None = None
 
     def groups(self) -> tuple[str, ...]:
-        """What rows have in common that must not be parted: a dialogue's first messages."""
+        """Return the keys of rows that must not be parted: a dialogue's first messages."""
         if isinstance(self.content, str):
             return _groups(self.question_id, self.content)
         turns = [i for i, message in enumerate(self.content) if message.role == "assistant"]

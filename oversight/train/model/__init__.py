@@ -1,1 +1,1 @@
-"""How a model scores token rows: a trie of their tokens, attention over it, and its heads."""
+"""Scores of token rows by a model: a trie of their tokens, attention over it, and its heads."""

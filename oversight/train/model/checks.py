@@ -69,7 +69,7 @@ def scalar_problem(config: Any, attention: BackEnd = "auto") -> str | None:
 
 
 def has_labels(config: Any) -> bool:
-    """Whether transformers has a sequence-classification class for a configuration."""
+    """Return whether transformers has a sequence-classification class for a configuration."""
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     return type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING

@@ -315,7 +315,7 @@ def _place(name: str, revision: str | None, part: str = "model") -> tuple[str, d
 
 
 def is_saved_model(folder: Path) -> bool:
-    """Whether `folder` is a model's, and not that of a run, which has a config.json as well."""
+    """Return whether `folder` is a model's, and not a run's, which has a config.json as well."""
     return (folder / "config.json").is_file() and not (folder / "metrics.jsonl").exists()
 
 

@@ -28,7 +28,7 @@ BLOCK_ELEMENTS_OF_DEVICES = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How logits come of hidden states: softcap(hidden @ weight.T + bias) / temperature."""
+    """The map from hidden states to logits: softcap(hidden @ weight.T + bias) / temperature."""
 
     weight_VE: torch.Tensor
     bias_V: torch.Tensor | None = None
@@ -130,7 +130,7 @@ def log_sum_sq_probs(
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """How the logits [N, V] are divided."""
+    """Division of the logits [N, V] into blocks."""
 
     num_positions: int
     num_tokens: int
@@ -275,7 +275,7 @@ def _parts(size: int, num: int) -> Iterator[slice]:
 
 
 def _targets_in(targets_C: torch.Tensor, block: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which targets [C] are in a block, and where [C, 1]; 0 where they are not."""
+    """Return a mask of the targets [C] in a block, and their places [C, 1], 0 for the others."""
     at_C = targets_C - block.start
     within_C = (at_C >= 0) & (targets_C < block.stop)
     return within_C, torch.where(within_C, at_C, 0)[:, None]

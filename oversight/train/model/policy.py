@@ -109,7 +109,7 @@ def _heads(projected: torch.Tensor, attention: Any, norm: str = "") -> torch.Ten
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """What a policy says of each response token of a batch; 0 where there is padding."""
+    """A policy's scores of each response token of a batch; 0 where there is padding."""
 
     logps_BR: torch.Tensor
     """Natural log-probability at the temperature asked for, in at least float32."""
@@ -155,7 +155,7 @@ class Backbone(torch.nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model's weights are."""
+        """Device of the model's weights."""
         device: torch.device = self.inner.device
         return device
 

@@ -90,7 +90,7 @@ class TokenTrie:
 
 
 def num_trie_tokens(rows: Sequence[Ids]) -> int:
-    """How many tokens the trie of `rows` has, without building it."""
+    """Return the number of tokens of the trie of `rows`, without building it."""
     ordered = sorted(rows, key=_sort_key)
     shared = sum(common_prefix(a, b) for a, b in pairwise(ordered))
     return sum(map(len, rows)) - shared
@@ -159,7 +159,7 @@ class RowBatch:
 
     @property
     def num_rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.last_B)
 
     def row_lengths_T(self) -> torch.Tensor:
@@ -176,7 +176,7 @@ class RowBatch:
 
     @property
     def present_BR(self) -> torch.Tensor:
-        """Where there is a response token and no padding."""
+        """Mask [B, R] of response tokens; False where there is padding."""
         columns = torch.arange(self.mask_BR.shape[1], device=self.mask_BR.device)
         return columns < self.lengths_B[:, None]
 

@@ -45,7 +45,7 @@ class Segment:
     role: str = ""
     """Whose words they are, for baselines of each role."""
     id: str = ""
-    """Where it comes from, for messages."""
+    """Source of the example, for messages."""
     children: tuple[Segment, ...] = ()
 
 

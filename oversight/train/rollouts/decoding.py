@@ -173,7 +173,7 @@ class SharedPrompts:
     def _unseen(
         self, rows: slice, keys: slice, window: int | None, num_groups: int
     ) -> torch.Tensor | None:
-        """Where a row's newest token is past the window of a key, [Q, L]; None for nowhere."""
+        """Return the mask [Q, L] of keys past the newest token's window; None if none are."""
         if window is None:
             return None
         oldest_N1 = (self._lengths_N[rows] + self.step - window)[:, None]

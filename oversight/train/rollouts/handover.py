@@ -416,7 +416,7 @@ def _meanwhile(servers: Servers, path: str, *bodies: dict[str, Any]) -> Iterator
 
 
 def _announced(policy: PolicyModel, dtype: torch.dtype) -> dict[str, Any]:
-    """What will be sent, as the servers' workers need to know it."""
+    """Return names, types and shapes of what will be sent, as the servers' workers need them."""
     shapes = weight_shapes(policy)
     return {
         "names": [name for name, _ in shapes],

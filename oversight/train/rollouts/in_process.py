@@ -66,7 +66,7 @@ class Growing:
 
     @property
     def done(self) -> bool:
-        """Whether no response grows any more."""
+        """True once no response grows any more."""
         return self._num_steps == self._max_steps or bool(self._lengths.all())
 
     def take(self, logits_NV: torch.Tensor) -> torch.Tensor:
@@ -299,7 +299,7 @@ def check_sampling_kind(config: Any) -> None:
 
 
 def _forced(model: Any) -> contract.Score:
-    """What gives the log-probabilities of responses as if they were drawn."""
+    """Return a function that gives the log-probabilities of responses as if they were drawn."""
     policy = PolicyModel(model, precision=model.dtype)
 
     def score(rows: Sequence[contract.Row]) -> list[torch.Tensor]:

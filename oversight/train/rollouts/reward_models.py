@@ -105,7 +105,7 @@ class Scorer(Protocol):
 
 
 def scorer_of(name: str, model: Any) -> Scorer:
-    """What scores rows with a sequence-classification model as transformers does for each alone.
+    """Return a scorer by a sequence-classification model: each row as transformers scores it alone.
 
     Args:
         name: The setting that names the model, for messages.

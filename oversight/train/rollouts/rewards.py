@@ -149,7 +149,7 @@ class TextRewards:
         return grouped(self._numbers(given, asked), examples, texts, self._name)
 
     def _raised(self, error: BaseException, asked: list[tuple[str, Any, str]]) -> str:
-        """What a function that raised did, where, and on which row, as far as it can be told."""
+        """Return the words of a function's error, its line, and the row where known."""
         for text, own, id in asked[:CALLS_TO_FIND] if len(asked) > 1 else ():
             try:
                 self._function([text], [dict(own)])
@@ -168,7 +168,7 @@ class TextRewards:
         )
 
     def _numbers(self, given: Any, asked: list[tuple[str, Any, str]]) -> list[Any]:
-        """What a function gave, as a list of as many things.
+        """Return a function's result as a list of that many things.
 
         Raises:
             DataError: It is nothing that holds a number for each response.

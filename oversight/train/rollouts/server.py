@@ -35,7 +35,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives; an interrupt of the waiting thread cancels it."""
+        """Return what `work` gives; an interrupt of the waiting thread cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -135,7 +135,7 @@ class Servers:
         return self.run(all_of_them())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives, run in the loop that the connections belong to."""
+        """Return what `work` gives, run in the loop that the connections belong to."""
         return self._loop.run(work)
 
     def close(self) -> None:

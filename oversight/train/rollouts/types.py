@@ -1,4 +1,4 @@
-"""What sampling gives and takes: settings, samples, and the Sampler protocol.
+"""Input and output of sampling: settings, samples, and the Sampler protocol.
 
 There is no top-p, top-k or penalty: the loss needs the log-probability of each
 token in the very distribution it was drawn from, and the trainer computes that
@@ -26,7 +26,7 @@ from oversight.train.user_functions import shortened
 
 
 class SamplingSettings(Settings):
-    """How responses are drawn."""
+    """Settings of sampling: temperature, lengths and stops."""
 
     max_new_tokens: int = Field(default=256, ge=1)
     """A response that has not ended by then is cut off, and says so."""
@@ -174,7 +174,7 @@ class Divider:
 
 
 class RewardSettings(Settings):
-    """Where rewards come from, and what that source needs to know."""
+    """Source of rewards, with its own settings."""
 
     by_content: ClassVar[Mapping[str, str]] = {"models": "model", "function": "function"}
 

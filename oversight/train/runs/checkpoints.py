@@ -39,7 +39,7 @@ class Damaged(CheckpointError):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `checkpoint.json` says."""
+    """The content of `checkpoint.json`."""
 
     step: int
     world_size: int
@@ -64,7 +64,7 @@ def seal(
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What the manifest says, without a look at the other files.
+    """Return the manifest's content, without a look at the other files.
 
     Raises:
         Damaged: There is none, or it cannot be read as one.
@@ -140,7 +140,7 @@ def check_fingerprint(place: Path, saved: Mapping[str, Any], here: Mapping[str, 
 
 
 def unlike(saved: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """How two fingerprints differ, in words; those of one run do not."""
+    """Return the differences of two fingerprints in words; those of one run have none."""
     known: Mapping[str, Any] | None = saved.get("contents")
     places = set(here.get("contents", ())) | set(known or ())
     found = unlike_contents(
@@ -168,7 +168,7 @@ def unlike_contents(
     here: Mapping[str, Any],
     contents: Mapping[str, Any],
 ) -> list[str]:
-    """Which of the places that settings name hold something else than they did, in words.
+    """Return in words the named places whose content is no longer what it was.
 
     Args:
         saved: Settings as they were.
@@ -221,7 +221,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Where a run goes on."""
+    """Place at which a run goes on."""
 
     step: int = 0
     """Steps that have been done; 0 for a run that has no checkpoint yet."""

@@ -71,7 +71,7 @@ def check_before_training(tokenizer: Any, config: Any, probes: Sequence[str] = (
 
 
 def tokenizer_problem(tokenizer: Any, folder: Path, probes: Sequence[str] = ()) -> str:
-    """How the tokenizer in `folder` differs from `tokenizer`; empty if it does not."""
+    """Return how the tokenizer in `folder` differs from `tokenizer`; empty if it does not."""
     from transformers import AutoTokenizer
 
     saved: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -222,7 +222,7 @@ MAX_SHARD = "5GB"
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What the end of a run needs besides the run's folder."""
+    """Input of a run's end besides its folder."""
 
     tokenizer: Any
     base_model: str

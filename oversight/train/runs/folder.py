@@ -145,7 +145,7 @@ def resume_command() -> str:
 
 
 def _program() -> list[str]:
-    """What the command line begins with: a program's name, or how our command was started."""
+    """Return the first words of the command line: a program, or how our command was started."""
     program = Path(sys.argv[0])
     if "TORCHELASTIC_RUN_ID" in os.environ:
         num = os.environ.get("LOCAL_WORLD_SIZE", "1")
@@ -201,7 +201,7 @@ BEFORE_A_RUN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a run is, JSON-plain."""
+    """Description of a run, JSON-plain."""
 
     trainer: str
     """sft, reward, dpo, ppo or grpo."""
@@ -220,7 +220,7 @@ class About:
     """By dotted field what is at the places that `identity` names (`models.identity`)."""
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint must agree with."""
+        """Fingerprint that a checkpoint must agree with."""
         fingerprint = {
             "trainer": self.trainer,
             "config": dict(self.identity),
@@ -285,7 +285,7 @@ class RunFolder:
 
     @property
     def model_path(self) -> Path:
-        """Where the finished model stands."""
+        """Path of the finished model."""
         return self.path / MODEL
 
     @property
@@ -429,7 +429,7 @@ def run_folders(config: Any) -> list[Path]:
 
 
 def is_finished(config: Any) -> bool:
-    """Whether a finished run with these settings stands in their folder."""
+    """Return whether a finished run with these settings stands in their folder."""
     if not (config.out / MODEL).is_dir():
         return False
     try:
@@ -441,6 +441,6 @@ def is_finished(config: Any) -> bool:
 
 
 def describe_settings(config: Any) -> dict[str, Any]:
-    """What of a run's settings determines its result, and what is at the places they name."""
+    """Return the settings that determine a run's result, with the content of named places."""
     identity = json.loads(json.dumps(config.identity()))
     return {"config": identity, "contents": contents_of(identity, config.all_by_content())}

@@ -32,7 +32,7 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """What a guard has found."""
+    """A guard's finding."""
 
     what: str
     """The metric, its value and its bound, in words."""
@@ -58,7 +58,7 @@ class NotFinite(_Forgetful):
     NAMES = ("loss", "grad_norm", "reward", "kl", "entropy")
 
     def look(self, step: int, values: Values) -> Trip | None:
-        """What is not a number, if anything."""
+        """Return a finding if a metric is not a number."""
         for name in self.NAMES:
             value = values.get(name, 0.0)
             if not math.isfinite(value):
@@ -82,7 +82,7 @@ class StartLoss:
         self._seen = False
 
     def look(self, step: int, values: Values) -> Trip | None:
-        """Whether the first loss is off; later ones are not looked at."""
+        """Return a finding if the first loss is off; later ones are not looked at."""
         if self._seen or "loss" not in values:
             return None
         self._seen = True
@@ -104,7 +104,7 @@ class StartLoss:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether the first loss was seen."""
+        """Return whether the first loss was seen."""
         return {"seen": self._seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ class FreshRatio(_Forgetful):
         self._tolerance = settings.tolerance
 
     def look(self, step: int, values: Values) -> Trip | None:
-        """Whether the ratio is off; where no rollout is fresh, nothing is looked at."""
+        """Return a finding if the ratio is off; without a fresh rollout nothing is looked at."""
         error = values.get("ratio_error", 0.0)
         if error <= self._tolerance:
             return None
@@ -145,7 +145,7 @@ class _Patient:
         return self._run >= self._patience
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers."""
+        """Return the guard's memory."""
         return {"run": self._run}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ class Exploding(_Patient):
         self._norms: deque[float] = deque(maxlen=settings.window)
 
     def look(self, step: int, values: Values) -> Trip | None:
-        """Whether the norm has been too large for long enough."""
+        """Return a finding if the norm has been too large for long enough."""
         norm = values.get("grad_norm")
         if norm is None or not math.isfinite(norm):
             return None
@@ -185,7 +185,7 @@ class Exploding(_Patient):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers."""
+        """Return the guard's memory."""
         return super().state_dict() | {"norms": list(self._norms)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ class PastBound(_Patient):
         self._bound = settings.bound
 
     def look(self, step: int, values: Values) -> Trip | None:
-        """Whether the KL has been too large for long enough."""
+        """Return a finding if the KL has been too large for long enough."""
         if "kl" not in values or not self._lasts(values["kl"] > self._bound):
             return None
         kl = values["kl"]
@@ -224,7 +224,7 @@ class Collapse(_Patient):
         self._first: list[float] = []
 
     def look(self, step: int, values: Values) -> Trip | None:
-        """Whether entropy has been too low for long enough."""
+        """Return a finding if entropy has been too low for long enough."""
         entropy = values.get("entropy")
         if entropy is None or not math.isfinite(entropy):
             return None
@@ -245,7 +245,7 @@ class Collapse(_Patient):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers."""
+        """Return the guard's memory."""
         return super().state_dict() | {"first": list(self._first)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -285,7 +285,7 @@ class PaidFor:
         self._last: deque[tuple[float, float]] = deque(maxlen=settings.window)
 
     def look(self, step: int, values: Mapping[str, float]) -> Trip | None:
-        """Whether reward and the other metric have both gone up too far."""
+        """Return a finding if reward and the other metric have both gone up too far."""
         pair = (values.get("reward", math.nan), values.get(self._name, math.nan))
         if not all(map(math.isfinite, pair)):
             return None
@@ -311,7 +311,7 @@ class PaidFor:
         return Trip(what, other, bound, ADVICE[self._name])
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers."""
+        """Return the guard's memory."""
         return {"first": list(self._first), "last": list(self._last)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -340,11 +340,11 @@ class Guard(Protocol):
     """Looks at one step after the other."""
 
     def look(self, step: int, values: Mapping[str, float]) -> Trip | None:
-        """What is wrong with the run, if anything."""
+        """Return a finding if something is wrong with the run."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers."""
+        """Return the guard's memory."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -394,7 +394,7 @@ class Guards:
         return warnings
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """Return the state that a resumed run needs."""
         guards = {name: guard.state_dict() for name, guard in self._guards.items()}
         return {"warned": dict(self._warned), "guards": guards}
 

@@ -145,7 +145,7 @@ LOG_SPAN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """How a curve is drawn."""
+    """Style of a curve."""
 
     colour: str
     dash: Any
@@ -203,7 +203,7 @@ def draw(curves: Sequence[Curve], metrics: Sequence[str]) -> Figure:
 
 
 def _looks(curves: Sequence[Curve]) -> dict[tuple[str, str], _Look]:
-    """How each run's curves are drawn on each split."""
+    """Return the style of each run's curves on each split."""
     runs = list(dict.fromkeys(curve.run for curve in curves))
     found = {}
     for curve in curves:

@@ -1,4 +1,4 @@
-"""How a training run goes, on stderr: a bar with what matters, or a line now and then."""
+"""Progress of a training run on stderr: a bar with what matters, or a line now and then."""
 
 from __future__ import annotations
 

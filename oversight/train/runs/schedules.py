@@ -33,7 +33,7 @@ Hu et al., "MiniCPM", 2024; the decay is 1 - sqrt(t), as Hägele et al., 2024, f
 def multiplier(
     schedule: Schedule, step: int, total: int, warmup: float = 0.0, min_ratio: float = 0.0
 ) -> float:
-    """What the rate of step `step`, of 0 to `total` - 1, is multiplied by.
+    """Return the factor of the learning rate at step `step`, of 0 to `total` - 1.
 
     It rises in a line over the warm-up, is 1 after it, and would reach
     `min_ratio` at step `total`. Later steps keep `min_ratio`.
@@ -106,11 +106,11 @@ class EarlyStop:
 
     @property
     def is_due(self) -> bool:
-        """Whether patience has run out."""
+        """Return whether patience has run out."""
         return self._patience is not None and self.num_worse >= self._patience
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return {"best": self.best, "best_step": self.best_step, "num_worse": self.num_worse}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ class Interrupt:
         self._restore()
 
     def asked(self) -> bool:
-        """Whether any process was asked to stop. All processes must call it, once a step."""
+        """Return whether any process was asked to stop. All processes must call it, once a step."""
         return self._world.max([float(self._seen)])[0] > 0.0
 
     def leave(self, step: int, command: str) -> TrainingInterrupted:
@@ -189,7 +189,7 @@ def build_optimizer(
 
 
 def _are_alike(weights: Iterable[torch.Tensor]) -> bool:
-    """Whether all are whole, or all are split: one kernel can step through them together."""
+    """Return whether all are whole, or all split, so that one kernel can step through them."""
     kinds = {type(weight) for weight in weights}
     return kinds in ({torch.nn.Parameter}, {DTensor})
 

@@ -149,7 +149,7 @@ _KEPT = frozenset(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorBlock:
-    """What a process holds of a tensor."""
+    """The part of a tensor that a process holds."""
 
     local: torch.Tensor
     """Shares the tensor's memory."""
@@ -160,7 +160,7 @@ class TensorBlock:
 
 
 def block_of(tensor: torch.Tensor, name: str, is_first: bool) -> TensorBlock:
-    """What this process holds of `tensor`.
+    """Return the part of `tensor` that this process holds.
 
     Raises:
         CheckpointError: It is laid out in another way than in blocks.

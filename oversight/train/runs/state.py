@@ -1,4 +1,4 @@
-"""What changes from step to step in a run, written to and read from one folder.
+"""State of a run that changes from step to step, written to and read from one folder.
 
 Files of process R of W: `weights-R-of-W.safetensors` and
 `optimizer-R-of-W.safetensors` with its blocks, `state-R-of-W.safetensors` with
@@ -201,7 +201,7 @@ class Part(Protocol):
 
 @dataclass
 class RunState:
-    """What a checkpoint holds, as live objects: they are read at `save` and set at `load`."""
+    """A checkpoint's content as live objects: they are read at `save` and set at `load`."""
 
     weights: Mapping[str, torch.Tensor]
     """Every tensor that training changes, by name; see `trained_weights`."""

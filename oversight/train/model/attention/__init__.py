@@ -150,7 +150,7 @@ def use_trie_attention(model: Any) -> None:
 
 
 def trie_arguments(layout: Layout) -> dict[str, Any]:
-    """What a model's call needs besides ids and positions.
+    """Return the arguments of a model's call besides ids and positions.
 
     A mask of four dimensions is handed through as it is, so none is made for nothing.
     """

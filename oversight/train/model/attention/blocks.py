@@ -36,7 +36,7 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def has_block_kernel(device: torch.device) -> bool:
-    """Whether the kernel that gives log-sum-exps runs on `device`."""
+    """Return whether the kernel that gives log-sum-exps runs on `device`."""
     return device.type == "cpu"
 
 
@@ -158,7 +158,7 @@ class BlockAttention(torch.autograd.Function):
 
 
 def _accurate(tensor: torch.Tensor) -> torch.dtype:
-    """What sums are kept in: float32, or float64 where the model is."""
+    """Return the precision that sums are kept in: float32, or float64 where the model is."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
@@ -194,7 +194,7 @@ def _merge(
 
 
 class Layout:
-    """Who sees whom in a line of tokens; masks are made when first asked for and kept.
+    """Visibility among the tokens of a line; masks are made when first asked for and kept.
 
     Args:
         trie: The line.
@@ -236,7 +236,7 @@ class Layout:
         return torch.from_numpy(asking(self.runs, self.tails)).to(self.ends_T.device)
 
     def visible(self, window: int | None) -> torch.Tensor:
-        """Whether a query sees a key, [Q, T], at most `window` tokens back."""
+        """Return the mask [Q, T] of keys that each query sees, at most `window` tokens back."""
         if window not in self._masks:
             query_Q1 = self.asking_Q[:, None]
             seen = (self.places_T <= query_Q1) & (query_Q1 < self.ends_T)
