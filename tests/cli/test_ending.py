@@ -233,7 +233,10 @@ def test_too_little_memory_is_one_line(tmp_path: Path, mib: int) -> None:
 @pytest.mark.parametrize("mib", [250, 300])
 def test_a_report_without_room_for_its_statistics_is_one_line(tmp_path: Path, mib: int) -> None:
     # OpenBLAS tries for its buffers for ever, where no signal but SIGKILL is heard.
-    assert run(["debate", "-d", "world", "--limit", "1", "--no-live", "--store", f"{tmp_path}/s.db"]) == 0
+    assert (
+        run(["debate", "-d", "world", "--limit", "1", "--no-live", "--store", f"{tmp_path}/s.db"])
+        == 0
+    )
     limit = (mib * 2**20, mib * 2**20)
     done = subprocess.run(
         [*COMMAND, "report", "--store", "s.db"],
