@@ -9,6 +9,7 @@ from typing import cast
 
 from oversight import registry
 from oversight.config import Settings
+from oversight.errors import ConfigError
 from oversight.types import Agent, AgentSpec, Engine, Role
 
 __all__ = ["build_agent", "identify", "roles"]
@@ -31,8 +32,14 @@ def roles(name: str) -> frozenset[Role]:
 
     Raises:
         UnknownNameError: There is no agent of that name.
+        ConfigError: It is of another distribution and does not say its roles.
     """
-    return cast("frozenset[Role]", registry.load("agents", name).ROLES)
+    module = registry.load("agents", name)
+    if not hasattr(module, "ROLES"):
+        raise ConfigError(
+            f"agent {name!r}: {module.__name__!r} has no ROLES, the roles it can take"
+        )
+    return cast("frozenset[Role]", module.ROLES)
 
 
 def identify(spec: AgentSpec, where: str = "agent") -> AgentSpec:

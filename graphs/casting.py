@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from oversight import registry
-from oversight.agents import build_agent, identify
+from oversight.agents import build_agent, identify, roles
 from oversight.config import AgentSettings, EngineSettings
 from oversight.engines.base import identify as identify_engine
 from oversight.engines.base import open_engine
@@ -74,7 +74,7 @@ def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSetti
 
 
 def _spec(role: Role, settings: AgentSettings, engines: Mapping[str, EngineSettings]) -> AgentSpec:
-    able = registry.load("agents", settings.agent).ROLES
+    able = roles(settings.agent)
     if role not in able:
         raise ConfigError(
             f"agents.{role.value}.agent = {settings.agent!r} cannot be a {role.value}; "

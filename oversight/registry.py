@@ -6,6 +6,8 @@ their own under the entry-point group of the same name as the package.
 
     [project.entry-points."oversight.agents"]
     my_debater = "my_package.my_debater"
+
+Their code is named on stderr before it runs, and what is wrong with it becomes one error.
 """
 
 from __future__ import annotations
@@ -13,7 +15,11 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import importlib.util
+import os
+import sys
 import tomllib
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +27,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from oversight.errors import UnknownNameError
+from oversight.errors import ConfigError, OversightError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,21 @@ class Group:
     support: frozenset[str] = frozenset()
     """Files that help the others and are no things themselves."""
     suffix: str = ".py"
+    needs: tuple[str, ...] = ()
+    """What the module of another distribution has to hold, whatever it is used for."""
 
 
 GROUPS: dict[str, Group] = {
-    "agents": Group("agent", "oversight.agents", frozenset({"speaking", "judging"})),
-    "engines": Group("engine", "oversight.engines", frozenset({"base"})),
-    "datasets": Group("data set", "oversight.datasets", frozenset({"base"})),
+    "agents": Group(
+        "agent",
+        "oversight.agents",
+        frozenset({"speaking", "judging"}),
+        needs=("Config", "build"),
+    ),
+    "engines": Group("engine", "oversight.engines", frozenset({"base"}), needs=("Config", "build")),
+    "datasets": Group(
+        "data set", "oversight.datasets", frozenset({"base"}), needs=("Config", "rows")
+    ),
     "graphs": Group(
         "graph",
         "oversight.graphs",
@@ -56,6 +71,7 @@ GROUPS: dict[str, Group] = {
                 "views",
             }
         ),
+        needs=("NUM_SPEAKERS", "build"),
     ),
     "protocols": Group("protocol", "oversight.protocols", suffix=".toml"),
     "constitutions": Group("constitution", "oversight.constitutions", suffix=".toml"),
@@ -131,14 +147,85 @@ def load(group: str, name: str) -> ModuleType:
     Raises:
         UnknownNameError: There is none of that name.
         MissingDependencyError: It needs a package that is not installed.
+        ConfigError: It is of another distribution, and cannot be imported or lacks what it needs.
     """
     if name in _files(group):
         return importlib.import_module(f"{GROUPS[group].package}.{name}")
     plugins = _plugins(group)
     if name in plugins:
-        return importlib.import_module(plugins[name])
+        return _load_plugin(GROUPS[group], name, plugins[name])
     raise UnknownNameError(_unknown(group, name))
 
 
+def _load_plugin(group: Group, name: str, module_name: str) -> ModuleType:
+    """Import the module of another distribution, whose file is told first."""
+    what = f"{group.noun} {name!r}"
+    try:
+        file = None if module_name in sys.modules else origin(module_name)
+        tell_import(what, file)
+        module = importlib.import_module(module_name)
+    except OversightError:
+        raise
+    except (Exception, SystemExit) as error:  # its code may raise whatever there is
+        said = " ".join(str(error).split())
+        raise ConfigError(
+            f"{what}: {module_name!r}, which the entry point {group.package!r} names, cannot be "
+            f"imported ({type(error).__name__}{': ' if said else ''}{said}{raised_at(error)})"
+        ) from error
+    if lacking := [each for each in group.needs if not hasattr(module, each)]:
+        raise ConfigError(
+            f"{what}: {module_name!r}, which the entry point {group.package!r} names, has no "
+            f"{' and no '.join(lacking)}; a module of that group holds {', '.join(group.needs)}"
+        )
+    return module
+
+
+_told: set[str] = set()
+
+
+def tell_import(what: str, file: str | None) -> None:
+    """Say once a process, on stderr, which file's code is about to run, and by which name or
+    setting it was called; of several processes of a training run the first does."""
+    if file is None or file in _told or os.environ.get("RANK", "0") != "0":
+        return
+    _told.add(file)
+    line = f"{what}: importing {file}, whose code runs as part of this command"
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    sys.stderr.write(f"{shown}\n")
+    sys.stderr.flush()
+
+
+def origin(module_name: str) -> str | None:
+    """The file of a module, or of the package that it is in: finding that runs no code."""
+    spec = importlib.util.find_spec(module_name.partition(".")[0])
+    if spec is None or "." not in module_name:
+        return None if spec is None else spec.origin
+    return f"{spec.origin} ({module_name})"
+
+
+def raised_at(error: BaseException, *ours: str) -> str:
+    """The file and line, in parentheses, at which foreign code raised an error; "" if it did not.
+
+    Args:
+        error: What was raised.
+        ours: Files that the error is not said to come from.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame
+        for frame in frames
+        if frame.filename not in (__file__, importlib.__file__, *ours)
+        and not frame.filename.startswith("<frozen ")
+    ]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+
+
 def _unknown(group: str, name: str) -> str:
-    return f"there is no {GROUPS[group].noun} {name!r}.{nearest(name, names(group))}"
+    noun, package = GROUPS[group].noun, GROUPS[group].package
+    if GROUPS[group].suffix == ".py" and (":" in name or name.endswith(".py")):
+        article = "an" if noun[0] in "aeiou" else "a"
+        return (
+            f"there is no {noun} {name!r}: {article} {noun} is called by its name; one of your own "
+            f"gets it from the entry point {package!r} of its distribution, see CONTRIBUTING.md"
+        )
+    return f"there is no {noun} {name!r}.{nearest(name, names(group))}"

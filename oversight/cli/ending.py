@@ -142,7 +142,8 @@ def _terminal_settings() -> list[Any] | None:
 class _Room:
     """Refuses to load native libraries for which a limit on memory (ulimit -v) leaves no room.
 
-    Without room they do not fail but crash, in the middle of being loaded.
+    Without room they do not fail but crash in the middle of being loaded, or try again for ever:
+    OpenBLAS, which numpy and scipy each bring, does so until it gets its buffers.
     """
 
     def __init__(self, limit: int) -> None:
@@ -161,7 +162,7 @@ class _Room:
             )
 
 
-NATIVE_MIB = {"torch": 700, "sklearn": 300, "pyarrow": 220, "numpy": 110}
+NATIVE_MIB = {"torch": 700, "sklearn": 300, "pyarrow": 220, "scipy.linalg": 200, "numpy": 110}
 """Address space that libraries take as they are loaded, with what their first use takes."""
 
 
@@ -188,6 +189,8 @@ def install() -> None:
     """Take Ctrl-C, and see that nothing reaches a log or the terminal with a secret in it."""
     INTERRUPTS.install()
     if (limit := memory_limit()) is not None:
+        # OpenBLAS takes a stack and a buffer for each core that there is.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         sys.meta_path.insert(0, _Room(limit))
     sys.excepthook = _say_unexpected
     threading.excepthook = _say_of_thread

@@ -9,6 +9,7 @@ import typer
 
 from oversight import registry
 from oversight.cli.options import Json, set_option, show
+from oversight.errors import OversightError
 from oversight.models import EMBEDDED
 
 NUM_SHOWN = 3
@@ -77,14 +78,7 @@ def _excerpt(text: str) -> str:
 
 def models(as_json: Json = False) -> None:
     """List the agents with their roles, the engines that models run on, and embedded models."""
-    agents = [
-        (
-            name,
-            " ".join(sorted(registry.load("agents", name).ROLES)),
-            registry.summary("agents", name),
-        )
-        for name in registry.names("agents")
-    ]
+    agents = [_agent(name) for name in registry.names("agents")]
     engines = [(name, registry.summary("engines", name)) for name in registry.names("engines")]
     embedded = [(model.name, model.description) for model in EMBEDDED.values()]
     if as_json:
@@ -100,6 +94,16 @@ def models(as_json: Json = False) -> None:
     show("Engines", ("name", "description"), engines, as_json=False)
     typer.echo("")
     show("Embedded models", ("name", "description"), embedded, as_json=False)
+
+
+def _agent(name: str) -> tuple[str, str, str]:
+    """An agent's name, roles and summary; one that cannot be loaded has its error for a summary."""
+    from oversight.agents import roles
+
+    try:
+        return name, " ".join(sorted(roles(name))), registry.summary("agents", name)
+    except OversightError as error:
+        return name, "", str(error)
 
 
 def protocols(as_json: Json = False) -> None:

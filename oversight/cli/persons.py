@@ -200,11 +200,29 @@ def judge(
     settings = session(JudgingSettings, study, flags, port, sets)
     if keys:
         print_keys(settings, KEYS)
-    elif web:
+        return
+    load_assistance(settings)
+    if web:
         command = again("judge", flags, sets, [study] if study else [])
         serve_judging(settings, command, host, public_url)
     else:
         run_judging(settings, linear=linear)
+
+
+def load_assistance(settings: JudgingSettings) -> None:
+    """Import the code of the assistants and their engines, before a screen hides the terminal on
+    which the code of other distributions is named.
+
+    Raises:
+        UnknownNameError: There is no agent, or no engine, of a name.
+        ConfigError: Code of another distribution cannot be imported.
+    """
+    from oversight import registry
+
+    for assistant in settings.assistance.values():
+        registry.load("agents", assistant.agent)
+        if assistant.engine is not None:
+            registry.load("engines", settings.engines[assistant.engine].engine)
 
 
 def serve_judging(

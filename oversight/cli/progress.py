@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -21,8 +21,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from oversight.graphs import running
 from oversight.types import Transcript
+
+if TYPE_CHECKING:
+    from oversight.graphs import running
 
 LINE_EVERY_S = 10.0
 """How often a line is printed where stderr is no terminal."""

@@ -229,11 +229,13 @@ class RaterCounter:
         )
 
     def _names(self) -> dict[tuple[str, str], str]:
-        """Names of raters; of models that differ in their settings alone, with a part of the id."""
+        """Names of raters; of models that share theirs with another, with a part of the id."""
         judges = [judge for judge, _ in self._kinds]
         return {
-            (judge, rater): judge if judges.count(judge) == 1 else f"{judge} {rater[:6]}"
-            for judge, rater in self._kinds
+            (judge, rater): judge
+            if judges.count(judge) == 1 or kind == "person"
+            else f"{judge} {rater[:6]}"
+            for (judge, rater), kind in self._kinds.items()
         }
 
 

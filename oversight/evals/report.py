@@ -436,14 +436,16 @@ def _agreements(every: Sequence[Observation]) -> list[Agreement]:
             for debate in one.keys() & two.keys()
         }
         units = sorted(shared)
-        raters = [[given.get(unit) for unit in units] for given in by_judge.values()]
+        # A judge who decided nothing that another did agrees with nobody, and is not named.
+        judges = sorted(judge for judge, given in by_judge.items() if given.keys() & shared)
+        raters = [[by_judge[judge].get(unit) for unit in units] for judge in judges]
         agreed = pairwise_agreement(raters) if units else None
         if agreed is None:
             continue
         found.append(
             Agreement(
                 protocol=protocol,
-                judges=tuple(sorted(by_judge)),
+                judges=tuple(judges),
                 num_debates=len(units),
                 agreement=agreed,
                 alpha=krippendorff_alpha(raters),

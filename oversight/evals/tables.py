@@ -306,10 +306,28 @@ def _slices(report: Report) -> Table:
     )
 
 
+SAME_ANSWER = (
+    "Where every answer was the same, chance agrees as well, and nothing is left to measure: “–”."
+)
+RATED = {
+    "preferred": "which response is better",
+    "revision": "whether a revision is better",
+    "criticism": "whether a criticism is right",
+    "principles": "scores by principle, to the point",
+}
+"""Questions that two raters agree on or not, in the words of the note."""
+
+
 def _agreement(report: Report) -> Table:
+    found = report.agreements
+    said = ["On the option chosen, of debates that at least two judges decided."]
+    if any(len(each.judges) > 2 for each in found):
+        said.append("Of more than two, “agree” is of all their pairs, and κ, of two, is “–”.")
+    if any(each.alpha is None for each in found):
+        said.append(SAME_ANSWER)
     return Table(
         title="Agreement of judges",
-        note="On the option chosen, of debates that at least two judges decided.",
+        note=" ".join(said),
         columns=("protocol", "judges", "agree", "Krippendorff’s α", "Cohen’s κ", "debates"),
         rows=tuple(
             (
@@ -320,7 +338,7 @@ def _agreement(report: Report) -> Table:
                 _number(each.kappa),
                 f"{each.num_debates:,}",
             )
-            for each in report.agreements
+            for each in found
         ),
     )
 
@@ -380,10 +398,13 @@ def _raters(report: Report) -> Table:
 
 
 def _rater_agreement(report: Report) -> Table:
+    found = report.rater_agreements
+    asked = {each.question for each in found}
+    on = "; ".join(about for question, about in RATED.items() if question in asked)
+    is_same = any(each.kappa is None for each in found)
     return Table(
         title="Agreement of raters",
-        note="On what both rated: which response is better, whether a revision is and whether its "
-        "criticism is right, and scores by principle, to the point.",
+        note=f"On what both rated: {on}." + (f" {SAME_ANSWER}" if is_same else ""),
         columns=("question", "raters", "who", "agree", "Cohen’s κ", "rated by both"),
         rows=tuple(
             (
@@ -394,7 +415,7 @@ def _rater_agreement(report: Report) -> Table:
                 _number(each.kappa),
                 f"{each.num_items:,}",
             )
-            for each in report.rater_agreements
+            for each in found
         ),
     )
 

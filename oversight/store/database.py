@@ -128,6 +128,8 @@ class Database:
         """Error that says what `error` of the driver means for this store, and what to do."""
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
+        if isinstance(cause, UnicodeDecodeError):  # rows that are no text come as `NotText`
+            reason = f"malformed: what describes its tables is no text ({reason})"
         if "disk I/O error" in reason and self._is_disk_full():
             reason += " (no space left on its disk)"
         hints = (hint for sign, hint in HINTS.items() if sign in reason)
@@ -171,7 +173,8 @@ ROOM_BYTES = 1 << 16
 
 HINTS: dict[str, str] = {
     "unable to open database file": (
-        "check that its folder is there and that you may read and write both"
+        "check that its folder is there and that you may read and write both, or copy it to where "
+        "you may"
     ),
     "readonly database": "check that you may write the file and its folder",
     "no space left": "make room and run the same command again: what is written stays written",

@@ -7,7 +7,8 @@ Where a mark counts:
 - Elsewhere, in the middle of a sentence, `<think>` and `[THINK]` are words about the mark and
   stay what they are, unless a pair closes tightly around words (`<think>so</think>`) or around
   more than a few of them, or the mark ends its line, or it is never closed and a sentence begins
-  behind it.
+  behind it, or words by which only a thought begins (`hmm`, `wait, `, `i should`), or the answer
+  breaks off behind it in the middle of a sentence that says nothing of a mark.
 - A closing mark without an opening one ends a thought that began with the answer (or with what
   follows the thought before), unless it stands in the middle of a sentence or in quotation marks.
 - A mark inside `<quote>…</quote>`, in quotation marks or as code in a line is a word, too. In a
@@ -16,6 +17,19 @@ Where a mark counts:
   between them, where they fill cells of a table in two rows, where both are the subject of a verb
   on marks (`<think> opens it. </think> closes it.`), or where both end a clause within a line.
 - Marks that no prose holds (`<|…|>`, `◁think▷`) count everywhere.
+
+Some thoughts cannot be told from words about marks, and stay in the speech:
+
+- one behind a mark in code: `` `<think>` so ``;
+- one that is never closed and begins in the middle of a sentence, in lower case and with none of
+  those words, if it ends a sentence (`It is in <think> truth the attic.`), if it begins as a
+  sentence about a mark goes on (`It is in <think> but really the attic`), or if it stands behind
+  words that have a mark for their object (`It is in the <think> attic really`).
+
+And some words about marks are taken for a thought: a mention of an opening mark alone goes with all
+behind it where the answer breaks off in that sentence (`Models emit <think> far too ear`), unless
+it goes on as most mentions do (`before`, `and`, `in` …), or where a capital stands behind the mark
+(`We see <think> I wonder.`).
 """
 
 from __future__ import annotations
@@ -73,6 +87,27 @@ _ABOUT_MARKS = re.compile(
 """The end of words that go on with a mark as their object."""
 _NAMES_MARK = re.compile(r"\b(?:tags?|marks?|marker|tokens?|strings?)\b:?\s+\Z", re.IGNORECASE)
 """The end of words that have the mark for a name; behind "the" or "and" may stand a thought."""
+_DELIBERATES = re.compile(
+    r"(?:hm+|uh+|alright|hold\ on|let\ me\ (?:see|check|think|look|re)|let[’']s\ (?:see|check))\b"
+    r"|wait(?:[,.!…]|\ (?:no|so|but|i|my)\b)|ok(?:ay)?(?:\ (?:so|but|i|my)\b)",
+    re.IGNORECASE,
+)
+"""Words by which a thought begins, and by which no sentence about a mark goes on."""
+_THINKS = re.compile(
+    r"(?:maybe\ |so\ |but\ |and\ )?i(?:[’'](?:m|ll|ve|d)|\ (?:should|must|need|have|will|can|could"
+    r"|would|am|think|guess|know|wonder|want|lose))\b|so\ my\b"
+)
+"""The same, where the words before the mark do not go on with it: in lower case, as thoughts are;
+behind a sentence's end or in upper case any word begins one."""
+_GOES_ON_WITH = re.compile(
+    r"(?:before|after|when|while|whenever|where|which|that|to|in|at|on|of|for|from|by|with|without"
+    r"|and|or|but|as|instead|first|only|once|twice|often|always|never|then|so|is|are|was|has|opens?"
+    r"|begins?|starts?|closes?|ends?|means|marks?|tags?|tokens?|blocks?|strings?|around|inside"
+    r"|into|like|than|if|because|followed|unless|until|too|more|less|very|here|early|all|again"
+    r"|rather|though|even|just|right|alone|itself|needs?)\b",
+    re.IGNORECASE,
+)
+"""Words by which a sentence goes on behind a mark that it mentions."""
 _BULLET = re.compile(r"\s*(?:[-+•]|\d{1,2}[.)])\s*")
 _BETWEEN = frozenset([",", "/", ";", "|", "&", "+", "vs.", "vs"])
 """What may stand between two marks that are named in one breath."""
@@ -127,6 +162,8 @@ class Marks:
     def __init__(self, text: str) -> None:
         self.found = list(marks(text))
         self._text = text
+        self._is_ended = _SENTENCE_END.search(text.rstrip()[-LONGEST_MARK:]) is not None
+        """The text does not break off in the middle of a sentence."""
         self._mentioned: dict[str, int] = {}
         """Of an opening mark that is a word: its kind, and where its line begins."""
         self._closing: dict[int, re.Match[str]] = {}
@@ -171,10 +208,24 @@ class Marks:
             return False
         if closing is None and after[:1].isalnum() and (mark["square"] or "A").isupper():
             return True
+        is_named = _NAMES_MARK.search(line) or _BULLET.fullmatch(line)
+        if closing is None and not is_named and _DELIBERATES.match(after.lstrip()):
+            return True
         if _ABOUT_MARKS.search(line) or _BULLET.fullmatch(line):
             return False
+        if closing is None and _THINKS.match(after.lstrip()):
+            return True
         ends_line = not after.partition("\n")[0].strip() and not is_blank(after)
-        return ends_line or (closing is None and after[:1] == " " and after[1:2].isupper())
+        if ends_line or closing is not None or after[:1] != " ":
+            return ends_line
+        return after[1:2].isupper() or self._breaks_off(after)
+
+    def _breaks_off(self, after: str) -> bool:
+        """True if an answer ends in the middle of a sentence behind a mark, as a thought does that
+        the limit of tokens cut off; unless what is `after` goes on with a mention of the mark."""
+        if self._is_ended or _GOES_ON_WITH.match(after.lstrip()):
+            return False
+        return "|" not in after.partition("\n")[0] and len(after.split()) > SPACED_WORDS
 
     def _closing_counts(self, mark: re.Match[str], line: str, line_begin: int, after: str) -> bool:
         opened_at = self._mentioned.pop(kind_of(mark), None)

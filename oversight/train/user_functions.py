@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 from oversight.errors import ConfigError
-from oversight.train.runs.progress import tell
+from oversight.registry import origin, raised_at, tell_import
 
 
 def load_named(path: str, setting: str, *ours: str) -> Any:
@@ -49,9 +47,7 @@ def load_named(path: str, setting: str, *ours: str) -> Any:
 
 def shown_error(error: BaseException, *ours: str) -> str:
     """An error with the file and line that it was raised at; `ours` are files not to be named."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename not in (__file__, *ours)]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    place = raised_at(error, __file__, *ours)
     words = shortened(" ".join(str(error).split()), 300)
     return f"{type(error).__name__}{': ' if words else ''}{words}{place}"
 
@@ -64,7 +60,7 @@ def shortened(text: str, length: int = 100) -> str:
 def _module(name: str, setting: str) -> Any:
     """A module by its name, or by its file, which is told before its code runs."""
     if not name.endswith(".py"):
-        _tell_import(name, None if name in sys.modules else _origin(name), setting)
+        tell_import(setting, None if name in sys.modules else origin(name))
         return importlib.import_module(name)
     file = Path(name).expanduser()
     spec = importlib.util.spec_from_file_location(f"oversight_user_{file.stem}", file)
@@ -72,26 +68,9 @@ def _module(name: str, setting: str) -> Any:
         raise ImportError(f"{name} is no Python file")
     if not file.is_file():
         raise ImportError("there is no such file")
-    _tell_import(name, str(file.resolve()), setting)
+    tell_import(setting, str(file.resolve()))
     module = importlib.util.module_from_spec(spec)
     # Where a module's own dataclasses look for it.
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-_told: set[str] = set()
-
-
-def _tell_import(name: str, file: str | None, setting: str) -> None:
-    """Say once a process which file's code is about to run; of several processes the first does."""
-    if file is None or file in _told or os.environ.get("RANK", "0") != "0":
-        return
-    _told.add(file)
-    tell([f"{setting}: importing {file}, whose code runs as part of this command"])
-
-
-def _origin(name: str) -> str | None:
-    """The file of a module, or of the package that it is in: finding that runs no code."""
-    spec = importlib.util.find_spec(name.partition(".")[0])
-    return None if spec is None else f"{spec.origin} ({name})" if "." in name else spec.origin

@@ -230,6 +230,40 @@ def test_too_little_memory_is_one_line(tmp_path: Path, mib: int) -> None:
     assert "there is not enough memory" in done.stderr
 
 
+@pytest.mark.parametrize("mib", [250, 300])
+def test_a_report_without_room_for_its_statistics_is_one_line(tmp_path: Path, mib: int) -> None:
+    # OpenBLAS tries for its buffers for ever, where no signal but SIGKILL is heard.
+    assert (
+        run(["debate", "-d", "world", "--limit", "1", "--no-live", "--store", f"{tmp_path}/s.db"])
+        == 0
+    )
+    limit = (mib * 2**20, mib * 2**20)
+    done = subprocess.run(
+        [*COMMAND, "report", "--store", "s.db"],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "OPENBLAS_NUM_THREADS"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "there is not enough memory (scipy.linalg needs 200 MiB" in done.stderr
+
+
+def test_a_report_loads_no_graphs() -> None:
+    script = (
+        "import sys; from oversight.cli import report; "
+        "print(sorted({'langgraph', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("bare", [False, True])
 def test_a_full_output_is_one_line(tmp_path: Path, bare: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from oversight import constitutions
 from oversight.evals.report import Report, build_report
-from oversight.evals.tables import tables
+from oversight.evals.tables import SAME_ANSWER, tables
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks.models import ModelRatings
 from oversight.types import (
@@ -124,3 +125,79 @@ def test_a_report_of_people_alone_has_no_table_of_models(records):
     one, other = records.best_of("First words.", "Other words.")
     by_person(records, PairAnswer(preferred=Preferred.LEFT, strength=1), one, other)
     assert "Ratings of responses" not in titles(report(records))
+
+
+def pairs_by(records: Any, **answers: Sequence[Preferred | None]) -> None:
+    """A pair for each place, and of each person an answer to it, or none."""
+    for given in zip(*answers.values(), strict=True):
+        one, other = records.best_of("First words.", "Other words.")
+        for judge, preferred in zip(answers, given, strict=True):
+            if preferred is not None:
+                strength = 1 if preferred in (Preferred.LEFT, Preferred.RIGHT) else None
+                answer = PairAnswer(preferred=preferred, strength=strength)
+                by_person(records, answer, one, other, judge=judge)
+
+
+def rows_of_agreement(records: Any) -> list[tuple[str, ...]]:
+    return list(titles(report(records))["Agreement of raters"].rows)
+
+
+L, R, T = Preferred.LEFT, Preferred.RIGHT, Preferred.TIE
+
+
+@pytest.mark.parametrize(
+    ("ann", "bob", "agree", "kappa"),
+    [
+        ((L, R, L, R), (L, R, L, R), "100 %", "1.00"),
+        ((L, R, L, R), (R, L, R, L), "0 %", "−1.00"),
+        ((L, L, R, R), (L, R, L, R), "50 %", "0.00"),
+        ((T, T, L), (T, T, R), "67 %", "0.40"),
+        ((L, L), (L, L), "100 %", "–"),
+        ((T, T), (T, T), "100 %", "–"),
+        ((L,), (R,), "0 %", "0.00"),
+    ],
+    ids=["all", "none", "half", "ties", "one answer", "all ties", "single"],
+)
+def test_two_peoples_agreement_in_figures(records, ann, bob, agree, kappa):
+    pairs_by(records, ann=ann, bob=bob)
+    (row,) = rows_of_agreement(records)
+    assert row == ("preferred", "ann · bob", "person–person", agree, kappa, str(len(ann)))
+
+
+def test_the_note_on_raters_names_what_they_rated_and_why_kappa_is_missing(records):
+    pairs_by(records, ann=(L, L), bob=(L, L))
+    note = titles(report(records))["Agreement of raters"].note
+    assert note == f"On what both rated: which response is better. {SAME_ANSWER}"
+    pairs_by(records, ann=(R,), bob=(R,))
+    note = titles(report(records))["Agreement of raters"].note
+    assert note == "On what both rated: which response is better."
+
+
+def test_of_three_people_each_two_that_share_an_item_have_a_row(records):
+    pairs_by(records, ann=(L, R, None), bob=(L, L, R), cyd=(None, L, R))
+    rows = [(row[1], row[3], row[5]) for row in rows_of_agreement(records)]
+    assert rows == [
+        ("ann · bob", "50 %", "2"),
+        ("ann · cyd", "0 %", "1"),
+        ("bob · cyd", "100 %", "2"),
+    ]
+
+
+def test_a_person_who_rated_nothing_in_common_has_no_row(records):
+    pairs_by(records, ann=(L, R, None), bob=(L, R, None), cyd=(None, None, L))
+    assert [row[1] for row in rows_of_agreement(records)] == ["ann · bob"]
+
+
+def test_people_who_share_no_item_have_no_table(records):
+    pairs_by(records, ann=(L, None), bob=(None, L))
+    assert "Agreement of raters" not in titles(report(records))
+
+
+def test_a_person_of_a_models_name_keeps_it(records):
+    turns = records.best_of("First words.", "Other words.")
+    name = "rater (scripted)"
+    by_person(records, PairAnswer(preferred=L, strength=1), *turns, judge=name)
+    by_model(records, Task.PAIRS, {"A": 0.6, "B": 0.2})
+    found = [each.rater for each in report(records).raters]
+    assert found[0] == name
+    assert found[1].startswith(f"{name} ")

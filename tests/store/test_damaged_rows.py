@@ -228,3 +228,12 @@ def test_the_check_goes_on_past_damage_in_every_table(whole, tmp_path):
     with Store.open(path) as store:
         found = {problem.table for problem in store.check()}
     assert found >= set(WITH_BODIES)
+
+
+def test_a_schema_that_is_no_text_is_a_damaged_file(whole, tmp_path):
+    path = tmp_path / "runs.db"
+    content = whole.read_bytes()
+    assert b"CREATE TABLE debates" in content
+    path.write_bytes(content.replace(b"CREATE TABLE debates", b"CREATE TABL\xcc debates"))
+    with pytest.raises(StoreError, match=r"malformed: .*no text.*; the file is damaged; restore"):
+        Store.open(str(path), create=False)

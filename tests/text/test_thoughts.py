@@ -406,3 +406,52 @@ def test_marks_and_tokens_alone_say_nothing() -> None:
 
     assert all(map(is_wordless, silent))
     assert not any(map(is_wordless, ("<quote>a</quote>", "70/30", "👍", "北", " . ", "<b>no</b>")))
+
+
+@pytest.mark.parametrize("mark", ["<think>", "[THINK]", "<reasoning>"])
+@pytest.mark.parametrize(
+    ("words", "thought"),
+    [
+        ("It is in", f"the attic really, {SECRET} and nobody will"),
+        ("It is in the", f"hmm, {SECRET}."),
+        ("As the source says,", f"wait, {SECRET}. So B is right."),
+        ("The lamp came down", f"i should not say that {SECRET}."),
+        ("The lamp came down", f"so my side is false as {SECRET}."),
+        ("We know", f"this is wrong, {SECRET}, b is rig"),
+        ("As the source says,", f"\nwait, {SECRET}. So B is right."),
+    ],
+)
+def test_a_thought_in_lower_case_that_is_cut_off_in_a_sentence_is_one(
+    mark: str, words: str, thought: str
+) -> None:
+    found = divide(f"It was so. {words} {mark} {thought}")
+
+    assert found == Said(f"It was so. {words}", thought.strip(), cut=True)
+
+
+@pytest.mark.parametrize("mark", ["<think>", "[THINK]", "<reasoning>"])
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "Models emit {} before they answer",
+        "Models emit {} and never close it, which the judge sees",
+        "Models emit {} followed by a thought of many words",
+        "Models emit {} far too early.",
+        "We see {} ok.",
+        "If a speaker writes {} the judge cannot read on.",
+        "Those that emit {} need to close it.",
+        "With {} wait for the closing mark.",
+        "Such as {} let me hide a thought.",
+        "Behind {} maybe nobody reads.",
+        "After {} we need an end.",
+        "Answers with {} so my reader knows.",
+        "| emit {} | a thought of many words",
+        "- {} opens a thought of many words",
+        "We prefer the tag {} hmm, and so on.",
+        "`{}` stands for a thought of many words",
+    ],
+)
+def test_prose_that_goes_on_behind_the_mark_that_it_mentions_stays(mark: str, prose: str) -> None:
+    speech = prose.format(mark)
+
+    assert divide(speech) == Said(speech)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from rich.text import Text
@@ -43,16 +43,33 @@ PADDING = 2
 SCROLL_BAR = 2
 LEAST_WIDTH = 12
 """Of the first column."""
+LONGEST_NAME = 240
+"""Characters of a question in the hint, of whose lines there is room for six."""
 
 
-def fitted(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> list[int]:
+def name_of(item: QueueItem | RatingItem) -> str:
+    """The question of an item on one line, cut where it is longer than a hint may be."""
+    name = " ".join(item.question.split())
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def fitted(
+    names: Sequence[str],
+    rows: Sequence[Sequence[Text]],
+    width: int,
+    whole: Collection[str] = (),
+) -> list[int]:
     """Widths of columns that fit side by side: the widest of the others are cut until two fifths
-    are left for the first one, and that takes what they leave."""
+    are left for the first one, and that takes what they leave. Columns in `whole` are not cut."""
     room = width - STATE_WIDTH - PADDING * (len(names) + 1) - SCROLL_BAR
     longest = [
         max([len(name), *(row[at].cell_len for row in rows)]) for at, name in enumerate(names)
     ]
-    others, least = longest[1:], [len(name) for name in names[1:]]
+    others = longest[1:]
+    least = [
+        most if name in whole else len(name)
+        for name, most in zip(names[1:], longest[1:], strict=True)
+    ]
     first = min(longest[0], 2 * room // 5)
     while room - sum(others) < first and others != least:
         widest = max(range(len(others)), key=lambda at: others[at] - least[at])
@@ -78,6 +95,8 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
 
     COLUMNS: ClassVar[tuple[str, ...]]
     """Headings, after that of the state."""
+    WHOLE: ClassVar[Collection[str]] = ()
+    """Columns that are never cut: their ends are what tells rows apart."""
     KEYS: ClassVar[Keys]
     """All keys of this application."""
     NAMES: ClassVar[tuple[str, ...]]
@@ -94,6 +113,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         self._changed_keys = changed_keys
         self._wanted = ""
         self._items: list[Item] = []
+        self._widths: list[int] = []
         self._note = ""
         self._is_trouble = False
         self._note_row: int | None = None
@@ -188,7 +208,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         table = self.query_one(DataTable)
         table.clear(columns=True)
         rows = [self.cells(each) for each in self._items]
-        widths = fitted(self.COLUMNS, rows, width)
+        widths = self._widths = fitted(self.COLUMNS, rows, width, self.WHOLE)
         table.add_column(" ", width=STATE_WIDTH)
         for name, room in zip(self.COLUMNS, widths, strict=True):
             table.add_column(name, width=room)
@@ -214,9 +234,18 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
             whole.append("\nFilter: ", style="yellow").append_text(rich_text(self._wanted))
         self.query_one("#summary", Static).update(whole)
 
+    def _cut_in_row(self) -> list[str]:
+        """What stands in the row under the cursor and is cut there, but for the question."""
+        item = self.under_cursor()
+        if item is None:
+            return []
+        cells = zip(self.cells(item)[1:], self._widths[1:], strict=True)
+        return [cell.plain for cell, room in cells if cell.cell_len > room]
+
     def _hint(self) -> str:
         if self._items:
-            return self.hint_for(self.under_cursor())
+            hint = self.hint_for(self.under_cursor())
+            return " · ".join([hint, *self._cut_in_row()])
         if self._wanted:
             return f"Nothing fits the filter; {self.key('filter')} changes it."
         return self.empty()

@@ -17,7 +17,7 @@ from oversight.text.terminal import rich_text
 from oversight.tui.hints import withheld
 from oversight.tui.keys import KEYS, Keys, bindings
 from oversight.tui.screens.debate import FOOT, DebateScreen, Left
-from oversight.tui.screens.items import REASON_OF_TAKEN, ItemsScreen
+from oversight.tui.screens.items import REASON_OF_TAKEN, ItemsScreen, name_of
 
 NAMES = ("next", "skip", "filter", "theme", "help", "back")
 
@@ -60,7 +60,7 @@ class QueueScreen(ItemsScreen[QueueItem]):
         enter = self.key("next")
         if item is None:
             return f"{enter} judges the item under the cursor."
-        name = " ".join(item.question.split())
+        name = name_of(item)
         if item.state is ItemState.DONE:
             return f"{enter} shows what you sent: {name}"
         if item.state is ItemState.BEGUN and not item.live:

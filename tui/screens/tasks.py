@@ -15,7 +15,7 @@ from oversight.judging.tasks.rating import CRITICISM, PREFERRED, REVISION, unans
 from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
 from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, Keys, bindings
-from oversight.tui.screens.items import REASON_OF_TAKEN, ItemsScreen
+from oversight.tui.screens.items import REASON_OF_TAKEN, ItemsScreen, name_of
 from oversight.tui.screens.task import FOOT, Left, TaskScreen, bound, with_own
 from oversight.types import ItemReopened, Role, Seat, Task
 
@@ -125,6 +125,11 @@ class RevisionsScreen(TaskScreen, inherit_bindings=False):
 
     NAMES = with_own("left", "right", "tie")
     BINDINGS: ClassVar[list[BindingType]] = bound(NAMES)
+    KEYS: ClassVar[Keys] = {
+        **RATING_KEYS,
+        "left": (RATING_KEYS["left"][0], "Revision is worse"),
+        "right": (RATING_KEYS["right"][0], "Revision is better"),
+    }
     ASKS = "Is the criticism right? Is the revision better than the first speech?"
 
     def how(self) -> str:
@@ -191,6 +196,7 @@ class TasksScreen(ItemsScreen[RatingItem]):
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, QUEUE_KEYS, RATING_SHOWN))
     COLUMNS: ClassVar[tuple[str, ...]] = ("Question", "Speaker", "Protocol", "Raters")
+    WHOLE: ClassVar[frozenset[str]] = frozenset({"Speaker"})
     KEYS: ClassVar[Keys] = QUEUE_KEYS
     NAMES: ClassVar[tuple[str, ...]] = NAMES
     FOOT: ClassVar[Sequence[str]] = FOOT
@@ -222,7 +228,8 @@ class TasksScreen(ItemsScreen[RatingItem]):
     def hint_for(self, item: RatingItem | None) -> str:
         """What Enter does."""
         one = ONE_OF_TASK[self.desk.task]
-        return f"{self.key('next')} takes the {one} under the cursor, and then the next ones."
+        takes = f"{self.key('next')} takes the {one} under the cursor, and then the next ones"
+        return f"{takes}." if item is None else f"{takes}. {name_of(item)}"
 
     def empty(self) -> str:
         """How to come by something to rate."""

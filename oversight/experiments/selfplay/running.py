@@ -30,7 +30,14 @@ from oversight.errors import CheckpointError, ConfigError, DataError, OversightE
 from oversight.experiments.selfplay import methods
 from oversight.experiments.selfplay.games import BEST_OF_N, PROTOCOLS, questions, speaking
 from oversight.experiments.selfplay.settings import CircleSettings
-from oversight.experiments.selfplay.stages import CircleJob, folder_of, plan_stages, result_of, work
+from oversight.experiments.selfplay.stages import (
+    CircleJob,
+    folder_of,
+    parsed,
+    plan_stages,
+    result_of,
+    work,
+)
 from oversight.ids import content_id
 from oversight.models.identity import contents_of
 from oversight.redaction import redacted
@@ -228,7 +235,8 @@ def _check_settings(circle: CircleSettings, *, whole: bool) -> None:
     """
     path = circle.out / RECORD
     here = json.loads(redacted(circle.model_dump_json(exclude=set(circle.incidental))))
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    advice = "restore a copy, or name another folder"
+    known = parsed(path, path.read_bytes(), advice) if path.exists() else {}
     held: dict[str, Any] | None = known.pop(CONTENTS, None)
     contents = contents_of(here, circle.by_content)
     if not whole or known.get("dataset") != here["dataset"]:

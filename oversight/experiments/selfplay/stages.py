@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from oversight.errors import CheckpointError
 from oversight.evals.accuracy import score
 from oversight.evals.intervals import mean_interval
 from oversight.evals.observations import observations
@@ -267,11 +268,26 @@ def model_of(circle: CircleSettings, policy: str) -> str:
 
 def result_of(circle: CircleSettings, name: str) -> Result | None:
     """What a piece came to, or None if it is not done."""
+    path = folder_of(circle, name) / "done.json"
     try:
-        text = (folder_of(circle, name) / "done.json").read_text(encoding="utf-8")
+        content = path.read_bytes()
     except OSError:
         return None
-    found: Result = json.loads(text)
+    return parsed(path, content, "remove it, and the same command does that piece again")
+
+
+def parsed(path: Path, content: bytes, advice: str) -> dict[str, Any]:
+    """The JSON object that a file of a circle holds.
+
+    Raises:
+        CheckpointError: It holds something else; says what helps.
+    """
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is damaged (it holds no object): {advice}")
     return found
 
 

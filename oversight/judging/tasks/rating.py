@@ -24,6 +24,8 @@ from oversight.types import (
 from oversight.types.ratings import MAX_SCORE, NOT_APPLICABLE, Answer
 
 STRENGTHS = {1: "slightly", 2: "clearly", 3: "much"}
+NUM_NAMED = 3
+"""Unanswered questions that are named; the hint has three lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,9 @@ def missing(
     if left and len(asked) == 1:
         return "Say first which is better, or that both are equal, or both bad."
     if left:
-        return f"Not answered yet: {', '.join(each.label for each in left)}."
+        names = [each.label for each in left[:NUM_NAMED]]
+        more = [f"{len(left) - len(names)} more"] if len(left) > len(names) else []
+        return f"Not answered yet: {', '.join([*names, *more])}."
     if need_rationale and not work.draft.rationale.strip():
         return "This study asks for a rationale: say in a sentence why."
     return None

@@ -13,7 +13,7 @@ import pytest
 from oversight.errors import CheckpointError, ConfigError
 from oversight.experiments.selfplay.running import RECORD, StageError, _check_settings, run
 from oversight.experiments.selfplay.settings import CircleSettings
-from oversight.experiments.selfplay.stages import folder_of
+from oversight.experiments.selfplay.stages import folder_of, result_of
 from oversight.train.runs.folder import FolderLock
 
 
@@ -168,3 +168,20 @@ def test_a_process_that_is_killed_before_it_knows_its_piece_is_named(baselines):
     with pytest.raises(StageError, match=r"arm\.naive failed: its process ended with -9: killed"):
         run(baselines, report)
     assert killed
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b'{"rulings": [', b"[]"])
+def test_a_damaged_result_of_a_piece_is_named_with_what_helps(circle, content):
+    path = folder_of(circle, "arm.naive") / "done.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"done\.json is damaged \(.*\): remove it"):
+        result_of(circle, "arm.naive")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{", b"[]"])
+def test_a_damaged_record_of_a_circle_is_named_with_what_helps(circle, content):
+    circle.out.mkdir(parents=True, exist_ok=True)
+    (circle.out / RECORD).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{RECORD} is damaged \(.*\): restore a copy"):
+        _check_settings(circle, whole=False)
