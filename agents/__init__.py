@@ -1,4 +1,4 @@
-"""Agents: one role a file. The file's name is the registered name."""
+"""Agents: one role a file, under the file's name and those in its `NAMES`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import cast
 
 from oversight import registry
 from oversight.config import Settings
-from oversight.types import Agent, AgentSpec, Engine, Role
+from oversight.types import Agent, AgentSpec, Engine, Help, Role
 
-__all__ = ["build_agent", "identify", "roles"]
+__all__ = ["build_agent", "identify", "kinds_of_help", "roles"]
 
 
 def build_agent(spec: AgentSpec, engine: Engine | None = None, where: str = "agent") -> Agent:
@@ -33,6 +33,20 @@ def roles(name: str) -> frozenset[Role]:
         UnknownNameError: There is no agent of that name.
     """
     return cast("frozenset[Role]", registry.load("agents", name).ROLES)
+
+
+def kinds_of_help(spec: AgentSpec, where: str = "agent") -> tuple[Help, ...]:
+    """Kinds of help that the assistant of `spec` gives, in the order of `Help`: those of its
+    setting `kinds` or else of its table `ASKS`; all, if it has neither.
+
+    Raises:
+        UnknownNameError: There is no agent of that name.
+        ConfigError: A setting is wrong.
+    """
+    module = registry.load("agents", spec.agent)
+    config = module.Config.parse(spec.settings, where=f"{where}.settings")
+    able = getattr(config, "kinds", None) or getattr(module, "ASKS", None) or Help
+    return tuple(each for each in Help if each in able)
 
 
 def identify(spec: AgentSpec, where: str = "agent") -> AgentSpec:

@@ -1,8 +1,10 @@
-"""From a name to the thing: the name of the file, or of the folder, is the registered name.
+"""From a name to the thing: a file registers its own name, and such others as it lists.
 
 `names("agents")` looks at the folder without importing anything from it;
-`load("agents", "debater")` imports that one module. Other distributions add
-their own under the entry-point group of the same name as the package.
+`load("agents", "debater")` imports that one module. A file that is several things lists the other
+names in a literal `NAMES = {"name": "A line on it."}`, and `named(name)` in it gives what stands
+under one of them, with what a module of its own would hold. Other distributions add their own under
+the entry-point group of the same name as the package.
 
     [project.entry-points."oversight.agents"]
     my_debater = "my_package.my_debater"
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from oversight.errors import UnknownNameError
 
@@ -79,19 +81,45 @@ def folder(group: str) -> Path:
     return Path(next(iter(oversight.__path__))) / leaf
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A registered name and the file that registers it."""
+
+    path: Path
+    module: str = ""
+    """Last part of the module's name; empty where the thing is data."""
+    summary: str | None = None
+    """The line on a name that the file lists in `NAMES`; None of the file's own name."""
+
+
 @cache
-def _files(group: str) -> dict[str, Path]:
+def _entries(group: str) -> dict[str, _Entry]:
+    """The names that the files of a group register, in order."""
     spec = GROUPS[group]
-    found = list(folder(group).glob(f"*{spec.suffix}"))
+    files = list(folder(group).glob(f"*{spec.suffix}"))
     if spec.suffix == ".py":
-        found += folder(group).glob("*/__init__.py")
-    named = {(path.parent if path.stem == "__init__" else path).stem: path for path in found}
-    named.pop(folder(group).stem, None)  # the group's own __init__
-    return {
-        name: named[name]
-        for name in sorted(named)
-        if not name.startswith("_") and name not in spec.support
-    }
+        files += folder(group).glob("*/__init__.py")
+    found: dict[str, _Entry] = {}
+    for path in files:
+        own = (path.parent if path.stem == "__init__" else path).stem
+        if own == folder(group).stem or own.startswith("_") or own in spec.support:
+            continue  # the group's own __init__, and what is no thing
+        module = own if spec.suffix == ".py" else ""
+        found[own] = _Entry(path, module)
+        for name, line in _listed(path).items() if module else ():
+            found[name] = _Entry(path, module, line)
+    return dict(sorted(found.items()))
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """Further names in a file's `NAMES`, read without importing it."""
+    text = path.read_text(encoding="utf-8")
+    if "\nNAMES = " not in text:
+        return {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NAMES":
+            return dict(ast.literal_eval(node.value))
+    return {}
 
 
 def _plugins(group: str) -> dict[str, str]:
@@ -100,40 +128,45 @@ def _plugins(group: str) -> dict[str, str]:
 
 def names(group: str) -> list[str]:
     """All names of a group, our own and those that other distributions add."""
-    return sorted({*_files(group), *_plugins(group)})
+    return sorted({*_entries(group), *_plugins(group)})
 
 
 def path(group: str, name: str) -> Path:
-    """The file of a built-in thing.
+    """The file that registers a built-in thing.
 
     Raises:
         UnknownNameError: There is none of that name.
     """
-    files = _files(group)
-    if name not in files:
+    entries = _entries(group)
+    if name not in entries:
         raise UnknownNameError(_unknown(group, name))
-    return files[name]
+    return entries[name].path
 
 
 def summary(group: str, name: str) -> str:
     """The first line of what the thing says of itself, read without importing it."""
-    if name not in _files(group):
+    entry = _entries(group).get(name)
+    if entry is None:
         return f"from {_plugins(group)[name]}"
-    text = path(group, name).read_text(encoding="utf-8")
+    if entry.summary is not None:
+        return entry.summary
+    text = entry.path.read_text(encoding="utf-8")
     if GROUPS[group].suffix == ".toml":
         return str(tomllib.loads(text).get("description", ""))
     return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 
-def load(group: str, name: str) -> ModuleType:
-    """Import the one module that `name` stands for.
+def load(group: str, name: str) -> Any:
+    """Import the one module that registers `name`; the module, or what it has under that name.
 
     Raises:
         UnknownNameError: There is none of that name.
         MissingDependencyError: It needs a package that is not installed.
     """
-    if name in _files(group):
-        return importlib.import_module(f"{GROUPS[group].package}.{name}")
+    entry = _entries(group).get(name)
+    if entry is not None:
+        module = importlib.import_module(f"{GROUPS[group].package}.{entry.module}")
+        return module if entry.summary is None else module.named(name)
     plugins = _plugins(group)
     if name in plugins:
         return importlib.import_module(plugins[name])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,37 @@ def test_support_modules_are_no_names() -> None:
     assert {"base", "speaking", "judging", "stage", "nodes"}.isdisjoint(
         {name for group in registry.GROUPS for name in registry.names(group)}
     )
+
+
+def test_a_file_registers_the_names_that_it_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.py").write_text(
+        '"""One: the first."""\nNAMES = {"uno": "Uno: " "the same."}\nraise SystemExit\n'
+    )
+    monkeypatch.setattr(registry, "folder", lambda group: tmp_path)
+    registry._entries.cache_clear()
+    try:
+        assert registry.names("agents") == ["one", "uno"]
+        assert registry.summary("agents", "one") == "One: the first."
+        assert registry.summary("agents", "uno") == "Uno: the same."
+        assert registry.path("agents", "uno") == tmp_path / "one.py"
+        with pytest.raises(UnknownNameError, match=r"Did you mean 'uno'\? Known: one, uno"):
+            registry.load("agents", "umo")
+    finally:
+        registry._entries.cache_clear()
+
+
+def test_the_names_of_one_file_stand_for_one_module_each_with_its_own_settings() -> None:
+    whole, narrow = (registry.load("agents", name) for name in ("assistant", "assistant_critic"))
+    assert narrow.ROLES == whole.ROLES
+    assert issubclass(narrow.Config, whole.Config)
+    assert narrow.Config().kinds != whole.Config().kinds
+    assert narrow.__doc__ == registry.summary("agents", "assistant_critic")
+
+
+@pytest.mark.parametrize("group", sorted(registry.GROUPS))
+def test_no_file_lists_a_name_that_another_file_has(group: str) -> None:
+    files = list(registry.folder(group).glob("*.py"))
+    listed = [name for file in files for name in registry._listed(file)]
+    assert len({file.stem for file in files} | set(listed)) == len(files) + len(listed)
