@@ -13,9 +13,9 @@ from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.page import Illustration, Page, write_page
 from oversight.experiments.selfplay import words
+from oversight.experiments.selfplay.jobs import START
 from oversight.experiments.selfplay.results import CircleResults, CurvePoint
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
-from oversight.experiments.selfplay.stages import START
 from oversight.experiments.selfplay.words import ARENAS, name_of
 from oversight.text.shares import percent
 

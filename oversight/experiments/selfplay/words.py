@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from oversight.evals.findings import count, listed, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.tables import Table
+from oversight.experiments.selfplay.jobs import START, VOTES
 from oversight.experiments.selfplay.results import OFTEN, ArmResult, CircleResults, Cost
 from oversight.experiments.selfplay.settings import Arena, CircleSettings, Method
-from oversight.experiments.selfplay.stages import START, VOTES
 from oversight.text.shares import percent
 
 NAMES = {
