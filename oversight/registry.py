@@ -8,6 +8,8 @@ the entry-point group of the same name as the package.
 
     [project.entry-points."oversight.agents"]
     my_debater = "my_package.my_debater"
+
+An agent or a data set of a user's own needs no package: its name is "file.py:Class".
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from oversight.errors import UnknownNameError
+from oversight.errors import ConfigError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,21 @@ class Group:
     support: frozenset[str] = frozenset()
     """Files that help the others and are no things themselves."""
     suffix: str = ".py"
+    members: tuple[str, ...] = ()
+    """Members of a user's own class of this kind, "file.py:Name"; empty where none is taken."""
 
 
 GROUPS: dict[str, Group] = {
-    "agents": Group("agent", "oversight.agents", frozenset({"speaking", "judging"})),
+    "agents": Group(
+        "agent",
+        "oversight.agents",
+        frozenset({"speaking", "judging"}),
+        members=("ROLES", "Config", "act"),
+    ),
     "engines": Group("engine", "oversight.engines", frozenset({"base"})),
-    "datasets": Group("data set", "oversight.datasets", frozenset({"base"})),
+    "datasets": Group(
+        "data set", "oversight.datasets", frozenset({"base"}), members=("Config", "rows")
+    ),
     "graphs": Group(
         "graph",
         "oversight.graphs",
@@ -159,10 +171,16 @@ def summary(group: str, name: str) -> str:
 def load(group: str, name: str) -> Any:
     """Import the one module that registers `name`; the module, or what it has under that name.
 
+    Of a user's own, "file.py:Name" or "package.module:Name", it is the class of that name, and its
+    file is said on stderr before its code runs.
+
     Raises:
         UnknownNameError: There is none of that name.
         MissingDependencyError: It needs a package that is not installed.
+        ConfigError: The user's own cannot be imported, or lacks a member.
     """
+    if is_own(name):
+        return _own(group, name, Path.cwd())
     entry = _entries(group).get(name)
     if entry is not None:
         module = importlib.import_module(f"{GROUPS[group].package}.{entry.module}")
@@ -173,5 +191,42 @@ def load(group: str, name: str) -> Any:
     raise UnknownNameError(_unknown(group, name))
 
 
+def is_own(name: str) -> bool:
+    """True if a name stands for a user's own code and not for what is registered."""
+    return ":" in name
+
+
+@cache
+def _own(group: str, name: str, folder: Path) -> Any:
+    """The class that a user's name stands for in a folder."""
+    from oversight.user_code import load_named
+
+    spec = GROUPS[group]
+    setting = spec.noun.replace(" ", "")
+    if not spec.members:
+        raise UnknownNameError(_unknown(group, name))
+    if _BY_CONTENT.match(name):
+        raise UnknownNameError(
+            f"there is no {spec.noun} {name!r}: so records name one from a user's own file, by the "
+            "file's content; give the file itself, as 'file.py:Name'"
+        )
+    found = load_named(name, setting, __file__, kind="class")
+    lacking = [each for each in spec.members if not hasattr(found, each)]
+    if lacking or not isinstance(found, type):
+        what = f"has no {' and no '.join(lacking)}" if lacking else "is no class"
+        raise ConfigError(
+            f"{setting} = {name!r}: it {what}; a user's own {spec.noun} is a class with "
+            f"{', '.join(spec.members)}"
+        )
+    return found
+
+
+_BY_CONTENT = re.compile(r"py:[0-9a-f]{16}:")
+"""Beginning of the names that `models.identity.content_of` gives."""
+
+
 def _unknown(group: str, name: str) -> str:
-    return f"there is no {GROUPS[group].noun} {name!r}.{nearest(name, names(group))}"
+    spec = GROUPS[group]
+    if spec.members and name.endswith(".py"):
+        return f"there is no {spec.noun} {name!r}; of a file name the class too: '{name}:Name'"
+    return f"there is no {spec.noun} {name!r}.{nearest(name, names(group))}"

@@ -22,7 +22,7 @@ from oversight.config import Settings
 from oversight.errors import ConfigError, DataError
 from oversight.text.thoughts import MARK_TOKENS, Said, divide, opens_thought
 from oversight.train.types import Floats, Ids, PromptExample, TokenRow
-from oversight.train.user_functions import shortened
+from oversight.user_code import shortened
 
 
 class SamplingSettings(Settings):

@@ -1,4 +1,4 @@
-"""Functions that a recipe names: "package.module:function" or "file.py:function".
+"""Functions and classes that a recipe names: "package.module:name" or "file.py:name".
 
 They are the user's own code. Its file is named on stderr before it is imported, and an import
 that raises becomes one error that names the setting.
@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from oversight.errors import ConfigError
-from oversight.train.runs.progress import tell
+from oversight.text.terminal import tell
 
 
-def load_named(path: str, setting: str, *ours: str) -> Any:
+def load_named(path: str, setting: str, *ours: str, kind: str = "function") -> Any:
     """The object that `path` names in its module.
 
     Its module is imported, which runs the code in it; its file is said on stderr first.
 
     Args:
-        path: "package.module:function" or "file.py:function".
+        path: "package.module:name" or "file.py:name".
         setting: The dotted setting that the path stands in.
         ours: Files that an error is not said to come from, as the module calls them.
+        kind: Function or class, for messages.
 
     Raises:
         ConfigError: The path is no such name, the module cannot be imported or has nothing that
@@ -35,7 +36,7 @@ def load_named(path: str, setting: str, *ours: str) -> Any:
     module_name, _, name = path.rpartition(":")
     place = f"{setting} = {path!r}"
     if not module_name or not name:
-        raise ConfigError(f"{place}: write it as 'package.module:function' or 'file.py:function'")
+        raise ConfigError(f"{place}: write it as 'package.module:{kind}' or 'file.py:{kind}'")
     try:
         found = getattr(_module(module_name, setting), name, None)
     except (Exception, SystemExit) as error:  # its code may raise whatever there is
@@ -43,14 +44,21 @@ def load_named(path: str, setting: str, *ours: str) -> Any:
             f"{place}: {module_name!r} cannot be imported ({shown_error(error, *ours)})"
         ) from error
     if not callable(found):
-        raise ConfigError(f"{place}: {module_name!r} has no function {name!r}")
+        raise ConfigError(f"{place}: {module_name!r} has no {kind} {name!r}")
     return found
 
 
-def shown_error(error: BaseException, *ours: str) -> str:
-    """An error with the file and line that it was raised at; `ours` are files not to be named."""
+def shown_error(error: BaseException, *ours: str, theirs: str | None = None) -> str:
+    """An error with the file and line that it was raised at.
+
+    Args:
+        error: The error.
+        ours: Files not to be named.
+        theirs: The user's file: its last line on the way to the error is named, where it has one.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename not in (__file__, *ours)]
+    own = [frame for frame in own if frame.filename == theirs] or own
     place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     words = shortened(" ".join(str(error).split()), 300)
     return f"{type(error).__name__}{': ' if words else ''}{words}{place}"
