@@ -9,7 +9,7 @@ from itertools import count
 from oversight.errors import ConfigError, EngineError, NoAnswerError
 from oversight.ids import seed_from
 from oversight.text.thought_marks import CLOSING, FLAGS, LONGEST_MARK, SAME, closes, is_blank, marks
-from oversight.text.thoughts import BARE_BORDER, SPACED_CHANNEL, Said, divide, is_wordless
+from oversight.text.thoughts import BARE_BORDER, SPACED_CHANNEL, DividedText, divide, is_wordless
 from oversight.types import (
     Completion,
     Engine,
@@ -322,7 +322,7 @@ def _divided(completion: Completion, sampling: Sampling) -> Answer:
     """Divide a completion into its public words and its thoughts."""
     if sampling.choices:
         return Answer(completion.text, completion.reasoning, completion)
-    found: Said = divide(completion.text, bool(completion.opened))
+    found: DividedText = divide(completion.text, bool(completion.opened))
     thoughts = "\n\n".join(filter(None, (completion.reasoning.strip(), found.thoughts)))
     return Answer(found.text.strip(), thoughts, completion)
 

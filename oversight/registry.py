@@ -65,7 +65,7 @@ GROUPS: dict[str, Group] = {
                 "rounds",
                 "running",
                 "serving",
-                "stage",
+                "runtime",
                 "state",
                 "views",
             }

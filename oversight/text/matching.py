@@ -82,7 +82,7 @@ _MAX_WIDENING = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class NearMatch:
     """The stretch of a source that comes nearest to a quote."""
 
     start: int
@@ -133,7 +133,7 @@ class SourceIndex:
             return is_border(self.original, folded.span(place, place + 1)[0])
         return is_border(self.original, folded.span(place - 1, place)[1])
 
-    def near(self, words: str) -> Near | None:
+    def near(self, words: str) -> NearMatch | None:
         """The stretch nearest to folded `words`, if it reaches `NEAR_SIMILARITY`."""
         if not words or len(words) > MAX_NEAR_CHARS:
             return None
@@ -146,7 +146,7 @@ class SourceIndex:
         edits, start, end = align(words, window)
         return self._judged(words, edits, low + start, low + end)
 
-    def _judged(self, words: str, edits: int, start: int, end: int) -> Near | None:
+    def _judged(self, words: str, edits: int, start: int, end: int) -> NearMatch | None:
         """The stretch without spaces at its ends, widened to whole words, if it is near enough."""
         found = self.folded.text[start:end]
         end -= len(found) - len(found.rstrip(" "))
@@ -160,7 +160,7 @@ class SourceIndex:
         similarity = 1 - edits / max(len(words), last - first)
         if similarity < NEAR_SIMILARITY:
             return None
-        return Near(*self.folded.span(first, last), similarity)
+        return NearMatch(*self.folded.span(first, last), similarity)
 
     def _border(self, place: int, direction: int) -> int | None:
         """The border of a word at `place` or next to it in one direction."""

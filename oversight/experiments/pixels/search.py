@@ -25,13 +25,13 @@ from torch import Tensor
 from oversight.experiments.pixels.judge import SparseJudge
 
 
-def place(members: Sequence[int]) -> int:
-    """Where a set stands among those of its size."""
+def index_of(members: Sequence[int]) -> int:
+    """Index of a set among all sets of its size."""
     return sum(comb(member, rank) for rank, member in enumerate(sorted(members), start=1))
 
 
 def members_at(index: int, size: int) -> tuple[int, ...]:
-    """The set of that size at that place, in ascending order."""
+    """The set of that size at that index, in ascending order."""
     found = []
     for rank in range(size, 0, -1):
         member = rank - 1
@@ -158,7 +158,7 @@ class Tree:
         honest_first = honest_moves == (len(held) % 2 == 0)
         values = self.levels(honest_first)[len(held) + 1][:, column]
         free = [p for p in range(len(self.candidates)) if p not in held]
-        found = [float(values[place([*held, p])]) for p in free]
+        found = [float(values[index_of([*held, p])]) for p in free]
         best = max(found) if honest_moves else min(found)
         return self.candidates[free[found.index(best)]]
 

@@ -24,7 +24,7 @@ from oversight.experiments.selfplay.settings import Arena, CircleSettings
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import check_question, draw_orders, plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.graphs.views import turn_of, view_of
 from oversight.store import Store
 from oversight.text.thoughts import divide
@@ -216,8 +216,8 @@ def debate(
     async def go() -> str | None:
         with Store.open(str(store)) as opened:
             async with actors:
-                stage = Stage(opened, actors)
-                done = await run_debates(planned, stage, concurrency=IN_FLIGHT)
+                runtime = Runtime(opened, actors)
+                done = await run_debates(planned, runtime, concurrency=IN_FLIGHT)
         return done.failures[0].error if done.failures else None
 
     failure = asyncio.run(go())

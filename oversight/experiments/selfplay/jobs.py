@@ -299,11 +299,11 @@ def result_of(circle: CircleSettings, name: str) -> dict[str, Any] | None:
     return read_done(folder_of(circle, name))
 
 
-def work(circle: CircleSettings, job: CircleJob) -> JobDone:
+def run_job(circle: CircleSettings, job: CircleJob) -> JobDone:
     """Do the job, or what is left of it, and give its record."""
     folder = folder_of(circle, job.name)
     folder.mkdir(parents=True, exist_ok=True)
-    return _WORK[job.kind](circle, job, folder)
+    return _RUN[job.kind](circle, job, folder)
 
 
 def _debates(circle: CircleSettings, job: CircleJob, folder: Path) -> JobDone:
@@ -419,7 +419,7 @@ def _arena(job: CircleJob) -> Arena:
     return job.arena
 
 
-_WORK: dict[str, Callable[[CircleSettings, CircleJob, Path], JobDone]] = {
+_RUN: dict[str, Callable[[CircleSettings, CircleJob, Path], JobDone]] = {
     "candidates": _debates,
     "debates": _debates,
     "sft": _train_on_candidates,

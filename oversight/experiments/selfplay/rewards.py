@@ -167,7 +167,7 @@ class JudgedGames:
             sum(values) / len(values)
             for example, group in zip(examples, sampled, strict=True)
             for response in range(len(group))
-            for values in [found[(*place(example), response)]]
+            for values in [found[(*game_and_seat(example), response)]]
         ]
         return grouped(scores, examples, sampled, "judge's belief")
 
@@ -178,7 +178,7 @@ class JudgedGames:
         divider = Divider(self.tokenizer)
         texts: dict[int, dict[Seat, list[str]]] = defaultdict(dict)
         for example, group in zip(examples, sampled, strict=True):
-            number, seat = place(example)
+            number, seat = game_and_seat(example)
             texts[number][seat] = [
                 divider.said(example.prompt_ids, each.token_ids).text for each in group
             ]
@@ -206,7 +206,7 @@ class JudgedGames:
         )
 
 
-def place(example: PromptExample) -> tuple[int, Seat]:
+def game_and_seat(example: PromptExample) -> tuple[int, Seat]:
     """Number of the game, and seat, of a row of `rows`."""
     return int(str(example.fields["game"])), Seat(str(example.fields["seat"]))
 
@@ -266,7 +266,7 @@ class SpeechesAlone:
         """One reward for each response."""
         rows = []
         for example, group in zip(examples, sampled, strict=True):
-            number, seat = place(example)
+            number, seat = game_and_seat(example)
             for each in group:
                 text = self._divider.said(example.prompt_ids, each.token_ids).text
                 rows.append(_row(_ids(self._chat, self.games[number], seat, text)))

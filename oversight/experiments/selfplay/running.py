@@ -30,7 +30,7 @@ from oversight.errors import CheckpointError, ConfigError, DataError, OversightE
 from oversight.experiments.selfplay import methods
 from oversight.experiments.selfplay.facts import write_done
 from oversight.experiments.selfplay.games import BEST_OF_N, PROTOCOLS, questions, speaking
-from oversight.experiments.selfplay.jobs import CircleJob, folder_of, plan_jobs, result_of, work
+from oversight.experiments.selfplay.jobs import CircleJob, folder_of, plan_jobs, result_of, run_job
 from oversight.experiments.selfplay.settings import CircleSettings
 from oversight.ids import content_id
 from oversight.models.identity import contents_of
@@ -280,7 +280,7 @@ def _run(circle: CircleSettings, state: _State, report: Report) -> None:
     left = len(state.jobs) - len(state.done)
     with _workers(circle, min(circle.jobs, left)) as workers:
         while len(state.done) < len(state.jobs):
-            _give_work(state, workers)
+            _assign_jobs(state, workers)
             report(state.progress(workers, None))
             busy = [worker for worker in workers if worker.job is not None]
             for pipe in wait([worker.pipe for worker in busy]):
@@ -288,7 +288,7 @@ def _run(circle: CircleSettings, state: _State, report: Report) -> None:
                 report(state.progress(workers, _take_result(circle, state, worker)))
 
 
-def _give_work(state: _State, workers: list[_Worker]) -> None:
+def _assign_jobs(state: _State, workers: list[_Worker]) -> None:
     for worker in workers:
         if worker.job is None and (job := state.ready()) is not None:
             state.taken.add(job.name)
@@ -324,8 +324,8 @@ def _workers(circle: CircleSettings, number: int) -> Iterator[list[_Worker]]:
         for index in range(number):
             ours, theirs = context.Pipe()
             arguments = (theirs, circle, circle.out / "logs" / f"{index}.txt", os.getpid())
-            process = context.Process(target=_serve, args=arguments, daemon=True)
-            with _deaf_to_ctrl_c():
+            process = context.Process(target=_run_worker, args=arguments, daemon=True)
+            with _without_interrupts():
                 process.start()
             theirs.close()
             workers.append(_Worker(process, ours))
@@ -337,7 +337,7 @@ def _workers(circle: CircleSettings, number: int) -> Iterator[list[_Worker]]:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def _without_interrupts() -> Iterator[None]:
     """What is started meanwhile is not interrupted while it loads; here Ctrl-C waits for the end.
 
     The tracker of shared memory is started first, as it would let signals through again.
@@ -353,7 +353,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> None:
+def _run_worker(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> None:
     """One process: piece after piece, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began us ends us
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
@@ -378,7 +378,7 @@ def _outcome(circle: CircleSettings, job: CircleJob) -> str | None:
     """None once the piece is done and written down, else why it failed."""
     begun = time.monotonic()
     try:
-        done = work(circle, job)
+        done = run_job(circle, job)
     except OversightError as error:
         _print_traceback()
         return str(error)
