@@ -41,7 +41,7 @@ _ENDS_MARKED = re.compile(rf"(?:{CLOSING})[`*_\s]*\Z", FLAGS)
 
 
 def _first_unclosed(text: str) -> int:
-    """Where the first opening mark stands that no closing one goes with; the end if none does.
+    """Index of the first opening mark without a closing one; the text's length if all have one.
 
     Whether it is a mark, or a word about marks, may depend on what follows.
     """
@@ -289,7 +289,7 @@ EXPLAINED = {
     ),
     NoAnswer.EMPTY: "the answer is empty",
 }
-"""Why nothing was said, and what may help."""
+"""Reasons for an answer without words, each with what may help."""
 
 
 def notes_in(sample: Sample) -> str:
@@ -300,7 +300,7 @@ def notes_in(sample: Sample) -> str:
 
 
 def no_answer(answer: Answer, sampling: Sampling) -> NoAnswer | None:
-    """Why the model said nothing; None if it did, or was cancelled, or chose among choices."""
+    """Reason for an answer without words; None if it has some, was cancelled, or is a choice."""
     reason = answer.completion.finish_reason
     if sampling.choices or reason is FinishReason.CANCELLED:
         return None

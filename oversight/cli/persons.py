@@ -1,4 +1,4 @@
-"""What `oversight judge` and `oversight rate` share: their options, and the three ways in."""
+"""Common parts of `oversight judge` and `oversight rate`: options, and the three ways in."""
 
 from __future__ import annotations
 

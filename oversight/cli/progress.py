@@ -25,7 +25,7 @@ from oversight.graphs import running
 from oversight.types import Transcript
 
 LINE_EVERY_S = 10.0
-"""How often a line is printed where stderr is no terminal."""
+"""Seconds between two lines where stderr is no terminal."""
 
 
 def reading(transcripts: Iterable[Transcript], total: int) -> Iterator[Transcript]:

@@ -28,7 +28,7 @@ from oversight.types import Debate, JudgeKind, Question
 
 @dataclass(frozen=True)
 class Run:
-    """What a run did."""
+    """A run that has ended, with its settings, questions and debates."""
 
     settings: RunSettings
     loaded: LoadedQuestions
@@ -144,7 +144,7 @@ def _stage(store: Store, actors: Cast, listener: Listener) -> Runtime:
 
 
 NUM_LISTED = 5
-"""How many failures, and how many bad rows, are listed before they are only counted."""
+"""Number of failures, and of bad rows, that are listed; the rest are only counted."""
 
 
 def report_of(run: Run) -> Report:

@@ -267,7 +267,7 @@ DATA_VARIABLE = "OVERSIGHT_SHARED_DATA"
 """Environment variable that names the folder where data sets lie."""
 
 DATA_FOLDERS = ("data", "../shared/data")
-"""Where data sets are looked for otherwise, from the working directory."""
+"""Folders, from the working directory, in which data sets are looked for otherwise."""
 
 NUM_VALUE_CHARS = 60
 """Characters of a wrong value that a reason shows."""

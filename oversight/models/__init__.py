@@ -21,7 +21,7 @@ class EmbeddedModel:
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """Folder of its files."""
         return Path(__file__).parent / self.name
 
 

@@ -72,7 +72,7 @@ class RatingItem:
     step: int
     """Of the last of these turns."""
     seat: Seat
-    """Whose speech it is."""
+    """Seat whose speech it is."""
     protocol: str
     dataset: str
     question: str
@@ -80,7 +80,7 @@ class RatingItem:
     is_open: bool = False
     """An open prompt, whose responder and critic defend nothing."""
     num_judges: int = 0
-    """How many people have rated it; models are not counted."""
+    """Number of people who have rated it; models are not counted."""
     state: ItemState = ItemState.WAITING
 
 

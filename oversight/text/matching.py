@@ -104,7 +104,7 @@ class SourceIndex:
         self.folded: Folded = fold(text)
 
     def exact(self, words: str) -> tuple[int, int] | None:
-        """Where folded `words` first stand on word borders, in the source's characters."""
+        """First span of the folded `words` on word borders, in the source's characters."""
         text = self.folded.text
         place = text.find(words) if words else -1
         tries = max(100, _MAX_SCANNED // max(len(words), 1))
@@ -171,7 +171,7 @@ class SourceIndex:
         return None
 
     def _diagonal(self, words: str) -> int | None:
-        """Where in the folded source the quote would begin, by the votes of its telling words."""
+        """Start of the quote in the folded source, by the votes of its longest words."""
         width = max(16, len(words) // 4)
         votes: dict[int, float] = defaultdict(float)
         for found, place in self._standing(caseless(words)):
@@ -197,7 +197,7 @@ class SourceIndex:
                 yield self._places(quote[start : words[i + 1].end()]), start
 
     def _places(self, key: str) -> list[int]:
-        """Where a word or pair of words begins in the folded source; none if it is common."""
+        """Starts of a word or pair of words in the folded source; none if it is common."""
         text, places, end = self._caseless, [], 0
         while (place := text.find(key, end)) >= 0:
             end = place + len(key)

@@ -27,7 +27,7 @@ class Response(Record):
 
 
 class Provenance(Record):
-    """Where a preference comes from."""
+    """Origin of a preference."""
 
     question_id: str
     debate_id: str

@@ -1,4 +1,4 @@
-"""How players choose: minimax over the sets of pixels, exact wherever there are not too many.
+"""The players' search: minimax over the sets of pixels, exact where there are not too many.
 
 The judge sees which pixels are shown and not who showed them. So a position is a set of pixels,
 and the value of a position is found from those of the sets with one pixel more: for all sets of
@@ -85,7 +85,7 @@ EXACT_SETS = 6_000_000
 """Up to so many final sets are all looked at; the digits never have more with 6 pixels."""
 
 POOL_SETS = 300_000
-"""How many final sets are looked at where there are more than that."""
+"""Number of final sets that are looked at where there are more than that."""
 
 NUM_SAMPLED = 4096
 """Random final sets that tell which pixels are worth looking at."""
@@ -201,7 +201,7 @@ class Search:
 
     @property
     def exact(self) -> bool:
-        """Whether the whole game was looked at, and play is therefore perfect."""
+        """True if the whole game was looked at, so that play is perfect."""
         return len(self.root.candidates) == len(self.usable)
 
     def logits(self, shown: Sequence[int]) -> Tensor:

@@ -46,7 +46,7 @@ PROTOCOLS: dict[Arena, str] = {
     "debate": "debate_single_turn",
     "consultancy": "consultancy_single_turn",
 }
-"""What is played in each arena."""
+"""Protocol played in each arena."""
 BEST_OF_N: dict[Arena, str] = {
     "debate": "debate_single_turn_best_of_n",
     "consultancy": "consultancy_single_turn_best_of_n",
@@ -63,7 +63,7 @@ class Game:
 
     @property
     def seats(self) -> tuple[Seat, ...]:
-        """Who speaks."""
+        """Seats that speak."""
         return self.debate.protocol.speakers
 
     def side(self, seat: Seat) -> int:
@@ -71,17 +71,17 @@ class Game:
         return self.debate.orders.defended_by(seat)
 
     def is_honest(self, seat: Seat) -> bool:
-        """Whether `seat` defends the right answer."""
+        """True if `seat` defends the right answer."""
         return self.side(seat) == self.question.correct
 
     def prompt(self, seat: Seat) -> Prompt:
-        """What asks the speaker at `seat` for its speech."""
+        """The prompt that asks the speaker at `seat` for its speech."""
         view = self._view(seat, ())
         of_role = debater if view.role is Role.DEBATER else consultant
         return speech_prompt(of_role.PROMPTS, view)
 
     def judged(self, speeches: Mapping[Seat, str]) -> Prompt:
-        """What asks the judge for its decision after these speeches."""
+        """The prompt that asks the judge for its decision after these speeches."""
         turns = [self._turn(seat, text) for seat, text in speeches.items()]
         schedule = self.debate.protocol.schedule()
         view = view_of(

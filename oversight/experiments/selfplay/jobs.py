@@ -1,4 +1,4 @@
-"""A circle in pieces: what each does and needs, and where it keeps its result."""
+"""A circle as jobs: the needs and the work of each, and the folder of its result."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ SECONDS = {"arm": 30, "candidates": 30, "crossplay": 90, "grpo": 60, "ppo": 50}
 
 
 class Facts(TypedDict, total=False):
-    """What the work of a job depends on beside its arena, its policy and its seed."""
+    """Facts that a job's work depends on beside its arena, its policy and its seed."""
 
     protocol: str
     """Of an arm without debaters."""
@@ -155,19 +155,19 @@ class Facts(TypedDict, total=False):
     method: str
     """Name of what is trained, in the report."""
     measured: bool
-    """What is trained has an arm, and takes part in cross-play."""
+    """The trained policy has an arm, and takes part in cross-play."""
 
 
 @dataclass(frozen=True)
 class CircleJob:
-    """A piece of the work."""
+    """One job of a circle."""
 
     name: str
     kind: str
     needs: tuple[str, ...] = ()
     arena: Arena | None = None
     policy: str = START
-    """Whose debates, or what training begins with: `start`, or the job that trained it."""
+    """Policy that debates, or that training begins with: `start`, or the job that trained it."""
     seed: int = 0
     facts: Facts = field(default_factory=Facts)
 
@@ -178,7 +178,7 @@ class CircleJob:
 
 
 def plan_jobs(circle: CircleSettings) -> list[CircleJob]:
-    """All of a circle's pieces, each after those it needs."""
+    """All of a circle's jobs, each after those it needs."""
     found = [
         CircleJob("arm.naive", "arm", facts={"protocol": "naive"}),
         CircleJob("arm.expert", "arm", facts={"protocol": "expert", "rationale": True}),
@@ -281,7 +281,7 @@ def _judge(trained: CircleJob) -> list[CircleJob]:
 
 
 def folder_of(circle: CircleSettings, name: str) -> Path:
-    """A piece's folder."""
+    """A job's folder."""
     return circle.out / "stages" / name
 
 

@@ -252,7 +252,7 @@ def _run_on_candidates(
 
 
 def _num_preferences(store: Path, arena: Arena) -> int:
-    """How many preferences a trainer will read of the store."""
+    """Number of preferences that a trainer will read of the store."""
     settings = PreferenceSettings.parse(_PREFERENCES)
     with Store.open(str(store), create=False) as opened:
         transcripts = opened.transcripts(protocol=BEST_OF_N[arena])

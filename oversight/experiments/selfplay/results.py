@@ -1,4 +1,4 @@
-"""What a circle came to: judge accuracy by policy, what training cost, ratings, and what to mind.
+"""The results of a circle: judge accuracy by policy, the cost of training, ratings, warnings.
 
 Accuracies are `accuracy_all` of the report on debates: a tie counts half, an INVALID answer as
 wrong. Rulings of all seeds are pooled; intervals are clustered by question, differences paired by
@@ -43,7 +43,7 @@ TIE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What speeches are like, and how they are judged, over all seeds."""
+    """Properties of the speeches, and of how they are judged, over all seeds."""
 
     kl: float | None
     """KL(policy || start) a response, in nats; None of what was not trained."""
@@ -86,7 +86,7 @@ class ArmResult:
 
     @property
     def decided(self) -> bool:
-        """Whether any ruling is a decision: without one there is no accuracy to speak of."""
+        """True if any ruling is a decision: without one there is no accuracy to speak of."""
         return self.cost.invalid + self.cost.undecided < 1.0 - 1e-9
 
     @property
@@ -109,12 +109,12 @@ class Match:
 
     @property
     def honest_rise(self) -> float:
-        """How much more often the right side wins."""
+        """Rise of the share that the right side wins."""
         return self.honest.value - self.honest_before
 
     @property
     def dishonest_rise(self) -> float:
-        """How much more often the wrong side wins."""
+        """Rise of the share that the wrong side wins."""
         return self.dishonest.value - (1.0 - self.honest_before)
 
 

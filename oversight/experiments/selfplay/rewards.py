@@ -257,7 +257,7 @@ class SpeechesAlone:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """How far the models disagree, where there are several."""
+        """The disagreement of the models, where there are several."""
         return self.models.metrics
 
     def score(
@@ -284,7 +284,7 @@ def _read(chat: ChatIds, game: Game, response: Response, seats: dict[str, Seat])
 
 
 def _ids(chat: ChatIds, game: Game, seat: Seat, text: str) -> TokenIds:
-    """What asks the judge for its decision after that one speech."""
+    """Ids of the prompt that asks the judge for its decision after that one speech."""
     return chat.prompt_ids(game.judged({seat: text}))
 
 

@@ -1,4 +1,4 @@
-"""A circle's pieces on several processes: what is ready runs, what is done is not run again.
+"""A circle's jobs on several processes: each runs once its needs are done, and none twice.
 
 Each process does one piece after the other with one thread. A run can be killed anywhere; the same
 command goes on from there.
@@ -48,11 +48,11 @@ OWN = {
 }
 """Settings of a trainer that the circle sets itself."""
 LATER = Path("later")
-"""Stands for what an earlier piece will have made."""
+"""Stands for a folder that an earlier job will have made."""
 
 
 def check(circle: CircleSettings) -> None:
-    """Parse and try all that the circle's pieces begin with.
+    """Parse and try all that the circle's jobs begin with.
 
     Raises:
         ConfigError: A setting cannot be used; names it, as `ppo.steps`.
@@ -138,12 +138,12 @@ RECORD = "circle.json"
 CONTENTS = "contents"
 """In the record: what was at the places that settings name."""
 WATCH_S = 1.0
-"""How often a process looks whether the one that began it is still there."""
+"""Seconds between two looks of a process for the one that began it."""
 
 
 @dataclass(frozen=True)
 class CircleProgress:
-    """How far a circle is."""
+    """Progress of a circle."""
 
     jobs: tuple[CircleJob, ...]
     done: frozenset[str]
@@ -151,14 +151,14 @@ class CircleProgress:
     """Those of `done` that were done before this run."""
     running: tuple[str, ...] = ()
     finished: tuple[str, float] | None = None
-    """The piece that has just ended, and its seconds."""
+    """The job that has just ended, and its seconds."""
 
 
 Report = Callable[[CircleProgress], None]
 
 
 class JobError(OversightError):
-    """A piece of a circle failed."""
+    """A job of a circle failed."""
 
 
 @dataclass
@@ -177,7 +177,7 @@ class _State:
     taken: set[str] = field(default_factory=set)
 
     def ready(self) -> CircleJob | None:
-        """A piece whose needs are done; the one that most others wait for first."""
+        """A job whose needs are done, in the order of the plan; None if there is none."""
         able = (s for s in self.jobs if s.name not in self.taken and self.done >= set(s.needs))
         return next(able, None)
 
@@ -338,7 +338,7 @@ def _workers(circle: CircleSettings, number: int) -> Iterator[list[_Worker]]:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """What is started meanwhile is not interrupted while it loads; here Ctrl-C waits for the end.
+    """Keep Ctrl-C from processes that are started meanwhile; here it waits for the end.
 
     The tracker of shared memory is started first, as it would let signals through again.
     """
@@ -354,7 +354,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _run_worker(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> None:
-    """One process: piece after piece, until the other end is closed."""
+    """One process: job after job, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began us ends us
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     file = log.open("a", encoding="utf-8")
@@ -375,7 +375,7 @@ def _run_worker(pipe: Connection, circle: CircleSettings, log: Path, parent: int
 
 
 def _outcome(circle: CircleSettings, job: CircleJob) -> str | None:
-    """None once the piece is done and written down, else why it failed."""
+    """None once the job is done and written down, else the reason that it failed."""
     begun = time.monotonic()
     try:
         done = run_job(circle, job)
