@@ -237,7 +237,7 @@ PIXELS = {
 # --- every maker of words ---
 
 SKIPPED = frozenset(
-    f"oversight.experiments.selfplay.{name}" for name in ("work", "running", "stages")
+    f"oversight.experiments.selfplay.{name}" for name in ("work", "running", "jobs")
 )
 """Plans and programs of processes, which print nothing."""
 OTHERS = frozenset({"html", "_by_arm"})

@@ -2,7 +2,7 @@
 
 A job's record is its `done.json`, written in one go when the job has ended: a job without it is not
 done. Fields that a folder of an earlier version lacks have defaults, and what a job does not set is
-not written.
+not written. Fields of a later version are passed over.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REMEDY = "put back the file that the job wrote, or remove its folder to have the
 
 
 class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class JobDone(_Fact):
@@ -77,9 +77,9 @@ class PositionFact(_Fact):
     """Effect of the order shown on decisions (`evals.accuracy.PositionBias`)."""
 
     first_chosen: MeanFact | None
-    first_argued: MeanFact | None
+    first_argued: MeanFact | None = None
     gain: MeanFact | None
-    flipped: MeanFact | None
+    flipped: MeanFact | None = None
 
 
 class QuotesFact(_Fact):
@@ -100,11 +100,11 @@ class ArmMeasured(JobDone):
 
     rulings: tuple[RulingFact, ...]
     position: PositionFact
-    honest_win_rate: MeanFact | None
+    honest_win_rate: MeanFact | None = None
     quotes: QuotesFact | None
     empty: float
     """Share of speeches without a word."""
-    num_turns: int
+    num_turns: int | None = None
     length: MeanFact | None = None
     """Tokens a speech; None where no model speaks."""
     kl: MeanFact | None = None
