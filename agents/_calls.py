@@ -9,7 +9,7 @@ from itertools import count
 from oversight.errors import ConfigError, EngineError, NoAnswerError
 from oversight.ids import seed_from
 from oversight.text.thought_marks import CLOSING, FLAGS, LONGEST_MARK, SAME, closes, is_blank, marks
-from oversight.text.thoughts import BARE_BORDER, SPACED_CHANNEL, Said, divide, is_wordless
+from oversight.text.thoughts import BARE_BORDER, SPACED_CHANNEL, DividedText, divide, is_wordless
 from oversight.types import (
     Completion,
     Engine,
@@ -41,7 +41,7 @@ _ENDS_MARKED = re.compile(rf"(?:{CLOSING})[`*_\s]*\Z", FLAGS)
 
 
 def _first_unclosed(text: str) -> int:
-    """Return the place of the first opening mark without a closing one; the end if there is none.
+    """Index of the first opening mark without a closing one; the text's length if all have one.
 
     Whether it is a mark, or a word about marks, may depend on what follows.
     """
@@ -289,7 +289,7 @@ EXPLAINED = {
     ),
     NoAnswer.EMPTY: "the answer is empty",
 }
-"""Why nothing was said, and what may help."""
+"""Reasons for an answer without words, each with what may help."""
 
 
 def notes_in(sample: Sample) -> str:
@@ -300,7 +300,7 @@ def notes_in(sample: Sample) -> str:
 
 
 def no_answer(answer: Answer, sampling: Sampling) -> NoAnswer | None:
-    """Why the model said nothing; None if it did, or was cancelled, or chose among choices."""
+    """Reason for an answer without words; None if it has some, was cancelled, or is a choice."""
     reason = answer.completion.finish_reason
     if sampling.choices or reason is FinishReason.CANCELLED:
         return None
@@ -322,7 +322,7 @@ def _divided(completion: Completion, sampling: Sampling) -> Answer:
     """Divide a completion into its public words and its thoughts."""
     if sampling.choices:
         return Answer(completion.text, completion.reasoning, completion)
-    found: Said = divide(completion.text, bool(completion.opened))
+    found: DividedText = divide(completion.text, bool(completion.opened))
     thoughts = "\n\n".join(filter(None, (completion.reasoning.strip(), found.thoughts)))
     return Answer(found.text.strip(), thoughts, completion)
 

@@ -182,7 +182,7 @@ def measure_streaming(store: Path, seconds: float) -> dict[str, float]:
 
 def stream(store: Path, out: Path, seconds: float) -> None:
     """In the terminal: the real app, in whose debate two speakers write for `seconds`."""
-    from oversight.graphs.stage import SpeechBegins, Words
+    from oversight.graphs.runtime import SpeechBegins, Words
     from oversight.judging.settings import JudgingSettings
     from oversight.store import Store
     from oversight.tui.person_app import JudgeApp

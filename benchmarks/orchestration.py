@@ -35,7 +35,7 @@ from oversight.agents import build_agent
 from oversight.graphs.casting import Cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.store import Store
 from oversight.types import (
     AgentSpec,
@@ -229,7 +229,7 @@ async def whole(made: list[Question], concurrency: int, path: Path) -> None:
     async with Cast(agents, specs, {"simulated": engine}) as actors:
         with Store.open(str(path)) as store:
             planned = plan(made, [protocol], actors.specs)
-            progress = await run_debates(planned, Stage(store, actors), concurrency=concurrency)
+            progress = await run_debates(planned, Runtime(store, actors), concurrency=concurrency)
             assert progress.done == len(made), progress.failures[:1]
             counts = store.counts()
             assert counts["turns"] == len(made) * (NUM_CALLS - 1), counts

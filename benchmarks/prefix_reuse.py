@@ -28,7 +28,7 @@ from oversight.datasets import world
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.store import Store
 from oversight.types import (
     Completion,
@@ -207,7 +207,7 @@ async def run(engine_name: str, settings: dict[str, Any], question: Question, pa
     async with Cast(opened.agents, opened.specs, {"model": watched}) as actors:
         with Store.open(str(path)) as store:
             planned = plan([question], [protocols.load("debate")], actors.specs)
-            progress = await run_debates(planned, Stage(store, actors), concurrency=1)
+            progress = await run_debates(planned, Runtime(store, actors), concurrency=1)
             if progress.failures:
                 raise SystemExit(progress.failures[0].error)
         print(f"A three-round debate over a source of {SOURCE_TOKENS:,} tokens, by {engine_name}:")

@@ -21,7 +21,7 @@ from oversight.evals.report import build_report
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.store import Store
 from oversight.tui.live import DebateView
 
@@ -37,13 +37,13 @@ async def make(store: Store) -> None:
         [(debate, question)] = plan(loaded.questions[:1], [short], actors.specs)
         console = Console(record=True, width=90, file=io.StringIO(), force_terminal=False)
         with DebateView(console, debate, question) as listener:
-            await run_debates([(debate, question)], Stage(store, actors, listener), concurrency=1)
+            await run_debates([(debate, question)], Runtime(store, actors, listener), concurrency=1)
         svg = console.export_svg(title="oversight debate")
         # No fonts from the network: the reader's own monospace font does.
         (FOLDER / "debate.svg").write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL))
         chosen = [protocols.load(name) for name in NAMES]
         planned = list(plan(loaded.questions, chosen, actors.specs, sides="both"))
-        await run_debates(planned, Stage(store, actors), concurrency=32)
+        await run_debates(planned, Runtime(store, actors), concurrency=32)
         ids = [each.id for each, _ in planned]
         render_png(build_report(store.transcripts(debate_ids=ids)), FOLDER / "report.png", dpi=110)
 

@@ -20,7 +20,7 @@ from oversight.datasets.base import load_questions
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.tui.person_app import JudgeApp
@@ -48,7 +48,7 @@ async def record(store: Store, questions: Sequence[Question]) -> None:
     protocol = protocols.load("debate").model_copy(update=changes)
     async with cast(EMBEDDED_AGENTS, {}) as actors:
         planned = list(plan(questions, [protocol], actors.specs))
-        await run_debates(planned, Stage(store, actors), concurrency=4)
+        await run_debates(planned, Runtime(store, actors), concurrency=4)
 
 
 async def most_quoted() -> Question:

@@ -73,13 +73,23 @@ def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSetti
     return Cast(built, specs, opened, by_path)
 
 
-def _spec(role: Role, settings: AgentSettings, engines: Mapping[str, EngineSettings]) -> AgentSpec:
-    able = roles(settings.agent)
+def check_role(role: Role, agent: str) -> None:
+    """Refuse an agent that cannot play a role.
+
+    Raises:
+        ConfigError: It cannot.
+        UnknownNameError: There is no agent of that name.
+    """
+    able = roles(agent)
     if role not in able:
         raise ConfigError(
-            f"agents.{role.value}.agent = {settings.agent!r} cannot be a {role.value}; "
+            f"agents.{role.value}.agent = {agent!r} cannot be a {role.value}; "
             f"it can be a {' or '.join(sorted(able))}"
         )
+
+
+def _spec(role: Role, settings: AgentSettings, engines: Mapping[str, EngineSettings]) -> AgentSpec:
+    check_role(role, settings.agent)
     engine = None
     if settings.engine is not None:
         if settings.engine not in engines:

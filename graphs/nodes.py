@@ -21,7 +21,7 @@ from oversight.agents.speaking import notes_of
 from oversight.errors import ProtocolError
 from oversight.graphs.persons import ask_judgment, ask_person, is_person
 from oversight.graphs.planning import check_fit, check_question, draw_orders, plan_one
-from oversight.graphs.stage import Scene, SpeechBegins, Stage, Words
+from oversight.graphs.runtime import RunningDebate, Runtime, SpeechBegins, Words
 from oversight.graphs.views import public, turn_of, view_of
 from oversight.ids import seed_from
 from oversight.types import (
@@ -80,95 +80,95 @@ the graph shows them, though one method does all speeches and one all that the j
 
 
 class Nodes:
-    """The nodes over one stage: every public method is one, of one or several acts."""
+    """The nodes over one runtime: every public method is one, of one or several acts."""
 
-    def __init__(self, stage: Stage, default_protocol: str) -> None:
-        self.stage = stage
+    def __init__(self, runtime: Runtime, default_protocol: str) -> None:
+        self.runtime = runtime
         self.default_protocol = default_protocol
 
     # --- nodes ---
 
     async def open(self, state: DebateState) -> Command[NextAct]:
         """Begin the debate, or find the step at which it was left."""
-        scene = await self._enter(state)
-        ended = any(turn.ends for turn in scene.turns)
-        step = _first_undone(scene)
-        update = {"debate_id": scene.debate.id, "step": step}
-        return Command(update=update, goto=_act(scene, step, ended))
+        running = await self._enter(state)
+        ended = any(turn.ends for turn in running.turns)
+        step = _first_undone(running)
+        update = {"debate_id": running.debate.id, "step": step}
+        return Command(update=update, goto=_act(running, step, ended))
 
     async def speak(self, state: DebateState) -> Command[NextAct]:
         """Speeches, responses, critiques or revisions of all slots of the step, at once; none
         sees the others."""
-        scene = await self.stage.scene(state["debate_id"])
-        step = scene.schedule[state["step"]]
-        open_slots = _open_slots(scene, step)
+        running = await self.runtime.running(state["debate_id"])
+        step = running.schedule[state["step"]]
+        open_slots = _open_slots(running, step)
         # Programs first, whose words are then recorded: the node is entered again for each person.
-        persons = [slot for slot in open_slots if self._is_held_by_person(scene, slot)]
+        persons = [slot for slot in open_slots if self._is_held_by_person(running, slot)]
         parts = await asyncio.gather(
-            *(self._speech(scene, step, slot) for slot in open_slots if slot not in persons)
+            *(self._speech(running, step, slot) for slot in open_slots if slot not in persons)
         )
         turns = [turn for part, _ in parts for turn in part]
         prompts = tuple(prompt for _, part in parts for prompt in part)
         if turns:
-            await self.stage.record(scene, turns, prompts)
+            await self.runtime.record(running, turns, prompts)
         for slot in persons[:1]:
-            await self._person_acts(scene, step, slot)
-        return _again(scene, step) if len(persons) > 1 else _next(scene, step)
+            await self._person_acts(running, step, slot)
+        return _again(running, step) if len(persons) > 1 else _next(running, step)
 
     async def judge(self, state: DebateState) -> Command[NextAct]:
         """The judge's question or remark, or its belief, with which it may end the debate."""
-        scene = await self.stage.scene(state["debate_id"])
-        step = scene.schedule[state["step"]]
-        open_slots = _open_slots(scene, step)
-        if open_slots and is_person(self.stage.agent(Role.JUDGE)):
-            await self._person_acts(scene, step, open_slots[0])
-            return _again(scene, step) if open_slots[1:] else _next(scene, step)
+        running = await self.runtime.running(state["debate_id"])
+        step = running.schedule[state["step"]]
+        open_slots = _open_slots(running, step)
+        if open_slots and is_person(self.runtime.agent(Role.JUDGE)):
+            await self._person_acts(running, step, open_slots[0])
+            return _again(running, step) if open_slots[1:] else _next(running, step)
         for slot in open_slots:
-            self.stage.tell(
-                SpeechBegins(scene.debate.id, Seat.JUDGE, Role.JUDGE, slot.act, step.round)
+            self.runtime.tell(
+                SpeechBegins(running.debate.id, Seat.JUDGE, Role.JUDGE, slot.act, step.round)
             )
-            view = _view(scene, slot, Role.JUDGE, step)
-            turn, prompts = await self._act(Role.JUDGE, scene, self._streamed(view))
-            await self.stage.record(scene, [turn], prompts)
-        return _next(scene, step)
+            view = _view(running, slot, Role.JUDGE, step)
+            turn, prompts = await self._act(Role.JUDGE, running, self._streamed(view))
+            await self.runtime.record(running, [turn], prompts)
+        return _next(running, step)
 
     async def decide(self, state: DebateState) -> DebateState:
         """The final judgment, in both orders where the protocol says so, and the end."""
-        scene = await self.stage.scene(state["debate_id"])
-        drawn = scene.debate.orders
-        if is_person(self.stage.agent(Role.JUDGE)):
+        running = await self.runtime.running(state["debate_id"])
+        drawn = running.debate.orders
+        if is_person(self.runtime.agent(Role.JUDGE)):
             # One order: whoever has read a debate once cannot read it anew the other way round.
-            if not scene.judgments:
-                judgment = ask_judgment(_last_view(scene, drawn))
-                await self.stage.record_judgment(scene, judgment, ())
+            if not running.judgments:
+                judgment = ask_judgment(_last_view(running, drawn))
+                await self.runtime.record_judgment(running, judgment, ())
         else:
             orders = [(drawn, False)]
-            if scene.debate.protocol.swap:
-                listing = not scene.debate.protocol.speakers
+            if running.debate.protocol.swap:
+                listing = not running.debate.protocol.speakers
                 orders.append((drawn.swapped(listing=listing), True))
             await asyncio.gather(
                 *(
-                    self._judge(scene, shown, swapped)
+                    self._judge(running, shown, swapped)
                     for shown, swapped in orders
-                    if not scene.judged(swapped=swapped)
+                    if not running.judged(swapped=swapped)
                 )
             )
-        return await self._end(scene)
+        return await self._end(running)
 
     async def finish(self, state: DebateState) -> DebateState:
         """The end, where there is nothing to decide."""
-        return await self._end(await self.stage.scene(state["debate_id"]))
+        return await self._end(await self.runtime.running(state["debate_id"]))
 
     # --- how ---
 
-    async def _enter(self, state: DebateState) -> Scene:
+    async def _enter(self, state: DebateState) -> RunningDebate:
         if "debate_id" in state:
-            return await self.stage.scene(state["debate_id"])
+            return await self.runtime.running(state["debate_id"])
         if "question" not in state:
             raise ProtocolError("the graph was given neither a debate_id nor a question")
         question = Question.model_validate(state["question"])
         debate = await asyncio.to_thread(self._plan, question, state)
-        return await self.stage.enter(debate, question)
+        return await self.runtime.enter(debate, question)
 
     def _plan(self, question: Question, state: DebateState) -> Debate:
         given = state.get("protocol", self.default_protocol)
@@ -176,68 +176,68 @@ class Nodes:
             protocol = protocols.load(given)
         else:
             protocol = protocols.parse(given, name=str(given.get("name", "given")), where="input")
-        specs = self.stage.cast.specs
+        specs = self.runtime.cast.specs
         check_fit(protocol, specs)
         check_question(protocol, question)
         seed = state.get("seed", 0)
         return plan_one(question, protocol, specs, draw_orders(question, seed), seed)
 
-    async def _end(self, scene: Scene) -> DebateState:
+    async def _end(self, running: RunningDebate) -> DebateState:
         """Write down that the debate is complete, and leave it."""
-        if not scene.complete:
+        if not running.complete:
             outcome = Outcome(
-                debate_id=scene.debate.id,
+                debate_id=running.debate.id,
                 status=OutcomeStatus.COMPLETE,
-                seconds=sum(turn.seconds for turn in scene.turns),
+                seconds=sum(turn.seconds for turn in running.turns),
                 ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
             )
-            await self.stage.close(scene, outcome)
-        self.stage.leave(scene.debate.id)
-        return {"result": _result(scene)}
+            await self.runtime.close(running, outcome)
+        self.runtime.leave(running.debate.id)
+        return {"result": _result(running)}
 
-    def _is_held_by_person(self, scene: Scene, slot: Slot) -> bool:
-        return is_person(self.stage.agent(scene.debate.protocol.role_of(slot)))
+    def _is_held_by_person(self, running: RunningDebate, slot: Slot) -> bool:
+        return is_person(self.runtime.agent(running.debate.protocol.role_of(slot)))
 
-    async def _person_acts(self, scene: Scene, step: ScheduledStep, slot: Slot) -> None:
+    async def _person_acts(self, running: RunningDebate, step: ScheduledStep, slot: Slot) -> None:
         """Wait for what a person does in the slot."""
-        view = _view(scene, slot, scene.debate.protocol.role_of(slot), step)
+        view = _view(running, slot, running.debate.protocol.role_of(slot), step)
         draft, seconds = ask_person(view)
-        await self.stage.record(scene, [turn_of(view, draft, scene.question, seconds)], ())
+        await self.runtime.record(running, [turn_of(view, draft, running.question, seconds)], ())
 
     async def _speech(
-        self, scene: Scene, step: ScheduledStep, slot: Slot
+        self, running: RunningDebate, step: ScheduledStep, slot: Slot
     ) -> tuple[list[Turn], tuple[PromptRecord, ...]]:
         """A slot's turns: one that stands, and the siblings it was chosen from."""
-        role = scene.debate.protocol.role_of(slot)
-        self.stage.tell(SpeechBegins(scene.debate.id, slot.seat, role, slot.act, step.round))
-        view = _view(scene, slot, role, step)
+        role = running.debate.protocol.role_of(slot)
+        self.runtime.tell(SpeechBegins(running.debate.id, slot.seat, role, slot.act, step.round))
+        view = _view(running, slot, role, step)
         act = partial(self._act, role)
         if slot.candidates == 1:
-            turn, prompts = await act(scene, self._streamed(view))
+            turn, prompts = await act(running, self._streamed(view))
             return [turn], prompts
-        first = await act(scene, _candidate(view, 0))
+        first = await act(running, _candidate(view, 0))
         view = replace(view, notes=notes_of(first[0]))
-        others = (act(scene, _candidate(view, index)) for index in range(1, slot.candidates))
+        others = (act(running, _candidate(view, index)) for index in range(1, slot.candidates))
         pairs = [first, *await asyncio.gather(*others)]
-        turns = await self._choose(scene, [turn for turn, _ in pairs])
+        turns = await self._choose(running, [turn for turn, _ in pairs])
         return turns, tuple({p.prompt.id: p for _, ps in pairs for p in ps}.values())
 
     async def _act(
-        self, role: Role, scene: Scene, view: View
+        self, role: Role, running: RunningDebate, view: View
     ) -> tuple[Turn, tuple[PromptRecord, ...]]:
         begin = time.perf_counter()
-        draft = await self.stage.agent(role).act(view)
-        return turn_of(view, draft, scene.question, time.perf_counter() - begin), draft.prompts
+        draft = await self.runtime.agent(role).act(view)
+        return turn_of(view, draft, running.question, time.perf_counter() - begin), draft.prompts
 
     def _streamed(self, view: View) -> View:
-        if not self.stage.live:
+        if not self.runtime.live:
             return view
-        tell, debate_id, seat = self.stage.tell, view.debate_id, view.seat
+        tell, debate_id, seat = self.runtime.tell, view.debate_id, view.seat
         return replace(view, emit=lambda text: tell(Words(debate_id, seat, text)))
 
-    async def _choose(self, scene: Scene, turns: list[Turn]) -> list[Turn]:
+    async def _choose(self, running: RunningDebate, turns: list[Turn]) -> list[Turn]:
         """Candidates with their scores, the best of them chosen; among equals the first."""
-        scores = await asyncio.gather(*(self._score(scene, turn) for turn in turns))
+        scores = await asyncio.gather(*(self._score(running, turn) for turn in turns))
         known = [-1.0 if score is None else score for score in scores]
         best = max(range(len(turns)), key=known.__getitem__)
         return [
@@ -245,47 +245,49 @@ class Nodes:
             for index, (turn, score) in enumerate(zip(turns, scores, strict=True))
         ]
 
-    async def _score(self, scene: Scene, turn: Turn) -> float | None:
+    async def _score(self, running: RunningDebate, turn: Turn) -> float | None:
         """Probability of the speaker's own option if this candidate were spoken; of a response,
         how good the chooser finds it."""
-        debate = scene.debate
+        debate = running.debate
         role = debate.protocol.choose_by
         act = Act.BELIEVE if turn.argues else Act.SCORE
-        turns, step = scene.public_turns, turn.step
-        view = view_of(debate, scene.question, turns, Seat.JUDGE, role, act, step, round=turn.round)
-        draft = await self.stage.agent(role).act(replace(view, turns=(*view.turns, public(turn))))
+        turns, step = running.public_turns, turn.step
+        view = view_of(
+            debate, running.question, turns, Seat.JUDGE, role, act, step, round=turn.round
+        )
+        draft = await self.runtime.agent(role).act(replace(view, turns=(*view.turns, public(turn))))
         if act is Act.SCORE:
             return draft.score
         if draft.belief is None or draft.belief.probs is None:
             return None
         return draft.belief.probs[debate.orders.defended_by(turn.seat)]
 
-    async def _judge(self, scene: Scene, orders: Orders, swapped: bool) -> None:
-        view = _last_view(scene, orders)
-        agent = self.stage.agent(Role.JUDGE)
+    async def _judge(self, running: RunningDebate, orders: Orders, swapped: bool) -> None:
+        view = _last_view(running, orders)
+        agent = self.runtime.agent(Role.JUDGE)
         draft = await agent.act(view)
         if draft.belief is None:
             raise ProtocolError(f"judge {agent.name!r} gave no belief when asked to decide")
         judgment = Judgment(
-            debate_id=scene.debate.id,
+            debate_id=running.debate.id,
             judge=judge_name(agent.name, draft),
             kind=agent.kind,
             orders=orders,
             swapped=swapped,
-            trajectory=() if swapped else _trajectory(scene),
+            trajectory=() if swapped else _trajectory(running),
             final=draft.belief,
             rationale=draft.rationale,
             samples=draft.samples,
         )
-        await self.stage.record_judgment(scene, judgment, draft.prompts)
+        await self.runtime.record_judgment(running, judgment, draft.prompts)
 
 
-def _view(scene: Scene, slot: Slot, role: Role, step: ScheduledStep) -> View:
+def _view(running: RunningDebate, slot: Slot, role: Role, step: ScheduledStep) -> View:
     """The view of the seat that acts in a slot."""
     return view_of(
-        scene.debate,
-        scene.question,
-        scene.public_turns,
+        running.debate,
+        running.question,
+        running.public_turns,
         slot.seat,
         role,
         slot.act,
@@ -295,50 +297,50 @@ def _view(scene: Scene, slot: Slot, role: Role, step: ScheduledStep) -> View:
     )
 
 
-def _last_view(scene: Scene, orders: Orders) -> View:
+def _last_view(running: RunningDebate, orders: Orders) -> View:
     """View of the judge at the end."""
     return view_of(
-        scene.debate,
-        scene.question,
-        scene.public_turns,
+        running.debate,
+        running.question,
+        running.public_turns,
         Seat.JUDGE,
         Role.JUDGE,
         Act.DECIDE,
-        len(scene.schedule),
+        len(running.schedule),
         orders=orders,
-        round=scene.debate.protocol.rounds,
+        round=running.debate.protocol.rounds,
     )
 
 
-def _open_slots(scene: Scene, step: ScheduledStep) -> list[Slot]:
-    return [slot for slot in step.slots if not scene.acted(step.index, slot.seat)]
+def _open_slots(running: RunningDebate, step: ScheduledStep) -> list[Slot]:
+    return [slot for slot in step.slots if not running.acted(step.index, slot.seat)]
 
 
-def _next(scene: Scene, step: ScheduledStep) -> Command[NextAct]:
+def _next(running: RunningDebate, step: ScheduledStep) -> Command[NextAct]:
     """On to the step that follows, unless the judge ended the debate with this one."""
-    ended = any(turn.ends for turn in scene.turns if turn.step == step.index)
+    ended = any(turn.ends for turn in running.turns if turn.step == step.index)
     following = step.index + 1
-    return Command(update={"step": following}, goto=_act(scene, following, ended))
+    return Command(update={"step": following}, goto=_act(running, following, ended))
 
 
-def _again(scene: Scene, step: ScheduledStep) -> Command[NextAct]:
+def _again(running: RunningDebate, step: ScheduledStep) -> Command[NextAct]:
     """The same step once more, as a person's seat in it is still open."""
-    return Command(update={"step": step.index}, goto=_act(scene, step.index, False))
+    return Command(update={"step": step.index}, goto=_act(running, step.index, False))
 
 
-def _act(scene: Scene, step: int, ended: bool) -> NextAct:
+def _act(running: RunningDebate, step: int, ended: bool) -> NextAct:
     """Name of the node for that step: an act of the schedule, or the end."""
-    if ended or step >= len(scene.schedule):
-        return "finish" if scene.debate.protocol.is_open else "decide"
-    act = scene.schedule[step].slots[0].act
+    if ended or step >= len(running.schedule):
+        return "finish" if running.debate.protocol.is_open else "decide"
+    act = running.schedule[step].slots[0].act
     return NODE_OF_ACT[act]
 
 
-def _first_undone(scene: Scene) -> int:
-    for step in scene.schedule:
-        if _open_slots(scene, step):
+def _first_undone(running: RunningDebate) -> int:
+    for step in running.schedule:
+        if _open_slots(running, step):
             return step.index
-    return len(scene.schedule)
+    return len(running.schedule)
 
 
 def _candidate(view: View, index: int) -> View:
@@ -352,23 +354,23 @@ def judge_name(agent: str, draft: Draft) -> str:
     return f"{agent} ({', '.join(models)})" if models else agent
 
 
-def _trajectory(scene: Scene) -> tuple[tuple[int, Any], ...]:
+def _trajectory(running: RunningDebate) -> tuple[tuple[int, Any], ...]:
     return tuple(
         (turn.step, turn.belief)
-        for turn in scene.turns
+        for turn in running.turns
         if turn.act is Act.BELIEVE and turn.belief is not None
     )
 
 
-def _result(scene: Scene) -> dict[str, Any]:
+def _result(running: RunningDebate) -> dict[str, Any]:
     """The end of a debate in a few JSON-plain fields."""
-    if scene.debate.protocol.is_open:
-        return {"debate_id": scene.debate.id, "num_turns": len(scene.public_turns)}
-    final = scene.judgments[0].final
+    if running.debate.protocol.is_open:
+        return {"debate_id": running.debate.id, "num_turns": len(running.public_turns)}
+    final = running.judgments[0].final
     return {
-        "debate_id": scene.debate.id,
+        "debate_id": running.debate.id,
         "verdict": final.verdict.value,
         "probs": list(final.probs) if final.probs is not None else None,
         "choice": final.choice,
-        "num_turns": len(scene.public_turns),
+        "num_turns": len(running.public_turns),
     }

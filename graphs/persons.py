@@ -19,7 +19,7 @@ from oversight.types import Act, Agent, Belief, Draft, JudgeKind, Judgment, Reco
 RecordT = TypeVar("RecordT", bound=Record)
 
 INTERRUPT = "__interrupt__"
-"""Where a run that was interrupted says so in its result."""
+"""Key of a graph's result that an interrupted run has."""
 
 
 class PersonsAct(Record):

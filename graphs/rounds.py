@@ -19,20 +19,20 @@ from langgraph.graph.state import CompiledStateGraph
 from oversight.config import EMBEDDED_AGENTS, RunSettings, load_recipe
 from oversight.graphs.casting import cast
 from oversight.graphs.nodes import NODE_OF_ACT, DebateInput, DebateState, Nodes
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.store import Store
 from oversight.types import Act
 
 
 @cache
-def served_stage() -> Stage:
-    """The one stage of this process."""
+def served_runtime() -> Runtime:
+    """The one runtime of this process."""
     recipe = os.environ.get("OVERSIGHT_RECIPE")
     store = Store.open(os.environ.get("OVERSIGHT_STORE", "oversight.db"))
     if recipe is None:
-        return Stage(store, cast(EMBEDDED_AGENTS, {}))
+        return Runtime(store, cast(EMBEDDED_AGENTS, {}))
     settings = load_recipe(RunSettings, Path(recipe), {})
-    return Stage(store, cast(settings.cast(), settings.engines))
+    return Runtime(store, cast(settings.cast(), settings.engines))
 
 
 Graph: TypeAlias = CompiledStateGraph[DebateState, None, DebateInput, DebateState]
@@ -45,7 +45,7 @@ ACTS_OF_JUDGE = frozenset({Act.ASK, Act.BELIEVE})
 
 def machine(
     name: str, *acts: Act, protocol: str = "", decides: bool = True
-) -> tuple[Callable[[Stage], Graph], Callable[[], Awaitable[Graph]]]:
+) -> tuple[Callable[[Runtime], Graph], Callable[[], Awaitable[Graph]]]:
     """`build` and `serve` of a graph module.
 
     Args:
@@ -56,9 +56,9 @@ def machine(
     """
     end = "decide" if decides else "finish"
 
-    def build(stage: Stage) -> Graph:
-        """The graph, compiled over a stage."""
-        nodes = Nodes(stage, default_protocol=protocol or name)
+    def build(runtime: Runtime) -> Graph:
+        """The graph, compiled over a runtime."""
+        nodes = Nodes(runtime, default_protocol=protocol or name)
         builder = StateGraph(DebateState, input_schema=DebateInput)
         following = (*(NODE_OF_ACT[act] for act in acts), end)
         builder.add_node("open", nodes.open, destinations=following)
@@ -71,7 +71,7 @@ def machine(
         return builder.compile(name=name)
 
     async def serve() -> Graph:
-        """The graph for LangGraph's server, over the stage that the environment names."""
-        return build(await asyncio.to_thread(served_stage))
+        """The graph for LangGraph's server, over the runtime that the environment names."""
+        return build(await asyncio.to_thread(served_runtime))
 
     return build, serve

@@ -23,7 +23,7 @@ from oversight import registry
 from oversight.errors import BudgetExceededError, OversightError, StoreError, lack
 from oversight.graphs.casting import Cast
 from oversight.graphs.persons import INTERRUPT
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.redaction import redacted
 from oversight.store import Store
 from oversight.types import Debate, Outcome, OutcomeStatus, Question
@@ -73,15 +73,15 @@ class DebateProgress:
     failures: list[Failure] = field(default_factory=list)
 
 
-Report = Callable[[DebateProgress], None]
+OnProgress = Callable[[DebateProgress], None]
 
 
 async def run_debates(
     planned: Iterable[tuple[Debate, Question]],
-    stage: Stage,
+    runtime: Runtime,
     *,
     concurrency: int,
-    on_progress: Report | None = None,
+    on_progress: OnProgress | None = None,
     total: int | None = None,
 ) -> DebateProgress:
     """Run what is planned and not yet complete.
@@ -97,19 +97,19 @@ async def run_debates(
         debate, question = each
         name = debate.protocol.graph
         if name not in graphs:
-            graphs[name] = registry.load("graphs", name).build(stage)
-        end = await _run_one(graphs[name], debate, question, stage)
+            graphs[name] = registry.load("graphs", name).build(runtime)
+        end = await _run_one(graphs[name], debate, question, runtime)
         if isinstance(end, Failure):
             progress.failures.append(end)
-        elif end is End.WAITING:
+        elif end is DebateEnd.WAITING:
             progress.waiting += 1
         else:
             progress.done += 1
-        stage.store.release([debate.id])
+        runtime.store.release([debate.id])
         if on_progress:
             on_progress(progress)
 
-    await work_through(_pending(planned, stage, progress, on_progress), run_one, concurrency)
+    await work_through(_pending(planned, runtime, progress, on_progress), run_one, concurrency)
     return progress
 
 
@@ -151,19 +151,21 @@ def _rare_collections() -> Iterator[None]:
 
 def _pending(
     planned: Iterable[tuple[Debate, Question]],
-    stage: Stage,
+    runtime: Runtime,
     progress: DebateProgress,
-    on_progress: Report | None,
+    on_progress: OnProgress | None,
 ) -> Generator[tuple[Debate, Question], None, None]:
     """The debates that are ours to run, claimed a batch at a time."""
     source = iter(planned)
     while some := list(islice(source, CLAIM_BATCH)):
-        batch = {debate.id: (debate, q) for debate, q in as_begun(some, stage.store, stage.cast)}
+        batch = {
+            debate.id: (debate, q) for debate, q in as_begun(some, runtime.store, runtime.cast)
+        }
         # Claimed before it is asked what is complete: else another process could finish a
         # debate and let go of it in between, and it would be run a second time.
-        claimed = stage.store.claim(batch)
-        complete = stage.store.completed(batch)
-        stage.store.release(claimed & complete)
+        claimed = runtime.store.claim(batch)
+        complete = runtime.store.completed(batch)
+        runtime.store.release(claimed & complete)
         ours = claimed - complete
         progress.found += len(complete)
         progress.elsewhere += len(batch) - len(complete) - len(ours)
@@ -198,7 +200,7 @@ def as_begun(
     ]
 
 
-class End(Enum):
+class DebateEnd(Enum):
     """End of a debate's run, unless it failed."""
 
     COMPLETE = auto()
@@ -206,20 +208,22 @@ class End(Enum):
     """For a person."""
 
 
-async def _run_one(graph: Any, debate: Debate, question: Question, stage: Stage) -> End | Failure:
+async def _run_one(
+    graph: Any, debate: Debate, question: Question, runtime: Runtime
+) -> DebateEnd | Failure:
     """Run one debate as far as it goes; what goes wrong with it alone is written down."""
     begin = time.perf_counter()
     try:
-        scene = await stage.enter(debate, question)
-        limit = len(scene.schedule) + 10
+        running = await runtime.enter(debate, question)
+        limit = len(running.schedule) + 10
         state = await graph.ainvoke({"debate_id": debate.id}, {"recursion_limit": limit})
     except Exception as error:
         seconds = time.perf_counter() - begin
         message, cause = explain(error, f"debate {debate.id} of question {debate.question_id!r}")
-        return await _fail(stage, debate, message, seconds, cause)
+        return await _fail(runtime, debate, message, seconds, cause)
     finally:
-        stage.leave(debate.id)
-    return End.WAITING if INTERRUPT in state else End.COMPLETE
+        runtime.leave(debate.id)
+    return DebateEnd.WAITING if INTERRUPT in state else DebateEnd.COMPLETE
 
 
 def explain(error: Exception, what: str) -> tuple[str, str]:
@@ -239,7 +243,9 @@ def explain(error: Exception, what: str) -> tuple[str, str]:
     return redacted(f"unexpected {type(error).__name__}: {error}"), UNEXPECTED
 
 
-async def _fail(stage: Stage, debate: Debate, error: str, seconds: float, cause: str) -> Failure:
+async def _fail(
+    runtime: Runtime, debate: Debate, error: str, seconds: float, cause: str
+) -> Failure:
     outcome = Outcome(
         debate_id=debate.id,
         status=OutcomeStatus.FAILED,
@@ -248,5 +254,5 @@ async def _fail(stage: Stage, debate: Debate, error: str, seconds: float, cause:
         seconds=seconds,
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    await stage.store.append(outcome)
+    await runtime.store.append(outcome)
     return Failure(debate.id, debate.question_id, debate.protocol.name, error, cause)

@@ -1,13 +1,16 @@
-"""From a name to the thing: the name of the file, or of the folder, is the registered name.
+"""From a name to the thing: a file registers its own name, and such others as it lists.
 
 `names("agents")` looks at the folder without importing anything from it;
-`load("agents", "debater")` imports that one module. Other distributions add
-their own under the entry-point group of the same name as the package.
+`load("agents", "debater")` imports that one module. A file that is several things lists the other
+names in a literal `NAMES = {"name": "A line on it."}`, and `named(name)` in it gives what stands
+under one of them, with what a module of its own would hold. Other distributions add their own under
+the entry-point group of the same name as the package.
 
     [project.entry-points."oversight.agents"]
     my_debater = "my_package.my_debater"
 
-Their code is named on stderr before it runs, and what is wrong with it becomes one error.
+Their code is named on stderr before it runs, and what is wrong with it becomes one error. An agent
+or a data set of a user's own needs no package: its name is "file.py:Class".
 """
 
 from __future__ import annotations
@@ -15,19 +18,18 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-import importlib.util
-import os
+import re
 import sys
 import tomllib
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from oversight.errors import ConfigError, OversightError, UnknownNameError
+from oversight.user_code import load_named, origin, raised_at, tell_import
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Group:
     """Files that help the others and are no things themselves."""
     suffix: str = ".py"
     needs: tuple[str, ...] = ()
-    """What the module of another distribution has to hold, whatever it is used for."""
+    """Members that the module of another distribution has to have, whatever it is used for."""
+    members: tuple[str, ...] = ()
+    """Members of a user's own class of this kind, "file.py:Name"; empty where none is taken."""
 
 
 GROUPS: dict[str, Group] = {
@@ -49,10 +53,15 @@ GROUPS: dict[str, Group] = {
         "oversight.agents",
         frozenset({"speaking", "judging"}),
         needs=("Config", "build"),
+        members=("ROLES", "Config", "act"),
     ),
     "engines": Group("engine", "oversight.engines", frozenset({"base"}), needs=("Config", "build")),
     "datasets": Group(
-        "data set", "oversight.datasets", frozenset({"base"}), needs=("Config", "rows")
+        "data set",
+        "oversight.datasets",
+        frozenset({"base"}),
+        needs=("Config", "rows"),
+        members=("Config", "rows"),
     ),
     "graphs": Group(
         "graph",
@@ -66,7 +75,7 @@ GROUPS: dict[str, Group] = {
                 "rounds",
                 "running",
                 "serving",
-                "stage",
+                "runtime",
                 "state",
                 "views",
             }
@@ -95,19 +104,45 @@ def folder(group: str) -> Path:
     return Path(next(iter(oversight.__path__))) / leaf
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A registered name and the file that registers it."""
+
+    path: Path
+    module: str = ""
+    """Last part of the module's name; empty where the thing is data."""
+    summary: str | None = None
+    """The line on a name that the file lists in `NAMES`; None of the file's own name."""
+
+
 @cache
-def _files(group: str) -> dict[str, Path]:
+def _entries(group: str) -> dict[str, _Entry]:
+    """The names that the files of a group register, in order."""
     spec = GROUPS[group]
-    found = list(folder(group).glob(f"*{spec.suffix}"))
+    files = list(folder(group).glob(f"*{spec.suffix}"))
     if spec.suffix == ".py":
-        found += folder(group).glob("*/__init__.py")
-    named = {(path.parent if path.stem == "__init__" else path).stem: path for path in found}
-    named.pop(folder(group).stem, None)  # the group's own __init__
-    return {
-        name: named[name]
-        for name in sorted(named)
-        if not name.startswith("_") and name not in spec.support
-    }
+        files += folder(group).glob("*/__init__.py")
+    found: dict[str, _Entry] = {}
+    for path in files:
+        own = (path.parent if path.stem == "__init__" else path).stem
+        if own == folder(group).stem or own.startswith("_") or own in spec.support:
+            continue  # the group's own __init__, and what is no thing
+        module = own if spec.suffix == ".py" else ""
+        found[own] = _Entry(path, module)
+        for name, line in _listed(path).items() if module else ():
+            found[name] = _Entry(path, module, line)
+    return dict(sorted(found.items()))
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """Further names in a file's `NAMES`, read without importing it."""
+    text = path.read_text(encoding="utf-8")
+    if "\nNAMES = " not in text:
+        return {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NAMES":
+            return dict(ast.literal_eval(node.value))
+    return {}
 
 
 def _plugins(group: str) -> dict[str, str]:
@@ -116,48 +151,59 @@ def _plugins(group: str) -> dict[str, str]:
 
 def names(group: str) -> list[str]:
     """All names of a group, our own and those that other distributions add."""
-    return sorted({*_files(group), *_plugins(group)})
+    return sorted({*_entries(group), *_plugins(group)})
 
 
 def path(group: str, name: str) -> Path:
-    """The file of a built-in thing.
+    """The file that registers a built-in thing.
 
     Raises:
         UnknownNameError: There is none of that name.
     """
-    files = _files(group)
-    if name not in files:
+    entries = _entries(group)
+    if name not in entries:
         raise UnknownNameError(_unknown(group, name))
-    return files[name]
+    return entries[name].path
 
 
 def summary(group: str, name: str) -> str:
     """The first line of what the thing says of itself, read without importing it."""
-    if name not in _files(group):
+    entry = _entries(group).get(name)
+    if entry is None:
         return f"from {_plugins(group)[name]}"
-    text = path(group, name).read_text(encoding="utf-8")
+    if entry.summary is not None:
+        return entry.summary
+    text = entry.path.read_text(encoding="utf-8")
     if GROUPS[group].suffix == ".toml":
         return str(tomllib.loads(text).get("description", ""))
     return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 
-def load(group: str, name: str) -> ModuleType:
-    """Import the one module that `name` stands for.
+def load(group: str, name: str) -> Any:
+    """Import the one module that registers `name`; the module, or what it has under that name.
+
+    Of a user's own, "file.py:Name" or "package.module:Name", it is the class of that name, and its
+    file is said on stderr before its code runs.
 
     Raises:
         UnknownNameError: There is none of that name.
         MissingDependencyError: It needs a package that is not installed.
-        ConfigError: It is of another distribution, and cannot be imported or lacks what it needs.
+        ConfigError: A user's own, or one of another distribution, cannot be imported, or lacks what
+            it needs.
     """
-    if name in _files(group):
-        return importlib.import_module(f"{GROUPS[group].package}.{name}")
+    if is_own(name):
+        return _own(group, name, Path.cwd())
+    entry = _entries(group).get(name)
+    if entry is not None:
+        module = importlib.import_module(f"{GROUPS[group].package}.{entry.module}")
+        return module if entry.summary is None else module.named(name)
     plugins = _plugins(group)
     if name in plugins:
         return _load_plugin(GROUPS[group], name, plugins[name])
     raise UnknownNameError(_unknown(group, name))
 
 
-def _load_plugin(group: Group, name: str, module_name: str) -> ModuleType:
+def _load_plugin(group: Group, name: str, module_name: str) -> Any:
     """Import the module of another distribution, whose file is told first."""
     what = f"{group.noun} {name!r}"
     try:
@@ -168,9 +214,10 @@ def _load_plugin(group: Group, name: str, module_name: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:  # its code may raise whatever there is
         said = " ".join(str(error).split())
+        place = raised_at(error, __file__)
         raise ConfigError(
             f"{what}: {module_name!r}, which the entry point {group.package!r} names, cannot be "
-            f"imported ({type(error).__name__}{': ' if said else ''}{said}{raised_at(error)})"
+            f"imported ({type(error).__name__}{': ' if said else ''}{said}{place})"
         ) from error
     if lacking := [each for each in group.needs if not hasattr(module, each)]:
         raise ConfigError(
@@ -180,52 +227,47 @@ def _load_plugin(group: Group, name: str, module_name: str) -> ModuleType:
     return module
 
 
-_told: set[str] = set()
+def is_own(name: str) -> bool:
+    """True if a name stands for a user's own code and not for what is registered."""
+    return ":" in name
 
 
-def tell_import(what: str, file: str | None) -> None:
-    """Say once a process, on stderr, which file's code is about to run, and by which name or
-    setting it was called; of several processes of a training run the first does."""
-    if file is None or file in _told or os.environ.get("RANK", "0") != "0":
-        return
-    _told.add(file)
-    line = f"{what}: importing {file}, whose code runs as part of this command"
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-    sys.stderr.write(f"{shown}\n")
-    sys.stderr.flush()
+@cache
+def _own(group: str, name: str, folder: Path) -> Any:
+    """The class that a user's name stands for in a folder."""
+    spec = GROUPS[group]
+    setting = spec.noun.replace(" ", "")
+    if not spec.members:
+        raise UnknownNameError(_unknown(group, name))
+    if _BY_CONTENT.match(name):
+        raise UnknownNameError(
+            f"there is no {spec.noun} {name!r}: so records name one from a user's own file, by the "
+            "file's content; give the file itself, as 'file.py:Name'"
+        )
+    found = load_named(name, setting, __file__, kind="class")
+    lacking = [each for each in spec.members if not hasattr(found, each)]
+    if lacking or not isinstance(found, type):
+        what = f"has no {' and no '.join(lacking)}" if lacking else "is no class"
+        raise ConfigError(
+            f"{setting} = {name!r}: it {what}; a user's own {spec.noun} is a class with "
+            f"{', '.join(spec.members)}"
+        )
+    return found
 
 
-def origin(module_name: str) -> str | None:
-    """The file of a module, or of the package that it is in: finding that runs no code."""
-    spec = importlib.util.find_spec(module_name.partition(".")[0])
-    if spec is None or "." not in module_name:
-        return None if spec is None else spec.origin
-    return f"{spec.origin} ({module_name})"
-
-
-def raised_at(error: BaseException, *ours: str) -> str:
-    """The file and line, in parentheses, at which foreign code raised an error; "" if it did not.
-
-    Args:
-        error: What was raised.
-        ours: Files that the error is not said to come from.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        frame
-        for frame in frames
-        if frame.filename not in (__file__, importlib.__file__, *ours)
-        and not frame.filename.startswith("<frozen ")
-    ]
-    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+_BY_CONTENT = re.compile(r"py:[0-9a-f]{16}:")
+"""Beginning of the names that `models.identity.content_of` gives."""
 
 
 def _unknown(group: str, name: str) -> str:
-    noun, package = GROUPS[group].noun, GROUPS[group].package
-    if GROUPS[group].suffix == ".py" and (":" in name or name.endswith(".py")):
-        article = "an" if noun[0] in "aeiou" else "a"
+    spec = GROUPS[group]
+    if spec.members and name.endswith(".py"):
+        return f"there is no {spec.noun} {name!r}; of a file name the class too: '{name}:Name'"
+    if spec.suffix == ".py" and (":" in name or name.endswith(".py")):
+        article = "an" if spec.noun[0] in "aeiou" else "a"
         return (
-            f"there is no {noun} {name!r}: {article} {noun} is called by its name; one of your own "
-            f"gets it from the entry point {package!r} of its distribution, see CONTRIBUTING.md"
+            f"there is no {spec.noun} {name!r}: {article} {spec.noun} is called by its name; one "
+            f"of your own gets it from the entry point {spec.package!r} of its distribution, see "
+            "CONTRIBUTING.md"
         )
-    return f"there is no {noun} {name!r}.{nearest(name, names(group))}"
+    return f"there is no {spec.noun} {name!r}.{nearest(name, names(group))}"

@@ -12,7 +12,7 @@ from oversight import protocols, registry
 from oversight.cli.run import load_circle
 from oversight.config import RunSettings, load_recipe
 from oversight.experiments.pixels.settings import PixelSettings
-from oversight.experiments.selfplay.stages import plan_stages
+from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.train import reward
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -43,7 +43,7 @@ def test_a_recipe_names_only_what_there_is(path: Path) -> None:
 @pytest.mark.parametrize("path", CIRCLES, ids=lambda path: path.stem)
 def test_a_circle_is_one(path: Path) -> None:
     circle = load_circle(path, {}, [], quick=False)
-    assert plan_stages(circle)
+    assert plan_jobs(circle)
     if path.parent.name == "selfplay":
         assert circle.methods == (path.stem,)
     assert path.read_text().startswith("# "), "a recipe begins by saying what it is for"

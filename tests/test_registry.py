@@ -120,10 +120,10 @@ def test_an_agent_of_another_distribution_that_names_no_roles_is_refused(
         roles("foreign")
 
 
-@pytest.mark.parametrize("name", ["mine.py:Debater", "package.module:Debater", "mine.py"])
-def test_an_agent_by_its_file_is_refused_with_the_way_that_there_is(name: str) -> None:
-    with pytest.raises(UnknownNameError, match=r"from the entry point 'oversight\.agents'"):
-        registry.load("agents", name)
+@pytest.mark.parametrize("name", ["mine.py:Engine", "package.module:Engine", "mine.py"])
+def test_an_engine_by_its_file_is_refused_with_the_way_that_there_is(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"from the entry point 'oversight\.engines'"):
+        registry.load("engines", name)
 
 
 def test_a_broken_distribution_does_not_hide_the_other_models(
@@ -145,3 +145,37 @@ def test_an_assistants_code_is_named_before_a_screen_is_shown(
     assert run(["judge", str(study), "--store", str(tmp_path / "none.db")]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"agent 'foreign': importing {file}, whose code runs")
+
+
+def test_a_file_registers_the_names_that_it_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.py").write_text(
+        '"""One: the first."""\nNAMES = {"uno": "Uno: " "the same."}\nraise SystemExit\n'
+    )
+    monkeypatch.setattr(registry, "folder", lambda group: tmp_path)
+    registry._entries.cache_clear()
+    try:
+        assert registry.names("agents") == ["one", "uno"]
+        assert registry.summary("agents", "one") == "One: the first."
+        assert registry.summary("agents", "uno") == "Uno: the same."
+        assert registry.path("agents", "uno") == tmp_path / "one.py"
+        with pytest.raises(UnknownNameError, match=r"Did you mean 'uno'\? Known: one, uno"):
+            registry.load("agents", "umo")
+    finally:
+        registry._entries.cache_clear()
+
+
+def test_the_names_of_one_file_stand_for_one_module_each_with_its_own_settings() -> None:
+    whole, narrow = (registry.load("agents", name) for name in ("assistant", "assistant_critic"))
+    assert narrow.ROLES == whole.ROLES
+    assert issubclass(narrow.Config, whole.Config)
+    assert narrow.Config().kinds != whole.Config().kinds
+    assert narrow.__doc__ == registry.summary("agents", "assistant_critic")
+
+
+@pytest.mark.parametrize("group", sorted(registry.GROUPS))
+def test_no_file_lists_a_name_that_another_file_has(group: str) -> None:
+    files = list(registry.folder(group).glob("*.py"))
+    listed = [name for file in files for name in registry._listed(file)]
+    assert len({file.stem for file in files} | set(listed)) == len(files) + len(listed)

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from oversight.graphs.stage import Event, Judged, SpeechBegins, TurnRecorded, Words
+from oversight.graphs.runtime import Event, Judged, SpeechBegins, TurnRecorded, Words
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import rich_text
 from oversight.tui.marking import called, named_by_seat
@@ -49,7 +49,7 @@ BAR_WIDTH = 24
 
 
 class DebateView:
-    """Shows one debate; pass it as a stage's listener."""
+    """Shows one debate; pass it as a runtime's listener."""
 
     def __init__(self, console: Console, debate: Debate, question: Question) -> None:
         self._console = console

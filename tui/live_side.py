@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from oversight.errors import OversightError
 from oversight.graphs.persons import PersonsAct
-from oversight.graphs.stage import Event, SpeechBegins, TurnRecorded, Words
+from oversight.graphs.runtime import Event, SpeechBegins, TurnRecorded, Words
 from oversight.judging.desk import Desk, Item
 from oversight.judging.live import LiveDebate, Wanted, cast_of, is_spoken_out
 from oversight.redaction import redacted

@@ -7,7 +7,7 @@ from types import FrameType
 
 
 def _is_command() -> bool:
-    """Return whether this process is the command, and not one that imports it."""
+    """True if this process is the command itself, not one that imports it."""
     by_name = os.path.basename(sys.argv[0] if sys.argv else "") in ("oversight", "oversight.exe")
     return by_name or "oversight.cli.main" in sys.orig_argv[1:3]
 

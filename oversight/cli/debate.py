@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,10 +119,13 @@ def debate(
     }
     changes = {name: value for name, value in flags.items() if value is not None}
     changes |= _casting(debater=debater, judge=judge, engine=engine, model=model)
-    changes |= assignments(sets or ())
+    by_hand = assignments(sets or ())
+    changes |= by_hand
     named = recipe is not None or dataset is not None
     base = read_toml(recipe) if recipe else {} if named else _one_of_the_demo()
     settings = RunSettings.parse(override(base, changes), where=recipe.name if recipe else "")
+    if debater is not None:
+        _check_speakers(debater, settings.protocols, by_hand)
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
     out = Console(stderr=as_json)
@@ -149,6 +153,7 @@ def _casting(
 ) -> dict[str, Any]:
     """The settings, by dotted name, that the short options for agents stand for."""
     from oversight.errors import ConfigError
+    from oversight.registry import is_own
 
     if engine is not None and model is None:
         raise ConfigError(f"--engine {engine!r} needs --model; or describe it in a recipe")
@@ -163,23 +168,48 @@ def _casting(
             changes[f"agents.{role}"] = {"agent": agent}
         elif agent is not None:
             changes[f"agents.{role}.agent"] = agent
-        if agent in THINK_WITH_MODEL and model is not None:
+        if model is not None and agent is not None and (agent in THINK_WITH_MODEL or is_own(agent)):
             changes[f"agents.{role}.engine"] = "model"
     return changes
 
 
 def _speakers(debater: str | None) -> dict[str, str | None]:
-    """Return the agents for the roles of --debater; critic and responder only if it can."""
+    """Agents of the roles that --debater stands for.
+
+    A critic or responder is one only if it can, a user's own agent any of them only if it can: it
+    may be there for debates or for consultancies alone.
+    """
     from oversight.agents import roles
+    from oversight.registry import is_own
     from oversight.types import Role
 
     if debater == "debater":
         others = ("consultant", "critic", "responder")
         return {"debater": debater, **{role: role for role in others}}
     able = frozenset[Role]() if debater is None else roles(debater)
-    return {
-        "debater": debater,
-        "consultant": debater,
-        "critic": debater if Role.CRITIC in able else None,
-        "responder": debater if Role.RESPONDER in able else None,
-    }
+    if debater is not None and not is_own(debater):
+        able |= {Role.DEBATER, Role.CONSULTANT}  # refused as it is cast, where it cannot
+    stands_for = (Role.DEBATER, Role.CONSULTANT, Role.CRITIC, Role.RESPONDER)
+    return {role.value: debater if role in able else None for role in stands_for}
+
+
+def _check_speakers(debater: str, named: Iterable[str], by_hand: Iterable[str]) -> None:
+    """Refuse a --debater that cannot argue in one of the protocols.
+
+    Args:
+        debater: The agent.
+        named: The protocols.
+        by_hand: Dotted settings that --set gives: a role among them is played by another agent.
+
+    Raises:
+        ConfigError: It cannot play a role that speakers have there.
+    """
+    from oversight.graphs.casting import check_role
+    from oversight.graphs.planning import roles_of
+    from oversight.protocols import load
+    from oversight.types import Role
+
+    given = {name.split(".")[1] for name in by_hand if name.startswith("agents.")}
+    for name in named:
+        for role in {Role.DEBATER, Role.CONSULTANT} & set(roles_of(load(name))) - given:
+            check_role(role, debater)

@@ -1,4 +1,4 @@
-"""Early ends of a command: Ctrl-C once and again, and errors of any thread, each in one line.
+"""The early end of a command: Ctrl-C once and again, and errors of any thread, in one line.
 
 The first Ctrl-C lets a command put its things away, in whatever time it takes. Every further one
 ends the process at once: what counts is in the store or in a checkpoint already, claims and locks
@@ -126,7 +126,7 @@ INTERRUPTS = Interrupts()
 
 
 def in_browser() -> bool:
-    """Return whether this process shows its screen in a browser, for a server that started it."""
+    """True if this process shows its screen in a browser, for a server that started it."""
     return "TEXTUAL_DRIVER" in os.environ
 
 
@@ -232,7 +232,7 @@ def _say_once_that_the_hub_is_away() -> Callable[[logging.LogRecord], bool]:
 
 
 def _is_silent(error: BaseException | None) -> bool:
-    """Return whether an error only follows from one that is told elsewhere."""
+    """True if an error follows from one that is reported elsewhere."""
     return error is not None and (
         INTERRUPTS.seen > 0
         or isinstance(error, KeyboardInterrupt | BrokenPipeError)

@@ -13,7 +13,7 @@ from oversight.errors import OversightError
 from oversight.models import EMBEDDED
 
 NUM_SHOWN = 3
-"""How many questions are shown where no number was asked for."""
+"""Number of questions shown where none was asked for."""
 
 Sets = Annotated[
     list[str] | None, set_option("difficulty=3", "Set one of the data set's own settings")

@@ -28,7 +28,7 @@ from oversight.cli.train import plot, train
 from oversight.errors import OversightError, TrainingInterrupted, lack
 
 FIRST_SPEAKS_S = 20.0
-"""How long processes of a machine but the first wait before they say what has failed."""
+"""Seconds that all processes of a machine but the first wait before they report a failure."""
 
 ANOTHER_PATH = "name another path, or one that you may write"
 UNUSABLE = {
@@ -43,7 +43,7 @@ UNUSABLE = {
     errno.ELOOP: "its links lead in a circle; check the path",
     errno.EFBIG: "raise the limit for the size of files (ulimit -f); what was kept is kept",
 }
-"""What can be wrong with a path that a user named, and what to do."""
+"""Faults of a path that a user named, each with what to do."""
 
 GOING_ON = frozenset({"debate", "demo", "judge", "pixels", "rate", "run"})
 """Commands that keep what they did. Others begin anew; `train` says itself what it kept."""
@@ -137,7 +137,7 @@ def _run(args: list[str]) -> int:
 
 
 def is_said_by_first(error: OversightError) -> bool:
-    """Return whether the first process on this machine certainly prints the same error.
+    """True if the first process of this machine certainly reports the same error.
 
     All processes of a run that was asked to stop end after the same step. One that has lost
     another may be the only one left; what it met stands behind its error.

@@ -1,4 +1,4 @@
-"""Options and ways in (screen, browser, lines) of `oversight judge` and `oversight rate`."""
+"""Common parts of `oversight judge` and `oversight rate`: options, and the three ways in."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from oversight.graphs import running
 
 LINE_EVERY_S = 10.0
-"""How often a line is printed where stderr is no terminal."""
+"""Seconds between two lines where stderr is no terminal."""
 
 
 def reading(transcripts: Iterable[Transcript], total: int) -> Iterator[Transcript]:

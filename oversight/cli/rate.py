@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class TaskName(StrEnum):
-    """The question that a task asks about each item."""
+    """Names of the rating tasks."""
 
     PAIRS = "pairs"
     PRINCIPLES = "principles"
@@ -198,7 +198,7 @@ NOTHING = {
         "or critique"
     ),
 }
-"""Why there may be nothing to rate, and what makes something."""
+"""Reasons for an empty queue, by task, each with what fills it."""
 
 
 def rate_by_model(settings: RatingSettings, task: TaskName, *, as_json: bool) -> None:

@@ -97,12 +97,12 @@ def run_circle(circle: CircleSettings, console: Console) -> CircleResults:
     from oversight.cli.progress import TaskProgress
     from oversight.experiments.selfplay.pictures import write_all
     from oversight.experiments.selfplay.results import gather
-    from oversight.experiments.selfplay.running import run as run_stages
+    from oversight.experiments.selfplay.running import run as run_jobs
 
     with TaskProgress(console) as shown:
 
         def report(at: CircleProgress) -> None:
-            done, total = len(at.done), len(at.stages)
+            done, total = len(at.done), len(at.jobs)
             if console.is_terminal:
                 shown("closed circle", done, total)
             if at.finished is not None:
@@ -110,7 +110,7 @@ def run_circle(circle: CircleSettings, console: Console) -> CircleResults:
                 line = f"{done:>3}/{total} {name}: {seconds:.0f} s"
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-        done = run_stages(circle, report)
+        done = run_jobs(circle, report)
     results = gather(circle, done)
     write_all(circle, results)
     return results

@@ -19,7 +19,7 @@ from oversight.evals.text import render_text
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import DebateProgress, Failure, as_begun, run_debates
-from oversight.graphs.stage import Listener, Stage
+from oversight.graphs.runtime import Listener, Runtime
 from oversight.protocols import load
 from oversight.store import Store
 from oversight.text.terminal import rich_text
@@ -28,7 +28,7 @@ from oversight.types import Debate, JudgeKind, Question
 
 @dataclass(frozen=True)
 class Run:
-    """Settings, questions, planned debates and progress of one run."""
+    """A run that has ended, with its settings, questions and debates."""
 
     settings: RunSettings
     loaded: LoadedQuestions
@@ -110,7 +110,7 @@ async def _run_batch(
         with RunProgress(len(planned), console) as shown:
             return await run_debates(
                 planned,
-                Stage(store, actors),
+                Runtime(store, actors),
                 concurrency=settings.concurrency,
                 on_progress=shown,
                 total=len(planned),
@@ -139,12 +139,12 @@ async def _show_live(
     return whole
 
 
-def _stage(store: Store, actors: Cast, listener: Listener) -> Stage:
-    return Stage(store, actors, listener, live=True)
+def _stage(store: Store, actors: Cast, listener: Listener) -> Runtime:
+    return Runtime(store, actors, listener, live=True)
 
 
 NUM_LISTED = 5
-"""How many failures, and how many bad rows, are listed before they are only counted."""
+"""Number of failures, and of bad rows, that are listed; the rest are only counted."""
 
 
 def report_of(run: Run) -> Report:

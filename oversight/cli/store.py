@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oversight.store import Store as OpenStore
 
 NUM_LISTED = 20
-"""How many problems are listed before they are only counted."""
+"""Number of problems that are listed; the rest are only counted."""
 
 store = typer.Typer(
     help="Look after a store: check it, seal it, count what is in it.", no_args_is_help=True

@@ -79,7 +79,7 @@ for _name in names():
 
 
 def is_first_process() -> bool:
-    """Return whether this process prints; under torchrun only the first does."""
+    """True if this process prints; under torchrun only the first does."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -130,7 +130,7 @@ def _dry_run(trainer: Trainer, config: TrainSettings, resume: bool) -> None:
 
 
 def _print_end(name: str, trainer: Trainer, config: TrainSettings) -> None:
-    """Print where the model is, how the run went, and the next command."""
+    """Print the model's folder, how the run went, and what to type next."""
     from rich.console import Console
     from rich.table import Table
 

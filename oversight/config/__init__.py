@@ -69,6 +69,21 @@ class Settings(BaseModel):
         return self.model_dump(mode="json", exclude=set(self.incidental))
 
 
+def settings_of(thing: Any, setting: str) -> type[Settings]:
+    """The class of settings `Config` of an agent or a data set, registered or a user's own.
+
+    Raises:
+        ConfigError: It is no class of settings; `setting` says whose.
+    """
+    found = thing.Config
+    if not (isinstance(found, type) and issubclass(found, Settings)):
+        raise ConfigError(
+            f"{setting}: its Config is no class of settings; write class Config(Settings), with "
+            "Settings from oversight.config"
+        )
+    return found
+
+
 def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
     """The first of the errors as one line, with the number of the others."""
     first = error.errors(include_url=False)[0]

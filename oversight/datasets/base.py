@@ -13,6 +13,7 @@ questions there are: where it is not set, a larger limit makes more.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections import Counter
@@ -26,11 +27,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from oversight import registry
-from oversight.config import DatasetSettings, Settings
-from oversight.errors import ConfigError, DataError
+from oversight.config import DatasetSettings, Settings, settings_of
+from oversight.errors import ConfigError, DataError, OversightError
 from oversight.ids import content_id
 from oversight.registry import nearest
 from oversight.types import Question
+from oversight.user_code import shown_error
 
 NUM_LISTED = 20
 """Number of bad rows that an error message lists before it only counts them."""
@@ -188,8 +190,7 @@ class _Reading:
 
 
 def _config_class(dataset: str) -> type[Settings]:
-    config: type[Settings] = registry.load("datasets", dataset).Config
-    return config
+    return settings_of(registry.load("datasets", dataset), f"dataset = {dataset!r}")
 
 
 def _has_split(dataset: str) -> bool:
@@ -206,12 +207,32 @@ def _items(spec: DatasetSettings, limit: int | None) -> Iterator[Item]:
                 " give one of them"
             )
     module = registry.load("datasets", spec.dataset)
-    config: Settings = module.Config.parse(settings, "dataset.settings")
+    settings_class = _config_class(spec.dataset)
+    config = settings_class.parse(settings, "dataset.settings")
     endless: str | None = getattr(module, "ENDLESS", None)
     if endless and limit and endless not in settings and limit > getattr(config, endless):
-        config = module.Config.parse(settings | {endless: limit}, "dataset.settings")
+        config = settings_class.parse(settings | {endless: limit}, "dataset.settings")
+    if registry.is_own(spec.dataset):
+        return _own_items(module, config, spec.dataset)
     items: Iterator[Item] = module.rows(config)
     return items
+
+
+def _own_items(found: Any, config: Settings, name: str) -> Iterator[Item]:
+    """Items of a user's own data set; whatever its code raises is one error with file and line."""
+    try:
+        for number, item in enumerate(found.rows(config), start=1):
+            if not isinstance(item, Item):
+                raise DataError(
+                    f"data set {name!r}: item {number} is {_shown(item)}; rows(config) yields "
+                    "Question, or QuestionRow, BadRow and LeftOut from oversight.datasets.base"
+                )
+            yield item
+    except OversightError:
+        raise
+    except Exception as error:
+        said = shown_error(error, __file__, theirs=inspect.getsourcefile(found))
+        raise DataError(f"data set {name!r}: rows(config) failed ({said})") from error
 
 
 def _sample(questions: list[Question], limit: int | None, seed: int) -> list[Question]:
@@ -246,7 +267,7 @@ DATA_VARIABLE = "OVERSIGHT_SHARED_DATA"
 """Environment variable that names the folder where data sets lie."""
 
 DATA_FOLDERS = ("data", "../shared/data")
-"""Where data sets are looked for otherwise, from the working directory."""
+"""Folders, from the working directory, in which data sets are looked for otherwise."""
 
 NUM_VALUE_CHARS = 60
 """Characters of a wrong value that a reason shows."""

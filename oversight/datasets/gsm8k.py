@@ -50,7 +50,7 @@ class Config(Settings):
     path: str = ""
     """The JSONL file; empty: where shared data lies."""
     models: tuple[Model, ...] = Field(default=MODELS, min_length=1)
-    """Whose solutions may be used."""
+    """Models whose solutions may be used."""
     pairs_per_question: int = Field(default=1, ge=1)
     """At most so many pairs of a right and a wrong solution from one problem."""
     seed: int = 0

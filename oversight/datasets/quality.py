@@ -139,7 +139,7 @@ def _questions(
 
 
 def _problem(question: _Question) -> str | None:
-    """Why no two-option question can be made of this one."""
+    """Reason that no two-option question can be made of this one; None if one can."""
     num_options, gold = len(question.options), question.gold_label
     if num_options < 2:
         return f"a question needs at least two options, here are {num_options}"

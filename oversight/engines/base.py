@@ -62,7 +62,7 @@ async def answer_all(
 
 
 def _module(spec: EngineSpec) -> ModuleType:
-    module = registry.load("engines", spec.engine)
+    module: ModuleType = registry.load("engines", spec.engine)
     for name in ("Config", "build"):
         if not hasattr(module, name):
             raise ConfigError(

@@ -404,7 +404,7 @@ def _rater_agreement(report: Report) -> Table:
     is_same = any(each.kappa is None for each in found)
     return Table(
         title="Agreement of raters",
-        note=f"On what both rated: {on}." + (f" {SAME_ANSWER}" if is_same else ""),
+        note=(f"On what both rated: {on}." if on else "") + (f" {SAME_ANSWER}" if is_same else ""),
         columns=("question", "raters", "who", "agree", "Cohen’s κ", "rated by both"),
         rows=tuple(
             (

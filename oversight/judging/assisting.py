@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from oversight import registry
-from oversight.agents import build_agent, identify
+from oversight.agents import build_agent, identify, kinds_of_help
 from oversight.engines.base import open_engine
 from oversight.errors import OversightError
 from oversight.graphs.views import public, view_of
@@ -41,14 +40,15 @@ class Assistants:
         self._agents: dict[str, Agent] = {}
 
     def kinds_of_help(self, kind: str) -> tuple[Help, ...]:
-        """What the assistant of that kind can be asked for, in the order of `Help`.
+        """Kinds of help that the assistant of that kind can be asked for, in the order of `Help`.
 
         Raises:
             UnknownNameError: There is no agent of its name.
+            ConfigError: One of its settings is wrong.
         """
-        module = registry.load("agents", self._settings.assistance[kind].agent)
-        able = set(getattr(module, "ASKS", Help))
-        return tuple(each for each in Help if each in able)
+        wanted = self._settings.assistance[kind]
+        spec = AgentSpec(agent=wanted.agent, settings=wanted.settings)
+        return kinds_of_help(spec, f"assistance.{kind}")
 
     def agent(self, kind: str) -> Agent:
         """The assistant of that kind.

@@ -19,7 +19,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.engines.base import identify
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.persons import INTERRUPT, PersonsAct
-from oversight.graphs.stage import Listener, Stage
+from oversight.graphs.runtime import Listener, Runtime
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.types import (
@@ -102,9 +102,9 @@ class LiveDebate:
         self._debate = debate
         self._store = store
         self._cast = cast
-        stage = Stage(store, cast, listener, live=True)
-        self._stage = stage
-        self._graph = registry.load("graphs", debate.protocol.graph).build(stage)
+        runtime = Runtime(store, cast, listener, live=True)
+        self._runtime = runtime
+        self._graph = registry.load("graphs", debate.protocol.graph).build(runtime)
         self._graph.checkpointer = InMemorySaver()
         self._attempts = 0
 
@@ -116,7 +116,7 @@ class LiveDebate:
                 tries again from there.
         """
         self._attempts += 1
-        self._stage.leave(self._debate.id)
+        self._runtime.leave(self._debate.id)
         return self._wanted(await self._graph.ainvoke({"debate_id": self._debate.id}, self._config))
 
     async def answer(self, answer: PersonsAct | Judgment) -> Wanted | None:
@@ -130,7 +130,7 @@ class LiveDebate:
 
     async def aclose(self) -> None:
         """Close its engines."""
-        self._stage.leave(self._debate.id)
+        self._runtime.leave(self._debate.id)
         await self._cast.aclose()
 
     @property

@@ -21,7 +21,7 @@ class EmbeddedModel:
 
     @property
     def folder(self) -> Path:
-        """Return the folder of its files."""
+        """Folder of its files."""
         return Path(__file__).parent / self.name
 
 

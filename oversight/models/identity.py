@@ -46,7 +46,7 @@ INCIDENTAL = frozenset({"_name_or_path", "name_or_path", "is_local", "local_file
 """Keys that say where a model was read from, and nothing of the model."""
 
 ADAPTER, ADAPTED = "adapter_config.json", "base_model_name_or_path"
-"""Where an adapter says which model it adapts."""
+"""File and key in which an adapter names the model that it adapts."""
 
 NO_MODELS = frozenset({"initial", "none"})
 """Names of references that are no models of their own."""
@@ -103,7 +103,7 @@ def content_of(value: str, kind: str) -> str:
 
 
 def contents_of(settings: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
-    """Return the content names of the models that `settings` name, by dotted field: one, or a list.
+    """Content names of the places in `settings`: by dotted field a name, or a list of them.
 
     Args:
         settings: JSON-plain.
@@ -131,7 +131,7 @@ def value_at(settings: Mapping[str, Any], name: str) -> Any:
 
 
 def same_place(one: Any, other: Any) -> bool:
-    """Return whether two values of a setting name one place, however they are written."""
+    """True if two values of a setting name one place, however they are written."""
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(same_place, one, other))
     if isinstance(one, Mapping) and isinstance(other, Mapping):
@@ -152,12 +152,12 @@ def _file_and_function(value: str) -> tuple[Path, str]:
 
 
 def is_content_name(model: str) -> bool:
-    """Return whether a name was made by `content_name` from a folder."""
+    """True if a name was made by `content_name` from a folder."""
     return CONTENT_NAME.fullmatch(model) is not None
 
 
 def _told(setting: str, place: Path, name_of: Callable[[Path], str]) -> str:
-    """Return `name_of` the place; an error names the setting and the file."""
+    """The result of `name_of`; an error names the setting and the file."""
     try:
         return name_of(place)
     except OSError as error:

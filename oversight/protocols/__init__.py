@@ -144,7 +144,7 @@ def _check_criticism(protocol: OversightProtocol, where: str) -> None:
 
 
 def _check_open(protocol: OversightProtocol, where: str) -> None:
-    """Refuse slots that defend or judge options where an open prompt is answered."""
+    """Refuse speeches and judges in a protocol of open prompts, which have no options."""
     schedule = protocol.schedule()
     for slot in (slot for step in schedule for slot in step.slots):
         if slot.act is Act.SPEAK or slot.seat is Seat.JUDGE:

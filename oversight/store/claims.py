@@ -27,7 +27,7 @@ class Process:
     """A process, told apart from a later one that was given the same number."""
 
     host: str
-    """Where process numbers mean the same: machine, its boot, and the namespace of numbers."""
+    """Scope of process numbers: the machine, its boot, and the namespace of numbers."""
     pid: int
     started: str
     """Clock ticks from boot to its start; empty where the system does not tell."""

@@ -120,7 +120,7 @@ def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int)
 
 
 def _last(judge: str, kind: EventKind) -> Any:
-    """Return the place in the log of the judge's last such act on the item; 0 if there is none."""
+    """Number in the log of the judge's last such act on the item; 0 if there is none."""
     return (
         select(func.coalesce(func.max(events.c.seq), 0))
         .where(

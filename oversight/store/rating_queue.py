@@ -72,7 +72,7 @@ class RatingItem:
     step: int
     """Of the last of these turns."""
     seat: Seat
-    """Whose speech it is."""
+    """Seat whose speech it is."""
     protocol: str
     dataset: str
     question: str
@@ -80,7 +80,7 @@ class RatingItem:
     is_open: bool = False
     """An open prompt, whose responder and critic defend nothing."""
     num_judges: int = 0
-    """How many people have rated it; models are not counted."""
+    """Number of people who have rated it; models are not counted."""
     state: ItemState = ItemState.WAITING
 
 
@@ -117,7 +117,7 @@ def known_ratings(connection: Connection, ids: Iterable[str]) -> set[str]:
 def _items(connection: Connection, wanted: RatingFilter) -> Iterator[RatingItem]:
     about = _debates(connection, wanted)
     turns_of = {
-        Task.PAIRS: _siblings,
+        Task.PAIRS: _candidate_pairs,
         Task.PRINCIPLES: _speeches,
         Task.REVISIONS: _revisions,
     }[wanted.task]
@@ -201,7 +201,7 @@ def _revisions(
                 speech, criticism = row, None
 
 
-def _siblings(
+def _candidate_pairs(
     connection: Connection, debate_ids: Sequence[str], wanted: RatingFilter
 ) -> Iterator[tuple[Any, ...]]:
     """Pairs of candidates whose words differ and that answered the same prompt."""

@@ -84,7 +84,7 @@ def _insert(connection: Connection, table: str, rows: Sequence[Row], mark: str) 
 
 
 PLACES = {table: COLUMNS[table].index(key) for table, key in KEYS.items()}
-"""Where in a row its key stands."""
+"""Index of the key in a row, by table."""
 
 
 @cache

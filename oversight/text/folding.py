@@ -136,14 +136,14 @@ class Folded:
 
     text: str
     starts: tuple[int, ...]
-    """Where each stretch begins in `text`; the first is 0."""
+    """Start of each stretch in `text`; the first is 0."""
     origins: tuple[int, ...]
-    """Where it begins in the original."""
+    """Start of each stretch in the original."""
     ends: tuple[int | None, ...]
-    """Where a replaced stretch ends in the original; None if taken over as it is."""
+    """End of each replaced stretch in the original; None if taken over as it is."""
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Return the stretch of `text[start:end]`, not empty; replaced ones count whole."""
+        """Span of `text[start:end]`, not empty, in the original; replaced stretches count whole."""
         first = bisect_right(self.starts, start) - 1
         last = bisect_right(self.starts, end - 1) - 1
         begin, stop = self.origins[first], self.ends[last]

@@ -82,7 +82,7 @@ _MAX_WIDENING = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class NearMatch:
     """The stretch of a source that comes nearest to a quote."""
 
     start: int
@@ -104,7 +104,7 @@ class SourceIndex:
         self.folded: Folded = fold(text)
 
     def exact(self, words: str) -> tuple[int, int] | None:
-        """Return the first place of folded `words` on word borders, in the source's characters."""
+        """First span of the folded `words` on word borders, in the source's characters."""
         text = self.folded.text
         place = text.find(words) if words else -1
         tries = max(100, _MAX_SCANNED // max(len(words), 1))
@@ -133,7 +133,7 @@ class SourceIndex:
             return is_border(self.original, folded.span(place, place + 1)[0])
         return is_border(self.original, folded.span(place - 1, place)[1])
 
-    def near(self, words: str) -> Near | None:
+    def near(self, words: str) -> NearMatch | None:
         """The stretch nearest to folded `words`, if it reaches `NEAR_SIMILARITY`."""
         if not words or len(words) > MAX_NEAR_CHARS:
             return None
@@ -146,7 +146,7 @@ class SourceIndex:
         edits, start, end = align(words, window)
         return self._judged(words, edits, low + start, low + end)
 
-    def _judged(self, words: str, edits: int, start: int, end: int) -> Near | None:
+    def _judged(self, words: str, edits: int, start: int, end: int) -> NearMatch | None:
         """The stretch without spaces at its ends, widened to whole words, if it is near enough."""
         found = self.folded.text[start:end]
         end -= len(found) - len(found.rstrip(" "))
@@ -160,7 +160,7 @@ class SourceIndex:
         similarity = 1 - edits / max(len(words), last - first)
         if similarity < NEAR_SIMILARITY:
             return None
-        return Near(*self.folded.span(first, last), similarity)
+        return NearMatch(*self.folded.span(first, last), similarity)
 
     def _border(self, place: int, direction: int) -> int | None:
         """The border of a word at `place` or next to it in one direction."""
@@ -171,7 +171,7 @@ class SourceIndex:
         return None
 
     def _diagonal(self, words: str) -> int | None:
-        """Return the place in the folded source where the quote would begin, by its rare words."""
+        """Start of the quote in the folded source, by the votes of its longest words."""
         width = max(16, len(words) // 4)
         votes: dict[int, float] = defaultdict(float)
         for found, place in self._standing(caseless(words)):
@@ -197,7 +197,7 @@ class SourceIndex:
                 yield self._places(quote[start : words[i + 1].end()]), start
 
     def _places(self, key: str) -> list[int]:
-        """Return the places of a word or pair of words in the folded source; none if common."""
+        """Starts of a word or pair of words in the folded source; none if it is common."""
         text, places, end = self._caseless, [], 0
         while (place := text.find(key, end)) >= 0:
             end = place + len(key)

@@ -94,7 +94,7 @@ def render_quotes(turn_text: str, quotes: Sequence[Quote]) -> Safe:
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the stretch of each quote's words, between an opening tag and its closing one."""
+    """Spans of the words of each quote: between an opening tag and a closing one right after."""
     opened: int | None = None
     for tag in _TAG.finditer(text):
         closes = tag["close"] is not None or (opened is not None and tag[0].endswith("/>"))

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 
+from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
@@ -111,3 +113,10 @@ def _marks() -> re.Pattern[str]:
 
 def _is_mark(char: str) -> bool:
     return unicodedata.category(char)[0] == "M"
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Print lines on stderr, such as what is trained on."""
+    console = Console(stderr=True)
+    for line in lines:
+        console.print(rich_text(line), soft_wrap=True, highlight=False)

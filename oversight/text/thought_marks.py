@@ -110,7 +110,7 @@ _GOES_ON_WITH = re.compile(
 """Words by which a sentence goes on behind a mark that it mentions."""
 _BULLET = re.compile(r"\s*(?:[-+•]|\d{1,2}[.)])\s*")
 _BETWEEN = frozenset([",", "/", ";", "|", "&", "+", "vs.", "vs"])
-"""What may stand between two marks that are named in one breath."""
+"""Words that may stand between two marks which are named together."""
 _IS_SUBJECT = re.compile(
     r"\s?(?:[:=–—-]+ )?(?:is|opens|begins|starts|marks|means|closes|ends|stops|stands)\b"
 )
@@ -169,7 +169,7 @@ class Marks:
         self._closing: dict[int, re.Match[str]] = {}
         """The next closing mark behind a place where an opening one ends."""
         self._spoken: set[int] = set()
-        """Where closing marks begin that are words together with the opening ones before them."""
+        """Starts of closing marks that are words together with the opening ones before them."""
         self._quotes = [found.span() for found in _QUOTE.finditer(text)] if self.found else []
         following: re.Match[str] | None = None
         for mark in reversed(self.found):

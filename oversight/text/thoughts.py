@@ -101,7 +101,7 @@ MARK_TOKENS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class DividedText:
     """An answer, divided."""
 
     text: str
@@ -112,7 +112,7 @@ class Said:
     """The answer ends within a thought."""
 
 
-def divide(text: str, opened: bool = False) -> Said:
+def divide(text: str, opened: bool = False) -> DividedText:
     """Divide an answer into what it says and the thoughts that stand in it.
 
     Dividing what is said once more changes nothing.
@@ -126,7 +126,7 @@ def divide(text: str, opened: bool = False) -> Said:
     while True:
         found = _divided(text, opened)
         if found is None:
-            return Said(text, "\n\n".join(filter(None, map(str.strip, thoughts))), cut)
+            return DividedText(text, "\n\n".join(filter(None, map(str.strip, thoughts))), cut)
         text, more, ends_inside = found
         thoughts += more
         cut = cut or ends_inside

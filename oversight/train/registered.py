@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from oversight.errors import ConfigError, UnknownNameError
 from oversight.registry import nearest
-from oversight.train.user_functions import load_named
+from oversight.user_code import load_named
 
 if TYPE_CHECKING:
     from oversight.train.plan import Plan

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from oversight.errors import ConfigError
 from oversight.modeling.angles import switch_of
+from oversight.text.terminal import tell
 from oversight.train.data.examples import fingerprint
 from oversight.train.data.files import texts
 from oversight.train.data.loading import LoadedExamples, require_batch
@@ -20,7 +21,6 @@ from oversight.train.model.loading import Vocabulary, read_config, resolve_devic
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.final import check_before_training
 from oversight.train.runs.folder import MODEL, About, describe_settings
-from oversight.train.runs.progress import tell
 from oversight.train.runs.state import seed_all
 from oversight.train.settings import DataSettings, ModelSettings, TrainSettings
 from oversight.train.types import Example

@@ -17,7 +17,7 @@ class JudgeKind(StrEnum):
 
 
 class Verdict(StrEnum):
-    """Reading of a belief. INVALID: the judge's answer could not be read at all."""
+    """Readings of a belief. INVALID: the judge's answer could not be read at all."""
 
     DECIDED = "decided"
     TIE = "tie"
@@ -43,7 +43,7 @@ class Belief(Record):
     mass: float | None = None
     """Probability that the judge's model gave to any option before normalising, where known."""
     raw: str = ""
-    """What the judge wrote, as it is."""
+    """The judge's answer as it was written."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -134,7 +134,7 @@ class Help(StrEnum):
     CRITIQUES = "critiques"
     """Criticism of both sides alike."""
     FREE = "free"
-    """Whatever `text` asks."""
+    """A free question: `text`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class View:
     them, so that all are answers to one and the same prompt."""
     may_end: bool = False
     request: HelpRequest | None = None
-    """What the judge asks, of an assistant."""
+    """The judge's request, of an assistant."""
     rating: RatingRequest | None = None
     """The question, of a rater."""
     emit: Callable[[str], None] | None = None

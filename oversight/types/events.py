@@ -1,4 +1,4 @@
-"""Acts of people while they judge and rate: the log from which all else is made.
+"""The acts of people while they judge and rate: the log from which all else is made.
 
 Every kind of act is a class of its own; `AnyJudgingAct` and `AnyRatingAct` are the unions of those
 of a judge and of a rater, told apart by `event`. A row of the store holds an act as `kind` and
@@ -85,7 +85,7 @@ class RationaleGiven(Record):
 
 
 class AttentionPaid(Record):
-    """Attention paid since the last such event."""
+    """Attention was paid since the last such event."""
 
     event: Literal["attention"] = "attention"
     panels: dict[str, float]
@@ -101,7 +101,7 @@ class ChangeUndone(Record):
 
 
 class ItemReopened(Record):
-    """The judge revises what was sent."""
+    """A judgment that was sent is being revised."""
 
     event: Literal["reopened"] = "reopened"
 
@@ -161,7 +161,7 @@ class BeliefGiven(Record):
 
 
 class VerdictChosen(Record):
-    """The judge chose a verdict."""
+    """The verdict of the judgment was chosen."""
 
     event: Literal["verdict"] = "verdict"
     verdict: Verdict
@@ -174,7 +174,7 @@ class QuoteLeanedOn(Record):
     turn: str
     """Its id."""
     quote: int
-    """Which of its quotes."""
+    """Index among its quotes."""
     on: bool
 
 
@@ -187,7 +187,7 @@ class WordsDrafted(Record):
 
 
 class DebateActed(Record):
-    """A person's words or belief went to a live debate that waited for them."""
+    """An act was given to a live debate that waited for it."""
 
     event: Literal["acted"] = "acted"
     step: int
@@ -208,7 +208,7 @@ class AssistantAsked(Record):
     number: int
     """Its answer has the same."""
     kind: str
-    """Which assistant."""
+    """Kind of assistant, as the study names it."""
     request: str
     """For what, see `Help`."""
     text: str = ""
@@ -218,14 +218,14 @@ class AssistantAsked(Record):
 
 
 class AssistantAnswered(Record):
-    """The assistant's answer, or the reason why there is none."""
+    """The assistant answered, or failed to with an error."""
 
     event: Literal["assisted"] = "assisted"
     number: int
     kind: str = ""
     text: str = ""
     shown_at: str = ""
-    """When its first word was on the screen, as `at`; empty if none was."""
+    """Time at which its first word was on the screen, as `at`; empty if none was."""
     error: str = ""
     samples: tuple[Sample, ...] = ()
 
@@ -359,7 +359,7 @@ class JudgingEvent(_PersonEvent):
 
     @property
     def kind(self) -> EventKind:
-        """The kind of the event."""
+        """Kind of act."""
         return EventKind(self.act.event)
 
     @cached_property
@@ -376,7 +376,7 @@ class RatingEvent(_PersonEvent):
 
     @property
     def kind(self) -> RatingAct:
-        """The kind of the event."""
+        """Kind of act."""
         return RatingAct(self.act.event)
 
     @cached_property
@@ -395,4 +395,4 @@ Stored: typing.TypeAlias = (
     | Feedback
     | RatingEvent
 )
-"""What the store takes."""
+"""Records that the store takes."""

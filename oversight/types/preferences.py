@@ -27,7 +27,7 @@ class Response(Record):
 
 
 class Provenance(Record):
-    """Source of a preference: question, debate, judgments or ratings, and those who gave them."""
+    """Origin of a preference."""
 
     question_id: str
     debate_id: str

@@ -20,7 +20,7 @@ MAX_SCORE = 5
 
 
 class Task(StrEnum):
-    """Task of a rater: the question asked about a debate's words or a response."""
+    """Questions that are asked about the words of a debate or a response."""
 
     PAIRS = "pairs"
     """A choice of the better of two responses to one prompt."""

@@ -60,7 +60,7 @@ class Prompt(Record):
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended."""
+    """Reasons for the end of an answer."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -74,7 +74,7 @@ class FinishReason(StrEnum):
 
 
 class NoAnswer(StrEnum):
-    """Why a model that answered said nothing."""
+    """Reasons for an answer without words."""
 
     CONTENT_FILTER = "content_filter"
     REFUSAL = "refusal"

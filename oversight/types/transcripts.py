@@ -141,7 +141,7 @@ class Judgment(Record):
     study: str = Field(default="", exclude_if=operator.not_)
     """Name of the study that it was made in."""
     sent_at: str = Field(default="", exclude_if=operator.not_)
-    """When a person sent it: UTC, ISO 8601."""
+    """Time at which a person sent it: UTC, ISO 8601."""
     informed: bool = Field(default=False, exclude_if=operator.not_)
     """A revision by somebody who has been told which option is right: kept, and not counted."""
     samples: tuple[Sample, ...] = ()
@@ -167,7 +167,7 @@ class Transcript:
     judgments: tuple[Judgment, ...] = ()
     outcome: Outcome | None = None
     ratings: tuple[Feedback, ...] = ()
-    """What people and models said of its turns, every revision."""
+    """Feedback of people and models on its turns, every revision."""
 
     def spoken(self) -> tuple[Turn, ...]:
         """The turns that stand: siblings that were not chosen left out."""

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from oversight.agents import build_agent
-from oversight.errors import NoAnswerError, ProtocolError
-from oversight.types import Act, AgentSpec, Help, Role
+from oversight.agents import build_agent, identify, kinds_of_help
+from oversight.errors import ConfigError, NoAnswerError, ProtocolError
+from oversight.ids import content_id
+from oversight.types import Act, AgentSpec, EngineSpec, Help, Role
 
 
 def asked(noting, view, name="assistant"):
@@ -76,3 +77,68 @@ def test_an_assistant_that_says_nothing_is_an_error_with_its_cause(noting, helpe
     with pytest.raises(NoAnswerError, match="asked for help") as raised:
         asyncio.run(agent.act(helped_view(Help.SUMMARY)))
     assert raised.value.cause == "thought_only"
+
+
+IDS = {
+    "assistant": ("a432c533bd2b28d433760fdcd194bbdb", "3e6a7e05053075a2f2702c2a8c4b8ffb"),
+    "assistant_critic": ("c7d8038c032003495331db3ea4879edd", "e04ebe5681ab36f694c48f7179798fd7"),
+    "assistant_critics": ("baa1abfc15586aafe309616c4934d3cd", "126feea147d7a91a6c40a69466192528"),
+    "assistant_opponent": ("3852765ce67159240aa28d4b2866e325", "8e97f4279adb13281df46f4cc86c7821"),
+    "assistant_summary": ("57ce7e049579a4800af53c223a388c76", "8c8156c9500bb9545818764fa5d7de9b"),
+}
+"""Content ids from when each name was a file of its own: plain, and with settings and engine."""
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_an_assistants_identity_is_what_it_was_as_a_file_of_its_own(name) -> None:
+    settings = {"temperature": 0.5, "attempts": 5}
+    specs = (
+        AgentSpec(agent=name),
+        AgentSpec(agent=name, settings=settings, engine=EngineSpec(engine="scripted")),
+    )
+    found = tuple(content_id(identify(spec).model_dump(mode="json")) for spec in specs)
+
+    assert found == IDS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("assistant", tuple(Help)),
+        ("assistant_critic", (Help.CRITIQUE,)),
+        ("assistant_critics", (Help.CRITIQUES,)),
+        ("assistant_opponent", (Help.AGAINST,)),
+        ("assistant_summary", (Help.SUMMARY, Help.CRUXES)),
+    ],
+)
+def test_each_name_of_the_assistant_gives_the_help_that_it_says(name, kinds) -> None:
+    assert kinds_of_help(AgentSpec(agent=name)) == kinds
+
+
+def test_kinds_narrow_what_an_assistant_gives_and_are_part_of_its_identity(
+    noting, helped_view
+) -> None:
+    spec = AgentSpec(agent="assistant", settings={"kinds": ["cruxes", "summary"]})
+    assert kinds_of_help(spec) == (Help.SUMMARY, Help.CRUXES)
+    assert identify(spec).settings["kinds"] == ["summary", "cruxes"]
+    with pytest.raises(ProtocolError, match="kinds: summary, cruxes; asked was 'check'"):
+        asyncio.run(build_agent(spec, noting("An answer.")).act(helped_view(Help.CHECK)))
+
+
+def test_kinds_that_are_the_names_own_change_no_identity() -> None:
+    spelled_out = {"kinds": ["cruxes", "summary"]}
+    spec = AgentSpec(agent="assistant_summary", settings=spelled_out)
+    assert identify(spec) == identify(AgentSpec(agent="assistant_summary"))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        (["sumary"], r"kinds\.0 = 'sumary'.*'summary'"),
+        ([], r"kinds = \[\]"),
+        (["check", "check"], "a kind is named twice"),
+    ],
+)
+def test_kinds_are_checked(kinds, told) -> None:
+    with pytest.raises(ConfigError, match=told):
+        identify(AgentSpec(agent="assistant", settings={"kinds": kinds}))

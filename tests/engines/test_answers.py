@@ -19,7 +19,7 @@ from oversight.cli.running import print_summary
 from oversight.config import RunSettings
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
-from oversight.graphs.stage import Stage, Words
+from oversight.graphs.runtime import Runtime, Words
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
@@ -204,7 +204,7 @@ async def test_a_thought_is_never_on_the_screen_as_speech(server: Any, tmp_path:
     async with cast(given.cast(), given.engines) as actors:
         planned = list(plan(loaded.questions, [load("debate_single_turn")], actors.specs))
         with Store.open(given.store) as store:
-            await run_debates(planned, Stage(store, actors, listen, live=True), concurrency=1)
+            await run_debates(planned, Runtime(store, actors, listen, live=True), concurrency=1)
 
     assert "".join(heard) == SPEECH * 2
 

@@ -13,7 +13,7 @@ from oversight.datasets.base import load_questions
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
@@ -38,7 +38,7 @@ async def run(engine: EngineSettings, store: Store) -> None:
     chosen += [protocols.load(name) for name in NAMES[4:]]
     async with cast(agents, {"model": engine}) as actors:
         planned = list(plan(questions, chosen, actors.specs))
-        progress = await run_debates(planned, Stage(store, actors), concurrency=4)
+        progress = await run_debates(planned, Runtime(store, actors), concurrency=4)
     assert (progress.done, progress.failures) == (len(planned), [])
 
 

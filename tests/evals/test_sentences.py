@@ -39,9 +39,9 @@ from oversight.experiments.pixels.running import Played
 from oversight.experiments.pixels.settings import PixelSettings
 from oversight.experiments.selfplay import results as circles
 from oversight.experiments.selfplay import words
+from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.experiments.selfplay.pictures import draw_accuracy, draw_curve, write_all
 from oversight.experiments.selfplay.settings import CircleSettings
-from oversight.experiments.selfplay.stages import plan_stages
 from oversight.types import Belief, BeliefMethod, QuoteStatus, Seat, Verdict
 
 # --- cases of judged debates ---
@@ -172,21 +172,21 @@ def outcome_of(case: str, made: str, num: int) -> circles.CircleResults:
 
 def outcome(settings: CircleSettings, num: int = 12, **made: Any) -> circles.CircleResults:
     done: dict[str, dict[str, Any]] = {}
-    for stage in plan_stages(settings):
-        if stage.kind == "arm":
-            done[stage.name] = arm(num=num, sided=stage.arena == "consultancy", **made)
-        elif stage.kind == "crossplay":
-            players = ["start", *stage.needs]
+    for job in plan_jobs(settings):
+        if job.kind == "arm":
+            done[job.name] = arm(num=num, sided=job.arena == "consultancy", **made)
+        elif job.kind == "crossplay":
+            players = ["start", *job.needs]
             games = 8
-            shape = (len(players),) * (2 if stage.arena == "debate" else 1) + (games,)
-            done[stage.name] = {
+            shape = (len(players),) * (2 if job.arena == "debate" else 1) + (games,)
+            done[job.name] = {
                 "players": players,
                 "questions": [f"q{g // 2}" for g in range(games)],
                 "first_is_honest": [g % 2 == 0 for g in range(games)],
                 "beliefs": np.full(shape, 0.5).tolist(),
             }
         else:
-            done[stage.name] = {"rows": 1}
+            done[job.name] = {"rows": 1}
     return circles.gather(settings, done)
 
 
@@ -237,7 +237,7 @@ PIXELS = {
 # --- every maker of words ---
 
 SKIPPED = frozenset(
-    f"oversight.experiments.selfplay.{name}" for name in ("work", "running", "stages")
+    f"oversight.experiments.selfplay.{name}" for name in ("work", "running", "jobs")
 )
 """Plans and programs of processes, which print nothing."""
 OTHERS = frozenset({"html", "_by_arm"})

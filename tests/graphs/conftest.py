@@ -1,4 +1,4 @@
-"""Agents that say what a test tells them to, and a stage for them."""
+"""Agents that say what a test tells them to, and a runtime for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest_asyncio
 from oversight import protocols, registry
 from oversight.graphs.casting import Cast
 from oversight.graphs.planning import draw_orders, plan_one
-from oversight.graphs.stage import Listener, Stage
+from oversight.graphs.runtime import Listener, Runtime
 from oversight.store import Store
 from oversight.types import (
     AgentSpec,
@@ -81,8 +81,8 @@ class Theatre:
         }
         return Cast(agents, {role: AgentSpec(agent=a.name) for role, a in agents.items()}, {})
 
-    def stage(self) -> Stage:
-        return Stage(self.store, self.cast(), self.listener, live=True)
+    def runtime(self) -> Runtime:
+        return Runtime(self.store, self.cast(), self.listener, live=True)
 
     async def run(
         self, protocol: OversightProtocol | str, question: Question, seed: int = 0
@@ -90,11 +90,11 @@ class Theatre:
         """One debate, from the plan to the transcript in the store."""
         if isinstance(protocol, str):
             protocol = protocols.load(protocol)
-        stage = self.stage()
+        runtime = self.runtime()
         orders = draw_orders(question, seed)
-        debate = plan_one(question, protocol, stage.cast.specs, orders, seed)
-        await stage.enter(debate, question)
-        graph = registry.load("graphs", protocol.graph).build(stage)
+        debate = plan_one(question, protocol, runtime.cast.specs, orders, seed)
+        await runtime.enter(debate, question)
+        graph = registry.load("graphs", protocol.graph).build(runtime)
         await graph.ainvoke({"debate_id": debate.id})
         return self.store.transcript(debate.id)
 

@@ -15,7 +15,7 @@ from oversight.errors import EngineUnavailableError, ProtocolError
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Event, SpeechBegins, Stage
+from oversight.graphs.runtime import Event, Runtime, SpeechBegins
 from oversight.store import Store
 from oversight.types import (
     Act,
@@ -62,7 +62,7 @@ async def play(store: Store, question: Question, chosen: OversightProtocol, **se
     engines = {"script": EngineSettings(engine="scripted", settings={"rules": RULES})}
     async with cast(agents, engines) as actors:
         [(debate, asked)] = plan([question], [chosen], actors.specs)
-        done = await run_debates([(debate, asked)], Stage(store, actors), concurrency=1)
+        done = await run_debates([(debate, asked)], Runtime(store, actors), concurrency=1)
     assert done.failures == []
     assert store.check() == []
     return debate.id
@@ -184,12 +184,12 @@ async def test_the_graph_plans_a_critique_of_its_own(theatre: Any, question: Que
     from oversight.graphs.critique import build
 
     given = {"question": question.model_dump(mode="json"), "seed": 3}
-    state = await build(theatre.stage()).ainvoke(given)
+    state = await build(theatre.runtime()).ainvoke(given)
     assert state["result"]["num_turns"] == 3
     assert theatre.store.transcript(state["debate_id"]).debate.protocol == protocol()
     wrong = given | {"protocol": protocol(graph="debate").model_dump(mode="json")}
     with pytest.raises(ProtocolError, match="takes 0 critic seats"):
-        await build(theatre.stage()).ainvoke(wrong)
+        await build(theatre.runtime()).ainvoke(wrong)
 
 
 # --- the real agents ---

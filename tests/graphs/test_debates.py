@@ -11,7 +11,7 @@ import pytest
 from oversight import protocols
 from oversight.errors import EngineUnavailableError
 from oversight.graphs.planning import draw_orders
-from oversight.graphs.stage import Event, Judged, SpeechBegins, TurnRecorded, Words
+from oversight.graphs.runtime import Event, Judged, SpeechBegins, TurnRecorded, Words
 from oversight.types import (
     Act,
     Belief,
@@ -328,7 +328,7 @@ async def test_a_listener_hears_what_happens_in_order(theatre: Any, question: Qu
 async def test_the_graph_ends_with_a_plain_result(theatre: Any, question: Question) -> None:
     from oversight.graphs.debate import build
 
-    graph = build(theatre.stage())
+    graph = build(theatre.runtime())
     state = await graph.ainvoke({"question": question.model_dump(mode="json"), "seed": 3})
     assert state["result"] == {
         "debate_id": state["debate_id"],

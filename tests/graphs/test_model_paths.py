@@ -16,7 +16,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import DebateProgress, as_begun, run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.models import EMBEDDED
 from oversight.store import Store, migrations
 from oversight.store.schema import heads, links
@@ -53,7 +53,9 @@ def run(store: Path, folder: Path, by_path: bool = False) -> DebateProgress:
     async def go() -> DebateProgress:
         async with actors(folder) as all_:
             with Store.open(store) as opened:
-                return await run_debates(planned(all_, by_path), Stage(opened, all_), concurrency=2)
+                return await run_debates(
+                    planned(all_, by_path), Runtime(opened, all_), concurrency=2
+                )
 
     return asyncio.run(go())
 

@@ -16,7 +16,7 @@ from oversight.graphs.casting import Cast
 from oversight.graphs.persons import INTERRUPT, PersonsAct
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.judging.judgment import stated
 from oversight.types import (
     Act,
@@ -48,7 +48,7 @@ class Played:
         person = build_agent(HUMAN)
         agents = {role: person if role in persons else a for role, a in cast.agents.items()}
         specs = {role: HUMAN if role in persons else s for role, s in cast.specs.items()}
-        self.stage = Stage(self.store, Cast(agents, specs, {}))
+        self.runtime = Runtime(self.store, Cast(agents, specs, {}))
         self.debate: Debate | None = None
         self._graph: Any = None
         self._config: dict[str, Any] = {}
@@ -56,15 +56,15 @@ class Played:
     async def begin(self, question: Question, protocol: str | OversightProtocol) -> Any:
         """Plan a debate and run it until somebody is needed."""
         chosen = protocols.load(protocol) if isinstance(protocol, str) else protocol
-        [(debate, _)] = plan([question], [chosen], self.stage.cast.specs)
-        await self.stage.enter(debate, question)
+        [(debate, _)] = plan([question], [chosen], self.runtime.cast.specs)
+        await self.runtime.enter(debate, question)
         self.debate = debate
         return await self.go("first")
 
     async def go(self, thread: str) -> Any:
         """Go on from the store, as a new process would."""
         assert self.debate is not None
-        self._graph = registry.load("graphs", self.debate.protocol.graph).build(self.stage)
+        self._graph = registry.load("graphs", self.debate.protocol.graph).build(self.runtime)
         self._graph.checkpointer = InMemorySaver()
         self._config = {"configurable": {"thread_id": thread}}
         return self._asked(await self._graph.ainvoke({"debate_id": self.debate.id}, self._config))
@@ -102,14 +102,14 @@ async def test_a_batch_goes_as_far_as_it_can_without_its_judge(
     played = Played(theatre, Role.JUDGE)
     questions = make_questions(4)
     chosen = [protocols.load(name) for name in ("debate", "debate_interactive")]
-    debates = list(plan(questions, chosen, played.stage.cast.specs))
-    progress = await run_debates(debates, played.stage, concurrency=3)
+    debates = list(plan(questions, chosen, played.runtime.cast.specs))
+    progress = await run_debates(debates, played.runtime, concurrency=3)
     assert (progress.done, progress.waiting, progress.failures) == (0, 8, [])
     before = {t.debate.id: t.turns for t in theatre.store.transcripts(complete=None)}
     assert [len(turns) for turns in before.values()] == [2] * 8
     num_asked = len(theatre.speaker.views)
 
-    again = await run_debates(debates, played.stage, concurrency=3)
+    again = await run_debates(debates, played.runtime, concurrency=3)
     assert (again.done, again.found, again.waiting) == (0, 0, 8)
     assert {t.debate.id: t.turns for t in theatre.store.transcripts(complete=None)} == before
     assert len(theatre.speaker.views) == num_asked

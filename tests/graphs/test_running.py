@@ -24,10 +24,10 @@ async def test_a_second_run_finds_everything_complete(
     theatre: Any, make_questions: MakeQuestions
 ) -> None:
     debates = planned(theatre, make_questions(5), "debate", "naive")
-    first = await run_debates(debates, theatre.stage(), concurrency=3)
+    first = await run_debates(debates, theatre.runtime(), concurrency=3)
     assert (first.done, first.found) == (10, 0)
     num_asked = len(theatre.judge.views)
-    second = await run_debates(debates, theatre.stage(), concurrency=3)
+    second = await run_debates(debates, theatre.runtime(), concurrency=3)
     assert (second.done, second.found) == (0, 10)
     assert len(theatre.judge.views) == num_asked
     assert theatre.store.check() == []
@@ -41,14 +41,14 @@ async def test_one_failure_is_written_down_and_the_others_go_on(
 
     theatre.speaker._say = speak
     debates = planned(theatre, make_questions(5), "debate")
-    progress = await run_debates(debates, theatre.stage(), concurrency=2)
+    progress = await run_debates(debates, theatre.runtime(), concurrency=2)
     assert progress.done == 4
     [failure] = progress.failures
     assert (failure.question_id, failure.error) == ("q2", "server is gone")
     outcome = theatre.store.transcript(failure.debate_id).outcome
     assert outcome.status is OutcomeStatus.FAILED
     theatre.speaker._say = lambda view: "words"
-    again = await run_debates(debates, theatre.stage(), concurrency=2)
+    again = await run_debates(debates, theatre.runtime(), concurrency=2)
     assert (again.done, again.found, again.failures) == (1, 4, [])
     assert theatre.store.check() == []
 
@@ -60,7 +60,7 @@ async def test_a_fault_in_an_agent_takes_down_its_own_debate_only(
         ZeroDivisionError("oops") if "lamp 1" in view.question else "words"
     )
     debates = planned(theatre, make_questions(3), "debate")
-    progress = await run_debates(debates, theatre.stage(), concurrency=1)
+    progress = await run_debates(debates, theatre.runtime(), concurrency=1)
     assert progress.done == 2
     assert progress.failures[0].error == "unexpected ZeroDivisionError: oops"
     assert "oops" in caplog.text
@@ -73,7 +73,7 @@ async def test_what_would_meet_every_debate_stops_the_run(
     theatre.judge._say = lambda view: error
     debates = planned(theatre, make_questions(20), "naive")
     with pytest.raises(type(error), match=str(error)):
-        await run_debates(debates, theatre.stage(), concurrency=2)
+        await run_debates(debates, theatre.runtime(), concurrency=2)
     assert len(theatre.judge.views) <= 4
 
 
@@ -96,7 +96,7 @@ async def test_no_more_debates_are_in_flight_than_asked_for(
 
     theatre.judge.act = Slow().act
     debates = planned(theatre, make_questions(20), "naive")
-    await run_debates(debates, theatre.stage(), concurrency=4)
+    await run_debates(debates, theatre.runtime(), concurrency=4)
     assert most == 4
 
 
@@ -107,7 +107,7 @@ async def test_progress_is_told_as_it_happens(theatre: Any, make_questions: Make
         seen.append(progress.done)
 
     debates = planned(theatre, make_questions(4), "naive")
-    await run_debates(debates, theatre.stage(), concurrency=1, on_progress=note)
+    await run_debates(debates, theatre.runtime(), concurrency=1, on_progress=note)
     assert seen == [0, 1, 2, 3, 4]
 
 
@@ -115,7 +115,7 @@ async def test_the_same_debate_planned_twice_is_run_once(
     theatre: Any, make_questions: MakeQuestions
 ) -> None:
     debates = planned(theatre, make_questions(1), "naive")
-    progress = await run_debates(debates * 3, theatre.stage(), concurrency=4)
+    progress = await run_debates(debates * 3, theatre.runtime(), concurrency=4)
     assert progress.done == 1
 
 
@@ -134,7 +134,7 @@ async def test_cancelling_leaves_what_was_recorded(
 
     theatre.judge.act = never
     debates = planned(theatre, make_questions(3), "debate")
-    run = asyncio.create_task(run_debates(debates, theatre.stage(), concurrency=3))
+    run = asyncio.create_task(run_debates(debates, theatre.runtime(), concurrency=3))
     await three_judges_wait.wait()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):

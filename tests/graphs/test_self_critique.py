@@ -17,7 +17,7 @@ from oversight.evals.tables import extent
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import check_fit, check_question, draw_orders, plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
@@ -95,7 +95,7 @@ async def play(
     engines = {"script": EngineSettings(engine="scripted", settings=script)}
     async with cast(agents, engines) as actors:
         [(debate, asked)] = plan([question], [protocol], actors.specs)
-        done = await run_debates([(debate, asked)], Stage(store, actors), concurrency=1)
+        done = await run_debates([(debate, asked)], Runtime(store, actors), concurrency=1)
     assert done.failures == []
     assert (done.done, store.check()) == (1, [])
     return store.transcript(debate.id)
@@ -235,7 +235,7 @@ async def test_a_cut_off_run_goes_on_from_the_turn_in_flight(
 
 
 async def test_the_graph_plans_a_self_critique_of_its_own(theatre: Any, prompt: Question) -> None:
-    graph = registry.load("graphs", "self_critique").build(theatre.stage())
+    graph = registry.load("graphs", "self_critique").build(theatre.runtime())
     state = await graph.ainvoke({"question": prompt.model_dump(mode="json"), "seed": 3})
     assert state["result"] == {"debate_id": state["debate_id"], "num_turns": 3}
     assert set(graph.get_graph().nodes) >= {"open", "respond", "critique", "revise", "finish"}

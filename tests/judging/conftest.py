@@ -15,7 +15,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import draw_orders, plan_one
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.judging.desk import Desk
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
@@ -93,8 +93,8 @@ class Workshop:
         agents = self._agents(options["judge"], options.get("debater", RETRIEVAL))
         async with cast(agents, self._engines(script)) as players:
             question = self.store.transcript(debate.id).question
-            stage = Stage(self.store, players)
-            progress = await run_debates([(debate, question)], stage, concurrency=1)
+            runtime = Runtime(self.store, players)
+            progress = await run_debates([(debate, question)], runtime, concurrency=1)
         assert progress.done == 1
         return debate
 

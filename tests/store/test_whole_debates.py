@@ -8,7 +8,7 @@ from oversight.datasets.base import load_questions
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.store import Store
 
 NAMES = ("debate_interactive", "debate_best_of_n", "consultancy", "expert")
@@ -20,9 +20,9 @@ async def test_debates_run_and_are_found_complete_on_each_back_end(url: str) -> 
     async with cast(EMBEDDED_AGENTS, {}) as actors:
         debates = list(plan(questions, chosen, actors.specs))
         with Store.open(url) as store:
-            first = await run_debates(debates, Stage(store, actors), concurrency=8)
+            first = await run_debates(debates, Runtime(store, actors), concurrency=8)
             assert (first.done, first.failures) == (24, [])
-            again = await run_debates(debates, Stage(store, actors), concurrency=8)
+            again = await run_debates(debates, Runtime(store, actors), concurrency=8)
             assert (again.done, again.found) == (0, 24)
             assert store.check() == []
             for transcript in store.transcripts():

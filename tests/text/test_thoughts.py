@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oversight.agents._calls import Listener
 from oversight.text.thought_marks import is_blank
 from oversight.text.thoughts import (
-    Said,
+    DividedText,
     closes_unopened,
     divide,
     is_wordless,
@@ -66,7 +66,7 @@ def test_a_marked_thought_is_no_part_of_what_is_said(name: str, gap: str) -> Non
     opening, closing = PAIRS[name]
     inner = SECRET if name == "bare harmony" else f"{gap}{SECRET}.{gap}"
 
-    assert divide(f"{opening}{inner}{closing}{gap}{SPEECH}") == Said(
+    assert divide(f"{opening}{inner}{closing}{gap}{SPEECH}") == DividedText(
         SPEECH, SECRET + "." * (name != "bare harmony")
     )
 
@@ -75,7 +75,7 @@ def test_a_marked_thought_is_no_part_of_what_is_said(name: str, gap: str) -> Non
 def test_a_thought_that_is_cut_off_leaves_nothing_said(name: str) -> None:
     found = divide(f"{PAIRS[name][0]}{SECRET}")
 
-    assert found == Said("", SECRET, cut=True)
+    assert found == DividedText("", SECRET, cut=True)
 
 
 @pytest.mark.parametrize("name", sorted(set(WITH_TAGS) - {"granite"}))
@@ -83,18 +83,18 @@ def test_a_thought_that_is_cut_off_leaves_nothing_said(name: str) -> None:
 def test_a_thought_that_the_prompt_opened_ends_at_its_closing_mark(name: str, gap: str) -> None:
     answer = f"{SECRET}.{gap}{WITH_TAGS[name][1]}{gap}{SPEECH}"
 
-    assert divide(answer) == divide(answer, opened=True) == Said(SPEECH, f"{SECRET}.")
+    assert divide(answer) == divide(answer, opened=True) == DividedText(SPEECH, f"{SECRET}.")
     assert closes_unopened(answer)
 
 
 def test_a_channel_that_the_prompt_opened_ends_at_the_next_one() -> None:
     answer = f"{SECRET}{PAIRS['harmony'][1]}{SPEECH}<|return|>"
 
-    assert divide(answer, opened=True) == Said(SPEECH, SECRET)
+    assert divide(answer, opened=True) == DividedText(SPEECH, SECRET)
 
 
 def test_what_goes_on_with_an_opened_thought_and_never_ends_it_is_a_thought() -> None:
-    assert divide(SECRET, opened=True) == Said("", SECRET, cut=True)
+    assert divide(SECRET, opened=True) == DividedText("", SECRET, cut=True)
 
 
 def test_several_thoughts_are_all_taken_out_and_kept() -> None:
@@ -103,7 +103,7 @@ def test_several_thoughts_are_all_taken_out_and_kept() -> None:
         "\n\nThird claim <think>four</think>holds."
     )
 
-    assert divide(answer) == Said(
+    assert divide(answer) == DividedText(
         "First claim. Second claim.\n\nThird claim holds.", "one\n\ntwo\n\nthree\n\nfour"
     )
 
@@ -114,7 +114,7 @@ def test_a_commentary_is_as_private_as_an_analysis() -> None:
         f"<|start|>assistant<|channel|>final<|message|>{SPEECH}"
     )
 
-    assert divide(answer) == Said(SPEECH, "{}")
+    assert divide(answer) == DividedText(SPEECH, "{}")
 
 
 def test_the_mark_of_an_answer_behind_a_thought_is_taken_off() -> None:
@@ -134,14 +134,14 @@ def test_a_mark_inside_a_thought_does_not_end_it_early() -> None:
 
 
 def test_a_closing_mark_behind_everything_is_a_stray_one() -> None:
-    assert divide(f"<think>so</think>\n{SPEECH}\n</think>") == Said(SPEECH, "so")
+    assert divide(f"<think>so</think>\n{SPEECH}\n</think>") == DividedText(SPEECH, "so")
 
 
 @pytest.mark.parametrize(
     "answer", ["<think></think>", "<think>\n\n</think>\n\n", "[THINK][/THINK]"]
 )
 def test_an_empty_thought_is_no_thought_and_leaves_the_speech(answer: str) -> None:
-    assert divide(answer + SPEECH) == Said(SPEECH)
+    assert divide(answer + SPEECH) == DividedText(SPEECH)
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_an_empty_thought_is_no_thought_and_leaves_the_speech(answer: str) -> No
     ],
 )
 def test_prose_that_mentions_a_mark_stays_as_it_is(prose: str) -> None:
-    assert divide(prose) == Said(prose)
+    assert divide(prose) == DividedText(prose)
     assert divide(f"<think>{SECRET}</think>\n{prose}").text == prose
 
 
 def test_a_speech_without_a_thought_is_unchanged_to_the_last_blank() -> None:
-    assert divide(f"  {SPEECH}\n\n") == Said(f"  {SPEECH}\n\n")
+    assert divide(f"  {SPEECH}\n\n") == DividedText(f"  {SPEECH}\n\n")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ TEXTS = st.lists(st.sampled_from(MARKS + WORDS), max_size=14).map("".join) | st.
 def test_what_is_said_holds_no_thought_any_more(text: str, opened: bool) -> None:
     said = divide(text, opened).text
 
-    assert divide(said) == Said(said)
+    assert divide(said) == DividedText(said)
 
 
 @given(st.sampled_from(sorted(PAIRS)), st.text(st.characters(categories=("L", "Nd")), min_size=1))
@@ -265,18 +265,18 @@ def test_white_space_in_the_place_of_special_tokens_divides_as_they_do() -> None
         ("analysis ", " assistant final "),
         ("", "assistantfinal"),
     ):
-        assert divide(f"{head}{SECRET}.{border}{SPEECH}") == Said(SPEECH, f"{SECRET}.")
+        assert divide(f"{head}{SECRET}.{border}{SPEECH}") == DividedText(SPEECH, f"{SECRET}.")
 
 
 def test_lower_case_prose_on_an_analysis_is_no_channel() -> None:
     for prose in ("analysis of the log names it.", "commentary on it is thin.", "final words"):
-        assert divide(prose) == Said(prose)
+        assert divide(prose) == DividedText(prose)
 
 
 def test_a_message_of_gpt_oss_whose_head_the_prompt_holds_is_a_thought() -> None:
     answer = f"{SECRET}<|end|><|start|>assistant<|channel|>final<|message|>{SPEECH}"
 
-    assert divide(answer) == Said(SPEECH, SECRET)
+    assert divide(answer) == DividedText(SPEECH, SECRET)
     assert closes_unopened(answer)
 
 
@@ -286,7 +286,7 @@ def test_reasoning_steps_end_where_the_final_response_begins() -> None:
     whole = divide(f"Here are my reasoning steps:\n{SECRET}.\n{begins}{SPEECH}{ends}")
     opened = divide(f"{SECRET}.\n{begins}{SPEECH}{ends}\n<|end|>")
 
-    assert whole == opened == Said(SPEECH, f"{SECRET}.")
+    assert whole == opened == DividedText(SPEECH, f"{SECRET}.")
     assert opens_thought("…<|assistant|>\nHere are my reasoning steps:\n")
 
 
@@ -294,36 +294,36 @@ def test_reasoning_steps_end_where_the_final_response_begins() -> None:
 def test_a_fence_that_is_marked_as_a_thought_is_one(fence: str) -> None:
     mark = fence.rstrip("abcdefghijklmnopqrstuvwxyz")
 
-    assert divide(f"{fence}\n{SECRET}\n{mark}\n{SPEECH}") == Said(SPEECH, SECRET)
-    assert divide(f"{fence}\n{SECRET}") == Said("", SECRET, cut=True)
+    assert divide(f"{fence}\n{SECRET}\n{mark}\n{SPEECH}") == DividedText(SPEECH, SECRET)
+    assert divide(f"{fence}\n{SECRET}") == DividedText("", SECRET, cut=True)
     assert divide(f"{mark}json\n{{}}\n{mark}").thoughts == ""
 
 
 def test_a_foldable_box_of_reasoning_is_a_thought() -> None:
     box = f'<details type="reasoning" done="true">\n{SECRET}\n</details>\n'
 
-    assert divide(box + SPEECH) == Said(SPEECH, SECRET)
+    assert divide(box + SPEECH) == DividedText(SPEECH, SECRET)
 
 
 @pytest.mark.parametrize("dress", ["**", "`", "```", "_"])
 def test_a_mark_in_markup_on_a_line_of_its_own_counts(dress: str) -> None:
     answer = f"{dress}<think>{dress}\n{SECRET}\n{dress}</think>{dress}\n{SPEECH}"
 
-    assert divide(answer) == Said(SPEECH, SECRET)
+    assert divide(answer) == DividedText(SPEECH, SECRET)
 
 
 def test_an_empty_mark_is_taken_out_and_nothing_else() -> None:
-    assert divide(f"<think/>\n{SPEECH}") == divide(f"<think />{SPEECH}") == Said(SPEECH)
+    assert divide(f"<think/>\n{SPEECH}") == divide(f"<think />{SPEECH}") == DividedText(SPEECH)
 
 
 def test_a_spaced_thought_in_the_middle_of_a_sentence_is_one() -> None:
     answer = f"It was <think> {SECRET} </think> the boathouse."
 
-    assert divide(answer) == Said("It was the boathouse.", SECRET)
+    assert divide(answer) == DividedText("It was the boathouse.", SECRET)
 
 
 def test_a_mark_that_ends_its_line_opens_a_thought_that_is_cut_off() -> None:
-    assert divide(f"Well, <think>\n{SECRET}") == Said("Well,", SECRET, cut=True)
+    assert divide(f"Well, <think>\n{SECRET}") == DividedText("Well,", SECRET, cut=True)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_a_mark_that_ends_its_line_opens_a_thought_that_is_cut_off() -> None:
     ],
 )
 def test_marks_that_are_spoken_of_stay_in_the_speech(speech: str) -> None:
-    assert divide(speech) == Said(speech)
+    assert divide(speech) == DividedText(speech)
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ def test_a_thought_in_lower_case_that_is_cut_off_in_a_sentence_is_one(
 ) -> None:
     found = divide(f"It was so. {words} {mark} {thought}")
 
-    assert found == Said(f"It was so. {words}", thought.strip(), cut=True)
+    assert found == DividedText(f"It was so. {words}", thought.strip(), cut=True)
 
 
 @pytest.mark.parametrize("mark", ["<think>", "[THINK]", "<reasoning>"])
@@ -454,4 +454,4 @@ def test_a_thought_in_lower_case_that_is_cut_off_in_a_sentence_is_one(
 def test_prose_that_goes_on_behind_the_mark_that_it_mentions_stays(mark: str, prose: str) -> None:
     speech = prose.format(mark)
 
-    assert divide(speech) == Said(speech)
+    assert divide(speech) == DividedText(speech)

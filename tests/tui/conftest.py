@@ -15,7 +15,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.tui.person_app import JudgeApp
@@ -107,7 +107,7 @@ def run_all(store: Store) -> RunAll:
         chosen = protocols.load(protocol) if isinstance(protocol, str) else protocol
         async with make_cast(**settings) as actors:
             planned = list(plan([make_question(n) for n in range(num)], [chosen], actors.specs))
-            await run_debates(planned, Stage(store, actors), concurrency=1)
+            await run_debates(planned, Runtime(store, actors), concurrency=1)
             return [debate for debate, _ in planned]
 
     return go

@@ -324,7 +324,7 @@ async def test_a_real_model_writes_before_the_judges_eyes(judging, store, monkey
     """Seedling on both sides, sampled in this process."""
     from oversight.cli.running import put_in_queue
     from oversight.config import RunSettings
-    from oversight.graphs.stage import Words
+    from oversight.graphs.runtime import Words
     from oversight.tui.live_side import LiveSide
 
     speaker = {

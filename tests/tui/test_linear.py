@@ -20,7 +20,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.judging.desk import Desk
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
@@ -113,7 +113,7 @@ async def add(
             for debate, asked in planned:
                 store.add(asked, debate)
         else:
-            await run_debates(planned, Stage(store, players), concurrency=2)
+            await run_debates(planned, Runtime(store, players), concurrency=2)
 
 
 def own_judgments(store: Store) -> list[Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from oversight.graphs.stage import Judged, SpeechBegins, TurnRecorded, Words
+from oversight.graphs.runtime import Judged, SpeechBegins, TurnRecorded, Words
 from oversight.tui.live import DebateView, replay
 from oversight.types import (
     Act,

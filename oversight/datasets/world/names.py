@@ -13,7 +13,7 @@ class Fillings:
     """Words of one split. No entry is part of another entry of the same split."""
 
     houses: tuple[str, ...]
-    """Where a log is kept; stands in titles."""
+    """Houses in which a log is kept; they stand in titles."""
     actors: tuple[str, ...]
     """People who do things without being an answer."""
     people: tuple[str, ...]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from oversight.errors import EngineError, EngineRefusedError
-from oversight.text.thoughts import Said, closes_unopened, divide, is_wordless, opens_thought
+from oversight.text.thoughts import DividedText, closes_unopened, divide, is_wordless, opens_thought
 from oversight.types import Completion, FinishReason, Request, Usage
 
 UNKNOWN_LOGPROB = -9999.0
@@ -411,7 +411,7 @@ class OpenedThoughts:
             return False
         if request.sampling.choices:
             return True
-        return reply.finish != "stop" and divide(reply.text) == Said(reply.text)
+        return reply.finish != "stop" and divide(reply.text) == DividedText(reply.text)
 
     def take_prompt_end(self, text: str | None) -> None:
         """Take in how prompts end; None if the server does not say."""

@@ -14,14 +14,14 @@ from oversight.experiments.pixels.search import Search
 
 
 class Skill(StrEnum):
-    """How a player chooses its pixels."""
+    """Ways in which a player chooses its pixels."""
 
     SEARCH = "search"
     RANDOM = "random"
 
 
 class Lie(StrEnum):
-    """Which false label the liar claims."""
+    """Choices of the false label that the liar claims."""
 
     BEST = "best"
     """The one that its search finds ends best, as if all nine were tried."""
@@ -29,7 +29,7 @@ class Lie(StrEnum):
 
 
 class Form(StrEnum):
-    """What kind of game it is."""
+    """Kinds of game."""
 
     DEBATE = "debate"
     """Both commit to a label first; the judge chooses between the two."""
@@ -43,7 +43,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PixelMatch:
-    """Who plays what against whom; on every image in both orders, or for both labels."""
+    """One pairing of players, played on every image in both orders, or for both labels."""
 
     form: Form
     honest: Skill = Skill.SEARCH
@@ -52,7 +52,7 @@ class PixelMatch:
 
     @property
     def orders(self) -> tuple[bool, ...]:
-        """Whether the honest side begins (or the advisor is honest), for each game."""
+        """For each game, True if the honest side begins (or the advisor is honest)."""
         return (True,) if self.form is Form.ALONE else (True, False)
 
 
@@ -76,7 +76,7 @@ class PixelGame:
 
     match: PixelMatch
     honest_first: bool
-    """Whether the honest side began; of an advisor: whether it defended the true label."""
+    """The honest side began; of an advisor: it defended the true label."""
     defended: tuple[int, ...]
     """Label of the side that began, then the other's; of one advisor; of nobody."""
     shown: tuple[int, ...]

@@ -106,7 +106,7 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What the judge learns from, and what is played on."""
+    """Images that the judge learns from, and held-out images that are played on."""
 
     name: str
     """`digits` or `mnist`."""

@@ -52,7 +52,7 @@ class SparseJudge(nn.Module):
         return logits_SL
 
     def parts(self, values_P: Tensor) -> Tensor:
-        """What each pixel of an image, if shown, adds to the sums of the first layer: [P, H]."""
+        """Share of each pixel of an image, if shown, in the sums of the first layer: [P, H]."""
         value_HP, mask_HP = self.first.weight.chunk(2, dim=1)
         parts_PH: Tensor = (value_HP * values_P + mask_HP).T
         return parts_PH

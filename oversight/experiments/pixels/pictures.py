@@ -39,7 +39,7 @@ ROW_IN = 0.36
 GAME_IN = 2.3
 
 UNSEEN = {"light": "#cfdff2", "dark": "#26384f"}
-"""What the judge does not see: no grey level, so that no pixel looks like it."""
+"""Colour of pixels that the judge does not see: no grey level, so that no pixel looks like it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ SHOWS = re.compile(r"row (\d+), column (\d+): (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """What of a run goes into its debates: the judge before whom they are played, and the seed."""
+    """The facts of a run that its debates depend on: the judge, and the seed."""
 
     dataset: str
     pixels: int
@@ -72,7 +72,7 @@ class Player:
     seed: int
 
     def agents(self, match: PixelMatch) -> dict[Role, AgentSpec]:
-        """Who plays which role in a match."""
+        """Agents of a match by role."""
         settings: dict[str, Any] = {"pixels": self.pixels, "weights": self.weights}
         judge = AgentSpec(agent=JUDGE, settings=settings)
         if match.form is Form.ALONE:
@@ -84,7 +84,7 @@ class Player:
         return {Role.JUDGE: judge, role: AgentSpec(agent=speakers(match), settings=skills)}
 
     def key(self, question: Question, match: PixelMatch, honest_first: bool) -> str:
-        """What a game is known by before it is played: all but the lie, which is a move of it."""
+        """Key of a game before it is played: of all but the lie, which is a move of it."""
         return _key(
             question.fingerprint,
             protocol(match.form, self.pixels),
@@ -140,7 +140,7 @@ def _key(
 
 
 def question_of(images: Images, index: int, dataset: str) -> Question:
-    """Which digit an image shows; the image is the source that the players know."""
+    """The question which digit an image shows; the image is the source that the players know."""
     rows = images.values[index].reshape(images.side, images.side)
     text = "\n".join(" ".join(str(value) for value in row) for row in rows.tolist())
     name = f"{dataset}:{images.ids[index]}"

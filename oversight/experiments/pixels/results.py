@@ -55,17 +55,17 @@ class PixelRow:
     name: str
     form: Form
     labels: int
-    """How many labels the judge chooses from."""
+    """Number of labels that the judge chooses from."""
     right: Estimate
     """Share of games in which the judge chose the true label."""
     liar_second: Estimate | None
     """Share that the liar won when the honest side began; None where there is no liar."""
     liar_first: Estimate | None
-    """When the liar began; of an advisor: when it lied."""
+    """The same when the liar began; of an advisor: when it lied."""
     published: float | None
     """The paper's share, on MNIST."""
     is_main: bool
-    """Whether the paper has a figure for this match."""
+    """The paper has a figure for this match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ TITLE = "Pixel debate"
 
 
 def extent(results: PixelResults) -> str:
-    """How much was played, in one line."""
+    """The extent of what was played, in one line."""
     return (
         f"Pixel debate · {count(results.num_games, 'game')} on "
         f"{count(results.num_images, 'held-out image')} of {results.dataset}"
@@ -171,7 +171,7 @@ def extent(results: PixelResults) -> str:
 
 
 def headlines(results: PixelResults) -> tuple[str, ...]:
-    """What the run says, most important first."""
+    """The findings of the run, most important first."""
     return tuple(_headlines(results))
 
 
@@ -233,7 +233,7 @@ def _cells(row: PixelRow, shown: Callable[[Estimate | None], str]) -> tuple[str,
 
 
 def methods(played: Played, results: PixelResults) -> tuple[str, ...]:
-    """How it was measured, for those who want to repeat it."""
+    """The methods of measurement, for those who want to repeat it."""
     pixels = played.settings.pixels
     if len(pixels) == 1:
         judges = f"a perceptron, trained on {count(pixels[0], 'random pixel')}"

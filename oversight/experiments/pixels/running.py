@@ -26,7 +26,7 @@ from oversight.store import Store
 from oversight.types import Question, Transcript
 
 RUNNING = "pixel games"
-"""What a process claims in a store while it plays there."""
+"""Claim of a process on a store while it plays there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a run came to."""
+    """A run that has ended, with its games."""
 
     settings: PixelSettings
     dataset: str
@@ -69,7 +69,7 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class PixelProgress:
-    """How far a run is: judges first, then games."""
+    """Progress of a run: judges first, then games."""
 
     doing: str
     done: int

@@ -1,4 +1,4 @@
-"""How players choose: minimax over the sets of pixels, exact wherever there are not too many.
+"""The players' search: minimax over the sets of pixels, exact where there are not too many.
 
 The judge sees which pixels are shown and not who showed them. So a position is a set of pixels,
 and the value of a position is found from those of the sets with one pixel more: for all sets of
@@ -25,13 +25,13 @@ from torch import Tensor
 from oversight.experiments.pixels.judge import SparseJudge
 
 
-def place(members: Sequence[int]) -> int:
-    """Where a set stands among those of its size."""
+def index_of(members: Sequence[int]) -> int:
+    """Index of a set among all sets of its size."""
     return sum(comb(member, rank) for rank, member in enumerate(sorted(members), start=1))
 
 
 def members_at(index: int, size: int) -> tuple[int, ...]:
-    """The set of that size at that place, in ascending order."""
+    """The set of that size at that index, in ascending order."""
     found = []
     for rank in range(size, 0, -1):
         member = rank - 1
@@ -85,7 +85,7 @@ EXACT_SETS = 6_000_000
 """Up to so many final sets are all looked at; the digits never have more with 6 pixels."""
 
 POOL_SETS = 300_000
-"""How many final sets are looked at where there are more than that."""
+"""Number of final sets that are looked at where there are more than that."""
 
 NUM_SAMPLED = 4096
 """Random final sets that tell which pixels are worth looking at."""
@@ -158,7 +158,7 @@ class Tree:
         honest_first = honest_moves == (len(held) % 2 == 0)
         values = self.levels(honest_first)[len(held) + 1][:, column]
         free = [p for p in range(len(self.candidates)) if p not in held]
-        found = [float(values[place([*held, p])]) for p in free]
+        found = [float(values[index_of([*held, p])]) for p in free]
         best = max(found) if honest_moves else min(found)
         return self.candidates[free[found.index(best)]]
 
@@ -201,7 +201,7 @@ class Search:
 
     @property
     def exact(self) -> bool:
-        """Whether the whole game was looked at, and play is therefore perfect."""
+        """True if the whole game was looked at, so that play is perfect."""
         return len(self.root.candidates) == len(self.usable)
 
     def logits(self, shown: Sequence[int]) -> Tensor:

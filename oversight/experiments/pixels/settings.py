@@ -11,7 +11,7 @@ from oversight.config import Settings
 
 
 class JudgeSettings(Settings):
-    """How the sparse classifier is trained."""
+    """Settings of the sparse classifier's training."""
 
     hidden: int = Field(default=64, ge=1, le=4096)
     """Width of both hidden layers."""
@@ -28,9 +28,9 @@ class PixelSettings(Settings):
     incidental: ClassVar[frozenset[str]] = frozenset({"out", "store"})
 
     pixels: tuple[int, ...] = Field(default=(4, 6), min_length=1)
-    """How many pixels the judge sees, both players together: even numbers from 2 to 8."""
+    """Numbers of pixels that the judge sees, both players together: even, from 2 to 8."""
     images: int = Field(default=150, ge=2)
-    """How many held-out images are played on."""
+    """Number of held-out images that are played on."""
     seed: int = 0
     """Of the split, the judge's training and every draw."""
     mnist: Path | None = None
@@ -53,5 +53,5 @@ class PixelSettings(Settings):
 
     @property
     def store_url(self) -> str:
-        """Where the games are kept."""
+        """Path or URL of the store of games."""
         return self.store if self.store is not None else str(self.out / "games.db")

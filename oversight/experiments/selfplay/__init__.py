@@ -1,7 +1,8 @@
 """The closed circle: debates train debaters, whose debates are judged again, and it is measured.
 
 settings   what a circle is: questions, protocols, methods, seeds, budgets
-stages     the work as jobs: what each needs and does, what is measured, where it keeps its result
+jobs       the plan as jobs: each with its needs, its work, and its folder
+facts      the record that each kind of job leaves for others and for the report
 running    settings tried before anything runs; the jobs on several processes, resumable
 games      debates of a policy through the graphs; one-round protocols outside a graph
 rewards    a frozen judge's belief in many games at once, as a source of reward and for cross-play

@@ -24,7 +24,7 @@ from oversight.experiments.selfplay.settings import Arena, CircleSettings
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import check_question, draw_orders, plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.graphs.views import turn_of, view_of
 from oversight.store import Store
 from oversight.text.thoughts import divide
@@ -46,7 +46,7 @@ PROTOCOLS: dict[Arena, str] = {
     "debate": "debate_single_turn",
     "consultancy": "consultancy_single_turn",
 }
-"""What is played in each arena."""
+"""Protocol played in each arena."""
 BEST_OF_N: dict[Arena, str] = {
     "debate": "debate_single_turn_best_of_n",
     "consultancy": "consultancy_single_turn_best_of_n",
@@ -63,7 +63,7 @@ class Game:
 
     @property
     def seats(self) -> tuple[Seat, ...]:
-        """Who speaks."""
+        """Seats that speak."""
         return self.debate.protocol.speakers
 
     def side(self, seat: Seat) -> int:
@@ -71,17 +71,17 @@ class Game:
         return self.debate.orders.defended_by(seat)
 
     def is_honest(self, seat: Seat) -> bool:
-        """Whether `seat` defends the right answer."""
+        """True if `seat` defends the right answer."""
         return self.side(seat) == self.question.correct
 
     def prompt(self, seat: Seat) -> Prompt:
-        """What asks the speaker at `seat` for its speech."""
+        """The prompt that asks the speaker at `seat` for its speech."""
         view = self._view(seat, ())
         of_role = debater if view.role is Role.DEBATER else consultant
         return speech_prompt(of_role.PROMPTS, view)
 
     def judged(self, speeches: Mapping[Seat, str]) -> Prompt:
-        """What asks the judge for its decision after these speeches."""
+        """The prompt that asks the judge for its decision after these speeches."""
         turns = [self._turn(seat, text) for seat, text in speeches.items()]
         schedule = self.debate.protocol.schedule()
         view = view_of(
@@ -216,8 +216,8 @@ def debate(
     async def go() -> str | None:
         with Store.open(str(store)) as opened:
             async with actors:
-                stage = Stage(opened, actors)
-                done = await run_debates(planned, stage, concurrency=IN_FLIGHT)
+                runtime = Runtime(opened, actors)
+                done = await run_debates(planned, runtime, concurrency=IN_FLIGHT)
         return done.failures[0].error if done.failures else None
 
     failure = asyncio.run(go())

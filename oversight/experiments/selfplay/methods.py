@@ -56,7 +56,7 @@ def sft_config(
     """Settings of expert iteration's SFT."""
     return _merged(
         {**_common(policy, out, seed), "batch_size": 32, "steps": 100, "optimizer": {"lr": 5e-4}},
-        {"data": {**_siblings(store, arena), "preferences": _PREFERENCES}},
+        {"data": {**_candidates_data(store, arena), "preferences": _PREFERENCES}},
         circle.sft,
     )
 
@@ -76,7 +76,7 @@ def dpo_config(
     return _merged(
         {**_common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 2e-4}},
         {
-            "data": {**_siblings(store, arena), "preferences": _PREFERENCES},
+            "data": {**_candidates_data(store, arena), "preferences": _PREFERENCES},
             "options": {"beta": 0.3},
         },
         circle.dpo,
@@ -252,7 +252,7 @@ def _run_on_candidates(
 
 
 def _num_preferences(store: Path, arena: Arena) -> int:
-    """How many preferences a trainer will read of the store."""
+    """Number of preferences that a trainer will read of the store."""
     settings = PreferenceSettings.parse(_PREFERENCES)
     with Store.open(str(store), create=False) as opened:
         transcripts = opened.transcripts(protocol=BEST_OF_N[arena])
@@ -272,7 +272,7 @@ def _tokenizer(policy: str) -> Any:
     return vocabulary.tokenizer
 
 
-def _siblings(store: Path, arena: Arena) -> dict[str, Any]:
+def _candidates_data(store: Path, arena: Arena) -> dict[str, Any]:
     return {"store": str(store), "protocol": BEST_OF_N[arena], "duplicates": "keep"}
 
 

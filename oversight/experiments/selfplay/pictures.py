@@ -13,9 +13,9 @@ from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.page import Illustration, Page, write_page
 from oversight.experiments.selfplay import words
+from oversight.experiments.selfplay.jobs import START
 from oversight.experiments.selfplay.results import CircleResults, CurvePoint
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
-from oversight.experiments.selfplay.stages import START
 from oversight.experiments.selfplay.words import ARENAS, name_of
 from oversight.text.shares import percent
 
@@ -115,7 +115,7 @@ def _arena_legend(figure: Figure, theme: Theme, height: float) -> None:
 
 
 def draw_curve(results: CircleResults, theme: Theme) -> Figure:
-    """How persuasive speakers are against how right their judge is, as Khan et al. 2024 draw it."""
+    """Persuasiveness of speakers against their judge's accuracy, as Khan et al. 2024 draw it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH_IN, CURVE_IN), facecolor=theme.paper)
@@ -187,7 +187,7 @@ def _trend(axes: Axes, points: list[CurvePoint], tint: str) -> None:
 
 
 def draw_baselines(results: CircleResults, theme: Theme) -> Figure:
-    """What the judge comes to without training: alone, with more votes, with other speakers."""
+    """The judge's accuracy without training: alone, with more votes, with other speakers."""
     from matplotlib.figure import Figure
 
     rows: list[tuple[str, Arena | None, Estimate]] = []

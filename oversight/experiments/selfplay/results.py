@@ -1,4 +1,4 @@
-"""What a circle came to: judge accuracy by policy, what training cost, ratings, and what to mind.
+"""The results of a circle: judge accuracy by policy, the cost of training, ratings, warnings.
 
 Accuracies are `accuracy_all` of the report on debates: a tie counts half, an INVALID answer as
 wrong. Rulings of all seeds are pooled; intervals are clustered by question, differences paired by
@@ -19,12 +19,23 @@ from numpy.typing import NDArray
 from oversight.evals.findings import count
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.ratings import EloRating, ratings
+from oversight.experiments.selfplay.facts import (
+    DONE,
+    ArmMeasured,
+    CrossplayDone,
+    JobDone,
+    MeanFact,
+    RulingFact,
+    TrainedOnRows,
+    as_done,
+)
+from oversight.experiments.selfplay.jobs import START, CircleJob, folder_of, plan_jobs
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
-from oversight.experiments.selfplay.stages import START, CircleJob, plan_stages
 from oversight.text.shares import per_cent
 
-Result = Mapping[str, Any]
-Rulings = list[dict[str, Any]]
+Rulings = Sequence[RulingFact]
+ArmGroup = list[tuple[CircleJob, ArmMeasured]]
+"""One arm's jobs, of all seeds, with what each measured."""
 
 TIE = 1e-9
 """Beliefs nearer than this are equal."""
@@ -32,7 +43,7 @@ TIE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What speeches are like, and how they are judged, over all seeds."""
+    """Properties of the speeches, and of how they are judged, over all seeds."""
 
     kl: float | None
     """KL(policy || start) a response, in nats; None of what was not trained."""
@@ -75,7 +86,7 @@ class ArmResult:
 
     @property
     def decided(self) -> bool:
-        """Whether any ruling is a decision: without one there is no accuracy to speak of."""
+        """True if any ruling is a decision: without one there is no accuracy to speak of."""
         return self.cost.invalid + self.cost.undecided < 1.0 - 1e-9
 
     @property
@@ -98,12 +109,12 @@ class Match:
 
     @property
     def honest_rise(self) -> float:
-        """How much more often the right side wins."""
+        """Rise of the share that the right side wins."""
         return self.honest.value - self.honest_before
 
     @property
     def dishonest_rise(self) -> float:
-        """How much more often the wrong side wins."""
+        """Rise of the share that the wrong side wins."""
         return self.dishonest.value - (1.0 - self.honest_before)
 
 
@@ -154,14 +165,27 @@ class CircleResults:
         return asdict(self)
 
 
-def gather(circle: CircleSettings, done: Mapping[str, Result]) -> CircleResults:
-    """The results of a circle whose pieces are all done."""
-    stages = plan_stages(circle)
-    grouped: dict[tuple[str, Arena | None], list[tuple[CircleJob, Result]]] = {}
-    for stage in stages:
-        if stage.kind == "arm":
-            name = _arm_name(stage)
-            grouped.setdefault((name, stage.arena), []).append((stage, done[stage.name]))
+def gather(circle: CircleSettings, done: Mapping[str, Mapping[str, Any]]) -> CircleResults:
+    """The results of a circle.
+
+    Args:
+        circle: The circle.
+        done: The content of each job's record, by the job's name.
+
+    Raises:
+        CheckpointError: A record is not what a job of its kind writes.
+    """
+    jobs = plan_jobs(circle)
+    records = {
+        job.name: as_done(job.kind, done[job.name], str(folder_of(circle, job.name) / DONE))
+        for job in jobs
+    }
+    measured = {name: each for name, each in records.items() if isinstance(each, ArmMeasured)}
+    grouped: dict[tuple[str, Arena | None], ArmGroup] = {}
+    for job in jobs:
+        if job.name in measured:
+            group = grouped.setdefault((_arm_name(job), job.arena), [])
+            group.append((job, measured[job.name]))
     arms = []
     for (name, arena), group in grouped.items():
         start = grouped[START, arena][0][1] if arena is not None else None
@@ -176,14 +200,15 @@ def gather(circle: CircleSettings, done: Mapping[str, Result]) -> CircleResults:
     points: list[CurvePoint] = []
     matches: list[Match] = []
     warnings: list[str] = []
-    for stage in stages:
-        if stage.kind == "crossplay" and stage.arena is not None:
-            policies = {each.name: each for each in stages}
-            found = _points(circle, stage, done, policies)
+    policies = {each.name: each for each in jobs}
+    for job in jobs:
+        played = records[job.name]
+        if isinstance(played, CrossplayDone) and job.arena is not None:
+            found = _points(circle, job.arena, played, measured, policies)
             points += found
-            warnings += _unconnected(stage.arena, found)
-            if stage.arena == "debate":
-                matches += _matches(done[stage.name], policies)
+            warnings += _unconnected(job.arena, found)
+            if job.arena == "debate":
+                matches += _matches(played, policies)
     return CircleResults(
         model=circle.model,
         judge=circle.judge,
@@ -194,107 +219,110 @@ def gather(circle: CircleSettings, done: Mapping[str, Result]) -> CircleResults:
         gaps=tuple(gaps),
         matches=tuple(matches),
         points=tuple(points),
-        warnings=(*_collapses(arms), *_learnt_from_few(stages, done), *warnings),
+        warnings=(*_collapses(arms), *_learnt_from_few(records), *warnings),
     )
 
 
-def _arm_name(stage: CircleJob) -> str:
-    parts = stage.name.split(".")
-    return str(stage.facts.get("method", parts[1]))
+def _arm_name(job: CircleJob) -> str:
+    parts = job.name.split(".")
+    return str(job.facts.get("method", parts[1]))
 
 
 # --- accuracy ---
 
 
-def _arm(
-    name: str, arena: Arena | None, group: list[tuple[CircleJob, Result]], start: Result | None
-) -> ArmResult:
-    rulings = [ruling for _, result in group for ruling in result["rulings"]]
-    change = paired_difference(_pairs(rulings), _pairs(start["rulings"])) if start else None
+def _arm(name: str, arena: Arena | None, group: ArmGroup, start: ArmMeasured | None) -> ArmResult:
+    rulings = [ruling for _, done in group for ruling in done.rulings]
+    change = paired_difference(_pairs(rulings), _pairs(start.rulings)) if start else None
     return ArmResult(
         name=name,
         arena=arena,
-        accuracy=_mean(rulings, "score"),
-        majority=_mean(rulings, "majority"),
-        honest=_mean_of([r for r in rulings if r["honest"] is True]),
-        dishonest=_mean_of([r for r in rulings if r["honest"] is False]),
+        accuracy=_accuracy(rulings),
+        majority=_mean_pairs([(each.question, each.majority) for each in rulings]),
+        honest=_accuracy_if_any([each for each in rulings if each.honest is True]),
+        dishonest=_accuracy_if_any([each for each in rulings if each.honest is False]),
         change=change,
-        cost=_cost([result for _, result in group], rulings),
-        seeds=tuple(stage.seed for stage, _ in group),
-        by_seed=tuple(_mean(result["rulings"], "score").value for _, result in group),
+        cost=_cost([done for _, done in group], rulings),
+        seeds=tuple(job.seed for job, _ in group),
+        by_seed=tuple(_accuracy(done.rulings).value for _, done in group),
     )
 
 
-def _mean(rulings: Rulings, field: str) -> Estimate:
-    values = [float(ruling[field]) for ruling in rulings]
-    return mean_interval(values, [ruling["question"] for ruling in rulings])
+def _accuracy(rulings: Rulings) -> Estimate:
+    return _mean_pairs(_pairs(rulings))
 
 
-def _mean_of(rulings: Rulings) -> Estimate | None:
-    return _mean(rulings, "score") if rulings else None
+def _accuracy_if_any(rulings: Rulings) -> Estimate | None:
+    return _accuracy(rulings) if rulings else None
 
 
 def _pairs(rulings: Rulings) -> list[tuple[str, float]]:
-    return [(ruling["question"], float(ruling["score"])) for ruling in rulings]
+    """Of each ruling its question, and its score."""
+    return [(each.question, each.score) for each in rulings]
+
+
+def _mean_pairs(pairs: Sequence[tuple[str, float]]) -> Estimate:
+    return mean_interval([value for _, value in pairs], [question for question, _ in pairs])
 
 
 def _gap(
-    debate: list[tuple[CircleJob, Result]] | None,
-    consultancy: list[tuple[CircleJob, Result]] | None,
+    debate: ArmGroup | None,
+    consultancy: ArmGroup | None,
 ) -> Estimate | None:
     if not debate or not consultancy:
         return None
     first, second = (
-        [pair for _, result in group for pair in _pairs(result["rulings"])]
+        [pair for _, done in group for pair in _pairs(done.rulings)]
         for group in (debate, consultancy)
     )
     return paired_difference(first, second)
 
 
-def _cost(results: Sequence[Result], rulings: Rulings) -> Cost:
-    quotes = [result["quotes"] for result in results if result["quotes"]]
-    checked = [use for use in quotes if use["verified"] and use.get("share_too_short", 0.0) < 1.0]
+def _cost(arms: Sequence[ArmMeasured], rulings: Rulings) -> Cost:
+    quotes = [arm.quotes for arm in arms if arm.quotes is not None]
+    checked = [use for use in quotes if use.verified and use.share_too_short < 1.0]
+    positions = [arm.position for arm in arms]
+    first_chosen = [each.first_chosen for each in positions]
     return Cost(
-        kl=_average(result["kl"]["value"] for result in results if "kl" in result),
-        length=_average(result["length"]["value"] for result in results if "length" in result),
-        verified=_average(use["verified"]["value"] for use in checked),
-        quotes_per_turn=_average(use["per_turn"] for use in quotes) or 0.0,
-        invalid=sum(not ruling["valid"] for ruling in rulings) / len(rulings),
-        undecided=sum(0.0 < ruling["score"] < 1.0 for ruling in rulings) / len(rulings),
-        empty=_average(result["empty"] for result in results) or 0.0,
-        first_chosen=_average(_values(results, "first_chosen")) if _many(results) else None,
-        gain=_average(_values(results, "gain")),
+        kl=_average(arm.kl for arm in arms),
+        length=_average(arm.length for arm in arms),
+        verified=_average(use.verified for use in checked),
+        quotes_per_turn=float(np.mean([use.per_turn for use in quotes])) if quotes else 0.0,
+        invalid=sum(not each.valid for each in rulings) / len(rulings),
+        undecided=sum(0.0 < each.score < 1.0 for each in rulings) / len(rulings),
+        empty=float(np.mean([arm.empty for arm in arms])),
+        first_chosen=_average(first_chosen) if _many(first_chosen) else None,
+        gain=_average(each.gain for each in positions),
     )
 
 
-def _values(results: Sequence[Result], name: str) -> list[float]:
-    found = [result["position"][name] for result in results]
-    return [each["value"] for each in found if each is not None]
+def _many(first_chosen: Iterable[MeanFact | None]) -> bool:
+    """True if there are decisions enough to say which place in the listing they are for.
+
+    A folder of an earlier version does not say how many there are.
+    """
+    found = [each.num for each in first_chosen if each is not None]
+    return sum(MIN_DECISIONS if num is None else num for num in found) >= MIN_DECISIONS
 
 
-def _many(results: Sequence[Result]) -> bool:
-    """Whether there are decisions enough to say which place in the listing they are for."""
-    found = [result["position"]["first_chosen"] for result in results]
-    number: int = sum(each.get("num", MIN_DECISIONS) for each in found if each)
-    return number >= MIN_DECISIONS
-
-
-def _average(values: Iterable[float]) -> float | None:
-    kept = list(values)
-    return float(np.mean(kept)) if kept else None
+def _average(means: Iterable[MeanFact | None]) -> float | None:
+    """The average of those means that there are; None if there is none, or one is no number."""
+    values = [each.value for each in means if each is not None]
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if numbers and len(numbers) == len(values) else None
 
 
 # --- cross-play ---
 
 
-def _wins(result: Result, arena: Arena) -> tuple[list[str], NDArray[np.float64]]:
+def _wins(played: CrossplayDone, arena: Arena) -> tuple[list[str], NDArray[np.float64]]:
     """Questions, and for each how often policy i beat policy j [Q, K, K]."""
-    beliefs = np.array(result["beliefs"], dtype=np.float64)
-    questions = list(dict.fromkeys(result["questions"]))
+    beliefs = np.array(played.beliefs, dtype=np.float64)
+    questions = list(dict.fromkeys(played.questions))
     place = {question: number for number, question in enumerate(questions)}
-    players = len(result["players"])
+    players = len(played.players)
     wins_QKK = np.zeros((len(questions), players, players))
-    games = [place[question] for question in result["questions"]]
+    games = [place[question] for question in played.questions]
     if arena == "debate":
         first_KKG = _half(beliefs - 0.5)
         for g, q in enumerate(games):
@@ -329,31 +357,28 @@ def _half(gap: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _points(
     circle: CircleSettings,
-    stage: CircleJob,
-    done: Mapping[str, Result],
+    arena: Arena,
+    played: CrossplayDone,
+    measured: Mapping[str, ArmMeasured],
     policies: Mapping[str, CircleJob],
 ) -> list[CurvePoint]:
-    arena = stage.arena
-    assert arena is not None
-    result = done[stage.name]
-    _, wins_QKK = _wins(result, arena)
+    _, wins_QKK = _wins(played, arena)
     found = []
-    for rating in ratings(result["players"], wins_QKK, anchor=START):
+    for rating in ratings(played.players, wins_QKK, anchor=START):
         trained = policies.get(rating.player)
-        arm = done[f"arm.{START}.{arena}" if trained is None else f"arm.{trained.name}"]
+        arm = measured[f"arm.{START}.{arena}" if trained is None else f"arm.{trained.name}"]
         method = START if trained is None else str(trained.facts["method"])
         seed = circle.seeds[0] if trained is None else trained.seed
-        accuracy = _mean(arm["rulings"], "score")
+        accuracy = _accuracy(arm.rulings)
         found.append(CurvePoint(rating.player, method, seed, arena, rating, accuracy))
     return found
 
 
-def _matches(result: Result, policies: Mapping[str, CircleJob]) -> list[Match]:
+def _matches(played: CrossplayDone, policies: Mapping[str, CircleJob]) -> list[Match]:
     """Each method's debates against the start, all its seeds together."""
-    players: list[str] = result["players"]
-    beliefs_KKG = np.array(result["beliefs"], dtype=np.float64)
-    questions: list[str] = result["questions"]
-    honest_G = np.array(result["first_is_honest"])
+    players, questions = played.players, played.questions
+    beliefs_KKG = np.array(played.beliefs, dtype=np.float64)
+    honest_G = np.array(played.first_is_honest)
     start = players.index(START)
     own = _half(beliefs_KKG[start, start] - 0.5)
     before = float(np.where(honest_G, own, 1.0 - own).mean())
@@ -373,14 +398,13 @@ def _matches(result: Result, policies: Mapping[str, CircleJob]) -> list[Match]:
         every = [*won[True], *won[False]]
         if all(np.isnan(value) for pairs in won.values() for _, value in pairs):
             continue  # never met the start, which a warning says
-        wins, right, wrong = map(_mean_pairs, (every, won[True], won[False]))
+        wins, right, wrong = map(_mean_played, (every, won[True], won[False]))
         found.append(Match(method, wins, right, wrong, before))
     return found
 
 
-def _mean_pairs(pairs: Sequence[tuple[str, float]]) -> Estimate:
-    played = [(question, value) for question, value in pairs if not np.isnan(value)]
-    return mean_interval([value for _, value in played], [question for question, _ in played])
+def _mean_played(pairs: Sequence[tuple[str, float]]) -> Estimate:
+    return _mean_pairs([each for each in pairs if not np.isnan(each[1])])
 
 
 # --- what to mind ---
@@ -425,13 +449,13 @@ def _collapses(arms: Sequence[ArmResult]) -> list[str]:
     return found
 
 
-def _learnt_from_few(stages: Sequence[CircleJob], done: Mapping[str, Result]) -> list[str]:
+def _learnt_from_few(records: Mapping[str, JobDone]) -> list[str]:
     """Policies whose candidates the judge hardly told apart."""
     return [
-        f"{stage.name} learnt from {count(rows, 'preference')} only: the judge hardly tells one "
+        f"{name} learnt from {count(done.rows, 'preference')} only: the judge hardly tells one "
         "candidate from another"
-        for stage in stages
-        if (rows := done[stage.name].get("rows", FEW_ROWS)) < FEW_ROWS
+        for name, done in records.items()
+        if isinstance(done, TrainedOnRows) and done.rows is not None and done.rows < FEW_ROWS
     ]
 
 

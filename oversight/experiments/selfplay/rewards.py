@@ -167,7 +167,7 @@ class JudgedGames:
             sum(values) / len(values)
             for example, group in zip(examples, sampled, strict=True)
             for response in range(len(group))
-            for values in [found[(*place(example), response)]]
+            for values in [found[(*game_and_seat(example), response)]]
         ]
         return grouped(scores, examples, sampled, "judge's belief")
 
@@ -178,7 +178,7 @@ class JudgedGames:
         divider = Divider(self.tokenizer)
         texts: dict[int, dict[Seat, list[str]]] = defaultdict(dict)
         for example, group in zip(examples, sampled, strict=True):
-            number, seat = place(example)
+            number, seat = game_and_seat(example)
             texts[number][seat] = [
                 divider.said(example.prompt_ids, each.token_ids).text for each in group
             ]
@@ -206,7 +206,7 @@ class JudgedGames:
         )
 
 
-def place(example: PromptExample) -> tuple[int, Seat]:
+def game_and_seat(example: PromptExample) -> tuple[int, Seat]:
     """Number of the game, and seat, of a row of `rows`."""
     return int(str(example.fields["game"])), Seat(str(example.fields["seat"]))
 
@@ -257,7 +257,7 @@ class SpeechesAlone:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """How far the models disagree, where there are several."""
+        """The disagreement of the models, where there are several."""
         return self.models.metrics
 
     def score(
@@ -266,7 +266,7 @@ class SpeechesAlone:
         """One reward for each response."""
         rows = []
         for example, group in zip(examples, sampled, strict=True):
-            number, seat = place(example)
+            number, seat = game_and_seat(example)
             for each in group:
                 text = self._divider.said(example.prompt_ids, each.token_ids).text
                 rows.append(_row(_ids(self._chat, self.games[number], seat, text)))
@@ -284,7 +284,7 @@ def _read(chat: ChatIds, game: Game, response: Response, seats: dict[str, Seat])
 
 
 def _ids(chat: ChatIds, game: Game, seat: Seat, text: str) -> TokenIds:
-    """What asks the judge for its decision after that one speech."""
+    """Ids of the prompt that asks the judge for its decision after that one speech."""
     return chat.prompt_ids(game.judged({seat: text}))
 
 

@@ -1,4 +1,4 @@
-"""A circle's pieces on several processes: what is ready runs, what is done is not run again.
+"""A circle's jobs on several processes: each runs once its needs are done, and none twice.
 
 Each process does one piece after the other with one thread. A run can be killed anywhere; the same
 command goes on from there.
@@ -28,16 +28,10 @@ from oversight import protocols
 from oversight.config import describe
 from oversight.errors import CheckpointError, ConfigError, DataError, OversightError
 from oversight.experiments.selfplay import methods
+from oversight.experiments.selfplay.facts import read_object, write_done
 from oversight.experiments.selfplay.games import BEST_OF_N, PROTOCOLS, questions, speaking
+from oversight.experiments.selfplay.jobs import CircleJob, folder_of, plan_jobs, result_of, run_job
 from oversight.experiments.selfplay.settings import CircleSettings
-from oversight.experiments.selfplay.stages import (
-    CircleJob,
-    folder_of,
-    parsed,
-    plan_stages,
-    result_of,
-    work,
-)
 from oversight.ids import content_id
 from oversight.models.identity import contents_of
 from oversight.redaction import redacted
@@ -54,11 +48,11 @@ OWN = {
 }
 """Settings of a trainer that the circle sets itself."""
 LATER = Path("later")
-"""Stands for what an earlier piece will have made."""
+"""Stands for a folder that an earlier job will have made."""
 
 
 def check(circle: CircleSettings) -> None:
-    """Parse and try all that the circle's pieces begin with.
+    """Parse and try all that the circle's jobs begin with.
 
     Raises:
         ConfigError: A setting cannot be used; names it, as `ppo.steps`.
@@ -144,55 +138,55 @@ RECORD = "circle.json"
 CONTENTS = "contents"
 """In the record: what was at the places that settings name."""
 WATCH_S = 1.0
-"""How often a process looks whether the one that began it is still there."""
+"""Seconds between two looks of a process for the one that began it."""
 
 
 @dataclass(frozen=True)
 class CircleProgress:
-    """How far a circle is."""
+    """Progress of a circle."""
 
-    stages: tuple[CircleJob, ...]
+    jobs: tuple[CircleJob, ...]
     done: frozenset[str]
     found: frozenset[str]
     """Those of `done` that were done before this run."""
     running: tuple[str, ...] = ()
     finished: tuple[str, float] | None = None
-    """The piece that has just ended, and its seconds."""
+    """The job that has just ended, and its seconds."""
 
 
 Report = Callable[[CircleProgress], None]
 
 
-class StageError(OversightError):
-    """A piece of a circle failed."""
+class JobError(OversightError):
+    """A job of a circle failed."""
 
 
 @dataclass
 class _Worker:
     process: Any
     pipe: Connection
-    stage: CircleJob | None = None
+    job: CircleJob | None = None
     begun: float = 0.0
 
 
 @dataclass
 class _State:
-    stages: list[CircleJob]
+    jobs: list[CircleJob]
     done: set[str] = field(default_factory=set)
     found: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
 
     def ready(self) -> CircleJob | None:
-        """A piece whose needs are done; the one that most others wait for first."""
-        able = (s for s in self.stages if s.name not in self.taken and self.done >= set(s.needs))
+        """A job whose needs are done, in the order of the plan; None if there is none."""
+        able = (s for s in self.jobs if s.name not in self.taken and self.done >= set(s.needs))
         return next(able, None)
 
     def progress(
         self, workers: list[_Worker], finished: tuple[str, float] | None
     ) -> CircleProgress:
-        running = tuple(w.stage.name for w in workers if w.stage is not None)
+        running = tuple(w.job.name for w in workers if w.job is not None)
         done, found = frozenset(self.done), frozenset(self.found)
-        return CircleProgress(tuple(self.stages), done, found, running, finished)
+        return CircleProgress(tuple(self.jobs), done, found, running, finished)
 
 
 def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, dict[str, Any]]:
@@ -202,23 +196,21 @@ def run(circle: CircleSettings, report: Report = lambda _: None) -> dict[str, di
         CheckpointError: The folder holds a circle with other settings, models or questions.
         ConfigError: Another process runs a circle in the folder, or a piece could not begin.
         DataError: There are fewer questions than the circle asks for.
-        StageError: A piece failed; says which, and why.
+        JobError: A piece failed; says which, and why.
     """
-    stages = plan_stages(circle)
-    done = {stage.name for stage in stages if result_of(circle, stage.name) is not None}
-    if len(done) < len(stages):
-        from oversight.experiments.selfplay.running import check  # which loads the trainers
-
+    jobs = plan_jobs(circle)
+    done = {job.name for job in jobs if result_of(circle, job.name) is not None}
+    if len(done) < len(jobs):
         check(circle)
     circle.out.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(circle.out)
     try:
-        _check_settings(circle, whole=len(done) == len(stages))
-        state = _State(stages, set(done), done, set(done))
+        _check_settings(circle, whole=len(done) == len(jobs))
+        state = _State(jobs, set(done), done, set(done))
         report(state.progress([], None))
-        if len(done) < len(stages):
+        if len(done) < len(jobs):
             _run(circle, state, report)
-        return {stage.name: result_of(circle, stage.name) or {} for stage in stages}
+        return {job.name: result_of(circle, job.name) or {} for job in jobs}
     finally:
         lock.release()
 
@@ -235,8 +227,7 @@ def _check_settings(circle: CircleSettings, *, whole: bool) -> None:
     """
     path = circle.out / RECORD
     here = json.loads(redacted(circle.model_dump_json(exclude=set(circle.incidental))))
-    advice = "restore a copy, or name another folder"
-    known = parsed(path, path.read_bytes(), advice) if path.exists() else {}
+    known = read_object(path, "restore a copy, or name another folder") or {}
     held: dict[str, Any] | None = known.pop(CONTENTS, None)
     contents = contents_of(here, circle.by_content)
     if not whole or known.get("dataset") != here["dataset"]:
@@ -286,30 +277,30 @@ def _questions_id(circle: CircleSettings) -> str:
 
 
 def _run(circle: CircleSettings, state: _State, report: Report) -> None:
-    left = len(state.stages) - len(state.done)
+    left = len(state.jobs) - len(state.done)
     with _workers(circle, min(circle.jobs, left)) as workers:
-        while len(state.done) < len(state.stages):
-            _give_work(state, workers)
+        while len(state.done) < len(state.jobs):
+            _assign_jobs(state, workers)
             report(state.progress(workers, None))
-            busy = [worker for worker in workers if worker.stage is not None]
+            busy = [worker for worker in workers if worker.job is not None]
             for pipe in wait([worker.pipe for worker in busy]):
                 worker = next(each for each in busy if each.pipe is pipe)
                 report(state.progress(workers, _take_result(circle, state, worker)))
 
 
-def _give_work(state: _State, workers: list[_Worker]) -> None:
+def _assign_jobs(state: _State, workers: list[_Worker]) -> None:
     for worker in workers:
-        if worker.stage is None and (stage := state.ready()) is not None:
-            state.taken.add(stage.name)
-            worker.stage, worker.begun = stage, time.monotonic()
+        if worker.job is None and (job := state.ready()) is not None:
+            state.taken.add(job.name)
+            worker.job, worker.begun = job, time.monotonic()
             with suppress(ConnectionError):  # one that is dead is found out by its answer
-                worker.pipe.send(stage.name)
+                worker.pipe.send(job.name)
 
 
 def _take_result(circle: CircleSettings, state: _State, worker: _Worker) -> tuple[str, float]:
-    assert worker.stage is not None
-    stage, seconds = worker.stage, time.monotonic() - worker.begun
-    worker.stage = None
+    assert worker.job is not None
+    job, seconds = worker.job, time.monotonic() - worker.begun
+    worker.job = None
     try:
         error = worker.pipe.recv()
     except (EOFError, ConnectionError):  # reset, where it had not read what to do yet
@@ -317,9 +308,9 @@ def _take_result(circle: CircleSettings, state: _State, worker: _Worker) -> tupl
         error = f"its process ended with {worker.process.exitcode}: killed, or out of memory"
     if error is not None:
         log = circle.out / "logs"
-        raise StageError(f"{stage.name} failed: {error} (what it printed is in {log})")
-    state.done.add(stage.name)
-    return stage.name, seconds
+        raise JobError(f"{job.name} failed: {error} (what it printed is in {log})")
+    state.done.add(job.name)
+    return job.name, seconds
 
 
 @contextmanager
@@ -333,8 +324,8 @@ def _workers(circle: CircleSettings, number: int) -> Iterator[list[_Worker]]:
         for index in range(number):
             ours, theirs = context.Pipe()
             arguments = (theirs, circle, circle.out / "logs" / f"{index}.txt", os.getpid())
-            process = context.Process(target=_serve, args=arguments, daemon=True)
-            with _deaf_to_ctrl_c():
+            process = context.Process(target=_run_worker, args=arguments, daemon=True)
+            with _without_interrupts():
                 process.start()
             theirs.close()
             workers.append(_Worker(process, ours))
@@ -346,8 +337,8 @@ def _workers(circle: CircleSettings, number: int) -> Iterator[list[_Worker]]:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """What is started meanwhile is not interrupted while it loads; here Ctrl-C waits for the end.
+def _without_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started meanwhile; here it waits for the end.
 
     The tracker of shared memory is started first, as it would let signals through again.
     """
@@ -362,8 +353,8 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> None:
-    """One process: piece after piece, until the other end is closed."""
+def _run_worker(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> None:
+    """One process: job after job, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began us ends us
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     file = log.open("a", encoding="utf-8")
@@ -374,28 +365,27 @@ def _serve(pipe: Connection, circle: CircleSettings, log: Path, parent: int) -> 
 
     # Pieces run side by side, and small models gain nothing from a second thread.
     torch.set_num_threads(1)
-    stages = {stage.name: stage for stage in plan_stages(circle)}
+    jobs = {job.name: job for job in plan_jobs(circle)}
     while True:
         try:
-            stage = stages[pipe.recv()]
+            job = jobs[pipe.recv()]
         except (EOFError, ConnectionError):
             return
-        pipe.send(_outcome(circle, stage))
+        pipe.send(_outcome(circle, job))
 
 
-def _outcome(circle: CircleSettings, stage: CircleJob) -> str | None:
-    """None once the piece is done and written down, else why it failed."""
+def _outcome(circle: CircleSettings, job: CircleJob) -> str | None:
+    """None once the job is done and written down, else the reason that it failed."""
     begun = time.monotonic()
     try:
-        result = work(circle, stage)
+        done = run_job(circle, job)
     except OversightError as error:
         _print_traceback()
         return str(error)
     except Exception as error:
         _print_traceback()
         return redacted(f"unexpected {type(error).__name__}: {error}")
-    seconds = {"seconds": round(time.monotonic() - begun, 1)}
-    write_json(folder_of(circle, stage.name) / "done.json", result | seconds)
+    write_done(folder_of(circle, job.name), done, time.monotonic() - begun)
     return None
 
 

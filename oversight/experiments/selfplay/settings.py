@@ -1,4 +1,4 @@
-"""What a circle is: questions, protocols, methods, seeds, budgets.
+"""The settings of a circle: questions, protocols, methods, seeds, budgets.
 
 out = "runs/closed_circle"
 model = "seedling"            # what debaters begin as
@@ -49,7 +49,7 @@ PLACES: dict[str, str] = {
     "reward.function": "function",
     "critic.path": "model",
 }
-"""What trainers know by its content (`Settings.by_content`), here without loading a trainer."""
+"""Trainers' settings that count by their content (`Settings.by_content`), without loading one."""
 DATA: dict[str, str] = {"data.path": "data", "data.eval_path": "data"}
 """Files of rows, which a trainer knows by the examples that it made of them."""
 
@@ -66,15 +66,15 @@ class CircleSettings(Settings):
 
     out: Path = Path("runs/closed_circle")
     model: str = "seedling"
-    """What debaters and consultants begin as: a folder, a hub name, or `seedling`."""
+    """Model that debaters and consultants begin as: a folder, a hub name, or `seedling`."""
     judge: str = "seedling"
     """The frozen judge, likewise."""
     dataset: DatasetSettings
-    """Where questions come from; `split` and `limit` are set by the circle."""
+    """Data set of the questions; `split` and `limit` are set by the circle."""
     train_questions: int = Field(default=200, ge=8)
     held_out_questions: int = Field(default=500, ge=8)
     arenas: tuple[Arena, ...] = Field(default=("debate", "consultancy"), min_length=1)
-    """What policies are trained and measured in; consultancy is the control."""
+    """Arenas that policies are trained and measured in; consultancy is the control."""
     methods: tuple[Method, ...] = ("expert_iteration", "dpo", "ppo", "grpo")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     max_tokens: int = Field(default=48, ge=4)
@@ -118,7 +118,7 @@ class CircleSettings(Settings):
         return self
 
     def num_questions(self) -> dict[str, int]:
-        """How many questions of each split are asked."""
+        """Number of questions asked of each split."""
         held_out = max(self.held_out_questions, self.crossplay_questions)
         return {"train": self.train_questions, "held_out": held_out}
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from oversight.evals.findings import count, listed, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.tables import Table
+from oversight.experiments.selfplay.jobs import START, VOTES
 from oversight.experiments.selfplay.results import OFTEN, ArmResult, CircleResults, Cost
 from oversight.experiments.selfplay.settings import Arena, CircleSettings, Method
-from oversight.experiments.selfplay.stages import START, VOTES
 from oversight.text.shares import percent
 
 NAMES = {
@@ -30,13 +30,13 @@ ARENAS: tuple[Arena, Arena] = ("debate", "consultancy")
 
 
 def name_of(name: str) -> str:
-    """What a policy or baseline is called; `expert_iteration, round 1` keeps its round."""
+    """Name of a policy or baseline in words; `expert_iteration, round 1` keeps its round."""
     base, comma, rest = name.partition(",")
     return NAMES.get(base, base) + comma + rest
 
 
 def extent(results: CircleResults) -> str:
-    """How much was measured, in one line."""
+    """The extent of the measurement, in one line."""
     trained = f"{count(len(results.seeds), 'seed')} of training" if results.methods else "untrained"
     return (
         f"{results.dataset}: {count(results.num_questions, 'held-out question')}, each side in "
@@ -75,7 +75,7 @@ def _before(results: CircleResults) -> str:
 
 
 def _right(arm: ArmResult) -> str:
-    """How often the judge was right, and what was counted as wrong though nobody could read it."""
+    """The judge's accuracy, and the share counted as wrong because it could not be read."""
     if arm.share_right is None:
         return f"none ({'nothing could be read' if arm.cost.invalid == 1.0 else 'nothing decided'})"
     unread = f" ({percent(arm.cost.invalid)} unreadable)" if arm.cost.invalid > OFTEN else ""
@@ -172,7 +172,7 @@ def tables(results: CircleResults, *, wide: bool = True) -> tuple[Table, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """How estimates are written in tables."""
+    """Writes estimates as they stand in tables."""
 
     wide: bool
 
@@ -309,7 +309,7 @@ TIMES = {1: "once", 2: "twice over", 3: "three times over"}
 
 
 def methods(circle: CircleSettings) -> tuple[str, ...]:
-    """How it was measured, of what this circle holds."""
+    """The methods of measurement, for what this circle holds."""
     return tuple(text for text in (*_training(circle), *_measured(circle)) if text)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 from oversight.errors import ConfigError, OversightError
 from oversight.registry import nearest
 from oversight.train.losses.options import check, checked, defaults, settings_of
-from oversight.train.user_functions import load_named, shown_error
+from oversight.user_code import load_named, shown_error
 
 Family = Literal["reward", "preference", "unpaired", "policy"]
 Normalizer = Literal["rows", "tokens", "sequences", "constant"]

@@ -18,7 +18,7 @@ from typing import Any
 from oversight.errors import ConfigError, DataError
 from oversight.train.rollouts.types import Divider, RewardSettings, RewardSource, Sampled, grouped
 from oversight.train.types import PromptExample
-from oversight.train.user_functions import load_named, shortened, shown_error
+from oversight.user_code import load_named, shortened, shown_error
 
 ACCEPTED = (
     "one finite number for each response, as a list, a tuple, an array or a tensor of one dimension"

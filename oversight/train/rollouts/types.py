@@ -20,9 +20,9 @@ from pydantic import Field, model_validator
 
 from oversight.config import Settings
 from oversight.errors import ConfigError, DataError
-from oversight.text.thoughts import MARK_TOKENS, Said, divide, opens_thought
+from oversight.text.thoughts import MARK_TOKENS, DividedText, divide, opens_thought
 from oversight.train.types import Floats, Ids, PromptExample, TokenRow
-from oversight.train.user_functions import shortened
+from oversight.user_code import shortened
 
 
 class SamplingSettings(Settings):
@@ -144,7 +144,7 @@ class Divider:
             if token.special and MARK_TOKENS.match(str(token))
         }
 
-    def said(self, prompt_ids: Ids, response_ids: Ids) -> Said:
+    def said(self, prompt_ids: Ids, response_ids: Ids) -> DividedText:
         """A response's public words and its thoughts."""
         end = self._tokenizer.decode(prompt_ids[-PROMPT_END_TOKENS:].tolist())
         return divide(self._text(response_ids.tolist()), opens_thought(end))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -119,13 +119,6 @@ class TrainProgress:
         if last == first or end <= begin:
             return ""
         return f"{_duration((self._total - step) * (end - begin) / (last - first))} left"
-
-
-def tell(lines: Iterable[str]) -> None:
-    """Print lines on stderr, such as what is trained on."""
-    console = Console(stderr=True)
-    for line in lines:
-        console.print(rich_text(line), soft_wrap=True, highlight=False)
 
 
 def _short(number: float) -> str:

@@ -69,11 +69,11 @@ def test_a_model_without_its_weights_is_refused_before_any_piece_begins(
 
 
 def test_a_circle_that_is_done_is_not_checked_again(circle: Any) -> None:
-    from oversight.experiments.selfplay.stages import folder_of, plan_stages
+    from oversight.experiments.selfplay.jobs import folder_of, plan_jobs
 
-    for stage in plan_stages(circle):
-        folder_of(circle, stage.name).mkdir(parents=True)
-        (folder_of(circle, stage.name) / "done.json").write_text(json.dumps({}))
+    for job in plan_jobs(circle):
+        folder_of(circle, job.name).mkdir(parents=True)
+        (folder_of(circle, job.name) / "done.json").write_text(json.dumps({}))
     # Its model may have been taken away since.
     run(circle.model_copy(update={"model": "./gone"}))
 

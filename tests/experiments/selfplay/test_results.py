@@ -8,9 +8,9 @@ import pytest
 from oversight.evals.drawing import LIGHT
 from oversight.evals.intervals import mean_interval
 from oversight.experiments.selfplay import words
+from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.experiments.selfplay.pictures import draw_curve, write_all
 from oversight.experiments.selfplay.results import gather
-from oversight.experiments.selfplay.stages import plan_stages
 
 ACCURACY = {"start": 0.6, "naive": 0.5, "expert": 1.0}
 
@@ -45,12 +45,12 @@ def arm(circle, share, *, consultancy=False, first=0.5, empty=0.0):
     }
 
 
-def crossplay(circle, stage, stage_names):
+def crossplay(circle, job, job_names):
     """Everyone trained always beats the start; among themselves the first seat wins by a hair."""
-    players = ["start", *stage_names]
+    players = ["start", *job_names]
     number = 2 * circle.crossplay_questions
-    strength = np.array([0.0] + [1.0] * len(stage_names))
-    if stage.arena == "debate":
+    strength = np.array([0.0] + [1.0] * len(job_names))
+    if job.arena == "debate":
         table = 0.51 + 0.4 * np.sign(strength[:, None] - strength[None, :])
         beliefs = np.repeat(table[:, :, None], number, axis=2)
     else:
@@ -67,16 +67,16 @@ def crossplay(circle, stage, stage_names):
 def done(circle):
     """Trained debaters make the judge right in five of six debates, consultants in half."""
     found = {}
-    for stage in plan_stages(circle):
-        if stage.kind == "crossplay":
-            found[stage.name] = crossplay(circle, stage, stage.needs)
-        elif stage.kind == "arm":
-            consultancy = stage.arena == "consultancy"
-            share = ACCURACY.get(stage.name.split(".")[1], 0.5 if consultancy else 5 / 6)
+    for job in plan_jobs(circle):
+        if job.kind == "crossplay":
+            found[job.name] = crossplay(circle, job, job.needs)
+        elif job.kind == "arm":
+            consultancy = job.arena == "consultancy"
+            share = ACCURACY.get(job.name.split(".")[1], 0.5 if consultancy else 5 / 6)
             share = 0.5 if consultancy else share
-            found[stage.name] = arm(circle, share, consultancy=consultancy)
+            found[job.name] = arm(circle, share, consultancy=consultancy)
         else:
-            found[stage.name] = {}
+            found[job.name] = {}
     return found
 
 

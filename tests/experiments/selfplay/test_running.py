@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from oversight.errors import CheckpointError, ConfigError
-from oversight.experiments.selfplay.running import RECORD, StageError, _check_settings, run
+from oversight.experiments.selfplay.facts import ArmMeasured, as_done, read_done, write_done
+from oversight.experiments.selfplay.jobs import folder_of, result_of
+from oversight.experiments.selfplay.running import RECORD, JobError, _check_settings, run
 from oversight.experiments.selfplay.settings import CircleSettings
-from oversight.experiments.selfplay.stages import folder_of, result_of
 from oversight.train.runs.folder import FolderLock
 
 
@@ -150,7 +151,7 @@ def test_a_piece_that_fails_is_named_with_its_reason(baselines):
     store = folder_of(baselines, "arm.naive") / "debates.db"
     store.parent.mkdir(parents=True)
     store.write_text("no store")
-    with pytest.raises(StageError, match=r"arm\.naive failed: .*debates\.db") as failure:
+    with pytest.raises(JobError, match=r"arm\.naive failed: .*debates\.db") as failure:
         run(baselines)
     assert "logs" in str(failure.value)
 
@@ -165,17 +166,17 @@ def test_a_process_that_is_killed_before_it_knows_its_piece_is_named(baselines):
                 child.kill()
                 killed.append(child.pid)
 
-    with pytest.raises(StageError, match=r"arm\.naive failed: its process ended with -9: killed"):
+    with pytest.raises(JobError, match=r"arm\.naive failed: its process ended with -9: killed"):
         run(baselines, report)
     assert killed
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b'{"rulings": [', b"[]"])
-def test_a_damaged_result_of_a_piece_is_named_with_what_helps(circle, content):
+def test_a_damaged_result_of_a_job_is_named_with_what_helps(circle, content):
     path = folder_of(circle, "arm.naive") / "done.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"done\.json is damaged \(.*\): remove it"):
+    with pytest.raises(CheckpointError, match=r"done\.json is damaged: .*remove its folder"):
         result_of(circle, "arm.naive")
 
 
@@ -183,5 +184,113 @@ def test_a_damaged_result_of_a_piece_is_named_with_what_helps(circle, content):
 def test_a_damaged_record_of_a_circle_is_named_with_what_helps(circle, content):
     circle.out.mkdir(parents=True, exist_ok=True)
     (circle.out / RECORD).write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"{RECORD} is damaged \(.*\): restore a copy"):
+    with pytest.raises(CheckpointError, match=rf"{RECORD} is damaged: .*restore a copy"):
         _check_settings(circle, whole=False)
+
+
+BEFORE = """{
+  "rulings": [
+    {
+      "question": "world:held_out:0:1:1:plain",
+      "score": 0.0,
+      "p_right": 0.09465454573138843,
+      "honest": false,
+      "valid": true,
+      "majority": 0.00021800904206136694
+    },
+    {
+      "question": "world:held_out:0:1:6:plain",
+      "score": 0.5,
+      "p_right": null,
+      "honest": null,
+      "valid": true,
+      "majority": 0.9945465572126229
+    }
+  ],
+  "position": {
+    "first_chosen": {
+      "value": 0.5,
+      "low": 0.2,
+      "high": 0.8,
+      "num": 12,
+      "num_clusters": 8,
+      "method": "wilson"
+    },
+    "first_argued": null,
+    "gain": null,
+    "flipped": null
+  },
+  "honest_win_rate": null,
+  "quotes": null,
+  "empty": 0.0,
+  "num_turns": 0,
+  "kl": {
+    "value": null,
+    "low": null,
+    "high": null,
+    "num": 16,
+    "num_clusters": 8,
+    "method": "none"
+  },
+  "seconds": 6.1
+}
+"""
+"""A `done.json` of an arm as it was written before jobs had records."""
+
+
+def test_a_record_of_before_is_read_and_written_as_it_was(tmp_path):
+    (tmp_path / "done.json").write_text(BEFORE)
+    data = read_done(tmp_path)
+    done = as_done("arm", data, "done.json")
+    assert isinstance(done, ArmMeasured)
+    assert done.rulings[1].p_right is None
+    assert (done.length, done.kl.value, done.kl.num) == (None, None, 16)
+    write_done(tmp_path, done, 6.12)
+    assert (tmp_path / "done.json").read_text() == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("grpo", {"seconds": 1.5}),
+        ("dpo", {"rows": 31, "seconds": 0.7}),
+        (
+            "crossplay",
+            {
+                "players": ["start", "grpo.debate.0"],
+                "questions": ["q0", "q0"],
+                "first_is_honest": [True, False],
+                "beliefs": [[[0.5, 0.25], [0.1, 0.2]], [[0.9, 0.75], [0.5, 0.25]]],
+                "seconds": 2.0,
+            },
+        ),
+        (
+            "crossplay",
+            {
+                "players": ["start"],
+                "questions": ["q0", "q0"],
+                "first_is_honest": [True, False],
+                "beliefs": [[0.5, 0.25]],
+                "seconds": 2.0,
+            },
+        ),
+    ],
+)
+def test_a_record_holds_what_was_written_before_of_each_kind(kind, data):
+    assert as_done(kind, data, "done.json").plain() == data
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "reason"),
+    [
+        ("dpo", '{"rows": 3', r"done\.json is damaged: it is not JSON"),
+        ("dpo", "[3]", r"done\.json is damaged: it holds no JSON object"),
+        ("dpo", '{"rows": "many"}', r"done\.json is no record of a job of the kind 'dpo' \(rows ="),
+        ("crossplay", '{"seconds": 2.0}', r"setting 'players' is missing"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_its_file_with_what_to_do(tmp_path, kind, text, reason):
+    (tmp_path / "done.json").write_text(text)
+    with pytest.raises(CheckpointError, match=reason) as refused:
+        as_done(kind, read_done(tmp_path), str(tmp_path / "done.json"))
+    assert "remove its folder to have the job done again" in str(refused.value)

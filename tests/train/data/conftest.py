@@ -202,7 +202,7 @@ async def _hold_debates(path: Path, tokenizer: Any) -> None:
     from oversight.graphs.casting import Cast
     from oversight.graphs.planning import plan
     from oversight.graphs.running import run_debates
-    from oversight.graphs.stage import Stage
+    from oversight.graphs.runtime import Runtime
     from oversight.store import Store
 
     questions = load_questions(("world", {"split": "held_out"}), limit=4).questions
@@ -236,8 +236,8 @@ async def _hold_debates(path: Path, tokenizer: Any) -> None:
     specs = {Role.DEBATER: identify(spec), Role.JUDGE: identify(judge)}
     chosen = [protocols.load("debate_best_of_n").model_copy(update={"rounds": 1})]
     with Store.open(path) as store:
-        stage = Stage(store, Cast(agents, specs, {}))
-        done = await run_debates(list(plan(questions, chosen, specs)), stage, concurrency=1)
+        runtime = Runtime(store, Cast(agents, specs, {}))
+        done = await run_debates(list(plan(questions, chosen, specs)), runtime, concurrency=1)
         assert (done.done, done.failures) == (4, [])
 
 

@@ -19,7 +19,7 @@ from oversight.errors import DataError
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.stage import Stage
+from oversight.graphs.runtime import Runtime
 from oversight.store import Store
 from oversight.train.model.policy import PolicyModel
 from oversight.train.model.trie import RowBatch
@@ -150,7 +150,7 @@ def debates(
     async def run() -> None:
         async with cast(agents, {"model": engine}) as actors:
             planned = list(plan(questions, [protocol], actors.specs))
-            progress = await run_debates(planned, Stage(store, actors), concurrency=2)
+            progress = await run_debates(planned, Runtime(store, actors), concurrency=2)
         assert (progress.done, progress.failures) == (len(planned), [])
 
     with Store.open(tmp_path_factory.mktemp("debates") / "debates.db") as store:

@@ -8,35 +8,35 @@ import pytest
 
 from oversight.errors import ConfigError, DataError
 from oversight.experiments.selfplay.games import questions
+from oversight.experiments.selfplay.jobs import model_of, plan_jobs
 from oversight.experiments.selfplay.settings import CircleSettings
-from oversight.experiments.selfplay.stages import model_of, plan_stages
 
 WORLD = {"dataset": "world", "settings": {"difficulty": 1, "telling": "plain"}}
 
 
 def test_every_piece_stands_behind_what_it_needs(circle):
-    stages = plan_stages(circle.model_copy(update={"train_judge": True}))
+    jobs = plan_jobs(circle.model_copy(update={"train_judge": True}))
     seen: set[str] = set()
-    for stage in stages:
-        assert stage.name not in seen
-        assert set(stage.needs) <= seen
-        seen.add(stage.name)
+    for job in jobs:
+        assert job.name not in seen
+        assert set(job.needs) <= seen
+        seen.add(job.name)
 
 
 def test_what_is_trained_is_measured_and_meets_all_others(circle):
-    stages = {stage.name: stage for stage in plan_stages(circle)}
-    trained = {s.name for s in stages.values() if "measured" in s.facts and s.kind != "arm"}
+    jobs = {job.name: job for job in plan_jobs(circle)}
+    trained = {s.name for s in jobs.values() if "measured" in s.facts and s.kind != "arm"}
     # Two arenas, two seeds; expert iteration in two rounds, and three more methods.
     assert len(trained) == 2 * 2 * 5
-    assert {f"arm.{name}" for name in trained} <= stages.keys()
+    assert {f"arm.{name}" for name in trained} <= jobs.keys()
     for arena in circle.arenas:
-        assert set(stages[f"crossplay.{arena}"].needs) == {
-            name for name in trained if stages[name].arena == arena
+        assert set(jobs[f"crossplay.{arena}"].needs) == {
+            name for name in trained if jobs[name].arena == arena
         }
 
 
 def test_methods_on_the_same_debates_share_them(circle):
-    kinds = Counter(stage.kind for stage in plan_stages(circle))
+    kinds = Counter(job.kind for job in plan_jobs(circle))
     # One run of candidates for each seed and arena, and one more for the second round.
     assert kinds["candidates"] == 2 * 2 * 2
     assert kinds["reward"] == kinds["ppo"] == kinds["grpo"] == kinds["dpo"] == 4
@@ -44,12 +44,12 @@ def test_methods_on_the_same_debates_share_them(circle):
 
 def test_grpo_alone_needs_no_candidates(circle):
     alone = circle.model_copy(update={"methods": ("grpo",)})
-    assert "candidates" not in {stage.kind for stage in plan_stages(alone)}
+    assert "candidates" not in {job.kind for job in plan_jobs(alone)}
 
 
 def test_the_second_round_of_expert_iteration_begins_with_the_first(circle):
-    stages = {stage.name: stage for stage in plan_stages(circle)}
-    second = stages["expert_iteration.debate.1.2"]
+    jobs = {job.name: job for job in plan_jobs(circle)}
+    second = jobs["expert_iteration.debate.1.2"]
     assert second.policy == "expert_iteration.debate.1.1"
     assert set(second.needs) == {
         "candidates.expert_iteration.debate.1.2",

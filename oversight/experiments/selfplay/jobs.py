@@ -1,21 +1,26 @@
-"""A circle in pieces: what each does and needs, and where it keeps its result."""
+"""A circle as jobs: the needs and the work of each, and the folder of its result."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
-from oversight.errors import CheckpointError
 from oversight.evals.accuracy import score
 from oversight.evals.intervals import mean_interval
 from oversight.evals.observations import observations
 from oversight.evals.report import build_report
+from oversight.experiments.selfplay.facts import (
+    ArmMeasured,
+    CrossplayDone,
+    JobDone,
+    TrainedOnRows,
+    read_done,
+)
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
 from oversight.store import Store
 from oversight.train.batches import row_logprobs
@@ -30,8 +35,8 @@ VOTES = 11
 MAX_TOKENS = 16_384
 
 
-def measure(store: Path, reference: str | None) -> dict[str, Any]:
-    """Everything the report needs of an arm, JSON-plain.
+def measure(store: Path, reference: str | None) -> ArmMeasured:
+    """All that the report needs of an arm.
 
     Args:
         store: Its debates.
@@ -78,7 +83,7 @@ def measure(store: Path, reference: str | None) -> dict[str, Any]:
         if reference is not None:
             gaps = list(_divergences(reference, rows))
             found["kl"] = _plain(asdict(mean_interval(gaps, clusters, bounds=None)))
-    return found
+    return ArmMeasured.model_validate(found)
 
 
 def _majority(p_right: float | None) -> float:
@@ -129,22 +134,42 @@ START = "start"
 SECONDS = {"arm": 30, "candidates": 30, "crossplay": 90, "grpo": 60, "ppo": 50}
 """Of a typical piece on one core, for the time that is left; 20 of others."""
 
-Result = dict[str, Any]
+
+class Facts(TypedDict, total=False):
+    """Facts that a job's work depends on beside its arena, its policy and its seed."""
+
+    protocol: str
+    """Of an arm without debaters."""
+    rationale: bool
+    """The arm's judge thinks before it answers."""
+    best_of_n: bool
+    """The arm's speeches are the best of several."""
+    agent: str
+    """The arm's speakers, which are no model."""
+    judge: str
+    """The job that trained the arm's judge; without it the judge is the frozen one."""
+    candidates: str
+    """The job whose debates are learnt from."""
+    reward: str
+    """The job that trained the reward model."""
+    method: str
+    """Name of what is trained, in the report."""
+    measured: bool
+    """The trained policy has an arm, and takes part in cross-play."""
 
 
 @dataclass(frozen=True)
 class CircleJob:
-    """A piece of the work."""
+    """One job of a circle."""
 
     name: str
     kind: str
     needs: tuple[str, ...] = ()
     arena: Arena | None = None
     policy: str = START
-    """Whose debates, or what training begins with: `start`, or the stage that trained it."""
+    """Policy that debates, or that training begins with: `start`, or the job that trained it."""
     seed: int = 0
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What else its kind takes."""
+    facts: Facts = field(default_factory=Facts)
 
     @property
     def weight(self) -> int:
@@ -152,8 +177,8 @@ class CircleJob:
         return SECONDS.get(self.kind, 20)
 
 
-def plan_stages(circle: CircleSettings) -> list[CircleJob]:
-    """All of a circle's pieces, each after those it needs."""
+def plan_jobs(circle: CircleSettings) -> list[CircleJob]:
+    """All of a circle's jobs, each after those it needs."""
     found = [
         CircleJob("arm.naive", "arm", facts={"protocol": "naive"}),
         CircleJob("arm.expert", "arm", facts={"protocol": "expert", "rationale": True}),
@@ -170,12 +195,12 @@ def plan_stages(circle: CircleSettings) -> list[CircleJob]:
     trained: dict[Arena, list[CircleJob]] = {arena: [] for arena in circle.arenas}
     for seed in circle.seeds:
         for arena in circle.arenas:
-            stages = _training(circle, arena, seed)
-            found += stages
-            trained[arena] += [stage for stage in stages if "measured" in stage.facts]
+            jobs = _training(circle, arena, seed)
+            found += jobs
+            trained[arena] += [job for job in jobs if "measured" in job.facts]
     for arena in circle.arenas:
-        found += [_arm_of(stage) for stage in trained[arena]]
-        names = tuple(stage.name for stage in trained[arena])
+        found += [_arm_of(job) for job in trained[arena]]
+        names = tuple(job.name for job in trained[arena])
         if names:
             found.append(CircleJob(f"crossplay.{arena}", "crossplay", names, arena))
     if circle.train_judge and "debate" in trained and trained["debate"]:
@@ -191,19 +216,18 @@ def _training(circle: CircleSettings, arena: Arena, seed: int) -> list[CircleJob
     if "expert_iteration" in circle.methods:
         found += _expert_iteration(circle, candidates, arena, seed)
     if "dpo" in circle.methods:
-        facts = {"measured": True, "candidates": candidates.name, "method": "dpo"}
-        found.append(
-            CircleJob(f"dpo.{end}", "dpo", (candidates.name,), arena, seed=seed, facts=facts)
-        )
+        facts = Facts(measured=True, candidates=candidates.name, method="dpo")
+        needs = (candidates.name,)
+        found.append(CircleJob(f"dpo.{end}", "dpo", needs, arena, seed=seed, facts=facts))
     if "ppo" in circle.methods:
-        facts = {"candidates": candidates.name}
+        facts = Facts(candidates=candidates.name)
         needs = (candidates.name,)
         found.append(CircleJob(f"reward.{end}", "reward", needs, arena, seed=seed, facts=facts))
-        facts = {"measured": True, "reward": f"reward.{end}", "method": "ppo"}
+        facts = Facts(measured=True, reward=f"reward.{end}", method="ppo")
         needs = (f"reward.{end}",)
         found.append(CircleJob(f"ppo.{end}", "ppo", needs, arena, seed=seed, facts=facts))
     if "grpo" in circle.methods:
-        facts = {"measured": True, "method": "grpo"}
+        facts = Facts(measured=True, method="grpo")
         found.append(CircleJob(f"grpo.{end}", "grpo", (), arena, seed=seed, facts=facts))
     return found
 
@@ -219,11 +243,11 @@ def _expert_iteration(
         if number > 1:
             source = f"candidates.expert_iteration.{end}"
             found.append(CircleJob(source, "candidates", (policy,), arena, policy, seed))
-        facts = {
-            "measured": True,
-            "candidates": source,
-            "method": "expert_iteration" if last else f"expert_iteration, round {number}",
-        }
+        facts = Facts(
+            measured=True,
+            candidates=source,
+            method="expert_iteration" if last else f"expert_iteration, round {number}",
+        )
         needs = (source,) if policy == START else (source, policy)
         name = f"expert_iteration.{end}"
         found.append(CircleJob(name, "sft", needs, arena, policy, seed, facts))
@@ -232,7 +256,7 @@ def _expert_iteration(
 
 
 def _arm_of(trained: CircleJob) -> CircleJob:
-    facts = {"method": trained.facts["method"], "measured": True}
+    facts = Facts(method=trained.facts["method"], measured=True)
     return CircleJob(
         f"arm.{trained.name}", "arm", (trained.name,), trained.arena, trained.name, trained.seed,
         facts,
@@ -244,7 +268,7 @@ def _judge(trained: CircleJob) -> list[CircleJob]:
     seed = trained.seed
     source = CircleJob("debates.judge", "debates", (trained.name,), "debate", trained.name, seed)
     judge = CircleJob("judge", "judge", (source.name,), "debate", seed=seed)
-    facts = {"judge": judge.name}
+    facts = Facts(judge=judge.name)
     needs = (trained.name, judge.name)
     return [
         source,
@@ -257,7 +281,7 @@ def _judge(trained: CircleJob) -> list[CircleJob]:
 
 
 def folder_of(circle: CircleSettings, name: str) -> Path:
-    """A piece's folder."""
+    """A job's folder."""
     return circle.out / "stages" / name
 
 
@@ -266,39 +290,23 @@ def model_of(circle: CircleSettings, policy: str) -> str:
     return circle.model if policy == START else str(folder_of(circle, policy) / "model")
 
 
-def result_of(circle: CircleSettings, name: str) -> Result | None:
-    """What a piece came to, or None if it is not done."""
-    path = folder_of(circle, name) / "done.json"
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    return parsed(path, content, "remove it, and the same command does that piece again")
-
-
-def parsed(path: Path, content: bytes, advice: str) -> dict[str, Any]:
-    """The JSON object that a file of a circle holds.
+def result_of(circle: CircleSettings, name: str) -> dict[str, Any] | None:
+    """The content of a job's record, JSON-plain; None if the job is not done.
 
     Raises:
-        CheckpointError: It holds something else; says what helps.
+        CheckpointError: The file is damaged.
     """
-    try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): {advice}") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is damaged (it holds no object): {advice}")
-    return found
+    return read_done(folder_of(circle, name))
 
 
-def work(circle: CircleSettings, stage: CircleJob) -> Result:
-    """Do the piece, or what is left of it; its result, JSON-plain."""
-    folder = folder_of(circle, stage.name)
+def run_job(circle: CircleSettings, job: CircleJob) -> JobDone:
+    """Do the job, or what is left of it, and give its record."""
+    folder = folder_of(circle, job.name)
     folder.mkdir(parents=True, exist_ok=True)
-    return _WORK[stage.kind](circle, stage, folder)
+    return _RUN[job.kind](circle, job, folder)
 
 
-def _debates(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+def _debates(circle: CircleSettings, job: CircleJob, folder: Path) -> JobDone:
     """Debates to learn from, each speech the best of several where they are candidates."""
     from oversight.experiments.selfplay.games import (
         BEST_OF_N,
@@ -308,51 +316,52 @@ def _debates(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
         speaking,
     )
 
-    named = BEST_OF_N if stage.kind == "candidates" else PROTOCOLS
+    named = BEST_OF_N if job.kind == "candidates" else PROTOCOLS
     asked = questions(circle, "train", circle.train_questions)
-    speakers = speaking(circle, model_of(circle, stage.policy))
+    speakers = speaking(circle, model_of(circle, job.policy))
     store = folder / "debates.db"
-    debate(circle, store, named[_arena(stage)], asked, speakers, circle.judge, seed=stage.seed)
-    return {}
+    debate(circle, store, named[_arena(job)], asked, speakers, circle.judge, seed=job.seed)
+    return JobDone()
 
 
-def _train_on_candidates(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+def _train_on_candidates(circle: CircleSettings, job: CircleJob, folder: Path) -> JobDone:
     from oversight.experiments.selfplay import methods
 
     train = {
         "sft": methods.train_sft,
         "dpo": methods.train_dpo,
         "reward": methods.train_reward,
-    }[stage.kind]
-    store = folder_of(circle, stage.facts["candidates"]) / "debates.db"
-    policy = model_of(circle, stage.policy)
-    return {"rows": train(circle, policy, store, _arena(stage), folder, stage.seed)}
+    }[job.kind]
+    store = folder_of(circle, job.facts["candidates"]) / "debates.db"
+    policy = model_of(circle, job.policy)
+    rows = train(circle, policy, store, _arena(job), folder, job.seed)
+    return TrainedOnRows(rows=rows)
 
 
-def _train_on_games(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+def _train_on_games(circle: CircleSettings, job: CircleJob, folder: Path) -> JobDone:
     from oversight.experiments.selfplay import methods
     from oversight.experiments.selfplay.games import games, questions
 
     asked = questions(circle, "train", circle.train_questions)
-    played = games(asked, _arena(stage), stage.seed)
-    policy = model_of(circle, stage.policy)
-    if stage.kind == "ppo":
-        reward = folder_of(circle, stage.facts["reward"]) / "model"
-        methods.train_ppo(circle, policy, reward, played, folder, stage.seed)
+    played = games(asked, _arena(job), job.seed)
+    policy = model_of(circle, job.policy)
+    if job.kind == "ppo":
+        reward = folder_of(circle, job.facts["reward"]) / "model"
+        methods.train_ppo(circle, policy, reward, played, folder, job.seed)
     else:
-        methods.train_grpo(circle, policy, played, folder, stage.seed)
-    return {}
+        methods.train_grpo(circle, policy, played, folder, job.seed)
+    return JobDone()
 
 
-def _train_judge(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+def _train_judge(circle: CircleSettings, job: CircleJob, folder: Path) -> JobDone:
     from oversight.experiments.selfplay import methods
 
-    store = folder_of(circle, stage.needs[0]) / "debates.db"
-    methods.train_judge(circle, store, folder, stage.seed)
-    return {}
+    store = folder_of(circle, job.needs[0]) / "debates.db"
+    methods.train_judge(circle, store, folder, job.seed)
+    return JobDone()
 
 
-def _arm(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+def _arm(circle: CircleSettings, job: CircleJob, folder: Path) -> JobDone:
     from oversight.experiments.selfplay.games import (
         BEST_OF_N,
         PROTOCOLS,
@@ -361,18 +370,17 @@ def _arm(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
         speaking,
         without_model,
     )
-    from oversight.experiments.selfplay.stages import measure
 
     asked = questions(circle, "held_out", circle.held_out_questions)
-    facts = stage.facts
+    facts = job.facts
     protocol = facts.get("protocol")
     if protocol is None:
         named = BEST_OF_N if facts.get("best_of_n") else PROTOCOLS
-        protocol = named[_arena(stage)]
+        protocol = named[_arena(job)]
     speakers = (
         without_model(facts["agent"])
         if "agent" in facts
-        else speaking(circle, model_of(circle, stage.policy))
+        else speaking(circle, model_of(circle, job.policy))
     )
     judge = model_of(circle, facts["judge"]) if "judge" in facts else circle.judge
     store = folder / "debates.db"
@@ -383,34 +391,35 @@ def _arm(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
         asked,
         speakers,
         judge,
-        seed=stage.seed,
+        seed=job.seed,
         swap=True,
         rationale=bool(facts.get("rationale")),
     )
-    reference = circle.model if stage.policy != START else None
+    reference = circle.model if job.policy != START else None
     return measure(store, reference)
 
 
-def _crossplay(circle: CircleSettings, stage: CircleJob, folder: Path) -> Result:
+def _crossplay(circle: CircleSettings, job: CircleJob, folder: Path) -> JobDone:
     from oversight.experiments.selfplay.games import games, questions
     from oversight.experiments.selfplay.rewards import BeliefReader, beliefs_in_first, speeches
 
     asked = questions(circle, "held_out", circle.crossplay_questions)
-    arena = _arena(stage)
-    played = games(asked, arena, stage.seed)
+    arena = _arena(job)
+    played = games(asked, arena, job.seed)
     said = {
-        policy: speeches(model_of(circle, policy), played, circle.max_tokens, stage.seed)
-        for policy in (START, *stage.needs)
+        policy: speeches(model_of(circle, policy), played, circle.max_tokens, job.seed)
+        for policy in (START, *job.needs)
     }
-    return beliefs_in_first(BeliefReader(circle.judge), played, said, arena)
+    found = beliefs_in_first(BeliefReader(circle.judge), played, said, arena)
+    return CrossplayDone.model_validate(found)
 
 
-def _arena(stage: CircleJob) -> Arena:
-    assert stage.arena is not None
-    return stage.arena
+def _arena(job: CircleJob) -> Arena:
+    assert job.arena is not None
+    return job.arena
 
 
-_WORK: dict[str, Callable[[CircleSettings, CircleJob, Path], Result]] = {
+_RUN: dict[str, Callable[[CircleSettings, CircleJob, Path], JobDone]] = {
     "candidates": _debates,
     "debates": _debates,
     "sft": _train_on_candidates,

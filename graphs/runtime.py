@@ -1,6 +1,6 @@
-"""The runtime of debates: the store, the cast, and what is in memory of each debate in flight.
+"""The runtime of debates: the store, the agents, and the debates in flight, in memory.
 
-LangGraph's state holds a debate's id; the `Scene` behind that id holds the
+LangGraph's state holds a debate's id; the `RunningDebate` behind that id holds the
 turns, and is read back from the store when a debate is taken up again.
 """
 
@@ -68,7 +68,7 @@ Listener = Callable[[Event], None]
 
 
 @dataclass(slots=True)
-class Scene:
+class RunningDebate:
     """One debate in flight."""
 
     debate: Debate
@@ -94,7 +94,7 @@ class Scene:
         return any(judgment.swapped is swapped for judgment in self.judgments)
 
 
-class Stage:
+class Runtime:
     """One store and one cast, and the debates in flight between them."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Stage:
         *,
         live: bool = False,
     ) -> None:
-        """Set the stage.
+        """Put the parts together.
 
         Args:
             store: Where everything is recorded.
@@ -117,7 +117,7 @@ class Stage:
         self.cast = cast
         self.live = live and listener is not None
         self._listener = listener
-        self._scenes: dict[str, Scene] = {}
+        self._running: dict[str, RunningDebate] = {}
 
     def agent(self, role: Role) -> Agent:
         """The agent that plays `role`."""
@@ -128,57 +128,57 @@ class Stage:
         if self._listener is not None:
             self._listener(event)
 
-    async def enter(self, debate: Debate, question: Question) -> Scene:
+    async def enter(self, debate: Debate, question: Question) -> RunningDebate:
         """Begin a debate, or go on with what an earlier attempt left in the store."""
         known = await asyncio.to_thread(self.store.debate, debate.id)
         if known is None:
             await self.store.append(question, debate)
-            scene = Scene(debate, question, debate.protocol.schedule())
+            running = RunningDebate(debate, question, debate.protocol.schedule())
         else:
-            scene = await self._recalled(debate.id)
-        self._scenes[debate.id] = scene
-        return scene
+            running = await self._recalled(debate.id)
+        self._running[debate.id] = running
+        return running
 
-    async def scene(self, debate_id: str) -> Scene:
-        """The scene of a debate in flight, read back from the store if need be."""
-        if debate_id not in self._scenes:
-            self._scenes[debate_id] = await self._recalled(debate_id)
-        return self._scenes[debate_id]
+    async def running(self, debate_id: str) -> RunningDebate:
+        """A debate in flight, read back from the store if need be."""
+        if debate_id not in self._running:
+            self._running[debate_id] = await self._recalled(debate_id)
+        return self._running[debate_id]
 
     def leave(self, debate_id: str) -> None:
         """Forget a debate that has ended; the store keeps it."""
-        self._scenes.pop(debate_id, None)
+        self._running.pop(debate_id, None)
 
-    async def _recalled(self, debate_id: str) -> Scene:
+    async def _recalled(self, debate_id: str) -> RunningDebate:
         """Records of a debate in the store, read in a thread: the event loop waits for no disk."""
         transcript = await asyncio.to_thread(self.store.transcript, debate_id)
         debate = transcript.debate
-        scene = Scene(debate, transcript.question, debate.protocol.schedule())
-        scene.record(list(transcript.turns))
-        scene.judgments += transcript.judgments
+        running = RunningDebate(debate, transcript.question, debate.protocol.schedule())
+        running.record(list(transcript.turns))
+        running.judgments += transcript.judgments
         outcome = transcript.outcome
-        scene.complete = outcome is not None and outcome.status is OutcomeStatus.COMPLETE
-        return scene
+        running.complete = outcome is not None and outcome.status is OutcomeStatus.COMPLETE
+        return running
 
     async def record(
-        self, scene: Scene, turns: list[Turn], prompts: tuple[PromptRecord, ...]
+        self, running: RunningDebate, turns: list[Turn], prompts: tuple[PromptRecord, ...]
     ) -> None:
-        """Make turns durable with their prompts, in one transaction, then part of the scene."""
+        """Make turns durable with their prompts, in one transaction, then part of the debate."""
         await self.store.append(*prompts, *turns)
-        scene.record(turns)
+        running.record(turns)
         for turn in turns:
             if turn.chosen:
                 self.tell(TurnRecorded(turn))
 
     async def record_judgment(
-        self, scene: Scene, judgment: Judgment, prompts: tuple[PromptRecord, ...]
+        self, running: RunningDebate, judgment: Judgment, prompts: tuple[PromptRecord, ...]
     ) -> None:
-        """Make a judgment durable with its prompts, then part of the scene."""
+        """Make a judgment durable with its prompts, then part of the debate."""
         await self.store.append(*prompts, judgment)
-        scene.judgments.append(judgment)
+        running.judgments.append(judgment)
         self.tell(Judged(judgment))
 
-    async def close(self, scene: Scene, outcome: Outcome) -> None:
+    async def close(self, running: RunningDebate, outcome: Outcome) -> None:
         """Write down how a debate ended."""
         await self.store.append(outcome)
-        scene.complete = outcome.status is OutcomeStatus.COMPLETE
+        running.complete = outcome.status is OutcomeStatus.COMPLETE
