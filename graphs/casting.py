@@ -10,9 +10,8 @@ from typing import Self
 from oversight import registry
 from oversight.agents import build_agent, identify
 from oversight.config import AgentSettings, EngineSettings
-from oversight.engines.base import check_engine
+from oversight.engines.base import check_engine, open_engine
 from oversight.engines.base import identify as identify_engine
-from oversight.engines.base import open_engine
 from oversight.errors import ConfigError
 from oversight.types import Agent, AgentSpec, Debate, Engine, EngineSpec, Role
 

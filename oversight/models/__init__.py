@@ -64,15 +64,19 @@ def check_obtainable(setting: str, model: str, revision: str | None = None) -> N
     """
     if Path(resolve(model)).expanduser().exists():
         return
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import (
+        get_hf_file_metadata,
+        get_token,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import build_hf_headers
 
     try:
         if isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str):
             return
         url = hf_hub_url(model, "config.json", revision=revision)
-        get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S, headers=build_hf_headers())
+        get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S, token=get_token())
         return
     except EntryNotFoundError:
         return  # there is such a model; what it lacks its reader says

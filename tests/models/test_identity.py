@@ -180,7 +180,7 @@ def test_what_is_in_a_folder_or_in_the_cache_is_taken_without_a_network(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     check_obtainable("model.path", str(folder))
     check_obtainable("model.path", "seedling")
-    with pytest.raises(ConfigError, match="cannot be reached .* its cache has none"):
+    with pytest.raises(ConfigError, match=r"cannot be reached .* its cache has none"):
         check_obtainable("model.path", "is/there")
     kept = tmp_path / "hub" / "models--is--there"
     shutil.copytree(folder, kept / "snapshots" / "abc")
