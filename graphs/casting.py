@@ -10,8 +10,8 @@ from typing import Self
 from oversight import registry
 from oversight.agents import build_agent, identify, roles
 from oversight.config import AgentSettings, EngineSettings
+from oversight.engines.base import check_engine, open_engine
 from oversight.engines.base import identify as identify_engine
-from oversight.engines.base import open_engine
 from oversight.errors import ConfigError
 from oversight.types import Agent, AgentSpec, Debate, Engine, EngineSpec, Role
 
@@ -71,6 +71,20 @@ def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSetti
             if earlier != specs[role].engine:
                 by_path[role] = specs[role].model_copy(update={"engine": earlier})
     return Cast(built, specs, opened, by_path)
+
+
+def check_engines(
+    agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSettings]
+) -> None:
+    """Refuse engines of `agents` that could answer no request, before the first debate begins.
+
+    Raises:
+        ConfigError: One names a model that is nowhere.
+        MissingDependencyError: The program that one runs is not there.
+    """
+    for name in dict.fromkeys(each.engine for each in agents.values() if each.engine):
+        described = engines[name]
+        check_engine(EngineSpec(engine=described.engine, settings=described.settings))
 
 
 def check_role(role: Role, agent: str) -> None:

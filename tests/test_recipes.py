@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import pytest
 
@@ -12,6 +13,7 @@ from oversight import protocols, registry
 from oversight.cli.run import load_circle
 from oversight.config import RunSettings, load_recipe
 from oversight.experiments.pixels.settings import PixelSettings
+from oversight.experiments.selfplay import RECIPE
 from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.train import reward
 
@@ -112,3 +114,14 @@ def test_the_reward_for_quotes_is_the_share_that_is_in_the_source() -> None:
         "In week 4, it came back.",
     ]
     assert quotes.from_source(texts, [source] * 4) == pytest.approx([1.0, 4 / 6, 0.0, 0.0])
+
+
+def test_the_circle_of_the_repository_is_the_one_that_ships() -> None:
+    assert CIRCLES[0].read_bytes() == RECIPE.read_bytes()
+
+
+def test_recipes_that_are_copied_elsewhere_are_whole(tmp_path: Path) -> None:
+    copied = tmp_path / "mine"
+    copytree(FOLDER, copied, symlinks=True, ignore=ignore_patterns("results"))
+    for path in FOLDER.rglob("*.toml"):
+        assert (copied / path.relative_to(FOLDER)).read_bytes() == path.read_bytes()

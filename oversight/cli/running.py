@@ -16,7 +16,7 @@ from oversight.errors import ConfigError
 from oversight.evals.findings import count, to_json
 from oversight.evals.report import Report, build_report
 from oversight.evals.text import render_text
-from oversight.graphs.casting import Cast, cast
+from oversight.graphs.casting import Cast, cast, check_engines
 from oversight.graphs.planning import plan
 from oversight.graphs.running import DebateProgress, Failure, as_begun, run_debates
 from oversight.graphs.runtime import Listener, Runtime
@@ -50,6 +50,7 @@ def run(settings: RunSettings, console: Console, *, live: bool = False) -> Run:
         live: Show each debate as it happens, one after the other.
     """
     loaded, actors, planned = _prepared(settings)
+    check_engines(settings.cast(), settings.engines)
     with Store.open(settings.store) as store:
         planned = as_begun(planned, store, actors)
         go = _show_live if live else _run_batch

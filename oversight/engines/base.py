@@ -24,6 +24,21 @@ def open_engine(spec: EngineSpec) -> Engine:
     return cast(Engine, module.build(_config(spec, module)))
 
 
+def check_engine(spec: EngineSpec) -> None:
+    """Refuse an engine that could answer no request, as it has no model or no program to run it.
+
+    For what takes longer than opening: a module's `check(config)`, where it has one.
+
+    Raises:
+        UnknownNameError: There is no engine of that name.
+        ConfigError: One of its settings is unknown or out of range, or names what is not there.
+        MissingDependencyError: The program that it runs is not there.
+    """
+    module = _module(spec)
+    if hasattr(module, "check"):
+        module.check(_config(spec, module))
+
+
 def identify(spec: EngineSpec, *, by_path: bool = False) -> EngineSpec:
     """Return what of `spec` determines a result: defaults filled in, incidental settings left out.
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from oversight.errors import ConfigError
+
 SEEDLING = "seedling"
 
 
@@ -41,3 +43,52 @@ def resolve(name: str) -> str:
     """The folder of an embedded model; any other name or path as it is."""
     model = EMBEDDED.get(name)
     return name if model is None else str(model.folder)
+
+
+HUB_TIMEOUT_S = 10.0
+
+
+def check_obtainable(setting: str, model: str, revision: str | None = None) -> None:
+    """Refuse a name on the hub that no model can be had by, before anything is begun with it.
+
+    Folders and embedded models pass, and so does what lies in the hub's cache, without a look at
+    the network. The hub is asked once, for seconds: its own library tries each file for minutes.
+
+    Args:
+        setting: Dotted name of the setting, for the message.
+        model: A folder, a name on the hub, or an embedded model's.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        ConfigError: The hub has no such model, does not give it, or cannot be reached.
+    """
+    if Path(resolve(model)).expanduser().exists():
+        return
+    from huggingface_hub import (
+        get_hf_file_metadata,
+        get_token,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+
+    try:
+        if isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str):
+            return
+        url = hf_hub_url(model, "config.json", revision=revision)
+        get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S, token=get_token())
+        return
+    except EntryNotFoundError:
+        return  # there is such a model; what it lacks its reader says
+    except HFValidationError:
+        reason = "it is no name on the hub"
+    except HfHubHTTPError as error:
+        told = str(error.server_message or error).strip().splitlines()
+        reason = f"the hub does not give it ({told[0] if told else type(error).__name__})"
+    except Exception as error:  # of whichever HTTP library the hub's own one uses
+        reason = f"the hub cannot be reached ({type(error).__name__}), and its cache has none"
+    at = "" if revision is None else f" at revision {revision!r}"
+    raise ConfigError(
+        f"{setting} = {model!r}{at}: there is no such folder, and {reason}; give the folder of a "
+        f"saved model, a name on the hub such as 'organisation/model', or {SEEDLING!r}"
+    )

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 
+from oversight.cli import main
 from oversight.cli.debate import _casting
 from oversight.store import Store
 from oversight.types import Role
@@ -121,7 +123,7 @@ def test_what_is_wrong_in_a_recipe_is_named_before_the_first_debate(
     setting: str,
     message: str,
 ) -> None:
-    from oversight.cli.main import run
+    from oversight.cli import main
 
     monkeypatch.chdir(tmp_path)
     Path("recipe.toml").write_text(
@@ -129,6 +131,31 @@ def test_what_is_wrong_in_a_recipe_is_named_before_the_first_debate(
         '[agents.judge]\nagent = "lexical"\n'
         '[engines.m]\nengine = "transformers"\nsettings = { model = "seedling" }\n'
     )
-    assert run(["debate", "recipe.toml", "--set", setting]) == 2
+    assert main.run(["debate", "recipe.toml", "--set", setting]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not Path("x.db").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--dataset", "world", "--limit", "2"], ["--no-live", "-p", "naive"]]
+)
+def test_a_model_that_is_nowhere_is_refused_before_anything_runs(
+    arguments, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert main.run(["debate", "--model", "nothere/there", *arguments]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert "engine.transformers.model = 'nothere/there': there is no such folder" in line
+    assert "give the folder of a saved model, a name on the hub" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vllm_engine_without_vllm_is_refused_before_anything_runs(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    command = ["debate", "--dataset", "world", "--limit", "2", "--engine", "vllm"]
+    python = "engines.model.settings.python=/no/such/python"
+    assert main.run([*command, "--model", "seedling", "--set", python]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert "engine python = '/no/such/python': no such program" in line
+    assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 from safetensors.torch import load_file
 
@@ -514,3 +515,16 @@ def test_rows_that_a_loss_does_not_take_are_named_before_a_model_is_read(
     args = ["dpo", "on.toml", "-o", "x", "--set", "loss=aot", *flags]
     refused(args, r"row 'r0' has the soft label 0\.8\. Take soft_labels = false", capsys)
     assert not (here / "x").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_a_model_that_is_nowhere_is_refused_at_once(tmp_path, monkeypatch, capfd, flags):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    Path("rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    Path("on.toml").write_text(
+        'out = "x"\nsteps = 1\n[model]\npath = "nothere/there"\n[data]\npath = "rows.jsonl"\n'
+    )
+    assert run(["train", "sft", "on.toml", *flags]) == 2
+    assert "model.path = 'nothere/there': there is no such folder" in capfd.readouterr().err
+    assert not Path("x").exists()

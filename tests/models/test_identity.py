@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
+import huggingface_hub.constants
 import pytest
 
 from oversight.engines.base import identify
 from oversight.engines.transformers import Config, build
 from oversight.engines.vllm.settings import check_model
 from oversight.errors import ConfigError
-from oversight.models import EMBEDDED
+from oversight.models import EMBEDDED, check_obtainable
 from oversight.models.identity import content_name
 from oversight.types import EngineSpec
 
@@ -106,3 +110,81 @@ def test_a_content_name_is_no_place_to_load_from(folder):
         build(Config(model=name))
     with pytest.raises(ConfigError, match=r"describe an engine with its folder, under \[engines\]"):
         check_model(name)
+
+
+def hub(status: int, code: str = "") -> Iterator[str]:
+    """Addresses of files on a hub that answers each question about one so."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(status)
+            if code:
+                self.send_header("X-Error-Code", code)
+            else:
+                self.send_header("X-Repo-Commit", "0" * 40)
+                self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the terminal."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (404, "RepoNotFound", "the hub does not give it"),
+        (404, "RevisionNotFound", "the hub does not give it"),
+        (403, "GatedRepo", "the hub does not give it"),
+        (503, "", "the hub does not give it"),
+    ],
+)
+def test_a_name_that_the_hub_gives_no_model_by_is_refused(monkeypatch, status, code, reason):
+    for address in hub(status, code):
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        with pytest.raises(ConfigError) as raised:
+            check_obtainable("model.path", "nothere/there", "v2")
+    message = str(raised.value)
+    assert message.startswith(
+        f"model.path = 'nothere/there' at revision 'v2': there is no such folder, and {reason} ("
+    )
+    assert message.endswith(
+        "give the folder of a saved model, a name on the hub such as 'organisation/model', or "
+        "'seedling'"
+    )
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, ""), (404, "EntryNotFound")])
+def test_a_name_that_the_hub_knows_is_left_to_its_reader(monkeypatch, status, code):
+    for address in hub(status, code):
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        check_obtainable("model.path", "is/there")
+
+
+def test_a_model_that_is_no_name_of_the_hub_is_refused():
+    with pytest.raises(ConfigError, match=r"'a b c': .*it is no name on the hub"):
+        check_obtainable("model.path", "a b c")
+
+
+def test_what_is_in_a_folder_or_in_the_cache_is_taken_without_a_network(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    check_obtainable("model.path", str(folder))
+    check_obtainable("model.path", "seedling")
+    with pytest.raises(ConfigError, match=r"cannot be reached .* its cache has none"):
+        check_obtainable("model.path", "is/there")
+    kept = tmp_path / "hub" / "models--is--there"
+    shutil.copytree(folder, kept / "snapshots" / "abc")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("abc")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    check_obtainable("model.path", "is/there")

@@ -299,13 +299,19 @@ def _count(value: object) -> int | None:
 
 
 FINISH_REASONS = {
-    FinishReason.LENGTH: ("length", "max_tokens", "model_length", "repetition"),
+    FinishReason.LENGTH: (
+        *("length", "max_tokens", "max_output_tokens", "max_length", "max_new_tokens"),
+        *("model_length", "model_context_window_exceeded", "repetition"),
+    ),
     FinishReason.CONTENT_FILTER: (
         *("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
         *("sensitive", "guardrail_intervened", "content_filtered"),
     ),
     FinishReason.REFUSAL: ("refusal",),
-    FinishReason.TOOL_CALLS: ("tool_calls", "tool_call", "function_call", "tool_use"),
+    FinishReason.TOOL_CALLS: (
+        *("tool_calls", "tool_call", "function_call", "tool_use"),
+        *("malformed_function_call", "unexpected_tool_call"),
+    ),
 }
 """Words of servers for other ends of an answer than its model's own."""
 

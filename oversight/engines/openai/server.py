@@ -142,7 +142,12 @@ DRAIN_S = 1.0
 DETOKENIZE_S = 10.0
 """Time limit for asking a server how a prompt ends."""
 
-ABORTED = frozenset({"abort", "aborted", "cancelled", "error"})
+ABORTED = frozenset(
+    {
+        *("abort", "aborted", "cancelled", "canceled", "error", "failed", "incomplete"),
+        *("interrupted", "timeout", "network_error", "insufficient_system_resource"),
+    }
+)
 """Finish reasons of answers that the server gave up, as it does when it shuts down."""
 
 
@@ -263,7 +268,7 @@ class Server:
         call.reply = Reply()
         with self._connections.client() as client:
             await self._exchange(call, client)
-        if call.reply.finish in ABORTED:
+        if (call.reply.finish or "").lower() in ABORTED:
             reason = f"gave the answer up before its end ({call.reply.finish})"
             raise AttemptError(EngineUnavailableError, reason)
 
@@ -290,9 +295,13 @@ async def _read_events(call: Exchange, pieces: AsyncIterator[bytes]) -> None:
     async for piece in pieces:
         if _take_events(call, decoder.feed(piece)):
             await _drain(pieces)
-            return
-    if not _take_events(call, decoder.end()) and call.reply.finish is None:
-        raise AttemptError(EngineUnavailableError, "ended the stream before the answer's end")
+            break
+    else:
+        _take_events(call, decoder.end())
+    # A proxy that loses its server may close the stream in good order.
+    if call.reply.finish is None:
+        reason = "ended the stream before the answer's end (it gave no finish_reason)"
+        raise AttemptError(EngineUnavailableError, reason)
 
 
 def _take_events(call: Exchange, events: list[bytes]) -> bool:

@@ -39,7 +39,7 @@ from oversight.config import Settings
 from oversight.engines.base import answer_all
 from oversight.engines.transformers.sequence import Job, ModelThread
 from oversight.errors import ConfigError
-from oversight.models import resolve
+from oversight.models import check_obtainable, resolve
 from oversight.models.identity import content_name, is_content_name
 from oversight.types import Capabilities, Chunk, Completion, Request
 
@@ -97,6 +97,16 @@ def build(config: Config) -> TransformersEngine:
     """
     _check_folder(config)
     return TransformersEngine(config)
+
+
+def check(config: Config) -> None:
+    """Refuse a model that is nowhere.
+
+    Raises:
+        ConfigError: It is no folder with a model, and cannot be had from the hub.
+    """
+    _check_folder(config)
+    check_obtainable(f"engine.{NAME}.model", config.model, config.revision)
 
 
 class TransformersEngine:

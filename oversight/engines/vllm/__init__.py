@@ -55,6 +55,7 @@ from oversight.engines.vllm.settings import (
     unmasked_top,
 )
 from oversight.errors import ConfigError, EngineUnavailableError
+from oversight.models import check_obtainable
 from oversight.models.identity import content_name
 from oversight.types import Capabilities, Chunk, Completion, FinishReason, Request
 
@@ -82,6 +83,18 @@ def rendezvous(route: str, num_replicas: int) -> int:
 def build(config: Config) -> VllmEngine:
     """The engine; its servers start when they are first needed."""
     return VllmEngine(config)
+
+
+def check(config: Config) -> None:
+    """Refuse a model that is nowhere, and an interpreter without vLLM.
+
+    Raises:
+        ConfigError: It is no folder with a model, and cannot be had from the hub.
+        MissingDependencyError: No interpreter has vLLM.
+    """
+    check_model(config.model)
+    find_interpreter(config.python)
+    check_obtainable("engine.vllm.model", config.model)
 
 
 class VllmEngine:

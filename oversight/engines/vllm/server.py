@@ -28,7 +28,7 @@ LAUNCHER_GRACE_S = launching.ORPHANS_GRACE_S + launching.TRACKERS_GRACE_S + 2.0
 """For the launcher to notice, over what it gives the server."""
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 CAUSE = re.compile(r"\b\w*(?:Error|Exception|error):\s")
-NO_CAUSE = re.compile(r"See root cause above")
+NO_CAUSE = re.compile(r"See (?:root cause above|stack trace for root cause)")
 
 
 def reserve_port() -> socket.socket:

@@ -15,7 +15,7 @@ from itertools import islice
 
 from oversight.constitutions import Constitution
 from oversight.errors import ConfigError, ProtocolError
-from oversight.graphs.casting import Cast, cast
+from oversight.graphs.casting import Cast, cast, check_engines
 from oversight.graphs.nodes import judge_name
 from oversight.graphs.running import CLAIM_BATCH, DebateProgress, Failure, explain, work_through
 from oversight.graphs.views import public, view_of
@@ -85,6 +85,7 @@ class ModelRatings:
         self.constitution = constitution_of(settings, task)
         self.num_principles = _num_principles(settings, task, self.constitution)
         self.cast: Cast = cast(settings.agents, settings.engines)
+        check_engines(settings.agents, settings.engines)
         if Role.RATER not in self.cast.agents:
             raise ConfigError("agents.rater is not described: name who rates (--rater rater)")
         self.agent = self.cast.agents[Role.RATER]

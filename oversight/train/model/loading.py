@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from oversight.errors import ConfigError
 from oversight.modeling.contract import switch_off
-from oversight.models import resolve
+from oversight.models import check_obtainable, resolve
 from oversight.train.model.checks import check_policy as _check_policy
 from oversight.train.model.checks import check_policy_kind, check_scalar_kind, refusing
 from oversight.train.model.checks import check_scalar as _check_scalar
@@ -288,6 +288,7 @@ def _read(part: str, name: str, revision: str | None) -> Any:
     from transformers import AutoConfig, AutoTokenizer
 
     place, source = _place(name, revision, part)
+    check_obtainable("model.path", name, revision)
     kind: Any = {"tokenizer": AutoTokenizer, "config": AutoConfig}[part]
     try:
         with quiet():

@@ -416,3 +416,47 @@ async def test_rounding_above_zero_is_zero(server, open_engine, wire):
     server.default = wire.says(wire.chat("x", logprobs=logprobs))
     [answer] = await open_engine().generate([wire.ask(logprobs=True)])
     assert answer.logprobs == (0.0,)
+
+
+@pytest.mark.parametrize("dialect", ["openai", "vllm"])
+async def test_a_stream_that_closes_in_good_order_without_a_finish_reason_is_cut_off(
+    server, open_engine, wire, dialect
+):
+    """As of a proxy that lost its server in the middle of the answer."""
+    server.default = wire.streams(wire.delta("The notes say"))
+    with pytest.raises(EngineUnavailableError, match="no finish_reason"):
+        await collected(open_engine(dialect=dialect, max_retries=0).stream(wire.ask()))
+
+
+async def test_a_cut_off_stream_that_nobody_has_seen_is_asked_for_again(server, open_engine, wire):
+    whole = {**wire.delta("whole", token_ids=[7], finish_reason="stop"), "prompt_token_ids": [2]}
+    server.script += [wire.streams(wire.delta("The no")), wire.streams(whole)]
+    [answer] = await open_engine(dialect="vllm").generate([wire.ask()])
+    assert answer.text == "whole"
+
+
+@pytest.mark.parametrize(
+    "reason", ["Abort", "canceled", "network_error", "incomplete", "insufficient_system_resource"]
+)
+async def test_an_answer_that_the_server_gave_up_by_any_word_is_asked_for_again(
+    server, open_engine, wire, reason
+):
+    server.script += [wire.says(wire.chat("ha", finish_reason=reason)), wire.says(wire.chat("all"))]
+    [answer] = await open_engine().generate([wire.ask()])
+    assert answer.text == "all"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("max_output_tokens", FinishReason.LENGTH),
+        ("model_context_window_exceeded", FinishReason.LENGTH),
+        ("MALFORMED_FUNCTION_CALL", FinishReason.TOOL_CALLS),
+    ],
+)
+async def test_further_words_of_servers_for_answers_without_an_end_of_their_own(
+    server, open_engine, wire, reason, expected
+):
+    server.script.append(wire.says(wire.chat("Half", finish_reason=reason)))
+    [answer] = await open_engine().generate([wire.ask()])
+    assert answer.finish_reason is expected

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from oversight.engines import vllm
+from oversight.engines.vllm.server import ServerProcess
 from oversight.engines.vllm.settings import (
     PYTHON_VARIABLE,
     Config,
@@ -215,3 +216,21 @@ def test_a_server_on_a_cpu_reads_each_prompt_in_one_piece_unless_told_otherwise(
     assert flag not in command_line(config, "p", "m", 0, 1)
     told = Config(model="org/m", extra_args=("--enable-chunked-prefill",))
     assert flag not in command_line(told, "p", "m", 0, 1, on_cpu=True)
+
+
+LOG = """\
+(VllmWorker-0 pid=7) ERROR ValueError: Available memory on node 0 (9.4/18.96 GiB) is less
+(EngineCore pid=6) ERROR Exception: WorkerProc initialization failed due to an exception in a \
+background process. See stack trace for root cause.
+(APIServer pid=5) RuntimeError: Engine core initialization failed. See root cause above.
+launcher: the server ended with exit status 1
+"""
+
+
+async def test_a_server_that_did_not_start_is_told_with_the_error_that_began_it(tmp_path):
+    log = tmp_path / "replica0.log"
+    log.write_text(LOG)
+    server = ServerProcess("vllm replica 0", [], {}, "http://127.0.0.1:9", log, 1.0)
+    told = server.log_excerpt()
+    await server.aclose()
+    assert "Cause: (VllmWorker-0 pid=7) ERROR ValueError: Available memory on node 0" in told
