@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from oversight.preferences.rulings import TIE_TOLERANCE
+from oversight.aggregation.rulings import TIE_TOLERANCE
 from oversight.preferences.settings import (
     Dropped,
     PreferenceSettings,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from oversight.preferences.rulings import (
+from oversight.aggregation.rulings import (
     TIE_TOLERANCE,
     Ruling,
     consensus,
+    last_words,
     noted,
     readable,
     rulings,
-    without_unseen,
 )
 from oversight.preferences.settings import (
     Dropped,
@@ -294,4 +294,34 @@ def _speech_row(
         p=p,
         weight=margin if settings.weight == "margin" else 1.0,
         provenance=provenance_of(transcript, win),
+    )
+
+
+def without_unseen(
+    transcript: Transcript, dropped: Dropped, judges: Sequence[str] = ()
+) -> Transcript:
+    """The debate without what people said of it before all its turns had been on their screen.
+
+    With the last word of a judge their earlier revisions go as well: they were taken back.
+
+    Args:
+        transcript: A debate with its judgments and ratings.
+        dropped: Counts those last words that were left out.
+        judges: Whose words are looked at, if not everybody's.
+    """
+    hasty = {
+        ruling.judge
+        for ruling in rulings(transcript)
+        if ruling.num_unseen and (not judges or ruling.judge in judges)
+    }
+    rated = {
+        (each.item, each.judge)
+        for each in last_words(transcript)
+        if each.unseen and (not judges or each.judge in judges)
+    }
+    dropped.add(Reason.UNSEEN, len(hasty) + len(rated))
+    return replace(
+        transcript,
+        judgments=tuple(each for each in transcript.judgments if each.judge not in hasty),
+        ratings=tuple(e for e in transcript.ratings if (e.item, e.judge) not in rated),
     )

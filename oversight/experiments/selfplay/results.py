@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oversight.aggregation.ratings import EloRating, ratings
 from oversight.evals.findings import count
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
-from oversight.evals.ratings import EloRating, ratings
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
 from oversight.experiments.selfplay.stages import START, CircleJob, plan_stages
 from oversight.text.shares import per_cent
