@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from oversight.train.model.logprobs import CHUNK_ELEMENTS
+from oversight.modeling.scoring.logprobs import CHUNK_ELEMENTS
 from oversight.train.settings import ModelSettings
 
 FLOAT, HALF = 4, 2

@@ -28,13 +28,14 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.ids import seed_from
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import World, num_processes
 from oversight.train.experience_settings import ExperienceSettings
 from oversight.train.losses.advantages import informative
 from oversight.train.losses.value import RunningScale, missing_eos, overlong_penalty
-from oversight.train.model.policy import PolicyModel
 from oversight.train.plan import Held, Plan, begin_alone
 from oversight.train.reference import Reference
 from oversight.train.rollouts.ahead import Collected, Collector
@@ -44,7 +45,7 @@ from oversight.train.rollouts.reward_models import read_reward_config
 from oversight.train.rollouts.rewards import check_rewards, tried_rewards
 from oversight.train.rollouts.types import RewardSource, Sampler
 from oversight.train.start import Started
-from oversight.train.types import PromptExample, TokenRow
+from oversight.train.types import PromptExample
 
 Valued = Callable[[RolloutBatch], tuple[RolloutBatch, dict[str, float]]]
 """What an algorithm makes of a scored collection: its advantages, and metrics."""

@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from oversight.errors import ConfigError
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World, shard
-from oversight.train.model.loading import Vocabulary, frozen, load_policy, named, read_config
-from oversight.train.model.policy import PolicyModel
+from oversight.train.loading import Vocabulary, frozen, load_policy, named, read_config
 from oversight.train.settings import ModelSettings
-from oversight.train.types import TokenRow
 
 INITIAL, NONE = "initial", "none"
 

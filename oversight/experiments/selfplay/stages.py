@@ -16,12 +16,12 @@ from oversight.evals.intervals import mean_interval
 from oversight.evals.observations import observations
 from oversight.evals.report import build_report
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
+from oversight.modeling.rows import TokenRow
 from oversight.store import Store
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
-from oversight.train.model.loading import frozen, load_policy, read_config
+from oversight.train.loading import frozen, load_policy, read_config
 from oversight.train.settings import ModelSettings
-from oversight.train.types import TokenRow
 from oversight.types import Purpose, Sample, Verdict
 
 VOTES = 11

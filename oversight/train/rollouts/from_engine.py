@@ -18,13 +18,13 @@ import numpy as np
 
 from oversight.engines.base import open_engine
 from oversight.errors import ConfigError, DataError, EngineRefusedError
+from oversight.modeling.rows import Ids
 from oversight.train.rollouts.server import LoopThread
 from oversight.train.rollouts.types import Sampled, SamplingSettings, check_prompts, seeds_of
-from oversight.train.types import Ids
 from oversight.types import Completion, EngineSpec, FinishReason, Prompt, Request, Sampling
 
 if TYPE_CHECKING:
-    from oversight.train.model.policy import PolicyModel
+    from oversight.modeling.scoring.policy import PolicyModel
 
 T = TypeVar("T")
 

@@ -33,14 +33,14 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, EngineError
+from oversight.modeling.rows import Ids, TokenRow
 from oversight.train.distributed import World
 from oversight.train.rollouts.server import Servers
 from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.runs.final import quiet
-from oversight.train.types import Ids, TokenRow
 
 if TYPE_CHECKING:
-    from oversight.train.model.policy import PolicyModel
+    from oversight.modeling.scoring.policy import PolicyModel
 
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -270,7 +270,7 @@ def check_weights(
     Raises:
         EngineError: It is above `tolerance`.
     """
-    from oversight.train.model.trie import RowBatch
+    from oversight.modeling.scoring.trie import RowBatch
     from oversight.train.rollouts.in_process import evaluating
 
     rows = world.from_first(_probed(policy, step, servers, settings) if world.is_first else [])

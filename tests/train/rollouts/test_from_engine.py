@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import RowBatch
+from oversight.modeling.rows import Ids
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.ahead import Collected, Collector
 from oversight.train.rollouts.from_engine import EngineSampler
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.types import Sampled, Sampler, SamplingSettings
-from oversight.train.types import Ids
 from oversight.types import EngineSpec, Message, Prompt
 
 SETTINGS = SamplingSettings(max_new_tokens=9, temperature=1.2)

@@ -13,14 +13,14 @@ import torch
 
 from oversight.engines import vllm
 from oversight.errors import ConfigError, EngineError, EngineRefusedError
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import RowBatch
+from oversight.modeling.rows import Ids
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.from_engine import EngineSampler
 from oversight.train.rollouts.handover import AdapterHandover, FolderHandover, check_weights
 from oversight.train.rollouts.server import Servers, ServerSampler, serving
 from oversight.train.rollouts.types import Sampled, Sampler, SamplingSettings
-from oversight.train.types import Ids
 from oversight.types import EngineSpec, Message, Prompt
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]

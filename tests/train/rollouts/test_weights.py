@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
-from oversight.train.model.policy import PolicyModel
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.rollouts.handover import (
     NcclHandover,
     full_weights,

@@ -1,1 +1,0 @@
-"""How a model scores token rows: a trie of their tokens, attention over it, and its heads."""
