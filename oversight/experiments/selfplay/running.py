@@ -31,6 +31,7 @@ from oversight.experiments.selfplay import methods
 from oversight.experiments.selfplay.games import BEST_OF_N, PROTOCOLS, questions, speaking
 from oversight.experiments.selfplay.settings import CircleSettings
 from oversight.experiments.selfplay.stages import CircleJob, folder_of, plan_stages, result_of, work
+from oversight.files import write_json
 from oversight.ids import content_id
 from oversight.modeling.scoring.checks import check_stored, empty_model
 from oversight.models.identity import contents_of
@@ -38,7 +39,6 @@ from oversight.redaction import redacted
 from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.train.loading import read_config
 from oversight.train.runs.checkpoints import differences, unlike_contents
-from oversight.train.runs.files import write_json
 from oversight.train.runs.folder import FolderLock
 from oversight.train.settings import ModelSettings
 

@@ -20,7 +20,6 @@ distribution, is found before it spoils a step.
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import typing
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, EngineError
+from oversight.files import whole_folder
 from oversight.modeling.rows import Ids, TokenRow
 from oversight.train.distributed import World
 from oversight.train.rollouts.server import Servers
@@ -121,12 +121,8 @@ def _save_whole(
     state = {name: value for name, value in weights if world.is_first}
     if not world.is_first:
         return
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with quiet():
-        model.save_pretrained(partial, state_dict=state)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with whole_folder(folder, lasting=False) as part, quiet():
+        model.save_pretrained(part, state_dict=state)
 
 
 def save_beside(policy: PolicyModel, model: str, folder: Path, step: int) -> Path:
