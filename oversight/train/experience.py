@@ -364,6 +364,11 @@ def check_experience(
             raise ConfigError(
                 "engine = 'vllm' serves a run of one process; under torchrun sample in_process"
             )
+        if settings.handover == "nccl" and start.world.device.type != "cuda":
+            raise ConfigError(
+                f"handover = 'nccl' transfers weights from GPU to GPU, and the policy is on "
+                f"{str(start.world.device)!r}: take handover = 'folder', or a GPU with CUDA"
+            )
         _vllm_settings(settings, ".")
 
 
@@ -395,6 +400,10 @@ def _vllm_settings(settings: ExperienceSettings, model: str) -> Any:
 
     given = {"model": model, **settings.engine_settings}
     config = Config.parse(given, where="engine_settings")
+    if settings.handover == "nccl":
+        from oversight.train.rollouts.handover import served_for_nccl
+
+        config = served_for_nccl(config)
     find_interpreter(config.python)
     return config
 
@@ -408,7 +417,7 @@ def open_sampler(
         eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         yield _sharded(policy, settings, eos, world)
         return
-    from oversight.train.rollouts.handover import FolderHandover
+    from oversight.train.rollouts.handover import FolderHandover, Handover, NcclHandover, workers_of
     from oversight.train.rollouts.server import ServerSampler, serving
 
     with ExitStack() as opened:
@@ -417,8 +426,12 @@ def open_sampler(
         initial.mkdir()
         policy.inner.save_pretrained(initial)
         tokenizer.save_pretrained(initial)
-        servers = opened.enter_context(serving(_vllm_settings(settings, str(initial))))
-        yield ServerSampler(servers, settings.sampling, FolderHandover(place / "weights"))
+        config = _vllm_settings(settings, str(initial))
+        handover: Handover = FolderHandover(place / "weights")
+        if settings.handover == "nccl":
+            handover = NcclHandover(workers_of(config))
+        servers = opened.enter_context(serving(config))
+        yield ServerSampler(servers, settings.sampling, handover)
 
 
 def _sharded(
