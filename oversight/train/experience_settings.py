@@ -56,6 +56,7 @@ class ExperienceSettings(TrainSettings):
     """Settings that PPO and GRPO share."""
 
     by_content: ClassVar[Mapping[str, str]] = {"reference": "reference"}
+    incidental: ClassVar[frozenset[str]] = TrainSettings.incidental | {"handover"}
 
     data: DataSettings
     reward: RewardSettings

@@ -117,3 +117,19 @@ def test_servers_of_unknown_or_unlike_numbers_of_gpus_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         served_for_nccl(vllm.Config(model="m", **changes))
+
+
+def test_a_run_goes_on_whichever_way_its_servers_are_handed_weights(tmp_path: Path) -> None:
+    from oversight.train.experience_settings import ExperienceSettings
+
+    given = {
+        "out": tmp_path,
+        "model": {"path": "m"},
+        "data": {"path": "rows.jsonl"},
+        "reward": {"source": "length", "target_tokens": 4},
+        "engine": "vllm",
+    }
+    plain = ExperienceSettings.parse(given, where="grpo")
+    by_nccl = ExperienceSettings.parse(given | {"handover": "nccl"}, where="grpo")
+    assert plain.identity() == by_nccl.identity()
+    assert "handover" not in plain.identity()
