@@ -38,7 +38,7 @@ from oversight.preferences.settings import (
     response,
     speech,
 )
-from oversight.preferences.siblings import RankedRows
+from oversight.preferences.sides import RankedRows
 from oversight.types import (
     Act,
     Feedback,
