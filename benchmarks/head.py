@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from oversight.train.model.logprobs import Head, token_logprobs
+from oversight.modeling.scoring.logprobs import Head, token_logprobs
 
 EMBEDDING = 256
 BEFORE_ELEMENTS = 1 << 22

@@ -27,17 +27,17 @@ import numpy as np
 import torch
 from learning_tasks import Chain, Copy, Row, Weighing, word_tokenizer
 
+from oversight.modeling.rows import TokenRow
 from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import World
-from oversight.train.model.loading import load_policy, read_config
+from oversight.train.loading import load_policy, read_config
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.rewards import TextRewards
 from oversight.train.rollouts.types import RewardSettings, SamplingSettings
 from oversight.train.runs.metrics import read_metrics
 from oversight.train.settings import DataSettings, ModelSettings, OptimizerSettings, ScratchSettings
-from oversight.train.types import TokenRow
 
 RESULT = Path(__file__).parent / "results" / "learning.txt"
 SEEDS = (0, 1, 2)

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from oversight.train.model.policy import PolicyModel
+from oversight.modeling.rows import Ids
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.types import SamplingSettings
-from oversight.train.types import Ids
 
 BAR = 3.0
 NUM_SAMPLES = 8

@@ -252,7 +252,7 @@ def run_rollouts(steps: int) -> Measurement:
     import numpy as np
     import torch
 
-    from oversight.train.model.policy import PolicyModel
+    from oversight.modeling.scoring.policy import PolicyModel
     from oversight.train.rollouts.in_process import InProcessSampler
     from oversight.train.rollouts.types import SamplingSettings
 

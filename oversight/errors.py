@@ -54,6 +54,23 @@ class ConfigError(OversightError, ValueError):
     """A setting is unknown, missing or out of range."""
 
 
+class FileError(ConfigError):
+    """A file cannot be written: no room, no permission, or no such folder.
+
+    Args:
+        setting: The setting that names the file.
+        path: Where it was to be.
+        cause: The operating system's error.
+    """
+
+    def __init__(self, setting: str, path: object, cause: Exception) -> None:
+        self.strerror = getattr(cause, "strerror", None) or str(cause)
+        super().__init__(
+            f"{setting} = {str(path)!r} cannot be written: {self.strerror}. "
+            "Choose another file, or make room."
+        )
+
+
 class UnknownNameError(OversightError, LookupError):
     """No agent, engine, data set, protocol or constitution has that name."""
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from oversight import errors, redaction
 from oversight.errors import OversightError
+from oversight.files import write_json
 from oversight.redaction import redacted, register
 from oversight.store.database import parse_address
-from oversight.train.runs.files import write_json
 
 KEY = "sk-Zq7_x91"
 PHRASE = 'p@ss/w&rd "ü9x"'

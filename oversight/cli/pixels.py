@@ -97,6 +97,7 @@ def _write(played: Played, found: PixelResults, store: Store) -> None:
         write_page,
     )
     from oversight.experiments.pixels.running import stored_games
+    from oversight.files import write_json
 
     out = played.settings.out
     won, lost = pick_games(played.games, stored_games(store, played.dataset))
@@ -104,7 +105,7 @@ def _write(played: Played, found: PixelResults, store: Store) -> None:
     if won or lost:
         save_png(draw_games(won, lost, LIGHT), out / "games.png")
     write_page(played, found, won, lost, out / "report.html")
-    (out / "results.json").write_text(json.dumps(found.to_json(), indent=2) + "\n")
+    write_json(out / "results.json", found.to_json())
 
 
 def _print(played: Played, found: PixelResults, console: Console) -> None:

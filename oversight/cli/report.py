@@ -110,15 +110,15 @@ def export(
     written, and unseen=false, without what people judged or rated before all the turns had been
     on their screen.
     """
+    from oversight.aggregation.rulings import only_of
     from oversight.cli.progress import reading
     from oversight.config import assignments
     from oversight.errors import ConfigError
     from oversight.evals.findings import count
     from oversight.preferences.building import preferences
     from oversight.preferences.export import export as write
-    from oversight.preferences.rulings import only_of, without_unseen
     from oversight.preferences.settings import Dropped, PreferenceSettings
-    from oversight.preferences.sides import labelled_speeches
+    from oversight.preferences.sides import labelled_speeches, without_unseen
     from oversight.store import Store as OpenStore
 
     if out.suffix not in FORMAT_OF_SUFFIX:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from oversight.aggregation.rulings import TIE_TOLERANCE, Ruling, readable, top
 from oversight.evals.calibration import brier
 from oversight.evals.intervals import (
     Estimate,
@@ -15,7 +16,6 @@ from oversight.evals.intervals import (
     unpaired_difference,
 )
 from oversight.evals.observations import Cluster, Kind, Observation, cluster_of
-from oversight.preferences.rulings import TIE_TOLERANCE, Ruling, readable, top
 from oversight.types import Belief, Judgment, Transcript, Verdict
 
 

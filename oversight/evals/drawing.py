@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from oversight.errors import ConfigError
 from oversight.evals.observations import Kind
 from oversight.evals.report import Report
+from oversight.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,11 +116,7 @@ def save_png(figure: Figure, path: Path, theme: Theme = LIGHT, dpi: int = 150) -
     """Write a picture.
 
     Raises:
-        ConfigError: The file cannot be written.
+        FileError: The file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with quiet_glyphs():
-            figure.savefig(path, format="png", dpi=dpi, facecolor=theme.paper)
-    except OSError as error:
-        raise ConfigError(f"png = {str(path)!r} cannot be written: {error.strerror}") from error
+    with whole_file(path, "png") as part, quiet_glyphs():
+        figure.savefig(part, format="png", dpi=dpi, facecolor=theme.paper)

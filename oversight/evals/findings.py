@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from oversight.aggregation.ratings import LEVEL
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.answers import ResponseCount
 from oversight.evals.calibration import FLOOR
-from oversight.evals.intervals import LEVEL, NUM_RESAMPLES, Estimate
+from oversight.evals.intervals import NUM_RESAMPLES, Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmDifference, ArmReport, Report
 from oversight.text.shares import per_cent, percent

@@ -30,8 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.95
-"""Coverage aimed at by every interval."""
+from oversight.aggregation.ratings import LEVEL
 
 MIN_CLUSTERS = 10
 """With fewer clusters than this the robust variance is itself too uncertain."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from oversight.aggregation.rulings import Ruling, rulings, top
 from oversight.datasets.base import CLUSTER
 from oversight.ids import content_id
-from oversight.preferences.rulings import Ruling, rulings, top
 from oversight.types import AgentSpec, Debate, JudgeKind, Question, Seat, Transcript, Verdict
 
 Cluster = tuple[str, str]

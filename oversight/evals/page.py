@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oversight.errors import ConfigError
 from oversight.evals.drawing import DARK, LIGHT, Theme, quiet_glyphs
 from oversight.evals.findings import headlines, methods, share, warnings
 from oversight.evals.pictures import Picture, draw, pictures
 from oversight.evals.report import ArmReport, Report
 from oversight.evals.tables import Table, extent, tables
+from oversight.files import write_text
 from oversight.text.shares import percent
 
 if TYPE_CHECKING:
@@ -53,19 +51,9 @@ def write_page(page: Page, path: Path) -> None:
     """Write the page to `path`; a page of that name is replaced once the new one is whole.
 
     Raises:
-        ConfigError: The file cannot be written.
+        FileError: The file cannot be written.
     """
-    text = render_page(page)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", errors="replace")
-        part.replace(path)
-    except OSError as error:
-        raise ConfigError(f"html = {str(path)!r} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    write_text(path, render_page(page), "html", errors="replace")
 
 
 def render_page(page: Page) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from oversight.aggregation.ratings import cohen_kappa, krippendorff_alpha, pairwise_agreement
+from oversight.aggregation.rulings import Ruling, rulings
 from oversight.evals.accuracy import (
     Accuracy,
     Assistance,
@@ -21,14 +23,7 @@ from oversight.evals.accuracy import (
     reading,
     seat_win_rate,
 )
-from oversight.evals.agreement import (
-    RaterAgreement,
-    RaterCounter,
-    RaterSummary,
-    cohen_kappa,
-    krippendorff_alpha,
-    pairwise_agreement,
-)
+from oversight.evals.agreement import RaterAgreement, RaterCounter, RaterSummary
 from oversight.evals.answers import (
     AnswerEnds,
     EndCounter,
@@ -52,7 +47,6 @@ from oversight.evals.calibration import (
 )
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
-from oversight.preferences.rulings import Ruling, rulings
 from oversight.types import JudgeKind, Transcript, Verdict
 
 Observed = Mapping[Arm, Sequence[Observation]]

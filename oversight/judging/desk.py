@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from oversight.aggregation.rulings import rulings, top
 from oversight.errors import StoreError
 from oversight.evals.calibration import SCORES
 from oversight.judging.folding import unseen
@@ -12,7 +13,6 @@ from oversight.judging.judgment import draw_arm, draw_swapped, judgment_of, orde
 from oversight.judging.live import LiveDebate
 from oversight.judging.log import JudgingLog
 from oversight.judging.settings import JudgingSettings
-from oversight.preferences.rulings import rulings, top
 from oversight.store import Store
 from oversight.store.queue import ItemState, QueueFilter, QueueItem, Taken
 from oversight.types import (

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from oversight.preferences.ratings import rating_preferences
-from oversight.preferences.rulings import without_unseen
 from oversight.preferences.settings import Dropped, PreferenceSettings, PromptOf, Reason
-from oversight.preferences.siblings import sibling_preferences
-from oversight.preferences.sides import side_preferences
-from oversight.types import Preference, Transcript
+from oversight.preferences.sides import sibling_preferences, side_preferences, without_unseen
+from oversight.types import (
+    Preference,
+    Transcript,
+)
 
 
 def preferences(

@@ -8,15 +8,14 @@ grow with their number.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
-from oversight.errors import ConfigError, OversightError
+from oversight.errors import ConfigError
+from oversight.files import whole_file
 from oversight.preferences.layouts import (
     Layout,
     Repairs,
@@ -78,7 +77,7 @@ def export(
     repairs = Repairs()
     flat = _flatten(rows, layout, format, counted)
     mended = ({key: repairs.mend(value) for key, value in row.items()} for row in flat)
-    with _whole(out) as part:
+    with whole_file(out, "out") as part:
         write: Callable[[Iterator[Row], Path, str], int]
         write = _write_jsonl if format == "jsonl" else _write_parquet
         num_rows = write(mended, part, layout)
@@ -117,28 +116,6 @@ def _flatten(
             raise ConfigError(
                 f"layout = {layout!r} takes {wanted}, but was given a {type(row).__name__}"
             )
-
-
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A path beside `out` that becomes `out` if the block ends well, and else is removed."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(out)
-    except OversightError:
-        raise  # of where the rows come from, though it may be an OSError as well
-    except OSError as error:
-        raise ConfigError(
-            f"out = {str(out)!r} cannot be written: {error.strerror or error}. "
-            "Choose another file, or make room."
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _write_jsonl(rows: Iterator[Row], path: Path, layout: str) -> int:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from oversight.preferences.rulings import rulings
+from oversight.aggregation.rulings import rulings
 from oversight.types import (
     Labelled,
     Message,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from oversight.preferences.rulings import (
+from oversight.aggregation.rulings import (
     TIE_TOLERANCE,
     RaterRuling,
     Read,
@@ -38,7 +38,7 @@ from oversight.preferences.settings import (
     response,
     speech,
 )
-from oversight.preferences.siblings import RankedRows
+from oversight.preferences.sides import RankedRows
 from oversight.types import (
     Act,
     Feedback,

@@ -18,7 +18,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from oversight.errors import StoreError
+from oversight.errors import FileError, StoreError
+from oversight.files import write_text
 from oversight.store.chain import (
     HASHED,
     KEYS,
@@ -86,11 +87,9 @@ class Seal:
         Raises:
             StoreError: It cannot be written.
         """
-        part = path.with_name(path.name + ".part")
         try:
-            part.write_text(self.text(), encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
+            write_text(path, self.text())
+        except FileError as error:
             raise StoreError(f"seal {path}: {error.strerror}; name a file in a folder") from None
 
     @classmethod

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling.scoring.policy import PolicyModel, ScalarModel, Scores
+from oversight.modeling.scoring.trie import RowBatch, common_prefix
 from oversight.train.distributed import World
-from oversight.train.model.policy import PolicyModel, ScalarModel, Scores
-from oversight.train.model.trie import RowBatch, common_prefix
-from oversight.train.types import Comparison, Ids, TokenRow
+from oversight.train.types import Comparison
 
 
 def micro_batches(groups: Sequence[Sequence[TokenRow]], max_tokens: int) -> list[list[int]]:

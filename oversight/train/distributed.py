@@ -25,8 +25,8 @@ import torch
 import torch.distributed as dist
 
 from oversight.errors import OversightError
-from oversight.train.model.trie import RowBatch
-from oversight.train.types import TokenRow
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.trie import RowBatch
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -20,11 +20,15 @@ import torch
 from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel, Scores
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import losses
 from oversight.train.batches import PairLabels, is_decided, padded, unread_margins
 from oversight.train.data.examples import PairsOf, expand
 from oversight.train.data.loading import LoadedExamples, load_comparisons, load_labelled
 from oversight.train.distributed import World, shard
+from oversight.train.loading import load_policy
 from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
 from oversight.train.losses.pairs import PairLogps, sft_term
 from oversight.train.losses.sequences import (
@@ -33,9 +37,6 @@ from oversight.train.losses.sequences import (
     sequence_sum,
     wpo_weight,
 )
-from oversight.train.model.loading import load_policy
-from oversight.train.model.policy import PolicyModel, Scores
-from oversight.train.model.trie import RowBatch
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.registered import trainer
@@ -50,7 +51,7 @@ from oversight.train.signal import (
     silent_B,
 )
 from oversight.train.start import Rows, about, begin, finished_model
-from oversight.train.types import Comparison, TokenRow
+from oversight.train.types import Comparison
 
 
 class Config(TrainSettings):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from oversight.train.model.logprobs import BLOCK_ELEMENTS, BLOCK_TOKENS
+from oversight.modeling.scoring.logprobs import BLOCK_ELEMENTS, BLOCK_TOKENS
 from oversight.train.settings import ModelSettings
 
 FLOAT, HALF = 4, 2

@@ -28,13 +28,14 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.ids import seed_from
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import World, num_processes
 from oversight.train.experience_settings import ExperienceSettings
 from oversight.train.losses.advantages import informative
 from oversight.train.losses.value import RunningScale, missing_eos, overlong_penalty
-from oversight.train.model.policy import PolicyModel
 from oversight.train.plan import Held, Plan, begin_alone
 from oversight.train.reference import Reference
 from oversight.train.rollouts.ahead import Collected, Collector
@@ -44,7 +45,7 @@ from oversight.train.rollouts.reward_models import read_reward_config
 from oversight.train.rollouts.rewards import check_rewards, tried_rewards
 from oversight.train.rollouts.types import RewardSource, Sampler
 from oversight.train.start import Started
-from oversight.train.types import PromptExample, TokenRow
+from oversight.train.types import PromptExample
 
 Valued = Callable[[RolloutBatch], tuple[RolloutBatch, dict[str, float]]]
 """What an algorithm makes of a scored collection: its advantages, and metrics."""
@@ -363,6 +364,11 @@ def check_experience(
             raise ConfigError(
                 "engine = 'vllm' serves a run of one process; under torchrun sample in_process"
             )
+        if settings.handover == "nccl" and start.world.device.type != "cuda":
+            raise ConfigError(
+                f"handover = 'nccl' transfers weights from GPU to GPU, and the policy is on "
+                f"{str(start.world.device)!r}: take handover = 'folder', or a GPU with CUDA"
+            )
         _vllm_settings(settings, ".")
 
 
@@ -394,6 +400,10 @@ def _vllm_settings(settings: ExperienceSettings, model: str) -> Any:
 
     given = {"model": model, **settings.engine_settings}
     config = Config.parse(given, where="engine_settings")
+    if settings.handover == "nccl":
+        from oversight.train.rollouts.handover import served_for_nccl
+
+        config = served_for_nccl(config)
     find_interpreter(config.python)
     return config
 
@@ -407,7 +417,7 @@ def open_sampler(
         eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         yield _sharded(policy, settings, eos, world)
         return
-    from oversight.train.rollouts.handover import FolderHandover
+    from oversight.train.rollouts.handover import FolderHandover, Handover, NcclHandover, workers_of
     from oversight.train.rollouts.server import ServerSampler, serving
 
     with ExitStack() as opened:
@@ -416,8 +426,12 @@ def open_sampler(
         initial.mkdir()
         policy.inner.save_pretrained(initial)
         tokenizer.save_pretrained(initial)
-        servers = opened.enter_context(serving(_vllm_settings(settings, str(initial))))
-        yield ServerSampler(servers, settings.sampling, FolderHandover(place / "weights"))
+        config = _vllm_settings(settings, str(initial))
+        handover: Handover = FolderHandover(place / "weights")
+        if settings.handover == "nccl":
+            handover = NcclHandover(workers_of(config))
+        servers = opened.enter_context(serving(config))
+        yield ServerSampler(servers, settings.sampling, handover)
 
 
 def _sharded(

@@ -56,6 +56,7 @@ class ExperienceSettings(TrainSettings):
     """Settings that PPO and GRPO share."""
 
     by_content: ClassVar[Mapping[str, str]] = {"reference": "reference"}
+    incidental: ClassVar[frozenset[str]] = TrainSettings.incidental | {"handover"}
 
     data: DataSettings
     reward: RewardSettings
@@ -66,6 +67,8 @@ class ExperienceSettings(TrainSettings):
     """Who samples: the policy itself, or vLLM servers that are given its weights."""
     engine_settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of the vllm engine."""
+    handover: Literal["folder", "nccl"] = "folder"
+    """New weights reach the servers in a folder, or by NCCL from GPU to GPU."""
     ahead: bool = False
     """Sample the next collection while learning from the last: one step off-policy."""
     mini_batches: int = Field(default=1, ge=1)
@@ -112,6 +115,7 @@ class ExperienceSettings(TrainSettings):
             yield name, "PPO and GRPO take the prompts alone"
         if self.engine == "in_process":
             yield "engine_settings", "they are those of engine = 'vllm'"
+            yield "handover", "only servers of engine = 'vllm' are handed weights"
         if not self.shaping.scale:
             yield "shaping.clip", "it bounds rewards that shaping.scale = true has scaled"
         if self.importance.mode == "none":

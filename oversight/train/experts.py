@@ -25,9 +25,9 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError
-from oversight.train.model.loading import empty_model
-from oversight.train.model.policy import Backbone
-from oversight.train.model.trie import RowBatch
+from oversight.modeling.scoring.checks import empty_model
+from oversight.modeling.scoring.policy import Backbone
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.settings import ModelSettings
 
 COUNTS = frozenset(

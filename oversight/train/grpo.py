@@ -23,6 +23,7 @@ from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
 from oversight.train.experience import Experience, check_experience, open_sampler, plan_experience
 from oversight.train.experience_settings import ExperienceSettings
+from oversight.train.loading import load_policy
 from oversight.train.losses.advantages import (
     RoleBaseline,
     group,
@@ -33,7 +34,6 @@ from oversight.train.losses.advantages import (
 from oversight.train.losses.kl import LossEstimator
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.policy_batch import Extras
-from oversight.train.model.loading import load_policy
 from oversight.train.plan import Plan
 from oversight.train.policy_step import policy_step
 from oversight.train.reference import open_reference

@@ -15,21 +15,22 @@ from typing import Any, Literal
 
 import numpy as np
 
+from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling.scoring.checks import check_policy_kind, check_scalar_kind, empty_model
+from oversight.modeling.scoring.trie import TokenTrie
 from oversight.train.batches import micro_batches
 from oversight.train.data.examples import Order
 from oversight.train.data.loading import LoadedExamples
 from oversight.train.distributed import World, num_processes
 from oversight.train.estimate import Load, Shape, available, estimate, shown
-from oversight.train.model.checks import check_policy_kind, check_scalar_kind
-from oversight.train.model.loading import adapted, check_weights, empty_model, named, resolve_device
-from oversight.train.model.trie import TokenTrie
+from oversight.train.loading import adapted, check_weights, named, resolve_device
 from oversight.train.reference import INITIAL, NONE, read_other
 from oversight.train.registered import Trainer
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.folder import MODEL, check_places
 from oversight.train.session import num_steps
 from oversight.train.start import Started, about, begin
-from oversight.train.types import Comparison, Demonstration, Example, Ids, LabelledExample, TokenRow
+from oversight.train.types import Comparison, Demonstration, Example, LabelledExample
 
 SHOWN_TOKENS = 48
 """Of each end of a stretch; what is between is left out."""

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from oversight.modeling.scoring.policy import PolicyModel, Scores
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.batches import padded
 from oversight.train.experience import Experience
 from oversight.train.experience_settings import ExperienceSettings
@@ -19,8 +21,6 @@ from oversight.train.losses.kl import estimate
 from oversight.train.losses.masked import masked_sum
 from oversight.train.losses.metrics import Metrics, Peak, mean_of, merge, peak_of
 from oversight.train.losses.policy_batch import PolicyBatch
-from oversight.train.model.policy import PolicyModel, Scores
-from oversight.train.model.trie import RowBatch
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.session import Objective, Session
 from oversight.train.signal import SIGNAL, is_rounding

@@ -22,12 +22,15 @@ from pydantic import Field, model_validator
 
 from oversight.config import Settings
 from oversight.errors import ConfigError
+from oversight.modeling.scoring.policy import ScalarModel, Scores
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import losses
 from oversight.train.batches import padded, row_values
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
 from oversight.train.experience import Experience, check_experience, open_sampler, plan_experience
 from oversight.train.experience_settings import ExperienceSettings
+from oversight.train.loading import Vocabulary, load_policy, load_scalar, named, read_config
 from oversight.train.losses import value
 from oversight.train.losses.advantages import gae
 from oversight.train.losses.kl import AdaptiveKL, Estimator, FixedKL, kl_in_reward
@@ -35,9 +38,6 @@ from oversight.train.losses.masked import masked_sum
 from oversight.train.losses.metrics import Metrics, peak_of
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.losses.value import token_rewards
-from oversight.train.model.loading import Vocabulary, load_policy, load_scalar, named, read_config
-from oversight.train.model.policy import ScalarModel, Scores
-from oversight.train.model.trie import RowBatch
 from oversight.train.plan import TRAINED, Held, Plan
 from oversight.train.policy_step import Added, policy_step
 from oversight.train.reference import open_reference, same_vocabulary

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +21,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from oversight.errors import ConfigError
+from oversight.errors import ConfigError, FileError
+from oversight.files import whole_file
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World, shard
-from oversight.train.model.loading import Vocabulary, frozen, load_policy, named, read_config
-from oversight.train.model.policy import PolicyModel
+from oversight.train.loading import Vocabulary, frozen, load_policy, named, read_config
 from oversight.train.settings import ModelSettings
-from oversight.train.types import TokenRow
 
 INITIAL, NONE = "initial", "none"
 
@@ -215,10 +216,5 @@ def _read(path: Path, keys: Sequence[_Key]) -> list[torch.Tensor] | None:
 
 def _write(path: Path, scored: Sequence[torch.Tensor]) -> None:
     """Keep what was computed; a cache that cannot be written is done without."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileError), whole_file(path) as part:
         save_file({"logps": torch.cat(list(scored))}, part)
-        part.replace(path)
-    except (OSError, SafetensorError):
-        part.unlink(missing_ok=True)

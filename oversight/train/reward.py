@@ -17,15 +17,15 @@ import torch
 from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
+from oversight.modeling.scoring.policy import ScalarModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import losses
 from oversight.train.batches import PairLabels, is_decided, ranks_of, unread_margins
 from oversight.train.data.examples import PairsOf, expand
 from oversight.train.data.loading import LoadedExamples, load_comparisons
 from oversight.train.distributed import shard
+from oversight.train.loading import load_scalar
 from oversight.train.losses.metrics import Metrics
-from oversight.train.model.loading import load_scalar
-from oversight.train.model.policy import ScalarModel
-from oversight.train.model.trie import RowBatch
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.registered import trainer
 from oversight.train.session import Objective, Session, num_steps

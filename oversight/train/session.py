@@ -22,6 +22,8 @@ from typing import Any, Self
 import torch
 
 from oversight.errors import CheckpointError, ConfigError, OversightError, TrainingInterrupted
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import Backbone
 from oversight.train.batches import micro_batches
 from oversight.train.data.examples import Cursor, Order
 from oversight.train.distributed import (
@@ -33,7 +35,6 @@ from oversight.train.distributed import (
 )
 from oversight.train.experts import Balance
 from oversight.train.losses.metrics import Metrics, Peak, merge
-from oversight.train.model.policy import Backbone
 from oversight.train.runs.final import Finish, finish
 from oversight.train.runs.folder import About, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
@@ -48,7 +49,6 @@ from oversight.train.runs.schedules import (
 from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
 from oversight.train.settings import TrainSettings
 from oversight.train.signal import SIGNAL
-from oversight.train.types import TokenRow
 
 
 @dataclass(frozen=True, slots=True)

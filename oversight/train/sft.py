@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.data.loading import load_demonstrations
 from oversight.train.distributed import shard
+from oversight.train.loading import load_policy
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.sequences import sft_loss
-from oversight.train.model.loading import load_policy
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import RowBatch
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.registered import trainer
 from oversight.train.session import Objective, Session, num_steps

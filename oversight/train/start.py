@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from oversight.errors import ConfigError
 from oversight.modeling.angles import switch_of
+from oversight.modeling.scoring.attention import choose_back_end
 from oversight.text.terminal import tell
 from oversight.train.data.examples import fingerprint
 from oversight.train.data.files import texts
 from oversight.train.data.loading import LoadedExamples, require_batch
 from oversight.train.distributed import World
 from oversight.train.experts import check_experts
-from oversight.train.model.attention import choose_back_end
-from oversight.train.model.loading import Vocabulary, read_config, resolve_device
+from oversight.train.loading import Vocabulary, read_config, resolve_device
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.final import check_before_training
 from oversight.train.runs.folder import MODEL, About, describe_settings

@@ -1,7 +1,7 @@
 """Examples for trainers as token ids, made once and never rendered again.
 
 `data/` makes examples from files and stores, `rollouts/` makes token rows from
-an engine's samples, `model/` scores token rows, `losses/` takes scores.
+an engine's samples, `oversight.modeling.scoring` scores these, `losses/` takes scores.
 
 Ids are 1-D numpy arrays of int64. A prompt ends and its response begins at a
 token border; a response that ended by itself carries its EOS as its last id.
@@ -12,49 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
-Ids = npt.NDArray[np.int64]
-"""Token ids, shape [T]."""
-Mask = npt.NDArray[np.bool_]
-"""One truth value a token, shape [T]."""
-Floats = npt.NDArray[np.float32]
-"""One number a token, shape [T]."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TokenRow:
-    """A prompt and one response to it: what a model scores.
-
-    Of one trajectory with several turns of the policy, either each turn is a
-    row whose prompt is all before it (rows share what they share when they are
-    scored together), or the whole is one row whose mask leaves out what was given.
-    """
-
-    prompt_ids: Ids
-    """At least one token: the first of a sequence is predicted by nothing."""
-    response_ids: Ids
-    mask: Mask | None = None
-    """Which response tokens are learnt from; None for all."""
-    logprobs: Floats | None = None
-    """The sampler's own natural log-probability of each response token."""
-    id: str = ""
-    """Source of the example, for messages."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of prompt and response."""
-        return len(self.prompt_ids) + len(self.response_ids)
-
-    @property
-    def num_trained(self) -> int:
-        """Response tokens that are learnt from."""
-        return len(self.response_ids) if self.mask is None else int(self.mask.sum())
-
-    def ids(self) -> Ids:
-        """Prompt and response as one sequence."""
-        return np.concatenate([self.prompt_ids, self.response_ids])
+from oversight.modeling.rows import Ids, TokenRow
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,22 +19,23 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, DataError
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.batches import padded, row_logprobs
 from oversight.train.data.examples import Order
 from oversight.train.data.loading import LoadedExamples, load_labelled
 from oversight.train.distributed import shard
+from oversight.train.loading import load_policy
 from oversight.train.losses import Loss, load
 from oversight.train.losses.metrics import Mean, Metrics
 from oversight.train.losses.sequences import sequence_sum
 from oversight.train.losses.unpaired import UnpairedLogps
-from oversight.train.model.loading import load_policy
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import RowBatch
 from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.session import Objective, Session, num_steps
 from oversight.train.signal import SIGNAL, random_points, signal_of, silence, silent_B
 from oversight.train.start import Rows, about, begin, finished_model
-from oversight.train.types import LabelledExample, TokenRow
+from oversight.train.types import LabelledExample
 
 if TYPE_CHECKING:
     from oversight.train.dpo import Config

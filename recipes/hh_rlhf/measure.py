@@ -30,7 +30,7 @@ from oversight.train import reward
 from oversight.train.batches import row_rewards
 from oversight.train.data.loading import load_comparisons
 from oversight.train.distributed import World
-from oversight.train.model.loading import load_scalar, read_config
+from oversight.train.loading import load_scalar, read_config
 from oversight.train.runs.metrics import read_metrics
 from oversight.train.settings import DataSettings, ModelSettings
 

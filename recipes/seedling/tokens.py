@@ -13,7 +13,7 @@ from typing import Any
 from oversight.agents import consultant, critic, debater, judge
 from oversight.datasets.world.names import FAMILIES
 from oversight.datasets.world.story import FIRST_PLAIN_DAY, LAST_PLAIN_DAY
-from oversight.train.model.loading import ASSISTANT, CHAT_TEMPLATE, EOS, PAD, SYSTEM, USER
+from oversight.train.loading import ASSISTANT, CHAT_TEMPLATE, EOS, PAD, SYSTEM, USER
 
 NUM_WORDS = 2048
 """Most tokens that are learnt from texts."""

@@ -29,7 +29,7 @@ from sizes import EOS, FIRST_ID
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from oversight.errors import OversightError
-from oversight.train.types import TokenRow
+from oversight.modeling.rows import TokenRow
 
 TOLERANCE = 1e-4
 """Error of a log-probability or a score, relative to 1 plus the largest of them, in float32."""
@@ -232,7 +232,7 @@ def _judge_tokens(what: str, done: Any, logps_TV: torch.Tensor, truth: Truth) ->
 
 def load_policy(folder: Path) -> Any:
     """The policy, as a trainer loads it."""
-    from oversight.train.model.loading import load_policy, read_config
+    from oversight.train.loading import load_policy, read_config
     from oversight.train.settings import ModelSettings
 
     settings = ModelSettings(path=str(folder), device="cpu")
@@ -258,7 +258,7 @@ def judge_policy(policy: Any, truth: Truth) -> float:
 
 
 def _scores(policy: Any, rows: Sequence[TokenRow]) -> torch.Tensor:
-    from oversight.train.model.trie import RowBatch
+    from oversight.modeling.scoring.trie import RowBatch
 
     logps: torch.Tensor = policy(RowBatch.build(rows)).logps_BR
     return logps
@@ -352,9 +352,9 @@ def judge_reward(folder: Path, truth: Truth, ended: bool) -> float:
 
 def judge_reward_training(base: Path, out: Path, noise: float, ended: bool) -> float:
     """What a trained reward model says when transformers reads it: what was trained."""
+    from oversight.modeling.scoring.policy import ScalarModel
+    from oversight.modeling.scoring.trie import RowBatch
     from oversight.train import reward
-    from oversight.train.model.policy import ScalarModel
-    from oversight.train.model.trie import RowBatch
 
     rows = [
         {

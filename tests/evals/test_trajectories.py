@@ -1,7 +1,7 @@
 import pytest
 
+from oversight.aggregation.rulings import rulings
 from oversight.evals.calibration import BeliefPath, path, trajectory
-from oversight.preferences.rulings import rulings
 
 
 def values(points):

@@ -11,9 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
 
 from oversight.modeling.angles import own_angles, switch_length, switch_of
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import RowBatch
-from oversight.train.types import TokenRow
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import RowBatch
 
 SIZES: dict[str, Any] = {
     "vocab_size": 128,

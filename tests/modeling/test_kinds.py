@@ -10,7 +10,7 @@ import transformers
 
 from oversight.errors import ConfigError
 from oversight.modeling.contract import as_configured, switch_off
-from oversight.train.model.checks import check_policy_kind, check_scalar_kind
+from oversight.modeling.scoring.checks import check_policy_kind, check_scalar_kind
 from oversight.train.rollouts.in_process import check_sampling_kind
 
 SIZES: dict[str, Any] = {

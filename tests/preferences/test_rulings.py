@@ -1,6 +1,6 @@
 import pytest
 
-from oversight.preferences.rulings import average, consensus, rulings
+from oversight.aggregation.rulings import average, consensus, rulings
 from oversight.types import BeliefMethod, Verdict
 
 

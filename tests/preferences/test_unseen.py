@@ -9,9 +9,8 @@ import pytest
 
 from oversight.preferences.building import preferences
 from oversight.preferences.export import export
-from oversight.preferences.rulings import without_unseen
 from oversight.preferences.settings import Dropped, PreferenceSettings, Reason
-from oversight.preferences.sides import labelled_speeches
+from oversight.preferences.sides import labelled_speeches, without_unseen
 from oversight.types import (
     Feedback,
     JudgeKind,

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.estimate import Load, Shape, estimate
 from oversight.train.losses.sequences import sft_loss
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import RowBatch
 from oversight.train.settings import ModelSettings
-from oversight.train.types import TokenRow
 
 NUM_ROWS = 8
 

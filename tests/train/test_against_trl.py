@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 import torch
 
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import dpo, grpo, losses, reward, sft, unpaired
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
 from oversight.train.losses.policy_batch import Extras
-from oversight.train.model.policy import PolicyModel, ScalarModel
-from oversight.train.model.trie import RowBatch
 from oversight.train.policy_step import policy_step
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.session import Objective
-from oversight.train.types import Comparison, Demonstration, LabelledExample, TokenRow
+from oversight.train.types import Comparison, Demonstration, LabelledExample
 
 pytestmark = pytest.mark.slow  # importing TRL alone takes ten seconds
 pytest.importorskip("trl", reason="TRL is the peer: pip install 'oversight[dev]'")

@@ -12,13 +12,13 @@ import torch
 import transformers
 
 from oversight.errors import ConfigError
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import dpo, reward, sft
 from oversight.train.experts import Balance, check_experts
-from oversight.train.model.policy import PolicyModel, ScalarModel
-from oversight.train.model.trie import RowBatch
 from oversight.train.runs.metrics import read_metrics
 from oversight.train.settings import DataSettings, ModelSettings, OptimizerSettings
-from oversight.train.types import TokenRow
 
 SMALL = {
     "vocab_size": 50,

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.trie import num_trie_tokens
 from oversight.train.batches import micro_batches
-from oversight.train.model.trie import num_trie_tokens
-from oversight.train.types import TokenRow
 
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=6).map(np.array)
 GROUPS = st.lists(

@@ -19,16 +19,17 @@ import numpy as np
 import pytest
 import torch
 
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train import grpo
 from oversight.train.data.examples import Order
 from oversight.train.distributed import World
 from oversight.train.dpo import _of_all
 from oversight.train.experience import Experience
+from oversight.train.loading import load_policy, load_scalar, read_config
 from oversight.train.losses.metrics import Mean
 from oversight.train.losses.pairs import PairLogps
 from oversight.train.losses.preference_quantiles import aot, aot_unpaired
-from oversight.train.model.loading import load_policy, load_scalar, read_config
-from oversight.train.model.policy import PolicyModel
 from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler
@@ -36,7 +37,7 @@ from oversight.train.runs.shards import pack, unpack
 from oversight.train.runs.state import Part
 from oversight.train.session import Visits
 from oversight.train.settings import ModelSettings
-from oversight.train.types import PromptExample, TokenRow
+from oversight.train.types import PromptExample
 from oversight.train.unpaired import mismatched
 
 T = TypeVar("T")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.distributed import World
-from oversight.train.model.loading import Vocabulary, load_policy, read_config, train_tokenizer
-from oversight.train.model.policy import PolicyModel
+from oversight.train.loading import Vocabulary, load_policy, read_config, train_tokenizer
 from oversight.train.reference import Reference, open_reference
 from oversight.train.settings import ModelSettings
-from oversight.train.types import TokenRow
 
 ALONE = World(0, 1, torch.device("cpu"))
 TEXTS = ("The key was in the kitchen at noon.",)

@@ -13,7 +13,7 @@ from oversight.train.settings import DataSettings, ModelSettings
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    from oversight.train.model.loading import read_config
+    from oversight.train.loading import read_config
 
     settings = ModelSettings.parse({"scratch": {"vocab_size": 300}})
     return read_config(settings, ["a question", "an answer"])[1].tokenizer

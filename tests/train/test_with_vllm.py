@@ -12,7 +12,7 @@ import torch
 
 from oversight.engines import vllm
 from oversight.train import grpo, sft
-from oversight.train.model.loading import load_policy, read_config
+from oversight.train.loading import load_policy, read_config
 from oversight.train.rollouts.handover import check_weights
 from oversight.train.rollouts.server import serving
 from oversight.train.rollouts.types import SamplingSettings

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from oversight.errors import CheckpointError
+from oversight.errors import CheckpointError, FileError
 from oversight.experiments.pixels.images import NUM_LABELS, Images
 from oversight.experiments.pixels.settings import JudgeSettings
+from oversight.files import whole_file
 from oversight.ids import content_id
 
 WEIGHT_DECAY = 1e-4
@@ -133,9 +133,8 @@ def obtain_judge(
             judge.load_state_dict(load_file(path))
             return judge.eval().requires_grad_(False)
         judge = train_judge(images, pixels, settings, seed, on_step)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        save_file(judge.state_dict(), part, {"about": json.dumps(about)})
-        part.replace(path)
-    except (OSError, SafetensorError, RuntimeError) as error:
+        with whole_file(path, "judge") as part:
+            save_file(judge.state_dict(), part, {"about": json.dumps(about)})
+    except (OSError, FileError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"judge {path}: {error}; delete it to train it anew") from error
     return judge

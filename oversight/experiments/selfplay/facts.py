@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from oversight.config import describe
 from oversight.errors import CheckpointError
-from oversight.train.runs.files import write_json
+from oversight.files import write_json
 
 DONE = "done.json"
 REMEDY = "put back the file that the job wrote, or remove its folder to have the job done again"

@@ -22,12 +22,12 @@ from oversight.experiments.selfplay.facts import (
     read_done,
 )
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
+from oversight.modeling.rows import TokenRow
 from oversight.store import Store
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
-from oversight.train.model.loading import frozen, load_policy, read_config
+from oversight.train.loading import frozen, load_policy, read_config
 from oversight.train.settings import ModelSettings
-from oversight.train.types import TokenRow
 from oversight.types import Purpose, Sample, Verdict
 
 VOTES = 11

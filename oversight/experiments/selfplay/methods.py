@@ -31,7 +31,7 @@ from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
 from oversight.train import dpo, grpo, ppo, reward, sft
-from oversight.train.model.loading import read_config
+from oversight.train.loading import read_config
 from oversight.train.rollouts.reward_models import RewardModels
 from oversight.train.rollouts.types import RewardSettings
 from oversight.train.runs.folder import MODEL, is_finished

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from oversight.experiments.selfplay.jobs import START
 from oversight.experiments.selfplay.results import CircleResults, CurvePoint
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
 from oversight.experiments.selfplay.words import ARENAS, name_of
+from oversight.files import write_json
 from oversight.text.shares import percent
 
 if TYPE_CHECKING:
@@ -251,6 +251,5 @@ def write_all(circle: CircleSettings, results: CircleResults) -> list[Path]:
     write_page(page, circle.out / "report.html")
     for name, picture in pictures.items():
         save_png(picture.draw(LIGHT), circle.out / name)
-    text = json.dumps(results.to_json(), indent=2) + "\n"
-    (circle.out / "results.json").write_text(text, encoding="utf-8")
+    write_json(circle.out / "results.json", results.to_json())
     return [circle.out / name for name in ("report.html", *pictures, "results.json")]

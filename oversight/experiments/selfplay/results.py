@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oversight.aggregation.ratings import EloRating, ratings
 from oversight.evals.findings import count
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
-from oversight.evals.ratings import EloRating, ratings
 from oversight.experiments.selfplay.facts import (
     DONE,
     ArmMeasured,

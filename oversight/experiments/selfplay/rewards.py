@@ -26,17 +26,18 @@ from oversight.engines.transformers.prefix_tree import common_prefix
 from oversight.errors import ConfigError, DataError
 from oversight.experiments.selfplay.games import Game, one_round
 from oversight.experiments.selfplay.settings import Arena
+from oversight.modeling.rows import TokenRow
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
-from oversight.train.model.loading import frozen, load_policy, read_config
+from oversight.train.loading import frozen, load_policy, read_config
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.reward_models import RewardModels
 from oversight.train.rollouts.types import Divider, Sampled, SamplingSettings, grouped
 from oversight.train.settings import ModelSettings
-from oversight.train.types import PromptExample, TokenRow
+from oversight.train.types import PromptExample
 from oversight.types import Belief, BeliefMethod, Prompt, Response, Seat, Transcript
 
 MAX_TOKENS = 16_384

@@ -32,13 +32,14 @@ from oversight.experiments.selfplay.facts import read_object, write_done
 from oversight.experiments.selfplay.games import BEST_OF_N, PROTOCOLS, questions, speaking
 from oversight.experiments.selfplay.jobs import CircleJob, folder_of, plan_jobs, result_of, run_job
 from oversight.experiments.selfplay.settings import CircleSettings
+from oversight.files import write_json
 from oversight.ids import content_id
+from oversight.modeling.scoring.checks import check_stored, empty_model
 from oversight.models.identity import contents_of
 from oversight.redaction import redacted
 from oversight.train import dpo, grpo, ppo, reward, sft
-from oversight.train.model.loading import check_stored, empty_model, read_config
+from oversight.train.loading import read_config
 from oversight.train.runs.checkpoints import differences, unlike_contents
-from oversight.train.runs.files import write_json
 from oversight.train.runs.folder import FolderLock
 from oversight.train.settings import ModelSettings
 

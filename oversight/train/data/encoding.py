@@ -16,6 +16,7 @@ import numpy as np
 
 from oversight.chat.turns import Messages, Stretch, Turns, UnrenderableError
 from oversight.errors import ConfigError
+from oversight.modeling.rows import Ids, Mask
 from oversight.text.thoughts import divide
 from oversight.train.data.rows import (
     HH_ANSWER,
@@ -31,7 +32,7 @@ from oversight.train.data.rows import (
     text_key,
 )
 from oversight.train.settings import DataSettings, Truncation
-from oversight.train.types import Ids, Mask, Refused
+from oversight.train.types import Refused
 from oversight.types import Message
 
 PROMPT_TOO_LONG = "the prompt is longer than max_prompt_length"

@@ -19,17 +19,10 @@ import numpy.typing as npt
 
 from oversight.errors import ConfigError, DataError
 from oversight.ids import text_id
+from oversight.modeling.rows import Ids, TokenRow
 from oversight.text.shares import percent
 from oversight.train.data.encoding import IdSources
-from oversight.train.types import (
-    Comparison,
-    Demonstration,
-    Example,
-    Ids,
-    LabelledExample,
-    PromptExample,
-    TokenRow,
-)
+from oversight.train.types import Comparison, Demonstration, Example, LabelledExample, PromptExample
 
 PairsOf = Literal["all", "best_worst", "adjacent"]
 

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 from oversight.errors import DataError
+from oversight.modeling.rows import Ids, TokenRow
 from oversight.text.terminal import visible
 from oversight.train.data.encoding import EMPTY, Encoder
 from oversight.train.data.examples import (
@@ -26,11 +27,9 @@ from oversight.train.types import (
     Comparison,
     Demonstration,
     Example,
-    Ids,
     LabelledExample,
     PromptExample,
     Refused,
-    TokenRow,
 )
 
 BROKEN = "the line is broken"

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from oversight.errors import ConfigError
+from oversight.modeling.rows import Ids
 from oversight.train.rollouts.types import Sampled, Sampler
-from oversight.train.types import Ids
 
 Array = npt.NDArray[Any]
 

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from oversight.errors import DataError
+from oversight.modeling.rows import Floats, Ids, TokenRow
 from oversight.train.rollouts.ahead import Collected, pack, unpack, unpack_all
-from oversight.train.types import Floats, Ids, PromptExample, TokenRow
+from oversight.train.types import PromptExample
 from oversight.types import (
     FinishReason,
     PromptRecord,

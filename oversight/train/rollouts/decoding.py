@@ -21,8 +21,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from oversight.train.model.trie import TokenTrie
-from oversight.train.types import Ids
+from oversight.modeling.rows import Ids
+from oversight.modeling.scoring.trie import TokenTrie
 
 ROOM = 64
 """Own tokens that room is made for at a time."""

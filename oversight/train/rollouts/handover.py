@@ -4,10 +4,6 @@
     Saves a checkpoint and lets each server reload it in place (its worker's
     `reload_weights`): on a CPU and on a GPU. On a machine of its own the
     folder may be one in memory (/dev/shm).
-`AdapterHandover`
-    Saves the LoRA adapter alone and lets each server load it under a new name: for a
-    policy of which only adapters are trained. The server needs `--enable-lora` and
-    VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
 `NcclHandover`
     vLLM's native weight transfer, from GPU to GPU.
 
@@ -20,7 +16,6 @@ distribution, is found before it spoils a step.
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import typing
 from collections.abc import Iterator
@@ -32,15 +27,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from oversight.engines import vllm
+from oversight.engines.vllm.settings import PARALLEL_OPTIONS
 from oversight.errors import ConfigError, EngineError
+from oversight.files import whole_folder
+from oversight.modeling.rows import Ids, TokenRow
 from oversight.train.distributed import World
 from oversight.train.rollouts.server import Servers
 from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.runs.final import quiet
-from oversight.train.types import Ids, TokenRow
 
 if TYPE_CHECKING:
-    from oversight.train.model.policy import PolicyModel
+    from oversight.modeling.scoring.policy import PolicyModel
 
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -94,23 +92,9 @@ def _whole(value: Any) -> torch.Tensor:
     return gathered.detach()
 
 
-@torch.no_grad()
-def adapter_weights(policy: PolicyModel) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and value of each weight of the LoRA adapter; every process must take part."""
-    for name, value in policy.model.state_dict().items():
-        if "lora_" in name:
-            yield name, _whole(value)
-
-
 def save_weights(policy: PolicyModel, folder: Path, world: World = ALONE) -> Path:
     """Save the model to `folder`, which appears only when it is complete; gives the folder."""
     _save_whole(policy.inner, full_weights(policy), folder, world)
-    return folder
-
-
-def save_adapter(policy: PolicyModel, folder: Path, world: World = ALONE) -> Path:
-    """Save the LoRA adapter alone to `folder`, in the same way."""
-    _save_whole(policy.model, adapter_weights(policy), folder, world)
     return folder
 
 
@@ -121,12 +105,8 @@ def _save_whole(
     state = {name: value for name, value in weights if world.is_first}
     if not world.is_first:
         return
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with quiet():
-        model.save_pretrained(partial, state_dict=state)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with whole_folder(folder, lasting=False) as part, quiet():
+        model.save_pretrained(part, state_dict=state)
 
 
 def save_beside(policy: PolicyModel, model: str, folder: Path, step: int) -> Path:
@@ -206,41 +186,6 @@ class FolderHandover:
         check_weights(policy, step, servers, settings, self._tolerance, self._world)
 
 
-class AdapterHandover:
-    """By the LoRA adapter alone, under a name of its own for each step.
-
-    Args:
-        folder: Where adapters are saved.
-        tolerance: Greatest difference of a log-probability; None for what the precision gives.
-        world: The processes that the weights are spread over.
-    """
-
-    def __init__(self, folder: Path, tolerance: float | None = None, world: World = ALONE) -> None:
-        self._folder = folder.expanduser().resolve()
-        self._tolerance = tolerance
-        self._world = world
-        self._loaded = ""
-
-    def give(
-        self, policy: PolicyModel, step: int, servers: Servers, settings: SamplingSettings
-    ) -> None:
-        """Save, load under a new name, ask for that name from now on, and check."""
-        if not hasattr(policy.model, "peft_config"):
-            raise ConfigError("an adapter is handed over, and the policy has none: take a folder")
-        self._world.wait()
-        name = f"policy-{step}"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        place = save_adapter(policy, self._folder / name, self._world)
-        if self._world.is_first:
-            servers.tell("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(place)})
-            if self._loaded:
-                servers.tell("/v1/unload_lora_adapter", {"lora_name": self._loaded})
-                shutil.rmtree(self._folder / self._loaded)
-        self._loaded = name
-        servers.model = name  # prefixes are cached under the adapter's name: none is stale
-        check_weights(policy, step, servers, settings, self._tolerance, self._world)
-
-
 def reset_caches(servers: Servers) -> None:
     """Empty the servers' prefix caches.
 
@@ -270,7 +215,7 @@ def check_weights(
     Raises:
         EngineError: It is above `tolerance`.
     """
-    from oversight.train.model.trie import RowBatch
+    from oversight.modeling.scoring.trie import RowBatch
     from oversight.train.rollouts.in_process import evaluating
 
     rows = world.from_first(_probed(policy, step, servers, settings) if world.is_first else [])
@@ -311,6 +256,31 @@ def _probe(policy: PolicyModel, step: int) -> Ids:
 
 
 SERVER_ARGS = ("--weight-transfer-config", '{"backend": "nccl"}')
+
+
+def served_for_nccl(config: vllm.Config) -> vllm.Config:
+    """The settings of servers that are to take weights by NCCL.
+
+    Raises:
+        ConfigError: Servers are spread over unlike numbers of GPUs, or over a number not known.
+    """
+    spread = [each for each in config.extra_args if each.startswith(PARALLEL_OPTIONS)]
+    if spread:
+        raise ConfigError(
+            f"engine_settings.extra_args = {spread[0]!r} with handover = 'nccl': name the GPUs of "
+            "each server in engine_settings.devices, so that their number is known"
+        )
+    if len({len(each.split(",")) for each in config.devices}) > 1:
+        raise ConfigError(
+            f"engine_settings.devices = {list(config.devices)!r} with handover = 'nccl': give "
+            "each server the same number of GPUs"
+        )
+    return config.model_copy(update={"extra_args": (*config.extra_args, *SERVER_ARGS)})
+
+
+def workers_of(config: vllm.Config) -> int:
+    """The number of GPUs that each server is spread over."""
+    return len(config.devices[0].split(",")) if config.devices else 1
 
 
 class NcclHandover:

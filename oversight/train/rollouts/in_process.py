@@ -24,13 +24,13 @@ import torch
 from oversight.engines.transformers.batching import sample as draw
 from oversight.errors import ConfigError
 from oversight.modeling import contract
+from oversight.modeling.rows import Ids
+from oversight.modeling.scoring.attention import Layout, choose_back_end, trie_arguments
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import TokenTrie
 from oversight.modeling.small import NEVER
-from oversight.train.model.attention import Layout, choose_back_end, trie_arguments
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import TokenTrie
 from oversight.train.rollouts.decoding import SharedPrompts
 from oversight.train.rollouts.types import Sampled, SamplingSettings, check_prompts, seeds_of
-from oversight.train.types import Ids
 
 LEAVE_SHARE = 8
 """Ended rows leave when they are this part (one eighth) of the batch: leaving copies the rest."""

@@ -22,13 +22,14 @@ import torch
 from oversight.errors import ConfigError
 from oversight.modeling import contract
 from oversight.modeling.angles import own_angles
-from oversight.train.model.checks import check_scalar, has_labels, scalar_problem, tolerance_of
-from oversight.train.model.policy import ScalarModel
-from oversight.train.model.trie import RowBatch
+from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling.scoring.checks import check_scalar, has_labels, scalar_problem, tolerance_of
+from oversight.modeling.scoring.policy import ScalarModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.in_process import evaluating
 from oversight.train.rollouts.types import Divider, RewardSettings, Sampled, check_folder, grouped
 from oversight.train.runs.final import quiet
-from oversight.train.types import Ids, PromptExample, TokenRow
+from oversight.train.types import PromptExample
 
 logger = logging.getLogger(__name__)
 

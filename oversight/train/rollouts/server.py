@@ -15,11 +15,11 @@ import numpy as np
 from oversight.engines import vllm
 from oversight.engines.openai.settings import VLLM_NEUTRAL
 from oversight.errors import ConfigError, EngineError, EngineRefusedError, EngineUnavailableError
+from oversight.modeling.rows import Ids
 from oversight.train.rollouts.types import Sampled, SamplingSettings, check_prompts, seeds_of
-from oversight.train.types import Ids
 
 if TYPE_CHECKING:
-    from oversight.train.model.policy import PolicyModel
+    from oversight.modeling.scoring.policy import PolicyModel
     from oversight.train.rollouts.handover import Handover
 
 

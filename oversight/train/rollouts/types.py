@@ -20,8 +20,9 @@ from pydantic import Field, model_validator
 
 from oversight.config import Settings
 from oversight.errors import ConfigError, DataError
+from oversight.modeling.rows import Floats, Ids, TokenRow
 from oversight.text.thoughts import MARK_TOKENS, DividedText, divide, opens_thought
-from oversight.train.types import Floats, Ids, PromptExample, TokenRow
+from oversight.train.types import PromptExample
 from oversight.user_code import shortened
 
 
@@ -276,7 +277,7 @@ def check_folder(folder: str) -> Path:
     Raises:
         ConfigError: It is not there, or holds no model.
     """
-    from oversight.train.model.loading import is_saved_model  # which loads torch
+    from oversight.train.loading import is_saved_model  # which loads torch
 
     place = Path(folder).expanduser()
     if not is_saved_model(place):

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 from oversight.errors import CheckpointError
+from oversight.files import blake2b, remove, rename, sync, told, write_json
 from oversight.models.identity import same_place, value_at
 from oversight.train.distributed import World
 from oversight.train.runs import state as states
-from oversight.train.runs.files import blake2b, remove, rename, sync, told, write_json
 from oversight.train.runs.state import RunState
 
 NAME = "checkpoint.json"

@@ -17,7 +17,6 @@ import copy
 import hashlib
 import importlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,10 +26,10 @@ from typing import Any
 import torch
 
 from oversight.errors import CheckpointError, ConfigError
+from oversight.files import told, whole_folder, write_text
 from oversight.modeling.angles import own_angles, switch_length
 from oversight.modeling.contract import as_configured
 from oversight.train.runs.card import model_card
-from oversight.train.runs.files import rename, sync_all, told, write_text
 from oversight.train.runs.folder import RunFolder
 from oversight.train.runs.metrics import read_metrics
 
@@ -255,22 +254,17 @@ def finish(
     Raises:
         CheckpointError: It cannot be written, or does not come back as it was.
     """
-    part = run.path / ".model.part"
-    with told(f"{run.model_path} could not be written", "The last checkpoint is untouched."):
-        shutil.rmtree(part, ignore_errors=True)
+    with (
+        told(f"{run.model_path} could not be written", "The last checkpoint is untouched."),
+        whole_folder(run.model_path) as part,
+    ):
         part.mkdir()
         if _is_reward_model(model):
             ending = replace(ending, tokenizer=_padded_apart(ending))
-        try:
-            with quiet():
-                _save_weights(part, model, ending, state)
-                _save_tokenizer(part, ending)
-            write_text(part / CARD, _card(run, ending))
-            sync_all(part)
-            rename(part, run.model_path)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
+        with quiet():
+            _save_weights(part, model, ending, state)
+            _save_tokenizer(part, ending)
+        write_text(part / CARD, _card(run, ending))
     return run.model_path
 
 

@@ -29,10 +29,10 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from oversight.errors import ConfigError, OversightError
+from oversight.files import told, write_json, write_text
 from oversight.models.identity import contents_of
 from oversight.train.distributed import World
 from oversight.train.runs.checkpoints import ALONE, Checkpoints, Resumed, check_fingerprint, unlike
-from oversight.train.runs.files import told, write_json, write_text
 from oversight.train.runs.metrics import MetricsLog, Split
 from oversight.train.runs.state import RunState
 
@@ -192,9 +192,8 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 MODEL = "model"
-BEFORE_A_RUN = frozenset(
-    ["lock", "origin.json", "config.toml"]
-    + [f".{name}.part" for name in ("origin.json", "config.toml", "config.json")]
+BEFORE_A_RUN = re.compile(
+    r"lock|origin\.json|config\.toml|\.(origin|config)\.(json|toml)(\.\d+)?\.part"
 )
 """What a first start may leave if it is killed before the folder counts as a run."""
 
@@ -400,7 +399,7 @@ def check_place(path: Path, resume: bool) -> None:
                 f"{place} holds a run that is not finished. Go on with it: "
                 f"{resume_command()}; or take another folder"
             )
-    elif path.is_dir() and any(p.name not in BEFORE_A_RUN for p in path.iterdir()):
+    elif path.is_dir() and any(not BEFORE_A_RUN.fullmatch(p.name) for p in path.iterdir()):
         raise ConfigError(f"{place} is not empty and no run; take another folder")
     there = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):

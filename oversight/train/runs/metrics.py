@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from oversight.errors import DataError, MissingDependencyError
-from oversight.train.runs.files import told, write_text
+from oversight.files import told, write_text
 
 Split = Literal["train", "eval"]
 NAME = "metrics.jsonl"

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oversight.errors import ConfigError, DataError
+from oversight.files import whole_file
 from oversight.registry import nearest
 from oversight.train.runs.metrics import FIXED, NAME, read_metrics
 
@@ -167,14 +168,10 @@ def plot(folders: Sequence[Path], out: Path, metrics: Sequence[str] = (), dpi: i
     """
     curves = read_curves(folders)
     figure = draw(curves, choose(curves, metrics))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            # Letters that the font lacks are drawn as boxes, without a warning for each.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            figure.savefig(out, format="png", dpi=dpi, facecolor=PAPER)
-    except OSError as error:
-        raise ConfigError(f"out = {str(out)!r} cannot be written: {error.strerror}") from error
+    with whole_file(out, "out") as part, warnings.catch_warnings():
+        # Letters that the font lacks are drawn as boxes, without a warning for each.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(part, format="png", dpi=dpi, facecolor=PAPER)
 
 
 def draw(curves: Sequence[Curve], metrics: Sequence[str]) -> Figure:

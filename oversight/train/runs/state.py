@@ -23,9 +23,9 @@ import torch
 from safetensors.torch import load_file
 
 from oversight.errors import CheckpointError
+from oversight.files import sync, write_json
 from oversight.ids import seed_from
 from oversight.train.distributed import World
-from oversight.train.runs.files import sync, write_json
 from oversight.train.runs.shards import Blocks, pack, unpack, write_blocks, write_tensors
 
 HOW = frozenset({"params", "fused", "foreach", "capturable", "differentiable", "maximize"})

@@ -18,7 +18,7 @@ from oversight.experiments.selfplay.rewards import SpeechesAlone, comparisons, r
 from oversight.models import SEEDLING
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
-from oversight.train.model.loading import read_config
+from oversight.train.loading import read_config
 from oversight.train.rollouts.reward_models import RewardModels
 from oversight.train.rollouts.types import RewardSettings, Sampled
 from oversight.train.settings import ModelSettings

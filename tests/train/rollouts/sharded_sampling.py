@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.distributed import World, shard
-from oversight.train.model.policy import PolicyModel
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.types import SamplingSettings
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from oversight.errors import DataError
+from oversight.modeling.rows import TokenRow
 from oversight.train.rollouts.ahead import Collected
 from oversight.train.rollouts.buffer import RolloutBatch, Segment, segment_rows
 from oversight.train.rollouts.types import Sampled
-from oversight.train.types import PromptExample, TokenRow
+from oversight.train.types import PromptExample
 
 
 def sampled(*ids: int, finished: bool = True) -> Sampled:

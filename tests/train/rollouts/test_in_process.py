@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import RowBatch
+from oversight.modeling.rows import Ids
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.in_process import InProcessSampler, evaluating
 from oversight.train.rollouts.types import Sampled, Sampler, SamplingSettings
-from oversight.train.types import Ids
 
 TEMPERATURE = 0.8
 SETTINGS = SamplingSettings(max_new_tokens=12, temperature=TEMPERATURE)

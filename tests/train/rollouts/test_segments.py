@@ -20,9 +20,10 @@ from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.store import Store
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import RowBatch
 from oversight.train.rollouts.buffer import (
     Segment,
     belief_reward,
@@ -32,7 +33,6 @@ from oversight.train.rollouts.buffer import (
 )
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.types import SamplingSettings
-from oversight.train.types import TokenRow
 from oversight.types import Purpose, Role, Seat, Transcript, Turn, Usage
 
 

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from oversight.engines import vllm
 from oversight.errors import ConfigError
-from oversight.train.model.policy import PolicyModel
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.rollouts.handover import (
     NcclHandover,
     full_weights,
     save_beside,
     save_weights,
+    served_for_nccl,
     weight_shapes,
+    workers_of,
 )
 
 MakeLm = Callable[..., Any]
@@ -92,3 +95,41 @@ def test_native_transfer_needs_a_gpu(random_lm: MakeLm) -> None:
     handover: Any = NcclHandover()
     with pytest.raises(ConfigError, match="the policy is on 'cpu'"):
         handover.give(PolicyModel(random_lm()), 1, None, None)
+
+
+def test_servers_that_take_weights_by_nccl_are_started_for_it() -> None:
+    config = vllm.Config(model="m", replicas=2, devices=("1,2", "3,4"), extra_args=("--x",))
+    served = served_for_nccl(config)
+    assert served.extra_args == ("--x", "--weight-transfer-config", '{"backend": "nccl"}')
+    assert workers_of(served) == 2
+    assert workers_of(vllm.Config(model="m")) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"replicas": 2, "devices": ("1,2", "3")}, r"engine_settings\.devices = .*same number"),
+        ({"extra_args": ("--tensor-parallel-size", "2")}, r"engine_settings\.extra_args = '--ten"),
+    ],
+)
+def test_servers_of_unknown_or_unlike_numbers_of_gpus_are_refused(
+    changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        served_for_nccl(vllm.Config(model="m", **changes))
+
+
+def test_a_run_goes_on_whichever_way_its_servers_are_handed_weights(tmp_path: Path) -> None:
+    from oversight.train.experience_settings import ExperienceSettings
+
+    given = {
+        "out": tmp_path,
+        "model": {"path": "m"},
+        "data": {"path": "rows.jsonl"},
+        "reward": {"source": "length", "target_tokens": 4},
+        "engine": "vllm",
+    }
+    plain = ExperienceSettings.parse(given, where="grpo")
+    by_nccl = ExperienceSettings.parse(given | {"handover": "nccl"}, where="grpo")
+    assert plain.identity() == by_nccl.identity()
+    assert "handover" not in plain.identity()

@@ -11,12 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from oversight.modeling.scoring.policy import PolicyModel
+from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import grpo, losses
 from oversight.train.distributed import World
 from oversight.train.experience_settings import ShapingSettings
 from oversight.train.losses.policy_batch import Extras
-from oversight.train.model.policy import PolicyModel
-from oversight.train.model.trie import RowBatch
 from oversight.train.policy_step import policy_step
 from oversight.train.rollouts.buffer import RolloutBatch, Segment, num_segment_tokens, segment_rows
 from oversight.train.runs.folder import About

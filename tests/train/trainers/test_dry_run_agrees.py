@@ -82,6 +82,11 @@ CASES: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"engine": "vllm", "engine_settings": {"nothing": 1}},
         "unknown setting 'engine_settings.nothing'",
     ),
+    "nccl without a GPU": (
+        grpo,
+        {"engine": "vllm", "handover": "nccl"},
+        "handover = 'nccl' transfers weights from GPU to GPU, and the policy is on 'cpu'",
+    ),
     "tied": (reward, {"loss": "plackett_luce"}, "learns nothing from any"),
 }
 

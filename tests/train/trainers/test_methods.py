@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from oversight.errors import TrainingStopped
+from oversight.modeling.rows import TokenRow
 from oversight.train import grpo, ppo
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.settings import (
@@ -20,7 +21,6 @@ from oversight.train.settings import (
     ModelSettings,
     OptimizerSettings,
 )
-from oversight.train.types import TokenRow
 
 FAST = OptimizerSettings(lr=0.02, schedule="constant", warmup=0.0)
 

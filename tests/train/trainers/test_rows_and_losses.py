@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError, TrainingStopped
+from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train import dpo, grpo, losses, ppo, reward, sft
-from oversight.train.model.policy import PolicyModel
 from oversight.train.settings import DataSettings
 
 Row = dict[str, Any]
@@ -328,7 +328,7 @@ def test_kto_refuses_a_held_out_part_of_one_prompt(cases: ModuleType, tmp_path: 
 def test_mismatched_responses_are_of_other_prompts() -> None:
     import numpy as np
 
-    from oversight.train.types import TokenRow
+    from oversight.modeling.rows import TokenRow
     from oversight.train.unpaired import mismatched
 
     rows = [

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
-from oversight.train.model.attention import Layout, choose_back_end, trie_attention
-from oversight.train.model.attention.blocks import (
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.attention import Layout, choose_back_end, trie_attention
+from oversight.modeling.scoring.blocks import (
     BlockAttention,
     dense_attention,
     flex_attention_over,
     tails_of,
 )
-from oversight.train.model.trie import TokenTrie
-from oversight.train.types import TokenRow
+from oversight.modeling.scoring.trie import TokenTrie
 
 HEADS, SIZE = 4, 16
 

@@ -21,7 +21,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from oversight.train.types import Ids, Mask, TokenRow
+from oversight.modeling.rows import Ids, Mask, TokenRow
 
 
 @dataclass(frozen=True, slots=True)

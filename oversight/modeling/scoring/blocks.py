@@ -28,8 +28,8 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from oversight.train.model.trie import TokenTrie, TrieSegment
-from oversight.train.types import Ids
+from oversight.modeling.rows import Ids
+from oversight.modeling.scoring.trie import TokenTrie, TrieSegment
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward

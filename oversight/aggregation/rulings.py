@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from oversight.preferences.settings import Dropped, Reason
 from oversight.types import (
     Belief,
     BeliefMethod,
@@ -228,36 +227,6 @@ def noted(counts: Iterable[int | None]) -> tuple[int | None, ...]:
     """Counts of unseen turns by judge; nothing at all where they were recorded of no judge."""
     found = tuple(counts)
     return found if any(each is not None for each in found) else ()
-
-
-def without_unseen(
-    transcript: Transcript, dropped: Dropped, judges: Sequence[str] = ()
-) -> Transcript:
-    """The debate without what people said of it before all its turns had been on their screen.
-
-    With the last word of a judge their earlier revisions go as well: they were taken back.
-
-    Args:
-        transcript: A debate with its judgments and ratings.
-        dropped: Counts those last words that were left out.
-        judges: Whose words are looked at, if not everybody's.
-    """
-    hasty = {
-        ruling.judge
-        for ruling in rulings(transcript)
-        if ruling.num_unseen and (not judges or ruling.judge in judges)
-    }
-    rated = {
-        (each.item, each.judge)
-        for each in last_words(transcript)
-        if each.unseen and (not judges or each.judge in judges)
-    }
-    dropped.add(Reason.UNSEEN, len(hasty) + len(rated))
-    return replace(
-        transcript,
-        judgments=tuple(each for each in transcript.judgments if each.judge not in hasty),
-        ratings=tuple(e for e in transcript.ratings if (e.item, e.judge) not in rated),
-    )
 
 
 def average(beliefs: Sequence[Belief]) -> Belief:

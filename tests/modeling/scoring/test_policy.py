@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from oversight.train.model.policy import PolicyModel, ScalarModel
-from oversight.train.model.trie import RowBatch
-from oversight.train.types import TokenRow
+from oversight.modeling.rows import TokenRow
+from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
+from oversight.modeling.scoring.trie import RowBatch
 
 ARCHITECTURES = ["llama", "qwen2", "qwen3", "mistral", "gemma3_text", "cohere", "granite", "gpt2"]
 

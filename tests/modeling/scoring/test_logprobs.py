@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from oversight.train.model.logprobs import Head, log_sum_sq_probs, token_logprobs
+from oversight.modeling.scoring.logprobs import Head, log_sum_sq_probs, token_logprobs
 
 N, E, V = 7, 5, 11
 TARGETS = torch.tensor([0, 3, 10, 3, 5, 5, 1])

@@ -1,4 +1,4 @@
-"""Models that score token rows over their trie: log-probabilities, values, rewards.
+"""Models that score token rows over their trie: log-probabilities, values, hidden states.
 
 Shapes: B rows, T tokens of the line, R response tokens of the longest row,
 N distinct response tokens, E hidden size.
@@ -7,7 +7,7 @@ N distinct response tokens, E hidden size.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from oversight.modeling.angles import own_angles, regime, rows_of, switch_length
-from oversight.train.model.attention import (
+from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling.scoring.attention import (
     BackEnd,
     Layout,
     choose_back_end,
@@ -25,9 +26,9 @@ from oversight.train.model.attention import (
     trie_attention,
     use_trie_attention,
 )
-from oversight.train.model.attention.blocks import tails_of
-from oversight.train.model.logprobs import Head, log_sum_sq_probs, token_logprobs
-from oversight.train.model.trie import RowBatch
+from oversight.modeling.scoring.blocks import tails_of
+from oversight.modeling.scoring.logprobs import Head, log_sum_sq_probs, token_logprobs
+from oversight.modeling.scoring.trie import RowBatch
 
 WINDOWS: dict[str, Callable[[Any], int | None]] = {
     "LlamaDecoderLayer": lambda attention: None,
@@ -185,24 +186,88 @@ class Backbone(torch.nn.Module):
         runs = batch.trie.runs
         needed = np.unique(places_N.cpu().numpy())
         tails = tails_of(runs, needed) if self._cuts_last_layer else None
-        back_end = choose_back_end(self.attention, self.device)
-        layout = Layout(batch.trie, self.device, back_end)
+        layout = self._layout(batch)
         if tails is not None:
-            layout.ends = Layout(batch.trie, self.device, back_end, tails)
+            layout.ends = Layout(batch.trie, self.device, layout.back_end, tails)
+        hidden_1QE: torch.Tensor = self._run(batch, layout).last_hidden_state
+        given_Q = (layout.ends or layout).asking_Q
+        return hidden_1QE[0, torch.searchsorted(given_Q, places_N)]
+
+    def hidden_states(
+        self,
+        rows: Sequence[Ids],
+        positions: Sequence[Sequence[int] | Ids] | None = None,
+        layers: Sequence[int] | None = None,
+    ) -> list[torch.Tensor]:
+        """Hidden states of chosen layers at chosen tokens: of each row a tensor [L, P, E].
+
+        They are those of transformers' `output_hidden_states` for the row alone, while rows that
+        begin alike share the computation of their beginnings. While it runs, all layers' states of
+        the whole line are held, (number of layers + 1) * T * E numbers: give rows in batches.
+
+        Args:
+            rows: Token ids of each row, shape [n].
+            positions: For each row the P tokens that are read, counted from 0, or from -1 for the
+                last one backwards; P may differ from row to row. None for all n.
+            layers: The L layers, in the order that is wanted: 0 for the embeddings, k for the
+                output of layer k, negative ones from the last, which has gone through the model's
+                final norm. None for all of them.
+
+        Raises:
+            ValueError: A row is empty, or there is no such token or layer.
+        """
+        asked = _positions(rows, positions)
+        batch = self.by_regime(
+            RowBatch.build([TokenRow(ids[:1], ids[1:]) for ids in rows], self.device)
+        )
+        output = self._run(batch, self._layout(batch), output_hidden_states=True)
+        states: tuple[torch.Tensor, ...] = output.hidden_states
+        wanted = range(len(states)) if layers is None else layers
+        for layer in wanted:
+            if not -len(states) <= layer < len(states):
+                raise ValueError(
+                    f"layers: {layer} is none of 0 to {len(states) - 1}; 0 are the embeddings"
+                )
+        places = [
+            torch.from_numpy(place[at]).to(self.device)
+            for place, at in zip(batch.trie.places, asked, strict=True)
+        ]
+        chosen = [states[layer][0] for layer in wanted]
+        return [torch.stack([state_TE[place_P] for state_TE in chosen]) for place_P in places]
+
+    def _layout(self, batch: RowBatch) -> Layout:
+        return Layout(batch.trie, self.device, choose_back_end(self.attention, self.device))
+
+    def _run(self, batch: RowBatch, layout: Layout, **arguments: Any) -> Any:
+        """The output of all layers below the head over the line."""
         lengths_T = None if self.switch_length is None else batch.row_lengths_T()
         with (
             torch.autocast(self.device.type, self.lowered, enabled=self.lowered is not None),
             rows_of(self.inner, lengths_T),
         ):
-            output = self.inner.base_model(
+            return self.inner.base_model(
                 input_ids=batch.ids_T[None],
                 position_ids=batch.positions_T[None],
                 use_cache=False,
                 **trie_arguments(layout),
+                **arguments,
             )
-        hidden_1QE: torch.Tensor = output.last_hidden_state
-        given_Q = (layout.ends or layout).asking_Q
-        return hidden_1QE[0, torch.searchsorted(given_Q, places_N)]
+
+
+def _positions(rows: Sequence[Ids], positions: Sequence[Sequence[int] | Ids] | None) -> list[Ids]:
+    """The tokens to read of each row, counted from 0."""
+    if positions is not None and len(positions) != len(rows):
+        raise ValueError(f"positions are of {len(positions)} rows, and there are {len(rows)}")
+    found = []
+    for number, ids in enumerate(rows):
+        size = len(ids)
+        if not size:
+            raise ValueError(f"rows[{number}] has no token")
+        at = np.arange(size) if positions is None else np.asarray(positions[number], dtype=np.int64)
+        if at.size and not (-size <= at.min() and at.max() < size):
+            raise ValueError(f"positions[{number}]: {at.tolist()} are not all among {size} tokens")
+        found.append(at % size)
+    return found
 
 
 class PolicyModel(Backbone):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
-from oversight.train.model.loading import (
+from oversight.train.loading import (
     load_policy,
     load_scalar,
     read_config,

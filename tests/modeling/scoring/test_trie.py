@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.train.model.trie import TokenTrie, num_trie_tokens
+from oversight.modeling.scoring.trie import TokenTrie, num_trie_tokens
 
 ROWS = st.lists(
     st.lists(st.integers(0, 2), min_size=1, max_size=8).map(np.array), min_size=1, max_size=8

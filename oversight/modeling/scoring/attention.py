@@ -26,7 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from oversight.errors import ConfigError
-from oversight.train.model.attention.blocks import (
+from oversight.modeling.scoring.blocks import (
     BlockAttention,
     Layout,
     dense_attention,

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from oversight.errors import ConfigError
-from oversight.train.model.loading import check_stored
+from oversight.modeling.scoring.checks import check_stored
 
 
 def test_weights_that_are_cut_short_or_of_other_sizes_are_refused(tmp_path: Path) -> None:

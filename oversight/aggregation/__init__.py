@@ -1,0 +1,1 @@
+"""From many rulings to one: readings averaged, raters compared, players rated by their wins."""

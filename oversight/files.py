@@ -1,0 +1,162 @@
+"""Files and folders that are either whole or not there, also after a power cut.
+
+A file is written beside its place, under a name that nobody reads, waited for until it is on the
+disk, and then renamed; so whoever reads the place meets the old content or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from oversight.errors import CheckpointError, FileError, OversightError
+from oversight.redaction import redacted
+
+HASH_CHUNK_BYTES = 1 << 22
+
+
+@contextmanager
+def whole_file(path: Path, setting: str = "file") -> Iterator[Path]:
+    """A path beside `path`, which takes its place if the block ends well, and else is removed.
+
+    The folder is made if it is not there.
+
+    Args:
+        path: The file; one of that name stays as it is until the new one is on the disk.
+        setting: The setting that names it, for messages.
+
+    Raises:
+        FileError: It cannot be written; the message has the path and the cause.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        sync(part)
+        rename(part, path)
+    except OversightError:
+        raise  # of where the content comes from, though it may be an OSError as well
+    except _disk_errors() as error:
+        raise FileError(setting, path, error) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+@contextmanager
+def whole_folder(path: Path, *, lasting: bool = True) -> Iterator[Path]:
+    """A folder beside `path`, which takes its place if the block ends well, and else is removed.
+
+    The block makes it.
+
+    Args:
+        path: The folder; one of that name stays until the new one is complete.
+        lasting: Wait until all of it is on the disk; False for what only running processes read.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield part
+        if lasting:
+            sync_all(part)
+        if path.exists():
+            remove(path)
+        part.rename(path)
+        if lasting:
+            sync(path.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_text(path: Path, text: str, setting: str = "file", errors: str = "strict") -> None:
+    """Replace the content of a file, in one go; known secrets are left out of it.
+
+    Args:
+        path: The file.
+        text: Its new content.
+        setting: The setting that names it, for messages.
+        errors: As `open` takes it: treatment of what UTF-8 has no bytes for.
+
+    Raises:
+        FileError: It cannot be written.
+    """
+    with (
+        whole_file(path, setting) as part,
+        part.open("w", encoding="utf-8", newline="\n", errors=errors) as file,
+    ):
+        file.write(redacted(text))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the content of a file by `value`, in one go.
+
+    Raises:
+        FileError: It cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_all(folder: Path) -> None:
+    """Wait until everything below `folder`, and its lists of names, are on the disk."""
+    for path in sorted(folder.rglob("*")):
+        sync(path)
+    sync(folder)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give a file or folder its name for good; both names are in one folder."""
+    old.replace(new)
+    sync(new.parent)
+
+
+def remove(folder: Path) -> None:
+    """Take a folder away; if that is cut short, what is left has a name that nobody reads."""
+    gone = folder.with_name(f".gone-{folder.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def blake2b(path: Path) -> str:
+    """The content's hash, 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def told(what: str, otherwise: str = "") -> Iterator[None]:
+    """Turns a failure of the disk into a `CheckpointError` that names `what` was being done."""
+    try:
+        yield
+    except (FileError, *_disk_errors()) as error:  # type: ignore[misc]  # a tuple of them
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"{what}: {reason}.{otherwise and ' ' + otherwise}") from error
+
+
+def _disk_errors() -> tuple[type[Exception], ...]:
+    """Errors that a full or read-only disk raises; those of safetensors where that is in use."""
+    safetensors = sys.modules.get("safetensors")
+    return (OSError,) if safetensors is None else (OSError, safetensors.SafetensorError)
