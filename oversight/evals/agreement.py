@@ -24,6 +24,7 @@ from oversight.preferences.rulings import (
 from oversight.types import (
     Feedback,
     ModelAnswer,
+    OwnAnswer,
     PairAnswer,
     Preferred,
     RevisionAnswer,
@@ -95,7 +96,7 @@ QUESTIONS = ("preferred", "revision", "criticism", "principles")
 class RaterSummary:
     """Counts of one rater's ratings on one task, and the effect of order on them."""
 
-    task: Task
+    task: Task | str
     rater: str
     kind: str
     """`person` or `model`."""
@@ -139,7 +140,7 @@ class RaterCounter:
     """Gathers what was said of responses, one transcript after the other."""
 
     def __init__(self) -> None:
-        self._given: dict[tuple[Task, str, str], _Given] = {}
+        self._given: dict[tuple[Task | str, str, str], _Given] = {}
         self._values: dict[str, dict[tuple[str, str], dict[Hashable, Hashable]]] = {
             question: defaultdict(dict) for question in QUESTIONS
         }
@@ -240,6 +241,8 @@ class RaterCounter:
 def _values(words: Sequence[Feedback]) -> Iterator[tuple[str, str, Hashable]]:
     """One rater's answers on one item: (question, what of the item, value)."""
     first = words[0]
+    if isinstance(first.answer, OwnAnswer):
+        return
     if first.task is Task.PRINCIPLES:
         for principle, score in rater_scores(words).items():
             if score is not None:

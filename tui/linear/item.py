@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from oversight.errors import OversightError
 from oversight.judging.assisting import Assistants, assist
-from oversight.judging.desk import Desk, Item, feedback
-from oversight.judging.folding import Attention
-from oversight.judging.judgment import coupled, is_assisted, missing, stated
+from oversight.judging.desk import Desk, Item
+from oversight.judging.tasks.debate import coupled, feedback, is_assisted, missing, stated
+from oversight.judging.work import Attention
 from oversight.tui.linear.lines import (
     Lines,
     Read,

@@ -10,9 +10,9 @@ from functools import partial
 
 from oversight.agents.judging import labels
 from oversight.errors import OversightError
-from oversight.judging.folding import WHOLE, Attention
-from oversight.judging.tasks.desk import TaskDesk, TaskItem
-from oversight.judging.tasks.rating import TaskQuestion, missing, unanswered
+from oversight.judging.desk import TaskDesk, TaskItem
+from oversight.judging.tasks import unanswered
+from oversight.judging.work import WHOLE, Attention
 from oversight.text.quotes import strip_quotes
 from oversight.tui.linear.lines import (
     Read,
@@ -26,7 +26,7 @@ from oversight.tui.linear.lines import (
     quote_text,
 )
 from oversight.tui.marking import named_by_seat
-from oversight.tui.rows import names_of, said_by
+from oversight.tui.rows import said_by
 from oversight.types import (
     AttentionPaid,
     ChangeUndone,
@@ -123,7 +123,7 @@ class LinearRating:
         if not left:
             self._write("Everything is answered; undo takes the last one back.")
             return
-        by_number = _numbered(left[0])
+        by_number = left[0].by_number
         if number in by_number:
             answers = {left[0].name: by_number[number]}
             self._acts.add(QuestionsAnswered(answers=answers, unseen=self._item.unseen()))
@@ -132,7 +132,7 @@ class LinearRating:
 
     async def _send(self) -> bool:
         need = self._desk.settings.require_rationale
-        said = missing(self._desk.asked, self._acts.work, need_rationale=need)
+        said = self._desk.task.missing(self._desk.asked, self._acts.work, need_rationale=need)
         if said is not None:
             self._write(said)
             return False
@@ -156,7 +156,7 @@ class LinearRating:
             return
         asked = left[0]
         about = f" {one_line(asked.text)}" if asked.text else ""
-        named = {value: number for number, value in _numbered(asked).items()}
+        named = {value: number for number, value in asked.by_number.items()}
         given = ", ".join(f"{named[c.value]} {c.words.rstrip('.')}" for c in asked.choices)
         self._write(f"{one_line(asked.label)}?{about} {given}.")
 
@@ -175,7 +175,7 @@ class LinearRating:
         self._write(said_by(self._item, turns[0]))
         if number := len(self._item.before()):
             self._write(f"{number} turns were said before; before shows them.")
-        for turn, name in zip(turns, names_of(self._item), strict=True):
+        for turn, name in zip(turns, self._desk.task.names_of(self._item.item), strict=True):
             self._write(f"{name}:\n{_words(turn)}")
             self._name_seats(turn)
         self._acts.add(AttentionPaid(panels={}, seen={turn.id: WHOLE for turn in turns}))
@@ -191,12 +191,6 @@ class LinearRating:
 
     def _on_trouble(self, message: str | None) -> None:
         self._write(f"{one_line(message)} — trying again." if message else "Written after all.")
-
-
-def _numbered(asked: TaskQuestion) -> dict[int, str]:
-    """Answers by the number that gives them."""
-    numbers = map(int, asked.digits) if asked.digits else range(1, len(asked.choices) + 1)
-    return {n: choice.value for n, choice in zip(numbers, asked.choices, strict=True)}
 
 
 def _words(turn: Turn) -> str:

@@ -6,9 +6,9 @@ import asyncio
 
 from oversight.graphs.persons import PersonsAct
 from oversight.judging.desk import Desk, Item
-from oversight.judging.folding import WHOLE, Span
-from oversight.judging.judgment import stated
 from oversight.judging.live import Wanted
+from oversight.judging.tasks.debate import stated
+from oversight.judging.work import WHOLE, Span
 from oversight.tui.linear.lines import (
     Numbered,
     Write,

@@ -15,9 +15,9 @@ from textual.widgets import Footer, Static
 from oversight.errors import OversightError
 from oversight.graphs.persons import PersonsAct
 from oversight.judging.assisting import Assistants
-from oversight.judging.desk import Desk, Item, feedback
-from oversight.judging.judgment import missing, stated
+from oversight.judging.desk import Desk, Item
 from oversight.judging.live import Wanted
+from oversight.judging.tasks.debate import feedback, missing, stated
 from oversight.tui.hints import Hints, settle
 from oversight.tui.keys import KEYS, bindings
 from oversight.tui.marking import called

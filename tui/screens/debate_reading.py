@@ -11,9 +11,9 @@ from textual.app import App
 from oversight.errors import OversightError
 from oversight.judging.assisting import Assistants, assist
 from oversight.judging.desk import Desk, Item
-from oversight.judging.folding import WHOLE
-from oversight.judging.judgment import is_assisted, stated
 from oversight.judging.log import JudgingLog
+from oversight.judging.tasks.debate import is_assisted, stated
+from oversight.judging.work import WHOLE
 from oversight.text.terminal import visible
 from oversight.tui.live_side import LiveSide
 from oversight.tui.marking import mark, mark_unfinished, named_by_seat

@@ -12,9 +12,9 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
-from oversight.judging.desk import Item, JudgmentScore, StripBin
-from oversight.judging.judgment import missing
+from oversight.judging.desk import Item
 from oversight.judging.settings import JudgingSettings
+from oversight.judging.tasks.debate import JudgmentScore, StripBin, missing
 from oversight.text.terminal import rich_text
 from oversight.types import Judgment, Question, Verdict, VerdictChosen
 

@@ -13,9 +13,9 @@ from textual.message_pump import MessagePump
 from textual.timer import Timer
 from textual.widgets import Static
 
-from oversight.judging.folding import Attention
 from oversight.judging.log import ActLog
 from oversight.judging.settings import SessionSettings
+from oversight.judging.work import Attention
 from oversight.text.terminal import rich_text
 from oversight.tui.screens.dialogs import UnreadScreen
 from oversight.tui.screens.reading import ReadingScreen
