@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.text import Text
 
 from oversight.agents.judging import labels
 from oversight.judging.desk import Item, TaskItem
+from oversight.judging.live import Writing
 from oversight.text.terminal import rich_text, visible
 from oversight.tui.marking import Marked, called, heading, mark, mark_unfinished, named_by_seat
 from oversight.tui.widgets.quotes import Listed
 from oversight.tui.widgets.transcript import Column, TranscriptRow
-from oversight.types import Act, Role, Seat, Turn
+from oversight.types import Act, Seat, Turn
 
 MISSING = Marked("(no words: this turn is missing in the store)")
 NOTHING = Marked("(nothing)")
-
-
-@dataclass
-class Writing:
-    """A turn that is being written."""
-
-    seat: Seat
-    role: Role
-    act: Act
-    round: int
-    text: str = ""
-
-    @property
-    def key(self) -> str:
-        """The key of its column."""
-        return key_while_written(self.seat, self.act, self.round)
-
-
-def key_while_written(seat: Seat, act: Act, round: int) -> str:
-    """The key of a turn's column before it has an id."""
-    return f"writing-{seat}-{act}-{round}"
 
 
 def rows_of(

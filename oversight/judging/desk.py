@@ -6,11 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from oversight import constitutions
 from oversight.errors import StoreError
-from oversight.judging.live import LiveDebate
 from oversight.judging.log import ActLog, JudgingLog, RatingLog
 from oversight.judging.settings import JudgingSettings, RatingSettings
 from oversight.judging.tasks import RatingTask, TaskQuestion, load, rating_of
@@ -46,6 +45,9 @@ from oversight.types import (
     Transcript,
     Turn,
 )
+
+if TYPE_CHECKING:
+    from oversight.judging.live import LiveDebate
 
 ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
 """States in the order in which their items are listed."""

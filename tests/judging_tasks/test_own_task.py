@@ -128,7 +128,7 @@ def test_a_rating_whose_column_names_another_task_is_refused_by_name(records, ow
     by_command(records.store, f"{own}:Clarity", "1\n8\n\n")
     with sqlite3.connect(records.store.url) as connection:
         connection.execute("UPDATE ratings SET task = 'clarify'")
-    assert run(["report", "--store", records.store.url]) == 1
+    assert run(["report", "--store", records.store.url]) == 2
     assert "ratings row" in (said := capfd.readouterr().err)
     assert "column task is 'clarify'" in said
 

@@ -11,8 +11,9 @@ from functools import partial
 from oversight.agents.judging import labels
 from oversight.errors import OversightError
 from oversight.judging.desk import TaskDesk, TaskItem
+from oversight.judging.session import RatingSession, Refusal
 from oversight.judging.tasks import unanswered
-from oversight.judging.work import WHOLE, Attention
+from oversight.judging.work import WHOLE
 from oversight.text.quotes import strip_quotes
 from oversight.tui.linear.lines import (
     Read,
@@ -27,14 +28,7 @@ from oversight.tui.linear.lines import (
 )
 from oversight.tui.marking import named_by_seat
 from oversight.tui.rows import said_by
-from oversight.types import (
-    AttentionPaid,
-    ChangeUndone,
-    ItemSkipped,
-    QuestionsAnswered,
-    RationaleGiven,
-    Turn,
-)
+from oversight.types import AttentionPaid, Turn
 
 HELP = """\
 A number answers. why WORDS keeps a rationale, undo takes the last act back, skip puts the item off,
@@ -70,29 +64,28 @@ class LinearRating:
         self._acts = item.acts
         self._read = read
         self._write = write
-        self._attention = Attention(desk.settings.idle_s)
+        self._session = RatingSession(desk, item)
 
     async def run(self) -> bool:
         """Until the item is left; whether the next one is wanted."""
         self._acts.on_trouble = self._on_trouble
         self._desk.open(self._item)
         self._show()
-        self._attention.touch("responses")
+        self._session.attention.touch("responses")
         try:
             return await self._converse()
         finally:
-            self._note_attention()
+            self._session.note(stop=True)
             await kept(self._desk.close(self._item), self._acts)
 
     async def _converse(self) -> bool:
         self._ask()
         while (line := await next_line(self._read, "> ")) is not None:
-            self._attention.touch("responses")
+            self._session.attention.touch("responses")
             word, _, rest = line.strip().partition(" ")
             if word.lower() in ("quit", "q"):
                 return False
-            if word.lower() == "skip" and not self._acts.work.num_sent:
-                self._acts.add(ItemSkipped())
+            if word.lower() == "skip" and self._session.skip() is None:
                 return True
             if not word and await self._send():
                 return True
@@ -102,13 +95,11 @@ class LinearRating:
         return False
 
     def _do(self, word: str, rest: str) -> None:
-        if word == "undo" and self._acts.work.can_undo:
-            self._acts.add(ChangeUndone())
-            self._write("Taken back.")
-        elif word == "undo":
-            self._write("Nothing to take back.")
+        if word == "undo":
+            refusal = self._session.undo()
+            self._write("Taken back." if refusal is None else refusal.said({}))
         elif word == "why":
-            self._acts.add(RationaleGiven(text=rest, move=uuid.uuid4().hex[:8]))
+            self._session.say_why(rest, uuid.uuid4().hex[:8])
         elif word == "before":
             for turn in self._item.before():
                 self._write(f"Before: {said_by(self._item, turn)}\n{_words(turn)}")
@@ -125,25 +116,19 @@ class LinearRating:
             return
         by_number = left[0].by_number
         if number in by_number:
-            answers = {left[0].name: by_number[number]}
-            self._acts.add(QuestionsAnswered(answers=answers, unseen=self._item.unseen()))
+            self._session.answer(left[0].name, by_number[number])
         else:
             self._write(f"{number} is no answer to that.")
 
     async def _send(self) -> bool:
-        need = self._desk.settings.require_rationale
-        said = self._desk.task.missing(self._desk.asked, self._acts.work, need_rationale=need)
-        if said is not None:
-            self._write(said)
-            return False
-        self._note_attention()
+        self._session.note(stop=True)
         try:
-            await self._desk.send(self._item)
+            sent = await self._session.send()
         except OversightError as error:
             self._write(f"Not sent: {one_line(str(error))}. An empty line sends it again.")
             return False
-        self._write("Sent.")
-        return True
+        self._write(sent.said({}) if isinstance(sent, Refusal) else "Sent.")
+        return not isinstance(sent, Refusal)
 
     def _ask(self) -> None:
         """The first question that is open, or what was answered."""
@@ -183,11 +168,6 @@ class LinearRating:
     def _name_seats(self, turn: Turn) -> None:
         if note := named_by_seat(self._item.transcript.debate, [turn.text]):
             self._write(note)
-
-    def _note_attention(self) -> None:
-        taken = self._attention.stop()
-        if taken:
-            self._acts.add(AttentionPaid(panels=dict(taken)))
 
     def _on_trouble(self, message: str | None) -> None:
         self._write(f"{one_line(message)} — trying again." if message else "Written after all.")

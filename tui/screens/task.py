@@ -15,6 +15,7 @@ from textual.widgets import Footer, Static
 from oversight.errors import OversightError
 from oversight.judging.desk import TaskDesk, TaskItem
 from oversight.judging.log import RatingLog
+from oversight.judging.session import RatingSession
 from oversight.judging.tasks import Answering
 from oversight.text.terminal import rich_text
 from oversight.tui.hints import read_on
@@ -26,7 +27,7 @@ from oversight.tui.screens.work import LeftT, WorkScreen
 from oversight.tui.widgets.choices import Choices
 from oversight.tui.widgets.quotes import Listed, QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import ChangeUndone, QuestionsAnswered, Transcript, Turn
+from oversight.types import Transcript, Turn
 
 NAMES = tuple(name for name in RATING_KEYS if name != "filter")
 OF_TASKS = ("left", "right", "tie", "both_bad", "ask_next", "ask_previous")
@@ -43,11 +44,12 @@ class TaskReading(WorkScreen[LeftT]):
     KEYS: ClassVar[Keys] = RATING_KEYS
     FOOT: ClassVar[Sequence[str]] = FOOT
 
+    session: RatingSession
     acts: RatingLog
 
     def __init__(self, desk: TaskDesk, item: TaskItem) -> None:
         """A screen over `item`."""
-        super().__init__(item.acts, desk.settings)
+        super().__init__(RatingSession(desk, item), desk.settings)
         self.desk = desk
         self.item = item
 
@@ -167,18 +169,14 @@ class TaskScreen(TaskReading[Left]):
             return self.acts.work.is_open
         return name != "skip" or not self.acts.work.num_sent
 
-    def _unseen(self) -> dict[str, float]:
-        """Turns that are asked about and were not on the screen completely."""
-        return self.item.unseen()
-
     @property
     def answering(self) -> Answering:
         """The answers so far, and the question that a key answers."""
         return Answering(self.desk.asked, self.acts.work.draft.answers, self.current)
 
     def _missing(self, *, need_rationale: bool = True) -> str | None:
-        need = need_rationale and self.desk.settings.require_rationale
-        return self.about.missing(self.desk.asked, self.acts.work, need_rationale=need)
+        refusal = self.session.missing(need_rationale=need_rationale)
+        return None if refusal is None else refusal.words
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of other tasks are not there."""
@@ -200,8 +198,7 @@ class TaskScreen(TaskReading[Left]):
         """Give an answer, if that may still be done."""
         if self._may_change():
             self._note_seen()
-            left = self.item.unseen()
-            self.acts.add(QuestionsAnswered(answers={name: value}, unseen=left))
+            self.session.answer(name, value)
             self.show_all()
 
     def on_choices_chosen(self, event: Choices.Chosen) -> None:
@@ -255,10 +252,9 @@ class TaskScreen(TaskReading[Left]):
 
     def action_do_undo(self) -> None:
         """Take back the last change."""
-        if not self.acts.work.can_undo:
+        if self.session.undo() is not None:
             self.say(f"Nothing to take back. {self.key('previous')} goes to the last one sent.")
             return
-        self.acts.add(ChangeUndone())
         self._note = "Taken back."
         self.show_all()
 
@@ -293,12 +289,12 @@ class TaskScreen(TaskReading[Left]):
             if self._missing(need_rationale=False) is None:
                 self.action_do_rationale()
             return
-        self._when_read(self._send)
+        self._when_read(self._send, again=True)
 
     @work
     async def _send(self) -> None:
         try:
-            await self.desk.send(self.item)
+            await self.session.send()
         except OversightError as error:
             self._trouble = f"Not sent: {error} — your work is kept; send it again."
             self.show_all()
