@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from oversight.judging.desk import Item
-from oversight.judging.judgment import missing
-from oversight.judging.live import Wanted
+from oversight.judging.live import LiveSide, Wanted
+from oversight.judging.tasks.debate import missing
 from oversight.tui.keys import key_of
-from oversight.tui.live_side import LiveSide
 from oversight.tui.marking import called, heading
 from oversight.types import Act, Role, Seat
 

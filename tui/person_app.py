@@ -17,14 +17,12 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 from oversight.judging.assisting import Assistants
-from oversight.judging.desk import Desk
+from oversight.judging.desk import Desk, TaskDesk
 from oversight.judging.settings import JudgingSettings, RatingSettings
-from oversight.judging.tasks.desk import TaskDesk
 from oversight.store import Store
 from oversight.tui.keys import RATING_KEYS, keymap
 from oversight.tui.screens.queue import QueueScreen
 from oversight.tui.screens.tasks import TasksScreen
-from oversight.types import Task
 
 LEAVE_S = 5.0
 """How long leaving waits for a store that cannot be written."""
@@ -169,13 +167,13 @@ class RateApp(PersonApp):
     READ = "responses"
     PANELS: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, store: Store, settings: RatingSettings, task: Task) -> None:
+    def __init__(self, store: Store, settings: RatingSettings, task: str) -> None:
         """Someone who rates at `store`.
 
         Raises:
             ConfigError: A key is named that does not exist, or two things share one; or the
                 constitution's file is broken.
-            UnknownNameError: There is no constitution of that name.
+            UnknownNameError: There is no task or constitution of that name.
         """
         super().__init__(keymap(settings.keys, RATING_KEYS), settings.theme)
         self.desk = TaskDesk(store, settings, task)

@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.text import Text
 
 from oversight.agents.judging import labels
-from oversight.judging.desk import Item
-from oversight.judging.tasks.desk import TaskItem
+from oversight.judging.desk import Item, TaskItem
+from oversight.judging.live import Writing
 from oversight.text.terminal import rich_text, visible
 from oversight.tui.marking import Marked, called, heading, mark, mark_unfinished, named_by_seat
 from oversight.tui.widgets.quotes import Listed
 from oversight.tui.widgets.transcript import Column, TranscriptRow
-from oversight.types import Act, Role, Seat, Task, Turn
+from oversight.types import Act, Seat, Turn
 
 MISSING = Marked("(no words: this turn is missing in the store)")
 NOTHING = Marked("(nothing)")
-
-
-@dataclass
-class Writing:
-    """A turn that is being written."""
-
-    seat: Seat
-    role: Role
-    act: Act
-    round: int
-    text: str = ""
-
-    @property
-    def key(self) -> str:
-        """The key of its column."""
-        return key_while_written(self.seat, self.act, self.round)
-
-
-def key_while_written(seat: Seat, act: Act, round: int) -> str:
-    """The key of a turn's column before it has an id."""
-    return f"writing-{seat}-{act}-{round}"
 
 
 def rows_of(
@@ -167,22 +145,8 @@ def listed_quotes(item: Item, turns: Sequence[Turn]) -> list[Listed]:
 BEFORE = "before-"
 """How keys of columns begin that show what was said before."""
 
-NAMES_OF_TASK = {
-    Task.PAIRS: ("Left", "Right"),
-    Task.PRINCIPLES: ("The response",),
-    Task.REVISIONS: ("First speech", "Criticism", "Revised speech"),
-}
 
-
-def names_of(item: TaskItem) -> tuple[str, ...]:
-    """What the turns that are asked about are called; answers to an open prompt are no speeches."""
-    names = NAMES_OF_TASK[item.item.task]
-    if item.item.is_open:
-        return tuple(name.replace("speech", "response") for name in names)
-    return names
-
-
-def rows_of_item(item: TaskItem, key: str) -> list[TranscriptRow]:
+def rows_of_item(item: TaskItem, names: Sequence[str], key: str) -> list[TranscriptRow]:
     """What was said before, which `key` unfolds, then the turns that are asked about."""
     rows = []
     by_step: dict[int, list[Turn]] = {}
@@ -190,7 +154,6 @@ def rows_of_item(item: TaskItem, key: str) -> list[TranscriptRow]:
         by_step.setdefault(turn.step, []).append(turn)
     for step, turns in sorted(by_step.items()):
         rows.append(TranscriptRow(step, [_said_before(item, turn, key) for turn in turns]))
-    names = names_of(item)
     columns = [
         Column(turn.id, name, f"heading-{'ab'[at % 2]}", _body(turn), is_to_read=True)
         for at, (turn, name) in enumerate(zip(item.turns(), names, strict=True))
@@ -233,9 +196,8 @@ def header(item: TaskItem) -> Text:
     return whole.append(f"\n{note}", style="italic") if note else whole
 
 
-def quotes_of(item: TaskItem) -> list[Listed]:
+def quotes_of(item: TaskItem, names: Sequence[str]) -> list[Listed]:
     """All quotes of the turns that are asked about."""
-    names = names_of(item)
     return [
         Listed(turn.id, number, name, quote, False)
         for turn, name in zip(item.turns(), names, strict=True)

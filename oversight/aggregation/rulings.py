@@ -181,7 +181,9 @@ def scored_principles(rating: Feedback) -> tuple[str, ...]:
     answer = rating.answer
     if isinstance(answer, PrinciplesAnswer):
         return tuple(answer.scores)
-    return tuple(answer.answers) if answer.task is Task.PRINCIPLES else ()
+    if isinstance(answer, ModelAnswer) and answer.task is Task.PRINCIPLES:
+        return tuple(answer.answers)
+    return ()
 
 
 def rater_scores(given: Sequence[Feedback]) -> dict[str, float | None]:

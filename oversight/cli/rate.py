@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,16 +33,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from oversight.graphs.running import DebateProgress
+    from oversight.judging.model_ratings import ModelRatings
     from oversight.judging.settings import RatingSettings
-    from oversight.judging.tasks.models import ModelRatings
 
 
-class TaskName(StrEnum):
-    """Names of the rating tasks."""
+def known_task(name: str) -> str:
+    """The name of a registered task, or "file.py:Class", whose file is imported once it is begun.
 
-    PAIRS = "pairs"
-    PRINCIPLES = "principles"
-    REVISIONS = "revisions"
+    Raises:
+        typer.BadParameter: It is neither.
+    """
+    from oversight.judging.tasks import names
+
+    if ":" not in name and name not in names():
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, names()))}.")
+    return name
 
 
 Sets = Annotated[list[str] | None, set_option("pairs=all")]
@@ -51,11 +55,12 @@ Sets = Annotated[list[str] | None, set_option("pairs=all")]
 
 def rate(
     task: Annotated[
-        TaskName,
+        str,
         typer.Argument(
+            callback=known_task,
             help="pairs: which of two candidates of one turn is better. principles: how well a "
             "speech keeps to each principle of a constitution. revisions: whether a criticism is "
-            "right, and the revision better.",
+            "right, and the revision better. Or a task of your own, file.py:Class.",
             show_default=False,
         ),
     ],
@@ -109,6 +114,7 @@ def rate(
     """
     from oversight.judging.settings import RatingSettings
     from oversight.tui.keys import RATING_KEYS
+    from oversight.types import Task
 
     if rater is not None or model is not None:
         ways = {"judge": name, "linear": linear, "web": web, "port": port is not None}
@@ -134,16 +140,16 @@ def rate(
         "theme": "light" if light else None,
     }
     check_ways(linear=linear, web=web, port=port, host=host, public_url=public_url, light=light)
-    if constitution is not None and task is not TaskName.PRINCIPLES:
+    if constitution is not None and task in set(Task) - {Task.PRINCIPLES}:
         raise ConfigError(
             f"--constitution {constitution!r} is what `oversight rate principles` rates by, and "
-            f"{task.value} have none where a person rates: leave it out"
+            f"{task} have none where a person rates: leave it out"
         )
     settings = session(RatingSettings, study, flags, port, sets)
     if keys:
         print_keys(settings, RATING_KEYS)
     elif web:
-        arguments = [task.value, *([study] if study else [])]
+        arguments = [task, *([study] if study else [])]
         serve_rating(settings, task, again("rate", flags, sets, arguments), host, public_url)
     else:
         run_rating(settings, task, linear=linear)
@@ -187,21 +193,7 @@ def rater_flags(rater: str | None, engine: str | None, model: str | None) -> dic
     return flags
 
 
-NOTHING = {
-    TaskName.PAIRS: (
-        "no complete debate has two candidates of one turn that answer one prompt: run a protocol "
-        "such as self_critique_best_of_n or consultancy_single_turn_best_of_n"
-    ),
-    TaskName.PRINCIPLES: "no debate is complete in which anything was said",
-    TaskName.REVISIONS: (
-        "no complete debate has a revision after a criticism: run a protocol such as self_critique "
-        "or critique"
-    ),
-}
-"""Reasons for an empty queue, by task, each with what fills it."""
-
-
-def rate_by_model(settings: RatingSettings, task: TaskName, *, as_json: bool) -> None:
+def rate_by_model(settings: RatingSettings, task: str, *, as_json: bool) -> None:
     """Let a model rate what it has not rated yet, and say what it came to.
 
     Raises:
@@ -213,14 +205,13 @@ def rate_by_model(settings: RatingSettings, task: TaskName, *, as_json: bool) ->
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import RunProgress
     from oversight.errors import StoreError
-    from oversight.judging.tasks.models import ModelRatings
+    from oversight.judging.model_ratings import ModelRatings
     from oversight.store import Store
-    from oversight.types import Task
 
     with Store.open(settings.store, create=False) as opened:
-        ratings = ModelRatings(opened, settings, Task(task.value))
+        ratings = ModelRatings(opened, settings, task)
         if not ratings.items:
-            raise StoreError(f"{opened.url}: there is nothing to rate: {NOTHING[task]}")
+            raise StoreError(f"{opened.url}: there is nothing to rate: {ratings.nothing}")
         with RunProgress(ratings.num_planned, Console(stderr=True), noun="ratings") as shown:
             progress = INTERRUPTS.run(ratings.run(shown))
     print_ratings(ratings, progress, as_json=as_json)
@@ -269,40 +260,38 @@ def print_ratings(ratings: ModelRatings, progress: DebateProgress, *, as_json: b
     console.print(rich_text(said, style="dim"), soft_wrap=True)
 
 
-def run_rating(settings: RatingSettings, task: TaskName, *, linear: bool) -> None:
+def run_rating(settings: RatingSettings, task: str, *, linear: bool) -> None:
     """Open the store and rate."""
-    from oversight.judging.tasks.desk import TaskDesk
+    from oversight.judging.desk import TaskDesk
     from oversight.store import Store
-    from oversight.types import Task
 
     with Store.open(settings.store, create=False) as opened:
         if linear:
             from oversight.tui.linear.rating import rate_linear_in_terminal
 
-            rate_linear_in_terminal(TaskDesk(opened, settings, Task(task.value)))
+            rate_linear_in_terminal(TaskDesk(opened, settings, task))
         else:
             from oversight.tui.person_app import RateApp
 
-            show(RateApp(opened, settings, Task(task.value)))
+            show(RateApp(opened, settings, task))
 
 
 def serve_rating(
     settings: RatingSettings,
-    task: TaskName,
+    task: str,
     command: list[str],
     host: str,
     public_url: str | None,
 ) -> None:
     """Serve `command` to browsers, once it is known that it can begin."""
-    from oversight.judging.tasks.desk import TaskDesk
+    from oversight.judging.desk import TaskDesk
     from oversight.store import Store
     from oversight.tui.keys import RATING_KEYS, keymap
     from oversight.tui.web import serve
-    from oversight.types import Task
 
     keymap(settings.keys, RATING_KEYS)
     with Store.open(settings.store, create=False) as opened:
-        TaskDesk(opened, settings, Task(task.value))
+        TaskDesk(opened, settings, task)
     serve(
         command,
         host=host,

@@ -22,6 +22,7 @@ from oversight.evals.observations import Cluster, cluster_of
 from oversight.types import (
     Feedback,
     ModelAnswer,
+    OwnAnswer,
     PairAnswer,
     Preferred,
     RevisionAnswer,
@@ -37,7 +38,7 @@ QUESTIONS = ("preferred", "revision", "criticism", "principles")
 class RaterSummary:
     """Counts of one rater's ratings on one task, and the effect of order on them."""
 
-    task: Task
+    task: Task | str
     rater: str
     kind: str
     """`person` or `model`."""
@@ -81,7 +82,7 @@ class RaterCounter:
     """Gathers what was said of responses, one transcript after the other."""
 
     def __init__(self) -> None:
-        self._given: dict[tuple[Task, str, str], _Given] = {}
+        self._given: dict[tuple[Task | str, str, str], _Given] = {}
         self._values: dict[str, dict[tuple[str, str], dict[Hashable, Hashable]]] = {
             question: defaultdict(dict) for question in QUESTIONS
         }
@@ -184,6 +185,8 @@ class RaterCounter:
 def _values(words: Sequence[Feedback]) -> Iterator[tuple[str, str, Hashable]]:
     """One rater's answers on one item: (question, what of the item, value)."""
     first = words[0]
+    if isinstance(first.answer, OwnAnswer):
+        return
     if first.task is Task.PRINCIPLES:
         for principle, score in rater_scores(words).items():
             if score is not None:

@@ -384,7 +384,7 @@ def _raters(report: Report) -> Table:
         rows=tuple(
             (
                 each.rater,
-                each.task.value,
+                str(each.task),
                 f"{each.num_items:,}",
                 f"{each.num_ratings:,}",
                 f"{each.num_unread:,}",

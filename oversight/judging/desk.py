@@ -1,26 +1,36 @@
-"""The judge's desk: the queue, an item that is taken up, and sending it."""
+"""Desks of judges and raters: the queue, an item that is taken up, and sending it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from oversight.aggregation.rulings import rulings, top
+from oversight import constitutions
 from oversight.errors import StoreError
-from oversight.evals.calibration import SCORES
-from oversight.judging.folding import unseen
-from oversight.judging.judgment import draw_arm, draw_swapped, judgment_of, orders_for
-from oversight.judging.live import LiveDebate
-from oversight.judging.log import JudgingLog
-from oversight.judging.settings import JudgingSettings
+from oversight.judging.log import ActLog, JudgingLog, RatingLog
+from oversight.judging.settings import JudgingSettings, RatingSettings
+from oversight.judging.tasks import RatingTask, TaskQuestion, load, rating_of
+from oversight.judging.tasks.debate import (
+    StripBin,
+    calibration_strip,
+    draw_arm,
+    draw_swapped,
+    judgment_of,
+    orders_for,
+)
+from oversight.judging.work import unseen
 from oversight.store import Store
 from oversight.store.queue import ItemState, QueueFilter, QueueItem, Taken
+from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.types import (
     Act,
-    Belief,
     BeliefGiven,
     DebateOpened,
     EventKind,
+    Feedback,
     ItemClosed,
     ItemSkipped,
     ItemUnskipped,
@@ -30,82 +40,129 @@ from oversight.types import (
     JudgmentSent,
     Orders,
     OutcomeStatus,
-    Question,
+    RatingOpened,
+    RatingSent,
     Transcript,
     Turn,
-    Verdict,
 )
 
-EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Of the strip: confidences from one edge to the next are counted together."""
-
-
-@dataclass(frozen=True)
-class JudgmentScore:
-    """Score of this judgment."""
-
-    correct: int
-    right: bool | None
-    """None: nothing was decided."""
-    score: float
-    rule: str
-    price: float
-
-
-def feedback(settings: JudgingSettings, question: Question, final: Belief, rounds: int) -> (
-    JudgmentScore | None
-):  # fmt: skip
-    """The score of a judgment; None where the study keeps it hidden or nobody knows the answer.
-
-    Who cannot tell is scored as if all options were equally probable.
-    """
-    if not settings.feedback or question.correct is None:
-        return None
-    even = (1.0 / len(question.options),) * len(question.options)
-    probs = final.probs or even
-    price = settings.price_per_round * rounds
-    return JudgmentScore(
-        correct=question.correct,
-        right=None if final.choice is None else final.choice == question.correct,
-        score=SCORES[settings.score](probs, question.correct) - price,
-        rule=settings.score,
-        price=price,
-    )
-
-
-@dataclass(frozen=True)
-class StripBin:
-    """One stretch of confidence."""
-
-    low: float
-    high: float
-    num: int
-    num_right: int
-
-
-def calibration_strip(transcripts: Iterable[Transcript], judge: str) -> tuple[StripBin, ...]:
-    """How often this judge was right, by how sure they were; undecided judgments are left out."""
-    counts = [[0, 0] for _ in EDGES[1:]]
-    for transcript in transcripts:
-        correct = transcript.question.correct
-        for ruling in rulings(transcript):
-            if ruling.judge != judge or ruling.kind is not JudgeKind.HUMAN or correct is None:
-                continue
-            if ruling.final.verdict is not Verdict.DECIDED or ruling.final.probs is None:
-                continue
-            confidence = max(ruling.final.probs)
-            place = min(max(int((confidence - EDGES[0]) * 10 + 1e-9), 0), len(counts) - 1)
-            counts[place][0] += 1
-            counts[place][1] += correct in top(ruling.final.probs)
-    pairs = zip(EDGES, EDGES[1:], counts, strict=False)
-    return tuple(StripBin(low, high, num, right) for low, high, (num, right) in pairs)
-
+if TYPE_CHECKING:
+    from oversight.judging.live import LiveDebate
 
 ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
 """States in the order in which their items are listed."""
 STATES_IN_TURN = ORDER[:2]
 """What is offered as the next item, in this order; skipped ones are not."""
 UNTOUCHED = (ItemState.WAITING, ItemState.SKIPPED)
+
+
+class _Item(Protocol):
+    """An item on the desk."""
+
+    @property
+    def acts(self) -> ActLog[Any, Any, Any]:
+        """The person's work on it."""
+
+
+Listed = TypeVar("Listed", QueueItem, RatingItem)
+Opened = TypeVar("Opened", bound=_Item)
+Named = TypeVar("Named")
+"""By what an item is taken up."""
+Sent = TypeVar("Sent", Judgment, Feedback)
+
+
+class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
+    """A person at a store: what is listed for them, taken up, sent and left."""
+
+    store: Store
+    judge: str
+
+    @abstractmethod
+    def queue(self) -> list[Listed]:
+        """All items for this person: waiting, begun, skipped and done."""
+
+    @abstractmethod
+    def named(self, listed: Listed) -> Named:
+        """By what an item of the queue is taken up."""
+
+    @abstractmethod
+    def take(self, named: Named) -> tuple[Opened | None, Taken]:
+        """Take up an item, or say why not."""
+
+    @abstractmethod
+    def _log(self, named: Named) -> ActLog[Any, Any, Any]:
+        """The log of this person at an item."""
+
+    @abstractmethod
+    def open(self, item: Opened) -> None:
+        """Note that the item is before the person, and what was drawn for it."""
+
+    @abstractmethod
+    def leave(self, item: Opened) -> None:
+        """Give up the claims on the item."""
+
+    @abstractmethod
+    async def _send(self, item: Opened, live: LiveDebate | None) -> Sent:
+        """Record what the work comes to."""
+
+    def listed(self, words: str = "") -> list[Listed]:
+        """The items that have these words, those first that are to be done first."""
+        fitting = (each for each in self.queue() if fits(each, words))
+        return sorted(fitting, key=lambda each: ORDER.index(each.state))
+
+    def take_next(self, after: str | None = None, words: str = "") -> Opened | None:
+        """Take up the next item that is free: begun ones first, then those that wait.
+
+        Args:
+            after: Key of an item that is not to come again at once.
+            words: Only of the items that have these words.
+        """
+        for each in self.listed(words):
+            if each.state in STATES_IN_TURN and each.key != after:
+                item, _ = self.take(self.named(each))
+                if item is not None:
+                    return item
+        return None
+
+    async def send(self, item: Opened, live: LiveDebate | None = None) -> Sent:
+        """Record what the work comes to; return when it is durable.
+
+        Another window may have sent this revision: then it is sent as the next one.
+
+        Args:
+            item: What was judged or rated.
+            live: The debate that waits for this judgment, and ends with it.
+
+        Raises:
+            OversightError: It could not be written, or something is not answered yet.
+        """
+        await item.acts.flush()
+        try:
+            return await self._send(item, live)
+        except StoreError:
+            if not item.acts.refresh() and not self._note_lost(item):
+                raise
+            return await self._send(item, live)
+
+    def _note_lost(self, item: Opened) -> bool:
+        """Note that something was sent which is recorded without that; whether there was."""
+        return False
+
+    async def close(self, item: Opened) -> None:
+        """Leave the item; what was done stays."""
+        item.acts.add(ItemClosed())
+        await item.acts.flush()
+        self.leave(item)
+
+    async def skip(self, named: Named, *, on: bool = True) -> None:
+        """Put an item off, or take that back."""
+        await self._log(named).write(ItemSkipped() if on else ItemUnskipped())
+
+
+def fits(item: QueueItem | RatingItem, words: str) -> bool:
+    """True if the item has these words."""
+    whole = f"{item.question} {item.protocol} {item.dataset} {item.state.value}".casefold()
+    return words.casefold() in whole
 
 
 @dataclass
@@ -175,7 +232,33 @@ def is_live(transcript: Transcript) -> bool:
     return outcome is None or outcome.status is not OutcomeStatus.COMPLETE
 
 
-class Desk:
+@dataclass
+class TaskItem:
+    """An item on the desk: what there is to read, and the judge's work on it."""
+
+    item: RatingItem
+    transcript: Transcript
+    acts: RatingLog
+
+    def turns(self) -> tuple[Turn, ...]:
+        """The turns that are asked about, in this judge's order."""
+        by_id = {turn.id: turn for turn in self.transcript.turns}
+        return tuple(by_id[id_] for id_ in self.acts.work.shown or self.item.turn_ids)
+
+    def unseen(self) -> dict[str, float]:
+        """By id those of `turns` that have not been on this person's screen completely, each with
+        the share that has."""
+        return unseen(self.acts.work.seen, (turn.id for turn in self.turns()))
+
+    def before(self) -> tuple[Turn, ...]:
+        """What was said in the debate before the first of them."""
+        first = min(turn.step for turn in self.turns())
+        spoken = [t for t in self.transcript.spoken() if t.act.is_spoken and t.step < first]
+        place = {seat: at for at, seat in enumerate(self.transcript.debate.orders.shown)}
+        return tuple(sorted(spoken, key=lambda t: (t.step, place.get(t.seat, len(place)))))
+
+
+class Desk(AnyDesk[QueueItem, str, Item, Judgment]):
     """A judge at a store."""
 
     def __init__(self, store: Store, settings: JudgingSettings) -> None:
@@ -219,32 +302,24 @@ class Desk:
                 self._told[event.debate_id] = "" if debate is None else debate.question_id
         return set(self._told.values())
 
-    def take_next(self, after: str | None = None) -> Item | None:
-        """Take up the next item that is free: begun ones first, then those that wait.
+    def named(self, listed: QueueItem) -> str:
+        """A debate is taken up by its id."""
+        return listed.debate_id
 
-        Args:
-            after: An item that is not to come again at once.
-        """
-        listed = [each for each in self.queue() if each.debate_id != after]
-        for state in STATES_IN_TURN:
-            for each in listed:
-                if each.state is state:
-                    item, _ = self.take(each.debate_id)
-                    if item is not None:
-                        return item
-        return None
-
-    def take(self, debate_id: str) -> tuple[Item | None, Taken]:
+    def take(self, named: str) -> tuple[Item | None, Taken]:
         """Take up an item, or say why not."""
-        taken = self.store.take_item(debate_id, self.judge, overlap=self.settings.overlap)
+        taken = self.store.take_item(named, self.judge, overlap=self.settings.overlap)
         if taken is not Taken.OURS:
             return None, taken
-        transcript = self.store.transcript(debate_id)
+        transcript = self.store.transcript(named)
         live = is_live(transcript)
-        if live and not self.store.claim([debate_id]):
-            self.store.leave_item(debate_id, self.judge)
+        if live and not self.store.claim([named]):
+            self.store.leave_item(named, self.judge)
             return None, Taken.ELSEWHERE
-        return Item(transcript, JudgingLog(self.store, debate_id, self.judge), live), taken
+        return Item(transcript, self._log(named), live), taken
+
+    def _log(self, named: str) -> JudgingLog:
+        return JudgingLog(self.store, named, self.judge)
 
     def open(self, item: Item) -> None:
         """Note that the item is on the screen, and what was drawn for it."""
@@ -272,29 +347,12 @@ class Desk:
         item.acts.add(JudgmentSent(revision=max(sent)))
         return True
 
+    def _note_lost(self, item: Item) -> bool:
+        stored = self.store.transcript(item.transcript.debate.id)
+        return self._note_recorded(item, stored)
+
     def _is_own(self, judgment: Judgment) -> bool:
         return judgment.kind is JudgeKind.HUMAN and judgment.judge == self.judge
-
-    async def send(self, item: Item, live: LiveDebate | None = None) -> Judgment:
-        """Record the judgment that the work comes to; return when it is durable.
-
-        Another window may have sent this revision: then it is sent as the next one.
-
-        Args:
-            item: What was judged.
-            live: The debate that waits for this judgment, and ends with it.
-
-        Raises:
-            OversightError: It could not be written, or the debate not be ended.
-        """
-        await item.acts.flush()
-        try:
-            return await self._send(item, live)
-        except StoreError:
-            stored = self.store.transcript(item.transcript.debate.id)
-            if not item.acts.refresh() and not self._note_recorded(item, stored):
-                raise
-            return await self._send(item, live)
 
     async def _send(self, item: Item, live: LiveDebate | None) -> Judgment:
         informs = self.settings.feedback and item.transcript.question.correct is not None
@@ -322,12 +380,6 @@ class Desk:
         found = self.store.transcript(item.transcript.debate.id).judgments
         return next(j for j in found if self._is_own(j) and j.revision == revision)
 
-    async def close(self, item: Item) -> None:
-        """Leave the item; what was done stays."""
-        item.acts.add(ItemClosed())
-        await item.acts.flush()
-        self.leave(item)
-
     def calibration(self) -> tuple[StripBin, ...]:
         """How often this judge was right, by how sure they were, over all that they sent."""
         sent = {event.debate_id for event in self.store.events(self.judge, None, [EventKind.SENT])}
@@ -339,7 +391,90 @@ class Desk:
         self.store.leave_item(debate_id, self.judge)
         self.store.release([debate_id])
 
-    async def skip(self, debate_id: str, *, on: bool = True) -> None:
-        """Put an item off, or take that back."""
-        acts = JudgingLog(self.store, debate_id, self.judge)
-        await acts.write(ItemSkipped() if on else ItemUnskipped())
+
+class TaskDesk(AnyDesk[RatingItem, RatingItem, TaskItem, Feedback]):
+    """Someone who rates, at a store."""
+
+    def __init__(self, store: Store, settings: RatingSettings, task: str) -> None:
+        """A desk for one task, by its name or as "file.py:Class".
+
+        Raises:
+            OversightError: There is no such task, or the constitution is not there or broken.
+        """
+        self.store = store
+        self.settings = settings
+        self.task: RatingTask = load(task)
+        self.judge = settings.judge
+        self.constitution: constitutions.Constitution | None = None
+        if self.task.by_constitution:
+            self.constitution = constitution_of(settings, self.task)
+        self.asked: tuple[TaskQuestion, ...] = self.task.questions(self.constitution)
+
+    def queue(self) -> list[RatingItem]:
+        """All items for this judge: waiting, begun, skipped and done."""
+        wanted = items_wanted(self.settings, self.task, self.constitution)
+        return self.store.rating_items(self.judge, wanted, overlap=self.settings.overlap)
+
+    def named(self, listed: RatingItem) -> RatingItem:
+        """An item is taken up as it is listed."""
+        return listed
+
+    def take(self, named: RatingItem) -> tuple[TaskItem | None, Taken]:
+        """Take up an item, or say why not."""
+        taken = self.store.take_rating(named, self.judge, overlap=self.settings.overlap)
+        if taken is not Taken.OURS:
+            return None, taken
+        transcript = self.store.transcript(named.debate_id)
+        return TaskItem(named, transcript, self._log(named)), taken
+
+    def _log(self, named: RatingItem) -> RatingLog:
+        return RatingLog(self.store, named.debate_id, named.key, self.judge)
+
+    def open(self, item: TaskItem) -> None:
+        """Note that the item is on the screen, and the order that was drawn for it."""
+        shown = self.task.shown(item.item, self.settings)
+        item.acts.add(RatingOpened(shown=shown, study=self.settings.name))
+        if item.acts.work.skipped:
+            item.acts.add(ItemUnskipped())
+
+    async def _send(self, item: TaskItem, live: LiveDebate | None) -> Feedback:
+        left = item.unseen()
+        work = item.acts.work
+        rating = rating_of(self.task, work, item.item, self.judge, self.constitution, left)
+        await item.acts.write(RatingSent(revision=rating.revision, unseen=left), rating)
+        return rating
+
+    def leave(self, item: TaskItem) -> None:
+        """Give up the claim on the item."""
+        self.store.leave_rating(item.item.key, self.judge)
+
+
+def items_wanted(
+    settings: RatingSettings, task: RatingTask, constitution: constitutions.Constitution | None
+) -> RatingFilter:
+    """The items of a session, which are the same for all who take part in a study."""
+    by_rules = task.by_constitution and constitution is not None
+    return RatingFilter(
+        task=task.name,
+        constitution=constitution.name if by_rules and constitution else "",
+        dataset=settings.dataset,
+        protocol=settings.protocol,
+        all_pairs=settings.pairs == "all",
+        seed=settings.seed,
+        turns=task.turns,
+    )
+
+
+def constitution_of(
+    settings: RatingSettings, task: RatingTask
+) -> constitutions.Constitution | None:
+    """The constitution that a task is done by; None if it is done without one.
+
+    Raises:
+        OversightError: The constitution is not there, or its file is broken.
+    """
+    name = settings.constitution_of(task.name)
+    if name is None:
+        return None
+    is_file = name.endswith(".toml") or "/" in name
+    return constitutions.read(Path(name)) if is_file else constitutions.load(name)

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from oversight.errors import StoreError
-from oversight.judging import work as judging
+from oversight.judging.work import JudgingWork, RatingWork, apply, fold, fold_ratings
 from oversight.store import Store
 from oversight.types import AnyJudgingAct, AnyRatingAct, JudgingEvent, RatingEvent, Stored
 
-WorkT = TypeVar("WorkT")
+WorkT = TypeVar("WorkT", JudgingWork, RatingWork)
 ActT = TypeVar("ActT", AnyJudgingAct, AnyRatingAct)
 EventT = TypeVar("EventT", JudgingEvent, RatingEvent)
 
@@ -53,14 +53,10 @@ class ActLog(ABC, Generic[WorkT, ActT, EventT]):
     def _event(self, act: ActT, number: int) -> EventT:
         """The event of an act that happens now."""
 
-    @abstractmethod
-    def _apply(self, event: EventT) -> WorkT:
-        """The work after one more event."""
-
     def add(self, act: ActT, *records: Stored) -> EventT:
         """Note an act, with other `records` that stand or fall with it."""
         event = self._next(act)
-        self.work = self._apply(event)
+        self.work = apply(self.work, event)
         self._waiting.append((*records, event))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write())
@@ -75,7 +71,7 @@ class ActLog(ABC, Generic[WorkT, ActT, EventT]):
         await self.flush()
         event = self._next(act)
         await self.store.append(*records, event)
-        self.work = self._apply(event)
+        self.work = apply(self.work, event)
 
     @property
     def num_waiting(self) -> int:
@@ -118,18 +114,37 @@ class ActLog(ABC, Generic[WorkT, ActT, EventT]):
                 self.on_trouble(None)
 
 
-class JudgingLog(ActLog[judging.JudgingWork, AnyJudgingAct, JudgingEvent]):
+class JudgingLog(ActLog[JudgingWork, AnyJudgingAct, JudgingEvent]):
     """The log of a judge at one debate."""
 
-    def _read(self) -> judging.JudgingWork:
-        return judging.fold(self.store.events(self.judge, self.debate_id))
-
-    def _apply(self, event: JudgingEvent) -> judging.JudgingWork:
-        return judging.apply(self.work, event)
+    def _read(self) -> JudgingWork:
+        return fold(self.store.events(self.judge, self.debate_id))
 
     def _event(self, act: AnyJudgingAct, number: int) -> JudgingEvent:
         return JudgingEvent(
             debate_id=self.debate_id,
+            judge=self.judge,
+            session=self.session,
+            number=number,
+            at=now(),
+            act=act,
+        )
+
+
+class RatingLog(ActLog[RatingWork, AnyRatingAct, RatingEvent]):
+    """The log of one person at one item of a task."""
+
+    def __init__(self, store: Store, debate_id: str, item: str, judge: str) -> None:
+        self.item = item
+        super().__init__(store, debate_id, judge)
+
+    def _read(self) -> RatingWork:
+        return fold_ratings(self.store.rating_events(self.item, self.judge))
+
+    def _event(self, act: AnyRatingAct, number: int) -> RatingEvent:
+        return RatingEvent(
+            debate_id=self.debate_id,
+            item=self.item,
             judge=self.judge,
             session=self.session,
             number=number,

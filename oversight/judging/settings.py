@@ -142,9 +142,9 @@ class RatingSettings(SessionSettings):
     concurrency: int = Field(default=32, ge=1, le=10_000)
     """Of a model: how many ratings are in flight at once."""
 
-    def constitution_of(self, task: Task) -> str | None:
+    def constitution_of(self, task: str) -> str | None:
         """The name or file of the constitution that a task is done by, if any."""
-        if self.constitution is None and task is Task.PRINCIPLES:
+        if self.constitution is None and task == Task.PRINCIPLES:
             return DEFAULT_CONSTITUTION
         return self.constitution
 

@@ -1,27 +1,142 @@
-"""The state of a judge's work on one debate: a fold over its events."""
+"""What a person's acts at one item come to: a draft that can be taken back, sent, opened again.
+
+The work is a pure fold over its events, and everything that a screen shows of a person's own doing
+is read from it. Nothing is kept elsewhere: after a kill, in another terminal or in a second window
+the same events give the same state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
-from oversight.judging.folding import SHARED_CHANGES, Changes, DraftWork, drafted, fold_events, sent
 from oversight.types import (
     AssistantAnswered,
     AssistantAsked,
+    AttentionPaid,
     BeliefGiven,
+    ChangeUndone,
     DebateActed,
     DebateOpened,
+    ItemReopened,
+    ItemSkipped,
+    ItemUnskipped,
     JudgeInformed,
     JudgingEvent,
     JudgmentSent,
+    QuestionsAnswered,
     QuoteLeanedOn,
+    RatingEvent,
+    RatingOpened,
+    RatingSent,
+    RationaleGiven,
+    Record,
     Turn,
     TurnsRevealed,
     Verdict,
     VerdictChosen,
     WordsDrafted,
 )
+
+Span = tuple[float, float]
+"""A stretch of a turn, each end as a share of its whole length: (0, 1) is all of it."""
+
+WHOLE: tuple[Span, ...] = ((0.0, 1.0),)
+
+
+def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The same stretches in order, with those that touch or overlap made one."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return tuple(found)
+
+
+def unseen(seen: Mapping[str, Iterable[Span]], turns: Iterable[str]) -> dict[str, float]:
+    """Of these turns those that were not shown completely, each with the share that was shown."""
+    shares = {turn: sum(end - start for start, end in seen.get(turn, ())) for turn in turns}
+    return {turn: min(round(share, 3), 0.999) for turn, share in shares.items() if share < 1.0}
+
+
+class Attention:
+    """Counts for one panel at a time. A sign of life is a key, a scroll or a movement.
+
+    The time between two signs counts for the panel of the earlier one, but no more of it than
+    `idle_s`: who goes for a coffee is not reading.
+    """
+
+    def __init__(self, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._idle_s = idle_s
+        self._clock = clock
+        self._panel: str | None = None
+        self._last = 0.0
+        self._seconds: dict[str, float] = {}
+        self._counted = 0.0
+        """Of the time since the last sign of life, what is counted already."""
+
+    def touch(self, panel: str) -> None:
+        """A sign of life at `panel`."""
+        self._count()
+        self._panel = panel
+        self._counted = 0.0
+
+    def take(self) -> dict[str, float]:
+        """Seconds by panel since the last time they were taken."""
+        self._count()
+        taken = {name: round(s, 3) for name, s in self._seconds.items() if s >= 0.001}
+        self._seconds = {}
+        return taken
+
+    def stop(self) -> dict[str, float]:
+        """Take what there is, and count on only from the next sign of life."""
+        taken = self.take()
+        self._panel = None
+        return taken
+
+    def _count(self) -> None:
+        now = self._clock()
+        if self._panel is not None:
+            passed = min(max(now - self._last, 0.0), self._idle_s - self._counted)
+            if passed > 0:
+                self._seconds[self._panel] = self._seconds.get(self._panel, 0.0) + passed
+                self._counted += passed
+        self._last = now
+
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class DraftWork(Generic[D]):
+    """Work on any item."""
+
+    draft: D
+    study: str = ""
+    before: tuple[D, ...] = ()
+    """Earlier drafts, which undoing leads back to."""
+    move: str = ""
+    """The movement of a slider, or the typing of a rationale, that is going on: its many events
+    are taken back as one."""
+    active_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of active attention by panel."""
+    seen: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    """By the turn's id: what of it has been on the person's screen."""
+    num_sent: int = 0
+    """How often it was sent: the revision of the next time."""
+    is_open: bool = True
+    """False after sending, until it is reopened."""
+    skipped: bool = False
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether anything can be taken back."""
+        return bool(self.before)
+
 
 Picked = tuple[str, int]
 """A quote: (turn id, index into that turn's quotes)."""
@@ -85,17 +200,91 @@ class JudgingWork(DraftWork[JudgmentDraft]):
         return act is not None and act.seat == turn.seat.value
 
 
-def fold(events: Iterable[JudgingEvent], start: JudgingWork | None = None) -> JudgingWork:
-    """The work that `events` come to, in the order in which they were written."""
-    return fold_events(start or JudgingWork(), events, _CHANGES)
+@dataclass(frozen=True)
+class RatingDraft:
+    """The rating as it stands, each change of which can be taken back."""
+
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """By the name of the question."""
+    rationale: str = ""
 
 
-def apply(work: JudgingWork, event: JudgingEvent) -> JudgingWork:
+@dataclass(frozen=True)
+class RatingWork(DraftWork[RatingDraft]):
+    """Someone's work on one item."""
+
+    draft: RatingDraft = RatingDraft()
+    shown: tuple[str, ...] | None = None
+    """Ids of the turns, in the order drawn when the item was first opened; None before."""
+
+
+W = TypeVar("W", bound=DraftWork[Any])
+
+
+def fold(
+    events: Iterable[JudgingEvent | RatingEvent], start: JudgingWork | None = None
+) -> JudgingWork:
+    """The work of a judge that `events` come to, in the order in which they were written."""
+    return _fold(events, start or JudgingWork())
+
+
+def fold_ratings(
+    events: Iterable[JudgingEvent | RatingEvent], start: RatingWork | None = None
+) -> RatingWork:
+    """The work of a rater that `events` come to, in the order in which they were written."""
+    return _fold(events, start or RatingWork())
+
+
+def apply(work: W, event: JudgingEvent | RatingEvent) -> W:
     """The work after one more event."""
-    return fold([event], work)
+    return _fold([event], work)
 
 
-def _opened(work: JudgingWork, act: DebateOpened) -> JudgingWork:
+def _fold(events: Iterable[JudgingEvent | RatingEvent], work: W) -> W:
+    for event in events:
+        change = _CHANGES.get(type(event.act))
+        if change is not None:
+            work = change(work, event.act)
+    return work
+
+
+def _drafted(work: W, move: str, **changes: Any) -> W:
+    """The draft changed so; changes of one `move` are taken back together."""
+    changed = replace(work.draft, **changes)
+    if changed == work.draft:
+        return work
+    if move and move == work.move:
+        return replace(work, draft=changed)
+    return replace(work, draft=changed, before=(*work.before, work.draft), move=move)
+
+
+def _rationale(work: W, act: RationaleGiven) -> W:
+    return _drafted(work, act.move, rationale=act.text)
+
+
+def _attention(work: W, act: AttentionPaid) -> W:
+    total = dict(work.active_s)
+    for panel, seconds in act.panels.items():
+        total[panel] = total.get(panel, 0.0) + max(seconds, 0.0)
+    seen = dict(work.seen)
+    for turn, spans in act.seen.items():
+        seen[turn] = joined((*seen.get(turn, ()), *spans))
+    return replace(work, active_s=total, seen=seen)
+
+
+def _undone(work: W, _: ChangeUndone) -> W:
+    if not work.before:
+        return work
+    return replace(work, draft=work.before[-1], before=work.before[:-1], move="")
+
+
+def _sent(work: W, act: JudgmentSent | RatingSent) -> W:
+    # Two windows may have sent the same revision: it counts once.
+    num_sent = max(work.num_sent, act.revision + 1)
+    return replace(work, num_sent=num_sent, is_open=False, before=(), move="", skipped=False)
+
+
+def _debate_opened(work: JudgingWork, act: DebateOpened) -> JudgingWork:
     if work.swapped is not None:
         return work
     return replace(work, swapped=act.swapped, arm=act.arm, study=act.study)
@@ -106,20 +295,20 @@ def _revealed(work: JudgingWork, act: TurnsRevealed) -> JudgingWork:
 
 
 def _belief(work: JudgingWork, act: BeliefGiven) -> JudgingWork:
-    return drafted(work, act.move, beliefs={**work.draft.beliefs, act.step: act.probs})
+    return _drafted(work, act.move, beliefs={**work.draft.beliefs, act.step: act.probs})
 
 
 def _verdict(work: JudgingWork, act: VerdictChosen) -> JudgingWork:
-    return drafted(work, "", verdict=act.verdict)
+    return _drafted(work, "", verdict=act.verdict)
 
 
 def _leaned(work: JudgingWork, act: QuoteLeanedOn) -> JudgingWork:
     picked = (act.turn, act.quote)
     kept = tuple(each for each in work.draft.leaned_on if each != picked)
-    return drafted(work, "", leaned_on=(*kept, picked) if act.on else kept)
+    return _drafted(work, "", leaned_on=(*kept, picked) if act.on else kept)
 
 
-def _drafted(work: JudgingWork, act: WordsDrafted) -> JudgingWork:
+def _words(work: JudgingWork, act: WordsDrafted) -> JudgingWork:
     return replace(work, words=act.text)
 
 
@@ -145,25 +334,45 @@ def _assisted(work: JudgingWork, act: AssistantAnswered) -> JudgingWork:
     return replace(work, assistance=answered)
 
 
-def _sent(work: JudgingWork, act: JudgmentSent) -> JudgingWork:
-    return replace(sent(work, act), informed=work.informed or act.informs)
+def _judgment_sent(work: JudgingWork, act: JudgmentSent) -> JudgingWork:
+    return replace(_sent(work, act), informed=work.informed or act.informs)
 
 
 def _informed(work: JudgingWork, _: JudgeInformed) -> JudgingWork:
     return replace(work, informed=True)
 
 
-_CHANGES: Changes[JudgingWork] = {
-    **SHARED_CHANGES,
-    DebateOpened: _opened,
+def _item_opened(work: RatingWork, act: RatingOpened) -> RatingWork:
+    if work.shown is not None:
+        return work
+    return replace(work, shown=act.shown, study=act.study)
+
+
+def _answered(work: RatingWork, act: QuestionsAnswered) -> RatingWork:
+    given = {**work.draft.answers, **act.answers}
+    return _drafted(work, "", answers={k: v for k, v in given.items() if v is not None})
+
+
+_CHANGES: Mapping[type[Record], Callable[[Any, Any], Any]] = {
+    RationaleGiven: _rationale,
+    AttentionPaid: _attention,
+    ChangeUndone: _undone,
+    ItemReopened: lambda work, _: replace(work, is_open=True),
+    ItemSkipped: lambda work, _: replace(work, skipped=True),
+    ItemUnskipped: lambda work, _: replace(work, skipped=False),
+    DebateOpened: _debate_opened,
     TurnsRevealed: _revealed,
     BeliefGiven: _belief,
     VerdictChosen: _verdict,
     QuoteLeanedOn: _leaned,
-    WordsDrafted: _drafted,
+    WordsDrafted: _words,
     DebateActed: _acted,
     AssistantAsked: _asked,
     AssistantAnswered: _assisted,
-    JudgmentSent: _sent,
+    JudgmentSent: _judgment_sent,
     JudgeInformed: _informed,
+    RatingOpened: _item_opened,
+    QuestionsAnswered: _answered,
+    RatingSent: _sent,
 }
+"""By the class of an act: the work after it. Acts of other classes change nothing."""

@@ -60,7 +60,7 @@ def rating_preferences(
 ) -> Iterator[Preference]:
     """Rows from what people and models said of the turns of a debate."""
     counted = only_of(transcript, settings.raters)
-    given = [r for r in last_words(counted) if r.task.value in settings.kinds]
+    given = [r for r in last_words(counted) if r.task in settings.kinds]
     if settings.judges:
         given = [r for r in given if r.judge in settings.judges]
     if settings.label == "truth":

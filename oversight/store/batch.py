@@ -262,7 +262,7 @@ def _put_rating(batch: Batch, rating: Feedback) -> None:
     row = (
         rating.id,
         key_text(rating.debate_id),
-        rating.task.value,
+        str(rating.task),
         key_text(rating.item),
         key_text(rating.judge),
         rating.kind.value,

@@ -17,10 +17,20 @@ from oversight.store import migrations, schema
 from oversight.store.database import Database
 from oversight.store.encoding import kind_of, shown
 from oversight.store.migrations import VERSION_TABLE
-from oversight.store.reading import naming
+from oversight.store.reading import naming, read
 from oversight.store.schema import metadata
 from oversight.store.sealing import Problem
-from oversight.types import Act, EventKind, JudgeKind, OutcomeStatus, RatingAct, Seat, Task
+from oversight.types import (
+    Act,
+    EventKind,
+    Feedback,
+    JudgeKind,
+    OutcomeStatus,
+    OwnAnswer,
+    RatingAct,
+    Seat,
+    Task,
+)
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -125,7 +135,9 @@ def check_keys(connection: Connection) -> None:
         with naming(column.table.name, id_):
             if not isinstance(value, str):
                 raise TypeError(f"column {column.name} holds {kind_of(value)}, not text")
-            if known is not None and value not in set(known):
+            if known is None or value in set(known):
+                continue
+            if value not in _own_task(connection, column, id_):
                 raise ValueError(f"column {column.name} is {shown(value)!r}")
 
 
@@ -140,6 +152,15 @@ def _refuse_lost_tables(connection: Connection) -> None:
     if gone := sorted(set(metadata.tables) - found):
         names = ", ".join(map(repr, gone))
         raise StoreError(f"table {names} of the store is gone; restore a copy of the store")
+
+
+def _own_task(connection: Connection, column: Column[Any], id_: str) -> set[str]:
+    """The name of a task from outside the package, as the rating itself has it."""
+    if column is not schema.ratings.c.task:
+        return set()
+    body = connection.scalar(select(schema.ratings.c.body).where(schema.ratings.c.id == id_))
+    answer = read(Feedback, "ratings", id_, str(body)).answer
+    return {answer.task} if isinstance(answer, OwnAnswer) else set()
 
 
 LOOKED_UP_BY: tuple[tuple[Column[Any], type[StrEnum] | None], ...] = (

@@ -50,7 +50,8 @@ SPOKEN = tuple(act.value for act in Act if act.is_spoken)
 class RatingFilter:
     """Filter for items."""
 
-    task: Task
+    task: Task | str
+    """A task of the package, or the name of one from outside."""
     constitution: str = ""
     """By which principles; of that task only."""
     dataset: str | None = None
@@ -58,6 +59,8 @@ class RatingFilter:
     all_pairs: bool = False
     """Every pair of candidates; else one pair of each turn, which the seed draws."""
     seed: int = 0
+    turns: Task | None = None
+    """Ask about the same turns as this task; of a task from outside the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class RatingItem:
     """One thing to be rated, as a queue lists it."""
 
     key: str
-    task: Task
+    task: Task | str
     debate_id: str
     turn_ids: tuple[str, ...]
     """Candidates by their number; of a revision: the speech, the criticism, the revised speech."""
@@ -120,7 +123,7 @@ def _items(connection: Connection, wanted: RatingFilter) -> Iterator[RatingItem]
         Task.PAIRS: _candidate_pairs,
         Task.PRINCIPLES: _speeches,
         Task.REVISIONS: _revisions,
-    }[wanted.task]
+    }[Task(wanted.turns or wanted.task)]
     for some in chunks(about):
         by_debate: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         for group in turns_of(connection, some, wanted):
@@ -247,16 +250,16 @@ def _turns(debate_ids: Sequence[str], *columns: Any) -> Any:
     return query.order_by(*place)
 
 
-def _num_judges(connection: Connection, task: Task) -> dict[str, int]:
+def _num_judges(connection: Connection, task: str) -> dict[str, int]:
     query = (
         select(ratings.c.item, func.count(distinct(ratings.c.judge)).label("number"))
-        .where(ratings.c.task == task.value, ratings.c.kind == JudgeKind.HUMAN.value)
+        .where(ratings.c.task == str(task), ratings.c.kind == JudgeKind.HUMAN.value)
         .group_by(ratings.c.item)
     )
     return {row.item: row.number for row in connection.execute(query)}
 
 
-def _states(connection: Connection, judge: str, task: Task) -> dict[str, ItemState]:
+def _states(connection: Connection, judge: str, task: str) -> dict[str, ItemState]:
     """State of the judge's work on each item they have touched."""
     last = func.max(rating_events.c.seq).label("last")
     query = (
@@ -270,7 +273,7 @@ def _states(connection: Connection, judge: str, task: Task) -> dict[str, ItemSta
     states = {item: _state(last_of) for item, last_of in by_item.items()}
     done = select(ratings.c.item).where(
         ratings.c.judge == key_text(judge),
-        ratings.c.task == task.value,
+        ratings.c.task == str(task),
         ratings.c.kind == JudgeKind.HUMAN.value,
     )
     return states | dict.fromkeys(connection.scalars(done), ItemState.DONE)

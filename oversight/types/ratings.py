@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from oversight.ids import content_id, text_id
 from oversight.types.beliefs import AgentSpec, Belief, JudgeKind, Verdict
@@ -134,6 +134,21 @@ class ModelAnswer(Record):
     principles the principle's id."""
 
 
+class OwnAnswer(Record):
+    """A person's answer in a task from outside the package, which is read without its code."""
+
+    task: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
+    """The name that the task gives itself."""
+    fields: dict[str, JsonValue]
+    """The task's own answer record."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.task in set(Task):
+            raise ValueError(f"task={self.task!r} is a task of the package, with its own record")
+        return self
+
+
 class AskedUnder(Record):
     """The principles of a constitution that something was rated by."""
 
@@ -147,9 +162,13 @@ class AskedUnder(Record):
 def _kind_of_answer(given: Any) -> str:
     """The class of an answer: of a model's own, or by the task."""
     if isinstance(given, Record):
+        if isinstance(given, OwnAnswer):
+            return "own"
         return "model" if isinstance(given, ModelAnswer) else str(getattr(given, "task", ""))
     if not isinstance(given, dict):
         return ""
+    if "fields" in given:
+        return "own"
     return "model" if "answers" in given else str(given.get("task", ""))
 
 
@@ -157,7 +176,8 @@ Answer = Annotated[
     Annotated[PairAnswer, Tag(Task.PAIRS.value)]
     | Annotated[PrinciplesAnswer, Tag(Task.PRINCIPLES.value)]
     | Annotated[RevisionAnswer, Tag(Task.REVISIONS.value)]
-    | Annotated[ModelAnswer, Tag("model")],
+    | Annotated[ModelAnswer, Tag("model")]
+    | Annotated[OwnAnswer, Tag("own")],
     Discriminator(_kind_of_answer),
 ]
 
@@ -212,7 +232,8 @@ class Feedback(Record):
         return self
 
     @property
-    def task(self) -> Task:
+    def task(self) -> Task | str:
+        """A task of the package, or the name of one from outside."""
         return self.answer.task
 
     @property
@@ -260,11 +281,11 @@ def place_of(item: str, rater: str, under: AskedUnder | None, *, swapped: bool) 
     return (item, rater, rules, "swapped" if swapped else "")
 
 
-def feedback_id(task: Task, place: tuple[str, ...], revision: int = 0) -> str:
+def feedback_id(task: str, place: tuple[str, ...], revision: int = 0) -> str:
     """Id of what a model answers at that place."""
     return content_id("feedback", task, *place, revision)
 
 
-def item_id(task: Task, turn_ids: tuple[str, ...], constitution: str = "") -> str:
+def item_id(task: str, turn_ids: tuple[str, ...], constitution: str = "") -> str:
     """Id of one thing to be rated: the same turns are the same item, in whichever order shown."""
-    return text_id("rating item", task.value, constitution, *sorted(turn_ids))
+    return text_id("rating item", str(task), constitution, *sorted(turn_ids))

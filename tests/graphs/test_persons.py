@@ -17,7 +17,7 @@ from oversight.graphs.persons import INTERRUPT, PersonsAct
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
-from oversight.judging.judgment import stated
+from oversight.judging.tasks.debate import stated
 from oversight.types import (
     Act,
     AgentSpec,

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.judging.folding import Attention
+from oversight.judging.work import Attention
 
 
 class Clock:

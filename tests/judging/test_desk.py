@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from oversight.errors import StoreError
-from oversight.judging.judgment import judgment_of
 from oversight.judging.log import JudgingLog
+from oversight.judging.tasks.debate import judgment_of
 from oversight.store import Store
 from oversight.store.queue import ItemState, Taken
 from oversight.types import Act, BeliefGiven, ChangeUndone, EventKind, ItemReopened, TurnsRevealed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from oversight.judging.judgment import draw_arm, draw_swapped, is_assisted, orders_for
+from oversight.judging.tasks.debate import draw_arm, draw_swapped, is_assisted, orders_for
 
 ITEMS = [f"debate {number}" for number in range(2000)]
 ASSISTANTS = {

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from oversight.judging.desk import calibration_strip, feedback
-from oversight.judging.judgment import stated
+from oversight.judging.tasks.debate import calibration_strip, feedback, stated
 from oversight.types import Belief, BeliefGiven, BeliefMethod, Verdict, VerdictChosen
 
 ABSTAINED = Belief(verdict=Verdict.ABSTAIN, method=BeliefMethod.HUMAN)

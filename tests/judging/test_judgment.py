@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.errors import ProtocolError
-from oversight.judging.judgment import belief_of, coupled, judgment_of, missing, stated
+from oversight.judging.tasks.debate import belief_of, coupled, judgment_of, missing, stated
 from oversight.judging.work import JudgingWork, JudgmentDraft, fold
 from oversight.types import EventKind, JudgeKind, Judgment, Verdict
 

@@ -12,8 +12,8 @@ import pytest
 from oversight.errors import EngineUnavailableError, StoreError
 from oversight.graphs.persons import PersonsAct
 from oversight.graphs.runtime import Words
-from oversight.judging.judgment import judgment_of, stated
 from oversight.judging.live import LiveDebate, Wanted, cast_of, is_spoken_out
+from oversight.judging.tasks.debate import judgment_of, stated
 from oversight.store.queue import ItemState
 from oversight.types import Act, Belief, BeliefGiven, ItemReopened, OutcomeStatus, Seat
 

@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 
 from oversight import protocols
 from oversight.engines.scripted import encode
+from oversight.judging.desk import TaskDesk
 from oversight.judging.settings import RatingSettings
-from oversight.judging.tasks.desk import TaskDesk
 from oversight.store import Store
 from oversight.text.quotes import find_quotes
 from oversight.tui.person_app import RateApp

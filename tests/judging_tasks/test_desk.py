@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.errors import ProtocolError, UnknownNameError
-from oversight.judging.tasks.log import RatingWork, apply, fold
-from oversight.judging.tasks.rating import fingerprint, missing, questions
+from oversight.judging.tasks import load, missing
+from oversight.judging.tasks.principles import fingerprint
+from oversight.judging.work import RatingWork, apply
+from oversight.judging.work import fold_ratings as fold
 from oversight.store import Store
 from oversight.types import (
     AttentionPaid,
@@ -238,7 +240,7 @@ def test_undoing_all_since_the_last_sending_leads_to_what_was_sent(acts):
 
 def test_the_questions_of_a_task_have_answers_that_differ():
     for task in (Task.PAIRS, Task.REVISIONS):
-        for asked in questions(task):
+        for asked in load(task).questions():
             values = [choice.value for choice in asked.choices]
             assert len(set(values)) == len(values)
     assert RatingWork().draft.answers == {}

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 
-from oversight.judging.tasks.log import fold
+from oversight.judging.work import fold_ratings as fold
 from oversight.store import Store
 from oversight.types import RatingAct, Task
 
 RATES_AND_HANGS = """
 import asyncio, sys
-from oversight.judging.tasks.desk import TaskDesk
+from oversight.judging.desk import TaskDesk
 from oversight.judging.settings import RatingSettings
 from oversight.store import Store
 from oversight.types import QuestionsAnswered, RationaleGiven, Task

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from oversight.judging.tasks.desk import TaskDesk
+from oversight.judging.desk import TaskDesk
 from oversight.tui.linear.rating import rate_linear
 from oversight.types import RatingAct, Task
 

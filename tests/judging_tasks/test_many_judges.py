@@ -10,7 +10,7 @@ import pytest
 
 RATES_ALL = """
 import asyncio, sys
-from oversight.judging.tasks.desk import TaskDesk
+from oversight.judging.desk import TaskDesk
 from oversight.judging.settings import RatingSettings
 from oversight.store import Store
 from oversight.types import QuestionsAnswered, Task

@@ -17,8 +17,8 @@ import pytest
 from oversight.cli.main import run
 from oversight.errors import ConfigError, UnknownNameError
 from oversight.graphs.running import DebateProgress
+from oversight.judging.model_ratings import ModelRatings
 from oversight.judging.settings import RatingSettings
-from oversight.judging.tasks.models import ModelRatings
 from oversight.store import Store
 from oversight.store.queue import ItemState
 from oversight.types import Feedback, JudgeKind, ModelAnswer, Task
@@ -198,7 +198,7 @@ def test_one_failure_is_told_and_tried_again(records):
 
 KILLED = """
 import asyncio, sys
-from oversight.judging.tasks.models import ModelRatings
+from oversight.judging.model_ratings import ModelRatings
 from oversight.judging.settings import RatingSettings
 from oversight.store import Store
 from oversight.types import Task

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from oversight.cli.main import run
+from oversight.judging.model_ratings import ModelRatings
 from oversight.judging.settings import RatingSettings
-from oversight.judging.tasks.models import ModelRatings
 from oversight.store import Store
 from oversight.store.queue import ItemState
 from oversight.store.sealing import Seal

@@ -11,8 +11,8 @@ import pytest
 from oversight import constitutions
 from oversight.evals.report import Report, build_report
 from oversight.evals.tables import SAME_ANSWER, tables
+from oversight.judging.model_ratings import ModelRatings
 from oversight.judging.settings import RatingSettings
-from oversight.judging.tasks.models import ModelRatings
 from oversight.types import (
     CriticismIs,
     Feedback,

@@ -325,7 +325,7 @@ async def test_a_real_model_writes_before_the_judges_eyes(judging, store, monkey
     from oversight.cli.running import put_in_queue
     from oversight.config import RunSettings
     from oversight.graphs.runtime import Words
-    from oversight.tui.live_side import LiveSide
+    from oversight.judging.live import LiveSide
 
     speaker = {
         "agent": "debater",

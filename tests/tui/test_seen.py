@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.screen import ModalScreen
 
-from oversight.judging.folding import WHOLE, joined, unseen
 from oversight.judging.settings import JudgingSettings
+from oversight.judging.work import WHOLE, joined, unseen
 from oversight.store import Store
 from oversight.tui.linear.judging import Desk, run_linear
 from oversight.tui.marking import PICKED, wrap

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from oversight.errors import OversightError
 from oversight.judging.assisting import Assistants, assist
-from oversight.judging.desk import Desk, Item, feedback
-from oversight.judging.folding import Attention
-from oversight.judging.judgment import coupled, is_assisted, missing, stated
+from oversight.judging.desk import Desk, Item
+from oversight.judging.session import Doing, Refusal, Why
+from oversight.judging.tasks.debate import coupled, is_assisted, stated
 from oversight.tui.linear.lines import (
     Lines,
     Read,
@@ -29,21 +29,7 @@ from oversight.tui.linear.reading import LinearReading
 from oversight.tui.marking import named_by_seat
 from oversight.tui.rows import options_of
 from oversight.tui.widgets.assistant import NAME_OF_HELP
-from oversight.types import (
-    Act,
-    AttentionPaid,
-    ChangeUndone,
-    Help,
-    HelpRequest,
-    ItemReopened,
-    ItemSkipped,
-    QuoteLeanedOn,
-    RationaleGiven,
-    Seat,
-    Turn,
-    Verdict,
-    VerdictChosen,
-)
+from oversight.types import Help, HelpRequest, Turn, Verdict
 
 
 class LinearAssistant:
@@ -124,7 +110,6 @@ class LinearItem(LinearReading):
         super().__init__(desk, item, write)
         self._read = read
         self._assistant = LinearAssistant(assistants, item, write)
-        self._attention = Attention(desk.settings.idle_s)
         self._commands: dict[str, Callable[[str], Awaitable[str | None]]] = {
             "next": self._next, "belief": self._belief, "ask": self._ask, "say": self._say,
             "end": self._end, "verdict": self._verdict, "why": self._why, "lean": self._lean,
@@ -140,20 +125,20 @@ class LinearItem(LinearReading):
             self._acts.on_trouble = self._on_trouble
             self._desk.open(self._item)
             self._write("\n".join(question_lines(self._item)))
-            self._attention.touch("transcript")
+            self._session.attention.touch("transcript")
             self.begin()
             await self._go_on()
             return await self._converse()
         finally:
-            self._note_attention(stop=True)
+            self._session.note(stop=True)
             await self._live.aclose()
             await kept(self._desk.close(self._item), self._acts)
 
     async def _converse(self) -> str:
         self._hint()
         while (line := await next_line(self._read, "> ")) is not None:
-            self._attention.touch("transcript")
-            self._note_attention()
+            self._session.attention.touch("transcript")
+            self._session.note()
             word, _, rest = line.strip().partition(" ")
             name = SHORT.get(word.lower(), word.lower())
             if name not in self._commands:
@@ -172,29 +157,18 @@ class LinearItem(LinearReading):
 
     # --- the judgment ------------------------------------------------------------------
 
-    def _may_change(self) -> bool:
-        if not self._acts.work.is_open:
-            self._write("It is sent: revise opens it again; every revision is kept.")
-        return self._acts.work.is_open
-
     async def _belief(self, rest: str) -> None:
         options = {label: index for label, _, index in options_of(self._item)}
         found = re.fullmatch(r"(?:([A-Za-z])\s+)?(\d{1,3})\s*%?", rest)
         label = (found[1] or next(iter(options))).upper() if found else ""
         if found is None or label not in options:
             self._write("Give percents, for an option if you like: belief 70, or belief B 30.")
-        elif self._may_change():
+        elif not self._refuse(self._session.refusal(Doing.CHANGE)):
             before = self._acts.work.draft.probs
             probs = coupled(before, len(options), options[label], int(found[2]) / 100)
-            self._decide(Verdict.DECIDED)
-            self._item.believe(self._belief_step(), probs, stepped=self._stepped)
+            self._session.decide(Verdict.DECIDED)
+            self._session.believe(probs)
             self._write(f"Belief: {belief_text(self._item)}.")
-
-    def _belief_step(self) -> int:
-        wanted = self._live.wanted
-        if wanted is not None and wanted.act is Act.BELIEVE:
-            return wanted.step
-        return self._item.current_step
 
     async def _verdict(self, rest: str) -> None:
         verdict = VERDICTS.get(rest.lower())
@@ -202,64 +176,39 @@ class LinearItem(LinearReading):
             self._write(
                 "verdict and a number: 1. decided, as the belief says. 2. tie. 3. cannot tell."
             )
-        elif self._may_change():
-            self._decide(verdict)
+        elif not self._refuse(self._session.decide(verdict)):
             self._write(judgment_lines(self._item)[0])
 
-    def _decide(self, verdict: Verdict) -> None:
-        if self._acts.work.draft.verdict is not verdict:
-            self._acts.add(VerdictChosen(verdict=verdict))
-
     async def _why(self, rest: str) -> None:
-        if self._may_change():
-            self._acts.add(RationaleGiven(text=rest))
+        if not self._refuse(self._session.refusal(Doing.CHANGE)):
+            self._session.say_why(rest)
             self._write("Kept.")
 
     async def _lean(self, rest: str) -> None:
         chosen = self._chosen_quote(rest)
-        if chosen is not None and self._may_change():
+        if chosen is not None and not self._refuse(self._session.refusal(Doing.CHANGE)):
             _, turn, place = chosen
-            on = (turn.id, place) not in self._acts.work.draft.leaned_on
-            self._acts.add(QuoteLeanedOn(turn=turn.id, quote=place, on=on))
+            on = self._session.lean(turn, place)
             told = "You lean on it" if on else "Put back"
             self._write(f"{told}: {quote_text(turn.quotes[place], one_line)}")
 
     async def _undo(self, _: str) -> None:
-        if not self._acts.work.can_undo:
-            self._write("Nothing to take back.")
-            return
-        self._acts.add(ChangeUndone())
-        self._write("\n".join(["Taken back.", *judgment_lines(self._item)]))
+        if not self._refuse(self._session.undo()):
+            self._write("\n".join(["Taken back.", *judgment_lines(self._item)]))
 
     async def _send(self, _: str) -> None:
-        need = self._desk.settings.require_rationale
-        refusal = self._refusal() or missing(self._acts.work, need_rationale=need)
-        if refusal:
-            self._write(refusal)
+        sent = await self._session.send()
+        if isinstance(sent, Refusal):
+            is_sent = sent.why is Why.SENT
+            said = "It is sent already: revise opens it again." if is_sent else ""
+            self._write(said or sent.said(self.OWN_WORDS))
             return
-        judgment = await self._desk.send(self._item, self._live.judged)
-        self._live.wanted = None
-        question, settings = self._item.transcript.question, self._desk.settings
-        result = feedback(settings, question, judgment.final, self._item.rounds_read())
-        strip = () if result is None else self._desk.calibration()
-        self._write("\n".join(sent_lines(judgment, question, result, strip)))
-
-    def _refusal(self) -> str | None:
-        if not self._acts.work.is_open:
-            return "It is sent already: revise opens it again."
-        if self._has_more():
-            return "There are turns that you have not read yet: next shows them."
-        if self._acts.work.seat not in (None, Seat.JUDGE.value):
-            return "You argued in this debate: others judge it."
-        if self._item.live and (self._live.is_others or not self._live.waits_for(Act.DECIDE)):
-            return "The debate is still going on: the verdict comes at its end."
-        return None
+        strip = () if sent.score is None else self._desk.calibration()
+        question = self._item.transcript.question
+        self._write("\n".join(sent_lines(sent.judgment, question, sent.score, strip)))
 
     async def _revise(self, _: str) -> None:
-        if self._acts.work.is_open:
-            self._write("It is not sent yet.")
-        else:
-            self._acts.add(ItemReopened())
+        if not self._refuse(self._session.revise()):
             self._write("\n".join(["Open again.", *judgment_lines(self._item)]))
 
     async def _assist(self, rest: str) -> None:
@@ -274,22 +223,13 @@ class LinearItem(LinearReading):
     # --- leaving -----------------------------------------------------------------------
 
     async def _skip(self, _: str) -> str | None:
-        if self._acts.work.num_sent:
-            self._write("It is judged already.")
-            return None
-        self._acts.add(ItemSkipped())
-        return "next"
+        return None if self._refuse(self._session.skip()) else "next"
 
     async def _queue(self, _: str) -> str:
         return "queue"
 
     async def _quit(self, _: str) -> str:
         return "quit"
-
-    def _note_attention(self, *, stop: bool = False) -> None:
-        taken = self._attention.stop() if stop else self._attention.take()
-        if taken:
-            self._acts.add(AttentionPaid(panels=dict(taken)))
 
     def _on_trouble(self, message: str | None) -> None:
         self._write("Written." if message is None else f"{one_line(message)} Trying again.")

@@ -6,7 +6,7 @@ from functools import partial
 
 from oversight.errors import OversightError
 from oversight.judging.assisting import Assistants
-from oversight.judging.desk import ORDER, Desk, Item
+from oversight.judging.desk import ORDER, Desk, Item, fits
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.store.queue import ItemState, QueueItem, Taken
@@ -93,7 +93,7 @@ class LinearQueue:
 
     def _list(self, limit: int | None) -> None:
         found = self._desk.queue()
-        fitting = filter(self._fits, found)
+        fitting = [each for each in found if fits(each, self._words)]
         self._items = sorted(fitting, key=lambda each: ORDER.index(each.state))
         counts = [f"{sum(each.state is s for each in found)} {s.value}" for s in ItemState]
         self._write(f"Queue: {', '.join(counts)}.")
@@ -106,10 +106,6 @@ class LinearQueue:
                 "Nothing to judge in this store: `oversight debate` runs debates. Answers to open "
                 "prompts are rated, not judged: `oversight rate revisions`."
             )
-
-    def _fits(self, item: QueueItem) -> bool:
-        words = f"{item.question} {item.protocol} {item.dataset} {item.state.value}".casefold()
-        return self._words.casefold() in words
 
     def _chosen(self, number: str) -> QueueItem | None:
         if number.isdecimal() and 1 <= int(number) <= len(self._items):

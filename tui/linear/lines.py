@@ -13,7 +13,8 @@ from typing import Protocol
 import typer
 
 from oversight.errors import StoreError
-from oversight.judging.desk import Item, JudgmentScore, StripBin
+from oversight.judging.desk import Item
+from oversight.judging.tasks.debate import JudgmentScore, StripBin
 from oversight.store.queue import QueueItem
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import visible

@@ -10,9 +10,10 @@ from functools import partial
 
 from oversight.agents.judging import labels
 from oversight.errors import OversightError
-from oversight.judging.folding import WHOLE, Attention
-from oversight.judging.tasks.desk import TaskDesk, TaskItem
-from oversight.judging.tasks.rating import TaskQuestion, missing, unanswered
+from oversight.judging.desk import TaskDesk, TaskItem
+from oversight.judging.session import RatingSession, Refusal
+from oversight.judging.tasks import unanswered
+from oversight.judging.work import WHOLE
 from oversight.text.quotes import strip_quotes
 from oversight.tui.linear.lines import (
     Read,
@@ -26,15 +27,8 @@ from oversight.tui.linear.lines import (
     quote_text,
 )
 from oversight.tui.marking import named_by_seat
-from oversight.tui.rows import names_of, said_by
-from oversight.types import (
-    AttentionPaid,
-    ChangeUndone,
-    ItemSkipped,
-    QuestionsAnswered,
-    RationaleGiven,
-    Turn,
-)
+from oversight.tui.rows import said_by
+from oversight.types import AttentionPaid, Turn
 
 HELP = """\
 A number answers. why WORDS keeps a rationale, undo takes the last act back, skip puts the item off,
@@ -70,29 +64,28 @@ class LinearRating:
         self._acts = item.acts
         self._read = read
         self._write = write
-        self._attention = Attention(desk.settings.idle_s)
+        self._session = RatingSession(desk, item)
 
     async def run(self) -> bool:
         """Until the item is left; whether the next one is wanted."""
         self._acts.on_trouble = self._on_trouble
         self._desk.open(self._item)
         self._show()
-        self._attention.touch("responses")
+        self._session.attention.touch("responses")
         try:
             return await self._converse()
         finally:
-            self._note_attention()
+            self._session.note(stop=True)
             await kept(self._desk.close(self._item), self._acts)
 
     async def _converse(self) -> bool:
         self._ask()
         while (line := await next_line(self._read, "> ")) is not None:
-            self._attention.touch("responses")
+            self._session.attention.touch("responses")
             word, _, rest = line.strip().partition(" ")
             if word.lower() in ("quit", "q"):
                 return False
-            if word.lower() == "skip" and not self._acts.work.num_sent:
-                self._acts.add(ItemSkipped())
+            if word.lower() == "skip" and self._session.skip() is None:
                 return True
             if not word and await self._send():
                 return True
@@ -102,13 +95,11 @@ class LinearRating:
         return False
 
     def _do(self, word: str, rest: str) -> None:
-        if word == "undo" and self._acts.work.can_undo:
-            self._acts.add(ChangeUndone())
-            self._write("Taken back.")
-        elif word == "undo":
-            self._write("Nothing to take back.")
+        if word == "undo":
+            refusal = self._session.undo()
+            self._write("Taken back." if refusal is None else refusal.said({}))
         elif word == "why":
-            self._acts.add(RationaleGiven(text=rest, move=uuid.uuid4().hex[:8]))
+            self._session.say_why(rest, uuid.uuid4().hex[:8])
         elif word == "before":
             for turn in self._item.before():
                 self._write(f"Before: {said_by(self._item, turn)}\n{_words(turn)}")
@@ -123,27 +114,21 @@ class LinearRating:
         if not left:
             self._write("Everything is answered; undo takes the last one back.")
             return
-        by_number = _numbered(left[0])
+        by_number = left[0].by_number
         if number in by_number:
-            answers = {left[0].name: by_number[number]}
-            self._acts.add(QuestionsAnswered(answers=answers, unseen=self._item.unseen()))
+            self._session.answer(left[0].name, by_number[number])
         else:
             self._write(f"{number} is no answer to that.")
 
     async def _send(self) -> bool:
-        need = self._desk.settings.require_rationale
-        said = missing(self._desk.asked, self._acts.work, need_rationale=need)
-        if said is not None:
-            self._write(said)
-            return False
-        self._note_attention()
+        self._session.note(stop=True)
         try:
-            await self._desk.send(self._item)
+            sent = await self._session.send()
         except OversightError as error:
             self._write(f"Not sent: {one_line(str(error))}. An empty line sends it again.")
             return False
-        self._write("Sent.")
-        return True
+        self._write(sent.said({}) if isinstance(sent, Refusal) else "Sent.")
+        return not isinstance(sent, Refusal)
 
     def _ask(self) -> None:
         """The first question that is open, or what was answered."""
@@ -156,7 +141,7 @@ class LinearRating:
             return
         asked = left[0]
         about = f" {one_line(asked.text)}" if asked.text else ""
-        named = {value: number for number, value in _numbered(asked).items()}
+        named = {value: number for number, value in asked.by_number.items()}
         given = ", ".join(f"{named[c.value]} {c.words.rstrip('.')}" for c in asked.choices)
         self._write(f"{one_line(asked.label)}?{about} {given}.")
 
@@ -175,7 +160,7 @@ class LinearRating:
         self._write(said_by(self._item, turns[0]))
         if number := len(self._item.before()):
             self._write(f"{number} turns were said before; before shows them.")
-        for turn, name in zip(turns, names_of(self._item), strict=True):
+        for turn, name in zip(turns, self._desk.task.names_of(self._item.item), strict=True):
             self._write(f"{name}:\n{_words(turn)}")
             self._name_seats(turn)
         self._acts.add(AttentionPaid(panels={}, seen={turn.id: WHOLE for turn in turns}))
@@ -184,19 +169,8 @@ class LinearRating:
         if note := named_by_seat(self._item.transcript.debate, [turn.text]):
             self._write(note)
 
-    def _note_attention(self) -> None:
-        taken = self._attention.stop()
-        if taken:
-            self._acts.add(AttentionPaid(panels=dict(taken)))
-
     def _on_trouble(self, message: str | None) -> None:
         self._write(f"{one_line(message)} — trying again." if message else "Written after all.")
-
-
-def _numbered(asked: TaskQuestion) -> dict[int, str]:
-    """Answers by the number that gives them."""
-    numbers = map(int, asked.digits) if asked.digits else range(1, len(asked.choices) + 1)
-    return {n: choice.value for n, choice in zip(numbers, asked.choices, strict=True)}
 
 
 def _words(turn: Turn) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import ClassVar
 
-from oversight.graphs.persons import PersonsAct
 from oversight.judging.desk import Desk, Item
-from oversight.judging.folding import WHOLE, Span
-from oversight.judging.judgment import stated
 from oversight.judging.live import Wanted
+from oversight.judging.session import DebateSession, Doing, Next, Refusal, Why
+from oversight.judging.work import WHOLE, Span
 from oversight.tui.linear.lines import (
     Numbered,
     Write,
@@ -20,9 +21,8 @@ from oversight.tui.linear.lines import (
     quote_lines,
     turn_text,
 )
-from oversight.tui.live_side import LiveSide
 from oversight.tui.marking import called, heading
-from oversight.types import Act, AttentionPaid, Seat, Turn, TurnsRevealed
+from oversight.types import Act, AttentionPaid, Seat, Turn
 
 POLL_S = 0.05
 """How often a live debate is asked for what was said."""
@@ -31,22 +31,29 @@ POLL_S = 0.05
 class LinearReading:
     """The debate of one item."""
 
+    OWN_WORDS: ClassVar[Mapping[Why, str]] = {
+        Why.SENT: "It is sent: revise opens it again; every revision is kept.",
+        Why.SENT_ALREADY: "It is judged already.",
+        Why.HIDDEN_TURNS: "There are turns that you have not read yet: next shows them.",
+        Why.WAITS_FOR_BELIEF: "It waits for your belief: belief 70 gives one.",
+    }
+    """Refusals that name commands."""
+
     def __init__(self, desk: Desk, item: Item, write: Write) -> None:
         self._desk = desk
         self._item = item
         self._acts = item.acts
         self._write = write
-        self._live = LiveSide(desk, item, lambda: None)
+        self._session = DebateSession(desk, item, lambda: None)
+        self._live = self._session.live
         self._told: set[str] = set()
         """Turns that were written out."""
 
     def begin(self) -> None:
         """Show what was revealed, and the first turns if nothing was."""
-        if not self._stepped:
-            while self._item.next_step() is not None:
-                self._reveal()
-        elif self._item.next_step() is not None and self._acts.work.revealed < 0:
-            self._reveal()
+        self._session.begin()
+        while not self._stepped and self._item.next_step() is not None:
+            self._session.reveal()
         self._tell_turns()
         protocol = self._item.transcript.debate.protocol
         if not (protocol.speakers or protocol.critics):
@@ -54,7 +61,13 @@ class LinearReading:
 
     @property
     def _stepped(self) -> bool:
-        return self._desk.settings.stepped
+        return self._session.stepped
+
+    def _refuse(self, refusal: Refusal | None) -> bool:
+        """Say why something was not done; true if there is a reason."""
+        if refusal is not None:
+            self._write(refusal.said(self.OWN_WORDS))
+        return refusal is not None
 
     @property
     def _shown(self) -> tuple[Turn, ...]:
@@ -62,14 +75,6 @@ class LinearReading:
             revealed = self._acts.work.revealed
             return tuple(turn for turn in self._item.turns() if turn.step <= revealed)
         return self._item.shown(stepped=self._stepped)
-
-    def _has_more(self) -> bool:
-        return self._stepped and self._acts.work.is_open and self._item.next_step() is not None
-
-    def _reveal(self) -> None:
-        step = self._item.next_step()
-        if step is not None:
-            self._acts.add(TurnsRevealed(step=step))
 
     def _tell_turns(self) -> None:
         quotes = 1
@@ -106,10 +111,9 @@ class LinearReading:
 
     async def _go_on(self) -> None:
         """Let a live debate go on, once what stands of it was read, until a person is needed."""
-        if self._has_more() or not self._item.live:
-            return
-        self._live.start()
-        await self._listen()
+        if self._item.live and not self._session.has_more:
+            self._session.start()
+            await self._listen()
 
     async def _listen(self) -> None:
         writing: set[Seat] = set()
@@ -131,7 +135,7 @@ class LinearReading:
         wanted = self._live.wanted
         if not self._acts.work.is_open:
             self._write("It is sent. revise opens it again, next takes the next item.")
-        elif self._has_more():
+        elif self._session.has_more:
             self._write("There is more to read: give a belief, such as belief 70, and next.")
         elif wanted is not None:
             self._write(self._hint_wanted(wanted))
@@ -151,21 +155,20 @@ class LinearReading:
         return "The debate is over: give a belief or verdict tie, then why, then send."
 
     async def _next(self, _: str) -> str | None:
-        wanted = self._live.wanted
-        if not self._acts.work.is_open:
-            return "next"
-        if self._has_more():
-            self._keep_belief(self._item.current_step)
-            self._reveal()
-            self._tell_turns()
-            await self._go_on()
-        elif wanted is not None and not self._live.is_others and wanted.seat is Seat.JUDGE:
-            if wanted.act is Act.BELIEVE:
-                await self._believe(wanted, ends=False)
-            if wanted.act is Act.ASK:
-                await self._answer(PersonsAct())
-        elif self._live.trouble:
-            await self._go_on()
+        match self._session.next():
+            case Next.LEAVE:
+                return "next"
+            case Next.READ_ON:
+                self._session.keep_belief(self._item.current_step)
+                self._session.reveal()
+                self._tell_turns()
+                await self._go_on()
+            case Next.ACT if self._live.waits_for(Act.BELIEVE):
+                await self._answered(self._session.believe_live())
+            case Next.ACT if self._live.waits_for(Act.ASK):
+                await self._answered(self._session.speak("", Doing.ASK))
+            case Next.RETRY:
+                await self._go_on()
         return None
 
     async def _turns(self, _: str) -> None:
@@ -182,13 +185,8 @@ class LinearReading:
             self._write(around(turn.quotes[place], self._item))
 
     async def _source(self, _: str) -> None:
-        protocol, wanted = self._item.transcript.debate.protocol, self._live.wanted
         source = self._item.transcript.question.source
-        speaks = wanted is not None and wanted.seat is not Seat.JUDGE and not self._live.is_others
-        may_read = protocol.speakers_see_source if speaks else protocol.judge_sees_source
-        if source is None or not may_read:
-            self._write("This protocol does not show you the source.")
-        else:
+        if not self._refuse(self._session.refusal(Doing.READ_SOURCE)) and source is not None:
             self._write("The source:\n" + indented(own_words(source.text)))
 
     def _chosen_quote(self, number: str) -> Numbered | None:
@@ -200,42 +198,20 @@ class LinearReading:
 
     # --- a live debate -----------------------------------------------------------------
 
-    async def _answer(self, answer: PersonsAct) -> None:
-        self._live.answer(answer)
-        await self._listen()
-
-    async def _believe(self, wanted: Wanted, *, ends: bool) -> None:
-        self._keep_belief(wanted.step)
-        probs = self._acts.work.draft.probs
-        if probs is None:
-            self._write("It waits for your belief: belief 70 gives one.")
-            return
-        await self._answer(PersonsAct(belief=stated(probs), ends=ends))
+    async def _answered(self, refusal: Refusal | None) -> None:
+        if not self._refuse(refusal):
+            await self._listen()
 
     async def _ask(self, rest: str) -> None:
-        if self._live.is_others or not self._live.waits_for(Act.ASK):
-            self._write("Not now: the debate says when it is your turn to ask.")
-            return
-        await self._answer(PersonsAct(text=rest))
+        await self._answered(self._session.speak(rest, Doing.ASK))
 
     async def _say(self, rest: str) -> None:
-        wanted = self._live.wanted
-        if wanted is None or wanted.seat is Seat.JUDGE or self._live.is_others:
-            self._write("It is not your turn to speak.")
-        elif not rest:
+        refusal = self._session.refusal(Doing.SAY)
+        if refusal is None and not rest:
             self._write("Say what? Quote the source as <quote>its words</quote>.")
         else:
-            await self._answer(PersonsAct(text=rest))
+            await self._answered(refusal or self._session.speak(rest))
 
     async def _end(self, _: str) -> None:
-        wanted = self._live.wanted
-        if wanted is None or not wanted.may_end or self._live.is_others:
-            self._write("This debate cannot be ended here.")
-        else:
-            await self._believe(wanted, ends=True)
-
-    def _keep_belief(self, step: int) -> None:
-        """To read on with a belief is to keep it."""
-        draft = self._acts.work.draft
-        if draft.probs is not None and step not in draft.beliefs:
-            self._item.believe(step, draft.probs, stepped=self._stepped)
+        refusal = self._session.refusal(Doing.END)
+        await self._answered(refusal or self._session.believe_live(ends=True))

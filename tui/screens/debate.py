@@ -13,11 +13,9 @@ from textual.containers import Container
 from textual.widgets import Footer, Static
 
 from oversight.errors import OversightError
-from oversight.graphs.persons import PersonsAct
 from oversight.judging.assisting import Assistants
-from oversight.judging.desk import Desk, Item, feedback
-from oversight.judging.judgment import missing, stated
-from oversight.judging.live import Wanted
+from oversight.judging.desk import Desk, Item
+from oversight.judging.session import Doing, Next, Refusal, Why
 from oversight.tui.hints import Hints, settle
 from oversight.tui.keys import KEYS, bindings
 from oversight.tui.marking import called
@@ -30,7 +28,7 @@ from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.choices import BeliefBar
 from oversight.tui.widgets.quotes import QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import Act, ChangeUndone, QuoteLeanedOn, TurnsRevealed, WordsDrafted
+from oversight.types import Act
 
 FRAME_S = 0.05
 """How often what is being written is drawn."""
@@ -57,7 +55,6 @@ class DebateScreen(DebateReading[Left]):
     def __init__(self, desk: Desk, item: Item, assistants: Assistants, note: str = "") -> None:
         """A screen over `item`; `note` is said first."""
         super().__init__(desk, item, assistants)
-        self._hinted_step: int | None = None
         self._begin = note
 
     # --- what is on it ---------------------------------------------------------------
@@ -83,12 +80,11 @@ class DebateScreen(DebateReading[Left]):
         self.query_one("#assistant").display = False
         self.show_question(question_of(self.item))
         self.transcript.restore_seen(self.acts.work.seen)
-        if self.item.next_step() is not None and self.acts.work.revealed < 0:
-            self._reveal()
+        self.session.begin()
         self.show_all()
         self.transcript.focus()
         self.set_interval(FRAME_S, self._draw_frame)
-        self._start_if_ready()
+        self.session.start()
         self.call_after_refresh(settle)
 
     def show_all(self) -> None:
@@ -100,14 +96,14 @@ class DebateScreen(DebateReading[Left]):
 
     def _show_belief(self) -> None:
         bar = self.query_one(BeliefBar)
-        if bar.display == self._argues:
-            bar.display = not self._argues
+        if bar.display == self.session.argues:
+            bar.display = not self.session.argues
             self.refresh_bindings()
         bar.show(self.acts.work.draft.probs)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whoever argues does not judge: those keys are not there."""
-        if action.startswith(JUDGES_ALONE) and self._argues:
+        if action.startswith(JUDGES_ALONE) and self.session.argues:
             return False
         return super().check_action(action, parameters)
 
@@ -131,7 +127,7 @@ class DebateScreen(DebateReading[Left]):
         if name == "quotes":
             return "quotes" in self._panels or any(turn.quotes for turn in self.shown_turns())
         if name == "verdict":
-            return work.is_open and self._too_early() is None
+            return self.session.refusal(Doing.SEND) is None
         if name == "belief_up":
             return work.is_open
         return name != "skip" or not work.num_sent
@@ -139,95 +135,73 @@ class DebateScreen(DebateReading[Left]):
     # --- reading on ------------------------------------------------------------------
 
     def _reveal(self) -> None:
-        step = self.item.next_step()
-        if step is not None:
-            self._note_attention()
-            self.acts.add(TurnsRevealed(step=step))
-            self._shows_next = True
-            self.show_all()
+        self._note_attention()
+        self.session.reveal()
+        self._shows_next = True
+        self.show_all()
 
     def _read_on(self) -> None:
-        if self._confirm_belief():
+        refusal = self.session.may_read_on()
+        if refusal is not None:
+            self.refuse(refusal)
+        else:
             self._reveal()
-            self._start_if_ready()
-
-    def _confirm_belief(self) -> bool:
-        """Whether the reader may go on: the first time without a belief there is a hint."""
-        work, step = self.acts.work, self.item.current_step
-        if work.draft.probs is None:
-            if self._hinted_step == step:
-                return True
-            self._hinted_step = step
-            self.say("No belief yet: ← → or a number sets it. Once more to read on without.")
-            return False
-        if step not in work.draft.beliefs:
-            # Reading on with the bar where it stands is to keep the belief.
-            self.item.believe(step, work.draft.probs, stepped=self.stepped)
-        return True
+            self.session.start()
 
     async def action_do_next(self) -> None:
         """The commonest act: read on, answer what the debate waits for, or come to the verdict."""
         self.query_one(BeliefBar).apply_typed()
-        if not self.acts.work.is_open:
-            await self._leave("next")
-        elif self.item.next_step() is not None and self.stepped:
-            self._when_read(self._read_on, waived=self.waived)
-        elif self.live.is_going:
-            self.say("The debaters are still writing; their words stand above.")
-        elif self.live.trouble:
-            self._start_if_ready()
-        elif self.live.is_others:
-            self._show_hint()
-        elif self.live.wanted is not None and not self.live.waits_for(Act.DECIDE):
-            self._answer_live(self.live.wanted, ends=False)
-        elif missing(self.acts.work) is not None:
-            # In the box of the verdict the keys of the belief are letters.
-            self._show_hint()
-            self.app.bell()
-        else:
-            self.action_do_verdict()
+        match self.session.next():
+            case Next.LEAVE:
+                await self._leave("next")
+            case Next.READ_ON:
+                self._when_read(self._read_on)
+            case Next.WAIT:
+                self.say("The debaters are still writing; their words stand above.")
+            case Next.RETRY:
+                self.session.start()
+            case Next.OTHERS:
+                self._show_hint()
+            case Next.ACT:
+                self._answer_live(ends=False)
+            case Next.DECIDE:
+                # In the box of the verdict the keys of the belief are letters.
+                self._show_hint()
+                self.app.bell()
+            case Next.SEND:
+                self.action_do_verdict()
 
     # --- live ------------------------------------------------------------------------
 
-    def _start_if_ready(self) -> None:
-        """Let a live debate go on once all that stands of it has been read."""
-        if self.item.next_step() is None or not self.stepped:
-            self.live.start()
-
-    def _answer_live(self, wanted: Wanted, *, ends: bool) -> None:
+    def _answer_live(self, *, ends: bool) -> None:
         """Give the debate what it waits for: a belief once what it is about was read."""
-        if wanted.act is not Act.BELIEVE:
-            self._act_live(wanted, ends=ends)
+        if not self.live.waits_for(Act.BELIEVE):
+            self._speak_live()
         elif self.acts.work.draft.probs is None:
-            keys = f"{self.key('belief_down')} {self.key('belief_up')}"
-            self.say(f"It waits for your belief: {keys} or a number sets it.")
+            self.refuse(Refusal(Why.WAITS_FOR_BELIEF))
         else:
-            self._when_read(lambda: self._act_live(wanted, ends=ends), waived=self.waived)
+            self._when_read(lambda: self._answered(self.session.believe_live(ends=ends)))
 
     @work
-    async def _act_live(self, wanted: Wanted, *, ends: bool) -> None:
-        """Give the debate what it waits for."""
-        act = wanted.act
-        if act is Act.BELIEVE:
-            probs = self.acts.work.draft.probs
-            assert probs is not None
-            if wanted.step not in self.acts.work.draft.beliefs:
-                self.item.believe(wanted.step, probs, stepped=self.stepped)
-            answer = PersonsAct(belief=stated(probs), ends=ends)
-        else:
-            speech = act is not Act.ASK
-            title = "Your speech" if speech else "To the speakers: a question or a remark"
-            hint = self._how_to_ask()
-            if speech:
-                hint = "Quote the source as <quote>its words</quote>; a program checks them."
-            words = await self.app.push_screen_wait(
-                WordsScreen(title, self.acts.work.words, hint=hint, on_change=self._keep_words)
-            )
-            if words is None:
-                return
-            answer = PersonsAct(text=words)
+    async def _speak_live(self) -> None:
+        """Give the debate the words that it waits for."""
+        speech = not self.live.waits_for(Act.ASK)
+        title = "Your speech" if speech else "To the speakers: a question or a remark"
+        hint = self._how_to_ask()
+        if speech:
+            hint = "Quote the source as <quote>its words</quote>; a program checks them."
+        draft, keep = self.acts.work.words, self.session.draft_words
+        words = await self.app.push_screen_wait(
+            WordsScreen(title, draft, hint=hint, on_change=keep)
+        )
+        if words is not None:
+            self._answered(self.session.speak(words, Doing.SAY if speech else Doing.ASK))
+
+    def _answered(self, refusal: Refusal | None) -> None:
+        if refusal is not None:
+            self.refuse(refusal)
+            return
         self._shows_next = True
-        self.live.answer(answer)
         self.show_all()
 
     def _how_to_ask(self) -> str:
@@ -238,25 +212,21 @@ class DebateScreen(DebateReading[Left]):
         name = called(debate, seats[0], debate.protocol.speaker_role)
         return f"To one side only: begin with its name, as “{name}: …”."
 
-    def _keep_words(self, text: str) -> None:
-        if text != self.acts.work.words and self.live.wanted is not None:
-            self.acts.add(WordsDrafted(step=self.live.wanted.step, text=text))
-
     def action_do_message(self) -> None:
         """Write to the speakers, when they wait for it."""
-        if self.live.wanted is not None and self.live.waits_for(Act.ASK):
-            self._answer_live(self.live.wanted, ends=False)
-        elif not self.item.live:
-            self.say("This debate is over: its speakers cannot be asked any more.")
+        refusal = self.session.refusal(Doing.ASK)
+        if refusal is not None:
+            self.refuse(refusal)
         else:
-            self.say("Not now: the debate says when it is your turn to ask.")
+            self._answer_live(ends=False)
 
     def action_do_end(self) -> None:
         """End a live debate here."""
-        if self.live.wanted is not None and self.live.wanted.may_end:
-            self._answer_live(self.live.wanted, ends=True)
+        refusal = self.session.refusal(Doing.END)
+        if refusal is not None:
+            self.refuse(refusal)
         else:
-            self.say("This debate cannot be ended here.")
+            self._answer_live(ends=True)
 
     # --- belief ----------------------------------------------------------------------
 
@@ -264,17 +234,9 @@ class DebateScreen(DebateReading[Left]):
         """Note a change of the belief, if it may be changed."""
         if self._may_change():
             self._note_seen()
-            step = self._belief_step()
-            self.item.believe(step, event.probs, stepped=self.stepped, move=event.move)
+            self.session.believe(event.probs, event.move)
         self._show_belief()
         self._show_hint()
-
-    def _belief_step(self) -> int:
-        """The step after which a belief is given now: the debate's own, if it waits for one."""
-        wanted = self.live.wanted
-        if wanted is not None and wanted.act is Act.BELIEVE:
-            return wanted.step
-        return self.item.current_step
 
     def action_do_belief_down(self) -> None:
         """Believe the option less."""
@@ -298,7 +260,11 @@ class DebateScreen(DebateReading[Left]):
 
     def on_key(self, event: events.Key) -> None:
         """Digits are a belief that is typed."""
-        if event.character is not None and event.character in "0123456789" and not self._argues:
+        if (
+            event.character is not None
+            and event.character in "0123456789"
+            and not self.session.argues
+        ):
             event.stop()
             self.query_one(BeliefBar).type_digit(event.character)
 
@@ -312,19 +278,19 @@ class DebateScreen(DebateReading[Left]):
         turn, number = self.current_turn(), self.transcript.current_quote
         if turn is None or number is None:
             self.say(f"No quote is chosen: {self.key('quote_next')} goes to the next one.")
-        elif self._may_change():
-            on = (turn.id, number) not in self.acts.work.draft.leaned_on
-            self.acts.add(QuoteLeanedOn(turn=turn.id, quote=number, on=on))
+        elif isinstance(on := self.session.lean(turn, number), Refusal):
+            self.refuse(on)
+        else:
             self._show_turns()
             self.show_panels()
             self.say("Picked: you lean on it." if on else "Put back.")
 
     def action_do_undo(self) -> None:
         """Take back the last change of the judgment."""
-        if not self.acts.work.can_undo:
-            self.say("Nothing to take back.")
+        refusal = self.session.undo()
+        if refusal is not None:
+            self.refuse(refusal)
             return
-        self.acts.add(ChangeUndone())
         self.query_one(BeliefBar).end_move()
         self.show_all()
         self.say("Taken back.")
@@ -336,7 +302,7 @@ class DebateScreen(DebateReading[Left]):
         if self.asking.is_answering:
             self.asking.stop()
         elif self.live.trouble:
-            self._start_if_ready()
+            self.session.start()
             self._show_hint()
 
     @work
@@ -356,31 +322,19 @@ class DebateScreen(DebateReading[Left]):
 
     # --- the verdict -------------------------------------------------------------------
 
-    def _too_early(self) -> str | None:
-        """Why there can be no verdict yet, or None."""
-        if self.item.live and not self.live.waits_for(Act.DECIDE):
-            return "The debate is still going on: the verdict comes at its end."
-        if self.item.next_step() is not None and self.stepped:
-            return "There are turns that you have not read yet; a verdict comes after them."
-        return None
-
     def action_do_verdict(self) -> None:
         """Look at the judgment, say why, send it."""
         self.query_one(BeliefBar).apply_typed()
-        if not self._may_change():
-            return
-        early = self._too_early()
-        if early is not None:
-            self.say(early)
+        refusal = self.session.refusal(Doing.SEND)
+        if refusal is not None:
+            self.refuse(refusal)
         else:
-            self._when_read(self._give_verdict)
+            self._when_read(self._give_verdict, again=True)
 
     @work
     async def _give_verdict(self) -> None:
         self.rationale.begin()
-        screen = VerdictScreen(
-            self.item, self.desk.settings, options_of(self.item), self.rationale.keep
-        )
+        screen = VerdictScreen(self.session, options_of(self.item), self.rationale.keep)
         send = await self.app.push_screen_wait(screen)
         self.rationale.write()
         if send:
@@ -390,18 +344,18 @@ class DebateScreen(DebateReading[Left]):
     async def _send(self) -> None:
         self._note_attention()
         try:
-            judgment = await self.desk.send(self.item, self.live.judged)
+            sent = await self.session.send()
         except OversightError as error:
             self._trouble = f"Not sent: {error} — your work is kept; send it again."
             return
         self._trouble = ""
-        self.live.wanted = None
-        settings, question = self.desk.settings, self.item.transcript.question
-        rounds = self.item.rounds_read()
-        result = feedback(settings, question, judgment.final, rounds)
-        strip = () if result is None else await asyncio.to_thread(self.desk.calibration)
+        if isinstance(sent, Refusal):
+            self.refuse(sent)
+            return
+        strip = () if sent.score is None else await asyncio.to_thread(self.desk.calibration)
+        question = self.item.transcript.question
         then = await self.app.push_screen_wait(
-            SentScreen(judgment, question, result, strip, self._models())
+            SentScreen(sent.judgment, question, sent.score, strip, self._models())
         )
         if then == "revise":
             self.action_do_revise()

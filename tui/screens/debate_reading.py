@@ -11,18 +11,19 @@ from textual.app import App
 from oversight.errors import OversightError
 from oversight.judging.assisting import Assistants, assist
 from oversight.judging.desk import Desk, Item
-from oversight.judging.folding import WHOLE
-from oversight.judging.judgment import is_assisted, stated
+from oversight.judging.live import key_while_written
 from oversight.judging.log import JudgingLog
+from oversight.judging.session import DebateSession, Doing
+from oversight.judging.tasks.debate import is_assisted, stated
+from oversight.judging.work import WHOLE
 from oversight.text.terminal import visible
-from oversight.tui.live_side import LiveSide
 from oversight.tui.marking import mark, mark_unfinished, named_by_seat
-from oversight.tui.rows import key_while_written, listed_quotes, nothing_said, question_of, rows_of
+from oversight.tui.rows import listed_quotes, nothing_said, question_of, rows_of
 from oversight.tui.screens.dialogs import ChoiceScreen, LineScreen
 from oversight.tui.screens.work import WorkScreen
 from oversight.tui.widgets.assistant import NAME_OF_HELP, AssistantPanel
 from oversight.tui.widgets.quotes import Listed
-from oversight.types import Help, HelpRequest, Seat, Transcript, Turn
+from oversight.types import Help, HelpRequest, Transcript, Turn
 
 LeftT = TypeVar("LeftT", bound=str)
 """Where to go from a screen that is left."""
@@ -31,14 +32,15 @@ LeftT = TypeVar("LeftT", bound=str)
 class DebateReading(WorkScreen[LeftT]):
     """One item, to be read."""
 
+    session: DebateSession
     acts: JudgingLog
 
     def __init__(self, desk: Desk, item: Item, assistants: Assistants) -> None:
         """A screen over `item`."""
-        super().__init__(item.acts, desk.settings)
+        super().__init__(DebateSession(desk, item, self._on_change), desk.settings)
         self.desk = desk
         self.item = item
-        self.live = LiveSide(desk, item, self._on_change)
+        self.live = self.session.live
         self.asking = Asking(assistants, item, self._on_change)
         self._shows_next = True
         """The next turns that come are shown from their beginning."""
@@ -52,7 +54,7 @@ class DebateReading(WorkScreen[LeftT]):
     @property
     def stepped(self) -> bool:
         """Whether recorded turns are revealed step by step."""
-        return self.desk.settings.stepped
+        return self.session.stepped
 
     def debate(self) -> Transcript:
         """What is judged."""
@@ -66,23 +68,9 @@ class DebateReading(WorkScreen[LeftT]):
         """All quotes of what has been revealed."""
         return listed_quotes(self.item, self.shown_turns())
 
-    def _unseen(self) -> dict[str, float]:
-        """Turns that are shown and were not on the screen completely."""
-        return self.item.unseen(stepped=self.stepped)
-
-    @property
-    def _argues(self) -> bool:
-        """Whether this person speaks in the debate: then they do not judge it."""
-        wanted = self.live.wanted
-        seat = self.acts.work.seat or (None if wanted is None else wanted.seat.value)
-        return seat is not None and seat != Seat.JUDGE.value
-
     def may_read_source(self) -> bool:
-        """Whether the protocol lets this person read the source: as judge, or as a speaker."""
-        wanted = self.live.wanted
-        if wanted is not None and wanted.seat is not Seat.JUDGE and not self.live.is_others:
-            return self.item.transcript.debate.protocol.speakers_see_source
-        return super().may_read_source()
+        """True if the protocol lets this person read the source: as judge, or as a speaker."""
+        return self.session.refusal(Doing.READ_SOURCE) is None
 
     def _source_key(self) -> str:
         """The key that shows the source, where this person may read one."""

@@ -14,7 +14,7 @@ from textual.events import Resize
 from textual.widgets import DataTable, Footer, Static
 
 from oversight.errors import OversightError
-from oversight.judging.desk import ORDER
+from oversight.judging.desk import ORDER, fits
 from oversight.store.queue import ItemState, QueueItem, Taken
 from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
@@ -219,8 +219,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
 
     def fits(self, item: Item) -> bool:
         """Whether it has the words of the filter."""
-        words = f"{item.question} {item.protocol} {item.dataset} {item.state.value}".casefold()
-        return self._wanted.casefold() in words
+        return fits(item, self._wanted)
 
     def _show_summary(self, found: list[Item]) -> None:
         whole = Text("You are ").append_text(rich_text(self._person, "bold"))

@@ -125,11 +125,9 @@ class QueueScreen(ItemsScreen[QueueItem]):
         return begun.index(self._left) if self._left in begun else 0
 
     def _next_free(self, after: str) -> str | None:
-        for state in STATES_IN_TURN:
-            for each in self.desk.queue():
-                if each.state is state and each.debate_id != after and self.fits(each):
-                    return each.debate_id
-        return None
+        listed = self.desk.listed(self._wanted)
+        free = (e.debate_id for e in listed if e.state in STATES_IN_TURN and e.debate_id != after)
+        return next(free, None)
 
     async def put_off(self, item: QueueItem, *, on: bool) -> None:
         """Skip a debate, or take that back."""

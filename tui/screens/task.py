@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -14,40 +13,29 @@ from textual.containers import Container
 from textual.widgets import Footer, Static
 
 from oversight.errors import OversightError
-from oversight.judging.tasks.desk import TaskDesk, TaskItem
-from oversight.judging.tasks.log import RatingLog
-from oversight.judging.tasks.rating import missing, unanswered
+from oversight.judging.desk import TaskDesk, TaskItem
+from oversight.judging.log import RatingLog
+from oversight.judging.session import RatingSession
+from oversight.judging.tasks import Answering
+from oversight.text.terminal import rich_text
 from oversight.tui.hints import read_on
 from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, Keys, bindings
 from oversight.tui.rows import BEFORE, header, quotes_of, rows_of_item
-from oversight.tui.screens.dialogs import WordsScreen
+from oversight.tui.screens.dialogs import KeysScreen, WordsScreen
 from oversight.tui.screens.reading import QuestionHead
 from oversight.tui.screens.work import LeftT, WorkScreen
 from oversight.tui.widgets.choices import Choices
 from oversight.tui.widgets.quotes import Listed, QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import ChangeUndone, QuestionsAnswered, Transcript, Turn
+from oversight.types import Transcript, Turn
 
-NAMES = tuple(
-    name
-    for name in RATING_KEYS
-    if name not in ("left", "right", "tie", "both_bad", "ask_next", "ask_previous", "filter")
-)
-"""Keys that every task has."""
+NAMES = tuple(name for name in RATING_KEYS if name != "filter")
+OF_TASKS = ("left", "right", "tie", "both_bad", "ask_next", "ask_previous")
+"""Keys that only some tasks have."""
 FOOT = (
     "   0–9  Answer by its digit           ↑↓ PgUp PgDn  Scroll",
     "Ctrl+Q  Leave; everything is kept",
 )
-
-
-def with_own(*own: str) -> tuple[str, ...]:
-    """Keys of a task, the commonest first: those that answer come before the others."""
-    return (NAMES[0], *own, *NAMES[1:])
-
-
-def bound(names: Sequence[str]) -> list[BindingType]:
-    """Bindings of a task's keys."""
-    return list(bindings(names, RATING_KEYS, RATING_SHOWN))
 
 
 class TaskReading(WorkScreen[LeftT]):
@@ -56,11 +44,12 @@ class TaskReading(WorkScreen[LeftT]):
     KEYS: ClassVar[Keys] = RATING_KEYS
     FOOT: ClassVar[Sequence[str]] = FOOT
 
+    session: RatingSession
     acts: RatingLog
 
     def __init__(self, desk: TaskDesk, item: TaskItem) -> None:
         """A screen over `item`."""
-        super().__init__(item.acts, desk.settings)
+        super().__init__(RatingSession(desk, item), desk.settings)
         self.desk = desk
         self.item = item
 
@@ -74,7 +63,7 @@ class TaskReading(WorkScreen[LeftT]):
 
     def listed_quotes(self) -> list[Listed]:
         """Their quotes."""
-        return quotes_of(self.item)
+        return quotes_of(self.item, self.desk.task.names_of(self.item.item))
 
     def fold_before(self, *, folded: bool) -> None:
         """Fold what was said before, or unfold it."""
@@ -100,14 +89,15 @@ Left = Literal["queue", "next", "previous"]
 
 
 class TaskScreen(TaskReading[Left]):
-    """One item. A task says what it asks, and which keys answer it."""
+    """One item. Its task says what it asks, and which keys answer it."""
 
-    ASKS: ClassVar[str]
-    """What is asked, as a sentence."""
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, RATING_KEYS, RATING_SHOWN))
+    NAMES: ClassVar[tuple[str, ...]] = NAMES
 
     def __init__(self, desk: TaskDesk, item: TaskItem, note: str = "") -> None:
         """A screen over `item`; `note` is said first."""
         super().__init__(desk, item)
+        self.about = desk.task
         self.current = 0
         """Which question is being answered."""
         self._begin = note
@@ -118,7 +108,7 @@ class TaskScreen(TaskReading[Left]):
         """Question, responses with their quotes beside them, what is asked, hint, keys."""
         yield Static(id="too-small")
         yield QuestionHead()
-        yield Static(self.ASKS, id="asks")
+        yield Static(rich_text(self.about.asks), id="asks")
         with Container(id="middle"):
             yield SeenTranscript(id="transcript")
             with Container(id="side"):
@@ -134,10 +124,11 @@ class TaskScreen(TaskReading[Left]):
         self.query_one("#quotes").display = False
         self.show_question(header(self.item))
         self.transcript.restore_seen(self.acts.work.seen)
-        rows = rows_of_item(self.item, self.key("before"))
+        names = self.about.names_of(self.item.item)
+        rows = rows_of_item(self.item, names, self.key("before"))
         self.transcript.set_rows(rows)
         self.fold_before(folded=True)
-        left = unanswered(self.desk.asked, self.acts.work.draft.answers)
+        left = self.answering.left
         self.current = self.desk.asked.index(left[0]) if left else 0
         self.transcript.focus()
         self.show_all()
@@ -163,14 +154,14 @@ class TaskScreen(TaskReading[Left]):
         reading = read_on(self.transcript.to_read)
         if reading is not None:
             return reading
-        if missing(self.desk.asked, self.acts.work) is not None:
-            return self.how()
+        if self._missing(need_rationale=False) is not None:
+            return self.about.how(self.answering, self.key, wide=self.transcript.is_wide)
         rationale = self.key("rationale")
-        need = self.desk.settings.require_rationale
-        if missing(self.desk.asked, self.acts.work, need_rationale=need) is not None:
-            return f"{self.said()} {rationale} says why: this study asks for it.".strip()
+        said = self.about.said(self.answering)
+        if self._missing() is not None:
+            return f"{said} {rationale} says why: this study asks for it.".strip()
         why = "" if self.acts.work.draft.rationale else f" {rationale} says why."
-        return f"{self.said()} {enter} sends it.{why}".strip()
+        return f"{said} {enter} sends it.{why}".strip()
 
     def offers(self, name: str) -> bool:
         """Whether the key of that name does something now."""
@@ -178,19 +169,28 @@ class TaskScreen(TaskReading[Left]):
             return self.acts.work.is_open
         return name != "skip" or not self.acts.work.num_sent
 
-    def _unseen(self) -> dict[str, float]:
-        """Turns that are asked about and were not on the screen completely."""
-        return self.item.unseen()
+    @property
+    def answering(self) -> Answering:
+        """The answers so far, and the question that a key answers."""
+        return Answering(self.desk.asked, self.acts.work.draft.answers, self.current)
 
-    @abstractmethod
-    def how(self) -> str:
-        """How to answer, in a sentence."""
+    def _missing(self, *, need_rationale: bool = True) -> str | None:
+        refusal = self.session.missing(need_rationale=need_rationale)
+        return None if refusal is None else refusal.words
 
-    def said(self) -> str:
-        """What was answered, in words."""
-        given = self.acts.work.draft.answers
-        chosen = [each.choice(given.get(each.name)) for each in self.desk.asked]
-        return " ".join(choice.words for choice in chosen if choice is not None)
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys of other tasks are not there."""
+        name = action.removeprefix("do_")
+        if name in OF_TASKS and name not in self.about.keys:
+            return False
+        return super().check_action(action, parameters)
+
+    def action_do_help(self) -> None:
+        """All keys of this task."""
+        own = {name: (RATING_KEYS[name][0], does) for name, does in self.about.keys.items() if does}
+        names = [name for name in NAMES if name not in OF_TASKS or name in self.about.keys]
+        keys = {**RATING_KEYS, **own}
+        self.app.push_screen(KeysScreen(names, self._changed_keys, keys, self.FOOT))
 
     # --- answering -------------------------------------------------------------------
 
@@ -198,8 +198,7 @@ class TaskScreen(TaskReading[Left]):
         """Give an answer, if that may still be done."""
         if self._may_change():
             self._note_seen()
-            left = self.item.unseen()
-            self.acts.add(QuestionsAnswered(answers={name: value}, unseen=left))
+            self.session.answer(name, value)
             self.show_all()
 
     def on_choices_chosen(self, event: Choices.Chosen) -> None:
@@ -214,20 +213,48 @@ class TaskScreen(TaskReading[Left]):
         """A digit answers the question that is being answered."""
         if event.character is not None and event.character in "0123456789":
             event.stop()
-            self.digit(event.character)
+            self.press(event.character)
 
-    def digit(self, digit: str) -> None:
-        """Give the answer that has this digit, and go on to the next question."""
-        asked = self.desk.asked[self.current]
-        if digit in asked.digits:
-            self.answer(asked.name, asked.choices[asked.digits.index(digit)].value)
+    def press(self, key: str) -> None:
+        """Do what the task does at a key, by its name, or at a digit."""
+        pressed = self.about.press(key, self.answering)
+        if pressed.says:
+            self.say(pressed.says.format_map({name: self.key(name) for name in RATING_KEYS}))
+        if pressed.question:
+            self.answer(pressed.question, pressed.value)
+        if pressed.current is not None:
+            self.current = pressed.current
+            self.show_all()
+
+    def action_do_left(self) -> None:
+        """To the left, or the left one is better."""
+        self.press("left")
+
+    def action_do_right(self) -> None:
+        """To the right, or the right one is better."""
+        self.press("right")
+
+    def action_do_tie(self) -> None:
+        """Both are equally good."""
+        self.press("tie")
+
+    def action_do_both_bad(self) -> None:
+        """Both are bad."""
+        self.press("both_bad")
+
+    def action_do_ask_next(self) -> None:
+        """The next question."""
+        self.press("ask_next")
+
+    def action_do_ask_previous(self) -> None:
+        """The question before."""
+        self.press("ask_previous")
 
     def action_do_undo(self) -> None:
         """Take back the last change."""
-        if not self.acts.work.can_undo:
+        if self.session.undo() is not None:
             self.say(f"Nothing to take back. {self.key('previous')} goes to the last one sent.")
             return
-        self.acts.add(ChangeUndone())
         self._note = "Taken back."
         self.show_all()
 
@@ -253,22 +280,21 @@ class TaskScreen(TaskReading[Left]):
         if not self.acts.work.is_open:
             await self._leave("next")
             return
-        asked, need = self.desk.asked, self.desk.settings.require_rationale
-        said = missing(asked, self.acts.work, need_rationale=need)
+        said = self._missing()
         if said is not None:
-            left = unanswered(asked, self.acts.work.draft.answers)
-            self.current = asked.index(left[0]) if left else self.current
+            left = self.answering.left
+            self.current = self.desk.asked.index(left[0]) if left else self.current
             self._note = said
             self.show_all()
-            if not left:
+            if self._missing(need_rationale=False) is None:
                 self.action_do_rationale()
             return
-        self._when_read(self._send)
+        self._when_read(self._send, again=True)
 
     @work
     async def _send(self) -> None:
         try:
-            await self.desk.send(self.item)
+            await self.session.send()
         except OversightError as error:
             self._trouble = f"Not sent: {error} — your work is kept; send it again."
             self.show_all()

@@ -12,11 +12,10 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
-from oversight.judging.desk import Item, JudgmentScore, StripBin
-from oversight.judging.judgment import missing
-from oversight.judging.settings import JudgingSettings
+from oversight.judging.session import DebateSession
+from oversight.judging.tasks.debate import JudgmentScore, StripBin
 from oversight.text.terminal import rich_text
-from oversight.types import Judgment, Question, Verdict, VerdictChosen
+from oversight.types import Judgment, Question, Verdict
 
 Then = Literal["next", "revise", "queue"]
 
@@ -124,15 +123,14 @@ class VerdictScreen(ModalScreen[bool]):
 
     def __init__(
         self,
-        item: Item,
-        settings: JudgingSettings,
+        session: DebateSession,
         options: list[tuple[str, str, int]],
         on_rationale: Callable[[str], None],
     ) -> None:
-        """A verdict on `item`; options are (letter, text, index) in the order of the listing."""
+        """A verdict in `session`; options are (letter, text, index) in the order of the listing."""
         super().__init__()
-        self._item = item
-        self._settings = settings
+        self._session = session
+        self._item = session.item
         self._options = options
         self._on_rationale = on_rationale
 
@@ -165,8 +163,9 @@ class VerdictScreen(ModalScreen[bool]):
         if any(turn.quotes for turn in self._item.turns()):
             whole.append(f"\nYou lean on {quotes} of the debate.", style="dim")
         self.query_one("#verdict", Static).update(whole)
-        said = missing(self._item.acts.work, need_rationale=self._settings.require_rationale) or ""
-        belief = missing(self._item.acts.work) is not None
+        refusal = self._session.missing()
+        said = "" if refusal is None else refusal.words
+        belief = self._session.missing(need_rationale=False) is not None
         if belief:
             said += (
                 " Esc goes back to the belief, where arrows and digits set it; here Ctrl+T says "
@@ -185,14 +184,13 @@ class VerdictScreen(ModalScreen[bool]):
 
     def action_verdict(self, verdict: str) -> None:
         """Decide, or say why not."""
-        if self._item.acts.work.draft.verdict.value != verdict:
-            self._item.acts.add(VerdictChosen(verdict=Verdict(verdict)))
+        self._session.decide(Verdict(verdict))
         self._show()
 
     def action_send(self) -> None:
         """Send it, if nothing is missing."""
         self._on_rationale(self.query_one(TextArea).text)
-        if missing(self._item.acts.work, need_rationale=self._settings.require_rationale):
+        if self._session.missing() is not None:
             self._show()
             self.app.bell()
             return

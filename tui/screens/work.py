@@ -5,22 +5,21 @@ from __future__ import annotations
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from textual.message_pump import MessagePump
 from textual.timer import Timer
 from textual.widgets import Static
 
-from oversight.judging.folding import Attention
 from oversight.judging.log import ActLog
+from oversight.judging.session import Doing, ItemSession, Refusal, Why
 from oversight.judging.settings import SessionSettings
+from oversight.judging.work import Span
 from oversight.text.terminal import rich_text
 from oversight.tui.screens.dialogs import UnreadScreen
 from oversight.tui.screens.reading import ReadingScreen
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import AttentionPaid, ItemReopened, ItemSkipped, RationaleGiven
 
 ATTENTION_S = 15.0
 """How often seconds of attention are written down."""
@@ -32,16 +31,21 @@ LeftT = TypeVar("LeftT", bound=str)
 class WorkScreen(ReadingScreen[LeftT]):
     """An item to be read, and an answer that can be taken back, sent, and opened again."""
 
-    acts: ActLog[Any, Any, Any]
+    OWN_WORDS: ClassVar[Mapping[Why, str]] = {
+        Why.SENT: "It is sent. {revise} opens it again; every revision is kept.",
+        Why.NO_BELIEF: "No belief yet: {belief_down} {belief_up} or a number sets it. Once more to "
+        "read on without.",
+        Why.WAITS_FOR_BELIEF: "It waits for your belief: {belief_down} {belief_up} or a number "
+        "sets it.",
+    }
+    """Refusals that name keys."""
 
-    def __init__(self, acts: ActLog[Any, Any, Any], settings: SessionSettings) -> None:
-        """A screen over the work that `acts` come to."""
+    def __init__(self, session: ItemSession, settings: SessionSettings) -> None:
+        """A screen over a session at an item."""
         super().__init__(settings.keys)
-        self.acts = acts
-        self.attention = Attention(settings.idle_s)
-        self.rationale = Rationale(self._note_rationale, self)
-        self.waived: set[str] = set()
-        """Turns that were answered unread, as the person wished."""
+        self.session = session
+        self.acts: ActLog[Any, Any, Any] = session.acts
+        self.rationale = Rationale(self.session.say_why, self)
         self._trouble = ""
         self._note = ""
         self._begin = ""
@@ -49,7 +53,6 @@ class WorkScreen(ReadingScreen[LeftT]):
         self._said = "", False
         """What stands in the hint's place, and whether it is a trouble."""
         self._num_acts = 0
-        self._is_left = False
         self._told_at = -1
         """At which act a note was shown that still is."""
 
@@ -112,28 +115,30 @@ class WorkScreen(ReadingScreen[LeftT]):
         if self.is_mounted:
             self._show_hint()
 
+    def refuse(self, refusal: Refusal) -> None:
+        """Say why something was not done."""
+        said = refusal.said(self.OWN_WORDS)
+        keys = {name: self.key(name) for name in self.KEYS}
+        self.say(said.format_map(keys) if said in self.OWN_WORDS.values() else said)
+
     # --- what was on the screen --------------------------------------------------------
 
-    @abstractmethod
-    def _unseen(self) -> dict[str, float]:
-        """By id the turns that are shown and were not on the screen completely, with the share
-        that was."""
-
-    def _when_read(self, act: Callable[[], object], *, waived: Collection[str] = ()) -> None:
-        """Answer by `act` what is shown; ask first if some of it was never on the screen, except
-        for turns of which that was `waived`."""
+    def _when_read(self, act: Callable[[], object], *, again: bool = False) -> None:
+        """Answer by `act` what is shown; ask first if some of it was never on the screen, with
+        `again` also for turns of which that was waived."""
         self._note_attention()
-        left = {turn: share for turn, share in self._unseen().items() if turn not in waived}
-        if not left:
+        refusal = self.session.unread(again=again)
+        if refusal is None:
             act()
             return
+        left = refusal.turns
 
         def go_on(said: str | None) -> None:
             if said == "read":
                 self.transcript.show_unread()
             elif said == "anyway":
-                self.waived |= set(left)
-                self.transcript.waived = self.waived
+                self.session.waive(left)
+                self.transcript.waived = self.session.waived
                 self.transcript.look_soon()
                 act()
 
@@ -155,53 +160,46 @@ class WorkScreen(ReadingScreen[LeftT]):
     # --- the draft ---------------------------------------------------------------------
 
     def _may_change(self) -> bool:
-        if self.acts.work.is_open:
-            return True
-        self.say(f"It is sent. {self.key('revise')} opens it again; every revision is kept.")
-        return False
-
-    def _note_rationale(self, text: str, move: str) -> None:
-        if text != self.acts.work.draft.rationale:
-            self.acts.add(RationaleGiven(text=text, move=move))
+        refusal = self.session.refusal(Doing.CHANGE)
+        if refusal is not None:
+            self.refuse(refusal)
+        return refusal is None
 
     def action_do_revise(self) -> None:
         """Open again what was sent."""
-        if self.acts.work.is_open:
-            self.say("It is not sent yet.")
-            return
-        self.acts.add(ItemReopened())
-        self.show_all()
+        refusal = self.session.revise()
+        if refusal is not None:
+            self.refuse(refusal)
+        else:
+            self.show_all()
 
     # --- attention ---------------------------------------------------------------------
 
     def alive(self, panel: str) -> None:
         """A sign of life at a panel."""
-        self.attention.touch(panel)
+        self.session.attention.touch(panel)
         self._num_acts += 1
 
     def _note_attention(self, *, stop: bool = False) -> None:
-        taken = self.attention.stop() if stop else self.attention.take()
-        self._note_seen(taken)
-        self._is_left = self._is_left or stop
+        note = self.session.leave if stop else self.session.note
+        note(self._take_seen())
 
-    def _note_seen(
-        self, panels: Mapping[str, float] = MappingProxyType({}), *, completely: bool = False
-    ) -> None:
-        if self._is_left:
-            return
-        seen = self.transcript.take_seen(completely=completely)
-        if panels or seen:
-            self.acts.add(AttentionPaid(panels=dict(panels), seen=seen))
+    def _note_seen(self, *, completely: bool = False) -> None:
+        self.session.note_seen(self._take_seen(completely=completely))
+
+    def _take_seen(self, *, completely: bool = False) -> dict[str, tuple[Span, ...]]:
+        is_left = self.session.is_left
+        return {} if is_left else self.transcript.take_seen(completely=completely)
 
     # --- leaving -----------------------------------------------------------------------
 
     async def action_do_skip(self) -> None:
         """Put the item off and take the next one."""
-        if self.acts.work.num_sent:
-            self.say("It is sent already.")
-            return
-        self.acts.add(ItemSkipped())
-        await self._leave("next")
+        refusal = self.session.skip()
+        if refusal is not None:
+            self.refuse(refusal)
+        else:
+            await self._leave("next")
 
     async def action_do_back(self) -> None:
         """Close what is open beside the turns, or go to the queue; everything is kept."""
@@ -220,7 +218,7 @@ TYPING_S = 0.3
 class Rationale:
     """Keeps the draft of a rationale."""
 
-    def __init__(self, note: Callable[[str, str], None], clock: MessagePump) -> None:
+    def __init__(self, note: Callable[[str, str], object], clock: MessagePump) -> None:
         """A draft that `note` writes down, given its text and the name of the movement that all of
         its typing is; `clock` has the timer that does so."""
         self._note = note

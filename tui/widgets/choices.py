@@ -14,8 +14,8 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Static
 
-from oversight.judging.judgment import coupled
-from oversight.judging.tasks.rating import TaskQuestion
+from oversight.judging.tasks import TaskQuestion
+from oversight.judging.tasks.debate import coupled
 from oversight.text.terminal import rich_text, visible
 from oversight.tui.marking import wrap
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from oversight.judging.folding import WHOLE, Span, joined
+from oversight.judging.work import WHOLE, Span, joined
 from oversight.tui.marking import PICKED, SIGN_OF_STATUS, Line
 from oversight.tui.widgets.transcript import INDENT, Column, TranscriptRow, TranscriptView
 

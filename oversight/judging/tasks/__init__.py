@@ -1,9 +1,337 @@
-"""Tasks beside judging, for people and models, on recorded words: pairs, principles, revisions.
+"""Tasks: what people are asked about recorded words, one file each.
 
-log          the events as they happen, written one by one, and the work that they come to
-rating       the questions of each task, the answers they take, and from the work to a `Feedback`
-models       a model that rates: every item in both orders, resumable
-desk         the queue, an item that is taken up, and its being sent
-
-No screen is in here, as with `oversight.judging`.
+A file here with a class under `RatingTask` is a task of `oversight rate`, by the file's name: its
+questions with the answers that they take, its answer record, and how it is shown. `debate` is the
+task of `oversight judge`. A task of one's own is given as "file.py:Class", or added by another
+distribution under the entry-point group `oversight.tasks`. No screen is in here: screens and plain
+lines show what a task says of itself.
 """
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar
+
+from oversight.constitutions import Constitution
+from oversight.errors import ConfigError, ProtocolError, UnknownNameError
+from oversight.ids import seed_from
+from oversight.judging.log import now
+from oversight.judging.settings import RatingSettings
+from oversight.judging.work import RatingWork
+from oversight.registry import nearest
+from oversight.store.rating_queue import RatingItem
+from oversight.types import Feedback, OwnAnswer, Record, Task
+from oversight.types.ratings import Answer
+from oversight.user_code import load_named
+
+GROUP = "oversight.tasks"
+"""Entry points of other distributions, `name = "package.module:Class"`."""
+JUDGED = frozenset({"debate"})
+"""Tasks of `oversight judge`."""
+
+Key = Callable[[str], str]
+"""From the name of a key to the key as one would say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer that can be given."""
+
+    value: str
+    sign: str
+    """As it stands in a row of choices."""
+    words: str
+    """What was said by it, as a sentence or the end of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuestion:
+    """One thing that is asked of an item."""
+
+    name: str
+    label: str
+    choices: tuple[Choice, ...]
+    text: str = ""
+    """What it is about, at length."""
+    digits: str = ""
+    """The digit that gives each of the choices; empty: they are counted from 1."""
+    if_open: str = ""
+    """What is said where it is the only question and has no answer yet."""
+
+    def choice(self, value: str | None) -> Choice | None:
+        """The choice of that value."""
+        return next((each for each in self.choices if each.value == value), None)
+
+    def by_digit(self, digit: str) -> str | None:
+        """The value that a digit gives."""
+        digits = self.digits or "123456789"[: len(self.choices)]
+        return self.choices[digits.index(digit)].value if digit in digits else None
+
+    @property
+    def by_number(self) -> dict[int, str]:
+        """Values by the number that gives them in plain lines."""
+        numbers = map(int, self.digits) if self.digits else range(1, len(self.choices) + 1)
+        return {n: choice.value for n, choice in zip(numbers, self.choices, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A person's answers so far, and the question that a key would answer."""
+
+    asked: tuple[TaskQuestion, ...]
+    answers: Mapping[str, str]
+    current: int = 0
+
+    @property
+    def left(self) -> tuple[TaskQuestion, ...]:
+        """The questions that have no answer yet."""
+        return unanswered(self.asked, self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """What a key does: an answer, another question that is the current one, or words."""
+
+    question: str = ""
+    value: str = ""
+    current: int | None = None
+    says: str = ""
+    """Why it does nothing; {left} stands for the key of that name."""
+
+
+class RatingTask(ABC):
+    """Something that is asked of people about turns of finished debates and open prompts."""
+
+    name: ClassVar[str] = ""
+    """By which its ratings are stored; of a task of the package, a `Task`."""
+    turns: ClassVar[Task] = Task.PRINCIPLES
+    """Its items are the turns that this task of the package asks about: pairs of candidates,
+    single speeches, or a revision with what it revises."""
+    record: ClassVar[type[Record]]
+    """The class of its answer."""
+    asks: ClassVar[str]
+    """What is asked, as a sentence."""
+    names: ClassVar[tuple[str, ...]] = ("The response",)
+    """What the turns of an item are called, in the order in which they are shown."""
+    one: ClassVar[str] = "item"
+    """What an item is called."""
+    empty: ClassVar[str] = "Nothing to rate in this store. Run debates first: oversight debate"
+    """What is said where there is nothing, and how to come by something."""
+    nothing: ClassVar[str] = ""
+    """The same where a model rates, as the end of a sentence."""
+    keys: ClassVar[Mapping[str, str]] = {"ask_next": "", "ask_previous": ""}
+    """Names of the keys that it has beside those of every task, each with what it does in a word or
+    two where that is not what the key does elsewhere."""
+    by_constitution: ClassVar[bool] = False
+    """Asks about the principles of a constitution."""
+
+    @abstractmethod
+    def questions(self, constitution: Constitution | None = None) -> tuple[TaskQuestion, ...]:
+        """What is asked of an item."""
+
+    @abstractmethod
+    def answer(self, given: Mapping[str, str], constitution: Constitution | None = None) -> Record:
+        """The answer record of the values given, by the questions' names.
+
+        Raises:
+            ValueError: They make no answer; says why.
+        """
+
+    def check(self, given: Mapping[str, str]) -> str | None:
+        """Why answers to all questions make no whole, as a sentence for the person, or None."""
+        return None
+
+    def missing(
+        self, asked: Sequence[TaskQuestion], work: RatingWork, *, need_rationale: bool = False
+    ) -> str | None:
+        """What still stands in the way of sending, as a sentence for the person, or None."""
+        given = work.draft.answers
+        wrong = None if unanswered(asked, given) else self.check(given)
+        return wrong or missing(asked, work, need_rationale=need_rationale)
+
+    def shown(self, item: RatingItem, settings: RatingSettings) -> tuple[str, ...]:
+        """Ids of the item's turns in the order in which this person is shown them."""
+        return item.turn_ids
+
+    def names_of(self, item: RatingItem) -> tuple[str, ...]:
+        """What its turns are called; answers to an open prompt are no speeches."""
+        names, number = self.names, len(item.turn_ids)
+        if len(names) != number:
+            names = tuple(f"Turn {n}" for n in range(1, number + 1))
+        return tuple(n.replace("speech", "response") for n in names) if item.is_open else names
+
+    def how(self, answering: Answering, key: Key, *, wide: bool) -> str:
+        """How to answer what is open, in a sentence; `wide` if turns stand side by side."""
+        asked = answering.asked[answering.current]
+        digits = asked.digits or "123456789"
+        pairs = zip(digits, asked.choices, strict=False)
+        ways = ", ".join(f"{digit} {each.words.rstrip('.')}" for digit, each in pairs)
+        more = f" {key('ask_next')} {key('ask_previous')} move." if len(answering.asked) > 1 else ""
+        return f"{asked.label}: {ways}.{more}"
+
+    def said(self, answering: Answering) -> str:
+        """What was answered, in words."""
+        given = answering.answers
+        chosen = [each.choice(given.get(each.name)) for each in answering.asked]
+        return " ".join(choice.words for choice in chosen if choice is not None)
+
+    def press(self, key: str, answering: Answering) -> Pressed:
+        """What a key does, by its name or its digit: by default a digit answers the current
+        question and goes on to the next that is open."""
+        current, last = answering.current, len(answering.asked) - 1
+        if key in ("ask_next", "ask_previous"):
+            moved = current + (1 if key == "ask_next" else -1)
+            return Pressed(current=min(max(moved, 0), last))
+        question = answering.asked[current]
+        value = question.by_digit(key)
+        if value is None:
+            return Pressed()
+        left = [at for at, each in enumerate(answering.asked) if each in answering.left]
+        others = [at for at in left if at != current]
+        ahead = [at for at in others if at > current]
+        then = next(iter(ahead or others), min(current + 1, last))
+        return Pressed(question.name, value, then)
+
+
+def unanswered(
+    asked: Sequence[TaskQuestion], answers: Mapping[str, str]
+) -> tuple[TaskQuestion, ...]:
+    """The questions that have no answer yet."""
+    return tuple(each for each in asked if each.choice(answers.get(each.name)) is None)
+
+
+NEEDS_RATIONALE = "This study asks for a rationale: say in a sentence why."
+
+
+NUM_NAMED = 3
+"""Unanswered questions that are named; the hint has three lines."""
+
+
+def missing(
+    asked: Sequence[TaskQuestion], work: RatingWork, *, need_rationale: bool = False
+) -> str | None:
+    """What still stands in the way of sending, as a sentence for the judge, or None."""
+    left = unanswered(asked, work.draft.answers)
+    if left and len(asked) == 1 and left[0].if_open:
+        return left[0].if_open
+    if left:
+        names = [each.label for each in left[:NUM_NAMED]]
+        more = [f"{len(left) - len(names)} more"] if len(left) > len(names) else []
+        return f"Not answered yet: {', '.join([*names, *more])}."
+    if need_rationale and not work.draft.rationale.strip():
+        return NEEDS_RATIONALE
+    return None
+
+
+def rating_of(
+    task: RatingTask,
+    work: RatingWork,
+    item: RatingItem,
+    judge: str,
+    constitution: Constitution | None,
+    unseen: Mapping[str, float] | None = None,
+) -> Feedback:
+    """The rating that the work comes to now, as its next revision; `unseen` are turns that have
+    not been on the screen completely, each with the share that was.
+
+    Raises:
+        ProtocolError: Something is not answered yet, see `missing`.
+    """
+    try:
+        answer: Any = task.answer(work.draft.answers, constitution)
+    except (KeyError, ValueError):
+        raise ProtocolError("a rating with questions left open: answer them first") from None
+    if task.name not in set(Task):
+        answer = OwnAnswer(task=task.name, fields=answer.model_dump(mode="json"))
+    stored: Answer = answer
+    return Feedback(
+        debate_id=item.debate_id,
+        item=item.key,
+        turn_ids=work.shown or item.turn_ids,
+        judge=judge,
+        revision=work.num_sent,
+        answer=stored,
+        rationale=work.draft.rationale,
+        study=work.study,
+        sent_at=now(),
+        active_s=round(sum(work.active_s.values()), 3),
+        unseen=None if unseen is None else dict(unseen),
+    )
+
+
+def drawn_left(item: RatingItem, settings: RatingSettings) -> tuple[str, ...]:
+    """The turns of an item in an order that is drawn for each person, if the study draws one."""
+    swapped = settings.shuffle_sides and (
+        seed_from("left", settings.seed, settings.judge, item.key) % 2
+    )
+    return item.turn_ids[::-1] if swapped else item.turn_ids
+
+
+# --- tasks by name ------------------------------------------------------------------------
+
+
+def names() -> list[str]:
+    """The tasks of `oversight rate`, found without importing any."""
+    files = {path.stem for path in Path(__file__).parent.glob("*.py") if path.stem[0] != "_"}
+    return sorted({*files, *_plugins()} - JUDGED)
+
+
+def load(name: str) -> RatingTask:
+    """The task of a name, or the user's own: "file.py:Class" or "package.module:Class".
+
+    Raises:
+        UnknownNameError: There is none of that name.
+        ConfigError: The user's is no task.
+    """
+    own = _plugins().get(name, name)
+    if ":" in own:
+        return _own(own)
+    if name not in names():
+        raise UnknownNameError(f"there is no task {name!r}.{nearest(name, names())}")
+    module = import_module(f"{__name__}.{name}")
+    found = [each for each in vars(module).values() if _is_task(each, module.__name__)]
+    task: RatingTask = found[0]()
+    return task
+
+
+def _is_task(found: Any, module: str) -> bool:
+    is_class = inspect.isclass(found) and found.__module__ == module
+    return is_class and issubclass(found, RatingTask)
+
+
+def _plugins() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+@cache
+def _own(path: str) -> RatingTask:
+    """A user's task, whose file is told before it is imported, and imported once."""
+    found = load_named(path, "task", __file__)
+    if not (inspect.isclass(found) and issubclass(found, RatingTask)):
+        kind = "class" if inspect.isclass(found) else type(found).__name__
+        raise ConfigError(
+            f"task = {path!r}: this {kind} is no task; derive it from "
+            "oversight.judging.tasks.RatingTask"
+        )
+    if inspect.isabstract(found):
+        lacking = ", ".join(sorted(found.__abstractmethods__))
+        raise ConfigError(f"task = {path!r}: the class lacks {lacking}")
+    task: RatingTask = found()
+    try:
+        OwnAnswer(task=task.name, fields={})
+    except ValueError:
+        raise ConfigError(
+            f"task = {path!r}: name = {task.name!r} is not accepted; give it a name of its own, of "
+            f"small letters, digits, - and _, that is not among {', '.join(Task)}"
+        ) from None
+    for lacks in ("asks", "record"):
+        if not hasattr(task, lacks):
+            raise ConfigError(f"task = {path!r}: the class lacks {lacks}")
+    return task

@@ -20,10 +20,11 @@ from oversight.graphs.nodes import judge_name
 from oversight.graphs.running import CLAIM_BATCH, DebateProgress, Failure, explain, work_through
 from oversight.graphs.views import public, view_of
 from oversight.ids import seed_from
+from oversight.judging.desk import constitution_of, items_wanted
 from oversight.judging.log import now
 from oversight.judging.settings import RatingSettings
-from oversight.judging.tasks.desk import constitution_of, items_wanted
-from oversight.judging.tasks.rating import fingerprint
+from oversight.judging.tasks import load
+from oversight.judging.tasks.principles import fingerprint
 from oversight.store import Store
 from oversight.store.rating_queue import RatingItem
 from oversight.types import (
@@ -71,19 +72,26 @@ class PlannedRating:
 class ModelRatings:
     """The ratings of one task that a model is to give at a store."""
 
-    def __init__(self, store: Store, settings: RatingSettings, task: Task) -> None:
+    def __init__(self, store: Store, settings: RatingSettings, task: str) -> None:
         """Prepare them; nothing is asked yet, and no engine is waited for.
 
         Raises:
             ConfigError: No rater is named, or a setting of it is wrong, or there are fewer
                 principles than are to be drawn.
-            UnknownNameError: There is no agent, engine or constitution of a name.
+            UnknownNameError: There is no agent, engine, task or constitution of a name.
         """
         self.store = store
         self.settings = settings
-        self.task = task
-        self.constitution = constitution_of(settings, task)
-        self.num_principles = _num_principles(settings, task, self.constitution)
+        about = load(task)
+        if about.name not in set(Task):
+            raise ConfigError(
+                f"task {about.name!r} is asked of people; a model rates {', '.join(Task)}"
+            )
+        self.task = Task(about.name)
+        self.nothing = about.nothing
+        """What is said where there is nothing to rate."""
+        self.constitution = constitution_of(settings, about)
+        self.num_principles = _num_principles(settings, self.task, self.constitution)
         self.cast: Cast = cast(settings.agents, settings.engines)
         check_engines(settings.agents, settings.engines)
         if Role.RATER not in self.cast.agents:
@@ -95,7 +103,7 @@ class ModelRatings:
                 "without --rater"
             )
         self.spec: AgentSpec = self.cast.specs[Role.RATER]
-        self.items = store.every_rating_item(items_wanted(settings, task, self.constitution))
+        self.items = store.every_rating_item(items_wanted(settings, about, self.constitution))
 
     @property
     def num_planned(self) -> int:
