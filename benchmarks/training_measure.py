@@ -50,7 +50,7 @@ ENVIRONMENT = {
 VOCAB = 2048
 """Size of the vocabulary, of the case that `use` has set."""
 LOWERED = False
-"""Whether the case that `use` has set multiplies in bfloat16."""
+"""True where the case that `use` has set multiplies in bfloat16."""
 PAD, EOS, UNKNOWN, FIRST_WORD = 0, 1, 2, 3
 CONTEXT = 2048
 COMPLETION = 64

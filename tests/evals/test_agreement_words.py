@@ -1,4 +1,4 @@
-"""What the report says of the agreement of judges is made of the figures that it stands beside."""
+"""Words of the report on the agreement of judges, made of the figures beside them."""
 
 from __future__ import annotations
 

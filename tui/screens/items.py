@@ -234,7 +234,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         self.query_one("#summary", Static).update(whole)
 
     def _cut_in_row(self) -> list[str]:
-        """What stands in the row under the cursor and is cut there, but for the question."""
+        """Return the cells that are cut in the row under the cursor, but for the question."""
         item = self.under_cursor()
         if item is None:
             return []
