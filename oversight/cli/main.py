@@ -13,6 +13,7 @@ import typer
 
 from oversight import __version__, registry
 from oversight.cli import ending
+from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate
 from oversight.cli.demo import demo
 from oversight.cli.ending import INTERRUPTS
@@ -73,6 +74,7 @@ for command in (
     app.command()(command)
 app.add_typer(train, name="train")
 app.add_typer(store, name="store")
+app.add_typer(constitution, name="constitution")
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from oversight import constitutions
@@ -476,5 +475,4 @@ def constitution_of(
     name = settings.constitution_of(task.name)
     if name is None:
         return None
-    is_file = name.endswith(".toml") or "/" in name
-    return constitutions.read(Path(name)) if is_file else constitutions.load(name)
+    return constitutions.load(name)

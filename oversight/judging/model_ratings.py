@@ -24,7 +24,6 @@ from oversight.judging.desk import constitution_of, items_wanted
 from oversight.judging.log import now
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load
-from oversight.judging.tasks.principles import fingerprint
 from oversight.store import Store
 from oversight.store.rating_queue import RatingItem
 from oversight.types import (
@@ -170,7 +169,7 @@ class ModelRatings:
         # Candidates of one turn are compared by their scores: they get the same principles.
         about = (item.debate_id, item.step, item.seat) if self._scores else (item.key,)
         rng = random.Random(seed_from("principles", self.settings.seed, *about))
-        drawn = rng.sample(self.constitution.principles, self.num_principles)
+        drawn = self.constitution.draw(rng, self.num_principles)
         if self._scores:
             chosen = {each.id for each in drawn}
             sets = [[each for each in self.constitution.principles if each.id in chosen]]
@@ -179,7 +178,7 @@ class ModelRatings:
         for some in sets:
             yield AskedUnder(
                 constitution=self.constitution.name,
-                fingerprint=fingerprint(self.constitution),
+                fingerprint=self.constitution.fingerprint,
                 principles={each.id: each.text for each in some},
             )
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from oversight.errors import ProtocolError, UnknownNameError
 from oversight.judging.tasks import load, missing
-from oversight.judging.tasks.principles import fingerprint
 from oversight.judging.work import RatingWork, apply
 from oversight.judging.work import fold_ratings as fold
 from oversight.store import Store
@@ -56,7 +55,7 @@ async def test_principles_become_scores_with_the_constitution_as_it_read(records
     item.acts.add(QuestionsAnswered(answers=given))
     rating = await desk.send(item)
     assert rating.answer.constitution == "honest_debate"
-    assert rating.answer.fingerprint == fingerprint(desk.constitution)
+    assert rating.answer.fingerprint == desk.constitution.fingerprint
     assert list(rating.answer.scores.values()) == [None] + [4] * (len(desk.asked) - 1)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from oversight.constitutions import Constitution
-from oversight.ids import content_id
 from oversight.judging.tasks import Answering, Choice, Key, RatingTask, TaskQuestion
 from oversight.types import PrinciplesAnswer, Task
 from oversight.types.ratings import MAX_SCORE, NOT_APPLICABLE
@@ -44,7 +43,7 @@ class Principles(RatingTask):
         scores = {each.id: given[each.id] for each in constitution.principles}
         return PrinciplesAnswer(
             constitution=constitution.name,
-            fingerprint=fingerprint(constitution),
+            fingerprint=constitution.fingerprint,
             scores={id_: None if s == NOT_APPLICABLE else int(s) for id_, s in scores.items()},
         )
 
@@ -62,8 +61,3 @@ class Principles(RatingTask):
         if not scores:
             return "No principle applies."
         return f"{sum(scores) / len(scores):.1f} of 5 over {len(scores)} principles."
-
-
-def fingerprint(constitution: Constitution) -> str:
-    """Id of the principles as they read now."""
-    return content_id("constitution", [[p.id, p.text] for p in constitution.principles])
