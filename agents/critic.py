@@ -3,84 +3,259 @@ a response to an open prompt, freely or by principles."""
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from oversight import constitutions
-from oversight.agents.speaking import Speaker, SpeakerPrompts, SpeechSettings
+from oversight.agents._calls import needed
+from oversight.agents.speaking import (
+    Speaker,
+    SpeakerPrompts,
+    SpeechSettings,
+    message_part,
+    own_words,
+    plain,
+    question_part,
+)
+from oversight.constitutions import Principle, draw
+from oversight.constitutions.published import demonstrations
 from oversight.errors import ConfigError
+from oversight.ids import content_id, seed_from
+from oversight.models.identity import DIGEST_CHARS, content_of
+from oversight.text.defects import defects_of_critique
 from oversight.text.prompts import Safe, Template
-from oversight.types import Act, Agent, Engine, Role, View
+from oversight.types import (
+    Act,
+    Agent,
+    AskedUnder,
+    Draft,
+    Engine,
+    JudgeKind,
+    Message,
+    Role,
+    View,
+)
 
 ROLES = frozenset({Role.CRITIC})
 
+NO_FAULT = re.compile(
+    r"[\W_]*(?:nothing\s+to\s+(?:change|mend|criticise|criticize)"
+    r"|no\s+(?:changes?|faults?)(?:\s+(?:is|are|was|were))?(?:\s+(?:needed|required|found))?)[\W_]*",
+    re.IGNORECASE,
+)
+"""A critique that finds the response good as it stands."""
+NOTHING = "If the answer keeps to all that is asked here, write only: NOTHING TO CHANGE"
+
 
 class Config(SpeechSettings):
-    """Settings of a critic; the principles are for responses to open prompts."""
+    """Settings of a critic; all but those of speech are for responses to open prompts."""
 
     # Left out unless they are set: ids of debates without them stay what they were.
     constitution: str = Field(default="", exclude_if=operator.not_)
-    """Name of a constitution by whose principles a response is criticised."""
+    """Constitution by whose principles a response is criticised: its name, or a file's path."""
+    tags: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Of the constitution only principles with one of these tags."""
+    without: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Ids of principles of the constitution that are left out."""
     principles: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     """Principles of your own, word for word, behind those of the constitution if one is named."""
     num_principles: int | None = Field(default=None, ge=1, exclude_if=lambda each: each is None)
-    """So many of the principles a critique, drawn anew for each; all of them by default."""
+    """So many of the principles a critique, drawn anew for each by weight; all by default."""
+    by: Literal["all", "in_turn", "each"] = Field(
+        default="all", exclude_if=lambda each: each == "all"
+    )
+    """`all`: one critique by all principles; `in_turn`: each round by the next one; `each`: a
+    critique by every principle in calls of their own, at once."""
+    until_kept: bool = Field(default=False, exclude_if=operator.not_)
+    """Of `in_turn`: stay with a principle until a critique by it finds no fault."""
+    examples: str = Field(default="", exclude_if=operator.not_)
+    """Path of a few-shot file: dialogues with a critique and a revision each (JSON)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tags or self.without) and not self.constitution:
+            raise ValueError("tags and without choose among a constitution's principles: name one")
+        if self.until_kept and self.by != "in_turn":
+            raise ValueError(f"until_kept goes with by = 'in_turn', and by = {self.by!r}")
+        if self.by != "all" and not (self.constitution or self.principles):
+            raise ValueError(f"by = {self.by!r} needs principles: name a constitution")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that determine a critique; files are known by their content."""
+        found = super().identity()
+        if self.constitution and constitutions.is_path(self.constitution):
+            read = constitutions.load(self.constitution)
+            found["constitution"] = f"{read.name}:{read.content[:DIGEST_CHARS]}"
+        if self.examples:
+            found["examples"] = content_of(self.examples, "data")
+        return found
 
 
-class Critic(Speaker):
-    """Criticises speeches for an option, and responses, by the principles that it is given."""
+class Critic:
+    """Criticises speeches for an option, and responses by the principles that it is given."""
+
+    name = "critic"
+    kind = JudgeKind.MODEL
 
     def __init__(self, config: Config, engine: Engine | None) -> None:
-        super().__init__("critic", config, engine, {Act.CRITIQUE: PROMPTS})
-        self.principles = principles_of(config)
-        self.num_principles = config.num_principles
+        self.config = config
+        self.engine = needed(engine, self.name)
+        self.of_speech = Speaker(self.name, config, self.engine, {Act.CRITIQUE: PROMPTS})
+        self.principles, self.constitution, self.fingerprint = principles_of(config)
+        self.examples = demonstrations(Path(config.examples)) if config.examples else ()
 
-    def prompts_for(self, view: View) -> SpeakerPrompts:
-        """The prompts for criticism: of a response, or of a speech that defends an option."""
-        return super().prompts_for(view) if view.options else OF_RESPONSE
+    async def act(self, view: View) -> Draft:
+        """A critique of a speech; or of a response, which may find no fault.
+
+        Raises:
+            ProtocolError: The view asks for something else.
+            EngineError: The model could not answer.
+        """
+        if view.options or view.act is not Act.CRITIQUE:
+            return await self.of_speech.act(view)
+        chosen = self.chosen(view)
+        groups = [(each,) for each in chosen] if self.config.by == "each" else [chosen]
+        critiques = [_CritiqueOfResponse(self, group) for group in groups]
+        drafts = await asyncio.gather(*(each.act(view) for each in critiques))
+        clean = [view.may_end and NO_FAULT.fullmatch(draft.text) is not None for draft in drafts]
+        # Of several critiques only those that found something are what the responder reads.
+        said = [draft.text for draft, none in zip(drafts, clean, strict=True) if not none]
+        text = "\n\n".join(said or [drafts[0].text])
+        return Draft(
+            text=text,
+            unchanged=all(clean),
+            under=self._under(chosen),
+            defects=defects_of_critique(text),
+            ends=view.may_end and all(clean) and self._is_last(view),
+            reasoning="\n\n".join(draft.reasoning for draft in drafts if draft.reasoning),
+            samples=tuple(sample for draft in drafts for sample in draft.samples),
+            prompts=tuple(prompt for draft in drafts for prompt in draft.prompts),
+        )
+
+    def chosen(self, view: View) -> tuple[Principle, ...]:
+        """The principles by which the response of a view is criticised."""
+        given, number = self.principles, self.config.num_principles
+        in_turn = self.config.by == "in_turn"
+        if number is not None:
+            # In turn, the same ones are gone through in all rounds of a debate.
+            seed = seed_from("principles", view.debate_id) if in_turn else view.seed
+            drawn = draw(given, random.Random(seed), number)
+            given = tuple(each for each in given if each in drawn)
+        return (given[self._place(view) % len(given)],) if in_turn else given
+
+    def _place(self, view: View) -> int:
+        """Number of principles that are done with, where they are gone through in turn."""
+        before = [turn for turn in own_words(view) if turn.act is Act.CRITIQUE]
+        if not self.config.until_kept:
+            return len(before)
+        return sum(turn.unchanged for turn in before)
+
+    def _is_last(self, view: View) -> bool:
+        """True if no principle is left once this critique has found no fault."""
+        if self.config.by != "in_turn":
+            return True
+        return self._place(view) + 1 >= (self.config.num_principles or len(self.principles))
+
+    def _under(self, chosen: Sequence[Principle]) -> AskedUnder | None:
+        """The record of the principles, with the requests for a revision that they have."""
+        if not chosen:
+            return None
+        return AskedUnder(
+            constitution=self.constitution,
+            fingerprint=self.fingerprint,
+            principles={each.id: each.text for each in chosen},
+            requests={each.id: each.revision for each in chosen if each.revision},
+        )
+
+
+class _CritiqueOfResponse(Speaker):
+    """One critique of a response, by some of a critic's principles."""
+
+    def __init__(self, critic: Critic, principles: Sequence[Principle]) -> None:
+        super().__init__(critic.name, critic.config, critic.engine, {Act.CRITIQUE: OF_RESPONSE})
+        self.principles = principles
+        self.examples = critic.examples
 
     def facts(self, view: View) -> dict[str, str | int]:
         """The values that fill in the role part, with the principles of this critique."""
-        return super().facts(view) | {"principles": self._drawn(view)}
+        rules = [each.critique or each.text for each in self.principles]
+        return super().facts(view) | {"principles": _asking(rules, view)}
 
-    def _drawn(self, view: View) -> str:
-        """The principles by which this response is criticised."""
-        given = self.principles
-        if self.num_principles is not None:
-            chosen = random.Random(view.seed).sample(range(len(given)), self.num_principles)
-            given = tuple(given[place] for place in sorted(chosen))
-        if not given:
-            return ""
-        rows = (_PRINCIPLE.render(number=n, text=text) for n, text in enumerate(given, start=1))
-        return Safe(" Criticise it by these principles alone:\n" + "\n".join(rows))
+    def demonstrations(self, view: View) -> tuple[Message, ...]:
+        """The few-shot examples, each as this critic would be asked for it."""
+        shown: list[Message] = []
+        for example in self.examples:
+            chat = (message_part(message) for message in example.chat[:-2])
+            asked = example.chat[-2].content, example.chat[-1].content
+            facts = super().facts(view) | {"principles": _asking([example.critique_request], view)}
+            answer = _ANSWER.render(text=asked[1])
+            ask = OF_RESPONSE.speech.render(**facts)
+            parts = (*chat, question_part(asked[0], (), ()), str(answer), ask)
+            shown.append(Message(role="user", parts=parts))
+            shown.append(Message(role="assistant", parts=(plain(example.critique),)))
+        return tuple(shown)
 
 
-def principles_of(config: Config) -> tuple[str, ...]:
-    """The principles that a critic is given.
+def _asking(rules: Sequence[str], view: View) -> Safe:
+    """The end of the request: the principles, and the words that say that there is no fault."""
+    parts: list[str] = []
+    if rules:
+        rows = (_PRINCIPLE.render(number=n, text=text) for n, text in enumerate(rules, start=1))
+        parts.append(" Criticise it by these principles alone:\n" + "\n".join(rows))
+    if view.may_end:
+        parts.append(("\n" if rules else " ") + NOTHING)
+    return Safe("".join(parts))
+
+
+def principles_of(config: Config) -> tuple[tuple[Principle, ...], str, str]:
+    """The principles that a critic is given, the name of their constitution, and its fingerprint.
 
     Raises:
         ConfigError: There are fewer than are to be drawn, or the constitution is broken.
         UnknownNameError: There is no constitution of that name.
     """
-    named = constitutions.load(config.constitution).principles if config.constitution else ()
-    given = (*(principle.text for principle in named), *config.principles)
-    if not all(text.strip() for text in given):
-        raise ConfigError("agents.critic.settings.principles: one of them is empty")
+    where = "agents.critic.settings"
+    named: tuple[Principle, ...] = ()
+    name, fingerprint = "", ""
+    if config.constitution:
+        read = constitutions.load(config.constitution).select(config.tags, config.without)
+        named, name, fingerprint = read.principles, read.name, read.fingerprint
+    if not all(text.strip() for text in config.principles):
+        raise ConfigError(f"{where}.principles: one of them is empty")
+    own: tuple[Principle, ...] = ()
+    if config.principles:
+        data = {
+            "description": "Principles of a critic's settings.",
+            "principles": [
+                {"id": f"own-{number}", "text": text}
+                for number, text in enumerate(config.principles, start=1)
+            ],
+        }
+        own = constitutions.parse(data, name or "own", where).principles
+        name = name or "own"
+        fingerprint = content_id(fingerprint, list(config.principles))
+    given = (*named, *own)
     if config.num_principles is not None and config.num_principles > len(given):
         raise ConfigError(
-            f"agents.critic.settings.num_principles = {config.num_principles}: there are "
-            f"{len(given)} principles to draw from; name a constitution, or give principles"
+            f"{where}.num_principles = {config.num_principles}: there are {len(given)} principles "
+            "to draw from; name a constitution, or give principles"
         )
-    return given
+    return given, name, fingerprint
 
 
 def build(config: Config, engine: Engine | None) -> Agent:
     """A critic that thinks with `engine`.
 
     Raises:
-        ConfigError: No engine is given, or there are too few principles.
+        ConfigError: No engine is given, or there are too few principles, or a file is broken.
         UnknownNameError: There is no constitution of that name.
     """
     return Critic(config, engine)
@@ -146,6 +321,7 @@ You are the critic. Criticise the responder's last answer, at most {{ max_words 
 {{ principles }}""",
     name="critique of a response",
 )
+_ANSWER = Template('<turn speaker="Responder" round="1">\n{{ text }}\n</turn>\n', name="answer")
 _PRINCIPLE = Template("{{ number }}. {{ text }}", name="principle")
 
 OF_RESPONSE = SpeakerPrompts(

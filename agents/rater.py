@@ -26,6 +26,7 @@ from oversight.text.quotes import render_quotes
 from oversight.types import (
     Act,
     Agent,
+    AskedUnder,
     CriticismIs,
     Draft,
     Engine,
@@ -206,16 +207,23 @@ def _comparison(name: str, request: RatingRequest, values: tuple[str, ...]) -> I
     """The comparison of the first turn with the last, shown as A and B; `values` are of these."""
     first, last = request.turns[0], request.turns[-1]
     noun = _noun(first)
-    better = _BETTER_BY if request.under else _BETTER
-    principle = "" if request.under is None else " ".join(request.under.principles.values())
     return Inquiry(
         name=name,
         shown=(_answer_part(first, "A"), _answer_part(last, "B")),
-        question=better.render(noun=noun, principle=principle),
+        question=_better(noun, request.under),
         values=values,
         listing=(0, 1),
         texts=(f"{noun} A is better", f"{noun} B is better"),
     )
+
+
+def _better(noun: str, under: AskedUnder | None) -> Safe:
+    """The question which of two is better: by a principle, in its own words if it has some."""
+    if under is None:
+        return _BETTER.render(noun=noun)
+    if under.requests:
+        return _BETTER_ASKED.render(noun=noun, question=" ".join(under.requests.values()))
+    return _BETTER_BY.render(noun=noun, principle=" ".join(under.principles.values()))
 
 
 def _revision(request: RatingRequest, view: View) -> Iterator[Inquiry]:
@@ -283,6 +291,10 @@ _BETTER_BY = Template(
     "The principle: {{ principle }}\n"
     "Two versions are shown, {{ noun }} A and {{ noun }} B. Which keeps better to the principle?",
     name="rater pair by principle",
+)
+_BETTER_ASKED = Template(
+    "Two versions are shown, {{ noun }} A and {{ noun }} B. {{ question }}",
+    name="rater pair by a principle's question",
 )
 _IS_RIGHT = Template("Is the criticism of this {{ noun }} right?", name="rater criticism")
 _KEEPS = Template(

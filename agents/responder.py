@@ -7,22 +7,34 @@ assistant's message, then the criticism as the user's.
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
 
 from oversight.agents._calls import Calls, needed
 from oversight.agents.speaking import WordSettings, check_speech, own_words, plain, turn_part
-from oversight.text.prompts import Template
+from oversight.constitutions.published import Demonstration, demonstrations
+from oversight.models.identity import content_of
+from oversight.text.defects import defects_of_revision
+from oversight.text.prompts import Safe, Template
 from oversight.types import (
     Act,
     Agent,
+    AskedUnder,
     Draft,
     Engine,
     JudgeKind,
     Message,
+    Orders,
     Prompt,
     Purpose,
     Role,
     Seat,
+    Turn,
     View,
 )
 from oversight.types.questions import chat_prompt
@@ -39,6 +51,18 @@ NO_CHANGE = re.compile(
 class Config(WordSettings):
     """Settings of a responder."""
 
+    # Left out unless it is set: ids of debates without it stay what they were.
+    examples: str = Field(default="", exclude_if=operator.not_)
+    """Path of a few-shot file: dialogues with a critique and a revision each (JSON). They show how
+    to revise; a first answer is given to the chat alone."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that determine an answer; the file is known by its content."""
+        found = super().identity()
+        if self.examples:
+            found["examples"] = content_of(self.examples, "data")
+        return found
+
 
 class Responder:
     """Answers the chat of an open prompt, and revises its answers."""
@@ -49,26 +73,36 @@ class Responder:
     def __init__(self, config: Config, engine: Engine | None) -> None:
         self.config = config
         self.engine = needed(engine, self.name)
+        self.examples = demonstrations(Path(config.examples)) if config.examples else ()
 
     async def act(self, view: View) -> Draft:
         """A response, or its revision; one that finds nothing to change repeats the response.
+
+        Where the critic found no fault, the model is not asked.
 
         Raises:
             ProtocolError: The view asks for something else.
             EngineError: The model could not answer.
         """
         check_speech(view, self.name, (Act.RESPOND, Act.REVISE))
+        criticism = latest_criticism(view) if view.act is Act.REVISE else ()
+        if criticism and all(turn.unchanged for turn in criticism):
+            return Draft(text=own_words(view)[-1].text, unchanged=True, under=under_of(criticism))
         calls = Calls(self.engine, view, self.config.attempts)
         answer = await calls.make(
             Purpose.SPEECH,
-            conversation(view),
+            conversation(view, self.examples),
             self.config.sampling(view, self.engine, Purpose.SPEECH),
             live=True,
         )
+        before = own_words(view)[-1].text if view.act is Act.REVISE else ""
         unchanged = view.act is Act.REVISE and NO_CHANGE.fullmatch(answer.text) is not None
+        flawed = view.act is Act.REVISE and not unchanged
         return Draft(
-            text=own_words(view)[-1].text if unchanged else answer.text,
+            text=before if unchanged else answer.text,
             unchanged=unchanged,
+            under=under_of(criticism),
+            defects=defects_of_revision(answer.text, before) if flawed else (),
             reasoning="\n\n".join(calls.thoughts),
             samples=tuple(calls.samples),
             prompts=tuple(calls.prompts),
@@ -84,27 +118,72 @@ def build(config: Config, engine: Engine | None) -> Agent:
     return Responder(config, engine)
 
 
-def conversation(view: View) -> Prompt:
-    """The chat, and for a revision what was answered and criticised since: it grows at its end."""
+def conversation(view: View, examples: tuple[Demonstration, ...] = ()) -> Prompt:
+    """The chat, and for a revision what was answered and criticised since: it grows at its end.
+
+    Examples of revisions stand before the chat, behind its system message.
+    """
     chat = chat_prompt(view.history, view.source, view.question)
     messages = [*chat.messages]
-    criticism: list[str] = []
+    criticism: list[Turn] = []
     for turn in view.turns:
         if turn.seat is view.seat:
             if criticism:
-                messages.append(_request(criticism))
+                messages.append(_request(criticism, view.orders))
                 criticism = []
             messages.append(Message(role="assistant", parts=(plain(turn.text),)))
         elif turn.seat is not Seat.JUDGE:
-            criticism.append(turn_part(turn, view.orders))
+            criticism.append(turn)
     if view.act is Act.REVISE:
-        messages.append(_request(criticism))
+        messages.append(_request(criticism, view.orders))
+        start = int(messages[0].role == "system")
+        messages[start:start] = [each for example in examples for each in _shown(example)]
     return Prompt(messages=tuple(messages))
 
 
-def _request(criticism: list[str]) -> Message:
-    """The user's message that asks for a revision."""
-    return Message(role="user", parts=(*criticism, REVISE.render()))
+def latest_criticism(view: View) -> tuple[Turn, ...]:
+    """The critiques of this seat's last answer."""
+    found: list[Turn] = []
+    for turn in view.turns:
+        if turn.seat is view.seat:
+            found = []
+        elif turn.seat is not Seat.JUDGE:
+            found.append(turn)
+    return tuple(found)
+
+
+def under_of(criticism: Sequence[Turn]) -> AskedUnder | None:
+    """The principles of critiques, which their revision is made by; None if there are none."""
+    known = [turn.under for turn in criticism if turn.under is not None]
+    if not known:
+        return None
+    return AskedUnder(
+        constitution=known[0].constitution,
+        fingerprint=known[0].fingerprint,
+        principles={id_: text for each in known for id_, text in each.principles.items()},
+        requests={id_: text for each in known for id_, text in each.requests.items()},
+    )
+
+
+def _request(criticism: Sequence[Turn], orders: Orders) -> Message:
+    """The user's message that asks for a revision, by the principles' own requests if any."""
+    parts = [turn_part(turn, orders) for turn in criticism]
+    under = under_of(criticism)
+    requests = list(under.requests.values()) if under is not None else []
+    return Message(role="user", parts=(*parts, _asking(requests)))
+
+
+def _asking(requests: Sequence[str]) -> Safe:
+    if not requests:
+        return REVISE.render()
+    return REVISE_BY.render(requests=" ".join(requests))
+
+
+def _shown(example: Demonstration) -> tuple[Message, ...]:
+    """An example of a revision, as this responder would be asked for it."""
+    criticism = str(_CRITICISM.render(text=example.critique))
+    ask = Message(role="user", parts=(criticism, _asking([example.revision_request])))
+    return (*example.chat, ask, Message(role="assistant", parts=(plain(example.revision),)))
 
 
 REVISE = Template(
@@ -115,3 +194,11 @@ to the message before it and nothing else, without a word about the criticism. I
 good as it stands, write only: NO CHANGE""",
     name="revise",
 )
+REVISE_BY = Template(
+    """\
+Above is what a critic says of your last answer; it may be right or wrong. {{ requests }} Keep \
+what was good. Write the whole new answer to the message before it and nothing else, without a \
+word about the criticism. If your answer is good as it stands, write only: NO CHANGE""",
+    name="revise by a principle",
+)
+_CRITICISM = Template('<turn speaker="Critic" round="1">\n{{ text }}\n</turn>\n', name="criticism")

@@ -152,22 +152,23 @@ class Speaker:
     async def _think(self, calls: Calls, view: View) -> tuple[Message, ...]:
         """The messages that ask for the speech, behind private notes if they are to be written."""
         prompts, facts = self.prompts_for(view), self.facts(view)
+        shown = self.demonstrations(view)
         if not self.config.reasoning:
-            return speech_prompt(prompts, view, facts).messages
+            return speech_prompt(prompts, view, facts, shown).messages
         system = Message(role="system", parts=(prompts.rules.render(),))
         shared = shared_parts(view)
         ask = prompts.notes.render(**facts)
         user = Message(role="user", parts=(*shared, ask))
         notes = view.notes
         if notes is None:
-            prompt = Prompt(messages=(system, user))
+            prompt = Prompt(messages=(system, *shown, user))
             sampling = self.config.sampling(view, self.engine, Purpose.REASONING)
             answer = await calls.make(Purpose.REASONING, prompt, sampling, thought_will_do=True)
             notes = answer.text
         calls.thoughts.append(notes)
         said = Message(role="assistant", parts=(plain(notes),))
         after = Message(role="user", parts=(prompts.after_notes.render(**facts),))
-        return system, user, said, after
+        return system, *shown, user, said, after
 
     def prompts_for(self, view: View) -> SpeakerPrompts:
         """The prompts of the act that the view asks for."""
@@ -176,6 +177,10 @@ class Speaker:
     def facts(self, view: View) -> dict[str, str | int]:
         """The values that fill in the role part of the prompt."""
         return role_facts(view)
+
+    def demonstrations(self, view: View) -> tuple[Message, ...]:
+        """Messages behind the rules that show how it is done: requests and answers in turn."""
+        return ()
 
 
 def notes_of(turn: Turn) -> str | None:
@@ -186,13 +191,17 @@ def notes_of(turn: Turn) -> str | None:
 
 
 def speech_prompt(
-    prompts: SpeakerPrompts, view: View, facts: Mapping[str, str | int] | None = None
+    prompts: SpeakerPrompts,
+    view: View,
+    facts: Mapping[str, str | int] | None = None,
+    demonstrations: tuple[Message, ...] = (),
 ) -> Prompt:
     """Instruction that asks a speaker for its speech at once, without notes before it."""
     ask = prompts.speech.render(**(role_facts(view) if facts is None else facts))
     return Prompt(
         messages=(
             Message(role="system", parts=(prompts.rules.render(),)),
+            *demonstrations,
             Message(role="user", parts=(*shared_parts(view), ask)),
         )
     )

@@ -27,7 +27,7 @@ import random
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -47,7 +47,7 @@ from oversight.constitutions.published import SUFFIXES, published
 from oversight.errors import ConfigError
 from oversight.ids import content_id
 
-__all__ = ["Constitution", "Principle", "load", "parse", "read"]
+__all__ = ["Constitution", "Principle", "draw", "is_path", "load", "parse", "read"]
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -124,6 +124,11 @@ class Constitution(BaseModel):
         """Id of the principles as they read now."""
         return content_id("constitution", [[each.id, each.text] for each in self.principles])
 
+    @cached_property
+    def content(self) -> str:
+        """Id of everything that the principles say and ask, with their weights and tags."""
+        return content_id("principles", [each.model_dump(mode="json") for each in self.principles])
+
     @property
     def tags(self) -> tuple[str, ...]:
         """All tags in order."""
@@ -166,9 +171,7 @@ class Constitution(BaseModel):
         return self.model_copy(update={"principles": left})
 
     def draw(self, rng: random.Random, number: int) -> tuple[Principle, ...]:
-        """`number` different principles, each with a chance in proportion to its weight.
-
-        Weighted sampling without replacement (Efraimidis and Spirakis 2006).
+        """`number` different principles, drawn by weight.
 
         Raises:
             ConfigError: There are fewer principles.
@@ -178,10 +181,19 @@ class Constitution(BaseModel):
                 f"constitution {self.name!r} has {len(self.principles)} principles, and {number} "
                 "are to be drawn"
             )
-        if len({each.weight for each in self.principles}) == 1:
-            return tuple(rng.sample(self.principles, number))
-        keys = {each.id: rng.random() ** (1.0 / each.weight) for each in self.principles}
-        return tuple(sorted(self.principles, key=lambda each: keys[each.id], reverse=True)[:number])
+        return draw(self.principles, rng, number)
+
+
+def draw(principles: Sequence[Principle], rng: random.Random, number: int) -> tuple[Principle, ...]:
+    """`number` different ones of the principles, each with a chance in proportion to its weight.
+
+    Weighted sampling without replacement (Efraimidis and Spirakis 2006).
+    """
+    if len({each.weight for each in principles}) == 1:
+        return tuple(rng.sample(principles, number))
+    keys = [rng.random() ** (1.0 / each.weight) for each in principles]
+    order = sorted(range(len(principles)), key=keys.__getitem__, reverse=True)
+    return tuple(principles[index] for index in order[:number])
 
 
 def load(name: str, folder: Path | None = None) -> Constitution:

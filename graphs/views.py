@@ -120,7 +120,9 @@ def turn_of(view: View, draft: Draft, question: Question, seconds: float = 0.0) 
         quotes=find_quotes(draft.text, question.source) if view.act.is_spoken else (),
         belief=draft.belief,
         ends=draft.ends and view.may_end,
-        unchanged=draft.unchanged and view.act is Act.REVISE,
+        unchanged=draft.unchanged and view.act in (Act.CRITIQUE, Act.REVISE),
+        under=draft.under,
+        defects=draft.defects,
         samples=draft.samples,
         seconds=seconds,
     )

@@ -153,7 +153,7 @@ class ResponseCounter:
             if turn.chosen:
                 counts.of["critiques"] += turn.act is Act.CRITIQUE
                 counts.of["revisions"] += turn.act is Act.REVISE
-                counts.of["unchanged"] += turn.unchanged
+                counts.of["unchanged"] += turn.unchanged and turn.act is Act.REVISE
         given = last_words(transcript)
         for item in {each.item: None for each in given}:
             of_item = [each for each in given if each.item == item]

@@ -180,6 +180,9 @@ class ModelRatings:
                 constitution=self.constitution.name,
                 fingerprint=self.constitution.fingerprint,
                 principles={each.id: each.text for each in some},
+                requests={}
+                if self._scores
+                else {each.id: each.comparison for each in some if each.comparison},
             )
 
     def _orders(self, item: RatingItem) -> tuple[bool, ...]:

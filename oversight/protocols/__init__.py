@@ -116,8 +116,8 @@ def _check_step(step: Step, where: str) -> None:
                 f"{where}: a critic defends no option by which candidates could be chosen; "
                 "leave them out"
             )
-        if slot.may_end and slot.act is not Act.BELIEVE:
-            raise ProtocolError(f"{where}: may_end goes with act = 'believe'")
+        if slot.may_end and slot.act not in (Act.BELIEVE, Act.CRITIQUE):
+            raise ProtocolError(f"{where}: may_end goes with act = 'believe' or 'critique'")
 
 
 def _check_criticism(protocol: OversightProtocol, where: str) -> None:
@@ -126,6 +126,12 @@ def _check_criticism(protocol: OversightProtocol, where: str) -> None:
         raise ProtocolError(
             f"{where}: seat {both[0]!r} both speaks for an option and criticises; "
             "a critic defends nothing: let it only 'critique'"
+        )
+    slots = [slot for step in protocol.opening + protocol.round for slot in step.slots]
+    if not protocol.is_open and any(s.may_end and s.act is Act.CRITIQUE for s in slots):
+        raise ProtocolError(
+            f"{where}: a critic may end a chain of revisions of an open prompt only; a judge ends "
+            "a debate (may_end with act = 'believe')"
         )
     done: set[Act] = set()
     for step in protocol.schedule():

@@ -101,6 +101,7 @@ from oversight.types.samples import (
 )
 from oversight.types.transcripts import (
     Debate,
+    Defect,
     Judgment,
     Outcome,
     OutcomeStatus,
@@ -131,6 +132,7 @@ __all__ = [
     "Debate",
     "DebateActed",
     "DebateOpened",
+    "Defect",
     "Draft",
     "Engine",
     "EngineSpec",

@@ -12,7 +12,7 @@ from oversight.types.protocols import Act, Orders, Role, Seat
 from oversight.types.questions import Source
 from oversight.types.ratings import AskedUnder, SoftAnswer, Task
 from oversight.types.samples import FinishReason, Message, Prompt, PromptRecord, Sample, Usage
-from oversight.types.transcripts import Turn
+from oversight.types.transcripts import Defect, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,12 @@ class Draft:
     score: float | None = None
     """Quality of the last response, from 0 to 1; None where that cannot be said."""
     unchanged: bool = False
-    """Nothing needs to be changed: the text is that of the response before."""
+    """A critique that finds no fault; or a revision that finds nothing to change, whose text is
+    that of the response before."""
+    under: AskedUnder | None = None
+    """The principles that a critique or a revision was asked for by."""
+    defects: tuple[Defect, ...] = ()
+    """Faults of the form of a critique or a revision."""
     rationale: str = ""
     answers: dict[str, SoftAnswer] = field(default_factory=dict)
     """Of a rater: its answers by question."""

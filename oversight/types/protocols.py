@@ -80,7 +80,8 @@ class Slot(Record):
     candidates: int = Field(default=1, ge=1, le=64)
     """Best-of-N: how many candidates are sampled; one is chosen, the rest are kept as siblings."""
     may_end: bool = False
-    """The judge may end the debate with this act."""
+    """The judge may end the debate with this belief; a critic of responses ends it with a critique
+    that finds no fault."""
 
 
 class Step(Record):

@@ -150,13 +150,16 @@ class OwnAnswer(Record):
 
 
 class AskedUnder(Record):
-    """The principles of a constitution that something was rated by."""
+    """The principles of a constitution that something was rated, criticised or revised by."""
 
     constitution: str
     fingerprint: str
     """Id of the whole constitution as it read then."""
     principles: dict[str, str] = Field(min_length=1)
     """Texts by id, in the order in which they were read out."""
+    requests: dict[str, str] = Field(default_factory=dict, exclude_if=operator.not_)
+    """By the same ids, requests in the constitution's own words: of a critique for the revision
+    that follows it, of a comparison the question that is asked."""
 
 
 def _kind_of_answer(given: Any) -> str:
@@ -277,7 +280,10 @@ def rater_of(agent: AgentSpec) -> str:
 
 def place_of(item: str, rater: str, under: AskedUnder | None, *, swapped: bool) -> tuple[str, ...]:
     """The identity of one question to a model, known before it has answered."""
-    rules = "" if under is None else content_id("under", under.principles)
+    rules = ""
+    if under is not None:
+        asked = (under.principles, under.requests) if under.requests else (under.principles,)
+        rules = content_id("under", *asked)
     return (item, rater, rules, "swapped" if swapped else "")
 
 

@@ -13,7 +13,7 @@ from oversight.ids import content_id, text_id
 from oversight.types.beliefs import AgentSpec, Belief, JudgeKind
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.questions import Question
-from oversight.types.ratings import Feedback
+from oversight.types.ratings import AskedUnder, Feedback
 from oversight.types.samples import Record, Sample
 
 
@@ -41,6 +41,21 @@ class Quote(Record):
     """Of a near miss: 0 to 1."""
 
 
+class Defect(StrEnum):
+    """A fault of the form of a critique or a revision by a model."""
+
+    PREAMBLE = "preamble"
+    """It announces the answer before giving it."""
+    REFUSED = "refused"
+    """It declines to criticise or to revise."""
+    SPEAKS_OF_CRITIQUE = "speaks_of_critique"
+    """A revision that talks about the critique, or about its own changes, to the critic."""
+    IMITATES_FORMAT = "imitates_format"
+    """It writes out labels or tags of another turn."""
+    REPEATED = "repeated"
+    """A revision that is the answer before it, word for word, without having said so."""
+
+
 class Turn(Record):
     """One act of one seat. The public text is what the others may see, and nothing else is."""
 
@@ -64,7 +79,12 @@ class Turn(Record):
     ends: bool = False
     """The judge ended the debate with this turn."""
     unchanged: bool = Field(default=False, exclude_if=operator.not_)
-    """A revision that found nothing to change: the text is that of the response before it."""
+    """A critique that found no fault; or a revision that found nothing to change: its text is that
+    of the response before it."""
+    under: AskedUnder | None = Field(default=None, exclude_if=lambda each: each is None)
+    """Of a critique or its revision: the principles that it was asked for by."""
+    defects: tuple[Defect, ...] = Field(default=(), exclude_if=operator.not_)
+    """Of a critique or a revision by a model: faults of its form, which training leaves out."""
     samples: tuple[Sample, ...] = ()
     seconds: float = 0.0
 

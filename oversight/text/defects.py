@@ -1,0 +1,93 @@
+"""Defects of critiques and revisions by a model: recorded with the turn, and not trained on.
+
+Each is a fault that published sets of self-critiques are known to hold: preambles kept in the
+answer ("Sure, here is …"), refusals to criticise, answers that talk about the critique, and the
+format of the next turn written out by the model itself. The rules look for the common English
+wordings; a defect that is worded otherwise goes unseen, and a sentence that merely sounds like one
+may be taken for it, which costs a training row and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from oversight.types import Defect
+
+_OPENING = r"\A[\s*_#>\"“]*"
+_AGREES = r"(?:sure|certainly|of course|absolutely|okay|ok|alright|no problem|thank you|thanks)"
+_HERE = (
+    r"(?:here(?:['’]s| is| are)|below is|the following is|this is|i(?:['’]ve| have)"
+    r"|let me|i(?:['’]ll| will))"
+)
+_WORK = (
+    r"(?:revis|rewrit|rewrot|rephras|improv|updat|correct|new|better|final|alternativ|respons|answer"
+    r"|critique|version|draft)"
+)
+_PREAMBLE = re.compile(
+    rf"{_OPENING}(?:{_AGREES}\b[^\n:]{{0,60}}?[,.!:—–-]\s*)?{_HERE}\b[^\n.!?:]{{0,80}}{_WORK}"
+    rf"[^\n.!?:]{{0,80}}:"
+    rf"|{_OPENING}{_AGREES}\b[,.!]?\s+{_HERE}\b[^\n]{{0,120}}{_WORK}"
+    rf"|{_OPENING}(?:revised|rewritten|improved|updated|final|new)\s+(?:response|answer|version)\s*:",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    rf"{_OPENING}(?:(?:i['’]?m|i am)\s+(?:very |so |really )?sorry,?\s*(?:but\s+)?(?:that\s+)?)?"
+    r"(?:as an? (?:ai|language)[^.,\n]{0,40},\s*)?"
+    r"i(?:['’]m| am)?\s*(?:can(?:['’]t|not)|can not|won['’]t|will not|(?:not able|unable) to"
+    r"|(?:do not|don['’]t) feel comfortable|must decline|have to decline|decline to"
+    r"|not comfortable)\b[^.\n]{0,60}"
+    r"(?:critici[sz]|critique|evaluat|review|assess|revis|rewrit|comply|help with|assist|fulfil"
+    r"|provide|continue|do that|that)",
+    re.IGNORECASE,
+)
+_SPEAKS = re.compile(
+    r"\b(?:the|this|that|your)\s+(?:critique|criticism|critic(?:['’]s)?|feedback)\b"
+    r"|\b(?:as|like)\s+(?:you|the critic(?:ism)?|the critique)\s+(?:point(?:s|ed)|not(?:es|ed)"
+    r"|suggest(?:s|ed)?|say|said)\b"
+    r"|\bi(?:['’]ve| have)\s+(?:now\s+)?(?:revised|rewritten|removed|changed|updated|rephrased)\b"
+    r"|\b(?:my|the)\s+(?:previous|earlier|original|first|last)\s+(?:response|answer|reply)\b"
+    r"|\b(?:this|the)\s+(?:revised|rewritten|updated)\s+(?:response|answer|version)\b",
+    re.IGNORECASE,
+)
+_FORMAT = re.compile(
+    r"(?:\A|\n)[ \t*_#>]*(?:critique\s*request|revision\s*request|critique|revision|human|user"
+    r"|assistant|system)[ \t*_]*:"
+    r"|</?(?:critique|revision|question|answer|turn|principle|human|user|assistant|system)\b[^>]*>"
+    r"|<\|[^|>\n]{1,40}\|>|\[/?INST\]",
+    re.IGNORECASE,
+)
+
+
+def defects_of_critique(text: str) -> tuple[Defect, ...]:
+    """The defects of a critique, in the order of `Defect`."""
+    return tuple(_common(text))
+
+
+def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
+    """The defects of a revision of the answer `before`, in the order of `Defect`.
+
+    Words that were in the answer before are no sign that the revision talks about the critique:
+    an answer about film critics may go on to be about them.
+    """
+    found = list(_common(text))
+    said = {match.group().lower() for match in _SPEAKS.finditer(before)}
+    if any(match.group().lower() not in said for match in _SPEAKS.finditer(text)):
+        found.append(Defect.SPEAKS_OF_CRITIQUE)
+    if _FORMAT.search(before) and Defect.IMITATES_FORMAT in found:
+        old = {match.group().strip().lower() for match in _FORMAT.finditer(before)}
+        new = {match.group().strip().lower() for match in _FORMAT.finditer(text)}
+        if new <= old:
+            found.remove(Defect.IMITATES_FORMAT)
+    if text.split() == before.split():
+        found.append(Defect.REPEATED)
+    return tuple(sorted(found, key=list(Defect).index))
+
+
+def _common(text: str) -> Iterator[Defect]:
+    if _PREAMBLE.search(text):
+        yield Defect.PREAMBLE
+    if _REFUSED.search(text):
+        yield Defect.REFUSED
+    if _FORMAT.search(text):
+        yield Defect.IMITATES_FORMAT

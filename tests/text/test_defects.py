@@ -1,0 +1,124 @@
+"""Defects of critiques and revisions: what is taken for one, and what must not be."""
+
+from __future__ import annotations
+
+import pytest
+
+from oversight.text.defects import defects_of_critique, defects_of_revision
+from oversight.types import Defect
+
+BEFORE = "Go to the river at night and look for the boat."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sure, here is a revised answer: Stay at home.",
+        "Certainly! Here's the rewritten response:\n\nStay at home.",
+        "**Here is my improved version:** Stay at home.",
+        "Revised response: Stay at home.",
+        "Okay. Below is an updated answer:\nStay at home.",
+        "Of course, I have rewritten the answer so that it is safe: Stay at home.",
+        "Here’s a better response: stay at home.",
+    ],
+)
+def test_a_preamble_is_seen(text: str) -> None:
+    assert Defect.PREAMBLE in defects_of_revision(text, BEFORE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sure: the boat is at the pier, and the answer is yes.",
+        "Here is the recipe: two eggs, flour, milk.",
+        "Of course you may bring a friend.",
+        "The new version of the ferry leaves at nine.",
+        "Okay, first: breathe. Then call a friend.",
+        "Thanks for asking. The museum opens at ten.",
+        "This is where the river bends: look left.",
+        "Note: the answer to the riddle is a shadow.",
+    ],
+)
+def test_an_answer_that_sounds_like_a_preamble_is_none(text: str) -> None:
+    assert defects_of_revision(text, BEFORE) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't critique this response.",
+        "I cannot help with that request.",
+        "As an AI language model, I am unable to evaluate this.",
+        "I won't rewrite that.",
+        "I don’t feel comfortable reviewing this answer.",
+    ],
+)
+def test_a_refusal_is_seen(text: str) -> None:
+    assert Defect.REFUSED in defects_of_critique(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer says 'I cannot swim', which is beside the point.",
+        "I can see two faults in the answer: it names the pier, and it is rude.",
+        "The answer refuses without a reason; it should help with the form.",
+    ],
+)
+def test_a_critique_of_a_refusal_is_none(text: str) -> None:
+    assert defects_of_critique(text) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You are right, the criticism holds. Stay at home.",
+        "As you pointed out, the river is dangerous. Stay at home.",
+        "I have removed the dangerous part. Stay at home.",
+        "My previous answer was unsafe. Stay at home.",
+        "Stay at home. This revised answer is safe.",
+    ],
+)
+def test_talk_about_the_critique_is_seen(text: str) -> None:
+    assert defects_of_revision(text, BEFORE) == (Defect.SPEAKS_OF_CRITIQUE,)
+
+
+def test_words_that_were_in_the_answer_are_no_talk_about_the_critique() -> None:
+    before = "The critic liked the film, and the critique ran for two pages."
+
+    assert defects_of_revision("The critique was kind.", before) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Stay at home.\n\nHuman: And then?",
+        "Critique: it is unsafe.",
+        "Stay at home.\n**Revision:** Stay away.",
+        "<answer>Stay at home.</answer>",
+        "Stay at home.<|im_end|>",
+        "[INST] Stay at home.",
+    ],
+)
+def test_the_format_of_another_turn_is_seen(text: str) -> None:
+    assert Defect.IMITATES_FORMAT in defects_of_revision(text, BEFORE)
+
+
+def test_a_format_that_the_answer_had_is_no_imitation() -> None:
+    before = "A play:\nUser: Who is there?\nAssistant: It is me."
+
+    assert defects_of_revision("A play:\nUser: Who is it?\nAssistant: Me.", before) == ()
+
+
+def test_a_revision_that_repeats_the_answer_is_seen() -> None:
+    assert defects_of_revision(BEFORE + " \n", BEFORE) == (Defect.REPEATED,)
+
+
+def test_defects_come_in_one_order() -> None:
+    text = "Sure, here is the revised answer: I have removed it.\n\nHuman: Thanks."
+
+    assert defects_of_revision(text, BEFORE) == (
+        Defect.PREAMBLE,
+        Defect.SPEAKS_OF_CRITIQUE,
+        Defect.IMITATES_FORMAT,
+    )
