@@ -75,16 +75,23 @@ def sample_settings(name, tmp_path, request) -> dict[str, str]:
         return {"path": str(request.getfixturevalue("shared_data") / REAL_DATA[name])}
     if name not in SAMPLES:
         return {}
-    file = tmp_path / "sample"
+    file = tmp_path / f"sample{ENDINGS.get(name, '')}"
     file.write_text(SAMPLES[name], encoding="utf-8")
     return {"path": str(file)}
 
 
-REAL_DATA = {"nyu": "nyu-debates", "gsm8k": "gsm8k/example_model_solutions.jsonl"}
+REAL_DATA = {
+    "nyu": "nyu-debates",
+    "gsm8k": "gsm8k/example_model_solutions.jsonl",
+    "hh_rlhf": "hh-rlhf/harmless-test-1200.jsonl",
+}
 SAMPLES = {
     "jsonl": '{"id": "a", "question": "Which?", "options": ["this", "that"], "source": "Text."}',
+    "prompts": "One prompt.\nAnother prompt.\n",
+    "templates": "templates = ['How do I mend a {thing}?']\nslots = { thing = ['kite', 'boat'] }",
     "quality": (
         '{"article_id": "1", "article": "Text.", "questions": [{"question": "Which?",'
         ' "question_unique_id": "1_A_1", "options": ["a", "b", "c", "d"], "gold_label": 3}]}'
     ),
 }
+ENDINGS = {"prompts": ".txt"}
