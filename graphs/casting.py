@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -43,8 +43,17 @@ class Cast:
         await self.aclose()
 
 
-def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSettings]) -> Cast:
+def cast(
+    agents: Mapping[Role, AgentSettings],
+    engines: Mapping[str, EngineSettings],
+    open_: Callable[[EngineSpec], Engine] = open_engine,
+) -> Cast:
     """Build every agent of `agents`, and every engine that one of them names.
+
+    Args:
+        agents: By role.
+        engines: By the name that agents give.
+        open_: Opens an engine; a batch job has others stand for them.
 
     Raises:
         ConfigError: An agent cannot play its role, or names an engine that is not described, or a
@@ -61,7 +70,7 @@ def cast(agents: Mapping[Role, AgentSettings], engines: Mapping[str, EngineSetti
     for role, settings in agents.items():
         spec = _spec(role, settings, engines)
         if settings.engine and settings.engine not in opened and spec.engine:
-            opened[settings.engine] = open_engine(spec.engine)
+            opened[settings.engine] = open_(spec.engine)
         engine = opened[settings.engine] if settings.engine else None
         where = f"agents.{role.value}"
         built[role] = build_agent(spec, engine, where)

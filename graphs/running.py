@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from oversight import registry
-from oversight.errors import BudgetExceededError, OversightError, StoreError, lack
+from oversight.errors import AnswerPending, BudgetExceededError, OversightError, StoreError, lack
 from oversight.graphs.casting import Cast
 from oversight.graphs.persons import INTERRUPT
 from oversight.graphs.runtime import Runtime
@@ -69,7 +69,7 @@ class DebateProgress:
     elsewhere: int = 0
     """Left to another process that is running them."""
     waiting: int = 0
-    """Gone as far as they can without a person, for whom they wait."""
+    """Gone as far as they can without a person, or without answers of a batch job."""
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -205,7 +205,7 @@ class DebateEnd(Enum):
 
     COMPLETE = auto()
     WAITING = auto()
-    """For a person."""
+    """For a person, or for the answer to a call of a batch job."""
 
 
 async def _run_one(
@@ -217,6 +217,8 @@ async def _run_one(
         running = await runtime.enter(debate, question)
         limit = len(running.schedule) + 10
         state = await graph.ainvoke({"debate_id": debate.id}, {"recursion_limit": limit})
+    except AnswerPending:
+        return DebateEnd.WAITING
     except Exception as error:
         seconds = time.perf_counter() - begin
         message, cause = explain(error, f"debate {debate.id} of question {debate.question_id!r}")

@@ -12,6 +12,7 @@
     ├── CheckpointError        (RuntimeError)     a checkpoint cannot be written, read or used here
     ├── TrainingStopped                           a guard ended a run that had gone wrong
     ├── TrainingInterrupted                       somebody asked a run to stop; it can go on later
+    ├── AnswerPending                             a batch job's call has no answer yet
     └── EngineError            (RuntimeError)     a model could not answer
         ├── EngineUnavailableError (ConnectionError)  nobody answers at the address
         ├── EngineTimeoutError     (TimeoutError)     no answer in time
@@ -124,6 +125,10 @@ class TrainingInterrupted(OversightError):
     """A run was asked to stop and left a checkpoint; the message is how to go on."""
 
     exit_code = 130
+
+
+class AnswerPending(OversightError):
+    """A call of a batch job has no answer yet: what asked goes on once it has one."""
 
 
 class EngineError(OversightError, RuntimeError):

@@ -13,6 +13,7 @@ import typer
 
 from oversight import __version__, registry
 from oversight.cli import ending
+from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate
 from oversight.cli.demo import demo
@@ -46,7 +47,9 @@ UNUSABLE = {
 }
 """Faults of a path that a user named, each with what to do."""
 
-GOING_ON = frozenset({"debate", "demo", "judge", "pixels", "rate", "run"})
+GOING_ON = frozenset(
+    {"answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "rate", "run"}
+)
 """Commands that keep what they did. Others begin anew; `train` says itself what it kept."""
 
 app = typer.Typer(
@@ -63,6 +66,9 @@ for command in (
     debate,
     judge,
     rate,
+    critique,
+    feedback,
+    answer,
     pixels,
     report,
     export,

@@ -25,6 +25,8 @@ from oversight.types import Transcript
 
 if TYPE_CHECKING:
     from oversight.graphs import running
+    from oversight.graphs.runtime import Event
+    from oversight.jobs.answering import Answering
 
 LINE_EVERY_S = 10.0
 """Seconds between two lines where stderr is no terminal."""
@@ -115,6 +117,7 @@ class RunProgress:
         self._total = total
         self._task = self._bar.add_task(noun, total=total, note="")
         self._last_line = self._begin = time.monotonic()
+        self._num_tokens = 0
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -134,21 +137,46 @@ class RunProgress:
         """Show how far the run is."""
         ended = progress.done + progress.found + progress.elsewhere + progress.waiting
         ended += len(progress.failures)
-        self._bar.update(self._task, completed=ended, note=_note(progress))
+        self._show(ended, progress.done, _note(progress, self._num_tokens))
+
+    def hear(self, event: Event) -> None:
+        """Count the tokens of a turn that is recorded."""
+        from oversight.graphs import runtime
+
+        if isinstance(event, runtime.TurnRecorded):
+            for sample in event.turn.samples:
+                self._num_tokens += sample.usage.prompt_tokens + sample.usage.completion_tokens
+
+    def answered(self, progress: Answering) -> None:
+        """Show how far a request file is."""
+        if self._total != progress.total:
+            self._total = progress.total
+            self._bar.update(self._task, total=progress.total)
+        ended = progress.done + progress.found + progress.num_failed
+        notes = [
+            f"{progress.num_failed:,} failed" if progress.num_failed else "",
+            f"{progress.found:,} found answered" if progress.found else "",
+            f"{progress.num_tokens:,} tokens" if progress.num_tokens else "",
+        ]
+        self._show(ended, progress.done, "".join(f", {note}" for note in notes if note))
+
+    def _show(self, ended: int, done: int, note: str) -> None:
+        self._bar.update(self._task, completed=ended, note=note)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            rate = progress.done / (now - self._begin)
+            rate = done / (now - self._begin)
             left = (self._total - ended) / rate if rate else float("inf")
             told = f"{ended}/{self._total} {self._noun}, {rate:.1f}/s, {left:.0f} s left"
-            self._console.print(told + _note(progress), soft_wrap=True)
+            self._console.print(told + note, soft_wrap=True)
 
 
-def _note(progress: running.DebateProgress) -> str:
+def _note(progress: running.DebateProgress, num_tokens: int) -> str:
     notes = [
+        f"{num_tokens:,} tokens" if num_tokens else "",
         f"{len(progress.failures)} failed" if progress.failures else "",
         f"{progress.found} found complete" if progress.found else "",
         f"{progress.elsewhere} run elsewhere" if progress.elsewhere else "",
-        f"{progress.waiting} wait for a judge" if progress.waiting else "",
+        f"{progress.waiting} waiting" if progress.waiting else "",
     ]
     return "".join(f", {note}" for note in notes if note)

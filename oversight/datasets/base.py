@@ -18,7 +18,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -94,13 +94,15 @@ class LoadedQuestions:
     limit: int | None = None
     """Largest number of questions asked for."""
     dataset: str = ""
+    num_streamed: int = 0
+    """Number of questions of a stream, which does not hold them."""
 
     @property
     def shortage(self) -> str:
         """Says that there are fewer questions than the limit asks for; else empty."""
-        if self.limit is None or len(self.questions) >= self.limit:
+        number = self.num_streamed or len(self.questions)
+        if self.limit is None or number >= self.limit:
             return ""
-        number = len(self.questions)
         has = f"{number:,} such questions" if number > 1 else "1 such question"
         return f"{self.limit:,} questions were asked for, and data set {self.dataset!r} has {has}"
 
@@ -132,19 +134,79 @@ def load_questions(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit = {limit!r}: at least 1 question is needed")
     limit = limit or spec.limit
-    reading = _Reading(spec.split if spec.split and not _has_split(spec.dataset) else None)
+    reading = _Reading(_split_of(spec))
     questions = reading.questions(_items(spec, limit))
     if spec.shuffle:
         chosen = _sample(list(questions), limit, seed)
     else:
         chosen = list(islice(questions, limit))
-    if reading.bad and not (skip_bad or spec.skip_bad):
-        raise DataError(_complaint(spec.dataset, reading.bad))
-    if not chosen:
-        raise DataError(_nothing_left(spec, reading))
+    _check_rows(spec, reading, len(chosen), skip_bad=skip_bad or spec.skip_bad)
     return LoadedQuestions(
         tuple(chosen), tuple(reading.bad), dict(reading.left_out), limit, dataset=spec.dataset
     )
+
+
+class QuestionStream:
+    """The questions of a data set one after the other, each read from its file when it is needed.
+
+    Every row has been checked once before: what is read again can be used.
+    """
+
+    def __init__(self, spec: DatasetSettings, checked: LoadedQuestions) -> None:
+        self._spec = spec
+        self.checked = checked
+        """Bad rows, rows that were left out, and the shortage."""
+
+    @property
+    def num_questions(self) -> int:
+        """Number of questions of a pass."""
+        return self.checked.num_streamed
+
+    def __iter__(self) -> Iterator[Question]:
+        if self.checked.questions:
+            return iter(self.checked.questions)  # a sample, in the order in which it was drawn
+        reading = _Reading(_split_of(self._spec))
+        limit = self._spec.limit
+        return islice(reading.questions(_items(self._spec, limit)), limit)
+
+
+def stream_questions(spec: DatasetSettings, *, seed: int = 0) -> QuestionStream:
+    """The questions of a data set as a stream, after all of its rows have been checked.
+
+    For large sets: none is held, but a shuffled sample, as it has an order of its own.
+
+    Raises:
+        DataError: Rows cannot be used (the message lists them), or no question is left.
+        ConfigError: A setting is wrong, or a file is not there.
+        UnknownNameError: There is no such data set.
+    """
+    if spec.shuffle:
+        loaded = load_questions(spec, seed=seed)
+        return QuestionStream(spec, replace(loaded, num_streamed=len(loaded.questions)))
+    reading = _Reading(_split_of(spec))
+    questions = islice(reading.questions(_items(spec, spec.limit)), spec.limit)
+    number = sum(1 for _ in questions)
+    _check_rows(spec, reading, number, skip_bad=spec.skip_bad)
+    left_out = dict(reading.left_out)
+    checked = LoadedQuestions((), tuple(reading.bad), left_out, spec.limit, spec.dataset, number)
+    return QuestionStream(spec, checked)
+
+
+def _split_of(spec: DatasetSettings) -> str | None:
+    """The part that rows are chosen by, where the data set has no setting for that."""
+    return spec.split if spec.split and not _has_split(spec.dataset) else None
+
+
+def _check_rows(spec: DatasetSettings, reading: _Reading, number: int, *, skip_bad: bool) -> None:
+    """Refuse bad rows, unless they are to be skipped, and a data set without a question.
+
+    Raises:
+        DataError: The message lists them.
+    """
+    if reading.bad and not skip_bad:
+        raise DataError(_complaint(spec.dataset, reading.bad))
+    if not number:
+        raise DataError(_nothing_left(spec, reading))
 
 
 class _Reading:

@@ -14,7 +14,8 @@ from functools import cached_property
 from itertools import islice
 
 from oversight.constitutions import Constitution
-from oversight.errors import ConfigError, ProtocolError
+from oversight.engines.base import open_engine
+from oversight.errors import AnswerPending, ConfigError, ProtocolError
 from oversight.graphs.casting import Cast, cast, check_engines
 from oversight.graphs.nodes import judge_name
 from oversight.graphs.running import CLAIM_BATCH, DebateProgress, Failure, explain, work_through
@@ -31,6 +32,8 @@ from oversight.types import (
     AgentSpec,
     AskedUnder,
     Draft,
+    Engine,
+    EngineSpec,
     Feedback,
     JudgeKind,
     ModelAnswer,
@@ -71,8 +74,16 @@ class PlannedRating:
 class ModelRatings:
     """The ratings of one task that a model is to give at a store."""
 
-    def __init__(self, store: Store, settings: RatingSettings, task: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: RatingSettings,
+        task: str,
+        open_: Callable[[EngineSpec], Engine] = open_engine,
+    ) -> None:
         """Prepare them; nothing is asked yet, and no engine is waited for.
+
+        `open_` opens engines; a batch job has others stand for them.
 
         Raises:
             ConfigError: No rater is named, or a setting of it is wrong, or there are fewer
@@ -91,7 +102,7 @@ class ModelRatings:
         """What is said where there is nothing to rate."""
         self.constitution = constitution_of(settings, about)
         self.num_principles = _num_principles(settings, self.task, self.constitution)
-        self.cast: Cast = cast(settings.agents, settings.engines)
+        self.cast: Cast = cast(settings.agents, settings.engines, open_)
         check_engines(settings.agents, settings.engines)
         if Role.RATER not in self.cast.agents:
             raise ConfigError("agents.rater is not described: name who rates (--rater rater)")
@@ -146,6 +157,8 @@ class ModelRatings:
             try:
                 await self._ask(planned, await transcripts.get(planned.item.debate_id))
                 progress.done += 1
+            except AnswerPending:
+                progress.waiting += 1
             except Exception as error:
                 message, cause = explain(error, what)
                 item = planned.item

@@ -1,0 +1,417 @@
+"""`oversight critique`, `feedback` and `answer`: batch jobs, by engines or by files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oversight.cli.options import Json, Recipe, set_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from oversight.config import EngineSettings, RunSettings
+    from oversight.datasets.base import QuestionStream
+    from oversight.graphs.casting import Cast
+    from oversight.graphs.running import DebateProgress
+    from oversight.jobs.folder import JobFolder, TakenIn
+    from oversight.types import Debate, Question
+
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="At most so many prompts.", show_default=False)
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only part I of N of the prompts.", show_default=False
+    ),
+]
+Batch = Annotated[
+    Path | None,
+    typer.Option(
+        "--batch",
+        metavar="FOLDER",
+        help="Ask by files in this folder, and take answers in from it, instead of engines.",
+        show_default=False,
+    ),
+]
+Shards = Annotated[
+    int, typer.Option("--shards", min=1, max=1000, help="With --batch: request files a wave.")
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="Path of an SQLite file, or a postgresql:// URL.", show_default="recipe's"
+    ),
+]
+Sets = Annotated[list[str] | None, set_option("dataset.limit=10")]
+
+
+def critique(
+    recipe: Recipe = None,
+    limit: Limit = None,
+    shard: Shard = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Prompts in flight at once.", show_default="32")
+    ] = None,
+    store: StoreUrl = None,
+    batch: Batch = None,
+    shards: Shards = 1,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Answer prompts, criticise the answers by a constitution, and revise them, in bulk.
+
+    The recipe is one of `oversight debate` over open prompts (recipes/constitutional.toml). Prompts
+    are read one after the other; what is complete is not asked again, so the same command goes on
+    after an interruption and tries again what failed. With --batch nothing is asked of an engine:
+    calls are written to files in OpenAI's batch format, and the same command, once the files are
+    answered, takes the answers in and writes the next wave.
+    """
+    from rich.console import Console
+
+    from oversight.config import RunSettings, assignments, override, read_toml
+    from oversight.errors import ConfigError
+
+    if recipe is None:
+        raise ConfigError("name a recipe: oversight critique recipes/constitutional.toml")
+    flags = {"dataset.limit": limit, "concurrency": concurrency, "store": store}
+    changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    changes |= assignments(sets or ())
+    settings = RunSettings.parse(override(read_toml(recipe), changes), where=recipe.name)
+    console = Console(stderr=as_json)
+    job = _CritiqueJob(settings, part_of(shard))
+    if batch is None:
+        progress = job.by_engines()
+        told = _counts(progress)
+    else:
+        progress, told = job.by_files(batch, shards)
+    _tell(told, progress, settings.store, console, as_json=as_json)
+    if progress.failures:
+        raise typer.Exit(1)
+
+
+def part_of(shard: str | None) -> tuple[int, int]:
+    """The index (from 0) and number of parts that I/N stands for; (0, 1) for all.
+
+    Raises:
+        ConfigError: It is no such pair.
+    """
+    from oversight.errors import ConfigError
+
+    if shard is None:
+        return 0, 1
+    first, slash, second = shard.partition("/")
+    if not slash or not first.isdecimal() or not second.isdecimal():
+        raise ConfigError(f"--shard {shard!r}: write it as 2/8, the second of eight parts")
+    index, number = int(first), int(second)
+    if not 1 <= index <= number:
+        raise ConfigError(f"--shard {shard!r}: parts are counted from 1 to {number}")
+    return index - 1, number
+
+
+class _CritiqueJob:
+    """A run over a stream of prompts."""
+
+    def __init__(self, settings: RunSettings, part: tuple[int, int]) -> None:
+        from oversight.datasets.base import stream_questions
+        from oversight.errors import ConfigError
+        from oversight.protocols import load
+
+        self.settings, self.part = settings, part
+        self.protocols = [load(name) for name in settings.protocols]
+        for protocol in self.protocols:
+            if not protocol.is_open:
+                raise ConfigError(
+                    f"protocols = [{protocol.name!r}]: it argues for options; critique answers "
+                    "open prompts (protocols = ['constitutional'] or ['self_critique'])"
+                )
+        self.questions: QuestionStream = stream_questions(settings.dataset, seed=settings.seed)
+
+    def planned(self, actors: Cast) -> Iterator[tuple[Debate, Question]]:
+        """The runs of this part, one after the other."""
+        from oversight.graphs.planning import plan
+
+        index, number = self.part
+        for debate, question in plan(
+            self.questions, self.protocols, actors.specs, seed=self.settings.seed
+        ):
+            if int(debate.id[:8], 16) % number == index:
+                yield debate, question
+
+    def by_engines(self) -> DebateProgress:
+        """Run what is not complete, asking the recipe's engines."""
+        from oversight.cli.ending import INTERRUPTS
+        from oversight.graphs.casting import cast, check_engines
+        from oversight.store import Store
+
+        agents = self.settings.cast()
+        check_engines(agents, self.settings.engines)
+        actors = cast(agents, self.settings.engines)
+        with Store.open(self.settings.store) as store:
+            return INTERRUPTS.run(self._run(store, actors))
+
+    def by_files(self, folder: Path, num_shards: int) -> tuple[DebateProgress, dict[str, Any]]:
+        """Take answers in, go as far as they lead, and write what is to be answered next."""
+        from oversight.cli.ending import INTERRUPTS
+        from oversight.graphs.casting import cast
+        from oversight.jobs.engine import file_engines
+        from oversight.jobs.folder import JobFolder
+        from oversight.store import Store
+
+        with JobFolder(folder) as job:
+            taken = job.take_in()
+            with job.wave(num_shards) as wave, Store.open(self.settings.store) as store:
+                actors = cast(self.settings.cast(), self.settings.engines, file_engines(job, wave))
+                progress = INTERRUPTS.run(self._run(store, actors))
+            return progress, {**_counts(progress), **_of_folder(job, taken, wave.num_requests)}
+
+    async def _run(self, store: Any, actors: Cast) -> DebateProgress:
+        from rich.console import Console
+
+        from oversight.cli.progress import RunProgress
+        from oversight.graphs.running import run_debates
+        from oversight.graphs.runtime import Runtime
+
+        total = self.questions.num_questions * len(self.protocols) // self.part[1]
+        async with actors:
+            with RunProgress(total, Console(stderr=True), noun="prompts") as shown:
+                return await run_debates(
+                    self.planned(actors),
+                    Runtime(store, actors, shown.hear),
+                    concurrency=self.settings.concurrency,
+                    on_progress=shown,
+                    total=total,
+                )
+
+
+def feedback(
+    recipe: Recipe = None,
+    store: StoreUrl = None,
+    batch: Batch = None,
+    shards: Shards = 1,
+    sets: Annotated[list[str] | None, set_option("num_principles=4")] = None,
+    as_json: Json = False,
+) -> None:
+    """Have a model compare responses under principles, in both orders, in bulk.
+
+    The recipe is one of `oversight rate` with a rater (recipes/feedback.toml): `task` says what is
+    asked (pairs, revisions or principles). What is answered is not asked again. With --batch calls
+    go by files, as in `oversight critique`.
+    """
+    from rich.console import Console
+
+    from oversight.cli.ending import INTERRUPTS
+    from oversight.cli.progress import RunProgress
+    from oversight.config import assignments, override, read_toml
+    from oversight.errors import ConfigError, StoreError
+    from oversight.jobs.engine import file_engines
+    from oversight.jobs.folder import JobFolder
+    from oversight.judging.model_ratings import ModelRatings
+    from oversight.judging.settings import RatingSettings
+    from oversight.store import Store
+
+    if recipe is None:
+        raise ConfigError("name a recipe: oversight feedback recipes/feedback.toml")
+    changes: dict[str, Any] = {"store": store} if store is not None else {}
+    changes |= assignments(sets or ())
+    data = override(read_toml(recipe), changes)
+    task = data.pop("task", "pairs")
+    if not isinstance(task, str):
+        raise ConfigError(f"{recipe.name}: task = {task!r}: expected a name, such as 'pairs'")
+    settings = RatingSettings.parse(data, where=recipe.name)
+    console = Console(stderr=as_json)
+
+    def give(opened: Any, **how: Any) -> DebateProgress:
+        ratings = ModelRatings(opened, settings, task, **how)
+        if not ratings.items:
+            raise StoreError(f"{opened.url}: there is nothing to rate: {ratings.nothing}")
+        with RunProgress(ratings.num_planned, Console(stderr=True), noun="ratings") as shown:
+            return INTERRUPTS.run(ratings.run(shown))
+
+    with Store.open(settings.store, create=False) as opened:
+        if batch is None:
+            progress = give(opened)
+            told = _counts(progress)
+        else:
+            with JobFolder(batch) as job:
+                taken = job.take_in()
+                with job.wave(shards) as wave:
+                    progress = give(opened, open_=file_engines(job, wave))
+                told = {**_counts(progress), **_of_folder(job, taken, wave.num_requests)}
+    _tell(told, progress, settings.store, console, as_json=as_json)
+    if progress.failures:
+        raise typer.Exit(1)
+
+
+def answer(
+    requests: Annotated[Path, typer.Argument(help="A request file of a batch folder.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The answer file.", show_default="answers/ beside requests/"
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Recipe that describes the engine.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", help="Its name there.", show_default="the only one of the recipe"),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls in flight at once.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Answer a request file with an engine of a recipe: oversight answer FILE --recipe R.
+
+    Each answer is written as it comes. A run that is stopped goes on with the same command, which
+    asks what is not answered, and again what failed.
+    """
+    from rich.console import Console
+
+    from oversight.cli.ending import INTERRUPTS
+    from oversight.cli.progress import RunProgress
+    from oversight.config import read_toml
+    from oversight.engines.base import open_engine
+    from oversight.errors import ConfigError
+    from oversight.jobs.answering import Answering, answer_file
+    from oversight.text.terminal import rich_text
+    from oversight.types import EngineSpec
+
+    if recipe is None:
+        raise ConfigError("name the recipe that describes the engine (--recipe)")
+    engines = _engines(read_toml(recipe), recipe.name)
+    if engine is None and len(engines) != 1:
+        raise ConfigError(
+            f"{recipe.name} describes {len(engines)} engines ({', '.join(engines) or 'none'}): "
+            "name one (--engine)"
+        )
+    name = engine or next(iter(engines))
+    if name not in engines:
+        raise ConfigError(f"--engine {name!r}: {recipe.name} has {', '.join(engines) or 'none'}")
+    described = engines[name]
+    target = out or requests.parent.parent / "answers" / requests.name
+
+    async def go() -> Answering:
+        opened = open_engine(EngineSpec(engine=described.engine, settings=described.settings))
+        try:
+            with RunProgress(0, Console(stderr=True), noun="calls") as shown:
+                return await answer_file(
+                    requests, target, opened, concurrency=concurrency, on_progress=shown.answered
+                )
+        finally:
+            await opened.aclose()
+
+    done = INTERRUPTS.run(go())
+    if as_json:
+        document = {
+            "requests": done.total,
+            "answered": done.done,
+            "found": done.found,
+            "failed": done.num_failed,
+            "tokens": done.num_tokens,
+            "out": str(target),
+        }
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        console = Console(highlight=False)
+        parts = [f"{done.done:,} answered", f"{done.found:,} found answered"]
+        parts += [f"{done.num_failed:,} failed"] if done.num_failed else []
+        said = f"{done.total:,} calls: {', '.join(parts)}; {done.num_tokens:,} tokens."
+        console.print(rich_text(said), soft_wrap=True)
+        for id_, reason in done.reasons.items():
+            console.print(rich_text(f"  {id_}: {reason}"), soft_wrap=True)
+        console.print(rich_text(f"Written to {target}.", style="dim"), soft_wrap=True)
+    if done.num_failed:
+        raise typer.Exit(1)
+
+
+def _engines(data: dict[str, Any], where: str) -> dict[str, EngineSettings]:
+    """The engines that a recipe of any command describes.
+
+    Raises:
+        ConfigError: A description is wrong.
+    """
+    from oversight.config import EngineSettings
+    from oversight.errors import ConfigError
+
+    described = data.get("engines", {})
+    if not isinstance(described, dict):
+        raise ConfigError(f"{where}: engines = {described!r}: expected tables, [engines.NAME]")
+    return {
+        name: EngineSettings.parse(each, where=f"{where}: engines.{name}")
+        for name, each in described.items()
+    }
+
+
+def _counts(progress: DebateProgress) -> dict[str, Any]:
+    return {
+        "total": progress.total,
+        "done": progress.done,
+        "found": progress.found,
+        "elsewhere": progress.elsewhere,
+        "waiting": progress.waiting,
+        "failed": len(progress.failures),
+    }
+
+
+def _of_folder(job: JobFolder, taken: TakenIn, num_written: int) -> dict[str, Any]:
+    """State of a batch folder after a wave."""
+    return {
+        "answers": taken.num_new,
+        "answers_failed": taken.num_failed,
+        "answers_doubled": taken.num_doubled,
+        "answers_unlike": len(taken.unlike),
+        "answers_unknown": len(taken.unknown),
+        "lines_broken": len(taken.broken),
+        "notes": list(taken.lines()),
+        "written": num_written,
+        "files": [
+            {"path": str(each.path), "calls": each.num_requests, "answered": each.num_answered}
+            for each in job.shards()
+            if each.num_answered < each.num_requests
+        ],
+    }
+
+
+def _tell(
+    told: dict[str, Any],
+    progress: DebateProgress,
+    store: str,
+    console: Console,
+    *,
+    as_json: bool,
+) -> None:
+    from oversight.cli.running import print_failures
+    from oversight.text.terminal import rich_text
+
+    if as_json:
+        failures = [
+            {"debate_id": each.debate_id, "question_id": each.question_id, "error": each.error}
+            for each in progress.failures
+        ]
+        typer.echo(json.dumps({**told, "failures": failures, "store": store}, indent=2))
+        return
+    parts = [f"{progress.done:,} done", f"{progress.found:,} found done"]
+    parts += [f"{progress.elsewhere:,} with another process"] if progress.elsewhere else []
+    parts += [f"{progress.waiting:,} waiting for answers"] if progress.waiting else []
+    parts += [f"{len(progress.failures):,} failed"] if progress.failures else []
+    console.print(rich_text(f"{', '.join(parts)}."), soft_wrap=True)
+    print_failures(progress.failures, console)
+    for note in told.get("notes", ()):
+        console.print(rich_text(f"{note}.", style="yellow"), soft_wrap=True)
+    files = told.get("files", ())
+    for each in files:
+        line = f"  {each['path']}: {each['calls'] - each['answered']:,} of {each['calls']:,} calls"
+        console.print(rich_text(f"{line} to be answered"), soft_wrap=True)
+    if files:
+        said = "Answer these files (vllm run-batch -i FILE -o ANSWERS --model MODEL, a batch "
+        said += "service, or oversight answer FILE --recipe RECIPE), put the answers into answers/ "
+        said += "of the folder, and run this command again."
+        console.print(rich_text(said, style="dim"), soft_wrap=True)
+    console.print(rich_text(f"Recorded in {store}.", style="dim"), soft_wrap=True)

@@ -1,0 +1,334 @@
+"""A job's folder: which calls were asked for, in which files, and where their answers are.
+
+    JOB/requests/wave-001-shard-000-of-004.jsonl     what is to be answered
+    JOB/answers/…                                    answer files, whatever their names
+    JOB/index.db                                     places of both by id; made anew if it is lost
+
+Bodies stay in the files; the index has an id and a place a call, so a job of millions of calls
+takes no memory. Everything about a call is known by its content: an answer that comes twice, in
+another order or from another machine is the same answer, and one that no call asked for is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from oversight.errors import ConfigError, DataError
+from oversight.files import rename, sync
+from oversight.ids import text_id
+from oversight.jobs.lines import (
+    AnswerLine,
+    BrokenLine,
+    RequestLine,
+    answer_of,
+    lines_of,
+)
+
+REQUESTS, ANSWERS, INDEX = "requests", "answers", "index.db"
+SHARD_FILE = re.compile(r"wave-(\d+)-shard-(\d+)-of-(\d+)\.jsonl")
+NUM_LISTED = 5
+"""Number of lines that a message lists of each kind."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS requests (
+    id TEXT PRIMARY KEY, wave INTEGER NOT NULL, file TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+    id TEXT PRIMARY KEY, file TEXT NOT NULL, start INTEGER NOT NULL, size INTEGER NOT NULL,
+    error TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+    name TEXT PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass
+class TakenIn:
+    """Counts of what was met in answer files."""
+
+    num_new: int = 0
+    num_failed: int = 0
+    """Calls that were answered by an error, whose reason the answer holds."""
+    num_doubled: int = 0
+    """Answers of calls that had one."""
+    unlike: list[str] = field(default_factory=list)
+    """Ids of calls that two files answer otherwise; the first answer stands."""
+    unknown: list[str] = field(default_factory=list)
+    """Places of answers that no call of this job asked for."""
+    broken: list[str] = field(default_factory=list)
+    """Places of lines that cannot be read, and why."""
+
+    def lines(self) -> Iterator[str]:
+        """Sentences on what was out of the ordinary, each with the first few places."""
+        for places, one, several in (
+            (self.unknown, "answer is", "answers are of no call of this job"),
+            (self.unlike, "call has", "calls have two answers that differ; the first stands"),
+            (self.broken, "line", "lines cannot be read"),
+        ):
+            if places:
+                number = len(places)
+                what = several if number > 1 else several.replace("answers are", one)
+                what = what.replace("calls have", one) if number == 1 else what
+                what = what.replace("lines cannot", "line cannot") if number == 1 else what
+                shown = ", ".join(places[:NUM_LISTED]) + (" …" if number > NUM_LISTED else "")
+                yield f"{number:,} {what}: {shown}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """A file of requests, and how many of them have an answer."""
+
+    path: Path
+    num_requests: int
+    num_answered: int
+
+
+class JobFolder:
+    """A job's folder, opened by the one process that takes answers in and writes requests."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the folder, or make it.
+
+        Raises:
+            ConfigError: It cannot be made or written, or its index is of something else.
+        """
+        self.path = path
+        try:
+            (path / REQUESTS).mkdir(parents=True, exist_ok=True)
+            (path / ANSWERS).mkdir(exist_ok=True)
+            self._index = sqlite3.connect(path / INDEX)
+            self._index.execute("PRAGMA journal_mode = WAL")
+            self._index.execute("PRAGMA synchronous = NORMAL")
+            self._index.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(
+                f"batch folder {str(path)!r} cannot be used ({reason}); name another one"
+            ) from None
+        self._read_requests()
+
+    def close(self) -> None:
+        """Close the index."""
+        self._index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- answers ---
+
+    def take_in(self, more: Sequence[Path] = ()) -> TakenIn:
+        """Look into every answer file that is new or has changed; may be repeated at will.
+
+        Args:
+            more: Answer files outside of the folder.
+
+        Raises:
+            DataError: A file cannot be read.
+        """
+        counts = TakenIn()
+        with self._index:
+            for file in [*sorted((self.path / ANSWERS).rglob("*.jsonl")), *more]:
+                self._take_file(file, counts)
+        return counts
+
+    def _take_file(self, file: Path, counts: TakenIn) -> None:
+        try:
+            found = file.stat()
+            name = str(file.resolve())
+            seen = (found.st_size, found.st_mtime_ns)
+            known = self._one("SELECT size, changed FROM files WHERE name = ?", name)
+            if known == seen:
+                return
+            # What a changed file holds now counts: places in it are no longer what they were.
+            self._index.execute("DELETE FROM answers WHERE file = ?", (name,))
+            for line in lines_of(file):
+                if isinstance(line, BrokenLine):
+                    counts.broken.append(f"{file.name}:{line.number} ({line.reason})")
+                    continue
+                place = (name, line.start, line.size)
+                self._take(answer_of(line.value), place, f"{file.name}:{line.number}", counts)
+        except OSError as error:
+            raise DataError(
+                f"answer file {str(file)!r}: not readable ({error.strerror or error})"
+            ) from None
+        self._index.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, *seen))
+
+    def _take(
+        self, answer: AnswerLine, place: tuple[str, int, int], shown: str, counts: TakenIn
+    ) -> None:
+        id_ = answer.custom_id
+        if self._one("SELECT 1 FROM requests WHERE id = ?", id_) is None:
+            counts.unknown.append(f"{shown} ({id_[:40]!r})")
+            return
+        before = self._one("SELECT file, start, size, error FROM answers WHERE id = ?", id_)
+        if before is not None and not before[3]:
+            if answer.error or tuple(before[:3]) == place:
+                return
+            counts.num_doubled += 1
+            first = _read(id_, before[0], before[1], before[2])
+            if first is None or _words(first) != _words(answer.body or {}):
+                counts.unlike.append(id_)
+            return
+        counts.num_new += not answer.error
+        counts.num_failed += bool(answer.error)
+        self._index.execute(
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", (id_, *place, answer.error)
+        )
+
+    def answer(self, custom_id: str) -> AnswerLine | None:
+        """The answer of a call, or None if there is none yet.
+
+        Raises:
+            DataError: It was taken in, and its file is gone or has changed.
+        """
+        found = self._one("SELECT file, start, size, error FROM answers WHERE id = ?", custom_id)
+        if found is None:
+            return None
+        if found[3]:
+            return AnswerLine(custom_id, error=found[3])
+        body = _read(custom_id, found[0], found[1], found[2])
+        if body is None:
+            raise DataError(
+                f"answer file {found[0]!r} has changed or is gone since its answers were taken in; "
+                "put it back, or remove the job's index.db to have all answers read anew"
+            )
+        return AnswerLine(custom_id, body=body)
+
+    def forget_failure(self, custom_id: str) -> None:
+        """Take a call that was answered by an error for one that was never asked."""
+        with self._index:
+            self._index.execute("DELETE FROM answers WHERE id = ? AND error != ''", (custom_id,))
+            self._index.execute("DELETE FROM requests WHERE id = ?", (custom_id,))
+
+    # --- requests ---
+
+    def is_asked(self, custom_id: str) -> bool:
+        """True if the call stands in a request file already."""
+        return self._one("SELECT 1 FROM requests WHERE id = ?", custom_id) is not None
+
+    @contextmanager
+    def wave(self, num_shards: int) -> Iterator[WaveWriter]:
+        """A new wave of request files, which are there once the block ends well, or not at all."""
+        newest = self._one("SELECT max(wave) FROM requests")
+        number = (newest[0] or 0) + 1 if newest else 1
+        with ExitStack() as stack:
+            writer = WaveWriter(self.path / REQUESTS, number, num_shards, stack)
+            yield writer
+        with self._index:
+            for path, ids in writer.written():
+                rename(path.with_name(path.name + ".part"), path)
+                self._index.executemany(
+                    "INSERT OR REPLACE INTO requests VALUES (?, ?, ?)",
+                    ((id_, number, path.name) for id_ in ids),
+                )
+
+    def shards(self) -> list[ShardState]:
+        """All files of requests with the number of their answers, in order."""
+        rows = self._index.execute(
+            "SELECT requests.file, count(*), count(answers.id) FROM requests "
+            "LEFT JOIN answers ON answers.id = requests.id AND answers.error = '' "
+            "GROUP BY requests.file ORDER BY requests.file"
+        )
+        return [ShardState(self.path / REQUESTS / name, n, done) for name, n, done in rows]
+
+    def _read_requests(self) -> None:
+        """Read request files that the index does not know, as after its loss."""
+        known = {name for (name,) in self._index.execute("SELECT DISTINCT file FROM requests")}
+        with self._index:
+            for path in sorted((self.path / REQUESTS).glob("wave-*.jsonl")):
+                match = SHARD_FILE.fullmatch(path.name)
+                if match is None or path.name in known:
+                    continue
+                self._index.executemany(
+                    "INSERT OR IGNORE INTO requests VALUES (?, ?, ?)",
+                    (
+                        (str(line.value["custom_id"]), int(match[1]), path.name)
+                        for line in lines_of(path)
+                        if not isinstance(line, BrokenLine)
+                    ),
+                )
+
+    def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
+        found: tuple[Any, ...] | None = self._index.execute(query, values).fetchone()
+        return found
+
+
+class WaveWriter:
+    """Writes the request files of one wave, each call once."""
+
+    def __init__(self, folder: Path, number: int, num_shards: int, stack: ExitStack) -> None:
+        self._folder, self._number, self._num_shards = folder, number, num_shards
+        self._stack = stack
+        self._files: dict[int, TextIO] = {}
+        self._ids: dict[int, list[str]] = {}
+        self._seen: set[str] = set()
+
+    @property
+    def num_requests(self) -> int:
+        """Number of calls written."""
+        return len(self._seen)
+
+    def add(self, line: RequestLine, route: str) -> None:
+        """Write a call; those of one route stand in one file, where their prefixes are shared."""
+        if line.custom_id in self._seen:
+            return
+        self._seen.add(line.custom_id)
+        shard = int(text_id(route)[:8], 16) % self._num_shards
+        if shard not in self._files:
+            self._files[shard] = self._stack.enter_context(
+                self._path(shard)
+                .with_name(self._path(shard).name + ".part")
+                .open("w", encoding="utf-8", newline="\n")
+            )
+            self._ids[shard] = []
+        self._files[shard].write(line.text())
+        self._ids[shard].append(line.custom_id)
+
+    def written(self) -> Iterator[tuple[Path, list[str]]]:
+        """The files, closed and on the disk, with the ids in each."""
+        for shard, ids in sorted(self._ids.items()):
+            path = self._path(shard)
+            sync(path.with_name(path.name + ".part"))
+            yield path, ids
+
+    def _path(self, shard: int) -> Path:
+        name = f"wave-{self._number:03d}-shard-{shard:03d}-of-{self._num_shards:03d}.jsonl"
+        return self._folder / name
+
+
+def _read(custom_id: str, file: str, start: int, size: int) -> Mapping[str, Any] | None:
+    """The body of a call's answer at a place in a file; None if it is no longer there."""
+    try:
+        with open(file, "rb") as opened:
+            opened.seek(start)
+            answer = answer_of(json.loads(opened.read(size)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return answer.body if answer.custom_id == custom_id else None
+
+
+def _words(body: Mapping[str, Any]) -> list[Any]:
+    """The part of an answer that two answers to one call have to agree on."""
+    choices = body.get("choices") or ()
+    return [
+        (each.get("message") or {}).get("content", each.get("text"))
+        for each in choices
+        if isinstance(each, Mapping)
+    ]

@@ -1,0 +1,350 @@
+"""Batch jobs by files: whatever becomes of the answer files, the store ends as a live run's."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oversight import registry
+from oversight.cli import main
+from oversight.store import Store
+
+RECIPE = """
+store = "{store}"
+protocols = ["{protocol}"]
+[dataset]
+dataset = "prompts"
+settings = {{ path = "{prompts}" }}
+[agents.responder]
+agent = "responder"
+engine = "m"
+[agents.critic]
+agent = "critic"
+engine = "m"
+settings = {{ constitution = "honesty", num_principles = 1, reasoning = false }}
+[engines.m]
+engine = "scripted"
+[engines.m.settings]
+model = "script"
+fallback = "A plain answer."
+rules = [
+  {{ pattern = "at most 150 words(?s:.)*jar 3", answer = "NOTHING TO CHANGE" }},
+  {{ pattern = "write only: NO CHANGE", answer = "Another answer." }},
+]
+"""
+NUM_PROMPTS = 4
+Damage = Callable[[Path, int], None]
+
+
+def write_recipe(folder: Path, name: str) -> Path:
+    """A recipe over a store of its own, with two rounds at most."""
+    prompts, protocol = folder / "asked.txt", folder / "two_rounds.toml"
+    prompts.write_text("".join(f"How do I open jar {n}?\n" for n in range(NUM_PROMPTS)))
+    shipped = (registry.path("protocols", "constitutional")).read_text()
+    protocol.write_text(shipped.replace("rounds = 4", "rounds = 2"))
+    path = folder / f"{name}.toml"
+    path.write_text(RECIPE.format(store=folder / f"{name}.db", prompts=prompts, protocol=protocol))
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Callable[[str], Path]:
+    return lambda name: write_recipe(tmp_path, name)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, Any]:
+    """The command's JSON."""
+    capsys.readouterr()
+    assert main.run([*words, "--json"]) == code
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
+
+
+def content(store: Path) -> dict[str, Any]:
+    """Everything that a store says of its runs, but for times."""
+    found: dict[str, Any] = {}
+    with Store.open(str(store)) as opened:
+        assert opened.check() == []
+        for transcript in opened.transcripts():
+            for turn in transcript.turns:
+                row = turn.model_dump(mode="json")
+                row.pop("seconds")
+                for sample in row["samples"]:
+                    sample.pop("seconds")
+                    # The scripted engine counts a prompt's parts, which a file joins.
+                    sample["usage"].pop("prompt_tokens")
+                found[turn.id] = row
+    return found
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a run by engines comes to."""
+    path = write_recipe(tmp_path_factory.mktemp("live"), "live")
+    assert main.run(["critique", str(path)]) == 0
+    return content(path.with_suffix(".db"))
+
+
+def answer(capsys: pytest.CaptureFixture[str], job: Path, path: Path) -> None:
+    """Answer all request files that have no answer file."""
+    for requests in sorted((job / "requests").glob("*.jsonl")):
+        if not list((job / "answers").glob(f"*{requests.name}")):
+            run(capsys, "answer", str(requests), "--recipe", str(path))
+
+
+def through(
+    capsys: pytest.CaptureFixture[str],
+    path: Path,
+    job: Path,
+    damage: Damage = lambda job, wave: None,
+    shards: int = 3,
+) -> list[dict[str, Any]]:
+    """Run waves until nothing waits; `damage` is done to the folder before each."""
+    told: list[dict[str, Any]] = []
+    for wave in range(40):
+        damage(job, wave)
+        words = ("critique", str(path), "--batch", str(job), "--shards", str(shards))
+        told.append(run(capsys, *words))
+        if not told[-1]["waiting"]:
+            return told
+        answer(capsys, job, path)
+    raise AssertionError("the job came to no end")
+
+
+def test_a_job_by_files_ends_as_a_run_by_engines(
+    live: dict[str, Any],
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    path = recipe("files")
+
+    told = through(capsys, path, tmp_path / "job")
+
+    assert content(path.with_suffix(".db")) == live
+    # A wave a step: the answer, notes and critique, the revision, and so on.
+    assert told[0]["written"] == NUM_PROMPTS
+    calls = sum(each["written"] for each in told)
+    assert calls == sum(len(row["samples"]) for row in live.values())
+
+
+def lost(job: Path, wave: int) -> None:
+    """One answer file of the last wave is gone; it is answered anew."""
+    files = sorted((job / "answers").glob("*.jsonl"))
+    if wave in (1, 2) and files:
+        files[-1].unlink()
+
+
+def doubled(job: Path, wave: int) -> None:
+    for file in sorted((job / "answers").glob("wave-*.jsonl")):
+        shutil.copy(file, file.with_name(f"copy-of-{file.name}"))
+
+
+def shuffled(job: Path, wave: int) -> None:
+    for file in (job / "answers").glob("*.jsonl"):
+        lines = file.read_text().splitlines(keepends=True)
+        random.Random(wave).shuffle(lines)
+        file.write_text("".join(lines))
+
+
+def cut_short(job: Path, wave: int) -> None:
+    """The last answer file ends in the middle of a line, as after a kill."""
+    files = sorted((job / "answers").glob("wave-*.jsonl"))
+    if wave == 2:
+        files[-1].write_bytes(files[-1].read_bytes()[:-40])
+
+
+def renamed(job: Path, wave: int) -> None:
+    for file in list((job / "answers").glob("wave-*.jsonl")):
+        folder = job / "answers" / "from-elsewhere"
+        folder.mkdir(exist_ok=True)
+        shutil.copy(file, folder / f"part{wave}-{file.name}")
+
+
+def no_index(job: Path, wave: int) -> None:
+    for file in job.glob("index.db*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("damage", [doubled, shuffled, renamed, no_index])
+def test_whatever_becomes_of_the_files_the_store_is_the_same(
+    damage: Damage,
+    live: dict[str, Any],
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    path = recipe("files")
+
+    told = through(capsys, path, tmp_path / "job", damage)
+
+    assert content(path.with_suffix(".db")) == live
+    assert all(each["answers_unlike"] == 0 == each["answers_unknown"] for each in told)
+
+
+@pytest.mark.parametrize("damage", [lost, cut_short])
+def test_calls_without_an_answer_wait_and_are_answered_by_the_same_command(
+    damage: Damage,
+    live: dict[str, Any],
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    for wave in range(40):
+        damage(job, wave)
+        told = run(capsys, "critique", str(path), "--batch", str(job), "--shards", "3")
+        if not told["waiting"]:
+            break
+        for file in told["files"]:
+            run(capsys, "answer", file["path"], "--recipe", str(path))
+
+    assert content(path.with_suffix(".db")) == live
+
+
+def test_each_call_is_asked_once(
+    recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    first = run(capsys, "critique", str(path), "--batch", str(job))
+
+    again = run(capsys, "critique", str(path), "--batch", str(job))
+
+    assert (first["written"], again["written"]) == (NUM_PROMPTS, 0)
+    assert again["files"] == first["files"]
+    assert again["files"][0]["calls"] == NUM_PROMPTS
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_failed_call_is_a_failure_with_its_reason_and_is_asked_anew(
+    live: dict[str, Any],
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    told = run(capsys, "critique", str(path), "--batch", str(job))
+    answer(capsys, job, path)
+    [file] = (job / "answers").glob("*.jsonl")
+    answers = lines(file)
+    body = {"error": {"message": "out of memory"}}
+    answers[0]["response"] = {"status_code": 500, "body": body}
+    answers[1]["response"], answers[1]["error"] = None, {"message": "expired"}
+    file.write_text("".join(json.dumps(each) + "\n" for each in answers))
+
+    told = run(capsys, "critique", str(path), "--batch", str(job), code=1)
+
+    assert (told["failed"], told["answers_failed"]) == (2, 2)
+    said = sorted(each["error"] for each in told["failures"])
+    assert "expired" in said[0] or "expired" in said[1]
+    assert any("status 500: out of memory" in each for each in said)
+    again = run(capsys, "critique", str(path), "--batch", str(job))
+    assert again["written"] == 2
+    answer(capsys, job, path)
+    through(capsys, path, job)
+    assert content(path.with_suffix(".db")) == live
+
+
+def test_answers_of_another_job_are_named_and_counted(
+    recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    run(capsys, "critique", str(path), "--batch", str(job))
+    answer(capsys, job, path)
+    [file] = (job / "answers").glob("*.jsonl")
+    foreign = [{**each, "custom_id": f"other-{n}"} for n, each in enumerate(lines(file))]
+    other = job / "answers" / "other.jsonl"
+    other.write_text("".join(json.dumps(each) + "\n" for each in foreign) + "no json\n{}\n")
+
+    told = run(capsys, "critique", str(path), "--batch", str(job))
+
+    assert told["answers_unknown"] == NUM_PROMPTS
+    assert told["lines_broken"] == 2
+    notes = "\n".join(told["notes"])
+    assert "4 answers are of no call of this job: other.jsonl:1 ('other-0')" in notes
+    assert "2 lines cannot be read: other.jsonl:5 (it is no JSON" in notes
+    assert told["answers"] == NUM_PROMPTS
+
+
+def test_two_answers_to_one_call_that_differ_are_named_and_the_first_stands(
+    live: dict[str, Any],
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    run(capsys, "critique", str(path), "--batch", str(job))
+    answer(capsys, job, path)
+    [file] = (job / "answers").glob("*.jsonl")
+    other = lines(file)[:1]
+    other[0]["response"]["body"]["choices"][0]["message"]["content"] = "Something else."
+    (job / "answers" / "z.jsonl").write_text(json.dumps(other[0]) + "\n")
+
+    told = run(capsys, "critique", str(path), "--batch", str(job))
+
+    assert told["answers_unlike"] == 1
+    assert f"1 call has two answers that differ; the first stands: {other[0]['custom_id']}" in (
+        "\n".join(told["notes"])
+    )
+    answer(capsys, job, path)
+    through(capsys, path, job)
+    assert content(path.with_suffix(".db")) == live
+
+
+def test_parts_of_a_job_are_together_the_whole(
+    live: dict[str, Any], recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recipe("parts")
+
+    done = [run(capsys, "critique", str(path), "--shard", f"{n}/3")["done"] for n in (1, 2, 3)]
+
+    assert sum(done) == NUM_PROMPTS
+    assert content(path.with_suffix(".db")) == live
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "x", "1", "1/0", "-1/2"])
+def test_a_part_that_is_none_is_refused(
+    shard: str, recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["critique", str(recipe("parts")), "--shard", shard]) == 2
+    assert "--shard" in capsys.readouterr().err
+
+
+def test_the_same_command_finishes_an_answer_file_that_was_cut(
+    recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    told = run(capsys, "critique", str(path), "--batch", str(job))
+    requests = told["files"][0]["path"]
+    out = tmp_path / "out.jsonl"
+    run(capsys, "answer", requests, "--recipe", str(path), "-o", str(out))
+    whole = sorted(out.read_text().splitlines())
+    out.write_bytes(out.read_bytes()[:-100])
+
+    again = run(capsys, "answer", requests, "--recipe", str(path), "-o", str(out))
+
+    assert (again["answered"], again["found"]) == (1, NUM_PROMPTS - 1)
+    assert sorted(out.read_text().splitlines()) == whole
+
+
+def test_a_request_line_is_what_openai_takes(
+    recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    job = tmp_path / "job"
+    told = run(capsys, "critique", str(recipe("files")), "--batch", str(job))
+
+    for line in lines(Path(told["files"][0]["path"])):
+        assert set(line) == {"custom_id", "method", "url", "body"}
+        assert (line["method"], line["url"]) == ("POST", "/v1/chat/completions")
+        assert line["body"]["model"] == "script"
+        assert line["body"]["messages"][-1]["role"] == "user"
+        assert "stream" not in line["body"]
