@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from oversight.errors import DataError
 from oversight.modeling.rows import Ids, TokenRow
+from oversight.preferences.layouts import provenance_fields
 from oversight.text.terminal import visible
 from oversight.train.data.encoding import EMPTY, Encoder
 from oversight.train.data.examples import (
@@ -19,9 +20,27 @@ from oversight.train.data.examples import (
     held_out,
     statistics,
 )
-from oversight.train.data.files import Broken, DataSource, Found, eval_sources, training_sources
+from oversight.train.data.files import (
+    Broken,
+    DataSource,
+    Found,
+    Item,
+    Recorded,
+    eval_sources,
+    training_sources,
+)
+from oversight.train.data.files import Row as RowInMemory
 from oversight.train.data.formats import EQUAL, Kind, detect, read_row
-from oversight.train.data.rows import MISSING, Answered, Row, RowError, Whole
+from oversight.train.data.rows import (
+    MISSING,
+    Answered,
+    Row,
+    RowError,
+    Whole,
+    dense_ranks,
+    of_labelled,
+    of_preference,
+)
 from oversight.train.settings import DataSettings
 from oversight.train.types import (
     Comparison,
@@ -31,6 +50,7 @@ from oversight.train.types import (
     PromptExample,
     Refused,
 )
+from oversight.types import Labelled, Preference
 
 BROKEN = "the line is broken"
 DUPLICATE = "a duplicate of an earlier example"
@@ -155,7 +175,7 @@ def comparisons(row: Row, cells: Cells, encoder: Encoder) -> list[Comparison]:
             row.id,
             fitted.prompt,
             tuple(fitted.responses[i] for i in order),
-            _dense([row.ranks[i] for i in order]),
+            dense_ranks([row.ranks[i] for i in order]),
             soft_label=1.0 - soft if flipped and soft is not None else soft,
             margin=-margin if flipped and margin is not None else margin,
             weight=row.weight,
@@ -259,15 +279,11 @@ def _margin(row: Answered, settings: DataSettings) -> float | None:
     return row.score_gap if settings.margin == "scores" else row.margin
 
 
-def _dense(ranks: list[int]) -> tuple[int, ...]:
-    """Sorted ranks without gaps."""
-    order = {rank: place for place, rank in enumerate(sorted(set(ranks)))}
-    return tuple(order[rank] for rank in ranks)
-
-
 E = TypeVar("E", bound=Example)
-Rows = Iterable[Mapping[str, Any]]
+Rows = Iterable[RowInMemory]
 
+RECORDS = "records"
+"""Stands where a file's format would."""
 ROWS_LOOKED_AT = 100
 """How many rows are looked at to tell a file's format."""
 
@@ -429,26 +445,32 @@ def _read_source(
     stream = _renamed(islice(source.open(), num_left), settings.columns)
     first = list(islice(stream, ROWS_LOOKED_AT))
     readable = [item.row for item in first if isinstance(item, Found)]
-    name = detect(readable, kind, settings.format, source.name) if readable else ""
-    if name:
-        source.about["format"] = name
+    name = ""
     for item in chain(first, stream):
         part.num_rows += 1
         if isinstance(item, Broken):
             encoder.refused.drop(BROKEN, with_detail(item.place, item.detail))
-        else:
-            _take(kind, name, item, encoder, part)
+            continue
+        if isinstance(item, Recorded):
+            source.about.setdefault("format", RECORDS)
+        elif not name:  # told by the first rows that are no records
+            name = detect(readable or [item.row], kind, settings.format, source.name)
+            source.about["format"] = name
+        _take(kind, name, item, encoder, part)
 
 
-def _take(kind: Kind, name: str, item: Found, encoder: Encoder, part: _Part) -> None:
+def _take(kind: Kind, name: str, item: Found | Recorded, encoder: Encoder, part: _Part) -> None:
     """Make the examples of one row, or count why there are none."""
     try:
-        row = read_row(name, item.row, item.place)
-        made = MAKERS[kind](row, item.row, encoder)
+        if isinstance(item, Recorded):
+            row, cells = _of_record(kind, item.record, encoder.settings.columns)
+        else:
+            row, cells = read_row(name, item.row, item.place), item.row
+        made = MAKERS[kind](row, cells, encoder)
         if row.weight == 0.0 and kind != "prompts":  # a step of such rows alone has no mean
             raise RowError(NO_WEIGHT)
     except RowError as bad:
-        own = item.row.get("id")
+        own = item.row.get("id") if isinstance(item, Found) else None
         row_id = item.place if own is None else str(own)
         encoder.refused.drop(bad.reason, with_detail(row_id, bad.detail))
         return
@@ -463,15 +485,39 @@ def _take(kind: Kind, name: str, item: Found, encoder: Encoder, part: _Part) -> 
         part.groups.append(row.groups())
 
 
-def _renamed(
-    items: Iterator[Found | Broken], columns: Mapping[str, str]
-) -> Iterator[Found | Broken]:
+def _of_record(
+    kind: Kind, record: Preference | Labelled, columns: Mapping[str, str]
+) -> tuple[Row, Cells]:
+    """The row that a record is, and what else a reward function may read of it.
+
+    Raises:
+        DataError: Such records give no examples of this kind.
+    """
+    if isinstance(record, Preference):
+        if kind != "prompts":
+            return of_preference(record), {}
+        turns = [response.turn_id for response in record.responses]
+        fields = {"kind": record.kind, **provenance_fields(record.provenance), "turn_ids": turns}
+        return of_preference(record), _own_names(fields, columns)
+    if kind != "labelled":
+        raise DataError(
+            f"{record.id}: a labelled response gives no {kind}; it is for losses of unpaired "
+            "responses, such as kto. Give preferences instead"
+        )
+    return of_labelled(record), {}
+
+
+def _renamed(items: Iterator[Item], columns: Mapping[str, str]) -> Iterator[Item]:
     """Rows with the user's columns under our names."""
-    names = {theirs: ours for ours, theirs in columns.items()}
     for item in items:
-        if isinstance(item, Broken):
+        if isinstance(item, Found):
+            yield Found(item.place, _own_names(item.row, columns))
+        else:
             yield item
-            continue
-        # A column of ours that another takes the place of is not meant.
-        kept = {k: v for k, v in item.row.items() if k not in columns or k in names}
-        yield Found(item.place, {names.get(k, k): v for k, v in kept.items()})
+
+
+def _own_names(row: Cells, columns: Mapping[str, str]) -> dict[str, Any]:
+    names = {theirs: ours for ours, theirs in columns.items()}
+    # A column of ours that another takes the place of is not meant.
+    kept = {k: v for k, v in row.items() if k not in columns or k in names}
+    return {names.get(k, k): v for k, v in kept.items()}
