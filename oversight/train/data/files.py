@@ -282,6 +282,23 @@ def _require_no_columns(settings: DataSettings) -> None:
         )
 
 
+def renamed(items: Iterator[Item], columns: Mapping[str, str]) -> Iterator[Item]:
+    """Rows with the user's columns under our names."""
+    for item in items:
+        if isinstance(item, Found):
+            yield Found(item.place, own_names(item.row, columns))
+        else:
+            yield item
+
+
+def own_names(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Cells with the user's columns under our names."""
+    names = {theirs: ours for ours, theirs in columns.items()}
+    # A column of ours that another takes the place of is not meant.
+    kept = {k: v for k, v in row.items() if k not in columns or k in names}
+    return {names.get(k, k): v for k, v in kept.items()}
+
+
 WORDED = frozenset(
     {
         "prompt",

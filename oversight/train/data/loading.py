@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
@@ -10,23 +10,31 @@ from typing import Any, Generic, TypeVar
 from oversight.errors import DataError
 from oversight.modeling.rows import Ids, TokenRow
 from oversight.preferences.layouts import provenance_fields
-from oversight.text.terminal import visible
 from oversight.train.data.encoding import EMPTY, Encoder
 from oversight.train.data.examples import (
+    BROKEN,
+    DUPLICATE,
+    IN_EVALUATION,
+    NO_WEIGHT,
     Groups,
     Statistics,
     digest,
     fingerprint,
     held_out,
+    left_out_lines,
+    require_enough,
+    require_none_bad,
     statistics,
+    with_detail,
 )
 from oversight.train.data.files import (
     Broken,
     DataSource,
     Found,
-    Item,
     Recorded,
     eval_sources,
+    own_names,
+    renamed,
     training_sources,
 )
 from oversight.train.data.files import Row as RowInMemory
@@ -51,82 +59,6 @@ from oversight.train.types import (
     Refused,
 )
 from oversight.types import Labelled, Preference
-
-BROKEN = "the line is broken"
-DUPLICATE = "a duplicate of an earlier example"
-IN_EVALUATION = "its prompt or question is in the held-out part"
-NO_WEIGHT = "its weight is 0, so that nothing is learnt from it"
-NO_FAULT = frozenset({DUPLICATE, IN_EVALUATION, NO_WEIGHT})
-"""Reasons that are no fault of the row itself: they never stop a run."""
-
-MAX_ID_CHARS = 160
-
-
-def left_out_table(refused: Refused) -> list[tuple[str, int, str, str]]:
-    """Rows for a table: left out or changed, how many, why, and the first ids."""
-    kinds = (("left out", refused.dropped), ("changed", refused.cut))
-    return [
-        (kind, number, reason, _ids(refused, reason))
-        for kind, counts in kinds
-        for reason, number in counts.most_common()
-    ]
-
-
-def left_out_lines(refused: Refused) -> list[str]:
-    """The same as lines of text."""
-    return [
-        f"{number:,} {kind}: {reason} ({ids})"
-        for kind, number, reason, ids in left_out_table(refused)
-    ]
-
-
-def require_none_bad(refused: Refused) -> None:
-    """Stop if a row could not be used.
-
-    Raises:
-        DataError: It lists how many, why, and the first of them.
-    """
-    bad = [reason for reason in refused.dropped if reason not in NO_FAULT]
-    if bad:
-        number = sum(refused.dropped[reason] for reason in bad)
-        raise DataError(
-            f"{number:,} rows cannot be used:\n{_joined(left_out_lines(refused))}\n"
-            "Mend them, or set data.on_bad = 'drop' to go on without them."
-        )
-
-
-def require_enough(num_examples: int, num_needed: int, refused: Refused, what: str) -> None:
-    """Stop if there are fewer examples than a batch takes.
-
-    Raises:
-        DataError: It shows what there is and what was left out.
-    """
-    if num_examples >= max(num_needed, 1):
-        return
-    found = f"{num_examples:,} usable {what}" if num_examples else f"no usable {what}"
-    left_out = left_out_lines(refused)
-    because = f":\n{_joined(left_out)}" if left_out else "; nothing was left out"
-    raise DataError(f"there are {found}, and a batch takes {num_needed:,}{because}")
-
-
-def with_detail(row_id: str, detail: str) -> str:
-    """A row's id with what is wrong in it, as it is kept in `Refused.ids`."""
-    return f"{row_id} ({detail})" if detail else row_id
-
-
-def _joined(found: Sequence[str]) -> str:
-    return "\n".join(f"  {line}" for line in found)
-
-
-def _ids(refused: Refused, reason: str) -> str:
-    number = refused.dropped[reason] + refused.cut[reason]
-    noted = [_short(visible(row_id, newlines=False)) for row_id in refused.ids.get(reason, [])]
-    return ", ".join(noted + ["…"] * (number > len(noted)))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_ID_CHARS else text[:MAX_ID_CHARS] + "…"
-
 
 TIE = "a tie has no better side"
 CONTRADICTION = "equal responses have different ranks"
@@ -442,7 +374,7 @@ def _read_source(
     kind: Kind, source: DataSource, encoder: Encoder, part: _Part, num_left: int | None
 ) -> None:
     settings = encoder.settings
-    stream = _renamed(islice(source.open(), num_left), settings.columns)
+    stream = renamed(islice(source.open(), num_left), settings.columns)
     first = list(islice(stream, ROWS_LOOKED_AT))
     readable = [item.row for item in first if isinstance(item, Found)]
     name = ""
@@ -498,26 +430,10 @@ def _of_record(
             return of_preference(record), {}
         turns = [response.turn_id for response in record.responses]
         fields = {"kind": record.kind, **provenance_fields(record.provenance), "turn_ids": turns}
-        return of_preference(record), _own_names(fields, columns)
+        return of_preference(record), own_names(fields, columns)
     if kind != "labelled":
         raise DataError(
             f"{record.id}: a labelled response gives no {kind}; it is for losses of unpaired "
             "responses, such as kto. Give preferences instead"
         )
     return of_labelled(record), {}
-
-
-def _renamed(items: Iterator[Item], columns: Mapping[str, str]) -> Iterator[Item]:
-    """Rows with the user's columns under our names."""
-    for item in items:
-        if isinstance(item, Found):
-            yield Found(item.place, _own_names(item.row, columns))
-        else:
-            yield item
-
-
-def _own_names(row: Cells, columns: Mapping[str, str]) -> dict[str, Any]:
-    names = {theirs: ours for ours, theirs in columns.items()}
-    # A column of ours that another takes the place of is not meant.
-    kept = {k: v for k, v in row.items() if k not in columns or k in names}
-    return {names.get(k, k): v for k, v in kept.items()}
