@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from oversight.errors import DataError
 from oversight.modeling.rows import Ids, TokenRow
 from oversight.preferences.layouts import provenance_fields
+from oversight.preferences.settings import in_words
 from oversight.train.data.encoding import EMPTY, Encoder
 from oversight.train.data.examples import (
     BROKEN,
@@ -255,9 +256,9 @@ class LoadedExamples(Generic[E]):
 
     def _left_out_by_store(self) -> list[str]:
         return [
-            f"{number:,} not comparable in the store: {reason.replace('_', ' ')}"
+            f"{number:,} not comparable in the store: {reason}"
             for source in self.provenance
-            for reason, number in source.get("left_out", {}).items()
+            for number, reason in in_words(source.get("left_out", {}).items())
         ]
 
 
