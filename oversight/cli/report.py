@@ -31,12 +31,13 @@ def report(
 
     from oversight.cli.progress import reading
     from oversight.errors import StoreError
-    from oversight.evals.findings import count, to_json
+    from oversight.evals.findings import to_json
     from oversight.evals.page import render_html
     from oversight.evals.pictures import render_png
     from oversight.evals.report import build_report
     from oversight.evals.text import render_text
     from oversight.store import Store as OpenStore
+    from oversight.text.numbers import count
 
     with OpenStore.open(store, create=False) as opened:
         transcripts = opened.transcripts(protocol=protocol, dataset=dataset)
@@ -114,12 +115,12 @@ def export(
     from oversight.cli.progress import reading
     from oversight.config import assignments
     from oversight.errors import ConfigError
-    from oversight.evals.findings import count
     from oversight.preferences.building import preferences
     from oversight.preferences.export import export as write
     from oversight.preferences.settings import Dropped, PreferenceSettings, in_words
     from oversight.preferences.sides import labelled_speeches, without_unseen
     from oversight.store import Store as OpenStore
+    from oversight.text.numbers import count
 
     if out.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from oversight.errors import ConfigError, DataError
 from oversight.ids import text_id
 from oversight.modeling.rows import Ids, TokenRow
-from oversight.text.shares import percent
+from oversight.text.numbers import percent
 from oversight.text.terminal import visible
 from oversight.train.data.encoding import IdSources
 from oversight.train.types import (
