@@ -18,11 +18,12 @@ import numpy as np
 from oversight.modeling.rows import Ids, TokenRow
 from oversight.modeling.scoring.checks import check_policy_kind, check_scalar_kind, empty_model
 from oversight.modeling.scoring.trie import TokenTrie
+from oversight.text.numbers import memory
 from oversight.train.batches import micro_batches
 from oversight.train.data.examples import Order
 from oversight.train.data.loading import LoadedExamples
 from oversight.train.distributed import World, num_processes
-from oversight.train.estimate import Load, Shape, available, estimate, shown
+from oversight.train.estimate import Load, Shape, available, estimate
 from oversight.train.loading import adapted, check_weights, named, resolve_device
 from oversight.train.reference import INITIAL, NONE, read_other
 from oversight.train.registered import Trainer
@@ -280,12 +281,12 @@ def _memory(plan: Plan, shape: Shape, others: list[tuple[str, int]]) -> Iterator
     )
     width = max(len(name) for name, _ in (*found.parts, ("in all", 0)))
     for name, size in found.parts:
-        yield f"{name:<{width}}  {shown(size)}"
+        yield f"{name:<{width}}  {memory(size)}"
     device = plan.start.world.device
     free = available(device)
-    has = "what is free cannot be told" if free is None else f"{shown(free)} are free"
+    has = "what is free cannot be told" if free is None else f"{memory(free)} are free"
     each = "" if processes == 1 else f" a process, of {processes}"
-    yield f"{'in all':<{width}}  {shown(found.total)}{each}; on {device}, {has}"
+    yield f"{'in all':<{width}}  {memory(found.total)}{each}; on {device}, {has}"
     if free is not None and found.total * processes > free:
         yield (
             "That is more than there is: lower micro_batch_tokens, or set "
