@@ -105,16 +105,18 @@ class Database:
         logs = [each for each in rest if each.exists() and each.stat().st_size]
         if logs and not Path(f"{path}-shm").exists():
             raise StoreError(
-                f"store {self.name}: rows that are not in the file yet stand in {logs[0].name} beside "
-                "it, which can be read only where its folder can be written; copy both to where you "
-                "may write"
+                f"store {self.name}: rows that are not in the file yet stand in {logs[0].name} beside"
+                " it, which can be read only where its folder can be written; copy both to where you"
+                " may write"
             )
         self.engine.dispose()
         options = {"mode": "ro", "uri": "true"}
         if not logs:
             self._stands_as = _stamp(path)
             options["immutable"] = "1"
-        self.engine = _engine(URL.create("sqlite", database=f"file:{quote(str(path))}", query=options))
+        self.engine = _engine(
+            URL.create("sqlite", database=f"file:{quote(str(path))}", query=options)
+        )
 
     def _check_still(self) -> None:
         if self._stands_as is not None and _stamp(Path(str(self.url.database))) != self._stands_as:

@@ -219,9 +219,9 @@ def prepare(database: Database, *, create: bool, only_read: bool = False) -> Non
     if version != migrations.HEAD:
         if held_back:
             raise StoreError(
-                f"store {database.name} has schema {version!r}, older than {migrations.HEAD!r}: it is"
-                " brought up to date as it is opened, and it cannot be written here; copy it to where"
-                " you may write"
+                f"store {database.name} has schema {version!r}, older than {migrations.HEAD!r}: it"
+                " is brought up to date as it is opened, and it cannot be written here; copy it to"
+                " where you may write"
             )
         _upgrade(database)
 
