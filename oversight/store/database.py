@@ -105,8 +105,8 @@ class Database:
         logs = [each for each in rest if each.exists() and each.stat().st_size]
         if logs and not Path(f"{path}-shm").exists():
             raise StoreError(
-                f"store {self.name}: rows that are not in the file yet stand in {logs[0].name} beside"
-                " it, which can be read only where its folder can be written; copy both to where you"
+                f"store {self.name}: rows that are not in the file yet stand in {logs[0].name},"
+                " which can be read only where its folder can be written; copy both to where you"
                 " may write"
             )
         self.engine.dispose()

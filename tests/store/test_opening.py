@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from oversight.cli import main
 from oversight.errors import MissingDependencyError, SchemaError, StoreError
-from oversight.store import Store, migrations
+from oversight.store import Store, migrations, opening
 from oversight.store.database import Database, parse_address, shown_address
 
 
@@ -318,6 +319,24 @@ def test_a_store_that_one_may_not_write_is_read_and_nothing_is_left_beside_it(
         Path(folder).chmod(folder_mode)
         assert read_as_nobody(path) == "1 []"
         assert [each.name for each in Path(folder).iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["report", "export out.jsonl", "export out.jsonl --layout transcripts", "store check",
+     "store seal", "store info"],
+)  # fmt: skip
+def test_a_command_that_only_reads_asks_for_no_more(tmp_path, make, monkeypatch, capsys, command):
+    path = tmp_path / "runs.db"
+    with Store.open(path) as store:
+        store.add(make.question())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "_is_held_back", lambda database: True)
+    monkeypatch.setattr(opening, "_prepare_file", lambda *_: pytest.fail("it was to be written"))
+    code = main.run([*command.split(), "--store", "runs.db"])
+    said = capsys.readouterr().err
+    assert (code, said) == (0, "") or (command == "report" and "no complete debate" in said)
+    assert {each.name for each in tmp_path.iterdir()} <= {"runs.db", "out.jsonl"}
 
 
 @AS_ROOT
