@@ -39,7 +39,7 @@ def report(
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         transcripts = opened.transcripts(protocol=protocol, dataset=dataset)
         failed = opened.transcripts(protocol=protocol, dataset=dataset, complete=False)
         num_complete = opened.counts()["complete"]
@@ -126,7 +126,7 @@ def export(
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
     settings = PreferenceSettings.parse(assignments(sets or ()))
     dropped = Dropped()
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         found = opened.transcripts(protocol=protocol, dataset=dataset)
         transcripts = reading(found, opened.counts()["complete"])
         make = labelled_speeches if layout is ExportLayout.UNPAIRED else preferences

@@ -43,7 +43,7 @@ def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json =
     from oversight.text.numbers import count
 
     sealed = _read_seal(seal)
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         problems = opened.check(None if isinstance(sealed, str) else sealed)
         counts, now = opened.counts(), _seal_of(opened)
         num_before = opened.num_before_chains()
@@ -138,7 +138,7 @@ def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         problems = opened.check()
         found = opened.seal()
     if problems:
@@ -164,6 +164,6 @@ def info(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     """Count the records of each kind."""
     from oversight.store import Store as OpenStore
 
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         counts = opened.counts()
     show(store, ("table", "rows"), [(name, str(n)) for name, n in counts.items()], as_json)

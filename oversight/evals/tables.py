@@ -422,7 +422,7 @@ def _answer_ends(report: Report) -> Table:
     return Table(
         title="How answers ended",
         note="Calls by the end of their answers: the model's own, the limit of tokens, a content "
-        "filter, a refusal, a tool call. “made again”: said nothing, and was asked once more.",
+        "filter, a refusal, a tool call. “made again”: no whole answer, asked once more.",
         columns=("model", "calls", *(reason.replace("_", " ") for reason in reasons), "made again"),
         rows=tuple(
             (

@@ -57,8 +57,14 @@ class Store:
         self._at_exit = weakref.finalize(self, self._writer.stop, EXIT_WAIT_S)
 
     @classmethod
-    def open(cls, url: str | Path, *, create: bool = True) -> Store:
+    def open(cls, url: str | Path, *, create: bool = True, only_read: bool = False) -> Store:
         """The store at a path or URL, created if absent and brought up to the newest schema.
+
+        Args:
+            url: Where it is.
+            create: Make one where there is none.
+            only_read: Nothing will be written: a file on a read-only or full disk, in a folder of
+                others, is read as it is.
 
         Raises:
             SchemaError: A newer version of oversight wrote it.
@@ -67,7 +73,7 @@ class Store:
         """
         database = Database(parse_address(url))
         try:
-            opening.prepare(database, create=create)
+            opening.prepare(database, create=create, only_read=only_read)
         except BaseException:
             database.close()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from oversight.errors import OversightError
+from oversight.errors import OversightError, StoreError
 from oversight.judging.assisting import Assistants
 from oversight.judging.desk import ORDER, Desk, Item, fits
 from oversight.judging.settings import JudgingSettings
@@ -55,22 +55,32 @@ class LinearQueue:
         self._write = write
         self._words = ""
         self._items: list[QueueItem] = []
+        self._failure: StoreError | None = None
+        """Of the last thing that the store was asked for, if that failed."""
 
     async def run(self) -> None:
-        """Until the judge or the input ends."""
+        """Until the judge or the input ends.
+
+        Raises:
+            StoreError: The last thing that the store was asked for failed: whoever gave the lines
+                by a script sees it in the exit status.
+        """
         self._write(f"You are {one_line(self._desk.judge)}. Type help for what you can do.")
         self._list(LISTED)
         while (line := await next_line(self._read, "queue> ")) is not None:
             word, _, rest = line.strip().partition(" ")
+            if word.lower() in ("quit", "q"):
+                break
             try:
-                if word.lower() in ("quit", "q"):
-                    return
                 if await self._do(word.lower(), rest.strip()) == "quit":
-                    return
+                    break
             except NotKept:
                 raise
             except OversightError as error:
+                self._failure = error if isinstance(error, StoreError) else self._failure
                 self._write(one_line(str(error)))
+        if self._failure is not None:
+            raise self._failure
 
     async def _do(self, word: str, rest: str) -> str:
         if word in ("", "next", "n"):
@@ -81,6 +91,7 @@ class LinearQueue:
             chosen = self._chosen(rest)
             if chosen is not None:
                 await self._desk.skip(chosen.debate_id, on=word == "skip")
+                self._failure = None
                 self._write("Put off." if word == "skip" else "Taken back.")
         elif word in ("list", "filter"):
             self._words = rest if word == "filter" else self._words
@@ -128,6 +139,7 @@ class LinearQueue:
             where = await LinearItem(
                 self._desk, item, self._assistants, self._read, self._write
             ).run()
+            self._failure = None
             self._tell_of(item, is_sent=item.acts.work.num_sent > before)
             if where != "next":
                 break

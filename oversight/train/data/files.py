@@ -253,7 +253,7 @@ def _store(settings: DataSettings) -> DataSource:
     about: dict[str, Any] = {}
 
     def each() -> Iterator[Item]:
-        with Store.open(settings.store, create=False) as store:
+        with Store.open(settings.store, create=False, only_read=True) as store:
             about["store"] = store.url
             found = store.transcripts(protocol=settings.protocol, dataset=settings.dataset)
             for row in preferences(found, settings.preferences, store.prompt, dropped):
