@@ -216,7 +216,8 @@ async def _run_one(
     try:
         running = await runtime.enter(debate, question)
         limit = len(running.schedule) + 10
-        state = await graph.ainvoke({"debate_id": debate.id}, {"recursion_limit": limit})
+        given = {"debate_id": debate.id, "in_one_step": True}
+        state = await graph.ainvoke(given, {"recursion_limit": limit})
     except Exception as error:
         seconds = time.perf_counter() - begin
         message, cause = explain(error, f"debate {debate.id} of question {debate.question_id!r}")
