@@ -21,8 +21,7 @@ from oversight.judging.desk import Desk, TaskDesk
 from oversight.judging.settings import JudgingSettings, RatingSettings
 from oversight.store import Store
 from oversight.tui.keys import RATING_KEYS, keymap
-from oversight.tui.screens.queue import QueueScreen
-from oversight.tui.screens.tasks import TasksScreen
+from oversight.tui.screens.queues import QueueScreen, TasksScreen
 
 LEAVE_S = 5.0
 """How long leaving waits for a store that cannot be written."""

@@ -23,7 +23,8 @@ from oversight.errors import OversightError
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.persons import INTERRUPT, PersonsAct
 from oversight.graphs.runtime import Event, Listener, Runtime, SpeechBegins, TurnRecorded, Words
-from oversight.judging.desk import Desk, Item
+from oversight.judging.desk import Desk
+from oversight.judging.items import DebateItem
 from oversight.judging.settings import JudgingSettings
 from oversight.redaction import redacted
 from oversight.store import Store
@@ -185,7 +186,7 @@ def key_while_written(seat: Seat, act: Act, round: int) -> str:
 class LiveSide:
     """Runs an item's debate as far as it goes without the judge."""
 
-    def __init__(self, desk: Desk, item: Item, on_change: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, item: DebateItem, on_change: Callable[[], None]) -> None:
         """Beside a screen that `on_change` is told to draw anew."""
         self.desk = desk
         self.item = item

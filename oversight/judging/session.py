@@ -1,24 +1,32 @@
-"""A person's session at one item, without a screen: what can be done now, doing it, and refusals.
+"""A person's session at one item, without a screen: acts, refusals, and the act that comes next.
 
 Full screens and plain lines drive the same session. It holds the rules; they show what it says and
-pass on what the person does. A refusal is a value with its reason and its words; who shows it may
-say the same with the names of their own keys or commands.
+pass on what the person does. A refusal is a value with its reason and its words; a screen may say
+the same with the names of its keys, plain lines with those of their commands.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
 
 from oversight.graphs.persons import PersonsAct
-from oversight.judging.desk import Desk, Item, TaskDesk, TaskItem
+from oversight.judging.desk import Desk, TaskDesk
+from oversight.judging.items import DebateItem, Refusal, SourceExcerpt, TaskItem, Why, excerpt
 from oversight.judging.live import LiveSide
 from oversight.judging.log import ActLog, JudgingLog, RatingLog
 from oversight.judging.settings import SessionSettings
-from oversight.judging.tasks.debate import JudgmentScore, feedback, missing, stated
+from oversight.judging.tasks.debate import (
+    JudgmentScore,
+    coupled,
+    feedback,
+    is_assisted,
+    missing,
+    stated,
+)
 from oversight.judging.work import Attention, Span
 from oversight.types import (
     Act,
@@ -29,9 +37,11 @@ from oversight.types import (
     ItemSkipped,
     Judgment,
     QuestionsAnswered,
+    Quote,
     QuoteLeanedOn,
     RationaleGiven,
     Seat,
+    Transcript,
     Turn,
     TurnsRevealed,
     Verdict,
@@ -41,7 +51,7 @@ from oversight.types import (
 
 
 class Doing(StrEnum):
-    """What a person can do at an item."""
+    """Kinds of act that a person can do at an item."""
 
     CHANGE = auto()
     """Give or change beliefs, answers, a verdict, a rationale, quotes that are leant on."""
@@ -54,48 +64,12 @@ class Doing(StrEnum):
     REVISE = auto()
     SKIP = auto()
     READ_SOURCE = auto()
-
-
-class Why(StrEnum):
-    """Why something cannot be done now."""
-
-    SENT = "It is sent: open it again first; every revision is kept."
-    SENT_ALREADY = "It is sent already."
-    NOT_SENT = "It is not sent yet."
-    NOTHING_TO_UNDO = "Nothing to take back."
-    ALL_READ = "All that there is has been shown."
-    NO_BELIEF = "No belief yet."
-    WAITS_FOR_BELIEF = "It waits for your belief."
-    UNSEEN = "Some of it was never on your screen."
-    HIDDEN_TURNS = "There are turns that you have not read yet; a verdict comes after them."
-    ARGUED = "You argued in this debate: others judge it."
-    GOING_ON = "The debate is still going on: the verdict comes at its end."
-    INCOMPLETE = "Something is missing."
-    NOT_YOUR_TURN_TO_ASK = "Not now: the debate says when it is your turn to ask."
-    OVER = "This debate is over: its speakers cannot be asked any more."
-    NOT_YOUR_TURN = "It is not your turn to speak."
-    CANNOT_END = "This debate cannot be ended here."
-    NO_SOURCE = "This question has no source."
-    HIDDEN_SOURCE = "This protocol does not show you the source."
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why something was not done."""
-
-    why: Why
-    words: str = ""
-    """Where they are not those of `why`."""
-    turns: Mapping[str, float] = field(default_factory=dict)
-    """By id, turns that were not on the screen completely, each with the share that was."""
-
-    def said(self, own: Mapping[Why, str]) -> str:
-        """The refusal as a sentence; `own` are words with the names of keys or commands."""
-        return self.words or own.get(self.why) or self.why.value
+    ASSIST = auto()
+    """Ask the assistant."""
 
 
 class Next(StrEnum):
-    """What leads on at a debate now."""
+    """Act that leads on at a debate now."""
 
     LEAVE = auto()
     """It is sent: to another item."""
@@ -125,8 +99,13 @@ class ItemSession(ABC):
         """Turns that were answered unread, as the person wished."""
         self.is_left = False
 
+    @property
+    @abstractmethod
+    def transcript(self) -> Transcript:
+        """The debate that the item is, or is of."""
+
     def refusal(self, doing: Doing) -> Refusal | None:
-        """Why that cannot be done now, or None."""
+        """The reason why something cannot be done now, or None."""
         work = self.acts.work
         if doing is Doing.CHANGE and not work.is_open:
             return Refusal(Why.SENT)
@@ -138,10 +117,12 @@ class ItemSession(ABC):
             return Refusal(Why.SENT_ALREADY)
         if doing is Doing.SEND and not work.is_open:
             return Refusal(Why.SENT)
+        if doing is Doing.READ_SOURCE:
+            return self._source_refusal()
         return None
 
     def can(self) -> dict[Doing, Refusal | None]:
-        """All that there is to do, each with why it cannot be done now."""
+        """All kinds of act, each with the reason why it cannot be done now."""
         return {doing: self.refusal(doing) for doing in Doing}
 
     def undo(self) -> Refusal | None:
@@ -159,7 +140,7 @@ class ItemSession(ABC):
     def say_why(self, text: str, move: str = "") -> Refusal | None:
         """Keep a rationale; all of one `move` is taken back as one."""
         if text == self.acts.work.draft.rationale:
-            return None
+            return self.refusal(Doing.CHANGE)
         return self._do(Doing.CHANGE, RationaleGiven(text=text, move=move))
 
     def _do(self, doing: Doing, act: Any) -> Refusal | None:
@@ -167,6 +148,32 @@ class ItemSession(ABC):
         if refusal is None:
             self.acts.add(act)
         return refusal
+
+    # --- the source --------------------------------------------------------------------
+
+    @property
+    def speaks(self) -> bool:
+        """True while this person is to speak in the debate, and not to judge."""
+        return False
+
+    def _source_refusal(self) -> Refusal | None:
+        if self.transcript.question.source is None:
+            return Refusal(Why.NO_SOURCE)
+        protocol = self.transcript.debate.protocol
+        may = protocol.speakers_see_source if self.speaks else protocol.judge_sees_source
+        # The source of an open prompt is part of what was asked.
+        may = may or (protocol.is_open and protocol.speakers_see_source)
+        return None if may else Refusal(Why.HIDDEN_SOURCE)
+
+    def source_around(self, quote: Quote) -> SourceExcerpt | Refusal:
+        """The source around a quote: its paragraph where this person may read the source, else as
+        many characters as the protocol shows."""
+        may_read = self.refusal(Doing.READ_SOURCE) is None
+        context = None if may_read else self.transcript.debate.protocol.quote_context
+        if context == 0:
+            return Refusal(Why.HIDDEN_SURROUNDINGS)
+        found = excerpt(quote, self.transcript.question.source, context)
+        return Refusal(Why.NOT_IN_SOURCE) if found is None else found
 
     # --- what was read -----------------------------------------------------------------
 
@@ -211,41 +218,51 @@ class ItemSession(ABC):
 
 @dataclass(frozen=True)
 class SentJudgment:
-    """A judgment that was sent, and what its judge may be told of it."""
+    """A judgment that was sent, with its score if its judge may know that."""
 
     judgment: Judgment
     score: JudgmentScore | None
 
 
 class DebateSession(ItemSession):
-    """A judge, or someone who argues, at one debate."""
+    """A judge, or a person who speaks, at one debate."""
 
     acts: JudgingLog
 
-    def __init__(self, desk: Desk, item: Item, on_change: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, item: DebateItem, on_change: Callable[[], None]) -> None:
         """At `item`; `on_change` is told when a live debate has changed it."""
         super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item
         self.live = LiveSide(desk, item, on_change)
         self._asked_at: int | None = None
-        """At which step it was said that there is no belief yet."""
+        """The step at which it was last said that there is no belief yet."""
 
     # --- what there is to read ---------------------------------------------------------
 
     @property
+    def transcript(self) -> Transcript:
+        """The debate."""
+        return self.item.transcript
+
+    @property
+    def shown(self) -> tuple[Turn, ...]:
+        """The turns that have been revealed, in this judge's order."""
+        return self.item.shown(stepped=self.stepped)
+
+    @property
     def stepped(self) -> bool:
-        """Recorded turns are revealed step by step."""
+        """True if recorded turns are revealed step by step."""
         return self.desk.settings.stepped
 
     @property
     def has_more(self) -> bool:
-        """There are turns that have not been shown yet."""
+        """True if there are turns that have not been shown yet."""
         return self.stepped and self.item.next_step() is not None
 
     @property
     def argues(self) -> bool:
-        """This person speaks in the debate, and so does not judge it."""
+        """True if this person speaks in the debate, and so does not judge it."""
         wanted = self.live.wanted
         seat = self.acts.work.seat or (None if wanted is None else wanted.seat.value)
         return seat is not None and seat != Seat.JUDGE.value
@@ -261,8 +278,10 @@ class DebateSession(ItemSession):
             self.acts.add(TurnsRevealed(step=step))
 
     def begin(self) -> None:
-        """Show the first turns, if none were."""
+        """Show the first turns, if none were; all of them where they are not shown by steps."""
         if self.acts.work.revealed < 0:
+            self.reveal()
+        while not self.stepped and self.item.next_step() is not None:
             self.reveal()
 
     def start(self) -> None:
@@ -273,7 +292,7 @@ class DebateSession(ItemSession):
     # --- what can be done ----------------------------------------------------------------
 
     def refusal(self, doing: Doing) -> Refusal | None:
-        """Why that cannot be done now, or None."""
+        """The reason why something cannot be done now, or None."""
         if (general := super().refusal(doing)) is not None:
             return general
         wanted = None if self.live.is_others else self.live.wanted
@@ -288,8 +307,9 @@ class DebateSession(ItemSession):
             why = Why.CANNOT_END
         elif doing is Doing.SEND:
             why = self._too_early()
-        elif doing is Doing.READ_SOURCE:
-            why = self._hidden_source()
+        elif doing is Doing.ASSIST and not is_assisted(self.acts.work.arm):
+            drawn = self.acts.work.arm is not None
+            why = Why.DRAWN_UNASSISTED if drawn else Why.NO_ASSISTANT
         return None if why is None else Refusal(why)
 
     def _too_early(self) -> Why | None:
@@ -301,19 +321,14 @@ class DebateSession(ItemSession):
             return Why.GOING_ON
         return None
 
-    def _hidden_source(self) -> Why | None:
-        debate, wanted = self.item.transcript.debate, self.live.wanted
-        if self.item.transcript.question.source is None:
-            return Why.NO_SOURCE
-        speaks = wanted is not None and wanted.seat is not Seat.JUDGE and not self.live.is_others
-        protocol = debate.protocol
-        may = protocol.speakers_see_source if speaks else protocol.judge_sees_source
-        # The source of an open prompt is part of what was asked.
-        may = may or (protocol.is_open and protocol.speakers_see_source)
-        return None if may else Why.HIDDEN_SOURCE
+    @property
+    def speaks(self) -> bool:
+        """True while this person is to speak in the debate, and not to judge."""
+        wanted = self.live.wanted
+        return wanted is not None and wanted.seat is not Seat.JUDGE and not self.live.is_others
 
     def next(self) -> Next:
-        """What leads on now."""
+        """The act that leads on now."""
         if not self.acts.work.is_open:
             return Next.LEAVE
         if self.has_more:
@@ -339,14 +354,20 @@ class DebateSession(ItemSession):
         return self.item.current_step
 
     def believe(self, probs: Sequence[float], move: str = "") -> Refusal | None:
-        """Note a belief."""
-        refusal = self.refusal(Doing.CHANGE)
+        """Note a belief; the verdict is to be what it says from now on."""
+        refusal = self.decide(Verdict.DECIDED)
         if refusal is None:
             self.item.believe(self.belief_step, probs, stepped=self.stepped, move=move)
         return refusal
 
+    def believe_option(self, index: int, probability: float) -> Refusal | None:
+        """Note a belief in one option; the others share what is left as before."""
+        num_options = len(self.item.orders.options)
+        before = self.acts.work.draft.probs
+        return self.believe(coupled(before, num_options, index, probability))
+
     def keep_belief(self, step: int) -> None:
-        """To read on with the belief as it stands is to keep it."""
+        """Note the belief as it stands for `step`, if none was given there."""
         draft = self.acts.work.draft
         if draft.probs is not None and step not in draft.beliefs:
             self.item.believe(step, draft.probs, stepped=self.stepped)
@@ -360,6 +381,12 @@ class DebateSession(ItemSession):
         self.keep_belief(step)
         return None
 
+    def read_on(self) -> None:
+        """Keep the belief as it stands, show the next turns, and let a live debate go on."""
+        self.keep_belief(self.item.current_step)
+        self.reveal()
+        self.start()
+
     def decide(self, verdict: Verdict) -> Refusal | None:
         """Choose what the judgment is to be."""
         if self.acts.work.draft.verdict is verdict:
@@ -367,13 +394,13 @@ class DebateSession(ItemSession):
         return self._do(Doing.CHANGE, VerdictChosen(verdict=verdict))
 
     def lean(self, turn: Turn, quote: int) -> Refusal | bool:
-        """Lean on a quote, or no longer; which of the two it is now."""
+        """Lean on a quote, or no longer; returns True if it is leant on now."""
         on = (turn.id, quote) not in self.acts.work.draft.leaned_on
         refusal = self._do(Doing.CHANGE, QuoteLeanedOn(turn=turn.id, quote=quote, on=on))
         return on if refusal is None else refusal
 
     def missing(self, *, need_rationale: bool = True) -> Refusal | None:
-        """What a judgment still lacks."""
+        """A refusal that names what a judgment still lacks, or None."""
         need = need_rationale and self.desk.settings.require_rationale
         words = missing(self.acts.work, need_rationale=need)
         return None if words is None else Refusal(Why.INCOMPLETE, words)
@@ -422,14 +449,26 @@ class DebateSession(ItemSession):
 
 
 class RatingSession(ItemSession):
-    """Someone who rates, at one item of a task."""
+    """A rater at one item of a task."""
 
     acts: RatingLog
 
     def __init__(self, desk: TaskDesk, item: TaskItem) -> None:
+        """At `item`."""
         super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item
+
+    @property
+    def transcript(self) -> Transcript:
+        """The debate that the item is of."""
+        return self.item.transcript
+
+    def refusal(self, doing: Doing) -> Refusal | None:
+        """The reason why something cannot be done now, or None."""
+        if doing in (Doing.READ_ON, Doing.ASK, Doing.SAY, Doing.END):
+            return Refusal(Why.RECORDED)
+        return Refusal(Why.NO_ASSISTANT) if doing is Doing.ASSIST else super().refusal(doing)
 
     def unseen(self) -> dict[str, float]:
         """Turns that are asked about and were not on the screen completely."""
@@ -441,7 +480,7 @@ class RatingSession(ItemSession):
         return self._do(Doing.CHANGE, act)
 
     def missing(self, *, need_rationale: bool = True) -> Refusal | None:
-        """What a rating still lacks."""
+        """A refusal that names what a rating still lacks, or None."""
         need = need_rationale and self.desk.settings.require_rationale
         words = self.desk.task.missing(self.desk.asked, self.acts.work, need_rationale=need)
         return None if words is None else Refusal(Why.INCOMPLETE, words)
@@ -452,4 +491,5 @@ class RatingSession(ItemSession):
         Raises:
             OversightError: It could not be written.
         """
-        return self.missing() or await self.desk.send(self.item)
+        refusal = self.refusal(Doing.SEND) or self.missing()
+        return refusal or await self.desk.send(self.item)

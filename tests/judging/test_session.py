@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from oversight.judging.items import Refusal, Why
 from oversight.judging.live import Wanted
-from oversight.judging.session import DebateSession, Doing, Next, Refusal, SentJudgment, Why
+from oversight.judging.session import DebateSession, Doing, Next, SentJudgment
 from oversight.judging.work import WHOLE
 from oversight.types import Act, AttentionPaid, DebateActed, Seat, Verdict
 
@@ -50,6 +51,7 @@ async def test_all_that_can_be_done_is_told_with_the_reason_why_not(begun):
         Doing.REVISE: Why.NOT_SENT,
         Doing.SKIP: None,
         Doing.READ_SOURCE: Why.HIDDEN_SOURCE,
+        Doing.ASSIST: Why.NO_ASSISTANT,
     }
     await session.desk.close(session.item)
 

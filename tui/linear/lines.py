@@ -13,14 +13,14 @@ from typing import Protocol
 import typer
 
 from oversight.errors import StoreError
-from oversight.judging.desk import Item
-from oversight.judging.tasks.debate import JudgmentScore, StripBin
+from oversight.judging.items import DebateItem, SourceExcerpt
+from oversight.judging.tasks.debate import NAME_OF_VERDICT, JudgmentScore, StripBin
 from oversight.store.queue import QueueItem
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import visible
 from oversight.tui.marking import heading, named_by_seat
 from oversight.tui.rows import options_of
-from oversight.types import Judgment, Question, Quote, QuoteStatus, Turn, Verdict
+from oversight.types import Judgment, Question, Quote, QuoteStatus, Turn
 
 LEAVE_S = 5.0
 """How long leaving waits for a store that cannot be written."""
@@ -143,12 +143,6 @@ NAME_OF_STATUS = {
     QuoteStatus.TOO_SHORT: "too short",
 }
 
-NAME_OF_VERDICT = {
-    Verdict.DECIDED: "as the belief says",
-    Verdict.TIE: "tie",
-    Verdict.ABSTAIN: "cannot tell",
-}
-
 _FORGED = re.compile(r"\[(?=\s*(?:verified|near|not\s+found|too\s+short)\b)", re.IGNORECASE)
 
 
@@ -175,7 +169,7 @@ def queue_line(number: int, item: QueueItem) -> str:
     return f"{number}. [{item.state.value}{live}] {one_line(item.question)} ({where}, {judges})"
 
 
-def question_lines(item: Item) -> list[str]:
+def question_lines(item: DebateItem) -> list[str]:
     """The protocol, the question and its options."""
     debate, question = item.transcript.debate, item.transcript.question
     kind = "still going on" if item.live else "recorded"
@@ -184,10 +178,10 @@ def question_lines(item: Item) -> list[str]:
     return [*lines, *(f"{label}: {one_line(text)}" for label, text, _ in options_of(item))]
 
 
-def turn_text(item: Item, number: int, turn: Turn, first_quote: int) -> str:
+def turn_text(item: DebateItem, number: int, turn: Turn, first_quote: int) -> str:
     """A turn with its quotes marked in words, and below it what each quote's number is."""
     who = heading(item.transcript, turn.seat, turn.role, turn.act, turn.round)
-    lines = [f"Turn {number}. {one_line(who)}", indented(_marked(turn))]
+    lines = [f"Turn {number}. {one_line(who)}", indented(marked_text(turn))]
     if turn.quotes:
         places = enumerate(turn.quotes, first_quote)
         each = ", ".join(f"{place} {NAME_OF_STATUS[quote.status]}" for place, quote in places)
@@ -225,23 +219,13 @@ def quote_text(quote: Quote, show: Callable[[str], str] = own_words) -> str:
     return f"[{mark}] “{words}”"
 
 
-def around(quote: Quote, item: Item) -> str:
-    """What stands around a quote in the source, as far as the protocol lets the judge look."""
-    protocol, source = item.transcript.debate.protocol, item.transcript.question.source
-    if not (protocol.judge_sees_source or protocol.quote_context):
-        return "This protocol shows the judge no more of the source than the quotes."
-    if source is None or quote.source_start is None or quote.source_end is None:
-        return "It was not found in the source."
-    context = max(protocol.quote_context, 400 if protocol.judge_sees_source else 0)
-    low = max(quote.source_start - context, 0)
-    high = min(quote.source_end + context, len(source.text))
-    before, after = ("… " if low else ""), (" …" if high < len(source.text) else "")
-    return "The source around it:\n" + indented(
-        f"{before}{own_words(source.text[low:high])}{after}"
-    )
+def excerpt_text(found: SourceExcerpt) -> str:
+    """The source around a quote, set off from our own lines."""
+    text = own_words(f"{found.before}{found.quoted}{found.after}")
+    return f"The source around it:\n{indented(text)}"
 
 
-def judgment_lines(item: Item) -> list[str]:
+def judgment_lines(item: DebateItem) -> list[str]:
     """The judgment as it stands now."""
     work = item.acts.work
     draft = work.draft
@@ -255,7 +239,7 @@ def judgment_lines(item: Item) -> list[str]:
     return lines
 
 
-def belief_text(item: Item) -> str:
+def belief_text(item: DebateItem) -> str:
     """The belief in each option, by its letter."""
     probs = item.acts.work.draft.probs
     if probs is None:
@@ -272,10 +256,7 @@ def sent_lines(
     if result is None:
         return lines
     lines.append(f"Right is: {one_line(question.options[result.correct].text)}")
-    told = {None: "You did not decide.", True: "You are right.", False: "You are wrong."}
-    price = f", {result.price:.2f} of it paid for the rounds you read" if result.price else ""
-    score = f"{result.rule.capitalize()} score {result.score:+.2f}{price}."
-    lines.append(f"{told[result.right]} {score}")
+    lines.append(f"{result.outcome_words} {result.score_words}.")
     lines += [
         f"When {each.low:.0%} to {each.high:.0%} sure you were right {each.num_right} of "
         f"{each.num} times."
@@ -285,11 +266,10 @@ def sent_lines(
     return lines
 
 
-def _marked(turn: Turn) -> str:
-    if not turn.text:
-        return "(nothing)"
+def marked_text(turn: Turn) -> str:
+    """The words of a turn, its quotes marked in words."""
     pieces, done = [], 0
     for quote in turn.quotes:
         pieces += [own_words(strip_quotes(turn.text[done : quote.start])), quote_text(quote)]
         done = quote.end
-    return "".join([*pieces, own_words(strip_quotes(turn.text[done:]))])
+    return "".join([*pieces, own_words(strip_quotes(turn.text[done:]))]) or "(nothing)"

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from typing import ClassVar
 
-from oversight.judging.desk import Desk, Item
+from oversight.judging.desk import Desk
+from oversight.judging.items import DebateItem, Refusal, Why
 from oversight.judging.live import Wanted
-from oversight.judging.session import DebateSession, Doing, Next, Refusal, Why
+from oversight.judging.queue_session import Where
+from oversight.judging.session import DebateSession, Doing, Next
 from oversight.judging.work import WHOLE, Span
 from oversight.tui.linear.lines import (
     Numbered,
     Write,
-    around,
+    excerpt_text,
     indented,
     numbered_quotes,
     one_line,
@@ -36,10 +38,12 @@ class LinearReading:
         Why.SENT_ALREADY: "It is judged already.",
         Why.HIDDEN_TURNS: "There are turns that you have not read yet: next shows them.",
         Why.WAITS_FOR_BELIEF: "It waits for your belief: belief 70 gives one.",
+        Why.NO_WORDS: "Say what: your words follow the number.",
+        Why.NO_TURN: "Which turn? Its number follows.",
     }
     """Refusals that name commands."""
 
-    def __init__(self, desk: Desk, item: Item, write: Write) -> None:
+    def __init__(self, desk: Desk, item: DebateItem, write: Write) -> None:
         self._desk = desk
         self._item = item
         self._acts = item.acts
@@ -52,16 +56,10 @@ class LinearReading:
     def begin(self) -> None:
         """Show what was revealed, and the first turns if nothing was."""
         self._session.begin()
-        while not self._stepped and self._item.next_step() is not None:
-            self._session.reveal()
         self._tell_turns()
         protocol = self._item.transcript.debate.protocol
         if not (protocol.speakers or protocol.critics):
             self._write("There are no speeches: you judge from what is asked.")
-
-    @property
-    def _stepped(self) -> bool:
-        return self._session.stepped
 
     def _refuse(self, refusal: Refusal | None) -> bool:
         """Say why something was not done; true if there is a reason."""
@@ -71,10 +69,7 @@ class LinearReading:
 
     @property
     def _shown(self) -> tuple[Turn, ...]:
-        if self._item.live and self._stepped:
-            revealed = self._acts.work.revealed
-            return tuple(turn for turn in self._item.turns() if turn.step <= revealed)
-        return self._item.shown(stepped=self._stepped)
+        return self._session.shown
 
     def _tell_turns(self) -> None:
         quotes = 1
@@ -88,26 +83,11 @@ class LinearReading:
         # What is written out is before the reader's eyes, or ears.
         if new.keys() - self._acts.work.seen.keys():
             self._acts.add(AttentionPaid(panels={}, seen=new))
-        for name in self._absent():
+        for lost in self._item.lost(self._shown):
+            name = heading(self._item.transcript, lost.seat, lost.role, lost.act, lost.round)
             if name not in self._told:
                 self._told.add(name)
                 self._write(f"{one_line(name)}: no words, this turn is missing in the store.")
-
-    def _absent(self) -> list[str]:
-        """Speakers who had a part in what is shown, and of whom nothing is stored."""
-        if self._item.live:
-            return []
-        spoken = {(turn.step, turn.seat) for turn in self._shown}
-        schedule = self._item.transcript.debate.protocol.schedule()
-        role_of = self._item.transcript.debate.protocol.role_of
-        return [
-            heading(self._item.transcript, slot.seat, role_of(slot), slot.act, step.round)
-            for step in schedule
-            for slot in step.slots
-            if slot.act.is_spoken
-            and (step.index, slot.seat) not in spoken
-            and any(turn.step == step.index for turn in self._shown)
-        ]
 
     async def _go_on(self) -> None:
         """Let a live debate go on, once what stands of it was read, until a person is needed."""
@@ -132,35 +112,33 @@ class LinearReading:
             )
 
     def _hint(self) -> None:
-        wanted = self._live.wanted
-        if not self._acts.work.is_open:
-            self._write("It is sent. revise opens it again, next takes the next item.")
-        elif self._session.has_more:
-            self._write("There is more to read: give a belief, such as belief 70, and next.")
-        elif wanted is not None:
-            self._write(self._hint_wanted(wanted))
-        elif not self._live.trouble:
-            self._write("All is read: give a belief or verdict tie, then why, then send.")
+        match self._session.next():
+            case Next.LEAVE:
+                self._write("It is sent. revise opens it again, next takes the next item.")
+            case Next.READ_ON:
+                self._write("There is more to read: give a belief, such as belief 70, and next.")
+            case Next.OTHERS:
+                self._write("Now it waits for another person: queue leaves it.")
+            case Next.ACT if (wanted := self._live.wanted) is not None:
+                self._write(self._hint_wanted(wanted))
+            case Next.DECIDE | Next.SEND:
+                begin = "The debate is over" if self._live.waits_for(Act.DECIDE) else "All is read"
+                self._write(f"{begin}: give a belief or verdict tie, then why, then send.")
 
     def _hint_wanted(self, wanted: Wanted) -> str:
-        if self._live.is_others:
-            return "Now it waits for another person: queue leaves it."
         if wanted.seat is not Seat.JUDGE:
             return f"You speak for seat {wanted.seat.value.upper()}: say and your words."
         if wanted.act is Act.BELIEVE:
             ends = "; end ends the debate here" if wanted.may_end else ""
             return f"Give your belief, such as belief 70, and next{ends}."
-        if wanted.act is Act.ASK:
-            return "Ask the speakers: ask and your words, or next to ask nothing."
-        return "The debate is over: give a belief or verdict tie, then why, then send."
+        return "Ask the speakers: ask and your words, or next to ask nothing."
 
-    async def _next(self, _: str) -> str | None:
+    async def _next(self, _: str) -> Where | None:
         match self._session.next():
             case Next.LEAVE:
                 return "next"
             case Next.READ_ON:
-                self._session.keep_belief(self._item.current_step)
-                self._session.reveal()
+                self._session.read_on()
                 self._tell_turns()
                 await self._go_on()
             case Next.ACT if self._live.waits_for(Act.BELIEVE):
@@ -182,7 +160,11 @@ class LinearReading:
         chosen = self._chosen_quote(rest)
         if chosen is not None:
             _, turn, place = chosen
-            self._write(around(turn.quotes[place], self._item))
+            found = self._session.source_around(turn.quotes[place])
+            if isinstance(found, Refusal):
+                self._refuse(found)
+            else:
+                self._write(excerpt_text(found))
 
     async def _source(self, _: str) -> None:
         source = self._item.transcript.question.source

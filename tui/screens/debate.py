@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from textual import events, work
 from textual.app import ComposeResult
@@ -13,46 +13,52 @@ from textual.containers import Container
 from textual.widgets import Footer, Static
 
 from oversight.errors import OversightError
-from oversight.judging.assisting import Assistants
-from oversight.judging.desk import Desk, Item
-from oversight.judging.session import Doing, Next, Refusal, Why
+from oversight.judging.assisting import NAME_OF_HELP, NEEDS_WORDS, Assistants
+from oversight.judging.desk import Desk
+from oversight.judging.items import DebateItem, Refusal, Why
+from oversight.judging.queue_session import Where
+from oversight.judging.session import Doing, Next
 from oversight.tui.hints import Hints, settle
 from oversight.tui.keys import KEYS, bindings
 from oversight.tui.marking import called
 from oversight.tui.rows import options_of, question_of
 from oversight.tui.screens.debate_reading import DebateReading
-from oversight.tui.screens.dialogs import WordsScreen
+from oversight.tui.screens.dialogs import ChoiceScreen, LineScreen, WordsScreen
 from oversight.tui.screens.reading import QuestionHead
 from oversight.tui.screens.verdict import SentScreen, VerdictScreen
-from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.choices import BeliefBar
-from oversight.tui.widgets.quotes import QuotePanel
+from oversight.tui.widgets.panels import AssistantPanel, QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import Act
+from oversight.types import Act, Help
 
 FRAME_S = 0.05
 """How often what is being written is drawn."""
-Left = Literal["queue", "next"]
-"""Where to go from a screen that is left."""
-
-
 NAMES = tuple(name for name in KEYS if name != "filter")
 JUDGES_ALONE = ("do_belief", "do_verdict", "do_lean", "do_assistant")
-"""Acts that whoever argues does not have."""
+"""Acts that a person who speaks in the debate does not have."""
+ACTS_OF_KEYS = {
+    "assistant": Doing.ASSIST,
+    "verdict": Doing.SEND,
+    "belief_up": Doing.CHANGE,
+    "skip": Doing.SKIP,
+}
+"""By the name of a key at the foot: the act that has to be possible for it to stand there."""
 FOOT = (
     "   0–9  Type the belief in percent    ↑↓ PgUp PgDn  Scroll",
     "Ctrl+Q  Leave; everything is kept         y copies to the clipboard",
 )
 
 
-class DebateScreen(DebateReading[Left]):
+class DebateScreen(DebateReading[Where]):
     """One item."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
     NAMES: ClassVar[tuple[str, ...]] = NAMES
     FOOT: ClassVar[Sequence[str]] = FOOT
 
-    def __init__(self, desk: Desk, item: Item, assistants: Assistants, note: str = "") -> None:
+    def __init__(
+        self, desk: Desk, item: DebateItem, assistants: Assistants, note: str = ""
+    ) -> None:
         """A screen over `item`; `note` is said first."""
         super().__init__(desk, item, assistants)
         self._begin = note
@@ -102,7 +108,7 @@ class DebateScreen(DebateReading[Left]):
         bar.show(self.acts.work.draft.probs)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whoever argues does not judge: those keys are not there."""
+        """Hide the judge's keys from a person who speaks in the debate."""
         if action.startswith(JUDGES_ALONE) and self.session.argues:
             return False
         return super().check_action(action, parameters)
@@ -114,42 +120,31 @@ class DebateScreen(DebateReading[Left]):
         return f"{again}: {self.live.trouble}"
 
     def _hint(self) -> str:
-        hints = Hints(self.item, self.live, self.desk.settings.keys, self.key)
-        return hints.now(stepped=self.stepped, unread=self.transcript.to_read)
+        hints = Hints(self.session, self.desk.settings.keys, self.key)
+        return hints.now(unread=self.transcript.to_read)
 
     def offers(self, name: str) -> bool:
-        """Whether the key of that name does something now."""
-        work, live = self.acts.work, self.live
+        """True if the key of that name does something now."""
         if name == "next":
-            return not (work.is_open and (live.is_going or live.is_others))
-        if name == "assistant":
-            return self.asking.refusal() is None
+            return self.session.next() not in (Next.WAIT, Next.OTHERS)
         if name == "quotes":
             return "quotes" in self._panels or any(turn.quotes for turn in self.shown_turns())
-        if name == "verdict":
-            return self.session.refusal(Doing.SEND) is None
-        if name == "belief_up":
-            return work.is_open
-        return name != "skip" or not work.num_sent
+        return name not in ACTS_OF_KEYS or self.session.refusal(ACTS_OF_KEYS[name]) is None
 
     # --- reading on ------------------------------------------------------------------
-
-    def _reveal(self) -> None:
-        self._note_attention()
-        self.session.reveal()
-        self._shows_next = True
-        self.show_all()
 
     def _read_on(self) -> None:
         refusal = self.session.may_read_on()
         if refusal is not None:
             self.refuse(refusal)
         else:
-            self._reveal()
-            self.session.start()
+            self._note_attention()
+            self.session.read_on()
+            self._shows_next = True
+            self.show_all()
 
     async def action_do_next(self) -> None:
-        """The commonest act: read on, answer what the debate waits for, or come to the verdict."""
+        """Do the commonest act: read on, answer the live debate, or come to the verdict."""
         self.query_one(BeliefBar).apply_typed()
         match self.session.next():
             case Next.LEAVE:
@@ -299,8 +294,8 @@ class DebateScreen(DebateReading[Left]):
 
     def action_do_stop(self) -> None:
         """Stop the assistant, or try again what failed."""
-        if self.asking.is_answering:
-            self.asking.stop()
+        if self.assistant.is_answering:
+            self.assistant.stop()
         elif self.live.trouble:
             self.session.start()
             self._show_hint()
@@ -308,17 +303,31 @@ class DebateScreen(DebateReading[Left]):
     @work
     async def action_do_assistant(self) -> None:
         """Ask the assistant, or show what it said."""
-        refusal = self.asking.refusal()
+        refusal = self.session.refusal(Doing.ASSIST)
         if refusal is not None:
-            self.say(refusal)
+            self.refuse(refusal)
             return
         self.open_panel("assistant")
-        if self.asking.is_answering:
-            self.say(f"It is still answering; {self.key('stop')} stops it.")
+        if self.assistant.is_answering:
+            self.refuse(Refusal(Why.ANSWERING))
             return
-        said = await self.asking.ask(self.app, self.shown_turns(), self.current_turn())
-        if said is not None:
-            self.say(said)
+        try:
+            choices = [(each, NAME_OF_HELP[each]) for each in self.assistant.kinds_of_help()]
+        except OversightError as error:
+            self.say(str(error))
+            return
+        turn = self.current_turn()
+        chosen = await self.app.push_screen_wait(ChoiceScreen("Ask the assistant", choices))
+        words: str | None = ""
+        if chosen in NEEDS_WORDS:
+            title = "Which claim?" if chosen is Help.CHECK else "Ask the assistant"
+            words = await self.app.push_screen_wait(LineScreen(title))
+        if chosen is None or (not words and chosen in NEEDS_WORDS):
+            return
+        request = self.assistant.request(chosen, words or "", turn)
+        refused = request if isinstance(request, Refusal) else self.assistant.begin(request)
+        if refused is not None:
+            self.refuse(refused)
 
     # --- the verdict -------------------------------------------------------------------
 
@@ -377,6 +386,6 @@ class DebateScreen(DebateReading[Left]):
         self.query_one(BeliefBar).apply_typed()
         self._note_attention(stop=True)
         self.rationale.write()
-        await self.asking.aclose()
+        await self.assistant.aclose()
         await self.live.aclose()
         await self.desk.close(self.item)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events, work
@@ -13,9 +13,11 @@ from textual.containers import Container
 from textual.widgets import Footer, Static
 
 from oversight.errors import OversightError
-from oversight.judging.desk import TaskDesk, TaskItem
+from oversight.judging.desk import TaskDesk
+from oversight.judging.items import Refusal, TaskItem, Why
 from oversight.judging.log import RatingLog
-from oversight.judging.session import RatingSession
+from oversight.judging.queue_session import Where
+from oversight.judging.session import Doing, RatingSession
 from oversight.judging.tasks import Answering
 from oversight.text.terminal import rich_text
 from oversight.tui.hints import read_on
@@ -25,9 +27,9 @@ from oversight.tui.screens.dialogs import KeysScreen, WordsScreen
 from oversight.tui.screens.reading import QuestionHead
 from oversight.tui.screens.work import LeftT, WorkScreen
 from oversight.tui.widgets.choices import Choices
-from oversight.tui.widgets.quotes import Listed, QuotePanel
+from oversight.tui.widgets.panels import Listed, QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import Transcript, Turn
+from oversight.types import Turn
 
 NAMES = tuple(name for name in RATING_KEYS if name != "filter")
 OF_TASKS = ("left", "right", "tie", "both_bad", "ask_next", "ask_previous")
@@ -41,6 +43,10 @@ FOOT = (
 class TaskReading(WorkScreen[LeftT]):
     """An item to be read."""
 
+    OWN_WORDS: ClassVar[Mapping[Why, str]] = {
+        **WorkScreen.OWN_WORDS,
+        Why.NOTHING_TO_UNDO: "Nothing to take back. {previous} goes to the last one sent.",
+    }
     KEYS: ClassVar[Keys] = RATING_KEYS
     FOOT: ClassVar[Sequence[str]] = FOOT
 
@@ -52,10 +58,6 @@ class TaskReading(WorkScreen[LeftT]):
         super().__init__(RatingSession(desk, item), desk.settings)
         self.desk = desk
         self.item = item
-
-    def debate(self) -> Transcript:
-        """What is rated is of this debate."""
-        return self.item.transcript
 
     def shown_turns(self) -> Sequence[Turn]:
         """The turns that are asked about."""
@@ -84,11 +86,7 @@ class TaskReading(WorkScreen[LeftT]):
         self.transcript.scroll_home(animate=False)
 
 
-Left = Literal["queue", "next", "previous"]
-"""Where to go from a screen that is left."""
-
-
-class TaskScreen(TaskReading[Left]):
+class TaskScreen(TaskReading[Where]):
     """One item. Its task says what it asks, and which keys answer it."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, RATING_KEYS, RATING_SHOWN))
@@ -167,7 +165,7 @@ class TaskScreen(TaskReading[Left]):
         """Whether the key of that name does something now."""
         if name in ("tie", "both_bad", "rationale"):
             return self.acts.work.is_open
-        return name != "skip" or not self.acts.work.num_sent
+        return name != "skip" or self.session.refusal(Doing.SKIP) is None
 
     @property
     def answering(self) -> Answering:
@@ -252,9 +250,18 @@ class TaskScreen(TaskReading[Left]):
 
     def action_do_undo(self) -> None:
         """Take back the last change."""
-        if self.session.undo() is not None:
-            self.say(f"Nothing to take back. {self.key('previous')} goes to the last one sent.")
+        before = self.acts.work.draft.answers
+        refusal = self.session.undo()
+        if refusal is not None:
+            self.refuse(refusal)
             return
+        now = self.acts.work.draft.answers
+        changed = [
+            at
+            for at, each in enumerate(self.desk.asked)
+            if before.get(each.name) != now.get(each.name)
+        ]
+        self.current = changed[0] if changed else self.current
         self._note = "Taken back."
         self.show_all()
 
@@ -294,10 +301,13 @@ class TaskScreen(TaskReading[Left]):
     @work
     async def _send(self) -> None:
         try:
-            await self.session.send()
+            sent = await self.session.send()
         except OversightError as error:
             self._trouble = f"Not sent: {error} — your work is kept; send it again."
             self.show_all()
+            return
+        if isinstance(sent, Refusal):
+            self.refuse(sent)
             return
         await self._leave("next")
 

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 from oversight.judging.session import DebateSession
-from oversight.judging.tasks.debate import JudgmentScore, StripBin
+from oversight.judging.tasks.debate import NAME_OF_VERDICT, JudgmentScore, StripBin
 from oversight.text.terminal import rich_text
 from oversight.types import Judgment, Question, Verdict
 
@@ -67,17 +67,9 @@ class SentScreen(ModalScreen[Then]):
         text = Text("\n\nRight is: ").append_text(
             rich_text(self._question.options[result.correct].text, "bold")
         )
-        if result.right is None:
-            text.append("\nYou did not decide.")
-        elif result.right:
-            text.append("\n✓ You are right.", style="green")
-        else:
-            text.append("\n✗ You are wrong.", style="red")
-        shown = f"{result.score:+.2f}".replace("-", "−")
-        text.append(f"  {result.rule.capitalize()} score {shown}")
-        if result.price:
-            text.append(f", {result.price:.2f} of it paid for the rounds you read")
-        return text
+        sign, style = {None: ("", ""), True: ("✓ ", "green"), False: ("✗ ", "red")}[result.right]
+        text.append(f"\n{sign}{result.outcome_words}", style=style)
+        return text.append(f"  {result.score_words.replace('-', '−')}")
 
     def action_then(self, then: Then) -> None:
         """Go on."""
@@ -97,13 +89,6 @@ def strip_text(strip: Sequence[StripBin]) -> Text:
         else:
             text.append("–\n", style="dim")
     return text
-
-
-NAME_OF_VERDICT = {
-    Verdict.DECIDED: "as the belief says",
-    Verdict.TIE: "tie: both are equally right",
-    Verdict.ABSTAIN: "cannot tell",
-}
 
 
 MOST_CHARS = 120

@@ -12,8 +12,9 @@ from textual.message_pump import MessagePump
 from textual.timer import Timer
 from textual.widgets import Static
 
+from oversight.judging.items import Refusal, Why
 from oversight.judging.log import ActLog
-from oversight.judging.session import Doing, ItemSession, Refusal, Why
+from oversight.judging.session import Doing, ItemSession
 from oversight.judging.settings import SessionSettings
 from oversight.judging.work import Span
 from oversight.text.terminal import rich_text
@@ -37,13 +38,16 @@ class WorkScreen(ReadingScreen[LeftT]):
         "read on without.",
         Why.WAITS_FOR_BELIEF: "It waits for your belief: {belief_down} {belief_up} or a number "
         "sets it.",
+        Why.ANSWERING: "It is still answering; {stop} stops it.",
+        Why.NO_TURN: "Choose a turn first: {turn_next} and {turn_previous} go from one to another.",
     }
     """Refusals that name keys."""
 
+    session: ItemSession
+
     def __init__(self, session: ItemSession, settings: SessionSettings) -> None:
         """A screen over a session at an item."""
-        super().__init__(settings.keys)
-        self.session = session
+        super().__init__(session, settings.keys)
         self.acts: ActLog[Any, Any, Any] = session.acts
         self.rationale = Rationale(self.session.say_why, self)
         self._trouble = ""

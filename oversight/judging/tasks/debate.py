@@ -1,5 +1,4 @@
-"""A debate to be judged: what is drawn for a judge, what a judgment lacks, and the record and score
-that it comes to."""
+"""A debate to be judged: the draws for a judge, checks of a judgment, its record and its score."""
 
 from __future__ import annotations
 
@@ -158,9 +157,16 @@ EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the strip: confidences from one edge to the next are counted together."""
 
 
+NAME_OF_VERDICT = {
+    Verdict.DECIDED: "as the belief says",
+    Verdict.TIE: "tie",
+    Verdict.ABSTAIN: "cannot tell",
+}
+
+
 @dataclass(frozen=True)
 class JudgmentScore:
-    """Score of this judgment."""
+    """Score of one judgment."""
 
     correct: int
     right: bool | None
@@ -168,6 +174,18 @@ class JudgmentScore:
     score: float
     rule: str
     price: float
+
+    @property
+    def outcome_words(self) -> str:
+        """Sentence that says if the judgment is right."""
+        told = {None: "You did not decide.", True: "You are right.", False: "You are wrong."}
+        return told[self.right]
+
+    @property
+    def score_words(self) -> str:
+        """The score and the price of the rounds in it, as the beginning of a sentence."""
+        price = f", {self.price:.2f} of it paid for the rounds you read" if self.price else ""
+        return f"{self.rule.capitalize()} score {self.score:+.2f}{price}"
 
 
 def feedback(settings: JudgingSettings, question: Question, final: Belief, rounds: int) -> (

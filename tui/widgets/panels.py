@@ -1,4 +1,4 @@
-"""All quotes of a debate in the order of the source, each with its surroundings on demand."""
+"""Panels beside the transcript: quotes in the order of the source, and the assistant's answers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from oversight.judging.assisting import NAME_OF_HELP
+from oversight.judging.items import SourceExcerpt
+from oversight.judging.work import Assisted
 from oversight.text.terminal import rich_text, visible
 from oversight.tui.marking import NAME_OF_STATUS, PICKED, SIGN_OF_STATUS
-from oversight.types import Quote, QuoteStatus, Source
+from oversight.types import Help, Quote, QuoteStatus
 
 STYLE_OF_STATUS = {
     QuoteStatus.VERIFIED: "green",
@@ -39,23 +42,11 @@ def in_source_order(quotes: Sequence[Listed]) -> list[Listed]:
     return found + [each for each in quotes if each.quote.source_start is None]
 
 
-def surroundings(quote: Quote, source: Source | None, context: int | None) -> Text | None:
-    """The source around a quote that was found: `context` characters to either side, None for the
-    whole paragraph; nothing where the judge may not look."""
-    if source is None or quote.source_start is None or quote.source_end is None:
-        return None
-    start, end = quote.source_start, quote.source_end
-    if context is None:
-        low = source.text.rfind("\n\n", 0, start) + 1
-        stop = source.text.find("\n\n", end)
-        high = len(source.text) if stop < 0 else stop
-    else:
-        low, high = max(start - context, 0), min(end + context, len(source.text))
-    before = ("… " if low else "") + source.text[low:start].lstrip("\n")
-    after = source.text[end:high] + (" …" if high < len(source.text) else "")
-    whole = Text().append_text(rich_text(before, "dim"))
-    whole.append_text(rich_text(source.text[start:end], "bold green"))
-    return whole.append_text(rich_text(after, "dim"))
+def styled_excerpt(found: SourceExcerpt) -> Text:
+    """The source around a quote, with the quote set off."""
+    whole = Text().append_text(rich_text(found.before, "dim"))
+    whole.append_text(rich_text(found.quoted, "bold green"))
+    return whole.append_text(rich_text(found.after, "dim"))
 
 
 class QuotePanel(VerticalScroll, can_focus=False):
@@ -110,3 +101,40 @@ def _entry(each: Listed, is_current: bool) -> Text:
     if quote.status is QuoteStatus.NEAR and quote.source_text:
         entry.append(f"    the source says “{visible(quote.source_text)}”\n", style="dim")
     return entry
+
+
+SIGN = "◇"
+"""Before every word of the assistant's."""
+
+
+class AssistantPanel(VerticalScroll, can_focus=False):
+    """Answers one under the other, the newest last."""
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(Static(id="answers"), id=id)
+        self.border_title = f"{SIGN} Assistant"
+
+    def show(self, answers: Sequence[Assisted], writing: str | None = None) -> None:
+        """Show `answers`; the last one as it is being written, if `writing` is given."""
+        whole = Text()
+        for number, each in enumerate(answers):
+            if number:
+                whole.append("\n\n")
+            whole.append(f"{SIGN} {NAME_OF_HELP[Help(each.request)]}", style="bold magenta")
+            if each.asked:
+                whole.append(": ").append_text(rich_text(each.asked, "italic"))
+            whole.append("\n")
+            is_last = number == len(answers) - 1
+            text = writing if writing is not None and is_last else each.text
+            whole.append_text(rich_text(text))
+            if writing is not None and is_last:
+                whole.append(" …", style="dim")
+            elif each.error:
+                whole.append("\nNo answer: ", style="bold red").append_text(rich_text(each.error))
+        if not answers:
+            whole.append(
+                "Press a to ask. It reads what you have read; it may be wrong, and it is recorded.",
+                style="dim",
+            )
+        self.query_one("#answers", Static).update(whole)
+        self.scroll_end(animate=False)
