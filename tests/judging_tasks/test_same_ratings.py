@@ -100,7 +100,7 @@ async def test_revisions_are_rated_gone_back_to_and_put_off(records, rating) -> 
     async with rating(Task.REVISIONS, (140, 60), judge="cy", **SETTINGS) as screen:
         await screen.press("enter")
         await screen.see("Is the criticism right?")
-        await screen.press("1", "u", "2", "3", "v")
+        await screen.press("1", "u", "2", "right", "v")
         await screen.see("Why?")
         await screen.press("s", "o", "ctrl+s")
         await screen.see("Enter sends it")
