@@ -1,4 +1,4 @@
-"""The line that tells a judge, or a person who speaks, what is to be done next.
+"""The line that tells a judge or a speaker the next thing to do.
 
 The first key that it names is the one that leads on now.
 """
@@ -40,7 +40,7 @@ class Hints:
     """Gives the name by which a key is known to them."""
 
     def now(self, *, unread: tuple[int, int] = (0, 0)) -> str:
-        """The next act, for a person who has not seen so many lines above and below."""
+        """The next thing to do, where so many lines above and below were not seen yet."""
         enter, then = key_of("next", self.keys), self.session.next()
         if then is Next.LEAVE:
             return f"Sent. {enter} takes the next item, {self.key('revise')} revises this one."
@@ -70,7 +70,7 @@ class Hints:
         return f"{names or 'The debate'} {'write' if ' and ' in names else 'goes on'} …"
 
     def _to_verdict(self, enter: str, begin: str = "") -> str:
-        """The way to the verdict: what is missing comes first."""
+        """The way to the verdict, with anything that is missing first."""
         draft, verdict = self.session.acts.work.draft, self.key("verdict")
         if self.session.missing(need_rationale=False) is None:
             return f"{begin}{enter} to your verdict."

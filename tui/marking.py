@@ -58,7 +58,7 @@ class Marked:
     spans: tuple[StyledSpan, ...] = ()
     """In order, not overlapping."""
     quotes: tuple[tuple[int, int], ...] = ()
-    """Where each quote of the turn stands in `text`."""
+    """Beginning and end of each quote of the turn in `text`."""
 
 
 def mark(turn: Turn, picked: Iterable[int] = ()) -> Marked:
@@ -128,11 +128,11 @@ VERB_OF_ACT = {
 }
 
 _SEAT_NAME = re.compile(r"\bdebater\s+([ab])\b", re.IGNORECASE)
-"""What prompts call the debaters: by their seats, with the letters that options have as well."""
+"""The names of debaters in prompts: their seats, with the same letters as options."""
 
 
 def heading(transcript: Transcript, seat: Seat, role: Role, act: Act, round: int) -> str:
-    """Who speaks, in which round, and for what. Which model it is stays hidden."""
+    """The speaker, the round and the option defended; the model's name stays hidden."""
     debate = transcript.debate
     parts = [called(debate, seat, role)]
     if act in VERB_OF_ACT:
@@ -149,7 +149,7 @@ def heading(transcript: Transcript, seat: Seat, role: Role, act: Act, round: int
 
 
 def called(debate: Debate, seat: Seat, role: Role) -> str:
-    """What someone who speaks is called: a debater by the option that they defend."""
+    """The name under which a speaker is shown: of a debater, by the option that they defend."""
     if role is not Role.DEBATER:
         return speaker_name(seat, role)
     return f"Debater for {label_of(debate.orders.defended_by(seat), debate.orders.options)}"
@@ -173,7 +173,7 @@ def named_by_seat(debate: Debate, texts: Iterable[str]) -> str:
 
 
 Line = tuple[int, int]
-"""Where a line begins and ends in the text."""
+"""Beginning and end of a line in the text."""
 
 
 def wrap(text: str, width: int) -> list[Line]:
@@ -209,7 +209,7 @@ def _paragraph(text: str, start: int, end: int, width: int) -> Iterator[Line]:
 
 
 class _Ends:
-    """Where each thing that is drawn as one ends (a letter and its accents), and its cells."""
+    """The end of each grapheme (a letter and its accents), and the cells that it takes."""
 
     def __init__(self, text: str, start: int, end: int) -> None:
         spans, _ = split_graphemes(text[start:end])
@@ -217,7 +217,7 @@ class _Ends:
         self._cells = [0, *itertools.accumulate(cells for *_, cells in spans)]
 
     def reach(self, start: int, width: int) -> int:
-        """How far the text goes from `start` in `width` cells: by one end at least."""
+        """The end of the text that fits in `width` cells from `start`: one grapheme at least."""
         first = bisect_right(self._ends, start)
         last = bisect_right(self._cells, self._cells[first] + width) - 2
         return self._ends[max(first, last)]

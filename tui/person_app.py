@@ -1,4 +1,4 @@
-"""What applications for a person's judgments share: leaving without loss, and signs of life."""
+"""Full-screen applications for people who judge and rate: leaving without loss, signs of life."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from oversight.tui.keys import RATING_KEYS, keymap
 from oversight.tui.screens.queues import QueueScreen, TasksScreen
 
 LEAVE_S = 5.0
-"""How long leaving waits for a store that cannot be written."""
+"""Time that leaving waits for a store that cannot be written."""
 
 LOOK_S = 2.0
 """Between two looks at whether the terminal is still there."""
@@ -167,7 +167,7 @@ class RateApp(PersonApp):
     PANELS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, store: Store, settings: RatingSettings, task: str) -> None:
-        """Someone who rates at `store`.
+        """A rater at `store`.
 
         Raises:
             ConfigError: A key is named that does not exist, or two things share one; or the

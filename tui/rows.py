@@ -22,7 +22,7 @@ NOTHING = Marked("(nothing)")
 def rows_of(
     item: DebateItem, *, stepped: bool, writing: Mapping[Seat, Writing] | None = None
 ) -> list[TranscriptRow]:
-    """The rows of what has been revealed, and of what is being written."""
+    """The rows of turns that have been revealed or are being written."""
     shown = item.shown(stepped=stepped)
     by_step: dict[int, list[Turn]] = {}
     for turn in shown:
@@ -36,7 +36,7 @@ def rows_of(
 
 
 def nothing_said(item: DebateItem, source_key: str) -> TranscriptRow:
-    """What stands where nobody has spoken: what is asked, and from what it is to be judged.
+    """The row shown where nobody has spoken: the question, and from what it is to be judged.
 
     Args:
         item: What is judged.
@@ -132,11 +132,11 @@ def listed_quotes(item: DebateItem, turns: Sequence[Turn]) -> list[Listed]:
 
 
 BEFORE = "before-"
-"""How keys of columns begin that show what was said before."""
+"""Beginning of the keys of columns that show earlier turns."""
 
 
 def rows_of_item(item: TaskItem, names: Sequence[str], key: str) -> list[TranscriptRow]:
-    """What was said before, which `key` unfolds, then the turns that are asked about."""
+    """Rows of the earlier turns, which `key` unfolds, then of the turns that are asked about."""
     rows = []
     by_step: dict[int, list[Turn]] = {}
     for turn in item.before():
@@ -163,7 +163,7 @@ def _body(turn: Turn) -> Marked:
 
 
 def said_by(item: TaskItem, turn: Turn) -> str:
-    """Who spoke, in which round, and for what. Which model it is stays hidden."""
+    """The speaker, the round and the option defended; the model's name stays hidden."""
     return heading(item.transcript, turn.seat, turn.role, turn.act, turn.round)
 
 

@@ -225,7 +225,7 @@ def session(kind: type[S], study: Path | None, flags: Flags, options: PersonOpti
 def again(
     command: str, flags: Flags, sets: Sequence[str] | None, arguments: Sequence[object]
 ) -> list[str]:
-    """The command that begins with the same settings: flags, `--set`, and what has no option.
+    """The command that begins with the same settings: flags, `--set`, and arguments.
 
     A value stands in one word with its option, so that none is taken for an option.
     """

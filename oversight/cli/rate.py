@@ -161,7 +161,7 @@ def rater_flags(rater: str | None, engine: str | None, model: str | None) -> dic
 
 
 def rate_by_model(settings: RatingSettings, task: str, *, as_json: bool) -> None:
-    """Let a model rate what it has not rated yet, and say what it came to.
+    """Let a model rate the items it has not rated yet, and print the result.
 
     Raises:
         StoreError: There is nothing to rate.
@@ -187,7 +187,7 @@ def rate_by_model(settings: RatingSettings, task: str, *, as_json: bool) -> None
 
 
 def print_ratings(ratings: ModelRatings, progress: DebateProgress, *, as_json: bool) -> None:
-    """Print what a model's ratings came to."""
+    """Print the result of a model's ratings."""
     import json
 
     from rich.console import Console

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
 """States in the order in which their items are listed."""
 STATES_IN_TURN = ORDER[:2]
-"""What is offered as the next item, in this order; skipped ones are not."""
+"""States of the items offered next, in this order; skipped ones are not offered."""
 UNTOUCHED = (ItemState.WAITING, ItemState.SKIPPED)
 
 
@@ -69,7 +69,7 @@ Sent = TypeVar("Sent", Judgment, Feedback)
 
 
 class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
-    """A person at a store: what is listed for them, taken up, sent and left."""
+    """A person at a store: lists their items, takes them up, sends and leaves them."""
 
     store: Store
     judge: str
@@ -92,7 +92,7 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
 
     @abstractmethod
     def open(self, item: Opened) -> None:
-        """Note that the item is before the person, and what was drawn for it."""
+        """Note that the item is before the person, with the draws for it."""
 
     @abstractmethod
     def leave(self, item: Opened) -> None:
@@ -100,7 +100,7 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
 
     @abstractmethod
     async def _send(self, item: Opened, live: LiveDebate | None) -> Sent:
-        """Record what the work comes to."""
+        """Record the result of the work."""
 
     def listed(self, words: str = "") -> list[Listed]:
         """The items that have these words, those first that are to be done first."""
@@ -126,7 +126,7 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
         return None
 
     async def send(self, item: Opened, live: LiveDebate | None = None) -> Sent:
-        """Record what the work comes to; return when it is durable.
+        """Record the result of the work; return when it is durable.
 
         Another window may have sent this revision: then it is sent as the next one.
 
@@ -154,7 +154,7 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
         return ""
 
     async def close(self, item: Opened) -> None:
-        """Leave the item; what was done stays."""
+        """Leave the item; all that was done stays."""
         item.acts.add(ItemClosed())
         await item.acts.flush()
         self.leave(item)
@@ -253,7 +253,7 @@ class Desk(AnyDesk[QueueItem, str, DebateItem, Judgment]):
         return JudgingLog(self.store, named, self.judge)
 
     def open(self, item: DebateItem) -> None:
-        """Note that the item is on the screen, and what was drawn for it."""
+        """Note that the item is on the screen, with the draws for it."""
         debate_id = item.transcript.debate.id
         item.acts.add(
             DebateOpened(

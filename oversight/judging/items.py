@@ -176,7 +176,7 @@ class DebateItem:
         ]
 
     def believe(self, step: int, probs: Sequence[float], *, stepped: bool, move: str = "") -> None:
-        """Note a belief after `step`, and what had not been read when it was given."""
+        """Note a belief after `step`, and the turns that had not been read when it was given."""
         unseen = self.unseen(stepped=stepped)
         self.acts.add(BeliefGiven(step=step, probs=tuple(probs), move=move, unseen=unseen))
 

@@ -44,7 +44,7 @@ from oversight.types import (
 
 
 def is_spoken_out(transcript: Transcript) -> bool:
-    """Whether only people have something left to do in the debate."""
+    """True if only people have something left to do in the debate."""
     protocol, turns = transcript.debate.protocol, transcript.turns
     done = {(turn.step, turn.seat) for turn in turns}
     left = [
@@ -60,7 +60,7 @@ def is_spoken_out(transcript: Transcript) -> bool:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the graph waits for."""
+    """The act of a person that the graph waits for."""
 
     step: int
     round: int
@@ -129,7 +129,7 @@ class LiveDebate:
         return self._wanted(await self._graph.ainvoke({"debate_id": self._debate.id}, self._config))
 
     async def answer(self, answer: PersonsAct | Judgment) -> Wanted | None:
-        """Give the graph what it waits for; what it waits for next, or None when it is over.
+        """Give the graph the act that it waits for; returns the next one, or None when it is over.
 
         Raises:
             OversightError: As with `go`.
@@ -191,7 +191,7 @@ class LiveSide:
         self.desk = desk
         self.item = item
         self.wanted: Wanted | None = None
-        """What the debate waits for."""
+        """The act that the debate waits for, if any."""
         self.is_going = False
         self.trouble = ""
         self.writing: dict[Seat, Writing] = {}
@@ -203,12 +203,12 @@ class LiveSide:
         self._task: asyncio.Task[None] | None = None
 
     def waits_for(self, *acts: Act) -> bool:
-        """Whether the debate waits for one of these acts of the judge."""
+        """True if the debate waits for one of these acts of the judge."""
         return self.wanted is not None and self.wanted.act in acts
 
     @property
     def is_others(self) -> bool:
-        """Whether it waits for another person: whoever argued does not judge, nor the reverse."""
+        """True if it waits for another person: nobody both speaks and judges in one debate."""
         held = self.item.acts.work.seat
         return self.wanted is not None and held is not None and held != self.wanted.seat.value
 
@@ -218,7 +218,7 @@ class LiveSide:
             self._run(None)
 
     def answer(self, answer: PersonsAct) -> None:
-        """Give the debate what it waits for."""
+        """Give the debate the act that it waits for."""
         wanted = self.wanted
         assert wanted is not None
         self.item.acts.add(
@@ -241,7 +241,7 @@ class LiveSide:
         return self._debate if self.item.live else None
 
     async def aclose(self) -> None:
-        """Stop what goes on; what was recorded stands."""
+        """Stop the debate in this process; everything recorded stands."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

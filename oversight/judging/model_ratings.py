@@ -89,7 +89,7 @@ class ModelRatings:
             )
         self.task = Task(about.name)
         self.nothing = about.nothing
-        """What is said where there is nothing to rate."""
+        """The end of a sentence about a store with nothing to rate."""
         self.constitution = constitution_of(settings, about)
         self.num_principles = _num_principles(settings, self.task, self.constitution)
         self.cast: Cast = cast(settings.agents, settings.engines)
@@ -126,7 +126,7 @@ class ModelRatings:
                     yield PlannedRating(item, rater, under, swapped)
 
     async def run(self, on_progress: Report | None = None) -> DebateProgress:
-        """Ask what is not answered yet.
+        """Ask the questions that are not answered yet.
 
         Raises:
             StoreError: Nothing can be recorded any more; what was recorded stands.

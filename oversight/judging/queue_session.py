@@ -38,7 +38,7 @@ class Workplace(Protocol[OpenedT]):
         """Let the person work on an item until they leave it."""
 
     def tell_left(self, item: OpenedT, how: LeftAs) -> None:
-        """Say what has become of an item that was left."""
+        """Tell the state of an item that was left."""
 
     def tell_refused(self, refusal: Refusal) -> None:
         """Say why an item could not be taken up."""

@@ -130,7 +130,7 @@ class ItemSession(ABC):
         return self._do(Doing.UNDO, ChangeUndone())
 
     def revise(self) -> Refusal | None:
-        """Open again what was sent."""
+        """Open the item again after it was sent."""
         return self._do(Doing.REVISE, ItemReopened())
 
     def skip(self) -> Refusal | None:
@@ -196,7 +196,7 @@ class ItemSession(ABC):
     def note(
         self, seen: Mapping[str, tuple[Span, ...]] | None = None, *, stop: bool = False
     ) -> None:
-        """Write down the seconds of attention since the last time, and what was seen."""
+        """Write down the seconds of attention since the last time, and the parts of turns seen."""
         panels = self.attention.stop() if stop else self.attention.take()
         self.note_seen(seen or {}, panels)
 
@@ -208,7 +208,7 @@ class ItemSession(ABC):
     def note_seen(
         self, seen: Mapping[str, tuple[Span, ...]], panels: Mapping[str, float] | None = None
     ) -> None:
-        """Write down what was seen."""
+        """Write down the parts of turns that were seen."""
         if not self.is_left and (panels or seen):
             self.acts.add(AttentionPaid(panels=dict(panels or {}), seen=dict(seen)))
 
@@ -354,7 +354,7 @@ class DebateSession(ItemSession):
         return self.item.current_step
 
     def believe(self, probs: Sequence[float], move: str = "") -> Refusal | None:
-        """Note a belief; the verdict is to be what it says from now on."""
+        """Note a belief; from now on the verdict follows it."""
         refusal = self.decide(Verdict.DECIDED)
         if refusal is None:
             self.item.believe(self.belief_step, probs, stepped=self.stepped, move=move)
@@ -388,7 +388,7 @@ class DebateSession(ItemSession):
         self.start()
 
     def decide(self, verdict: Verdict) -> Refusal | None:
-        """Choose what the judgment is to be."""
+        """Choose the verdict: as the belief says, a tie, or cannot tell."""
         if self.acts.work.draft.verdict is verdict:
             return self.refusal(Doing.CHANGE)
         return self._do(Doing.CHANGE, VerdictChosen(verdict=verdict))
@@ -400,7 +400,7 @@ class DebateSession(ItemSession):
         return on if refusal is None else refusal
 
     def missing(self, *, need_rationale: bool = True) -> Refusal | None:
-        """A refusal that names what a judgment still lacks, or None."""
+        """A refusal that names the first thing a judgment lacks, or None."""
         need = need_rationale and self.desk.settings.require_rationale
         words = missing(self.acts.work, need_rationale=need)
         return None if words is None else Refusal(Why.INCOMPLETE, words)
@@ -480,7 +480,7 @@ class RatingSession(ItemSession):
         return self._do(Doing.CHANGE, act)
 
     def missing(self, *, need_rationale: bool = True) -> Refusal | None:
-        """A refusal that names what a rating still lacks, or None."""
+        """A refusal that names the first thing a rating lacks, or None."""
         need = need_rationale and self.desk.settings.require_rationale
         words = self.desk.task.missing(self.desk.asked, self.acts.work, need_rationale=need)
         return None if words is None else Refusal(Why.INCOMPLETE, words)

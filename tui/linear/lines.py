@@ -1,4 +1,4 @@
-"""Lines in and out: read without stopping what goes on, written as words come."""
+"""Lines in and out: read while other work goes on, written as words come."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from oversight.tui.rows import options_of
 from oversight.types import Judgment, Question, Quote, QuoteStatus, Turn
 
 LEAVE_S = 5.0
-"""How long leaving waits for a store that cannot be written."""
+"""Time that leaving waits for a store that cannot be written."""
 
 Read = Callable[[str], str | None]
 """From a prompt to the next line, or None at the end of the input."""
@@ -32,7 +32,7 @@ Write = Callable[[str], None]
 
 
 async def next_line(read: Read, prompt: str) -> str | None:
-    """The next line, while what is written in the background goes on.
+    """The next line; writing in the background goes on meanwhile.
 
     In a thread of its own that dies with the program: one that waits for a key would keep it.
     """
@@ -61,7 +61,7 @@ class NotKept(StoreError):
 
 
 class Acts(Protocol):
-    """What a person did at an item."""
+    """The log of a person's acts at an item."""
 
     @property
     def num_waiting(self) -> int:
@@ -86,7 +86,7 @@ async def kept(closing: Awaitable[None], acts: Acts) -> None:
 
 
 class Lines:
-    """Words as they come, passed on by the line or sentence: what is written stays as it is."""
+    """Words as they come, passed on by the line or sentence, so that nothing is written over."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
@@ -106,7 +106,7 @@ class Lines:
 
 
 class LineSession(Protocol):
-    """What is done line by line."""
+    """A session that reads lines and writes lines."""
 
     def __call__(self, *, read: Read, write: Write) -> Coroutine[None, None, None]:
         """Until its user or the input ends."""
@@ -250,7 +250,7 @@ def belief_text(item: DebateItem) -> str:
 def sent_lines(
     judgment: Judgment, question: Question, result: JudgmentScore | None, strip: Sequence[StripBin]
 ) -> list[str]:
-    """What a judge learns after sending."""
+    """Lines told to a judge after sending: the right answer, the score, and their calibration."""
     number = judgment.revision
     lines = [f"Sent, revision {number}; the earlier ones are kept." if number else "Sent."]
     if result is None:

@@ -158,7 +158,7 @@ class LinearRating:
         return not isinstance(sent, Refusal)
 
     def _ask(self) -> None:
-        """Ask the first question that is open, or say what was answered."""
+        """Ask the first open question, or repeat the answers."""
         answers = self._acts.work.draft.answers
         left = unanswered(self._desk.asked, answers)
         if not left:

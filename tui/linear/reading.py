@@ -1,4 +1,4 @@
-"""Reading a debate line by line: what is revealed, and how a live one goes on."""
+"""Reading a debate line by line: turns as they are revealed, and the course of a live one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from oversight.tui.marking import called, heading
 from oversight.types import Act, AttentionPaid, Seat, Turn
 
 POLL_S = 0.05
-"""How often a live debate is asked for what was said."""
+"""Time between two looks at the new words of a live debate."""
 
 
 class LinearReading:
@@ -54,7 +54,7 @@ class LinearReading:
         """Turns that were written out."""
 
     def begin(self) -> None:
-        """Show what was revealed, and the first turns if nothing was."""
+        """Show the turns revealed so far, and the first ones if none were."""
         self._session.begin()
         self._tell_turns()
         protocol = self._item.transcript.debate.protocol
@@ -90,7 +90,7 @@ class LinearReading:
                 self._write(f"{one_line(name)}: no words, this turn is missing in the store.")
 
     async def _go_on(self) -> None:
-        """Let a live debate go on, once what stands of it was read, until a person is needed."""
+        """Let a live debate go on, once its turns so far were read, until a person is needed."""
         if self._item.live and not self._session.has_more:
             self._session.start()
             await self._listen()

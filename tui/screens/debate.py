@@ -32,7 +32,7 @@ from oversight.tui.widgets.seen import SeenTranscript
 from oversight.types import Act, Help
 
 FRAME_S = 0.05
-"""How often what is being written is drawn."""
+"""Time between two drawings of words that are being written."""
 NAMES = tuple(name for name in KEYS if name != "filter")
 JUDGES_ALONE = ("do_belief", "do_verdict", "do_lean", "do_assistant")
 """Acts that a person who speaks in the debate does not have."""
@@ -169,7 +169,7 @@ class DebateScreen(DebateReading[Where]):
     # --- live ------------------------------------------------------------------------
 
     def _answer_live(self, *, ends: bool) -> None:
-        """Give the debate what it waits for: a belief once what it is about was read."""
+        """Give the debate the act that it waits for: a belief only once the turns were read."""
         if not self.live.waits_for(Act.BELIEVE):
             self._speak_live()
         elif self.acts.work.draft.probs is None:
@@ -302,7 +302,7 @@ class DebateScreen(DebateReading[Where]):
 
     @work
     async def action_do_assistant(self) -> None:
-        """Ask the assistant, or show what it said."""
+        """Ask the assistant, or show its answers."""
         refusal = self.session.refusal(Doing.ASSIST)
         if refusal is not None:
             self.refuse(refusal)
@@ -382,7 +382,7 @@ class DebateScreen(DebateReading[Where]):
         ]
 
     async def close(self) -> None:
-        """Leave the item: stop what goes on, write down what there is."""
+        """Leave the item: stop all work in the background, write down all that was done."""
         self.query_one(BeliefBar).apply_typed()
         self._note_attention(stop=True)
         self.rationale.write()

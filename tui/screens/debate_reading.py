@@ -19,7 +19,7 @@ from oversight.tui.widgets.panels import AssistantPanel, Listed
 from oversight.types import Turn
 
 LeftT = TypeVar("LeftT", bound=str)
-"""Where to go from a screen that is left."""
+"""The way on from a screen that is left."""
 
 
 class DebateReading(WorkScreen[LeftT]):
@@ -54,7 +54,7 @@ class DebateReading(WorkScreen[LeftT]):
         return self.session.shown
 
     def listed_quotes(self) -> list[Listed]:
-        """All quotes of what has been revealed."""
+        """All quotes of the turns that have been revealed."""
         return listed_quotes(self.item, self.shown_turns())
 
     def _source_key(self) -> str:
@@ -96,7 +96,7 @@ class DebateReading(WorkScreen[LeftT]):
         self.show_quotes(also_open=assistant.display)
 
     def _draw_frame(self) -> None:
-        """Draw what has come in since the last frame."""
+        """Draw the words that have come in since the last frame."""
         if self.live.has_news:
             self.live.has_news = False
             self._draw_writing()

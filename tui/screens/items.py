@@ -127,11 +127,11 @@ class ItemsScreen(RoomyScreen[None], Generic[Listed, Named, Opened, Sent]):
 
     @abstractmethod
     def hint_for(self, item: Listed | None) -> str:
-        """What Enter does with the item under the cursor."""
+        """The effect of Enter on the item under the cursor."""
 
     @abstractmethod
     def empty(self) -> str:
-        """What is said where there is nothing, and how to come by something."""
+        """The sentence shown for an empty store, with how to fill it."""
 
     @abstractmethod
     def screen_of(self, item: Opened, note: str) -> Screen[Where]:
@@ -143,7 +143,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Listed, Named, Opened, Sent]):
         return Text(sign, style=style)
 
     def by_what(self) -> Text:
-        """What else is said of the work, behind the judge and the study."""
+        """Words about the work, shown behind the judge and the study."""
         return Text()
 
     def key(self, name: str) -> str:
@@ -241,7 +241,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Listed, Named, Opened, Sent]):
         return begun.index(last) if last in begun else 0
 
     def _say_all(self) -> None:
-        """Say the note, and after it what is to be done; what is wrong stands alone."""
+        """Show the note, and after it the next thing to do; a trouble stands alone."""
         words = self._note if self._is_trouble else f"{self._note} {self._hint()}".strip()
         self._say(words, trouble=self._is_trouble)
 

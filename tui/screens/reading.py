@@ -1,4 +1,4 @@
-"""What screens that show turns share: the transcript, its quotes, and moving about in them."""
+"""Base of the screens that show turns: the transcript, its quotes, and moving about in them."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ class ReadingScreen(RoomyScreen[T]):
             self.open_panel("quotes")
 
     def action_do_around(self) -> None:
-        """Show what stands around the current quote."""
+        """Show the source around the current quote."""
         if self.transcript.current_quote is None:
             self.transcript.move_quote(1)
         self._around = not self._around

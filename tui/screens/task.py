@@ -1,4 +1,4 @@
-"""What the screens of all rating tasks share: an item to be read, and questions to be answered."""
+"""The screen of all rating tasks: an item to be read, and questions to be answered."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TaskReading(WorkScreen[LeftT]):
         return quotes_of(self.item, self.desk.task.names_of(self.item.item))
 
     def fold_before(self, *, folded: bool) -> None:
-        """Fold what was said before, or unfold it."""
+        """Fold the earlier turns, or unfold them."""
         view = self.transcript
         for row in view.rows:
             for column in row.columns:
@@ -77,7 +77,7 @@ class TaskReading(WorkScreen[LeftT]):
         view.relay()
 
     def action_do_before(self) -> None:
-        """Show what was said before, or fold it again."""
+        """Show the earlier turns, or fold them again."""
         columns = [c for r in self.transcript.rows for c in r.columns if c.key.startswith(BEFORE)]
         if not columns:
             self.say("Nothing was said before.")
@@ -97,13 +97,13 @@ class TaskScreen(TaskReading[Where]):
         super().__init__(desk, item)
         self.about = desk.task
         self.current = 0
-        """Which question is being answered."""
+        """Index of the question that is being answered."""
         self._begin = note
 
     # --- what is on it ---------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        """Question, responses with their quotes beside them, what is asked, hint, keys."""
+        """Prompt, responses with their quotes beside them, questions, hint, keys."""
         yield Static(id="too-small")
         yield QuestionHead()
         yield Static(rich_text(self.about.asks), id="asks")
@@ -162,7 +162,7 @@ class TaskScreen(TaskReading[Where]):
         return f"{said} {enter} sends it.{why}".strip()
 
     def offers(self, name: str) -> bool:
-        """Whether the key of that name does something now."""
+        """True if the key of that name does something now."""
         if name in ("tie", "both_bad", "rationale"):
             return self.acts.work.is_open
         return name != "skip" or self.session.refusal(Doing.SKIP) is None
@@ -214,7 +214,7 @@ class TaskScreen(TaskReading[Where]):
             self.press(event.character)
 
     def press(self, key: str) -> None:
-        """Do what the task does at a key, by its name, or at a digit."""
+        """Have the task's effect of a key, by its name, or of a digit."""
         pressed = self.about.press(key, self.answering)
         if pressed.says:
             self.say(pressed.says.format_map({name: self.key(name) for name in RATING_KEYS}))
@@ -283,7 +283,7 @@ class TaskScreen(TaskReading[Where]):
     # --- sending ---------------------------------------------------------------------
 
     async def action_do_next(self) -> None:
-        """Send what was answered and take the next one, or say what is missing."""
+        """Send the answers and take the next item, or name the first thing missing."""
         if not self.acts.work.is_open:
             await self._leave("next")
             return
@@ -326,6 +326,6 @@ class RationaleScreen(WordsScreen):
     """Asks why; nothing is sent by that."""
 
     def on_mount(self) -> None:
-        """Say what the keys do here."""
+        """Name the effects of the keys here."""
         super().on_mount()
         self.query_one(".keys", Static).update(Text("Ctrl+S or Esc goes back; it is kept."))

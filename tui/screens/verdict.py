@@ -1,4 +1,4 @@
-"""The last look before a judgment is sent: what it is, and why."""
+"""Dialogs about a judgment: a last look before it is sent, and the result after."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SentScreen(ModalScreen[Then]):
         self._models = models
 
     def compose(self) -> ComposeResult:
-        """What is recorded, the score, the strip, the keys."""
+        """The judgment that was sent, its score, the calibration strip, the keys."""
         with Vertical(classes="dialog"):
             yield VerticalScroll(Static(self._text()))
             yield Static(Text("Enter next item · r revise · Esc queue"), classes="keys")
@@ -120,7 +120,7 @@ class VerdictScreen(ModalScreen[bool]):
         self._on_rationale = on_rationale
 
     def compose(self) -> ComposeResult:
-        """What is sent, the rationale, what is missing, the keys."""
+        """The judgment to be sent, the rationale, anything missing, the keys."""
         with Vertical(classes="dialog"):
             yield VerticalScroll(Static(id="verdict"), id="decided", can_focus=False)
             yield Static(Text("Why? What was it that decided?", style="bold"))

@@ -1,4 +1,4 @@
-"""What the screens of judging and rating share: someone's work on an item, and leaving it."""
+"""Base of the screens of judging and rating: a person's work on an item, and leaving it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from oversight.tui.screens.reading import ReadingScreen
 from oversight.tui.widgets.seen import SeenTranscript
 
 ATTENTION_S = 15.0
-"""How often seconds of attention are written down."""
+"""Time between two notes of the seconds of attention."""
 
 LeftT = TypeVar("LeftT", bound=str)
-"""Where to go from a screen that is left."""
+"""The way on from a screen that is left."""
 
 
 class WorkScreen(ReadingScreen[LeftT]):
@@ -53,9 +53,9 @@ class WorkScreen(ReadingScreen[LeftT]):
         self._trouble = ""
         self._note = ""
         self._begin = ""
-        """What is said before the hint until the first act."""
+        """Words shown before the hint until the first act."""
         self._said = "", False
-        """What stands in the hint's place, and whether it is a trouble."""
+        """The words in the hint's place, and true if they tell of a trouble."""
         self._num_acts = 0
         self._told_at = -1
         """At which act a note was shown that still is."""
@@ -66,11 +66,11 @@ class WorkScreen(ReadingScreen[LeftT]):
 
     @abstractmethod
     def _hint(self) -> str:
-        """What is to be done next."""
+        """The hint: the next thing to do."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Leave the item: stop what goes on, write down what there is."""
+        """Leave the item: stop all work in the background, write down all that was done."""
 
     @property
     def num_waiting(self) -> int:
@@ -91,7 +91,7 @@ class WorkScreen(ReadingScreen[LeftT]):
         self._show_hint()
 
     def _trouble_now(self) -> str:
-        """What is wrong, if anything is."""
+        """The trouble to be shown, or nothing."""
         return self._trouble
 
     def _show_hint(self) -> None:
@@ -128,7 +128,7 @@ class WorkScreen(ReadingScreen[LeftT]):
     # --- what was on the screen --------------------------------------------------------
 
     def _when_read(self, act: Callable[[], object], *, again: bool = False) -> None:
-        """Answer by `act` what is shown; ask first if some of it was never on the screen, with
+        """Answer by `act`; ask first if some of the turns were never on the screen, with
         `again` also for turns of which that was waived."""
         self._note_attention()
         refusal = self.session.unread(again=again)
@@ -151,13 +151,13 @@ class WorkScreen(ReadingScreen[LeftT]):
         self.app.push_screen(UnreadScreen(listed), go_on)
 
     def _on_looked(self) -> None:
-        """Write down what has been read, and say what is to be read."""
+        """Write down the lines that have been read, and hint at those that are left."""
         self._note_seen(completely=True)
         if self._told_at != self._num_acts:  # what was told at the last act stands until the next
             self._show_hint()
 
     def on_screen_resume(self) -> None:
-        """What was behind a dialog can be read again."""
+        """Count as read again the turns that were behind a dialog."""
         for transcript in self.query("#transcript").results(SeenTranscript):
             transcript.look_soon()
 
@@ -170,7 +170,7 @@ class WorkScreen(ReadingScreen[LeftT]):
         return refusal is None
 
     def action_do_revise(self) -> None:
-        """Open again what was sent."""
+        """Open the item again after it was sent."""
         refusal = self.session.revise()
         if refusal is not None:
             self.refuse(refusal)
@@ -206,7 +206,7 @@ class WorkScreen(ReadingScreen[LeftT]):
             await self._leave("next")
 
     async def action_do_back(self) -> None:
-        """Close what is open beside the turns, or go to the queue; everything is kept."""
+        """Close a panel beside the turns, or go to the queue; everything is kept."""
         if not self.close_panel():
             await self._leave("queue")
 
@@ -216,7 +216,7 @@ class WorkScreen(ReadingScreen[LeftT]):
 
 
 TYPING_S = 0.3
-"""How often what is being typed is written down."""
+"""Time between two notes of words that are being typed."""
 
 
 class Rationale:

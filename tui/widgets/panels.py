@@ -63,7 +63,7 @@ class QuotePanel(VerticalScroll, can_focus=False):
         around: Text | None,
         refusal: str = "",
     ) -> None:
-        """Show `quotes`, and at the current one what stands around it."""
+        """Show `quotes`, and at the current one the source around it."""
         whole = Text()
         above = Text()
         for each in in_source_order(quotes):

@@ -172,7 +172,7 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def is_wide(self) -> bool:
-        """Whether turns stand beside one another."""
+        """True if turns stand side by side."""
         return self._width >= SIDE_BY_SIDE_WIDTH
 
     def _column_width(self, row: TranscriptRow) -> int:
@@ -455,7 +455,7 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
     # --- selecting ---------------------------------------------------------------
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """What was selected by mouse, as it is shown."""
+        """The words selected by mouse, as they are shown."""
         text = "\n".join(self._line(line).text.rstrip() for line in range(self._tops[-1]))
         return selection.extract(text), "\n"
 

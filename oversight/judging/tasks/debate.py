@@ -62,7 +62,7 @@ LEAST, MOST = 0.01, 0.99
 
 
 def missing(work: JudgingWork, *, need_rationale: bool = False) -> str | None:
-    """What still stands in the way of sending, as a sentence for the judge, or None."""
+    """The first thing that a judgment lacks, as a sentence for the judge, or None."""
     draft = work.draft
     if draft.verdict is Verdict.DECIDED:
         if draft.probs is None:
@@ -193,7 +193,7 @@ def feedback(settings: JudgingSettings, question: Question, final: Belief, round
 ):  # fmt: skip
     """The score of a judgment; None where the study keeps it hidden or nobody knows the answer.
 
-    Who cannot tell is scored as if all options were equally probable.
+    A judge who cannot tell is scored as if all options were equally probable.
     """
     if not settings.feedback or question.correct is None:
         return None
@@ -220,7 +220,7 @@ class StripBin:
 
 
 def calibration_strip(transcripts: Iterable[Transcript], judge: str) -> tuple[StripBin, ...]:
-    """How often this judge was right, by how sure they were; undecided judgments are left out."""
+    """The share of a judge's decided judgments that were right, by how sure they were."""
     counts = [[0, 0] for _ in EDGES[1:]]
     for transcript in transcripts:
         correct = transcript.question.correct

@@ -67,7 +67,7 @@ class Revisions(RatingTask):
         )
 
     def how(self, answering: Answering, key: Key, *, wide: bool) -> str:
-        """Keys that answer what is open."""
+        """Keys that answer the open question."""
         ways = {
             CRITICISM.name: "Criticism: 1 right, 2 partly, 3 wrong.",
             REVISION.name: f"Revision: {key('left')} worse, {key('tie')} same, "
