@@ -9,8 +9,9 @@ import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from oversight.judging.live import Wanted
-from oversight.judging.session import DebateSession, Doing, Next
+from oversight.judging.items import PersonAction
+from oversight.judging.live import AwaitedAct
+from oversight.judging.session import DebateSession, NextAction
 from oversight.tui.keys import key_of
 from oversight.tui.marking import called, heading
 from oversight.types import Act, Role, Seat
@@ -42,20 +43,20 @@ class Hints:
     def now(self, *, unread: tuple[int, int] = (0, 0)) -> str:
         """The next thing to do, where so many lines above and below were not seen yet."""
         enter, then = key_of("next", self.keys), self.session.next()
-        if then is Next.LEAVE:
+        if then is NextAction.LEAVE:
             return f"Sent. {enter} takes the next item, {self.key('revise')} revises this one."
         reading = read_on(unread)
         if reading is not None:
             return reading
-        if then is Next.READ_ON:
+        if then is NextAction.READ_ON:
             if self.session.acts.work.draft.probs is None:
                 return f"How probable is each? {self._belief_keys}; {enter} reads on."
             return f"{enter} reads on: the next turns."
-        if then is Next.WAIT:
+        if then is NextAction.WAIT:
             return self._going()
-        if then is Next.OTHERS:
+        if then is NextAction.OTHERS:
             return f"Now it waits for another person; {self.key('back')} goes to your queue."
-        if then is Next.ACT and self.session.live.wanted is not None:
+        if then is NextAction.ACT and self.session.live.wanted is not None:
             return self._wanted(self.session.live.wanted, enter)
         is_over = self.session.live.wanted is not None
         return self._to_verdict(enter, "The debate is over: " if is_over else "")
@@ -82,12 +83,12 @@ class Hints:
         keys = f"{self.key('belief_down')} {self.key('belief_up')}"
         return f"{begin}Equally probable so far: {keys} or a number moves it; {verdict} for a tie."
 
-    def _wanted(self, wanted: Wanted, enter: str) -> str:
+    def _wanted(self, wanted: AwaitedAct, enter: str) -> str:
         transcript = self.session.transcript
         if wanted.seat is not Seat.JUDGE:
             role = self._role_of(wanted)
             you = heading(transcript, wanted.seat, role, wanted.act, wanted.round)
-            reads = self.session.refusal(Doing.READ_SOURCE) is None
+            reads = self.session.refusal(PersonAction.READ_SOURCE) is None
             source = f" {self.key('source')} shows the source." if reads else ""
             return f"{enter} to write. You are {you}.{source}"
         if wanted.act is Act.BELIEVE:
@@ -97,7 +98,7 @@ class Hints:
             return f"Set your belief as it is now; {enter} goes on{ends}."
         return f"Ask the speakers: {enter} to write; nothing to ask is an answer, too."
 
-    def _role_of(self, wanted: Wanted) -> Role:
+    def _role_of(self, wanted: AwaitedAct) -> Role:
         protocol = self.session.transcript.debate.protocol
         [slot] = [s for s in protocol.schedule()[wanted.step].slots if s.seat is wanted.seat]
         return protocol.role_of(slot)

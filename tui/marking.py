@@ -51,7 +51,7 @@ class StyledSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class MarkedText:
     """A text that is safe to show, with its styles."""
 
     text: str
@@ -61,7 +61,7 @@ class Marked:
     """Beginning and end of each quote of the turn in `text`."""
 
 
-def mark(turn: Turn, picked: Iterable[int] = ()) -> Marked:
+def mark(turn: Turn, picked: Iterable[int] = ()) -> MarkedText:
     """The turn's text with a sign and quotation marks for each quote in place of its tags.
 
     A verified quote is shown in the source's own words.
@@ -89,13 +89,13 @@ def mark(turn: Turn, picked: Iterable[int] = ()) -> Marked:
         places.append((begin, length))
         done = quote.end
     put(_plain(strip_quotes(turn.text[done:])))
-    return Marked("".join(pieces), tuple(spans), tuple(places))
+    return MarkedText("".join(pieces), tuple(spans), tuple(places))
 
 
-def mark_unfinished(text: str) -> Marked:
+def mark_unfinished(text: str) -> MarkedText:
     """Words that are being written: their quotes are not checked yet."""
     whole = _TAG.sub(lambda tag: "”" if tag[1] else "“", text)
-    return Marked(_plain(whole))
+    return MarkedText(_plain(whole))
 
 
 def _plain(text: str) -> str:
@@ -103,7 +103,7 @@ def _plain(text: str) -> str:
     return visible(_FORGED.sub(r"⟨\g<sign>⟩", text)).replace("\t", "    ")
 
 
-def with_matches(marked: Marked, found: Iterable[tuple[int, int]], style: str) -> Marked:
+def with_matches(marked: MarkedText, found: Iterable[tuple[int, int]], style: str) -> MarkedText:
     """The same with further stretches in a style of their own, over what they had."""
     spans = list(marked.spans)
     for start, end in found:
@@ -117,7 +117,7 @@ def with_matches(marked: Marked, found: Iterable[tuple[int, int]], style: str) -
             if span.end > end:
                 cut.append(StyledSpan(end, span.end, span.style))
         spans = [*cut, StyledSpan(start, end, style)]
-    return Marked(marked.text, tuple(sorted(spans, key=lambda s: s.start)), marked.quotes)
+    return MarkedText(marked.text, tuple(sorted(spans, key=lambda s: s.start)), marked.quotes)
 
 
 VERB_OF_ACT = {
@@ -223,7 +223,9 @@ class _Ends:
         return self._ends[max(first, last)]
 
 
-def pieces(marked: Marked, line: Line, first_span: int = 0) -> tuple[list[tuple[str, str]], int]:
+def pieces(
+    marked: MarkedText, line: Line, first_span: int = 0
+) -> tuple[list[tuple[str, str]], int]:
     """A line's text in pieces of one style: (text, style), style empty for plain words.
 
     Args:

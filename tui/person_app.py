@@ -21,7 +21,7 @@ from oversight.judging.desk import Desk, TaskDesk
 from oversight.judging.settings import JudgingSettings, RatingSettings
 from oversight.store import Store
 from oversight.tui.keys import RATING_KEYS, keymap
-from oversight.tui.screens.queues import QueueScreen, TasksScreen
+from oversight.tui.screens.queues import JudgingQueueScreen, RatingQueueScreen
 
 LEAVE_S = 5.0
 """Time that leaving waits for a store that cannot be written."""
@@ -150,9 +150,9 @@ class JudgeApp(PersonApp):
         self.desk = Desk(store, settings)
         self.assistants = Assistants(settings)
 
-    def first_screen(self) -> QueueScreen:
+    def first_screen(self) -> JudgingQueueScreen:
         """The queue of debates."""
-        return QueueScreen(self.desk, self.assistants)
+        return JudgingQueueScreen(self.desk, self.assistants)
 
     async def close_engines(self) -> None:
         """Close the assistants' engines."""
@@ -177,6 +177,6 @@ class RateApp(PersonApp):
         super().__init__(keymap(settings.keys, RATING_KEYS), settings.theme)
         self.desk = TaskDesk(store, settings, task)
 
-    def first_screen(self) -> TasksScreen:
+    def first_screen(self) -> RatingQueueScreen:
         """The queue of the task."""
-        return TasksScreen(self.desk)
+        return RatingQueueScreen(self.desk)

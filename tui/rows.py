@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 
 from oversight.agents.judging import labels
-from oversight.judging.items import DebateItem, LostTurn, TaskItem
-from oversight.judging.live import Writing
+from oversight.judging.items import DebateItem, MissingTurn, TaskItem
+from oversight.judging.live import UnfinishedTurn
 from oversight.text.terminal import rich_text, visible
-from oversight.tui.marking import Marked, called, heading, mark, mark_unfinished, named_by_seat
-from oversight.tui.widgets.panels import Listed
+from oversight.tui.marking import MarkedText, called, heading, mark, mark_unfinished, named_by_seat
+from oversight.tui.widgets.panels import ListedQuote
 from oversight.tui.widgets.transcript import Column, TranscriptRow
 from oversight.types import Act, Seat, Turn
 
-MISSING = Marked("(no words: this turn is missing in the store)")
-NOTHING = Marked("(nothing)")
+MISSING = MarkedText("(no words: this turn is missing in the store)")
+NOTHING = MarkedText("(nothing)")
 
 
 def rows_of(
-    item: DebateItem, *, stepped: bool, writing: Mapping[Seat, Writing] | None = None
+    item: DebateItem, *, stepped: bool, writing: Mapping[Seat, UnfinishedTurn] | None = None
 ) -> list[TranscriptRow]:
     """The rows of turns that have been revealed or are being written."""
     shown = item.shown(stepped=stepped)
@@ -52,7 +52,7 @@ def nothing_said(item: DebateItem, source_key: str) -> TranscriptRow:
         said = "There are no speeches: you judge from the question alone."
     listed = "\n".join(f"{label}  {' '.join(text.split())}" for label, text, _ in options_of(item))
     # Lines are drawn as they are: a tab would move the cursor past what is drawn.
-    body = Marked(visible(f"{said}\n\n{question.text}\n\n{listed}").expandtabs(4))
+    body = MarkedText(visible(f"{said}\n\n{question.text}\n\n{listed}").expandtabs(4))
     return TranscriptRow(0, [Column("nothing-said", "What you are asked", "heading-judge", body)])
 
 
@@ -73,13 +73,13 @@ def _columns(item: DebateItem, turns: Sequence[Turn]) -> list[Column]:
     return columns + [_missing(item, lost) for lost in item.lost(turns)]
 
 
-def _missing(item: DebateItem, lost: LostTurn) -> Column:
+def _missing(item: DebateItem, lost: MissingTurn) -> Column:
     name = heading(item.transcript, lost.seat, lost.role, lost.act, lost.round)
     key = f"missing-{lost.step}-{lost.seat}"
     return Column(key, name, f"heading-{lost.seat.value}", MISSING)
 
 
-def _unfinished(item: DebateItem, writing: Writing) -> Column:
+def _unfinished(item: DebateItem, writing: UnfinishedTurn) -> Column:
     return Column(
         writing.key,
         heading(item.transcript, writing.seat, writing.role, writing.act, writing.round),
@@ -115,11 +115,11 @@ def options_of(item: DebateItem) -> list[tuple[str, str, int]]:
     ]
 
 
-def listed_quotes(item: DebateItem, turns: Sequence[Turn]) -> list[Listed]:
+def listed_quotes(item: DebateItem, turns: Sequence[Turn]) -> list[ListedQuote]:
     """All quotes of the turns that are shown."""
     picked = set(item.acts.work.draft.leaned_on)
     return [
-        Listed(
+        ListedQuote(
             turn.id,
             number,
             called(item.transcript.debate, turn.seat, turn.role),
@@ -158,7 +158,7 @@ def _said_before(item: TaskItem, turn: Turn, key: str) -> Column:
     return Column(BEFORE + turn.id, name, "faint", _body(turn), is_folded=True)
 
 
-def _body(turn: Turn) -> Marked:
+def _body(turn: Turn) -> MarkedText:
     return mark(turn) if turn.text else NOTHING
 
 
@@ -185,10 +185,10 @@ def header(item: TaskItem) -> Text:
     return whole.append(f"\n{note}", style="italic") if note else whole
 
 
-def quotes_of(item: TaskItem, names: Sequence[str]) -> list[Listed]:
+def quotes_of(item: TaskItem, names: Sequence[str]) -> list[ListedQuote]:
     """All quotes of the turns that are asked about."""
     return [
-        Listed(turn.id, number, name, quote, False)
+        ListedQuote(turn.id, number, name, quote, False)
         for turn, name in zip(item.turns(), names, strict=True)
         for number, quote in enumerate(turn.quotes)
     ]

@@ -11,9 +11,9 @@ from oversight.engines.base import open_engine
 from oversight.errors import OversightError
 from oversight.graphs.views import public, view_of
 from oversight.ids import seed_from
-from oversight.judging.items import DebateItem, Refusal, Why
+from oversight.judging.items import DebateItem, PersonAction, RefusalReason, RefusedAction
 from oversight.judging.log import now
-from oversight.judging.session import DebateSession, Doing
+from oversight.judging.session import DebateSession
 from oversight.judging.settings import JudgingSettings
 from oversight.judging.tasks.debate import stated
 from oversight.types import (
@@ -203,9 +203,9 @@ class AssistantSession:
         """True while an answer is being written."""
         return self._task is not None and not self._task.done()
 
-    def refusal(self) -> Refusal | None:
+    def refusal(self) -> RefusedAction | None:
         """The reason why there is no assistant for this item, or None."""
-        return self._session.refusal(Doing.ASSIST)
+        return self._session.refusal(PersonAction.ASSIST)
 
     def kinds_of_help(self) -> tuple[Help, ...]:
         """Kinds of help that the item's assistant can be asked for; none if it has no assistant.
@@ -217,7 +217,7 @@ class AssistantSession:
         return () if arm is None or self.refusal() else self._assistants.kinds_of_help(arm)
 
     def request(self, help: Help, text: str = "", turn: Turn | None = None) -> (
-        HelpRequest | Refusal
+        HelpRequest | RefusedAction
     ):  # fmt: skip
         """A request for help, or the reason why it cannot be asked for so.
 
@@ -227,23 +227,27 @@ class AssistantSession:
             turn: The turn that is to be criticised.
         """
         if help in NEEDS_WORDS:
-            return HelpRequest(help, text) if text else Refusal(Why.NO_WORDS)
+            return HelpRequest(help, text) if text else RefusedAction(RefusalReason.NO_WORDS)
         if help is Help.CRITIQUE:
-            return Refusal(Why.NO_TURN) if turn is None else HelpRequest(help, turn=turn)
+            return (
+                RefusedAction(RefusalReason.NO_TURN)
+                if turn is None
+                else HelpRequest(help, turn=turn)
+            )
         if help is Help.AGAINST:
             probs = self._session.acts.work.draft.probs
             if probs is None:
-                return Refusal(Why.NO_BELIEF_TO_OPPOSE)
+                return RefusedAction(RefusalReason.NO_BELIEF_TO_OPPOSE)
             return HelpRequest(help, belief=stated(probs))
         return HelpRequest(help)
 
     def begin(self, request: HelpRequest, show: Callable[[str], None] | None = None) -> (
-        Refusal | None
+        RefusedAction | None
     ):  # fmt: skip
         """Let the assistant begin to answer; `show` is given its words as they come."""
         refusal = self.refusal()
         if refusal is None and self.is_answering:
-            refusal = Refusal(Why.ANSWERING)
+            refusal = RefusedAction(RefusalReason.ANSWERING)
         if refusal is None:
             self._heard = []
             self._task = asyncio.create_task(self._answer(request, self._heard, show))

@@ -14,14 +14,14 @@ from oversight.judging.log import ActLog, JudgingLog, RatingLog
 from oversight.judging.settings import JudgingSettings, RatingSettings
 from oversight.judging.tasks import RatingTask, TaskQuestion, load, rating_of
 from oversight.judging.tasks.debate import (
-    StripBin,
+    CalibrationBin,
     calibration_strip,
     draw_arm,
     draw_swapped,
     judgment_of,
 )
 from oversight.store import Store
-from oversight.store.queue import ItemState, QueueFilter, QueueItem, Taken
+from oversight.store.queue import ClaimResult, ItemState, QueueFilter, QueueItem
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.types import (
     DebateOpened,
@@ -83,7 +83,7 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
         """The argument by which an item of the queue is taken up."""
 
     @abstractmethod
-    def take(self, named: Named) -> tuple[Opened | None, Taken]:
+    def take(self, named: Named) -> tuple[Opened | None, ClaimResult]:
         """Take up an item, or say why not."""
 
     @abstractmethod
@@ -237,16 +237,16 @@ class Desk(AnyDesk[QueueItem, str, DebateItem, Judgment]):
         """A debate is taken up by its id."""
         return listed.debate_id
 
-    def take(self, named: str) -> tuple[DebateItem | None, Taken]:
+    def take(self, named: str) -> tuple[DebateItem | None, ClaimResult]:
         """Take up an item, or say why not."""
         taken = self.store.take_item(named, self.judge, overlap=self.settings.overlap)
-        if taken is not Taken.OURS:
+        if taken is not ClaimResult.OURS:
             return None, taken
         transcript = self.store.transcript(named)
         live = is_live(transcript)
         if live and not self.store.claim([named]):
             self.store.leave_item(named, self.judge)
-            return None, Taken.ELSEWHERE
+            return None, ClaimResult.ELSEWHERE
         return DebateItem(transcript, self._log(named), live), taken
 
     def _log(self, named: str) -> JudgingLog:
@@ -311,7 +311,7 @@ class Desk(AnyDesk[QueueItem, str, DebateItem, Judgment]):
         found = self.store.transcript(item.transcript.debate.id).judgments
         return next(j for j in found if self._is_own(j) and j.revision == revision)
 
-    def calibration(self) -> tuple[StripBin, ...]:
+    def calibration(self) -> tuple[CalibrationBin, ...]:
         """Share of this judge's judgments that were right, by how sure they were."""
         sent = {event.debate_id for event in self.store.events(self.judge, None, [EventKind.SENT])}
         return calibration_strip(self.store.transcripts(debate_ids=sent), self.judge)
@@ -350,10 +350,10 @@ class TaskDesk(AnyDesk[RatingItem, RatingItem, TaskItem, Feedback]):
         """An item is taken up as it is listed."""
         return listed
 
-    def take(self, named: RatingItem) -> tuple[TaskItem | None, Taken]:
+    def take(self, named: RatingItem) -> tuple[TaskItem | None, ClaimResult]:
         """Take up an item, or say why not."""
         taken = self.store.take_rating(named, self.judge, overlap=self.settings.overlap)
-        if taken is not Taken.OURS:
+        if taken is not ClaimResult.OURS:
             return None, taken
         transcript = self.store.transcript(named.debate_id)
         return TaskItem(named, transcript, self._log(named)), taken

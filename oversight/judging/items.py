@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import StrEnum, auto
 
 from oversight.judging.log import JudgingLog, RatingLog
 from oversight.judging.tasks.debate import orders_for
 from oversight.judging.work import unseen
-from oversight.store.queue import Taken
+from oversight.store.queue import ClaimResult
 from oversight.store.rating_queue import RatingItem
 from oversight.types import (
     Act,
@@ -25,7 +25,25 @@ from oversight.types import (
 )
 
 
-class Why(StrEnum):
+class PersonAction(StrEnum):
+    """Kinds of act that a person can do at an item."""
+
+    CHANGE = auto()
+    """Give or change beliefs, answers, a verdict, a rationale, quotes that are leant on."""
+    UNDO = auto()
+    READ_ON = auto()
+    ASK = auto()
+    SAY = auto()
+    END = auto()
+    SEND = auto()
+    REVISE = auto()
+    SKIP = auto()
+    READ_SOURCE = auto()
+    ASSIST = auto()
+    """Ask the assistant."""
+
+
+class RefusalReason(StrEnum):
     """Reasons why something cannot be done now, each as the sentence that a person is told."""
 
     SENT = "It is sent: open it again first; every revision is kept."
@@ -63,21 +81,24 @@ class Why(StrEnum):
     NO_BELIEF_TO_OPPOSE = "You have said no belief yet that it could argue against."
 
 
-WHY_NOT_TAKEN = {Taken.ENOUGH: Why.ENOUGH_JUDGES, Taken.ELSEWHERE: Why.OPEN_ELSEWHERE}
+WHY_NOT_TAKEN = {
+    ClaimResult.ENOUGH: RefusalReason.ENOUGH_JUDGES,
+    ClaimResult.ELSEWHERE: RefusalReason.OPEN_ELSEWHERE,
+}
 """By the outcome of an attempt to take up an item: the reason that a person is told."""
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedAction:
     """Something that was not done, and the reason."""
 
-    why: Why
+    why: RefusalReason
     words: str = ""
     """Sentence to be shown in place of that of `why`."""
     turns: Mapping[str, float] = field(default_factory=dict)
     """By id, turns that were not on the screen completely, each with the share that was."""
 
-    def said(self, own: Mapping[Why, str]) -> str:
+    def said(self, own: Mapping[RefusalReason, str]) -> str:
         """The refusal as a sentence; `own` are words with the names of keys or commands."""
         return self.words or own.get(self.why) or self.why.value
 
@@ -114,7 +135,7 @@ def excerpt(quote: Quote, source: Source | None, context: int | None) -> SourceE
 
 
 @dataclass(frozen=True)
-class LostTurn:
+class MissingTurn:
     """A turn of a finished debate of which the store has no words."""
 
     step: int
@@ -161,7 +182,7 @@ class DebateItem:
         others = [t.id for t in self.shown(stepped=stepped) if not work.has_said(t)]
         return unseen(work.seen, others)
 
-    def lost(self, turns: Sequence[Turn]) -> list[LostTurn]:
+    def lost(self, turns: Sequence[Turn]) -> list[MissingTurn]:
         """The turns that should stand beside `turns` in their steps and are not in the store."""
         if self.live:
             return []
@@ -169,7 +190,7 @@ class DebateItem:
         spoken = {(turn.step, turn.seat) for turn in turns}
         steps = {turn.step for turn in turns}
         return [
-            LostTurn(step.index, step.round, slot.seat, protocol.role_of(slot), slot.act)
+            MissingTurn(step.index, step.round, slot.seat, protocol.role_of(slot), slot.act)
             for step in protocol.schedule()
             for slot in step.slots
             if step.index in steps and slot.act.is_spoken and (step.index, slot.seat) not in spoken

@@ -59,7 +59,7 @@ def is_spoken_out(transcript: Transcript) -> bool:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AwaitedAct:
     """The act of a person that the graph waits for."""
 
     step: int
@@ -117,7 +117,7 @@ class LiveDebate:
         self._graph.checkpointer = InMemorySaver()
         self._attempts = 0
 
-    async def go(self) -> Wanted | None:
+    async def go(self) -> AwaitedAct | None:
         """Go on from where the debate stands, until a person is needed; None when it is over.
 
         Raises:
@@ -128,7 +128,7 @@ class LiveDebate:
         self._runtime.leave(self._debate.id)
         return self._wanted(await self._graph.ainvoke({"debate_id": self._debate.id}, self._config))
 
-    async def answer(self, answer: PersonsAct | Judgment) -> Wanted | None:
+    async def answer(self, answer: PersonsAct | Judgment) -> AwaitedAct | None:
         """Give the graph the act that it waits for; returns the next one, or None when it is over.
 
         Raises:
@@ -148,12 +148,12 @@ class LiveDebate:
         thread = f"{self._debate.id}-{self._attempts}"
         return {"configurable": {"thread_id": thread}, "recursion_limit": limit}
 
-    def _wanted(self, state: dict[str, Any]) -> Wanted | None:
+    def _wanted(self, state: dict[str, Any]) -> AwaitedAct | None:
         if INTERRUPT not in state:
             return None
         [found] = state[INTERRUPT]
         asked: dict[str, Any] = found.value
-        return Wanted(
+        return AwaitedAct(
             step=int(asked["step"]),
             round=int(asked["round"]),
             seat=Seat(asked["seat"]),
@@ -163,7 +163,7 @@ class LiveDebate:
 
 
 @dataclass
-class Writing:
+class UnfinishedTurn:
     """A turn that is being written."""
 
     seat: Seat
@@ -183,18 +183,18 @@ def key_while_written(seat: Seat, act: Act, round: int) -> str:
     return f"writing-{seat}-{act}-{round}"
 
 
-class LiveSide:
+class LiveRunner:
     """Runs an item's debate as far as it goes without the judge."""
 
     def __init__(self, desk: Desk, item: DebateItem, on_change: Callable[[], None]) -> None:
         """Beside a screen that `on_change` is told to draw anew."""
         self.desk = desk
         self.item = item
-        self.wanted: Wanted | None = None
+        self.wanted: AwaitedAct | None = None
         """The act that the debate waits for, if any."""
         self.is_going = False
         self.trouble = ""
-        self.writing: dict[Seat, Writing] = {}
+        self.writing: dict[Seat, UnfinishedTurn] = {}
         """Turns that are being written."""
         self.has_news = False
         """Something was heard since this was last set to False."""
@@ -280,7 +280,9 @@ class LiveSide:
     def _hear(self, event: Event) -> None:
         match event:
             case SpeechBegins() if event.seat is not Seat.JUDGE:
-                self.writing[event.seat] = Writing(event.seat, event.role, event.act, event.round)
+                self.writing[event.seat] = UnfinishedTurn(
+                    event.seat, event.role, event.act, event.round
+                )
             case Words() if event.seat in self.writing:
                 self.writing[event.seat].text += event.text
             case TurnRecorded():

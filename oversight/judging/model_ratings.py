@@ -30,11 +30,11 @@ from oversight.store.rating_queue import RatingItem
 from oversight.types import (
     Act,
     AgentSpec,
-    AskedUnder,
     Draft,
     Feedback,
     JudgeKind,
     ModelAnswer,
+    PrinciplesApplied,
     RatingRequest,
     Role,
     Seat,
@@ -53,7 +53,7 @@ class PlannedRating:
 
     item: RatingItem
     rater: str
-    under: AskedUnder | None
+    under: PrinciplesApplied | None
     swapped: bool
 
     @cached_property
@@ -162,7 +162,7 @@ class ModelRatings:
         release()
         return progress
 
-    def _principles(self, item: RatingItem) -> Iterator[AskedUnder | None]:
+    def _principles(self, item: RatingItem) -> Iterator[PrinciplesApplied | None]:
         """The principles that an item is rated under: one by one, or all at once to be scored."""
         if self.constitution is None:
             yield None
@@ -177,7 +177,7 @@ class ModelRatings:
         else:
             sets = [[each] for each in drawn]
         for some in sets:
-            yield AskedUnder(
+            yield PrinciplesApplied(
                 constitution=self.constitution.name,
                 fingerprint=fingerprint(self.constitution),
                 principles={each.id: each.text for each in some},

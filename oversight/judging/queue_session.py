@@ -10,7 +10,7 @@ from enum import StrEnum, auto
 from typing import Generic, Literal, Protocol, TypeVar
 
 from oversight.judging.desk import AnyDesk, Listed, Named, Opened, Sent, in_order
-from oversight.judging.items import WHY_NOT_TAKEN, Refusal, Why
+from oversight.judging.items import WHY_NOT_TAKEN, RefusalReason, RefusedAction
 from oversight.store.queue import ItemState
 from oversight.types import ItemReopened
 
@@ -21,7 +21,7 @@ Where = Literal["next", "previous", "queue", "quit"]
 of items, or out of the program."""
 
 
-class LeftAs(StrEnum):
+class LeftState(StrEnum):
     """State in which a person left an item."""
 
     SENT = auto()
@@ -37,10 +37,10 @@ class Workplace(Protocol[OpenedT]):
     async def work_on(self, item: OpenedT) -> Where:
         """Let the person work on an item until they leave it."""
 
-    def tell_left(self, item: OpenedT, how: LeftAs) -> None:
+    def tell_left(self, item: OpenedT, how: LeftState) -> None:
         """Tell the state of an item that was left."""
 
-    def tell_refused(self, refusal: Refusal) -> None:
+    def tell_refused(self, refusal: RefusedAction) -> None:
         """Say why an item could not be taken up."""
 
 
@@ -108,7 +108,7 @@ class QueueSession(Generic[Listed, Named, Opened, Sent]):
             elif where != "previous":
                 return where
             elif self.last_sent is None:
-                at.tell_refused(Refusal(Why.NONE_SENT))
+                at.tell_refused(RefusedAction(RefusalReason.NONE_SENT))
                 taken = self._take(listed, at)
             else:
                 reopen = True
@@ -120,17 +120,23 @@ class QueueSession(Generic[Listed, Named, Opened, Sent]):
     def _take(self, listed: Listed, at: Workplace[Opened]) -> tuple[Listed, Opened] | None:
         item, taken = self.desk.take(self.desk.named(listed))
         if item is None:
-            at.tell_refused(Refusal(WHY_NOT_TAKEN[taken]))
+            at.tell_refused(RefusedAction(WHY_NOT_TAKEN[taken]))
             return None
         return listed, item
 
     def _leave(self, listed: Listed, item: Opened, at: Workplace[Opened], *, is_sent: bool) -> None:
         self.last_left = item.key
         work = item.acts.work
-        how = LeftAs.SENT if is_sent else LeftAs.SENT_BEFORE if work.num_sent else LeftAs.BEGUN
+        how = (
+            LeftState.SENT
+            if is_sent
+            else LeftState.SENT_BEFORE
+            if work.num_sent
+            else LeftState.BEGUN
+        )
         if is_sent:
             self.num_sent += 1
             self.last_sent = listed
         elif work.skipped:
-            how = LeftAs.SKIPPED
+            how = LeftState.SKIPPED
         at.tell_left(item, how)

@@ -15,8 +15,16 @@ from typing import Any
 
 from oversight.graphs.persons import PersonsAct
 from oversight.judging.desk import Desk, TaskDesk
-from oversight.judging.items import DebateItem, Refusal, SourceExcerpt, TaskItem, Why, excerpt
-from oversight.judging.live import LiveSide
+from oversight.judging.items import (
+    DebateItem,
+    PersonAction,
+    RefusalReason,
+    RefusedAction,
+    SourceExcerpt,
+    TaskItem,
+    excerpt,
+)
+from oversight.judging.live import LiveRunner
 from oversight.judging.log import ActLog, JudgingLog, RatingLog
 from oversight.judging.settings import SessionSettings
 from oversight.judging.tasks.debate import (
@@ -50,25 +58,7 @@ from oversight.types import (
 )
 
 
-class Doing(StrEnum):
-    """Kinds of act that a person can do at an item."""
-
-    CHANGE = auto()
-    """Give or change beliefs, answers, a verdict, a rationale, quotes that are leant on."""
-    UNDO = auto()
-    READ_ON = auto()
-    ASK = auto()
-    SAY = auto()
-    END = auto()
-    SEND = auto()
-    REVISE = auto()
-    SKIP = auto()
-    READ_SOURCE = auto()
-    ASSIST = auto()
-    """Ask the assistant."""
-
-
-class Next(StrEnum):
+class NextAction(StrEnum):
     """Act that leads on at a debate now."""
 
     LEAVE = auto()
@@ -104,46 +94,46 @@ class ItemSession(ABC):
     def transcript(self) -> Transcript:
         """The debate that the item is, or is of."""
 
-    def refusal(self, doing: Doing) -> Refusal | None:
+    def refusal(self, doing: PersonAction) -> RefusedAction | None:
         """The reason why something cannot be done now, or None."""
         work = self.acts.work
-        if doing is Doing.CHANGE and not work.is_open:
-            return Refusal(Why.SENT)
-        if doing is Doing.UNDO and not work.can_undo:
-            return Refusal(Why.NOTHING_TO_UNDO)
-        if doing is Doing.REVISE and work.is_open:
-            return Refusal(Why.NOT_SENT)
-        if doing is Doing.SKIP and work.num_sent:
-            return Refusal(Why.SENT_ALREADY)
-        if doing is Doing.SEND and not work.is_open:
-            return Refusal(Why.SENT)
-        if doing is Doing.READ_SOURCE:
+        if doing is PersonAction.CHANGE and not work.is_open:
+            return RefusedAction(RefusalReason.SENT)
+        if doing is PersonAction.UNDO and not work.can_undo:
+            return RefusedAction(RefusalReason.NOTHING_TO_UNDO)
+        if doing is PersonAction.REVISE and work.is_open:
+            return RefusedAction(RefusalReason.NOT_SENT)
+        if doing is PersonAction.SKIP and work.num_sent:
+            return RefusedAction(RefusalReason.SENT_ALREADY)
+        if doing is PersonAction.SEND and not work.is_open:
+            return RefusedAction(RefusalReason.SENT)
+        if doing is PersonAction.READ_SOURCE:
             return self._source_refusal()
         return None
 
-    def can(self) -> dict[Doing, Refusal | None]:
+    def can(self) -> dict[PersonAction, RefusedAction | None]:
         """All kinds of act, each with the reason why it cannot be done now."""
-        return {doing: self.refusal(doing) for doing in Doing}
+        return {doing: self.refusal(doing) for doing in PersonAction}
 
-    def undo(self) -> Refusal | None:
+    def undo(self) -> RefusedAction | None:
         """Take the last change back."""
-        return self._do(Doing.UNDO, ChangeUndone())
+        return self._do(PersonAction.UNDO, ChangeUndone())
 
-    def revise(self) -> Refusal | None:
+    def revise(self) -> RefusedAction | None:
         """Open the item again after it was sent."""
-        return self._do(Doing.REVISE, ItemReopened())
+        return self._do(PersonAction.REVISE, ItemReopened())
 
-    def skip(self) -> Refusal | None:
+    def skip(self) -> RefusedAction | None:
         """Put the item off."""
-        return self._do(Doing.SKIP, ItemSkipped())
+        return self._do(PersonAction.SKIP, ItemSkipped())
 
-    def say_why(self, text: str, move: str = "") -> Refusal | None:
+    def say_why(self, text: str, move: str = "") -> RefusedAction | None:
         """Keep a rationale; all of one `move` is taken back as one."""
         if text == self.acts.work.draft.rationale:
-            return self.refusal(Doing.CHANGE)
-        return self._do(Doing.CHANGE, RationaleGiven(text=text, move=move))
+            return self.refusal(PersonAction.CHANGE)
+        return self._do(PersonAction.CHANGE, RationaleGiven(text=text, move=move))
 
-    def _do(self, doing: Doing, act: Any) -> Refusal | None:
+    def _do(self, doing: PersonAction, act: Any) -> RefusedAction | None:
         refusal = self.refusal(doing)
         if refusal is None:
             self.acts.add(act)
@@ -156,24 +146,24 @@ class ItemSession(ABC):
         """True while this person is to speak in the debate, and not to judge."""
         return False
 
-    def _source_refusal(self) -> Refusal | None:
+    def _source_refusal(self) -> RefusedAction | None:
         if self.transcript.question.source is None:
-            return Refusal(Why.NO_SOURCE)
+            return RefusedAction(RefusalReason.NO_SOURCE)
         protocol = self.transcript.debate.protocol
         may = protocol.speakers_see_source if self.speaks else protocol.judge_sees_source
         # The source of an open prompt is part of what was asked.
         may = may or (protocol.is_open and protocol.speakers_see_source)
-        return None if may else Refusal(Why.HIDDEN_SOURCE)
+        return None if may else RefusedAction(RefusalReason.HIDDEN_SOURCE)
 
-    def source_around(self, quote: Quote) -> SourceExcerpt | Refusal:
+    def source_around(self, quote: Quote) -> SourceExcerpt | RefusedAction:
         """The source around a quote: its paragraph where this person may read the source, else as
         many characters as the protocol shows."""
-        may_read = self.refusal(Doing.READ_SOURCE) is None
+        may_read = self.refusal(PersonAction.READ_SOURCE) is None
         context = None if may_read else self.transcript.debate.protocol.quote_context
         if context == 0:
-            return Refusal(Why.HIDDEN_SURROUNDINGS)
+            return RefusedAction(RefusalReason.HIDDEN_SURROUNDINGS)
         found = excerpt(quote, self.transcript.question.source, context)
-        return Refusal(Why.NOT_IN_SOURCE) if found is None else found
+        return RefusedAction(RefusalReason.NOT_IN_SOURCE) if found is None else found
 
     # --- what was read -----------------------------------------------------------------
 
@@ -182,12 +172,12 @@ class ItemSession(ABC):
         """By id the turns that are shown and were not on the screen completely, with the share
         that was."""
 
-    def unread(self, *, again: bool = False) -> Refusal | None:
+    def unread(self, *, again: bool = False) -> RefusedAction | None:
         """A refusal where something would be answered that was never on the screen, but for turns
         of which that was waived; with `again` for these, too."""
         waived = frozenset() if again else self.waived
         left = {turn: share for turn, share in self.unseen().items() if turn not in waived}
-        return Refusal(Why.UNSEEN, turns=left) if left else None
+        return RefusedAction(RefusalReason.UNSEEN, turns=left) if left else None
 
     def waive(self, turns: Collection[str]) -> None:
         """Let these turns be answered unread."""
@@ -234,7 +224,7 @@ class DebateSession(ItemSession):
         super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item
-        self.live = LiveSide(desk, item, on_change)
+        self.live = LiveRunner(desk, item, on_change)
         self._asked_at: int | None = None
         """The step at which it was last said that there is no belief yet."""
 
@@ -291,34 +281,34 @@ class DebateSession(ItemSession):
 
     # --- what can be done ----------------------------------------------------------------
 
-    def refusal(self, doing: Doing) -> Refusal | None:
+    def refusal(self, doing: PersonAction) -> RefusedAction | None:
         """The reason why something cannot be done now, or None."""
         if (general := super().refusal(doing)) is not None:
             return general
         wanted = None if self.live.is_others else self.live.wanted
-        why: Why | None = None
-        if doing is Doing.READ_ON and not self.has_more:
-            why = Why.ALL_READ
-        elif doing is Doing.ASK and (wanted is None or wanted.act is not Act.ASK):
-            why = Why.NOT_YOUR_TURN_TO_ASK if self.item.live else Why.OVER
-        elif doing is Doing.SAY and (wanted is None or wanted.seat is Seat.JUDGE):
-            why = Why.NOT_YOUR_TURN
-        elif doing is Doing.END and (wanted is None or not wanted.may_end):
-            why = Why.CANNOT_END
-        elif doing is Doing.SEND:
+        why: RefusalReason | None = None
+        if doing is PersonAction.READ_ON and not self.has_more:
+            why = RefusalReason.ALL_READ
+        elif doing is PersonAction.ASK and (wanted is None or wanted.act is not Act.ASK):
+            why = RefusalReason.NOT_YOUR_TURN_TO_ASK if self.item.live else RefusalReason.OVER
+        elif doing is PersonAction.SAY and (wanted is None or wanted.seat is Seat.JUDGE):
+            why = RefusalReason.NOT_YOUR_TURN
+        elif doing is PersonAction.END and (wanted is None or not wanted.may_end):
+            why = RefusalReason.CANNOT_END
+        elif doing is PersonAction.SEND:
             why = self._too_early()
-        elif doing is Doing.ASSIST and not is_assisted(self.acts.work.arm):
+        elif doing is PersonAction.ASSIST and not is_assisted(self.acts.work.arm):
             drawn = self.acts.work.arm is not None
-            why = Why.DRAWN_UNASSISTED if drawn else Why.NO_ASSISTANT
-        return None if why is None else Refusal(why)
+            why = RefusalReason.DRAWN_UNASSISTED if drawn else RefusalReason.NO_ASSISTANT
+        return None if why is None else RefusedAction(why)
 
-    def _too_early(self) -> Why | None:
+    def _too_early(self) -> RefusalReason | None:
         if self.has_more:
-            return Why.HIDDEN_TURNS
+            return RefusalReason.HIDDEN_TURNS
         if self.acts.work.seat not in (None, Seat.JUDGE.value):
-            return Why.ARGUED
+            return RefusalReason.ARGUED
         if self.item.live and (self.live.is_others or not self.live.waits_for(Act.DECIDE)):
-            return Why.GOING_ON
+            return RefusalReason.GOING_ON
         return None
 
     @property
@@ -327,21 +317,21 @@ class DebateSession(ItemSession):
         wanted = self.live.wanted
         return wanted is not None and wanted.seat is not Seat.JUDGE and not self.live.is_others
 
-    def next(self) -> Next:
+    def next(self) -> NextAction:
         """The act that leads on now."""
         if not self.acts.work.is_open:
-            return Next.LEAVE
+            return NextAction.LEAVE
         if self.has_more:
-            return Next.READ_ON
+            return NextAction.READ_ON
         if self.live.is_going:
-            return Next.WAIT
+            return NextAction.WAIT
         if self.live.trouble:
-            return Next.RETRY
+            return NextAction.RETRY
         if self.live.is_others:
-            return Next.OTHERS
+            return NextAction.OTHERS
         if self.live.wanted is not None and not self.live.waits_for(Act.DECIDE):
-            return Next.ACT
-        return Next.SEND if missing(self.acts.work) is None else Next.DECIDE
+            return NextAction.ACT
+        return NextAction.SEND if missing(self.acts.work) is None else NextAction.DECIDE
 
     # --- beliefs and the verdict -------------------------------------------------------
 
@@ -353,14 +343,14 @@ class DebateSession(ItemSession):
             return wanted.step
         return self.item.current_step
 
-    def believe(self, probs: Sequence[float], move: str = "") -> Refusal | None:
+    def believe(self, probs: Sequence[float], move: str = "") -> RefusedAction | None:
         """Note a belief; from now on the verdict follows it."""
         refusal = self.decide(Verdict.DECIDED)
         if refusal is None:
             self.item.believe(self.belief_step, probs, stepped=self.stepped, move=move)
         return refusal
 
-    def believe_option(self, index: int, probability: float) -> Refusal | None:
+    def believe_option(self, index: int, probability: float) -> RefusedAction | None:
         """Note a belief in one option; the others share what is left as before."""
         num_options = len(self.item.orders.options)
         before = self.acts.work.draft.probs
@@ -372,12 +362,12 @@ class DebateSession(ItemSession):
         if draft.probs is not None and step not in draft.beliefs:
             self.item.believe(step, draft.probs, stepped=self.stepped)
 
-    def may_read_on(self) -> Refusal | None:
+    def may_read_on(self) -> RefusedAction | None:
         """Keep the belief; a refusal the first time that there is none at this step."""
         step = self.item.current_step
         if self.acts.work.draft.probs is None and self._asked_at != step:
             self._asked_at = step
-            return Refusal(Why.NO_BELIEF)
+            return RefusedAction(RefusalReason.NO_BELIEF)
         self.keep_belief(step)
         return None
 
@@ -387,31 +377,31 @@ class DebateSession(ItemSession):
         self.reveal()
         self.start()
 
-    def decide(self, verdict: Verdict) -> Refusal | None:
+    def decide(self, verdict: Verdict) -> RefusedAction | None:
         """Choose the verdict: as the belief says, a tie, or cannot tell."""
         if self.acts.work.draft.verdict is verdict:
-            return self.refusal(Doing.CHANGE)
-        return self._do(Doing.CHANGE, VerdictChosen(verdict=verdict))
+            return self.refusal(PersonAction.CHANGE)
+        return self._do(PersonAction.CHANGE, VerdictChosen(verdict=verdict))
 
-    def lean(self, turn: Turn, quote: int) -> Refusal | bool:
+    def lean(self, turn: Turn, quote: int) -> RefusedAction | bool:
         """Lean on a quote, or no longer; returns True if it is leant on now."""
         on = (turn.id, quote) not in self.acts.work.draft.leaned_on
-        refusal = self._do(Doing.CHANGE, QuoteLeanedOn(turn=turn.id, quote=quote, on=on))
+        refusal = self._do(PersonAction.CHANGE, QuoteLeanedOn(turn=turn.id, quote=quote, on=on))
         return on if refusal is None else refusal
 
-    def missing(self, *, need_rationale: bool = True) -> Refusal | None:
+    def missing(self, *, need_rationale: bool = True) -> RefusedAction | None:
         """A refusal that names the first thing a judgment lacks, or None."""
         need = need_rationale and self.desk.settings.require_rationale
         words = missing(self.acts.work, need_rationale=need)
-        return None if words is None else Refusal(Why.INCOMPLETE, words)
+        return None if words is None else RefusedAction(RefusalReason.INCOMPLETE, words)
 
-    async def send(self) -> SentJudgment | Refusal:
+    async def send(self) -> SentJudgment | RefusedAction:
         """Record the judgment; return when it is durable.
 
         Raises:
             OversightError: It could not be written, or the debate not be ended.
         """
-        refusal = self.refusal(Doing.SEND) or self.missing()
+        refusal = self.refusal(PersonAction.SEND) or self.missing()
         if refusal is not None:
             return refusal
         judgment = await self.desk.send(self.item, self.live.judged)
@@ -423,16 +413,16 @@ class DebateSession(ItemSession):
 
     # --- a live debate -----------------------------------------------------------------
 
-    def believe_live(self, *, ends: bool = False) -> Refusal | None:
+    def believe_live(self, *, ends: bool = False) -> RefusedAction | None:
         """Give the debate the belief that it waits for."""
         wanted, probs = self.live.wanted, self.acts.work.draft.probs
         if wanted is None or probs is None:
-            return Refusal(Why.WAITS_FOR_BELIEF)
+            return RefusedAction(RefusalReason.WAITS_FOR_BELIEF)
         self.keep_belief(wanted.step)
         self.live.answer(PersonsAct(belief=stated(probs), ends=ends))
         return None
 
-    def speak(self, text: str, doing: Doing = Doing.SAY) -> Refusal | None:
+    def speak(self, text: str, doing: PersonAction = PersonAction.SAY) -> RefusedAction | None:
         """Give the debate the words that it waits for: a speech, or with `ASK` a question."""
         refusal = self.refusal(doing)
         if refusal is None:
@@ -464,32 +454,36 @@ class RatingSession(ItemSession):
         """The debate that the item is of."""
         return self.item.transcript
 
-    def refusal(self, doing: Doing) -> Refusal | None:
+    def refusal(self, doing: PersonAction) -> RefusedAction | None:
         """The reason why something cannot be done now, or None."""
-        if doing in (Doing.READ_ON, Doing.ASK, Doing.SAY, Doing.END):
-            return Refusal(Why.RECORDED)
-        return Refusal(Why.NO_ASSISTANT) if doing is Doing.ASSIST else super().refusal(doing)
+        if doing in (PersonAction.READ_ON, PersonAction.ASK, PersonAction.SAY, PersonAction.END):
+            return RefusedAction(RefusalReason.RECORDED)
+        return (
+            RefusedAction(RefusalReason.NO_ASSISTANT)
+            if doing is PersonAction.ASSIST
+            else super().refusal(doing)
+        )
 
     def unseen(self) -> dict[str, float]:
         """Turns that are asked about and were not on the screen completely."""
         return self.item.unseen()
 
-    def answer(self, name: str, value: str | None) -> Refusal | None:
+    def answer(self, name: str, value: str | None) -> RefusedAction | None:
         """Give an answer, by the question's name; None takes it back."""
         act = QuestionsAnswered(answers={name: value}, unseen=self.item.unseen())
-        return self._do(Doing.CHANGE, act)
+        return self._do(PersonAction.CHANGE, act)
 
-    def missing(self, *, need_rationale: bool = True) -> Refusal | None:
+    def missing(self, *, need_rationale: bool = True) -> RefusedAction | None:
         """A refusal that names the first thing a rating lacks, or None."""
         need = need_rationale and self.desk.settings.require_rationale
         words = self.desk.task.missing(self.desk.asked, self.acts.work, need_rationale=need)
-        return None if words is None else Refusal(Why.INCOMPLETE, words)
+        return None if words is None else RefusedAction(RefusalReason.INCOMPLETE, words)
 
-    async def send(self) -> Feedback | Refusal:
+    async def send(self) -> Feedback | RefusedAction:
         """Record the rating; return when it is durable.
 
         Raises:
             OversightError: It could not be written.
         """
-        refusal = self.refusal(Doing.SEND) or self.missing()
+        refusal = self.refusal(PersonAction.SEND) or self.missing()
         return refusal or await self.desk.send(self.item)

@@ -143,7 +143,7 @@ Picked = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Assisted:
+class AssistantExchange:
     """An answer of the assistant, or its failure."""
 
     number: int
@@ -185,7 +185,7 @@ class JudgingWork(DraftWork[JudgmentDraft]):
     """To the speakers, not yet sent."""
     acted: Mapping[tuple[int, str], DebateActed] = field(default_factory=dict)
     """Acts in a live debate that were sent to it: by (step, act)."""
-    assistance: tuple[Assisted, ...] = ()
+    assistance: tuple[AssistantExchange, ...] = ()
     informed: bool = False
     """The judge has been told which option is right."""
 
@@ -320,7 +320,7 @@ def _acted(work: JudgingWork, act: DebateActed) -> JudgingWork:
 
 
 def _asked(work: JudgingWork, act: AssistantAsked) -> JudgingWork:
-    asked = Assisted(act.number, act.kind, act.request, act.text)
+    asked = AssistantExchange(act.number, act.kind, act.request, act.text)
     return replace(work, assistance=(*work.assistance, asked))
 
 

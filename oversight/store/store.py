@@ -20,7 +20,7 @@ from oversight.store.batch import encode_records
 from oversight.store.database import Database, parse_address
 from oversight.store.encoding import key_text
 from oversight.store.prompts import read_prompt
-from oversight.store.queue import QueueFilter, QueueItem, Taken
+from oversight.store.queue import ClaimResult, QueueFilter, QueueItem
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
 from oversight.store.schema import debates, questions
@@ -324,7 +324,7 @@ class Store:
         given_up = list(debate_ids)
         self._writer.call(lambda c: self._writer.claims.drop(c, given_up))
 
-    def take_item(self, debate_id: str, judge: str, *, overlap: int = 1) -> Taken:
+    def take_item(self, debate_id: str, judge: str, *, overlap: int = 1) -> ClaimResult:
         """Take an item up for `judge`, unless as many as `overlap` have judged it or are at it."""
         return self._writer.call(
             lambda c: queues.take(c, self._writer.claims, debate_id, judge, overlap)
@@ -334,7 +334,7 @@ class Store:
         """Give an item up that `judge` holds in this process."""
         self.release([queues.claim_key(debate_id, judge)])
 
-    def take_rating(self, item: RatingItem, judge: str, *, overlap: int = 1) -> Taken:
+    def take_rating(self, item: RatingItem, judge: str, *, overlap: int = 1) -> ClaimResult:
         """Take an item up to be rated, as with `take_item`."""
         return self._writer.call(
             lambda c: rating_queues.take(c, self._writer.claims, item, judge, overlap)

@@ -75,7 +75,6 @@ from oversight.types.protocols import (
 )
 from oversight.types.questions import Option, Question, Source
 from oversight.types.ratings import (
-    AskedUnder,
     CriticismIs,
     Feedback,
     ModelAnswer,
@@ -83,6 +82,7 @@ from oversight.types.ratings import (
     PairAnswer,
     Preferred,
     PrinciplesAnswer,
+    PrinciplesApplied,
     RevisionAnswer,
     RevisionIs,
     SoftAnswer,
@@ -116,7 +116,6 @@ __all__ = [
     "AgentSpec",
     "AnyJudgingAct",
     "AnyRatingAct",
-    "AskedUnder",
     "AssistantAnswered",
     "AssistantAsked",
     "AttentionPaid",
@@ -162,6 +161,7 @@ __all__ = [
     "Preference",
     "Preferred",
     "PrinciplesAnswer",
+    "PrinciplesApplied",
     "Prompt",
     "PromptRecord",
     "Provenance",

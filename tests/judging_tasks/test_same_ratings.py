@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from oversight.judging.items import Refusal
+from oversight.judging.items import RefusedAction
 from oversight.judging.queue_session import QueueSession
 from oversight.judging.session import RatingSession
 from oversight.judging.work import WHOLE
@@ -20,7 +20,7 @@ class InSession:
     def __init__(self, desk: Any, *scripts: Any) -> None:
         self.desk = desk
         self.scripts = iter(scripts)
-        self.refused: list[Refusal] = []
+        self.refused: list[RefusedAction] = []
 
     async def work_on(self, item: Any) -> str:
         session = RatingSession(self.desk, item)
@@ -33,7 +33,7 @@ class InSession:
     def tell_left(self, item: Any, how: Any) -> None:
         pass
 
-    def tell_refused(self, refusal: Refusal) -> None:
+    def tell_refused(self, refusal: RefusedAction) -> None:
         self.refused.append(refusal)
 
 
@@ -61,7 +61,7 @@ async def first_time(session: RatingSession) -> str:
     assert session.answer(revision.name, revision.by_number[3]) is None
     assert session.say_why("so") is None
     assert isinstance(await session.send(), Feedback)
-    assert isinstance(await session.send(), Refusal)
+    assert isinstance(await session.send(), RefusedAction)
     return "next"
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from oversight.judging.assisting import Assistants, AssistantSession
 from oversight.judging.desk import Desk
-from oversight.judging.items import Refusal
+from oversight.judging.items import PersonAction, RefusedAction
 from oversight.judging.queue_session import QueueSession
-from oversight.judging.session import DebateSession, Doing, SentJudgment
+from oversight.judging.session import DebateSession, SentJudgment
 from oversight.judging.settings import JudgingSettings
 from oversight.judging.work import WHOLE
 from oversight.store import Store
@@ -65,7 +65,7 @@ class InSession:
         self.desk = Desk(store, settings_of(store, **settings))
         self.assistants = Assistants(self.desk.settings)
         self.scripts = iter(scripts)
-        self.refused: list[Refusal] = []
+        self.refused: list[RefusedAction] = []
 
     async def run(self) -> None:
         await QueueSession(self.desk).work(self)
@@ -86,7 +86,7 @@ class InSession:
     def tell_left(self, item: Any, how: Any) -> None:
         pass
 
-    def tell_refused(self, refusal: Refusal) -> None:
+    def tell_refused(self, refusal: RefusedAction) -> None:
         self.refused.append(refusal)
 
 
@@ -187,7 +187,7 @@ async def ask_and_end(session: DebateSession, assistants: Assistants) -> str:
     assert session.believe_option(first_option(session), 0.7) is None
     assert session.believe_live() is None
     await heard()
-    assert session.speak("who saw it", Doing.ASK) is None
+    assert session.speak("who saw it", PersonAction.ASK) is None
     await heard()
     assert session.believe_live(ends=True) is None
     await heard()
@@ -226,10 +226,10 @@ async def ask_assistant(session: DebateSession, assistants: Assistants) -> str:
     look(session)
     assistant = AssistantSession(assistants, session)
     refused = assistant.request(Help.AGAINST)
-    assert isinstance(refused, Refusal)
+    assert isinstance(refused, RefusedAction)
     assert refused.said({}) == "You have said no belief yet that it could argue against."
     for request in (assistant.request(Help.SUMMARY), assistant.request(Help.CHECK, "by ten")):
-        assert not isinstance(request, Refusal)
+        assert not isinstance(request, RefusedAction)
         assert assistant.begin(request) is None
         assert await assistant.answered() is None
     return "queue"

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from oversight.errors import OversightError
 from oversight.judging.assisting import NAME_OF_HELP, Assistants, AssistantSession
 from oversight.judging.desk import Desk
-from oversight.judging.items import DebateItem, Refusal, Why
+from oversight.judging.items import DebateItem, RefusalReason, RefusedAction
 from oversight.judging.queue_session import Where
 from oversight.tui.linear.lines import (
-    Lines,
+    LineBuffer,
     Read,
     Write,
     belief_text,
@@ -129,7 +129,7 @@ class LinearItem(LinearReading):
         if chosen is not None:
             _, turn, place = chosen
             on = self._session.lean(turn, place)
-            if isinstance(on, Refusal):
+            if isinstance(on, RefusedAction):
                 self._refuse(on)
             else:
                 told = "You lean on it" if on else "Put back"
@@ -141,8 +141,8 @@ class LinearItem(LinearReading):
 
     async def _send(self, _: str) -> None:
         sent = await self._session.send()
-        if isinstance(sent, Refusal):
-            is_sent = sent.why is Why.SENT
+        if isinstance(sent, RefusedAction):
+            is_sent = sent.why is RefusalReason.SENT
             said = "It is sent already: revise opens it again." if is_sent else ""
             self._write(said or sent.said(self.OWN_WORDS))
             return
@@ -169,11 +169,11 @@ class LinearItem(LinearReading):
         is_turn = words.isdecimal() and 1 <= int(words) <= len(self._shown)
         turn = self._shown[int(words) - 1] if is_turn else None
         request = self._assistant.request(able[int(number) - 1], words, turn)
-        if isinstance(request, Refusal):
+        if isinstance(request, RefusedAction):
             self._refuse(request)
             return
         self._write("The assistant:")
-        heard = Lines(lambda line: self._write(indented(own_words(line))))
+        heard = LineBuffer(lambda line: self._write(indented(own_words(line))))
         self._assistant.begin(request, heard.take)
         reason = await self._assistant.answered()
         heard.end()

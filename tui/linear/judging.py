@@ -7,15 +7,15 @@ from functools import partial
 from oversight.errors import OversightError
 from oversight.judging.assisting import Assistants
 from oversight.judging.desk import Desk
-from oversight.judging.items import DebateItem, Refusal
-from oversight.judging.queue_session import LeftAs, QueueSession, Where
+from oversight.judging.items import DebateItem, RefusedAction
+from oversight.judging.queue_session import LeftState, QueueSession, Where
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.store.queue import ItemState, QueueItem
 from oversight.tui.linear.item import LinearItem
 from oversight.tui.linear.lines import (
-    NotKept,
     Read,
+    UnsavedWorkError,
     Write,
     in_terminal,
     next_line,
@@ -62,7 +62,7 @@ class LinearQueue:
                     return
                 if await self._do(word.lower(), rest.strip()) == "quit":
                     return
-            except NotKept:
+            except UnsavedWorkError:
                 raise
             except OversightError as error:
                 self._write(one_line(str(error)))
@@ -120,17 +120,17 @@ class LinearQueue:
         """Let the judge work on a debate until they leave it."""
         return await LinearItem(self._desk, item, self._assistants, self._read, self._write).run()
 
-    def tell_left(self, item: DebateItem, how: LeftAs) -> None:
+    def tell_left(self, item: DebateItem, how: LeftState) -> None:
         """Say what has become of a debate that was left."""
-        if how is LeftAs.SENT:
+        if how is LeftState.SENT:
             if said := self._desk.told_after(item):
                 self._write(said)
-        elif how is LeftAs.SKIPPED:
+        elif how is LeftState.SKIPPED:
             self._write("Put off: unskip and its number take that back.")
-        elif how is LeftAs.BEGUN:
+        elif how is LeftState.BEGUN:
             self._write("Left; all you did is kept. It is begun, and its number goes on with it.")
 
-    def tell_refused(self, refusal: Refusal) -> None:
+    def tell_refused(self, refusal: RefusedAction) -> None:
         """Say why a debate could not be taken up."""
         self._write(refusal.said({}))
 

@@ -14,7 +14,7 @@ import typer
 
 from oversight.errors import StoreError
 from oversight.judging.items import DebateItem, SourceExcerpt
-from oversight.judging.tasks.debate import NAME_OF_VERDICT, JudgmentScore, StripBin
+from oversight.judging.tasks.debate import NAME_OF_VERDICT, CalibrationBin, JudgmentScore
 from oversight.store.queue import QueueItem
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import visible
@@ -56,11 +56,11 @@ async def next_line(read: Read, prompt: str) -> str | None:
     return await line
 
 
-class NotKept(StoreError):
+class UnsavedWorkError(StoreError):
     """The store cannot be written, and a person's last acts are lost with the program."""
 
 
-class Acts(Protocol):
+class PendingActs(Protocol):
     """The log of a person's acts at an item."""
 
     @property
@@ -69,7 +69,7 @@ class Acts(Protocol):
         ...
 
 
-async def kept(closing: Awaitable[None], acts: Acts) -> None:
+async def kept(closing: Awaitable[None], acts: PendingActs) -> None:
     """Return when an item is left with everything written down.
 
     Raises:
@@ -79,13 +79,13 @@ async def kept(closing: Awaitable[None], acts: Acts) -> None:
     try:
         await asyncio.wait_for(closing, LEAVE_S)
     except TimeoutError:
-        raise NotKept(
+        raise UnsavedWorkError(
             f"the store could not be written: {acts.num_waiting} of your last acts are not kept. "
             "All before them are."
         ) from None
 
 
-class Lines:
+class LineBuffer:
     """Words as they come, passed on by the line or sentence, so that nothing is written over."""
 
     def __init__(self, write: Write) -> None:
@@ -248,7 +248,10 @@ def belief_text(item: DebateItem) -> str:
 
 
 def sent_lines(
-    judgment: Judgment, question: Question, result: JudgmentScore | None, strip: Sequence[StripBin]
+    judgment: Judgment,
+    question: Question,
+    result: JudgmentScore | None,
+    strip: Sequence[CalibrationBin],
 ) -> list[str]:
     """Lines told to a judge after sending: the right answer, the score, and their calibration."""
     number = judgment.revision

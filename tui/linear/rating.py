@@ -11,8 +11,8 @@ from functools import partial
 from oversight.agents.judging import labels
 from oversight.errors import OversightError
 from oversight.judging.desk import TaskDesk
-from oversight.judging.items import Refusal, TaskItem
-from oversight.judging.queue_session import LeftAs, QueueSession, Where
+from oversight.judging.items import RefusedAction, TaskItem
+from oversight.judging.queue_session import LeftState, QueueSession, Where
 from oversight.judging.session import RatingSession
 from oversight.judging.tasks import unanswered
 from oversight.judging.work import WHOLE
@@ -64,10 +64,10 @@ class LinearRatings:
         """Let the judge work on an item until they leave it."""
         return await LinearRating(self._desk, item, self._read, self._write).run()
 
-    def tell_left(self, item: TaskItem, how: LeftAs) -> None:
+    def tell_left(self, item: TaskItem, how: LeftState) -> None:
         """Say nothing: the next item is shown, or the end is told."""
 
-    def tell_refused(self, refusal: Refusal) -> None:
+    def tell_refused(self, refusal: RefusedAction) -> None:
         """Say why an item could not be taken up."""
         self._write(refusal.said({}))
 
@@ -113,7 +113,7 @@ class LinearRating:
             self._ask()
         return "quit"
 
-    def _done(self, refusal: Refusal | None) -> bool:
+    def _done(self, refusal: RefusedAction | None) -> bool:
         """Say why something was not done; true if it was done."""
         if refusal is not None:
             self._write(refusal.said({}))
@@ -154,8 +154,8 @@ class LinearRating:
         except OversightError as error:
             self._write(f"Not sent: {one_line(str(error))}. An empty line sends it again.")
             return False
-        self._write(sent.said({}) if isinstance(sent, Refusal) else "Sent.")
-        return not isinstance(sent, Refusal)
+        self._write(sent.said({}) if isinstance(sent, RefusedAction) else "Sent.")
+        return not isinstance(sent, RefusedAction)
 
     def _ask(self) -> None:
         """Ask the first open question, or repeat the answers."""

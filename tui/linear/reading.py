@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from oversight.judging.desk import Desk
-from oversight.judging.items import DebateItem, Refusal, Why
-from oversight.judging.live import Wanted
+from oversight.judging.items import DebateItem, PersonAction, RefusalReason, RefusedAction
+from oversight.judging.live import AwaitedAct
 from oversight.judging.queue_session import Where
-from oversight.judging.session import DebateSession, Doing, Next
+from oversight.judging.session import DebateSession, NextAction
 from oversight.judging.work import WHOLE, Span
 from oversight.tui.linear.lines import (
     Numbered,
@@ -33,13 +33,13 @@ POLL_S = 0.05
 class LinearReading:
     """The debate of one item."""
 
-    OWN_WORDS: ClassVar[Mapping[Why, str]] = {
-        Why.SENT: "It is sent: revise opens it again; every revision is kept.",
-        Why.SENT_ALREADY: "It is judged already.",
-        Why.HIDDEN_TURNS: "There are turns that you have not read yet: next shows them.",
-        Why.WAITS_FOR_BELIEF: "It waits for your belief: belief 70 gives one.",
-        Why.NO_WORDS: "Say what: your words follow the number.",
-        Why.NO_TURN: "Which turn? Its number follows.",
+    OWN_WORDS: ClassVar[Mapping[RefusalReason, str]] = {
+        RefusalReason.SENT: "It is sent: revise opens it again; every revision is kept.",
+        RefusalReason.SENT_ALREADY: "It is judged already.",
+        RefusalReason.HIDDEN_TURNS: "There are turns that you have not read yet: next shows them.",
+        RefusalReason.WAITS_FOR_BELIEF: "It waits for your belief: belief 70 gives one.",
+        RefusalReason.NO_WORDS: "Say what: your words follow the number.",
+        RefusalReason.NO_TURN: "Which turn? Its number follows.",
     }
     """Refusals that name commands."""
 
@@ -61,7 +61,7 @@ class LinearReading:
         if not (protocol.speakers or protocol.critics):
             self._write("There are no speeches: you judge from what is asked.")
 
-    def _refuse(self, refusal: Refusal | None) -> bool:
+    def _refuse(self, refusal: RefusedAction | None) -> bool:
         """Say why something was not done; true if there is a reason."""
         if refusal is not None:
             self._write(refusal.said(self.OWN_WORDS))
@@ -113,19 +113,19 @@ class LinearReading:
 
     def _hint(self) -> None:
         match self._session.next():
-            case Next.LEAVE:
+            case NextAction.LEAVE:
                 self._write("It is sent. revise opens it again, next takes the next item.")
-            case Next.READ_ON:
+            case NextAction.READ_ON:
                 self._write("There is more to read: give a belief, such as belief 70, and next.")
-            case Next.OTHERS:
+            case NextAction.OTHERS:
                 self._write("Now it waits for another person: queue leaves it.")
-            case Next.ACT if (wanted := self._live.wanted) is not None:
+            case NextAction.ACT if (wanted := self._live.wanted) is not None:
                 self._write(self._hint_wanted(wanted))
-            case Next.DECIDE | Next.SEND:
+            case NextAction.DECIDE | NextAction.SEND:
                 begin = "The debate is over" if self._live.waits_for(Act.DECIDE) else "All is read"
                 self._write(f"{begin}: give a belief or verdict tie, then why, then send.")
 
-    def _hint_wanted(self, wanted: Wanted) -> str:
+    def _hint_wanted(self, wanted: AwaitedAct) -> str:
         if wanted.seat is not Seat.JUDGE:
             return f"You speak for seat {wanted.seat.value.upper()}: say and your words."
         if wanted.act is Act.BELIEVE:
@@ -135,17 +135,17 @@ class LinearReading:
 
     async def _next(self, _: str) -> Where | None:
         match self._session.next():
-            case Next.LEAVE:
+            case NextAction.LEAVE:
                 return "next"
-            case Next.READ_ON:
+            case NextAction.READ_ON:
                 self._session.read_on()
                 self._tell_turns()
                 await self._go_on()
-            case Next.ACT if self._live.waits_for(Act.BELIEVE):
+            case NextAction.ACT if self._live.waits_for(Act.BELIEVE):
                 await self._answered(self._session.believe_live())
-            case Next.ACT if self._live.waits_for(Act.ASK):
-                await self._answered(self._session.speak("", Doing.ASK))
-            case Next.RETRY:
+            case NextAction.ACT if self._live.waits_for(Act.ASK):
+                await self._answered(self._session.speak("", PersonAction.ASK))
+            case NextAction.RETRY:
                 await self._go_on()
         return None
 
@@ -161,14 +161,14 @@ class LinearReading:
         if chosen is not None:
             _, turn, place = chosen
             found = self._session.source_around(turn.quotes[place])
-            if isinstance(found, Refusal):
+            if isinstance(found, RefusedAction):
                 self._refuse(found)
             else:
                 self._write(excerpt_text(found))
 
     async def _source(self, _: str) -> None:
         source = self._item.transcript.question.source
-        if not self._refuse(self._session.refusal(Doing.READ_SOURCE)) and source is not None:
+        if not self._refuse(self._session.refusal(PersonAction.READ_SOURCE)) and source is not None:
             self._write("The source:\n" + indented(own_words(source.text)))
 
     def _chosen_quote(self, number: str) -> Numbered | None:
@@ -180,20 +180,20 @@ class LinearReading:
 
     # --- a live debate -----------------------------------------------------------------
 
-    async def _answered(self, refusal: Refusal | None) -> None:
+    async def _answered(self, refusal: RefusedAction | None) -> None:
         if not self._refuse(refusal):
             await self._listen()
 
     async def _ask(self, rest: str) -> None:
-        await self._answered(self._session.speak(rest, Doing.ASK))
+        await self._answered(self._session.speak(rest, PersonAction.ASK))
 
     async def _say(self, rest: str) -> None:
-        refusal = self._session.refusal(Doing.SAY)
+        refusal = self._session.refusal(PersonAction.SAY)
         if refusal is None and not rest:
             self._write("Say what? Quote the source as <quote>its words</quote>.")
         else:
             await self._answered(refusal or self._session.speak(rest))
 
     async def _end(self, _: str) -> None:
-        refusal = self._session.refusal(Doing.END)
+        refusal = self._session.refusal(PersonAction.END)
         await self._answered(refusal or self._session.believe_live(ends=True))

@@ -15,14 +15,14 @@ from textual.widgets import Footer, Static
 from oversight.errors import OversightError
 from oversight.judging.assisting import NAME_OF_HELP, NEEDS_WORDS, Assistants
 from oversight.judging.desk import Desk
-from oversight.judging.items import DebateItem, Refusal, Why
+from oversight.judging.items import DebateItem, PersonAction, RefusalReason, RefusedAction
 from oversight.judging.queue_session import Where
-from oversight.judging.session import Doing, Next
+from oversight.judging.session import NextAction
 from oversight.tui.hints import Hints, settle
 from oversight.tui.keys import KEYS, bindings
 from oversight.tui.marking import called
 from oversight.tui.rows import options_of, question_of
-from oversight.tui.screens.debate_reading import DebateReading
+from oversight.tui.screens.debate_reading import DebateReadingScreen
 from oversight.tui.screens.dialogs import ChoiceScreen, LineScreen, WordsScreen
 from oversight.tui.screens.reading import QuestionHead
 from oversight.tui.screens.verdict import SentScreen, VerdictScreen
@@ -37,10 +37,10 @@ NAMES = tuple(name for name in KEYS if name != "filter")
 JUDGES_ALONE = ("do_belief", "do_verdict", "do_lean", "do_assistant")
 """Acts that a person who speaks in the debate does not have."""
 ACTS_OF_KEYS = {
-    "assistant": Doing.ASSIST,
-    "verdict": Doing.SEND,
-    "belief_up": Doing.CHANGE,
-    "skip": Doing.SKIP,
+    "assistant": PersonAction.ASSIST,
+    "verdict": PersonAction.SEND,
+    "belief_up": PersonAction.CHANGE,
+    "skip": PersonAction.SKIP,
 }
 """By the name of a key at the foot: the act that has to be possible for it to stand there."""
 FOOT = (
@@ -49,7 +49,7 @@ FOOT = (
 )
 
 
-class DebateScreen(DebateReading[Where]):
+class DebateScreen(DebateReadingScreen[Where]):
     """One item."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
@@ -126,7 +126,7 @@ class DebateScreen(DebateReading[Where]):
     def offers(self, name: str) -> bool:
         """True if the key of that name does something now."""
         if name == "next":
-            return self.session.next() not in (Next.WAIT, Next.OTHERS)
+            return self.session.next() not in (NextAction.WAIT, NextAction.OTHERS)
         if name == "quotes":
             return "quotes" in self._panels or any(turn.quotes for turn in self.shown_turns())
         return name not in ACTS_OF_KEYS or self.session.refusal(ACTS_OF_KEYS[name]) is None
@@ -147,23 +147,23 @@ class DebateScreen(DebateReading[Where]):
         """Do the commonest act: read on, answer the live debate, or come to the verdict."""
         self.query_one(BeliefBar).apply_typed()
         match self.session.next():
-            case Next.LEAVE:
+            case NextAction.LEAVE:
                 await self._leave("next")
-            case Next.READ_ON:
+            case NextAction.READ_ON:
                 self._when_read(self._read_on)
-            case Next.WAIT:
+            case NextAction.WAIT:
                 self.say("The debaters are still writing; their words stand above.")
-            case Next.RETRY:
+            case NextAction.RETRY:
                 self.session.start()
-            case Next.OTHERS:
+            case NextAction.OTHERS:
                 self._show_hint()
-            case Next.ACT:
+            case NextAction.ACT:
                 self._answer_live(ends=False)
-            case Next.DECIDE:
+            case NextAction.DECIDE:
                 # In the box of the verdict the keys of the belief are letters.
                 self._show_hint()
                 self.app.bell()
-            case Next.SEND:
+            case NextAction.SEND:
                 self.action_do_verdict()
 
     # --- live ------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class DebateScreen(DebateReading[Where]):
         if not self.live.waits_for(Act.BELIEVE):
             self._speak_live()
         elif self.acts.work.draft.probs is None:
-            self.refuse(Refusal(Why.WAITS_FOR_BELIEF))
+            self.refuse(RefusedAction(RefusalReason.WAITS_FOR_BELIEF))
         else:
             self._when_read(lambda: self._answered(self.session.believe_live(ends=ends)))
 
@@ -190,9 +190,11 @@ class DebateScreen(DebateReading[Where]):
             WordsScreen(title, draft, hint=hint, on_change=keep)
         )
         if words is not None:
-            self._answered(self.session.speak(words, Doing.SAY if speech else Doing.ASK))
+            self._answered(
+                self.session.speak(words, PersonAction.SAY if speech else PersonAction.ASK)
+            )
 
-    def _answered(self, refusal: Refusal | None) -> None:
+    def _answered(self, refusal: RefusedAction | None) -> None:
         if refusal is not None:
             self.refuse(refusal)
             return
@@ -209,7 +211,7 @@ class DebateScreen(DebateReading[Where]):
 
     def action_do_message(self) -> None:
         """Write to the speakers, when they wait for it."""
-        refusal = self.session.refusal(Doing.ASK)
+        refusal = self.session.refusal(PersonAction.ASK)
         if refusal is not None:
             self.refuse(refusal)
         else:
@@ -217,7 +219,7 @@ class DebateScreen(DebateReading[Where]):
 
     def action_do_end(self) -> None:
         """End a live debate here."""
-        refusal = self.session.refusal(Doing.END)
+        refusal = self.session.refusal(PersonAction.END)
         if refusal is not None:
             self.refuse(refusal)
         else:
@@ -273,7 +275,7 @@ class DebateScreen(DebateReading[Where]):
         turn, number = self.current_turn(), self.transcript.current_quote
         if turn is None or number is None:
             self.say(f"No quote is chosen: {self.key('quote_next')} goes to the next one.")
-        elif isinstance(on := self.session.lean(turn, number), Refusal):
+        elif isinstance(on := self.session.lean(turn, number), RefusedAction):
             self.refuse(on)
         else:
             self._show_turns()
@@ -303,13 +305,13 @@ class DebateScreen(DebateReading[Where]):
     @work
     async def action_do_assistant(self) -> None:
         """Ask the assistant, or show its answers."""
-        refusal = self.session.refusal(Doing.ASSIST)
+        refusal = self.session.refusal(PersonAction.ASSIST)
         if refusal is not None:
             self.refuse(refusal)
             return
         self.open_panel("assistant")
         if self.assistant.is_answering:
-            self.refuse(Refusal(Why.ANSWERING))
+            self.refuse(RefusedAction(RefusalReason.ANSWERING))
             return
         try:
             choices = [(each, NAME_OF_HELP[each]) for each in self.assistant.kinds_of_help()]
@@ -325,7 +327,7 @@ class DebateScreen(DebateReading[Where]):
         if chosen is None or (not words and chosen in NEEDS_WORDS):
             return
         request = self.assistant.request(chosen, words or "", turn)
-        refused = request if isinstance(request, Refusal) else self.assistant.begin(request)
+        refused = request if isinstance(request, RefusedAction) else self.assistant.begin(request)
         if refused is not None:
             self.refuse(refused)
 
@@ -334,7 +336,7 @@ class DebateScreen(DebateReading[Where]):
     def action_do_verdict(self) -> None:
         """Look at the judgment, say why, send it."""
         self.query_one(BeliefBar).apply_typed()
-        refusal = self.session.refusal(Doing.SEND)
+        refusal = self.session.refusal(PersonAction.SEND)
         if refusal is not None:
             self.refuse(refusal)
         else:
@@ -358,7 +360,7 @@ class DebateScreen(DebateReading[Where]):
             self._trouble = f"Not sent: {error} — your work is kept; send it again."
             return
         self._trouble = ""
-        if isinstance(sent, Refusal):
+        if isinstance(sent, RefusedAction):
             self.refuse(sent)
             return
         strip = () if sent.score is None else await asyncio.to_thread(self.desk.calibration)

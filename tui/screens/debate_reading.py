@@ -6,23 +6,23 @@ from typing import TypeVar
 
 from oversight.judging.assisting import Assistants, AssistantSession
 from oversight.judging.desk import Desk
-from oversight.judging.items import DebateItem
+from oversight.judging.items import DebateItem, PersonAction
 from oversight.judging.live import key_while_written
 from oversight.judging.log import JudgingLog
-from oversight.judging.session import DebateSession, Doing
+from oversight.judging.session import DebateSession
 from oversight.judging.work import WHOLE
 from oversight.text.terminal import visible
 from oversight.tui.marking import mark, mark_unfinished, named_by_seat
 from oversight.tui.rows import listed_quotes, nothing_said, question_of, rows_of
 from oversight.tui.screens.work import WorkScreen
-from oversight.tui.widgets.panels import AssistantPanel, Listed
+from oversight.tui.widgets.panels import AssistantPanel, ListedQuote
 from oversight.types import Turn
 
 LeftT = TypeVar("LeftT", bound=str)
 """The way on from a screen that is left."""
 
 
-class DebateReading(WorkScreen[LeftT]):
+class DebateReadingScreen(WorkScreen[LeftT]):
     """One item, to be read."""
 
     session: DebateSession
@@ -53,13 +53,13 @@ class DebateReading(WorkScreen[LeftT]):
         """The turns that have been revealed."""
         return self.session.shown
 
-    def listed_quotes(self) -> list[Listed]:
+    def listed_quotes(self) -> list[ListedQuote]:
         """All quotes of the turns that have been revealed."""
         return listed_quotes(self.item, self.shown_turns())
 
     def _source_key(self) -> str:
         """The key that shows the source, where this person may read one."""
-        return self.key("source") if self.session.refusal(Doing.READ_SOURCE) is None else ""
+        return self.key("source") if self.session.refusal(PersonAction.READ_SOURCE) is None else ""
 
     def _show_turns(self) -> None:
         view, writing = self.transcript, self.live.writing

@@ -16,8 +16,8 @@ from textual.widgets import DataTable, Footer, Static
 
 from oversight.errors import OversightError
 from oversight.judging.desk import AnyDesk, Listed, Named, Opened, Sent
-from oversight.judging.items import Refusal
-from oversight.judging.queue_session import LeftAs, QueueSession, Where
+from oversight.judging.items import RefusedAction
+from oversight.judging.queue_session import LeftState, QueueSession, Where
 from oversight.store.queue import ItemState, QueueItem
 from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
@@ -98,9 +98,9 @@ class ItemsScreen(RoomyScreen[None], Generic[Listed, Named, Opened, Sent]):
     FOOT: ClassVar[Sequence[str]]
     """Lines below the list of keys."""
 
-    LEFT: ClassVar[Mapping[LeftAs, str]] = {
-        LeftAs.SKIPPED: "Put off (↷).",
-        LeftAs.BEGUN: "Left; all you did is kept (◐).",
+    LEFT: ClassVar[Mapping[LeftState, str]] = {
+        LeftState.SKIPPED: "Put off (↷).",
+        LeftState.BEGUN: "Left; all you did is kept (◐).",
     }
     """Sentences about an item that was left without being sent."""
 
@@ -297,12 +297,12 @@ class ItemsScreen(RoomyScreen[None], Generic[Listed, Named, Opened, Sent]):
         where: Where = await self.app.push_screen_wait(self.screen_of(item, self.take_note()))
         return where
 
-    def tell_left(self, item: Opened, how: LeftAs) -> None:
+    def tell_left(self, item: Opened, how: LeftState) -> None:
         """Note what has become of an item that was left."""
-        is_sent = how is LeftAs.SENT
+        is_sent = how is LeftState.SENT
         self.note(self.queue.desk.told_after(item) if is_sent else self.LEFT.get(how, ""))
 
-    def tell_refused(self, refusal: Refusal) -> None:
+    def tell_refused(self, refusal: RefusedAction) -> None:
         """Note why an item could not be taken up."""
         self.note(refusal.said({}))
 

@@ -11,8 +11,8 @@ from textual.binding import BindingType
 
 from oversight.judging.assisting import Assistants
 from oversight.judging.desk import Desk, TaskDesk
-from oversight.judging.items import DebateItem, Refusal, TaskItem, Why
-from oversight.judging.queue_session import LeftAs
+from oversight.judging.items import DebateItem, RefusalReason, RefusedAction, TaskItem
+from oversight.judging.queue_session import LeftState
 from oversight.store.queue import ItemState, QueueItem
 from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
@@ -20,13 +20,13 @@ from oversight.tui.keys import KEYS, RATING_KEYS, RATING_SHOWN, Keys, bindings
 from oversight.tui.screens.debate import FOOT, DebateScreen
 from oversight.tui.screens.items import ItemsScreen, name_of
 from oversight.tui.screens.task import FOOT as RATING_FOOT
-from oversight.tui.screens.task import TaskScreen
+from oversight.tui.screens.task import RatingScreen
 from oversight.types import Feedback, Judgment, Role, Seat, Task
 
 NAMES = ("next", "skip", "filter", "theme", "help", "back")
 
 
-class QueueScreen(ItemsScreen[QueueItem, str, DebateItem, Judgment]):
+class JudgingQueueScreen(ItemsScreen[QueueItem, str, DebateItem, Judgment]):
     """Lists debates; the one under the cursor is judged next."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
@@ -82,7 +82,7 @@ QUEUE_KEYS: Keys = {**RATING_KEYS, "next": (RATING_KEYS["next"][0], "Rate")}
 RATING_NAMES = ("next", "previous", "skip", "filter", "theme", "help", "back")
 
 
-class TasksScreen(ItemsScreen[RatingItem, RatingItem, TaskItem, Feedback]):
+class RatingQueueScreen(ItemsScreen[RatingItem, RatingItem, TaskItem, Feedback]):
     """Lists items of a task; the one under the cursor is rated next."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(RATING_NAMES, QUEUE_KEYS, RATING_SHOWN))
@@ -121,14 +121,14 @@ class TasksScreen(ItemsScreen[RatingItem, RatingItem, TaskItem, Feedback]):
         """A sentence on how to come by something to rate."""
         return self.desk.task.empty
 
-    def screen_of(self, item: TaskItem, note: str) -> TaskScreen:
+    def screen_of(self, item: TaskItem, note: str) -> RatingScreen:
         """The screen on which an item is rated; `note` is said first."""
-        return TaskScreen(self.desk, item, note)
+        return RatingScreen(self.desk, item, note)
 
-    def tell_left(self, item: TaskItem, how: LeftAs) -> None:
+    def tell_left(self, item: TaskItem, how: LeftState) -> None:
         """Note what has become of an item that was left."""
         super().tell_left(item, how)
-        if how is LeftAs.SENT:
+        if how is LeftState.SENT:
             back = self.key("previous")
             self.note(f"✓ {self.queue.num_sent} sent. {back} goes back to it.")
 
@@ -141,7 +141,7 @@ class TasksScreen(ItemsScreen[RatingItem, RatingItem, TaskItem, Feedback]):
     async def action_do_previous(self) -> None:
         """Go back to the item that was sent last."""
         if self.queue.last_sent is None:
-            self._say(Refusal(Why.NONE_SENT).said({}))
+            self._say(RefusedAction(RefusalReason.NONE_SENT).said({}))
         else:
             await self.work_from(self.queue.last_sent, reopen=True)
 

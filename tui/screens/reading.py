@@ -13,13 +13,13 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from oversight.judging.items import Refusal
-from oversight.judging.session import Doing, ItemSession
+from oversight.judging.items import PersonAction, RefusedAction
+from oversight.judging.session import ItemSession
 from oversight.text.terminal import visible
 from oversight.tui.keys import KEYS, Keys, key_of
 from oversight.tui.marking import mark_unfinished
 from oversight.tui.screens.dialogs import KeysScreen, LineScreen, RoomyScreen
-from oversight.tui.widgets.panels import Listed, QuotePanel, styled_excerpt
+from oversight.tui.widgets.panels import ListedQuote, QuotePanel, styled_excerpt
 from oversight.tui.widgets.seen import SeenTranscript
 from oversight.tui.widgets.transcript import Column, TranscriptRow, TranscriptView
 from oversight.types import Source, Turn
@@ -132,7 +132,7 @@ class ReadingScreen(RoomyScreen[T]):
         """The turns that have been revealed."""
 
     @abstractmethod
-    def listed_quotes(self) -> list[Listed]:
+    def listed_quotes(self) -> list[ListedQuote]:
         """Quotes for the list of them."""
 
     @abstractmethod
@@ -140,7 +140,7 @@ class ReadingScreen(RoomyScreen[T]):
         """Show a note until the next act."""
 
     @abstractmethod
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: RefusedAction) -> None:
         """Say why something was not done."""
 
     def show_panels(self) -> None:
@@ -191,7 +191,7 @@ class ReadingScreen(RoomyScreen[T]):
         if not self._around or current is None:
             return None, ""
         found = self.session.source_around(current[0].quotes[current[1]])
-        if isinstance(found, Refusal):
+        if isinstance(found, RefusedAction):
             return None, found.said({})
         return styled_excerpt(found), ""
 
@@ -262,7 +262,7 @@ class ReadingScreen(RoomyScreen[T]):
     def action_do_source(self) -> None:
         """Show the source, where that is allowed."""
         refusal, source = (
-            self.session.refusal(Doing.READ_SOURCE),
+            self.session.refusal(PersonAction.READ_SOURCE),
             self.session.transcript.question.source,
         )
         if refusal is not None:

@@ -14,11 +14,11 @@ from textual.widgets import Footer, Static
 
 from oversight.errors import OversightError
 from oversight.judging.desk import TaskDesk
-from oversight.judging.items import Refusal, TaskItem, Why
+from oversight.judging.items import PersonAction, RefusalReason, RefusedAction, TaskItem
 from oversight.judging.log import RatingLog
 from oversight.judging.queue_session import Where
-from oversight.judging.session import Doing, RatingSession
-from oversight.judging.tasks import Answering
+from oversight.judging.session import RatingSession
+from oversight.judging.tasks import AnswerState
 from oversight.text.terminal import rich_text
 from oversight.tui.hints import read_on
 from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, Keys, bindings
@@ -27,7 +27,7 @@ from oversight.tui.screens.dialogs import KeysScreen, WordsScreen
 from oversight.tui.screens.reading import QuestionHead
 from oversight.tui.screens.work import LeftT, WorkScreen
 from oversight.tui.widgets.choices import Choices
-from oversight.tui.widgets.panels import Listed, QuotePanel
+from oversight.tui.widgets.panels import ListedQuote, QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
 from oversight.types import Turn
 
@@ -40,12 +40,13 @@ FOOT = (
 )
 
 
-class TaskReading(WorkScreen[LeftT]):
+class RatingReadingScreen(WorkScreen[LeftT]):
     """An item to be read."""
 
-    OWN_WORDS: ClassVar[Mapping[Why, str]] = {
+    OWN_WORDS: ClassVar[Mapping[RefusalReason, str]] = {
         **WorkScreen.OWN_WORDS,
-        Why.NOTHING_TO_UNDO: "Nothing to take back. {previous} goes to the last one sent.",
+        RefusalReason.NOTHING_TO_UNDO: "Nothing to take back. {previous} goes to the last one "
+        "sent.",
     }
     KEYS: ClassVar[Keys] = RATING_KEYS
     FOOT: ClassVar[Sequence[str]] = FOOT
@@ -63,7 +64,7 @@ class TaskReading(WorkScreen[LeftT]):
         """The turns that are asked about."""
         return self.item.turns()
 
-    def listed_quotes(self) -> list[Listed]:
+    def listed_quotes(self) -> list[ListedQuote]:
         """Their quotes."""
         return quotes_of(self.item, self.desk.task.names_of(self.item.item))
 
@@ -86,7 +87,7 @@ class TaskReading(WorkScreen[LeftT]):
         self.transcript.scroll_home(animate=False)
 
 
-class TaskScreen(TaskReading[Where]):
+class RatingScreen(RatingReadingScreen[Where]):
     """One item. Its task says what it asks, and which keys answer it."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, RATING_KEYS, RATING_SHOWN))
@@ -165,12 +166,12 @@ class TaskScreen(TaskReading[Where]):
         """True if the key of that name does something now."""
         if name in ("tie", "both_bad", "rationale"):
             return self.acts.work.is_open
-        return name != "skip" or self.session.refusal(Doing.SKIP) is None
+        return name != "skip" or self.session.refusal(PersonAction.SKIP) is None
 
     @property
-    def answering(self) -> Answering:
+    def answering(self) -> AnswerState:
         """The answers so far, and the question that a key answers."""
-        return Answering(self.desk.asked, self.acts.work.draft.answers, self.current)
+        return AnswerState(self.desk.asked, self.acts.work.draft.answers, self.current)
 
     def _missing(self, *, need_rationale: bool = True) -> str | None:
         refusal = self.session.missing(need_rationale=need_rationale)
@@ -306,7 +307,7 @@ class TaskScreen(TaskReading[Where]):
             self._trouble = f"Not sent: {error} — your work is kept; send it again."
             self.show_all()
             return
-        if isinstance(sent, Refusal):
+        if isinstance(sent, RefusedAction):
             self.refuse(sent)
             return
         await self._leave("next")

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 from oversight.judging.session import DebateSession
-from oversight.judging.tasks.debate import NAME_OF_VERDICT, JudgmentScore, StripBin
+from oversight.judging.tasks.debate import NAME_OF_VERDICT, CalibrationBin, JudgmentScore
 from oversight.text.terminal import rich_text
 from oversight.types import Judgment, Question, Verdict
 
@@ -34,7 +34,7 @@ class SentScreen(ModalScreen[Then]):
         judgment: Judgment,
         question: Question,
         result: JudgmentScore | None,
-        strip: Sequence[StripBin],
+        strip: Sequence[CalibrationBin],
         models: Sequence[str],
     ) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class SentScreen(ModalScreen[Then]):
         self.dismiss(then)
 
 
-def strip_text(strip: Sequence[StripBin]) -> Text:
+def strip_text(strip: Sequence[CalibrationBin]) -> Text:
     """A row for each stretch of confidence: a bar of how often the judge was right."""
     text = Text()
     for each in strip:

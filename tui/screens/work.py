@@ -12,9 +12,9 @@ from textual.message_pump import MessagePump
 from textual.timer import Timer
 from textual.widgets import Static
 
-from oversight.judging.items import Refusal, Why
+from oversight.judging.items import PersonAction, RefusalReason, RefusedAction
 from oversight.judging.log import ActLog
-from oversight.judging.session import Doing, ItemSession
+from oversight.judging.session import ItemSession
 from oversight.judging.settings import SessionSettings
 from oversight.judging.work import Span
 from oversight.text.terminal import rich_text
@@ -32,14 +32,15 @@ LeftT = TypeVar("LeftT", bound=str)
 class WorkScreen(ReadingScreen[LeftT]):
     """An item to be read, and an answer that can be taken back, sent, and opened again."""
 
-    OWN_WORDS: ClassVar[Mapping[Why, str]] = {
-        Why.SENT: "It is sent. {revise} opens it again; every revision is kept.",
-        Why.NO_BELIEF: "No belief yet: {belief_down} {belief_up} or a number sets it. Once more to "
-        "read on without.",
-        Why.WAITS_FOR_BELIEF: "It waits for your belief: {belief_down} {belief_up} or a number "
-        "sets it.",
-        Why.ANSWERING: "It is still answering; {stop} stops it.",
-        Why.NO_TURN: "Choose a turn first: {turn_next} and {turn_previous} go from one to another.",
+    OWN_WORDS: ClassVar[Mapping[RefusalReason, str]] = {
+        RefusalReason.SENT: "It is sent. {revise} opens it again; every revision is kept.",
+        RefusalReason.NO_BELIEF: "No belief yet: {belief_down} {belief_up} or a number sets it. "
+        "Once more to read on without.",
+        RefusalReason.WAITS_FOR_BELIEF: "It waits for your belief: {belief_down} {belief_up} or a "
+        "number sets it.",
+        RefusalReason.ANSWERING: "It is still answering; {stop} stops it.",
+        RefusalReason.NO_TURN: "Choose a turn first: {turn_next} and {turn_previous} go from one "
+        "to another.",
     }
     """Refusals that name keys."""
 
@@ -119,7 +120,7 @@ class WorkScreen(ReadingScreen[LeftT]):
         if self.is_mounted:
             self._show_hint()
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: RefusedAction) -> None:
         """Say why something was not done."""
         said = refusal.said(self.OWN_WORDS)
         keys = {name: self.key(name) for name in self.KEYS}
@@ -164,7 +165,7 @@ class WorkScreen(ReadingScreen[LeftT]):
     # --- the draft ---------------------------------------------------------------------
 
     def _may_change(self) -> bool:
-        refusal = self.session.refusal(Doing.CHANGE)
+        refusal = self.session.refusal(PersonAction.CHANGE)
         if refusal is not None:
             self.refuse(refusal)
         return refusal is None

@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from oversight.judging.assisting import NAME_OF_HELP
 from oversight.judging.items import SourceExcerpt
-from oversight.judging.work import Assisted
+from oversight.judging.work import AssistantExchange
 from oversight.text.terminal import rich_text, visible
 from oversight.tui.marking import NAME_OF_STATUS, PICKED, SIGN_OF_STATUS
 from oversight.types import Help, Quote, QuoteStatus
@@ -25,7 +25,7 @@ STYLE_OF_STATUS = {
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedQuote:
     """A quote in the panel."""
 
     turn: str
@@ -35,7 +35,7 @@ class Listed:
     is_picked: bool
 
 
-def in_source_order(quotes: Sequence[Listed]) -> list[Listed]:
+def in_source_order(quotes: Sequence[ListedQuote]) -> list[ListedQuote]:
     """Those that were found by their place in the source, then the others as they were said."""
     found = [each for each in quotes if each.quote.source_start is not None]
     found.sort(key=lambda each: (each.quote.source_start or 0, each.quote.source_end or 0))
@@ -58,7 +58,7 @@ class QuotePanel(VerticalScroll, can_focus=False):
 
     def show(
         self,
-        quotes: Sequence[Listed],
+        quotes: Sequence[ListedQuote],
         current: tuple[str, int] | None,
         around: Text | None,
         refusal: str = "",
@@ -88,7 +88,7 @@ class QuotePanel(VerticalScroll, can_focus=False):
         self.scroll_to(y=max(num_lines - 2, 0), animate=False)
 
 
-def _entry(each: Listed, is_current: bool) -> Text:
+def _entry(each: ListedQuote, is_current: bool) -> Text:
     quote = each.quote
     sign = SIGN_OF_STATUS[quote.status]
     entry = Text().append("▶ " if is_current else "  ", style="bold")
@@ -114,7 +114,7 @@ class AssistantPanel(VerticalScroll, can_focus=False):
         super().__init__(Static(id="answers"), id=id)
         self.border_title = f"{SIGN} Assistant"
 
-    def show(self, answers: Sequence[Assisted], writing: str | None = None) -> None:
+    def show(self, answers: Sequence[AssistantExchange], writing: str | None = None) -> None:
         """Show `answers`; the last one as it is being written, if `writing` is given."""
         whole = Text()
         for number, each in enumerate(answers):

@@ -82,7 +82,7 @@ class TaskQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
+class AnswerState:
     """A person's answers so far, and the question that a key would answer."""
 
     asked: tuple[TaskQuestion, ...]
@@ -96,7 +96,7 @@ class Answering:
 
 
 @dataclass(frozen=True, slots=True)
-class Pressed:
+class KeyEffect:
     """Effect of a key: an answer, a move to another question, or words."""
 
     question: str = ""
@@ -167,7 +167,7 @@ class RatingTask(ABC):
             names = tuple(f"Turn {n}" for n in range(1, number + 1))
         return tuple(n.replace("speech", "response") for n in names) if item.is_open else names
 
-    def how(self, answering: Answering, key: Key, *, wide: bool) -> str:
+    def how(self, answering: AnswerState, key: Key, *, wide: bool) -> str:
         """A sentence on how to answer the open question; `wide` if turns stand side by side."""
         asked = answering.asked[answering.current]
         digits = asked.digits or "123456789"
@@ -176,28 +176,28 @@ class RatingTask(ABC):
         more = f" {key('ask_next')} {key('ask_previous')} move." if len(answering.asked) > 1 else ""
         return f"{asked.label}: {ways}.{more}"
 
-    def said(self, answering: Answering) -> str:
+    def said(self, answering: AnswerState) -> str:
         """The answers in words."""
         given = answering.answers
         chosen = [each.choice(given.get(each.name)) for each in answering.asked]
         return " ".join(choice.words for choice in chosen if choice is not None)
 
-    def press(self, key: str, answering: Answering) -> Pressed:
+    def press(self, key: str, answering: AnswerState) -> KeyEffect:
         """The effect of a key, by its name or its digit: by default a digit answers the current
         question and goes on to the next that is open."""
         current, last = answering.current, len(answering.asked) - 1
         if key in ("ask_next", "ask_previous"):
             moved = current + (1 if key == "ask_next" else -1)
-            return Pressed(current=min(max(moved, 0), last))
+            return KeyEffect(current=min(max(moved, 0), last))
         question = answering.asked[current]
         value = question.by_digit(key)
         if value is None:
-            return Pressed()
+            return KeyEffect()
         left = [at for at, each in enumerate(answering.asked) if each in answering.left]
         others = [at for at in left if at != current]
         ahead = [at for at in others if at > current]
         then = next(iter(ahead or others), min(current + 1, last))
-        return Pressed(question.name, value, then)
+        return KeyEffect(question.name, value, then)
 
 
 def unanswered(

@@ -210,7 +210,7 @@ def feedback(settings: JudgingSettings, question: Question, final: Belief, round
 
 
 @dataclass(frozen=True)
-class StripBin:
+class CalibrationBin:
     """One stretch of confidence."""
 
     low: float
@@ -219,7 +219,7 @@ class StripBin:
     num_right: int
 
 
-def calibration_strip(transcripts: Iterable[Transcript], judge: str) -> tuple[StripBin, ...]:
+def calibration_strip(transcripts: Iterable[Transcript], judge: str) -> tuple[CalibrationBin, ...]:
     """The share of a judge's decided judgments that were right, by how sure they were."""
     counts = [[0, 0] for _ in EDGES[1:]]
     for transcript in transcripts:
@@ -234,4 +234,4 @@ def calibration_strip(transcripts: Iterable[Transcript], judge: str) -> tuple[St
             counts[place][0] += 1
             counts[place][1] += correct in top(ruling.final.probs)
     pairs = zip(EDGES, EDGES[1:], counts, strict=False)
-    return tuple(StripBin(low, high, num, right) for low, high, (num, right) in pairs)
+    return tuple(CalibrationBin(low, high, num, right) for low, high, (num, right) in pairs)
