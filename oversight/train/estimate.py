@@ -81,7 +81,7 @@ class MemoryEstimate:
     """Bytes at the peak of a step, on one process."""
 
     parts: tuple[tuple[str, int], ...]
-    """What is held, in the order in which it is shown."""
+    """Parts that are held in memory, in the order in which they are shown."""
 
     @property
     def total(self) -> int:

@@ -48,7 +48,7 @@ from oversight.train.start import Started
 from oversight.train.types import PromptExample
 
 Valued = Callable[[RolloutBatch], tuple[RolloutBatch, dict[str, float]]]
-"""What an algorithm makes of a scored collection: its advantages, and metrics."""
+"""Result of an algorithm's advantage estimation: the collection with advantages, and metrics."""
 
 
 @dataclass

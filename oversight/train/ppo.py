@@ -75,7 +75,7 @@ class CriticSettings(Settings):
     coefficient: float = Field(default=0.5, ge=0.0)
     """Of its loss, which is added to the policy's."""
     clip: float | None = Field(default=0.2, gt=0.0)
-    """How far a value may move from what it was; None for the plain square."""
+    """Most that a value may move from its former one; None for the plain square."""
 
 
 class Config(ExperienceSettings):

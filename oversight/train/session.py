@@ -61,7 +61,7 @@ class Objective:
     """From the numbers of groups to their part of the loss, which is divided by counts over the
     whole step and all processes, and its metrics."""
     in_one: bool = False
-    """Whether the loss is no sum over groups, so that they cannot be computed in parts."""
+    """True if the loss is no sum over groups, so that they cannot be computed in parts."""
 
     def parts(self, max_tokens: int) -> list[list[int]]:
         """Numbers of the groups that are computed together."""

@@ -37,7 +37,7 @@ class Head:
     scale: float = 1.0
     """Some models multiply their logits by a constant."""
     precision: torch.dtype | None = None
-    """What the product is computed in, if not in that of the weight."""
+    """Data type of the product; None for that of the weight."""
 
     def logits(
         self, hidden_CE: torch.Tensor, temperature: float, block: slice = slice(None)

@@ -115,7 +115,7 @@ class Scores:
     logps_BR: torch.Tensor
     """Natural log-probability at the temperature asked for, in at least float32."""
     mask_BR: torch.Tensor
-    """Which tokens are learnt from."""
+    """Marks of the tokens that are learnt from."""
     entropy_BR: torch.Tensor | None = None
     """Entropy in nats of the distribution that each token was drawn from, if asked for."""
     values_BR: torch.Tensor | None = None

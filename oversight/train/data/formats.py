@@ -270,7 +270,7 @@ ACCEPTED: dict[Kind, tuple[str, ...]] = {
     "labelled": ("unpaired", *PAIRS),
     "prompts": (*PAIRS, "prompt"),
 }
-"""What each kind of example is made of. Of compared responses SFT learns the best one; KTO
+"""Formats that each kind of example is made of. Of compared responses SFT learns the best; KTO
 learns the best as good and the worst as bad; PPO and GRPO take the prompt."""
 
 

@@ -44,7 +44,7 @@ class Manifest:
     step: int
     world_size: int
     fingerprint: dict[str, Any]
-    """What the run is: settings that determine its result, and its data."""
+    """Identity of the run: settings that determine its result, and its data."""
     files: dict[str, dict[str, Any]]
     """Bytes and blake2b of every other file."""
     score: float | None = None
@@ -226,7 +226,7 @@ class Resumed:
     step: int = 0
     """Steps that have been done; 0 for a run that has no checkpoint yet."""
     notes: tuple[str, ...] = ()
-    """What a person should know: checkpoints that were damaged, streams that begin anew."""
+    """Notes for the person: checkpoints that were damaged, streams that begin anew."""
 
 
 class Checkpoints:

@@ -19,7 +19,7 @@ NAME = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 """Folder of TensorBoard's files, in the run's folder."""
 FIXED = frozenset({"step", "split", "time", "wall_s"})
-"""What a line holds besides metrics."""
+"""Names in a line besides those of metrics."""
 
 
 class MetricsLog:

@@ -20,7 +20,7 @@ from rich.progress import (
 from oversight.text.terminal import rich_text, visible
 
 LINE_EVERY_S = 10.0
-"""How often a line is printed where stderr is no terminal."""
+"""Time between two lines where stderr is no terminal."""
 SHOWN = {"loss": "loss", "reward": "reward", "accuracy": "acc", "kl": "KL", "entropy": "entropy"}
 """Metrics that are shown, in this order, with the names they are shown by."""
 RATE_STEPS = 20

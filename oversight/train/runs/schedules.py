@@ -1,4 +1,4 @@
-"""When the steps of a run change and end: learning-rate schedules, early stop, and Ctrl-C.
+"""Changes over a run's steps, and its end: learning-rate schedules, early stop, Ctrl-C.
 
 After Ctrl-C the step is finished, a checkpoint is left, and the run can go on.
 """

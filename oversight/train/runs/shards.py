@@ -154,9 +154,9 @@ class TensorBlock:
     local: torch.Tensor
     """Shares the tensor's memory."""
     offset: tuple[int, ...]
-    """Where it begins in the whole."""
+    """Its beginning in the whole."""
     is_ours: bool
-    """Whether this process is the one to write it."""
+    """True if this process is the one to write it."""
 
 
 def block_of(tensor: torch.Tensor, name: str, is_first: bool) -> TensorBlock:
