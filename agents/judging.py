@@ -227,7 +227,7 @@ def belief_from_text(
     contradictory, ambiguous, out of range, cut off or missing is INVALID.
 
     Args:
-        text: What the judge wrote.
+        text: The judge's words.
         finish_reason: Why it stopped: a number at the end of a text that was cut off is no number.
         listing: The options' indices in the order in which they were listed.
         options: The options' texts in the question's own order, by which the judge may name them.

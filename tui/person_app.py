@@ -68,7 +68,7 @@ class PersonApp(App[None]):
         super().__init__()
         self._keys = dict(keys)
         self._is_light = theme == "light"
-        # What is read must not slide: a key's whole picture comes at once.
+        # Words must not slide while they are read: a key's whole picture comes at once.
         self.animation_level = "none"
 
     @abstractmethod
@@ -88,7 +88,7 @@ class PersonApp(App[None]):
         terminal = select.poll()
         terminal.register(sys.stdin.fileno(), GONE)
         if any(mask & GONE for _, mask in terminal.poll(0)):
-            # What is written on leaving has no place to go.
+            # Output written on leaving has no place to go.
             nowhere = os.open(os.devnull, os.O_RDWR)
             for number in range(3):
                 os.dup2(nowhere, number)

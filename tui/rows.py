@@ -39,7 +39,7 @@ def nothing_said(item: DebateItem, source_key: str) -> TranscriptRow:
     """The row shown where nobody has spoken: the question, and from what it is to be judged.
 
     Args:
-        item: What is judged.
+        item: The debate that is judged.
         source_key: The key that shows the source; empty if this person may not read one.
     """
     protocol, question = item.transcript.debate.protocol, item.transcript.question

@@ -79,7 +79,7 @@ def rate(
     `oversight rate pairs --model seedling --constitution honest_debate`. The same command
     finishes what was interrupted.
 
-    What was sent becomes training rows: `oversight export`, `oversight train`.
+    Ratings that were sent become training rows: `oversight export`, `oversight train`.
     """
     from oversight.judging.desk import TaskDesk
     from oversight.judging.settings import RatingSettings

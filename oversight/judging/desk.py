@@ -131,7 +131,7 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
         Another window may have sent this revision: then it is sent as the next one.
 
         Args:
-            item: What was judged or rated.
+            item: The item that was judged or rated.
             live: The debate that waits for this judgment, and ends with it.
 
         Raises:

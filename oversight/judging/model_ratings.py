@@ -1,7 +1,7 @@
 """A model that rates: every item of a task, in both orders, under principles that are drawn.
 
-What is to be asked is known before anything is: each question has the id of the feedback that will
-answer it. So one that is answered is not asked again, and a run that was cut off goes on.
+All questions are known before the first is asked: each has the id of the feedback that will answer
+it. So one that is answered is not asked again, and a run that was cut off goes on.
 """
 
 from __future__ import annotations

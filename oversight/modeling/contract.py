@@ -127,10 +127,10 @@ def problem(
         config: The model's.
         score_with: Makes of a model what scores rows with it; it may change the model, which is
             a torch module or has one as its `model`.
-        own: What the model's own forward pass gives for a row.
+        own: Gives the result of the model's own forward pass for a row.
         trains: Whether it is scored in training mode as well.
         switch: Tokens before angles change.
-        rows: What is scored; by default rows of all lengths that share beginnings.
+        rows: The rows that are scored; by default rows of all lengths that share beginnings.
     """
     key = (what, kind.__name__, type(config).__qualname__, _described(config))
     if key not in _found:

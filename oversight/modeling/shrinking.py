@@ -82,7 +82,7 @@ def shrunk(kind: Any, config: Any, *cuts: Cut) -> Any:
     Args:
         kind: A class of transformers with `from_config`.
         config: It is not changed.
-        *cuts: What else is cut of each part, where the model then still runs.
+        *cuts: Further cuts of each part, made where the model then still runs.
     """
     trial = _Trial(kind, config)
     values = trial.begin(plain(config))

@@ -40,7 +40,7 @@ class PreferenceSettings(Settings):
     """Siblings, principles: how far apart the scores of a pair must lie."""
     unseen: bool = Field(default=True, exclude_if=bool)
     """Judgments and ratings of people before whom some turns had never stood completely on the
-    screen count as well. What a model gave, and what nobody recorded, counts in any case."""
+    screen count as well. Feedback of models counts in any case, and so do readings not recorded."""
     ties: bool = True
     """Make rows of ties as well; the pair layout of the export leaves them out."""
     weight: Literal["equal", "per_prompt", "margin"] = "equal"

@@ -1,7 +1,7 @@
 """Debates that wait for a person's judgment, and who has taken it up.
 
 An item is a debate. It waits until as many people have judged it as are asked for (`overlap`).
-Whoever takes one up holds a claim on it, of the same kind as a process holds on a debate that it
+A person who takes one up holds a claim on it, of the kind that a process holds on a debate that it
 runs: a lease that is renewed while the process lives and is free again when it has ended.
 """
 
@@ -189,7 +189,7 @@ def take_item(
         debate_id: The debate that it is of.
         done_by: Selects who has done it.
         key: From a person to the name of their claim on it; from "" to how all of them begin.
-        judge: Who is to have it.
+        judge: The person who is to have it.
         overlap: How many people are to do it.
     """
     if connection.dialect.name != "sqlite":

@@ -211,7 +211,7 @@ class Store:
         Of `debate_ids`, in their order, those that are stored and fit; else all that fit, by
         their ids. Ids follow from what was planned, the order of writing from which debate
         happened to end first: two runs of one recipe are read, exported and learnt from alike.
-        What is written while reading is not waited for.
+        Rows written while reading are not waited for.
         """
         self.check_keys()
         fitting = self.debate_ids(protocol=protocol, dataset=dataset, complete=complete)

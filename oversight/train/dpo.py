@@ -370,7 +370,7 @@ def _task(
 
     Args:
         config: Settings of the run.
-        policy: What is trained.
+        policy: The model that is trained.
         session: The run.
         batch: This process's pairs.
         reference: The reference's log-probabilities, one tensor [R] a response.

@@ -101,7 +101,7 @@ def estimate(
 
     Args:
         shape: Of the model that is trained.
-        load: What is computed at once.
+        load: Tokens and rows that are computed at once.
         settings: How the model computes.
         others: Names of further models that are held, and their numbers of weights.
         num_processes: Over which weights, gradients and the optimiser's state are split.

@@ -340,7 +340,7 @@ def check_experience(
 
     Args:
         settings: Of the run.
-        start: What is known of it.
+        start: Facts about it that are known at the start.
         examples: The prompts.
         rewards: Whether rewards come from the source that the settings name.
         engine: Whether responses come from the engine that they name.

@@ -140,7 +140,7 @@ def lines(trainer: Trainer, config: Any, *, resume: bool = False) -> Iterator[st
     """Lines for people: what would be trained on, how long, and what memory that takes.
 
     Args:
-        trainer: Who would train.
+        trainer: Name of the trainer.
         config: Settings of the run.
         resume: Whether the run would go on.
 

@@ -57,7 +57,7 @@ def trainer(
     Args:
         settings: The class of `config`.
         plan: From settings to what a run would be, for `--dry-run`.
-        makes: What the finished model is.
+        makes: Kind of the finished model.
     """
 
     def register(function: Callable[..., Path]) -> Trainer:

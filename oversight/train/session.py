@@ -103,8 +103,8 @@ class Session:
     """A run of one trainer, from its first step or its last checkpoint to its finished model.
 
     Args:
-        about: What the run is.
-        settings: What all trainers share.
+        about: Facts about the run.
+        settings: Settings that all trainers share.
         models: The models that are trained, by name.
         num_examples: Of the data that steps are taken from.
         total: Optimiser steps of the whole run.
@@ -385,7 +385,7 @@ class Session:
         """Save the finished model, checked by reading it again; gives its folder.
 
         Args:
-            model: What was trained.
+            model: The model that was trained.
             tokenizer: The one it goes with.
             best: Take the weights with the best held-out result, if there are such results.
 

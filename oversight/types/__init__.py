@@ -1,7 +1,7 @@
 """The records that every part reads and writes, and the two protocols: Agent and Engine.
 
 Records are frozen pydantic models: they cross a boundary (the store, a file,
-the wire) and are checked there. What lives only between two calls of one
+the wire) and are checked there. Values that live only between two calls of one
 process (`Request`, `Completion`, `View`, `Draft`) is a frozen dataclass.
 
 Indices of options are always in the question's own order. What a judge or a

@@ -114,7 +114,7 @@ class LineSession(Protocol):
 
 def in_terminal(session: LineSession) -> None:
     """Run it over standard input and output; the end of the input leaves, and all is kept."""
-    # What cannot be decoded or shown must not end a judge's work.
+    # Characters that cannot be decoded or shown must not end a judge's work.
     for stream in (sys.stdin, sys.stdout):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

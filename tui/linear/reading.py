@@ -80,7 +80,7 @@ class LinearReading:
                 self._write(turn_text(self._item, number, turn, quotes))
                 new[turn.id] = WHOLE
             quotes += len(turn.quotes)
-        # What is written out is before the reader's eyes, or ears.
+        # A turn that is written out is before the reader's eyes, or ears.
         if new.keys() - self._acts.work.seen.keys():
             self._acts.add(AttentionPaid(panels={}, seen=new))
         for lost in self._item.lost(self._shown):

@@ -259,7 +259,7 @@ class SeenTranscript(TranscriptView):
                 continue
             above[row].append(lines.num_unread(0, first))
             below[row].append(lines.num_unread(last if is_read else first))
-        # What stands beside one another is read together.
+        # Turns that stand side by side are read together.
         of_row = max if self.is_wide else sum
         return sum(map(of_row, above.values())), sum(map(of_row, below.values()))
 

@@ -203,7 +203,7 @@ class Server:
         Raises:
             EngineRefusedError: The server says no.
             EngineUnavailableError: Nobody answers, or the connection breaks each time.
-            EngineError: What comes back is no answer.
+            EngineError: The reply is no answer.
         """
         await self._persist(call, self._post)
 

@@ -339,7 +339,7 @@ def _ways(model: Any, text_config: Any) -> Iterator[_Way]:
 
 
 def _kind_problem(config: Any, way: _Way) -> str | None:
-    """The reason why a kind of model cannot be run so; a small one is tried past all its windows."""
+    """The reason why a kind of model cannot be run so; a small one is tried past its windows."""
     from transformers import AutoModelForCausalLM
 
     def score_with(model: Any) -> contract.Score:

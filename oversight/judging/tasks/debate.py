@@ -144,7 +144,7 @@ def coupled(
     total = sum(probs[i] for i in others) or 1.0
     shares = {i: rest * probs[i] / total for i in others}
     whole = {i: max(1, int(shares[i])) for i in others}
-    # What rounding left over goes to those that lost most by it.
+    # The percents left over by rounding go to the options that lost most by it.
     left = rest - sum(whole.values())
     for i in sorted(others, key=lambda i: whole[i] - shares[i])[: max(left, 0)]:
         whole[i] += 1

@@ -92,7 +92,7 @@ def token_logprobs(
     have a gradient.
 
     Args:
-        hidden_NE: What the model's last layer gives at the place before each target.
+        hidden_NE: Output of the model's last layer at the place before each target.
         head: The model's head.
         targets_N: Token ids.
         temperature: Above 0.

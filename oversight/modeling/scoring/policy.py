@@ -130,7 +130,7 @@ class Backbone(torch.nn.Module):
     Args:
         model: A causal language or sequence-classification model, or a peft model of one.
         attention: Which back end attends.
-        precision: What the layers and the head multiply in; weights stay as they are.
+        precision: Data type in which layers and head multiply; weights stay as they are.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class PolicyModel(Backbone):
     Args:
         model: A causal language model, or a peft model of one.
         attention: Which back end attends.
-        precision: What the layers and the head multiply in.
+        precision: Data type in which layers and head multiply.
         value_head: Add a critic that shares the policy's layers.
     """
 

@@ -190,7 +190,7 @@ class RowBatch:
         """The batch of `rows`, each with at least one prompt token.
 
         Args:
-            rows: What is scored.
+            rows: The rows that are scored.
             device: Of the model.
             regimes: As `TokenTrie.build` takes them.
 

@@ -279,7 +279,7 @@ def detect(rows: Sequence[Mapping[str, Any]], kind: Kind, forced: str, where: st
 
     Args:
         rows: The first rows of the source.
-        kind: What is to be made of them.
+        kind: Kind of example to be made of them.
         forced: The setting `format`.
         where: The source, for messages.
 

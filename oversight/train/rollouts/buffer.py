@@ -158,7 +158,7 @@ def from_transcript(
     Args:
         transcript: From the store, siblings included.
         prompt_of: The store's `prompt`.
-        reward_of: What each sample is worth.
+        reward_of: Gives the reward of each sample.
         roles: Whose turns are taken.
         purposes: Which of a turn's samples are taken.
 

@@ -172,9 +172,9 @@ def unlike_contents(
 
     Args:
         saved: Settings as they were.
-        known: What was at their places, as `contents_of` gave it; None where nobody looked.
+        known: Contents at their places then, as `contents_of` gave them; None where nobody looked.
         here: Settings as they are.
-        contents: What is at their places.
+        contents: Contents at their places now.
     """
     found = []
     for name in sorted({*contents, *(known or ())}):
@@ -234,7 +234,7 @@ class Checkpoints:
 
     Args:
         folder: Made when the first checkpoint is written.
-        fingerprint: What the run is, JSON-plain; a checkpoint of another one is refused.
+        fingerprint: Identity of the run, JSON-plain; a checkpoint of another one is refused.
         keep: The newest so many stay, and the one with the best score.
         higher_is_better: Of scores.
         world: The processes that write together.
@@ -258,7 +258,7 @@ class Checkpoints:
     def save(self, step: int, state: RunState, score: float | None = None) -> Path:
         """Write a checkpoint of `state` after `step` steps; gives its folder.
 
-        What was written before stays untouched until the new one is whole. A step that has its
+        The checkpoint before stays untouched until the new one is whole. A step that has its
         checkpoint already is not written again.
 
         Raises:

@@ -31,7 +31,7 @@ class TrainProgress:
     """Shows a run's progress; a context manager. Call `update` after each step.
 
     Args:
-        name: What is trained, shown before the bar.
+        name: Name of the model that is trained, shown before the bar.
         total: Steps of the whole run.
         step: Steps that were done before this start.
         console: Where to; stderr if not given.

@@ -43,7 +43,7 @@ def multiplier(
         step: Steps that have been done.
         total: Steps of the whole run.
         warmup: Steps of the warm-up; below 1, a share of `total`.
-        min_ratio: What is left at the end.
+        min_ratio: Share that is left at the end.
     """
     rising = warmup_steps(warmup, total)
     if step < rising:
