@@ -223,7 +223,7 @@ def belief_from_text(
 ) -> Belief:
     """The belief that a judge wrote, in any form that `oversight.agents._stated` reads.
 
-    A closing line `tie` or `cannot tell` (`abstain`) is a verdict of its own. What is
+    A closing line `tie` or `cannot tell` (`abstain`) is a verdict of its own. Text that is
     contradictory, ambiguous, out of range, cut off or missing is INVALID.
 
     Args:
