@@ -169,8 +169,8 @@ class Calls:
         """Complete `prompt`, and again with another seed where the model gave no whole answer.
 
         Args:
-            purpose: What for.
-            prompt: What is asked.
+            purpose: Purpose of the call, kept with the sample.
+            prompt: The prompt.
             sampling: How; a greedy call would say the same again, and is made once.
             live: Pass what is said on to the view's display as it comes.
             thought_will_do: A thought alone is an answer, as the words are private anyway.

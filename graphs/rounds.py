@@ -54,7 +54,7 @@ def machine(
 
     Args:
         name: Of the graph.
-        acts: What a step of its protocols may ask for; none where there are no steps.
+        acts: Acts that a step of its protocols may ask for; none where there are no steps.
         protocol: Of what it runs when it is given a question alone; default: that of its own name.
         decides: A judge decides at the end; else the last step is the end.
     """

@@ -220,7 +220,7 @@ def _items(spec: DatasetSettings, limit: int | None) -> Iterator[Item]:
 
 
 def _own_items(found: Any, config: Settings, name: str) -> Iterator[Item]:
-    """Items of a user's own data set; whatever its code raises is one error with file and line."""
+    """Items of a user's own data set; any error of its code becomes one with file and line."""
     try:
         for number, item in enumerate(found.rows(config), start=1):
             if not isinstance(item, Item):

@@ -83,7 +83,7 @@ class EndCounter:
 
 
 def count_failures(transcripts: Iterable[Transcript]) -> tuple[FailureCount, ...]:
-    """Why debates failed that are not complete, the most frequent cause first."""
+    """Causes of failed debates with their counts, the most frequent first."""
     counts: Counter[str] = Counter()
     errors: dict[str, str] = {}
     for transcript in transcripts:

@@ -19,7 +19,7 @@ ActT = TypeVar("ActT", AnyJudgingAct, AnyRatingAct)
 EventT = TypeVar("EventT", JudgingEvent, RatingEvent)
 
 RETRY_S = 1.0
-"""How long after a failed write it is tried again."""
+"""Time after a failed write until it is tried again."""
 
 
 def now() -> str:

@@ -41,15 +41,15 @@ class PreferenceSettings(Settings):
     raters: Literal["all", "persons", "models"] = Field(
         default="all", exclude_if=lambda value: value == "all"
     )
-    """Whose feedback counts, of pairs, principles and revisions: that of people, of models, or of
-    both alike."""
+    """Raters of pairs, principles and revisions whose feedback counts: people, models, or both
+    alike."""
     min_margin: float = Field(default=0.0, ge=0.0, lt=0.5)
     """Sides, pairs, revisions: how far the belief in the winner must lie from 0.5."""
     min_score_gap: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Siblings, principles: how far apart the scores of a pair must lie."""
     unseen: bool = Field(default=True, exclude_if=bool)
     """Judgments and ratings of people before whom some turns had never stood completely on the
-    screen count as well. What a model gave, and what nobody recorded, counts in any case."""
+    screen count as well. Feedback of models counts in any case, and so do readings not recorded."""
     ties: bool = True
     """Make rows of ties as well; the pair layout of the export leaves them out."""
     weight: Literal["equal", "per_prompt", "margin"] = "equal"
@@ -79,7 +79,7 @@ class PreferenceSettings(Settings):
 
 
 class Reason(StrEnum):
-    """Why something judged did not become a row."""
+    """Reasons why something judged did not become a row."""
 
     NO_RULING = "no_ruling"
     """No judge whose rulings count has judged the debate."""
@@ -224,7 +224,7 @@ def response(turn: Turn) -> Response:
 
 
 def flaw(turn: Turn) -> Reason | None:
-    """Why the turn cannot be a response, or None if it can."""
+    """The reason why the turn cannot be a response, or None if it can."""
     if num_speech_samples(turn) > 1:
         return Reason.SEVERAL_SAMPLES
     sample = speech(turn)

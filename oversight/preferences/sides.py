@@ -169,7 +169,7 @@ def _winner(belief: Belief, defends: tuple[int, int], given: tuple[Ruling, ...])
 
 
 def too_close(win: Win, settings: PreferenceSettings) -> Reason | None:
-    """Why a win is not clear enough, or None if it is."""
+    """The reason why a win is not clear enough, or None if it is."""
     if win.tied:
         return None if settings.ties else Reason.TIE
     near = win.p is not None and win.p - 0.5 < settings.min_margin

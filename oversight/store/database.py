@@ -267,7 +267,7 @@ def _engine(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
-    # What is no UTF-8 comes as bytes, so that the row that holds it can be named.
+    # Text that is no UTF-8 comes as bytes, so that the row that holds it can be named.
     connection.text_factory = NotText.unless_text
     connection.execute("PRAGMA foreign_keys = ON")
     # In WAL mode a killed process loses nothing that was committed; a power cut may lose

@@ -40,8 +40,8 @@ PART_JSON = json.JSONEncoder(ensure_ascii=False)
 class Known:
     """Bounded memory of what is already stored, from a text or an id to the id.
 
-    Only the writer changes it, after a commit; any thread may ask it. What was
-    forgotten is merely offered to the database once more.
+    Only the writer changes it, after a commit; any thread may ask it. Prompts
+    that it forgot are merely offered to the database once more.
     """
 
     def __init__(self, capacity: int) -> None:

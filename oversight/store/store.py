@@ -20,7 +20,7 @@ from oversight.store.batch import encode_records
 from oversight.store.database import Database, parse_address
 from oversight.store.encoding import key_text
 from oversight.store.prompts import read_prompt
-from oversight.store.queue import QueueFilter, QueueItem, Taken
+from oversight.store.queue import ClaimResult, QueueFilter, QueueItem
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
 from oversight.store.schema import debates, questions
@@ -225,7 +225,7 @@ class Store:
         Of `debate_ids`, in their order, those that are stored and fit; else all that fit, by
         their ids. Ids follow from what was planned, the order of writing from which debate
         happened to end first: two runs of one recipe are read, exported and learnt from alike.
-        What is written while reading is not waited for.
+        Rows written while reading are not waited for.
         """
         self.check_keys()
         fitting = self.debate_ids(protocol=protocol, dataset=dataset, complete=complete)
@@ -342,7 +342,7 @@ class Store:
         """Give up claims behind what is being written, without waiting for it."""
         self._writer.submit(Release(tuple(debate_ids)))
 
-    def take_item(self, debate_id: str, judge: str, *, overlap: int = 1) -> Taken:
+    def take_item(self, debate_id: str, judge: str, *, overlap: int = 1) -> ClaimResult:
         """Take an item up for `judge`, unless as many as `overlap` have judged it or are at it."""
         return self._writer.call(
             lambda c: queues.take(c, self._writer.claims, debate_id, judge, overlap)
@@ -352,7 +352,7 @@ class Store:
         """Give an item up that `judge` holds in this process."""
         self.release([queues.claim_key(debate_id, judge)])
 
-    def take_rating(self, item: RatingItem, judge: str, *, overlap: int = 1) -> Taken:
+    def take_rating(self, item: RatingItem, judge: str, *, overlap: int = 1) -> ClaimResult:
         """Take an item up to be rated, as with `take_item`."""
         return self._writer.call(
             lambda c: rating_queues.take(c, self._writer.claims, item, judge, overlap)

@@ -1,6 +1,6 @@
 """The writer: one thread through which everything is written, in groups.
 
-What waits while one transaction is being committed goes into the next one
+Writes that wait while one transaction is being committed go into the next one
 together, so that many debates share the cost of a commit. If a group fails for
 the sake of one call's records, each call is tried alone, and only the one at
 fault gets the error.

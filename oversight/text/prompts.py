@@ -23,7 +23,7 @@ __all__ = ["RESERVED_TAGS", "Safe", "Template", "data"]
 class Safe(str):
     """Text made by our own renderers, which goes into a template as it is.
 
-    Whatever is made of it (a sum, a slice, another case) is a plain str again.
+    Any string made of it (a sum, a slice, another case) is a plain str again.
     Wrap foreign text in it and it can forge our structure: only renderers do.
     """
 

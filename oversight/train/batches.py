@@ -208,7 +208,7 @@ def row_values(
 
     Args:
         model: A critic of its own, or a policy with a value head.
-        rows: What is scored.
+        rows: The rows that are scored.
         world: The processes.
         max_tokens: Of a micro-batch.
     """

@@ -80,7 +80,7 @@ class MemoryEstimate:
     """Bytes at the peak of a step, on one process."""
 
     parts: tuple[tuple[str, int], ...]
-    """What is held, in the order in which it is shown."""
+    """Parts that are held in memory, in the order in which they are shown."""
 
     @property
     def total(self) -> int:
@@ -100,7 +100,7 @@ def estimate(
 
     Args:
         shape: Of the model that is trained.
-        load: What is computed at once.
+        load: Tokens and rows that are computed at once.
         settings: How the model computes.
         others: Names of further models that are held, and their numbers of weights.
         num_processes: Over which weights, gradients and the optimiser's state are split.

@@ -110,7 +110,7 @@ class Routed:
     """Routing of the tokens in one part of a step."""
 
     counts_E: torch.Tensor
-    """How often a token was sent to each expert."""
+    """Number of times that a token was sent to each expert."""
     probabilities_E: torch.Tensor
     """The sum of the router's probabilities, with gradient."""
     num_tokens: float
@@ -134,7 +134,7 @@ class Balance:
     coefficient: float
     _logits: list[torch.Tensor] = field(default_factory=list)
     _weights: list[torch.Tensor] = field(default_factory=list)
-    """How many rows have each token of a line."""
+    """Number of rows that have each token of a line."""
     _is_on: bool = False
 
     def __post_init__(self) -> None:

@@ -93,7 +93,7 @@ class Held:
     kind: Kind
     config: Any
     path: str | None = None
-    """Where its weights are; None for those of the model that is trained."""
+    """Folder of its weights; None for those of the model that is trained."""
     where: str = ""
     """The setting that the path stands in, for messages."""
     times: int = 1
@@ -109,15 +109,15 @@ class Plan:
     start: Started
     loaded: LoadedExamples[Any]
     groups: Sequence[Sequence[TokenRow]] = ()
-    """What is learnt from together; none where responses are sampled to prompts."""
+    """Groups of rows that are learnt from together; none where responses are sampled to prompts."""
     notes: Sequence[str] = ()
-    """What is to be said of the data."""
+    """Notes about the data, for the person."""
     kind: Kind = "policy"
     """Of the model that is trained."""
     held: list[Held] = field(default_factory=list)
     checked: list[str] = field(default_factory=lambda: ["settings", "folder", "model", "data"])
     tried: list[str] = field(default_factory=list)
-    """What a reward function gave for dummy responses to the first rows."""
+    """Rewards that a reward function gave for dummy responses to the first rows."""
 
     def add_reference(self, name: str, times: int = 1) -> None:
         """Note a reference: its own model, unless it is the policy without its adapters.
@@ -141,7 +141,7 @@ def lines(trainer: Trainer, config: Any, *, resume: bool = False) -> Iterator[st
     """Lines for people: what would be trained on, how long, and what memory that takes.
 
     Args:
-        trainer: Who would train.
+        trainer: Name of the trainer.
         config: Settings of the run.
         resume: Whether the run would go on.
 

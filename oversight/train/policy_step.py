@@ -43,7 +43,7 @@ def policy_step(
 
     Args:
         config: Settings of the run; `loss` names the surrogate.
-        policy: What is trained.
+        policy: The model that is trained.
         session: The run.
         experience: Where the batch comes from.
         batch: Rollouts with `advantages`, a number a row or one a token.

@@ -61,7 +61,7 @@ class Objective:
     """From the numbers of groups to their part of the loss, which is divided by counts over the
     whole step and all processes, and its metrics."""
     in_one: bool = False
-    """Whether the loss is no sum over groups, so that they cannot be computed in parts."""
+    """True if the loss is no sum over groups, so that they cannot be computed in parts."""
     of_rows: Callable[[int, list[int]], tuple[torch.Tensor, Metrics]] | None = None
     """The same for some rows of one group, where the loss is a sum over rows as well."""
 
@@ -105,8 +105,8 @@ class Session:
     """A run of one trainer, from its first step or its last checkpoint to its finished model.
 
     Args:
-        about: What the run is.
-        settings: What all trainers share.
+        about: Facts about the run.
+        settings: Settings that all trainers share.
         models: The models that are trained, by name.
         num_examples: Of the data that steps are taken from.
         total: Optimiser steps of the whole run.
@@ -408,7 +408,7 @@ class Session:
         """Save the finished model, checked by reading it again; gives its folder.
 
         Args:
-            model: What was trained.
+            model: The model that was trained.
             tokenizer: The one it goes with.
             best: Take the weights with the best held-out result, if there are such results.
 

@@ -39,9 +39,9 @@ class Started:
     """The model's configuration."""
     vocabulary: Vocabulary
     notes: tuple[str, ...] = ()
-    """What is to be said of the model."""
+    """Notes about the model, for the person."""
     tells: bool = True
-    """Whether what is loaded is shown on stderr."""
+    """True if the loading of models is shown on stderr."""
 
     @property
     def tokenizer(self) -> Any:

@@ -162,7 +162,7 @@ class OwnAnswer(Record):
         return self
 
 
-class AskedUnder(Record):
+class PrinciplesApplied(Record):
     """The principles of a constitution that something was rated by."""
 
     constitution: str
@@ -215,7 +215,7 @@ class Feedback(Record):
     )
     agent: AgentSpec | None = Field(default=None, exclude_if=lambda each: each is None)
     """Of a model: the agent that was asked, with its settings and engine."""
-    under: AskedUnder | None = Field(default=None, exclude_if=lambda each: each is None)
+    under: PrinciplesApplied | None = Field(default=None, exclude_if=lambda each: each is None)
     """Of a model: the principle that it was asked under; of the task principles, all of them."""
     swapped: bool = Field(default=False, exclude_if=operator.not_)
     """Of a model: asked with the two responses, and answers that are listed, the other
@@ -288,7 +288,9 @@ def rater_of(agent: AgentSpec) -> str:
     return content_id("rater", agent.model_dump(mode="json"))
 
 
-def place_of(item: str, rater: str, under: AskedUnder | None, *, swapped: bool) -> tuple[str, ...]:
+def place_of(
+    item: str, rater: str, under: PrinciplesApplied | None, *, swapped: bool
+) -> tuple[str, ...]:
     """The identity of one question to a model, known before it has answered."""
     rules = "" if under is None else content_id("under", under.principles)
     return (item, rater, rules, "swapped" if swapped else "")

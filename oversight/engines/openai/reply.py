@@ -13,7 +13,7 @@ from oversight.text.thoughts import DividedText, closes_unopened, divide, is_wor
 from oversight.types import Completion, FinishReason, Request, Usage
 
 UNKNOWN_LOGPROB = -9999.0
-"""What servers write for minus infinity, and for tokens that a mask forbids."""
+"""The number that servers write for minus infinity, and for tokens that a mask forbids."""
 
 ROUNDING = 1e-3
 """A log-probability this little above zero is rounding; more is an error."""

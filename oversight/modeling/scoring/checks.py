@@ -57,7 +57,7 @@ def check_scalar_kind(config: Any, attention: BackEnd = "auto") -> None:
 
 
 def scalar_problem(config: Any, attention: BackEnd = "auto") -> str | None:
-    """Why reward models of a kind cannot be scored over a trie; empty if they can."""
+    """The reason why reward models of a kind cannot be scored over a trie; empty if they can."""
     from transformers import AutoModelForSequenceClassification
 
     return contract.problem(

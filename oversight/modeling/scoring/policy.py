@@ -37,7 +37,7 @@ class Scores:
     logps_BR: torch.Tensor
     """Natural log-probability at the temperature asked for, in at least float32."""
     mask_BR: torch.Tensor
-    """Which tokens are learnt from."""
+    """Marks of the tokens that are learnt from."""
     entropy_BR: torch.Tensor | None = None
     """Entropy in nats of the distribution that each token was drawn from, if asked for."""
     values_BR: torch.Tensor | None = None
@@ -52,7 +52,7 @@ class Backbone(torch.nn.Module):
     Args:
         model: A causal language or sequence-classification model, or a peft model of one.
         attention: Which back end attends.
-        precision: What the layers and the head multiply in; weights stay as they are.
+        precision: Data type in which layers and head multiply; weights stay as they are.
     """
 
     def __init__(
@@ -300,7 +300,7 @@ class PolicyModel(Backbone):
     Args:
         model: A causal language model, or a peft model of one.
         attention: Which back end attends.
-        precision: What the layers and the head multiply in.
+        precision: Data type in which layers and head multiply.
         value_head: Add a critic that shares the policy's layers.
     """
 

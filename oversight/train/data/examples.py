@@ -142,7 +142,7 @@ def _permutation(num: int, seed: int, epoch: int) -> Indices:
 
 
 Groups = tuple[str, ...]
-"""What an example may share with others: its prompt, and its question if it has one."""
+"""Keys that an example may share with others: its prompt, and its question if it has one."""
 
 
 def held_out(groups: Sequence[Groups], num_wanted: int, seed: int) -> set[int]:

@@ -269,7 +269,7 @@ ACCEPTED: dict[Kind, tuple[str, ...]] = {
     "labelled": ("unpaired", *PAIRS),
     "prompts": (*PAIRS, "prompt"),
 }
-"""What each kind of example is made of. Of compared responses SFT learns the best one; KTO
+"""Formats that each kind of example is made of. Of compared responses SFT learns the best; KTO
 learns the best as good and the worst as bad; PPO and GRPO take the prompt."""
 
 
@@ -278,7 +278,7 @@ def detect(rows: Sequence[Mapping[str, Any]], kind: Kind, forced: str, where: st
 
     Args:
         rows: The first rows of the source.
-        kind: What is to be made of them.
+        kind: Kind of example to be made of them.
         forced: The setting `format`.
         where: The source, for messages.
 

@@ -79,7 +79,7 @@ ANSWER_COLUMNS = frozenset(
 )
 """Columns of answered rows that say nothing about the prompt itself."""
 PROMPT_COLUMNS = frozenset({"id", "prompt", "prompt_ids"})
-"""What a prompt example has as attributes; other columns are its fields."""
+"""Columns that are attributes of a prompt example; others are its fields."""
 
 
 def demonstrations(row: Row, cells: Cells, encoder: Encoder) -> list[Demonstration]:
@@ -218,7 +218,7 @@ Rows = Iterable[RowInMemory]
 RECORDS = "records"
 """Stands where a file's format would."""
 ROWS_LOOKED_AT = 100
-"""How many rows are looked at to tell a file's format."""
+"""Number of rows that are looked at to tell a file's format."""
 
 
 @dataclass(frozen=True)
@@ -297,13 +297,13 @@ class Loader(Generic[E]):
 
 
 load_demonstrations: Loader[Demonstration] = Loader("demonstrations")
-"""What SFT learns."""
+"""Examples that SFT learns."""
 load_comparisons: Loader[Comparison] = Loader("comparisons")
-"""What reward models and DPO learn."""
+"""Examples that reward models and DPO learn."""
 load_labelled: Loader[LabelledExample] = Loader("labelled")
-"""What KTO learns."""
+"""Examples that KTO learns."""
 load_prompts: Loader[PromptExample] = Loader("prompts")
-"""What PPO and GRPO sample from."""
+"""Examples that PPO and GRPO sample responses to."""
 
 
 def require_batch(loaded: LoadedExamples[Any], batch_size: int) -> None:

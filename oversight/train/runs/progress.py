@@ -21,7 +21,7 @@ from oversight.text.numbers import compact, duration
 from oversight.text.terminal import rich_text, visible
 
 LINE_EVERY_S = 10.0
-"""How often a line is printed where stderr is no terminal."""
+"""Time between two lines where stderr is no terminal."""
 SHOWN = {"loss": "loss", "reward": "reward", "accuracy": "acc", "kl": "KL", "entropy": "entropy"}
 """Metrics that are shown, in this order, with the names they are shown by."""
 RATE_STEPS = 20
@@ -32,7 +32,7 @@ class TrainProgress:
     """Shows a run's progress; a context manager. Call `update` after each step.
 
     Args:
-        name: What is trained, shown before the bar.
+        name: Name of the model that is trained, shown before the bar.
         total: Steps of the whole run.
         step: Steps that were done before this start.
         console: Where to; stderr if not given.
