@@ -39,7 +39,7 @@ def passages(text: str, max_words: int) -> tuple[Span, ...]:
 
     One sentence each where that has between `MIN_WORDS` and `max_words` words:
     shorter ones are joined with the next, longer ones cut into even pieces.
-    What cannot be quoted is left out: passages with a quote tag in them, or too
+    Passages that cannot be quoted are left out: those with a quote tag in them, or too
     few words to verify.
     """
     joined = _joined(text, _sentences(text))

@@ -102,7 +102,7 @@ def read_statements(text: str, num_options: int, texts: Sequence[str] = ()) -> S
     """All statements of probabilities in `text`.
 
     Args:
-        text: What the judge wrote.
+        text: The judge's words.
         num_options: How many options were listed.
         texts: The options' texts in the order of the listing, if they may be used as names.
     """

@@ -34,11 +34,11 @@ from oversight.text.prompts import Safe, Template
 from oversight.types import (
     Act,
     Agent,
-    AskedUnder,
     Draft,
     Engine,
     JudgeKind,
     Message,
+    PrinciplesApplied,
     Role,
     View,
 )
@@ -164,11 +164,11 @@ class Critic:
             return True
         return self._place(view) + 1 >= (self.config.num_principles or len(self.principles))
 
-    def _under(self, chosen: Sequence[Principle]) -> AskedUnder | None:
+    def _under(self, chosen: Sequence[Principle]) -> PrinciplesApplied | None:
         """The record of the principles, with the requests for a revision that they have."""
         if not chosen:
             return None
-        return AskedUnder(
+        return PrinciplesApplied(
             constitution=self.constitution,
             fingerprint=self.fingerprint,
             principles={each.id: each.text for each in chosen},

@@ -223,11 +223,11 @@ def belief_from_text(
 ) -> Belief:
     """The belief that a judge wrote, in any form that `oversight.agents._stated` reads.
 
-    A closing line `tie` or `cannot tell` (`abstain`) is a verdict of its own. What is
+    A closing line `tie` or `cannot tell` (`abstain`) is a verdict of its own. Text that is
     contradictory, ambiguous, out of range, cut off or missing is INVALID.
 
     Args:
-        text: What the judge wrote.
+        text: The judge's words.
         finish_reason: Why it stopped: a number at the end of a text that was cut off is no number.
         listing: The options' indices in the order in which they were listed.
         options: The options' texts in the question's own order, by which the judge may name them.

@@ -26,12 +26,12 @@ from oversight.text.quotes import render_quotes
 from oversight.types import (
     Act,
     Agent,
-    AskedUnder,
     CriticismIs,
     Draft,
     Engine,
     JudgeKind,
     Message,
+    PrinciplesApplied,
     Prompt,
     Purpose,
     RatingRequest,
@@ -217,7 +217,7 @@ def _comparison(name: str, request: RatingRequest, values: tuple[str, ...]) -> I
     )
 
 
-def _better(noun: str, under: AskedUnder | None) -> Safe:
+def _better(noun: str, under: PrinciplesApplied | None) -> Safe:
     """The question which of two is better: by a principle, in its own words if it has some."""
     if under is None:
         return _BETTER.render(noun=noun)

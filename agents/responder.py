@@ -24,12 +24,12 @@ from oversight.text.prompts import Safe, Template
 from oversight.types import (
     Act,
     Agent,
-    AskedUnder,
     Draft,
     Engine,
     JudgeKind,
     Message,
     Orders,
+    PrinciplesApplied,
     Prompt,
     Purpose,
     Role,
@@ -152,12 +152,12 @@ def latest_criticism(view: View) -> tuple[Turn, ...]:
     return tuple(found)
 
 
-def under_of(criticism: Sequence[Turn]) -> AskedUnder | None:
+def under_of(criticism: Sequence[Turn]) -> PrinciplesApplied | None:
     """The principles of critiques, which their revision is made by; None if there are none."""
     known = [turn.under for turn in criticism if turn.under is not None]
     if not known:
         return None
-    return AskedUnder(
+    return PrinciplesApplied(
         constitution=known[0].constitution,
         fingerprint=known[0].fingerprint,
         principles={id_: text for each in known for id_, text in each.principles.items()},

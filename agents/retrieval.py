@@ -127,7 +127,7 @@ class Retrieval:
         """The next passages to quote for `option`, or for an open prompt, best first, and the best
         one's score."""
         passages = index(source, self.config.max_quote_words)
-        # What the consultant quoted itself is nothing that it left out.
+        # The consultant did not leave out the passages that it quoted itself.
         used = _used(view.turns if view.act is Act.CRITIQUE else own_words(view), passages)
         if option is None:
             wanted = Query(dict.fromkeys(sorted(_asked(view)), 1.0), frozenset())

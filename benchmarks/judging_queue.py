@@ -33,7 +33,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oversight.judging.desk import Desk, Item
+from oversight.judging.desk import Desk
+from oversight.judging.items import DebateItem
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
 from oversight.types import (
@@ -126,7 +127,7 @@ def fill(url: str, num_items: int) -> None:
             store.add(question, debate, *turns, done)
 
 
-async def judge(desk: Desk, item: Item, dice: random.Random) -> None:
+async def judge(desk: Desk, item: DebateItem, dice: random.Random) -> None:
     """Judge an item as a person would; all of it is durable when this returns."""
     desk.open(item)
     item.acts.add(TurnsRevealed(step=0))

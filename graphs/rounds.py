@@ -18,7 +18,13 @@ from langgraph.graph.state import CompiledStateGraph
 
 from oversight.config import EMBEDDED_AGENTS, RunSettings, load_recipe
 from oversight.graphs.casting import cast
-from oversight.graphs.nodes import NODE_OF_ACT, DebateInput, DebateState, Nodes
+from oversight.graphs.nodes import (
+    ACTS_OF_JUDGE,
+    NODE_OF_ACT,
+    DebateInput,
+    DebateState,
+    Nodes,
+)
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store
 from oversight.types import Act
@@ -40,8 +46,6 @@ Graph: TypeAlias = CompiledStateGraph[DebateState, None, DebateInput, DebateStat
 ARGUMENT = (Act.SPEAK, Act.ASK, Act.BELIEVE)
 """Acts of a debate: speeches, and what the judge does between them."""
 
-ACTS_OF_JUDGE = frozenset({Act.ASK, Act.BELIEVE})
-
 
 def machine(
     name: str, *acts: Act, protocol: str = "", decides: bool = True
@@ -50,7 +54,7 @@ def machine(
 
     Args:
         name: Of the graph.
-        acts: What a step of its protocols may ask for; none where there are no steps.
+        acts: Acts that a step of its protocols may ask for; none where there are no steps.
         protocol: Of what it runs when it is given a question alone; default: that of its own name.
         decides: A judge decides at the end; else the last step is the end.
     """

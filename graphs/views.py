@@ -67,11 +67,11 @@ def view_of(
 
     Args:
         debate: The debate.
-        question: What it is about.
-        turns: What stands so far, without what is private.
+        question: The question of the debate.
+        turns: The turns so far, without private reasoning.
         seat: Whose view it is.
-        role: What the seat is there for.
-        act: What is asked of it.
+        role: Role that the seat plays.
+        act: Act that is asked of it.
         step: Index in the schedule; one past its end for the final judgment.
         orders: Another order than the drawn one, in which a judge is shown the debate.
         round: Number of the step's round.

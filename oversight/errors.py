@@ -47,7 +47,7 @@ class OversightError(Exception):
 
     exit_code: int = 2
     is_told: bool = False
-    """Whether the process that met it has said so itself, as one of several."""
+    """True if the process that met it, one of several, has told of it already."""
     cause: str = ""
     """Its kind in a word, by which the failures of a run are counted; empty for most."""
 
@@ -199,7 +199,7 @@ _LACKS: dict[str, tuple[frozenset[int], str, str]] = {
         "make room, or name another folder; what was written before is kept",
     ),
 }
-"""What may run out: the numbers and words that say so, and what helps."""
+"""Resources that may run out: the numbers and words that say so, and a remedy."""
 
 
 def lack(error: BaseException) -> str | None:

@@ -21,10 +21,10 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 SHOWN = "***"
-"""What stands in a secret's place."""
+"""The words that stand in a secret's place."""
 
 MIN_CHARS = 4
-"""What is shorter is no secret, and taking it out would make messages unreadable."""
+"""Least characters of a secret: to take out shorter words would make messages unreadable."""
 WHOLE_WORD_CHARS = 12
 """Shorter secrets of letters alone, such as the password `postgres`, are taken out as words."""
 ENVIRONMENT_MIN_CHARS = 8

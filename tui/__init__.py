@@ -1,4 +1,4 @@
-"""What a person sees and types into, in the terminal."""
+"""Screens, plain lines and a web server through which people judge and rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line that tells a judge, or whoever argues, what is to be done next.
+"""The line that tells a judge or a speaker the next thing to do.
 
 The first key that it names is the one that leads on now.
 """
@@ -9,9 +9,9 @@ import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from oversight.judging.desk import Item
-from oversight.judging.live import LiveSide, Wanted
-from oversight.judging.tasks.debate import missing
+from oversight.judging.items import PersonAction
+from oversight.judging.live import AwaitedAct
+from oversight.judging.session import DebateSession, NextAction
 from oversight.tui.keys import key_of
 from oversight.tui.marking import called, heading
 from oversight.types import Act, Role, Seat
@@ -20,7 +20,7 @@ PAGE_DOWN, PAGE_UP = "PgDn", "PgUp"
 
 
 def read_on(unread: tuple[int, int]) -> str | None:
-    """Which key shows lines that were never on the screen: those below first; None if all were."""
+    """A hint to the key that shows unseen lines, those below first; None if all were seen."""
     above, below = unread
     if not above and not below:
         return None
@@ -30,57 +30,50 @@ def read_on(unread: tuple[int, int]) -> str | None:
     return f"{key} reads on: {num} not on your screen yet."
 
 
-def withheld(num: int) -> str:
-    """What is said of debates that are left out of the queue once an answer was told."""
-    if not num:
-        return ""
-    debates = "1 other debate" if num == 1 else f"{num} other debates"
-    return f"{debates} on this question left the queue: you have been told its answer."
-
-
 @dataclass(frozen=True)
 class Hints:
     """Hints for one item."""
 
-    item: Item
-    live: LiveSide
+    session: DebateSession
     keys: Mapping[str, str]
     """The judge's own keys."""
     key: Callable[[str], str]
-    """How a key is named to them."""
+    """Gives the name by which a key is known to them."""
 
-    def now(self, *, stepped: bool, unread: tuple[int, int] = (0, 0)) -> str:
-        """What is to be done next, by someone who has not seen so many lines above and below."""
-        enter = key_of("next", self.keys)
-        work = self.item.acts.work
-        if not work.is_open:
+    def now(self, *, unread: tuple[int, int] = (0, 0)) -> str:
+        """The next thing to do, where so many lines above and below were not seen yet."""
+        enter, then = key_of("next", self.keys), self.session.next()
+        if then is NextAction.LEAVE:
             return f"Sent. {enter} takes the next item, {self.key('revise')} revises this one."
         reading = read_on(unread)
         if reading is not None:
             return reading
-        if self.item.next_step() is not None and stepped:
-            if work.draft.probs is None:
+        if then is NextAction.READ_ON:
+            if self.session.acts.work.draft.probs is None:
                 return f"How probable is each? {self._belief_keys}; {enter} reads on."
             return f"{enter} reads on: the next turns."
-        if self.live.is_going:
+        if then is NextAction.WAIT:
             return self._going()
-        if self.live.wanted is not None:
-            return self._wanted(self.live.wanted, enter)
-        return self._to_verdict(enter)
+        if then is NextAction.OTHERS:
+            return f"Now it waits for another person; {self.key('back')} goes to your queue."
+        if then is NextAction.ACT and self.session.live.wanted is not None:
+            return self._wanted(self.session.live.wanted, enter)
+        is_over = self.session.live.wanted is not None
+        return self._to_verdict(enter, "The debate is over: " if is_over else "")
 
     @property
     def _belief_keys(self) -> str:
         return f"{self.key('belief_down')} {self.key('belief_up')} or a number says it"
 
     def _going(self) -> str:
-        debate, writing = self.item.transcript.debate, self.live.writing.values()
+        debate, writing = self.session.transcript.debate, self.session.live.writing.values()
         names = " and ".join(called(debate, each.seat, each.role) for each in writing)
         return f"{names or 'The debate'} {'write' if ' and ' in names else 'goes on'} …"
 
     def _to_verdict(self, enter: str, begin: str = "") -> str:
-        """The way to the verdict: what is missing comes first."""
-        draft, verdict = self.item.acts.work.draft, self.key("verdict")
-        if missing(self.item.acts.work) is None:
+        """The way to the verdict, with anything that is missing first."""
+        draft, verdict = self.session.acts.work.draft, self.key("verdict")
+        if self.session.missing(need_rationale=False) is None:
             return f"{begin}{enter} to your verdict."
         if draft.probs is None:
             return (
@@ -90,27 +83,23 @@ class Hints:
         keys = f"{self.key('belief_down')} {self.key('belief_up')}"
         return f"{begin}Equally probable so far: {keys} or a number moves it; {verdict} for a tie."
 
-    def _wanted(self, wanted: Wanted, enter: str) -> str:
-        if self.live.is_others:
-            return f"Now it waits for another person; {self.key('back')} goes to your queue."
+    def _wanted(self, wanted: AwaitedAct, enter: str) -> str:
+        transcript = self.session.transcript
         if wanted.seat is not Seat.JUDGE:
             role = self._role_of(wanted)
-            you = heading(self.item.transcript, wanted.seat, role, wanted.act, wanted.round)
-            protocol, question = self.item.transcript.debate.protocol, self.item.transcript.question
-            reads = protocol.speakers_see_source and question.source is not None
+            you = heading(transcript, wanted.seat, role, wanted.act, wanted.round)
+            reads = self.session.refusal(PersonAction.READ_SOURCE) is None
             source = f" {self.key('source')} shows the source." if reads else ""
             return f"{enter} to write. You are {you}.{source}"
         if wanted.act is Act.BELIEVE:
             ends = f", {self.key('end')} ends the debate here" if wanted.may_end else ""
-            if self.item.acts.work.draft.probs is None:
+            if self.session.acts.work.draft.probs is None:
                 return f"Set your belief as it is now: {self._belief_keys}; {enter} goes on{ends}."
             return f"Set your belief as it is now; {enter} goes on{ends}."
-        if wanted.act is Act.ASK:
-            return f"Ask the speakers: {enter} to write; nothing to ask is an answer, too."
-        return self._to_verdict(enter, "The debate is over: ")
+        return f"Ask the speakers: {enter} to write; nothing to ask is an answer, too."
 
-    def _role_of(self, wanted: Wanted) -> Role:
-        protocol = self.item.transcript.debate.protocol
+    def _role_of(self, wanted: AwaitedAct) -> Role:
+        protocol = self.session.transcript.debate.protocol
         [slot] = [s for s in protocol.schedule()[wanted.step].slots if s.seat is wanted.seat]
         return protocol.role_of(slot)
 

@@ -1,4 +1,4 @@
-"""Keys of the judging screens: by the name of what they do, so that they can be changed."""
+"""Keys of the judging screens, by the names of their effects, so that they can be changed."""
 
 from __future__ import annotations
 

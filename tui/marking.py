@@ -51,17 +51,17 @@ class StyledSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class MarkedText:
     """A text that is safe to show, with its styles."""
 
     text: str
     spans: tuple[StyledSpan, ...] = ()
     """In order, not overlapping."""
     quotes: tuple[tuple[int, int], ...] = ()
-    """Where each quote of the turn stands in `text`."""
+    """Beginning and end of each quote of the turn in `text`."""
 
 
-def mark(turn: Turn, picked: Iterable[int] = ()) -> Marked:
+def mark(turn: Turn, picked: Iterable[int] = ()) -> MarkedText:
     """The turn's text with a sign and quotation marks for each quote in place of its tags.
 
     A verified quote is shown in the source's own words.
@@ -89,13 +89,13 @@ def mark(turn: Turn, picked: Iterable[int] = ()) -> Marked:
         places.append((begin, length))
         done = quote.end
     put(_plain(strip_quotes(turn.text[done:])))
-    return Marked("".join(pieces), tuple(spans), tuple(places))
+    return MarkedText("".join(pieces), tuple(spans), tuple(places))
 
 
-def mark_unfinished(text: str) -> Marked:
+def mark_unfinished(text: str) -> MarkedText:
     """Words that are being written: their quotes are not checked yet."""
     whole = _TAG.sub(lambda tag: "”" if tag[1] else "“", text)
-    return Marked(_plain(whole))
+    return MarkedText(_plain(whole))
 
 
 def _plain(text: str) -> str:
@@ -103,7 +103,7 @@ def _plain(text: str) -> str:
     return visible(_FORGED.sub(r"⟨\g<sign>⟩", text)).replace("\t", "    ")
 
 
-def with_matches(marked: Marked, found: Iterable[tuple[int, int]], style: str) -> Marked:
+def with_matches(marked: MarkedText, found: Iterable[tuple[int, int]], style: str) -> MarkedText:
     """The same with further stretches in a style of their own, over what they had."""
     spans = list(marked.spans)
     for start, end in found:
@@ -117,7 +117,7 @@ def with_matches(marked: Marked, found: Iterable[tuple[int, int]], style: str) -
             if span.end > end:
                 cut.append(StyledSpan(end, span.end, span.style))
         spans = [*cut, StyledSpan(start, end, style)]
-    return Marked(marked.text, tuple(sorted(spans, key=lambda s: s.start)), marked.quotes)
+    return MarkedText(marked.text, tuple(sorted(spans, key=lambda s: s.start)), marked.quotes)
 
 
 VERB_OF_ACT = {
@@ -128,11 +128,11 @@ VERB_OF_ACT = {
 }
 
 _SEAT_NAME = re.compile(r"\bdebater\s+([ab])\b", re.IGNORECASE)
-"""What prompts call the debaters: by their seats, with the letters that options have as well."""
+"""The names of debaters in prompts: their seats, with the same letters as options."""
 
 
 def heading(transcript: Transcript, seat: Seat, role: Role, act: Act, round: int) -> str:
-    """Who speaks, in which round, and for what. Which model it is stays hidden."""
+    """The speaker, the round and the option defended; the model's name stays hidden."""
     debate = transcript.debate
     parts = [called(debate, seat, role)]
     if act in VERB_OF_ACT:
@@ -149,7 +149,7 @@ def heading(transcript: Transcript, seat: Seat, role: Role, act: Act, round: int
 
 
 def called(debate: Debate, seat: Seat, role: Role) -> str:
-    """What someone who speaks is called: a debater by the option that they defend."""
+    """The name under which a speaker is shown: of a debater, by the option that they defend."""
     if role is not Role.DEBATER:
         return speaker_name(seat, role)
     return f"Debater for {label_of(debate.orders.defended_by(seat), debate.orders.options)}"
@@ -173,7 +173,7 @@ def named_by_seat(debate: Debate, texts: Iterable[str]) -> str:
 
 
 Line = tuple[int, int]
-"""Where a line begins and ends in the text."""
+"""Beginning and end of a line in the text."""
 
 
 def wrap(text: str, width: int) -> list[Line]:
@@ -209,7 +209,7 @@ def _paragraph(text: str, start: int, end: int, width: int) -> Iterator[Line]:
 
 
 class _Ends:
-    """Where each thing that is drawn as one ends (a letter and its accents), and its cells."""
+    """The end of each grapheme (a letter and its accents), and the cells that it takes."""
 
     def __init__(self, text: str, start: int, end: int) -> None:
         spans, _ = split_graphemes(text[start:end])
@@ -217,13 +217,15 @@ class _Ends:
         self._cells = [0, *itertools.accumulate(cells for *_, cells in spans)]
 
     def reach(self, start: int, width: int) -> int:
-        """How far the text goes from `start` in `width` cells: by one end at least."""
+        """The end of the text that fits in `width` cells from `start`: one grapheme at least."""
         first = bisect_right(self._ends, start)
         last = bisect_right(self._cells, self._cells[first] + width) - 2
         return self._ends[max(first, last)]
 
 
-def pieces(marked: Marked, line: Line, first_span: int = 0) -> tuple[list[tuple[str, str]], int]:
+def pieces(
+    marked: MarkedText, line: Line, first_span: int = 0
+) -> tuple[list[tuple[str, str]], int]:
     """A line's text in pieces of one style: (text, style), style empty for plain words.
 
     Args:

@@ -1,4 +1,4 @@
-"""What applications for a person's judgments share: leaving without loss, and signs of life."""
+"""Full-screen applications for people who judge and rate: leaving without loss, signs of life."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from oversight.judging.desk import Desk, TaskDesk
 from oversight.judging.settings import JudgingSettings, RatingSettings
 from oversight.store import Store
 from oversight.tui.keys import RATING_KEYS, keymap
-from oversight.tui.screens.queue import QueueScreen
-from oversight.tui.screens.tasks import TasksScreen
+from oversight.tui.screens.queues import JudgingQueueScreen, RatingQueueScreen
 
 LEAVE_S = 5.0
-"""How long leaving waits for a store that cannot be written."""
+"""Time that leaving waits for a store that cannot be written."""
 
 LOOK_S = 2.0
 """Between two looks at whether the terminal is still there."""
@@ -69,7 +68,7 @@ class PersonApp(App[None]):
         super().__init__()
         self._keys = dict(keys)
         self._is_light = theme == "light"
-        # What is read must not slide: a key's whole picture comes at once.
+        # Words must not slide while they are read: a key's whole picture comes at once.
         self.animation_level = "none"
 
     @abstractmethod
@@ -89,7 +88,7 @@ class PersonApp(App[None]):
         terminal = select.poll()
         terminal.register(sys.stdin.fileno(), GONE)
         if any(mask & GONE for _, mask in terminal.poll(0)):
-            # What is written on leaving has no place to go.
+            # Output written on leaving has no place to go.
             nowhere = os.open(os.devnull, os.O_RDWR)
             for number in range(3):
                 os.dup2(nowhere, number)
@@ -151,9 +150,9 @@ class JudgeApp(PersonApp):
         self.desk = Desk(store, settings)
         self.assistants = Assistants(settings)
 
-    def first_screen(self) -> QueueScreen:
+    def first_screen(self) -> JudgingQueueScreen:
         """The queue of debates."""
-        return QueueScreen(self.desk, self.assistants)
+        return JudgingQueueScreen(self.desk, self.assistants)
 
     async def close_engines(self) -> None:
         """Close the assistants' engines."""
@@ -168,7 +167,7 @@ class RateApp(PersonApp):
     PANELS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, store: Store, settings: RatingSettings, task: str) -> None:
-        """Someone who rates at `store`.
+        """A rater at `store`.
 
         Raises:
             ConfigError: A key is named that does not exist, or two things share one; or the
@@ -178,6 +177,6 @@ class RateApp(PersonApp):
         super().__init__(keymap(settings.keys, RATING_KEYS), settings.theme)
         self.desk = TaskDesk(store, settings, task)
 
-    def first_screen(self) -> TasksScreen:
+    def first_screen(self) -> RatingQueueScreen:
         """The queue of the task."""
-        return TasksScreen(self.desk)
+        return RatingQueueScreen(self.desk)

@@ -7,29 +7,27 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 
 from oversight.agents.judging import labels
-from oversight.judging.desk import Item, TaskItem
-from oversight.judging.live import Writing
+from oversight.judging.items import DebateItem, MissingTurn, TaskItem
+from oversight.judging.live import UnfinishedTurn
 from oversight.text.terminal import rich_text, visible
-from oversight.tui.marking import Marked, called, heading, mark, mark_unfinished, named_by_seat
-from oversight.tui.widgets.quotes import Listed
+from oversight.tui.marking import MarkedText, called, heading, mark, mark_unfinished, named_by_seat
+from oversight.tui.widgets.panels import ListedQuote
 from oversight.tui.widgets.transcript import Column, TranscriptRow
 from oversight.types import Act, Seat, Turn
 
-MISSING = Marked("(no words: this turn is missing in the store)")
-NOTHING = Marked("(nothing)")
+MISSING = MarkedText("(no words: this turn is missing in the store)")
+NOTHING = MarkedText("(nothing)")
 
 
 def rows_of(
-    item: Item, *, stepped: bool, writing: Mapping[Seat, Writing] | None = None
+    item: DebateItem, *, stepped: bool, writing: Mapping[Seat, UnfinishedTurn] | None = None
 ) -> list[TranscriptRow]:
-    """The rows of what has been revealed, and of what is being written."""
+    """The rows of turns that have been revealed or are being written."""
     shown = item.shown(stepped=stepped)
     by_step: dict[int, list[Turn]] = {}
     for turn in shown:
         by_step.setdefault(turn.step, []).append(turn)
-    rows = [
-        TranscriptRow(step, _columns(item, step, turns)) for step, turns in sorted(by_step.items())
-    ]
+    rows = [TranscriptRow(step, _columns(item, turns)) for step, turns in sorted(by_step.items())]
     if writing:
         step = rows[-1].step + 1 if rows else 0
         ordered = sorted(writing.values(), key=lambda w: _place(item, w.seat))
@@ -37,11 +35,11 @@ def rows_of(
     return rows
 
 
-def nothing_said(item: Item, source_key: str) -> TranscriptRow:
-    """What stands where nobody has spoken: what is asked, and from what it is to be judged.
+def nothing_said(item: DebateItem, source_key: str) -> TranscriptRow:
+    """The row shown where nobody has spoken: the question, and from what it is to be judged.
 
     Args:
-        item: What is judged.
+        item: The debate that is judged.
         source_key: The key that shows the source; empty if this person may not read one.
     """
     protocol, question = item.transcript.debate.protocol, item.transcript.question
@@ -54,11 +52,11 @@ def nothing_said(item: Item, source_key: str) -> TranscriptRow:
         said = "There are no speeches: you judge from the question alone."
     listed = "\n".join(f"{label}  {' '.join(text.split())}" for label, text, _ in options_of(item))
     # Lines are drawn as they are: a tab would move the cursor past what is drawn.
-    body = Marked(visible(f"{said}\n\n{question.text}\n\n{listed}").expandtabs(4))
+    body = MarkedText(visible(f"{said}\n\n{question.text}\n\n{listed}").expandtabs(4))
     return TranscriptRow(0, [Column("nothing-said", "What you are asked", "heading-judge", body)])
 
 
-def _columns(item: Item, step: int, turns: Sequence[Turn]) -> list[Column]:
+def _columns(item: DebateItem, turns: Sequence[Turn]) -> list[Column]:
     columns = []
     for turn in turns:
         picked = [q for key, q in item.acts.work.draft.leaned_on if key == turn.id]
@@ -72,25 +70,16 @@ def _columns(item: Item, step: int, turns: Sequence[Turn]) -> list[Column]:
                 is_to_read=not item.acts.work.has_said(turn),
             )
         )
-    columns += [_missing(item, step, seat, turns[0]) for seat in _absent(item, step, turns)]
-    return columns
+    return columns + [_missing(item, lost) for lost in item.lost(turns)]
 
 
-def _absent(item: Item, step: int, turns: Sequence[Turn]) -> list[Seat]:
-    """Speakers who had a part in the step and of whom nothing is stored."""
-    if item.live or not turns:
-        return []
-    slots = item.transcript.debate.protocol.schedule()[step].slots
-    spoken = {turn.seat for turn in turns}
-    return [slot.seat for slot in slots if slot.act.is_spoken and slot.seat not in spoken]
+def _missing(item: DebateItem, lost: MissingTurn) -> Column:
+    name = heading(item.transcript, lost.seat, lost.role, lost.act, lost.round)
+    key = f"missing-{lost.step}-{lost.seat}"
+    return Column(key, name, f"heading-{lost.seat.value}", MISSING)
 
 
-def _missing(item: Item, step: int, seat: Seat, beside: Turn) -> Column:
-    name = heading(item.transcript, seat, beside.role, Act.SPEAK, beside.round)
-    return Column(f"missing-{step}-{seat}", name, f"heading-{seat.value}", MISSING)
-
-
-def _unfinished(item: Item, writing: Writing) -> Column:
+def _unfinished(item: DebateItem, writing: UnfinishedTurn) -> Column:
     return Column(
         writing.key,
         heading(item.transcript, writing.seat, writing.role, writing.act, writing.round),
@@ -101,12 +90,12 @@ def _unfinished(item: Item, writing: Writing) -> Column:
     )
 
 
-def _place(item: Item, seat: Seat) -> int:
+def _place(item: DebateItem, seat: Seat) -> int:
     shown = item.orders.shown
     return shown.index(seat) if seat in shown else len(shown)
 
 
-def question_of(item: Item, note: str = "") -> Text:
+def question_of(item: DebateItem, note: str = "") -> Text:
     """The question with its options, the protocol, and a note below them."""
     whole = Text().append_text(rich_text(item.transcript.question.text, "bold"))
     whole.append("   ").append_text(rich_text(item.transcript.debate.protocol.name, "dim"))
@@ -116,7 +105,7 @@ def question_of(item: Item, note: str = "") -> Text:
     return whole.append(f"\n{note}", style="italic") if note else whole
 
 
-def options_of(item: Item) -> list[tuple[str, str, int]]:
+def options_of(item: DebateItem) -> list[tuple[str, str, int]]:
     """Letter, text and index of each option, in the order of the listing."""
     listing = item.orders.options
     texts = item.transcript.question.options
@@ -126,11 +115,11 @@ def options_of(item: Item) -> list[tuple[str, str, int]]:
     ]
 
 
-def listed_quotes(item: Item, turns: Sequence[Turn]) -> list[Listed]:
+def listed_quotes(item: DebateItem, turns: Sequence[Turn]) -> list[ListedQuote]:
     """All quotes of the turns that are shown."""
     picked = set(item.acts.work.draft.leaned_on)
     return [
-        Listed(
+        ListedQuote(
             turn.id,
             number,
             called(item.transcript.debate, turn.seat, turn.role),
@@ -143,11 +132,11 @@ def listed_quotes(item: Item, turns: Sequence[Turn]) -> list[Listed]:
 
 
 BEFORE = "before-"
-"""How keys of columns begin that show what was said before."""
+"""Beginning of the keys of columns that show earlier turns."""
 
 
 def rows_of_item(item: TaskItem, names: Sequence[str], key: str) -> list[TranscriptRow]:
-    """What was said before, which `key` unfolds, then the turns that are asked about."""
+    """Rows of the earlier turns, which `key` unfolds, then of the turns that are asked about."""
     rows = []
     by_step: dict[int, list[Turn]] = {}
     for turn in item.before():
@@ -169,12 +158,12 @@ def _said_before(item: TaskItem, turn: Turn, key: str) -> Column:
     return Column(BEFORE + turn.id, name, "faint", _body(turn), is_folded=True)
 
 
-def _body(turn: Turn) -> Marked:
+def _body(turn: Turn) -> MarkedText:
     return mark(turn) if turn.text else NOTHING
 
 
 def said_by(item: TaskItem, turn: Turn) -> str:
-    """Who spoke, in which round, and for what. Which model it is stays hidden."""
+    """The speaker, the round and the option defended; the model's name stays hidden."""
     return heading(item.transcript, turn.seat, turn.role, turn.act, turn.round)
 
 
@@ -196,10 +185,10 @@ def header(item: TaskItem) -> Text:
     return whole.append(f"\n{note}", style="italic") if note else whole
 
 
-def quotes_of(item: TaskItem, names: Sequence[str]) -> list[Listed]:
+def quotes_of(item: TaskItem, names: Sequence[str]) -> list[ListedQuote]:
     """All quotes of the turns that are asked about."""
     return [
-        Listed(turn.id, number, name, quote, False)
+        ListedQuote(turn.id, number, name, quote, False)
         for turn, name in zip(item.turns(), names, strict=True)
         for number, quote in enumerate(turn.quotes)
     ]

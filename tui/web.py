@@ -243,7 +243,7 @@ class JudgeServer(Server):
         return carrier
 
     async def _has_room(self) -> bool:
-        """Whether one more may open, once those who are leaving have left."""
+        """True if one more tab may open, once those that are closing have closed."""
         deadline = time.monotonic() + LEAVE_S + TERM_S
         while len(self._tabs) >= self._max_tabs:
             leaving = any(tab.hang_up.is_set() for tab in self._tabs)
@@ -253,7 +253,7 @@ class JudgeServer(Server):
         return True
 
     async def on_startup(self, app: web.Application) -> None:
-        """Nothing: what is to be said, `serve` says."""
+        """Say nothing: `serve` tells all there is to tell."""
 
     async def on_shutdown(self, app: web.Application) -> None:
         """Let every application leave."""
@@ -322,7 +322,7 @@ class _Tab:
                 await self._take(message.data)
 
     async def _take(self, text: str) -> None:
-        """Do what a message says; one that makes no sense is ignored."""
+        """Carry out a message; a senseless one is ignored."""
         try:
             kind, *rest = json.loads(text)
         except (ValueError, TypeError, RecursionError):

@@ -28,7 +28,7 @@ from oversight.redaction import redacted
 from oversight.text.terminal import visible
 
 LEAVE_S = 5.0
-"""How long an application may take to leave before it is killed; its work is in the store."""
+"""Time that an application may take to leave before it is killed; its work is in the store."""
 
 WIDTHS = (10, 500)
 HEIGHTS = (4, 300)
@@ -79,7 +79,7 @@ class JudgeDriver(WebDriver):
         super().on_meta(packet_type, payload)
 
     def process_message(self, message: Message) -> None:
-        """Pass on what was typed; a size that stands in it, as terminals report it, is dropped."""
+        """Pass on typed text; sizes in it, as terminals report them, are dropped."""
         if not isinstance(message, events.Resize):
             super().process_message(message)
 
@@ -94,23 +94,23 @@ class JudgeDriver(WebDriver):
 
 
 def _kill_group() -> None:
-    """Kill this process and what it started; it leads a process group, if a server began it."""
+    """Kill this process and those that it started, if it leads a process group of its own."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
 TERM_S = 1.0
-"""How long it may take after SIGTERM."""
+"""Time that it may take after SIGTERM."""
 KILL_S = 5.0
-"""How long SIGKILL is waited for: a process in the middle of a call to a disk may take a while."""
+"""Time to wait after SIGKILL: a process in the middle of a call to a disk may take a while."""
 POLL_S = 0.05
 MAX_UNREAD_BYTES = 1 << 20
 """Input that an application has not read; more is not kept for it, as it may be hung."""
 RESIZE_S = 0.1
 """Sizes are passed on no faster than this, the last one for certain: each one lays all out anew."""
 MAX_ERROR_CHARS = 20_000
-"""How much of what an application says of its errors is printed here."""
+"""Most characters of an application's error output that are printed here."""
 DRIVER = "oversight.tui.web_process:JudgeDriver"
 
 
@@ -152,7 +152,7 @@ class Application(AppService):
         self.ended = self._task
 
     async def run(self) -> None:
-        """Carry what the process says to the browser, until one of them has gone."""
+        """Carry the process's output to the browser, until one of them has gone."""
         with contextlib.suppress(ConnectionError, RuntimeError):  # the browser has
             await super().run()
 
@@ -176,7 +176,7 @@ class Application(AppService):
         return process
 
     async def send_bytes(self, data: bytes) -> bool:
-        """Pass on what was typed; False if the process does not read or has gone."""
+        """Pass on typed text; False if the process does not read or has gone."""
         return self._put(self.encode_packet(b"D", data))
 
     async def send_meta(self, data: dict[str, str | int | bool | None]) -> bool:
@@ -266,7 +266,7 @@ def _ending_with(server_pid: int) -> Callable[[], None] | None:
 
 
 class _Harmless:
-    """What a process says of its errors, which is printed here, made short and safe to show."""
+    """The error output of a process, which is printed here, made short and safe to show."""
 
     def __init__(self, stream: asyncio.StreamReader) -> None:
         self._stream = stream

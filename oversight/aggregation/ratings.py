@@ -60,7 +60,7 @@ def ratings(
     Args:
         players: Their names.
         wins_QKK: For each question, how often the first beat the second; ties half each way.
-        anchor: Who is at 0; the mean of its part without one.
+        anchor: Player whose rating is 0; the mean of its part without one.
         num_resamples: Of the bootstrap over questions.
         seed: Of the bootstrap.
 

@@ -108,7 +108,7 @@ class Turns(ChatIds):
 
         Args:
             messages: The prompt.
-            content: What the assistant says.
+            content: Words of the assistant.
             spaced: Without a template: put a space before it if it begins with none.
 
         Raises:

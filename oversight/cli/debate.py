@@ -97,9 +97,9 @@ def debate(
 
     Without a data set or recipe, one debate on a generated question, in which
     seedling, the embedded language model, plays every role; with one, agents
-    that need no language model (retrieval, lexical), unless others are named. What is complete in
-    the store is not run again: after an interruption, the same command finishes
-    the rest.
+    that need no language model (retrieval, lexical), unless others are named.
+    Debates that are complete in the store are not run again: after an interruption,
+    the same command finishes the rest.
     """
     from rich.console import Console
 

@@ -1,11 +1,14 @@
-"""Common parts of `oversight judge` and `oversight rate`: options, and the three ways in."""
+"""`oversight judge`, and its common parts with `oversight rate`: options, and the three ways in."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hints
 
 import typer
 
@@ -15,57 +18,182 @@ from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
     from oversight.judging.settings import JudgingSettings, SessionSettings
+    from oversight.store import Store
     from oversight.tui.keys import Keys
 
 
 LOOPBACK = "127.0.0.1"
 
-OfStore = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        help="Path of an SQLite file, or a postgresql:// URL.",
-        show_default="oversight.db",
-    ),
-]
-Pseudonym = Annotated[
-    str | None,
-    typer.Option("--judge", help="Your pseudonym.", show_default="your user name"),
-]
-OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
-OnlyProtocol = Annotated[str | None, typer.Option("--protocol", help="Only this protocol.")]
-Linear = Annotated[
-    bool, typer.Option("--linear", help="Plain lines, for screen readers, pipes and scripts.")
-]
-Web = Annotated[bool, typer.Option("--web", help="In a browser on this machine.")]
-Port = Annotated[
-    int | None,
-    typer.Option(
-        "--port", help="Port of --web; 0 takes a free one.", show_default="8765", min=0, max=65535
-    ),
-]
-Host = Annotated[
-    str,
-    typer.Option(
-        "--host", help="Address that --web listens on; another than loopback needs a reverse proxy."
-    ),
-]
-PublicUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--public-url",
-        help="With --web: the address that the reverse proxy has for others.",
-        show_default=False,
-    ),
-]
-Light = Annotated[bool, typer.Option("--light", help="Dark text on a light ground.")]
-ListKeys = Annotated[
-    bool,
-    typer.Option("--keys", help="List the keys and the names by which `keys.NAME` changes them."),
-]
-
 S = TypeVar("S", bound="SessionSettings")
 Flags = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonOptions:
+    """Options of a person who judges or rates."""
+
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Path of an SQLite file, or a postgresql:// URL.", show_default="oversight.db"
+        ),
+    ] = None
+    judge: Annotated[
+        str | None, typer.Option(help="Your pseudonym.", show_default="your user name")
+    ] = None
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None
+    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None
+    linear: Annotated[
+        bool, typer.Option("--linear", help="Plain lines, for screen readers, pipes and scripts.")
+    ] = False
+    web: Annotated[bool, typer.Option("--web", help="In a browser on this machine.")] = False
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of --web; 0 takes a free one.", show_default="8765", min=0, max=65535
+        ),
+    ] = None
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address that --web listens on; another than loopback needs a reverse proxy."
+        ),
+    ] = LOOPBACK
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            help="With --web: the address that the reverse proxy has for others.",
+            show_default=False,
+        ),
+    ] = None
+    light: Annotated[bool, typer.Option("--light", help="Dark text on a light ground.")] = False
+    keys: Annotated[
+        bool,
+        typer.Option(
+            "--keys", help="List the keys and the names by which `keys.NAME` changes them."
+        ),
+    ] = False
+    sets: tuple[str, ...] = ()
+    """Of `--set`, declared by each command with an example of its own."""
+
+    def flags(self, **own: object) -> dict[str, Any]:
+        """Settings by name, as these options and a command's `own` give them."""
+        return {
+            "store": self.store,
+            "judge": self.judge,
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "theme": "light" if self.light else None,
+            **own,
+        }
+
+    def of_persons(self) -> dict[str, object]:
+        """Options that have no use where a model rates, each with its value if it was given."""
+        return {
+            "judge": self.judge,
+            "linear": self.linear,
+            "web": self.web,
+            "port": self.port is not None,
+            "host": self.host != LOOPBACK,
+            "public-url": self.public_url,
+            "light": self.light,
+            "keys": self.keys,
+        }
+
+    def check(self) -> None:
+        """Refuse two ways in at a time, and options that the way chosen has no use for.
+
+        Raises:
+            ConfigError: Names the option, and with what it is of use.
+        """
+        if self.web and self.linear:
+            raise ConfigError("--web and --linear are two ways in: choose one")
+        given = self.of_persons()
+        for name in ("port", "host", "public-url"):
+            if given[name] and not self.web:
+                raise ConfigError(f"--{name} says where --web serves: add --web, or leave it out")
+        if self.light and self.linear:
+            raise ConfigError("--light is for a screen, and --linear has none: leave one out")
+
+    def begin(
+        self,
+        settings: SessionSettings,
+        keys: Keys,
+        command: list[str],
+        *,
+        check: Callable[[Store], object],
+        lines: Callable[[Store], None],
+        screen: Callable[[Store], App],
+    ) -> None:
+        """List the keys, serve to browsers, or open the store and show lines or a screen.
+
+        Args:
+            settings: Of the session.
+            keys: All keys of the screen.
+            command: The command that a browser's tab runs.
+            check: Called before browsers are served, to refuse what a tab would refuse.
+            lines: Runs plain lines over a store.
+            screen: Makes a full screen over a store.
+        """
+        from oversight.store import Store
+        from oversight.tui.keys import keymap
+
+        if self.keys:
+            print_keys(settings, keys)
+        elif self.web:
+            from oversight.tui.web import serve
+
+            keymap(settings.keys, keys)
+            with Store.open(settings.store, create=False) as opened:
+                check(opened)
+            serve(
+                command,
+                host=self.host,
+                port=settings.port,
+                public_url=self.public_url,
+                max_tabs=settings.max_tabs,
+            )
+        else:
+            with Store.open(settings.store, create=False) as opened:
+                lines(opened) if self.linear else show(screen(opened))
+
+
+def person_options(example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `PersonOptions`, passed on as its first argument, and `--set`.
+
+    Args:
+        example: Of `--set`, in the help.
+    """
+    hints = get_type_hints(PersonOptions, include_extras=True)
+    shared = [
+        Parameter(
+            each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name]
+        )
+        for each in fields(PersonOptions)
+        if each.name != "sets"
+    ]
+    sets = Parameter(
+        "sets",
+        Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[list[str] | None, set_option(example)],
+    )
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(signature(command, eval_str=True).parameters.values())[1:]
+        all_of_it = [*shared, *(each.replace(kind=Parameter.KEYWORD_ONLY) for each in own), sets]
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            options = {each.name: given.pop(each.name) for each in shared}
+            options["sets"] = tuple(given.pop("sets") or ())
+            command(PersonOptions(**options), **given)
+
+        run.__annotations__ = {each.name: each.annotation for each in all_of_it}
+        run.__signature__ = Signature(all_of_it)  # type: ignore[attr-defined]
+        return run
+
+    return with_options
 
 
 class App(Protocol):
@@ -79,9 +207,7 @@ class App(Protocol):
         """Until its user leaves."""
 
 
-def session(
-    kind: type[S], study: Path | None, flags: Flags, port: int | None, sets: Sequence[str] | None
-) -> S:
+def session(kind: type[S], study: Path | None, flags: Flags, options: PersonOptions) -> S:
     """A study's settings, with flags and `--set` over them.
 
     Raises:
@@ -89,34 +215,17 @@ def session(
     """
     from oversight.config import assignments, override, read_toml
 
-    given = {**flags, "port": port}
+    given = {**flags, "port": options.port}
     changes = {key: value for key, value in given.items() if value is not None}
-    changes |= assignments(sets or [])
+    changes |= assignments(options.sets)
     base = read_toml(study) if study else {}
     return kind.parse(override(base, changes), where=study.name if study else "")
-
-
-def check_ways(
-    *, linear: bool, web: bool, port: int | None, host: str, public_url: str | None, light: bool
-) -> None:
-    """Refuse two ways in at a time, and options that the way chosen has no use for.
-
-    Raises:
-        ConfigError: Names the option, and with what it is of use.
-    """
-    if web and linear:
-        raise ConfigError("--web and --linear are two ways in: choose one")
-    given = {"port": port is not None, "host": host != LOOPBACK, "public-url": public_url}
-    for name in (name for name, is_given in given.items() if is_given and not web):
-        raise ConfigError(f"--{name} says where --web serves: add --web, or leave it out")
-    if light and linear:
-        raise ConfigError("--light is for a screen, and --linear has none: leave one out")
 
 
 def again(
     command: str, flags: Flags, sets: Sequence[str] | None, arguments: Sequence[object]
 ) -> list[str]:
-    """The command that begins with the same settings: flags, `--set`, and what has no option.
+    """The command that begins with the same settings: flags, `--set`, and arguments.
 
     A value stands in one word with its option, so that none is taken for an option.
     """
@@ -157,29 +266,16 @@ def print_keys(settings: SessionSettings, keys: Keys) -> None:
         typer.echo(f"keys.{name:<16} {key_of(name, settings.keys, keys):<8} {does}")
 
 
-Sets = Annotated[list[str] | None, set_option("require_rationale=true")]
-
-
+@person_options("require_rationale=true")
 def judge(
+    options: PersonOptions,
     study: Annotated[
         Path | None,
         typer.Argument(help="A study's TOML file; see docs/judging.md.", show_default=False),
     ] = None,
-    store: OfStore = None,
-    name: Pseudonym = None,
-    dataset: OnlyDataset = None,
-    protocol: OnlyProtocol = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Show recorded debates whole, not round by round.")
     ] = False,
-    linear: Linear = False,
-    web: Web = False,
-    port: Port = None,
-    host: Host = LOOPBACK,
-    public_url: PublicUrl = None,
-    light: Light = False,
-    keys: ListKeys = False,
-    sets: Sets = None,
 ) -> None:
     """Judge debates: those that are recorded, and live ones that wait for you.
 
@@ -188,25 +284,29 @@ def judge(
     from oversight.judging.settings import JudgingSettings
     from oversight.tui.keys import KEYS
 
-    flags = {
-        "store": store,
-        "judge": name,
-        "dataset": dataset,
-        "protocol": protocol,
-        "stepped": False if whole else None,
-        "theme": "light" if light else None,
-    }
-    check_ways(linear=linear, web=web, port=port, host=host, public_url=public_url, light=light)
-    settings = session(JudgingSettings, study, flags, port, sets)
-    if keys:
-        print_keys(settings, KEYS)
-        return
-    load_assistance(settings)
-    if web:
-        command = again("judge", flags, sets, [study] if study else [])
-        serve_judging(settings, command, host, public_url)
-    else:
-        run_judging(settings, linear=linear)
+    def lines(store: Store) -> None:
+        from oversight.tui.linear.judging import run_linear_in_terminal
+
+        run_linear_in_terminal(store, settings)
+
+    def screen(store: Store) -> App:
+        from oversight.tui.person_app import JudgeApp
+
+        return JudgeApp(store, settings)
+
+    flags = options.flags(stepped=False if whole else None)
+    options.check()
+    settings = session(JudgingSettings, study, flags, options)
+    if not options.keys:
+        load_assistance(settings)
+    options.begin(
+        settings,
+        KEYS,
+        again("judge", flags, options.sets, [study] if study else []),
+        check=lambda store: None,
+        lines=lines,
+        screen=screen,
+    )
 
 
 def load_assistance(settings: JudgingSettings) -> None:
@@ -223,37 +323,3 @@ def load_assistance(settings: JudgingSettings) -> None:
         registry.load("agents", assistant.agent)
         if assistant.engine is not None:
             registry.load("engines", settings.engines[assistant.engine].engine)
-
-
-def serve_judging(
-    settings: JudgingSettings, command: list[str], host: str, public_url: str | None
-) -> None:
-    """Serve `command` to browsers, once it is known that the store can be opened."""
-    from oversight.store import Store
-    from oversight.tui.keys import keymap
-    from oversight.tui.web import serve
-
-    keymap(settings.keys)
-    Store.open(settings.store, create=False).close()
-    serve(
-        command,
-        host=host,
-        port=settings.port,
-        public_url=public_url,
-        max_tabs=settings.max_tabs,
-    )
-
-
-def run_judging(settings: JudgingSettings, *, linear: bool) -> None:
-    """Open the store and judge."""
-    from oversight.store import Store
-
-    with Store.open(settings.store, create=False) as store:
-        if linear:
-            from oversight.tui.linear.judging import run_linear_in_terminal
-
-            run_linear_in_terminal(store, settings)
-        else:
-            from oversight.tui.person_app import JudgeApp
-
-            show(JudgeApp(store, settings))

@@ -7,26 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.options import Json, set_option
-from oversight.cli.persons import (
-    LOOPBACK,
-    Host,
-    Light,
-    Linear,
-    ListKeys,
-    OfStore,
-    OnlyDataset,
-    OnlyProtocol,
-    Port,
-    Pseudonym,
-    PublicUrl,
-    Web,
-    again,
-    check_ways,
-    print_keys,
-    session,
-    show,
-)
+from oversight.cli.options import Json
+from oversight.cli.persons import App, PersonOptions, again, person_options, session
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,10 +32,9 @@ def known_task(name: str) -> str:
     return name
 
 
-Sets = Annotated[list[str] | None, set_option("pairs=all")]
-
-
+@person_options("pairs=all")
 def rate(
+    options: PersonOptions,
     task: Annotated[
         str,
         typer.Argument(
@@ -68,8 +49,6 @@ def rate(
         Path | None,
         typer.Argument(help="A study's TOML file; see docs/rating.md.", show_default=False),
     ] = None,
-    store: OfStore = None,
-    name: Pseudonym = None,
     constitution: Annotated[
         str | None,
         typer.Option(
@@ -78,8 +57,6 @@ def rate(
             show_default="principles: honest_debate",
         ),
     ] = None,
-    dataset: OnlyDataset = None,
-    protocol: OnlyProtocol = None,
     rater: Annotated[
         str | None,
         typer.Option(help="A model rates, without a screen: its agent.", show_default=False),
@@ -92,14 +69,6 @@ def rate(
         str | None,
         typer.Option(help="Model of the agent rater, by folder or hub name.", show_default=False),
     ] = None,
-    linear: Linear = False,
-    web: Web = False,
-    port: Port = None,
-    host: Host = LOOPBACK,
-    public_url: PublicUrl = None,
-    light: Light = False,
-    keys: ListKeys = False,
-    sets: Sets = None,
     as_json: Json = False,
 ) -> None:
     """Rate what was said in debates and to open prompts: pairs, principles, revisions.
@@ -110,49 +79,47 @@ def rate(
     `oversight rate pairs --model seedling --constitution honest_debate`. The same command
     finishes what was interrupted.
 
-    What was sent becomes training rows: `oversight export`, `oversight train`.
+    Ratings that were sent become training rows: `oversight export`, `oversight train`.
     """
+    from oversight.judging.desk import TaskDesk
     from oversight.judging.settings import RatingSettings
+    from oversight.store import Store
     from oversight.tui.keys import RATING_KEYS
     from oversight.types import Task
 
+    def lines(store: Store) -> None:
+        from oversight.tui.linear.rating import rate_linear_in_terminal
+
+        rate_linear_in_terminal(TaskDesk(store, settings, task))
+
+    def screen(store: Store) -> App:
+        from oversight.tui.person_app import RateApp
+
+        return RateApp(store, settings, task)
+
     if rater is not None or model is not None:
-        ways = {"judge": name, "linear": linear, "web": web, "port": port is not None}
-        ways |= {"host": host != LOOPBACK, "public-url": public_url, "light": light, "keys": keys}
-        check_model_way(ways)
-        flags = {
-            "store": store,
-            "constitution": constitution,
-            "dataset": dataset,
-            "protocol": protocol,
-            **rater_flags(rater, engine, model),
-        }
-        rate_by_model(session(RatingSettings, study, flags, None, sets), task, as_json=as_json)
+        check_model_way(options.of_persons())
+        flags = options.flags(constitution=constitution, **rater_flags(rater, engine, model))
+        rate_by_model(session(RatingSettings, study, flags, options), task, as_json=as_json)
         return
     check_person_way({"engine": engine, "json": as_json})
 
-    flags = {
-        "store": store,
-        "judge": name,
-        "constitution": constitution,
-        "dataset": dataset,
-        "protocol": protocol,
-        "theme": "light" if light else None,
-    }
-    check_ways(linear=linear, web=web, port=port, host=host, public_url=public_url, light=light)
+    flags = options.flags(constitution=constitution)
+    options.check()
     if constitution is not None and task in set(Task) - {Task.PRINCIPLES}:
         raise ConfigError(
             f"--constitution {constitution!r} is what `oversight rate principles` rates by, and "
             f"{task} have none where a person rates: leave it out"
         )
-    settings = session(RatingSettings, study, flags, port, sets)
-    if keys:
-        print_keys(settings, RATING_KEYS)
-    elif web:
-        arguments = [task, *([study] if study else [])]
-        serve_rating(settings, task, again("rate", flags, sets, arguments), host, public_url)
-    else:
-        run_rating(settings, task, linear=linear)
+    settings = session(RatingSettings, study, flags, options)
+    options.begin(
+        settings,
+        RATING_KEYS,
+        again("rate", flags, options.sets, [task, *([study] if study else [])]),
+        check=lambda store: TaskDesk(store, settings, task),
+        lines=lines,
+        screen=screen,
+    )
 
 
 def check_model_way(given: Mapping[str, object]) -> None:
@@ -194,7 +161,7 @@ def rater_flags(rater: str | None, engine: str | None, model: str | None) -> dic
 
 
 def rate_by_model(settings: RatingSettings, task: str, *, as_json: bool) -> None:
-    """Let a model rate what it has not rated yet, and say what it came to.
+    """Let a model rate the items it has not rated yet, and print the result.
 
     Raises:
         StoreError: There is nothing to rate.
@@ -220,13 +187,13 @@ def rate_by_model(settings: RatingSettings, task: str, *, as_json: bool) -> None
 
 
 def print_ratings(ratings: ModelRatings, progress: DebateProgress, *, as_json: bool) -> None:
-    """Print what a model's ratings came to."""
+    """Print the result of a model's ratings."""
     import json
 
     from rich.console import Console
 
     from oversight.cli.running import print_failures
-    from oversight.evals.findings import count
+    from oversight.text.numbers import count
     from oversight.text.terminal import rich_text
 
     store = ratings.settings.store
@@ -258,44 +225,3 @@ def print_ratings(ratings: ModelRatings, progress: DebateProgress, *, as_json: b
     said = f"Recorded in {store}. Next: oversight report{flag}, "
     said += f"oversight export preferences.parquet{flag}"
     console.print(rich_text(said, style="dim"), soft_wrap=True)
-
-
-def run_rating(settings: RatingSettings, task: str, *, linear: bool) -> None:
-    """Open the store and rate."""
-    from oversight.judging.desk import TaskDesk
-    from oversight.store import Store
-
-    with Store.open(settings.store, create=False) as opened:
-        if linear:
-            from oversight.tui.linear.rating import rate_linear_in_terminal
-
-            rate_linear_in_terminal(TaskDesk(opened, settings, task))
-        else:
-            from oversight.tui.person_app import RateApp
-
-            show(RateApp(opened, settings, task))
-
-
-def serve_rating(
-    settings: RatingSettings,
-    task: str,
-    command: list[str],
-    host: str,
-    public_url: str | None,
-) -> None:
-    """Serve `command` to browsers, once it is known that it can begin."""
-    from oversight.judging.desk import TaskDesk
-    from oversight.store import Store
-    from oversight.tui.keys import RATING_KEYS, keymap
-    from oversight.tui.web import serve
-
-    keymap(settings.keys, RATING_KEYS)
-    with Store.open(settings.store, create=False) as opened:
-        TaskDesk(opened, settings, task)
-    serve(
-        command,
-        host=host,
-        port=settings.port,
-        public_url=public_url,
-        max_tabs=settings.max_tabs,
-    )

@@ -31,6 +31,7 @@ from oversight.config import DatasetSettings, Settings, settings_of
 from oversight.errors import ConfigError, DataError, OversightError
 from oversight.ids import content_id
 from oversight.registry import nearest
+from oversight.text.numbers import count
 from oversight.types import Question
 from oversight.user_code import shown_error
 
@@ -281,7 +282,7 @@ def _items(spec: DatasetSettings, limit: int | None) -> Iterator[Item]:
 
 
 def _own_items(found: Any, config: Settings, name: str) -> Iterator[Item]:
-    """Items of a user's own data set; whatever its code raises is one error with file and line."""
+    """Items of a user's own data set; any error of its code becomes one with file and line."""
     try:
         for number, item in enumerate(found.rows(config), start=1):
             if not isinstance(item, Item):
@@ -306,8 +307,7 @@ def _complaint(dataset: str, bad: list[BadRow]) -> str:
     lines = [f"  {row}" for row in bad[:NUM_LISTED]]
     if len(bad) > NUM_LISTED:
         lines.append(f"  … and {len(bad) - NUM_LISTED} more")
-    rows = "1 row" if len(bad) == 1 else f"{len(bad)} rows"
-    head = f"data set {dataset!r}: {rows} cannot be used"
+    head = f"data set {dataset!r}: {count(len(bad), 'row')} cannot be used"
     return "\n".join(
         [
             head,

@@ -114,7 +114,7 @@ class RaterCounter:
             firsts = {each.swapped: p for each in some if (p := _p_of_first(each)) is not None}
             given.first += [(cluster, p) for p in firsts.values()]
             if len(firsts) == 2:
-                # Who is blind to order gives what stands second there what stood first here.
+                # A rater blind to order gives the second there what the first got here.
                 same = (firsts[False] - 0.5) * (firsts[True] - 0.5) < 0
                 given.flipped.append((cluster, float(not same)))
 
@@ -244,7 +244,7 @@ def _p_of_first(rating: Feedback) -> float | None:
         is_lower = rating.turn_ids[0] == min(rating.turn_ids)
         return p if p is None or is_lower else 1.0 - p
     p = p_of_revision(rating)
-    # What was criticised stands first, unless the order is swapped.
+    # The criticised speech stands first, unless the order is swapped.
     return p if p is None or rating.swapped else 1.0 - p
 
 

@@ -87,7 +87,7 @@ def mean_interval(
 
     Args:
         values: One value an observation; at least one.
-        clusters: What each observation belongs to, of the same length.
+        clusters: The cluster that each observation belongs to, of the same length.
         bounds: Least and greatest possible value, or None if there are none.
         level: Coverage.
 

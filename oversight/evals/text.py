@@ -116,7 +116,7 @@ def layouts(table: Table, width: int, gap: int = 1) -> list[TableLayout]:
     names repeated.
 
     Args:
-        table: What is to be shown.
+        table: The table to be shown.
         width: Columns of the terminal.
         gap: Spaces between two columns.
     """

@@ -11,9 +11,11 @@ from oversight.engines.base import open_engine
 from oversight.errors import OversightError
 from oversight.graphs.views import public, view_of
 from oversight.ids import seed_from
-from oversight.judging.desk import Item
+from oversight.judging.items import DebateItem, PersonAction, RefusalReason, RefusedAction
 from oversight.judging.log import now
+from oversight.judging.session import DebateSession
 from oversight.judging.settings import JudgingSettings
+from oversight.judging.tasks.debate import stated
 from oversight.types import (
     Act,
     Agent,
@@ -75,9 +77,9 @@ class Assistants:
         await asyncio.gather(*(engine.aclose() for engine in self._engines.values()))
 
 
-def view_for(item: Item, turns: tuple[Turn, ...], request: HelpRequest, number: int) -> View:
-    """What an assistant may know: what the judge has been shown, and the source if the protocol
-    lets it read that."""
+def view_for(item: DebateItem, turns: tuple[Turn, ...], request: HelpRequest, number: int) -> View:
+    """The view of an assistant: the turns that the judge has been shown, and the source if the
+    protocol lets it read that."""
     debate, question = item.transcript.debate, item.transcript.question
     last = max((turn.step for turn in turns), default=-1)
     view = view_of(
@@ -102,7 +104,7 @@ def view_for(item: Item, turns: tuple[Turn, ...], request: HelpRequest, number: 
 
 async def assist(
     assistants: Assistants,
-    item: Item,
+    item: DebateItem,
     kind: str,
     request: HelpRequest,
     turns: tuple[Turn, ...],
@@ -159,3 +161,126 @@ async def assist(
     )
     item.acts.add(answered, *draft.prompts)
     return None
+
+
+NAME_OF_HELP = {
+    Help.SUMMARY: "Summarise each side",
+    Help.CRUXES: "List the cruxes",
+    Help.CHECK: "Check a claim against the quotes",
+    Help.UNANSWERED: "Find what was not answered",
+    Help.AGAINST: "Argue against my belief",
+    Help.CRITIQUE: "Criticise the current turn",
+    Help.CRITIQUES: "Criticise both sides",
+    Help.FREE: "Ask anything",
+}
+NEEDS_WORDS = frozenset({Help.CHECK, Help.FREE})
+"""Kinds of help that the judge asks for in words."""
+
+
+class AssistantSession:
+    """The assistant of one item, as its judge asks it."""
+
+    def __init__(
+        self,
+        assistants: Assistants,
+        session: DebateSession,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Beside a judge's session; `on_change` is called when an answer has ended."""
+        self._assistants = assistants
+        self._session = session
+        self._on_change = on_change
+        self._task: asyncio.Task[str | None] | None = None
+        self._heard: list[str] | None = None
+
+    @property
+    def answer(self) -> str | None:
+        """The words so far of an answer that is being written; None if none is."""
+        return None if self._heard is None else "".join(self._heard)
+
+    @property
+    def is_answering(self) -> bool:
+        """True while an answer is being written."""
+        return self._task is not None and not self._task.done()
+
+    def refusal(self) -> RefusedAction | None:
+        """The reason why there is no assistant for this item, or None."""
+        return self._session.refusal(PersonAction.ASSIST)
+
+    def kinds_of_help(self) -> tuple[Help, ...]:
+        """Kinds of help that the item's assistant can be asked for; none if it has no assistant.
+
+        Raises:
+            OversightError: The assistant's settings are wrong.
+        """
+        arm = self._session.acts.work.arm
+        return () if arm is None or self.refusal() else self._assistants.kinds_of_help(arm)
+
+    def request(self, help: Help, text: str = "", turn: Turn | None = None) -> (
+        HelpRequest | RefusedAction
+    ):  # fmt: skip
+        """A request for help, or the reason why it cannot be asked for so.
+
+        Args:
+            help: The kind of help.
+            text: The judge's words, for the kinds in `NEEDS_WORDS`.
+            turn: The turn that is to be criticised.
+        """
+        if help in NEEDS_WORDS:
+            return HelpRequest(help, text) if text else RefusedAction(RefusalReason.NO_WORDS)
+        if help is Help.CRITIQUE:
+            return (
+                RefusedAction(RefusalReason.NO_TURN)
+                if turn is None
+                else HelpRequest(help, turn=turn)
+            )
+        if help is Help.AGAINST:
+            probs = self._session.acts.work.draft.probs
+            if probs is None:
+                return RefusedAction(RefusalReason.NO_BELIEF_TO_OPPOSE)
+            return HelpRequest(help, belief=stated(probs))
+        return HelpRequest(help)
+
+    def begin(self, request: HelpRequest, show: Callable[[str], None] | None = None) -> (
+        RefusedAction | None
+    ):  # fmt: skip
+        """Let the assistant begin to answer; `show` is given its words as they come."""
+        refusal = self.refusal()
+        if refusal is None and self.is_answering:
+            refusal = RefusedAction(RefusalReason.ANSWERING)
+        if refusal is None:
+            self._heard = []
+            self._task = asyncio.create_task(self._answer(request, self._heard, show))
+        return refusal
+
+    async def answered(self) -> str | None:
+        """Wait for the end of an answer; in a sentence why there is none, or None."""
+        return None if self._task is None else await self._task
+
+    async def _answer(
+        self, request: HelpRequest, heard: list[str], show: Callable[[str], None] | None
+    ) -> str | None:
+        def hear(text: str) -> None:
+            heard.append(text)
+            if show is not None:
+                show(text)
+
+        item, turns = self._session.item, self._session.shown
+        try:
+            return await assist(
+                self._assistants, item, item.acts.work.arm or "", request, turns, hear
+            )
+        finally:
+            self._heard = None
+            self._on_change()
+
+    def stop(self) -> None:
+        """Stop the answer; the words that were said of it are kept."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def aclose(self) -> None:
+        """Stop the answer, and wait until that is recorded."""
+        self.stop()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)

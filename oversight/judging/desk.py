@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from oversight import constitutions
 from oversight.errors import StoreError
+from oversight.judging.items import DebateItem, TaskItem, is_live
 from oversight.judging.log import ActLog, JudgingLog, RatingLog
 from oversight.judging.settings import JudgingSettings, RatingSettings
 from oversight.judging.tasks import RatingTask, TaskQuestion, load, rating_of
 from oversight.judging.tasks.debate import (
-    StripBin,
+    CalibrationBin,
     calibration_strip,
     draw_arm,
     draw_swapped,
     judgment_of,
-    orders_for,
 )
-from oversight.judging.work import unseen
 from oversight.store import Store
-from oversight.store.queue import ItemState, QueueFilter, QueueItem, Taken
+from oversight.store.queue import ClaimResult, ItemState, QueueFilter, QueueItem
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.types import (
-    Act,
-    BeliefGiven,
     DebateOpened,
     EventKind,
     Feedback,
@@ -37,12 +33,9 @@ from oversight.types import (
     JudgeKind,
     Judgment,
     JudgmentSent,
-    Orders,
-    OutcomeStatus,
     RatingOpened,
     RatingSent,
     Transcript,
-    Turn,
 )
 
 if TYPE_CHECKING:
@@ -51,12 +44,16 @@ if TYPE_CHECKING:
 ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
 """States in the order in which their items are listed."""
 STATES_IN_TURN = ORDER[:2]
-"""What is offered as the next item, in this order; skipped ones are not."""
+"""States of the items offered next, in this order; skipped ones are not offered."""
 UNTOUCHED = (ItemState.WAITING, ItemState.SKIPPED)
 
 
-class _Item(Protocol):
-    """An item on the desk."""
+class OpenItem(Protocol):
+    """An item that a person has taken up."""
+
+    @property
+    def key(self) -> str:
+        """Identifier by which the queue lists it."""
 
     @property
     def acts(self) -> ActLog[Any, Any, Any]:
@@ -64,14 +61,14 @@ class _Item(Protocol):
 
 
 Listed = TypeVar("Listed", QueueItem, RatingItem)
-Opened = TypeVar("Opened", bound=_Item)
+Opened = TypeVar("Opened", bound=OpenItem)
 Named = TypeVar("Named")
-"""By what an item is taken up."""
+"""The argument by which an item is taken up."""
 Sent = TypeVar("Sent", Judgment, Feedback)
 
 
 class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
-    """A person at a store: what is listed for them, taken up, sent and left."""
+    """A person at a store: lists their items, takes them up, sends and leaves them."""
 
     store: Store
     judge: str
@@ -82,10 +79,10 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
 
     @abstractmethod
     def named(self, listed: Listed) -> Named:
-        """By what an item of the queue is taken up."""
+        """The argument by which an item of the queue is taken up."""
 
     @abstractmethod
-    def take(self, named: Named) -> tuple[Opened | None, Taken]:
+    def take(self, named: Named) -> tuple[Opened | None, ClaimResult]:
         """Take up an item, or say why not."""
 
     @abstractmethod
@@ -94,7 +91,7 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
 
     @abstractmethod
     def open(self, item: Opened) -> None:
-        """Note that the item is before the person, and what was drawn for it."""
+        """Note that the item is before the person, with the draws for it."""
 
     @abstractmethod
     def leave(self, item: Opened) -> None:
@@ -102,12 +99,11 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
 
     @abstractmethod
     async def _send(self, item: Opened, live: LiveDebate | None) -> Sent:
-        """Record what the work comes to."""
+        """Record the result of the work."""
 
     def listed(self, words: str = "") -> list[Listed]:
         """The items that have these words, those first that are to be done first."""
-        fitting = (each for each in self.queue() if fits(each, words))
-        return sorted(fitting, key=lambda each: ORDER.index(each.state))
+        return in_order(self.queue(), words)
 
     def take_next(self, after: str | None = None, words: str = "") -> Opened | None:
         """Take up the next item that is free: begun ones first, then those that wait.
@@ -116,26 +112,31 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
             after: Key of an item that is not to come again at once.
             words: Only of the items that have these words.
         """
+        free = self.next_free(after, words)
+        return None if free is None else free[1]
+
+    def next_free(self, after: str | None = None, words: str = "") -> tuple[Listed, Opened] | None:
+        """Take up the next item that is free, see `take_next`; with the item as it was listed."""
         for each in self.listed(words):
             if each.state in STATES_IN_TURN and each.key != after:
                 item, _ = self.take(self.named(each))
                 if item is not None:
-                    return item
+                    return each, item
         return None
 
     async def send(self, item: Opened, live: LiveDebate | None = None) -> Sent:
-        """Record what the work comes to; return when it is durable.
+        """Record the result of the work; return when it is durable.
 
         Another window may have sent this revision: then it is sent as the next one.
 
         Args:
-            item: What was judged or rated.
+            item: The item that was judged or rated.
             live: The debate that waits for this judgment, and ends with it.
 
         Raises:
             OversightError: It could not be written, or something is not answered yet.
         """
-        await item.acts.flush()
+        await item.acts.settle()
         try:
             return await self._send(item, live)
         except StoreError:
@@ -144,11 +145,15 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
             return await self._send(item, live)
 
     def _note_lost(self, item: Opened) -> bool:
-        """Note that something was sent which is recorded without that; whether there was."""
+        """Note that something was sent if it is recorded without that; true if it was."""
         return False
 
+    def told_after(self, item: Opened) -> str:
+        """Sentence to be told once an item was sent, if any."""
+        return ""
+
     async def close(self, item: Opened) -> None:
-        """Leave the item; what was done stays."""
+        """Leave the item; all that was done stays."""
         item.acts.add(ItemClosed())
         await item.acts.flush()
         self.leave(item)
@@ -158,106 +163,24 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
         await self._log(named).write(ItemSkipped() if on else ItemUnskipped())
 
 
-def fits(item: QueueItem | RatingItem, words: str) -> bool:
-    """True if the item has these words."""
+def in_order(items: Iterable[Listed], words: str) -> list[Listed]:
+    """Those of the items that have these words, in the order in which they are to be done."""
+    return sorted(
+        (each for each in items if _has_words(each, words)),
+        key=lambda each: ORDER.index(each.state),
+    )
+
+
+def _has_words(item: QueueItem | RatingItem, words: str) -> bool:
     whole = f"{item.question} {item.protocol} {item.dataset} {item.state.value}".casefold()
     return words.casefold() in whole
-
-
-@dataclass
-class Item:
-    """A debate on the desk: what there is to read, and the judge's work on it."""
-
-    transcript: Transcript
-    acts: JudgingLog
-    live: bool
-
-    @property
-    def orders(self) -> Orders:
-        """As this judge meets the debate."""
-        return orders_for(self.transcript.debate, swapped=bool(self.acts.work.swapped))
-
-    def turns(self) -> tuple[Turn, ...]:
-        """The turns that a judge may read, in this judge's order; beliefs of theirs left out."""
-        place = {seat: index for index, seat in enumerate(self.orders.shown)}
-        spoken = [t for t in self.transcript.spoken() if t.act is not Act.BELIEVE]
-        return tuple(sorted(spoken, key=lambda t: (t.step, place.get(t.seat, len(place)))))
-
-    def shown(self, *, stepped: bool) -> tuple[Turn, ...]:
-        """Those of `turns` that have been revealed so far."""
-        if self.live or not stepped or self.acts.work.num_sent:
-            return self.turns()
-        return tuple(t for t in self.turns() if t.step <= self.acts.work.revealed)
-
-    def unseen(self, *, stepped: bool) -> dict[str, float]:
-        """By id those of `shown` that have not been on this judge's screen completely, each with
-        the share that has; what they said themselves is left out."""
-        work = self.acts.work
-        others = [t.id for t in self.shown(stepped=stepped) if not work.has_said(t)]
-        return unseen(work.seen, others)
-
-    def believe(self, step: int, probs: Sequence[float], *, stepped: bool, move: str = "") -> None:
-        """Note a belief after `step`, and what had not been read when it was given."""
-        unseen = self.unseen(stepped=stepped)
-        self.acts.add(BeliefGiven(step=step, probs=tuple(probs), move=move, unseen=unseen))
-
-    def steps(self) -> tuple[int, ...]:
-        """Steps at which something was said, in order."""
-        return tuple(sorted({turn.step for turn in self.turns()}))
-
-    def next_step(self) -> int | None:
-        """The step that is revealed next, or None when all is shown."""
-        hidden = [step for step in self.steps() if step > self.acts.work.revealed]
-        return hidden[0] if hidden else None
-
-    def rounds_read(self) -> int:
-        """How many rounds of speech have been shown."""
-        revealed = self.acts.work.revealed
-        return len({t.round for t in self.turns() if t.act.is_spoken and t.step <= revealed})
-
-    @property
-    def current_step(self) -> int:
-        """The step after which a belief is given now."""
-        return max(self.acts.work.revealed, 0)
 
 
 def _sent(judgment: Judgment, *, informs: bool) -> JudgmentSent:
     return JudgmentSent(revision=judgment.revision, informs=informs, unseen=judgment.unseen)
 
 
-def is_live(transcript: Transcript) -> bool:
-    """Whether the debate is still going on."""
-    outcome = transcript.outcome
-    return outcome is None or outcome.status is not OutcomeStatus.COMPLETE
-
-
-@dataclass
-class TaskItem:
-    """An item on the desk: what there is to read, and the judge's work on it."""
-
-    item: RatingItem
-    transcript: Transcript
-    acts: RatingLog
-
-    def turns(self) -> tuple[Turn, ...]:
-        """The turns that are asked about, in this judge's order."""
-        by_id = {turn.id: turn for turn in self.transcript.turns}
-        return tuple(by_id[id_] for id_ in self.acts.work.shown or self.item.turn_ids)
-
-    def unseen(self) -> dict[str, float]:
-        """By id those of `turns` that have not been on this person's screen completely, each with
-        the share that has."""
-        return unseen(self.acts.work.seen, (turn.id for turn in self.turns()))
-
-    def before(self) -> tuple[Turn, ...]:
-        """What was said in the debate before the first of them."""
-        first = min(turn.step for turn in self.turns())
-        spoken = [t for t in self.transcript.spoken() if t.act.is_spoken and t.step < first]
-        place = {seat: at for at, seat in enumerate(self.transcript.debate.orders.shown)}
-        return tuple(sorted(spoken, key=lambda t: (t.step, place.get(t.seat, len(place)))))
-
-
-class Desk(AnyDesk[QueueItem, str, Item, Judgment]):
+class Desk(AnyDesk[QueueItem, str, DebateItem, Judgment]):
     """A judge at a store."""
 
     def __init__(self, store: Store, settings: JudgingSettings) -> None:
@@ -281,9 +204,17 @@ class Desk(AnyDesk[QueueItem, str, Item, Judgment]):
             if each.question_id not in told or each.state not in UNTOUCHED
         ]
 
+    def told_after(self, item: DebateItem) -> str:
+        """Sentence about debates that leave the queue since the judge was told an answer."""
+        num = self.num_withheld(item.key)
+        if not num:
+            return ""
+        debates = "1 other debate" if num == 1 else f"{num} other debates"
+        return f"{debates} on this question left the queue: you have been told its answer."
+
     def num_withheld(self, debate_id: str) -> int:
-        """How many debates this judge is not offered any more since they have been told the answer
-        to the question of this one."""
+        """Number of debates that this judge is not offered any more since they have been told the
+        answer to the question of this one."""
         wanted = QueueFilter(dataset=self.settings.dataset, protocol=self.settings.protocol)
         told = self._questions_told()
         question = self._told.get(debate_id)
@@ -305,23 +236,23 @@ class Desk(AnyDesk[QueueItem, str, Item, Judgment]):
         """A debate is taken up by its id."""
         return listed.debate_id
 
-    def take(self, named: str) -> tuple[Item | None, Taken]:
+    def take(self, named: str) -> tuple[DebateItem | None, ClaimResult]:
         """Take up an item, or say why not."""
         taken = self.store.take_item(named, self.judge, overlap=self.settings.overlap)
-        if taken is not Taken.OURS:
+        if taken is not ClaimResult.OURS:
             return None, taken
         transcript = self.store.transcript(named)
         live = is_live(transcript)
         if live and not self.store.claim([named]):
             self.store.leave_item(named, self.judge)
-            return None, Taken.ELSEWHERE
-        return Item(transcript, self._log(named), live), taken
+            return None, ClaimResult.ELSEWHERE
+        return DebateItem(transcript, self._log(named), live), taken
 
     def _log(self, named: str) -> JudgingLog:
         return JudgingLog(self.store, named, self.judge)
 
-    def open(self, item: Item) -> None:
-        """Note that the item is on the screen, and what was drawn for it."""
+    def open(self, item: DebateItem) -> None:
+        """Note that the item is on the screen, with the draws for it."""
         debate_id = item.transcript.debate.id
         item.acts.add(
             DebateOpened(
@@ -338,22 +269,22 @@ class Desk(AnyDesk[QueueItem, str, Item, Judgment]):
         # A kill may have come between a judgment and the note that it was sent.
         self._note_recorded(item, item.transcript)
 
-    def _note_recorded(self, item: Item, transcript: Transcript) -> bool:
-        """Note that a judgment was sent which is recorded without that; whether there was one."""
+    def _note_recorded(self, item: DebateItem, transcript: Transcript) -> bool:
+        """Note that a judgment was sent if it is recorded without that; true if it was."""
         sent = [j.revision for j in transcript.judgments if self._is_own(j)]
         if not sent or max(sent) < item.acts.work.num_sent:
             return False
         item.acts.add(JudgmentSent(revision=max(sent)))
         return True
 
-    def _note_lost(self, item: Item) -> bool:
+    def _note_lost(self, item: DebateItem) -> bool:
         stored = self.store.transcript(item.transcript.debate.id)
         return self._note_recorded(item, stored)
 
     def _is_own(self, judgment: Judgment) -> bool:
         return judgment.kind is JudgeKind.HUMAN and judgment.judge == self.judge
 
-    async def _send(self, item: Item, live: LiveDebate | None) -> Judgment:
+    async def _send(self, item: DebateItem, live: LiveDebate | None) -> Judgment:
         informs = self.settings.feedback and item.transcript.question.correct is not None
         judgment = self._judgment(item)
         if live is not None and item.live:
@@ -370,21 +301,21 @@ class Desk(AnyDesk[QueueItem, str, Item, Judgment]):
         await item.acts.write(_sent(judgment, informs=informs), judgment)
         return judgment
 
-    def _judgment(self, item: Item) -> Judgment:
+    def _judgment(self, item: DebateItem) -> Judgment:
         unread = item.unseen(stepped=self.settings.stepped)
         return judgment_of(item.acts.work, item.transcript.debate, self.judge, unread)
 
-    def _recorded(self, item: Item, revision: int) -> Judgment:
+    def _recorded(self, item: DebateItem, revision: int) -> Judgment:
         """This judge's judgment as the store has it."""
         found = self.store.transcript(item.transcript.debate.id).judgments
         return next(j for j in found if self._is_own(j) and j.revision == revision)
 
-    def calibration(self) -> tuple[StripBin, ...]:
-        """How often this judge was right, by how sure they were, over all that they sent."""
+    def calibration(self) -> tuple[CalibrationBin, ...]:
+        """Share of this judge's judgments that were right, by how sure they were."""
         sent = {event.debate_id for event in self.store.events(self.judge, None, [EventKind.SENT])}
         return calibration_strip(self.store.transcripts(debate_ids=sent), self.judge)
 
-    def leave(self, item: Item) -> None:
+    def leave(self, item: DebateItem) -> None:
         """Give up the claims on the item."""
         debate_id = item.transcript.debate.id
         self.store.leave_item(debate_id, self.judge)
@@ -418,10 +349,10 @@ class TaskDesk(AnyDesk[RatingItem, RatingItem, TaskItem, Feedback]):
         """An item is taken up as it is listed."""
         return listed
 
-    def take(self, named: RatingItem) -> tuple[TaskItem | None, Taken]:
+    def take(self, named: RatingItem) -> tuple[TaskItem | None, ClaimResult]:
         """Take up an item, or say why not."""
         taken = self.store.take_rating(named, self.judge, overlap=self.settings.overlap)
-        if taken is not Taken.OURS:
+        if taken is not ClaimResult.OURS:
             return None, taken
         transcript = self.store.transcript(named.debate_id)
         return TaskItem(named, transcript, self._log(named)), taken

@@ -23,7 +23,8 @@ from oversight.errors import OversightError
 from oversight.graphs.casting import Cast, cast
 from oversight.graphs.persons import INTERRUPT, PersonsAct
 from oversight.graphs.runtime import Event, Listener, Runtime, SpeechBegins, TurnRecorded, Words
-from oversight.judging.desk import Desk, Item
+from oversight.judging.desk import Desk
+from oversight.judging.items import DebateItem
 from oversight.judging.settings import JudgingSettings
 from oversight.redaction import redacted
 from oversight.store import Store
@@ -43,7 +44,7 @@ from oversight.types import (
 
 
 def is_spoken_out(transcript: Transcript) -> bool:
-    """Whether only people have something left to do in the debate."""
+    """True if only people have something left to do in the debate."""
     protocol, turns = transcript.debate.protocol, transcript.turns
     done = {(turn.step, turn.seat) for turn in turns}
     left = [
@@ -58,8 +59,8 @@ def is_spoken_out(transcript: Transcript) -> bool:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the graph waits for."""
+class AwaitedAct:
+    """The act of a person that the graph waits for."""
 
     step: int
     round: int
@@ -116,7 +117,7 @@ class LiveDebate:
         self._graph.checkpointer = InMemorySaver()
         self._attempts = 0
 
-    async def go(self) -> Wanted | None:
+    async def go(self) -> AwaitedAct | None:
         """Go on from where the debate stands, until a person is needed; None when it is over.
 
         Raises:
@@ -127,8 +128,8 @@ class LiveDebate:
         self._runtime.leave(self._debate.id)
         return self._wanted(await self._graph.ainvoke({"debate_id": self._debate.id}, self._config))
 
-    async def answer(self, answer: PersonsAct | Judgment) -> Wanted | None:
-        """Give the graph what it waits for; what it waits for next, or None when it is over.
+    async def answer(self, answer: PersonsAct | Judgment) -> AwaitedAct | None:
+        """Give the graph the act that it waits for; returns the next one, or None when it is over.
 
         Raises:
             OversightError: As with `go`.
@@ -147,12 +148,12 @@ class LiveDebate:
         thread = f"{self._debate.id}-{self._attempts}"
         return {"configurable": {"thread_id": thread}, "recursion_limit": limit}
 
-    def _wanted(self, state: dict[str, Any]) -> Wanted | None:
+    def _wanted(self, state: dict[str, Any]) -> AwaitedAct | None:
         if INTERRUPT not in state:
             return None
         [found] = state[INTERRUPT]
         asked: dict[str, Any] = found.value
-        return Wanted(
+        return AwaitedAct(
             step=int(asked["step"]),
             round=int(asked["round"]),
             seat=Seat(asked["seat"]),
@@ -162,7 +163,7 @@ class LiveDebate:
 
 
 @dataclass
-class Writing:
+class UnfinishedTurn:
     """A turn that is being written."""
 
     seat: Seat
@@ -182,18 +183,18 @@ def key_while_written(seat: Seat, act: Act, round: int) -> str:
     return f"writing-{seat}-{act}-{round}"
 
 
-class LiveSide:
+class LiveRunner:
     """Runs an item's debate as far as it goes without the judge."""
 
-    def __init__(self, desk: Desk, item: Item, on_change: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, item: DebateItem, on_change: Callable[[], None]) -> None:
         """Beside a screen that `on_change` is told to draw anew."""
         self.desk = desk
         self.item = item
-        self.wanted: Wanted | None = None
-        """What the debate waits for."""
+        self.wanted: AwaitedAct | None = None
+        """The act that the debate waits for, if any."""
         self.is_going = False
         self.trouble = ""
-        self.writing: dict[Seat, Writing] = {}
+        self.writing: dict[Seat, UnfinishedTurn] = {}
         """Turns that are being written."""
         self.has_news = False
         """Something was heard since this was last set to False."""
@@ -202,12 +203,12 @@ class LiveSide:
         self._task: asyncio.Task[None] | None = None
 
     def waits_for(self, *acts: Act) -> bool:
-        """Whether the debate waits for one of these acts of the judge."""
+        """True if the debate waits for one of these acts of the judge."""
         return self.wanted is not None and self.wanted.act in acts
 
     @property
     def is_others(self) -> bool:
-        """Whether it waits for another person: whoever argued does not judge, nor the reverse."""
+        """True if it waits for another person: nobody both speaks and judges in one debate."""
         held = self.item.acts.work.seat
         return self.wanted is not None and held is not None and held != self.wanted.seat.value
 
@@ -217,7 +218,7 @@ class LiveSide:
             self._run(None)
 
     def answer(self, answer: PersonsAct) -> None:
-        """Give the debate what it waits for."""
+        """Give the debate the act that it waits for."""
         wanted = self.wanted
         assert wanted is not None
         self.item.acts.add(
@@ -240,7 +241,7 @@ class LiveSide:
         return self._debate if self.item.live else None
 
     async def aclose(self) -> None:
-        """Stop what goes on; what was recorded stands."""
+        """Stop the debate in this process; everything recorded stands."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -279,7 +280,9 @@ class LiveSide:
     def _hear(self, event: Event) -> None:
         match event:
             case SpeechBegins() if event.seat is not Seat.JUDGE:
-                self.writing[event.seat] = Writing(event.seat, event.role, event.act, event.round)
+                self.writing[event.seat] = UnfinishedTurn(
+                    event.seat, event.role, event.act, event.round
+                )
             case Words() if event.seat in self.writing:
                 self.writing[event.seat].text += event.text
             case TurnRecorded():

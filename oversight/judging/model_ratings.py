@@ -1,7 +1,7 @@
 """A model that rates: every item of a task, in both orders, under principles that are drawn.
 
-What is to be asked is known before anything is: each question has the id of the feedback that will
-answer it. So one that is answered is not asked again, and a run that was cut off goes on.
+All questions are known before the first is asked: each has the id of the feedback that will answer
+it. So one that is answered is not asked again, and a run that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from oversight.store.rating_queue import RatingItem
 from oversight.types import (
     Act,
     AgentSpec,
-    AskedUnder,
     Draft,
     Engine,
     EngineSpec,
     Feedback,
     JudgeKind,
     ModelAnswer,
+    PrinciplesApplied,
     RatingRequest,
     Role,
     Seat,
@@ -55,7 +55,7 @@ class PlannedRating:
 
     item: RatingItem
     rater: str
-    under: AskedUnder | None
+    under: PrinciplesApplied | None
     swapped: bool
 
     @cached_property
@@ -99,7 +99,7 @@ class ModelRatings:
             )
         self.task = Task(about.name)
         self.nothing = about.nothing
-        """What is said where there is nothing to rate."""
+        """The end of a sentence about a store with nothing to rate."""
         self.constitution = constitution_of(settings, about)
         self.num_principles = _num_principles(settings, self.task, self.constitution)
         self.cast: Cast = cast(settings.agents, settings.engines, open_)
@@ -136,7 +136,7 @@ class ModelRatings:
                     yield PlannedRating(item, rater, under, swapped)
 
     async def run(self, on_progress: Report | None = None) -> DebateProgress:
-        """Ask what is not answered yet.
+        """Ask the questions that are not answered yet.
 
         Raises:
             StoreError: Nothing can be recorded any more; what was recorded stands.
@@ -174,7 +174,7 @@ class ModelRatings:
         release()
         return progress
 
-    def _principles(self, item: RatingItem) -> Iterator[AskedUnder | None]:
+    def _principles(self, item: RatingItem) -> Iterator[PrinciplesApplied | None]:
         """The principles that an item is rated under: one by one, or all at once to be scored."""
         if self.constitution is None:
             yield None
@@ -189,7 +189,7 @@ class ModelRatings:
         else:
             sets = [[each] for each in drawn]
         for some in sets:
-            yield AskedUnder(
+            yield PrinciplesApplied(
                 constitution=self.constitution.name,
                 fingerprint=self.constitution.fingerprint,
                 principles={each.id: each.text for each in some},

@@ -1,24 +1,40 @@
-"""A person's session at one item, without a screen: what can be done now, doing it, and refusals.
+"""A person's session at one item, without a screen: acts, refusals, and the act that comes next.
 
 Full screens and plain lines drive the same session. It holds the rules; they show what it says and
-pass on what the person does. A refusal is a value with its reason and its words; who shows it may
-say the same with the names of their own keys or commands.
+pass on what the person does. A refusal is a value with its reason and its words; a screen may say
+the same with the names of its keys, plain lines with those of their commands.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
 
 from oversight.graphs.persons import PersonsAct
-from oversight.judging.desk import Desk, Item, TaskDesk, TaskItem
-from oversight.judging.live import LiveSide
+from oversight.judging.desk import Desk, TaskDesk
+from oversight.judging.items import (
+    DebateItem,
+    PersonAction,
+    RefusalReason,
+    RefusedAction,
+    SourceExcerpt,
+    TaskItem,
+    excerpt,
+)
+from oversight.judging.live import LiveRunner
 from oversight.judging.log import ActLog, JudgingLog, RatingLog
 from oversight.judging.settings import SessionSettings
-from oversight.judging.tasks.debate import JudgmentScore, feedback, missing, stated
+from oversight.judging.tasks.debate import (
+    JudgmentScore,
+    coupled,
+    feedback,
+    is_assisted,
+    missing,
+    stated,
+)
 from oversight.judging.work import Attention, Span
 from oversight.types import (
     Act,
@@ -29,9 +45,11 @@ from oversight.types import (
     ItemSkipped,
     Judgment,
     QuestionsAnswered,
+    Quote,
     QuoteLeanedOn,
     RationaleGiven,
     Seat,
+    Transcript,
     Turn,
     TurnsRevealed,
     Verdict,
@@ -40,62 +58,8 @@ from oversight.types import (
 )
 
 
-class Doing(StrEnum):
-    """What a person can do at an item."""
-
-    CHANGE = auto()
-    """Give or change beliefs, answers, a verdict, a rationale, quotes that are leant on."""
-    UNDO = auto()
-    READ_ON = auto()
-    ASK = auto()
-    SAY = auto()
-    END = auto()
-    SEND = auto()
-    REVISE = auto()
-    SKIP = auto()
-    READ_SOURCE = auto()
-
-
-class Why(StrEnum):
-    """Why something cannot be done now."""
-
-    SENT = "It is sent: open it again first; every revision is kept."
-    SENT_ALREADY = "It is sent already."
-    NOT_SENT = "It is not sent yet."
-    NOTHING_TO_UNDO = "Nothing to take back."
-    ALL_READ = "All that there is has been shown."
-    NO_BELIEF = "No belief yet."
-    WAITS_FOR_BELIEF = "It waits for your belief."
-    UNSEEN = "Some of it was never on your screen."
-    HIDDEN_TURNS = "There are turns that you have not read yet; a verdict comes after them."
-    ARGUED = "You argued in this debate: others judge it."
-    GOING_ON = "The debate is still going on: the verdict comes at its end."
-    INCOMPLETE = "Something is missing."
-    NOT_YOUR_TURN_TO_ASK = "Not now: the debate says when it is your turn to ask."
-    OVER = "This debate is over: its speakers cannot be asked any more."
-    NOT_YOUR_TURN = "It is not your turn to speak."
-    CANNOT_END = "This debate cannot be ended here."
-    NO_SOURCE = "This question has no source."
-    HIDDEN_SOURCE = "This protocol does not show you the source."
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why something was not done."""
-
-    why: Why
-    words: str = ""
-    """Where they are not those of `why`."""
-    turns: Mapping[str, float] = field(default_factory=dict)
-    """By id, turns that were not on the screen completely, each with the share that was."""
-
-    def said(self, own: Mapping[Why, str]) -> str:
-        """The refusal as a sentence; `own` are words with the names of keys or commands."""
-        return self.words or own.get(self.why) or self.why.value
-
-
-class Next(StrEnum):
-    """What leads on at a debate now."""
+class NextAction(StrEnum):
+    """Act that leads on at a debate now."""
 
     LEAVE = auto()
     """It is sent: to another item."""
@@ -125,48 +89,81 @@ class ItemSession(ABC):
         """Turns that were answered unread, as the person wished."""
         self.is_left = False
 
-    def refusal(self, doing: Doing) -> Refusal | None:
-        """Why that cannot be done now, or None."""
+    @property
+    @abstractmethod
+    def transcript(self) -> Transcript:
+        """The debate that the item is, or is of."""
+
+    def refusal(self, doing: PersonAction) -> RefusedAction | None:
+        """The reason why something cannot be done now, or None."""
         work = self.acts.work
-        if doing is Doing.CHANGE and not work.is_open:
-            return Refusal(Why.SENT)
-        if doing is Doing.UNDO and not work.can_undo:
-            return Refusal(Why.NOTHING_TO_UNDO)
-        if doing is Doing.REVISE and work.is_open:
-            return Refusal(Why.NOT_SENT)
-        if doing is Doing.SKIP and work.num_sent:
-            return Refusal(Why.SENT_ALREADY)
-        if doing is Doing.SEND and not work.is_open:
-            return Refusal(Why.SENT)
+        if doing is PersonAction.CHANGE and not work.is_open:
+            return RefusedAction(RefusalReason.SENT)
+        if doing is PersonAction.UNDO and not work.can_undo:
+            return RefusedAction(RefusalReason.NOTHING_TO_UNDO)
+        if doing is PersonAction.REVISE and work.is_open:
+            return RefusedAction(RefusalReason.NOT_SENT)
+        if doing is PersonAction.SKIP and work.num_sent:
+            return RefusedAction(RefusalReason.SENT_ALREADY)
+        if doing is PersonAction.SEND and not work.is_open:
+            return RefusedAction(RefusalReason.SENT)
+        if doing is PersonAction.READ_SOURCE:
+            return self._source_refusal()
         return None
 
-    def can(self) -> dict[Doing, Refusal | None]:
-        """All that there is to do, each with why it cannot be done now."""
-        return {doing: self.refusal(doing) for doing in Doing}
+    def can(self) -> dict[PersonAction, RefusedAction | None]:
+        """All kinds of act, each with the reason why it cannot be done now."""
+        return {doing: self.refusal(doing) for doing in PersonAction}
 
-    def undo(self) -> Refusal | None:
+    def undo(self) -> RefusedAction | None:
         """Take the last change back."""
-        return self._do(Doing.UNDO, ChangeUndone())
+        return self._do(PersonAction.UNDO, ChangeUndone())
 
-    def revise(self) -> Refusal | None:
-        """Open again what was sent."""
-        return self._do(Doing.REVISE, ItemReopened())
+    def revise(self) -> RefusedAction | None:
+        """Open the item again after it was sent."""
+        return self._do(PersonAction.REVISE, ItemReopened())
 
-    def skip(self) -> Refusal | None:
+    def skip(self) -> RefusedAction | None:
         """Put the item off."""
-        return self._do(Doing.SKIP, ItemSkipped())
+        return self._do(PersonAction.SKIP, ItemSkipped())
 
-    def say_why(self, text: str, move: str = "") -> Refusal | None:
+    def say_why(self, text: str, move: str = "") -> RefusedAction | None:
         """Keep a rationale; all of one `move` is taken back as one."""
         if text == self.acts.work.draft.rationale:
-            return None
-        return self._do(Doing.CHANGE, RationaleGiven(text=text, move=move))
+            return self.refusal(PersonAction.CHANGE)
+        return self._do(PersonAction.CHANGE, RationaleGiven(text=text, move=move))
 
-    def _do(self, doing: Doing, act: Any) -> Refusal | None:
+    def _do(self, doing: PersonAction, act: Any) -> RefusedAction | None:
         refusal = self.refusal(doing)
         if refusal is None:
             self.acts.add(act)
         return refusal
+
+    # --- the source --------------------------------------------------------------------
+
+    @property
+    def speaks(self) -> bool:
+        """True while this person is to speak in the debate, and not to judge."""
+        return False
+
+    def _source_refusal(self) -> RefusedAction | None:
+        if self.transcript.question.source is None:
+            return RefusedAction(RefusalReason.NO_SOURCE)
+        protocol = self.transcript.debate.protocol
+        may = protocol.speakers_see_source if self.speaks else protocol.judge_sees_source
+        # The source of an open prompt is part of what was asked.
+        may = may or (protocol.is_open and protocol.speakers_see_source)
+        return None if may else RefusedAction(RefusalReason.HIDDEN_SOURCE)
+
+    def source_around(self, quote: Quote) -> SourceExcerpt | RefusedAction:
+        """The source around a quote: its paragraph where this person may read the source, else as
+        many characters as the protocol shows."""
+        may_read = self.refusal(PersonAction.READ_SOURCE) is None
+        context = None if may_read else self.transcript.debate.protocol.quote_context
+        if context == 0:
+            return RefusedAction(RefusalReason.HIDDEN_SURROUNDINGS)
+        found = excerpt(quote, self.transcript.question.source, context)
+        return RefusedAction(RefusalReason.NOT_IN_SOURCE) if found is None else found
 
     # --- what was read -----------------------------------------------------------------
 
@@ -175,12 +172,12 @@ class ItemSession(ABC):
         """By id the turns that are shown and were not on the screen completely, with the share
         that was."""
 
-    def unread(self, *, again: bool = False) -> Refusal | None:
+    def unread(self, *, again: bool = False) -> RefusedAction | None:
         """A refusal where something would be answered that was never on the screen, but for turns
         of which that was waived; with `again` for these, too."""
         waived = frozenset() if again else self.waived
         left = {turn: share for turn, share in self.unseen().items() if turn not in waived}
-        return Refusal(Why.UNSEEN, turns=left) if left else None
+        return RefusedAction(RefusalReason.UNSEEN, turns=left) if left else None
 
     def waive(self, turns: Collection[str]) -> None:
         """Let these turns be answered unread."""
@@ -189,7 +186,7 @@ class ItemSession(ABC):
     def note(
         self, seen: Mapping[str, tuple[Span, ...]] | None = None, *, stop: bool = False
     ) -> None:
-        """Write down the seconds of attention since the last time, and what was seen."""
+        """Write down the seconds of attention since the last time, and the parts of turns seen."""
         panels = self.attention.stop() if stop else self.attention.take()
         self.note_seen(seen or {}, panels)
 
@@ -201,7 +198,7 @@ class ItemSession(ABC):
     def note_seen(
         self, seen: Mapping[str, tuple[Span, ...]], panels: Mapping[str, float] | None = None
     ) -> None:
-        """Write down what was seen."""
+        """Write down the parts of turns that were seen."""
         if not self.is_left and (panels or seen):
             self.acts.add(AttentionPaid(panels=dict(panels or {}), seen=dict(seen)))
 
@@ -211,41 +208,51 @@ class ItemSession(ABC):
 
 @dataclass(frozen=True)
 class SentJudgment:
-    """A judgment that was sent, and what its judge may be told of it."""
+    """A judgment that was sent, with its score if its judge may know that."""
 
     judgment: Judgment
     score: JudgmentScore | None
 
 
 class DebateSession(ItemSession):
-    """A judge, or someone who argues, at one debate."""
+    """A judge, or a person who speaks, at one debate."""
 
     acts: JudgingLog
 
-    def __init__(self, desk: Desk, item: Item, on_change: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, item: DebateItem, on_change: Callable[[], None]) -> None:
         """At `item`; `on_change` is told when a live debate has changed it."""
         super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item
-        self.live = LiveSide(desk, item, on_change)
+        self.live = LiveRunner(desk, item, on_change)
         self._asked_at: int | None = None
-        """At which step it was said that there is no belief yet."""
+        """The step at which it was last said that there is no belief yet."""
 
     # --- what there is to read ---------------------------------------------------------
 
     @property
+    def transcript(self) -> Transcript:
+        """The debate."""
+        return self.item.transcript
+
+    @property
+    def shown(self) -> tuple[Turn, ...]:
+        """The turns that have been revealed, in this judge's order."""
+        return self.item.shown(stepped=self.stepped)
+
+    @property
     def stepped(self) -> bool:
-        """Recorded turns are revealed step by step."""
+        """True if recorded turns are revealed step by step."""
         return self.desk.settings.stepped
 
     @property
     def has_more(self) -> bool:
-        """There are turns that have not been shown yet."""
+        """True if there are turns that have not been shown yet."""
         return self.stepped and self.item.next_step() is not None
 
     @property
     def argues(self) -> bool:
-        """This person speaks in the debate, and so does not judge it."""
+        """True if this person speaks in the debate, and so does not judge it."""
         wanted = self.live.wanted
         seat = self.acts.work.seat or (None if wanted is None else wanted.seat.value)
         return seat is not None and seat != Seat.JUDGE.value
@@ -261,8 +268,10 @@ class DebateSession(ItemSession):
             self.acts.add(TurnsRevealed(step=step))
 
     def begin(self) -> None:
-        """Show the first turns, if none were."""
+        """Show the first turns, if none were; all of them where they are not shown by steps."""
         if self.acts.work.revealed < 0:
+            self.reveal()
+        while not self.stepped and self.item.next_step() is not None:
             self.reveal()
 
     def start(self) -> None:
@@ -272,61 +281,57 @@ class DebateSession(ItemSession):
 
     # --- what can be done ----------------------------------------------------------------
 
-    def refusal(self, doing: Doing) -> Refusal | None:
-        """Why that cannot be done now, or None."""
+    def refusal(self, doing: PersonAction) -> RefusedAction | None:
+        """The reason why something cannot be done now, or None."""
         if (general := super().refusal(doing)) is not None:
             return general
         wanted = None if self.live.is_others else self.live.wanted
-        why: Why | None = None
-        if doing is Doing.READ_ON and not self.has_more:
-            why = Why.ALL_READ
-        elif doing is Doing.ASK and (wanted is None or wanted.act is not Act.ASK):
-            why = Why.NOT_YOUR_TURN_TO_ASK if self.item.live else Why.OVER
-        elif doing is Doing.SAY and (wanted is None or wanted.seat is Seat.JUDGE):
-            why = Why.NOT_YOUR_TURN
-        elif doing is Doing.END and (wanted is None or not wanted.may_end):
-            why = Why.CANNOT_END
-        elif doing is Doing.SEND:
+        why: RefusalReason | None = None
+        if doing is PersonAction.READ_ON and not self.has_more:
+            why = RefusalReason.ALL_READ
+        elif doing is PersonAction.ASK and (wanted is None or wanted.act is not Act.ASK):
+            why = RefusalReason.NOT_YOUR_TURN_TO_ASK if self.item.live else RefusalReason.OVER
+        elif doing is PersonAction.SAY and (wanted is None or wanted.seat is Seat.JUDGE):
+            why = RefusalReason.NOT_YOUR_TURN
+        elif doing is PersonAction.END and (wanted is None or not wanted.may_end):
+            why = RefusalReason.CANNOT_END
+        elif doing is PersonAction.SEND:
             why = self._too_early()
-        elif doing is Doing.READ_SOURCE:
-            why = self._hidden_source()
-        return None if why is None else Refusal(why)
+        elif doing is PersonAction.ASSIST and not is_assisted(self.acts.work.arm):
+            drawn = self.acts.work.arm is not None
+            why = RefusalReason.DRAWN_UNASSISTED if drawn else RefusalReason.NO_ASSISTANT
+        return None if why is None else RefusedAction(why)
 
-    def _too_early(self) -> Why | None:
+    def _too_early(self) -> RefusalReason | None:
         if self.has_more:
-            return Why.HIDDEN_TURNS
+            return RefusalReason.HIDDEN_TURNS
         if self.acts.work.seat not in (None, Seat.JUDGE.value):
-            return Why.ARGUED
+            return RefusalReason.ARGUED
         if self.item.live and (self.live.is_others or not self.live.waits_for(Act.DECIDE)):
-            return Why.GOING_ON
+            return RefusalReason.GOING_ON
         return None
 
-    def _hidden_source(self) -> Why | None:
-        debate, wanted = self.item.transcript.debate, self.live.wanted
-        if self.item.transcript.question.source is None:
-            return Why.NO_SOURCE
-        speaks = wanted is not None and wanted.seat is not Seat.JUDGE and not self.live.is_others
-        protocol = debate.protocol
-        may = protocol.speakers_see_source if speaks else protocol.judge_sees_source
-        # The source of an open prompt is part of what was asked.
-        may = may or (protocol.is_open and protocol.speakers_see_source)
-        return None if may else Why.HIDDEN_SOURCE
+    @property
+    def speaks(self) -> bool:
+        """True while this person is to speak in the debate, and not to judge."""
+        wanted = self.live.wanted
+        return wanted is not None and wanted.seat is not Seat.JUDGE and not self.live.is_others
 
-    def next(self) -> Next:
-        """What leads on now."""
+    def next(self) -> NextAction:
+        """The act that leads on now."""
         if not self.acts.work.is_open:
-            return Next.LEAVE
+            return NextAction.LEAVE
         if self.has_more:
-            return Next.READ_ON
+            return NextAction.READ_ON
         if self.live.is_going:
-            return Next.WAIT
+            return NextAction.WAIT
         if self.live.trouble:
-            return Next.RETRY
+            return NextAction.RETRY
         if self.live.is_others:
-            return Next.OTHERS
+            return NextAction.OTHERS
         if self.live.wanted is not None and not self.live.waits_for(Act.DECIDE):
-            return Next.ACT
-        return Next.SEND if missing(self.acts.work) is None else Next.DECIDE
+            return NextAction.ACT
+        return NextAction.SEND if missing(self.acts.work) is None else NextAction.DECIDE
 
     # --- beliefs and the verdict -------------------------------------------------------
 
@@ -338,53 +343,65 @@ class DebateSession(ItemSession):
             return wanted.step
         return self.item.current_step
 
-    def believe(self, probs: Sequence[float], move: str = "") -> Refusal | None:
-        """Note a belief."""
-        refusal = self.refusal(Doing.CHANGE)
+    def believe(self, probs: Sequence[float], move: str = "") -> RefusedAction | None:
+        """Note a belief; from now on the verdict follows it."""
+        refusal = self.decide(Verdict.DECIDED)
         if refusal is None:
             self.item.believe(self.belief_step, probs, stepped=self.stepped, move=move)
         return refusal
 
+    def believe_option(self, index: int, probability: float) -> RefusedAction | None:
+        """Note a belief in one option; the others share what is left as before."""
+        num_options = len(self.item.orders.options)
+        before = self.acts.work.draft.probs
+        return self.believe(coupled(before, num_options, index, probability))
+
     def keep_belief(self, step: int) -> None:
-        """To read on with the belief as it stands is to keep it."""
+        """Note the belief as it stands for `step`, if none was given there."""
         draft = self.acts.work.draft
         if draft.probs is not None and step not in draft.beliefs:
             self.item.believe(step, draft.probs, stepped=self.stepped)
 
-    def may_read_on(self) -> Refusal | None:
+    def may_read_on(self) -> RefusedAction | None:
         """Keep the belief; a refusal the first time that there is none at this step."""
         step = self.item.current_step
         if self.acts.work.draft.probs is None and self._asked_at != step:
             self._asked_at = step
-            return Refusal(Why.NO_BELIEF)
+            return RefusedAction(RefusalReason.NO_BELIEF)
         self.keep_belief(step)
         return None
 
-    def decide(self, verdict: Verdict) -> Refusal | None:
-        """Choose what the judgment is to be."""
-        if self.acts.work.draft.verdict is verdict:
-            return self.refusal(Doing.CHANGE)
-        return self._do(Doing.CHANGE, VerdictChosen(verdict=verdict))
+    def read_on(self) -> None:
+        """Keep the belief as it stands, show the next turns, and let a live debate go on."""
+        self.keep_belief(self.item.current_step)
+        self.reveal()
+        self.start()
 
-    def lean(self, turn: Turn, quote: int) -> Refusal | bool:
-        """Lean on a quote, or no longer; which of the two it is now."""
+    def decide(self, verdict: Verdict) -> RefusedAction | None:
+        """Choose the verdict: as the belief says, a tie, or cannot tell."""
+        if self.acts.work.draft.verdict is verdict:
+            return self.refusal(PersonAction.CHANGE)
+        return self._do(PersonAction.CHANGE, VerdictChosen(verdict=verdict))
+
+    def lean(self, turn: Turn, quote: int) -> RefusedAction | bool:
+        """Lean on a quote, or no longer; returns True if it is leant on now."""
         on = (turn.id, quote) not in self.acts.work.draft.leaned_on
-        refusal = self._do(Doing.CHANGE, QuoteLeanedOn(turn=turn.id, quote=quote, on=on))
+        refusal = self._do(PersonAction.CHANGE, QuoteLeanedOn(turn=turn.id, quote=quote, on=on))
         return on if refusal is None else refusal
 
-    def missing(self, *, need_rationale: bool = True) -> Refusal | None:
-        """What a judgment still lacks."""
+    def missing(self, *, need_rationale: bool = True) -> RefusedAction | None:
+        """A refusal that names the first thing a judgment lacks, or None."""
         need = need_rationale and self.desk.settings.require_rationale
         words = missing(self.acts.work, need_rationale=need)
-        return None if words is None else Refusal(Why.INCOMPLETE, words)
+        return None if words is None else RefusedAction(RefusalReason.INCOMPLETE, words)
 
-    async def send(self) -> SentJudgment | Refusal:
+    async def send(self) -> SentJudgment | RefusedAction:
         """Record the judgment; return when it is durable.
 
         Raises:
             OversightError: It could not be written, or the debate not be ended.
         """
-        refusal = self.refusal(Doing.SEND) or self.missing()
+        refusal = self.refusal(PersonAction.SEND) or self.missing()
         if refusal is not None:
             return refusal
         judgment = await self.desk.send(self.item, self.live.judged)
@@ -396,16 +413,16 @@ class DebateSession(ItemSession):
 
     # --- a live debate -----------------------------------------------------------------
 
-    def believe_live(self, *, ends: bool = False) -> Refusal | None:
+    def believe_live(self, *, ends: bool = False) -> RefusedAction | None:
         """Give the debate the belief that it waits for."""
         wanted, probs = self.live.wanted, self.acts.work.draft.probs
         if wanted is None or probs is None:
-            return Refusal(Why.WAITS_FOR_BELIEF)
+            return RefusedAction(RefusalReason.WAITS_FOR_BELIEF)
         self.keep_belief(wanted.step)
         self.live.answer(PersonsAct(belief=stated(probs), ends=ends))
         return None
 
-    def speak(self, text: str, doing: Doing = Doing.SAY) -> Refusal | None:
+    def speak(self, text: str, doing: PersonAction = PersonAction.SAY) -> RefusedAction | None:
         """Give the debate the words that it waits for: a speech, or with `ASK` a question."""
         refusal = self.refusal(doing)
         if refusal is None:
@@ -422,34 +439,51 @@ class DebateSession(ItemSession):
 
 
 class RatingSession(ItemSession):
-    """Someone who rates, at one item of a task."""
+    """A rater at one item of a task."""
 
     acts: RatingLog
 
     def __init__(self, desk: TaskDesk, item: TaskItem) -> None:
+        """At `item`."""
         super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item
+
+    @property
+    def transcript(self) -> Transcript:
+        """The debate that the item is of."""
+        return self.item.transcript
+
+    def refusal(self, doing: PersonAction) -> RefusedAction | None:
+        """The reason why something cannot be done now, or None."""
+        if doing in (PersonAction.READ_ON, PersonAction.ASK, PersonAction.SAY, PersonAction.END):
+            return RefusedAction(RefusalReason.RECORDED)
+        return (
+            RefusedAction(RefusalReason.NO_ASSISTANT)
+            if doing is PersonAction.ASSIST
+            else super().refusal(doing)
+        )
 
     def unseen(self) -> dict[str, float]:
         """Turns that are asked about and were not on the screen completely."""
         return self.item.unseen()
 
-    def answer(self, name: str, value: str | None) -> Refusal | None:
+    def answer(self, name: str, value: str | None) -> RefusedAction | None:
         """Give an answer, by the question's name; None takes it back."""
         act = QuestionsAnswered(answers={name: value}, unseen=self.item.unseen())
-        return self._do(Doing.CHANGE, act)
+        return self._do(PersonAction.CHANGE, act)
 
-    def missing(self, *, need_rationale: bool = True) -> Refusal | None:
-        """What a rating still lacks."""
+    def missing(self, *, need_rationale: bool = True) -> RefusedAction | None:
+        """A refusal that names the first thing a rating lacks, or None."""
         need = need_rationale and self.desk.settings.require_rationale
         words = self.desk.task.missing(self.desk.asked, self.acts.work, need_rationale=need)
-        return None if words is None else Refusal(Why.INCOMPLETE, words)
+        return None if words is None else RefusedAction(RefusalReason.INCOMPLETE, words)
 
-    async def send(self) -> Feedback | Refusal:
+    async def send(self) -> Feedback | RefusedAction:
         """Record the rating; return when it is durable.
 
         Raises:
             OversightError: It could not be written.
         """
-        return self.missing() or await self.desk.send(self.item)
+        refusal = self.refusal(PersonAction.SEND) or self.missing()
+        return refusal or await self.desk.send(self.item)

@@ -1,4 +1,4 @@
-"""What a session of judging is: whose, over which items, and what a study changes.
+"""Settings of judging and rating: the person, the items, and the terms of a study.
 
 judge = "anna"
 store = "debates.db"
@@ -41,7 +41,7 @@ def _user() -> str:
 
 
 class AssistSettings(Settings):
-    """Which items come with which assistance."""
+    """The draw of assistance for items."""
 
     draw: tuple[str, ...] = ()
     """Kinds among which one is drawn for each item, `none` among them; a kind named twice is
@@ -49,7 +49,7 @@ class AssistSettings(Settings):
 
 
 class SessionSettings(Settings):
-    """What sessions of judging and of rating share."""
+    """Settings that sessions of judging and of rating share."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
         {"store", "judge", "keys", "theme", "port", "max_tabs"}
@@ -62,20 +62,20 @@ class SessionSettings(Settings):
     name: str = ""
     """Of the study that judgments are made in."""
     seed: int = 0
-    """Of what is drawn: orders, assistance, which of several pairs is asked about."""
+    """Seed of the draws: orders, assistance, the pair that is asked about."""
     dataset: str | None = None
     """Only debates on questions of this data set."""
     protocol: str | None = None
     """Only debates of this protocol."""
     overlap: int = Field(default=1, ge=1)
-    """How many people are to judge an item."""
+    """Number of people who are to judge an item."""
     shuffle_sides: bool = True
     """Draw for each judge and item which side's words stand first; false keeps the debate's own."""
     require_rationale: bool = False
     idle_s: float = Field(default=30.0, gt=0.0)
     """Without a key or a movement for so long, attention is not counted on."""
     keys: dict[str, str] = Field(default_factory=dict)
-    """Keys in place of the usual ones, by the name of what they do: `--keys` lists them."""
+    """Keys in place of the usual ones, by the names that `--keys` lists."""
     theme: Literal["dark", "light"] = "dark"
     port: int = Field(default=8765, ge=0, le=65535)
     """Of `--web`, on loopback."""
@@ -138,7 +138,7 @@ class RatingSettings(SessionSettings):
     """Of a model: how many principles are drawn for each item. By default one, under which it is
     asked; of the task principles all."""
     orders: Literal["both", "drawn"] = "both"
-    """Of a model: ask in both orders of what is compared and listed, or in one that is drawn."""
+    """Of a model: ask with responses and answers listed in both orders, or in one that is drawn."""
     concurrency: int = Field(default=32, ge=1, le=10_000)
     """Of a model: how many ratings are in flight at once."""
 

@@ -1,4 +1,4 @@
-"""What a person's acts at one item come to: a draft that can be taken back, sent, opened again.
+"""A person's work at one item, folded from events: a draft to take back, send, and open again.
 
 The work is a pure fold over its events, and everything that a screen shows of a person's own doing
 is read from it. Nothing is kept elsewhere: after a kill, in another terminal or in a second window
@@ -77,7 +77,7 @@ class Attention:
         self._last = 0.0
         self._seconds: dict[str, float] = {}
         self._counted = 0.0
-        """Of the time since the last sign of life, what is counted already."""
+        """Part of the time since the last sign of life that is counted already."""
 
     def touch(self, panel: str) -> None:
         """A sign of life at `panel`."""
@@ -127,14 +127,14 @@ class DraftWork(Generic[D]):
     seen: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
     """By the turn's id: what of it has been on the person's screen."""
     num_sent: int = 0
-    """How often it was sent: the revision of the next time."""
+    """Number of times that it was sent: the revision of the next time."""
     is_open: bool = True
     """False after sending, until it is reopened."""
     skipped: bool = False
 
     @property
     def can_undo(self) -> bool:
-        """Whether anything can be taken back."""
+        """True if anything can be taken back."""
         return bool(self.before)
 
 
@@ -143,7 +143,7 @@ Picked = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Assisted:
+class AssistantExchange:
     """An answer of the assistant, or its failure."""
 
     number: int
@@ -185,7 +185,7 @@ class JudgingWork(DraftWork[JudgmentDraft]):
     """To the speakers, not yet sent."""
     acted: Mapping[tuple[int, str], DebateActed] = field(default_factory=dict)
     """Acts in a live debate that were sent to it: by (step, act)."""
-    assistance: tuple[Assisted, ...] = ()
+    assistance: tuple[AssistantExchange, ...] = ()
     informed: bool = False
     """The judge has been told which option is right."""
 
@@ -195,7 +195,7 @@ class JudgingWork(DraftWork[JudgmentDraft]):
         return next((each.seat for each in self.acted.values()), None)
 
     def has_said(self, turn: Turn) -> bool:
-        """Whether the turn is this person's own."""
+        """True if the turn is this person's own."""
         act = self.acted.get((turn.step, turn.act.value))
         return act is not None and act.seat == turn.seat.value
 
@@ -320,7 +320,7 @@ def _acted(work: JudgingWork, act: DebateActed) -> JudgingWork:
 
 
 def _asked(work: JudgingWork, act: AssistantAsked) -> JudgingWork:
-    asked = Assisted(act.number, act.kind, act.request, act.text)
+    asked = AssistantExchange(act.number, act.kind, act.request, act.text)
     return replace(work, assistance=(*work.assistance, asked))
 
 

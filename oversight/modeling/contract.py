@@ -90,13 +90,13 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 LIVE_TOLERANCE, COARSE_TOLERANCE = 1e-3, 5e-2
 """The same of a model's own weights, in float32 and in less."""
 CAUGHT = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
-"""What a model that is called in a way that it was not made for may raise."""
+"""Errors that a model may raise when it is called in a way that it was not made for."""
 
 LIMIT = re.compile("window|chunk_size|topk|local_attention|original_max")
 
 
 class UnsuitedError(ValueError):
-    """Raised by what scores, with words for people: why a kind of model is none for it."""
+    """Raised by scoring code, with the reason in words why it does not suit a kind of model."""
 
 
 class LooksAheadError(Exception):
@@ -118,8 +118,8 @@ def problem(
     switch: int = SWITCH,
     rows: Callable[[], Sequence[Row]] | None = None,
 ) -> str | None:
-    """Why rows of a kind of model do not get what it gives for each alone; empty if they do, and
-    None where no model of that kind is small enough to be tried.
+    """The reason why rows of a kind of model do not get what it gives for each alone; empty if they
+    do, and None where no model of that kind is small enough to be tried.
 
     Args:
         what: Names the way of computing, so that it is tried once for each kind of model.
@@ -127,10 +127,10 @@ def problem(
         config: The model's.
         score_with: Makes of a model what scores rows with it; it may change the model, which is
             a torch module or has one as its `model`.
-        own: What the model's own forward pass gives for a row.
+        own: Gives the result of the model's own forward pass for a row.
         trains: Whether it is scored in training mode as well.
         switch: Tokens before angles change.
-        rows: What is scored; by default rows of all lengths that share beginnings.
+        rows: The rows that are scored; by default rows of all lengths that share beginnings.
     """
     key = (what, kind.__name__, type(config).__qualname__, _described(config))
     if key not in _found:

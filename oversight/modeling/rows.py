@@ -32,11 +32,11 @@ class TokenRow:
     """At least one token: the first of a sequence is predicted by nothing."""
     response_ids: Ids
     mask: Mask | None = None
-    """Which response tokens are learnt from; None for all."""
+    """Marks of the response tokens that are learnt from; None for all."""
     logprobs: Floats | None = None
     """The sampler's own natural log-probability of each response token."""
     id: str = ""
-    """Where it comes from, for messages."""
+    """Its source, for messages."""
 
     @property
     def num_tokens(self) -> int:

@@ -26,7 +26,7 @@ TRIALS, SLOW_TRIALS = 200, 40
 ENOUGH = 4_000_000
 """Weights that are few enough."""
 NARROW = 32
-"""What is halved has at least so much."""
+"""Sizes are halved only where at least so much is left."""
 DEPTHS = (2, 3, 4, 6, 8, 12)
 LAYERS = (
     "num_hidden_layers",
@@ -82,7 +82,7 @@ def shrunk(kind: Any, config: Any, *cuts: Cut) -> Any:
     Args:
         kind: A class of transformers with `from_config`.
         config: It is not changed.
-        *cuts: What else is cut of each part, where the model then still runs.
+        *cuts: Further cuts of each part, made where the model then still runs.
     """
     trial = _Trial(kind, config)
     values = trial.begin(plain(config))

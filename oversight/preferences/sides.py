@@ -41,7 +41,6 @@ from oversight.types import (
     Turn,
     Verdict,
 )
-from oversight.types.preferences import PreferenceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ def _winner(belief: Belief, defends: tuple[int, int], given: tuple[Ruling, ...])
 
 
 def too_close(win: Win, settings: PreferenceSettings) -> Reason | None:
-    """Why a win is not clear enough, or None if it is."""
+    """The reason why a win is not clear enough, or None if it is."""
     if win.tied:
         return None if settings.ties else Reason.TIE
     near = win.p is not None and win.p - 0.5 < settings.min_margin
@@ -371,7 +370,7 @@ def _groups(transcript: Transcript) -> Iterator[list[Turn]]:
 class RankedRows:
     """Makes rows of candidates for one turn, by whatever scores them."""
 
-    kind: PreferenceKind
+    kind: str
     provenance: Provenance
     settings: PreferenceSettings
     prompt_of: PromptOf

@@ -60,7 +60,7 @@ Checker = Callable[[Connection, Sequence[Any]], Iterator[tuple[str, str]]]
 def check(connection: Connection, seal: Seal | None = None) -> list[Problem]:
     """All that is wrong with a store: the file, its schema, table by table, then its chains.
 
-    A row is named once. Whatever cannot be read is named as well, and the check goes on.
+    A row is named once. Rows that cannot be read are named as well, and the check goes on.
     """
     problems = [*_check_file(connection), *check_schema(connection)]
     for table, checker in CHECKERS.items():

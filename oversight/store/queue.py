@@ -1,7 +1,7 @@
 """Debates that wait for a person's judgment, and who has taken it up.
 
 An item is a debate. It waits until as many people have judged it as are asked for (`overlap`).
-Whoever takes one up holds a claim on it, of the same kind as a process holds on a debate that it
+A person who takes one up holds a claim on it, of the kind that a process holds on a debate that it
 runs: a lease that is renewed while the process lives and is free again when it has ended.
 """
 
@@ -151,7 +151,7 @@ def _item(row: Any, question: str) -> QueueItem:
     )
 
 
-class Taken(StrEnum):
+class ClaimResult(StrEnum):
     """Outcome of an attempt to take up an item."""
 
     OURS = "ours"
@@ -161,7 +161,9 @@ class Taken(StrEnum):
     """The same judge has it open in another window."""
 
 
-def take(connection: Connection, claims: Claims, debate_id: str, judge: str, overlap: int) -> Taken:
+def take(
+    connection: Connection, claims: Claims, debate_id: str, judge: str, overlap: int
+) -> ClaimResult:
     """Claim an item for a judge, inside a writing transaction."""
     done = select(judgments.c.judge).where(
         judgments.c.debate_id == debate_id, judgments.c.kind == JudgeKind.HUMAN.value
@@ -178,7 +180,7 @@ def take_item(
     key: Callable[[str], str],
     judge: str,
     overlap: int,
-) -> Taken:
+) -> ClaimResult:
     """Claim what `overlap` people are to judge or rate, inside a writing transaction.
 
     Args:
@@ -187,7 +189,7 @@ def take_item(
         debate_id: The debate that it is of.
         done_by: Selects who has done it.
         key: From a person to the name of their claim on it; from "" to how all of them begin.
-        judge: Who is to have it.
+        judge: The person who is to have it.
         overlap: How many people are to do it.
     """
     if connection.dialect.name != "sqlite":
@@ -199,8 +201,8 @@ def take_item(
         at_it = claims.living(connection, key(""))
         others = at_it - {key(each) for each in (name, *done)}
         if len(done) + len(others) >= overlap:
-            return Taken.ENOUGH
-    return Taken.OURS if claims.take(connection, [key(judge)]) else Taken.ELSEWHERE
+            return ClaimResult.ENOUGH
+    return ClaimResult.OURS if claims.take(connection, [key(judge)]) else ClaimResult.ELSEWHERE
 
 
 def claim_key(debate_id: str, judge: str) -> str:

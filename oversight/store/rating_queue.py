@@ -19,7 +19,7 @@ from sqlalchemy import Connection, and_, distinct, func, select
 from oversight.ids import seed_from
 from oversight.store.claims import Claims
 from oversight.store.encoding import key_text
-from oversight.store.queue import ItemState, Taken, take_item
+from oversight.store.queue import ClaimResult, ItemState, take_item
 from oversight.store.reading import (
     chunks,
     completed_outcome,
@@ -289,7 +289,7 @@ def _state(last_of: dict[str, int]) -> ItemState:
 
 def take(
     connection: Connection, claims: Claims, item: RatingItem, judge: str, overlap: int
-) -> Taken:
+) -> ClaimResult:
     """Claim an item for a judge, inside a writing transaction."""
     done = select(ratings.c.judge).where(
         ratings.c.item == item.key, ratings.c.kind == JudgeKind.HUMAN.value

@@ -62,7 +62,7 @@ def read(model: type[R], table: str, id_: str, body: str, debate: str = "") -> R
 def naming(table: str, id_: object, debate: object = "") -> Iterator[None]:
     """Turns what goes wrong with a damaged row into an error that names it.
 
-    Whatever makes results of a store stops at such a row: to leave it out would be another result.
+    All code that makes results of a store stops at such a row: without it the result would differ.
     """
     try:
         yield

@@ -1,7 +1,7 @@
 """The check of the chains, and seals: the ends of all chains at one moment.
 
 A chain shows what was changed by somebody who did not compute it anew, and nobody can
-compute a sealed one: whoever rewrites the whole store, or cuts it off where it was whole
+compute a sealed one: a person who rewrites the whole store, or cuts it off where it was whole
 once (a lost write-ahead log does that), ends up with other heads than the seal has.
 """
 

@@ -1,6 +1,6 @@
 """The one sanitiser for what a screen shows: nothing foreign steers the terminal or hides in it.
 
-Whatever has no picture of its own is shown as a mark: control characters
+Characters without a picture of their own are shown as marks: control characters
 (escape sequences begin with them, in 7 or 8 bits), bidirectional and other
 format characters, invisible ones, line separators, lone surrogates, private
 use, and code points that Unicode has not assigned. Nothing is dropped.

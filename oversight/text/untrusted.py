@@ -1,6 +1,6 @@
 """Foreign text made safe as data in a prompt: it cannot pass for our structure or a template's.
 
-Whatever people, models and data sets wrote goes through `data()` on its way
+All words of people, models and data sets go through `data()` on their way
 into a prompt. It changes nothing but what could be read as structure, and it
 does so visibly, so that a reader still sees what was written.
 

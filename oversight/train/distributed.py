@@ -32,9 +32,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 SAME_ERROR_S = 3.0
-"""How long a process waits for the first one to meet the same error."""
+"""Time that a process waits for the first one to meet the same error."""
 LET_GO_S = 0.2
-"""How long a process that ends leaves to the threads that summed for it."""
+"""Time that a process that ends leaves to the threads that summed for it."""
 
 
 @dataclass(frozen=True, slots=True)

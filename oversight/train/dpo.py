@@ -72,14 +72,14 @@ class Config(TrainSettings):
     sft_weight: float = Field(default=0.0, ge=0.0)
     """Of an added likelihood term on the chosen responses (Pang et al. 2024)."""
     length_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
-    """What tokens beyond the shorter response's length count (LD-DPO, Liu et al. 2024)."""
+    """Weight of tokens beyond the shorter response's length (LD-DPO, Liu et al. 2024)."""
     weighted: bool = False
     """Weigh pairs by how likely the policy is to say them, beside what it would say itself (WPO,
     Zhou et al. 2024, eq. 2)."""
     soft_labels: bool = True
     """Learn the probabilities that judges gave, and not only who won."""
     pairs_of: PairsOf = "all"
-    """Which pairs of a ranking are compared."""
+    """The pairs of a ranking that are compared."""
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """Settings that nothing reads beside the others, each with the reason."""
@@ -370,7 +370,7 @@ def _task(
 
     Args:
         config: Settings of the run.
-        policy: What is trained.
+        policy: The model that is trained.
         session: The run.
         batch: This process's pairs.
         reference: The reference's log-probabilities, one tensor [R] a response.

@@ -48,7 +48,7 @@ from oversight.train.start import Started
 from oversight.train.types import PromptExample
 
 Valued = Callable[[RolloutBatch], tuple[RolloutBatch, dict[str, float]]]
-"""What an algorithm makes of a scored collection: its advantages, and metrics."""
+"""Result of an algorithm's advantage estimation: the collection with advantages, and metrics."""
 
 
 @dataclass
@@ -340,7 +340,7 @@ def check_experience(
 
     Args:
         settings: Of the run.
-        start: What is known of it.
+        start: Facts about it that are known at the start.
         examples: The prompts.
         rewards: Whether rewards come from the source that the settings name.
         engine: Whether responses come from the engine that they name.

@@ -64,7 +64,7 @@ class ExperienceSettings(TrainSettings):
     samples: int = Field(default=8, ge=1)
     """Responses to each prompt; a collection has `batch_size` prompts."""
     engine: Literal["in_process", "vllm"] = "in_process"
-    """Who samples: the policy itself, or vLLM servers that are given its weights."""
+    """Sampler of responses: the policy itself, or vLLM servers that are given its weights."""
     engine_settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of the vllm engine."""
     handover: Literal["folder", "nccl"] = "folder"
@@ -74,7 +74,7 @@ class ExperienceSettings(TrainSettings):
     mini_batches: int = Field(default=1, ge=1)
     """Optimiser steps that a collection is cut into."""
     reuse: int = Field(default=1, ge=1)
-    """How often a collection is gone through."""
+    """Number of times that a collection is gone through."""
     reference: str = "initial"
     """`initial`, `none`, or a model; asked only where a KL coefficient is above 0."""
     importance: ImportanceSettings = ImportanceSettings()
@@ -141,7 +141,7 @@ class ExperienceSettings(TrainSettings):
             )
 
     needs_logprobs: ClassVar[bool] = False
-    """Whether a collection is scored by the policy even if it is used once."""
+    """Score a collection by the policy even if it is used once."""
 
     @property
     def steps_per_collection(self) -> int:

@@ -113,7 +113,7 @@ def train(
         config: Settings of the run.
         rows: Rows in memory, in place of `config.data.path`.
         rewards: A source of reward in place of `config.reward`.
-        sampler: Who answers prompts, in place of `config.engine`; it is closed at the end.
+        sampler: Answers prompts, in place of `config.engine`; it is closed at the end.
         resume: Go on with the run in `config.out`.
     """
     check_loss(config)

@@ -1,6 +1,6 @@
 """Models to be trained: read from a folder or a hub name, or made from scratch, and checked.
 
-What is checked here shows before a step is taken: the tokenizer fits the model,
+Faults are found here before a step is taken: the tokenizer fits the model,
 a reference has the same vocabulary, and scoring over a trie gives what the
 model's own forward pass gives.
 """
@@ -152,7 +152,7 @@ def read_config(settings: ModelSettings, texts: Iterable[str]) -> tuple[Any, Voc
 
     Args:
         settings: Which model.
-        texts: What a new tokenizer is made from, for a model from scratch.
+        texts: Texts that a new tokenizer is made from, for a model from scratch.
 
     Raises:
         ConfigError: There is no such model, or its tokenizer does not fit it.

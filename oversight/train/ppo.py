@@ -75,7 +75,7 @@ class CriticSettings(Settings):
     coefficient: float = Field(default=0.5, ge=0.0)
     """Of its loss, which is added to the policy's."""
     clip: float | None = Field(default=0.2, gt=0.0)
-    """How far a value may move from what it was; None for the plain square."""
+    """Most that a value may move from its former one; None for the plain square."""
 
 
 class Config(ExperienceSettings):
@@ -149,7 +149,7 @@ def train(
         config: Settings of the run.
         rows: Rows in memory, in place of `config.data.path`.
         rewards: A source of reward in place of `config.reward`.
-        sampler: Who answers prompts, in place of `config.engine`; it is closed at the end.
+        sampler: Answers prompts, in place of `config.engine`; it is closed at the end.
         resume: Go on with the run in `config.out`.
     """
     check_loss(config)

@@ -42,7 +42,7 @@ class Trainer:
     plan: Callable[[Any], Plan]
     """From settings to what a run would be; it refuses all that the run would refuse."""
     makes: Makes = "policy"
-    """What the finished model is."""
+    """Kind of the finished model."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Path:
         """Train, and give the folder of the finished model."""
@@ -57,7 +57,7 @@ def trainer(
     Args:
         settings: The class of `config`.
         plan: From settings to what a run would be, for `--dry-run`.
-        makes: What the finished model is.
+        makes: Kind of the finished model.
     """
 
     def register(function: Callable[..., Path]) -> Trainer:

@@ -48,7 +48,7 @@ class Config(TrainSettings):
     soft_labels: bool = True
     """Learn the probabilities that judges gave, and not only who won."""
     pairs_of: PairsOf = "all"
-    """Which pairs of a ranking are compared (not with plackett_luce, which takes it whole)."""
+    """The pairs of a ranking that are compared (not with plackett_luce, which takes it whole)."""
     members: int = Field(default=1, ge=1, le=64)
     """Models of an ensemble: each is a run of its own, in OUT/member-1 and so on."""
 

@@ -12,7 +12,7 @@ from oversight.config import Settings
 from oversight.preferences.settings import PreferenceSettings
 
 Action = Literal["stop", "warn", "off"]
-"""What a guard does: end the run, say it once and go on, or nothing."""
+"""Action of a guard: end the run, say it once and go on, or nothing."""
 
 
 class StartLossSettings(Settings):
@@ -83,7 +83,7 @@ class DisagreementSettings(Settings):
     factor: float = Field(default=2.0, gt=1.0)
     """Times the disagreement over the first `window` steps."""
     rise: float = Field(default=1.0, ge=0.0)
-    """How far the reward must have risen to count, in standard deviations over its first steps."""
+    """Least rise of the reward that counts, in standard deviations over its first steps."""
     window: int = Field(default=20, ge=2)
     """Steps that are averaged, at the start and now."""
 
@@ -95,7 +95,7 @@ class LengthSettings(Settings):
     factor: float = Field(default=3.0, gt=1.0)
     """Times the response length over the first `window` steps."""
     rise: float = Field(default=1.0, ge=0.0)
-    """How far the reward must have risen to count, in standard deviations over its first steps."""
+    """Least rise of the reward that counts, in standard deviations over its first steps."""
     window: int = Field(default=20, ge=2)
     """Steps that are averaged, at the start and now."""
 
@@ -144,7 +144,7 @@ class DataSettings(Settings):
     preferences: PreferenceSettings = PreferenceSettings()
     """Of a store: what counts as a preference."""
     format: FormatName = "auto"
-    """What the columns mean; `auto` tells it by their names."""
+    """Meaning of the columns; `auto` tells it by their names."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Other names for columns, ours first: `{prompt = "question"}`."""
     max_rows: int | None = Field(default=None, ge=1)
@@ -169,12 +169,12 @@ class DataSettings(Settings):
     max_prompt_length: int | None = Field(default=None, ge=1)
     """Most tokens of a prompt."""
     truncation: Truncation = "drop"
-    """What to do with a row that is too long: leave it out, cut the prompt's beginning, or cut
+    """Treatment of a row that is too long: leave it out, cut the prompt's beginning, or cut
     the response's end (which then has no EOS). All responses of a prompt keep the same prompt."""
     duplicates: Literal["drop", "keep"] = "drop"
-    """What to do with examples of the same content: keep the first, or all."""
+    """Treatment of examples of the same content: keep the first, or all."""
     on_bad: Literal["drop", "error"] = "drop"
-    """What to do with rows that cannot be used: leave them out and count them, or stop."""
+    """Treatment of rows that cannot be used: leave them out and count them, or stop."""
 
     eval_path: str | tuple[str, ...] = ()
     """Files of the held-out part; rows that share a prompt with it are left out of training."""
@@ -228,7 +228,7 @@ class ScratchSettings(Settings):
     init_std: float = Field(default=0.02, gt=0.0)
     """Standard deviation of the weights. Small models from scratch learn to look up with 0.06."""
     tied: bool = False
-    """Whether input and output embeddings are one."""
+    """Use one matrix for input and output embeddings."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -246,7 +246,7 @@ class LoraSettings(Settings):
     alpha: float = Field(default=32.0, gt=0.0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     modules: str | tuple[str, ...] = "all-linear"
-    """Which layers: names as peft takes them."""
+    """Layers to adapt: names as peft takes them."""
     merge: bool = True
     """Save the finished model with the adapters merged into its weights, beside the adapter."""
 
@@ -266,7 +266,7 @@ class ModelSettings(Settings):
     device: str = "auto"
     """`auto` takes an accelerator if there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the layers compute in; weights and sums stay in float32."""
+    """Data type in which the layers compute; weights and sums stay in float32."""
     attention: Literal["auto", "blocks", "dense", "flex"] = "auto"
     router_aux_coefficient: float = Field(default=0.0, ge=0.0)
     """Of a model with experts: times their load-balancing loss (Fedus et al. 2021) is added to the
@@ -294,7 +294,7 @@ class OptimizerSettings(Settings):
     """AdamW and its schedule (Loshchilov and Hutter, 2019)."""
 
     lr: float = Field(default=1e-5, gt=0.0)
-    """Where `model.scratch` gives random weights and no rate is given, 1e-3."""
+    """Learning rate; 1e-3 where `model.scratch` gives random weights and no rate is given."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0.0)
     weight_decay: float = Field(default=0.0, ge=0.0)
@@ -304,7 +304,7 @@ class OptimizerSettings(Settings):
     warmup: float = Field(default=0.03, ge=0.0)
     """Steps that the rate rises from 0; below 1, a share of all steps."""
     min_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
-    """What is left of the rate at the end."""
+    """Share of the rate that is left at the end."""
 
 
 SCRATCH_LR = 1e-3
@@ -333,7 +333,8 @@ class TrainSettings(Settings):
     or for rows with one beginning to meet in one step, where it is computed once."""
     micro_batch_tokens: int = Field(default=8192, ge=16)
     """Tokens that a process computes at once, shared beginnings counted once; a step's examples
-    are cut into as many parts as that takes, which changes nothing but the memory."""
+    are cut into as many parts as that takes, and a group that is larger into its rows, which
+    changes nothing but the memory."""
     eval_every: int = Field(default=50, ge=1)
     """Steps between evaluations on the held-out part."""
     save_every: int = Field(default=50, ge=1)

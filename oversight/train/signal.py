@@ -97,8 +97,8 @@ def silence(
         what: Of what there are `ids`, such as "comparisons".
         ids: Of the rows.
         silent: Which of them say nothing.
-        why: What is the matter with these.
-        instead: What would be learnt from.
+        why: The fault of these.
+        instead: Data that would be learnt from.
 
     Raises:
         DataError: No row says anything.

@@ -1,6 +1,6 @@
 """The DPO family's losses on single responses that were called good or bad (KTO and its kin).
 
-Ethayarajh et al. 2024. What a run is and takes is described in `dpo`; only the
+Ethayarajh et al. 2024. Runs and their settings are described in `dpo`; only the
 data and the estimate of the divergence differ.
 
 Shapes: R response tokens.
@@ -136,7 +136,7 @@ def mismatched(rows: Sequence[TokenRow], max_length: int) -> list[TokenRow]:
     behind the better, is what the policy learns and no mismatch. They have `max_length` tokens
     together.
 
-    What does not fit is cut off the response, as data loading may cut one: left out, the pairs
+    The excess is cut off the response, as data loading may cut one: left out, the pairs
     of the longest prompts and responses would be missing in every estimate. At least one token
     of a response fits behind each prompt, as that of its own row does.
 
@@ -286,7 +286,7 @@ def _task(
 
     Args:
         config: Settings of the run.
-        policy: What is trained.
+        policy: The model that is trained.
         session: The run.
         whole: The responses of all processes.
         scorer: Of the reference and the divergence.

@@ -1,7 +1,7 @@
 """The records that every part reads and writes, and the two protocols: Agent and Engine.
 
 Records are frozen pydantic models: they cross a boundary (the store, a file,
-the wire) and are checked there. What lives only between two calls of one
+the wire) and are checked there. Values that live only between two calls of one
 process (`Request`, `Completion`, `View`, `Draft`) is a frozen dataclass.
 
 Indices of options are always in the question's own order. What a judge or a
@@ -75,7 +75,6 @@ from oversight.types.protocols import (
 )
 from oversight.types.questions import Option, Question, Source
 from oversight.types.ratings import (
-    AskedUnder,
     CriticismIs,
     Feedback,
     ModelAnswer,
@@ -83,6 +82,7 @@ from oversight.types.ratings import (
     PairAnswer,
     Preferred,
     PrinciplesAnswer,
+    PrinciplesApplied,
     RevisionAnswer,
     RevisionIs,
     SoftAnswer,
@@ -117,7 +117,6 @@ __all__ = [
     "AgentSpec",
     "AnyJudgingAct",
     "AnyRatingAct",
-    "AskedUnder",
     "AssistantAnswered",
     "AssistantAsked",
     "AttentionPaid",
@@ -164,6 +163,7 @@ __all__ = [
     "Preference",
     "Preferred",
     "PrinciplesAnswer",
+    "PrinciplesApplied",
     "Prompt",
     "PromptRecord",
     "Provenance",

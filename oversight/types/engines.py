@@ -10,7 +10,7 @@ from enum import StrEnum
 from oversight.types.beliefs import Belief, JudgeKind
 from oversight.types.protocols import Act, Orders, Role, Seat
 from oversight.types.questions import Source
-from oversight.types.ratings import AskedUnder, SoftAnswer, Task
+from oversight.types.ratings import PrinciplesApplied, SoftAnswer, Task
 from oversight.types.samples import FinishReason, Message, Prompt, PromptRecord, Sample, Usage
 from oversight.types.transcripts import Defect, Turn
 
@@ -155,7 +155,7 @@ class RatingRequest:
     turns: tuple[Turn, ...]
     """In the order in which they are shown: two candidates, one speech, or a speech or response,
     its criticism and the revision (of which the two compared stand first and last)."""
-    under: AskedUnder | None = None
+    under: PrinciplesApplied | None = None
     """The principle to rate by; of the task principles, those to be scored one by one."""
     swapped: bool = False
     """The turns stand the other way round than they did, and so is what is listed to choose
@@ -215,7 +215,7 @@ class Draft:
     unchanged: bool = False
     """A critique that finds no fault; or a revision that finds nothing to change, whose text is
     that of the response before."""
-    under: AskedUnder | None = None
+    under: PrinciplesApplied | None = None
     """The principles that a critique or a revision was asked for by."""
     defects: tuple[Defect, ...] = ()
     """Faults of the form of a critique or a revision."""

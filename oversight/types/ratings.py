@@ -134,22 +134,35 @@ class ModelAnswer(Record):
     principles the principle's id."""
 
 
+TASK_NAME = r"^[a-z][a-z0-9_-]{0,39}$"
+
+
 class OwnAnswer(Record):
     """A person's answer in a task from outside the package, which is read without its code."""
 
-    task: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
+    task: str = Field(pattern=TASK_NAME)
     """The name that the task gives itself."""
     fields: dict[str, JsonValue]
     """The task's own answer record."""
+    turns: Task | None = Field(default=None, exclude_if=lambda each: each is None)
+    """Of a task that makes training rows: whose turns it asks about, two candidates (pairs),
+    single responses (principles), or a revision and what it revises."""
+    preference: float | None = Field(
+        default=None, ge=0.0, le=1.0, allow_inf_nan=False, exclude_if=lambda each: each is None
+    )
+    """What the answer says for training: the probability that of two candidates the first one
+    shown is better, or that the revision is; of a single response its score. None: nothing."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.task in set(Task):
             raise ValueError(f"task={self.task!r} is a task of the package, with its own record")
+        if self.preference is not None and self.turns is None:
+            raise ValueError(f"preference={self.preference} without turns that it is about")
         return self
 
 
-class AskedUnder(Record):
+class PrinciplesApplied(Record):
     """The principles of a constitution that something was rated, criticised or revised by."""
 
     constitution: str
@@ -205,7 +218,7 @@ class Feedback(Record):
     )
     agent: AgentSpec | None = Field(default=None, exclude_if=lambda each: each is None)
     """Of a model: the agent that was asked, with its settings and engine."""
-    under: AskedUnder | None = Field(default=None, exclude_if=lambda each: each is None)
+    under: PrinciplesApplied | None = Field(default=None, exclude_if=lambda each: each is None)
     """Of a model: the principle that it was asked under; of the task principles, all of them."""
     swapped: bool = Field(default=False, exclude_if=operator.not_)
     """Of a model: asked with the two responses, and answers that are listed, the other
@@ -278,7 +291,9 @@ def rater_of(agent: AgentSpec) -> str:
     return content_id("rater", agent.model_dump(mode="json"))
 
 
-def place_of(item: str, rater: str, under: AskedUnder | None, *, swapped: bool) -> tuple[str, ...]:
+def place_of(
+    item: str, rater: str, under: PrinciplesApplied | None, *, swapped: bool
+) -> tuple[str, ...]:
     """The identity of one question to a model, known before it has answered."""
     rules = ""
     if under is not None:

@@ -13,7 +13,7 @@ from oversight.ids import content_id, text_id
 from oversight.types.beliefs import AgentSpec, Belief, JudgeKind
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.questions import Question
-from oversight.types.ratings import AskedUnder, Feedback
+from oversight.types.ratings import Feedback, PrinciplesApplied
 from oversight.types.samples import Record, Sample
 
 
@@ -81,7 +81,7 @@ class Turn(Record):
     unchanged: bool = Field(default=False, exclude_if=operator.not_)
     """A critique that found no fault; or a revision that found nothing to change: its text is that
     of the response before it."""
-    under: AskedUnder | None = Field(default=None, exclude_if=lambda each: each is None)
+    under: PrinciplesApplied | None = Field(default=None, exclude_if=lambda each: each is None)
     """Of a critique or its revision: the principles that it was asked for by."""
     defects: tuple[Defect, ...] = Field(default=(), exclude_if=operator.not_)
     """Of a critique or a revision by a model: faults of its form, which training leaves out."""

@@ -10,7 +10,6 @@ import pytest
 from oversight.text.quotes import find_quotes
 from oversight.types import (
     Act,
-    AskedUnder,
     Belief,
     BeliefMethod,
     Capabilities,
@@ -20,6 +19,7 @@ from oversight.types import (
     Help,
     HelpRequest,
     Orders,
+    PrinciplesApplied,
     RatingRequest,
     Request,
     Role,
@@ -249,7 +249,7 @@ def rated_view() -> Callable[..., View]:
             Task.PRINCIPLES: (first,),
             Task.REVISIONS: (first, about, last),
         }[task]
-        rules = AskedUnder(
+        rules = PrinciplesApplied(
             constitution="house", fingerprint="f", principles=changes.pop("principles", RULES)
         )
         request = RatingRequest(task, shown[::-1] if swapped else shown, rules, swapped)

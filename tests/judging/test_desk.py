@@ -12,7 +12,7 @@ from oversight.errors import StoreError
 from oversight.judging.log import JudgingLog
 from oversight.judging.tasks.debate import judgment_of
 from oversight.store import Store
-from oversight.store.queue import ItemState, Taken
+from oversight.store.queue import ClaimResult, ItemState
 from oversight.types import Act, BeliefGiven, ChangeUndone, EventKind, ItemReopened, TurnsRevealed
 
 
@@ -59,7 +59,7 @@ async def test_an_item_that_another_judge_has_is_passed_over(workshop: Any, wind
     first, second = await _items(workshop, 2)
     assert workshop.desk("bo", window).take_next().transcript.debate.id == first
     desk = workshop.desk()
-    assert desk.take(first) == (None, Taken.ENOUGH)
+    assert desk.take(first) == (None, ClaimResult.ENOUGH)
     assert desk.take_next().transcript.debate.id == second
 
 
@@ -209,13 +209,13 @@ async def test_a_debate_that_another_process_runs_cannot_be_taken_up(
     debate = workshop.plan()
     assert window.claim([debate.id])
     desk = workshop.desk()
-    assert desk.take(debate.id) == (None, Taken.ELSEWHERE)
+    assert desk.take(debate.id) == (None, ClaimResult.ELSEWHERE)
     assert desk.take_next() is None
     window.release([debate.id])
     item = desk.take_next()
     assert item.live
     assert not window.claim([debate.id])
-    assert workshop.desk("bo", window, overlap=2).take(debate.id) == (None, Taken.ELSEWHERE)
+    assert workshop.desk("bo", window, overlap=2).take(debate.id) == (None, ClaimResult.ELSEWHERE)
     await desk.close(item)
     assert window.claim([debate.id])
 

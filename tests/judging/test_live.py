@@ -12,7 +12,7 @@ import pytest
 from oversight.errors import EngineUnavailableError, StoreError
 from oversight.graphs.persons import PersonsAct
 from oversight.graphs.runtime import Words
-from oversight.judging.live import LiveDebate, Wanted, cast_of, is_spoken_out
+from oversight.judging.live import AwaitedAct, LiveDebate, cast_of, is_spoken_out
 from oversight.judging.tasks.debate import judgment_of, stated
 from oversight.store.queue import ItemState
 from oversight.types import Act, Belief, BeliefGiven, ItemReopened, OutcomeStatus, Seat
@@ -58,7 +58,7 @@ async def test_it_waits_for_a_belief_a_question_and_the_judgment(
 
     async with going(workshop, debate, listen) as live:
         wanted = await live.go()
-        assert wanted == Wanted(1, 1, Seat.JUDGE, Act.BELIEVE, may_end=True)
+        assert wanted == AwaitedAct(1, 1, Seat.JUDGE, Act.BELIEVE, may_end=True)
         assert words == {Seat.A: len(speech), Seat.B: len(speech)}
         asked = []
         while wanted is not None and wanted.act is not Act.DECIDE:
@@ -99,9 +99,9 @@ async def test_whoever_quits_in_the_middle_goes_on_from_the_same_turn(
     debate = workshop.plan(debater=debater)
     desk = workshop.desk()
     answers = {Act.BELIEVE: BELIEF, Act.ASK: QUESTION}
-    wanted: Wanted | None = None
+    wanted: AwaitedAct | None = None
     num_openings = 0
-    seen: list[Wanted] = []
+    seen: list[AwaitedAct] = []
     while wanted is None or wanted.act is not Act.DECIDE:
         num_openings += 1
         item, _ = desk.take(debate.id)

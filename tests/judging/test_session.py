@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from oversight.judging.live import Wanted
-from oversight.judging.session import DebateSession, Doing, Next, Refusal, SentJudgment, Why
+from oversight.judging.items import PersonAction, RefusalReason, RefusedAction
+from oversight.judging.live import AwaitedAct
+from oversight.judging.session import DebateSession, NextAction, SentJudgment
 from oversight.judging.work import WHOLE
 from oversight.types import Act, AttentionPaid, DebateActed, Seat, Verdict
 
@@ -40,16 +41,17 @@ def whys(session):
 async def test_all_that_can_be_done_is_told_with_the_reason_why_not(begun):
     session = await begun()
     assert whys(session) == {
-        Doing.CHANGE: None,
-        Doing.UNDO: Why.NOTHING_TO_UNDO,
-        Doing.READ_ON: None,
-        Doing.ASK: Why.OVER,
-        Doing.SAY: Why.NOT_YOUR_TURN,
-        Doing.END: Why.CANNOT_END,
-        Doing.SEND: Why.HIDDEN_TURNS,
-        Doing.REVISE: Why.NOT_SENT,
-        Doing.SKIP: None,
-        Doing.READ_SOURCE: Why.HIDDEN_SOURCE,
+        PersonAction.CHANGE: None,
+        PersonAction.UNDO: RefusalReason.NOTHING_TO_UNDO,
+        PersonAction.READ_ON: None,
+        PersonAction.ASK: RefusalReason.OVER,
+        PersonAction.SAY: RefusalReason.NOT_YOUR_TURN,
+        PersonAction.END: RefusalReason.CANNOT_END,
+        PersonAction.SEND: RefusalReason.HIDDEN_TURNS,
+        PersonAction.REVISE: RefusalReason.NOT_SENT,
+        PersonAction.SKIP: None,
+        PersonAction.READ_SOURCE: RefusalReason.HIDDEN_SOURCE,
+        PersonAction.ASSIST: RefusalReason.NO_ASSISTANT,
     }
     await session.desk.close(session.item)
 
@@ -58,7 +60,7 @@ async def test_what_was_never_on_the_screen_is_refused_until_it_is_waived(begun)
     session = await begun()
     refusal = session.unread()
     shown = [turn.id for turn in session.item.shown(stepped=True)]
-    assert (refusal.why, list(refusal.turns)) == (Why.UNSEEN, shown)
+    assert (refusal.why, list(refusal.turns)) == (RefusalReason.UNSEEN, shown)
     session.waive(refusal.turns)
     assert session.unread() is None
     assert list(session.unread(again=True).turns) == shown
@@ -67,7 +69,7 @@ async def test_what_was_never_on_the_screen_is_refused_until_it_is_waived(begun)
 
 async def test_to_read_on_without_a_belief_is_refused_once_at_each_step(begun):
     session = await begun()
-    assert session.may_read_on() == Refusal(Why.NO_BELIEF)
+    assert session.may_read_on() == RefusedAction(RefusalReason.NO_BELIEF)
     assert session.may_read_on() is None
     session.believe((0.7, 0.3))
     session.reveal()
@@ -79,20 +81,24 @@ async def test_to_read_on_without_a_belief_is_refused_once_at_each_step(begun):
 async def test_a_judgment_is_sent_revised_and_sent_again(begun):
     session = await begun()
     read_all(session)
-    assert session.next() is Next.DECIDE
+    assert session.next() is NextAction.DECIDE
     refused = await session.send()
-    assert refused.why is Why.INCOMPLETE
+    assert refused.why is RefusalReason.INCOMPLETE
     assert refused.words.startswith("Say first how probable each option is")
     session.believe((0.2, 0.8))
-    assert session.next() is Next.SEND
+    assert session.next() is NextAction.SEND
     sent = await session.send()
     assert isinstance(sent, SentJudgment)
     assert (sent.judgment.revision, sent.score.right) == (0, True)
-    assert session.next() is Next.LEAVE
-    assert session.believe((0.5, 0.5)) == session.decide(Verdict.TIE) == Refusal(Why.SENT)
-    assert session.skip() == Refusal(Why.SENT_ALREADY)
+    assert session.next() is NextAction.LEAVE
+    assert (
+        session.believe((0.5, 0.5))
+        == session.decide(Verdict.TIE)
+        == RefusedAction(RefusalReason.SENT)
+    )
+    assert session.skip() == RefusedAction(RefusalReason.SENT_ALREADY)
     assert session.revise() is None
-    assert session.revise() == Refusal(Why.NOT_SENT)
+    assert session.revise() == RefusedAction(RefusalReason.NOT_SENT)
     assert session.decide(Verdict.TIE) is None
     assert (await session.send()).judgment.revision == 1
     await session.desk.close(session.item)
@@ -116,13 +122,16 @@ async def test_whoever_argued_neither_asks_nor_ends_nor_decides_for_the_judge(be
     read_all(session)
     session.acts.add(DebateActed(step=0, seat="a", act=Act.SPEAK, text="I say so."))
     session.item.live = True
-    session.live.wanted = Wanted(step=2, round=1, seat=Seat.JUDGE, act=Act.ASK, may_end=True)
+    session.live.wanted = AwaitedAct(step=2, round=1, seat=Seat.JUDGE, act=Act.ASK, may_end=True)
     assert session.argues
-    assert session.next() is Next.OTHERS
-    assert whys(session)[Doing.ASK] is Why.NOT_YOUR_TURN_TO_ASK
-    assert whys(session)[Doing.END] is Why.CANNOT_END
-    assert whys(session)[Doing.SEND] is Why.ARGUED
-    assert session.speak("What did you see?", Doing.ASK).why is Why.NOT_YOUR_TURN_TO_ASK
+    assert session.next() is NextAction.OTHERS
+    assert whys(session)[PersonAction.ASK] is RefusalReason.NOT_YOUR_TURN_TO_ASK
+    assert whys(session)[PersonAction.END] is RefusalReason.CANNOT_END
+    assert whys(session)[PersonAction.SEND] is RefusalReason.ARGUED
+    assert (
+        session.speak("What did you see?", PersonAction.ASK).why
+        is RefusalReason.NOT_YOUR_TURN_TO_ASK
+    )
     await session.desk.close(session.item)
 
 
@@ -130,10 +139,10 @@ async def test_a_judge_may_ask_and_end_where_the_debate_waits_for_that(begun):
     session = await begun()
     read_all(session)
     session.item.live = True
-    session.live.wanted = Wanted(step=2, round=1, seat=Seat.JUDGE, act=Act.ASK, may_end=True)
-    assert session.next() is Next.ACT
-    assert whys(session)[Doing.ASK] is None
-    assert whys(session)[Doing.END] is None
-    assert whys(session)[Doing.SAY] is Why.NOT_YOUR_TURN
-    assert whys(session)[Doing.SEND] is Why.GOING_ON
+    session.live.wanted = AwaitedAct(step=2, round=1, seat=Seat.JUDGE, act=Act.ASK, may_end=True)
+    assert session.next() is NextAction.ACT
+    assert whys(session)[PersonAction.ASK] is None
+    assert whys(session)[PersonAction.END] is None
+    assert whys(session)[PersonAction.SAY] is RefusalReason.NOT_YOUR_TURN
+    assert whys(session)[PersonAction.SEND] is RefusalReason.GOING_ON
     await session.desk.close(session.item)

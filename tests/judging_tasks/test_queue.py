@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from oversight.store import Store
-from oversight.store.queue import ItemState, Taken
+from oversight.store.queue import ClaimResult, ItemState
 from oversight.types import Act, Feedback, PairAnswer, QuestionsAnswered, Task
 from oversight.types.ratings import item_id
 
@@ -88,10 +88,10 @@ async def test_a_second_judge_gets_another_item_unless_overlap_is_asked_for(reco
     mine, theirs = anna.take_next(), bob.take_next()
     assert mine.item.key != theirs.item.key
     assert records.desk(Task.PAIRS, "cy").take_next() is None
-    assert bob.take(mine.item) == (None, Taken.ENOUGH)
+    assert bob.take(mine.item) == (None, ClaimResult.ENOUGH)
     with Store.open(records.store.url) as elsewhere:
         again = records.desk(Task.PAIRS, store=elsewhere).take(mine.item)
-    assert again == (None, Taken.ELSEWHERE)
+    assert again == (None, ClaimResult.ELSEWHERE)
     shared = records.desk(Task.PAIRS, "cy", overlap=2).take_next()
     assert shared.item.key == mine.item.key
 

@@ -13,7 +13,6 @@ from oversight.preferences.settings import Dropped, PreferenceSettings, Reason
 from oversight.types import (
     Act,
     AgentSpec,
-    AskedUnder,
     Belief,
     BeliefMethod,
     EngineSpec,
@@ -22,6 +21,7 @@ from oversight.types import (
     ModelAnswer,
     PairAnswer,
     PrinciplesAnswer,
+    PrinciplesApplied,
     RevisionAnswer,
     Seat,
     SoftAnswer,
@@ -96,7 +96,7 @@ def by_model(task, answers, *turns, principle=None, swapped=False, rules="", spe
     ids = tuple(turn.id for turn in turns)
     named = [principle] if principle else [*answers] if rules else []
     asked = (
-        AskedUnder(
+        PrinciplesApplied(
             constitution=rules or "house", fingerprint="f", principles=dict.fromkeys(named, "text")
         )
         if named

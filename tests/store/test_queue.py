@@ -12,7 +12,7 @@ import time
 import pytest
 
 from oversight.store import Store, claims
-from oversight.store.queue import ItemState, QueueFilter, Taken
+from oversight.store.queue import ClaimResult, ItemState, QueueFilter
 from oversight.types import AgentSpec, EventKind, JudgingEvent, Role
 
 TAKE = """
@@ -201,61 +201,61 @@ def test_two_judges_never_both_get_an_item(store, finished, other):
     items = finished(5)
     for place, item in enumerate(items):
         if place % 2:
-            assert store.take_item(item, "anna") is Taken.OURS
-            assert other.take(item, "bo") == Taken.ENOUGH
+            assert store.take_item(item, "anna") is ClaimResult.OURS
+            assert other.take(item, "bo") == ClaimResult.ENOUGH
         else:
-            assert other.take(item, "bo") == Taken.OURS
-            assert store.take_item(item, "anna") is Taken.ENOUGH
+            assert other.take(item, "bo") == ClaimResult.OURS
+            assert store.take_item(item, "anna") is ClaimResult.ENOUGH
 
 
 def test_where_two_are_asked_for_a_third_does_not_get_it(store, make, finished, other, url):
     [item] = finished()
-    assert store.take_item(item, "anna", overlap=2) is Taken.OURS
-    assert other.take(item, "bo", 2) == Taken.OURS
+    assert store.take_item(item, "anna", overlap=2) is ClaimResult.OURS
+    assert other.take(item, "bo", 2) == ClaimResult.OURS
     with Store.open(url) as third:
-        assert third.take_item(item, "cy", overlap=2) is Taken.ENOUGH
+        assert third.take_item(item, "cy", overlap=2) is ClaimResult.ENOUGH
         store.leave_item(item, "anna")
-        assert third.take_item(item, "cy", overlap=2) is Taken.OURS
+        assert third.take_item(item, "cy", overlap=2) is ClaimResult.OURS
         third.leave_item(item, "cy")
         judged(store, make, item, "anna")
-        assert third.take_item(item, "cy", overlap=2) is Taken.ENOUGH
+        assert third.take_item(item, "cy", overlap=2) is ClaimResult.ENOUGH
 
 
 def test_the_same_judge_has_an_item_in_one_window_only(store, finished, url):
     [item] = finished()
     with Store.open(url) as window:
         for overlap in (1, 2):
-            assert store.take_item(item, "anna", overlap=overlap) is Taken.OURS
-            assert window.take_item(item, "anna", overlap=overlap) is Taken.ELSEWHERE
+            assert store.take_item(item, "anna", overlap=overlap) is ClaimResult.OURS
+            assert window.take_item(item, "anna", overlap=overlap) is ClaimResult.ELSEWHERE
         store.leave_item(item, "anna")
-        assert window.take_item(item, "anna") is Taken.OURS
+        assert window.take_item(item, "anna") is ClaimResult.OURS
 
 
 def test_what_a_killed_process_held_is_free_again(store, finished, other):
     [item] = finished()
-    assert other.take(item, "bo") == Taken.OURS
-    assert store.take_item(item, "anna") is Taken.ENOUGH
+    assert other.take(item, "bo") == ClaimResult.OURS
+    assert store.take_item(item, "anna") is ClaimResult.ENOUGH
     os.kill(other.process.pid, signal.SIGKILL)
     while not claims.Process(claims.host(), other.process.pid, "").is_gone():
         time.sleep(0.01)
-    assert store.take_item(item, "anna") is Taken.OURS
+    assert store.take_item(item, "anna") is ClaimResult.OURS
 
 
 def test_the_judge_of_a_killed_process_goes_on_in_a_new_one(store, finished, other):
     [item] = finished()
-    assert other.take(item, "anna") == Taken.OURS
+    assert other.take(item, "anna") == ClaimResult.OURS
     other.end()
-    assert store.take_item(item, "anna") is Taken.OURS
+    assert store.take_item(item, "anna") is ClaimResult.OURS
 
 
 def test_who_has_judged_an_item_may_take_it_again_to_revise(store, make, finished, url):
     [item] = finished()
     judged(store, make, item, "anna")
-    assert store.take_item(item, "bo") is Taken.ENOUGH
-    assert store.take_item(item, "anna") is Taken.OURS
+    assert store.take_item(item, "bo") is ClaimResult.ENOUGH
+    assert store.take_item(item, "anna") is ClaimResult.OURS
     with Store.open(url) as window:
         # Who revises takes no second place from the others.
-        assert window.take_item(item, "bo", overlap=2) is Taken.OURS
+        assert window.take_item(item, "bo", overlap=2) is ClaimResult.OURS
 
 
 def test_events_are_read_back_in_order_and_checked(store, make, finished):
@@ -292,17 +292,17 @@ def test_an_event_of_a_debate_that_is_not_stored_is_refused(store):
 def test_any_name_of_a_judge_is_kept_apart_from_the_others(store, make, finished, url, name):
     [item] = finished()
     with Store.open(url) as window:
-        assert store.take_item(item, name) is Taken.OURS
-        assert window.take_item(item, name) is Taken.ELSEWHERE
-        assert window.take_item(item, "someone else") is Taken.ENOUGH
+        assert store.take_item(item, name) is ClaimResult.OURS
+        assert window.take_item(item, name) is ClaimResult.ELSEWHERE
+        assert window.take_item(item, "someone else") is ClaimResult.ENOUGH
         note(store, item, name, EventKind.OPENED)
         assert states(store, name) == {item: ItemState.BEGUN}
         judged(store, make, item, name)
         assert states(store, name) == {item: ItemState.DONE}
         store.leave_item(item, name)
-        assert window.take_item(item, name) is Taken.OURS
+        assert window.take_item(item, name) is ClaimResult.OURS
         # A judge who revises is one judge, not two.
-        assert store.take_item(item, "someone else", overlap=2) is Taken.OURS
+        assert store.take_item(item, "someone else", overlap=2) is ClaimResult.OURS
     assert [event.judge for event in store.events(name)] == [name]
     others = [other for other in HARD_NAMES if other != name]
     assert [store.events(other) for other in others] == [[]] * len(others)

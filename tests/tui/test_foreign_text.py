@@ -28,8 +28,9 @@ FOREIGN = _words(
 """Attributes whose words somebody else wrote."""
 
 SAFE = _words(
-    "rich_text visible mark mark_unfinished one_line heading named_by_seat surroundings options_of "
-    "rows_of queue_line shown _plain _height own_words sent_lines len bool int float"
+    "rich_text visible mark mark_unfinished one_line heading named_by_seat styled_excerpt "
+    "excerpt_text options_of rows_of queue_line shown _plain _height own_words sent_lines len bool "
+    "int float"
 )
 """Calls whose result may be shown whatever goes in: they sanitise, or give no text."""
 

@@ -325,7 +325,7 @@ async def test_a_real_model_writes_before_the_judges_eyes(judging, store, monkey
     from oversight.cli.running import put_in_queue
     from oversight.config import RunSettings
     from oversight.graphs.runtime import Words
-    from oversight.judging.live import LiveSide
+    from oversight.judging.live import LiveRunner
 
     speaker = {
         "agent": "debater",
@@ -343,14 +343,14 @@ async def test_a_real_model_writes_before_the_judges_eyes(judging, store, monkey
     )
     put_in_queue(settings)
     heard: list[str] = []
-    real = LiveSide._hear
+    real = LiveRunner._hear
 
-    def hear(self: LiveSide, event: Any) -> None:
+    def hear(self: LiveRunner, event: Any) -> None:
         if isinstance(event, Words):
             heard.append(event.text)
         real(self, event)
 
-    monkeypatch.setattr(LiveSide, "_hear", hear)
+    monkeypatch.setattr(LiveRunner, "_hear", hear)
     async with judging(size=(120, 30)) as j:
         await j.press("enter")
         await j.until(lambda: j.app.screen.live.wanted, seconds=120)

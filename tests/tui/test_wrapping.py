@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from oversight.tui.marking import Marked, StyledSpan, pieces, with_matches, wrap
+from oversight.tui.marking import MarkedText, StyledSpan, pieces, with_matches, wrap
 
 words = st.text(alphabet="ab  \n字e\u0301,\u2764\ufe0f\u200d\U0001f469", max_size=120)
 
@@ -31,7 +31,7 @@ def test_lines_fit_and_lose_only_spaces_at_their_ends(text, width):
 def test_the_pieces_of_a_line_are_the_line(text, width, data):
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
     spans = tuple(StyledSpan(a, b, "s") for a, b in zip(cuts[::2], cuts[1::2], strict=False))
-    marked = Marked(text, spans)
+    marked = MarkedText(text, spans)
     first = 0
     for line in wrap(text, width):
         found, first = pieces(marked, line, first)
@@ -57,7 +57,7 @@ def test_matches_lie_over_what_a_text_had(text, data):
         if len(text) >= 4
         else [0, 0, 0, 0]
     )
-    marked = Marked(text, (StyledSpan(cuts[0], cuts[2], "quote"),))
+    marked = MarkedText(text, (StyledSpan(cuts[0], cuts[2], "quote"),))
     over = with_matches(marked, [(cuts[1], cuts[3])], "match")
     styled = {place: span.style for span in over.spans for place in range(span.start, span.end)}
 

@@ -1,4 +1,4 @@
-"""One item line by line: the judge's commands, and the judgment that they come to."""
+"""Judging one debate line by line: the judge's commands, and asking the assistant."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Awaitable, Callable
 
 from oversight.errors import OversightError
-from oversight.judging.assisting import Assistants, assist
-from oversight.judging.desk import Desk, Item
-from oversight.judging.session import Doing, Refusal, Why
-from oversight.judging.tasks.debate import coupled, is_assisted, stated
+from oversight.judging.assisting import NAME_OF_HELP, Assistants, AssistantSession
+from oversight.judging.desk import Desk
+from oversight.judging.items import DebateItem, RefusalReason, RefusedAction
+from oversight.judging.queue_session import Where
 from oversight.tui.linear.lines import (
-    Lines,
+    LineBuffer,
     Read,
     Write,
     belief_text,
@@ -28,63 +28,7 @@ from oversight.tui.linear.lines import (
 from oversight.tui.linear.reading import LinearReading
 from oversight.tui.marking import named_by_seat
 from oversight.tui.rows import options_of
-from oversight.tui.widgets.assistant import NAME_OF_HELP
-from oversight.types import Help, HelpRequest, Turn, Verdict
-
-
-class LinearAssistant:
-    """Asks the assistant of one item."""
-
-    def __init__(self, assistants: Assistants, item: Item, write: Write) -> None:
-        self._assistants = assistants
-        self._item = item
-        self._write = write
-
-    async def ask(self, rest: str, shown: tuple[Turn, ...]) -> None:
-        """Ask for help by its number, which further words may follow; without one, list it.
-
-        Raises:
-            OversightError: There is no agent of the assistant's name.
-        """
-        arm = self._item.acts.work.arm
-        if arm is None or not is_assisted(arm):
-            drawn = "as it was drawn for the study" if arm else "none is described in a study file"
-            self._write(f"This item comes without an assistant: {drawn}.")
-            return
-        able = self._assistants.kinds_of_help(arm)
-        number, _, text = rest.partition(" ")
-        if not (number.isdecimal() and 1 <= int(number) <= len(able)):
-            self._write("What for? assist and a number:")
-            names = NAME_OF_HELP | {Help.CRITIQUE: "Criticise a turn: its number follows"}
-            self._write("\n".join(f"{n}. {names[each]}" for n, each in enumerate(able, 1)))
-            return
-        request = self._request(able[int(number) - 1], text.strip(), shown)
-        if request is not None:
-            self._write("The assistant:")
-            heard = Lines(lambda line: self._write(indented(own_words(line))))
-            reason = await assist(self._assistants, self._item, arm, request, shown, heard.take)
-            heard.end()
-            said = self._item.acts.work.assistance[-1].text
-            if note := named_by_seat(self._item.transcript.debate, [said]):
-                self._write(note)
-            self._write("The assistant has ended." if reason is None else one_line(reason))
-
-    def _request(self, chosen: Help, text: str, shown: tuple[Turn, ...]) -> HelpRequest | None:
-        if chosen in (Help.CHECK, Help.FREE) and not text:
-            self._write("Say what: your words follow the number.")
-        elif chosen is Help.CRITIQUE:
-            if text.isdecimal() and 1 <= int(text) <= len(shown):
-                return HelpRequest(chosen, turn=shown[int(text) - 1])
-            self._write("Which turn? Its number follows.")
-        elif chosen is Help.AGAINST:
-            probs = self._item.acts.work.draft.probs
-            if probs is not None:
-                return HelpRequest(chosen, belief=stated(probs))
-            self._write("You have said no belief yet that it could argue against.")
-        else:
-            return HelpRequest(chosen, text if chosen in (Help.CHECK, Help.FREE) else "")
-        return None
-
+from oversight.types import Help, Verdict
 
 SHORT = {
     "": "next", "n": "next", "b": "belief", "q": "quit", "?": "help", "v": "verdict",
@@ -105,12 +49,12 @@ class LinearItem(LinearReading):
     """One item."""
 
     def __init__(
-        self, desk: Desk, item: Item, assistants: Assistants, read: Read, write: Write
+        self, desk: Desk, item: DebateItem, assistants: Assistants, read: Read, write: Write
     ) -> None:
         super().__init__(desk, item, write)
         self._read = read
-        self._assistant = LinearAssistant(assistants, item, write)
-        self._commands: dict[str, Callable[[str], Awaitable[str | None]]] = {
+        self._assistant = AssistantSession(assistants, self._session)
+        self._commands: dict[str, Callable[[str], Awaitable[Where | None]]] = {
             "next": self._next, "belief": self._belief, "ask": self._ask, "say": self._say,
             "end": self._end, "verdict": self._verdict, "why": self._why, "lean": self._lean,
             "quotes": self._quotes, "around": self._around, "turns": self._turns,
@@ -119,8 +63,8 @@ class LinearItem(LinearReading):
             "skip": self._skip, "queue": self._queue, "quit": self._quit, "help": self._help,
         }  # fmt: skip
 
-    async def run(self) -> str:
-        """Until the item is left; where to go then: next, queue or quit."""
+    async def run(self) -> Where:
+        """Take commands until the item is left; returns the way on from there."""
         try:
             self._acts.on_trouble = self._on_trouble
             self._desk.open(self._item)
@@ -131,10 +75,11 @@ class LinearItem(LinearReading):
             return await self._converse()
         finally:
             self._session.note(stop=True)
+            await self._assistant.aclose()
             await self._live.aclose()
             await kept(self._desk.close(self._item), self._acts)
 
-    async def _converse(self) -> str:
+    async def _converse(self) -> Where:
         self._hint()
         while (line := await next_line(self._read, "> ")) is not None:
             self._session.attention.touch("transcript")
@@ -163,11 +108,7 @@ class LinearItem(LinearReading):
         label = (found[1] or next(iter(options))).upper() if found else ""
         if found is None or label not in options:
             self._write("Give percents, for an option if you like: belief 70, or belief B 30.")
-        elif not self._refuse(self._session.refusal(Doing.CHANGE)):
-            before = self._acts.work.draft.probs
-            probs = coupled(before, len(options), options[label], int(found[2]) / 100)
-            self._session.decide(Verdict.DECIDED)
-            self._session.believe(probs)
+        elif not self._refuse(self._session.believe_option(options[label], int(found[2]) / 100)):
             self._write(f"Belief: {belief_text(self._item)}.")
 
     async def _verdict(self, rest: str) -> None:
@@ -180,17 +121,19 @@ class LinearItem(LinearReading):
             self._write(judgment_lines(self._item)[0])
 
     async def _why(self, rest: str) -> None:
-        if not self._refuse(self._session.refusal(Doing.CHANGE)):
-            self._session.say_why(rest)
+        if not self._refuse(self._session.say_why(rest)):
             self._write("Kept.")
 
     async def _lean(self, rest: str) -> None:
         chosen = self._chosen_quote(rest)
-        if chosen is not None and not self._refuse(self._session.refusal(Doing.CHANGE)):
+        if chosen is not None:
             _, turn, place = chosen
             on = self._session.lean(turn, place)
-            told = "You lean on it" if on else "Put back"
-            self._write(f"{told}: {quote_text(turn.quotes[place], one_line)}")
+            if isinstance(on, RefusedAction):
+                self._refuse(on)
+            else:
+                told = "You lean on it" if on else "Put back"
+                self._write(f"{told}: {quote_text(turn.quotes[place], one_line)}")
 
     async def _undo(self, _: str) -> None:
         if not self._refuse(self._session.undo()):
@@ -198,8 +141,8 @@ class LinearItem(LinearReading):
 
     async def _send(self, _: str) -> None:
         sent = await self._session.send()
-        if isinstance(sent, Refusal):
-            is_sent = sent.why is Why.SENT
+        if isinstance(sent, RefusedAction):
+            is_sent = sent.why is RefusalReason.SENT
             said = "It is sent already: revise opens it again." if is_sent else ""
             self._write(said or sent.said(self.OWN_WORDS))
             return
@@ -212,7 +155,32 @@ class LinearItem(LinearReading):
             self._write("\n".join(["Open again.", *judgment_lines(self._item)]))
 
     async def _assist(self, rest: str) -> None:
-        await self._assistant.ask(rest, self._shown)
+        """Ask for help by its number, which further words may follow; without one, list it."""
+        if self._refuse(self._assistant.refusal()):
+            return
+        able = self._assistant.kinds_of_help()
+        number, _, text = rest.partition(" ")
+        if not (number.isdecimal() and 1 <= int(number) <= len(able)):
+            self._write("What for? assist and a number:")
+            names = NAME_OF_HELP | {Help.CRITIQUE: "Criticise a turn: its number follows"}
+            self._write("\n".join(f"{n}. {names[each]}" for n, each in enumerate(able, 1)))
+            return
+        words = text.strip()
+        is_turn = words.isdecimal() and 1 <= int(words) <= len(self._shown)
+        turn = self._shown[int(words) - 1] if is_turn else None
+        request = self._assistant.request(able[int(number) - 1], words, turn)
+        if isinstance(request, RefusedAction):
+            self._refuse(request)
+            return
+        self._write("The assistant:")
+        heard = LineBuffer(lambda line: self._write(indented(own_words(line))))
+        self._assistant.begin(request, heard.take)
+        reason = await self._assistant.answered()
+        heard.end()
+        said = self._acts.work.assistance[-1].text
+        if note := named_by_seat(self._item.transcript.debate, [said]):
+            self._write(note)
+        self._write("The assistant has ended." if reason is None else one_line(reason))
 
     async def _status(self, _: str) -> None:
         self._write("\n".join([*question_lines(self._item), *judgment_lines(self._item)]))
@@ -222,13 +190,13 @@ class LinearItem(LinearReading):
 
     # --- leaving -----------------------------------------------------------------------
 
-    async def _skip(self, _: str) -> str | None:
+    async def _skip(self, _: str) -> Where | None:
         return None if self._refuse(self._session.skip()) else "next"
 
-    async def _queue(self, _: str) -> str:
+    async def _queue(self, _: str) -> Where:
         return "queue"
 
-    async def _quit(self, _: str) -> str:
+    async def _quit(self, _: str) -> Where:
         return "quit"
 
     def _on_trouble(self, message: str | None) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
-from oversight.errors import OversightError
+from oversight.errors import OversightError, StoreError
 from oversight.judging.assisting import Assistants
-from oversight.judging.desk import ORDER, Desk, Item, fits
+from oversight.judging.desk import Desk
+from oversight.judging.items import DebateItem, RefusedAction
+from oversight.judging.queue_session import LeftState, QueueSession, Where
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
-from oversight.store.queue import ItemState, QueueItem, Taken
-from oversight.tui.hints import withheld
+from oversight.store.queue import ItemState, QueueItem
 from oversight.tui.linear.item import LinearItem
 from oversight.tui.linear.lines import (
-    NotKept,
     Read,
+    UnsavedWorkError,
     Write,
     in_terminal,
     next_line,
@@ -24,11 +25,6 @@ from oversight.tui.linear.lines import (
 
 LISTED = 20
 """Items of the queue that are listed unless all are asked for."""
-
-REASON_OF_TAKEN = {
-    Taken.ENOUGH: "Others have judged it, or are at it.",
-    Taken.ELSEWHERE: "It is open in another window, or being run by another program.",
-}
 
 
 def run_linear_in_terminal(store: Store, settings: JudgingSettings) -> None:
@@ -53,37 +49,48 @@ class LinearQueue:
         self._assistants = assistants
         self._read = read
         self._write = write
-        self._words = ""
-        self._items: list[QueueItem] = []
+        self._queue = QueueSession(desk)
+        self._failure: StoreError | None = None
+        """Of the last thing that the store was asked for, if that failed."""
 
     async def run(self) -> None:
-        """Until the judge or the input ends."""
+        """Take commands until the judge or the input ends.
+
+        Raises:
+            StoreError: The last thing that the store was asked for failed: a script that gave the
+                lines sees it in the exit status.
+        """
         self._write(f"You are {one_line(self._desk.judge)}. Type help for what you can do.")
         self._list(LISTED)
         while (line := await next_line(self._read, "queue> ")) is not None:
             word, _, rest = line.strip().partition(" ")
+            if word.lower() in ("quit", "q"):
+                break
             try:
-                if word.lower() in ("quit", "q"):
-                    return
                 if await self._do(word.lower(), rest.strip()) == "quit":
-                    return
-            except NotKept:
+                    break
+            except UnsavedWorkError:
                 raise
             except OversightError as error:
+                self._failure = error if isinstance(error, StoreError) else self._failure
                 self._write(one_line(str(error)))
+        if self._failure is not None:
+            raise self._failure
 
     async def _do(self, word: str, rest: str) -> str:
         if word in ("", "next", "n"):
             return await self._judge_on(None)
         if word.isdigit():
-            return await self._judge_on(self._chosen(word))
+            chosen = self._chosen(word)
+            return "" if chosen is None else await self._judge_on(chosen)
         if word in ("skip", "unskip"):
             chosen = self._chosen(rest)
             if chosen is not None:
-                await self._desk.skip(chosen.debate_id, on=word == "skip")
+                await self._queue.skip(chosen, on=word == "skip")
+                self._failure = None
                 self._write("Put off." if word == "skip" else "Taken back.")
         elif word in ("list", "filter"):
-            self._words = rest if word == "filter" else self._words
+            self._queue.words = rest if word == "filter" else self._queue.words
             self._list(None if rest == "all" else LISTED)
         elif word in ("help", "?"):
             self._write(QUEUE_HELP)
@@ -92,62 +99,54 @@ class LinearQueue:
         return ""
 
     def _list(self, limit: int | None) -> None:
-        found = self._desk.queue()
-        fitting = [each for each in found if fits(each, self._words)]
-        self._items = sorted(fitting, key=lambda each: ORDER.index(each.state))
-        counts = [f"{sum(each.state is s for each in found)} {s.value}" for s in ItemState]
+        items = self._queue.refresh()
+        counts = [f"{self._queue.counts[state]} {state.value}" for state in ItemState]
         self._write(f"Queue: {', '.join(counts)}.")
-        for number, item in enumerate(self._items[:limit], 1):
+        for number, item in enumerate(items[:limit], 1):
             self._write(queue_line(number, item))
-        if limit is not None and len(self._items) > limit:
-            self._write(f"And {len(self._items) - limit} more: list all shows them.")
-        if not found:
+        if limit is not None and len(items) > limit:
+            self._write(f"And {len(items) - limit} more: list all shows them.")
+        if not self._queue.counts:
             self._write(
                 "Nothing to judge in this store: `oversight debate` runs debates. Answers to open "
                 "prompts are rated, not judged: `oversight rate revisions`."
             )
 
     def _chosen(self, number: str) -> QueueItem | None:
-        if number.isdecimal() and 1 <= int(number) <= len(self._items):
-            return self._items[int(number) - 1]
+        if number.isdecimal() and 1 <= int(number) <= len(self._queue.items):
+            return self._queue.items[int(number) - 1]
         self._write("Which item? Give its number in the list.")
         return None
 
-    async def _judge_on(self, chosen: QueueItem | None) -> str:
+    async def _judge_on(self, chosen: QueueItem | None) -> Where:
         """Judge the chosen item, or else the next; and those that follow until one is left."""
-        if chosen is not None:
-            item, taken = self._desk.take(chosen.debate_id)
-            if item is None:
-                self._write(REASON_OF_TAKEN[taken])
-                return ""
-        else:
-            item = self._desk.take_next()
-        where = "next"
-        while item is not None:
-            before = item.acts.work.num_sent
-            where = await LinearItem(
-                self._desk, item, self._assistants, self._read, self._write
-            ).run()
-            self._tell_of(item, is_sent=item.acts.work.num_sent > before)
-            if where != "next":
-                break
-            item = self._desk.take_next(after=item.transcript.debate.id)
+        where = await self._queue.work(self, chosen)
         if where == "next":
             self._write("Nothing more waits for you.")
         if where != "quit":
             self._list(LISTED)
         return where
 
-    def _tell_of(self, item: Item, *, is_sent: bool) -> None:
-        """What has become of an item that was left."""
-        work = item.acts.work
-        if is_sent:
-            if said := withheld(self._desk.num_withheld(item.transcript.debate.id)):
+    async def work_on(self, item: DebateItem) -> Where:
+        """Let the judge work on a debate until they leave it."""
+        one = LinearItem(self._desk, item, self._assistants, self._read, self._write)
+        where = await one.run()
+        self._failure = None
+        return where
+
+    def tell_left(self, item: DebateItem, how: LeftState) -> None:
+        """Say what has become of a debate that was left."""
+        if how is LeftState.SENT:
+            if said := self._desk.told_after(item):
                 self._write(said)
-        elif work.skipped:
+        elif how is LeftState.SKIPPED:
             self._write("Put off: unskip and its number take that back.")
-        elif not work.num_sent:
+        elif how is LeftState.BEGUN:
             self._write("Left; all you did is kept. It is begun, and its number goes on with it.")
+
+    def tell_refused(self, refusal: RefusedAction) -> None:
+        """Say why a debate could not be taken up."""
+        self._write(refusal.said({}))
 
 
 QUEUE_HELP = """\

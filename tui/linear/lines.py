@@ -1,4 +1,4 @@
-"""Lines in and out: read without stopping what goes on, written as words come."""
+"""Lines in and out: read while other work goes on, written as words come."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Protocol
 import typer
 
 from oversight.errors import StoreError
-from oversight.judging.desk import Item
-from oversight.judging.tasks.debate import JudgmentScore, StripBin
+from oversight.judging.items import DebateItem, SourceExcerpt
+from oversight.judging.tasks.debate import NAME_OF_VERDICT, CalibrationBin, JudgmentScore
 from oversight.store.queue import QueueItem
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import visible
 from oversight.tui.marking import heading, named_by_seat
 from oversight.tui.rows import options_of
-from oversight.types import Judgment, Question, Quote, QuoteStatus, Turn, Verdict
+from oversight.types import Judgment, Question, Quote, QuoteStatus, Turn
 
 LEAVE_S = 5.0
-"""How long leaving waits for a store that cannot be written."""
+"""Time that leaving waits for a store that cannot be written."""
 
 Read = Callable[[str], str | None]
 """From a prompt to the next line, or None at the end of the input."""
@@ -32,7 +32,7 @@ Write = Callable[[str], None]
 
 
 async def next_line(read: Read, prompt: str) -> str | None:
-    """The next line, while what is written in the background goes on.
+    """The next line; writing in the background goes on meanwhile.
 
     In a thread of its own that dies with the program: one that waits for a key would keep it.
     """
@@ -56,12 +56,12 @@ async def next_line(read: Read, prompt: str) -> str | None:
     return await line
 
 
-class NotKept(StoreError):
+class UnsavedWorkError(StoreError):
     """The store cannot be written, and a person's last acts are lost with the program."""
 
 
-class Acts(Protocol):
-    """What a person did at an item."""
+class PendingActs(Protocol):
+    """The log of a person's acts at an item."""
 
     @property
     def num_waiting(self) -> int:
@@ -69,7 +69,7 @@ class Acts(Protocol):
         ...
 
 
-async def kept(closing: Awaitable[None], acts: Acts) -> None:
+async def kept(closing: Awaitable[None], acts: PendingActs) -> None:
     """Return when an item is left with everything written down.
 
     Raises:
@@ -79,14 +79,14 @@ async def kept(closing: Awaitable[None], acts: Acts) -> None:
     try:
         await asyncio.wait_for(closing, LEAVE_S)
     except TimeoutError:
-        raise NotKept(
+        raise UnsavedWorkError(
             f"the store could not be written: {acts.num_waiting} of your last acts are not kept. "
             "All before them are."
         ) from None
 
 
-class Lines:
-    """Words as they come, passed on by the line or sentence: what is written stays as it is."""
+class LineBuffer:
+    """Words as they come, passed on by the line or sentence, so that nothing is written over."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
@@ -106,7 +106,7 @@ class Lines:
 
 
 class LineSession(Protocol):
-    """What is done line by line."""
+    """A session that reads lines and writes lines."""
 
     def __call__(self, *, read: Read, write: Write) -> Coroutine[None, None, None]:
         """Until its user or the input ends."""
@@ -114,7 +114,7 @@ class LineSession(Protocol):
 
 def in_terminal(session: LineSession) -> None:
     """Run it over standard input and output; the end of the input leaves, and all is kept."""
-    # What cannot be decoded or shown must not end a judge's work.
+    # Characters that cannot be decoded or shown must not end a judge's work.
     for stream in (sys.stdin, sys.stdout):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -143,12 +143,6 @@ NAME_OF_STATUS = {
     QuoteStatus.TOO_SHORT: "too short",
 }
 
-NAME_OF_VERDICT = {
-    Verdict.DECIDED: "as the belief says",
-    Verdict.TIE: "tie",
-    Verdict.ABSTAIN: "cannot tell",
-}
-
 _FORGED = re.compile(r"\[(?=\s*(?:verified|near|not\s+found|too\s+short)\b)", re.IGNORECASE)
 
 
@@ -175,7 +169,7 @@ def queue_line(number: int, item: QueueItem) -> str:
     return f"{number}. [{item.state.value}{live}] {one_line(item.question)} ({where}, {judges})"
 
 
-def question_lines(item: Item) -> list[str]:
+def question_lines(item: DebateItem) -> list[str]:
     """The protocol, the question and its options."""
     debate, question = item.transcript.debate, item.transcript.question
     kind = "still going on" if item.live else "recorded"
@@ -184,10 +178,10 @@ def question_lines(item: Item) -> list[str]:
     return [*lines, *(f"{label}: {one_line(text)}" for label, text, _ in options_of(item))]
 
 
-def turn_text(item: Item, number: int, turn: Turn, first_quote: int) -> str:
+def turn_text(item: DebateItem, number: int, turn: Turn, first_quote: int) -> str:
     """A turn with its quotes marked in words, and below it what each quote's number is."""
     who = heading(item.transcript, turn.seat, turn.role, turn.act, turn.round)
-    lines = [f"Turn {number}. {one_line(who)}", indented(_marked(turn))]
+    lines = [f"Turn {number}. {one_line(who)}", indented(marked_text(turn))]
     if turn.quotes:
         places = enumerate(turn.quotes, first_quote)
         each = ", ".join(f"{place} {NAME_OF_STATUS[quote.status]}" for place, quote in places)
@@ -225,23 +219,13 @@ def quote_text(quote: Quote, show: Callable[[str], str] = own_words) -> str:
     return f"[{mark}] “{words}”"
 
 
-def around(quote: Quote, item: Item) -> str:
-    """What stands around a quote in the source, as far as the protocol lets the judge look."""
-    protocol, source = item.transcript.debate.protocol, item.transcript.question.source
-    if not (protocol.judge_sees_source or protocol.quote_context):
-        return "This protocol shows the judge no more of the source than the quotes."
-    if source is None or quote.source_start is None or quote.source_end is None:
-        return "It was not found in the source."
-    context = max(protocol.quote_context, 400 if protocol.judge_sees_source else 0)
-    low = max(quote.source_start - context, 0)
-    high = min(quote.source_end + context, len(source.text))
-    before, after = ("… " if low else ""), (" …" if high < len(source.text) else "")
-    return "The source around it:\n" + indented(
-        f"{before}{own_words(source.text[low:high])}{after}"
-    )
+def excerpt_text(found: SourceExcerpt) -> str:
+    """The source around a quote, set off from our own lines."""
+    text = own_words(f"{found.before}{found.quoted}{found.after}")
+    return f"The source around it:\n{indented(text)}"
 
 
-def judgment_lines(item: Item) -> list[str]:
+def judgment_lines(item: DebateItem) -> list[str]:
     """The judgment as it stands now."""
     work = item.acts.work
     draft = work.draft
@@ -255,7 +239,7 @@ def judgment_lines(item: Item) -> list[str]:
     return lines
 
 
-def belief_text(item: Item) -> str:
+def belief_text(item: DebateItem) -> str:
     """The belief in each option, by its letter."""
     probs = item.acts.work.draft.probs
     if probs is None:
@@ -264,18 +248,18 @@ def belief_text(item: Item) -> str:
 
 
 def sent_lines(
-    judgment: Judgment, question: Question, result: JudgmentScore | None, strip: Sequence[StripBin]
+    judgment: Judgment,
+    question: Question,
+    result: JudgmentScore | None,
+    strip: Sequence[CalibrationBin],
 ) -> list[str]:
-    """What a judge learns after sending."""
+    """Lines told to a judge after sending: the right answer, the score, and their calibration."""
     number = judgment.revision
     lines = [f"Sent, revision {number}; the earlier ones are kept." if number else "Sent."]
     if result is None:
         return lines
     lines.append(f"Right is: {one_line(question.options[result.correct].text)}")
-    told = {None: "You did not decide.", True: "You are right.", False: "You are wrong."}
-    price = f", {result.price:.2f} of it paid for the rounds you read" if result.price else ""
-    score = f"{result.rule.capitalize()} score {result.score:+.2f}{price}."
-    lines.append(f"{told[result.right]} {score}")
+    lines.append(f"{result.outcome_words} {result.score_words}.")
     lines += [
         f"When {each.low:.0%} to {each.high:.0%} sure you were right {each.num_right} of "
         f"{each.num} times."
@@ -285,11 +269,10 @@ def sent_lines(
     return lines
 
 
-def _marked(turn: Turn) -> str:
-    if not turn.text:
-        return "(nothing)"
+def marked_text(turn: Turn) -> str:
+    """The words of a turn, its quotes marked in words."""
     pieces, done = [], 0
     for quote in turn.quotes:
         pieces += [own_words(strip_quotes(turn.text[done : quote.start])), quote_text(quote)]
         done = quote.end
-    return "".join([*pieces, own_words(strip_quotes(turn.text[done:]))])
+    return "".join([*pieces, own_words(strip_quotes(turn.text[done:]))]) or "(nothing)"

@@ -10,21 +10,21 @@ from functools import partial
 
 from oversight.agents.judging import labels
 from oversight.errors import OversightError
-from oversight.judging.desk import TaskDesk, TaskItem
-from oversight.judging.session import RatingSession, Refusal
+from oversight.judging.desk import TaskDesk
+from oversight.judging.items import RefusedAction, TaskItem
+from oversight.judging.queue_session import LeftState, QueueSession, Where
+from oversight.judging.session import RatingSession
 from oversight.judging.tasks import unanswered
 from oversight.judging.work import WHOLE
-from oversight.text.quotes import strip_quotes
 from oversight.tui.linear.lines import (
     Read,
     Write,
     in_terminal,
     indented,
     kept,
+    marked_text,
     next_line,
     one_line,
-    own_words,
-    quote_text,
 )
 from oversight.tui.marking import named_by_seat
 from oversight.tui.rows import said_by
@@ -32,27 +32,44 @@ from oversight.types import AttentionPaid, Turn
 
 HELP = """\
 A number answers. why WORDS keeps a rationale, undo takes the last act back, skip puts the item off,
-before shows what was said before, quit leaves; all is kept. When everything is answered, an empty
-line sends it and the next item comes."""
+before shows what was said before, previous goes back to the item that was sent last, quit leaves;
+all is kept. When everything is answered, an empty line sends it and the next item comes."""
 
 
 async def rate_linear(desk: TaskDesk, *, read: Read, write: Write) -> None:
     """Rate items until the judge or the input ends, or nothing waits."""
-    write(f"You are {one_line(desk.judge)}. {HELP}")
-    num_sent, last = 0, None
-    while True:
-        item = desk.take_next(last)
-        if item is None:
-            said = "Nothing waits any more." if num_sent else "Nothing to rate in this store."
-            write(f"{said} {num_sent} sent now.")
+    await LinearRatings(desk, read, write).run()
+
+
+class LinearRatings:
+    """One item after another, line by line."""
+
+    def __init__(self, desk: TaskDesk, read: Read, write: Write) -> None:
+        self._desk = desk
+        self._read = read
+        self._write = write
+
+    async def run(self) -> None:
+        """Rate items until the judge or the input ends, or nothing waits."""
+        self._write(f"You are {one_line(self._desk.judge)}. {HELP}")
+        queue = QueueSession(self._desk)
+        where = await queue.work(self)
+        if where != "next":
+            self._write(f"{queue.num_sent} sent now; everything is kept.")
             return
-        last = item.item.key
-        before = item.acts.work.num_sent
-        goes_on = await LinearRating(desk, item, read, write).run()
-        num_sent += item.acts.work.num_sent > before
-        if not goes_on:
-            write(f"{num_sent} sent now; everything is kept.")
-            return
+        said = "Nothing waits any more." if queue.num_sent else "Nothing to rate in this store."
+        self._write(f"{said} {queue.num_sent} sent now.")
+
+    async def work_on(self, item: TaskItem) -> Where:
+        """Let the judge work on an item until they leave it."""
+        return await LinearRating(self._desk, item, self._read, self._write).run()
+
+    def tell_left(self, item: TaskItem, how: LeftState) -> None:
+        """Say nothing: the next item is shown, or the end is told."""
+
+    def tell_refused(self, refusal: RefusedAction) -> None:
+        """Say why an item could not be taken up."""
+        self._write(refusal.said({}))
 
 
 class LinearRating:
@@ -66,8 +83,8 @@ class LinearRating:
         self._write = write
         self._session = RatingSession(desk, item)
 
-    async def run(self) -> bool:
-        """Until the item is left; whether the next one is wanted."""
+    async def run(self) -> Where:
+        """Take commands until the item is left; returns the way on from there."""
         self._acts.on_trouble = self._on_trouble
         self._desk.open(self._item)
         self._show()
@@ -78,31 +95,41 @@ class LinearRating:
             self._session.note(stop=True)
             await kept(self._desk.close(self._item), self._acts)
 
-    async def _converse(self) -> bool:
+    async def _converse(self) -> Where:
         self._ask()
         while (line := await next_line(self._read, "> ")) is not None:
             self._session.attention.touch("responses")
             word, _, rest = line.strip().partition(" ")
             if word.lower() in ("quit", "q"):
-                return False
-            if word.lower() == "skip" and self._session.skip() is None:
-                return True
+                return "quit"
+            if word.lower() == "previous":
+                return "previous"
+            if word.lower() == "skip" and self._done(self._session.skip()):
+                return "next"
             if not word and await self._send():
-                return True
+                return "next"
             if word:
                 self._do(word.lower(), rest)
             self._ask()
-        return False
+        return "quit"
+
+    def _done(self, refusal: RefusedAction | None) -> bool:
+        """Say why something was not done; true if it was done."""
+        if refusal is not None:
+            self._write(refusal.said({}))
+        return refusal is None
 
     def _do(self, word: str, rest: str) -> None:
         if word == "undo":
-            refusal = self._session.undo()
-            self._write("Taken back." if refusal is None else refusal.said({}))
+            if self._done(self._session.undo()):
+                self._write("Taken back.")
         elif word == "why":
-            self._session.say_why(rest, uuid.uuid4().hex[:8])
+            self._done(self._session.say_why(rest, uuid.uuid4().hex[:8]))
+        elif word == "skip":
+            return
         elif word == "before":
             for turn in self._item.before():
-                self._write(f"Before: {said_by(self._item, turn)}\n{_words(turn)}")
+                self._write(f"Before: {said_by(self._item, turn)}\n{indented(marked_text(turn))}")
                 self._name_seats(turn)
         elif word.isdigit():
             self._answer(int(word))
@@ -116,7 +143,7 @@ class LinearRating:
             return
         by_number = left[0].by_number
         if number in by_number:
-            self._session.answer(left[0].name, by_number[number])
+            self._done(self._session.answer(left[0].name, by_number[number]))
         else:
             self._write(f"{number} is no answer to that.")
 
@@ -127,11 +154,11 @@ class LinearRating:
         except OversightError as error:
             self._write(f"Not sent: {one_line(str(error))}. An empty line sends it again.")
             return False
-        self._write(sent.said({}) if isinstance(sent, Refusal) else "Sent.")
-        return not isinstance(sent, Refusal)
+        self._write(sent.said({}) if isinstance(sent, RefusedAction) else "Sent.")
+        return not isinstance(sent, RefusedAction)
 
     def _ask(self) -> None:
-        """The first question that is open, or what was answered."""
+        """Ask the first open question, or repeat the answers."""
         answers = self._acts.work.draft.answers
         left = unanswered(self._desk.asked, answers)
         if not left:
@@ -161,7 +188,7 @@ class LinearRating:
         if number := len(self._item.before()):
             self._write(f"{number} turns were said before; before shows them.")
         for turn, name in zip(turns, self._desk.task.names_of(self._item.item), strict=True):
-            self._write(f"{name}:\n{_words(turn)}")
+            self._write(f"{name}:\n{indented(marked_text(turn))}")
             self._name_seats(turn)
         self._acts.add(AttentionPaid(panels={}, seen={turn.id: WHOLE for turn in turns}))
 
@@ -171,16 +198,6 @@ class LinearRating:
 
     def _on_trouble(self, message: str | None) -> None:
         self._write(f"{one_line(message)} — trying again." if message else "Written after all.")
-
-
-def _words(turn: Turn) -> str:
-    """A speech with its quotes marked in words, set off from our own lines."""
-    pieces, done = [], 0
-    for quote in turn.quotes:
-        pieces += [own_words(strip_quotes(turn.text[done : quote.start])), quote_text(quote)]
-        done = quote.end
-    whole = "".join([*pieces, own_words(strip_quotes(turn.text[done:]))])
-    return indented(whole or "(nothing)")
 
 
 def rate_linear_in_terminal(desk: TaskDesk) -> None:

@@ -1,4 +1,4 @@
-"""Reading a debate line by line: what is revealed, and how a live one goes on."""
+"""Reading a debate line by line: turns as they are revealed, and the course of a live one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from typing import ClassVar
 
-from oversight.judging.desk import Desk, Item
-from oversight.judging.live import Wanted
-from oversight.judging.session import DebateSession, Doing, Next, Refusal, Why
+from oversight.judging.desk import Desk
+from oversight.judging.items import DebateItem, PersonAction, RefusalReason, RefusedAction
+from oversight.judging.live import AwaitedAct
+from oversight.judging.queue_session import Where
+from oversight.judging.session import DebateSession, NextAction
 from oversight.judging.work import WHOLE, Span
 from oversight.tui.linear.lines import (
     Numbered,
     Write,
-    around,
+    excerpt_text,
     indented,
     numbered_quotes,
     one_line,
@@ -25,21 +27,23 @@ from oversight.tui.marking import called, heading
 from oversight.types import Act, AttentionPaid, Seat, Turn
 
 POLL_S = 0.05
-"""How often a live debate is asked for what was said."""
+"""Time between two looks at the new words of a live debate."""
 
 
 class LinearReading:
     """The debate of one item."""
 
-    OWN_WORDS: ClassVar[Mapping[Why, str]] = {
-        Why.SENT: "It is sent: revise opens it again; every revision is kept.",
-        Why.SENT_ALREADY: "It is judged already.",
-        Why.HIDDEN_TURNS: "There are turns that you have not read yet: next shows them.",
-        Why.WAITS_FOR_BELIEF: "It waits for your belief: belief 70 gives one.",
+    OWN_WORDS: ClassVar[Mapping[RefusalReason, str]] = {
+        RefusalReason.SENT: "It is sent: revise opens it again; every revision is kept.",
+        RefusalReason.SENT_ALREADY: "It is judged already.",
+        RefusalReason.HIDDEN_TURNS: "There are turns that you have not read yet: next shows them.",
+        RefusalReason.WAITS_FOR_BELIEF: "It waits for your belief: belief 70 gives one.",
+        RefusalReason.NO_WORDS: "Say what: your words follow the number.",
+        RefusalReason.NO_TURN: "Which turn? Its number follows.",
     }
     """Refusals that name commands."""
 
-    def __init__(self, desk: Desk, item: Item, write: Write) -> None:
+    def __init__(self, desk: Desk, item: DebateItem, write: Write) -> None:
         self._desk = desk
         self._item = item
         self._acts = item.acts
@@ -50,20 +54,14 @@ class LinearReading:
         """Turns that were written out."""
 
     def begin(self) -> None:
-        """Show what was revealed, and the first turns if nothing was."""
+        """Show the turns revealed so far, and the first ones if none were."""
         self._session.begin()
-        while not self._stepped and self._item.next_step() is not None:
-            self._session.reveal()
         self._tell_turns()
         protocol = self._item.transcript.debate.protocol
         if not (protocol.speakers or protocol.critics):
             self._write("There are no speeches: you judge from what is asked.")
 
-    @property
-    def _stepped(self) -> bool:
-        return self._session.stepped
-
-    def _refuse(self, refusal: Refusal | None) -> bool:
+    def _refuse(self, refusal: RefusedAction | None) -> bool:
         """Say why something was not done; true if there is a reason."""
         if refusal is not None:
             self._write(refusal.said(self.OWN_WORDS))
@@ -71,10 +69,7 @@ class LinearReading:
 
     @property
     def _shown(self) -> tuple[Turn, ...]:
-        if self._item.live and self._stepped:
-            revealed = self._acts.work.revealed
-            return tuple(turn for turn in self._item.turns() if turn.step <= revealed)
-        return self._item.shown(stepped=self._stepped)
+        return self._session.shown
 
     def _tell_turns(self) -> None:
         quotes = 1
@@ -85,32 +80,17 @@ class LinearReading:
                 self._write(turn_text(self._item, number, turn, quotes))
                 new[turn.id] = WHOLE
             quotes += len(turn.quotes)
-        # What is written out is before the reader's eyes, or ears.
+        # A turn that is written out is before the reader's eyes, or ears.
         if new.keys() - self._acts.work.seen.keys():
             self._acts.add(AttentionPaid(panels={}, seen=new))
-        for name in self._absent():
+        for lost in self._item.lost(self._shown):
+            name = heading(self._item.transcript, lost.seat, lost.role, lost.act, lost.round)
             if name not in self._told:
                 self._told.add(name)
                 self._write(f"{one_line(name)}: no words, this turn is missing in the store.")
 
-    def _absent(self) -> list[str]:
-        """Speakers who had a part in what is shown, and of whom nothing is stored."""
-        if self._item.live:
-            return []
-        spoken = {(turn.step, turn.seat) for turn in self._shown}
-        schedule = self._item.transcript.debate.protocol.schedule()
-        role_of = self._item.transcript.debate.protocol.role_of
-        return [
-            heading(self._item.transcript, slot.seat, role_of(slot), slot.act, step.round)
-            for step in schedule
-            for slot in step.slots
-            if slot.act.is_spoken
-            and (step.index, slot.seat) not in spoken
-            and any(turn.step == step.index for turn in self._shown)
-        ]
-
     async def _go_on(self) -> None:
-        """Let a live debate go on, once what stands of it was read, until a person is needed."""
+        """Let a live debate go on, once its turns so far were read, until a person is needed."""
         if self._item.live and not self._session.has_more:
             self._session.start()
             await self._listen()
@@ -132,42 +112,40 @@ class LinearReading:
             )
 
     def _hint(self) -> None:
-        wanted = self._live.wanted
-        if not self._acts.work.is_open:
-            self._write("It is sent. revise opens it again, next takes the next item.")
-        elif self._session.has_more:
-            self._write("There is more to read: give a belief, such as belief 70, and next.")
-        elif wanted is not None:
-            self._write(self._hint_wanted(wanted))
-        elif not self._live.trouble:
-            self._write("All is read: give a belief or verdict tie, then why, then send.")
+        match self._session.next():
+            case NextAction.LEAVE:
+                self._write("It is sent. revise opens it again, next takes the next item.")
+            case NextAction.READ_ON:
+                self._write("There is more to read: give a belief, such as belief 70, and next.")
+            case NextAction.OTHERS:
+                self._write("Now it waits for another person: queue leaves it.")
+            case NextAction.ACT if (wanted := self._live.wanted) is not None:
+                self._write(self._hint_wanted(wanted))
+            case NextAction.DECIDE | NextAction.SEND:
+                begin = "The debate is over" if self._live.waits_for(Act.DECIDE) else "All is read"
+                self._write(f"{begin}: give a belief or verdict tie, then why, then send.")
 
-    def _hint_wanted(self, wanted: Wanted) -> str:
-        if self._live.is_others:
-            return "Now it waits for another person: queue leaves it."
+    def _hint_wanted(self, wanted: AwaitedAct) -> str:
         if wanted.seat is not Seat.JUDGE:
             return f"You speak for seat {wanted.seat.value.upper()}: say and your words."
         if wanted.act is Act.BELIEVE:
             ends = "; end ends the debate here" if wanted.may_end else ""
             return f"Give your belief, such as belief 70, and next{ends}."
-        if wanted.act is Act.ASK:
-            return "Ask the speakers: ask and your words, or next to ask nothing."
-        return "The debate is over: give a belief or verdict tie, then why, then send."
+        return "Ask the speakers: ask and your words, or next to ask nothing."
 
-    async def _next(self, _: str) -> str | None:
+    async def _next(self, _: str) -> Where | None:
         match self._session.next():
-            case Next.LEAVE:
+            case NextAction.LEAVE:
                 return "next"
-            case Next.READ_ON:
-                self._session.keep_belief(self._item.current_step)
-                self._session.reveal()
+            case NextAction.READ_ON:
+                self._session.read_on()
                 self._tell_turns()
                 await self._go_on()
-            case Next.ACT if self._live.waits_for(Act.BELIEVE):
+            case NextAction.ACT if self._live.waits_for(Act.BELIEVE):
                 await self._answered(self._session.believe_live())
-            case Next.ACT if self._live.waits_for(Act.ASK):
-                await self._answered(self._session.speak("", Doing.ASK))
-            case Next.RETRY:
+            case NextAction.ACT if self._live.waits_for(Act.ASK):
+                await self._answered(self._session.speak("", PersonAction.ASK))
+            case NextAction.RETRY:
                 await self._go_on()
         return None
 
@@ -182,11 +160,15 @@ class LinearReading:
         chosen = self._chosen_quote(rest)
         if chosen is not None:
             _, turn, place = chosen
-            self._write(around(turn.quotes[place], self._item))
+            found = self._session.source_around(turn.quotes[place])
+            if isinstance(found, RefusedAction):
+                self._refuse(found)
+            else:
+                self._write(excerpt_text(found))
 
     async def _source(self, _: str) -> None:
         source = self._item.transcript.question.source
-        if not self._refuse(self._session.refusal(Doing.READ_SOURCE)) and source is not None:
+        if not self._refuse(self._session.refusal(PersonAction.READ_SOURCE)) and source is not None:
             self._write("The source:\n" + indented(own_words(source.text)))
 
     def _chosen_quote(self, number: str) -> Numbered | None:
@@ -198,20 +180,20 @@ class LinearReading:
 
     # --- a live debate -----------------------------------------------------------------
 
-    async def _answered(self, refusal: Refusal | None) -> None:
+    async def _answered(self, refusal: RefusedAction | None) -> None:
         if not self._refuse(refusal):
             await self._listen()
 
     async def _ask(self, rest: str) -> None:
-        await self._answered(self._session.speak(rest, Doing.ASK))
+        await self._answered(self._session.speak(rest, PersonAction.ASK))
 
     async def _say(self, rest: str) -> None:
-        refusal = self._session.refusal(Doing.SAY)
+        refusal = self._session.refusal(PersonAction.SAY)
         if refusal is None and not rest:
             self._write("Say what? Quote the source as <quote>its words</quote>.")
         else:
             await self._answered(refusal or self._session.speak(rest))
 
     async def _end(self, _: str) -> None:
-        refusal = self._session.refusal(Doing.END)
+        refusal = self._session.refusal(PersonAction.END)
         await self._answered(refusal or self._session.believe_live(ends=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from textual import events, work
 from textual.app import ComposeResult
@@ -13,46 +13,52 @@ from textual.containers import Container
 from textual.widgets import Footer, Static
 
 from oversight.errors import OversightError
-from oversight.judging.assisting import Assistants
-from oversight.judging.desk import Desk, Item
-from oversight.judging.session import Doing, Next, Refusal, Why
+from oversight.judging.assisting import NAME_OF_HELP, NEEDS_WORDS, Assistants
+from oversight.judging.desk import Desk
+from oversight.judging.items import DebateItem, PersonAction, RefusalReason, RefusedAction
+from oversight.judging.queue_session import Where
+from oversight.judging.session import NextAction
 from oversight.tui.hints import Hints, settle
 from oversight.tui.keys import KEYS, bindings
 from oversight.tui.marking import called
 from oversight.tui.rows import options_of, question_of
-from oversight.tui.screens.debate_reading import DebateReading
-from oversight.tui.screens.dialogs import WordsScreen
+from oversight.tui.screens.debate_reading import DebateReadingScreen
+from oversight.tui.screens.dialogs import ChoiceScreen, LineScreen, WordsScreen
 from oversight.tui.screens.reading import QuestionHead
 from oversight.tui.screens.verdict import SentScreen, VerdictScreen
-from oversight.tui.widgets.assistant import AssistantPanel
 from oversight.tui.widgets.choices import BeliefBar
-from oversight.tui.widgets.quotes import QuotePanel
+from oversight.tui.widgets.panels import AssistantPanel, QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import Act
+from oversight.types import Act, Help
 
 FRAME_S = 0.05
-"""How often what is being written is drawn."""
-Left = Literal["queue", "next"]
-"""Where to go from a screen that is left."""
-
-
+"""Time between two drawings of words that are being written."""
 NAMES = tuple(name for name in KEYS if name != "filter")
 JUDGES_ALONE = ("do_belief", "do_verdict", "do_lean", "do_assistant")
-"""Acts that whoever argues does not have."""
+"""Acts that a person who speaks in the debate does not have."""
+ACTS_OF_KEYS = {
+    "assistant": PersonAction.ASSIST,
+    "verdict": PersonAction.SEND,
+    "belief_up": PersonAction.CHANGE,
+    "skip": PersonAction.SKIP,
+}
+"""By the name of a key at the foot: the act that has to be possible for it to stand there."""
 FOOT = (
     "   0–9  Type the belief in percent    ↑↓ PgUp PgDn  Scroll",
     "Ctrl+Q  Leave; everything is kept         y copies to the clipboard",
 )
 
 
-class DebateScreen(DebateReading[Left]):
+class DebateScreen(DebateReadingScreen[Where]):
     """One item."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES))
     NAMES: ClassVar[tuple[str, ...]] = NAMES
     FOOT: ClassVar[Sequence[str]] = FOOT
 
-    def __init__(self, desk: Desk, item: Item, assistants: Assistants, note: str = "") -> None:
+    def __init__(
+        self, desk: Desk, item: DebateItem, assistants: Assistants, note: str = ""
+    ) -> None:
         """A screen over `item`; `note` is said first."""
         super().__init__(desk, item, assistants)
         self._begin = note
@@ -102,7 +108,7 @@ class DebateScreen(DebateReading[Left]):
         bar.show(self.acts.work.draft.probs)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whoever argues does not judge: those keys are not there."""
+        """Hide the judge's keys from a person who speaks in the debate."""
         if action.startswith(JUDGES_ALONE) and self.session.argues:
             return False
         return super().check_action(action, parameters)
@@ -114,71 +120,60 @@ class DebateScreen(DebateReading[Left]):
         return f"{again}: {self.live.trouble}"
 
     def _hint(self) -> str:
-        hints = Hints(self.item, self.live, self.desk.settings.keys, self.key)
-        return hints.now(stepped=self.stepped, unread=self.transcript.to_read)
+        hints = Hints(self.session, self.desk.settings.keys, self.key)
+        return hints.now(unread=self.transcript.to_read)
 
     def offers(self, name: str) -> bool:
-        """Whether the key of that name does something now."""
-        work, live = self.acts.work, self.live
+        """True if the key of that name does something now."""
         if name == "next":
-            return not (work.is_open and (live.is_going or live.is_others))
-        if name == "assistant":
-            return self.asking.refusal() is None
+            return self.session.next() not in (NextAction.WAIT, NextAction.OTHERS)
         if name == "quotes":
             return "quotes" in self._panels or any(turn.quotes for turn in self.shown_turns())
-        if name == "verdict":
-            return self.session.refusal(Doing.SEND) is None
-        if name == "belief_up":
-            return work.is_open
-        return name != "skip" or not work.num_sent
+        return name not in ACTS_OF_KEYS or self.session.refusal(ACTS_OF_KEYS[name]) is None
 
     # --- reading on ------------------------------------------------------------------
-
-    def _reveal(self) -> None:
-        self._note_attention()
-        self.session.reveal()
-        self._shows_next = True
-        self.show_all()
 
     def _read_on(self) -> None:
         refusal = self.session.may_read_on()
         if refusal is not None:
             self.refuse(refusal)
         else:
-            self._reveal()
-            self.session.start()
+            self._note_attention()
+            self.session.read_on()
+            self._shows_next = True
+            self.show_all()
 
     async def action_do_next(self) -> None:
-        """The commonest act: read on, answer what the debate waits for, or come to the verdict."""
+        """Do the commonest act: read on, answer the live debate, or come to the verdict."""
         self.query_one(BeliefBar).apply_typed()
         match self.session.next():
-            case Next.LEAVE:
+            case NextAction.LEAVE:
                 await self._leave("next")
-            case Next.READ_ON:
+            case NextAction.READ_ON:
                 self._when_read(self._read_on)
-            case Next.WAIT:
+            case NextAction.WAIT:
                 self.say("The debaters are still writing; their words stand above.")
-            case Next.RETRY:
+            case NextAction.RETRY:
                 self.session.start()
-            case Next.OTHERS:
+            case NextAction.OTHERS:
                 self._show_hint()
-            case Next.ACT:
+            case NextAction.ACT:
                 self._answer_live(ends=False)
-            case Next.DECIDE:
+            case NextAction.DECIDE:
                 # In the box of the verdict the keys of the belief are letters.
                 self._show_hint()
                 self.app.bell()
-            case Next.SEND:
+            case NextAction.SEND:
                 self.action_do_verdict()
 
     # --- live ------------------------------------------------------------------------
 
     def _answer_live(self, *, ends: bool) -> None:
-        """Give the debate what it waits for: a belief once what it is about was read."""
+        """Give the debate the act that it waits for: a belief only once the turns were read."""
         if not self.live.waits_for(Act.BELIEVE):
             self._speak_live()
         elif self.acts.work.draft.probs is None:
-            self.refuse(Refusal(Why.WAITS_FOR_BELIEF))
+            self.refuse(RefusedAction(RefusalReason.WAITS_FOR_BELIEF))
         else:
             self._when_read(lambda: self._answered(self.session.believe_live(ends=ends)))
 
@@ -195,9 +190,11 @@ class DebateScreen(DebateReading[Left]):
             WordsScreen(title, draft, hint=hint, on_change=keep)
         )
         if words is not None:
-            self._answered(self.session.speak(words, Doing.SAY if speech else Doing.ASK))
+            self._answered(
+                self.session.speak(words, PersonAction.SAY if speech else PersonAction.ASK)
+            )
 
-    def _answered(self, refusal: Refusal | None) -> None:
+    def _answered(self, refusal: RefusedAction | None) -> None:
         if refusal is not None:
             self.refuse(refusal)
             return
@@ -214,7 +211,7 @@ class DebateScreen(DebateReading[Left]):
 
     def action_do_message(self) -> None:
         """Write to the speakers, when they wait for it."""
-        refusal = self.session.refusal(Doing.ASK)
+        refusal = self.session.refusal(PersonAction.ASK)
         if refusal is not None:
             self.refuse(refusal)
         else:
@@ -222,7 +219,7 @@ class DebateScreen(DebateReading[Left]):
 
     def action_do_end(self) -> None:
         """End a live debate here."""
-        refusal = self.session.refusal(Doing.END)
+        refusal = self.session.refusal(PersonAction.END)
         if refusal is not None:
             self.refuse(refusal)
         else:
@@ -278,7 +275,7 @@ class DebateScreen(DebateReading[Left]):
         turn, number = self.current_turn(), self.transcript.current_quote
         if turn is None or number is None:
             self.say(f"No quote is chosen: {self.key('quote_next')} goes to the next one.")
-        elif isinstance(on := self.session.lean(turn, number), Refusal):
+        elif isinstance(on := self.session.lean(turn, number), RefusedAction):
             self.refuse(on)
         else:
             self._show_turns()
@@ -299,33 +296,47 @@ class DebateScreen(DebateReading[Left]):
 
     def action_do_stop(self) -> None:
         """Stop the assistant, or try again what failed."""
-        if self.asking.is_answering:
-            self.asking.stop()
+        if self.assistant.is_answering:
+            self.assistant.stop()
         elif self.live.trouble:
             self.session.start()
             self._show_hint()
 
     @work
     async def action_do_assistant(self) -> None:
-        """Ask the assistant, or show what it said."""
-        refusal = self.asking.refusal()
+        """Ask the assistant, or show its answers."""
+        refusal = self.session.refusal(PersonAction.ASSIST)
         if refusal is not None:
-            self.say(refusal)
+            self.refuse(refusal)
             return
         self.open_panel("assistant")
-        if self.asking.is_answering:
-            self.say(f"It is still answering; {self.key('stop')} stops it.")
+        if self.assistant.is_answering:
+            self.refuse(RefusedAction(RefusalReason.ANSWERING))
             return
-        said = await self.asking.ask(self.app, self.shown_turns(), self.current_turn())
-        if said is not None:
-            self.say(said)
+        try:
+            choices = [(each, NAME_OF_HELP[each]) for each in self.assistant.kinds_of_help()]
+        except OversightError as error:
+            self.say(str(error))
+            return
+        turn = self.current_turn()
+        chosen = await self.app.push_screen_wait(ChoiceScreen("Ask the assistant", choices))
+        words: str | None = ""
+        if chosen in NEEDS_WORDS:
+            title = "Which claim?" if chosen is Help.CHECK else "Ask the assistant"
+            words = await self.app.push_screen_wait(LineScreen(title))
+        if chosen is None or (not words and chosen in NEEDS_WORDS):
+            return
+        request = self.assistant.request(chosen, words or "", turn)
+        refused = request if isinstance(request, RefusedAction) else self.assistant.begin(request)
+        if refused is not None:
+            self.refuse(refused)
 
     # --- the verdict -------------------------------------------------------------------
 
     def action_do_verdict(self) -> None:
         """Look at the judgment, say why, send it."""
         self.query_one(BeliefBar).apply_typed()
-        refusal = self.session.refusal(Doing.SEND)
+        refusal = self.session.refusal(PersonAction.SEND)
         if refusal is not None:
             self.refuse(refusal)
         else:
@@ -349,7 +360,7 @@ class DebateScreen(DebateReading[Left]):
             self._trouble = f"Not sent: {error} — your work is kept; send it again."
             return
         self._trouble = ""
-        if isinstance(sent, Refusal):
+        if isinstance(sent, RefusedAction):
             self.refuse(sent)
             return
         strip = () if sent.score is None else await asyncio.to_thread(self.desk.calibration)
@@ -373,10 +384,10 @@ class DebateScreen(DebateReading[Left]):
         ]
 
     async def close(self) -> None:
-        """Leave the item: stop what goes on, write down what there is."""
+        """Leave the item: stop all work in the background, write down all that was done."""
         self.query_one(BeliefBar).apply_typed()
         self._note_attention(stop=True)
         self.rationale.write()
-        await self.asking.aclose()
+        await self.assistant.aclose()
         await self.live.aclose()
         await self.desk.close(self.item)

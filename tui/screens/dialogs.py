@@ -16,7 +16,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
-from oversight.text.shares import percent
+from oversight.text.numbers import percent
 from oversight.text.terminal import rich_text
 from oversight.tui.keys import Keys, key_of
 
@@ -154,12 +154,12 @@ class UnreadScreen(ModalScreen[Literal["read", "anyway"] | None]):
     ]
 
     def __init__(self, unread: Sequence[tuple[str, float]]) -> None:
-        """For turns by what they are called, each with the share of it that was on the screen."""
+        """For turns by name, each with the share of it that was on the screen."""
         super().__init__()
         self._unread = list(unread)
 
     def compose(self) -> ComposeResult:
-        """How many turns, which ones, the keys."""
+        """The number of turns, their names, the keys."""
         listed = Text()
         for name, share in self._unread[:MOST_LISTED]:
             part = f"{percent(share)} of it was" if share else "none of it was"
@@ -179,7 +179,7 @@ class UnreadScreen(ModalScreen[Literal["read", "anyway"] | None]):
 
 
 def unread_words(shares: Sequence[float]) -> str:
-    """How many turns were never on the screen, and how many only in part."""
+    """The numbers of turns never on the screen, and on it in part, as a sentence."""
     never, in_part = shares.count(0.0), len(shares) - shares.count(0.0)
     if never and in_part:
         return f"{_turns(never)} never on your screen, {in_part} only in part."
@@ -245,7 +245,7 @@ class RoomyScreen(Screen[T]):
     """
 
     def offers(self, name: str) -> bool:
-        """Whether the key of that name does something now."""
+        """True if the key of that name does something now."""
         return True
 
     @property

@@ -1,21 +1,24 @@
-"""What the queues of judging and rating share: a list of items, a filter, and a line about them."""
+"""Base of the queues of judging and rating: a list of items, a filter, and a line about them."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Resize
+from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Static
 
 from oversight.errors import OversightError
-from oversight.judging.desk import ORDER, fits
-from oversight.store.queue import ItemState, QueueItem, Taken
+from oversight.judging.desk import AnyDesk, Listed, Named, Opened, Sent
+from oversight.judging.items import RefusedAction
+from oversight.judging.queue_session import LeftState, QueueSession, Where
+from oversight.store.queue import ItemState, QueueItem
 from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
 from oversight.tui.keys import Keys, key_of
@@ -27,15 +30,6 @@ SIGN_OF_STATE = {
     ItemState.SKIPPED: ("↷", "dim"),
     ItemState.DONE: ("●", "green"),
 }
-
-REASON_OF_TAKEN = {
-    Taken.ENOUGH: "Others have taken it up meanwhile.",
-    Taken.ELSEWHERE: "It is open in another window, or being run by another program.",
-}
-
-
-Item = TypeVar("Item", QueueItem, RatingItem)
-
 
 STATE_WIDTH = 2
 PADDING = 2
@@ -90,7 +84,7 @@ class ItemsTable(DataTable[Text], inherit_bindings=False):
     ]
 
 
-class ItemsScreen(RoomyScreen[None], Generic[Item]):
+class ItemsScreen(RoomyScreen[None], Generic[Listed, Named, Opened, Sent]):
     """Lists items; Enter takes up the one under the cursor."""
 
     COLUMNS: ClassVar[tuple[str, ...]]
@@ -104,15 +98,23 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
     FOOT: ClassVar[Sequence[str]]
     """Lines below the list of keys."""
 
-    def __init__(self, judge: str, study: str, changed_keys: Mapping[str, str]) -> None:
-        """A list for `judge`, in a study if that has a name."""
+    LEFT: ClassVar[Mapping[LeftState, str]] = {
+        LeftState.SKIPPED: "Put off (↷).",
+        LeftState.BEGUN: "Left; all you did is kept (◐).",
+    }
+    """Sentences about an item that was left without being sent."""
+
+    def __init__(
+        self,
+        desk: AnyDesk[Listed, Named, Opened, Sent],
+        study: str,
+        changed_keys: Mapping[str, str],
+    ) -> None:
+        """The queue of a desk, in a study if that has a name."""
         super().__init__()
-        self.num_sent = 0
-        self._person = judge
+        self.queue: QueueSession[Listed, Named, Opened, Sent] = QueueSession(desk)
         self._study = study
         self._changed_keys = changed_keys
-        self._wanted = ""
-        self._items: list[Item] = []
         self._widths: list[int] = []
         self._note = ""
         self._is_trouble = False
@@ -120,40 +122,28 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         """The row at which a note was shown."""
 
     @abstractmethod
-    def all_items(self) -> list[Item]:
-        """What there is for this judge.
-
-        Raises:
-            OversightError: The store cannot be read.
-        """
-
-    @abstractmethod
-    def cells(self, item: Item) -> list[Text]:
+    def cells(self, item: Listed) -> list[Text]:
         """A row of the table, without the item's state: the first cell is the longest."""
 
     @abstractmethod
-    def hint_for(self, item: Item | None) -> str:
-        """What Enter does with the item under the cursor."""
+    def hint_for(self, item: Listed | None) -> str:
+        """The effect of Enter on the item under the cursor."""
 
     @abstractmethod
     def empty(self) -> str:
-        """What is said where there is nothing, and how to come by something."""
+        """The sentence shown for an empty store, with how to fill it."""
 
     @abstractmethod
-    def action_do_next(self) -> object:
-        """Take up the item under the cursor, then the next ones until the judge comes back."""
+    def screen_of(self, item: Opened, note: str) -> Screen[Where]:
+        """The screen on which an item is done; `note` is said first."""
 
-    @abstractmethod
-    async def put_off(self, item: Item, *, on: bool) -> None:
-        """Skip an item, or take that back."""
-
-    def state_of(self, item: Item) -> Text:
+    def state_of(self, item: Listed) -> Text:
         """The sign of its state."""
         sign, style = SIGN_OF_STATE[item.state]
         return Text(sign, style=style)
 
     def by_what(self) -> Text:
-        """What else is said of the work, behind the judge and the study."""
+        """Words about the work, shown behind the judge and the study."""
         return Text()
 
     def key(self, name: str) -> str:
@@ -191,15 +181,13 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
     def refresh_items(self) -> None:
         """Read the queue anew."""
         try:
-            found = self.all_items()
+            self.queue.refresh()
         except OversightError as error:
             self._say(str(error), trouble=True)
             return
-        fitting = [each for each in found if self.fits(each)]
-        self._items = sorted(fitting, key=lambda each: ORDER.index(each.state))
         self._show_items(self.size.width)
         self.query_one(DataTable).move_cursor(row=self.first_row())
-        self._show_summary(found)
+        self._show_summary()
         self._say_all()
         self._note_row = self.query_one(DataTable).cursor_row if self._note else None
         self._note, self._is_trouble = "", False
@@ -207,30 +195,27 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
     def _show_items(self, width: int) -> None:
         table = self.query_one(DataTable)
         table.clear(columns=True)
-        rows = [self.cells(each) for each in self._items]
+        rows = [self.cells(each) for each in self.queue.items]
         widths = self._widths = fitted(self.COLUMNS, rows, width, self.WHOLE)
         table.add_column(" ", width=STATE_WIDTH)
         for name, room in zip(self.COLUMNS, widths, strict=True):
             table.add_column(name, width=room)
-        for each, cells in zip(self._items, rows, strict=True):
+        for each, cells in zip(self.queue.items, rows, strict=True):
             for cell, room in zip(cells, widths, strict=True):
                 cell.truncate(room, overflow="ellipsis")
             table.add_row(self.state_of(each), *cells, key=each.key)
 
-    def fits(self, item: Item) -> bool:
-        """Whether it has the words of the filter."""
-        return fits(item, self._wanted)
-
-    def _show_summary(self, found: list[Item]) -> None:
-        whole = Text("You are ").append_text(rich_text(self._person, "bold"))
+    def _show_summary(self) -> None:
+        judge = self.queue.desk.judge
+        whole = Text("You are ").append_text(rich_text(judge, "bold"))
         if self._study:
             whole.append(" in study ").append_text(rich_text(self._study))
-        whole.append_text(self.by_what()).append(f"\n{self.num_sent} sent now")
+        whole.append_text(self.by_what()).append(f"\n{self.queue.num_sent} sent now")
         for state in ItemState:
-            number = sum(each.state is state for each in found)
+            number = self.queue.counts[state]
             whole.append(f" · {SIGN_OF_STATE[state][0]} {number} {state.value}")
-        if self._wanted:
-            whole.append("\nFilter: ", style="yellow").append_text(rich_text(self._wanted))
+        if self.queue.words:
+            whole.append("\nFilter: ", style="yellow").append_text(rich_text(self.queue.words))
         self.query_one("#summary", Static).update(whole)
 
     def _cut_in_row(self) -> list[str]:
@@ -242,19 +227,21 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         return [cell.plain for cell, room in cells if cell.cell_len > room]
 
     def _hint(self) -> str:
-        if self._items:
+        if self.queue.items:
             hint = self.hint_for(self.under_cursor())
             return " · ".join([hint, *self._cut_in_row()])
-        if self._wanted:
+        if self.queue.words:
             return f"Nothing fits the filter; {self.key('filter')} changes it."
         return self.empty()
 
     def first_row(self) -> int:
-        """The row at which the cursor stands in a list that was just read."""
-        return 0
+        """That of the item that was left last, if it is begun: the next key goes on with it."""
+        begun = [each.key for each in self.queue.items if each.state is ItemState.BEGUN]
+        last = self.queue.last_left
+        return begun.index(last) if last in begun else 0
 
     def _say_all(self) -> None:
-        """Say the note, and after it what is to be done; what is wrong stands alone."""
+        """Show the note, and after it the next thing to do; a trouble stands alone."""
         words = self._note if self._is_trouble else f"{self._note} {self._hint()}".strip()
         self._say(words, trouble=self._is_trouble)
 
@@ -263,7 +250,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         self._note, self._is_trouble = words, trouble
 
     def take_note(self) -> str:
-        """What was to be said, for another screen to say."""
+        """The note that was to be said, for another screen to say."""
         note, self._note = self._note, ""
         return note
 
@@ -274,16 +261,54 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         self.show_foot()
 
     def offers(self, name: str) -> bool:
-        """Whether the key of that name does something now."""
+        """True if the key of that name does something now."""
         chosen = self.under_cursor()
         if name == "next":
             return chosen is not None
         return name != "skip" or (chosen is not None and chosen.state is not ItemState.DONE)
 
-    def under_cursor(self) -> Item | None:
+    def under_cursor(self) -> Listed | None:
         """The item that Enter takes up."""
         row = self.query_one(DataTable).cursor_row
-        return self._items[row] if 0 <= row < len(self._items) else None
+        return self.queue.items[row] if 0 <= row < len(self.queue.items) else None
+
+    # --- one item after another --------------------------------------------------------
+
+    @work(exclusive=True)
+    async def action_do_next(self) -> None:
+        """Take up the item under the cursor, then the next ones until the judge comes back."""
+        chosen = self.under_cursor()
+        if chosen is not None:
+            await self.work_from(chosen)
+
+    async def work_from(self, first: Listed, *, reopen: bool = False) -> None:
+        """Take up `first`, then the next ones until the judge comes back."""
+        try:
+            where = await self.queue.work(self, first, reopen=reopen)
+        except OversightError as error:
+            self.note(str(error), trouble=True)
+        else:
+            if where == "next":
+                self.note(f"That was the last one that waits. {self.last_words()}".strip())
+        self.refresh_items()
+
+    async def work_on(self, item: Opened) -> Where:
+        """Show an item until the judge leaves it."""
+        where: Where = await self.app.push_screen_wait(self.screen_of(item, self.take_note()))
+        return where
+
+    def tell_left(self, item: Opened, how: LeftState) -> None:
+        """Note what has become of an item that was left."""
+        is_sent = how is LeftState.SENT
+        self.note(self.queue.desk.told_after(item) if is_sent else self.LEFT.get(how, ""))
+
+    def tell_refused(self, refusal: RefusedAction) -> None:
+        """Note why an item could not be taken up."""
+        self.note(refusal.said({}))
+
+    def last_words(self) -> str:
+        """Words for the end of a queue, behind that no more item waits."""
+        return self.take_note()
 
     # --- keys ------------------------------------------------------------------------
 
@@ -302,17 +327,17 @@ class ItemsScreen(RoomyScreen[None], Generic[Item]):
         chosen = self.under_cursor()
         if chosen is None or chosen.state is ItemState.DONE:
             return
-        await self.put_off(chosen, on=chosen.state is not ItemState.SKIPPED)
+        await self.queue.skip(chosen, on=chosen.state is not ItemState.SKIPPED)
         self.refresh_items()
 
     @work
     async def action_do_filter(self) -> None:
         """List only what has these words."""
         wanted = await self.app.push_screen_wait(
-            LineScreen("Show only items with these words", self._wanted)
+            LineScreen("Show only items with these words", self.queue.words)
         )
         if wanted is not None:
-            self._wanted = wanted
+            self.queue.words = wanted
             self.refresh_items()
 
     def action_do_help(self) -> None:

@@ -1,4 +1,4 @@
-"""What screens that show turns share: the transcript, its quotes, and moving about in them."""
+"""Base of the screens that show turns: the transcript, its quotes, and moving about in them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from oversight.judging.items import PersonAction, RefusedAction
+from oversight.judging.session import ItemSession
 from oversight.text.terminal import visible
 from oversight.tui.keys import KEYS, Keys, key_of
 from oversight.tui.marking import mark_unfinished
 from oversight.tui.screens.dialogs import KeysScreen, LineScreen, RoomyScreen
-from oversight.tui.widgets.quotes import Listed, QuotePanel, surroundings
+from oversight.tui.widgets.panels import ListedQuote, QuotePanel, styled_excerpt
 from oversight.tui.widgets.seen import SeenTranscript
 from oversight.tui.widgets.transcript import Column, TranscriptRow, TranscriptView
-from oversight.types import Source, Transcript, Turn
+from oversight.types import Source, Turn
 
 
 class SourceScreen(ModalScreen[None]):
@@ -116,39 +118,34 @@ class ReadingScreen(RoomyScreen[T]):
     FOOT: ClassVar[Sequence[str]]
     """Lines below the list of keys."""
 
-    def __init__(self, changed_keys: Mapping[str, str]) -> None:
-        """A screen whose keys are changed so."""
+    def __init__(self, session: ItemSession, changed_keys: Mapping[str, str]) -> None:
+        """A screen over a session at an item, whose keys are changed so."""
         super().__init__()
+        self.session = session
         self._changed_keys = changed_keys
         self._around = False
         self._panels: list[str] = []
         """Ids of panels that are open, the one opened last at the end."""
 
     @abstractmethod
-    def debate(self) -> Transcript:
-        """What the turns are of."""
-
-    @abstractmethod
     def shown_turns(self) -> Sequence[Turn]:
         """The turns that have been revealed."""
 
     @abstractmethod
-    def listed_quotes(self) -> list[Listed]:
+    def listed_quotes(self) -> list[ListedQuote]:
         """Quotes for the list of them."""
 
     @abstractmethod
     def say(self, note: str) -> None:
         """Show a note until the next act."""
 
+    @abstractmethod
+    def refuse(self, refusal: RefusedAction) -> None:
+        """Say why something was not done."""
+
     def show_panels(self) -> None:
         """Draw the panels beside the transcript anew."""
         self.show_quotes()
-
-    def may_read_source(self) -> bool:
-        """Whether the protocol lets this person read the source."""
-        protocol = self.debate().debate.protocol
-        # The source of an open prompt is part of what was asked.
-        return protocol.judge_sees_source or (protocol.is_open and protocol.speakers_see_source)
 
     # --- what is on it ---------------------------------------------------------------
 
@@ -193,13 +190,10 @@ class ReadingScreen(RoomyScreen[T]):
     def _surroundings(self, current: tuple[Turn, int] | None) -> tuple[Text | None, str]:
         if not self._around or current is None:
             return None, ""
-        protocol = self.debate().debate.protocol
-        context = None if protocol.judge_sees_source else protocol.quote_context
-        if context == 0:
-            return None, "This protocol shows you no more of the source than the quotes."
-        source = self.debate().question.source
-        around = surroundings(current[0].quotes[current[1]], source, context)
-        return around, "" if around is not None else "It was not found in the source."
+        found = self.session.source_around(current[0].quotes[current[1]])
+        if isinstance(found, RefusedAction):
+            return None, found.said({})
+        return styled_excerpt(found), ""
 
     def open_panel(self, id: str) -> None:
         """Show a panel beside the transcript."""
@@ -209,7 +203,7 @@ class ReadingScreen(RoomyScreen[T]):
         self.show_panels()
 
     def close_panel(self, id: str | None = None) -> bool:
-        """Hide a panel, or the one that was opened last; whether there was one."""
+        """Hide a panel, or the one that was opened last; true if there was one."""
         if not self._panels:
             return False
         closed = id or self._panels[-1]
@@ -267,12 +261,13 @@ class ReadingScreen(RoomyScreen[T]):
 
     def action_do_source(self) -> None:
         """Show the source, where that is allowed."""
-        source = self.debate().question.source
-        if source is None:
-            self.say("This question has no source.")
-        elif not self.may_read_source():
-            self.say("This protocol does not show you the source.")
-        else:
+        refusal, source = (
+            self.session.refusal(PersonAction.READ_SOURCE),
+            self.session.transcript.question.source,
+        )
+        if refusal is not None:
+            self.refuse(refusal)
+        elif source is not None:
             self.app.push_screen(SourceScreen(source))
 
     def action_do_quotes(self) -> None:
@@ -283,7 +278,7 @@ class ReadingScreen(RoomyScreen[T]):
             self.open_panel("quotes")
 
     def action_do_around(self) -> None:
-        """Show what stands around the current quote."""
+        """Show the source around the current quote."""
         if self.transcript.current_quote is None:
             self.transcript.move_quote(1)
         self._around = not self._around

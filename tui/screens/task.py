@@ -1,9 +1,9 @@
-"""What the screens of all rating tasks share: an item to be read, and questions to be answered."""
+"""The screen of all rating tasks: an item to be read, and questions to be answered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events, work
@@ -13,10 +13,12 @@ from textual.containers import Container
 from textual.widgets import Footer, Static
 
 from oversight.errors import OversightError
-from oversight.judging.desk import TaskDesk, TaskItem
+from oversight.judging.desk import TaskDesk
+from oversight.judging.items import PersonAction, RefusalReason, RefusedAction, TaskItem
 from oversight.judging.log import RatingLog
+from oversight.judging.queue_session import Where
 from oversight.judging.session import RatingSession
-from oversight.judging.tasks import Answering
+from oversight.judging.tasks import AnswerState
 from oversight.text.terminal import rich_text
 from oversight.tui.hints import read_on
 from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, Keys, bindings
@@ -25,9 +27,9 @@ from oversight.tui.screens.dialogs import KeysScreen, WordsScreen
 from oversight.tui.screens.reading import QuestionHead
 from oversight.tui.screens.work import LeftT, WorkScreen
 from oversight.tui.widgets.choices import Choices
-from oversight.tui.widgets.quotes import Listed, QuotePanel
+from oversight.tui.widgets.panels import ListedQuote, QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
-from oversight.types import Transcript, Turn
+from oversight.types import Turn
 
 NAMES = tuple(name for name in RATING_KEYS if name != "filter")
 OF_TASKS = ("left", "right", "tie", "both_bad", "ask_next", "ask_previous")
@@ -38,9 +40,14 @@ FOOT = (
 )
 
 
-class TaskReading(WorkScreen[LeftT]):
+class RatingReadingScreen(WorkScreen[LeftT]):
     """An item to be read."""
 
+    OWN_WORDS: ClassVar[Mapping[RefusalReason, str]] = {
+        **WorkScreen.OWN_WORDS,
+        RefusalReason.NOTHING_TO_UNDO: "Nothing to take back. {previous} goes to the last one "
+        "sent.",
+    }
     KEYS: ClassVar[Keys] = RATING_KEYS
     FOOT: ClassVar[Sequence[str]] = FOOT
 
@@ -53,20 +60,16 @@ class TaskReading(WorkScreen[LeftT]):
         self.desk = desk
         self.item = item
 
-    def debate(self) -> Transcript:
-        """What is rated is of this debate."""
-        return self.item.transcript
-
     def shown_turns(self) -> Sequence[Turn]:
         """The turns that are asked about."""
         return self.item.turns()
 
-    def listed_quotes(self) -> list[Listed]:
+    def listed_quotes(self) -> list[ListedQuote]:
         """Their quotes."""
         return quotes_of(self.item, self.desk.task.names_of(self.item.item))
 
     def fold_before(self, *, folded: bool) -> None:
-        """Fold what was said before, or unfold it."""
+        """Fold the earlier turns, or unfold them."""
         view = self.transcript
         for row in view.rows:
             for column in row.columns:
@@ -75,7 +78,7 @@ class TaskReading(WorkScreen[LeftT]):
         view.relay()
 
     def action_do_before(self) -> None:
-        """Show what was said before, or fold it again."""
+        """Show the earlier turns, or fold them again."""
         columns = [c for r in self.transcript.rows for c in r.columns if c.key.startswith(BEFORE)]
         if not columns:
             self.say("Nothing was said before.")
@@ -84,11 +87,7 @@ class TaskReading(WorkScreen[LeftT]):
         self.transcript.scroll_home(animate=False)
 
 
-Left = Literal["queue", "next", "previous"]
-"""Where to go from a screen that is left."""
-
-
-class TaskScreen(TaskReading[Left]):
+class RatingScreen(RatingReadingScreen[Where]):
     """One item. Its task says what it asks, and which keys answer it."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(bindings(NAMES, RATING_KEYS, RATING_SHOWN))
@@ -99,13 +98,13 @@ class TaskScreen(TaskReading[Left]):
         super().__init__(desk, item)
         self.about = desk.task
         self.current = 0
-        """Which question is being answered."""
+        """Index of the question that is being answered."""
         self._begin = note
 
     # --- what is on it ---------------------------------------------------------------
 
     def compose(self) -> ComposeResult:
-        """Question, responses with their quotes beside them, what is asked, hint, keys."""
+        """Prompt, responses with their quotes beside them, questions, hint, keys."""
         yield Static(id="too-small")
         yield QuestionHead()
         yield Static(rich_text(self.about.asks), id="asks")
@@ -164,15 +163,15 @@ class TaskScreen(TaskReading[Left]):
         return f"{said} {enter} sends it.{why}".strip()
 
     def offers(self, name: str) -> bool:
-        """Whether the key of that name does something now."""
+        """True if the key of that name does something now."""
         if name in ("tie", "both_bad", "rationale"):
             return self.acts.work.is_open
-        return name != "skip" or not self.acts.work.num_sent
+        return name != "skip" or self.session.refusal(PersonAction.SKIP) is None
 
     @property
-    def answering(self) -> Answering:
+    def answering(self) -> AnswerState:
         """The answers so far, and the question that a key answers."""
-        return Answering(self.desk.asked, self.acts.work.draft.answers, self.current)
+        return AnswerState(self.desk.asked, self.acts.work.draft.answers, self.current)
 
     def _missing(self, *, need_rationale: bool = True) -> str | None:
         refusal = self.session.missing(need_rationale=need_rationale)
@@ -216,7 +215,7 @@ class TaskScreen(TaskReading[Left]):
             self.press(event.character)
 
     def press(self, key: str) -> None:
-        """Do what the task does at a key, by its name, or at a digit."""
+        """Have the task's effect of a key, by its name, or of a digit."""
         pressed = self.about.press(key, self.answering)
         if pressed.says:
             self.say(pressed.says.format_map({name: self.key(name) for name in RATING_KEYS}))
@@ -252,9 +251,18 @@ class TaskScreen(TaskReading[Left]):
 
     def action_do_undo(self) -> None:
         """Take back the last change."""
-        if self.session.undo() is not None:
-            self.say(f"Nothing to take back. {self.key('previous')} goes to the last one sent.")
+        before = self.acts.work.draft.answers
+        refusal = self.session.undo()
+        if refusal is not None:
+            self.refuse(refusal)
             return
+        now = self.acts.work.draft.answers
+        changed = [
+            at
+            for at, each in enumerate(self.desk.asked)
+            if before.get(each.name) != now.get(each.name)
+        ]
+        self.current = changed[0] if changed else self.current
         self._note = "Taken back."
         self.show_all()
 
@@ -276,7 +284,7 @@ class TaskScreen(TaskReading[Left]):
     # --- sending ---------------------------------------------------------------------
 
     async def action_do_next(self) -> None:
-        """Send what was answered and take the next one, or say what is missing."""
+        """Send the answers and take the next item, or name the first thing missing."""
         if not self.acts.work.is_open:
             await self._leave("next")
             return
@@ -294,10 +302,13 @@ class TaskScreen(TaskReading[Left]):
     @work
     async def _send(self) -> None:
         try:
-            await self.session.send()
+            sent = await self.session.send()
         except OversightError as error:
             self._trouble = f"Not sent: {error} — your work is kept; send it again."
             self.show_all()
+            return
+        if isinstance(sent, RefusedAction):
+            self.refuse(sent)
             return
         await self._leave("next")
 
@@ -316,6 +327,6 @@ class RationaleScreen(WordsScreen):
     """Asks why; nothing is sent by that."""
 
     def on_mount(self) -> None:
-        """Say what the keys do here."""
+        """Name the effects of the keys here."""
         super().on_mount()
         self.query_one(".keys", Static).update(Text("Ctrl+S or Esc goes back; it is kept."))

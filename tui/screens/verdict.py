@@ -1,4 +1,4 @@
-"""The last look before a judgment is sent: what it is, and why."""
+"""Dialogs about a judgment: a last look before it is sent, and the result after."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 from oversight.judging.session import DebateSession
-from oversight.judging.tasks.debate import JudgmentScore, StripBin
+from oversight.judging.tasks.debate import NAME_OF_VERDICT, CalibrationBin, JudgmentScore
 from oversight.text.terminal import rich_text
 from oversight.types import Judgment, Question, Verdict
 
@@ -34,7 +34,7 @@ class SentScreen(ModalScreen[Then]):
         judgment: Judgment,
         question: Question,
         result: JudgmentScore | None,
-        strip: Sequence[StripBin],
+        strip: Sequence[CalibrationBin],
         models: Sequence[str],
     ) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SentScreen(ModalScreen[Then]):
         self._models = models
 
     def compose(self) -> ComposeResult:
-        """What is recorded, the score, the strip, the keys."""
+        """The judgment that was sent, its score, the calibration strip, the keys."""
         with Vertical(classes="dialog"):
             yield VerticalScroll(Static(self._text()))
             yield Static(Text("Enter next item · r revise · Esc queue"), classes="keys")
@@ -67,24 +67,16 @@ class SentScreen(ModalScreen[Then]):
         text = Text("\n\nRight is: ").append_text(
             rich_text(self._question.options[result.correct].text, "bold")
         )
-        if result.right is None:
-            text.append("\nYou did not decide.")
-        elif result.right:
-            text.append("\n✓ You are right.", style="green")
-        else:
-            text.append("\n✗ You are wrong.", style="red")
-        shown = f"{result.score:+.2f}".replace("-", "−")
-        text.append(f"  {result.rule.capitalize()} score {shown}")
-        if result.price:
-            text.append(f", {result.price:.2f} of it paid for the rounds you read")
-        return text
+        sign, style = {None: ("", ""), True: ("✓ ", "green"), False: ("✗ ", "red")}[result.right]
+        text.append(f"\n{sign}{result.outcome_words}", style=style)
+        return text.append(f"  {result.score_words.replace('-', '−')}")
 
     def action_then(self, then: Then) -> None:
         """Go on."""
         self.dismiss(then)
 
 
-def strip_text(strip: Sequence[StripBin]) -> Text:
+def strip_text(strip: Sequence[CalibrationBin]) -> Text:
     """A row for each stretch of confidence: a bar of how often the judge was right."""
     text = Text()
     for each in strip:
@@ -97,13 +89,6 @@ def strip_text(strip: Sequence[StripBin]) -> Text:
         else:
             text.append("–\n", style="dim")
     return text
-
-
-NAME_OF_VERDICT = {
-    Verdict.DECIDED: "as the belief says",
-    Verdict.TIE: "tie: both are equally right",
-    Verdict.ABSTAIN: "cannot tell",
-}
 
 
 MOST_CHARS = 120
@@ -135,7 +120,7 @@ class VerdictScreen(ModalScreen[bool]):
         self._on_rationale = on_rationale
 
     def compose(self) -> ComposeResult:
-        """What is sent, the rationale, what is missing, the keys."""
+        """The judgment to be sent, the rationale, anything missing, the keys."""
         with Vertical(classes="dialog"):
             yield VerticalScroll(Static(id="verdict"), id="decided", can_focus=False)
             yield Static(Text("Why? What was it that decided?", style="bold"))

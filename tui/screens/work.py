@@ -1,4 +1,4 @@
-"""What the screens of judging and rating share: someone's work on an item, and leaving it."""
+"""Base of the screens of judging and rating: a person's work on an item, and leaving it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from textual.message_pump import MessagePump
 from textual.timer import Timer
 from textual.widgets import Static
 
+from oversight.judging.items import PersonAction, RefusalReason, RefusedAction
 from oversight.judging.log import ActLog
-from oversight.judging.session import Doing, ItemSession, Refusal, Why
+from oversight.judging.session import ItemSession
 from oversight.judging.settings import SessionSettings
 from oversight.judging.work import Span
 from oversight.text.terminal import rich_text
@@ -22,36 +23,40 @@ from oversight.tui.screens.reading import ReadingScreen
 from oversight.tui.widgets.seen import SeenTranscript
 
 ATTENTION_S = 15.0
-"""How often seconds of attention are written down."""
+"""Time between two notes of the seconds of attention."""
 
 LeftT = TypeVar("LeftT", bound=str)
-"""Where to go from a screen that is left."""
+"""The way on from a screen that is left."""
 
 
 class WorkScreen(ReadingScreen[LeftT]):
     """An item to be read, and an answer that can be taken back, sent, and opened again."""
 
-    OWN_WORDS: ClassVar[Mapping[Why, str]] = {
-        Why.SENT: "It is sent. {revise} opens it again; every revision is kept.",
-        Why.NO_BELIEF: "No belief yet: {belief_down} {belief_up} or a number sets it. Once more to "
-        "read on without.",
-        Why.WAITS_FOR_BELIEF: "It waits for your belief: {belief_down} {belief_up} or a number "
-        "sets it.",
+    OWN_WORDS: ClassVar[Mapping[RefusalReason, str]] = {
+        RefusalReason.SENT: "It is sent. {revise} opens it again; every revision is kept.",
+        RefusalReason.NO_BELIEF: "No belief yet: {belief_down} {belief_up} or a number sets it. "
+        "Once more to read on without.",
+        RefusalReason.WAITS_FOR_BELIEF: "It waits for your belief: {belief_down} {belief_up} or a "
+        "number sets it.",
+        RefusalReason.ANSWERING: "It is still answering; {stop} stops it.",
+        RefusalReason.NO_TURN: "Choose a turn first: {turn_next} and {turn_previous} go from one "
+        "to another.",
     }
     """Refusals that name keys."""
 
+    session: ItemSession
+
     def __init__(self, session: ItemSession, settings: SessionSettings) -> None:
         """A screen over a session at an item."""
-        super().__init__(settings.keys)
-        self.session = session
+        super().__init__(session, settings.keys)
         self.acts: ActLog[Any, Any, Any] = session.acts
         self.rationale = Rationale(self.session.say_why, self)
         self._trouble = ""
         self._note = ""
         self._begin = ""
-        """What is said before the hint until the first act."""
+        """Words shown before the hint until the first act."""
         self._said = "", False
-        """What stands in the hint's place, and whether it is a trouble."""
+        """The words in the hint's place, and true if they tell of a trouble."""
         self._num_acts = 0
         self._told_at = -1
         """At which act a note was shown that still is."""
@@ -62,11 +67,11 @@ class WorkScreen(ReadingScreen[LeftT]):
 
     @abstractmethod
     def _hint(self) -> str:
-        """What is to be done next."""
+        """The hint: the next thing to do."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Leave the item: stop what goes on, write down what there is."""
+        """Leave the item: stop all work in the background, write down all that was done."""
 
     @property
     def num_waiting(self) -> int:
@@ -87,7 +92,7 @@ class WorkScreen(ReadingScreen[LeftT]):
         self._show_hint()
 
     def _trouble_now(self) -> str:
-        """What is wrong, if anything is."""
+        """The trouble to be shown, or nothing."""
         return self._trouble
 
     def _show_hint(self) -> None:
@@ -115,7 +120,7 @@ class WorkScreen(ReadingScreen[LeftT]):
         if self.is_mounted:
             self._show_hint()
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: RefusedAction) -> None:
         """Say why something was not done."""
         said = refusal.said(self.OWN_WORDS)
         keys = {name: self.key(name) for name in self.KEYS}
@@ -124,7 +129,7 @@ class WorkScreen(ReadingScreen[LeftT]):
     # --- what was on the screen --------------------------------------------------------
 
     def _when_read(self, act: Callable[[], object], *, again: bool = False) -> None:
-        """Answer by `act` what is shown; ask first if some of it was never on the screen, with
+        """Answer by `act`; ask first if some of the turns were never on the screen, with
         `again` also for turns of which that was waived."""
         self._note_attention()
         refusal = self.session.unread(again=again)
@@ -147,26 +152,26 @@ class WorkScreen(ReadingScreen[LeftT]):
         self.app.push_screen(UnreadScreen(listed), go_on)
 
     def _on_looked(self) -> None:
-        """Write down what has been read, and say what is to be read."""
+        """Write down the lines that have been read, and hint at those that are left."""
         self._note_seen(completely=True)
         if self._told_at != self._num_acts:  # what was told at the last act stands until the next
             self._show_hint()
 
     def on_screen_resume(self) -> None:
-        """What was behind a dialog can be read again."""
+        """Count as read again the turns that were behind a dialog."""
         for transcript in self.query("#transcript").results(SeenTranscript):
             transcript.look_soon()
 
     # --- the draft ---------------------------------------------------------------------
 
     def _may_change(self) -> bool:
-        refusal = self.session.refusal(Doing.CHANGE)
+        refusal = self.session.refusal(PersonAction.CHANGE)
         if refusal is not None:
             self.refuse(refusal)
         return refusal is None
 
     def action_do_revise(self) -> None:
-        """Open again what was sent."""
+        """Open the item again after it was sent."""
         refusal = self.session.revise()
         if refusal is not None:
             self.refuse(refusal)
@@ -202,7 +207,7 @@ class WorkScreen(ReadingScreen[LeftT]):
             await self._leave("next")
 
     async def action_do_back(self) -> None:
-        """Close what is open beside the turns, or go to the queue; everything is kept."""
+        """Close a panel beside the turns, or go to the queue; everything is kept."""
         if not self.close_panel():
             await self._leave("queue")
 
@@ -212,7 +217,7 @@ class WorkScreen(ReadingScreen[LeftT]):
 
 
 TYPING_S = 0.3
-"""How often what is being typed is written down."""
+"""Time between two notes of words that are being typed."""
 
 
 class Rationale:

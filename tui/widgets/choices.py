@@ -1,4 +1,4 @@
-"""What is asked of an item, each question in a line with its answers: chosen by key or by mouse."""
+"""Questions about an item, each in a line with its answers, chosen by key or by mouse; beliefs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Choices(VerticalScroll, can_focus=False):
     def __init__(self, id: str | None = None) -> None:
         super().__init__(Static(id="choice-lines"), id=id)
         self._places: list[tuple[int, int, int, str, str | None]] = []
-        """Where what can be clicked stands: line, first cell, last cell, question, answer."""
+        """Places that can be clicked: line, first cell, last cell, question, answer."""
 
     def show(self, asked: Sequence[TaskQuestion], answers: Mapping[str, str], current: int) -> None:
         """Show `asked` with the answers given so far."""
@@ -104,7 +104,7 @@ BAR_WIDTH = 20
 BAR_AT = 4
 """Cells of a line before its bar."""
 TYPE_S = 1.0
-"""How long a single digit waits for a second one."""
+"""Time that a single digit waits for a second one."""
 MOVE_S = 1.5
 """Movements closer together than this are one, for undoing."""
 
@@ -162,7 +162,7 @@ class BeliefBar(Static):
             self._draw()
 
     def apply_typed(self) -> None:
-        """Take what was typed so far."""
+        """Take the digits typed so far."""
         typed, self._typed = self._typed, ""
         if self._typing is not None:
             self._typing.stop()

@@ -18,7 +18,7 @@ MARKS = "".join([*SIGN_OF_STATUS.values(), PICKED, "“”"])
 
 
 def num_letters(text: str) -> int:
-    """How many characters there are but for spaces and marks of quotes."""
+    """The number of characters without spaces and marks of quotes."""
     packed = "".join(text.split())
     if packed.isascii():
         return len(packed)
@@ -26,7 +26,7 @@ def num_letters(text: str) -> int:
 
 
 class Seen:
-    """What has been seen of one turn."""
+    """The parts of one turn that have been on the screen."""
 
     def __init__(self, num_letters: int = 0, shares: Iterable[Span] = ()) -> None:
         """With those stretches seen already, as shares of a turn of so many letters."""
@@ -37,7 +37,7 @@ class Seen:
         self._spans = joined((*self._spans, (start, end)))
 
     def of(self, start: float, end: float) -> float:
-        """How many of these letters have been on the screen."""
+        """The number of these letters that have been on the screen."""
         return sum(max(min(end, e) - max(start, s), 0.0) for s, e in self._spans)
 
     def shares(self, num_letters: int) -> tuple[Span, ...]:
@@ -81,7 +81,7 @@ class SeenLines:
         return True
 
     def num_unread(self, first: int = 0, last: int | None = None) -> int:
-        """How many lines from `first` to before `last` have never been on the screen."""
+        """The number of lines from `first` to before `last` that have never been on the screen."""
         return self._flags.count(0, first, len(self._flags) if last is None else last)
 
     def first_unread(self) -> int | None:
@@ -90,7 +90,7 @@ class SeenLines:
         return None if found < 0 else found
 
     def shares(self) -> tuple[Span, ...]:
-        """What has been seen, as shares of the whole turn."""
+        """The parts that have been seen, as shares of the whole turn."""
         return self._seen.shares(self._places[-1]) if self.num_unread() else WHOLE
 
 
@@ -112,7 +112,7 @@ class SeenTranscript(TranscriptView):
         self._seen: dict[str, Seen] = {}
         self._lines: dict[str, SeenLines] = {}
         self._before: dict[str, tuple[Span, ...]] = {}
-        """What had been seen of turns when this view was opened."""
+        """The parts of turns that had been seen when this view was opened."""
         self._known: set[str] = set()
         """Turns of which it was told that they have been seen."""
         self._news: set[str] = set()
@@ -129,7 +129,7 @@ class SeenTranscript(TranscriptView):
         self.look_soon()
 
     def restore_seen(self, seen: Mapping[str, tuple[Span, ...]]) -> None:
-        """Take for seen what was seen of turns in earlier sessions."""
+        """Take over the parts of turns seen in earlier sessions."""
         self._before = dict(seen)
         self._known |= set(seen)
 
@@ -142,7 +142,7 @@ class SeenTranscript(TranscriptView):
             self._from = new
 
     def take_seen(self, *, completely: bool = False) -> dict[str, tuple[Span, ...]]:
-        """By key what has been seen of those turns of which more was seen since the last time;
+        """By key the parts seen of those turns of which more was seen since the last time;
         only of those that have been seen `completely` by now."""
         found: dict[str, tuple[Span, ...]] = {}
         for row in self.rows if self._news else ():
@@ -211,7 +211,7 @@ class SeenTranscript(TranscriptView):
 
     @property
     def _is_read(self) -> bool:
-        """Whether what is in sight is read: behind a dialog nothing is."""
+        """True if the words in sight count as read: behind a dialog none do."""
         return self.app.screen is self.screen and self.size.height > 1
 
     def _tell(self, *, has_news: bool = False) -> None:
@@ -259,7 +259,7 @@ class SeenTranscript(TranscriptView):
                 continue
             above[row].append(lines.num_unread(0, first))
             below[row].append(lines.num_unread(last if is_read else first))
-        # What stands beside one another is read together.
+        # Turns that stand side by side are read together.
         of_row = max if self.is_wide else sum
         return sum(map(of_row, above.values())), sum(map(of_row, below.values()))
 

@@ -22,7 +22,7 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from oversight.tui.marking import Line, Marked, pieces, with_matches, wrap
+from oversight.tui.marking import Line, MarkedText, pieces, with_matches, wrap
 
 SIDE_BY_SIDE_WIDTH = 100
 """Cells from which two turns of one step stand beside one another."""
@@ -54,7 +54,7 @@ class Column:
     heading: str
     """Safe to show."""
     style: str
-    body: Marked
+    body: MarkedText
     is_folded: bool = False
     is_writing: bool = False
     is_to_read: bool = False
@@ -69,7 +69,7 @@ class Column:
             self._at = width
         return self._lines
 
-    def replace(self, body: Marked) -> None:
+    def replace(self, body: MarkedText) -> None:
         """Show other words, or the same in other styles."""
         if body.text != self.body.text:
             self._at = -1
@@ -121,7 +121,7 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
         self._looks: dict[str, Style] = {}
         self._drawn_width: int | None = None
         """The width while lines are drawn, which cannot change then."""
-        self._overlaid: dict[str, Marked] = {}
+        self._overlaid: dict[str, MarkedText] = {}
 
     # --- content -----------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def is_wide(self) -> bool:
-        """Whether turns stand beside one another."""
+        """True if turns stand side by side."""
         return self._width >= SIDE_BY_SIDE_WIDTH
 
     def _column_width(self, row: TranscriptRow) -> int:
@@ -260,7 +260,7 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
         ]
         return Strip(segments).crop(0, width)
 
-    def _overlay(self, column: Column, is_current: bool) -> Marked:
+    def _overlay(self, column: Column, is_current: bool) -> MarkedText:
         """The turn with matches of the search and the current quote in their own styles."""
         if column.key in self._overlaid:
             return self._overlaid[column.key]
@@ -455,7 +455,7 @@ class TranscriptView(ScrollView, can_focus=True, inherit_bindings=False):
     # --- selecting ---------------------------------------------------------------
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """What was selected by mouse, as it is shown."""
+        """The words selected by mouse, as they are shown."""
         text = "\n".join(self._line(line).text.rstrip() for line in range(self._tops[-1]))
         return selection.extract(text), "\n"
 

@@ -37,7 +37,7 @@ class Config(Settings):
     """1 to 5: more lines, more things alike, more changes; from 3 shuffled lines and containers."""
     telling: Telling = "varied"
     """`plain`: one statement and one question a family, days in order, no prices and counts; for
-    models too small to read. What decides is the same."""
+    models too small to read. The deciding facts are the same."""
     num: int = Field(default=1000, ge=1)
     """Number of questions; a larger limit makes more, unless it is set."""
     start: int = Field(default=0, ge=0)

@@ -1,6 +1,6 @@
 """One story of the generated world: what happens, when, and the lines that tell it.
 
-What keeps the answer from leaking: right and wrong answer are drawn alike, and everything but the
+The answer does not leak: right and wrong answer are drawn alike, and everything but the
 order of events treats them alike: how often they are told, in which wording, beside which other
 things. Which of the two is right shows only in whose line has the later time.
 """

@@ -25,7 +25,7 @@ NO_QUOTA = "insufficient_quota"
 SHOWN_CHARS = 200
 SHOWN_MESSAGE_CHARS = 1000
 READ_BYTES = 65_536
-"""How much of an error is looked at: it may be of any length."""
+"""Most characters of an error that are looked at: it may be of any length."""
 
 LOOK_AT_SERVER = "check that the server runs and that base_url is right, or raise max_retries"
 LOOK_AT_LOAD = "the server has too much to do: lower max_in_flight, or raise max_retries"

@@ -13,7 +13,7 @@ from oversight.text.thoughts import DividedText, closes_unopened, divide, is_wor
 from oversight.types import Completion, FinishReason, Request, Usage
 
 UNKNOWN_LOGPROB = -9999.0
-"""What servers write for minus infinity, and for tokens that a mask forbids."""
+"""The number that servers write for minus infinity, and for tokens that a mask forbids."""
 
 ROUNDING = 1e-3
 """A log-probability this little above zero is rounding; more is an error."""
@@ -316,6 +316,20 @@ FINISH_REASONS = {
 """Words of servers for other ends of an answer than its model's own."""
 
 REASON_OF = {word: reason for reason, words in FINISH_REASONS.items() for word in words}
+
+OWN_ENDS = frozenset(
+    {
+        *("stop", "stop_sequence", "end_turn", "end", "eos", "eos_token", "complete", "completed"),
+        *("done", "finished"),
+    }
+)
+"""Words of servers for the end that the model itself put to its answer."""
+
+
+def is_unknown_end(finish: str | None) -> bool:
+    """True of a finish reason that is none of the words above; it is taken for the model's end."""
+    return bool(finish) and str(finish).lower() not in OWN_ENDS | REASON_OF.keys()
+
 
 Complaint = tuple[type[EngineError], str, str]
 """The error to raise, its reason, and what to do."""

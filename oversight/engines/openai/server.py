@@ -137,7 +137,7 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 
 DRAIN_S = 1.0
-"""How long a stream may stay open after its last event, for its connection to be used again."""
+"""Time that a stream may stay open after its last event, for its connection to be used again."""
 
 DETOKENIZE_S = 10.0
 """Time limit for asking a server how a prompt ends."""
@@ -156,7 +156,7 @@ class Exchange:
     """One exchange with the server, and what has come of it so far."""
 
     name: str
-    """What it is called in messages."""
+    """Its name in messages."""
     path: str
     body: bytes = b""
     emit: Callable[[str], None] | None = None
@@ -164,7 +164,7 @@ class Exchange:
     deadline: float = float("inf")
     """On `time.monotonic`'s clock; nothing is tried again after it."""
     reply: Reply = field(default_factory=Reply)
-    """What has arrived; a new attempt starts with a new one."""
+    """The reply so far; a new attempt starts with a new one."""
     emitted: bool = False
     num_attempts: int = 0
     last_failure: str = ""
@@ -203,7 +203,7 @@ class Server:
         Raises:
             EngineRefusedError: The server says no.
             EngineUnavailableError: Nobody answers, or the connection breaks each time.
-            EngineError: What comes back is no answer.
+            EngineError: The reply is no answer.
         """
         await self._persist(call, self._post)
 
@@ -288,6 +288,14 @@ def _read_body(call: Exchange, body: bytes) -> None:
     call.take(body)
     if not call.reply.begun:
         raise unreadable("it holds no choice", body)
+    _check_ended(call, "sent an answer that has not ended")
+
+
+def _check_ended(call: Exchange, otherwise: str) -> None:
+    """Refuse an answer that nothing says is whole: a proxy or a server gave it up."""
+    if call.reply.finish is None:
+        reason = f"{otherwise} (it gave no finish_reason)"
+        raise AttemptError(EngineUnavailableError, reason)
 
 
 async def _read_events(call: Exchange, pieces: AsyncIterator[bytes]) -> None:
@@ -299,9 +307,7 @@ async def _read_events(call: Exchange, pieces: AsyncIterator[bytes]) -> None:
     else:
         _take_events(call, decoder.end())
     # A proxy that loses its server may close the stream in good order.
-    if call.reply.finish is None:
-        reason = "ended the stream before the answer's end (it gave no finish_reason)"
-        raise AttemptError(EngineUnavailableError, reason)
+    _check_ended(call, "ended the stream before the answer's end")
 
 
 def _take_events(call: Exchange, events: list[bytes]) -> bool:

@@ -248,7 +248,7 @@ class Config(RequestFields):
     dialect: Literal["openai", "vllm"] = "openai"
     """`vllm` asks for token ids and enforced choices as well."""
     logprobs: bool = True
-    """Whether the server gives log-probabilities; some hosted models refuse to."""
+    """Ask the server for log-probabilities; some hosted models refuse to give them."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The field that bounds the answer; newer hosted models take only the second name."""
     # Not part of a debate's id unless they are set: debates of before keep theirs.

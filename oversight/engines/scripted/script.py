@@ -79,13 +79,13 @@ class Config(Settings):
     choices: bool = True
     """True for an engine that keeps to choices."""
     latency_s: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    """How long each answer takes."""
+    """Time that each answer takes."""
     tokens_per_chunk: int = Field(default=4, ge=1)
     """Size of the pieces of a stream."""
     fail_calls: frozenset[int] = frozenset()
     """Numbers of the calls, counted from 1, that fail as if the server were gone."""
     keep_requests: int = Field(default=10_000, ge=0)
-    """How many of the last requests `ScriptedEngine.requests` holds."""
+    """Number of the last requests that `ScriptedEngine.requests` holds."""
 
     @field_validator("beliefs")
     @classmethod
@@ -106,7 +106,7 @@ class ScriptedAnswer:
     reasoning: str = ""
     """A thought given apart from the text, as some servers do."""
     finish_reason: FinishReason | None = None
-    """Why the answer ended; None for its own end, or the limit of tokens."""
+    """The reason why the answer ended; None for its own end, or the limit of tokens."""
 
     def __post_init__(self) -> None:
         try:

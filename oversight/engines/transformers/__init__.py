@@ -1,7 +1,7 @@
 """Any Hugging Face causal language model, in this process.
 
 Requests of all debates run in one continuous batch, and what earlier prompts
-have computed is not computed again. What a caller can rely on:
+have computed is not computed again. A caller can rely on this:
 
 - The prompt is the tokenizer's chat template (or, where it has none, the plain
   rendering of `oversight.chat.plain_text`), encoded once. Nothing that

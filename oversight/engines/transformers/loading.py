@@ -339,7 +339,7 @@ def _ways(model: Any, text_config: Any) -> Iterator[_Way]:
 
 
 def _kind_problem(config: Any, way: _Way) -> str | None:
-    """Why models of a kind cannot be run so, tried on a small one past all its windows."""
+    """The reason why a kind of model cannot be run so; a small one is tried past its windows."""
     from transformers import AutoModelForCausalLM
 
     def score_with(model: Any) -> contract.Score:
@@ -423,8 +423,8 @@ def _scored(rows: Rows, asked: Sequence[contract.Row]) -> list[torch.Tensor]:
 
 @torch.inference_mode()
 def _problem(model: Any, rows: Rows, probe: Sequence[tuple[int, int]]) -> str:
-    """Why two rows of different lengths, extended step by step, do not give the model's own
-    logits; empty if they do."""
+    """The reason why two rows of different lengths, extended step by step, do not give the model's
+    own logits; empty if they do."""
     total = sum(lengths[0] for lengths in probe)
     vocab_size = model.get_input_embeddings().weight.shape[0]
     tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2

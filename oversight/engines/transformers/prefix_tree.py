@@ -175,7 +175,7 @@ class CacheSpan:
     stop: int = 0
     """The rows of this pass."""
     columns_NQ: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
-    """Where each token is written."""
+    """The slot that each token is written to."""
     visible: int = 0
     """L."""
 

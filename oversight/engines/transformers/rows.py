@@ -53,7 +53,7 @@ class MaskStyle:
             query_positions_NQ: Position of each token of this pass.
             key_positions_L: Position that each column holds.
             dtype: The model's, for additive masks.
-            visible: What a query may see at most, [Q, L]; None for every column.
+            visible: Columns that a query may see at most, [Q, L]; None for every column.
         """
         masks = {}
         for kind in self.kinds:

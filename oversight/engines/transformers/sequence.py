@@ -135,7 +135,7 @@ class RunningSequence:
     top: list[Top] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     failure: str = ""
-    """Why it could not be answered."""
+    """The reason why it could not be answered."""
 
     @property
     def ended(self) -> bool:

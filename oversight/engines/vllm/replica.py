@@ -80,7 +80,7 @@ def parse_metrics(text: str, replica: int) -> ReplicaMetrics:
 log = logging.getLogger(__name__)
 
 DEATH_WITHIN_S = 15.0
-"""How long a server that answers nobody, or only 503, is given to recover or to end."""
+"""Time that a server that answers nobody, or only 503, is given to recover or to end."""
 
 
 class Replica:
@@ -100,7 +100,7 @@ class Replica:
         self.num_in_flight = 0
         self.num_starts = 0
         self.failure = ""
-        """Why it is given up, if it is."""
+        """The reason why it is given up, if it is."""
         self._client = client
         self._restarts = restarts
         self._start_timeout_s = start_timeout_s

@@ -88,9 +88,9 @@ class Config(RequestFields):
     """Further options of the server, one string each, such as `["--enforce-eager"]`."""
     start_timeout_s: float = Field(default=600.0, gt=0)
     stop_timeout_s: float = Field(default=20.0, ge=0)
-    """What a server is given to end by itself before it is killed."""
+    """Time that a server is given to end by itself before it is killed."""
     restarts: int = Field(default=3, ge=0)
-    """How often each replica is brought back after its server died."""
+    """Most times that each replica is brought back after its server died."""
     timeout_s: float = Field(default=600.0, gt=0)
     """For one request."""
     connect_timeout_s: float = Field(default=10.0, gt=0)

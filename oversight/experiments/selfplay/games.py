@@ -192,7 +192,7 @@ def debate(
         store: Path of an SQLite file.
         protocol: Its name.
         asked: The questions.
-        speakers: Who debates and consults; see `speaking`.
+        speakers: Agents that debate and consult; see `speaking`.
         judge: A model.
         seed: Of orders and speeches.
         swap: Judge each debate a second time with the sides shown the other way round. Without

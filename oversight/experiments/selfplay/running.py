@@ -316,7 +316,7 @@ def _take_result(circle: CircleSettings, state: _State, worker: _Worker) -> tupl
 
 @contextmanager
 def _workers(circle: CircleSettings, number: int) -> Iterator[list[_Worker]]:
-    """Processes that wait for work; whatever happens, they do not outlive this one."""
+    """Processes that wait for work; they never outlive this one."""
     # Not forked: threads of torch do not survive that.
     context = multiprocessing.get_context("spawn")
     (circle.out / "logs").mkdir(exist_ok=True)

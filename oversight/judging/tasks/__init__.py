@@ -48,7 +48,7 @@ class Choice:
     sign: str
     """As it stands in a row of choices."""
     words: str
-    """What was said by it, as a sentence or the end of one."""
+    """The answer in words, as a sentence or the end of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class TaskQuestion:
     label: str
     choices: tuple[Choice, ...]
     text: str = ""
-    """What it is about, at length."""
+    """The matter that it is about, at length."""
     digits: str = ""
     """The digit that gives each of the choices; empty: they are counted from 1."""
     if_open: str = ""
-    """What is said where it is the only question and has no answer yet."""
+    """The sentence shown where it is the only question and has no answer yet."""
 
     def choice(self, value: str | None) -> Choice | None:
         """The choice of that value."""
@@ -82,7 +82,7 @@ class TaskQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
+class AnswerState:
     """A person's answers so far, and the question that a key would answer."""
 
     asked: tuple[TaskQuestion, ...]
@@ -96,14 +96,14 @@ class Answering:
 
 
 @dataclass(frozen=True, slots=True)
-class Pressed:
-    """What a key does: an answer, another question that is the current one, or words."""
+class KeyEffect:
+    """Effect of a key: an answer, a move to another question, or words."""
 
     question: str = ""
     value: str = ""
     current: int | None = None
     says: str = ""
-    """Why it does nothing; {left} stands for the key of that name."""
+    """The reason why it does nothing; {left} stands for the key of that name."""
 
 
 class RatingTask(ABC):
@@ -117,13 +117,13 @@ class RatingTask(ABC):
     record: ClassVar[type[Record]]
     """The class of its answer."""
     asks: ClassVar[str]
-    """What is asked, as a sentence."""
+    """The whole question, as a sentence."""
     names: ClassVar[tuple[str, ...]] = ("The response",)
-    """What the turns of an item are called, in the order in which they are shown."""
+    """Names of the turns of an item, in the order in which they are shown."""
     one: ClassVar[str] = "item"
-    """What an item is called."""
+    """The name of an item."""
     empty: ClassVar[str] = "Nothing to rate in this store. Run debates first: oversight debate"
-    """What is said where there is nothing, and how to come by something."""
+    """The sentence shown for an empty store, with how to fill it."""
     nothing: ClassVar[str] = ""
     """The same where a model rates, as the end of a sentence."""
     keys: ClassVar[Mapping[str, str]] = {"ask_next": "", "ask_previous": ""}
@@ -134,7 +134,7 @@ class RatingTask(ABC):
 
     @abstractmethod
     def questions(self, constitution: Constitution | None = None) -> tuple[TaskQuestion, ...]:
-        """What is asked of an item."""
+        """The questions about an item."""
 
     @abstractmethod
     def answer(self, given: Mapping[str, str], constitution: Constitution | None = None) -> Record:
@@ -144,14 +144,28 @@ class RatingTask(ABC):
             ValueError: They make no answer; says why.
         """
 
+    def preference(self, answer: Any) -> float | None:
+        """What an answer record says for training, from 0 to 1; None where it says nothing.
+
+        Where `turns` are those of pairs, the probability that the first response shown is better;
+        of revisions, that the revision is better than what it revises; of principles, how good the
+        one response is. A task without this method makes no training rows.
+        """
+        return None
+
+    @property
+    def makes_rows(self) -> bool:
+        """True where its answers become training rows."""
+        return type(self).preference is not RatingTask.preference
+
     def check(self, given: Mapping[str, str]) -> str | None:
-        """Why answers to all questions make no whole, as a sentence for the person, or None."""
+        """The reason why answers do not fit together, as a sentence for the person, or None."""
         return None
 
     def missing(
         self, asked: Sequence[TaskQuestion], work: RatingWork, *, need_rationale: bool = False
     ) -> str | None:
-        """What still stands in the way of sending, as a sentence for the person, or None."""
+        """The first thing that an answer lacks, as a sentence for the person, or None."""
         given = work.draft.answers
         wrong = None if unanswered(asked, given) else self.check(given)
         return wrong or missing(asked, work, need_rationale=need_rationale)
@@ -161,14 +175,14 @@ class RatingTask(ABC):
         return item.turn_ids
 
     def names_of(self, item: RatingItem) -> tuple[str, ...]:
-        """What its turns are called; answers to an open prompt are no speeches."""
+        """Names of the item's turns; answers to an open prompt are no speeches."""
         names, number = self.names, len(item.turn_ids)
         if len(names) != number:
             names = tuple(f"Turn {n}" for n in range(1, number + 1))
         return tuple(n.replace("speech", "response") for n in names) if item.is_open else names
 
-    def how(self, answering: Answering, key: Key, *, wide: bool) -> str:
-        """How to answer what is open, in a sentence; `wide` if turns stand side by side."""
+    def how(self, answering: AnswerState, key: Key, *, wide: bool) -> str:
+        """A sentence on how to answer the open question; `wide` if turns stand side by side."""
         asked = answering.asked[answering.current]
         digits = asked.digits or "123456789"
         pairs = zip(digits, asked.choices, strict=False)
@@ -176,28 +190,28 @@ class RatingTask(ABC):
         more = f" {key('ask_next')} {key('ask_previous')} move." if len(answering.asked) > 1 else ""
         return f"{asked.label}: {ways}.{more}"
 
-    def said(self, answering: Answering) -> str:
-        """What was answered, in words."""
+    def said(self, answering: AnswerState) -> str:
+        """The answers in words."""
         given = answering.answers
         chosen = [each.choice(given.get(each.name)) for each in answering.asked]
         return " ".join(choice.words for choice in chosen if choice is not None)
 
-    def press(self, key: str, answering: Answering) -> Pressed:
-        """What a key does, by its name or its digit: by default a digit answers the current
+    def press(self, key: str, answering: AnswerState) -> KeyEffect:
+        """The effect of a key, by its name or its digit: by default a digit answers the current
         question and goes on to the next that is open."""
         current, last = answering.current, len(answering.asked) - 1
         if key in ("ask_next", "ask_previous"):
             moved = current + (1 if key == "ask_next" else -1)
-            return Pressed(current=min(max(moved, 0), last))
+            return KeyEffect(current=min(max(moved, 0), last))
         question = answering.asked[current]
         value = question.by_digit(key)
         if value is None:
-            return Pressed()
+            return KeyEffect()
         left = [at for at, each in enumerate(answering.asked) if each in answering.left]
         others = [at for at in left if at != current]
         ahead = [at for at in others if at > current]
         then = next(iter(ahead or others), min(current + 1, last))
-        return Pressed(question.name, value, then)
+        return KeyEffect(question.name, value, then)
 
 
 def unanswered(
@@ -217,7 +231,7 @@ NUM_NAMED = 3
 def missing(
     asked: Sequence[TaskQuestion], work: RatingWork, *, need_rationale: bool = False
 ) -> str | None:
-    """What still stands in the way of sending, as a sentence for the judge, or None."""
+    """The first thing that an answer lacks, as a sentence for the person, or None."""
     left = unanswered(asked, work.draft.answers)
     if left and len(asked) == 1 and left[0].if_open:
         return left[0].if_open
@@ -243,13 +257,14 @@ def rating_of(
 
     Raises:
         ProtocolError: Something is not answered yet, see `missing`.
+        ConfigError: A task of one's own says for training what is no number from 0 to 1.
     """
     try:
         answer: Any = task.answer(work.draft.answers, constitution)
     except (KeyError, ValueError):
         raise ProtocolError("a rating with questions left open: answer them first") from None
     if task.name not in set(Task):
-        answer = OwnAnswer(task=task.name, fields=answer.model_dump(mode="json"))
+        answer = _own_answer(task, answer)
     stored: Answer = answer
     return Feedback(
         debate_id=item.debate_id,
@@ -264,6 +279,20 @@ def rating_of(
         active_s=round(sum(work.active_s.values()), 3),
         unseen=None if unseen is None else dict(unseen),
     )
+
+
+def _own_answer(task: RatingTask, answer: Record) -> OwnAnswer:
+    """An answer as it is read without the task's code, with what it says for training."""
+    fields = answer.model_dump(mode="json")
+    if not task.makes_rows:
+        return OwnAnswer(task=task.name, fields=fields)
+    said = task.preference(answer)
+    if said is not None and not (isinstance(said, int | float) and 0.0 <= said <= 1.0):
+        raise ConfigError(
+            f"task {task.name!r}: preference() gave {said!r}; return a number from 0 to 1, or None "
+            "where the answer says nothing"
+        )
+    return OwnAnswer(task=task.name, fields=fields, turns=task.turns, preference=said)
 
 
 def drawn_left(item: RatingItem, settings: RatingSettings) -> tuple[str, ...]:

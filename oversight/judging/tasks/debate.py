@@ -1,5 +1,4 @@
-"""A debate to be judged: what is drawn for a judge, what a judgment lacks, and the record and score
-that it comes to."""
+"""A debate to be judged: the draws for a judge, checks of a judgment, its record and its score."""
 
 from __future__ import annotations
 
@@ -63,7 +62,7 @@ LEAST, MOST = 0.01, 0.99
 
 
 def missing(work: JudgingWork, *, need_rationale: bool = False) -> str | None:
-    """What still stands in the way of sending, as a sentence for the judge, or None."""
+    """The first thing that a judgment lacks, as a sentence for the judge, or None."""
     draft = work.draft
     if draft.verdict is Verdict.DECIDED:
         if draft.probs is None:
@@ -145,7 +144,7 @@ def coupled(
     total = sum(probs[i] for i in others) or 1.0
     shares = {i: rest * probs[i] / total for i in others}
     whole = {i: max(1, int(shares[i])) for i in others}
-    # What rounding left over goes to those that lost most by it.
+    # The percents left over by rounding go to the options that lost most by it.
     left = rest - sum(whole.values())
     for i in sorted(others, key=lambda i: whole[i] - shares[i])[: max(left, 0)]:
         whole[i] += 1
@@ -158,9 +157,16 @@ EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of the strip: confidences from one edge to the next are counted together."""
 
 
+NAME_OF_VERDICT = {
+    Verdict.DECIDED: "as the belief says",
+    Verdict.TIE: "tie",
+    Verdict.ABSTAIN: "cannot tell",
+}
+
+
 @dataclass(frozen=True)
 class JudgmentScore:
-    """Score of this judgment."""
+    """Score of one judgment."""
 
     correct: int
     right: bool | None
@@ -169,13 +175,25 @@ class JudgmentScore:
     rule: str
     price: float
 
+    @property
+    def outcome_words(self) -> str:
+        """Sentence that says if the judgment is right."""
+        told = {None: "You did not decide.", True: "You are right.", False: "You are wrong."}
+        return told[self.right]
+
+    @property
+    def score_words(self) -> str:
+        """The score and the price of the rounds in it, as the beginning of a sentence."""
+        price = f", {self.price:.2f} of it paid for the rounds you read" if self.price else ""
+        return f"{self.rule.capitalize()} score {self.score:+.2f}{price}"
+
 
 def feedback(settings: JudgingSettings, question: Question, final: Belief, rounds: int) -> (
     JudgmentScore | None
 ):  # fmt: skip
     """The score of a judgment; None where the study keeps it hidden or nobody knows the answer.
 
-    Who cannot tell is scored as if all options were equally probable.
+    A judge who cannot tell is scored as if all options were equally probable.
     """
     if not settings.feedback or question.correct is None:
         return None
@@ -192,7 +210,7 @@ def feedback(settings: JudgingSettings, question: Question, final: Belief, round
 
 
 @dataclass(frozen=True)
-class StripBin:
+class CalibrationBin:
     """One stretch of confidence."""
 
     low: float
@@ -201,8 +219,8 @@ class StripBin:
     num_right: int
 
 
-def calibration_strip(transcripts: Iterable[Transcript], judge: str) -> tuple[StripBin, ...]:
-    """How often this judge was right, by how sure they were; undecided judgments are left out."""
+def calibration_strip(transcripts: Iterable[Transcript], judge: str) -> tuple[CalibrationBin, ...]:
+    """The share of a judge's decided judgments that were right, by how sure they were."""
     counts = [[0, 0] for _ in EDGES[1:]]
     for transcript in transcripts:
         correct = transcript.question.correct
@@ -216,4 +234,4 @@ def calibration_strip(transcripts: Iterable[Transcript], judge: str) -> tuple[St
             counts[place][0] += 1
             counts[place][1] += correct in top(ruling.final.probs)
     pairs = zip(EDGES, EDGES[1:], counts, strict=False)
-    return tuple(StripBin(low, high, num, right) for low, high, (num, right) in pairs)
+    return tuple(CalibrationBin(low, high, num, right) for low, high, (num, right) in pairs)

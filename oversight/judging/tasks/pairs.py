@@ -8,10 +8,10 @@ from typing import ClassVar
 from oversight.constitutions import Constitution
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import (
-    Answering,
+    AnswerState,
     Choice,
     Key,
-    Pressed,
+    KeyEffect,
     RatingTask,
     TaskQuestion,
     drawn_left,
@@ -72,23 +72,23 @@ class Pairs(RatingTask):
         """The two in the order that is drawn for this person."""
         return drawn_left(item, settings)
 
-    def how(self, answering: Answering, key: Key, *, wide: bool) -> str:
+    def how(self, answering: AnswerState, key: Key, *, wide: bool) -> str:
         """Keys that answer."""
         arrows = f"{key('left')} {key('right')} say which is better, twice or 2 for clearly"
         if not wide:
             return f"{arrows}. Right stands below Left."
         return f"{arrows}; {key('tie')} equal, {key('both_bad')} both bad."
 
-    def press(self, key: str, answering: Answering) -> Pressed:
+    def press(self, key: str, answering: AnswerState) -> KeyEffect:
         """Arrows move along the scale; a digit says how much better the side is that was chosen."""
         given = answering.answers.get(PREFERRED.name, "")
         if key in ("tie", "both_bad"):
-            return Pressed(PREFERRED.name, key.replace("_", "-"))
+            return KeyEffect(PREFERRED.name, key.replace("_", "-"))
         if key in ("left", "right"):
             place = SCALE.index(given) if given in SCALE else MIDDLE
             moved = place + (1 if key == "right" else -1)
-            return Pressed(PREFERRED.name, SCALE[min(max(moved, 0), len(SCALE) - 1)])
+            return KeyEffect(PREFERRED.name, SCALE[min(max(moved, 0), len(SCALE) - 1)])
         side = given.partition("-")[0]
         if side not in ("left", "right"):
-            return Pressed(says="Say first which is better: {left} or {right}.")
-        return Pressed(PREFERRED.name, f"{side}-{key}") if key in "123" else Pressed()
+            return KeyEffect(says="Say first which is better: {left} or {right}.")
+        return KeyEffect(PREFERRED.name, f"{side}-{key}") if key in "123" else KeyEffect()

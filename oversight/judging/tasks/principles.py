@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from oversight.constitutions import Constitution
-from oversight.judging.tasks import Answering, Choice, Key, RatingTask, TaskQuestion
+from oversight.judging.tasks import AnswerState, Choice, Key, RatingTask, TaskQuestion
 from oversight.types import PrinciplesAnswer, Task
 from oversight.types.ratings import MAX_SCORE, NOT_APPLICABLE
 
@@ -47,14 +47,14 @@ class Principles(RatingTask):
             scores={id_: None if s == NOT_APPLICABLE else int(s) for id_, s in scores.items()},
         )
 
-    def how(self, answering: Answering, key: Key, *, wide: bool) -> str:
+    def how(self, answering: AnswerState, key: Key, *, wide: bool) -> str:
         """Keys that answer."""
         return (
             "1 breaks it … 5 keeps it fully, 0 does not apply. "
             f"{key('ask_next')} {key('ask_previous')} move; {len(answering.left)} to go."
         )
 
-    def said(self, answering: Answering) -> str:
+    def said(self, answering: AnswerState) -> str:
         """The mean score."""
         given = [answering.answers[each.name] for each in answering.asked]
         scores = [int(value) for value in given if value.isdigit()]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from oversight.constitutions import Constitution
-from oversight.judging.tasks import Answering, Choice, Key, Pressed, RatingTask, TaskQuestion
+from oversight.judging.tasks import AnswerState, Choice, Key, KeyEffect, RatingTask, TaskQuestion
 from oversight.types import CriticismIs, RevisionAnswer, RevisionIs, Task
 
 CRITICISM = TaskQuestion(
@@ -66,8 +66,8 @@ class Revisions(RatingTask):
             criticism=CriticismIs(given["criticism"]), revision=RevisionIs(given["revision"])
         )
 
-    def how(self, answering: Answering, key: Key, *, wide: bool) -> str:
-        """Keys that answer what is open."""
+    def how(self, answering: AnswerState, key: Key, *, wide: bool) -> str:
+        """Keys that answer the open question."""
         ways = {
             CRITICISM.name: "Criticism: 1 right, 2 partly, 3 wrong.",
             REVISION.name: f"Revision: {key('left')} worse, {key('tie')} same, "
@@ -75,9 +75,11 @@ class Revisions(RatingTask):
         }
         return " ".join(ways[each.name] for each in answering.left)
 
-    def press(self, key: str, answering: Answering) -> Pressed:
+    def press(self, key: str, answering: AnswerState) -> KeyEffect:
         """A digit says how right the criticism is, an arrow how good the revision."""
         if key in REVISION_BY_KEY:
-            return Pressed(REVISION.name, REVISION_BY_KEY[key], current=1)
+            return KeyEffect(REVISION.name, REVISION_BY_KEY[key], current=1)
         value = CRITICISM.by_digit(key)
-        return Pressed(current=0) if value is None else Pressed(CRITICISM.name, value, current=1)
+        return (
+            KeyEffect(current=0) if value is None else KeyEffect(CRITICISM.name, value, current=1)
+        )

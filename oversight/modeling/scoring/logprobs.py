@@ -37,7 +37,7 @@ class Head:
     scale: float = 1.0
     """Some models multiply their logits by a constant."""
     precision: torch.dtype | None = None
-    """What the product is computed in, if not in that of the weight."""
+    """Data type of the product; None for that of the weight."""
 
     def logits(
         self, hidden_CE: torch.Tensor, temperature: float, block: slice = slice(None)
@@ -92,7 +92,7 @@ def token_logprobs(
     have a gradient.
 
     Args:
-        hidden_NE: What the model's last layer gives at the place before each target.
+        hidden_NE: Output of the model's last layer at the place before each target.
         head: The model's head.
         targets_N: Token ids.
         temperature: Above 0.

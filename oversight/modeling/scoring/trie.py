@@ -151,7 +151,7 @@ class RowBatch:
     index_BR: torch.Tensor
     """For each row and response token its number among the N; 0 where there is padding."""
     mask_BR: torch.Tensor
-    """Which response tokens of a row are learnt from; false where there is padding."""
+    """Marks of the response tokens of a row that are learnt from; false where there is padding."""
     last_B: torch.Tensor
     """Place of each row's last token."""
     lengths_B: torch.Tensor
@@ -190,7 +190,7 @@ class RowBatch:
         """The batch of `rows`, each with at least one prompt token.
 
         Args:
-            rows: What is scored.
+            rows: The rows that are scored.
             device: Of the model.
             regimes: As `TokenTrie.build` takes them.
 

@@ -50,7 +50,7 @@ class Fitted:
     prompt: Ids
     responses: tuple[Ids, ...]
     cut: tuple[str, ...] = ()
-    """What was done, as reasons to count."""
+    """Changes that were made, as reasons to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ OUTSIDE = "token ids are outside the vocabulary"
 NO_IDS = "no token ids are given"
 
 CUT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
-"""What stands for a character that the end of an answer cut through."""
+"""Stand-in for a character that the end of an answer cut through."""
 
 
 class GivenIds:

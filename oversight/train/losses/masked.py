@@ -1,6 +1,6 @@
 """Sums, means and whitening where a mask is true, and division by a global count.
 
-What is masked is replaced, never multiplied by zero: a NaN or an infinity in padding
+Masked values are replaced, never multiplied by zero: a NaN or an infinity in padding
 reaches neither the value nor the gradient. Half-precision input is added up in float32;
 float64 stays float64.
 
@@ -73,7 +73,7 @@ def whiten(
 
     Args:
         values: Any shape.
-        mask: What counts.
+        mask: Marks of the values that count.
         shift_mean: False keeps the mean (as for rewards, whose sign means something).
         correction: 0 divides by n (population variance), 1 by n - 1 (sample variance).
         eps: Added to the variance, under the root.

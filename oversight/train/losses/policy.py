@@ -1,7 +1,7 @@
 """Policy-gradient losses on sampled tokens with advantages.
 
 With w_t = pi(y_t)/pi_old(y_t), A_t for the advantage and clip(w) for w held to
-[1 - clip_low, 1 + clip_high]. What differs between them is the ratio, its clipping and the
+[1 - clip_low, 1 + clip_high]. They differ in the ratio, its clipping and the
 reduction; each is registered with the `normalizer` that it wants: the global number of tokens
 learnt from, of sequences, or of sequences times the longest response that is allowed.
 

@@ -18,7 +18,7 @@ from oversight.train.losses.options import DualClip, NonNegative, Share, check, 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyBatch:
-    """Sampled responses with their advantages. What is masked may hold anything."""
+    """Sampled responses with their advantages. Masked places may hold anything."""
 
     logps_BT: Tensor
     """Log-probabilities of the sampled tokens, with gradient."""

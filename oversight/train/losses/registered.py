@@ -113,9 +113,9 @@ def policy_loss(
     """Register `function(batch: PolicyBatch, *, normalizer, extras, ...)` by its name.
 
     Args:
-        normalizer: What the loop divides its sum by: "tokens" learnt from, "sequences", or
+        normalizer: Count that the loop divides its sum by: "tokens" learnt from, "sequences", or
             "constant", sequences times `sampling.max_new_tokens`.
-        scale: What group advantages are divided by where the settings do not say.
+        scale: Divisor of group advantages where the settings do not say.
     """
     if normalizer not in get_args(PolicyNormalizer):
         raise ConfigError(f"normalizer = {normalizer!r}: give tokens, sequences or constant")
@@ -237,7 +237,7 @@ def find(families: Sequence[str], name: str, *, where: str = "loss") -> Loss:
     """The loss of that name in the first of `families` that has one, or the user's own.
 
     Args:
-        families: What the trainer takes.
+        families: Families of losses that the trainer takes.
         name: A registered name, or "file.py:function" or "package.module:function".
         where: The setting that the name came from.
 

@@ -144,7 +144,7 @@ def loss(
     Args:
         values_BT: The critic's values, with gradient.
         old_values_BT: Its values when the tokens were sampled.
-        returns_BT: What it should say.
+        returns_BT: The targets of the values.
         mask_BT: True where learnt from.
         normalizer: Global number of tokens.
         clip: Above 0; None for the plain square.

@@ -91,7 +91,7 @@ class Collector:
     """One batch at a time from a sampler.
 
     Args:
-        sampler: Who answers; closed with the collector.
+        sampler: Answers prompts; closed with the collector.
         ahead: Sample in a thread, while weights may not change but at `update`.
 
     Raises:

@@ -44,7 +44,7 @@ class Segment:
     reward: float | None = None
     advantage: float | None = None
     role: str = ""
-    """Whose words they are, for baselines of each role."""
+    """Role of the speaker, for baselines of each role."""
     id: str = ""
     """Source of the example, for messages."""
     children: tuple[Segment, ...] = ()
@@ -115,7 +115,7 @@ def _row(prompt_ids: Ids, token_ids: Ids, logprobs: Floats | None, id: str) -> T
 
 
 RewardOf = Callable[[Transcript, Turn, Sample], float | None]
-"""What a sample of a turn is worth; None where that is not known."""
+"""Reward of a sample of a turn; None where that is not known."""
 
 
 def belief_reward(transcript: Transcript, turn: Turn, sample: Sample) -> float | None:
@@ -158,7 +158,7 @@ def from_transcript(
     Args:
         transcript: From the store, siblings included.
         prompt_of: The store's `prompt`.
-        reward_of: What each sample is worth.
+        reward_of: Gives the reward of each sample.
         roles: Whose turns are taken.
         purposes: Which of a turn's samples are taken.
 
@@ -211,7 +211,7 @@ class RolloutBatch:
     finished_B: npt.NDArray[np.bool_]
     """Ended by EOS and not cut off."""
     roles: tuple[str, ...]
-    """Whose words each row is, "" where there are no roles."""
+    """Role of the speaker of each row, "" where there are no roles."""
     version: int
     """Step of the weights that sampled them."""
     row_values: Mapping[str, Array] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Responses sampled from the live policy: its own weights, nothing copied.
 
-What the prompts of a batch share is computed once, over their trie; all
+Shared beginnings of a batch's prompts are computed once, over their trie; all
 responses then grow side by side, one token a step, and attend to the shared
 keys and values where they stand (`decoding`). Responses that have ended leave
 the batch.
@@ -121,7 +121,7 @@ class InProcessSampler:
     Args:
         policy: Whose layers run; it is in evaluation mode while it samples.
         settings: How responses are drawn.
-        eos_ids: What ends a response; None for what the model says.
+        eos_ids: Tokens that end a response; None for those of the model.
         goes_on: Given whether this process has responses that grow, says whether any has.
             Layers that are spread over processes need every process in every step.
 

@@ -1,6 +1,6 @@
 """Sources of reward for sampled responses: a reward model, a function of the user's, or a rule.
 
-A source gives one number a response. What is none (NaN, infinities, None, texts)
+A source gives one number a response. Anything else (NaN, infinities, None, texts)
 is refused with the response's id: one of them would spoil every weight.
 
 A function is the user's own code. Its file is named on stderr before it is
@@ -131,7 +131,7 @@ class TextRewards:
     ) -> list[list[float]]:
         """One reward for each of the texts of each example, by one call of the function.
 
-        What was thought beside each text is its field `thoughts`.
+        The thoughts beside each text are its field `thoughts`.
 
         Raises:
             DataError: It raised, or gave something else than a finite number for each.

@@ -60,7 +60,7 @@ class Sampler(typing.Protocol):
     version: int
     """The step of the weights that it samples with."""
     shares_weights: bool
-    """Whether these are the trainer's own, which change while it learns."""
+    """True if these are the trainer's own weights, which change while it learns."""
 
     def sample(self, prompts: Sequence[Ids], num_samples: int, seed: int) -> list[list[Sampled]]:
         """`num_samples` responses to each prompt, in the prompts' order.
@@ -212,7 +212,7 @@ class RewardSource(typing.Protocol):
     """Something that scores responses."""
 
     metrics: dict[str, float]
-    """What else is known of the last call, such as how far an ensemble disagrees."""
+    """Further metrics of the last call, such as the disagreement within an ensemble."""
 
     def score(
         self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]

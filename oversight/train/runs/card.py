@@ -51,9 +51,9 @@ def model_card(
     """README.md of the model's folder.
 
     Args:
-        about: What the run was.
+        about: Facts about the run.
         lines: Its metrics.
-        base_model: What it began with.
+        base_model: The model that it began with.
         num_steps: Steps done.
         starts: The run's starts, as `start_record` gave them.
         method: The method with its paper; the trainer's own if not given.

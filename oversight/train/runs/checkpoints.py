@@ -44,7 +44,7 @@ class Manifest:
     step: int
     world_size: int
     fingerprint: dict[str, Any]
-    """What the run is: settings that determine its result, and its data."""
+    """Identity of the run: settings that determine its result, and its data."""
     files: dict[str, dict[str, Any]]
     """Bytes and blake2b of every other file."""
     score: float | None = None
@@ -172,9 +172,9 @@ def unlike_contents(
 
     Args:
         saved: Settings as they were.
-        known: What was at their places, as `contents_of` gave it; None where nobody looked.
+        known: Contents at their places then, as `contents_of` gave them; None where nobody looked.
         here: Settings as they are.
-        contents: What is at their places.
+        contents: Contents at their places now.
     """
     found = []
     for name in sorted({*contents, *(known or ())}):
@@ -226,7 +226,7 @@ class Resumed:
     step: int = 0
     """Steps that have been done; 0 for a run that has no checkpoint yet."""
     notes: tuple[str, ...] = ()
-    """What a person should know: checkpoints that were damaged, streams that begin anew."""
+    """Notes for the person: checkpoints that were damaged, streams that begin anew."""
 
 
 class Checkpoints:
@@ -234,7 +234,7 @@ class Checkpoints:
 
     Args:
         folder: Made when the first checkpoint is written.
-        fingerprint: What the run is, JSON-plain; a checkpoint of another one is refused.
+        fingerprint: Identity of the run, JSON-plain; a checkpoint of another one is refused.
         keep: The newest so many stay, and the one with the best score.
         higher_is_better: Of scores.
         world: The processes that write together.
@@ -258,7 +258,7 @@ class Checkpoints:
     def save(self, step: int, state: RunState, score: float | None = None) -> Path:
         """Write a checkpoint of `state` after `step` steps; gives its folder.
 
-        What was written before stays untouched until the new one is whole. A step that has its
+        The checkpoint before stays untouched until the new one is whole. A step that has its
         checkpoint already is not written again.
 
         Raises:

@@ -225,7 +225,7 @@ class Finish:
 
     tokenizer: Any
     base_model: str
-    """What the run began with, for the card."""
+    """The model that the run began with, for the card."""
     num_steps: int
     method: str | None = None
     """The method with its paper, where it is not the trainer's usual one."""

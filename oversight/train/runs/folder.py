@@ -195,7 +195,7 @@ MODEL = "model"
 BEFORE_A_RUN = re.compile(
     r"lock|origin\.json|config\.toml|\.(origin|config)\.(json|toml)(\.\d+)?\.part"
 )
-"""What a first start may leave if it is killed before the folder counts as a run."""
+"""Files that a first start may leave if it is killed before the folder counts as a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class About:
     """Content hash of the examples; must agree as well."""
     seed: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where the data comes from, for the model card."""
+    """Sources of the data, for the model card."""
     held_out: str = ""
     """Content hash of the held-out examples."""
     contents: Mapping[str, Any] = field(default_factory=dict)

@@ -19,7 +19,7 @@ NAME = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 """Folder of TensorBoard's files, in the run's folder."""
 FIXED = frozenset({"step", "split", "time", "wall_s"})
-"""What a line holds besides metrics."""
+"""Names in a line besides those of metrics."""
 
 
 class MetricsLog:
@@ -131,7 +131,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    # What is no UTF-8 is named with its line, as what is no JSON.
+    # Bytes that are no UTF-8 are named with their line, as text that is no JSON.
     texts = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     for number, text in enumerate(texts[:-1], 1):
         try:

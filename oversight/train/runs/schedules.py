@@ -1,4 +1,4 @@
-"""When the steps of a run change and end: learning-rate schedules, early stop, and Ctrl-C.
+"""Changes over a run's steps, and its end: learning-rate schedules, early stop, Ctrl-C.
 
 After Ctrl-C the step is finished, a checkpoint is left, and the run can go on.
 """
@@ -43,7 +43,7 @@ def multiplier(
         step: Steps that have been done.
         total: Steps of the whole run.
         warmup: Steps of the warm-up; below 1, a share of `total`.
-        min_ratio: What is left at the end.
+        min_ratio: Share that is left at the end.
     """
     rising = warmup_steps(warmup, total)
     if step < rising:

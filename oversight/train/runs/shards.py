@@ -1,8 +1,8 @@
 """Named tensors in the parts that each process holds, written by all and read by any number.
 
 Under FSDP2 a tensor is a DTensor, and a process holds one block of it. Each
-process writes its own blocks with their place in the whole; whoever reads
-takes from all files what overlaps with its own. A plain tensor is the same in
+process writes its own blocks with their place in the whole; a reader
+takes from all files the parts that overlap with its own. A plain tensor is the same in
 all processes, and the first one writes it.
 
 Other nested values are packed as JSON and named tensors, and come back without any loss.
@@ -154,9 +154,9 @@ class TensorBlock:
     local: torch.Tensor
     """Shares the tensor's memory."""
     offset: tuple[int, ...]
-    """Where it begins in the whole."""
+    """Its beginning in the whole."""
     is_ours: bool
-    """Whether this process is the one to write it."""
+    """True if this process is the one to write it."""
 
 
 def block_of(tensor: torch.Tensor, name: str, is_first: bool) -> TensorBlock:

@@ -1,4 +1,4 @@
-"""All quotes of a debate in the order of the source, each with its surroundings on demand."""
+"""Panels beside the transcript: quotes in the order of the source, and the assistant's answers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from oversight.judging.assisting import NAME_OF_HELP
+from oversight.judging.items import SourceExcerpt
+from oversight.judging.work import AssistantExchange
 from oversight.text.terminal import rich_text, visible
 from oversight.tui.marking import NAME_OF_STATUS, PICKED, SIGN_OF_STATUS
-from oversight.types import Quote, QuoteStatus, Source
+from oversight.types import Help, Quote, QuoteStatus
 
 STYLE_OF_STATUS = {
     QuoteStatus.VERIFIED: "green",
@@ -22,7 +25,7 @@ STYLE_OF_STATUS = {
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedQuote:
     """A quote in the panel."""
 
     turn: str
@@ -32,30 +35,18 @@ class Listed:
     is_picked: bool
 
 
-def in_source_order(quotes: Sequence[Listed]) -> list[Listed]:
+def in_source_order(quotes: Sequence[ListedQuote]) -> list[ListedQuote]:
     """Those that were found by their place in the source, then the others as they were said."""
     found = [each for each in quotes if each.quote.source_start is not None]
     found.sort(key=lambda each: (each.quote.source_start or 0, each.quote.source_end or 0))
     return found + [each for each in quotes if each.quote.source_start is None]
 
 
-def surroundings(quote: Quote, source: Source | None, context: int | None) -> Text | None:
-    """The source around a quote that was found: `context` characters to either side, None for the
-    whole paragraph; nothing where the judge may not look."""
-    if source is None or quote.source_start is None or quote.source_end is None:
-        return None
-    start, end = quote.source_start, quote.source_end
-    if context is None:
-        low = source.text.rfind("\n\n", 0, start) + 1
-        stop = source.text.find("\n\n", end)
-        high = len(source.text) if stop < 0 else stop
-    else:
-        low, high = max(start - context, 0), min(end + context, len(source.text))
-    before = ("… " if low else "") + source.text[low:start].lstrip("\n")
-    after = source.text[end:high] + (" …" if high < len(source.text) else "")
-    whole = Text().append_text(rich_text(before, "dim"))
-    whole.append_text(rich_text(source.text[start:end], "bold green"))
-    return whole.append_text(rich_text(after, "dim"))
+def styled_excerpt(found: SourceExcerpt) -> Text:
+    """The source around a quote, with the quote set off."""
+    whole = Text().append_text(rich_text(found.before, "dim"))
+    whole.append_text(rich_text(found.quoted, "bold green"))
+    return whole.append_text(rich_text(found.after, "dim"))
 
 
 class QuotePanel(VerticalScroll, can_focus=False):
@@ -67,12 +58,12 @@ class QuotePanel(VerticalScroll, can_focus=False):
 
     def show(
         self,
-        quotes: Sequence[Listed],
+        quotes: Sequence[ListedQuote],
         current: tuple[str, int] | None,
         around: Text | None,
         refusal: str = "",
     ) -> None:
-        """Show `quotes`, and at the current one what stands around it."""
+        """Show `quotes`, and at the current one the source around it."""
         whole = Text()
         above = Text()
         for each in in_source_order(quotes):
@@ -97,7 +88,7 @@ class QuotePanel(VerticalScroll, can_focus=False):
         self.scroll_to(y=max(num_lines - 2, 0), animate=False)
 
 
-def _entry(each: Listed, is_current: bool) -> Text:
+def _entry(each: ListedQuote, is_current: bool) -> Text:
     quote = each.quote
     sign = SIGN_OF_STATUS[quote.status]
     entry = Text().append("▶ " if is_current else "  ", style="bold")
@@ -110,3 +101,40 @@ def _entry(each: Listed, is_current: bool) -> Text:
     if quote.status is QuoteStatus.NEAR and quote.source_text:
         entry.append(f"    the source says “{visible(quote.source_text)}”\n", style="dim")
     return entry
+
+
+SIGN = "◇"
+"""Before every word of the assistant's."""
+
+
+class AssistantPanel(VerticalScroll, can_focus=False):
+    """Answers one under the other, the newest last."""
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(Static(id="answers"), id=id)
+        self.border_title = f"{SIGN} Assistant"
+
+    def show(self, answers: Sequence[AssistantExchange], writing: str | None = None) -> None:
+        """Show `answers`; the last one as it is being written, if `writing` is given."""
+        whole = Text()
+        for number, each in enumerate(answers):
+            if number:
+                whole.append("\n\n")
+            whole.append(f"{SIGN} {NAME_OF_HELP[Help(each.request)]}", style="bold magenta")
+            if each.asked:
+                whole.append(": ").append_text(rich_text(each.asked, "italic"))
+            whole.append("\n")
+            is_last = number == len(answers) - 1
+            text = writing if writing is not None and is_last else each.text
+            whole.append_text(rich_text(text))
+            if writing is not None and is_last:
+                whole.append(" …", style="dim")
+            elif each.error:
+                whole.append("\nNo answer: ", style="bold red").append_text(rich_text(each.error))
+        if not answers:
+            whole.append(
+                "Press a to ask. It reads what you have read; it may be wrong, and it is recorded.",
+                style="dim",
+            )
+        self.query_one("#answers", Static).update(whole)
+        self.scroll_end(animate=False)
