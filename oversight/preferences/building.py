@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from oversight.errors import DataError
-from oversight.preferences.ratings import rating_preferences
+from oversight.preferences.ratings import rating_preferences, self_critique_preferences
 from oversight.preferences.settings import KINDS, Dropped, PreferenceSettings, PromptOf, Reason
 from oversight.preferences.sides import sibling_preferences, side_preferences, without_unseen
 from oversight.types import (
     Preference,
     Transcript,
 )
+from oversight.types.preferences import SELF_CRITIQUE
 
 
 def preferences(
@@ -62,4 +63,6 @@ def _of_one(
         yield from side_preferences(transcript, settings, prompt_of, dropped)
     if "siblings" in settings.kinds:
         yield from sibling_preferences(transcript, settings, prompt_of, dropped)
+    if SELF_CRITIQUE in settings.kinds:
+        yield from self_critique_preferences(transcript, settings, prompt_of, dropped)
     yield from rating_preferences(transcript, settings, prompt_of, dropped)

@@ -52,6 +52,7 @@ from oversight.types import (
     Transcript,
     Turn,
 )
+from oversight.types.preferences import SELF_CRITIQUE
 from oversight.types.ratings import MAX_SCORE
 
 
@@ -79,6 +80,48 @@ def rating_preferences(
         else:
             stated = make.pairs(some) if turns is Task.PAIRS else make.revisions(some)
             yield from make.weighted(stated)
+
+
+def self_critique_preferences(
+    transcript: Transcript, settings: PreferenceSettings, prompt_of: PromptOf, dropped: Dropped
+) -> Iterator[Preference]:
+    """The last revision before the first response to an open prompt; nobody has compared them.
+
+    The supervised stage of Constitutional AI learns such revisions (Bai et al. 2022,
+    arXiv:2212.08073, section 3). Both are responses to the open prompt itself.
+    """
+    said = [turn for turn in transcript.spoken() if turn.role is Role.RESPONDER]
+    if not said or said[0].act is not Act.RESPOND:
+        return
+    first, last = said[0], said[-1]
+    changed = [turn for turn in said[1:] if not turn.unchanged]
+    critiques = [turn for turn in transcript.spoken() if turn.act is Act.CRITIQUE]
+    found: PromptTokens | Reason = _one_prompt(first, changed[-1] if changed else first)
+    if not changed:
+        found = Reason.UNCHANGED
+    elif any(turn.defects for turn in (*changed, *critiques)) and not settings.defects:
+        found = Reason.DEFECTIVE
+    elif first.text == last.text:
+        found = Reason.IDENTICAL
+    if isinstance(found, Reason):
+        dropped.add(found)
+        return
+    record = found.read(prompt_of)
+    under = [turn.under for turn in changed if turn.under is not None]
+    yield Preference(
+        kind=SELF_CRITIQUE,
+        prompt=record.prompt,
+        prompt_ids=record.token_ids or None,
+        responses=(_off_prompt(changed[-1], first), response(first)),
+        ranks=(0, 1),
+        provenance=Provenance(
+            question_id=transcript.question.id,
+            debate_id=transcript.debate.id,
+            protocol=transcript.debate.protocol.name,
+            constitution=under[0].constitution if under else "",
+            principle_ids=tuple(dict.fromkeys(id_ for each in under for id_ in each.principles)),
+        ),
+    )
 
 
 ORDER = (Task.PAIRS, Task.REVISIONS, Task.PRINCIPLES)
@@ -150,6 +193,8 @@ class _Rows:
             asked_ = self._response_to_prompt(speech_)
             sample = speech(asked_)
             found = Reason.UNCHANGED if revision.unchanged else _one_prompt(speech_, revision)
+            if revision.defects and not self.settings.defects:
+                found = Reason.DEFECTIVE
             if not isinstance(found, Reason) and asked_ is not speech_:
                 found = Reason.NO_PROMPT if sample is None else asked(sample)
             if isinstance(found, Reason):

@@ -16,10 +16,12 @@ from oversight.config import Settings
 from oversight.registry import nearest
 from oversight.text.thoughts import divide
 from oversight.types import FinishReason, PromptRecord, Purpose, Response, Sample, Turn
-from oversight.types.preferences import PreferenceKind
+from oversight.types.preferences import SELF_CRITIQUE, PreferenceKind
 from oversight.types.ratings import TASK_NAME
 
 KINDS: tuple[str, ...] = get_args(PreferenceKind)
+NAMED = (*KINDS, SELF_CRITIQUE)
+"""All kinds of the package, those included that are made only where they are named."""
 MISSPELT = 0.7
 """Likeness to a kind of the package from which a name is taken for that kind, misspelt."""
 
@@ -30,7 +32,9 @@ class PreferenceSettings(Settings):
     kinds: tuple[str, ...] = Field(default=KINDS, min_length=1)
     """`sides`: the two sides' answers to one prompt. `siblings`: best-of-N candidates. What people
     or models rated: `pairs` of candidates, candidates by `principles`, `revisions` against first
-    speeches. What was rated in a task of your own: its name. All five: all of your own as well."""
+    speeches. What was rated in a task of your own: its name. All five: all of your own as well.
+    `self_critique`, which has to be named: the last revision before the first response to an open
+    prompt, though nobody has compared them."""
     label: Literal["judge", "truth"] = "judge"
     """Source of the winner: the judges' belief, or the question's known right answer.
     Siblings argue for one and the same option, so `truth` cannot rank them; nor what was rated."""
@@ -57,14 +61,17 @@ class PreferenceSettings(Settings):
     belief's distance from 0.5 (sides, pairs, revisions) and the score gap (siblings,
     principles)."""
 
+    defects: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Take revisions with defects of form as well: preambles, refusals, talk about the critique."""
+
     @field_validator("kinds")
     @classmethod
     def _known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse what is neither a kind nor a name that a task may have, and what is misspelt."""
         for name in kinds:
-            near = get_close_matches(name, KINDS, n=1, cutoff=MISSPELT)
-            if name not in KINDS and (near or not re.match(TASK_NAME, name)):
-                raise ValueError(f"{name!r} is unknown.{nearest(name, KINDS)}")
+            near = get_close_matches(name, NAMED, n=1, cutoff=MISSPELT)
+            if name not in NAMED and (near or not re.match(TASK_NAME, name)):
+                raise ValueError(f"{name!r} is unknown.{nearest(name, NAMED)}")
         return kinds
 
     def takes(self, task: str) -> bool:
@@ -75,7 +82,7 @@ class PreferenceSettings(Settings):
     @property
     def own_tasks(self) -> tuple[str, ...]:
         """Names of tasks from outside the package among `kinds`."""
-        return tuple(name for name in self.kinds if name not in KINDS)
+        return tuple(name for name in self.kinds if name not in NAMED)
 
 
 class Reason(StrEnum):
@@ -111,6 +118,9 @@ class Reason(StrEnum):
     """Responses to be compared have the same text."""
     UNCHANGED = "unchanged"
     """A revision found nothing to change: it is the response once more."""
+    DEFECTIVE = "defective"
+    """A revision, or a critique that it answers, has a defect of form, and such are not asked
+    for."""
     UNSCORED = "unscored"
     """A sibling has no score."""
     BELOW_MARGIN = "below_margin"

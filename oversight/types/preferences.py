@@ -16,6 +16,9 @@ PreferenceKind = Literal["sides", "siblings", "pairs", "principles", "revisions"
 """Two sides of a debate or best-of-N candidates, by judgments and scores; or, of people or models
 that rated: two responses, responses by principles, a revision and the speech before it."""
 
+SELF_CRITIQUE = "self_critique"
+"""Kind of a last revision and the first response, which nobody has compared."""
+
 
 class Response(Record):
     """One response to a prompt, token-exact where an engine sampled it."""
