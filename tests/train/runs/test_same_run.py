@@ -66,7 +66,7 @@ def settings(trainer: str, out: Path, at: str) -> Any:
 
 def opened(config: Any, *, resume: bool = True, data: str = "the rows") -> None:
     """Begin the run or go on with it, without training."""
-    loaded: Any = SimpleNamespace(fingerprint=data, eval_examples=[], to_json=dict)
+    loaded: Any = SimpleNamespace(fingerprint=data, examples=[], eval_examples=[], to_json=dict)
     RunFolder(config.out, about(config.__module__, config, loaded), resume=resume).close()
 
 
