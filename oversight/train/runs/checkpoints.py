@@ -141,8 +141,8 @@ def check_fingerprint(place: Path, saved: Mapping[str, Any], here: Mapping[str, 
         more = f" ({len(found) - 1} more differ)" if len(found) > 1 else ""
         raise CheckpointError(
             f"{place} is of another run: {found[0]}{more}. "
-            "Set it back to go on (the run's own config.toml has all of its settings), or begin a new "
-            "run in another folder."
+            "Set it back to go on (the run's own config.toml has all of its settings), or begin a "
+            "new run in another folder."
         )
 
 
