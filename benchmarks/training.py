@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import training_measure as measure
+import training_table
 from training_measure import CASES, Fixed, Measurement, Pair, Row, StepClock
 
 os.environ.update(measure.ENVIRONMENT)
@@ -304,16 +305,16 @@ def main() -> None:
             if options.json:
                 print(found.to_line())
             else:
-                measure.print_measurement(name, found)
+                training_table.print_measurement(name, found)
         return
-    print(measure.HEADER, flush=True)
+    print(training_table.HEADER, flush=True)
     for name in names:
         rounds = [
             [measured(side, name, options.steps) for side in ("ours", "TRL")]
             for _ in range(options.rounds)
         ]
         ours, peer = (best([r[i] for r in rounds]) for i in (0, 1))
-        print(measure.table_line(name, ours, peer), flush=True)
+        print(training_table.table_line(name, ours, peer), flush=True)
 
 
 def profile(name: str, steps: int) -> None:

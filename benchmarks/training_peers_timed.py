@@ -41,10 +41,10 @@ from training_measure import (
     lone_rows,
     measure_steps,
     measured_subprocess,
-    print_measurement,
     short_pairs,
     use,
 )
+from training_table import print_measurement
 
 if __name__ == "__main__":
     os.environ.update(ENVIRONMENT)

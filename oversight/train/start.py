@@ -12,7 +12,7 @@ from oversight.errors import ConfigError
 from oversight.modeling.angles import switch_of
 from oversight.modeling.scoring.attention import choose_back_end
 from oversight.text.terminal import tell
-from oversight.train.data.examples import fingerprint
+from oversight.train.data.examples import fingerprint, fingerprint_before
 from oversight.train.data.files import Row, texts
 from oversight.train.data.loading import LoadedExamples, require_batch
 from oversight.train.distributed import World
@@ -133,10 +133,12 @@ def about(trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any]) ->
         config=settings.model_dump(mode="json"),
         identity=described["config"],
         data=loaded.fingerprint,
+        data_before=fingerprint_before(loaded.examples),
         seed=settings.seed,
         provenance=loaded.to_json(),
         held_out=fingerprint(loaded.eval_examples),
         contents=described["contents"],
+        defaults=described["defaults"],
     )
 
 

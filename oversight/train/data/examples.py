@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, singledispatch
 from itertools import combinations
 from typing import Any, Literal
@@ -233,6 +233,24 @@ def fingerprint(examples: Iterable[Example]) -> str:
     for example in examples:
         hashed.update(digest(example))
     return hashed.hexdigest()
+
+
+GAINED = frozenset({"num_unseen"})
+"""Columns that rows of stores and exports have gained since runs were begun without them."""
+
+
+def fingerprint_before(examples: Sequence[Example]) -> str:
+    """The hash of the same examples without those gained columns that say nothing; "" if none."""
+    before = [_before(example) for example in examples]
+    gained = any(was is not now for was, now in zip(before, examples, strict=True))
+    return fingerprint(before) if gained else ""
+
+
+def _before(example: Example) -> Example:
+    if not isinstance(example, PromptExample):
+        return example
+    fields = {k: v for k, v in example.fields.items() if v or k not in GAINED}
+    return example if len(fields) == len(example.fields) else replace(example, fields=fields)
 
 
 def _row(row: TokenRow) -> tuple[bytes, ...]:

@@ -116,6 +116,11 @@ def differences(
     return found
 
 
+DEFAULTS = "defaults"
+"""In a fingerprint, the settings as they are where nobody sets them."""
+DATA_BEFORE = "data_before"
+"""In a fingerprint, the hash of the examples as versions before had it."""
+ABSENT = object()
 COVERED = frozenset({"data.path", "data.store"})
 HELD_OUT = "data.eval_path"
 """Settings that say where examples are; `data` and `held_out` say which they are."""
@@ -126,7 +131,8 @@ def check_fingerprint(place: Path, saved: Mapping[str, Any], here: Mapping[str, 
 
     Models and reward functions are compared by what they hold, examples by their hashes; where
     they are is nothing that a run depends on. A fingerprint of before, which has no `contents`,
-    says only where they were: there the places are compared.
+    says only where they were: there the places are compared. A setting that one of the two versions
+    does not write down stood at its default.
 
     Raises:
         CheckpointError: Names the first thing that differs, and both values.
@@ -135,7 +141,8 @@ def check_fingerprint(place: Path, saved: Mapping[str, Any], here: Mapping[str, 
         more = f" ({len(found) - 1} more differ)" if len(found) > 1 else ""
         raise CheckpointError(
             f"{place} is of another run: {found[0]}{more}. "
-            "Set it back to go on, or begin a new run in another folder."
+            "Set it back to go on (the run's own config.toml has all of its settings), or begin a "
+            "new run in another folder."
         )
 
 
@@ -146,7 +153,9 @@ def unlike(saved: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     found = unlike_contents(
         saved.get("config", {}), known, here.get("config", {}), here.get("contents", {})
     )
-    left_out = {"contents", *(f"config.{name}" for name in places)}
+    left_out = {"contents", DEFAULTS, DATA_BEFORE, *(f"config.{name}" for name in places)}
+    if saved.get("data") is not None and saved["data"] == here.get(DATA_BEFORE):
+        left_out.add("data")
     if "data" in here:
         left_out |= {f"config.{name}" for name in COVERED}
         if "held_out" in saved:
@@ -154,12 +163,26 @@ def unlike(saved: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         else:
             left_out.add("held_out")
     for name, old, new in differences(saved, here):
-        if name in left_out or name.startswith("contents."):
+        if name in left_out or name.startswith(("contents.", f"{DEFAULTS}.")):
+            continue
+        if _at_default(name, saved, here):
             continue
         if name.removeprefix("config.") in {*COVERED, HELD_OUT} and same_place(old, new):
             continue
         found.append(f"{name} was {old!r} and is now {new!r}")
     return found
+
+
+def _at_default(name: str, saved: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Return whether only one of the two has the setting, and as it is where nobody sets it."""
+    section, _, setting = name.partition(".")
+    standard: Any = here.get(DEFAULTS, {})
+    sides: list[Any] = [saved.get(section), here.get(section)]
+    for part in setting.split("."):
+        sides = [each.get(part, ABSENT) if isinstance(each, Mapping) else ABSENT for each in sides]
+        standard = standard.get(part, ABSENT) if isinstance(standard, Mapping) else ABSENT
+    there = [each for each in sides if each is not ABSENT]
+    return section == "config" and len(there) == 1 and there[0] == standard
 
 
 def unlike_contents(
