@@ -75,8 +75,17 @@ def require_none_bad(refused: Refused) -> None:
         )
 
 
-def require_enough(num_examples: int, num_needed: int, refused: Refused, what: str) -> None:
+def require_enough(
+    num_examples: int, num_needed: int, refused: Refused, what: str, before: Sequence[str] = ()
+) -> None:
     """Stop if there are fewer examples than a batch takes.
+
+    Args:
+        num_examples: How many there are.
+        num_needed: How many a batch takes.
+        refused: What was left out of the rows.
+        what: What the examples are called.
+        before: Lines on what became no row.
 
     Raises:
         DataError: It shows what there is and what was left out.
@@ -84,7 +93,7 @@ def require_enough(num_examples: int, num_needed: int, refused: Refused, what: s
     if num_examples >= max(num_needed, 1):
         return
     found = f"{num_examples:,} usable {what}" if num_examples else f"no usable {what}"
-    left_out = left_out_lines(refused)
+    left_out = [*before, *left_out_lines(refused)]
     because = f":\n{_joined(left_out)}" if left_out else "; nothing was left out"
     raise DataError(f"there are {found}, and a batch takes {num_needed:,}{because}")
 
@@ -291,7 +300,7 @@ class LoadedExamples(Generic[E]):
         figures = self.statistics.table()
         width = max(len(name) for name, _ in figures)
         shown = [f"{name:<{width}}  {figure}" for name, figure in figures]
-        return shown + self._left_out_by_store() + left_out_lines(self.refused)
+        return shown + self.left_out_by_store() + left_out_lines(self.refused)
 
     def to_json(self) -> dict[str, Any]:
         """The same, JSON-plain."""
@@ -305,7 +314,8 @@ class LoadedExamples(Generic[E]):
             "first_ids": self.refused.ids,
         }
 
-    def _left_out_by_store(self) -> list[str]:
+    def left_out_by_store(self) -> list[str]:
+        """Return lines on what stands in a store and became no row."""
         return [
             f"{number:,} not comparable in the store: {reason.replace('_', ' ')}"
             for source in self.provenance
@@ -363,7 +373,9 @@ def require_batch(loaded: LoadedExamples[Any], batch_size: int) -> None:
     Raises:
         DataError: It shows what there is and what was left out.
     """
-    require_enough(len(loaded.examples), batch_size, loaded.refused, loaded.kind)
+    require_enough(
+        len(loaded.examples), batch_size, loaded.refused, loaded.kind, loaded.left_out_by_store()
+    )
 
 
 @dataclass
