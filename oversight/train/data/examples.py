@@ -458,8 +458,17 @@ def require_none_bad(refused: Refused) -> None:
         )
 
 
-def require_enough(num_examples: int, num_needed: int, refused: Refused, what: str) -> None:
+def require_enough(
+    num_examples: int, num_needed: int, refused: Refused, what: str, before: Sequence[str] = ()
+) -> None:
     """Stop if there are fewer examples than a batch takes.
+
+    Args:
+        num_examples: How many there are.
+        num_needed: How many a batch takes.
+        refused: What was left out of the rows.
+        what: What the examples are called.
+        before: Lines on what became no row.
 
     Raises:
         DataError: It shows what there is and what was left out.
@@ -467,7 +476,7 @@ def require_enough(num_examples: int, num_needed: int, refused: Refused, what: s
     if num_examples >= max(num_needed, 1):
         return
     found = f"{num_examples:,} usable {what}" if num_examples else f"no usable {what}"
-    left_out = left_out_lines(refused)
+    left_out = [*before, *left_out_lines(refused)]
     because = f":\n{_joined(left_out)}" if left_out else "; nothing was left out"
     raise DataError(f"there are {found}, and a batch takes {num_needed:,}{because}")
 

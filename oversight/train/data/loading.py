@@ -240,7 +240,7 @@ class LoadedExamples(Generic[E]):
         figures = self.statistics.table()
         width = max(len(name) for name, _ in figures)
         shown = [f"{name:<{width}}  {figure}" for name, figure in figures]
-        return shown + self._left_out_by_store() + left_out_lines(self.refused)
+        return shown + self.left_out_by_store() + left_out_lines(self.refused)
 
     def to_json(self) -> dict[str, Any]:
         """The same, JSON-plain."""
@@ -254,7 +254,7 @@ class LoadedExamples(Generic[E]):
             "first_ids": self.refused.ids,
         }
 
-    def _left_out_by_store(self) -> list[str]:
+    def left_out_by_store(self) -> list[str]:
         return [
             f"{number:,} not comparable in the store: {reason}"
             for source in self.provenance
@@ -312,7 +312,9 @@ def require_batch(loaded: LoadedExamples[Any], batch_size: int) -> None:
     Raises:
         DataError: It shows what there is and what was left out.
     """
-    require_enough(len(loaded.examples), batch_size, loaded.refused, loaded.kind)
+    require_enough(
+        len(loaded.examples), batch_size, loaded.refused, loaded.kind, loaded.left_out_by_store()
+    )
 
 
 @dataclass
