@@ -111,15 +111,17 @@ def grpo(groups: Sequence[Sequence[Row]], kl: float) -> Callable[[Path, int], No
             {"prompt": measure.text(group[0].prompt), "prompt_ids": list(group[0].prompt)}
             for group in groups
         ]
+        settings = common(folder, steps)
+        del settings["eval_every"]  # it evaluates nothing
+        if kl:
+            settings |= {"kl_coefficient": kl, "kl_estimator": "k3"}
         config = trainer.Config.parse(
-            common(folder, steps)
+            settings
             | {
                 "data": {"ids": "given"},
                 "batch_size": len(groups),
                 "samples": len(groups[0]),
                 "loss": "dapo",
-                "kl_coefficient": kl,
-                "kl_estimator": "k3",
                 "reward": {"source": "length"},
                 "sampling": {"max_new_tokens": measure.COMPLETION},
             }
