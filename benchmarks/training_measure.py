@@ -259,6 +259,7 @@ CASES = {
         Case("rollouts", "rollouts 1,024 + 8 × 64", lambda: Fixed().group(1024), 3.0, None),
         Case("sft", "SFT 8 × (1,024 + 64)", lone_rows, 1.4, None),
         Case("sft-best", "  TRL at its best settings", lone_rows, 1.4, None),
+        Case("dpo-short", "DPO 4 × (256 + 2 × 64), precomputed", _short_pair_rows, None, None),
         Case("dpo-32k", "DPO 4 × (256 + 2 × 64), V 32k", _short_pair_rows, None, None, 1 << 15),
         Case("dpo-128k", "  V 128k", _short_pair_rows, 3.0, 0.3, 1 << 17),
         Case("dpo-128k-bf16", "  V 128k, bf16", _short_pair_rows, 3.0, 0.3, 1 << 17, True),

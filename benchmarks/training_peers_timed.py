@@ -184,6 +184,7 @@ RUN: dict[str, Callable[[int], Measurement]] = {
     "rollouts": lambda steps: rollouts(Fixed().group(1024), steps),
     "sft": lambda steps: sft(lone_rows(), steps),
     "sft-best": best_sft,
+    "dpo-short": lambda steps: dpo(short_pairs(), steps, True),
     "dpo-32k": lambda steps: dpo(short_pairs(), steps, False),
     "dpo-128k": lambda steps: dpo(short_pairs(), steps, False),
     "dpo-128k-bf16": lambda steps: dpo(short_pairs(), steps, False),

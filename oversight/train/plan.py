@@ -23,7 +23,7 @@ from oversight.train.batches import Cutting, micro_batches
 from oversight.train.data.examples import Order
 from oversight.train.data.loading import LoadedExamples
 from oversight.train.distributed import World, num_processes
-from oversight.train.estimate import Load, Shape, available, estimate
+from oversight.train.estimate import Load, Shape, available, bfloat16_speed, estimate
 from oversight.train.loading import adapted, check_weights, named, resolve_device
 from oversight.train.reference import INITIAL, NONE, read_other
 from oversight.train.registered import Trainer
@@ -162,6 +162,7 @@ def lines(trainer: Trainer, config: Any, *, resume: bool = False) -> Iterator[st
     if plan.tried:
         yield from ("", "the reward function, called on dummy responses", *_indented(plan.tried))
     yield from ("", "memory at the peak of a step, about", *_indented(_memory(plan, shape, others)))
+    yield from ("", "precision", *_indented(_precision(plan, shape)))
     yield from ("", f"Checked, and nothing written: {', '.join(plan.checked)}.")
 
 
@@ -306,6 +307,23 @@ def _memory(plan: Plan, shape: Shape, others: list[tuple[str, int]]) -> Iterator
             "That is more than there is: lower micro_batch_tokens, or set "
             "model.gradient_checkpointing = true or model.lora"
         )
+
+
+FASTER, SLOWER = 1.1, 0.95
+"""Bounds between which two precisions are called equally fast."""
+
+
+def _precision(plan: Plan, shape: Shape) -> Iterator[str]:
+    """A line on which precision is faster here, as a probe of a second says."""
+    device, chosen = plan.start.world.device, plan.config.model.precision
+    ratio = bfloat16_speed(shape, _load(plan).num_tokens, device)
+    said = f"bfloat16 multiplies {ratio:.2g} times as fast as float32 on {device}, at these sizes"
+    if ratio >= FASTER and chosen == "float32":
+        yield f'{said}; model.precision = "bfloat16" would be faster, at its coarser rounding'
+    elif ratio <= SLOWER and chosen == "bfloat16":
+        yield f'{said}; model.precision = "float32" would be faster'
+    else:
+        yield f"{said}; model.precision = {chosen!r} is set"
 
 
 def _load(plan: Plan) -> Load:

@@ -16,6 +16,7 @@ from oversight.train.estimate import (
     Shape,
     activations,
     available,
+    bfloat16_speed,
     estimate,
     key_values,
     logits,
@@ -119,3 +120,29 @@ def test_bytes_are_shown_in_units() -> None:
         "1.5 GiB",
         "1010 KiB",
     ]
+
+
+def test_the_probe_of_precisions_gives_a_ratio_and_draws_nothing() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    ratio = bfloat16_speed(SHAPE, 64, torch.device("cpu"))
+    assert 0.01 < ratio < 100.0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_probe_of_precisions_cuts_what_is_too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    from oversight.train import estimate as module
+
+    seen: list[tuple[int, tuple[int, ...]]] = []
+
+    def noted(given: torch.Tensor, weights: list[torch.Tensor], lowered: bool) -> float:
+        seen.append((len(given), tuple(weights[0].shape)))
+        return 1.0 if lowered else 3.0
+
+    monkeypatch.setattr(module, "_pass", noted)
+    wide = Shape(8192, 80, 28_672, 8192, 1024, 128_000, 0, 0)
+    assert bfloat16_speed(wide, 8192, torch.device("cpu")) == 3.0
+    tokens, (rows, columns) = seen[0]
+    assert rows * columns <= module.PROBE_FLOATS
+    assert 16 <= tokens < 8192
+    assert rows / columns == pytest.approx(28_672 / 8192)

@@ -255,6 +255,7 @@ class LoadedExamples(Generic[E]):
         }
 
     def left_out_by_store(self) -> list[str]:
+        """Return lines on what stands in a store and became no row."""
         return [
             f"{number:,} not comparable in the store: {reason}"
             for source in self.provenance
