@@ -12,6 +12,7 @@ from typing import Self
 
 from sqlalchemy import Connection, select
 
+from oversight.config import TransactionSettings
 from oversight.errors import StoreError
 from oversight.store import checking, opening, reading, sealing
 from oversight.store import queue as queues
@@ -25,7 +26,7 @@ from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
 from oversight.store.schema import debates, questions
 from oversight.store.sealing import Problem, Seal
-from oversight.store.writing import AS_THEY_COME, Release, Transactions, Write, Writer
+from oversight.store.writing import AS_THEY_COME, Release, Write, Writer
 from oversight.types import (
     Debate,
     EventKind,
@@ -47,7 +48,9 @@ class Store:
     It may be used from any thread, and by many processes at once; not across a fork.
     """
 
-    def __init__(self, database: Database, transactions: Transactions = AS_THEY_COME) -> None:
+    def __init__(
+        self, database: Database, transactions: TransactionSettings = AS_THEY_COME
+    ) -> None:
         self.url = database.name
         """Its path or URL, for people to read: without a password."""
         self._database = database
@@ -63,7 +66,7 @@ class Store:
         *,
         create: bool = True,
         only_read: bool = False,
-        transactions: Transactions = AS_THEY_COME,
+        transactions: TransactionSettings = AS_THEY_COME,
     ) -> Store:
         """The store at a path or URL, created if absent and brought up to the newest schema.
 
