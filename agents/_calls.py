@@ -166,7 +166,7 @@ class Calls:
         live: bool = False,
         thought_will_do: bool = False,
     ) -> Answer:
-        """Complete `prompt`, and again with another seed where the model said nothing.
+        """Complete `prompt`, and again with another seed where the model gave no whole answer.
 
         Args:
             purpose: Purpose of the call, kept with the sample.
@@ -176,7 +176,7 @@ class Calls:
             thought_will_do: A thought alone is an answer, as the words are private anyway.
 
         Raises:
-            NoAnswerError: Nothing was said each time.
+            NoAnswerError: Nothing was said each time, or a filter or a tool call broke it off.
         """
         attempts = self.attempts if sampling.temperature > 0 else 1
         for attempt in range(attempts):
@@ -189,6 +189,8 @@ class Calls:
             if cause is None:
                 self.thoughts += [answer.thoughts] * bool(answer.thoughts)
                 return answer
+            if live and answer.text and attempt + 1 < attempts:
+                self._emit(ASKED_AGAIN)
         assert cause is not None  # it is made once at least
         raise NoAnswerError(self._explained(cause, purpose, answer, sampling, attempts), cause)
 
@@ -230,12 +232,16 @@ class Calls:
         """Describe the failure: who was asked for what, what came, and what may help."""
         seat = f"{self.view.role.value} {self.view.seat.value}"
         tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-        said = EXPLAINED[cause].format(
-            max_tokens=sampling.max_tokens, words=ascii(answer.text[:SHOWN_CHARS])
+        broken_off = cause in BROKEN_OFF and not is_wordless(answer.text)
+        outcome = "gave no whole answer" if broken_off else "said nothing"
+        said = (BROKEN_OFF if broken_off else EXPLAINED)[cause].format(
+            max_tokens=sampling.max_tokens,
+            words=ascii(answer.text[:SHOWN_CHARS]),
+            end=ascii(answer.text[-SHOWN_CHARS:]),
         )
         return (
-            f"{answer.completion.model}: {seat} was asked for {ASKED_FOR[purpose]} and said "
-            f"nothing in {tries}: {said}"
+            f"{answer.completion.model}: {seat} was asked for {ASKED_FOR[purpose]} and {outcome} "
+            f"in {tries}: {said}"
         )
 
     def _record(self, purpose: Purpose, prompt: Prompt, completion: Completion) -> None:
@@ -259,6 +265,9 @@ class Calls:
 
 
 SHOWN_CHARS = 200
+
+ASKED_AGAIN = "\n\n[broken off; asked again]\n\n"
+"""Shown behind words that a live display has shown already and that are no turn."""
 
 ASKED_FOR = {
     Purpose.SPEECH: "a speech",
@@ -291,6 +300,14 @@ EXPLAINED = {
 }
 """Reasons for an answer without words, each with what may help."""
 
+BROKEN_OFF = {
+    NoAnswer.CONTENT_FILTER: "the server's content filter cut the answer off behind {end}",
+    NoAnswer.TOOL_CALLS: (
+        "it called a tool behind {end}; switch tools off in the server, or for it in extra_body"
+    ),
+}
+"""Reasons for half an answer, which is no answer either."""
+
 
 def notes_in(sample: Sample) -> str:
     """The private notes that a sample of them holds: what it says, or its thought alone."""
@@ -300,22 +317,29 @@ def notes_in(sample: Sample) -> str:
 
 
 def no_answer(answer: Answer, sampling: Sampling) -> NoAnswer | None:
-    """Reason for an answer without words; None if it has some, was cancelled, or is a choice."""
+    """Reason for an answer that is none; None if it is one, was cancelled, or is a choice.
+
+    Words that a content filter or a tool call broke off are half an answer, of a length that
+    neither the model nor the settings chose. One that reached `max_tokens` is an answer: the limit
+    is a setting, the same for all sides, and its finish reason tells.
+    """
     reason = answer.completion.finish_reason
-    if sampling.choices or reason is FinishReason.CANCELLED:
+    if reason in STOPPED:
+        return STOPPED[reason]
+    if sampling.choices or reason is FinishReason.CANCELLED or not is_wordless(answer.text):
         return None
-    if reason is FinishReason.REFUSAL:
-        return NoAnswer.REFUSAL
-    if not is_wordless(answer.text):
-        return None
-    if reason is FinishReason.CONTENT_FILTER:
-        return NoAnswer.CONTENT_FILTER
-    if reason is FinishReason.TOOL_CALLS:
-        return NoAnswer.TOOL_CALLS
     cut = reason is FinishReason.LENGTH
     if answer.thoughts:
         return NoAnswer.THOUGHT_CUT if cut else NoAnswer.THOUGHT_ONLY
     return NoAnswer.LENGTH if cut else NoAnswer.EMPTY
+
+
+STOPPED = {
+    FinishReason.REFUSAL: NoAnswer.REFUSAL,
+    FinishReason.CONTENT_FILTER: NoAnswer.CONTENT_FILTER,
+    FinishReason.TOOL_CALLS: NoAnswer.TOOL_CALLS,
+}
+"""Ends of which no answer comes, whatever was written before them."""
 
 
 def _divided(completion: Completion, sampling: Sampling) -> Answer:

@@ -278,7 +278,7 @@ def source_part(source: Source) -> str:
     return _source_part(source.title.replace('"', "'"), source.text)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _source_part(title: str, text: str) -> str:
     return str(_SOURCE.render(title=title, text=text))
 

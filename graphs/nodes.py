@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any, Literal, TypedDict
 
+from langgraph.graph import END
 from langgraph.types import Command
 
 from oversight import protocols
@@ -55,6 +56,9 @@ class DebateInput(TypedDict, total=False):
     protocol: str | dict[str, Any]
     """Name of a protocol, or one as plain data; default: the one of the graph's own name."""
     seed: int
+    in_one_step: bool
+    """Do all acts up to a person's in one step of the graph, which costs a third of a step each:
+    for thousands of debates that nobody looks at step by step."""
 
 
 class DebateState(DebateInput, total=False):
@@ -78,6 +82,8 @@ NODE_OF_ACT: dict[Act, NextAct] = {
 """Acts of a schedule and the nodes that do them: a node of its own for each, so that a picture of
 the graph shows them, though one method does all speeches and one all that the judge does."""
 
+ACTS_OF_JUDGE = frozenset({Act.ASK, Act.BELIEVE})
+
 
 class Nodes:
     """The nodes over one runtime: every public method is one, of one or several acts."""
@@ -93,8 +99,10 @@ class Nodes:
         running = await self._enter(state)
         ended = any(turn.ends for turn in running.turns)
         step = _first_undone(running)
-        update = {"debate_id": running.debate.id, "step": step}
-        return Command(update=update, goto=_act(running, step, ended))
+        goto = _act(running, step, ended)
+        if state.get("in_one_step"):
+            return await self._go_on(running, step, goto)
+        return Command(update={"debate_id": running.debate.id, "step": step}, goto=goto)
 
     async def speak(self, state: DebateState) -> Command[NextAct]:
         """Speeches, responses, critiques or revisions of all slots of the step, at once; none
@@ -160,6 +168,30 @@ class Nodes:
         return await self._end(await self.runtime.running(state["debate_id"]))
 
     # --- how ---
+
+    async def _go_on(self, running: RunningDebate, step: int, goto: Any) -> Command[Any]:
+        """Do node after node as the graph would, up to one that waits for a person, or the end.
+
+        A person's node is left to the graph, as its interrupt has to stand in a step of its own.
+        """
+        while True:
+            state: DebateState = {"debate_id": running.debate.id, "step": step}
+            if self._waits_for_person(running, step, goto):
+                return Command(update=state, goto=goto)
+            if goto in ("decide", "finish"):
+                end = await (self.decide if goto == "decide" else self.finish)(state)
+                return Command(update={**state, **end}, goto=END)
+            by_judge = running.schedule[step].slots[0].act in ACTS_OF_JUDGE
+            done: Command[Any] = await (self.judge if by_judge else self.speak)(state)
+            step, goto = step + 1, done.goto
+
+    def _waits_for_person(self, running: RunningDebate, step: int, goto: NextAct) -> bool:
+        if goto == "finish":
+            return False
+        if goto == "decide":
+            return not running.judgments and is_person(self.runtime.agent(Role.JUDGE))
+        open_slots = _open_slots(running, running.schedule[step])
+        return any(self._is_held_by_person(running, slot) for slot in open_slots)
 
     async def _enter(self, state: DebateState) -> RunningDebate:
         if "debate_id" in state:

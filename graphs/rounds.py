@@ -18,7 +18,13 @@ from langgraph.graph.state import CompiledStateGraph
 
 from oversight.config import EMBEDDED_AGENTS, RunSettings, load_recipe
 from oversight.graphs.casting import cast
-from oversight.graphs.nodes import NODE_OF_ACT, DebateInput, DebateState, Nodes
+from oversight.graphs.nodes import (
+    ACTS_OF_JUDGE,
+    NODE_OF_ACT,
+    DebateInput,
+    DebateState,
+    Nodes,
+)
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store
 from oversight.types import Act
@@ -39,8 +45,6 @@ Graph: TypeAlias = CompiledStateGraph[DebateState, None, DebateInput, DebateStat
 
 ARGUMENT = (Act.SPEAK, Act.ASK, Act.BELIEVE)
 """Acts of a debate: speeches, and what the judge does between them."""
-
-ACTS_OF_JUDGE = frozenset({Act.ASK, Act.BELIEVE})
 
 
 def machine(

@@ -93,19 +93,19 @@ async def run_debates(
     progress = DebateProgress(total=total)
     graphs: dict[str, Any] = {}
 
-    async def run_one(each: tuple[Debate, Question]) -> None:
-        debate, question = each
+    async def run_one(each: tuple[Debate, Question, bool]) -> None:
+        debate, question, is_new = each
         name = debate.protocol.graph
         if name not in graphs:
             graphs[name] = registry.load("graphs", name).build(runtime)
-        end = await _run_one(graphs[name], debate, question, runtime)
+        end = await _run_one(graphs[name], debate, question, runtime, is_new)
         if isinstance(end, Failure):
             progress.failures.append(end)
         elif end is DebateEnd.WAITING:
             progress.waiting += 1
         else:
             progress.done += 1
-        runtime.store.release([debate.id])
+        runtime.store.release_soon([debate.id])
         if on_progress:
             on_progress(progress)
 
@@ -154,8 +154,8 @@ def _pending(
     runtime: Runtime,
     progress: DebateProgress,
     on_progress: OnProgress | None,
-) -> Generator[tuple[Debate, Question], None, None]:
-    """The debates that are ours to run, claimed a batch at a time."""
+) -> Generator[tuple[Debate, Question, bool], None, None]:
+    """The debates that are ours to run, claimed a batch at a time; True with those never begun."""
     source = iter(planned)
     while some := list(islice(source, CLAIM_BATCH)):
         batch = {
@@ -171,7 +171,8 @@ def _pending(
         progress.elsewhere += len(batch) - len(complete) - len(ours)
         if on_progress:
             on_progress(progress)
-        yield from (batch[each] for each in batch if each in ours)
+        begun = runtime.store.known(ours)
+        yield from ((*batch[each], each not in begun) for each in batch if each in ours)
 
 
 def as_begun(
@@ -209,14 +210,15 @@ class DebateEnd(Enum):
 
 
 async def _run_one(
-    graph: Any, debate: Debate, question: Question, runtime: Runtime
+    graph: Any, debate: Debate, question: Question, runtime: Runtime, is_new: bool
 ) -> DebateEnd | Failure:
     """Run one debate as far as it goes; what goes wrong with it alone is written down."""
     begin = time.perf_counter()
     try:
-        running = await runtime.enter(debate, question)
+        running = await runtime.enter(debate, question, is_new=is_new)
         limit = len(running.schedule) + 10
-        state = await graph.ainvoke({"debate_id": debate.id}, {"recursion_limit": limit})
+        given = {"debate_id": debate.id, "in_one_step": True}
+        state = await graph.ainvoke(given, {"recursion_limit": limit})
     except Exception as error:
         seconds = time.perf_counter() - begin
         message, cause = explain(error, f"debate {debate.id} of question {debate.question_id!r}")

@@ -128,10 +128,12 @@ class Runtime:
         if self._listener is not None:
             self._listener(event)
 
-    async def enter(self, debate: Debate, question: Question) -> RunningDebate:
-        """Begin a debate, or go on with what an earlier attempt left in the store."""
-        known = await asyncio.to_thread(self.store.debate, debate.id)
-        if known is None:
+    async def enter(
+        self, debate: Debate, question: Question, *, is_new: bool = False
+    ) -> RunningDebate:
+        """Begin a debate, or go on with what an earlier attempt left in the store; where it
+        `is_new`, the store is known to have nothing of it."""
+        if is_new or await asyncio.to_thread(self.store.debate, debate.id) is None:
             await self.store.append(question, debate)
             running = RunningDebate(debate, question, debate.protocol.schedule())
         else:

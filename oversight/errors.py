@@ -29,6 +29,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
+from typing import Self
 
 from oversight.redaction import redacted
 
@@ -55,20 +56,21 @@ class ConfigError(OversightError, ValueError):
 
 
 class FileError(ConfigError):
-    """A file cannot be written: no room, no permission, or no such folder.
+    """A file cannot be written: no room, no permission, or no such folder."""
 
-    Args:
-        setting: The setting that names the file.
-        path: Where it was to be.
-        cause: The operating system's error.
-    """
+    strerror = ""
+    """The operating system's reason."""
 
-    def __init__(self, setting: str, path: object, cause: Exception) -> None:
-        self.strerror = getattr(cause, "strerror", None) or str(cause)
-        super().__init__(
-            f"{setting} = {str(path)!r} cannot be written: {self.strerror}. "
+    @classmethod
+    def of(cls, setting: str, path: object, cause: Exception) -> Self:
+        """The error of a file that `setting` names, and that `cause` keeps from being written."""
+        reason = getattr(cause, "strerror", None) or str(cause)
+        error = cls(
+            f"{setting} = {str(path)!r} cannot be written: {reason}. "
             "Choose another file, or make room."
         )
+        error.strerror = reason
+        return error
 
 
 class UnknownNameError(OversightError, LookupError):

@@ -44,7 +44,7 @@ def whole_file(path: Path, setting: str = "file") -> Iterator[Path]:
     except OversightError:
         raise  # of where the content comes from, though it may be an OSError as well
     except _disk_errors() as error:
-        raise FileError(setting, path, error) from error
+        raise FileError.of(setting, path, error) from error
     finally:
         with suppress(OSError):
             part.unlink()

@@ -6,26 +6,32 @@ import hashlib
 import json
 from typing import Any
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 def canonical_json(value: Any) -> str:
     """JSON text of `value` with sorted keys and no spare whitespace."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
 
 
 def content_id(*parts: Any) -> str:
     """A 32-digit hexadecimal id of JSON-plain `parts` (128 bits of BLAKE2b)."""
-    data = canonical_json(parts).encode("utf-8", "surrogatepass")
+    return encoded_id(canonical_json(parts))
+
+
+def encoded_id(parts: str) -> str:
+    """The `content_id` of parts whose canonical JSON text this is."""
+    data = parts.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def text_id(*texts: str) -> str:
     """A 32-digit hexadecimal id of texts, as cheap as hashing them: for long ones."""
-    digest = hashlib.blake2b(digest_size=16)
+    pieces: list[bytes] = []
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.hexdigest()
+        pieces += (len(data).to_bytes(8, "little"), data)
+    return hashlib.blake2b(b"".join(pieces), digest_size=16).hexdigest()
 
 
 def seed_from(*parts: object) -> int:

@@ -16,6 +16,7 @@ from oversight.experiments.pixels.settings import PixelSettings
 from oversight.experiments.selfplay import RECIPE
 from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.train import reward
+from oversight.user_code import load_named
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]
@@ -87,6 +88,20 @@ def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_another_recipe_fits_its_command(path: Path) -> None:
     assert load_recipe(OTHERS[path], path, {}).out
+
+
+@pytest.mark.parametrize("place", [FOLDER.parent, Path("/")])
+def test_the_reward_of_a_copied_recipe_is_found_from_anywhere(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copytree(FOLDER / "training", tmp_path / "mine")
+    monkeypatch.chdir(place)
+    config = load_recipe(
+        import_module("oversight.train.grpo").Config, tmp_path / "mine" / "grpo.toml", {}
+    )
+    function = load_named(config.reward.function, "reward.function")
+    assert function.__name__ == "from_source"
+    assert Path(function.__code__.co_filename).parent == tmp_path / "mine"
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)

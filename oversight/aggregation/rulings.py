@@ -19,6 +19,7 @@ from oversight.types import (
     JudgeKind,
     Judgment,
     ModelAnswer,
+    OwnAnswer,
     PairAnswer,
     Preferred,
     PrinciplesAnswer,
@@ -149,6 +150,8 @@ def p_of_lower(rating: Feedback) -> float | None:
 def _p_of_left(answer: Answer) -> float | None:
     if isinstance(answer, ModelAnswer):
         return _soft(answer, "preferred", Preferred.LEFT.value)
+    if isinstance(answer, OwnAnswer):
+        return answer.preference
     if not isinstance(answer, PairAnswer) or answer.preferred is Preferred.BOTH_BAD:
         return None
     if answer.preferred is Preferred.TIE or answer.strength is None:
@@ -167,7 +170,7 @@ def p_of_revision(rating: Feedback) -> float | None:
         return P_OF_REVISION[answer.revision]
     if isinstance(answer, ModelAnswer):
         return _soft(answer, "revision", RevisionIs.BETTER.value)
-    return None
+    return answer.preference if isinstance(answer, OwnAnswer) else None
 
 
 def _soft(answer: ModelAnswer, question: str, value: str) -> float | None:

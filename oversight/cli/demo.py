@@ -30,7 +30,7 @@ def demo(
 
     from oversight.cli.running import run
     from oversight.config import RunSettings, load_recipe
-    from oversight.evals.findings import count
+    from oversight.text.numbers import count
 
     console = Console()
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,11 +82,11 @@ def _circle(folder: Path, console: Console) -> int:
 
 
 def _export(folder: Path, console: Console) -> None:
-    from oversight.evals.findings import count
     from oversight.preferences.building import preferences
     from oversight.preferences.export import export
     from oversight.preferences.settings import PreferenceSettings
     from oversight.store import Store
+    from oversight.text.numbers import count
 
     with Store.open(str(folder / "demo.db"), create=False) as store:
         rows = preferences(store.transcripts(), PreferenceSettings(), store.prompt)

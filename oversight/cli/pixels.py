@@ -110,8 +110,8 @@ def _write(played: Played, found: PixelResults, store: Store) -> None:
 
 def _print(played: Played, found: PixelResults, console: Console) -> None:
     from oversight.cli.options import print_table
-    from oversight.evals.findings import count
     from oversight.experiments.pixels.results import extent, headlines, methods, table
+    from oversight.text.numbers import count
     from oversight.text.terminal import rich_text
 
     console.print(rich_text(extent(found), style="bold"))

@@ -193,7 +193,7 @@ def print_ratings(ratings: ModelRatings, progress: DebateProgress, *, as_json: b
     from rich.console import Console
 
     from oversight.cli.running import print_failures
-    from oversight.evals.findings import count
+    from oversight.text.numbers import count
     from oversight.text.terminal import rich_text
 
     store = ratings.settings.store

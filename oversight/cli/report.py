@@ -31,14 +31,15 @@ def report(
 
     from oversight.cli.progress import reading
     from oversight.errors import StoreError
-    from oversight.evals.findings import count, to_json
+    from oversight.evals.findings import to_json
     from oversight.evals.page import render_html
     from oversight.evals.pictures import render_png
     from oversight.evals.report import build_report
     from oversight.evals.text import render_text
     from oversight.store import Store as OpenStore
+    from oversight.text.numbers import count
 
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         transcripts = opened.transcripts(protocol=protocol, dataset=dataset)
         failed = opened.transcripts(protocol=protocol, dataset=dataset, complete=False)
         num_complete = opened.counts()["complete"]
@@ -104,28 +105,28 @@ def export(
     """Write preference rows or transcripts as Parquet or JSONL.
 
     Settings for --set, with their defaults: kinds=["sides", "siblings", "pairs", "principles",
-    "revisions"], label="judge" (or "truth"), siblings="best_worst" (or "best_all", "all_pairs",
-    "kwise"), min_margin=0, min_score_gap=0, unseen=true, raters="all" (or "persons", "models"),
-    ties=true, weight="equal". Of these the layout transcripts takes two: raters, whose ratings are
-    written, and unseen=false, without what people judged or rated before all the turns had been
-    on their screen.
+    "revisions"] (and what was rated in tasks of your own, by their names), label="judge" (or
+    "truth"), siblings="best_worst" (or "best_all", "all_pairs", "kwise"), min_margin=0,
+    min_score_gap=0, unseen=true, raters="all" (or "persons", "models"), ties=true, weight="equal".
+    Of these the layout transcripts takes two: raters, whose ratings are written, and unseen=false,
+    without what people judged or rated before all the turns had been on their screen.
     """
     from oversight.aggregation.rulings import only_of
     from oversight.cli.progress import reading
     from oversight.config import assignments
     from oversight.errors import ConfigError
-    from oversight.evals.findings import count
     from oversight.preferences.building import preferences
     from oversight.preferences.export import export as write
-    from oversight.preferences.settings import Dropped, PreferenceSettings
+    from oversight.preferences.settings import Dropped, PreferenceSettings, in_words
     from oversight.preferences.sides import labelled_speeches, without_unseen
     from oversight.store import Store as OpenStore
+    from oversight.text.numbers import count
 
     if out.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
     settings = PreferenceSettings.parse(assignments(sets or ()))
     dropped = Dropped()
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         found = opened.transcripts(protocol=protocol, dataset=dataset)
         transcripts = reading(found, opened.counts()["complete"])
         make = labelled_speeches if layout is ExportLayout.UNPAIRED else preferences
@@ -152,8 +153,8 @@ def export(
     if written.num_left_out:
         rows = count(written.num_left_out, "row")
         typer.echo(f"  {rows} left out (ties, or K-wise): use --layout kwise")
-    for reason, number in dropped.to_json().items():
-        typer.echo(f"  {number:,} dropped: {reason.replace('_', ' ')}")
+    for number, reason in in_words(dropped.to_json().items()):
+        typer.echo(f"  {number:,} dropped: {reason}")
     if written.num_repaired:
         replaced = count(written.num_repaired, "character")
         typer.echo(f"  {replaced} replaced that no file can hold")

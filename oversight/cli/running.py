@@ -13,7 +13,7 @@ from oversight.cli.progress import RunProgress
 from oversight.config import RunSettings
 from oversight.datasets.base import LoadedQuestions, load_questions
 from oversight.errors import ConfigError
-from oversight.evals.findings import count, to_json
+from oversight.evals.findings import to_json
 from oversight.evals.report import Report, build_report
 from oversight.evals.text import render_text
 from oversight.graphs.casting import Cast, cast, check_engines
@@ -22,6 +22,7 @@ from oversight.graphs.running import DebateProgress, Failure, as_begun, run_deba
 from oversight.graphs.runtime import Listener, Runtime
 from oversight.protocols import load
 from oversight.store import Store
+from oversight.text.numbers import count
 from oversight.text.terminal import rich_text
 from oversight.types import Debate, JudgeKind, Question
 

@@ -39,11 +39,11 @@ Out = Annotated[
 def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json = False) -> None:
     """Verify that every row parses, that every reference holds, and that all chains of
     what was written fit. Exits with 1 if anything is wrong."""
-    from oversight.evals.findings import count
     from oversight.store import Store as OpenStore
+    from oversight.text.numbers import count
 
     sealed = _read_seal(seal)
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         problems = opened.check(None if isinstance(sealed, str) else sealed)
         counts, now = opened.counts(), _seal_of(opened)
         num_before = opened.num_before_chains()
@@ -105,7 +105,7 @@ def _other_digest(digest: str, now: Seal) -> Problem:
 
 def _chained(now: Seal, num_before: int, *, is_sealed: bool) -> str:
     """As much as chains show: they hold no secret, so who can write can make them anew."""
-    from oversight.evals.findings import count
+    from oversight.text.numbers import count
 
     fit = f"{count(now.num_rows, 'link')} in {count(len(now.heads), 'chain')} fit"
     if num_before:
@@ -125,7 +125,7 @@ def _chained(now: Seal, num_before: int, *, is_sealed: bool) -> str:
 def _since(sealed: Seal | str, now: Seal) -> str:
     if isinstance(sealed, str):
         return f"seal {sealed}: exactly what was sealed"
-    from oversight.evals.findings import count
+    from oversight.text.numbers import count
 
     more = count(now.num_rows - sealed.num_rows, "row")
     return f"seal {sealed.digest}: all that was sealed is there, and {more} more"
@@ -135,10 +135,10 @@ def _since(sealed: Seal | str, now: Seal) -> str:
 def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -> None:
     """Print a short digest of all that is written, for a paper; with --out, write the ends of
     all chains to a file, which `oversight store check --seal` compares with."""
-    from oversight.evals.findings import count
     from oversight.store import Store as OpenStore
+    from oversight.text.numbers import count
 
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         problems = opened.check()
         found = opened.seal()
     if problems:
@@ -164,6 +164,6 @@ def info(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     """Count the records of each kind."""
     from oversight.store import Store as OpenStore
 
-    with OpenStore.open(store, create=False) as opened:
+    with OpenStore.open(store, create=False, only_read=True) as opened:
         counts = opened.counts()
     show(store, ("table", "rows"), [(name, str(n)) for name, n in counts.items()], as_json)

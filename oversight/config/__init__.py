@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import logging
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -14,6 +17,8 @@ from pydantic_core import ErrorDetails
 from oversight.errors import ConfigError
 from oversight.registry import nearest
 from oversight.types import Role
+
+logger = logging.getLogger("oversight.config")
 
 WANTED = {
     **dict.fromkeys(("tuple", "list", "set", "frozen_set"), 'a list, such as ["a", "b"] or [1, 2]'),
@@ -132,18 +137,63 @@ def _inner_model(annotation: Any) -> Any:
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
+WRITTEN = frozenset({"out", "store", "quick.out"})
+"""Settings of a recipe that say where a command writes: from the working directory."""
+
+FILE = re.compile(r"(?P<path>[^\0\n]{1,1000}?)(?P<name>:[\w.]+)?")
+"""A value that may name a file, or a function or class in one."""
+
+
 def read_toml(path: Path) -> dict[str, Any]:
-    """The file's content as plain data.
+    """A recipe's content as plain data, with the files that it names found.
+
+    A relative path to be read is looked for in the working directory, and where nothing is there,
+    beside the recipe: a recipe that is copied with its folder works from anywhere.
 
     Raises:
         ConfigError: The file is absent, unreadable or not TOML; says where.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {key: _found(value, path.parent.resolve(), key) for key, value in data.items()}
     except OSError as error:
         raise ConfigError(f"recipe {str(path)!r}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # also numbers too long, lists too deep
         raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from None
+
+
+def _found(value: Any, folder: Path, setting: str) -> Any:
+    """The value, with each path in it that leads somewhere from `folder` alone led from there."""
+    if isinstance(value, dict):
+        return {key: _found(each, folder, f"{setting}.{key}") for key, each in value.items()}
+    if isinstance(value, list):
+        return [_found(each, folder, setting) for each in value]
+    named = FILE.fullmatch(value) if isinstance(value, str) and setting not in WRITTEN else None
+    # A bare word is the name of something registered, whatever lies beside the recipe.
+    if named is None or not re.search(r"\w[./\\]|[./\\]\w", named["path"]):
+        return value
+    here = named["path"]
+    # One that is absolute stays what it is, and is no other than itself.
+    beside = os.path.join(glob.escape(str(folder)) if glob.has_magic(here) else folder, here)
+    if not (theirs := _lead_to(beside)):
+        return value
+    if not (ours := _lead_to(here)):
+        return f"{beside}{named['name'] or ''}"
+    if not os.path.samefile(ours, theirs):
+        logger.warning(
+            "%s = %r is taken from the working directory; there is another one beside the recipe",
+            setting,
+            value,
+        )
+    return value
+
+
+def _lead_to(path: str) -> str:
+    """The first file or folder that a path or a pattern leads to; empty if it leads nowhere."""
+    try:
+        return path if os.path.exists(path) else next(glob.iglob(path), "")
+    except (OSError, ValueError, re.error):
+        return ""
 
 
 def parse_value(text: str) -> Any:

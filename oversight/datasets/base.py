@@ -31,6 +31,7 @@ from oversight.config import DatasetSettings, Settings, settings_of
 from oversight.errors import ConfigError, DataError, OversightError
 from oversight.ids import content_id
 from oversight.registry import nearest
+from oversight.text.numbers import count
 from oversight.types import Question
 from oversight.user_code import shown_error
 
@@ -244,8 +245,7 @@ def _complaint(dataset: str, bad: list[BadRow]) -> str:
     lines = [f"  {row}" for row in bad[:NUM_LISTED]]
     if len(bad) > NUM_LISTED:
         lines.append(f"  … and {len(bad) - NUM_LISTED} more")
-    rows = "1 row" if len(bad) == 1 else f"{len(bad)} rows"
-    head = f"data set {dataset!r}: {rows} cannot be used"
+    head = f"data set {dataset!r}: {count(len(bad), 'row')} cannot be used"
     return "\n".join(
         [
             head,

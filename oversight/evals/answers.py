@@ -27,8 +27,8 @@ UNKNOWN_CAUSE = "other"
 """Of failures whose kind was not written down."""
 
 Ends = dict[str, Counter[str]]
-"""Of each model, how often its calls ended in which way; `unanswered` counts those that said
-nothing and were made again, whatever their end."""
+"""Of each model, how often its calls ended in which way; `unanswered` counts those that
+gave no whole answer and were made again, whatever their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class AnswerEnds:
     finish_reasons: dict[str, int]
     """By each of `FinishReason`."""
     num_unanswered: int
-    """Calls that said nothing and were made again; each has one of the reasons above as well."""
+    """Calls that gave no whole answer; each has one of the reasons above as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from oversight.aggregation.ratings import LEVEL
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.answers import ResponseCount
 from oversight.evals.calibration import FLOOR
-from oversight.evals.intervals import NUM_RESAMPLES, Estimate
+from oversight.evals.intervals import NUM_RESAMPLES
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmDifference, ArmReport, Report
-from oversight.text.shares import per_cent, percent
+from oversight.text.numbers import count, listed, per_cent, percent, points, share
 
 MIN_QUESTIONS = 10
 """With fewer questions an interval is not to be relied on."""
@@ -37,42 +37,7 @@ MAX_TILT = 0.03
 MAX_HEADLINES = 4
 
 
-# --- numbers as words ----------------------------------------------------------
-
-
-def interval(estimate: Estimate | None) -> str:
-    """`[71, 81]`, in per cent."""
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return ""
-    return f"[{per_cent(estimate.low)}, {per_cent(estimate.high)}]"
-
-
-def share(estimate: Estimate | None) -> str:
-    """`76 % [71, 81]`."""
-    return "–" if estimate is None else f"{percent(estimate.value)} {interval(estimate)}".strip()
-
-
-def points(estimate: Estimate) -> str:
-    """A difference in percentage points, `+12 [5, 19]`; an end that only rounds to 0 is shown."""
-    value = per_cent(estimate.value)
-    shown = value if value == "0" or value.startswith("−") else f"+{value}"
-    if estimate.low is None or estimate.high is None:
-        return shown
-    return f"{shown} [{per_cent(estimate.low)}, {per_cent(estimate.high)}]"
-
-
-def count(number: int, noun: str) -> str:
-    """`1 debate`, `1,204 debates`."""
-    if number == 1:
-        return f"1 {noun}"
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{number:,} {plural}"
-
-
-def listed(parts: Sequence[str]) -> str:
-    """`a, b and c`."""
-    *most, last = parts
-    return f"{', '.join(most)} and {last}" if most else last
+# --- headlines -------------------------------------------------------------------
 
 
 def undecided(found: Accuracy) -> str:
@@ -85,9 +50,6 @@ def undecided(found: Accuracy) -> str:
     counts = ((round(part * found.num), noun, which) for part, noun, which in shares)
     parts = [f"{count(number, noun)}{which}" for number, noun, which in counts if number]
     return listed(parts) if parts else ""
-
-
-# --- headlines -------------------------------------------------------------------
 
 
 def headlines(report: Report) -> tuple[str, ...]:

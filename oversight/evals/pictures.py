@@ -21,12 +21,12 @@ from oversight.evals.drawing import (
     short,
     title,
 )
-from oversight.evals.findings import headlines, interval, warnings
+from oversight.evals.findings import headlines, warnings
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
 from oversight.evals.tables import extent
-from oversight.text.shares import percent
+from oversight.text.numbers import decimal, interval, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -226,7 +226,7 @@ def _name_lines(
     places = _spread([belief.value for belief, _ in ends], gap, low + gap / 3)
     edge = axes.get_xlim()[1]
     for (belief, arm), place in zip(ends, places, strict=True):
-        text = f"{belief.value:.2f}  {short(arm.label, 21)}"
+        text = f"{decimal(belief.value)}  {short(arm.label, 21)}"
         tint = tints[arm.label]
         axes.annotate(
             text,
@@ -328,7 +328,8 @@ def _curve(axes: Axes, quality: Calibration, tint: str, theme: Theme, chance: fl
 def _caption(axes: Axes, label: str, quality: Calibration, tint: str, theme: Theme) -> None:
     where: dict[str, Any] = {"transform": axes.transAxes, "parse_math": False}
     axes.text(0, 1.17, short(label, 22), color=tint, fontsize=9.5, weight="bold", **where)
-    figures = f"n = {quality.num:,}   ECE {quality.ece:.2f}   Brier {quality.brier.value:.2f}"
+    figures = f"n = {quality.num:,}   ECE {decimal(quality.ece)}   "
+    figures += f"Brier {decimal(quality.brier.value)}"
     axes.text(0, 1.065, figures, color=theme.muted, fontsize=8, **where)
 
 

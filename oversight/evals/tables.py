@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from oversight.evals.answers import QuoteUse
-from oversight.evals.findings import count, interval, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
-from oversight.text.shares import percent
+from oversight.text.numbers import count, decimal, decimals, interval, percent, points, share
 from oversight.text.terminal import visible
 from oversight.types import FinishReason
 
@@ -131,8 +130,8 @@ def _assistance(report: Report) -> Table:
                 each.kind,
                 share(each.accuracy_all),
                 "–" if each.gain is None else points(each.gain),
-                _belief(each.brier),
-                "–" if each.active_s is None else f"{each.active_s.value:.0f}",
+                decimals(each.brier),
+                decimal(None if each.active_s is None else each.active_s.value, 0),
                 _more_seconds(each.extra_s),
                 f"{each.num_used:,}/{each.num:,}",
             )
@@ -203,8 +202,8 @@ def _beliefs(report: Report) -> Table:
     for arm in report.arms:
         by_round = {point.round: point.belief for point in arm.trajectory}
         if by_round:
-            means = (_number(by_round[n].value if n in by_round else None) for n in rounds)
-            rows.append((arm.label, *means, _belief(by_round.get(None))))
+            means = (decimal(by_round[n].value if n in by_round else None) for n in rounds)
+            rows.append((arm.label, *means, decimals(by_round.get(None))))
     return Table(
         title="Belief in the right answer",
         note="Mean after each round, and in the judgment with its interval; debates that ended "
@@ -214,21 +213,15 @@ def _beliefs(report: Report) -> Table:
     )
 
 
-def _belief(estimate: Estimate | None) -> str:
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return "–"
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
-
-
 def _calibration(report: Report) -> Table:
     rows = [
         (
             arm.label,
-            _belief(quality.brier),
-            f"{quality.ece:.2f}",
-            f"{quality.auroc:.2f}",
-            *(f"{arm.scores[name].value:.2f}".replace("-", "−") for name in ("log", "spherical")),
-            "–" if arm.mass is None else percent(arm.mass.value),
+            decimals(quality.brier),
+            decimal(quality.ece),
+            decimal(quality.auroc),
+            *(decimal(arm.scores[name].value) for name in ("log", "spherical")),
+            percent(None if arm.mass is None else arm.mass.value),
             f"{quality.num:,}",
         )
         for arm in report.arms
@@ -279,7 +272,7 @@ def _quote_rows(arm: ArmReport) -> Iterator[tuple[str, ...]]:
             yield (
                 arm.label,
                 side,
-                f"{used.per_turn:.1f}",
+                decimal(used.per_turn, 1),
                 share(used.verified if used.verified_checked else None),
                 percent(used.share_near),
                 percent(used.share_unverified),
@@ -334,8 +327,8 @@ def _agreement(report: Report) -> Table:
                 each.protocol,
                 ", ".join(each.judges),
                 percent(each.agreement),
-                _number(each.alpha),
-                _number(each.kappa),
+                decimal(each.alpha),
+                decimal(each.kappa),
                 f"{each.num_debates:,}",
             )
             for each in found
@@ -412,7 +405,7 @@ def _rater_agreement(report: Report) -> Table:
                 " · ".join(each.raters),
                 "–".join(each.kinds),
                 percent(each.agreement),
-                _number(each.kappa),
+                decimal(each.kappa),
                 f"{each.num_items:,}",
             )
             for each in found
@@ -429,7 +422,7 @@ def _answer_ends(report: Report) -> Table:
     return Table(
         title="How answers ended",
         note="Calls by the end of their answers: the model's own, the limit of tokens, a content "
-        "filter, a refusal, a tool call. “made again”: said nothing, and was asked once more.",
+        "filter, a refusal, a tool call. “made again”: no whole answer, asked once more.",
         columns=("model", "calls", *(reason.replace("_", " ") for reason in reasons), "made again"),
         rows=tuple(
             (
@@ -462,10 +455,6 @@ def _brief(error: str) -> str:
 
 
 MAX_ERROR_CHARS = 160
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def extent(report: Report) -> str:

@@ -137,7 +137,7 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
         Raises:
             OversightError: It could not be written, or something is not answered yet.
         """
-        await item.acts.flush()
+        await item.acts.settle()
         try:
             return await self._send(item, live)
         except StoreError:

@@ -44,6 +44,10 @@ class ActLog(ABC, Generic[WorkT, ActT, EventT]):
         self._number = 0
         self._waiting: list[tuple[Stored, ...]] = []
         self._writing: asyncio.Task[None] | None = None
+        self._trouble = ""
+        """Error of the last attempt to write, if it failed."""
+        self._failed = asyncio.Event()
+        """Set whenever an attempt fails."""
 
     @abstractmethod
     def _read(self) -> WorkT:
@@ -68,7 +72,7 @@ class ActLog(ABC, Generic[WorkT, ActT, EventT]):
         Raises:
             StoreError: It could not be written, and has not happened.
         """
-        await self.flush()
+        await self.settle()
         event = self._next(act)
         await self.store.append(*records, event)
         self.work = apply(self.work, event)
@@ -78,8 +82,23 @@ class ActLog(ABC, Generic[WorkT, ActT, EventT]):
         """Acts that are not durable yet."""
         return len(self._waiting)
 
+    async def settle(self) -> None:
+        """Return when everything is durable, for what must not be done before.
+
+        Raises:
+            StoreError: An attempt to write it has failed. It is tried again, but who waited for
+                that would stand still as long as the store cannot be written.
+        """
+        while self._writing is not None and not self._writing.done():
+            self._failed.clear()
+            failing = asyncio.ensure_future(self._failed.wait())
+            await asyncio.wait({self._writing, failing}, return_when=asyncio.FIRST_COMPLETED)
+            failing.cancel()
+            if self._trouble:
+                raise StoreError(self._trouble)
+
     async def flush(self) -> None:
-        """Return when everything is durable."""
+        """Return when everything is durable, however long that takes."""
         while self._writing is not None and not self._writing.done():
             await asyncio.shield(self._writing)
 
@@ -98,19 +117,19 @@ class ActLog(ABC, Generic[WorkT, ActT, EventT]):
         return event
 
     async def _write(self) -> None:
-        in_trouble = False
         while self._waiting:
             some = list(self._waiting)
             try:
                 await self.store.append(*(record for group in some for record in group))
             except StoreError as error:
-                in_trouble = True
-                self.on_trouble(str(error))
+                self._trouble = str(error)
+                self._failed.set()
+                self.on_trouble(self._trouble)
                 await asyncio.sleep(RETRY_S)
                 continue
             del self._waiting[: len(some)]
-            if in_trouble:
-                in_trouble = False
+            if self._trouble:
+                self._trouble = ""
                 self.on_trouble(None)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from oversight.errors import DataError
 from oversight.preferences.ratings import rating_preferences
-from oversight.preferences.settings import Dropped, PreferenceSettings, PromptOf, Reason
+from oversight.preferences.settings import KINDS, Dropped, PreferenceSettings, PromptOf, Reason
 from oversight.preferences.sides import sibling_preferences, side_preferences, without_unseen
 from oversight.types import (
     Preference,
@@ -26,10 +27,16 @@ def preferences(
         settings: Which rows to make.
         prompt_of: The stored prompt of an id, as `Store.prompt` gives it.
         dropped: Counts what did not become a row, if given.
+
+    Raises:
+        DataError: `settings.kinds` names a task from outside the package, and nothing was rated
+            in it.
     """
     counts = Dropped() if dropped is None else dropped
     seen: set[str] = set()
+    rated: set[str] = set()
     for transcript in transcripts:
+        rated |= {rating.task for rating in transcript.ratings if rating.task not in KINDS}
         read = (
             transcript if settings.unseen else without_unseen(transcript, counts, settings.judges)
         )
@@ -39,6 +46,13 @@ def preferences(
                 continue
             seen.add(row.id)
             yield row
+    for name in settings.own_tasks:
+        if name not in rated:
+            there = f"; tasks of your own there: {', '.join(sorted(rated))}" if rated else ""
+            raise DataError(
+                f"kinds = {name!r}: nothing was rated in a task of that name{there}. Accepted: "
+                f"{', '.join(KINDS)}, and tasks of your own that something was rated in"
+            )
 
 
 def _of_one(

@@ -188,6 +188,17 @@ def _turn(turn: Turn) -> Row:
     }
 
 
+def provenance_fields(origin: Provenance) -> Row:
+    """Return the origin of a row, JSON-plain and whole, as it stands in every layout."""
+    return {
+        **origin.model_dump(mode="json"),
+        "num_unseen": list(origin.num_unseen),
+        "rating_ids": list(origin.rating_ids),
+        "constitution": origin.constitution or None,
+        "principle_ids": list(origin.principle_ids),
+    }
+
+
 def _about(row: Preference) -> Row:
     return {
         "id": row.id,
@@ -202,14 +213,7 @@ def _prompt(prompt: Prompt) -> list[dict[str, str]]:
 
 
 def _origin(weight: float, origin: Provenance) -> Row:
-    return {
-        "weight": weight,
-        **origin.model_dump(mode="json"),
-        "num_unseen": list(origin.num_unseen),
-        "rating_ids": list(origin.rating_ids),
-        "constitution": origin.constitution or None,
-        "principle_ids": list(origin.principle_ids),
-    }
+    return {"weight": weight, **provenance_fields(origin)}
 
 
 def _message(message: Message) -> dict[str, str]:

@@ -42,6 +42,7 @@ from oversight.preferences.sides import RankedRows
 from oversight.types import (
     Act,
     Feedback,
+    OwnAnswer,
     Preference,
     PrinciplesAnswer,
     Provenance,
@@ -51,7 +52,6 @@ from oversight.types import (
     Transcript,
     Turn,
 )
-from oversight.types.preferences import PreferenceKind
 from oversight.types.ratings import MAX_SCORE
 
 
@@ -60,23 +60,42 @@ def rating_preferences(
 ) -> Iterator[Preference]:
     """Rows from what people and models said of the turns of a debate."""
     counted = only_of(transcript, settings.raters)
-    given = [r for r in last_words(counted) if r.task in settings.kinds]
+    given = [r for r in last_words(counted) if settings.takes(r.task)]
     if settings.judges:
         given = [r for r in given if r.judge in settings.judges]
     if settings.label == "truth":
         dropped.add(Reason.NO_TRUTH, len({r.item for r in given}))
         return
     make = _Rows(transcript, settings, prompt_of, dropped)
-    yield from make.weighted(make.pairs(given))
-    yield from make.weighted(make.revisions(given))
-    yield from make.principles(given)
+    by_task: dict[tuple[str, Task | None], list[Feedback]] = defaultdict(list)
+    for rating in given:
+        turns = rating.answer.turns if isinstance(rating.answer, OwnAnswer) else Task(rating.task)
+        by_task[rating.task, turns].append(rating)
+    for (task, turns), some in sorted(by_task.items(), key=_place):
+        if turns is None:
+            dropped.by_task[task] += len({r.item for r in some})
+        elif turns is Task.PRINCIPLES:
+            yield from make.principles(some)
+        else:
+            stated = make.pairs(some) if turns is Task.PAIRS else make.revisions(some)
+            yield from make.weighted(stated)
+
+
+ORDER = (Task.PAIRS, Task.REVISIONS, Task.PRINCIPLES)
+
+
+def _place(found: tuple[tuple[str, Task | None], object]) -> tuple[int, str, int]:
+    """Tasks of the package come first, and then others by their names."""
+    (task, turns), _ = found
+    number = len(ORDER) if turns is None else ORDER.index(turns)
+    return (ORDER.index(Task(task)), "", 0) if task in ORDER else (len(ORDER), task, number)
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
     """Two responses to one prompt, and how probable it is that the first one is better."""
 
-    kind: PreferenceKind
+    kind: str
     prompt: PromptTokens
     responses: tuple[Response, Response]
     p: float
@@ -96,7 +115,7 @@ class _Rows:
 
     def pairs(self, given: Iterable[Feedback]) -> Iterator[Stated]:
         """One of two candidates was said to be better."""
-        for ratings in _by_item(r for r in given if r.task is Task.PAIRS):
+        for ratings in _by_item(given):
             votes = self._votes(ratings, p_of_lower)
             if not votes:
                 continue
@@ -106,7 +125,7 @@ class _Rows:
                 self.dropped.add(found)
                 continue
             answers = (response(first), response(second))
-            yield _stated("pairs", found, answers, votes)
+            yield _stated(found, answers, votes)
 
     def _votes(self, ratings: Iterable[Feedback], read: Read) -> list[tuple[float, RaterRuling]]:
         """The raters of one item whose word says something, with their probabilities."""
@@ -115,8 +134,7 @@ class _Rows:
             if ruling.p is not None:
                 votes.append((ruling.p, ruling))
             else:
-                is_bad = ruling.ratings[0].is_persons
-                self.dropped.add(Reason.BOTH_BAD if is_bad else Reason.INVALID)
+                self.dropped.add(_silence(ruling.ratings[0]))
         return votes
 
     def revisions(self, given: Iterable[Feedback]) -> Iterator[Stated]:
@@ -125,7 +143,7 @@ class _Rows:
         Both are responses to the first speech's prompt, and of an open prompt to that prompt,
         whatever the round: who learns is to speak like the better one at once.
         """
-        for ratings in _by_item(r for r in given if r.task is Task.REVISIONS):
+        for ratings in _by_item(given):
             shown = self._turns(ratings[0].turn_ids)
             speech_, _, revision = sorted(shown, key=lambda turn: turn.step)
             speech_ = self._first_said(speech_)
@@ -142,7 +160,7 @@ class _Rows:
                 continue
             first = response(speech_) if asked_ is speech_ else _off_prompt(speech_, asked_)
             answers = (_off_prompt(revision, asked_), first)
-            yield _stated("revisions", found, answers, votes)
+            yield _stated(found, answers, votes)
 
     def _first_said(self, turn: Turn) -> Turn:
         """The turn in which these words were said first: not a revision that repeats them."""
@@ -196,18 +214,18 @@ class _Rows:
         """Candidates of one turn that were scored by the same principles, ranked."""
         groups: dict[tuple[object, ...], dict[str, list[Feedback]]] = defaultdict(dict)
         for rating in given:
-            if rating.task is Task.PRINCIPLES:
-                (turn,) = self._turns(rating.turn_ids)
-                rules = (*_rules(rating), *sorted(scored_principles(rating)))
-                scored = groups[turn.step, turn.seat, *rules]
-                scored.setdefault(turn.id, []).append(rating)
+            (turn,) = self._turns(rating.turn_ids)
+            rules = (*_rules(rating), *sorted(scored_principles(rating)))
+            scored = groups[turn.step, turn.seat, *rules]
+            scored.setdefault(turn.id, []).append(rating)
         for scored in groups.values():
             if len(scored) < 2:
                 self.dropped.add(Reason.ALONE)
                 continue
             ratings = [rating for some in scored.values() for rating in some]
             provenance = self._provenance(ratings)
-            rows = RankedRows("principles", provenance, self.settings, self.prompt_of, self.dropped)
+            kind = str(ratings[0].task)
+            rows = RankedRows(kind, provenance, self.settings, self.prompt_of, self.dropped)
             totals = {turn_id: total(some) for turn_id, some in scored.items()}
             yield from rows.rows(self._turns(scored), totals)
 
@@ -233,12 +251,17 @@ class _Rows:
 def total(ratings: Iterable[Feedback]) -> float | None:
     """A response's score by principles, 0 to 1: the mean over those that apply, then over raters;
     None if none applies. A model's scores in both orders are averaged first."""
+    given = list(ratings)
+    own = [r.answer.preference for r in given if isinstance(r.answer, OwnAnswer)]
+    if own:  # a task from outside says it at once, in one answer of each rater
+        said = [score for score in own if score is not None]
+        return fmean(said) if said else None
     by_rater: dict[str, list[Feedback]] = defaultdict(list)
-    for rating in ratings:
+    for rating in given:
         by_rater[rating.rater].append(rating)
     means = []
-    for given in by_rater.values():
-        known = [score for score in rater_scores(given).values() if score is not None]
+    for some in by_rater.values():
+        known = [score for score in rater_scores(some).values() if score is not None]
         means += [fmean(known)] if known else []
     return (fmean(means) - 1) / (MAX_SCORE - 1) if means else None
 
@@ -254,14 +277,21 @@ def _principles(rating: Feedback) -> tuple[str, ...]:
     return scored_principles(rating) or tuple(rating.under.principles if rating.under else ())
 
 
+def _silence(rating: Feedback) -> Reason:
+    """Why a rating says nothing of which response is better."""
+    if isinstance(rating.answer, OwnAnswer):
+        return Reason.SAYS_NOTHING
+    return Reason.BOTH_BAD if rating.is_persons else Reason.INVALID
+
+
 def _stated(
-    kind: PreferenceKind,
     prompt: PromptTokens,
     responses: tuple[Response, Response],
     votes: Sequence[tuple[float, RaterRuling]],
 ) -> Stated:
     """The mean of the raters of one item, each with one vote."""
     ratings = tuple(rating for _, ruling in votes for rating in ruling.ratings)
+    kind = str(ratings[0].task)
     return Stated(kind, prompt, responses, fmean(p for p, _ in votes), ratings)
 
 

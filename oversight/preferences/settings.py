@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Literal, Protocol, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from oversight.config import Settings
+from oversight.registry import nearest
 from oversight.text.thoughts import divide
 from oversight.types import FinishReason, PromptRecord, Purpose, Response, Sample, Turn
 from oversight.types.preferences import PreferenceKind
+from oversight.types.ratings import TASK_NAME
+
+KINDS: tuple[str, ...] = get_args(PreferenceKind)
+MISSPELT = 0.7
+"""Likeness to a kind of the package from which a name is taken for that kind, misspelt."""
 
 
 class PreferenceSettings(Settings):
     """Choice of the rows that are made of judged debates, and of those left out."""
 
-    kinds: tuple[PreferenceKind, ...] = Field(default=get_args(PreferenceKind), min_length=1)
+    kinds: tuple[str, ...] = Field(default=KINDS, min_length=1)
     """`sides`: the two sides' answers to one prompt. `siblings`: best-of-N candidates. What people
     or models rated: `pairs` of candidates, candidates by `principles`, `revisions` against first
-    speeches."""
+    speeches. What was rated in a task of your own: its name. All five: all of your own as well."""
     label: Literal["judge", "truth"] = "judge"
     """Source of the winner: the judges' belief, or the question's known right answer.
     Siblings argue for one and the same option, so `truth` cannot rank them; nor what was rated."""
@@ -47,6 +56,26 @@ class PreferenceSettings(Settings):
     """Weight of a row: 1; 1 shared by all rows of one prompt in one debate; or twice the
     belief's distance from 0.5 (sides, pairs, revisions) and the score gap (siblings,
     principles)."""
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what is neither a kind nor a name that a task may have, and what is misspelt."""
+        for name in kinds:
+            near = get_close_matches(name, KINDS, n=1, cutoff=MISSPELT)
+            if name not in KINDS and (near or not re.match(TASK_NAME, name)):
+                raise ValueError(f"{name!r} is unknown.{nearest(name, KINDS)}")
+        return kinds
+
+    def takes(self, task: str) -> bool:
+        """Return whether ratings of the task make rows; of one from outside, unless others are
+        named."""
+        return task in self.kinds or (task not in KINDS and set(KINDS) <= set(self.kinds))
+
+    @property
+    def own_tasks(self) -> tuple[str, ...]:
+        """Names of tasks from outside the package among `kinds`."""
+        return tuple(name for name in self.kinds if name not in KINDS)
 
 
 class Reason(StrEnum):
@@ -90,6 +119,8 @@ class Reason(StrEnum):
     """A tie, and ties are not asked for."""
     BOTH_BAD = "both_bad"
     """A rating said that both responses are bad: neither is to be learnt from."""
+    SAYS_NOTHING = "says_nothing"
+    """An answer in a task of one's own prefers neither response, and makes them no tie."""
     ALONE = "alone"
     """A response was scored by principles and none of its siblings was."""
     DUPLICATE = "duplicate"
@@ -101,6 +132,8 @@ class Dropped:
     """A counter by reason, filled while rows are made."""
 
     counts: Counter[Reason] = field(default_factory=Counter)
+    by_task: Counter[str] = field(default_factory=Counter)
+    """Items rated in tasks from outside the package that do not say how rows are made."""
 
     def add(self, reason: Reason, number: int = 1) -> None:
         """Count `number` more for `reason`."""
@@ -110,11 +143,19 @@ class Dropped:
     @property
     def total(self) -> int:
         """Number dropped, for all reasons together."""
-        return self.counts.total()
+        return self.counts.total() + self.by_task.total()
 
     def to_json(self) -> dict[str, int]:
-        """Counts by reason, the commonest first."""
-        return {reason.value: number for reason, number in self.counts.most_common()}
+        """Counts by reason, the commonest first; then by tasks that make no rows."""
+        counts = {reason.value: number for reason, number in self.counts.most_common()}
+        tasks = {f"task {name!r} makes no rows": n for name, n in self.by_task.most_common()}
+        return counts | tasks
+
+
+def in_words(reasons: Iterable[tuple[str, int]]) -> list[tuple[int, str]]:
+    """Counts by reason, as `Dropped.to_json` gives them, with words for people."""
+    # What names a task is in words already, and names may hold the sign.
+    return [(n, name if " " in name else name.replace("_", " ")) for name, n in reasons]
 
 
 class PromptOf(Protocol):

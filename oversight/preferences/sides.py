@@ -41,7 +41,6 @@ from oversight.types import (
     Turn,
     Verdict,
 )
-from oversight.types.preferences import PreferenceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +370,7 @@ def _groups(transcript: Transcript) -> Iterator[list[Turn]]:
 class RankedRows:
     """Makes rows of candidates for one turn, by whatever scores them."""
 
-    kind: PreferenceKind
+    kind: str
     provenance: Provenance
     settings: PreferenceSettings
     prompt_of: PromptOf

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from oversight.errors import StoreError
 from oversight.ids import content_id
 from oversight.store.encoding import encode, key_text
-from oversight.store.prompts import Known, encode_part, encode_prompt
+from oversight.store.prompts import Known, encode_prompt
 from oversight.store.schema import RECORD_TABLES
 from oversight.types import (
     Debate,
@@ -62,7 +63,8 @@ class Batch:
     """Rows of one or more calls, ready to be inserted in the order of `RECORD_TABLES`."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, dict[str, Row]] = {table.name: {} for table in RECORD_TABLES}
+        self.rows: dict[str, dict[str, Row]] = defaultdict(dict)
+        """By table and key; tables without rows may be missing."""
         self.part_texts: dict[str, str] = {}
         """Part id -> text, of the parts in `rows`."""
         self.prompt_chains: dict[str, str] = {}
@@ -86,11 +88,12 @@ class Batch:
             StoreError: The two hold different rows under one key.
         """
         for name, rows in other.rows.items():
-            if name in KEYED:
+            own = self.rows[name]
+            if name in KEYED and not own.keys().isdisjoint(rows):
                 for key, row in rows.items():
                     self.put(name, key, row)
             else:
-                self.rows[name].update(rows)
+                own.update(rows)
         self.part_texts.update(other.part_texts)
         self.prompt_chains.update(other.prompt_chains)
 
@@ -126,7 +129,7 @@ def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
                 f"the store takes questions, debates, turns, judgments, outcomes, prompts, ratings"
                 f" and the events of judging and rating, not {type(record).__name__}"
             )
-    if batch.rows["prompts"]:
+    if "prompts" in batch.rows:
         batch.prompt_chains = dict.fromkeys(batch.rows["prompts"], _debate_of(batch))
     return batch
 
@@ -143,7 +146,7 @@ def powers(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 def _debate_of(batch: Batch) -> str:
     """The one debate that all rows of `batch` belong to; empty if there are none or several."""
     found: Value = None
-    for table in KEYED:
+    for table in KEYED & batch.rows.keys():
         for row in batch.rows[table].values():
             if found is not None and row[1] != found:
                 return ""
@@ -198,8 +201,8 @@ def _has_person(debate: Debate) -> bool:
 
 def _put_prompt(batch: Batch, record: PromptRecord, memory: Memory) -> None:
     prompt = encode_prompt(record, memory.parts, memory.blocks)
-    for id_, text in prompt.parts.items():
-        batch.put("parts", id_, (id_, encode_part(text)))
+    for id_, (text, body) in prompt.parts.items():
+        batch.put("parts", id_, (id_, body))
         batch.part_texts[id_] = text
     for id_, data in prompt.token_blocks.items():
         batch.put("token_blocks", id_, (id_, data))

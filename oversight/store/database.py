@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -87,12 +88,48 @@ class Database:
         self.name = shown_address(url)
         self.is_sqlite = is_sqlite(url)
         self.engine = _engine(url)
+        self._stands_as: tuple[int, int] | None = None
+        """Size and time of a file that is read without locks, as it has to stay."""
+
+    def only_read(self) -> None:
+        """Read the SQLite file where nothing can be written: not even SQLite's own lock file.
+
+        Without a write-ahead log beside it the file is all there is, and is read without locks;
+        that nobody has written to it meanwhile is checked after each read.
+
+        Raises:
+            StoreError: It has a log, which SQLite reads only where it can write beside it.
+        """
+        path = Path(str(self.url.database))
+        rest = [Path(f"{path}{end}") for end in ("-wal", "-journal")]
+        logs = [each for each in rest if each.exists() and each.stat().st_size]
+        if logs and not Path(f"{path}-shm").exists():
+            raise StoreError(
+                f"store {self.name}: rows that are not in the file yet stand in {logs[0].name},"
+                " which can be read only where its folder can be written; copy both to where you"
+                " may write"
+            )
+        self.engine.dispose()
+        options = {"mode": "ro", "uri": "true"}
+        if not logs:
+            self._stands_as = _stamp(path)
+            options["immutable"] = "1"
+        self.engine = _engine(
+            URL.create("sqlite", database=f"file:{quote(str(path))}", query=options)
+        )
+
+    def _check_still(self) -> None:
+        if self._stands_as is not None and _stamp(Path(str(self.url.database))) != self._stands_as:
+            raise StoreError(
+                f"store {self.name} was written to while it was read; run the same command again"
+            )
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection in a transaction that only reads."""
         with self.explained(), self.engine.connect() as connection:
             yield connection
+        self._check_still()
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -101,6 +138,7 @@ class Database:
             if not self.is_sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
+        self._check_still()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -126,6 +164,7 @@ class Database:
 
     def explain(self, error: Exception) -> StoreError:
         """Error that says what `error` of the driver means for this store, and what to do."""
+        self._check_still()
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
         if isinstance(cause, UnicodeDecodeError):  # rows that are no text come as `NotText`
@@ -138,8 +177,8 @@ class Database:
 
     def _is_disk_full(self) -> bool:
         """True if a store in a file lacks the room for the files that SQLite puts beside it."""
-        path = self.engine.url.database
-        if not is_sqlite(self.engine.url) or not path:
+        path = self.url.database
+        if not self.is_sqlite or not path:
             return False
         try:
             return shutil.disk_usage(Path(path).parent).free < ROOM_BYTES
@@ -149,6 +188,12 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file, by which a change shows."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def execute_sqlite(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -186,22 +187,60 @@ ADVISORY_LOCK = 0x0E51_6874
 """Key of the PostgreSQL lock under which one process at a time migrates."""
 
 
-def prepare(database: Database, *, create: bool) -> None:
+def prepare(database: Database, *, create: bool, only_read: bool = False) -> None:
     """Make sure that the store is there and has the schema of this version.
+
+    Args:
+        database: The store.
+        create: Make one where there is none.
+        only_read: Nothing will be written: a file that cannot be written is read as it is.
 
     Raises:
         SchemaError: A newer version of oversight wrote it.
         StoreError: It is absent and not to be created, or cannot be opened.
     """
+    held_back = False
     if database.is_sqlite:
-        _prepare_file(database, create)
+        held_back = only_read and _is_held_back(database)
+        if not held_back:
+            try:
+                _prepare_file(database, create)
+            except StoreError as error:
+                if not only_read or not any(sign in str(error) for sign in HELD_BACK):
+                    raise
+                held_back = True
+        if held_back:
+            database.only_read()
     with database.reading() as connection:
         version = _version(connection)
         if version is None:
             _check_unused(database, connection, create)
     _check_known(database, version)
     if version != migrations.HEAD:
+        if held_back:
+            raise StoreError(
+                f"store {database.name} has schema {version!r}, older than {migrations.HEAD!r}: it"
+                " is brought up to date as it is opened, and it cannot be written here; copy it to"
+                " where you may write"
+            )
         _upgrade(database)
+
+
+HELD_BACK = ("unable to open database file", "readonly database", "disk I/O error", "disk is full")
+"""Signs of a file that may be readable where SQLite's own files beside it cannot be written."""
+
+
+def _is_held_back(database: Database) -> bool:
+    """True if the file is there and it, or its folder, may not be written.
+
+    A reader that may not write the file could not put SQLite's own files away again, and its owner
+    could not write them.
+    """
+    path = Path(str(database.url.database))
+    try:
+        return path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    except OSError:
+        return False
 
 
 def alembic_config() -> Config:

@@ -12,6 +12,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, select
 
 from oversight.errors import StoreError
-from oversight.ids import content_id
+from oversight.ids import encoded_id
 from oversight.store.encoding import kind_of
 from oversight.store.reading import chunks, naming
 from oversight.store.schema import parts, prompts, token_blocks
@@ -75,15 +76,19 @@ class EncodedPrompt:
     blocks: str
     tail: bytes
     num_tokens: int
-    parts: Mapping[str, str]
-    """Part id -> text."""
+    parts: Mapping[str, tuple[str, str]]
+    """Part id -> text, and its body."""
     token_blocks: Mapping[str, bytes]
     """Block id -> its ids."""
 
 
 def part_id(text: str) -> str:
     """Id of a part of a message."""
-    return content_id("part", text)
+    return _part_id(encode_part(text))
+
+
+def _part_id(body: str) -> str:
+    return encoded_id(f'["part",{body}]')
 
 
 def block_id(data: bytes) -> str:
@@ -97,7 +102,7 @@ def encode_prompt(record: PromptRecord, parts: Known, blocks: Known) -> EncodedP
     Raises:
         StoreError: A token id is no unsigned 32-bit integer.
     """
-    new_parts: dict[str, str] = {}
+    new_parts: dict[str, tuple[str, str]] = {}
     messages = [
         [message.role, [_keep(text, parts, new_parts) for text in message.parts]]
         for message in record.prompt.messages
@@ -125,11 +130,12 @@ def encode_prompt(record: PromptRecord, parts: Known, blocks: Known) -> EncodedP
     )
 
 
-def _keep(text: str, known: Known, new: dict[str, str]) -> str:
+def _keep(text: str, known: Known, new: dict[str, tuple[str, str]]) -> str:
     found = known.get(text)
     if found is None:
-        found = part_id(text)
-        new[found] = text
+        body = encode_part(text)
+        found = _part_id(body)
+        new[found] = text, body
     return found
 
 
@@ -140,10 +146,16 @@ def pack(token_ids: Sequence[int]) -> bytes:
         StoreError: One of them is no unsigned 32-bit integer.
     """
     try:
-        return struct.pack(f"<{len(token_ids)}I", *token_ids)
+        return _layout(len(token_ids)).pack(*token_ids)
     except struct.error:
         wrong = next(i for i in token_ids if not (isinstance(i, int) and 0 <= i < 2**32))
         raise StoreError(f"token id {wrong!r} of a prompt is not in [0, 2**32)") from None
+
+
+@lru_cache(maxsize=4096)
+def _layout(num_tokens: int) -> struct.Struct:
+    """Reading its own format takes `struct` as long as packing a thousand tokens."""
+    return struct.Struct(f"<{num_tokens}I")
 
 
 def unpack(data: bytes) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
 from oversight.store.schema import debates, questions
 from oversight.store.sealing import Problem, Seal
-from oversight.store.writing import Write, Writer
+from oversight.store.writing import AS_THEY_COME, Release, Transactions, Write, Writer
 from oversight.types import (
     Debate,
     EventKind,
@@ -47,18 +47,32 @@ class Store:
     It may be used from any thread, and by many processes at once; not across a fork.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, transactions: Transactions = AS_THEY_COME) -> None:
         self.url = database.name
         """Its path or URL, for people to read: without a password."""
         self._database = database
-        self._writer = Writer(database)
+        self._writer = Writer(database, transactions)
         self._sources = Sources()
         self._keys_checked = False
         self._at_exit = weakref.finalize(self, self._writer.stop, EXIT_WAIT_S)
 
     @classmethod
-    def open(cls, url: str | Path, *, create: bool = True) -> Store:
+    def open(
+        cls,
+        url: str | Path,
+        *,
+        create: bool = True,
+        only_read: bool = False,
+        transactions: Transactions = AS_THEY_COME,
+    ) -> Store:
         """The store at a path or URL, created if absent and brought up to the newest schema.
+
+        Args:
+            url: A path, or a URL of SQLite or PostgreSQL.
+            create: Make it if it is not there.
+            only_read: Nothing will be written: a file on a read-only or full disk, in a folder of
+                others, is read as it is.
+            transactions: How many concurrent writes are committed together.
 
         Raises:
             SchemaError: A newer version of oversight wrote it.
@@ -67,11 +81,11 @@ class Store:
         """
         database = Database(parse_address(url))
         try:
-            opening.prepare(database, create=create)
+            opening.prepare(database, create=create, only_read=only_read)
         except BaseException:
             database.close()
             raise
-        return cls(database)
+        return cls(database, transactions)
 
     def close(self) -> None:
         """Finish what is being written, give up all claims and close all connections."""
@@ -323,6 +337,10 @@ class Store:
         """Give up the claims on `debate_ids` that this process holds."""
         given_up = list(debate_ids)
         self._writer.call(lambda c: self._writer.claims.drop(c, given_up))
+
+    def release_soon(self, debate_ids: Iterable[str]) -> None:
+        """Give up claims behind what is being written, without waiting for it."""
+        self._writer.submit(Release(tuple(debate_ids)))
 
     def take_item(self, debate_id: str, judge: str, *, overlap: int = 1) -> ClaimResult:
         """Take an item up for `judge`, unless as many as `overlap` have judged it or are at it."""

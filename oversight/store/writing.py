@@ -12,13 +12,13 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -32,6 +32,9 @@ from oversight.store.database import Database, execute_sqlite
 
 MAX_IDS = 500
 """Ids a query; every SQLite takes 999 variables."""
+
+TABLES = tuple(COLUMNS)
+"""In the order of writing."""
 
 SHARED = frozenset({"sources", "parts", "token_blocks"})
 """Tables in which unrelated debates write the same rows: two processes that insert them in
@@ -49,7 +52,8 @@ def insert(connection: Connection, batch: Batch, known: Heads) -> None:
     """
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     added: list[Added] = []
-    for table, rows in batch.rows.items():
+    for table in TABLES:
+        rows = batch.rows.get(table)
         if not rows:
             continue
         ordered = [rows[key] for key in sorted(rows)] if table in SHARED else list(rows.values())
@@ -139,18 +143,48 @@ class PendingWrite:
     waiter: Future[Any]
 
 
-Job = Write | PendingWrite
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Claims to be given up, for which nobody waits."""
+
+    ids: tuple[str, ...]
+
+
+Job = Write | PendingWrite | Release
+
+GATHER_S = 0.005
+"""Seconds for which writes that follow each other closely are gathered, where nothing else is
+said: a call of a model takes a hundred times as long, and a commit a page of every table."""
+CLOSELY = 8
+"""Writes in a transaction from which on the next one is waited for."""
+
+
+class Transactions(NamedTuple):
+    """Sizes of the transactions that concurrent writes share. Each of them waits for its commit."""
+
+    writes: int = MAX_GROUP
+    """Calls of `Store.append` after which a transaction is committed without waiting for more."""
+    wait_s: float | None = None
+    """Seconds that one waits for more to come; None: a moment where many come closely, else
+    none."""
+
+
+AS_THEY_COME = Transactions()
 
 
 class Writer:
     """The thread that writes. It starts with the first job and does not keep the program alive."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, transactions: Transactions) -> None:
         self.database = database
+        self.transactions = transactions
         self.memory = Memory.empty()
         self.heads = Heads()
         self.claims = Claims()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._enough = threading.Event()
+        """Set when a transaction is to wait for no more writes."""
+        self._come_closely = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -172,6 +206,8 @@ class Writer:
                 )
                 self._thread.start()
             self._jobs.put(job)
+            if _is_waited_for(job) or self._jobs.qsize() >= self.transactions.writes:
+                self._enough.set()
 
     def call(self, run: Callable[[Connection], T]) -> T:
         """The result of `run`, done in a transaction of its own."""
@@ -186,6 +222,7 @@ class Writer:
                 return
             self._closed = True
             self._jobs.put(None)
+            self._enough.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
         self.database.close()
@@ -198,6 +235,7 @@ class Writer:
                 group.pop()
                 running = False
             self._do_writes([job for job in group if isinstance(job, Write)])
+            self._release({id_ for job in group if isinstance(job, Release) for id_ in job.ids})
             for job in group:
                 if isinstance(job, PendingWrite):
                     self._do_call(job)
@@ -211,11 +249,22 @@ class Writer:
         group: list[Job | None] = []
         try:
             group.append(self._jobs.get(timeout=timeout))
-            while len(group) < MAX_GROUP and group[-1] is not None:
+            self._gather()
+            while len(group) < self.transactions.writes and group[-1] is not None:
                 group.append(self._jobs.get_nowait())
         except Empty:
             pass
+        self._come_closely = len(group) >= CLOSELY
         return group
+
+    def _gather(self) -> None:
+        """Let more writes come, for as long as it was said, or until there are enough."""
+        wait_s = self.transactions.wait_s
+        if wait_s is None:
+            wait_s = GATHER_S if self._come_closely else 0.0
+        if wait_s:
+            self._enough.wait(wait_s)
+        self._enough.clear()
 
     def _do_writes(self, jobs: Sequence[Write]) -> None:
         if not jobs:
@@ -240,7 +289,7 @@ class Writer:
         self._transact(lambda connection: insert(connection, batch, self.heads))
         for id_, text in batch.part_texts.items():
             self.memory.parts.remember(text, id_)
-        for id_ in batch.rows["token_blocks"]:
+        for id_ in batch.rows.get("token_blocks", ()):
             self.memory.blocks.remember(id_, id_)
 
     def _do_call(self, job: PendingWrite) -> None:
@@ -295,11 +344,21 @@ class Writer:
                 # Tried again soon; the lease outlives several failures.
                 self._renew_at = time.monotonic() + leases.RENEW_S / 5
 
-    def _release_all(self) -> None:
-        if self.claims.held:
+    def _release(self, ids: Set[str]) -> None:
+        if ids:
             # If it fails, others take the claims over when this process has ended.
             with contextlib.suppress(StoreError):
-                self._transact(lambda c: self.claims.drop(c, set(self.claims.held)))
+                self._transact(lambda c: self.claims.drop(c, ids))
+
+    def _release_all(self) -> None:
+        self._release(self.claims.held)
+
+
+def _is_waited_for(job: Job) -> bool:
+    """True if a thread stands still until the job is done."""
+    if isinstance(job, Write):
+        return not isinstance(job.waiter, asyncio.Future)
+    return isinstance(job, PendingWrite)
 
 
 def _is_passing(error: DBAPIError) -> bool:

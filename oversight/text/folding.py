@@ -113,9 +113,10 @@ _BRACKETS = {"LRB": "(", "RRB": ")", "LSB": "[", "RSB": "]", "LCB": "{", "RCB": 
 
 _OTHER = rf"^\x00-\x7f\s…{INVISIBLE}{_DOUBLE}{_SINGLE}{_DASHES}"
 # The first character is taken before it is told apart by looking back at it: a set at the front
-# lets the search skip over ordinary letters, which is where its time goes.
+# lets the search skip over ordinary letters, and the spaces between words are the next to be
+# done with, which is where its time goes.
 _PIECE = re.compile(
-    r"[^\x21-\x26\x28-\x2c\x2f-\x5f\x61-\x7e](?:"
+    r"[^\x21-\x26\x28-\x2c\x2f-\x5f\x61-\x7e](?:(?<! )|(?![A-Za-z0-9]))(?:"
     r"(?<=-)(?:LRB|LSB|LCB)-\s*+(?P<opening>)"
     r"|(?:(?<=-)|(?<=\s)\s*+-)(?:RRB|RSB|RCB)-(?P<closing>)"
     rf"|(?<=[\s{INVISIBLE}])(?:[\s{INVISIBLE}]++|(?<! ))(?P<space>)"

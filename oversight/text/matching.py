@@ -4,16 +4,18 @@ Both work on folds (see `folding`). An exact match is a substring on word
 borders. A near one is found in two steps: the quote's longest words, and the pairs
 that they begin, vote for where it may lie by the places where they stand in the
 source, and an approximate string match finds the stretch
-there that takes the fewest edits. A source has no index of its words: most
+there that takes the fewest edits. A source has no index of where its words stand: most
 quotes are exact, and most sources are asked for few others.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import filterfalse
 
 from oversight.text.folding import WORD, Folded, fold, is_border
 
@@ -77,6 +79,7 @@ _MAX_PLACES = 48
 _MAX_TELLING = 24
 """Words of a quote that are looked up."""
 
+_RUN = re.compile(r"[^\W_]+")
 _MAX_WIDENING = 64
 """Characters by which a near match is widened at most, to end on the border of a word."""
 
@@ -190,7 +193,7 @@ class SourceIndex:
         longest = sorted(range(len(words)), key=lambda i: len(words[i][0]), reverse=True)
         for i in sorted(longest[:_MAX_TELLING]):
             start, end = words[i].span()
-            if quote[start:end] not in self._caseless:
+            if not self._may_hold(quote[start:end]):
                 continue
             yield self._places(quote[start:end]), start
             if i + 1 < len(words):
@@ -207,6 +210,18 @@ class SourceIndex:
             if len(places) > _MAX_PLACES:
                 return []
         return places
+
+    def _may_hold(self, word: str) -> bool:
+        """True unless `word` surely stands nowhere in the folded source as a word of its own."""
+        return word in self._words if word.isalnum() else word in self._caseless
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """All runs of letters and digits, among others: without them each word of each quote is
+        looked for in all the text."""
+        words = set(self._caseless.split())
+        words.update(_RUN.findall(" ".join(filterfalse(str.isalnum, words))))
+        return frozenset(words)
 
     @cached_property
     def _caseless(self) -> str:

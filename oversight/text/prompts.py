@@ -70,6 +70,11 @@ def _environment() -> _Sandbox:
 _ENVIRONMENT = _environment()
 
 
+SHORT_CHARS = 80
+MAX_KEPT = 256
+"""Renderings that a template keeps, of short values: the same rules and requests in all debates."""
+
+
 class Template:
     """A Jinja template in a sandbox, compiled once; every name in it must be given.
 
@@ -85,6 +90,7 @@ class Template:
         self.name = name
         self.source = source
         try:
+            self._rendered: dict[tuple[tuple[type, str | int], ...], Safe] = {}
             self.names = frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
             self._compiled = _ENVIRONMENT.from_string(source)
         except jinja2.TemplateSyntaxError as error:
@@ -102,13 +108,31 @@ class Template:
         """
         if not self.names <= values.keys():
             raise PromptError(self._missing(values))
+        key = self._key(values)
+        if key is not None and (known := self._rendered.get(key)) is not None:
+            return known
         try:
-            return Safe(self._compiled.render(values))
+            rendered = Safe(self._compiled.render(values))
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             given = ", ".join(sorted(values)) or "nothing"
             raise PromptError(
                 f"prompt template {self.name!r} cannot be rendered: {error} (given: {given})"
             ) from error
+        if key is not None:
+            if len(self._rendered) >= MAX_KEPT:
+                self._rendered.clear()
+            self._rendered[key] = rendered
+        return rendered
+
+    def _key(self, values: Mapping[str, Any]) -> tuple[tuple[type, str | int], ...] | None:
+        """The values that it uses, by which what was rendered is found again, if all are short."""
+        used = []
+        for name in self.names:
+            kind, value = type(values[name]), values[name]
+            if kind is not int and (kind not in (str, Safe) or len(value) > SHORT_CHARS):
+                return None
+            used.append((kind, value))
+        return tuple(used)
 
     def _missing(self, values: Mapping[str, Any]) -> str:
         missing = ", ".join(sorted(self.names - values.keys()))

@@ -129,7 +129,7 @@ def is_blank(text: str) -> bool:
 
 def marks(text: str) -> Iterator[re.Match[str]]:
     """All marks of a text in their order, whether or not they count."""
-    if _ANY_SAME.search(text):
+    if not text.isascii() and _ANY_SAME.search(text):
         text = text.translate(SAME)
     if "<|content|>" in text.lower():  # such a mark may begin with a word
         yield from MARK.finditer(text)

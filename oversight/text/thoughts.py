@@ -193,7 +193,7 @@ def _by_channel(text: str, opened: bool) -> Found | None:
 
 def _by_words(text: str, opened: bool) -> Found | None:
     """Divided by words that stand for marks: bare heads of gpt-oss, phrases of some models."""
-    if border := _BEGINS_RESPONSE.search(text):
+    if "[BEGIN FINAL" in text and (border := _BEGINS_RESPONSE.search(text)):
         thought = text[: border.start()]
         for begins, _ in _PHRASES:
             thought = begins.sub("", thought, count=1)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from oversight.modeling.rows import Ids, TokenRow
-from oversight.modeling.scoring.policy import PolicyModel, ScalarModel, Scores
-from oversight.modeling.scoring.trie import RowBatch, common_prefix
+from oversight.modeling.scoring.checks import takes_beginnings
+from oversight.modeling.scoring.policy import Backbone, PolicyModel, ScalarModel, Scores
+from oversight.modeling.scoring.prefix import Cut, cut
+from oversight.modeling.scoring.trie import RowBatch, common_prefix, num_trie_tokens
 from oversight.train.distributed import World
+from oversight.train.settings import TrainSettings
 from oversight.train.types import Comparison
 
 
 def micro_batches(groups: Sequence[Sequence[TokenRow]], max_tokens: int) -> list[list[int]]:
     """Numbers of the groups that are computed together, in an order that depends on them alone.
 
-    A group (a pair, the samples of a prompt) stays whole, even if it is larger than `max_tokens`.
+    A group (a pair, the samples of a prompt) stays whole, even if it is larger than `max_tokens`;
+    `Cutting` then computes its rows in turn.
     Groups that begin alike come together, and what they share is counted once.
 
     Args:
@@ -52,6 +57,74 @@ def _num_tokens(group: Sequence[TokenRow]) -> int:
         total += row.num_tokens - shared
         before = row.prompt_ids
     return total
+
+
+USEFUL_SHARE = 0.75
+"""Groups are cut where no more of their tokens than this are held at once."""
+
+
+class Cutting:
+    """Groups that are larger than a micro-batch, computed in turns that share what rows begin with.
+
+    Not for several processes, each of whose passes takes all of them; not for a load-balancing
+    loss, which hears whole lines; not where a kind of model would compute anything else than its
+    own forward pass does. There a group stays whole.
+
+    Args:
+        settings: Of the run.
+        models: The models that are trained.
+        world: The processes of the run.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, models: Mapping[str, torch.nn.Module], world: World
+    ) -> None:
+        self._max_tokens = settings.micro_batch_tokens
+        self._attention = settings.model.attention
+        self._models = [model for model in models.values() if isinstance(model, Backbone)]
+        alone = world.size == 1 and len(self._models) == len(models)
+        self._may = alone and not settings.model.router_aux_coefficient
+        lora = settings.model.lora
+        self._is_random = lora is not None and lora.dropout > 0.0
+
+    def parts(self, rows: Sequence[TokenRow], *, holds: bool) -> Cut | None:
+        """The turns in which rows are computed; None where they are computed at once.
+
+        Args:
+            rows: Of one micro-batch.
+            holds: Whether the loss is a sum over them, so that each turn has its own. Else their
+                scores are computed twice, which nothing random would bear.
+        """
+        if not self._may or sum(row.num_tokens for row in rows) <= self._max_tokens:
+            return None
+        num_tokens = num_trie_tokens([row.ids() for row in rows])
+        if num_tokens <= self._max_tokens or (self._is_random and not holds):
+            return None
+        found = cut(rows, self._max_tokens, holds=holds)
+        if found.num_tokens > num_tokens * USEFUL_SHARE:
+            return None
+        return found if not holds or all(map(self._takes, self._models)) else None
+
+    def _takes(self, model: Backbone) -> bool:
+        is_scalar = isinstance(model, ScalarModel)
+        return takes_beginnings(model.inner.config, self._attention, scalar=is_scalar)
+
+    @contextmanager
+    def holding(self, rows: Sequence[TokenRow], parts: Cut) -> Iterator[None]:
+        """While it lasts, all models hold what the rows begin with."""
+        ids, length = rows[0].ids()[: parts.num_shared], rows[0].num_tokens
+        with ExitStack() as held:
+            for model in self._models:
+                held.enter_context(model.holding(ids, length, self._max_tokens))
+            yield
+
+    @contextmanager
+    def scoring_in_parts(self) -> Iterator[None]:
+        """While it lasts, all models score large batches in parts."""
+        with ExitStack() as asked:
+            for model in self._models:
+                asked.enter_context(model.scoring_in_parts(self._max_tokens))
+            yield
 
 
 def padded(rows: Sequence[torch.Tensor], like_BR: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,6 @@ FLOAT, HALF = 4, 2
 BLOCK_COPIES = 4
 """Tensors of the size of a chunk of logits that are held at once: logits, probabilities, their
 gradient, and one more on the way."""
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +169,3 @@ def _free_here() -> Iterator[int]:
             yield max(0, int(limit) - used)
     except (OSError, ValueError):
         return
-
-
-def shown(num_bytes: float) -> str:
-    """Bytes for people."""
-    for unit in UNITS:
-        if num_bytes < 1024 or unit == UNITS[-1]:
-            break
-        num_bytes /= 1024
-    return f"{num_bytes:.3g} {unit}" if num_bytes < 1000 else f"{num_bytes:.0f} {unit}"

@@ -16,7 +16,7 @@ Shapes: T tokens of the line, E experts.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +28,7 @@ from oversight.errors import ConfigError
 from oversight.modeling.scoring.checks import empty_model
 from oversight.modeling.scoring.policy import Backbone
 from oversight.modeling.scoring.trie import RowBatch
-from oversight.train.settings import ModelSettings
+from oversight.train.settings import ModelSettings, TrainSettings
 
 COUNTS = frozenset(
     (
@@ -216,6 +216,15 @@ class Balance:
         share_E = part.probabilities_E.new_tensor(counts) / num_tokens
         balance: torch.Tensor = (share_E * part.probabilities_E).sum() / num_tokens
         return balance * float(self.num_experts or 0)
+
+
+def balance_of(settings: TrainSettings, models: Mapping[str, torch.nn.Module]) -> Balance | None:
+    """The load-balancing loss of the experts of a policy or reward model, if it is asked for."""
+    coefficient = settings.model.router_aux_coefficient
+    trained = models.get("policy", models.get("model"))
+    if not coefficient or not isinstance(trained, Backbone):
+        return None
+    return Balance(trained, coefficient)
 
 
 def _multiplicity(batch: RowBatch) -> torch.Tensor:

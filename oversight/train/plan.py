@@ -18,11 +18,12 @@ import numpy as np
 from oversight.modeling.rows import Ids, TokenRow
 from oversight.modeling.scoring.checks import check_policy_kind, check_scalar_kind, empty_model
 from oversight.modeling.scoring.trie import TokenTrie
-from oversight.train.batches import micro_batches
+from oversight.text.numbers import memory
+from oversight.train.batches import Cutting, micro_batches
 from oversight.train.data.examples import Order
 from oversight.train.data.loading import LoadedExamples
 from oversight.train.distributed import World, num_processes
-from oversight.train.estimate import Load, Shape, available, estimate, shown
+from oversight.train.estimate import Load, Shape, available, estimate
 from oversight.train.loading import adapted, check_weights, named, resolve_device
 from oversight.train.reference import INITIAL, NONE, read_other
 from oversight.train.registered import Trainer
@@ -272,6 +273,20 @@ def _size(rows: Sequence[TokenRow]) -> tuple[int, int]:
     return len(trie.ids_T), len(np.unique(np.concatenate(places)))
 
 
+def _held(plan: Plan, rows: Sequence[TokenRow]) -> tuple[int, int]:
+    """The same of what is held of a micro-batch at a time, where it is computed in turns."""
+    tokens, scored = _size(rows)
+    found = None
+    if _cuts(plan.config):
+        found = Cutting(plan.config, {}, plan.start.world).parts(rows, holds=False)
+    return (tokens, scored) if found is None else (found.num_tokens, min(scored, found.num_tokens))
+
+
+def _cuts(config: Any) -> bool:
+    """Return whether groups that are larger than a micro-batch are cut."""
+    return num_processes() == 1 and not config.model.router_aux_coefficient
+
+
 def _memory(plan: Plan, shape: Shape, others: list[tuple[str, int]]) -> Iterator[str]:
     config = plan.config
     processes = num_processes()
@@ -280,12 +295,12 @@ def _memory(plan: Plan, shape: Shape, others: list[tuple[str, int]]) -> Iterator
     )
     width = max(len(name) for name, _ in (*found.parts, ("in all", 0)))
     for name, size in found.parts:
-        yield f"{name:<{width}}  {shown(size)}"
+        yield f"{name:<{width}}  {memory(size)}"
     device = plan.start.world.device
     free = available(device)
-    has = "what is free cannot be told" if free is None else f"{shown(free)} are free"
+    has = "what is free cannot be told" if free is None else f"{memory(free)} are free"
     each = "" if processes == 1 else f" a process, of {processes}"
-    yield f"{'in all':<{width}}  {shown(found.total)}{each}; on {device}, {has}"
+    yield f"{'in all':<{width}}  {memory(found.total)}{each}; on {device}, {has}"
     if free is not None and found.total * processes > free:
         yield (
             "That is more than there is: lower micro_batch_tokens, or set "
@@ -297,19 +312,22 @@ def _load(plan: Plan) -> Load:
     """Return the most that is computed at once."""
     config = plan.config
     if plan.groups:
-        tokens, scored = max(_size(part) for parts in _parts(plan) for part in parts)
+        tokens, scored = max(_held(plan, part) for parts in _parts(plan) for part in parts)
         return Load(tokens, 0 if plan.kind == "scalar" else scored)
     longest = max(len(example.prompt_ids) for example in plan.loaded.examples)
     answers = config.samples * config.sampling.max_new_tokens
     groups = max(1, config.batch_size // config.mini_batches)
     together = max(1, min(groups, config.micro_batch_tokens // (longest + answers)))
+    most = together * (longest + answers)
+    if _cuts(config):
+        most = min(most, max(config.micro_batch_tokens, longest + config.sampling.max_new_tokens))
     sampled = 0
     if config.engine == "in_process":
         most = max(config.samples, config.sampling.rows_at_once)
         sampled = min(config.batch_size * config.samples, most)
     return Load(
-        together * (longest + answers),
-        together * answers,
+        most,
+        min(most, together * answers),
         sampled,
         config.sampling.max_new_tokens,
         longest * config.batch_size,

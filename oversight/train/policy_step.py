@@ -55,7 +55,12 @@ def policy_step(
     is_fresh = experience.is_fresh
 
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
-        part = batch.select(np.concatenate([groups[i] for i in numbers]))
+        return of_part(batch.select(np.concatenate([groups[i] for i in numbers])))
+
+    def of_rows(number: int, rows: list[int]) -> tuple[torch.Tensor, Metrics]:
+        return of_part(batch.select(groups[number][rows]))
+
+    def of_part(part: RolloutBatch) -> tuple[torch.Tensor, Metrics]:
         line = RowBatch.build(part.rows, policy.device)
         scores = policy(line, config.sampling.temperature, with_entropy=True)
         given, metrics = policy_batch(config, scores, part)
@@ -68,7 +73,8 @@ def policy_step(
             total, metrics = total + term, merge(metrics, found)
         return total, metrics
 
-    return Objective([[batch.rows[i] for i in group] for group in groups], loss_of)
+    given_rows = [[batch.rows[i] for i in group] for group in groups]
+    return Objective(given_rows, loss_of, of_rows=of_rows)
 
 
 def policy_batch(

@@ -24,7 +24,7 @@ import torch
 from oversight.errors import CheckpointError, ConfigError, OversightError, TrainingInterrupted
 from oversight.modeling.rows import TokenRow
 from oversight.modeling.scoring.policy import Backbone
-from oversight.train.batches import micro_batches
+from oversight.train.batches import Cutting, micro_batches
 from oversight.train.data.examples import Cursor, Order
 from oversight.train.distributed import (
     World,
@@ -33,7 +33,7 @@ from oversight.train.distributed import (
     has_lost_another,
     put_together,
 )
-from oversight.train.experts import Balance
+from oversight.train.experts import balance_of
 from oversight.train.losses.metrics import Metrics, Peak, merge
 from oversight.train.runs.final import Finish, finish
 from oversight.train.runs.folder import About, RunFolder, resume_command
@@ -62,6 +62,8 @@ class Objective:
     whole step and all processes, and its metrics."""
     in_one: bool = False
     """True if the loss is no sum over groups, so that they cannot be computed in parts."""
+    of_rows: Callable[[int, list[int]], tuple[torch.Tensor, Metrics]] | None = None
+    """The same for some rows of one group, where the loss is a sum over rows as well."""
 
     def parts(self, max_tokens: int) -> list[list[int]]:
         """Numbers of the groups that are computed together."""
@@ -139,7 +141,8 @@ class Session:
         self._models = models
         self._weights = [p for m in models.values() for p in m.parameters() if p.requires_grad]
         self._optimizer = build_optimizer(models.values(), settings.optimizer)
-        self._balance = _balance(settings, models)
+        self._balance = balance_of(settings, models)
+        self._cutting = Cutting(settings, models, world)
         self._guards = Guards(settings.guards)
         self._stop = EarlyStop(settings.patience, higher_is_better=higher_is_better)
         _check_same_data(about, world)
@@ -257,17 +260,15 @@ class Session:
         for number, numbers in enumerate(padded):
             for model in self._models.values():
                 self.world.exchange_gradients(model, number == len(padded) - 1)
-            loss, found, aux = self._computed(task, numbers, sent)
-            if aux is not None:
-                total_aux += float(aux.detach()) if number < len(parts) else 0.0
-            if number >= len(parts):
-                # Another process has more to compute; all take part in as many passes.
-                loss, found, aux = loss * 0.0, {}, None if aux is None else aux * 0.0
-            total_loss += float(loss.detach())
-            if self._balance is not None and aux is not None:
-                loss = loss + self._balance.coefficient * aux
-            loss.backward()  # type: ignore[no-untyped-call]
-            metrics = merge(metrics, found)
+            for turn in self._computed(task, numbers, sent):
+                # Where another process has more to compute, all take part in as many passes.
+                loss, found, aux = turn if number < len(parts) else _nothing_of(*turn)
+                total_loss += float(loss.detach())
+                if self._balance is not None and aux is not None:
+                    total_aux += float(aux.detach())
+                    loss = loss + self._balance.coefficient * aux
+                loss.backward()  # type: ignore[no-untyped-call]
+                metrics = merge(metrics, found)
         norm = clip_gradients(self._weights, self.settings.optimizer.max_grad_norm)
         [total_loss] = self.world.sum([total_loss])
         values = {"loss": total_loss} | {
@@ -310,14 +311,36 @@ class Session:
 
     def _computed(
         self, task: Objective, numbers: list[int], sent: list[float] | None
-    ) -> tuple[torch.Tensor, Metrics, torch.Tensor | None]:
+    ) -> Iterator[tuple[torch.Tensor, Metrics, torch.Tensor | None]]:
         """Loss and metrics of a part of a step, and its part of the load-balancing loss."""
         if self._balance is None:
-            return *task.loss_of(numbers), None
+            for loss, found in self._in_memory(task, numbers):
+                yield loss, found, None
+            return
         with self._balance.hearing() as routed:
             loss, found = task.loss_of(numbers)
             own = routed()
-        return loss, found, self._balance.loss(own, sent or own.state())
+        yield loss, found, self._balance.loss(own, sent or own.state())
+
+    def _in_memory(
+        self, task: Objective, numbers: list[int]
+    ) -> Iterator[tuple[torch.Tensor, Metrics]]:
+        """A part of a step; one that is larger than it may be in turns (`batches.Cutting`).
+
+        The next turn is asked for once the last one's backward pass is through.
+        """
+        rows = [row for i in numbers for row in task.groups[i]]
+        holds = task.of_rows is not None and len(numbers) == 1
+        parts = self._cutting.parts(rows, holds=holds)
+        if parts is None:
+            yield task.loss_of(numbers)
+        elif holds and task.of_rows is not None:
+            with self._cutting.holding(rows, parts):
+                for part in parts.parts:
+                    yield task.of_rows(numbers[0], part)
+        else:
+            with self._cutting.scoring_in_parts():
+                yield task.loss_of(numbers)
 
     def reduced(self, metrics: Metrics) -> dict[str, float]:
         """Metrics as numbers over all processes, which need not all have the same ones."""
@@ -367,10 +390,10 @@ class Session:
         total_loss = 0.0
         with torch.no_grad():
             for number, numbers in enumerate(self.world.padded(parts)):
-                loss, found = task.loss_of(numbers)
-                if number < len(parts):
-                    metrics = merge(metrics, found)
-                    total_loss += float(loss)
+                for loss, found in self._in_memory(task, numbers):
+                    if number < len(parts):
+                        metrics = merge(metrics, found)
+                        total_loss += float(loss)
         [total_loss] = self.world.sum([total_loss])
         return self.reduced(metrics) | {"loss": total_loss}
 
@@ -441,13 +464,10 @@ def num_steps(settings: TrainSettings, num_examples: int) -> int:
     return max(1, round(settings.epochs * order.num_batches(settings.batch_size)))
 
 
-def _balance(settings: TrainSettings, models: Mapping[str, torch.nn.Module]) -> Balance | None:
-    """The load-balancing loss of the experts of a policy or reward model, if it is asked for."""
-    coefficient = settings.model.router_aux_coefficient
-    trained = models.get("policy", models.get("model"))
-    if not coefficient or not isinstance(trained, Backbone):
-        return None
-    return Balance(trained, coefficient)
+def _nothing_of(
+    loss: torch.Tensor, _: Metrics, aux: torch.Tensor | None
+) -> tuple[torch.Tensor, Metrics, torch.Tensor | None]:
+    return loss * 0.0, {}, None if aux is None else aux * 0.0
 
 
 def _plain(metrics: Metrics) -> dict[str, float | tuple[float, float]]:

@@ -333,7 +333,8 @@ class TrainSettings(Settings):
     or for rows with one beginning to meet in one step, where it is computed once."""
     micro_batch_tokens: int = Field(default=8192, ge=16)
     """Tokens that a process computes at once, shared beginnings counted once; a step's examples
-    are cut into as many parts as that takes, which changes nothing but the memory."""
+    are cut into as many parts as that takes, and a group that is larger into its rows, which
+    changes nothing but the memory."""
     eval_every: int = Field(default=50, ge=1)
     """Steps between evaluations on the held-out part."""
     save_every: int = Field(default=50, ge=1)

@@ -13,7 +13,7 @@ from oversight.modeling.angles import switch_of
 from oversight.modeling.scoring.attention import choose_back_end
 from oversight.text.terminal import tell
 from oversight.train.data.examples import fingerprint
-from oversight.train.data.files import texts
+from oversight.train.data.files import Row, texts
 from oversight.train.data.loading import LoadedExamples, require_batch
 from oversight.train.distributed import World
 from oversight.train.experts import check_experts
@@ -26,8 +26,8 @@ from oversight.train.settings import DataSettings, ModelSettings, TrainSettings
 from oversight.train.types import Example
 
 E = TypeVar("E", bound=Example)
-Rows = Sequence[dict[str, Any]]
-"""Rows in memory; they are read more than once."""
+Rows = Sequence[Row]
+"""Rows or records in memory; they are read more than once."""
 
 
 @dataclass(frozen=True, slots=True)

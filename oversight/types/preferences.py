@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from oversight.ids import content_id
+from oversight.types.ratings import TASK_NAME
 from oversight.types.samples import Prompt, Record
 
 PreferenceKind = Literal["sides", "siblings", "pairs", "principles", "revisions"]
@@ -66,7 +67,8 @@ class Labelled(Record):
 class Preference(Record):
     """Responses to one and the same prompt, ranked, or with a soft label."""
 
-    kind: PreferenceKind
+    kind: str = Field(pattern=TASK_NAME)
+    """A `PreferenceKind`, or the name of a task from outside the package."""
     prompt: Prompt
     prompt_ids: tuple[int, ...] | None = None
     responses: tuple[Response, ...] = Field(min_length=2)

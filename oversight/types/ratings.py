@@ -134,18 +134,31 @@ class ModelAnswer(Record):
     principles the principle's id."""
 
 
+TASK_NAME = r"^[a-z][a-z0-9_-]{0,39}$"
+
+
 class OwnAnswer(Record):
     """A person's answer in a task from outside the package, which is read without its code."""
 
-    task: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
+    task: str = Field(pattern=TASK_NAME)
     """The name that the task gives itself."""
     fields: dict[str, JsonValue]
     """The task's own answer record."""
+    turns: Task | None = Field(default=None, exclude_if=lambda each: each is None)
+    """Of a task that makes training rows: whose turns it asks about, two candidates (pairs),
+    single responses (principles), or a revision and what it revises."""
+    preference: float | None = Field(
+        default=None, ge=0.0, le=1.0, allow_inf_nan=False, exclude_if=lambda each: each is None
+    )
+    """What the answer says for training: the probability that of two candidates the first one
+    shown is better, or that the revision is; of a single response its score. None: nothing."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.task in set(Task):
             raise ValueError(f"task={self.task!r} is a task of the package, with its own record")
+        if self.preference is not None and self.turns is None:
+            raise ValueError(f"preference={self.preference} without turns that it is about")
         return self
 
 

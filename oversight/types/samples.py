@@ -74,11 +74,13 @@ class FinishReason(StrEnum):
 
 
 class NoAnswer(StrEnum):
-    """Reasons for an answer without words."""
+    """Reasons for an answer that is none."""
 
     CONTENT_FILTER = "content_filter"
+    """Withheld, or cut off in the middle."""
     REFUSAL = "refusal"
     TOOL_CALLS = "tool_calls"
+    """A tool was called, at once or behind some words."""
     THOUGHT_CUT = "thought_cut"
     """A thought was cut off at the limit of tokens before the answer began."""
     THOUGHT_ONLY = "thought_only"
@@ -106,7 +108,7 @@ class Purpose(StrEnum):
     QUESTION = "question"
     ASSISTANCE = "assistance"
     UNANSWERED = "unanswered"
-    """Any of these, where nothing was said and the call was made again."""
+    """Any of these, where nothing was said, or half an answer, and the call was made again."""
 
 
 class Sample(Record):

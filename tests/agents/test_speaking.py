@@ -196,6 +196,20 @@ def test_a_live_speech_is_emitted_piece_by_piece_and_its_notes_are_not(noting, m
     assert "".join(heard) == draft.text == "Public."
 
 
+def test_words_shown_live_that_were_broken_off_are_marked_before_the_next_attempt(
+    noting, make_view, completion
+) -> None:
+    answers = iter(
+        [completion("Half a", finish_reason=FinishReason.CONTENT_FILTER), completion("Whole.")]
+    )
+    heard: list[str] = []
+    view = make_view(emit=heard.append)
+    draft = speak("debater", noting(lambda request: next(answers)), view, reasoning=False)
+
+    assert draft.text == "Whole."
+    assert "".join(heard) == "Half a\n\n[broken off; asked again]\n\nWhole."
+
+
 def test_a_stream_without_an_end_is_an_engine_error(noting, make_view) -> None:
     engine = noting()
 

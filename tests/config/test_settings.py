@@ -11,6 +11,7 @@ from oversight.config import (
     load_recipe,
     override,
     parse_value,
+    read_toml,
 )
 from oversight.errors import ConfigError
 from oversight.types import Role
@@ -116,3 +117,62 @@ def test_an_assignment_of_another_form_is_refused(text: str) -> None:
 def test_an_assignment_through_a_value_is_refused() -> None:
     with pytest.raises(ConfigError, match="'seed' is the value 3, not a table"):
         override({"seed": 3}, {"seed.x": 1})
+
+
+# --- paths ---
+
+PATHS = """
+out = "runs/out.d"
+protocols = ["mine.toml", "debate"]
+name = "word"
+url = "http://127.0.0.1:8000/v1"
+[reward]
+function = "quotes.py:from_source"
+models = ["models/a", "seedling"]
+[data]
+path = "rows-*.jsonl"
+"""
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a recipe with all that it names, seen from another folder."""
+    folder, elsewhere = tmp_path / "copied", tmp_path / "elsewhere"
+    for each in ("models/a", "runs/out.d", "seedling", "word"):
+        (folder / each).mkdir(parents=True)
+    for each in ("mine.toml", "quotes.py", "rows-1.jsonl"):
+        (folder / each).touch()
+    (folder / "run.toml").write_text(PATHS)
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return folder
+
+
+@pytest.mark.parametrize("way", [Path("../copied/run.toml"), Path("run.toml")])
+def test_files_that_a_recipe_reads_are_found_beside_it_from_anywhere(
+    copied: Path, way: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = read_toml(way if way.parent != Path() else copied / way)
+    assert found["protocols"] == [str(copied / "mine.toml"), "debate"]
+    assert found["reward"] == {
+        "function": f"{copied / 'quotes.py'}:from_source",
+        "models": [str(copied / "models" / "a"), "seedling"],
+    }
+    assert found["data"] == {"path": str(copied / "rows-*.jsonl")}
+    assert (found["out"], found["name"]) == ("runs/out.d", "word"), "written, and a bare word"
+    monkeypatch.chdir(copied)
+    assert read_toml(Path("run.toml"))["data"] == {"path": "rows-*.jsonl"}
+
+
+def test_a_file_in_the_working_directory_goes_on_to_be_the_one_that_is_meant(
+    copied: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("quotes.py").touch()
+    assert read_toml(copied / "run.toml")["reward"]["function"] == "quotes.py:from_source"
+    assert "reward.function = 'quotes.py:from_source' is taken from the working" in caplog.text
+
+
+def test_what_is_in_neither_place_stays_as_it_was_written(tmp_path: Path) -> None:
+    text = 'a = "none/there.jsonl"\nb = "' + "x/" * 5000 + '"\nc = "~/x.y"\nd = ".."\n'
+    found = read_toml(write(tmp_path, text))
+    assert found == {"a": "none/there.jsonl", "b": "x/" * 5000, "c": "~/x.y", "d": ".."}

@@ -256,6 +256,62 @@ def test_who_says_nothing_three_times_fails_the_debate_with_the_cause(
     assert only(given).judgments == ()
 
 
+HALF = "The lantern stood in the"
+
+
+@pytest.mark.parametrize(
+    ("half", "cause", "words"),
+    [
+        (answer(HALF, "content_filter"), NoAnswer.CONTENT_FILTER, "content filter cut the answer"),
+        (answer(HALF, "SAFETY"), NoAnswer.CONTENT_FILTER, "content filter cut the answer"),
+        (answer(HALF, "tool_calls", tool_calls=[{"id": "1"}]), NoAnswer.TOOL_CALLS, "extra_body"),
+    ],
+)
+def test_half_an_answer_is_no_turn_and_fails_the_debate_with_its_end(
+    server: Any, tmp_path: Path, half: Body, cause: NoAnswer, words: str
+) -> None:
+    server.reply = lambda asked, _: answer(well(asked)) if asks_judge(asked) else half
+    given = settings(server, tmp_path, debater={"reasoning": False})
+    [failure] = debates(given).progress.failures
+    found = only(given)
+
+    assert failure.cause == cause
+    assert "asked for a speech and gave no whole answer in 3 attempts" in failure.error
+    assert f"behind '{HALF}'" in failure.error
+    assert words in failure.error
+    assert found.turns == ()
+
+
+def test_a_judge_whom_a_filter_cuts_off_behind_numbers_is_not_read(
+    server: Any, tmp_path: Path
+) -> None:
+    server.reply = lambda asked, _: answer(
+        well(asked), "content_filter" if asks_judge(asked) else "stop"
+    )
+    given = settings(server, tmp_path)
+    [failure] = debates(given).progress.failures
+    assert (failure.cause, only(given).judgments) == (NoAnswer.CONTENT_FILTER, ())
+
+
+def test_half_an_answer_is_asked_for_again_and_counted(server: Any, tmp_path: Path) -> None:
+    cut: set[str] = set()
+
+    def reply(asked: Body, _: int) -> Body:
+        key = json.dumps(asked["messages"])
+        with server.lock:
+            first = key not in cut
+            cut.add(key)
+        return answer(HALF, "content_filter") if first else answer(well(asked))
+
+    server.reply = reply
+    given = settings(server, tmp_path, debater={"reasoning": False})
+    assert debates(given).progress.done == 1
+    assert [turn.text for turn in only(given).turns] == [SPEECH, SPEECH]
+    with Store.open(given.store, create=False) as store:
+        [ends] = build_report(store.transcripts()).answer_ends
+    assert (ends.num, ends.num_unanswered, ends.finish_reasons["content_filter"]) == (6, 3, 3)
+
+
 def test_a_sampled_answer_is_tried_again_with_another_seed_and_both_calls_are_recorded(
     server: Any, tmp_path: Path
 ) -> None:

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from oversight.errors import ConfigError
 from oversight.evals.drawing import DARK, LIGHT
-from oversight.evals.findings import share
 from oversight.evals.page import html, render_html
 from oversight.evals.pictures import _spread, draw, pictures, render_png
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.evals.text import NAMES, WORDS, layouts, render_text
+from oversight.text.numbers import share
 from oversight.types import QuoteStatus, Seat
 
 HOSTILE = '</p><script>alert(1)</script>" onload=x [bold red]$\\frac{1}{0}$ \x1b]52;c;aGk=\x07 東京'

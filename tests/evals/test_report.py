@@ -5,20 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from oversight.evals.findings import (
-    headlines,
-    interval,
-    methods,
-    percent,
-    points,
-    share,
-    to_json,
-    warnings,
-)
+from oversight.evals.findings import headlines, methods, to_json, warnings
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import build_report
 from oversight.evals.tables import extent, tables
+from oversight.text.numbers import interval, percent, points, share
 from oversight.types import QuoteStatus, Seat
 
 

@@ -27,7 +27,7 @@ from oversight.cli import running
 from oversight.evals import findings
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.drawing import LIGHT
-from oversight.evals.findings import headlines, listed, warnings
+from oversight.evals.findings import headlines, warnings
 from oversight.evals.intervals import mean_interval
 from oversight.evals.page import html
 from oversight.evals.pictures import Picture, pictures
@@ -42,6 +42,7 @@ from oversight.experiments.selfplay import words
 from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.experiments.selfplay.pictures import draw_accuracy, draw_curve, write_all
 from oversight.experiments.selfplay.settings import CircleSettings
+from oversight.text.numbers import listed
 from oversight.types import Belief, BeliefMethod, QuoteStatus, Seat, Verdict
 
 # --- cases of judged debates ---

@@ -72,6 +72,25 @@ async def test_what_must_be_durable_and_cannot_be_written_has_not_happened(works
     assert len(workshop.store.events("anna", debate.id)) == 1
 
 
+async def test_what_waits_for_acts_that_cannot_be_written_is_told_and_not_kept_waiting(
+    workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "RETRY_S", 0.05)
+    debate = await workshop.record()
+    log = JudgingLog(workshop.store, debate.id, "anna")
+    _break(workshop.store)
+    log.add(RationaleGiven(text="meanwhile"))
+    async with asyncio.timeout(60.0):
+        with pytest.raises(StoreError, match="events"):
+            await log.write(JudgmentSent(revision=0))
+    assert (log.num_waiting, log.work.num_sent) == (1, 0)
+    _break(workshop.store, mend=True)
+    await log.flush()
+    await log.write(JudgmentSent(revision=0))
+    found = [event.kind.value for event in workshop.store.events("anna", debate.id)]
+    assert found == ["rationale", "sent"]
+
+
 async def test_a_window_takes_in_what_another_has_written(workshop: Any) -> None:
     debate = await workshop.record()
     here, there = (JudgingLog(workshop.store, debate.id, "anna") for _ in range(2))

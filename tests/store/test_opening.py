@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from oversight.cli import main
 from oversight.errors import MissingDependencyError, SchemaError, StoreError
-from oversight.store import Store, migrations
-from oversight.store.database import parse_address, shown_address
+from oversight.store import Store, migrations, opening
+from oversight.store.database import Database, parse_address, shown_address
 
 
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
@@ -274,3 +275,131 @@ def test_readers_refuse_a_store_that_has_lost_a_table(tmp_path, make, table):
         for read in (lambda: store.queue("ann"), lambda: list(store.transcripts())):
             with pytest.raises(StoreError, match=f"table '{table}' of the store is gone; restore"):
                 read()
+
+
+# --- only reading ---
+
+READ_AS_NOBODY = """
+import os, sys
+from oversight.errors import StoreError
+from oversight.store import Store
+import sqlalchemy.dialects.sqlite  # before the right to read it is given up
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    with Store.open(sys.argv[1], create=False, only_read=True) as store:
+        print(len(store.questions()), store.check())
+except StoreError as error:
+    print(error)
+"""
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user who is refused")
+
+
+def read_as_nobody(path: Path) -> str:
+    """What somebody else prints who opens the store to read it."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ_AS_NOBODY, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+@AS_ROOT
+@pytest.mark.parametrize(("mode", "folder_mode"), [(0o444, 0o555), (0o644, 0o755), (0o444, 0o777)])
+def test_a_store_that_one_may_not_write_is_read_and_nothing_is_left_beside_it(
+    make, mode, folder_mode
+):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "50% of #1?.db")
+        with Store.open(path) as store:
+            store.add(make.question())
+        path.chmod(mode)
+        Path(folder).chmod(folder_mode)
+        assert read_as_nobody(path) == "1 []"
+        assert [each.name for each in Path(folder).iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["report", "export out.jsonl", "export out.jsonl --layout transcripts", "store check",
+     "store seal", "store info"],
+)  # fmt: skip
+def test_a_command_that_only_reads_asks_for_no_more(tmp_path, make, monkeypatch, capsys, command):
+    path = tmp_path / "runs.db"
+    with Store.open(path) as store:
+        store.add(make.question())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(opening, "_is_held_back", lambda database: True)
+    monkeypatch.setattr(opening, "_prepare_file", lambda *_: pytest.fail("it was to be written"))
+    code = main.run([*command.split(), "--store", "runs.db"])
+    said = capsys.readouterr().err
+    assert code == 0 or (command == "report" and "no complete debate" in said), said
+    assert {each.name for each in tmp_path.iterdir()} <= {"runs.db", "out.jsonl"}
+
+
+@AS_ROOT
+def test_rows_that_a_running_writer_has_only_in_its_log_are_read_by_others(make):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder, "runs.db")
+        with Store.open(path) as store:
+            store.add(make.question())
+            assert Path(f"{path}-wal").stat().st_size > 0
+            assert read_as_nobody(path) == "1 []"
+
+
+@AS_ROOT
+def test_a_log_that_cannot_be_read_where_it_lies_is_not_passed_over(make):
+    with tempfile.TemporaryDirectory() as folder:
+        path, copy = Path(folder, "runs.db"), Path(folder, "copy.db")
+        with Store.open(path) as store:
+            store.add(make.question())
+            for end in ("", "-wal"):
+                shutil.copy(f"{path}{end}", f"{copy}{end}")
+        Path(folder).chmod(0o755)
+        said = read_as_nobody(copy)
+    assert said.startswith(f"store {copy}: rows that are not in the file yet stand in copy.db-wal")
+    assert said.endswith("copy both to where you may write")
+
+
+@AS_ROOT
+def test_an_older_schema_that_cannot_be_brought_up_to_date_is_refused_by_name(make):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "runs.db")
+        with Store.open(path) as store, store._database.writing() as connection:
+            connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0005'"))
+        Path(folder).chmod(0o755)
+        said = read_as_nobody(path)
+    assert f"has schema '0005', older than {migrations.HEAD!r}" in said
+    assert said.endswith("copy it to where you may write")
+
+
+def test_a_file_that_is_read_without_locks_and_written_meanwhile_is_an_error(tmp_path, make):
+    path = tmp_path / "runs.db"
+    Store.open(path).close()
+    database = Database(parse_address(path))
+    database.only_read()
+
+    def write_meanwhile() -> None:
+        with database.reading(), Store.open(path) as store:
+            store.add(make.question())
+
+    with pytest.raises(StoreError, match="was written to while it was read; run the same command"):
+        write_meanwhile()
+    database.close()
+
+
+def test_what_is_opened_to_be_read_where_it_cannot_be_written_refuses_to_write(tmp_path, make):
+    path = tmp_path / "runs.db"
+    Store.open(path).close()
+    database = Database(parse_address(path))
+    database.only_read()
+    with Store(database) as store, pytest.raises(StoreError, match="readonly database; check that"):
+        store.add(make.question())
+
+
+def test_an_absent_store_that_is_to_be_read_is_said_to_be_absent(tmp_path):
+    with pytest.raises(StoreError, match="there is no store at"):
+        Store.open(tmp_path / "runs.db", create=False, only_read=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from oversight.text.numbers import memory as shown
 from oversight.train.estimate import (
     Load,
     Shape,
@@ -18,7 +19,6 @@ from oversight.train.estimate import (
     estimate,
     key_values,
     logits,
-    shown,
 )
 from oversight.train.settings import LoraSettings, ModelSettings
 

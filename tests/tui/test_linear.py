@@ -17,6 +17,7 @@ import pytest
 
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
+from oversight.errors import StoreError
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
@@ -463,3 +464,37 @@ async def test_people_on_both_seats_speak_from_their_own_sessions_and_a_third_ju
     assert [turn.seat for turn in transcript.turns] == [Seat.A, Seat.B]
     assert [judgment.judge for judgment in transcript.judgments] == ["cy"]
     assert transcript.outcome is not None
+
+
+# --- a store that fails ---
+
+
+def full(*_: Any, **__: Any) -> None:
+    raise StoreError("store x: database or disk is full")
+
+
+async def test_a_session_in_which_the_store_failed_last_ends_with_its_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(store, "debate_single_turn", question())
+    session = Session(store)
+    monkeypatch.setattr(store, "take_item", full)
+    with pytest.raises(StoreError, match="disk is full"):
+        await session.type("1", "belief 70", "quit")
+
+
+async def test_a_session_that_went_on_when_the_store_did_ends_well(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(store, "debate_single_turn", question())
+    session = Session(store)
+    take, calls = store.take_item, []
+
+    def once_full(*given: Any, **named: Any) -> Any:
+        calls.append(given)
+        return full() if len(calls) == 1 else take(*given, **named)
+
+    monkeypatch.setattr(store, "take_item", once_full)
+    said = await session.type("1", "1", "queue", "quit")
+    assert said.count("disk is full") == 1
+    assert len(calls) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from oversight.errors import OversightError
+from oversight.errors import OversightError, StoreError
 from oversight.judging.assisting import Assistants
 from oversight.judging.desk import Desk
 from oversight.judging.items import DebateItem, RefusedAction
@@ -50,22 +50,32 @@ class LinearQueue:
         self._read = read
         self._write = write
         self._queue = QueueSession(desk)
+        self._failure: StoreError | None = None
+        """Of the last thing that the store was asked for, if that failed."""
 
     async def run(self) -> None:
-        """Take commands until the judge or the input ends."""
+        """Take commands until the judge or the input ends.
+
+        Raises:
+            StoreError: The last thing that the store was asked for failed: a script that gave the
+                lines sees it in the exit status.
+        """
         self._write(f"You are {one_line(self._desk.judge)}. Type help for what you can do.")
         self._list(LISTED)
         while (line := await next_line(self._read, "queue> ")) is not None:
             word, _, rest = line.strip().partition(" ")
+            if word.lower() in ("quit", "q"):
+                break
             try:
-                if word.lower() in ("quit", "q"):
-                    return
                 if await self._do(word.lower(), rest.strip()) == "quit":
-                    return
+                    break
             except UnsavedWorkError:
                 raise
             except OversightError as error:
+                self._failure = error if isinstance(error, StoreError) else self._failure
                 self._write(one_line(str(error)))
+        if self._failure is not None:
+            raise self._failure
 
     async def _do(self, word: str, rest: str) -> str:
         if word in ("", "next", "n"):
@@ -77,6 +87,7 @@ class LinearQueue:
             chosen = self._chosen(rest)
             if chosen is not None:
                 await self._queue.skip(chosen, on=word == "skip")
+                self._failure = None
                 self._write("Put off." if word == "skip" else "Taken back.")
         elif word in ("list", "filter"):
             self._queue.words = rest if word == "filter" else self._queue.words
@@ -118,7 +129,10 @@ class LinearQueue:
 
     async def work_on(self, item: DebateItem) -> Where:
         """Let the judge work on a debate until they leave it."""
-        return await LinearItem(self._desk, item, self._assistants, self._read, self._write).run()
+        one = LinearItem(self._desk, item, self._assistants, self._read, self._write)
+        where = await one.run()
+        self._failure = None
+        return where
 
     def tell_left(self, item: DebateItem, how: LeftState) -> None:
         """Say what has become of a debate that was left."""

@@ -16,7 +16,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
-from oversight.text.shares import percent
+from oversight.text.numbers import percent
 from oversight.text.terminal import rich_text
 from oversight.tui.keys import Keys, key_of
 

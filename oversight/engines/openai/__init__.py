@@ -30,6 +30,7 @@ from oversight.engines.openai.reply import (
     Reply,
     complaint,
     completion,
+    is_unknown_end,
     model_ids,
 )
 from oversight.engines.openai.server import Exchange, Server
@@ -100,6 +101,7 @@ class OpenAIEngine:
         self._flights: set[InFlightRequest] = set()
         self._closed = False
         self._said_no_ids = False
+        self._unknown_ends: set[str] = set()
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Completions in the order of `requests`, at most `max_in_flight` at the same time.
@@ -280,6 +282,7 @@ class OpenAIEngine:
                     "(a vLLM server with dialect = 'vllm' gives them)",
                     self._server.base_url,
                 )
+            self._say_unknown_end(reply.finish)
         return completion(
             request,
             reply,
@@ -289,6 +292,17 @@ class OpenAIEngine:
             seconds=time.monotonic() - flight.started,
             opened=self._opened(request, reply),
         )
+
+    def _say_unknown_end(self, finish: str | None) -> None:
+        """Log a finish reason that no table knows, once: nothing tells if its answer is whole."""
+        if finish and is_unknown_end(finish) and finish not in self._unknown_ends:
+            self._unknown_ends.add(finish)
+            logger.warning(
+                "%s ended an answer with finish_reason %s, which is no known word: it is taken for "
+                "the model's own end (stop)",
+                self._server.base_url,
+                ascii(finish[:80]),
+            )
 
     def _opened(self, request: Request, reply: Reply) -> bool | None:
         """True if the answer goes on with a thought that its prompt opened; None if unknown."""

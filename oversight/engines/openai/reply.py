@@ -317,6 +317,20 @@ FINISH_REASONS = {
 
 REASON_OF = {word: reason for reason, words in FINISH_REASONS.items() for word in words}
 
+OWN_ENDS = frozenset(
+    {
+        *("stop", "stop_sequence", "end_turn", "end", "eos", "eos_token", "complete", "completed"),
+        *("done", "finished"),
+    }
+)
+"""Words of servers for the end that the model itself put to its answer."""
+
+
+def is_unknown_end(finish: str | None) -> bool:
+    """True of a finish reason that is none of the words above; it is taken for the model's end."""
+    return bool(finish) and str(finish).lower() not in OWN_ENDS | REASON_OF.keys()
+
+
 Complaint = tuple[type[EngineError], str, str]
 """The error to raise, its reason, and what to do."""
 

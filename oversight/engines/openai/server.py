@@ -288,6 +288,14 @@ def _read_body(call: Exchange, body: bytes) -> None:
     call.take(body)
     if not call.reply.begun:
         raise unreadable("it holds no choice", body)
+    _check_ended(call, "sent an answer that has not ended")
+
+
+def _check_ended(call: Exchange, otherwise: str) -> None:
+    """Refuse an answer that nothing says is whole: a proxy or a server gave it up."""
+    if call.reply.finish is None:
+        reason = f"{otherwise} (it gave no finish_reason)"
+        raise AttemptError(EngineUnavailableError, reason)
 
 
 async def _read_events(call: Exchange, pieces: AsyncIterator[bytes]) -> None:
@@ -299,9 +307,7 @@ async def _read_events(call: Exchange, pieces: AsyncIterator[bytes]) -> None:
     else:
         _take_events(call, decoder.end())
     # A proxy that loses its server may close the stream in good order.
-    if call.reply.finish is None:
-        reason = "ended the stream before the answer's end (it gave no finish_reason)"
-        raise AttemptError(EngineUnavailableError, reason)
+    _check_ended(call, "ended the stream before the answer's end")
 
 
 def _take_events(call: Exchange, events: list[bytes]) -> bool:

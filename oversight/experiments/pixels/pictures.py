@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import WIDTH_IN, Theme, plain_axes, title
-from oversight.evals.findings import count
 from oversight.evals.observations import Kind
 from oversight.evals.page import Illustration, Page
 from oversight.evals.page import write_page as write
@@ -24,7 +23,7 @@ from oversight.experiments.pixels.results import (
     table,
 )
 from oversight.experiments.pixels.running import Planned, Played
-from oversight.text.shares import percent
+from oversight.text.numbers import count, percent
 from oversight.types import Seat, Transcript
 
 if TYPE_CHECKING:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from oversight.evals.findings import count, points, share
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.observations import Cluster, observations
 from oversight.evals.tables import Table
 from oversight.experiments.pixels.game import Form, Lie, PixelMatch, Skill
 from oversight.experiments.pixels.running import Planned, Played
-from oversight.text.shares import percent
+from oversight.text.numbers import count, percent, points, share
 from oversight.types import Transcript
 
 Scores = list[tuple[Cluster, float]]
@@ -216,11 +215,11 @@ def table(results: PixelResults, *, wide: bool) -> Table:
 
 
 def _share(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else percent(estimate.value)
+    return percent(None if estimate is None else estimate.value)
 
 
 def _cells(row: PixelRow, shown: Callable[[Estimate | None], str]) -> tuple[str, ...]:
-    published = "" if row.published is None else f"{100 * row.published:.1f} %"
+    published = "" if row.published is None else percent(row.published, 1)
     return (
         row.name,
         str(row.pixels),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import DASHED, LIGHT, WIDTH_IN, Theme, plain_axes, save_png, title
-from oversight.evals.findings import share
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.page import Illustration, Page, write_page
@@ -17,7 +16,7 @@ from oversight.experiments.selfplay.results import CircleResults, CurvePoint
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
 from oversight.experiments.selfplay.words import ARENAS, name_of
 from oversight.files import write_json
-from oversight.text.shares import percent
+from oversight.text.numbers import percent, share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

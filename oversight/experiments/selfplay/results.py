@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oversight.aggregation.ratings import EloRating, ratings
-from oversight.evals.findings import count
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.experiments.selfplay.facts import (
     DONE,
@@ -31,7 +30,7 @@ from oversight.experiments.selfplay.facts import (
 )
 from oversight.experiments.selfplay.jobs import START, CircleJob, folder_of, plan_jobs
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
-from oversight.text.shares import per_cent
+from oversight.text.numbers import count, per_cent
 
 Rulings = Sequence[RulingFact]
 ArmGroup = list[tuple[CircleJob, ArmMeasured]]

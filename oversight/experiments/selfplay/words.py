@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from oversight.evals.findings import count, listed, points, share
 from oversight.evals.intervals import Estimate
 from oversight.evals.tables import Table
 from oversight.experiments.selfplay.jobs import START, VOTES
 from oversight.experiments.selfplay.results import OFTEN, ArmResult, CircleResults, Cost
 from oversight.experiments.selfplay.settings import Arena, CircleSettings, Method
-from oversight.text.shares import percent
+from oversight.text.numbers import NONE, count, decimal, listed, percent, points, share, signed
 
 NAMES = {
     START: "before training",
@@ -183,7 +182,7 @@ class _Shown:
 
     def points(self, estimate: Estimate | None) -> str:
         if estimate is None:
-            return "–"
+            return NONE
         return points(estimate) if self.wide else signed(estimate.value)
 
 
@@ -256,13 +255,13 @@ def _baselines(results: CircleResults, shown: _Shown) -> Table:
 
 def _costs(results: CircleResults, shown: _Shown) -> Table:
     columns: dict[str, Callable[[Cost], str]] = {
-        "KL": lambda cost: _number(cost.kl, 2),
-        "tokens": lambda cost: _number(cost.length, 1),
+        "KL": lambda cost: decimal(cost.kl, 2),
+        "tokens": lambda cost: decimal(cost.length, 1),
         "verified": lambda cost: percent(cost.verified),
-        "quotes": lambda cost: _number(cost.quotes_per_turn, 2),
+        "quotes": lambda cost: decimal(cost.quotes_per_turn, 2),
         "INVALID": lambda cost: percent(cost.invalid),
         "first": lambda cost: percent(cost.first_chosen),
-        "gain": lambda cost: "–" if cost.gain is None else signed(cost.gain),
+        "gain": lambda cost: NONE if cost.gain is None else signed(cost.gain),
     }
     if not shown.wide:
         del columns["quotes"], columns["first"]
@@ -283,16 +282,6 @@ def _costs(results: CircleResults, shown: _Shown) -> Table:
             for arm in arms
         ),
     )
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def signed(value: float, scale: int = 100) -> str:
-    """A whole number with its sign, which 0 has not: of a share in percentage points."""
-    shown = f"{scale * value:+.0f}"
-    return shown[1:] if shown in ("+0", "-0") else shown.replace("-", "−")
 
 
 # --- methods ---

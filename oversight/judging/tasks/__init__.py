@@ -144,6 +144,20 @@ class RatingTask(ABC):
             ValueError: They make no answer; says why.
         """
 
+    def preference(self, answer: Any) -> float | None:
+        """What an answer record says for training, from 0 to 1; None where it says nothing.
+
+        Where `turns` are those of pairs, the probability that the first response shown is better;
+        of revisions, that the revision is better than what it revises; of principles, how good the
+        one response is. A task without this method makes no training rows.
+        """
+        return None
+
+    @property
+    def makes_rows(self) -> bool:
+        """True where its answers become training rows."""
+        return type(self).preference is not RatingTask.preference
+
     def check(self, given: Mapping[str, str]) -> str | None:
         """The reason why answers do not fit together, as a sentence for the person, or None."""
         return None
@@ -243,13 +257,14 @@ def rating_of(
 
     Raises:
         ProtocolError: Something is not answered yet, see `missing`.
+        ConfigError: A task of one's own says for training what is no number from 0 to 1.
     """
     try:
         answer: Any = task.answer(work.draft.answers, constitution)
     except (KeyError, ValueError):
         raise ProtocolError("a rating with questions left open: answer them first") from None
     if task.name not in set(Task):
-        answer = OwnAnswer(task=task.name, fields=answer.model_dump(mode="json"))
+        answer = _own_answer(task, answer)
     stored: Answer = answer
     return Feedback(
         debate_id=item.debate_id,
@@ -264,6 +279,20 @@ def rating_of(
         active_s=round(sum(work.active_s.values()), 3),
         unseen=None if unseen is None else dict(unseen),
     )
+
+
+def _own_answer(task: RatingTask, answer: Record) -> OwnAnswer:
+    """An answer as it is read without the task's code, with what it says for training."""
+    fields = answer.model_dump(mode="json")
+    if not task.makes_rows:
+        return OwnAnswer(task=task.name, fields=fields)
+    said = task.preference(answer)
+    if said is not None and not (isinstance(said, int | float) and 0.0 <= said <= 1.0):
+        raise ConfigError(
+            f"task {task.name!r}: preference() gave {said!r}; return a number from 0 to 1, or None "
+            "where the answer says nothing"
+        )
+    return OwnAnswer(task=task.name, fields=fields, turns=task.turns, preference=said)
 
 
 def drawn_left(item: RatingItem, settings: RatingSettings) -> tuple[str, ...]:

@@ -95,7 +95,8 @@ def trie_attention(
     """Output [1, T, H, D] of queries [1, H, T, D] over keys and values [1, K, T, D].
 
     The signature is the one that transformers' models call. With `decode` and a trie the
-    decoder keeps the line's keys and values; with `decode` alone it attends itself.
+    decoder keeps the line's keys and values; with `decode` alone it attends itself. Keys and
+    values of a beginning that `trie` holds come before those given.
 
     Raises:
         ConfigError: The layer asks for a kind of attention that cannot run over a trie.
@@ -113,6 +114,8 @@ def trie_attention(
             **kwargs,
         )
     _check(module, dropout, kwargs)
+    if trie is not None and trie.held is not None:
+        key, value = trie.held.joined(module, key, value)
     if torch.is_autocast_enabled(query.device.type):
         lower = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(lower), key.to(lower), value.to(lower)

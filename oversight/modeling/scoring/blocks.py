@@ -29,6 +29,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from oversight.modeling.rows import Ids
+from oversight.modeling.scoring.prefix import HeldPrefix
 from oversight.modeling.scoring.trie import TokenTrie, TrieSegment
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -201,6 +202,8 @@ class Layout:
         device: Of the model.
         back_end: Which one attends.
         tails: For each run the first place that asks; None where every place does.
+        held: Keys and values of the line's first tokens, computed before.
+        offset: The number of these tokens; none of them asks.
     """
 
     def __init__(
@@ -209,13 +212,18 @@ class Layout:
         device: torch.device,
         back_end: str,
         tails: tuple[int, ...] | None = None,
+        held: HeldPrefix | None = None,
+        offset: int = 0,
     ) -> None:
         self.back_end = back_end
         self.runs: tuple[TrieSegment, ...] = trie.runs
         self.max_length = int(trie.positions_T.max()) + 1
         self.ends_T = torch.from_numpy(trie.ends_T).to(device)
         self.positions_T = torch.from_numpy(trie.positions_T).to(device)
-        self.tails = tuple(run.start for run in trie.runs) if tails is None else tails
+        self.held, self.offset = held, offset
+        if tails is None:
+            tails = tuple(max(run.start, min(offset, run.stop)) for run in trie.runs)
+        self.tails = tails
         self.ends: Layout | None = None
         """The same line with fewer places that ask: for the last layer, if it is cut."""
         self._masks: dict[int | None, Any] = {}

@@ -70,6 +70,38 @@ def scalar_problem(config: Any, attention: BackEnd = "auto") -> str | None:
     )
 
 
+def takes_beginnings(config: Any, attention: BackEnd, *, scalar: bool) -> bool:
+    """Return whether a kind of model gives rows the same whose beginning was computed before."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    kind: Any = AutoModelForSequenceClassification if scalar else AutoModelForCausalLM
+    found = contract.problem(
+        f"{'scalar' if scalar else 'policy'} in parts, {attention}",
+        kind,
+        config,
+        lambda model: _held_scores(model, attention, scalar),
+        own=contract.reward if scalar else contract.token_logprobs,
+    )
+    return found == ""
+
+
+def _held_scores(model: Any, attention: BackEnd, scalar: bool) -> contract.Score:
+    """Each row behind its prompt, which is computed in two segments."""
+    switch_off(model)
+    kind = ScalarModel if scalar else PolicyModel
+    scored = kind(model, _on_cpu(attention), model.dtype)
+
+    def one(row: contract.Row) -> torch.Tensor:
+        prompt, response = row
+        held = max(0, len(prompt) - 1)
+        with scored.holding(prompt[:held], len(prompt) + len(response), -(-held // 2)):
+            found = scored(RowBatch.build(_token_rows([row])))
+        values: torch.Tensor = found if scalar else found.logps_BR[0]
+        return values
+
+    return lambda rows: [one(row) for row in rows]
+
+
 def has_labels(config: Any) -> bool:
     """Return whether transformers has a sequence-classification class for a configuration."""
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING

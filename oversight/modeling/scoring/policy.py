@@ -6,11 +6,9 @@ N distinct response tokens, E hidden size.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -23,89 +21,13 @@ from oversight.modeling.scoring.attention import (
     Layout,
     choose_back_end,
     trie_arguments,
-    trie_attention,
     use_trie_attention,
 )
 from oversight.modeling.scoring.blocks import tails_of
+from oversight.modeling.scoring.layers import cut_last_layer
 from oversight.modeling.scoring.logprobs import Head, log_sum_sq_probs, token_logprobs
-from oversight.modeling.scoring.trie import RowBatch
-
-WINDOWS: dict[str, Callable[[Any], int | None]] = {
-    "LlamaDecoderLayer": lambda attention: None,
-    "MistralDecoderLayer": lambda attention: attention.config.sliding_window,
-    "Qwen2DecoderLayer": lambda attention: attention.sliding_window,
-    "Qwen3DecoderLayer": lambda attention: attention.sliding_window,
-}
-"""Layers that can be cut, and how many tokens back each looks (None: all)."""
-
-
-def cut_last_layer(model: Any) -> bool:
-    """Let the last layer of a model compute only what `Layout.ends` asks for; true if it can.
-
-    Args:
-        model: A transformers model, without peft's wrapping.
-    """
-    layers = getattr(model.base_model, "layers", None)
-    if not layers or _kind(layers[-1]) is None:
-        return False
-    # The layer's own method is replaced, and not the layer: hooks that gather its weights from
-    # other processes, and checkpointing, go on working around it. Bound to the layer, so that a
-    # copy of the model has its own.
-    layers[-1].forward = MethodType(_cut_or_whole, layers[-1])
-    return True
-
-
-def _kind(layer: Any) -> type | None:
-    """The listed class that a layer is of; FSDP derives classes of its own from it."""
-    return next((kind for kind in type(layer).__mro__ if kind.__name__ in WINDOWS), None)
-
-
-def _cut_or_whole(layer: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    layout: Layout | None = kwargs.get("trie")
-    if layout is None or layout.ends is None:
-        return type(layer).forward(layer, hidden_states, *args, **kwargs)
-    return _forward(layer, hidden_states, kwargs["position_embeddings"], layout.ends)
-
-
-def _forward(
-    layer: Any,
-    hidden_1TE: torch.Tensor,
-    angles: tuple[torch.Tensor, torch.Tensor],
-    layout: Layout,
-) -> torch.Tensor:
-    """The layer's output [1, Q, E]."""
-    places_Q = layout.asking_Q
-    kind: Any = _kind(layer)
-    rotate = sys.modules[kind.__module__].apply_rotary_pos_emb
-    attention = layer.self_attn
-    normed_1TE = layer.input_layernorm(hidden_1TE)
-    key = _heads(attention.k_proj(normed_1TE), attention, "k_norm")
-    value = _heads(attention.v_proj(normed_1TE), attention)
-    query = _heads(attention.q_proj(normed_1TE[:, places_Q]), attention, "q_norm")
-    cos, sin = angles
-    key = rotate(key, key, cos, sin)[1]
-    query = rotate(query, query, cos[:, places_Q], sin[:, places_Q])[0]
-    attended, _ = trie_attention(
-        attention,
-        query,
-        key,
-        value,
-        None,
-        scaling=attention.scaling,
-        trie=layout,
-        sliding_window=WINDOWS[kind.__name__](attention),
-    )
-    output_1QE: torch.Tensor = hidden_1TE[:, places_Q] + attention.o_proj(attended.flatten(2))
-    forwarded: torch.Tensor = layer.mlp(layer.post_attention_layernorm(output_1QE))
-    return output_1QE + forwarded
-
-
-def _heads(projected: torch.Tensor, attention: Any, norm: str = "") -> torch.Tensor:
-    """Projections [1, n, H * D] as heads [1, H, n, D], normalised where the model does so."""
-    heads = projected.view(*projected.shape[:2], -1, attention.head_dim)
-    if norm and hasattr(attention, norm):
-        heads = getattr(attention, norm)(heads)
-    return heads.transpose(1, 2)
+from oversight.modeling.scoring.prefix import HeldPrefix, ScoredInParts, cut
+from oversight.modeling.scoring.trie import RowBatch, TokenTrie
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,6 +70,9 @@ class Backbone(torch.nn.Module):
         self.switch_length = switch_length(self.inner)
         """The longest row whose angles do not depend on its length; None if they never do."""
         self._cuts_last_layer = cut_last_layer(self.inner)
+        self._held: HeldPrefix | None = None
+        self._held_regime: tuple[int, ...] = ()
+        self._most_tokens: int | None = None
 
     @property
     def inner(self) -> Any:
@@ -181,15 +106,100 @@ class Backbone(torch.nn.Module):
         regimes = [regime(self.inner, row.num_tokens) for row in batch.rows]
         return RowBatch.build(batch.rows, batch.ids_T.device, regimes)
 
+    @contextmanager
+    def holding(self, ids: Ids, num_row_tokens: int, max_tokens: int) -> Iterator[None]:
+        """While it lasts, batches whose rows all begin with `ids` take that beginning as computed.
+
+        What their backward passes say of it gathers, and goes on to the weights at the end.
+
+        Args:
+            ids: The beginning; no row may be read there.
+            num_row_tokens: Of one of the rows: angles may depend on it.
+            max_tokens: Tokens that are computed at once.
+        """
+        if not len(ids):
+            yield
+            return
+        lengths_P = np.full(len(ids), num_row_tokens)
+
+        def compute(held: HeldPrefix, start: int, stop: int) -> None:
+            trie = TokenTrie.build([ids[:stop]])
+            back_end = choose_back_end(self.attention, self.device)
+            layout = Layout(trie, self.device, back_end, (start,), held, start)
+            if self._cuts_last_layer:
+                layout.ends = Layout(trie, self.device, back_end, (stop,), held, start)
+            self._run(trie, layout, lengths_P[:stop])
+
+        held = HeldPrefix(ids, compute)
+        held.begin(max_tokens)
+        self._held, self._held_regime = held, regime(self.inner, num_row_tokens)
+        try:
+            yield
+        finally:
+            self._held = None
+        if torch.is_grad_enabled():
+            held.backward()
+
+    @contextmanager
+    def scoring_in_parts(self, most_tokens: int) -> Iterator[None]:
+        """While it lasts, a batch of more tokens is scored in parts, each twice: without a graph
+        first, and with one when the gradient of its scores is known.
+
+        So scores may enter a loss that is no sum over rows (Gao et al. 2021, "Scaling Deep
+        Contrastive Learning Batch Size under Memory Limited Setup"). Nothing may be random.
+        """
+        self._most_tokens = most_tokens
+        try:
+            yield
+        finally:
+            self._most_tokens = None
+
+    def _in_parts(
+        self, batch: RowBatch, scored: Callable[[RowBatch], torch.Tensor]
+    ) -> torch.Tensor:
+        """What `scored` gives for each row [B, ...], in parts if the batch asks for them."""
+        most = self._most_tokens
+        if most is None or batch.trie.num_tokens <= most:
+            return scored(batch)
+        parts = cut(batch.rows, most, holds=False).parts
+
+        def of_part(numbers: list[int]) -> torch.Tensor:
+            self._most_tokens = None
+            try:
+                return scored(RowBatch.build([batch.rows[i] for i in numbers], self.device))
+            finally:
+                self._most_tokens = most
+
+        anchor = torch.zeros((), requires_grad=True)
+        whole: torch.Tensor = ScoredInParts.apply(  # type: ignore[no-untyped-call]
+            anchor, of_part, parts
+        )
+        return whole
+
+    def _held_for(self, batch: RowBatch, needed: Ids) -> HeldPrefix | None:
+        """What is held, if each row of the batch begins with it and none is read there."""
+        held = self._held
+        if held is None:
+            return None
+        num, first = held.num_tokens, batch.trie.runs[0]
+        begins = first.stop_below == batch.trie.num_tokens and first.stop >= num
+        if not begins or needed[0] < num or not np.array_equal(batch.trie.ids_T[:num], held.ids):
+            return None
+        if any(regime(self.inner, row.num_tokens) != self._held_regime for row in batch.rows):
+            return None
+        return held
+
     def hidden_at(self, batch: RowBatch, places_N: torch.Tensor) -> torch.Tensor:
         """The last layer's output [N, E] at some places of the line."""
-        runs = batch.trie.runs
+        trie = batch.trie
         needed = np.unique(places_N.cpu().numpy())
-        tails = tails_of(runs, needed) if self._cuts_last_layer else None
-        layout = self._layout(batch)
-        if tails is not None:
-            layout.ends = Layout(batch.trie, self.device, layout.back_end, tails)
-        hidden_1QE: torch.Tensor = self._run(batch, layout).last_hidden_state
+        held = self._held_for(batch, needed)
+        layout = self._layout(trie, held)
+        if self._cuts_last_layer:
+            tails = tails_of(trie.runs, needed)
+            layout.ends = Layout(trie, self.device, layout.back_end, tails, held, layout.offset)
+        output = self._run(trie, layout, self._row_lengths(batch))
+        hidden_1QE: torch.Tensor = output.last_hidden_state
         given_Q = (layout.ends or layout).asking_Q
         return hidden_1QE[0, torch.searchsorted(given_Q, places_N)]
 
@@ -220,7 +230,12 @@ class Backbone(torch.nn.Module):
         batch = self.by_regime(
             RowBatch.build([TokenRow(ids[:1], ids[1:]) for ids in rows], self.device)
         )
-        output = self._run(batch, self._layout(batch), output_hidden_states=True)
+        output = self._run(
+            batch.trie,
+            self._layout(batch.trie),
+            self._row_lengths(batch),
+            output_hidden_states=True,
+        )
         states: tuple[torch.Tensor, ...] = output.hidden_states
         wanted = range(len(states)) if layers is None else layers
         for layer in wanted:
@@ -235,19 +250,28 @@ class Backbone(torch.nn.Module):
         chosen = [states[layer][0] for layer in wanted]
         return [torch.stack([state_TE[place_P] for state_TE in chosen]) for place_P in places]
 
-    def _layout(self, batch: RowBatch) -> Layout:
-        return Layout(batch.trie, self.device, choose_back_end(self.attention, self.device))
+    def _layout(self, trie: TokenTrie, held: HeldPrefix | None = None) -> Layout:
+        back_end = choose_back_end(self.attention, self.device)
+        offset = 0 if held is None else held.num_tokens
+        return Layout(trie, self.device, back_end, None, held, offset)
 
-    def _run(self, batch: RowBatch, layout: Layout, **arguments: Any) -> Any:
-        """The output of all layers below the head over the line."""
-        lengths_T = None if self.switch_length is None else batch.row_lengths_T()
+    def _row_lengths(self, batch: RowBatch) -> Ids | None:
+        """For each token of the line how long its row is, if angles may depend on that."""
+        return None if self.switch_length is None else batch.row_lengths_T().cpu().numpy()
+
+    def _run(self, trie: TokenTrie, layout: Layout, lengths_T: Ids | None, **arguments: Any) -> Any:
+        """The output of all layers below the head over the line, from `layout.offset` on."""
+        computed = slice(layout.offset, None)
+        lengths = None
+        if self.switch_length is not None and lengths_T is not None:
+            lengths = torch.from_numpy(lengths_T[computed]).to(self.device)
         with (
             torch.autocast(self.device.type, self.lowered, enabled=self.lowered is not None),
-            rows_of(self.inner, lengths_T),
+            rows_of(self.inner, lengths),
         ):
             return self.inner.base_model(
-                input_ids=batch.ids_T[None],
-                position_ids=batch.positions_T[None],
+                input_ids=torch.from_numpy(trie.ids_T[computed]).to(self.device)[None],
+                position_ids=layout.positions_T[computed][None],
                 use_cache=False,
                 **trie_arguments(layout),
                 **arguments,
@@ -320,6 +344,25 @@ class PolicyModel(Backbone):
         with_sum_sq: bool = False,
     ) -> Scores:
         """Scores of the batch's response tokens at `temperature`."""
+
+        def scored(part: RowBatch) -> torch.Tensor:
+            found = self._scores(part, temperature, with_entropy, with_sum_sq)
+            return torch.stack([each for each in found if each is not None], dim=-1)
+
+        if self._most_tokens is None:
+            found = self._scores(batch, temperature, with_entropy, with_sum_sq)
+        else:
+            each_BR = list(self._in_parts(batch, scored).unbind(-1))
+            wanted = (True, with_entropy, self.value_head is not None, with_sum_sq)
+            found = tuple(each_BR.pop(0) if each else None for each in wanted)
+        logps_BR, entropy_BR, values_BR, sum_sq_BR = found
+        assert logps_BR is not None
+        return Scores(logps_BR, batch.mask_BR, entropy_BR, values_BR, sum_sq_BR)
+
+    def _scores(
+        self, batch: RowBatch, temperature: float, with_entropy: bool, with_sum_sq: bool
+    ) -> tuple[torch.Tensor | None, ...]:
+        """Log-probabilities, entropies, values and log sums of squares, [B, R] each."""
         batch = self.by_regime(batch)
         hidden_NE = self.hidden_at(batch, batch.before_N)
         logps_N, entropy_N = token_logprobs(
@@ -329,20 +372,23 @@ class PolicyModel(Backbone):
             temperature=temperature,
             with_entropy=with_entropy,
         )
-        values = None
+        values_N = sum_sq_N = None
         if self.value_head is not None:
-            values = batch.spread(self.value_head(hidden_NE.float())[:, 0])
-        sum_sq = None
+            values_N = self.value_head(hidden_NE.float())[:, 0]
         if with_sum_sq:
-            sum_sq = batch.spread(log_sum_sq_probs(hidden_NE, self.head, temperature=temperature))
-        entropy = None if entropy_N is None else batch.spread(entropy_N)
-        return Scores(batch.spread(logps_N), batch.mask_BR, entropy, values, sum_sq)
+            sum_sq_N = log_sum_sq_probs(hidden_NE, self.head, temperature=temperature)
+        found = (logps_N, entropy_N, values_N, sum_sq_N)
+        return tuple(None if each is None else batch.spread(each) for each in found)
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:
         """The model that training began with, if only adapters are trained: they are off."""
-        with self.model.disable_adapter():
-            yield
+        held, self._held = self._held, None  # it is of the adapters
+        try:
+            with self.model.disable_adapter():
+                yield
+        finally:
+            self._held = held
 
 
 class ScalarModel(Backbone):
@@ -350,8 +396,12 @@ class ScalarModel(Backbone):
 
     def forward(self, batch: RowBatch) -> torch.Tensor:
         """One reward a row, [B], read at its last token whatever its id is."""
-        batch = self.by_regime(batch)
-        return self._score(self.hidden_at(batch, batch.last_B))
+
+        def scored(part: RowBatch) -> torch.Tensor:
+            part = self.by_regime(part)
+            return self._score(self.hidden_at(part, part.last_B))
+
+        return self._in_parts(batch, scored)
 
     def values(self, batch: RowBatch) -> torch.Tensor:
         """The value of the state before each response token, [B, R]."""

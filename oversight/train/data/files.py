@@ -1,6 +1,7 @@
-"""Rows of files, a store or a list in memory, one at a time, with a record of their origin.
+"""Rows of files, records of a store, or either in memory, one at a time, and where they come from.
 
-Files are JSONL, JSON or Parquet.
+Files are JSONL, JSON or Parquet; the format of their rows is told by the columns. A store hands
+over its preferences as the records that they are.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any
 
 from oversight.errors import ConfigError, DataError
 from oversight.preferences.building import preferences
-from oversight.preferences.layouts import kwise_row
 from oversight.preferences.settings import Dropped
 from oversight.store import Store
 from oversight.train.settings import DataSettings
+from oversight.types import Labelled, Message, Preference
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 ROWS_A_READ = 1000
@@ -42,6 +43,21 @@ class Broken:
 
     place: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A record, which needs no format."""
+
+    record: Preference | Labelled
+
+    @property
+    def place(self) -> str:
+        """Its id, by which the store knows it."""
+        return self.record.id
+
+
+Item = Found | Recorded | Broken
 
 
 def expand(patterns: tuple[str, ...], field: str = "data.path") -> list[Path]:
@@ -161,7 +177,8 @@ def _parquet(path: Path) -> Iterator[Found | Broken]:
         ) from None
 
 
-Row = Mapping[str, Any]
+Row = Mapping[str, Any] | Preference | Labelled
+"""A row in memory: columns, whose format is told by their names, or a record."""
 
 
 @dataclass
@@ -170,7 +187,7 @@ class DataSource:
 
     name: str
     """For messages."""
-    open: Callable[[], Iterator[Found | Broken]]
+    open: Callable[[], Iterator[Item]]
     about: dict[str, Any] = field(default_factory=dict)
     """Provenance, JSON-plain; the number of rows is added once they are read."""
 
@@ -212,10 +229,12 @@ def _file(path: Path) -> DataSource:
 
 
 def _memory(rows: Iterable[Any], name: str) -> DataSource:
-    def each() -> Iterator[Found | Broken]:
+    def each() -> Iterator[Item]:
         for number, row in enumerate(rows):
             place = f"{name}[{number}]"
-            if isinstance(row, Mapping):
+            if isinstance(row, Preference | Labelled):
+                yield Recorded(row)
+            elif isinstance(row, Mapping):
                 yield Found(place, dict(row))
             else:
                 yield Broken(place, f"expected a mapping, found {type(row).__name__}")
@@ -224,19 +243,60 @@ def _memory(rows: Iterable[Any], name: str) -> DataSource:
 
 
 def _store(settings: DataSettings) -> DataSource:
-    """The store's preferences in the layout `kwise`, which holds ties and rankings as well."""
+    """The store's preferences as records.
+
+    Raises:
+        ConfigError: A format or columns are named, and no file is there to have them.
+    """
+    _require_no_columns(settings)
     dropped = Dropped()
     about: dict[str, Any] = {}
 
-    def each() -> Iterator[Found | Broken]:
-        with Store.open(settings.store, create=False) as store:
+    def each() -> Iterator[Item]:
+        with Store.open(settings.store, create=False, only_read=True) as store:
             about["store"] = store.url
             found = store.transcripts(protocol=settings.protocol, dataset=settings.dataset)
             for row in preferences(found, settings.preferences, store.prompt, dropped):
-                yield Found(row.id, kwise_row(row))
+                yield Recorded(row)
         about["left_out"] = dropped.to_json()
 
     return DataSource("the store", each, about)
+
+
+STORED = ("auto", "kwise")
+"""Formats that may be named beside a store: its records hold what `kwise` rows of a file do."""
+
+
+def _require_no_columns(settings: DataSettings) -> None:
+    if settings.eval_paths:
+        return  # they are those of the held-out files
+    if settings.format not in STORED:
+        raise ConfigError(
+            f"data.format = {settings.format!r}: a store hands over records, which have no columns "
+            "to be told by; leave it out, or name a file in data.path"
+        )
+    for name in sorted(WORDED & settings.columns.keys()):
+        raise ConfigError(
+            f"data.columns.{name} = {settings.columns[name]!r}: a store hands over records, whose "
+            "words stand in no columns; leave it out, or name a file in data.path"
+        )
+
+
+def renamed(items: Iterator[Item], columns: Mapping[str, str]) -> Iterator[Item]:
+    """Rows with the user's columns under our names."""
+    for item in items:
+        if isinstance(item, Found):
+            yield Found(item.place, own_names(item.row, columns))
+        else:
+            yield item
+
+
+def own_names(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Cells with the user's columns under our names."""
+    names = {theirs: ours for ours, theirs in columns.items()}
+    # A column of ours that another takes the place of is not meant.
+    kept = {k: v for k, v in row.items() if k not in columns or k in names}
+    return {names.get(k, k): v for k, v in kept.items()}
 
 
 WORDED = frozenset(
@@ -255,7 +315,7 @@ WORDED = frozenset(
 """Columns that hold what is learnt or asked; ids and labels are no words."""
 
 
-def texts(settings: DataSettings, rows: Iterable[Mapping[str, Any]] | None) -> Iterator[str]:
+def texts(settings: DataSettings, rows: Iterable[Row] | None) -> Iterator[str]:
     """Every text of the training rows, in their order.
 
     Raises:
@@ -265,13 +325,11 @@ def texts(settings: DataSettings, rows: Iterable[Mapping[str, Any]] | None) -> I
     first, num_texts = "no rows", 0
     for source in training_sources(settings, rows):
         for number, item in enumerate(islice(source.open(), settings.max_rows)):
-            if isinstance(item, Found):
-                for name in sorted(theirs & item.row.keys()):
-                    for text in _strings(item.row[name]):
-                        num_texts += 1
-                        yield text
+            for text in _texts(item, theirs):
+                num_texts += 1
+                yield text
             if not number and not num_texts:
-                wrong = item.detail if isinstance(item, Broken) else f"columns {sorted(item.row)}"
+                wrong = _without_words(item)
                 first = f"the first is {item.place}: {wrong}"
         if not num_texts and first == "no rows":
             first = f"{source.name} holds no rows"
@@ -282,11 +340,30 @@ def texts(settings: DataSettings, rows: Iterable[Mapping[str, Any]] | None) -> I
         )
 
 
+def _texts(item: Item, columns: set[str]) -> Iterator[str]:
+    """The texts of a row; of a record its responses and then its prompt."""
+    if isinstance(item, Recorded):
+        record = item.record
+        said = (record.response,) if isinstance(record, Labelled) else record.responses
+        yield from _strings([*(each.text for each in said), *record.prompt.messages])
+    elif isinstance(item, Found):
+        for name in sorted(columns & item.row.keys()):
+            yield from _strings(item.row[name])
+
+
+def _without_words(item: Item) -> str:
+    if isinstance(item, Broken):
+        return item.detail
+    return f"columns {sorted(item.row)}" if isinstance(item, Found) else "a record without words"
+
+
 def _strings(value: Any) -> Iterator[str]:
     """The texts in a cell; of a message its content and not its role."""
     if isinstance(value, str):
         # Half of a surrogate pair is no text: the row that holds it is refused by name later.
         yield value.encode("utf-8", "ignore").decode()
+    elif isinstance(value, Message):
+        yield from _strings(value.content)
     elif isinstance(value, Mapping):
         yield from _strings(value.get("content"))
     elif isinstance(value, list | tuple):

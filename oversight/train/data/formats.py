@@ -1,4 +1,7 @@
-"""The formats of rows: which columns each has, how it is read, and how it is recognised."""
+"""The formats of rows of files: columns of each, how it is read, and how it is recognised.
+
+Records of a store are what they are, and are not read by this (`rows`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from oversight.errors import DataError
 from oversight.train.data.rows import (
     HH_ANSWER,
     MISSING,
+    RANKS,
     UNREADABLE,
     UNREADABLE_IDS,
     Answered,
@@ -20,15 +24,18 @@ from oversight.train.data.rows import (
     Text,
     Whole,
     answer_of,
+    dense_ranks,
     is_dialogue,
     is_messages,
     list_cell,
     number_cell,
     optional_ids,
     optional_number,
+    pair_only,
     read_dialogue,
     read_messages,
     required,
+    score_gap,
     shown_cell,
     soft_label_cell,
     split_dialogues,
@@ -39,7 +46,6 @@ from oversight.train.data.rows import (
 )
 
 EQUAL = "responses are equal"
-RANKS = "ranks do not fit the responses"
 LABEL = "the label is neither true nor false"
 TOO_FEW = "fewer than two responses"
 
@@ -111,8 +117,9 @@ def _kwise(row: Cells, row_id: str) -> Row:
         optional_ids(row.get("prompt_ids"), "prompt_ids"),
         tuple(map(ResponseText, answers, listed)),
         _ranks(row, len(answers)),
-        soft_label=_pair_only(row, soft_label_cell(row), "soft_label", len(answers)),
-        margin=_pair_only(row, optional_number(row, "margin"), "margin", len(answers)),
+        soft_label=pair_only(soft_label_cell(row), "soft_label", len(answers)),
+        margin=pair_only(optional_number(row, "margin"), "margin", len(answers)),
+        score_gap=score_gap(_numbers(row, "scores", len(answers)) or ()),
         **_about(row),
     )
 
@@ -175,7 +182,12 @@ def _two(row: Cells, row_id: str, prompt: Text, texts: list[str]) -> Answered:
         (0, 1),
         soft_label=soft_label_cell(row),
         margin=optional_number(row, "margin"),
-        score_gap=_score_gap(row),
+        score_gap=score_gap(
+            (
+                optional_number(row, "chosen_score", "score_chosen"),
+                optional_number(row, "rejected_score", "score_rejected"),
+            )
+        ),
         **_about(row),
     )
 
@@ -234,8 +246,7 @@ def _ranks(row: Cells, num: int) -> tuple[int, ...]:
         if scores is None:
             raise RowError(MISSING, "ranks")
         values = [-score for score in scores]
-    order = {value: rank for rank, value in enumerate(sorted(set(values)))}
-    return tuple(order[value] for value in values)
+    return dense_ranks(values)
 
 
 def _numbers(row: Cells, name: str, num: int) -> list[float] | None:
@@ -247,18 +258,6 @@ def _numbers(row: Cells, name: str, num: int) -> list[float] | None:
     if len(values) != num:
         raise RowError(RANKS, f"{len(values)} {name} of {num} responses")
     return values
-
-
-def _score_gap(row: Cells) -> float | None:
-    best = optional_number(row, "chosen_score", "score_chosen")
-    worst = optional_number(row, "rejected_score", "score_rejected")
-    return None if best is None or worst is None else best - worst
-
-
-def _pair_only(row: Cells, value: float | None, name: str, num: int) -> float | None:
-    if value is not None and num != 2:
-        raise RowError(RANKS, f"{name} of {num} responses")
-    return value
 
 
 Kind = Literal["demonstrations", "comparisons", "labelled", "prompts"]

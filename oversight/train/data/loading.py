@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 from oversight.errors import DataError
 from oversight.modeling.rows import Ids, TokenRow
-from oversight.text.terminal import visible
+from oversight.preferences.layouts import provenance_fields
+from oversight.preferences.settings import in_words
 from oversight.train.data.encoding import EMPTY, Encoder
 from oversight.train.data.examples import (
+    BROKEN,
+    DUPLICATE,
+    IN_EVALUATION,
+    NO_WEIGHT,
     Groups,
     Statistics,
     digest,
     fingerprint,
     held_out,
+    left_out_lines,
+    require_enough,
+    require_none_bad,
     statistics,
+    with_detail,
 )
-from oversight.train.data.files import Broken, DataSource, Found, eval_sources, training_sources
+from oversight.train.data.files import (
+    Broken,
+    DataSource,
+    Found,
+    Recorded,
+    eval_sources,
+    own_names,
+    renamed,
+    training_sources,
+)
+from oversight.train.data.files import Row as RowInMemory
 from oversight.train.data.formats import EQUAL, Kind, detect, read_row
-from oversight.train.data.rows import MISSING, Answered, Row, RowError, Whole
+from oversight.train.data.rows import (
+    MISSING,
+    Answered,
+    Row,
+    RowError,
+    Whole,
+    dense_ranks,
+    of_labelled,
+    of_preference,
+)
 from oversight.train.settings import DataSettings
 from oversight.train.types import (
     Comparison,
@@ -31,82 +59,7 @@ from oversight.train.types import (
     PromptExample,
     Refused,
 )
-
-BROKEN = "the line is broken"
-DUPLICATE = "a duplicate of an earlier example"
-IN_EVALUATION = "its prompt or question is in the held-out part"
-NO_WEIGHT = "its weight is 0, so that nothing is learnt from it"
-NO_FAULT = frozenset({DUPLICATE, IN_EVALUATION, NO_WEIGHT})
-"""Reasons that are no fault of the row itself: they never stop a run."""
-
-MAX_ID_CHARS = 160
-
-
-def left_out_table(refused: Refused) -> list[tuple[str, int, str, str]]:
-    """Rows for a table: left out or changed, how many, why, and the first ids."""
-    kinds = (("left out", refused.dropped), ("changed", refused.cut))
-    return [
-        (kind, number, reason, _ids(refused, reason))
-        for kind, counts in kinds
-        for reason, number in counts.most_common()
-    ]
-
-
-def left_out_lines(refused: Refused) -> list[str]:
-    """The same as lines of text."""
-    return [
-        f"{number:,} {kind}: {reason} ({ids})"
-        for kind, number, reason, ids in left_out_table(refused)
-    ]
-
-
-def require_none_bad(refused: Refused) -> None:
-    """Stop if a row could not be used.
-
-    Raises:
-        DataError: It lists how many, why, and the first of them.
-    """
-    bad = [reason for reason in refused.dropped if reason not in NO_FAULT]
-    if bad:
-        number = sum(refused.dropped[reason] for reason in bad)
-        raise DataError(
-            f"{number:,} rows cannot be used:\n{_joined(left_out_lines(refused))}\n"
-            "Mend them, or set data.on_bad = 'drop' to go on without them."
-        )
-
-
-def require_enough(num_examples: int, num_needed: int, refused: Refused, what: str) -> None:
-    """Stop if there are fewer examples than a batch takes.
-
-    Raises:
-        DataError: It shows what there is and what was left out.
-    """
-    if num_examples >= max(num_needed, 1):
-        return
-    found = f"{num_examples:,} usable {what}" if num_examples else f"no usable {what}"
-    left_out = left_out_lines(refused)
-    because = f":\n{_joined(left_out)}" if left_out else "; nothing was left out"
-    raise DataError(f"there are {found}, and a batch takes {num_needed:,}{because}")
-
-
-def with_detail(row_id: str, detail: str) -> str:
-    """A row's id with what is wrong in it, as it is kept in `Refused.ids`."""
-    return f"{row_id} ({detail})" if detail else row_id
-
-
-def _joined(found: Sequence[str]) -> str:
-    return "\n".join(f"  {line}" for line in found)
-
-
-def _ids(refused: Refused, reason: str) -> str:
-    number = refused.dropped[reason] + refused.cut[reason]
-    noted = [_short(visible(row_id, newlines=False)) for row_id in refused.ids.get(reason, [])]
-    return ", ".join(noted + ["…"] * (number > len(noted)))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_ID_CHARS else text[:MAX_ID_CHARS] + "…"
-
+from oversight.types import Labelled, Preference
 
 TIE = "a tie has no better side"
 CONTRADICTION = "equal responses have different ranks"
@@ -155,7 +108,7 @@ def comparisons(row: Row, cells: Cells, encoder: Encoder) -> list[Comparison]:
             row.id,
             fitted.prompt,
             tuple(fitted.responses[i] for i in order),
-            _dense([row.ranks[i] for i in order]),
+            dense_ranks([row.ranks[i] for i in order]),
             soft_label=1.0 - soft if flipped and soft is not None else soft,
             margin=-margin if flipped and margin is not None else margin,
             weight=row.weight,
@@ -259,15 +212,11 @@ def _margin(row: Answered, settings: DataSettings) -> float | None:
     return row.score_gap if settings.margin == "scores" else row.margin
 
 
-def _dense(ranks: list[int]) -> tuple[int, ...]:
-    """Sorted ranks without gaps."""
-    order = {rank: place for place, rank in enumerate(sorted(set(ranks)))}
-    return tuple(order[rank] for rank in ranks)
-
-
 E = TypeVar("E", bound=Example)
-Rows = Iterable[Mapping[str, Any]]
+Rows = Iterable[RowInMemory]
 
+RECORDS = "records"
+"""Stands where a file's format would."""
 ROWS_LOOKED_AT = 100
 """Number of rows that are looked at to tell a file's format."""
 
@@ -307,9 +256,9 @@ class LoadedExamples(Generic[E]):
 
     def _left_out_by_store(self) -> list[str]:
         return [
-            f"{number:,} not comparable in the store: {reason.replace('_', ' ')}"
+            f"{number:,} not comparable in the store: {reason}"
             for source in self.provenance
-            for reason, number in source.get("left_out", {}).items()
+            for number, reason in in_words(source.get("left_out", {}).items())
         ]
 
 
@@ -426,29 +375,35 @@ def _read_source(
     kind: Kind, source: DataSource, encoder: Encoder, part: _Part, num_left: int | None
 ) -> None:
     settings = encoder.settings
-    stream = _renamed(islice(source.open(), num_left), settings.columns)
+    stream = renamed(islice(source.open(), num_left), settings.columns)
     first = list(islice(stream, ROWS_LOOKED_AT))
     readable = [item.row for item in first if isinstance(item, Found)]
-    name = detect(readable, kind, settings.format, source.name) if readable else ""
-    if name:
-        source.about["format"] = name
+    name = ""
     for item in chain(first, stream):
         part.num_rows += 1
         if isinstance(item, Broken):
             encoder.refused.drop(BROKEN, with_detail(item.place, item.detail))
-        else:
-            _take(kind, name, item, encoder, part)
+            continue
+        if isinstance(item, Recorded):
+            source.about.setdefault("format", RECORDS)
+        elif not name:  # told by the first rows that are no records
+            name = detect(readable or [item.row], kind, settings.format, source.name)
+            source.about["format"] = name
+        _take(kind, name, item, encoder, part)
 
 
-def _take(kind: Kind, name: str, item: Found, encoder: Encoder, part: _Part) -> None:
+def _take(kind: Kind, name: str, item: Found | Recorded, encoder: Encoder, part: _Part) -> None:
     """Make the examples of one row, or count why there are none."""
     try:
-        row = read_row(name, item.row, item.place)
-        made = MAKERS[kind](row, item.row, encoder)
+        if isinstance(item, Recorded):
+            row, cells = _of_record(kind, item.record, encoder.settings.columns)
+        else:
+            row, cells = read_row(name, item.row, item.place), item.row
+        made = MAKERS[kind](row, cells, encoder)
         if row.weight == 0.0 and kind != "prompts":  # a step of such rows alone has no mean
             raise RowError(NO_WEIGHT)
     except RowError as bad:
-        own = item.row.get("id")
+        own = item.row.get("id") if isinstance(item, Found) else None
         row_id = item.place if own is None else str(own)
         encoder.refused.drop(bad.reason, with_detail(row_id, bad.detail))
         return
@@ -463,15 +418,23 @@ def _take(kind: Kind, name: str, item: Found, encoder: Encoder, part: _Part) -> 
         part.groups.append(row.groups())
 
 
-def _renamed(
-    items: Iterator[Found | Broken], columns: Mapping[str, str]
-) -> Iterator[Found | Broken]:
-    """Rows with the user's columns under our names."""
-    names = {theirs: ours for ours, theirs in columns.items()}
-    for item in items:
-        if isinstance(item, Broken):
-            yield item
-            continue
-        # A column of ours that another takes the place of is not meant.
-        kept = {k: v for k, v in item.row.items() if k not in columns or k in names}
-        yield Found(item.place, {names.get(k, k): v for k, v in kept.items()})
+def _of_record(
+    kind: Kind, record: Preference | Labelled, columns: Mapping[str, str]
+) -> tuple[Row, Cells]:
+    """The row that a record is, and what else a reward function may read of it.
+
+    Raises:
+        DataError: Such records give no examples of this kind.
+    """
+    if isinstance(record, Preference):
+        if kind != "prompts":
+            return of_preference(record), {}
+        turns = [response.turn_id for response in record.responses]
+        fields = {"kind": record.kind, **provenance_fields(record.provenance), "turn_ids": turns}
+        return of_preference(record), own_names(fields, columns)
+    if kind != "labelled":
+        raise DataError(
+            f"{record.id}: a labelled response gives no {kind}; it is for losses of unpaired "
+            "responses, such as kto. Give preferences instead"
+        )
+    return of_labelled(record), {}

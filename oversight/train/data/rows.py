@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from oversight.ids import text_id
-from oversight.types import Message
+from oversight.types import Labelled, Message, Preference, Prompt, Response
 
 NUM_SHOWN_CHARS = 60
 MOST = 2**31 - 1
@@ -80,7 +80,11 @@ def optional_number(row: Mapping[str, Any], *names: str) -> float | None:
 
 def soft_label_cell(row: Mapping[str, Any]) -> float | None:
     """The cell `soft_label`: a probability, or None."""
-    value = optional_number(row, "soft_label")
+    return checked_soft_label(optional_number(row, "soft_label"))
+
+
+def checked_soft_label(value: float | None) -> float | None:
+    """A probability, or None."""
     if value is not None and not 0.0 <= value <= 1.0:
         raise RowError(SOFT_LABEL, f"soft_label = {value}")
     return value
@@ -89,11 +93,16 @@ def soft_label_cell(row: Mapping[str, Any]) -> float | None:
 def weight_cell(row: Mapping[str, Any]) -> float:
     """The cell `weight`, 1 where there is none."""
     value = optional_number(row, "weight")
-    if value is not None and value < 0.0:
+    return 1.0 if value is None else checked_weight(value)
+
+
+def checked_weight(value: float) -> float:
+    """A weight that is none or that float32 holds."""
+    if value < 0.0:
         raise RowError(WEIGHT, f"weight = {value}")
     if value and not WEIGHTS[0] <= value <= WEIGHTS[1]:
         raise RowError(WEIGHT_SIZE, f"weight = {value}")
-    return 1.0 if value is None else value
+    return value
 
 
 def optional_ids(value: Any, name: str) -> tuple[int, ...] | None:
@@ -119,6 +128,7 @@ def shown_cell(value: Any) -> str:
     return found if len(found) <= NUM_SHOWN_CHARS else found[:NUM_SHOWN_CHARS] + "…"
 
 
+RANKS = "ranks do not fit the responses"
 UNREADABLE = "messages are unreadable"
 NO_COMMON_PROMPT = "chosen and rejected share no prompt"
 SEVERAL_TURNS = "chosen and rejected part before the last turn"
@@ -340,6 +350,80 @@ class Whole:
 
 
 Row = Answered | Whole
+
+
+def of_preference(row: Preference) -> Answered:
+    """The comparison that a record holds, as it stands; nothing is told by its columns.
+
+    Raises:
+        RowError: It holds what cannot be learnt from, such as half of a character.
+    """
+    soft = None if row.soft_label is None else number_cell(row.soft_label, "soft_label")
+    scores = [response.score for response in row.responses]
+    return Answered(
+        row.id,
+        _messages(row.prompt),
+        optional_ids(row.prompt_ids, "prompt_ids"),
+        tuple(_response(each, f"responses[{i}]") for i, each in enumerate(row.responses)),
+        dense_ranks(row.ranks),
+        soft_label=pair_only(checked_soft_label(soft), "soft_label", len(row.responses)),
+        score_gap=score_gap(scores),
+        weight=checked_weight(number_cell(row.weight, "weight")),
+        question_id=row.provenance.question_id,
+    )
+
+
+def of_labelled(row: Labelled) -> Answered:
+    """The labelled response that a record holds, as it stands.
+
+    Raises:
+        RowError: It holds what cannot be learnt from.
+    """
+    return Answered(
+        row.id,
+        _messages(row.prompt),
+        optional_ids(row.prompt_ids, "prompt_ids"),
+        (_response(row.response, "response"),),
+        (0,),
+        label=row.label,
+        weight=checked_weight(number_cell(row.weight, "weight")),
+        question_id=row.provenance.question_id,
+    )
+
+
+def dense_ranks(values: Sequence[float]) -> tuple[int, ...]:
+    """Ranks from 0 on without gaps, equal where the values are."""
+    order = {value: rank for rank, value in enumerate(sorted(set(values)))}
+    return tuple(order[value] for value in values)
+
+
+def pair_only(value: float | None, name: str, num: int) -> float | None:
+    """The value, which rows of more than two responses cannot have."""
+    if value is not None and num != 2:
+        raise RowError(RANKS, f"{name} of {num} responses")
+    return value
+
+
+def score_gap(scores: Sequence[float | None]) -> float | None:
+    """Of a pair with finite scores, the first one's less the second's; else None."""
+    if len(scores) != 2:
+        return None
+    first, second = scores
+    if first is None or second is None or not (math.isfinite(first) and math.isfinite(second)):
+        return None
+    return first - second
+
+
+def _messages(prompt: Prompt) -> tuple[Message, ...]:
+    return tuple(
+        Message(role=m.role, parts=(text_cell(m.content, f"prompt[{i}].content"),))
+        for i, m in enumerate(prompt.messages)
+    )
+
+
+def _response(response: Response, name: str) -> ResponseText:
+    ids = optional_ids(response.token_ids, f"{name}.token_ids")
+    return ResponseText(text_cell(response.text, f"{name}.text"), ids)
 
 
 def text_key(text: Text) -> str:

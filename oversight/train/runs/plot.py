@@ -19,6 +19,7 @@ import numpy.typing as npt
 from oversight.errors import ConfigError, DataError
 from oversight.files import whole_file
 from oversight.registry import nearest
+from oversight.text.numbers import count
 from oversight.train.runs.metrics import FIXED, NAME, read_metrics
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ def _draw_head(
     last = int(max(curve.steps[-1] for curve in curves))
     at: dict[str, Any] = {"va": "top", "parse_math": False}
     figure.text(0.03, 1 - 0.2 / height, title, color=INK, fontsize=14, weight="bold", **at)
-    note = "1 step" if last == 1 else f"{last:,} steps"
+    note = count(last, "step")
     if any(_smooth_line(curve) is not None for curve in curves):
         note += "; smoothed over raw values"
     if len(runs) > 1 and any(curve.split == "eval" for curve in curves):

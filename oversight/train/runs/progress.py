@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from oversight.text.numbers import compact, duration
 from oversight.text.terminal import rich_text, visible
 
 LINE_EVERY_S = 10.0
@@ -112,25 +113,10 @@ class TrainProgress:
         (begin, _, before), (end, _, after) = self._marks[0], self._marks[-1]
         if after == before or end <= begin:
             return []
-        return [f"{_short((after - before) / (end - begin))} tokens/s"]
+        return [f"{compact((after - before) / (end - begin))} tokens/s"]
 
     def _left(self, step: int) -> str:
         (begin, first, _), (end, last, _) = self._marks[0], self._marks[-1]
         if last == first or end <= begin:
             return ""
-        return f"{_duration((self._total - step) * (end - begin) / (last - first))} left"
-
-
-def _short(number: float) -> str:
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+        return f"{duration((self._total - step) * (end - begin) / (last - first))} left"

@@ -319,7 +319,7 @@ async def test_text_comes_back_as_it_is(server, open_engine, wire, message, text
         ("content_filter", FinishReason.CONTENT_FILTER),
         ("SAFETY", FinishReason.CONTENT_FILTER),
         ("refusal", FinishReason.REFUSAL),
-        (None, FinishReason.STOP),
+        ("end_turn", FinishReason.STOP),
     ],
 )
 async def test_finish_reasons(server, open_engine, wire, reason, expected):

@@ -435,6 +435,35 @@ async def test_a_cut_off_stream_that_nobody_has_seen_is_asked_for_again(server, 
     assert answer.text == "whole"
 
 
+@pytest.mark.parametrize("choice", [{"finish_reason": None}, {"finish_reason": ""}])
+@pytest.mark.parametrize("api", ["chat", "completions"])
+async def test_a_body_without_a_finish_reason_is_cut_off_as_such_a_stream_is(
+    server, open_engine, wire, choice, api
+):
+    body = wire.chat("Half a sen", **choice)
+    body["choices"][0]["text"] = "Half a sen"
+    server.default = wire.says(body)
+    with pytest.raises(EngineUnavailableError, match=r"has not ended \(it gave no finish_reason\)"):
+        await open_engine(max_retries=0, api=api).generate([wire.ask()])
+
+
+async def test_a_body_without_the_field_is_asked_for_again(server, open_engine, wire):
+    half = wire.chat("Half")
+    del half["choices"][0]["finish_reason"]
+    server.script += [wire.says(half), wire.says(wire.chat("whole"))]
+    [answer] = await open_engine().generate([wire.ask()])
+    assert (answer.text, answer.finish_reason) == ("whole", FinishReason.STOP)
+
+
+async def test_an_end_by_an_unknown_word_is_said_once(server, open_engine, wire, caplog):
+    server.default = wire.says(wire.chat("Said.", finish_reason="OTHER"))
+    engine = open_engine()
+    await engine.generate([wire.ask(id=str(index)) for index in range(3)])
+    said = [record.getMessage() for record in caplog.records if "finish_reason" in record.message]
+    assert len(said) == 1
+    assert "finish_reason 'OTHER', which is no known word" in said[0]
+
+
 @pytest.mark.parametrize(
     "reason", ["Abort", "canceled", "network_error", "incomplete", "insufficient_system_resource"]
 )

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from oversight.errors import ConfigError
-from oversight.train.data.examples import fingerprint
+from oversight.train.data.examples import fingerprint, left_out_table
 from oversight.train.data.loading import (
-    left_out_table,
     load_demonstrations,
     load_labelled,
     load_prompts,

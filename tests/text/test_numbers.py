@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from oversight.evals.findings import interval, points, share
 from oversight.evals.intervals import Estimate
-from oversight.text.shares import per_cent, percent
+from oversight.text.numbers import interval, per_cent, percent, points, share
 
 
 @pytest.mark.parametrize(
