@@ -52,7 +52,7 @@ class Interrupts:
         if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _stop):
             signal.signal(signal.SIGINT, self._on_signal)
             self._terminal = _terminal_settings()
-            # What the interpreter still does after that takes no time, and has no handler.
+            # The interpreter's last work after that takes no time, and has no handler.
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         # In a browser the server ends its applications so, and nobody reads what they say then.
         for number in (signal.SIGTERM, signal.SIGHUP):

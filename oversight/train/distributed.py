@@ -210,8 +210,8 @@ def shard(model: Any, world: World, methods: Iterable[str] = ()) -> None:
     model.register_forward_hook(_own)
     for layer in _layers(model):
         fully_shard(layer, mesh=mesh)
-    # What is outside the layers stays whole from a forward to its backward pass. A reference
-    # has no backward pass: it would stay whole for ever.
+    # Weights outside the layers stay whole from a forward to its backward pass. A reference
+    # has no backward pass: they would stay whole for ever.
     fully_shard(model, mesh=mesh, reshard_after_forward=None if is_trained else True)
     for part in _parts(model):
         part.set_gradient_divide_factor(1.0)

@@ -145,7 +145,7 @@ class RatingTask(ABC):
         """
 
     def preference(self, answer: Any) -> float | None:
-        """What an answer record says for training, from 0 to 1; None where it says nothing.
+        """The preference in an answer record, from 0 to 1, for training; None where it has none.
 
         Where `turns` are those of pairs, the probability that the first response shown is better;
         of revisions, that the revision is better than what it revises; of principles, how good the
