@@ -99,7 +99,7 @@ class Interrupts:
         loop.call_soon_threadsafe(task.cancel)
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
-        """End at once by the same signal, so that whoever sent it sees that it was this."""
+        """End at once by the same signal, so that its sender sees that it was this."""
         self._leave_terminal(TERMINATED.format(name=signal.Signals(number).name))
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

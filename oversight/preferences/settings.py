@@ -208,7 +208,7 @@ def response(turn: Turn) -> Response:
     space included, without the thoughts in it: those are private. The token ids
     are all that was sampled, thoughts included, as that is what the model did
     with the prompt; a model that learnt the words alone would unlearn to think.
-    Without ids the row is its text, for whoever trains to encode.
+    Without ids the row is its text, for the trainer to encode.
     """
     sample = speech(turn)
     if sample is None:

@@ -165,7 +165,7 @@ def leave() -> None:
 def announce(error: OversightError, world: World) -> None:
     """Say on stderr what only a process other than the first has met, and mark it as told.
 
-    The first one's errors are shown by whoever started it, and most errors are met by all.
+    The first one's errors are shown by its caller, and most errors are met by all.
     """
     if world.size == 1:
         return

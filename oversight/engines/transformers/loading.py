@@ -167,7 +167,7 @@ def _device(device: str) -> torch.device:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of the library: the terminal belongs to whoever runs the debate."""
+    """No progress bars of the library: the terminal belongs to the caller."""
     library: Any = importlib.import_module("transformers.utils.logging")
     shown, level = library.is_progress_bar_enabled(), library.get_verbosity()
     library.disable_progress_bar()
