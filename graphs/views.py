@@ -106,7 +106,7 @@ def _may_read(protocol: OversightProtocol, seat: Seat) -> bool:
 
 
 def turn_of(view: View, draft: Draft, question: Question, seconds: float = 0.0) -> Turn:
-    """A turn made of a draft; quotes are looked up in the source even if the seat does not see it."""
+    """A turn made of a draft; quotes are looked up in the source, seen by the seat or not."""
     return Turn(
         debate_id=view.debate_id,
         step=view.step,
