@@ -92,7 +92,7 @@ class ItemSession(ABC):
     @property
     @abstractmethod
     def transcript(self) -> Transcript:
-        """The debate that the item is, or is of."""
+        """The debate to be judged, or the one whose turns are rated."""
 
     def refusal(self, doing: PersonAction) -> RefusedAction | None:
         """The reason why something cannot be done now, or None."""

@@ -252,7 +252,7 @@ def rating_of(
     constitution: Constitution | None,
     unseen: Mapping[str, float] | None = None,
 ) -> Feedback:
-    """The rating that the work comes to now, as its next revision; `unseen` are turns that have
+    """The rating made of the work so far, as its next revision; `unseen` are turns that have
     not been on the screen completely, each with the share that was.
 
     Raises:
