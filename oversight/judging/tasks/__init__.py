@@ -46,7 +46,7 @@ class Choice:
 
     value: str
     sign: str
-    """As it stands in a row of choices."""
+    """The choice in a row of choices: a sign or a word."""
     words: str
     """The answer in words, as a sentence or the end of one."""
 
@@ -110,7 +110,7 @@ class RatingTask(ABC):
     """Something that is asked of people about turns of finished debates and open prompts."""
 
     name: ClassVar[str] = ""
-    """By which its ratings are stored; of a task of the package, a `Task`."""
+    """Name under which its ratings are stored; of a task of the package, a `Task`."""
     turns: ClassVar[Task] = Task.PRINCIPLES
     """Its items are the turns that this task of the package asks about: pairs of candidates,
     single speeches, or a revision with what it revises."""
