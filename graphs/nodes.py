@@ -145,7 +145,7 @@ class Nodes:
         running = await self.runtime.running(state["debate_id"])
         drawn = running.debate.orders
         if is_person(self.runtime.agent(Role.JUDGE)):
-            # One order: whoever has read a debate once cannot read it anew the other way round.
+            # One order: a person cannot read a debate anew the other way round.
             if not running.judgments:
                 judgment = ask_judgment(_last_view(running, drawn))
                 await self.runtime.record_judgment(running, judgment, ())

@@ -278,7 +278,7 @@ def _principles(rating: Feedback) -> tuple[str, ...]:
 
 
 def _silence(rating: Feedback) -> Reason:
-    """Why a rating says nothing of which response is better."""
+    """The reason why a rating does not say which response is better."""
     if isinstance(rating.answer, OwnAnswer):
         return Reason.SAYS_NOTHING
     return Reason.BOTH_BAD if rating.is_persons else Reason.INVALID

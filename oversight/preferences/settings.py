@@ -28,9 +28,9 @@ class PreferenceSettings(Settings):
     """Choice of the rows that are made of judged debates, and of those left out."""
 
     kinds: tuple[str, ...] = Field(default=KINDS, min_length=1)
-    """`sides`: the two sides' answers to one prompt. `siblings`: best-of-N candidates. What people
-    or models rated: `pairs` of candidates, candidates by `principles`, `revisions` against first
-    speeches. What was rated in a task of your own: its name. All five: all of your own as well."""
+    """`sides`: the two sides' answers to one prompt. `siblings`: best-of-N candidates. Ratings
+    of people or models: `pairs` of candidates, candidates by `principles`, `revisions` against
+    first speeches. Ratings in a task of your own: its name. All five: all of your own as well."""
     label: Literal["judge", "truth"] = "judge"
     """Source of the winner: the judges' belief, or the question's known right answer.
     Siblings argue for one and the same option, so `truth` cannot rank them; nor what was rated."""
@@ -154,7 +154,7 @@ class Dropped:
 
 def in_words(reasons: Iterable[tuple[str, int]]) -> list[tuple[int, str]]:
     """Counts by reason, as `Dropped.to_json` gives them, with words for people."""
-    # What names a task is in words already, and names may hold the sign.
+    # Reasons that name a task are in words already, and names may hold the sign.
     return [(n, name if " " in name else name.replace("_", " ")) for name, n in reasons]
 
 
@@ -208,7 +208,7 @@ def response(turn: Turn) -> Response:
     space included, without the thoughts in it: those are private. The token ids
     are all that was sampled, thoughts included, as that is what the model did
     with the prompt; a model that learnt the words alone would unlearn to think.
-    Without ids the row is its text, for whoever trains to encode.
+    Without ids the row is its text, for the trainer to encode.
     """
     sample = speech(turn)
     if sample is None:

@@ -156,7 +156,7 @@ def _silence(given: list[Ruling]) -> Reason:
 
 
 def _winner(belief: Belief, defends: tuple[int, int], given: tuple[Ruling, ...]) -> Win | Reason:
-    """The winner by the belief in the two defended options, whoever else was listed."""
+    """The winner by the belief in the two defended options alone."""
     probs = belief.probs or ()
     low, high = sorted(defends)
     total = probs[low] + probs[high]

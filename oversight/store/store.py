@@ -289,7 +289,7 @@ class Store:
             return rating_queues.items(connection, judge, wanted, overlap)
 
     def every_rating_item(self, wanted: RatingFilter) -> list[RatingItem]:
-        """All that there is to be rated, whoever has rated it, in the order of writing."""
+        """All items there are to rate, rated or not, in the order of writing."""
         self.check_keys()
         with self._database.reading() as connection:
             return rating_queues.every_item(connection, wanted)

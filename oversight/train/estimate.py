@@ -1,7 +1,7 @@
 """Estimate of the memory that a step takes, before anything is allocated; and of its precision.
 
-What is counted is what a Llama-like layer keeps for its backward pass, at the
-tokens that are computed at once. `tests/train/test_estimate.py` holds it
+The tensors that a Llama-like layer keeps for its backward pass are counted, at the
+tokens that are computed at once. `tests/train/test_estimate.py` holds the estimate
 against real steps.
 """
 

@@ -145,7 +145,7 @@ def about(trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any]) ->
 def finished_model(
     trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any], *, resume: bool
 ) -> Path | None:
-    """The model of a run that is gone on with and has come to its end; None of any other.
+    """The finished model of a run that is resumed after its end; None of any other.
 
     Raises:
         CheckpointError: The finished run had other settings or data.

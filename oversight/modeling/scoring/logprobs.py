@@ -159,8 +159,8 @@ def _logits(
 class _Sums:
     """Sums over the vocabulary of exp(logit - largest logit so far), and of terms with it.
 
-    What is weighted with exp is always a difference to the largest logit, so nothing overflows and
-    no two large numbers are subtracted (Milakov and Gimelshein 2018, arXiv:1805.02867).
+    Only differences to the largest logit are weighted with exp, so nothing overflows and no
+    two large numbers are subtracted (Milakov and Gimelshein 2018, arXiv:1805.02867).
     """
 
     def __init__(

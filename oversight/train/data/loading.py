@@ -424,7 +424,7 @@ def _take(kind: Kind, name: str, item: Found | Recorded, encoder: Encoder, part:
 def _of_record(
     kind: Kind, record: Preference | Labelled, columns: Mapping[str, str]
 ) -> tuple[Row, Cells]:
-    """The row that a record is, and what else a reward function may read of it.
+    """A record as a row, with the further fields that a reward function may read.
 
     Raises:
         DataError: Such records give no examples of this kind.

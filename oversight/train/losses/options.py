@@ -191,7 +191,7 @@ def _hints(of: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the one that it is."""
+    """The members of a union, or the type itself."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 

@@ -227,7 +227,7 @@ def _same_content(old: Any, held: Any, new: Any, holds: Any) -> bool:
     values = [_listed(each) for each in (old, held, new, holds)]
     if len({len(each) for each in values}) > 1:
         return False
-    # What is not there any more cannot have another content: whoever needs it will say so.
+    # A file that is gone cannot have another content: code that needs it will say so.
     return all(
         was == now or (now == after and same_place(before, after))
         for before, was, after, now in zip(*values, strict=True)
