@@ -13,20 +13,12 @@ from oversight.preferences.layouts import provenance_fields
 from oversight.preferences.settings import in_words
 from oversight.train.data.encoding import EMPTY, Encoder
 from oversight.train.data.examples import (
-    BROKEN,
-    DUPLICATE,
-    IN_EVALUATION,
-    NO_WEIGHT,
     Groups,
     Statistics,
     digest,
     fingerprint,
     held_out,
-    left_out_lines,
-    require_enough,
-    require_none_bad,
     statistics,
-    with_detail,
 )
 from oversight.train.data.files import (
     Broken,
@@ -52,12 +44,20 @@ from oversight.train.data.rows import (
 )
 from oversight.train.settings import DataSettings
 from oversight.train.types import (
+    BROKEN,
+    DUPLICATE,
+    IN_EVALUATION,
+    NO_WEIGHT,
     Comparison,
     Demonstration,
     Example,
     LabelledExample,
     PromptExample,
     Refused,
+    left_out_lines,
+    require_enough,
+    require_none_bad,
+    with_detail,
 )
 from oversight.types import Labelled, Preference
 
