@@ -44,7 +44,7 @@ class Trainers(TyperGroup):
         if ":" not in cmd_name:
             return super().get_command(ctx, cmd_name)
         app = typer.Typer(rich_markup_mode="rich")
-        app.command(cmd_name)(_command(cmd_name))
+        app.command(cmd_name)(_command(cmd_name, f"Your own trainer, {cmd_name}."))
         return typer.main.get_command(app)
 
 
@@ -56,7 +56,7 @@ train = typer.Typer(
 )
 
 
-def _command(trainer: str) -> Callable[..., None]:
+def _command(trainer: str, said: str) -> Callable[..., None]:
     def command(
         recipe: Recipe,
         out: Out = None,
@@ -66,7 +66,6 @@ def _command(trainer: str) -> Callable[..., None]:
     ) -> None:
         _train(trainer, recipe, out, sets or [], resume, dry_run)
 
-    said = summary(trainer) if trainer in names() else f"Your own trainer, {trainer}."
     command.__doc__ = (
         f"{said}\n\nCtrl-C finishes the step and saves it; the same command with "
         "--resume goes on, bit for bit. docs/training.md lists every setting."
@@ -75,7 +74,7 @@ def _command(trainer: str) -> Callable[..., None]:
 
 
 for _name in names():
-    train.command(_name)(_command(_name))
+    train.command(_name)(_command(_name, summary(_name)))
 
 
 def is_first_process() -> bool:
