@@ -88,6 +88,11 @@ def _plugins() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=GROUP)}
 
 
+def own_names() -> list[str]:
+    """Trainers of this package."""
+    return sorted(_files())
+
+
 def names() -> list[str]:
     """All trainers, found without importing any."""
     return sorted({*_files(), *_plugins()})
