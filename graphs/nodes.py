@@ -57,8 +57,8 @@ class DebateInput(TypedDict, total=False):
     """Name of a protocol, or one as plain data; default: the one of the graph's own name."""
     seed: int
     in_one_step: bool
-    """Do all acts up to a person's in one step of the graph, which costs a third of a step each:
-    for thousands of debates that nobody looks at step by step."""
+    """Do all acts up to a person's in one step of the graph: for thousands of debates that nobody
+    looks at step by step."""
 
 
 class DebateState(DebateInput, total=False):
