@@ -42,13 +42,15 @@ class FixedSampler:
     def __init__(self, groups: Sequence[Sequence[Row]]) -> None:
         import numpy as np
 
-        from oversight.train.rollouts.types import Sampled
+        from oversight.train.rollouts.types import SampledResponse
 
         self.version = 0
         self._answers = {
             tuple(group[0].prompt): [
                 # As if drawn from a policy that gave every token the same log-probability.
-                Sampled(np.array(r.completion), np.full(len(r.completion), -7.6, np.float32), True)
+                SampledResponse(
+                    np.array(r.completion), np.full(len(r.completion), -7.6, np.float32), True
+                )
                 for r in group
             ]
             for group in groups

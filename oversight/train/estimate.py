@@ -26,7 +26,7 @@ gradient, and one more on the way."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """The sizes of a model that its memory depends on."""
 
     hidden: int
@@ -42,7 +42,7 @@ class Shape:
     """Weights that are trained: all, or those of adapters."""
 
     @classmethod
-    def of(cls, config: Any, model: torch.nn.Module) -> Shape:
+    def of(cls, config: Any, model: torch.nn.Module) -> ModelShape:
         """The sizes of `model`, which may stand on the meta device."""
         text = config.get_text_config()
         heads = text.num_attention_heads
@@ -62,7 +62,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class BatchLoad:
     """Number of tokens and rows that are computed at once."""
 
     num_tokens: int
@@ -90,8 +90,8 @@ class MemoryEstimate:
 
 
 def estimate(
-    shape: Shape,
-    load: Load,
+    shape: ModelShape,
+    load: BatchLoad,
     settings: ModelSettings,
     *,
     others: tuple[tuple[str, int], ...] = (),
@@ -117,7 +117,7 @@ def estimate(
     return MemoryEstimate(tuple((name, size) for name, size in parts if size))
 
 
-def activations(shape: Shape, load: Load, settings: ModelSettings) -> int:
+def activations(shape: ModelShape, load: BatchLoad, settings: ModelSettings) -> int:
     """Return the bytes that layers keep for the backward pass, and those that it holds at once."""
     lowered = settings.precision == "bfloat16"
     size = HALF if lowered else FLOAT
@@ -134,7 +134,7 @@ def activations(shape: Shape, load: Load, settings: ModelSettings) -> int:
     return load.num_tokens * (kept + backward) + copies
 
 
-def logits(shape: Shape, load: Load) -> int:
+def logits(shape: ModelShape, load: BatchLoad) -> int:
     """Return the head's bytes: a block of logits, hidden states, the gradient of its weight."""
     if not load.num_scored:
         return 0
@@ -143,7 +143,7 @@ def logits(shape: Shape, load: Load) -> int:
     return FLOAT * (BLOCK_COPIES * block + states + shape.vocab * shape.hidden)
 
 
-def key_values(shape: Shape, load: Load, settings: ModelSettings) -> int:
+def key_values(shape: ModelShape, load: BatchLoad, settings: ModelSettings) -> int:
     """Keys and values of the responses that grow at once and of the prompts they share."""
     size = HALF if settings.precision == "bfloat16" else FLOAT
     tokens = load.num_sampled * load.max_new_tokens + load.num_prompt_tokens
@@ -160,7 +160,7 @@ PROBE_OPERATIONS = 4e9
 """Floating-point operations of one pass."""
 
 
-def bfloat16_speed(shape: Shape, num_tokens: int, device: torch.device) -> float:
+def bfloat16_speed(shape: ModelShape, num_tokens: int, device: torch.device) -> float:
     """How many times as fast as in float32 a feed-forward block trains in bfloat16 on `device`.
 
     Measured forward and backward at the model's own widths, and as training multiplies: weights in

@@ -20,7 +20,7 @@ from oversight.train.experts import check_experts
 from oversight.train.loading import Vocabulary, read_config, resolve_device
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.final import check_before_training
-from oversight.train.runs.folder import MODEL, About, describe_settings
+from oversight.train.runs.folder import MODEL, RunDescription, describe_settings
 from oversight.train.runs.state import seed_all
 from oversight.train.settings import DataSettings, ModelSettings, TrainSettings
 from oversight.train.types import Example
@@ -31,7 +31,7 @@ Rows = Sequence[Row]
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class RunStart:
     """All that is known of a run before a weight is read."""
 
     world: World
@@ -92,7 +92,7 @@ def begin(
     data: DataSettings,
     rows: Rows | None = None,
     world: World | None = None,
-) -> Started:
+) -> RunStart:
     """Join the run's processes, and read or make the model's configuration and tokenizer.
 
     Args:
@@ -106,7 +106,7 @@ def begin(
     seed_all(settings.seed)
     config, vocabulary = _read(settings.model, _texts(data, rows))
     check_before_training(vocabulary.tokenizer, config)
-    return Started(world, config, vocabulary, tuple(check_experts(settings.model, config)))
+    return RunStart(world, config, vocabulary, tuple(check_experts(settings.model, config)))
 
 
 def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabulary]:
@@ -125,10 +125,10 @@ def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabular
         raise ConfigError(f"model.tokenizer = {settings.tokenizer!r}: {reason}") from error
 
 
-def about(trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any]) -> About:
+def about(trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any]) -> RunDescription:
     """Return the run's description, for its folder."""
     described = describe_settings(settings)
-    return About(
+    return RunDescription(
         trainer=trainer,
         config=settings.model_dump(mode="json"),
         identity=described["config"],

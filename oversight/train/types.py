@@ -93,7 +93,7 @@ Example = Demonstration | Comparison | LabelledExample | PromptExample
 
 
 @dataclass
-class Refused:
+class RefusedRows:
     """Rows left out or cut before training, by reason, with the ids of the first few."""
 
     MAX_IDS = 5
@@ -140,7 +140,7 @@ NO_FAULT = frozenset({DUPLICATE, IN_EVALUATION, NO_WEIGHT})
 MAX_ID_CHARS = 160
 
 
-def left_out_table(refused: Refused) -> list[tuple[str, int, str, str]]:
+def left_out_table(refused: RefusedRows) -> list[tuple[str, int, str, str]]:
     """Rows for a table: left out or changed, how many, why, and the first ids."""
     kinds = (("left out", refused.dropped), ("changed", refused.cut))
     return [
@@ -150,7 +150,7 @@ def left_out_table(refused: Refused) -> list[tuple[str, int, str, str]]:
     ]
 
 
-def left_out_lines(refused: Refused) -> list[str]:
+def left_out_lines(refused: RefusedRows) -> list[str]:
     """The same as lines of text."""
     return [
         f"{number:,} {kind}: {reason} ({ids})"
@@ -158,7 +158,7 @@ def left_out_lines(refused: Refused) -> list[str]:
     ]
 
 
-def require_none_bad(refused: Refused) -> None:
+def require_none_bad(refused: RefusedRows) -> None:
     """Stop if a row could not be used.
 
     Raises:
@@ -174,7 +174,7 @@ def require_none_bad(refused: Refused) -> None:
 
 
 def require_enough(
-    num_examples: int, num_needed: int, refused: Refused, what: str, before: Sequence[str] = ()
+    num_examples: int, num_needed: int, refused: RefusedRows, what: str, before: Sequence[str] = ()
 ) -> None:
     """Stop if there are fewer examples than a batch takes.
 
@@ -197,7 +197,7 @@ def require_enough(
 
 
 def with_detail(row_id: str, detail: str) -> str:
-    """A row's id with what is wrong in it, as it is kept in `Refused.ids`."""
+    """A row's id with what is wrong in it, as it is kept in `RefusedRows.ids`."""
     return f"{row_id} ({detail})" if detail else row_id
 
 
@@ -205,7 +205,7 @@ def _joined(found: Sequence[str]) -> str:
     return "\n".join(f"  {line}" for line in found)
 
 
-def _first_ids(refused: Refused, reason: str) -> str:
+def _first_ids(refused: RefusedRows, reason: str) -> str:
     number = refused.dropped[reason] + refused.cut[reason]
     noted = [_short(visible(row_id, newlines=False)) for row_id in refused.ids.get(reason, [])]
     return ", ".join(noted + ["…"] * (number > len(noted)))

@@ -30,8 +30,8 @@ from oversight.evals.pictures import Picture, pictures
 from oversight.evals.report import ArmDifference, ArmReport, Report, build_report
 from oversight.evals.tables import Table, tables
 from oversight.experiments.pixels import results as pixels
-from oversight.experiments.pixels.game import Form
-from oversight.experiments.pixels.running import Played
+from oversight.experiments.pixels.game import GameKind
+from oversight.experiments.pixels.running import FinishedRun
 from oversight.experiments.pixels.settings import PixelSettings
 from oversight.experiments.selfplay import results as circles
 from oversight.experiments.selfplay import words
@@ -109,14 +109,14 @@ def cases(judged, belief, protocols) -> dict[str, Report]:
 
 def pixel_run(
     images: int, value: float, sizes: tuple[int, ...]
-) -> tuple[Played, pixels.PixelResults]:
+) -> tuple[FinishedRun, pixels.PixelResults]:
     found = mean_interval([value] * images, range(images))
     rows = tuple(
         pixels.PixelRow(
             pixels=size,
             name=name,
             form=match.form,
-            labels=2 if match.form is Form.DEBATE else 10,
+            labels=2 if match.form is GameKind.DEBATE else 10,
             right=found,
             liar_second=None,
             liar_first=None,
@@ -133,12 +133,12 @@ def pixel_run(
     )
     settings = PixelSettings.model_validate({"pixels": sizes, "images": max(images, 2)})
     exact = dict.fromkeys(sizes, 1.0)
-    played = Played(settings, "digits", 100, 50, 0, images, exact, {})
+    played = FinishedRun(settings, "digits", 100, 50, 0, images, exact, {})
     return played, pixels.PixelResults("digits", images * len(rows), images, rows, gaps)
 
 
 EMPTY_RUN = (
-    Played(PixelSettings(), "mnist", 100, 50, 0, 0, None, {}),
+    FinishedRun(PixelSettings(), "mnist", 100, 50, 0, 0, None, {}),
     pixels.PixelResults("mnist", 0, 0, (), ()),
 )
 PIXELS = {
@@ -181,7 +181,7 @@ FEEDS: dict[Any, str] = {
     CircleSettings: "settings",
     pixels.PixelResults: "pixels",
     pixels.PixelRow: "pixel row",
-    Played: "played",
+    FinishedRun: "played",
 }
 
 

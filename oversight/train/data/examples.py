@@ -78,7 +78,7 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EpochOrder:
     """The order of `num` examples, epoch after epoch.
 
     Raises:

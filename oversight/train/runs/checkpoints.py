@@ -33,7 +33,7 @@ FORMAT = 1
 """Raised when files change their meaning."""
 
 
-class Damaged(CheckpointError):
+class DamagedCheckpointError(CheckpointError):
     """A checkpoint's files are not what was written; an older one may still be good."""
 
 
@@ -67,7 +67,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Return the manifest's content, without a look at the other files.
 
     Raises:
-        Damaged: There is none, or it cannot be read as one.
+        DamagedCheckpointError: There is none, or it cannot be read as one.
         CheckpointError: A newer version wrote it.
     """
     try:
@@ -75,7 +75,9 @@ def read_manifest(folder: Path) -> Manifest:
         version = data["format"]
         manifest = Manifest(**data) if version == FORMAT else None
     except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{folder / NAME} is missing or no manifest ({error})") from None
+        raise DamagedCheckpointError(
+            f"{folder / NAME} is missing or no manifest ({error})"
+        ) from None
     if manifest is None:
         raise CheckpointError(
             f"{folder / NAME} has format {version!r} and this version reads {FORMAT}; "
@@ -88,17 +90,19 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """Compare every file with the manifest.
 
     Raises:
-        Damaged: A file is missing, shorter or longer, or has another content.
+        DamagedCheckpointError: A file is missing, shorter or longer, or has another content.
     """
     for name, wanted in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise Damaged(f"{path} is missing")
+            raise DamagedCheckpointError(f"{path} is missing")
         size = path.stat().st_size
         if size != wanted["bytes"]:
-            raise Damaged(f"{path} has {size:,} bytes and was written with {wanted['bytes']:,}")
+            raise DamagedCheckpointError(
+                f"{path} has {size:,} bytes and was written with {wanted['bytes']:,}"
+            )
         if blake2b(path) != wanted["blake2b"]:
-            raise Damaged(f"{path} holds other bytes than were written")
+            raise DamagedCheckpointError(f"{path} holds other bytes than were written")
 
 
 def differences(
@@ -243,7 +247,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class ResumePoint:
     """Place at which a run goes on."""
 
     step: int = 0
@@ -306,7 +310,7 @@ class Checkpoints:
             raise
         return final
 
-    def resume(self, state: RunState) -> Resumed:
+    def resume(self, state: RunState) -> ResumePoint:
         """Set `state` to the newest good checkpoint, if there is one.
 
         A damaged one is put aside as `step-N.damaged`, and the one before is taken.
@@ -321,11 +325,11 @@ class Checkpoints:
                 chosen = self._newest_good()
         manifest, notes = self._world.from_first(chosen)
         if manifest is None:
-            return Resumed(0, notes)
+            return ResumePoint(0, notes)
         path = self._path(manifest.step)
         with self._all_or_none(), told(f"{path} cannot be read"):
             notes += states.read(path, manifest.world_size, state, self._world)
-        return Resumed(manifest.step, notes)
+        return ResumePoint(manifest.step, notes)
 
     def read_weights(self, path: Path, weights: Mapping[str, torch.Tensor]) -> None:
         """Set only `weights` to those of the checkpoint at `path`, such as the best one.
@@ -374,7 +378,7 @@ class Checkpoints:
                 manifest = read_manifest(path)
                 check_fingerprint(path, manifest.fingerprint, self._fingerprint)
                 check_files(path, manifest)
-            except Damaged as error:
+            except DamagedCheckpointError as error:
                 notes.append(f"{error}: this checkpoint is damaged")
                 damaged.append(path)
                 continue

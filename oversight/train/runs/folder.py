@@ -40,7 +40,7 @@ from oversight.train.runs.checkpoints import (
     DATA_BEFORE,
     DEFAULTS,
     Checkpoints,
-    Resumed,
+    ResumePoint,
     check_fingerprint,
     unlike,
 )
@@ -210,7 +210,7 @@ BEFORE_A_RUN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class RunDescription:
     """Description of a run, JSON-plain."""
 
     trainer: str
@@ -259,7 +259,7 @@ class RunFolder:
     def __init__(
         self,
         path: Path,
-        about: About,
+        about: RunDescription,
         *,
         resume: bool = False,
         world: World = ALONE,
@@ -312,7 +312,7 @@ class RunFolder:
             raise ValueError("call resume() before the first step: it opens the metrics")
         return self._metrics
 
-    def resume(self, state: RunState) -> Resumed:
+    def resume(self, state: RunState) -> ResumePoint:
         """Set `state` to the newest checkpoint if there is one, and cut the metrics to it.
 
         Raises:

@@ -238,7 +238,7 @@ def without_new_settings(told: dict[str, Any]) -> None:
     """No version before wrote down defaults, or settings that did not exist yet."""
     told.pop("defaults", None)
     del told["config"]["model"]["router_aux_coefficient"]
-    told["config"].pop("handover", None)
+    told["config"].pop("weight_sync", None)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
