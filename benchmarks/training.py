@@ -7,6 +7,7 @@ varies with the machine is in the seconds, not in the ratios.
     python benchmarks/training.py                 # the table
     python benchmarks/training.py grpo-384 dpo    # some lines of it
     python benchmarks/training.py dpo --side ours --profile
+    python benchmarks/training.py dpo-short grpo-1024-noref --bound
 
 `faster` is TRL's time by ours. `bound` is what sharing alone can give: TRL's tokens (padding left
 out) by the tokens of the trie. It is no bound on what else is saved: TRL's head at positions that
@@ -19,11 +20,13 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import training_measure as measure
+import training_table
 from training_measure import CASES, Fixed, Measurement, Pair, Row, StepClock
 
 os.environ.update(measure.ENVIRONMENT)
@@ -39,13 +42,15 @@ class FixedSampler:
     def __init__(self, groups: Sequence[Sequence[Row]]) -> None:
         import numpy as np
 
-        from oversight.train.rollouts.types import Sampled
+        from oversight.train.rollouts.types import SampledResponse
 
         self.version = 0
         self._answers = {
             tuple(group[0].prompt): [
                 # As if drawn from a policy that gave every token the same log-probability.
-                Sampled(np.array(r.completion), np.full(len(r.completion), -7.6, np.float32), True)
+                SampledResponse(
+                    np.array(r.completion), np.full(len(r.completion), -7.6, np.float32), True
+                )
                 for r in group
             ]
             for group in groups
@@ -111,15 +116,17 @@ def grpo(groups: Sequence[Sequence[Row]], kl: float) -> Callable[[Path, int], No
             {"prompt": measure.text(group[0].prompt), "prompt_ids": list(group[0].prompt)}
             for group in groups
         ]
+        settings = common(folder, steps)
+        del settings["eval_every"]  # it evaluates nothing
+        if kl:
+            settings |= {"kl_coefficient": kl, "kl_estimator": "k3"}
         config = trainer.Config.parse(
-            common(folder, steps)
+            settings
             | {
                 "data": {"ids": "given"},
                 "batch_size": len(groups),
                 "samples": len(groups[0]),
                 "loss": "dapo",
-                "kl_coefficient": kl,
-                "kl_estimator": "k3",
                 "reward": {"source": "length"},
                 "sampling": {"max_new_tokens": measure.COMPLETION},
             }
@@ -210,6 +217,7 @@ OURS: dict[str, Callable[[Path, int], None]] = {
     "debate": grpo(Fixed().debate(), 0.04),
     "sft": sft,
     "sft-best": sft,
+    "dpo-short": dpo(True, measure.short_pairs),
     "dpo-32k": dpo(False, measure.short_pairs),
     "dpo-128k": dpo(False, measure.short_pairs),
     "dpo-128k-bf16": dpo(False, measure.short_pairs),
@@ -284,6 +292,96 @@ def best(found: Sequence[Measurement]) -> Measurement:
     return Measurement(fastest.cpu_s_per_step, peak, fastest.tokens_per_step, fastest.details)
 
 
+BOUND_BAR = 1.6
+"""How many times its matmuls and attention a step may take."""
+
+
+def rates() -> tuple[float, float, float]:
+    """Operations a second of a large matmul, and of causal attention forward and backward."""
+    import torch
+
+    forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    square = torch.randn(1024, 1024)
+    q, k, v, grad = (torch.randn(1, 4, 1024, 64) for _ in range(4))
+    out, lse = forward(q, k, v, 0.0, True, scale=0.125)
+    flops = 4 * 4 * 1024 * 1024 * 64 // 2
+
+    def rate(operations: float, call: Callable[[], object]) -> float:
+        spent = []
+        for _ in range(8):
+            begun = time.process_time()
+            for _ in range(4):
+                call()
+            spent.append(time.process_time() - begun)
+        return 4 * operations / min(spent)
+
+    return (
+        rate(2 * 1024**3, lambda: square @ square),
+        rate(flops, lambda: forward(q, k, v, 0.0, True, scale=0.125)),
+        rate(2.5 * flops, lambda: backward(grad, q, k, v, out, lse, 0.0, True, scale=0.125)),
+    )
+
+
+def counter() -> Any:
+    """Counts a step's operations while it is on: of matmuls, and of attention both ways."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counter(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.found = [0.0, 0.0, 0.0]
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            name = func.overloadpacket.__name__
+            if name in ("mm", "addmm", "addmm_"):
+                left, right = args[-2:]
+                self.found[0] += 2.0 * left.shape[0] * left.shape[1] * right.shape[1]
+            elif name.startswith("_scaled_dot_product_flash_attention_for_cpu"):
+                back = name.endswith("backward")
+                q, k = args[1:3] if back else args[:2]
+                causal = (args + (False,) * 8)[7 if back else 4]  # a default is left out
+                operations = 4.0 * q.numel() * k.shape[2] / (2.0 if causal else 1.0)
+                self.found[2 if back else 1] += operations * (2.5 if back else 1.0)
+            return func(*args, **(kwargs or {}))
+
+    return Counter()
+
+
+def print_bound(name: str, steps: int) -> None:
+    """Our step over the least that its matmuls and attention could take, at this run's rates."""
+    from oversight.train import session
+
+    taken, counted = session.Session.update, []
+
+    def update(self: Any, task: Any) -> Any:
+        if self.step != 1:
+            return taken(self, task)
+        with counter() as count:  # the first step is of the warm-up
+            found = taken(self, task)
+        counted.append(count.found)
+        return found
+
+    session.Session.update = update  # type: ignore[method-assign]
+    before = rates()
+    found = run_ours(name, steps)
+    session.Session.update = taken  # type: ignore[method-assign]
+    best_rates = [max(pair) for pair in zip(before, rates(), strict=True)]
+    bound = sum(n / rate for n, rate in zip(counted[0], best_rates, strict=True))
+    over = found.cpu_s_per_step / bound
+    strict = found.cpu_s_per_step * best_rates[0] / sum(counted[0])
+    print(
+        f"{CASES[name].title:<28} {found.cpu_s_per_step:.3f} s a step, matmuls and attention "
+        f"{bound:.3f} s ({' + '.join(f'{n / 1e9:.0f}' for n in counted[0])} GFLOP at "
+        f"{', '.join(f'{rate / 1e9:.0f}' for rate in best_rates)} GFLOP/s): {over:.2f}×, "
+        f"bar {BOUND_BAR}×{'  MISSED' if over > BOUND_BAR else ''}; {strict:.2f}× if attention "
+        "ran at the matmul's rate",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -293,8 +391,13 @@ def main() -> None:
     parser.add_argument("--side", choices=("both", "ours"), default="both")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--bound", action="store_true", help="our step over its matmul bound")
     options = parser.parse_args()
     names = options.cases or list(CASES)
+    if options.bound:
+        for name in names:
+            print_bound(name, options.steps)
+        return
     if options.side == "ours":
         for name in names:
             if options.profile:
@@ -304,16 +407,16 @@ def main() -> None:
             if options.json:
                 print(found.to_line())
             else:
-                measure.print_measurement(name, found)
+                training_table.print_measurement(name, found)
         return
-    print(measure.HEADER, flush=True)
+    print(training_table.HEADER, flush=True)
     for name in names:
         rounds = [
             [measured(side, name, options.steps) for side in ("ours", "TRL")]
             for _ in range(options.rounds)
         ]
         ours, peer = (best([r[i] for r in rounds]) for i in (0, 1))
-        print(measure.table_line(name, ours, peer), flush=True)
+        print(training_table.table_line(name, ours, peer), flush=True)
 
 
 def profile(name: str, steps: int) -> None:

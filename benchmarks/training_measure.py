@@ -259,6 +259,7 @@ CASES = {
         Case("rollouts", "rollouts 1,024 + 8 × 64", lambda: Fixed().group(1024), 3.0, None),
         Case("sft", "SFT 8 × (1,024 + 64)", lone_rows, 1.4, None),
         Case("sft-best", "  TRL at its best settings", lone_rows, 1.4, None),
+        Case("dpo-short", "DPO 4 × (256 + 2 × 64), precomputed", _short_pair_rows, None, None),
         Case("dpo-32k", "DPO 4 × (256 + 2 × 64), V 32k", _short_pair_rows, None, None, 1 << 15),
         Case("dpo-128k", "  V 128k", _short_pair_rows, 3.0, 0.3, 1 << 17),
         Case("dpo-128k-bf16", "  V 128k, bf16", _short_pair_rows, 3.0, 0.3, 1 << 17, True),
@@ -468,45 +469,3 @@ def measured_subprocess(command: Sequence[str], timeout_s: float = 1800) -> Meas
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}"
         )
     return Measurement(**json.loads(lines[-1].removeprefix(RESULT)))
-
-
-def megabytes(number: float) -> str:
-    """Bytes as a figure of the table."""
-    return f"{number / 1e6:,.0f} MB"
-
-
-def print_measurement(name: str, found: Measurement) -> None:
-    """One side's figures of one case."""
-    print(
-        f"{CASES[name].title:<26} {found.cpu_s_per_step:7.3f} s of CPU a step "
-        f"(median {found.details['median_cpu_s']:.3f}), {megabytes(found.peak_bytes):>9} at the "
-        f"peak, {found.tokens_per_step:,} tokens"
-    )
-
-
-HEADER = (
-    f"{'':<26} {'ours':>9} {'TRL':>9} {'faster':>8} {'bar':>7} {'bound':>7} {'of it':>6}"
-    f" {'memory':>8} {'bar':>6}"
-)
-
-
-def table_line(name: str, ours: Measurement, peer: Measurement) -> str:
-    """Ratios of one case beside their bars, and how much of the token bound is reached."""
-    case = CASES[name]
-    faster = peer.cpu_s_per_step / ours.cpu_s_per_step
-    share = ours.peak_bytes / peer.peak_bytes
-    memory = "      —" if case.memory_bar is None else f"≤ {case.memory_bar:.2f}"
-    of_bound = faster / case.bound()
-    missed = faster < case.bar() or (case.memory_bar is not None and share > case.memory_bar)
-    return (
-        f"{case.title:<26} {ours.cpu_s_per_step:>7.3f} s {peer.cpu_s_per_step:>7.3f} s"
-        f" {faster:>7.2f}× ≥ {case.bar():>4.1f}× {case.bound():>6.2f}× {of_bound:>5.0%}"
-        f" {share:>8.2f} {memory:>6}{'  MISSED' if missed else ''}"
-    )
-
-
-def print_table(found: dict[str, tuple[Measurement, Measurement]]) -> None:
-    """All cases measured on both sides: ours first of each two."""
-    print(HEADER)
-    for name, (ours, peer) in found.items():
-        print(table_line(name, ours, peer))

@@ -41,10 +41,10 @@ from training_measure import (
     lone_rows,
     measure_steps,
     measured_subprocess,
-    print_measurement,
     short_pairs,
     use,
 )
+from training_table import print_measurement
 
 if __name__ == "__main__":
     os.environ.update(ENVIRONMENT)
@@ -184,6 +184,7 @@ RUN: dict[str, Callable[[int], Measurement]] = {
     "rollouts": lambda steps: rollouts(Fixed().group(1024), steps),
     "sft": lambda steps: sft(lone_rows(), steps),
     "sft-best": best_sft,
+    "dpo-short": lambda steps: dpo(short_pairs(), steps, True),
     "dpo-32k": lambda steps: dpo(short_pairs(), steps, False),
     "dpo-128k": lambda steps: dpo(short_pairs(), steps, False),
     "dpo-128k-bf16": lambda steps: dpo(short_pairs(), steps, False),

@@ -57,8 +57,8 @@ class DebateInput(TypedDict, total=False):
     """Name of a protocol, or one as plain data; default: the one of the graph's own name."""
     seed: int
     in_one_step: bool
-    """Do all acts up to a person's in one step of the graph, which costs a third of a step each:
-    for thousands of debates that nobody looks at step by step."""
+    """Do all acts up to a person's in one step of the graph: for thousands of debates that nobody
+    looks at step by step."""
 
 
 class DebateState(DebateInput, total=False):
@@ -145,7 +145,7 @@ class Nodes:
         running = await self.runtime.running(state["debate_id"])
         drawn = running.debate.orders
         if is_person(self.runtime.agent(Role.JUDGE)):
-            # One order: whoever has read a debate once cannot read it anew the other way round.
+            # One order: a person cannot read a debate anew the other way round.
             if not running.judgments:
                 judgment = ask_judgment(_last_view(running, drawn))
                 await self.runtime.record_judgment(running, judgment, ())

@@ -51,7 +51,7 @@ def request_of(view: View) -> dict[str, Any]:
 
 
 def ask_person(view: View) -> tuple[Draft, float]:
-    """Wait for a person's act; the draft that it is, and the seconds that it took.
+    """Wait for a person's act; returns it as a draft, and the seconds that it took.
 
     Raises:
         ProtocolError: The graph was resumed with something else.

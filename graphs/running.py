@@ -35,7 +35,7 @@ T = TypeVar("T")
 CLAIM_BATCH = 256
 """Number of debates that are claimed in one transaction."""
 
-COLLECT_AFTER = 50_000
+COLLECT_AFTER = 200_000
 """New container objects after which the garbage collector looks at the youngest ones."""
 
 UNEXPECTED = "unexpected"

@@ -34,7 +34,7 @@ def visible_turns(
 ) -> tuple[Turn, ...]:
     """The chosen turns of earlier steps in reading order; the same for every seat.
 
-    Turns of one step cannot see one another, so whoever acts in step s sees
+    Turns of one step cannot see one another, so a seat in step s sees
     the steps before s. The judge's beliefs are left out unless the protocol
     makes them public.
     """
@@ -106,7 +106,7 @@ def _may_read(protocol: OversightProtocol, seat: Seat) -> bool:
 
 
 def turn_of(view: View, draft: Draft, question: Question, seconds: float = 0.0) -> Turn:
-    """The turn that a draft is: its quotes are looked up in the source, whoever may read that."""
+    """A turn made of a draft; quotes are looked up in the source, seen by the seat or not."""
     return Turn(
         debate_id=view.debate_id,
         step=view.step,

@@ -1,7 +1,7 @@
 """Files and folders that are either whole or not there, also after a power cut.
 
 A file is written beside its place, under a name that nobody reads, waited for until it is on the
-disk, and then renamed; so whoever reads the place meets the old content or the new one.
+disk, and then renamed; so a reader of the place meets the old content or the new one.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def called(debate: Debate, seat: Seat, role: Role) -> str:
 
 
 def named_by_seat(debate: Debate, texts: Iterable[str]) -> str:
-    """For texts that call a debater by the name that prompts give, who that is; else nothing.
+    """The debaters that texts call by the names given in prompts, as a sentence; else nothing.
 
     Words of models and of people stand as they were written; this is said beside them.
     """

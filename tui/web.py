@@ -98,7 +98,7 @@ def check_exposure(host: str, public_url: str | None) -> None:
             raise ConfigError(f"--public-url {public_url!r} is no http:// or https:// address")
     elif not _is_loopback(host):
         raise ConfigError(
-            f"--host {host!r} is not this machine alone, and whoever reaches it could judge in "
+            f"--host {host!r} is not this machine alone, and anyone who reaches it could judge in "
             "your name: put a reverse proxy that asks who is there before it, and name its "
             "address with --public-url"
         )

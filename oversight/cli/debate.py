@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from oversight.cli.options import Json, Recipe, set_option
+
+if TYPE_CHECKING:
+    from oversight.config import RunSettings
 
 THINK_WITH_MODEL = frozenset({"debater", "consultant", "critic", "responder", "judge"})
 """Agents that --model is for."""
@@ -101,10 +104,7 @@ def debate(
     Debates that are complete in the store are not run again: after an interruption,
     the same command finishes the rest.
     """
-    from rich.console import Console
-
-    from oversight.cli.running import print_summary, put_in_queue, run, summary_json
-    from oversight.config import RunSettings, assignments, override, read_toml
+    from oversight.config import assignments
 
     flags = {
         "dataset.dataset": dataset,
@@ -120,22 +120,35 @@ def debate(
     changes = {name: value for name, value in flags.items() if value is not None}
     changes |= _casting(debater=debater, judge=judge, engine=engine, model=model)
     by_hand = assignments(sets or ())
-    changes |= by_hand
-    named = recipe is not None or dataset is not None
-    base = read_toml(recipe) if recipe else {} if named else _one_of_the_demo()
-    settings = RunSettings.parse(override(base, changes), where=recipe.name if recipe else "")
+    settings = _settings(recipe, changes | by_hand, of_the_demo=recipe is None and dataset is None)
     if debater is not None:
         _check_speakers(debater, settings.protocols, by_hand)
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
+    _run(settings, live=show_live and not queue, queue=queue, as_json=as_json)
+
+
+def _settings(recipe: Path | None, changes: dict[str, Any], *, of_the_demo: bool) -> RunSettings:
+    """The recipe, or one debate `of_the_demo`, with changes by dotted name."""
+    from oversight.config import RunSettings, override, read_toml
+
+    base = read_toml(recipe) if recipe else _one_of_the_demo() if of_the_demo else {}
+    return RunSettings.parse(override(base, changes), where=recipe.name if recipe else "")
+
+
+def _run(settings: RunSettings, *, live: bool, queue: bool, as_json: bool) -> None:
+    """Run the debates, or leave them to those who judge them live, and print what came of it."""
+    from rich.console import Console
+
+    from oversight.cli.running import print_summary, put_in_queue, run, summary_json
+
     out = Console(stderr=as_json)
-    show_live = show_live and not queue
-    console = out if show_live else Console(stderr=True)
-    done = put_in_queue(settings) if queue else run(settings, console, live=show_live)
+    progress = out if live else Console(stderr=True)
+    done = put_in_queue(settings) if queue else run(settings, progress, live=live)
     if as_json:
         typer.echo(json.dumps(summary_json(done), indent=2))
     else:
-        print_summary(done, out, short=show_live)
+        print_summary(done, out, short=live)
     if done.progress.failures:
         raise typer.Exit(1)
 

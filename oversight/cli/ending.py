@@ -52,7 +52,7 @@ class Interrupts:
         if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _stop):
             signal.signal(signal.SIGINT, self._on_signal)
             self._terminal = _terminal_settings()
-            # What the interpreter still does after that takes no time, and has no handler.
+            # The interpreter's last work after that takes no time, and has no handler.
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         # In a browser the server ends its applications so, and nobody reads what they say then.
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -99,7 +99,7 @@ class Interrupts:
         loop.call_soon_threadsafe(task.cancel)
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
-        """End at once by the same signal, so that whoever sent it sees that it was this."""
+        """End at once by the same signal, so that its sender sees that it was this."""
         self._leave_terminal(TERMINATED.format(name=signal.Signals(number).name))
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

@@ -160,7 +160,7 @@ def _is_first_here() -> bool:
 
 def _say(message: str, code: int) -> int:
     if not _is_first_here():
-        # What fails all processes is said by the first, and torchrun ends the others meanwhile.
+        # A fault of all processes is told by the first, and torchrun ends the others meanwhile.
         time.sleep(FIRST_SPEAKS_S)
     from rich.console import Console
 

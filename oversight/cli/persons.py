@@ -74,7 +74,7 @@ class PersonOptions:
         ),
     ] = False
     sets: tuple[str, ...] = ()
-    """Of `--set`, declared by each command with an example of its own."""
+    """Values of `--set`, which each command declares with an example of its own."""
 
     def flags(self, **own: object) -> dict[str, Any]:
         """Settings by name, as these options and a command's `own` give them."""
@@ -204,7 +204,7 @@ class App(Protocol):
         """0 if all went well."""
 
     def run(self) -> object:
-        """Until its user leaves."""
+        """Run until its user leaves."""
 
 
 def session(kind: type[S], study: Path | None, flags: Flags, options: PersonOptions) -> S:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from oversight.experiments.pixels.results import PixelResults
-    from oversight.experiments.pixels.running import Played
+    from oversight.experiments.pixels.running import FinishedRun
     from oversight.experiments.pixels.settings import PixelSettings
     from oversight.store import Store
 
@@ -88,7 +88,7 @@ def _run(settings: PixelSettings, as_json: bool) -> None:
         _print(played, found, Console())
 
 
-def _write(played: Played, found: PixelResults, store: Store) -> None:
+def _write(played: FinishedRun, found: PixelResults, store: Store) -> None:
     from oversight.evals.drawing import LIGHT, save_png
     from oversight.experiments.pixels.pictures import (
         draw_games,
@@ -108,7 +108,7 @@ def _write(played: Played, found: PixelResults, store: Store) -> None:
     write_json(out / "results.json", found.to_json())
 
 
-def _print(played: Played, found: PixelResults, console: Console) -> None:
+def _print(played: FinishedRun, found: PixelResults, console: Console) -> None:
     from oversight.cli.options import print_table
     from oversight.experiments.pixels.results import extent, headlines, methods, table
     from oversight.text.numbers import count

@@ -52,7 +52,7 @@ def run(settings: RunSettings, console: Console, *, live: bool = False) -> Run:
     """
     loaded, actors, planned = _prepared(settings)
     check_engines(settings.cast(), settings.engines)
-    with Store.open(settings.store) as store:
+    with Store.open(settings.store, transactions=settings.transactions) as store:
         planned = as_begun(planned, store, actors)
         go = _show_live if live else _run_batch
         progress = INTERRUPTS.run(go(settings, store, actors, planned, console))

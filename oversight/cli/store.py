@@ -104,7 +104,7 @@ def _other_digest(digest: str, now: Seal) -> Problem:
 
 
 def _chained(now: Seal, num_before: int, *, is_sealed: bool) -> str:
-    """As much as chains show: they hold no secret, so who can write can make them anew."""
+    """As much as chains show: they hold no secret, so a writer of the store can make them anew."""
     from oversight.text.numbers import count
 
     fit = f"{count(now.num_rows, 'link')} in {count(len(now.heads), 'chain')} fit"

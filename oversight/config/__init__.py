@@ -298,6 +298,19 @@ EMBEDDED_AGENTS: dict[Role, AgentSettings] = {
 """The default of every role: agents that need no language model."""
 
 
+class TransactionSettings(Settings):
+    """Sizes of the store's transactions, which concurrent writes share.
+
+    Whoever writes waits for the commit in any case: what a turn was built on is durable, and a
+    process that is killed has at most those calls to make again that it had not gone on from.
+    """
+
+    writes: int = Field(default=512, ge=1, le=100_000)
+    """Writes at which a transaction is committed without waiting for more."""
+    wait_s: float | None = Field(default=None, ge=0.0, le=10.0)
+    """Seconds that a transaction waits for more; unset: 5 ms while many come, else not at all."""
+
+
 class RunSettings(Settings):
     """A run of debates over a data set."""
 
@@ -309,6 +322,8 @@ class RunSettings(Settings):
     engines: dict[str, EngineSettings] = Field(default_factory=dict)
     store: str = "oversight.db"
     """Path of an SQLite file, or a postgresql:// URL."""
+    transactions: TransactionSettings = TransactionSettings()
+    """For batches of thousands of debates: larger transactions cost less."""
     seed: int = 0
     concurrency: int = Field(default=32, ge=1, le=10_000)
     """Number of debates in flight at once."""

@@ -343,7 +343,7 @@ def locate(path: str, usual: str, where_to_get: str) -> Path:
     Args:
         path: As the settings give it.
         usual: Its place below the data folder.
-        where_to_get: A sentence for whoever does not have the data.
+        where_to_get: A sentence on where to get the data.
 
     Raises:
         ConfigError: There is nothing there; the message says what was tried.

@@ -164,7 +164,7 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
 
 
 def in_order(items: Iterable[Listed], words: str) -> list[Listed]:
-    """Those of the items that have these words, in the order in which they are to be done."""
+    """The items that have these words, in the order in which they are to be done."""
     return sorted(
         (each for each in items if _has_words(each, words)),
         key=lambda each: ORDER.index(each.state),

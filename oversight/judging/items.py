@@ -96,7 +96,7 @@ class RefusedAction:
     words: str = ""
     """Sentence to be shown in place of that of `why`."""
     turns: Mapping[str, float] = field(default_factory=dict)
-    """By id, turns that were not on the screen completely, each with the share that was."""
+    """Turns, by id, that were not on the screen completely, each with the share that was."""
 
     def said(self, own: Mapping[RefusalReason, str]) -> str:
         """The refusal as a sentence; `own` are words with the names of keys or commands."""
@@ -170,13 +170,13 @@ class DebateItem:
         return tuple(sorted(spoken, key=lambda t: (t.step, place.get(t.seat, len(place)))))
 
     def shown(self, *, stepped: bool) -> tuple[Turn, ...]:
-        """Those of `turns` that have been revealed so far."""
+        """The turns that have been revealed so far."""
         if not stepped or self.acts.work.num_sent:
             return self.turns()
         return tuple(t for t in self.turns() if t.step <= self.acts.work.revealed)
 
     def unseen(self, *, stepped: bool) -> dict[str, float]:
-        """By id those of `shown` that have not been on this judge's screen completely, each with
+        """Turns of `shown`, by id, that have not been on this judge's screen completely, each with
         the share that has; the judge's own words are left out."""
         work = self.acts.work
         others = [t.id for t in self.shown(stepped=stepped) if not work.has_said(t)]
@@ -246,7 +246,7 @@ class TaskItem:
         return tuple(by_id[id_] for id_ in self.acts.work.shown or self.item.turn_ids)
 
     def unseen(self) -> dict[str, float]:
-        """By id those of `turns` that have not been on this person's screen completely, each with
+        """Turns of `turns`, by id, that have not been on this person's screen completely, with
         the share that has."""
         return unseen(self.acts.work.seen, (turn.id for turn in self.turns()))
 

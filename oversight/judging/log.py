@@ -28,7 +28,7 @@ def now() -> str:
 
 
 class ActLog(ABC, Generic[WorkT, ActT, EventT]):
-    """The log of one person at one item, in one session, and the work that it comes to.
+    """The log of one person at one item, in one session, and the work folded from it.
 
     An event changes `work` at once and is written in the background, in order; a write that
     fails is tried again until it succeeds, and `on_trouble` is told.
@@ -51,7 +51,7 @@ class ActLog(ABC, Generic[WorkT, ActT, EventT]):
 
     @abstractmethod
     def _read(self) -> WorkT:
-        """The work that all events in the store come to."""
+        """The work folded from all events in the store."""
 
     @abstractmethod
     def _event(self, act: ActT, number: int) -> EventT:

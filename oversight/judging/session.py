@@ -65,7 +65,7 @@ class NextAction(StrEnum):
     """It is sent: to another item."""
     READ_ON = auto()
     WAIT = auto()
-    """For speakers who are writing."""
+    """Speakers are still writing."""
     RETRY = auto()
     """The live debate, which failed."""
     OTHERS = auto()
@@ -92,7 +92,7 @@ class ItemSession(ABC):
     @property
     @abstractmethod
     def transcript(self) -> Transcript:
-        """The debate that the item is, or is of."""
+        """The debate to be judged, or the one whose turns are rated."""
 
     def refusal(self, doing: PersonAction) -> RefusedAction | None:
         """The reason why something cannot be done now, or None."""
@@ -169,7 +169,7 @@ class ItemSession(ABC):
 
     @abstractmethod
     def unseen(self) -> dict[str, float]:
-        """By id the turns that are shown and were not on the screen completely, with the share
+        """The shown turns, by id, that were not on the screen completely, with the share
         that was."""
 
     def unread(self, *, again: bool = False) -> RefusedAction | None:
@@ -220,7 +220,7 @@ class DebateSession(ItemSession):
     acts: JudgingLog
 
     def __init__(self, desk: Desk, item: DebateItem, on_change: Callable[[], None]) -> None:
-        """At `item`; `on_change` is told when a live debate has changed it."""
+        """A session at `item`; `on_change` is called when a live debate has changed it."""
         super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item
@@ -444,7 +444,7 @@ class RatingSession(ItemSession):
     acts: RatingLog
 
     def __init__(self, desk: TaskDesk, item: TaskItem) -> None:
-        """At `item`."""
+        """A session at `item`."""
         super().__init__(item.acts, desk.settings)
         self.desk = desk
         self.item = item

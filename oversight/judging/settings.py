@@ -60,7 +60,7 @@ class SessionSettings(Settings):
     judge: str = Field(default_factory=_user, min_length=1)
     """Your pseudonym, by which your judgments are known; your user name by default."""
     name: str = ""
-    """Of the study that judgments are made in."""
+    """Name of the study that judgments are made in."""
     seed: int = 0
     """Seed of the draws: orders, assistance, the pair that is asked about."""
     dataset: str | None = None
@@ -78,9 +78,9 @@ class SessionSettings(Settings):
     """Keys in place of the usual ones, by the names that `--keys` lists."""
     theme: Literal["dark", "light"] = "dark"
     port: int = Field(default=8765, ge=0, le=65535)
-    """Of `--web`, on loopback."""
+    """Port of `--web`, on loopback."""
     max_tabs: int = Field(default=16, ge=1)
-    """Of `--web`: browser tabs at once; each is a process of about 100 MB."""
+    """Most browser tabs of `--web` at once; each is a process of about 100 MB."""
 
 
 class JudgingSettings(SessionSettings):
@@ -129,18 +129,18 @@ class RatingSettings(SessionSettings):
     of its principles (default: honest_debate); a model is asked for pairs and revisions under one
     that is drawn (default: under none)."""
     pairs: Literal["one", "all"] = "one"
-    """Of the task pairs: ask about one pair of a turn's candidates, or about every pair."""
+    """In the task pairs, ask about one pair of a turn's candidates, or about every pair."""
     agents: dict[Role, AgentSettings] = Field(default_factory=dict)
-    """Of a model that rates (`--rater`): `rater`, who it is."""
+    """Agent of a model that rates (`--rater`), under the name `rater`."""
     engines: dict[str, EngineSettings] = Field(default_factory=dict)
-    """Of a model that rates: the engines."""
+    """Engines of a model that rates, by names of your own."""
     num_principles: int | None = Field(default=None, ge=1)
-    """Of a model: how many principles are drawn for each item. By default one, under which it is
-    asked; of the task principles all."""
+    """Number of principles that are drawn for each item where a model rates. By default one, under
+    which it is asked; in the task principles all."""
     orders: Literal["both", "drawn"] = "both"
-    """Of a model: ask with responses and answers listed in both orders, or in one that is drawn."""
+    """Ask a model with responses and answers listed in both orders, or in one that is drawn."""
     concurrency: int = Field(default=32, ge=1, le=10_000)
-    """Of a model: how many ratings are in flight at once."""
+    """Most ratings of a model that are in flight at once."""
 
     def constitution_of(self, task: str) -> str | None:
         """The name or file of the constitution that a task is done by, if any."""

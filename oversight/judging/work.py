@@ -58,7 +58,7 @@ def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def unseen(seen: Mapping[str, Iterable[Span]], turns: Iterable[str]) -> dict[str, float]:
-    """Of these turns those that were not shown completely, each with the share that was shown."""
+    """The turns that were not shown completely, each with the share that was shown."""
     shares = {turn: sum(end - start for start, end in seen.get(turn, ())) for turn in turns}
     return {turn: min(round(share, 3), 0.999) for turn, share in shares.items() if share < 1.0}
 
@@ -125,7 +125,7 @@ class DraftWork(Generic[D]):
     active_s: Mapping[str, float] = field(default_factory=dict)
     """Seconds of active attention by panel."""
     seen: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
-    """By the turn's id: what of it has been on the person's screen."""
+    """Parts of turns that have been on the person's screen, by the turn's id."""
     num_sent: int = 0
     """Number of times that it was sent: the revision of the next time."""
     is_open: bool = True
@@ -160,7 +160,7 @@ class JudgmentDraft:
     """The judgment as it stands, each change of which can be taken back."""
 
     beliefs: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
-    """By step: the last belief that was given with this much of the debate read."""
+    """The last belief that was given after each step, by step."""
     verdict: Verdict = Verdict.DECIDED
     rationale: str = ""
     leaned_on: tuple[Picked, ...] = ()
@@ -177,12 +177,12 @@ class JudgingWork(DraftWork[JudgmentDraft]):
 
     draft: JudgmentDraft = JudgmentDraft()
     swapped: bool | None = None
-    """As drawn when the debate was first opened; None before."""
+    """True if the sides are shown swapped, as drawn on first opening; None before."""
     arm: str | None = None
     revealed: int = -1
     """The last step whose turns were shown."""
     words: str = ""
-    """To the speakers, not yet sent."""
+    """Words to the speakers that are not sent yet."""
     acted: Mapping[tuple[int, str], DebateActed] = field(default_factory=dict)
     """Acts in a live debate that were sent to it: by (step, act)."""
     assistance: tuple[AssistantExchange, ...] = ()
@@ -205,7 +205,7 @@ class RatingDraft:
     """The rating as it stands, each change of which can be taken back."""
 
     answers: Mapping[str, str] = field(default_factory=dict)
-    """By the name of the question."""
+    """Values by the question's name."""
     rationale: str = ""
 
 

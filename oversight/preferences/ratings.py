@@ -135,7 +135,7 @@ def _place(found: tuple[tuple[str, Task | None], object]) -> tuple[int, str, int
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class StatedPreference:
     """Two responses to one prompt, and how probable it is that the first one is better."""
 
     kind: str
@@ -156,7 +156,7 @@ class _Rows:
 
     # --- pairs and revisions -----------------------------------------------------
 
-    def pairs(self, given: Iterable[Feedback]) -> Iterator[Stated]:
+    def pairs(self, given: Iterable[Feedback]) -> Iterator[StatedPreference]:
         """One of two candidates was said to be better."""
         for ratings in _by_item(given):
             votes = self._votes(ratings, p_of_lower)
@@ -180,7 +180,7 @@ class _Rows:
                 self.dropped.add(_silence(ruling.ratings[0]))
         return votes
 
-    def revisions(self, given: Iterable[Feedback]) -> Iterator[Stated]:
+    def revisions(self, given: Iterable[Feedback]) -> Iterator[StatedPreference]:
         """A revision was said to be better or worse than the speech that was criticised.
 
         Both are responses to the first speech's prompt, and of an open prompt to that prompt,
@@ -220,7 +220,7 @@ class _Rows:
             return turn
         return next(t for t in self.transcript.spoken() if t.act is Act.RESPOND)
 
-    def weighted(self, stated: Iterable[Stated]) -> Iterator[Preference]:
+    def weighted(self, stated: Iterable[StatedPreference]) -> Iterator[Preference]:
         """Rows of those that are not too close to call."""
         kept = [each for each in stated if not self._is_close(each)]
         sharing = Counter(each.prompt for each in kept)
@@ -244,7 +244,7 @@ class _Rows:
                 provenance=self._provenance(each.ratings),
             )
 
-    def _is_close(self, stated: Stated) -> bool:
+    def _is_close(self, stated: StatedPreference) -> bool:
         distance = abs(stated.p - 0.5)
         if distance <= TIE_TOLERANCE:
             self.dropped.add(Reason.TIE, not self.settings.ties)
@@ -323,7 +323,7 @@ def _principles(rating: Feedback) -> tuple[str, ...]:
 
 
 def _silence(rating: Feedback) -> Reason:
-    """Why a rating says nothing of which response is better."""
+    """The reason why a rating does not say which response is better."""
     if isinstance(rating.answer, OwnAnswer):
         return Reason.SAYS_NOTHING
     return Reason.BOTH_BAD if rating.is_persons else Reason.INVALID
@@ -333,11 +333,11 @@ def _stated(
     prompt: PromptTokens,
     responses: tuple[Response, Response],
     votes: Sequence[tuple[float, RaterRuling]],
-) -> Stated:
+) -> StatedPreference:
     """The mean of the raters of one item, each with one vote."""
     ratings = tuple(rating for _, ruling in votes for rating in ruling.ratings)
     kind = str(ratings[0].task)
-    return Stated(kind, prompt, responses, fmean(p for p, _ in votes), ratings)
+    return StatedPreference(kind, prompt, responses, fmean(p for p, _ in votes), ratings)
 
 
 def _by_item(ratings: Iterable[Feedback]) -> Iterator[list[Feedback]]:

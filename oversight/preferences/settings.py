@@ -30,9 +30,9 @@ class PreferenceSettings(Settings):
     """Choice of the rows that are made of judged debates, and of those left out."""
 
     kinds: tuple[str, ...] = Field(default=KINDS, min_length=1)
-    """`sides`: the two sides' answers to one prompt. `siblings`: best-of-N candidates. What people
-    or models rated: `pairs` of candidates, candidates by `principles`, `revisions` against first
-    speeches. What was rated in a task of your own: its name. All five: all of your own as well.
+    """`sides`: the two sides' answers to one prompt. `siblings`: best-of-N candidates. Ratings
+    of people or models: `pairs` of candidates, candidates by `principles`, `revisions` against
+    first speeches. Ratings in a task of your own: its name. All five: all of your own as well.
     `self_critique`, which has to be named: the last revision before the first response to an open
     prompt, though nobody has compared them."""
     label: Literal["judge", "truth"] = "judge"
@@ -164,7 +164,7 @@ class Dropped:
 
 def in_words(reasons: Iterable[tuple[str, int]]) -> list[tuple[int, str]]:
     """Counts by reason, as `Dropped.to_json` gives them, with words for people."""
-    # What names a task is in words already, and names may hold the sign.
+    # Reasons that name a task are in words already, and names may hold the sign.
     return [(n, name if " " in name else name.replace("_", " ")) for name, n in reasons]
 
 
@@ -218,7 +218,7 @@ def response(turn: Turn) -> Response:
     space included, without the thoughts in it: those are private. The token ids
     are all that was sampled, thoughts included, as that is what the model did
     with the prompt; a model that learnt the words alone would unlearn to think.
-    Without ids the row is its text, for whoever trains to encode.
+    Without ids the row is its text, for the trainer to encode.
     """
     sample = speech(turn)
     if sample is None:

@@ -44,7 +44,7 @@ from oversight.types import (
 
 
 @dataclass(frozen=True, slots=True)
-class Win:
+class SideWin:
     """Winner of two options, how strongly it is believed, and on whose word."""
 
     winner: int
@@ -55,7 +55,7 @@ class Win:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class SideAnswers:
     """Answers of the two sides to one and the same prompt."""
 
     prompt: PromptTokens | None
@@ -88,7 +88,7 @@ def side_preferences(
         yield from rows
 
 
-def _answers(transcript: Transcript, dropped: Dropped) -> Iterator[Answers]:
+def _answers(transcript: Transcript, dropped: Dropped) -> Iterator[SideAnswers]:
     """Pairs of turns that answer one prompt and can be compared."""
     spoken = [turn for turn in transcript.spoken() if turn.act is Act.SPEAK]
     a = {turn.step: turn for turn in spoken if turn.seat is Seat.A}
@@ -112,7 +112,7 @@ def _ready_made(turn: Turn, transcript: Transcript) -> bool:
     return not turn.samples and option.argument is not None and turn.text == option.argument
 
 
-def _common_prompt(pair: tuple[Turn, Turn], *, first: bool) -> Answers | Reason:
+def _common_prompt(pair: tuple[Turn, Turn], *, first: bool) -> SideAnswers | Reason:
     for turn in pair:
         if num_speech_samples(turn) > 1:
             return Reason.SEVERAL_SAMPLES
@@ -120,12 +120,12 @@ def _common_prompt(pair: tuple[Turn, Turn], *, first: bool) -> Answers | Reason:
     if samples[0] is not None and samples[1] is not None:
         prompts = [asked(sample) for sample in samples if sample is not None]
         same = prompts[0] == prompts[1]
-        return Answers(prompts[0], pair) if same else Reason.NO_COMMON_PROMPT
+        return SideAnswers(prompts[0], pair) if same else Reason.NO_COMMON_PROMPT
     unsampled = samples[0] is None and samples[1] is None
-    return Answers(None, pair) if unsampled and first else Reason.NO_COMMON_PROMPT
+    return SideAnswers(None, pair) if unsampled and first else Reason.NO_COMMON_PROMPT
 
 
-def _comparable(answers: Answers) -> Answers | Reason:
+def _comparable(answers: SideAnswers) -> SideAnswers | Reason:
     for turn in answers.turns:
         if reason := flaw(turn):
             return reason
@@ -133,13 +133,15 @@ def _comparable(answers: Answers) -> Answers | Reason:
     return Reason.IDENTICAL if texts[0] == texts[1] else answers
 
 
-def win_of(transcript: Transcript, settings: PreferenceSettings) -> Win | Reason:
+def win_of(transcript: Transcript, settings: PreferenceSettings) -> SideWin | Reason:
     """Winner of the options that the two sides defended, or why none can be named."""
     defends = transcript.debate.orders.defends
     if settings.label == "truth":
         correct = transcript.question.correct
         known = correct is not None and correct in defends and defends[0] != defends[1]
-        return Win(correct, None, tied=False) if known and correct is not None else Reason.NO_TRUTH
+        return (
+            SideWin(correct, None, tied=False) if known and correct is not None else Reason.NO_TRUTH
+        )
     given = [r for r in rulings(transcript) if not settings.judges or r.judge in settings.judges]
     belief = consensus(given)
     if belief is None:
@@ -155,8 +157,10 @@ def _silence(given: list[Ruling]) -> Reason:
     return Reason.ABSTAIN if Verdict.ABSTAIN in verdicts else Reason.INVALID
 
 
-def _winner(belief: Belief, defends: tuple[int, int], given: tuple[Ruling, ...]) -> Win | Reason:
-    """The winner by the belief in the two defended options, whoever else was listed."""
+def _winner(
+    belief: Belief, defends: tuple[int, int], given: tuple[Ruling, ...]
+) -> SideWin | Reason:
+    """The winner by the belief in the two defended options alone."""
     probs = belief.probs or ()
     low, high = sorted(defends)
     total = probs[low] + probs[high]
@@ -165,10 +169,10 @@ def _winner(belief: Belief, defends: tuple[int, int], given: tuple[Ruling, ...])
     p_low = probs[low] / total
     winner, p = (low, p_low) if p_low >= 0.5 else (high, 1.0 - p_low)
     declared = belief.verdict is Verdict.TIE and len(probs) == 2
-    return Win(winner, p, tied=declared or p - 0.5 <= TIE_TOLERANCE, given=given)
+    return SideWin(winner, p, tied=declared or p - 0.5 <= TIE_TOLERANCE, given=given)
 
 
-def too_close(win: Win, settings: PreferenceSettings) -> Reason | None:
+def too_close(win: SideWin, settings: PreferenceSettings) -> Reason | None:
     """The reason why a win is not clear enough, or None if it is."""
     if win.tied:
         return None if settings.ties else Reason.TIE
@@ -177,8 +181,8 @@ def too_close(win: Win, settings: PreferenceSettings) -> Reason | None:
 
 
 def _row(
-    answers: Answers,
-    win: Win,
+    answers: SideAnswers,
+    win: SideWin,
     transcript: Transcript,
     settings: PreferenceSettings,
     prompt_of: PromptOf,
@@ -204,7 +208,7 @@ def _row(
     )
 
 
-def provenance_of(transcript: Transcript, win: Win) -> Provenance:
+def provenance_of(transcript: Transcript, win: SideWin) -> Provenance:
     """Return the record of where a win comes from."""
     return Provenance(
         question_id=transcript.question.id,
@@ -253,7 +257,7 @@ def labelled_speeches(
                 yield row
 
 
-def _win(transcript: Transcript, settings: PreferenceSettings) -> Win | Reason:
+def _win(transcript: Transcript, settings: PreferenceSettings) -> SideWin | Reason:
     """The winning option; of a consultancy, whether the consultant's own is believed at all."""
     protocol = transcript.debate.protocol
     if len(protocol.speakers) > 1:
@@ -261,22 +265,22 @@ def _win(transcript: Transcript, settings: PreferenceSettings) -> Win | Reason:
     side = transcript.debate.orders.defended_by(protocol.speakers[0])
     if settings.label == "truth":
         correct = transcript.question.correct
-        return Reason.NO_TRUTH if correct is None else Win(correct, None, tied=False)
+        return Reason.NO_TRUTH if correct is None else SideWin(correct, None, tied=False)
     given = [r for r in rulings(transcript) if not settings.judges or r.judge in settings.judges]
     belief = consensus(given)
     if belief is None or belief.probs is None:
         return Reason.ABSTAIN if given else Reason.NO_RULING
     p = belief.probs[side]
     if p > 0.5:
-        return Win(side, p, tied=False, given=tuple(given))
+        return SideWin(side, p, tied=False, given=tuple(given))
     other = next(index for index in range(len(belief.probs)) if index != side)
-    return Win(other, 1.0 - p, tied=0.5 - p <= TIE_TOLERANCE, given=tuple(given))
+    return SideWin(other, 1.0 - p, tied=0.5 - p <= TIE_TOLERANCE, given=tuple(given))
 
 
 def _speech_row(
     turn: Turn,
     transcript: Transcript,
-    win: Win,
+    win: SideWin,
     settings: PreferenceSettings,
     prompt_of: PromptOf,
 ) -> Labelled | Reason:

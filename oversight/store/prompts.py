@@ -239,7 +239,7 @@ def read_prompt(
     Models with different vocabularies read one prompt as different token ids;
     `num_tokens`, which a sample's usage tells, says whose are meant. Servers may
     count tokens without giving them: where nothing fits but a prompt without ids,
-    that is it. `num_tokens = 0` is the prompt without ids, whoever else read it.
+    that is it. `num_tokens = 0` is the prompt without ids, even if others read it.
 
     Raises:
         StoreError: It is not stored, or stored with several token ids that fit.

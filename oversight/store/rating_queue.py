@@ -105,7 +105,7 @@ def items(
 
 
 def every_item(connection: Connection, wanted: RatingFilter) -> list[RatingItem]:
-    """All that there is to be rated, in the order of writing, whoever has rated it."""
+    """All items there are to rate, rated or not, in the order of writing."""
     return list(_items(connection, wanted))
 
 

@@ -12,6 +12,7 @@ from typing import Self
 
 from sqlalchemy import Connection, select
 
+from oversight.config import TransactionSettings
 from oversight.errors import StoreError
 from oversight.store import checking, opening, reading, sealing
 from oversight.store import queue as queues
@@ -25,7 +26,7 @@ from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
 from oversight.store.schema import debates, questions
 from oversight.store.sealing import Problem, Seal
-from oversight.store.writing import AS_THEY_COME, Release, Transactions, Write, Writer
+from oversight.store.writing import AS_THEY_COME, Release, Write, Writer
 from oversight.types import (
     Debate,
     EventKind,
@@ -47,7 +48,9 @@ class Store:
     It may be used from any thread, and by many processes at once; not across a fork.
     """
 
-    def __init__(self, database: Database, transactions: Transactions = AS_THEY_COME) -> None:
+    def __init__(
+        self, database: Database, transactions: TransactionSettings = AS_THEY_COME
+    ) -> None:
         self.url = database.name
         """Its path or URL, for people to read: without a password."""
         self._database = database
@@ -63,7 +66,7 @@ class Store:
         *,
         create: bool = True,
         only_read: bool = False,
-        transactions: Transactions = AS_THEY_COME,
+        transactions: TransactionSettings = AS_THEY_COME,
     ) -> Store:
         """The store at a path or URL, created if absent and brought up to the newest schema.
 
@@ -286,7 +289,7 @@ class Store:
             return rating_queues.items(connection, judge, wanted, overlap)
 
     def every_rating_item(self, wanted: RatingFilter) -> list[RatingItem]:
-        """All that there is to be rated, whoever has rated it, in the order of writing."""
+        """All items there are to rate, rated or not, in the order of writing."""
         self.check_keys()
         with self._database.reading() as connection:
             return rating_queues.every_item(connection, wanted)

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from oversight.config import TransactionSettings
 from oversight.errors import StoreError
 from oversight.store import claims as leases
 from oversight.store.batch import COLUMNS, KEYED, Batch, Memory, Row, conflict, powers
@@ -117,9 +118,6 @@ def _check_same(connection: Connection, table: str, rows: dict[str, Row], mark: 
 
 T = TypeVar("T")
 
-MAX_GROUP = 512
-"""Calls a transaction at most, so that none waits long for the others."""
-
 ATTEMPTS = 3
 """Tries of a transaction that the database broke off for reasons of its own."""
 
@@ -159,23 +157,13 @@ CLOSELY = 8
 """Writes in a transaction from which on the next one is waited for."""
 
 
-class Transactions(NamedTuple):
-    """Sizes of the transactions that concurrent writes share. Each of them waits for its commit."""
-
-    writes: int = MAX_GROUP
-    """Calls of `Store.append` after which a transaction is committed without waiting for more."""
-    wait_s: float | None = None
-    """Seconds that one waits for more to come; None: a moment where many come closely, else
-    none."""
-
-
-AS_THEY_COME = Transactions()
+AS_THEY_COME = TransactionSettings()
 
 
 class Writer:
     """The thread that writes. It starts with the first job and does not keep the program alive."""
 
-    def __init__(self, database: Database, transactions: Transactions) -> None:
+    def __init__(self, database: Database, transactions: TransactionSettings) -> None:
         self.database = database
         self.transactions = transactions
         self.memory = Memory.empty()

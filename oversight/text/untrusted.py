@@ -88,7 +88,7 @@ _SUSPECT = re.compile(
     rf"(?:(?<=[^{_ANGLES}])|(?=[\w\s|/\\]|[^\x00-\x7f]|\Z))"
 )
 
-# What follows an opening is first looked at as it stands, where it is ASCII, and else as readers
+# Text behind an opening is first looked at as it stands, where it is ASCII, and else as readers
 # may make it (`_plain`). Each look ends at the next opening at the latest, so that all of them
 # together read the text once more at most.
 _GAP = r"[ \t\n/\\]*+"

@@ -165,7 +165,7 @@ def leave() -> None:
 def announce(error: OversightError, world: World) -> None:
     """Say on stderr what only a process other than the first has met, and mark it as told.
 
-    The first one's errors are shown by whoever started it, and most errors are met by all.
+    The first one's errors are shown by its caller, and most errors are met by all.
     """
     if world.size == 1:
         return
@@ -210,8 +210,8 @@ def shard(model: Any, world: World, methods: Iterable[str] = ()) -> None:
     model.register_forward_hook(_own)
     for layer in _layers(model):
         fully_shard(layer, mesh=mesh)
-    # What is outside the layers stays whole from a forward to its backward pass. A reference
-    # has no backward pass: it would stay whole for ever.
+    # Weights outside the layers stay whole from a forward to its backward pass. A reference
+    # has no backward pass: they would stay whole for ever.
     fully_shard(model, mesh=mesh, reshard_after_forward=None if is_trained else True)
     for part in _parts(model):
         part.set_gradient_divide_factor(1.0)

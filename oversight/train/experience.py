@@ -36,15 +36,15 @@ from oversight.train.distributed import World, num_processes
 from oversight.train.experience_settings import ExperienceSettings
 from oversight.train.losses.advantages import informative
 from oversight.train.losses.value import RunningScale, missing_eos, overlong_penalty
-from oversight.train.plan import Held, Plan, begin_alone
+from oversight.train.plan import AuxiliaryModel, Plan, begin_alone
 from oversight.train.reference import Reference
-from oversight.train.rollouts.ahead import Collected, Collector
+from oversight.train.rollouts.ahead import CollectedBatch, Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler, check_sampling_kind
 from oversight.train.rollouts.reward_models import read_reward_config
 from oversight.train.rollouts.rewards import check_rewards, tried_rewards
 from oversight.train.rollouts.types import RewardSource, Sampler
-from oversight.train.start import Started
+from oversight.train.start import RunStart
 from oversight.train.types import PromptExample
 
 Valued = Callable[[RolloutBatch], tuple[RolloutBatch, dict[str, float]]]
@@ -117,7 +117,7 @@ class Experience:
         self.batch = None if batch is None else RolloutBatch.from_state(batch)
         self.used, self.number = state_dict["used"], state_dict["number"]
         self.waiting = list(state_dict["waiting"])
-        self.collector.restore(None if ahead is None else Collected.from_state(ahead))
+        self.collector.restore(None if ahead is None else CollectedBatch.from_state(ahead))
         self.scale = RunningScale.from_json(state_dict["scale"])
 
     def _mini_batch(self, batch: RolloutBatch) -> list[int]:
@@ -152,7 +152,7 @@ class Experience:
         return batch, metrics | told
 
     def _scored(
-        self, examples: Sequence[PromptExample], collected: Collected
+        self, examples: Sequence[PromptExample], collected: CollectedBatch
     ) -> tuple[RolloutBatch, dict[str, float]]:
         """The collection of all processes, each of which scores what it has sampled; also the
         metrics of the source of reward, over all responses."""
@@ -166,7 +166,7 @@ class Experience:
         found = {place: (group, given) for part, _, _ in parts for place, group, given in part}
         groups, given = zip(*(found[place] for place in range(len(examples))), strict=True)
         prompts = tuple(example.prompt_ids for example in examples)
-        whole = Collected(prompts, tuple(groups), collected.version)
+        whole = CollectedBatch(prompts, tuple(groups), collected.version)
         weights = [num for _, _, num in parts]
         means = {
             name: float(np.average([each[name] for _, each, _ in parts], weights=weights))
@@ -174,7 +174,9 @@ class Experience:
         }
         return RolloutBatch.collect(examples, whole, given), means
 
-    def _responses(self, step: int, take: Callable[[], list[int]]) -> tuple[list[int], Collected]:
+    def _responses(
+        self, step: int, take: Callable[[], list[int]]
+    ) -> tuple[list[int], CollectedBatch]:
         """The next prompts, and responses to this process's part of them; ahead, those to the
         prompts after them are begun."""
         numbers = self.waiting
@@ -330,7 +332,7 @@ def concatenated(batches: Sequence[RolloutBatch]) -> RolloutBatch:
 
 def check_experience(
     settings: ExperienceSettings,
-    start: Started,
+    start: RunStart,
     examples: Sequence[PromptExample],
     *,
     rewards: bool = True,
@@ -364,10 +366,10 @@ def check_experience(
             raise ConfigError(
                 "engine = 'vllm' serves a run of one process; under torchrun sample in_process"
             )
-        if settings.handover == "nccl" and start.world.device.type != "cuda":
+        if settings.weight_sync == "nccl" and start.world.device.type != "cuda":
             raise ConfigError(
-                f"handover = 'nccl' transfers weights from GPU to GPU, and the policy is on "
-                f"{str(start.world.device)!r}: take handover = 'folder', or a GPU with CUDA"
+                f"weight_sync = 'nccl' transfers weights from GPU to GPU, and the policy is on "
+                f"{str(start.world.device)!r}: take weight_sync = 'folder', or a GPU with CUDA"
             )
         _vllm_settings(settings, ".")
 
@@ -385,7 +387,7 @@ def plan_experience(trainer: str, config: ExperienceSettings) -> Plan:
     for folder in config.reward.models if config.reward.source == "model" else ():
         known = read_reward_config(folder, start.tokenizer)
         where = f"reward.models = {folder!r}"
-        found.held.append(Held("reward model", "scalar", known, folder, where))
+        found.held.append(AuxiliaryModel("reward model", "scalar", known, folder, where))
     found.checked.append("reward")
     return found
 
@@ -400,8 +402,8 @@ def _vllm_settings(settings: ExperienceSettings, model: str) -> Any:
 
     given = {"model": model, **settings.engine_settings}
     config = Config.parse(given, where="engine_settings")
-    if settings.handover == "nccl":
-        from oversight.train.rollouts.handover import served_for_nccl
+    if settings.weight_sync == "nccl":
+        from oversight.train.rollouts.weight_sync import served_for_nccl
 
         config = served_for_nccl(config)
     find_interpreter(config.python)
@@ -417,8 +419,8 @@ def open_sampler(
         eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         yield _sharded(policy, settings, eos, world)
         return
-    from oversight.train.rollouts.handover import FolderHandover, Handover, NcclHandover, workers_of
     from oversight.train.rollouts.server import ServerSampler, serving
+    from oversight.train.rollouts.weight_sync import FolderSync, NcclSync, WeightSync, workers_of
 
     with ExitStack() as opened:
         place = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="oversight-")))
@@ -427,11 +429,11 @@ def open_sampler(
         policy.inner.save_pretrained(initial)
         tokenizer.save_pretrained(initial)
         config = _vllm_settings(settings, str(initial))
-        handover: Handover = FolderHandover(place / "weights")
-        if settings.handover == "nccl":
-            handover = NcclHandover(workers_of(config))
+        weight_sync: WeightSync = FolderSync(place / "weights")
+        if settings.weight_sync == "nccl":
+            weight_sync = NcclSync(workers_of(config))
         servers = opened.enter_context(serving(config))
-        yield ServerSampler(servers, settings.sampling, handover)
+        yield ServerSampler(servers, settings.sampling, weight_sync)
 
 
 def _sharded(

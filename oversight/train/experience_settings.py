@@ -56,7 +56,7 @@ class ExperienceSettings(TrainSettings):
     """Settings that PPO and GRPO share."""
 
     by_content: ClassVar[Mapping[str, str]] = {"reference": "reference"}
-    incidental: ClassVar[frozenset[str]] = TrainSettings.incidental | {"handover"}
+    incidental: ClassVar[frozenset[str]] = TrainSettings.incidental | {"weight_sync"}
 
     data: DataSettings
     reward: RewardSettings
@@ -67,7 +67,7 @@ class ExperienceSettings(TrainSettings):
     """Sampler of responses: the policy itself, or vLLM servers that are given its weights."""
     engine_settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of the vllm engine."""
-    handover: Literal["folder", "nccl"] = "folder"
+    weight_sync: Literal["folder", "nccl"] = "folder"
     """New weights reach the servers in a folder, or by NCCL from GPU to GPU."""
     ahead: bool = False
     """Sample the next collection while learning from the last: one step off-policy."""
@@ -115,7 +115,7 @@ class ExperienceSettings(TrainSettings):
             yield name, "PPO and GRPO take the prompts alone"
         if self.engine == "in_process":
             yield "engine_settings", "they are those of engine = 'vllm'"
-            yield "handover", "only servers of engine = 'vllm' are handed weights"
+            yield "weight_sync", "only servers of engine = 'vllm' are handed weights"
         if not self.shaping.scale:
             yield "shaping.clip", "it bounds rewards that shaping.scale = true has scaled"
         if self.importance.mode == "none":

@@ -106,7 +106,7 @@ def _language_model(config: Any) -> Any:
 
 
 @dataclass
-class Routed:
+class RoutedTokens:
     """Routing of the tokens in one part of a step."""
 
     counts_E: torch.Tensor
@@ -122,7 +122,7 @@ class Routed:
 
 
 @dataclass
-class Balance:
+class RouterBalance:
     """Hears the routers of a model while it is trained.
 
     Args:
@@ -178,7 +178,7 @@ class Balance:
         self._logits.append(found.reshape(-1, found.shape[-1]))
 
     @contextmanager
-    def hearing(self) -> Iterator[Callable[[], Routed]]:
+    def hearing(self) -> Iterator[Callable[[], RoutedTokens]]:
         """While the model computes one part; gives a function that says where tokens went."""
         self._logits, self._weights, self._is_on = [], [], True
         try:
@@ -186,7 +186,7 @@ class Balance:
         finally:
             self._logits, self._weights, self._is_on = [], [], False
 
-    def _routed(self) -> Routed:
+    def _routed(self) -> RoutedTokens:
         self._is_on = False  # the backward pass may compute layers again
         weight_T = torch.cat(self._weights)
         device = weight_T.device
@@ -203,14 +203,14 @@ class Balance:
                     counts_E.scatter_add_(0, chosen_TK.reshape(-1), sent_TK.reshape(-1))
                 probabilities_E = probabilities_E + (each_TE.float() * weight[:, None]).sum(0)
                 num_tokens += float(weight.sum())
-        return Routed(counts_E, probabilities_E, num_tokens)
+        return RoutedTokens(counts_E, probabilities_E, num_tokens)
 
-    def loss(self, part: Routed, whole: list[float]) -> torch.Tensor:
+    def loss(self, part: RoutedTokens, whole: list[float]) -> torch.Tensor:
         """This part of the loss of a step, without the coefficient.
 
         Args:
             part: Where the part's tokens went.
-            whole: `Routed.state` summed over all parts of all processes.
+            whole: `RoutedTokens.state` summed over all parts of all processes.
         """
         *counts, num_tokens = whole
         share_E = part.probabilities_E.new_tensor(counts) / num_tokens
@@ -218,13 +218,15 @@ class Balance:
         return balance * float(self.num_experts or 0)
 
 
-def balance_of(settings: TrainSettings, models: Mapping[str, torch.nn.Module]) -> Balance | None:
+def balance_of(
+    settings: TrainSettings, models: Mapping[str, torch.nn.Module]
+) -> RouterBalance | None:
     """The load-balancing loss of the experts of a policy or reward model, if it is asked for."""
     coefficient = settings.model.router_aux_coefficient
     trained = models.get("policy", models.get("model"))
     if not coefficient or not isinstance(trained, Backbone):
         return None
-    return Balance(trained, coefficient)
+    return RouterBalance(trained, coefficient)
 
 
 def _multiplicity(batch: RowBatch) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Models to be trained: read from a folder or a hub name, or made from scratch, and checked.
 
-Faults are found here before a step is taken: the tokenizer fits the model,
+Checks are made here before a step is taken: the tokenizer fits the model,
 a reference has the same vocabulary, and scoring over a trie gives what the
 model's own forward pass gives.
 """

@@ -20,17 +20,17 @@ from oversight.modeling.scoring.checks import check_policy_kind, check_scalar_ki
 from oversight.modeling.scoring.trie import TokenTrie
 from oversight.text.numbers import memory
 from oversight.train.batches import Cutting, micro_batches
-from oversight.train.data.examples import Order
+from oversight.train.data.examples import EpochOrder
 from oversight.train.data.loading import LoadedExamples
 from oversight.train.distributed import World, num_processes
-from oversight.train.estimate import Load, Shape, available, estimate
+from oversight.train.estimate import BatchLoad, ModelShape, available, bfloat16_speed, estimate
 from oversight.train.loading import adapted, check_weights, named, resolve_device
 from oversight.train.reference import INITIAL, NONE, read_other
 from oversight.train.registered import Trainer
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.folder import MODEL, check_places
 from oversight.train.session import num_steps
-from oversight.train.start import Started, about, begin
+from oversight.train.start import RunStart, about, begin
 from oversight.train.types import Comparison, Demonstration, Example, LabelledExample
 
 SHOWN_TOKENS = 48
@@ -86,7 +86,7 @@ Kind = Literal["policy", "scalar"]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class AuxiliaryModel:
     """A model that a run holds in memory besides the one that is trained."""
 
     name: str
@@ -106,7 +106,7 @@ class Plan:
 
     trainer: str
     config: Any
-    start: Started
+    start: RunStart
     loaded: LoadedExamples[Any]
     groups: Sequence[Sequence[TokenRow]] = ()
     """Groups of rows that are learnt from together; none where responses are sampled to prompts."""
@@ -114,7 +114,7 @@ class Plan:
     """Notes about the data, for the person."""
     kind: Kind = "policy"
     """Of the model that is trained."""
-    held: list[Held] = field(default_factory=list)
+    held: list[AuxiliaryModel] = field(default_factory=list)
     checked: list[str] = field(default_factory=lambda: ["settings", "folder", "model", "data"])
     tried: list[str] = field(default_factory=list)
     """Rewards that a reward function gave for dummy responses to the first rows."""
@@ -131,9 +131,11 @@ class Plan:
         if name != INITIAL:
             other, config = read_other(name, self.config.model, self.start.vocabulary)
             where = f"reference = {name!r}"
-            self.held.append(Held("reference", "policy", config, other.path, where, times))
+            self.held.append(
+                AuxiliaryModel("reference", "policy", config, other.path, where, times)
+            )
         elif self.config.model.lora is None:
-            self.held.append(Held("reference", "policy", self.start.config, times=times))
+            self.held.append(AuxiliaryModel("reference", "policy", self.start.config, times=times))
         self.checked.insert(self.checked.index("data") + 1, "reference")
 
 
@@ -153,7 +155,7 @@ def lines(trainer: Trainer, config: Any, *, resume: bool = False) -> Iterator[st
     plan = trainer.plan(config)
     _check_same(plan, resume)
     model, others = _models(plan)
-    shape = Shape.of(plan.start.config, model)
+    shape = ModelShape.of(plan.start.config, model)
     yield f"{plan.trainer} of {_named(plan, shape)}, into {config.out}"
     yield from _indented(plan.start.notes)
     yield from ("", "data", *_indented([*plan.loaded.lines(), *plan.notes]))
@@ -162,14 +164,15 @@ def lines(trainer: Trainer, config: Any, *, resume: bool = False) -> Iterator[st
     if plan.tried:
         yield from ("", "the reward function, called on dummy responses", *_indented(plan.tried))
     yield from ("", "memory at the peak of a step, about", *_indented(_memory(plan, shape, others)))
+    yield from ("", "precision", *_indented(_precision(plan, shape)))
     yield from ("", f"Checked, and nothing written: {', '.join(plan.checked)}.")
 
 
-def begin_alone(config: Any) -> Started:
+def begin_alone(config: Any) -> RunStart:
     """As a run begins, without the other processes of it."""
     world = World(0, 1, resolve_device(config.model.device))
     begun = begin(config, config.data, world=world)
-    return Started(world, begun.config, begun.vocabulary, begun.notes, tells=False)
+    return RunStart(world, begun.config, begun.vocabulary, begun.notes, tells=False)
 
 
 def _check_same(plan: Plan, resume: bool) -> None:
@@ -185,7 +188,7 @@ def _models(plan: Plan) -> tuple[Any, list[tuple[str, int]]]:
     """The model that is trained, without weights, and the others with the numbers held for them;
     all of them checked as a run checks them before it reads their weights."""
     settings = plan.config.model
-    trained = Held(
+    trained = AuxiliaryModel(
         "", plan.kind, plan.start.config, settings.path, f"model.path = {settings.path!r}"
     )
     model = adapted(
@@ -203,7 +206,7 @@ def _models(plan: Plan) -> tuple[Any, list[tuple[str, int]]]:
     return model, others
 
 
-def _checked(held: Held, attention: Any) -> Any:
+def _checked(held: AuxiliaryModel, attention: Any) -> Any:
     """A model without weights, whose kind and stored weights fit."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -221,7 +224,7 @@ def _checked(held: Held, attention: Any) -> Any:
     return model
 
 
-def _named(plan: Plan, shape: Shape) -> str:
+def _named(plan: Plan, shape: ModelShape) -> str:
     settings = plan.config.model
     what = "random weights" if settings.path is None else settings.path
     trained = f", {shape.num_trained:,} of them trained" if settings.lora is not None else ""
@@ -255,7 +258,7 @@ def _steps(plan: Plan) -> Iterator[str]:
 def _parts(plan: Plan) -> Iterator[list[list[TokenRow]]]:
     """The micro-batches of the first steps."""
     config, groups = plan.config, plan.groups
-    order = Order(len(groups), config.seed, config.shuffle)
+    order = EpochOrder(len(groups), config.seed, config.shuffle)
     for taken in islice(
         order.batches(config.batch_size), min(STEPS_LOOKED_AT, num_steps(config, len(groups)))
     ):
@@ -287,7 +290,7 @@ def _cuts(config: Any) -> bool:
     return num_processes() == 1 and not config.model.router_aux_coefficient
 
 
-def _memory(plan: Plan, shape: Shape, others: list[tuple[str, int]]) -> Iterator[str]:
+def _memory(plan: Plan, shape: ModelShape, others: list[tuple[str, int]]) -> Iterator[str]:
     config = plan.config
     processes = num_processes()
     found = estimate(
@@ -308,12 +311,29 @@ def _memory(plan: Plan, shape: Shape, others: list[tuple[str, int]]) -> Iterator
         )
 
 
-def _load(plan: Plan) -> Load:
+FASTER, SLOWER = 1.1, 0.95
+"""Bounds between which two precisions are called equally fast."""
+
+
+def _precision(plan: Plan, shape: ModelShape) -> Iterator[str]:
+    """A line on which precision is faster here, as a probe of a second says."""
+    device, chosen = plan.start.world.device, plan.config.model.precision
+    ratio = bfloat16_speed(shape, _load(plan).num_tokens, device)
+    said = f"bfloat16 multiplies {ratio:.2g} times as fast as float32 on {device}, at these sizes"
+    if ratio >= FASTER and chosen == "float32":
+        yield f'{said}; model.precision = "bfloat16" would be faster, at its coarser rounding'
+    elif ratio <= SLOWER and chosen == "bfloat16":
+        yield f'{said}; model.precision = "float32" would be faster'
+    else:
+        yield f"{said}; model.precision = {chosen!r} is set"
+
+
+def _load(plan: Plan) -> BatchLoad:
     """Return the most that is computed at once."""
     config = plan.config
     if plan.groups:
         tokens, scored = max(_held(plan, part) for parts in _parts(plan) for part in parts)
-        return Load(tokens, 0 if plan.kind == "scalar" else scored)
+        return BatchLoad(tokens, 0 if plan.kind == "scalar" else scored)
     longest = max(len(example.prompt_ids) for example in plan.loaded.examples)
     answers = config.samples * config.sampling.max_new_tokens
     groups = max(1, config.batch_size // config.mini_batches)
@@ -325,7 +345,7 @@ def _load(plan: Plan) -> Load:
     if config.engine == "in_process":
         most = max(config.samples, config.sampling.rows_at_once)
         sampled = min(config.batch_size * config.samples, most)
-    return Load(
+    return BatchLoad(
         most,
         min(most, together * answers),
         sampled,

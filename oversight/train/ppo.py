@@ -38,7 +38,7 @@ from oversight.train.losses.masked import masked_sum
 from oversight.train.losses.metrics import Metrics, peak_of
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.losses.value import token_rewards
-from oversight.train.plan import TRAINED, Held, Plan
+from oversight.train.plan import TRAINED, AuxiliaryModel, Plan
 from oversight.train.policy_step import Added, policy_step
 from oversight.train.reference import open_reference, same_vocabulary
 from oversight.train.registered import trainer
@@ -127,7 +127,7 @@ def plan(config: Config) -> Plan:
         settings, critic_config = read_critic(config, found.start.vocabulary)
         critic_config.num_labels = 1
         where = f"critic.path = {settings.path!r}"
-        held = Held("critic", "scalar", critic_config, settings.path, where, TRAINED)
+        held = AuxiliaryModel("critic", "scalar", critic_config, settings.path, where, TRAINED)
         found.held.append(held)
         found.checked.append("critic")
     found.add_reference(config.reference if config.kl.coefficient else "none")

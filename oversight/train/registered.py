@@ -8,9 +8,9 @@ text, so that listing them imports nothing.
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -66,26 +66,31 @@ def trainer(
     return register
 
 
+# Searched for, as parsing the files would take as long as all else of `oversight --help`.
+_REGISTERED = re.compile(r"^@trainer\([^@]*?\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+_FIRST_LINE = re.compile(r'"""(.*?)(?:"""|\n)')
+
+
 @functools.cache
 def _files() -> dict[str, tuple[str, str]]:
     """Each trainer of this package: its function, and the first line of its file's docstring."""
     found: dict[str, tuple[str, str]] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if "\n@trainer(" not in text:
-            continue
-        tree = ast.parse(text)
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and any(
-                isinstance(each, ast.Call) and getattr(each.func, "id", None) == "trainer"
-                for each in node.decorator_list
-            ):
-                found[path.stem] = (node.name, (ast.get_docstring(tree) or "").partition("\n")[0])
+        function = _REGISTERED.search(text)
+        if function is not None:
+            said = _FIRST_LINE.match(text)
+            found[path.stem] = (function[1], said[1].strip() if said else "")
     return found
 
 
 def _plugins() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def own_names() -> list[str]:
+    """Trainers of this package."""
+    return sorted(_files())
 
 
 def names() -> list[str]:

@@ -25,7 +25,7 @@ from oversight.errors import CheckpointError, ConfigError, OversightError, Train
 from oversight.modeling.rows import TokenRow
 from oversight.modeling.scoring.policy import Backbone
 from oversight.train.batches import Cutting, micro_batches
-from oversight.train.data.examples import Cursor, Order
+from oversight.train.data.examples import Cursor, EpochOrder
 from oversight.train.distributed import (
     World,
     announce,
@@ -35,8 +35,8 @@ from oversight.train.distributed import (
 )
 from oversight.train.experts import balance_of
 from oversight.train.losses.metrics import Metrics, Peak, merge
-from oversight.train.runs.final import Finish, finish
-from oversight.train.runs.folder import About, RunFolder, resume_command
+from oversight.train.runs.final import FinalModel, finish
+from oversight.train.runs.folder import RunDescription, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
 from oversight.train.runs.progress import TrainProgress
 from oversight.train.runs.schedules import (
@@ -77,10 +77,10 @@ UPDATE = ("loss", "start_loss", "grad_norm")
 
 
 @dataclass
-class Visits:
+class DataPosition:
     """A run's place in its data."""
 
-    order: Order
+    order: EpochOrder
     cursor: Cursor = field(default_factory=Cursor)
     num_skipped: int = 0
     """Steps that were not taken, as there was nothing to learn in them."""
@@ -118,7 +118,7 @@ class Session:
 
     def __init__(
         self,
-        about: About,
+        about: RunDescription,
         settings: TrainSettings,
         models: Mapping[str, torch.nn.Module],
         *,
@@ -146,7 +146,7 @@ class Session:
         self._guards = Guards(settings.guards)
         self._stop = EarlyStop(settings.patience, higher_is_better=higher_is_better)
         _check_same_data(about, world)
-        self.visits = Visits(Order(num_examples, settings.seed, settings.shuffle))
+        self.visits = DataPosition(EpochOrder(num_examples, settings.seed, settings.shuffle))
         own: dict[str, Part] = {
             "visits": self.visits,
             "guards": self._guards,
@@ -436,7 +436,7 @@ class Session:
 
     def _write_model(self, model: Backbone, tokenizer: Any) -> None:
         settings = self.settings.model
-        ending = Finish(
+        ending = FinalModel(
             tokenizer=tokenizer,
             base_model=settings.path or "random weights",
             num_steps=self.step,
@@ -460,7 +460,7 @@ def num_steps(settings: TrainSettings, num_examples: int) -> int:
     """Optimiser steps of a run over so many examples, however many processes take them."""
     if settings.steps is not None:
         return settings.steps
-    order = Order(num_examples, settings.seed, settings.shuffle)
+    order = EpochOrder(num_examples, settings.seed, settings.shuffle)
     return max(1, round(settings.epochs * order.num_batches(settings.batch_size)))
 
 
@@ -478,7 +478,7 @@ def _plain(metrics: Metrics) -> dict[str, float | tuple[float, float]]:
     }
 
 
-def _check_same_data(about: About, world: World) -> None:
+def _check_same_data(about: RunDescription, world: World) -> None:
     """Processes that have read other data or settings would wait for one another for ever.
 
     Raises:

@@ -12,7 +12,7 @@ from oversight.errors import ConfigError
 from oversight.modeling.angles import switch_of
 from oversight.modeling.scoring.attention import choose_back_end
 from oversight.text.terminal import tell
-from oversight.train.data.examples import fingerprint
+from oversight.train.data.examples import fingerprint, fingerprint_before
 from oversight.train.data.files import Row, texts
 from oversight.train.data.loading import LoadedExamples, require_batch
 from oversight.train.distributed import World
@@ -20,7 +20,7 @@ from oversight.train.experts import check_experts
 from oversight.train.loading import Vocabulary, read_config, resolve_device
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.final import check_before_training
-from oversight.train.runs.folder import MODEL, About, describe_settings
+from oversight.train.runs.folder import MODEL, RunDescription, describe_settings
 from oversight.train.runs.state import seed_all
 from oversight.train.settings import DataSettings, ModelSettings, TrainSettings
 from oversight.train.types import Example
@@ -31,7 +31,7 @@ Rows = Sequence[Row]
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class RunStart:
     """All that is known of a run before a weight is read."""
 
     world: World
@@ -92,7 +92,7 @@ def begin(
     data: DataSettings,
     rows: Rows | None = None,
     world: World | None = None,
-) -> Started:
+) -> RunStart:
     """Join the run's processes, and read or make the model's configuration and tokenizer.
 
     Args:
@@ -106,7 +106,7 @@ def begin(
     seed_all(settings.seed)
     config, vocabulary = _read(settings.model, _texts(data, rows))
     check_before_training(vocabulary.tokenizer, config)
-    return Started(world, config, vocabulary, tuple(check_experts(settings.model, config)))
+    return RunStart(world, config, vocabulary, tuple(check_experts(settings.model, config)))
 
 
 def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabulary]:
@@ -125,25 +125,27 @@ def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabular
         raise ConfigError(f"model.tokenizer = {settings.tokenizer!r}: {reason}") from error
 
 
-def about(trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any]) -> About:
+def about(trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any]) -> RunDescription:
     """Return the run's description, for its folder."""
     described = describe_settings(settings)
-    return About(
+    return RunDescription(
         trainer=trainer,
         config=settings.model_dump(mode="json"),
         identity=described["config"],
         data=loaded.fingerprint,
+        data_before=fingerprint_before(loaded.examples),
         seed=settings.seed,
         provenance=loaded.to_json(),
         held_out=fingerprint(loaded.eval_examples),
         contents=described["contents"],
+        defaults=described["defaults"],
     )
 
 
 def finished_model(
     trainer: str, settings: TrainSettings, loaded: LoadedExamples[Any], *, resume: bool
 ) -> Path | None:
-    """The model of a run that is gone on with and has come to its end; None of any other.
+    """The finished model of a run that is resumed after its end; None of any other.
 
     Raises:
         CheckpointError: The finished run had other settings or data.

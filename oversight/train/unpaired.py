@@ -23,7 +23,7 @@ from oversight.modeling.rows import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.batches import padded, row_logprobs
-from oversight.train.data.examples import Order
+from oversight.train.data.examples import EpochOrder
 from oversight.train.data.loading import LoadedExamples, load_labelled
 from oversight.train.distributed import shard
 from oversight.train.loading import load_policy
@@ -173,7 +173,7 @@ def check_labelled(config: Config, loaded: LoadedExamples[LabelledExample]) -> N
     if config.batch_size == 1:
         raise ConfigError(f"batch_size = 1: {why}; take 2 or more, {instead}")
     examples, held_out = loaded.examples, loaded.eval_examples
-    order = Order(len(examples), config.seed, config.shuffle)
+    order = EpochOrder(len(examples), config.seed, config.shuffle)
     prompts = _numbers([example.row.prompt_ids.tobytes() for example in examples])
     steps = islice(order.batches(config.batch_size), num_steps(config, len(examples)))
     for step, taken in enumerate(steps, 1):

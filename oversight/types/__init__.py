@@ -2,10 +2,10 @@
 
 Records are frozen pydantic models: they cross a boundary (the store, a file,
 the wire) and are checked there. Values that live only between two calls of one
-process (`Request`, `Completion`, `View`, `Draft`) is a frozen dataclass.
+process (`Request`, `Completion`, `View`, `Draft`) are frozen dataclasses.
 
-Indices of options are always in the question's own order. What a judge or a
-debater *saw* first is kept apart, in `Orders`.
+Indices of options are always in the question's own order. The option that a judge
+or a debater *saw* first is kept apart, in `Orders`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Completion:
 
     request_id: str
     text: str
-    """As it was written: thoughts that are marked in it are divided off by whoever asked."""
+    """The answer as it was written; its reader divides off thoughts that are marked in it."""
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     finish_reason: FinishReason

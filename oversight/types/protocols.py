@@ -51,7 +51,7 @@ class Act(StrEnum):
     BELIEVE = "believe"
     DECIDE = "decide"
     SCORE = "score"
-    """Outside of any schedule: how good the last response is, of whoever chooses the best of N."""
+    """Outside of any schedule: rate the last response, to choose the best of N."""
     ASSIST = "assist"
     """Outside of any schedule: an answer to the person who judges."""
     RATE = "rate"

@@ -150,7 +150,7 @@ class OwnAnswer(Record):
     preference: float | None = Field(
         default=None, ge=0.0, le=1.0, allow_inf_nan=False, exclude_if=lambda each: each is None
     )
-    """What the answer says for training: the probability that of two candidates the first one
+    """The answer as a number for training: the probability that of two candidates the first one
     shown is better, or that the revision is; of a single response its score. None: nothing."""
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import typer
 
 from oversight.cli import main
+from oversight.cli.persons import PersonOptions
 from oversight.cli.pixels import _settings as pixel_settings
 from oversight.cli.run import load_circle
 from oversight.cli.train import _settings as train_settings
@@ -171,3 +173,15 @@ def test_commands_that_messages_name_exist_with_their_options(root: Path) -> Non
 def test_commands_that_screens_propose_run(command: str, tmp_path: Path) -> None:
     words = [*shlex.split(command)[1:], "-d", "world", "--limit", "1", "--no-live"]
     assert main.run([*words, "--store", str(tmp_path / "debates.db")]) == 0
+
+
+def test_what_judging_and_rating_share_has_one_name_and_one_help() -> None:
+    judge, rate = (
+        {each.name: each for each in COMMANDS[name].params} for name in ("judge", "rate")
+    )
+    shared = {field.name for field in fields(PersonOptions)} - {"sets"}
+    assert shared <= judge.keys() & rate.keys()
+    for name in shared:
+        assert judge[name].opts == rate[name].opts
+        assert judge[name].help == rate[name].help
+        assert judge[name].default == rate[name].default

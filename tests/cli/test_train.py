@@ -476,6 +476,33 @@ def test_under_torchrun_one_process_speaks(here: Path) -> None:
     assert said.count("oversight: out = 'x' holds a finished run") == 1
 
 
+@pytest.mark.parametrize(
+    ("ratio", "precision", "said"),
+    [
+        (1.83, "float32", 'model.precision = "bfloat16" would be faster, at its coarser rounding'),
+        (0.6, "bfloat16", 'model.precision = "float32" would be faster'),
+        (1.83, "bfloat16", "model.precision = 'bfloat16' is set"),
+        (1.0, "float32", "model.precision = 'float32' is set"),
+    ],
+)
+def test_a_dry_run_says_which_precision_is_faster_here(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    ratio: float,
+    precision: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr("oversight.train.plan.bfloat16_speed", lambda *given: ratio)
+    more = ["--set", f"model.precision={precision}", "--dry-run"]
+    assert run(["train", "sft", "on.toml", "--out", "x", *more]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    told = (
+        f"bfloat16 multiplies {ratio:.2g} times as fast as float32 on cpu, at these sizes; {said}"
+    )
+    assert told in shown
+
+
 @pytest.mark.parametrize("trainer", ["ppo", "grpo"])
 def test_a_dry_run_calls_the_reward_function_and_shows_what_it_gave(
     here: Path, capsys: pytest.CaptureFixture[str], trainer: str

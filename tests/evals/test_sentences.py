@@ -13,11 +13,8 @@ import pkgutil
 import re
 import typing
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import oversight.evals
@@ -26,7 +23,6 @@ import oversight.experiments.selfplay
 from oversight.cli import running
 from oversight.evals import findings
 from oversight.evals.accuracy import Accuracy
-from oversight.evals.drawing import LIGHT
 from oversight.evals.findings import headlines, warnings
 from oversight.evals.intervals import mean_interval
 from oversight.evals.page import html
@@ -34,16 +30,15 @@ from oversight.evals.pictures import Picture, pictures
 from oversight.evals.report import ArmDifference, ArmReport, Report, build_report
 from oversight.evals.tables import Table, tables
 from oversight.experiments.pixels import results as pixels
-from oversight.experiments.pixels.game import Form
-from oversight.experiments.pixels.running import Played
+from oversight.experiments.pixels.game import GameKind
+from oversight.experiments.pixels.running import FinishedRun
 from oversight.experiments.pixels.settings import PixelSettings
 from oversight.experiments.selfplay import results as circles
 from oversight.experiments.selfplay import words
-from oversight.experiments.selfplay.jobs import plan_jobs
-from oversight.experiments.selfplay.pictures import draw_accuracy, draw_curve, write_all
 from oversight.experiments.selfplay.settings import CircleSettings
 from oversight.text.numbers import listed
 from oversight.types import Belief, BeliefMethod, QuoteStatus, Seat, Verdict
+from tests.evals.made_circles import CIRCLES, OUTCOMES, outcome_of
 
 # --- cases of judged debates ---
 
@@ -109,101 +104,19 @@ def cases(judged, belief, protocols) -> dict[str, Report]:
     return found
 
 
-# --- cases of circles ---
-
-
-def arm(score: float, num: int, *, valid: bool = True, sided: bool = False) -> dict[str, Any]:
-    rulings = [
-        {
-            "question": f"q{n}",
-            "score": score,
-            "p_right": score if valid else None,
-            "honest": n % 2 == 0 if sided else None,
-            "valid": valid,
-            "majority": score,
-        }
-        for n in range(num)
-    ]
-    first = None if score == 0.5 or not valid else {"value": 1.0, "num": num}
-    return {
-        "rulings": rulings,
-        "position": {"first_chosen": first, "first_argued": None, "gain": None, "flipped": None},
-        "quotes": None,
-        "empty": 0.0,
-        "num_turns": num,
-        "length": {"value": 20.0},
-        "kl": {"value": 0.5},
-    }
-
-
-def circle(**changes: Any) -> CircleSettings:
-    small = {
-        "dataset": {"dataset": "world"},
-        "train_questions": 40,
-        "held_out_questions": 12,
-        "crossplay_questions": 4,
-        "seeds": (0,),
-        "iterations": 1,
-    }
-    return CircleSettings.model_validate(small | changes)
-
-
-CIRCLES: dict[str, CircleSettings] = {
-    "one of everything": circle(),
-    "several": circle(seeds=(0, 1, 2), iterations=3),
-    "five iterations": circle(iterations=5, methods=("expert_iteration",)),
-    "without expert iteration": circle(methods=("dpo", "grpo"), seeds=(4, 5)),
-    "ppo alone": circle(methods=("ppo",)),
-    "untrained": circle(methods=()),
-    "no control": circle(arenas=("debate",), methods=("grpo",)),
-    "control alone": circle(arenas=("consultancy",), methods=("dpo",)),
-}
-OUTCOMES: dict[str, dict[str, Any]] = {
-    "right": {"score": 1.0},
-    "wrong": {"score": 0.0},
-    "tied": {"score": 0.5},
-    "unreadable": {"score": 0.0, "valid": False},
-}
-
-
-@cache
-def outcome_of(case: str, made: str, num: int) -> circles.CircleResults:
-    return outcome(CIRCLES[case], num, **OUTCOMES[made])
-
-
-def outcome(settings: CircleSettings, num: int = 12, **made: Any) -> circles.CircleResults:
-    done: dict[str, dict[str, Any]] = {}
-    for job in plan_jobs(settings):
-        if job.kind == "arm":
-            done[job.name] = arm(num=num, sided=job.arena == "consultancy", **made)
-        elif job.kind == "crossplay":
-            players = ["start", *job.needs]
-            games = 8
-            shape = (len(players),) * (2 if job.arena == "debate" else 1) + (games,)
-            done[job.name] = {
-                "players": players,
-                "questions": [f"q{g // 2}" for g in range(games)],
-                "first_is_honest": [g % 2 == 0 for g in range(games)],
-                "beliefs": np.full(shape, 0.5).tolist(),
-            }
-        else:
-            done[job.name] = {"rows": 1}
-    return circles.gather(settings, done)
-
-
 # --- cases of pixel debates ---
 
 
 def pixel_run(
     images: int, value: float, sizes: tuple[int, ...]
-) -> tuple[Played, pixels.PixelResults]:
+) -> tuple[FinishedRun, pixels.PixelResults]:
     found = mean_interval([value] * images, range(images))
     rows = tuple(
         pixels.PixelRow(
             pixels=size,
             name=name,
             form=match.form,
-            labels=2 if match.form is Form.DEBATE else 10,
+            labels=2 if match.form is GameKind.DEBATE else 10,
             right=found,
             liar_second=None,
             liar_first=None,
@@ -220,12 +133,12 @@ def pixel_run(
     )
     settings = PixelSettings.model_validate({"pixels": sizes, "images": max(images, 2)})
     exact = dict.fromkeys(sizes, 1.0)
-    played = Played(settings, "digits", 100, 50, 0, images, exact, {})
+    played = FinishedRun(settings, "digits", 100, 50, 0, images, exact, {})
     return played, pixels.PixelResults("digits", images * len(rows), images, rows, gaps)
 
 
 EMPTY_RUN = (
-    Played(PixelSettings(), "mnist", 100, 50, 0, 0, None, {}),
+    FinishedRun(PixelSettings(), "mnist", 100, 50, 0, 0, None, {}),
     pixels.PixelResults("mnist", 0, 0, (), ()),
 )
 PIXELS = {
@@ -268,7 +181,7 @@ FEEDS: dict[Any, str] = {
     CircleSettings: "settings",
     pixels.PixelResults: "pixels",
     pixels.PixelRow: "pixel row",
-    Played: "played",
+    FinishedRun: "played",
 }
 
 
@@ -527,42 +440,6 @@ def test_a_single_interval_is_of_the_questions_that_were_decided(judged) -> None
 
 
 @pytest.mark.parametrize(
-    ("iterations", "expected"),
-    [(1, "on those, once."), (2, "twice over."), (3, "three times over."), (5, "5 times over.")],
-)
-def test_the_circles_page_counts_its_iterations(iterations: int, expected: str) -> None:
-    found = " ".join(words.methods(circle(iterations=iterations)))
-    assert expected in found
-
-
-def test_the_circles_page_tells_of_the_methods_that_ran_alone() -> None:
-    text = " ".join(words.methods(circle(methods=("grpo",), arenas=("debate",))))
-    assert "GRPO is rewarded" in text
-    assert not re.search("Expert|DPO|PPO is|reward model|consultan", text)
-    assert "with seed 0, and measured on 12 questions" in text
-    none = " ".join(words.methods(circle(methods=())))
-    assert none.startswith("No policy was trained")
-    assert not re.search("Expert|DPO|GRPO|cross-play", none)
-
-
-def test_methods_that_are_equally_good_are_named_together() -> None:
-    found = words.headlines(outcome(circle(methods=("dpo", "grpo")), score=1.0))
-    assert any("After training by DPO and GRPO it is right in 100 %" in each for each in found)
-    assert any(each.endswith("of debates, both alike.") for each in found)
-
-
-@pytest.mark.parametrize("made", ["tied", "unreadable"])
-def test_a_circle_without_a_decision_claims_no_accuracy(made: str) -> None:
-    results = outcome(circle(), **OUTCOMES[made])
-    found = " ".join(words.headlines(results))
-    why = "nothing decided" if made == "tied" else "nothing could be read"
-    assert f"right in: naive: no argument none ({why})" in found
-    assert "After training nothing was decided in debates." in found
-    [first, *_] = words.tables(results)
-    assert {row[1] for row in first.rows} == {"–"}
-
-
-@pytest.mark.parametrize(
     ("case", "expected"),
     [
         ("tied", "naive: 100 % of the rulings decide nothing (ties)."),
@@ -576,61 +453,12 @@ def test_open_rulings_are_named_by_what_they_are(
     assert expected in warnings(cases[case])
 
 
-@pytest.mark.parametrize(
-    ("case", "expected"),
-    [
-        ("one of everything", "More persuasive speakers: a judge more right in debate, not in"),
-        ("no control", "More persuasive speakers: a judge more right in debate?"),
-        ("control alone", "More persuasive speakers: a judge more right in consultancy?"),
-    ],
-)
-def test_the_circles_curve_asks_of_what_was_played(case: str, expected: str) -> None:
-    figure = draw_curve(outcome_of(case, "right", 12), LIGHT)
-    assert figure.texts[0].get_text().startswith(expected)
-
-
-def test_a_circle_without_training_does_not_ask_what_training_does() -> None:
-    figure = draw_accuracy(outcome_of("untrained", "right", 12), LIGHT)
-    assert figure.texts[0].get_text() == "Judge accuracy"
-
-
-@pytest.mark.parametrize("made", list(OUTCOMES))
-@pytest.mark.parametrize("num", [1, 12])
-@pytest.mark.parametrize("case", ["one of everything", "untrained", "no control", "control alone"])
-def test_the_circles_page_is_written_from_figures_hard_to_speak_of(
-    case: str, num: int, made: str, tmp_path: Path
-) -> None:
-    settings = CIRCLES[case].model_copy(update={"out": tmp_path})
-    write_all(settings, outcome_of(case, made, num))
-    text = re.sub(r"<(svg|style).*?</\1>", "", (tmp_path / "report.html").read_text(), flags=re.S)
-    said = re.sub(r"<[^>]+>", "\n", text)
-    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", said)
-    if made in ("tied", "unreadable"):
-        assert "right in 0 %" not in said
-        assert "right in 50 %" not in said
-        assert "beats" not in said
-
-
 @pytest.mark.parametrize("case", ["empty", "tied", "invalid", "nothing", "one, debate"])
 def test_the_whole_page_has_no_figure_that_is_none(case: str, cases: dict[str, Report]) -> None:
     text = re.sub(r"<(svg|style).*?</\1>", "", html(cases[case]), flags=re.S)
     said = re.sub(r"<[^>]+>", "\n", text)
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", said)
     assert ("beats" in said) is False
-
-
-def test_one_decision_is_no_collapse() -> None:
-    assert not any("collapsed" in each for each in outcome(circle(), 1, score=1.0).warnings)
-    assert any("collapsed" in each for each in outcome(circle(), 12, score=1.0).warnings)
-
-
-def test_best_of_four_is_what_the_protocols_sample() -> None:
-    from oversight.experiments.selfplay.games import BEST_OF_N
-    from oversight.protocols import load
-
-    for name in BEST_OF_N.values():
-        slots = [slot for step in load(name).schedule() for slot in step.slots]
-        assert {slot.candidates for slot in slots if slot.act.is_spoken} == {4}
 
 
 def test_names_are_listed_as_people_do() -> None:

@@ -290,3 +290,19 @@ async def test_candidates_that_a_scorer_chooses_wait_for_a_human_judge_as_one_sp
     assert asked["act"] == "decide"
     assert len(played.transcript().spoken()) == 2
     assert len(played.transcript().turns) > 2
+
+
+async def test_in_one_step_programs_act_up_to_a_person_who_is_asked_as_ever(
+    theatre: Any, question: Question
+) -> None:
+    played = Played(theatre, Role.JUDGE)
+    asked = await played.begin(question, "debate_interactive")
+    said = played.said()
+    again = Played(theatre, Role.JUDGE)
+    again.store, again.debate = theatre.store, played.debate
+    graph = registry.load("graphs", "debate").build(again.runtime)
+    given = {"debate_id": played.debate.id, "in_one_step": True}
+    state = await graph.ainvoke(given)
+    assert state[INTERRUPT][0].value == asked
+    assert again.said() == said
+    assert again.transcript().outcome is None

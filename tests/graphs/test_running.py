@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from oversight import protocols
+from oversight import protocols, registry
 from oversight.errors import BudgetExceededError, EngineUnavailableError, StoreError
 from oversight.graphs.planning import plan
 from oversight.graphs.running import DebateProgress, run_debates
+from oversight.store import Store
 from oversight.types import Debate, Draft, OutcomeStatus, Question, View
 
 MakeQuestions = Callable[[int], list[Question]]
@@ -141,3 +142,53 @@ async def test_cancelling_leaves_what_was_recorded(
         await run
     assert theatre.store.counts()["turns"] == 6
     assert theatre.store.check() == []
+
+
+async def test_in_one_step_a_debate_has_the_same_records_in_a_single_step_of_the_graph(
+    theatre: Any, question: Question
+) -> None:
+    [(debate, _)] = planned(theatre, [question], "debate_interactive")
+    runtime = theatre.runtime()
+    graph = registry.load("graphs", "debate").build(runtime)
+    steps: dict[bool, list[str]] = {}
+    turns: dict[bool, list[tuple[int, str, str]]] = {}
+    for in_one_step, one in ((False, debate), (True, debate.model_copy(update={"seed": 1}))):
+        await runtime.enter(one, question)
+        given = {"debate_id": one.id, "in_one_step": in_one_step}
+        updates = [each async for each in graph.astream(given, stream_mode="updates")]
+        steps[in_one_step] = [name for each in updates for name in each]
+        transcript = theatre.store.transcript(one.id)
+        assert transcript.outcome.status is OutcomeStatus.COMPLETE
+        assert [judgment.swapped for judgment in transcript.judgments] == [False]
+        turns[in_one_step] = [(turn.step, turn.seat, turn.text) for turn in transcript.turns]
+        result = updates[-1][steps[in_one_step][-1]]["result"]
+        assert result["num_turns"] == len(transcript.turns)
+    assert steps[True] == ["open"]
+    assert (steps[False][0], steps[False][-1]) == ("open", "decide")
+    assert len(steps[False]) > 4
+    assert turns[True] == turns[False]
+
+
+async def test_a_debate_that_was_never_begun_is_not_looked_for_in_the_store(
+    theatre: Any, make_questions: MakeQuestions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debates = planned(theatre, make_questions(3), "debate")
+    [(begun, question), *_] = debates
+    theatre.store.add(question, begun)
+    looked_for: list[str] = []
+    find = theatre.store.debate
+    monkeypatch.setattr(theatre.store, "debate", lambda id_: (looked_for.append(id_), find(id_))[1])
+    progress = await run_debates(debates, theatre.runtime(), concurrency=2)
+    assert progress.done == 3
+    assert looked_for == [begun.id]
+
+
+async def test_claims_are_given_up_when_a_batch_has_ended(
+    theatre: Any, make_questions: MakeQuestions
+) -> None:
+    debates = planned(theatre, make_questions(3), "debate")
+    await run_debates(debates, theatre.runtime(), concurrency=2)
+    ids = {debate.id for debate, _ in debates}
+    with Store.open(theatre.store.url) as other:
+        theatre.store.release([])  # behind all that was given up before
+        assert other.claim(ids) == ids

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
+from oversight.preferences.building import preferences
+from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.types import (
     Act,
     AgentSpec,
@@ -200,3 +203,44 @@ def prompt_of() -> Callable[..., PromptRecord]:
 @pytest.fixture(scope="session")
 def sequential() -> tuple[Step, Step]:
     return SEQUENTIAL
+
+
+RATED = ("pairs", "principles", "revisions")
+
+
+@pytest.fixture
+def rows(prompt_of):
+    def run(transcript, *ratings, **settings):
+        dropped = Dropped()
+        rated = replace(transcript, ratings=ratings)
+        given = PreferenceSettings(**({"kinds": RATED} | settings))
+        return list(preferences([rated], given, prompt_of, dropped)), dropped
+
+    return run
+
+
+@pytest.fixture
+def candidates(debate, sampled):
+    """A transcript with candidates of one turn, and their turns."""
+
+    def make(*texts, prompts=None):
+        made = debate()
+        for number, text in enumerate(texts):
+            prompt = (prompts or ["same"] * len(texts))[number]
+            made.say(Seat.A, text, sampled(text, prompt), candidate=number, chosen=number == 0)
+        transcript = made.build()
+        return transcript, transcript.turns
+
+    return make
+
+
+@pytest.fixture
+def revised(debate, sampled):
+    def make(**changes):
+        made = debate().say(Seat.A, "first", sampled("first"), step=0)
+        made.say(Seat.B, "wrong", sampled("wrong", "other"), step=1, act=Act.CRITIQUE)
+        made.say(Seat.A, "again", sampled("again", "other", **changes), step=2, act=Act.REVISE)
+        transcript = made.build()
+        return transcript, transcript.turns
+
+    return make

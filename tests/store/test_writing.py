@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import event, text
 
+from oversight.config import TransactionSettings
 from oversight.errors import StoreError
 from oversight.store import Store, database
 from oversight.store.encoding import encode
@@ -243,3 +244,47 @@ def test_a_store_dropped_without_closing_ends_its_thread(tmp_path, make):
     assert thread is not None
     del store
     assert not thread.is_alive()
+
+
+async def test_a_transaction_has_as_many_writes_as_was_asked_for(tmp_path, make):
+    debates = [make.debate(seed=seed) for seed in range(100)]
+    wanted = TransactionSettings(writes=25, wait_s=5.0)
+    with Store.open(tmp_path / "runs.db", transactions=wanted) as store:
+        store.add(make.question(), *debates)
+        with counted_commits(store) as commits:
+            await asyncio.gather(*[store.append(make.turn(debate)) for debate in debates])
+        assert len(commits) == 4
+        assert store.check() == []
+
+
+async def test_a_write_waits_for_company_and_is_durable_when_it_returns(tmp_path, make):
+    wanted = TransactionSettings(wait_s=0.2)
+    with Store.open(tmp_path / "runs.db", transactions=wanted) as store:
+        debates = [make.debate(seed=seed) for seed in range(2)]
+        store.add(make.question(), *debates)
+
+        async def late() -> None:
+            await asyncio.sleep(0.02)
+            await store.append(make.turn(debates[1]))
+
+        with counted_commits(store) as commits, Store.open(tmp_path / "runs.db") as other:
+            await asyncio.gather(store.append(make.turn(debates[0])), late())
+            assert other.counts()["turns"] == 2
+        assert len(commits) == 1
+
+
+def test_a_thread_that_writes_does_not_wait_for_company(tmp_path, make):
+    with Store.open(tmp_path / "runs.db", transactions=TransactionSettings(wait_s=10.0)) as store:
+        before = time.monotonic()
+        store.add(make.question())
+        store.claim(["a"])
+        assert time.monotonic() - before < 5.0
+
+
+def test_claims_given_up_soon_are_free_behind_what_is_written(store, make):
+    assert store.claim(["a", "b"]) == {"a", "b"}
+    store.release_soon(["a"])
+    store.add(make.question())
+    store.release([])
+    with Store.open(store.url) as other:
+        assert other.claim(["a", "b"]) == {"a"}

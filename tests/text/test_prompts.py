@@ -121,3 +121,12 @@ def test_there_are_no_globals(source: str) -> None:
 def test_a_template_that_does_not_compile_says_where(source: str) -> None:
     with pytest.raises(PromptError, match=r"prompt template 'bad' does not compile, line 2: "):
         Template("line\n" + source, name="bad")
+
+
+def test_a_text_that_equals_a_safe_one_is_data_however_often_either_is_rendered() -> None:
+    template = Template("{{ words }} {{ number }}", name="kept")
+    for _ in range(2):
+        assert template.render(words=Safe("<rules>"), number=1) == "<rules> 1"
+        assert template.render(words="<rules>", number=1) == "&lt;rules> 1"
+        with pytest.raises(PromptError):
+            template.render(words="a", number=True)

@@ -491,3 +491,11 @@ def test_near_misses_are_looked_for_so_many_times_a_turn() -> None:
 
 def test_a_source_is_folded_once() -> None:
     assert index(STORY.text) is index(Source(text=STORY.text).text)
+
+
+@pytest.mark.parametrize("joined", ["lamp_post", "lamp.post", "lamp-post", "lamp/post"])
+def test_a_near_miss_is_found_by_words_that_marks_join_in_the_source(joined: str) -> None:
+    source = Source(text=f"{'Nothing of it here. ' * 30}Ada hid the {joined} behind the barn.")
+    [quote] = find_quotes("<quote>Ada hid one lamp post behind a barn</quote>", source)
+    assert quote.status is QuoteStatus.NEAR
+    assert quote.source_text == f"Ada hid the {joined} behind the barn"

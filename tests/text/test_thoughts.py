@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
@@ -455,3 +456,83 @@ def test_prose_that_goes_on_behind_the_mark_that_it_mentions_stays(mark: str, pr
     speech = prose.format(mark)
 
     assert divide(speech) == DividedText(speech)
+
+
+# --- how many thoughts leak, and how many words about marks are lost ---
+
+CLOSES = dict([PAIRS["think"], PAIRS["square"], PAIRS["reasoning"], PAIRS["thinking"]])
+DRESSES = (
+    "{}",
+    "`{}`",
+    '"{}"',
+    "'{}'",
+    "({})",
+    "**{}**",
+    "the tag {}",
+    "the `{}` tag",
+    "a {} mark",
+)
+SUBJECTS = ("The model", "A debater", "Its log", "We", "Most models", "That template", "The judge")
+VERBS = ("emits", "writes", "prints", "shows", "needs", "sees", "mentions", "opens with", "has")
+TAILS = (
+    *(" and goes on.", " before it answers.", " ok, which is odd.", " ok.", " far too early.", "."),
+    *(" in each turn.", " again.", " too often, it seems.", " which the parser cuts.", " alone."),
+    *(
+        " ok, so it is read.",
+        "; that is all.",
+        ", which is a tag.",
+        " but never closes it.",
+        " here.",
+    ),
+    *(
+        " and `</think>` around it.",
+        " as its first token.",
+        " twice, which is odd.",
+        " ok, so what.",
+    ),
+)
+LEADS = (
+    *("", "It was the mill. ", "The ledger says ", "So ", "I say ", "As the source says, ", "- "),
+    *("The lamp is in the ", "Sure. ", "Well\n", "Answer: ", "> "),
+)
+HIDDEN = "zebra"
+MUSINGS = (
+    *("hmm, i must not show zebra", "I defend the wrong side, zebra", "ok, zebra is what i hide"),
+    *("wait, zebra. So B", "let me see: zebra", "the judge must not know zebra", "so zebra it is"),
+    *("maybe zebra", "my side is false, zebra", "Okay so zebra and then"),
+)
+RESTS = (" The boathouse.", " the boathouse it was.", "\nThe boathouse.", "", ", the mill.")
+
+
+def words_about_a_mark(rng: random.Random) -> str:
+    """A sentence of somebody who mentions a mark, which is to stay whole."""
+    mark = rng.choice(DRESSES).format(rng.choice([*CLOSES]))
+    said = f"{rng.choice(SUBJECTS)} {rng.choice(VERBS)} {mark}{rng.choice(TAILS)}"
+    said = f"It was the mill. {said}" if rng.random() < 0.3 else said
+    return f"{said} The ledger says so." if rng.random() < 0.3 else said
+
+
+def answer_with_a_thought(rng: random.Random, dress: str) -> str:
+    """An answer of a model that thinks where it should speak."""
+    mark = rng.choice([*CLOSES])
+    thought = rng.choice(["", " ", "\n"]) + rng.choice(MUSINGS)
+    begin = rng.choice(LEADS) + dress.format(mark) + thought
+    if rng.random() < 0.4:
+        return begin + rng.choice(["", ".", " and nobody will kno"])
+    return begin + rng.choice(["", ".", " "]) + dress.format(CLOSES[mark]) + rng.choice(RESTS)
+
+
+@pytest.mark.parametrize("num", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_words_about_marks_are_kept_and_few_thoughts_leak(num: int) -> None:
+    rng = random.Random(1)
+    sentences = [words_about_a_mark(rng) for _ in range(num)]
+    lost = [each for each in sentences if divide(each).text != each]
+    leaks = {}
+    for dress in ("{}", "**{}**", "\n{}\n", "`{}`"):
+        answers = [answer_with_a_thought(rng, dress) for _ in range(num)]
+        leaks[dress] = sum(HIDDEN in divide(each).text for each in answers) / num
+
+    assert lost == []
+    assert leaks["\n{}\n"] == 0
+    assert max(leaks["{}"], leaks["**{}**"]) < 0.12
+    assert leaks["`{}`"] < 0.97, "a mark in code is a word, whatever stands behind it"

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from oversight.modeling.rows import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
-from oversight.train.estimate import Load, Shape, estimate
+from oversight.train.estimate import BatchLoad, ModelShape, estimate
 from oversight.train.losses.sequences import sft_loss
 from oversight.train.settings import ModelSettings
 
@@ -64,8 +64,8 @@ def main() -> None:
     taken = peak() - before
     settings: dict[str, Any] = {"scratch": {}, "gradient_checkpointing": how == "checkpointing"}
     settings["precision"] = "bfloat16" if how == "bfloat16" else "float32"
-    load = Load(NUM_ROWS * (prompt + response), NUM_ROWS * response)
-    shape = Shape.of(config, policy.model)
+    load = BatchLoad(NUM_ROWS * (prompt + response), NUM_ROWS * response)
+    shape = ModelShape.of(config, policy.model)
     print(estimate(shape, load, ModelSettings.parse(settings)).total / taken)
 
 

@@ -12,10 +12,11 @@ import torch
 
 from oversight.text.numbers import memory as shown
 from oversight.train.estimate import (
-    Load,
-    Shape,
+    BatchLoad,
+    ModelShape,
     activations,
     available,
+    bfloat16_speed,
     estimate,
     key_values,
     logits,
@@ -23,7 +24,7 @@ from oversight.train.estimate import (
 from oversight.train.settings import LoraSettings, ModelSettings
 
 SCRATCH = ModelSettings.parse({"scratch": {}})
-SHAPE = Shape(64, 3, 256, 64, 32, 1000, 300_000, 300_000)
+SHAPE = ModelShape(64, 3, 256, 64, 32, 1000, 300_000, 300_000)
 
 
 def measured(*arguments: str, exact: bool) -> float:
@@ -65,11 +66,11 @@ def test_the_estimate_is_within_a_factor_of_two_of_the_process(name: str) -> Non
 
 
 def test_weights_gradients_and_optimiser_are_counted_by_what_is_trained() -> None:
-    load = Load(10, 5)
+    load = BatchLoad(10, 5)
     whole = dict(estimate(SHAPE, load, SCRATCH).parts)
     assert whole["weights"] == whole["gradients"] == 300_000 * 4
     assert whole["AdamW"] == 2 * whole["weights"]
-    adapters = Shape(64, 3, 256, 64, 32, 1000, 300_000, 1_000)
+    adapters = ModelShape(64, 3, 256, 64, 32, 1000, 300_000, 1_000)
     lora = ModelSettings(path="x", lora=LoraSettings())
     part = dict(estimate(adapters, load, lora).parts)
     assert part["weights"] == whole["weights"]
@@ -77,7 +78,7 @@ def test_weights_gradients_and_optimiser_are_counted_by_what_is_trained() -> Non
 
 
 def test_weights_are_split_over_processes_and_activations_are_not() -> None:
-    load = Load(100, 50)
+    load = BatchLoad(100, 50)
     one = dict(estimate(SHAPE, load, SCRATCH, others=(("reference", 300_000),)).parts)
     two = dict(
         estimate(SHAPE, load, SCRATCH, others=(("reference", 300_000),), num_processes=2).parts
@@ -87,8 +88,8 @@ def test_weights_are_split_over_processes_and_activations_are_not() -> None:
 
 
 def test_checkpointing_and_half_precision_keep_less() -> None:
-    load = Load(1000, 100)
-    small = Shape(64, 12, 256, 64, 32, 1000, 1000, 1000)
+    load = BatchLoad(1000, 100)
+    small = ModelShape(64, 12, 256, 64, 32, 1000, 1000, 1000)
     checkpointed = ModelSettings.parse({"scratch": {}, "gradient_checkpointing": True})
     halved = ModelSettings.parse({"scratch": {}, "precision": "bfloat16"})
     whole = activations(small, load, SCRATCH)
@@ -97,13 +98,13 @@ def test_checkpointing_and_half_precision_keep_less() -> None:
 
 
 def test_logits_are_bounded_by_the_chunk() -> None:
-    one, ten = (logits(SHAPE, Load(0, num)) for num in (10_000, 100_000))
+    one, ten = (logits(SHAPE, BatchLoad(0, num)) for num in (10_000, 100_000))
     assert ten - one == 4 * 3 * 90_000 * 64
-    assert logits(SHAPE, Load(1000, 0)) == 0
+    assert logits(SHAPE, BatchLoad(1000, 0)) == 0
 
 
 def test_keys_and_values_are_of_prompts_and_of_what_grows() -> None:
-    load = Load(0, 0, num_sampled=8, max_new_tokens=16, num_prompt_tokens=100)
+    load = BatchLoad(0, 0, num_sampled=8, max_new_tokens=16, num_prompt_tokens=100)
     assert key_values(SHAPE, load, SCRATCH) == 4 * (8 * 16 + 100) * 3 * 2 * 32
 
 
@@ -119,3 +120,29 @@ def test_bytes_are_shown_in_units() -> None:
         "1.5 GiB",
         "1010 KiB",
     ]
+
+
+def test_the_probe_of_precisions_gives_a_ratio_and_draws_nothing() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    ratio = bfloat16_speed(SHAPE, 64, torch.device("cpu"))
+    assert 0.01 < ratio < 100.0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_probe_of_precisions_cuts_what_is_too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    from oversight.train import estimate as module
+
+    seen: list[tuple[int, tuple[int, ...]]] = []
+
+    def noted(given: torch.Tensor, weights: list[torch.Tensor], lowered: bool) -> float:
+        seen.append((len(given), tuple(weights[0].shape)))
+        return 1.0 if lowered else 3.0
+
+    monkeypatch.setattr(module, "_pass", noted)
+    wide = ModelShape(8192, 80, 28_672, 8192, 1024, 128_000, 0, 0)
+    assert bfloat16_speed(wide, 8192, torch.device("cpu")) == 3.0
+    tokens, (rows, columns) = seen[0]
+    assert rows * columns <= module.PROBE_FLOATS
+    assert 16 <= tokens < 8192
+    assert rows / columns == pytest.approx(28_672 / 8192)

@@ -16,7 +16,7 @@ from oversight.modeling.rows import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import dpo, reward, sft
-from oversight.train.experts import Balance, check_experts
+from oversight.train.experts import RouterBalance, check_experts
 from oversight.train.runs.metrics import read_metrics
 from oversight.train.settings import DataSettings, ModelSettings, OptimizerSettings
 
@@ -84,7 +84,7 @@ def test_the_loss_and_its_gradient_are_transformers_own(kind: str, num_parts: in
     expected = theirs(peer, rows())
     expected.backward()
     policy = PolicyModel(model)
-    balance = Balance(policy, 0.1)
+    balance = RouterBalance(policy, 0.1)
     parts = [rows()] if num_parts == 1 else [rows()[:2], rows()[2:]]
     states = []
     for part in parts:
@@ -139,7 +139,7 @@ def test_that_of_a_reward_model_is_that_of_a_language_model_with_its_layers(kind
     scalar.base_model.load_state_dict(peer.base_model.state_dict())
     expected = theirs(peer.eval(), rows())
     expected.backward()
-    balance = Balance(ScalarModel(scalar), 0.1)
+    balance = RouterBalance(ScalarModel(scalar), 0.1)
     with balance.hearing() as routed:
         balance.trained(RowBatch.build(rows()))
         found = routed()

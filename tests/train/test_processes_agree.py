@@ -22,7 +22,7 @@ import torch
 from oversight.modeling.rows import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train import grpo
-from oversight.train.data.examples import Order
+from oversight.train.data.examples import EpochOrder
 from oversight.train.distributed import World
 from oversight.train.dpo import _of_all
 from oversight.train.experience import Experience
@@ -35,7 +35,7 @@ from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.runs.shards import pack, unpack
 from oversight.train.runs.state import Part
-from oversight.train.session import Visits
+from oversight.train.session import DataPosition
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample
 from oversight.train.unpaired import mismatched
@@ -130,13 +130,17 @@ def collections(
     """A run's steps: the whole collection, the process's part of the mini-batch, and metrics."""
     examples = [PromptExample(f"p{i}", np.array(ids)) for i, ids in enumerate(prompts)]
 
-    def opened(world: World) -> tuple[Experience, Visits, grpo.GroupAdvantages]:
+    def opened(world: World) -> tuple[Experience, DataPosition, grpo.GroupAdvantages]:
         policy = PolicyModel(make())
         sampler = InProcessSampler(
             policy, config.sampling, {1}, lambda own: world.max([float(own)])[0] > 0
         )
         experience = Experience(config, examples, policy, Collector(sampler), Odd(), None, world)
-        return experience, Visits(Order(len(examples), config.seed)), grpo.GroupAdvantages(config)
+        return (
+            experience,
+            DataPosition(EpochOrder(len(examples), config.seed)),
+            grpo.GroupAdvantages(config),
+        )
 
     def work(world: World) -> list[tuple[RolloutBatch, RolloutBatch, dict[str, float]]]:
         parts = opened(world)

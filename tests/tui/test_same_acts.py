@@ -276,3 +276,27 @@ async def test_a_debate_shown_whole_has_its_belief_after_its_last_step(
     transcript = store.transcript(judgment.debate_id)
     last = max(turn.step for turn in transcript.spoken() if turn.act is Act.SPEAK)
     assert [step for step, _ in judgment.trajectory] == [last]
+
+
+async def test_a_belief_after_a_tie_decides_on_the_screen_as_in_lines(
+    store, run_all, judging
+) -> None:
+    await run_all("debate_single_turn")
+    async with judging(size=SIZE) as j:
+        await j.press("enter", "v", "ctrl+t", "escape")
+        assert j.app.screen.acts.work.draft.verdict is Verdict.TIE
+        await j.press("2", "0")
+        await j.until(lambda: j.app.screen.acts.work.draft.verdict is Verdict.DECIDED)
+
+
+async def test_the_next_debate_in_lines_is_one_that_the_filter_lists(store, run_all) -> None:
+    await run_all("debate_single_turn", num=3)
+    said = await type_lines(store, "filter (2)", "next", "quit")
+    assert "Question: Where is the brass lamp? (2)" in said
+
+
+async def test_a_number_that_is_not_listed_begins_no_debate_in_lines(store, run_all) -> None:
+    await run_all("debate_single_turn")
+    said = await type_lines(store, "7", "quit")
+    assert "Which item? Give its number in the list." in said
+    assert store.events("anna") == []

@@ -51,7 +51,7 @@ class LinearQueue:
         self._write = write
         self._queue = QueueSession(desk)
         self._failure: StoreError | None = None
-        """Of the last thing that the store was asked for, if that failed."""
+        """The error of the last reading of the store, if it failed."""
 
     async def run(self) -> None:
         """Take commands until the judge or the input ends.

@@ -109,7 +109,7 @@ class LineSession(Protocol):
     """A session that reads lines and writes lines."""
 
     def __call__(self, *, read: Read, write: Write) -> Coroutine[None, None, None]:
-        """Until its user or the input ends."""
+        """Run until its user or the input ends."""
 
 
 def in_terminal(session: LineSession) -> None:

@@ -154,7 +154,7 @@ class UnreadScreen(ModalScreen[Literal["read", "anyway"] | None]):
     ]
 
     def __init__(self, unread: Sequence[tuple[str, float]]) -> None:
-        """For turns by name, each with the share of it that was on the screen."""
+        """A dialog about turns by name, each with the share of it that was on the screen."""
         super().__init__()
         self._unread = list(unread)
 
@@ -204,7 +204,7 @@ class KeysScreen(ModalScreen[None]):
     def __init__(
         self, names: Sequence[str], changes: Mapping[str, str], keys: Keys, foot: Sequence[str]
     ) -> None:
-        """Those of `keys` with these names, changed so, and lines below them."""
+        """A list of the keys with these names, changed so, and lines below them."""
         super().__init__()
         self._names = names
         self._changes = changes

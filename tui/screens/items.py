@@ -142,7 +142,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Listed, Named, Opened, Sent]):
         sign, style = SIGN_OF_STATE[item.state]
         return Text(sign, style=style)
 
-    def by_what(self) -> Text:
+    def summary_words(self) -> Text:
         """Words about the work, shown behind the judge and the study."""
         return Text()
 
@@ -210,7 +210,7 @@ class ItemsScreen(RoomyScreen[None], Generic[Listed, Named, Opened, Sent]):
         whole = Text("You are ").append_text(rich_text(judge, "bold"))
         if self._study:
             whole.append(" in study ").append_text(rich_text(self._study))
-        whole.append_text(self.by_what()).append(f"\n{self.queue.num_sent} sent now")
+        whole.append_text(self.summary_words()).append(f"\n{self.queue.num_sent} sent now")
         for state in ItemState:
             number = self.queue.counts[state]
             whole.append(f" · {SIGN_OF_STATE[state][0]} {number} {state.value}")

@@ -104,7 +104,7 @@ class RatingQueueScreen(ItemsScreen[RatingItem, RatingItem, TaskItem, Feedback])
         raters = Text(str(item.num_judges), justify="right")
         return [question, speaker, protocol, raters]
 
-    def by_what(self) -> Text:
+    def summary_words(self) -> Text:
         """The constitution whose principles are asked about."""
         constitution = self.desk.constitution
         if constitution is None:

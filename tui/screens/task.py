@@ -226,11 +226,11 @@ class RatingScreen(RatingReadingScreen[Where]):
             self.show_all()
 
     def action_do_left(self) -> None:
-        """To the left, or the left one is better."""
+        """Go to the left, or call the left one better."""
         self.press("left")
 
     def action_do_right(self) -> None:
-        """To the right, or the right one is better."""
+        """Go to the right, or call the right one better."""
         self.press("right")
 
     def action_do_tie(self) -> None:

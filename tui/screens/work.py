@@ -59,7 +59,7 @@ class WorkScreen(ReadingScreen[LeftT]):
         """The words in the hint's place, and true if they tell of a trouble."""
         self._num_acts = 0
         self._told_at = -1
-        """At which act a note was shown that still is."""
+        """Number of the act at which the note on the screen was shown; -1 for none."""
 
     @abstractmethod
     def show_all(self) -> None:

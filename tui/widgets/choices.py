@@ -118,12 +118,12 @@ class BeliefBar(Static):
         def __init__(self, probs: tuple[float, ...], move: str) -> None:
             super().__init__()
             self.probs = probs
-            """In the question's own order."""
+            """Probabilities in the question's own order of options."""
             self.move = move
             """The same for all changes of one movement."""
 
     def __init__(self, options: Sequence[tuple[str, str, int]], id: str | None = None) -> None:
-        """For options (letter, text, index in the question's order), as they are listed."""
+        """A bar for each option (letter, text, index in the question's order), as listed."""
         super().__init__(id=id)
         self._options = list(options)
         self._probs: tuple[float, ...] | None = None

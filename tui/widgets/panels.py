@@ -36,7 +36,7 @@ class ListedQuote:
 
 
 def in_source_order(quotes: Sequence[ListedQuote]) -> list[ListedQuote]:
-    """Those that were found by their place in the source, then the others as they were said."""
+    """Quotes that were found, by their place in the source, then the others as they were said."""
     found = [each for each in quotes if each.quote.source_start is not None]
     found.sort(key=lambda each: (each.quote.source_start or 0, each.quote.source_end or 0))
     return found + [each for each in quotes if each.quote.source_start is None]

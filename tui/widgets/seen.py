@@ -29,7 +29,7 @@ class Seen:
     """The parts of one turn that have been on the screen."""
 
     def __init__(self, num_letters: int = 0, shares: Iterable[Span] = ()) -> None:
-        """With those stretches seen already, as shares of a turn of so many letters."""
+        """A turn of so many letters, with those stretches seen already, as shares of it."""
         self._spans = joined((start * num_letters, end * num_letters) for start, end in shares)
 
     def add(self, start: float, end: float) -> None:
@@ -53,7 +53,7 @@ class SeenLines:
     def __init__(
         self, text: str, lines: Sequence[Line], seen: Seen, before: SeenLines | None = None
     ) -> None:
-        """For `lines` of `text`; `before` is the same for a text that this one begins with."""
+        """Lines of `text`; `before` is the same for a text that this one begins with."""
         self.lines = lines
         self._seen = seen
         self._places = [0]
@@ -142,7 +142,7 @@ class SeenTranscript(TranscriptView):
             self._from = new
 
     def take_seen(self, *, completely: bool = False) -> dict[str, tuple[Span, ...]]:
-        """By key the parts seen of those turns of which more was seen since the last time;
+        """The parts seen, by key, of turns of which more was seen since the last time;
         only of those that have been seen `completely` by now."""
         found: dict[str, tuple[Span, ...]] = {}
         for row in self.rows if self._news else ():

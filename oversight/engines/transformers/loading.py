@@ -40,7 +40,7 @@ def shared_heads_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention output [N, Q, H, D] of queries [N, H, Q, D] over keys and values [N, K, L, D].
 
-    The signature is the one that transformers' models call. What is not masked decoding or
+    The signature is the one that transformers' models call. All but masked decoding and
     masked work on a CPU goes to transformers' own function.
     """
     num_groups = query.shape[1] // key.shape[1]
@@ -167,7 +167,7 @@ def _device(device: str) -> torch.device:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of the library: the terminal belongs to whoever runs the debate."""
+    """No progress bars of the library: the terminal belongs to the caller."""
     library: Any = importlib.import_module("transformers.utils.logging")
     shown, level = library.is_progress_bar_enabled(), library.get_verbosity()
     library.disable_progress_bar()

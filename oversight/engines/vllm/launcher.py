@@ -6,7 +6,7 @@ A vLLM server is a family of processes, and its engine process outlives an API
 process that is killed (0.32: for ever, with the memory it holds). So this
 launcher, which leads the family's process group, watches three things: the
 server, its own parent, and SIGTERM. Whichever ends first, it asks the server to
-stop and waits at most GRACE_S seconds, then asks whoever is left, and at last
+stop and waits at most GRACE_S seconds, then asks processes left, and at last
 kills the group, itself included, in an order that leaves no shared memory behind.
 
 Standard library only, and nothing of oversight: it starts in 50 ms and needs 12 MB.
@@ -64,7 +64,7 @@ def _end_with(launcher_pid: int) -> None:
 
 
 def _end_family(server: subprocess.Popen[bytes], grace_s: float) -> None:
-    """SIGTERM to the server, then to its orphans, then SIGKILL to whoever is left."""
+    """Send SIGTERM to the server, then to its orphans, then SIGKILL to processes left."""
     if server.poll() is None:
         server.terminate()
         _wait_until(lambda: server.poll() is not None, grace_s)

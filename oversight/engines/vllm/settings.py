@@ -1,4 +1,4 @@
-"""Settings of the vllm engine, and what they come to: interpreter, command line, environment."""
+"""Settings of the vllm engine, and made of them interpreter, command line, environment."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Skill(StrEnum):
     RANDOM = "random"
 
 
-class Lie(StrEnum):
+class LieChoice(StrEnum):
     """Choices of the false label that the liar claims."""
 
     BEST = "best"
@@ -28,7 +28,7 @@ class Lie(StrEnum):
     DRAWN = "drawn"
 
 
-class Form(StrEnum):
+class GameKind(StrEnum):
     """Kinds of game."""
 
     DEBATE = "debate"
@@ -45,26 +45,26 @@ class Form(StrEnum):
 class PixelMatch:
     """One pairing of players, played on every image in both orders, or for both labels."""
 
-    form: Form
+    form: GameKind
     honest: Skill = Skill.SEARCH
     liar: Skill = Skill.SEARCH
-    lie: Lie = Lie.BEST
+    lie: LieChoice = LieChoice.BEST
 
     @property
     def orders(self) -> tuple[bool, ...]:
         """For each game, True if the honest side begins (or the advisor is honest)."""
-        return (True,) if self.form is Form.ALONE else (True, False)
+        return (True,) if self.form is GameKind.ALONE else (True, False)
 
 
 MATCHES = (
-    PixelMatch(Form.ALONE),
-    PixelMatch(Form.DEBATE),
-    PixelMatch(Form.OPEN),
-    PixelMatch(Form.ADVISOR),
-    PixelMatch(Form.DEBATE, lie=Lie.DRAWN),
-    PixelMatch(Form.DEBATE, liar=Skill.RANDOM, lie=Lie.DRAWN),
-    PixelMatch(Form.DEBATE, honest=Skill.RANDOM),
-    PixelMatch(Form.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM),
+    PixelMatch(GameKind.ALONE),
+    PixelMatch(GameKind.DEBATE),
+    PixelMatch(GameKind.OPEN),
+    PixelMatch(GameKind.ADVISOR),
+    PixelMatch(GameKind.DEBATE, lie=LieChoice.DRAWN),
+    PixelMatch(GameKind.DEBATE, liar=Skill.RANDOM, lie=LieChoice.DRAWN),
+    PixelMatch(GameKind.DEBATE, honest=Skill.RANDOM),
+    PixelMatch(GameKind.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM),
 )
 """Every match of a run. The first two are the paper's; the others say what of their difference is
 due to commitment, to an opponent, to the lie, to search, and to choosing between two labels."""
@@ -87,7 +87,7 @@ class PixelGame:
     @property
     def allowed(self) -> tuple[int, ...]:
         """Labels that the judge chooses from."""
-        return self.defended if self.match.form is Form.DEBATE else tuple(range(NUM_LABELS))
+        return self.defended if self.match.form is GameKind.DEBATE else tuple(range(NUM_LABELS))
 
     @property
     def probs(self) -> tuple[float, ...]:
@@ -112,9 +112,9 @@ class PixelGame:
 def play(search: Search, match: PixelMatch, honest_first: bool, seed: int) -> PixelGame:
     """One game on the image of `search`; the same each time for the same seed."""
     rng = random.Random(seed)
-    if match.form is Form.ALONE:
+    if match.form is GameKind.ALONE:
         return _done(search, match, True, (), rng.sample(search.usable, search.pixels))
-    if match.form is Form.ADVISOR:
+    if match.form is GameKind.ADVISOR:
         labels = [search.label] if honest_first else _lies(search)
         label, pixels = search.best_case(labels)
         return _done(search, match, honest_first, (label,), pixels)
@@ -139,9 +139,9 @@ def _claim(
     search: Search, match: PixelMatch, honest_first: bool, rng: random.Random
 ) -> tuple[int | None, int]:
     """The liar's commitment, and the column of margins that the game is about."""
-    if match.form is Form.OPEN:
+    if match.form is GameKind.OPEN:
         return None, search.label
-    best = match.lie is Lie.BEST
+    best = match.lie is LieChoice.BEST
     lie = search.best_lie(honest_first) if best else rng.choice(_lies(search))
     return lie, lie
 

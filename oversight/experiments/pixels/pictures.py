@@ -22,7 +22,7 @@ from oversight.experiments.pixels.results import (
     methods,
     table,
 )
-from oversight.experiments.pixels.running import Planned, Played
+from oversight.experiments.pixels.running import FinishedRun, PlannedGame
 from oversight.text.numbers import count, percent
 from oversight.types import Seat, Transcript
 
@@ -155,7 +155,7 @@ def _results_legend(figure: FigureBase, theme: Theme, height: float) -> None:
 
 
 def pick_games(
-    games: Mapping[str, Planned], stored: Iterable[tuple[str, Transcript]]
+    games: Mapping[str, PlannedGame], stored: Iterable[tuple[str, Transcript]]
 ) -> tuple[list[Shown], list[Shown]]:
     """The first debates with most pixels that the honest side won, and that the liar won.
 
@@ -310,7 +310,7 @@ def _games_legend(figure: FigureBase, theme: Theme, height: float) -> None:
 
 
 def write_page(
-    played: Played, results: PixelResults, won: list[Shown], lost: list[Shown], path: Path
+    played: FinishedRun, results: PixelResults, won: list[Shown], lost: list[Shown], path: Path
 ) -> None:
     """Write the page to `path`; a page of that name is replaced once the new one is whole.
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from oversight.experiments.pixels.game import Form, PixelGame, PixelMatch
+from oversight.experiments.pixels.game import GameKind, PixelGame, PixelMatch
 from oversight.experiments.pixels.images import NUM_LABELS, Images
 from oversight.ids import content_id
 from oversight.types import (
@@ -45,17 +45,17 @@ JUDGE = "sparse"
 """Name of the judge in the records; which one it is stands in its agent's settings."""
 
 GRAPH_OF_FORM = {
-    Form.DEBATE: "debate",
-    Form.OPEN: "debate",
-    Form.ADVISOR: "consultancy",
-    Form.ALONE: "direct_qa",
+    GameKind.DEBATE: "debate",
+    GameKind.OPEN: "debate",
+    GameKind.ADVISOR: "consultancy",
+    GameKind.ALONE: "direct_qa",
 }
 
 ABOUT = {
-    Form.DEBATE: "Both sides claim a label, then show one pixel each in turn.",
-    Form.OPEN: "Two sides show one pixel each in turn, and commit to no label before.",
-    Form.ADVISOR: "One side alone shows all pixels, for the label that it defends.",
-    Form.ALONE: "The judge is shown random pixels, and nobody argues.",
+    GameKind.DEBATE: "Both sides claim a label, then show one pixel each in turn.",
+    GameKind.OPEN: "Two sides show one pixel each in turn, and commit to no label before.",
+    GameKind.ADVISOR: "One side alone shows all pixels, for the label that it defends.",
+    GameKind.ALONE: "The judge is shown random pixels, and nobody argues.",
 }
 
 SHOWS = re.compile(r"row (\d+), column (\d+): (\d+)")
@@ -75,12 +75,12 @@ class Player:
         """Agents of a match by role."""
         settings: dict[str, Any] = {"pixels": self.pixels, "weights": self.weights}
         judge = AgentSpec(agent=JUDGE, settings=settings)
-        if match.form is Form.ALONE:
+        if match.form is GameKind.ALONE:
             return {Role.JUDGE: judge}
         skills: dict[str, Any] = {"honest": match.honest.value, "liar": match.liar.value}
-        if match.form is Form.DEBATE:
+        if match.form is GameKind.DEBATE:
             skills["lie"] = match.lie.value
-        role = Role.CONSULTANT if match.form is Form.ADVISOR else Role.DEBATER
+        role = Role.CONSULTANT if match.form is GameKind.ADVISOR else Role.DEBATER
         return {Role.JUDGE: judge, role: AgentSpec(agent=speakers(match), settings=skills)}
 
     def key(self, question: Question, match: PixelMatch, honest_first: bool) -> str:
@@ -100,23 +100,23 @@ def speakers(match: PixelMatch) -> str:
         name = match.honest.value
     else:
         name = f"{match.honest.value} v {match.liar.value}"
-    drawn = match.form is Form.DEBATE and match.lie == "drawn" and match.honest == "search"
+    drawn = match.form is GameKind.DEBATE and match.lie == "drawn" and match.honest == "search"
     return f"{name}, drawn lie" if drawn else name
 
 
 @lru_cache
-def protocol(form: Form, pixels: int) -> OversightProtocol:
+def protocol(form: GameKind, pixels: int) -> OversightProtocol:
     """The steps of a game with so many pixels."""
     a, b = Step(slots=(Slot(seat=Seat.A),)), Step(slots=(Slot(seat=Seat.B),))
     both = Step(slots=(Slot(seat=Seat.A), Slot(seat=Seat.B)))
     look = Step(slots=(Slot(seat=Seat.JUDGE, act=Act.ASK),))
     name = f"pixels{pixels}_{form.value}"
     about: dict[str, Any] = {"name": name, "graph": GRAPH_OF_FORM[form], "description": ABOUT[form]}
-    if form is Form.ALONE:
+    if form is GameKind.ALONE:
         return OversightProtocol(**about, opening=(look,))
-    if form is Form.ADVISOR:
+    if form is GameKind.ADVISOR:
         return OversightProtocol(**about, round=(a,), rounds=pixels)
-    opening = (both,) if form is Form.DEBATE else ()
+    opening = (both,) if form is GameKind.DEBATE else ()
     return OversightProtocol(**about, opening=opening, round=(a, b), rounds=pixels // 2)
 
 
@@ -192,9 +192,9 @@ def _defends(game: PixelGame, question: Question) -> tuple[int, ...]:
 
 def _turns(game: PixelGame, question: Question, debate: Debate) -> list[Turn]:
     said = [says(question, pixel) for pixel in game.shown]
-    if game.match.form is Form.ALONE:
+    if game.match.form is GameKind.ALONE:
         texts = ["\n".join(said)]
-    elif game.match.form is Form.DEBATE:
+    elif game.match.form is GameKind.DEBATE:
         texts = [f"The digit is {label}." for label in game.defended] + said
     else:
         texts = said

@@ -14,35 +14,37 @@ from typing import Any
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.observations import Cluster, observations
 from oversight.evals.tables import Table
-from oversight.experiments.pixels.game import Form, Lie, PixelMatch, Skill
-from oversight.experiments.pixels.running import Planned, Played
+from oversight.experiments.pixels.game import GameKind, LieChoice, PixelMatch, Skill
+from oversight.experiments.pixels.running import FinishedRun, PlannedGame
 from oversight.text.numbers import count, percent, points, share
 from oversight.types import Transcript
 
 Scores = list[tuple[Cluster, float]]
 
-PUBLISHED: dict[tuple[int, Form], float] = {
-    (4, Form.ALONE): 0.482,
-    (4, Form.DEBATE): 0.852,
-    (6, Form.ALONE): 0.594,
-    (6, Form.DEBATE): 0.889,
+PUBLISHED: dict[tuple[int, GameKind], float] = {
+    (4, GameKind.ALONE): 0.482,
+    (4, GameKind.DEBATE): 0.852,
+    (6, GameKind.ALONE): 0.594,
+    (6, GameKind.DEBATE): 0.889,
 }
 """Irving et al. 2018 (arXiv:1805.00899), abstract: on MNIST, with a convolutional judge and
 players by Monte Carlo tree search."""
 
 NAMES: dict[PixelMatch, str] = {
-    PixelMatch(Form.ALONE): "judge alone, random pixels",
-    PixelMatch(Form.DEBATE): "debate, liar's best lie",
-    PixelMatch(Form.OPEN): "debate without commitment",
-    PixelMatch(Form.ADVISOR): "one advisor, honest or lying",
-    PixelMatch(Form.DEBATE, lie=Lie.DRAWN): "debate, random lie",
-    PixelMatch(Form.DEBATE, liar=Skill.RANDOM, lie=Lie.DRAWN): "random liar, random lie",
-    PixelMatch(Form.DEBATE, honest=Skill.RANDOM): "random honest side, best lie",
-    PixelMatch(Form.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM): "same labels, random pixels",
+    PixelMatch(GameKind.ALONE): "judge alone, random pixels",
+    PixelMatch(GameKind.DEBATE): "debate, liar's best lie",
+    PixelMatch(GameKind.OPEN): "debate without commitment",
+    PixelMatch(GameKind.ADVISOR): "one advisor, honest or lying",
+    PixelMatch(GameKind.DEBATE, lie=LieChoice.DRAWN): "debate, random lie",
+    PixelMatch(GameKind.DEBATE, liar=Skill.RANDOM, lie=LieChoice.DRAWN): "random liar, random lie",
+    PixelMatch(GameKind.DEBATE, honest=Skill.RANDOM): "random honest side, best lie",
+    PixelMatch(
+        GameKind.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM
+    ): "same labels, random pixels",
 }
 
-ALONE, DEBATE = PixelMatch(Form.ALONE), PixelMatch(Form.DEBATE)
-TWO_LABELS = PixelMatch(Form.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM)
+ALONE, DEBATE = PixelMatch(GameKind.ALONE), PixelMatch(GameKind.DEBATE)
+TWO_LABELS = PixelMatch(GameKind.DEBATE, honest=Skill.RANDOM, liar=Skill.RANDOM)
 """The same choice between the same labels, without anybody arguing."""
 
 
@@ -52,7 +54,7 @@ class PixelRow:
 
     pixels: int
     name: str
-    form: Form
+    form: GameKind
     labels: int
     """Number of labels that the judge chooses from."""
     right: Estimate
@@ -95,7 +97,7 @@ class PixelResults:
 
 def results(
     dataset: str,
-    games: Mapping[str, Planned],
+    games: Mapping[str, PlannedGame],
     stored: Iterable[tuple[str, Transcript]],
 ) -> PixelResults:
     """The table of the games planned, read from what is stored."""
@@ -120,14 +122,14 @@ def results(
 
 
 def _row(pixels: int, match: PixelMatch, group: Mapping[bool, Scores]) -> PixelRow:
-    alone = match.form is Form.ALONE
+    alone = match.form is GameKind.ALONE
     published = PUBLISHED.get((pixels, match.form)) if match in (ALONE, DEBATE) else None
-    advisor = match.form is Form.ADVISOR
+    advisor = match.form is GameKind.ADVISOR
     return PixelRow(
         pixels=pixels,
         name=NAMES[match],
         form=match.form,
-        labels=2 if match.form is Form.DEBATE else 10,
+        labels=2 if match.form is GameKind.DEBATE else 10,
         right=_mean(_both(group)),
         liar_second=None if alone or advisor else _mean(_lost(group[True])),
         liar_first=None if alone else _mean(_lost(group[False])),
@@ -231,7 +233,7 @@ def _cells(row: PixelRow, shown: Callable[[Estimate | None], str]) -> tuple[str,
     )
 
 
-def methods(played: Played, results: PixelResults) -> tuple[str, ...]:
+def methods(played: FinishedRun, results: PixelResults) -> tuple[str, ...]:
     """The methods of measurement, for those who want to repeat it."""
     pixels = played.settings.pixels
     if len(pixels) == 1:

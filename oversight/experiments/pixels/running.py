@@ -30,7 +30,7 @@ RUNNING = "pixel games"
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedGame:
     """One game that a run consists of."""
 
     pixels: int
@@ -46,12 +46,12 @@ class Board:
     """Place of the image among those played on."""
     question: Question
     player: Player
-    games: Mapping[str, Planned]
+    games: Mapping[str, PlannedGame]
     """By `Player.key`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class FinishedRun:
     """A run that has ended, with its games."""
 
     settings: PixelSettings
@@ -64,7 +64,7 @@ class Played:
     share_exact: Mapping[int, float] | None
     """By number of pixels: on how many of the images of this run the whole game was searched;
     None where nothing was left to play."""
-    games: Mapping[str, Planned]
+    games: Mapping[str, PlannedGame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class PixelProgress:
 Report = Callable[[PixelProgress], None]
 
 
-def run(settings: PixelSettings, store: Store, report: Report = lambda _: None) -> Played:
+def run(settings: PixelSettings, store: Store, report: Report = lambda _: None) -> FinishedRun:
     """Train the judges or find them in `settings.out`, then play what is not played yet.
 
     Raises:
@@ -97,14 +97,14 @@ def run(settings: PixelSettings, store: Store, report: Report = lambda _: None) 
 
 def _run(
     settings: PixelSettings, store: Store, split: Split, images: Images, report: Report
-) -> Played:
+) -> FinishedRun:
     judges = {number: _judge(split, number, settings, report) for number in settings.pixels}
     with _alone_in(store):
         boards = _plan(settings, split.name, images, judges)
         games = {key: game for board in boards for key, game in board.games.items()}
         found = {key for key, _ in stored_games(store, split.name)} & games.keys()
         exact = _play_all(boards, images, judges, store, found, len(games), report)
-    return Played(
+    return FinishedRun(
         settings=settings,
         dataset=split.name,
         num_train=len(split.train),
@@ -181,7 +181,7 @@ def _plan(
         for index in order:
             question = question_of(images, index, dataset)
             games = {
-                player.key(question, match, first): Planned(number, match, first)
+                player.key(question, match, first): PlannedGame(number, match, first)
                 for match in MATCHES
                 for first in match.orders
             }
@@ -227,7 +227,7 @@ def _play_board(board: Board, missing: list[str], search: Search, store: Store) 
     store.add(*rows)
 
 
-def _seed(board: Board, planned: Planned) -> int:
+def _seed(board: Board, planned: PlannedGame) -> int:
     """Of a game's draws. The judge's weights have no part in it: they differ a little from one
     kind of processor to another, and what is drawn should not."""
     match = planned.match

@@ -35,7 +35,12 @@ from oversight.train.distributed import World
 from oversight.train.loading import frozen, load_policy, read_config
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.reward_models import RewardModels
-from oversight.train.rollouts.types import Divider, Sampled, SamplingSettings, grouped
+from oversight.train.rollouts.types import (
+    SampledResponse,
+    SamplingSettings,
+    ThoughtDivider,
+    grouped,
+)
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample
 from oversight.types import Belief, BeliefMethod, Prompt, Response, Seat, Transcript
@@ -139,7 +144,7 @@ class JudgedGames:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def score(
-        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
+        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> list[list[float]]:
         """One reward for each response, the mean over its bouts.
 
@@ -173,10 +178,10 @@ class JudgedGames:
         return grouped(scores, examples, sampled, "judge's belief")
 
     def _texts(
-        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
+        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> dict[int, dict[Seat, list[str]]]:
         """Of each game what each seat said, without its thoughts."""
-        divider = Divider(self.tokenizer)
+        divider = ThoughtDivider(self.tokenizer)
         texts: dict[int, dict[Seat, list[str]]] = defaultdict(dict)
         for example, group in zip(examples, sampled, strict=True):
             number, seat = game_and_seat(example)
@@ -254,7 +259,7 @@ class SpeechesAlone:
 
     def __post_init__(self) -> None:
         self._chat = ChatIds(self.tokenizer)
-        self._divider = Divider(self.tokenizer)
+        self._divider = ThoughtDivider(self.tokenizer)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -262,7 +267,7 @@ class SpeechesAlone:
         return self.models.metrics
 
     def score(
-        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
+        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> list[list[float]]:
         """One reward for each response."""
         rows = []
@@ -313,7 +318,7 @@ def speeches(model: str, games: Sequence[Game], max_tokens: int, seed: int) -> S
     eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     sampled = InProcessSampler(policy, how, eos).sample(prompts, 1, seed)
     said: Speeches = [{} for _ in games]
-    divider = Divider(tokenizer)
+    divider = ThoughtDivider(tokenizer)
     for (number, seat), prompt_ids, [one] in zip(places, prompts, sampled, strict=True):
         said[number][seat] = divider.said(prompt_ids, one.token_ids).text
     return said

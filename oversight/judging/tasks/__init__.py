@@ -46,7 +46,7 @@ class Choice:
 
     value: str
     sign: str
-    """As it stands in a row of choices."""
+    """The choice in a row of choices: a sign or a word."""
     words: str
     """The answer in words, as a sentence or the end of one."""
 
@@ -110,7 +110,7 @@ class RatingTask(ABC):
     """Something that is asked of people about turns of finished debates and open prompts."""
 
     name: ClassVar[str] = ""
-    """By which its ratings are stored; of a task of the package, a `Task`."""
+    """Name under which its ratings are stored; of a task of the package, a `Task`."""
     turns: ClassVar[Task] = Task.PRINCIPLES
     """Its items are the turns that this task of the package asks about: pairs of candidates,
     single speeches, or a revision with what it revises."""
@@ -145,7 +145,7 @@ class RatingTask(ABC):
         """
 
     def preference(self, answer: Any) -> float | None:
-        """What an answer record says for training, from 0 to 1; None where it says nothing.
+        """The preference in an answer record, from 0 to 1, for training; None where it has none.
 
         Where `turns` are those of pairs, the probability that the first response shown is better;
         of revisions, that the revision is better than what it revises; of principles, how good the
@@ -252,7 +252,7 @@ def rating_of(
     constitution: Constitution | None,
     unseen: Mapping[str, float] | None = None,
 ) -> Feedback:
-    """The rating that the work comes to now, as its next revision; `unseen` are turns that have
+    """The rating made of the work so far, as its next revision; `unseen` are turns that have
     not been on the screen completely, each with the share that was.
 
     Raises:

@@ -103,7 +103,7 @@ def stated(probs: tuple[float, ...], verdict: Verdict = Verdict.DECIDED) -> Beli
 def judgment_of(
     work: JudgingWork, debate: Debate, judge: str, unseen: Mapping[str, float] | None = None
 ) -> Judgment:
-    """The judgment that the work comes to now, as its next revision; `unseen` are turns that the
+    """The judgment made of the work so far, as its next revision; `unseen` are turns that the
     judge has not had on the screen completely, each with the share that was."""
     swapped = bool(work.swapped)
     shown = [each for each in work.assistance if each.shown_at]

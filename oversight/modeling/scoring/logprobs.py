@@ -159,8 +159,8 @@ def _logits(
 class _Sums:
     """Sums over the vocabulary of exp(logit - largest logit so far), and of terms with it.
 
-    What is weighted with exp is always a difference to the largest logit, so nothing overflows and
-    no two large numbers are subtracted (Milakov and Gimelshein 2018, arXiv:1805.02867).
+    Only differences to the largest logit are weighted with exp, so nothing overflows and no
+    two large numbers are subtracted (Milakov and Gimelshein 2018, arXiv:1805.02867).
     """
 
     def __init__(
@@ -236,11 +236,13 @@ class _TokenLogprobs(torch.autograd.Function):
         exact = lse_N.dtype
         cast_NE = head.cast(hidden_NE)
         d_hidden = torch.zeros_like(hidden_NE, dtype=exact) if wants_hidden else None
-        d_weight = torch.empty_like(weight_VE) if wants_weight else None
+        # Without positions nothing overwrites it.
+        empty = torch.empty_like if len(hidden_NE) else torch.zeros_like
+        d_weight = empty(weight_VE) if wants_weight else None
         d_bias = torch.zeros_like(bias_V, dtype=exact) if wants_bias else None
         for block in _parts(len(weight_VE), blocks.num_tokens):
             weight_WE, bias_W = head.cast(weight_VE[block]), head.bias_of(block)
-            total_WE = torch.zeros_like(weight_WE, dtype=exact) if wants_weight else None
+            total_WE = _total_of(d_weight, block, exact)
             for part in _parts(len(hidden_NE), blocks.num_positions):
                 tempered_CW = head.logits_of(cast_NE[part], weight_WE, bias_W, ctx.temperature)
                 grad_CW = _grad_of_logits(
@@ -258,8 +260,8 @@ class _TokenLogprobs(torch.autograd.Function):
                 if d_hidden is not None:
                     _add_product(d_hidden[part], grad_CW, weight_WE)
                 if total_WE is not None:
-                    _add_product(total_WE, grad_CW.T, cast_NE[part])
-            if d_weight is not None and total_WE is not None:
+                    _add_product(total_WE, grad_CW.T, cast_NE[part], first=not part.start)
+            if d_weight is not None and total_WE is not None and d_weight.dtype != exact:
                 d_weight[block] = total_WE
         return (
             None if d_hidden is None else d_hidden.to(hidden_NE.dtype),
@@ -281,12 +283,27 @@ def _targets_in(targets_C: torch.Tensor, block: slice) -> tuple[torch.Tensor, to
     return within_C, torch.where(within_C, at_C, 0)[:, None]
 
 
-def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """total += left @ right, in one pass where both are of one precision."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
+def _total_of(
+    d_weight: torch.Tensor | None, block: slice, exact: torch.dtype
+) -> torch.Tensor | None:
+    """Return where a block's gradient is summed up: in its place, if that is precise enough."""
+    if d_weight is None:
+        return None
+    in_place = d_weight[block]
+    return in_place if d_weight.dtype == exact else torch.empty_like(in_place, dtype=exact)
+
+
+def _add_product(
+    total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, first: bool = False
+) -> None:
+    """total += left @ right, in one pass where both are of one precision; `first` overwrites."""
+    if left.dtype != total.dtype:
+        product = left @ right
+        total.copy_(product) if first else total.add_(product)
+    elif first:
+        torch.mm(left, right, out=total)
     else:
-        total += left @ right
+        total.addmm_(left, right)
 
 
 def _grad_of_logits(

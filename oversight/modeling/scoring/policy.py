@@ -110,7 +110,7 @@ class Backbone(torch.nn.Module):
     def holding(self, ids: Ids, num_row_tokens: int, max_tokens: int) -> Iterator[None]:
         """While it lasts, batches whose rows all begin with `ids` take that beginning as computed.
 
-        What their backward passes say of it gathers, and goes on to the weights at the end.
+        Gradients of that beginning gather, and go on to the weights at the end.
 
         Args:
             ids: The beginning; no row may be read there.
@@ -157,7 +157,7 @@ class Backbone(torch.nn.Module):
     def _in_parts(
         self, batch: RowBatch, scored: Callable[[RowBatch], torch.Tensor]
     ) -> torch.Tensor:
-        """What `scored` gives for each row [B, ...], in parts if the batch asks for them."""
+        """Result of `scored` for each row [B, ...], in parts if the batch asks for them."""
         most = self._most_tokens
         if most is None or batch.trie.num_tokens <= most:
             return scored(batch)
@@ -177,7 +177,7 @@ class Backbone(torch.nn.Module):
         return whole
 
     def _held_for(self, batch: RowBatch, needed: Ids) -> HeldPrefix | None:
-        """What is held, if each row of the batch begins with it and none is read there."""
+        """The held beginning, if each row of the batch begins with it and none is read there."""
         held = self._held
         if held is None:
             return None

@@ -88,7 +88,7 @@ class HeldPrefix:
         self._new: dict[torch.nn.Module, KeysValues] | None = None
         self._segments: list[tuple[int, int]] = []
         self._graph: dict[torch.nn.Module, KeysValues] | None = None
-        """What a lone segment was computed to, with its graph."""
+        """Keys and values of a lone segment, with their graph."""
 
     @property
     def num_tokens(self) -> int:

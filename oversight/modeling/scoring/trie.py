@@ -59,8 +59,8 @@ class TokenTrie:
 
         Args:
             rows: Token ids.
-            regimes: What else the computation of each row depends on; rows share beginnings
-                only where it is the same. None where it is nothing.
+            regimes: Further terms that the computation of each row depends on; rows share
+                beginnings only where these are the same. None where there are none.
 
         Raises:
             ValueError: A row has no token.

@@ -20,19 +20,19 @@ from oversight.modeling.rows import Ids, Mask
 from oversight.text.thoughts import divide
 from oversight.train.data.rows import (
     HH_ANSWER,
-    Answered,
     Dialogue,
     IdsGiven,
+    ResponseRow,
     ResponseText,
     RowError,
     Text,
-    Whole,
+    TextRow,
     ids_key,
     read_dialogue,
     text_key,
 )
 from oversight.train.settings import DataSettings, Truncation
-from oversight.train.types import Refused
+from oversight.train.types import RefusedRows
 from oversight.types import Message
 
 PROMPT_TOO_LONG = "the prompt is longer than max_prompt_length"
@@ -44,7 +44,7 @@ RESPONSE_CUT = "a response's end was cut"
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedExample:
     """A prompt and its responses, cut to the limits."""
 
     prompt: Ids
@@ -70,7 +70,7 @@ class LengthLimits:
         longest = min(both) if both else None
         return cls(longest, settings.max_prompt_length, settings.truncation, bos_id)
 
-    def fit(self, prompt: Ids, responses: tuple[Ids, ...]) -> Fitted:
+    def fit(self, prompt: Ids, responses: tuple[Ids, ...]) -> FittedExample:
         """The prompt and all of its responses within the limits.
 
         Raises:
@@ -84,15 +84,15 @@ class LengthLimits:
                 PROMPT_TOO_LONG, f"{len(prompt)} tokens, {self.max_prompt_length} allowed"
             )
         if self.max_length is None or len(prompt) + longest <= self.max_length:
-            return Fitted(prompt, responses)
+            return FittedExample(prompt, responses)
         room = self.max_length - len(prompt)
         if room < 1:
             raise RowError(PROMPT_FILLS, f"{len(prompt)} tokens, {self.max_length} in all")
         if self.truncation == "drop":
             raise RowError(TOO_LONG, f"{len(prompt) + longest} tokens, {self.max_length} allowed")
-        return Fitted(prompt, tuple(ids[:room] for ids in responses), (RESPONSE_CUT,))
+        return FittedExample(prompt, tuple(ids[:room] for ids in responses), (RESPONSE_CUT,))
 
-    def _cut_prompt(self, prompt: Ids, responses: tuple[Ids, ...], longest: int) -> Fitted:
+    def _cut_prompt(self, prompt: Ids, responses: tuple[Ids, ...], longest: int) -> FittedExample:
         room = len(prompt)
         if self.max_prompt_length is not None:
             room = min(room, self.max_prompt_length)
@@ -101,12 +101,12 @@ class LengthLimits:
         if room < 1:
             raise RowError(RESPONSE_FILLS, f"{longest} tokens, {self.max_length} in all")
         if room == len(prompt):
-            return Fitted(prompt, responses)
+            return FittedExample(prompt, responses)
         if room > 1 and prompt[0] == self.bos_id:
             kept = np.concatenate([prompt[:1], prompt[len(prompt) - room + 1 :]])
         else:
             kept = prompt[len(prompt) - room :]
-        return Fitted(kept, responses, (PROMPT_CUT,))
+        return FittedExample(kept, responses, (PROMPT_CUT,))
 
 
 OUTSIDE = "token ids are outside the vocabulary"
@@ -340,7 +340,7 @@ class Encoder:
     settings: DataSettings
     vocab_size: int
     max_len: int | None
-    refused: Refused
+    refused: RefusedRows
     sources: IdSources = field(default_factory=IdSources)
 
     def __post_init__(self) -> None:
@@ -349,7 +349,7 @@ class Encoder:
         self._prompts: dict[bytes, Ids] = {}
         self._limits = LengthLimits.of(self.settings, self.max_len, self.tokenizer.bos_token_id)
 
-    def answered(self, row: Answered) -> Fitted:
+    def answered(self, row: ResponseRow) -> FittedExample:
         """Prompt and responses of a row, in the row's order.
 
         Raises:
@@ -374,7 +374,7 @@ class Encoder:
             self.refused.shorten(SET_ASIDE, row.id)
         return fitted
 
-    def whole(self, row: Whole) -> EncodedDialogue:
+    def whole(self, row: TextRow) -> EncodedDialogue:
         """A text or dialogue, its first stretch as the prompt.
 
         Raises:
@@ -402,7 +402,7 @@ class Encoder:
         self._note_lost_turns(row, sum(s.trained for s in stretches))
         return EncodedDialogue(fitted.prompt, fitted.responses[0], None if mask.all() else mask)
 
-    def _trusted(self, row: Answered) -> tuple[bool, ...]:
+    def _trusted(self, row: ResponseRow) -> tuple[bool, ...]:
         """Of the prompt and of each answer, whether its own ids are used."""
         if self.settings.ids == "text":
             return (False,) * (1 + len(row.answers))
@@ -416,7 +416,7 @@ class Encoder:
             return (False,) * (1 + len(row.answers))
         return (ids is not None, *map(self._are_own, row.answers))
 
-    def _prompt(self, row: Answered, *, given: bool) -> Ids:
+    def _prompt(self, row: ResponseRow, *, given: bool) -> Ids:
         if not given or row.prompt_ids is None:
             return self._renderer.prompt(row.prompt)
         # Equal prompts are held once.
@@ -436,7 +436,7 @@ class Encoder:
             raise RowError(EMPTY)
 
     def _count(
-        self, row: Answered | Whole, trusted: tuple[bool, ...], cut: tuple[str, ...]
+        self, row: ResponseRow | TextRow, trusted: tuple[bool, ...], cut: tuple[str, ...]
     ) -> None:
         if all(trusted):
             self.sources.given += 1
@@ -447,7 +447,7 @@ class Encoder:
         for reason in cut:
             self.refused.shorten(reason, row.id)
 
-    def _note_lost_turns(self, row: Whole, num_learnt: int) -> None:
+    def _note_lost_turns(self, row: TextRow, num_learnt: int) -> None:
         if isinstance(row.content, str):
             return
         if num_learnt < sum(message.role == "assistant" for message in row.content):

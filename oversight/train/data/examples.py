@@ -1,5 +1,4 @@
-"""Examples in a training set: pairs, order of visits, the held-out part, hashes, figures, and
-what was left out.
+"""Examples in a training set: pairs, order of visits, the held-out part, hashes and figures.
 
 The order is seeded and resumable, and hashes are the same on every machine.
 """
@@ -10,7 +9,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, singledispatch
 from itertools import combinations
 from typing import Any, Literal
@@ -22,7 +21,6 @@ from oversight.errors import ConfigError, DataError
 from oversight.ids import text_id
 from oversight.modeling.rows import Ids, TokenRow
 from oversight.text.numbers import percent
-from oversight.text.terminal import visible
 from oversight.train.data.encoding import IdSources
 from oversight.train.types import (
     Comparison,
@@ -30,7 +28,6 @@ from oversight.train.types import (
     Example,
     LabelledExample,
     PromptExample,
-    Refused,
 )
 
 PairsOf = Literal["all", "best_worst", "adjacent"]
@@ -81,7 +78,7 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EpochOrder:
     """The order of `num` examples, epoch after epoch.
 
     Raises:
@@ -233,6 +230,24 @@ def fingerprint(examples: Iterable[Example]) -> str:
     for example in examples:
         hashed.update(digest(example))
     return hashed.hexdigest()
+
+
+GAINED = frozenset({"num_unseen"})
+"""Columns that rows of stores and exports have gained since runs were begun without them."""
+
+
+def fingerprint_before(examples: Sequence[Example]) -> str:
+    """The hash of the same examples without those gained columns that say nothing; "" if none."""
+    before = [_before(example) for example in examples]
+    gained = any(was is not now for was, now in zip(before, examples, strict=True))
+    return fingerprint(before) if gained else ""
+
+
+def _before(example: Example) -> Example:
+    if not isinstance(example, PromptExample):
+        return example
+    fields = {k: v for k, v in example.fields.items() if v or k not in GAINED}
+    return example if len(fields) == len(example.fields) else replace(example, fields=fields)
 
 
 def _row(row: TokenRow) -> tuple[bytes, ...]:
@@ -395,79 +410,3 @@ def _parts(example: Example) -> tuple[Ids, tuple[Ids, ...], int]:
         row = example.row
         return row.prompt_ids, (row.response_ids,), row.num_trained
     return example.prompt_ids, (), 0
-
-
-BROKEN = "the line is broken"
-DUPLICATE = "a duplicate of an earlier example"
-IN_EVALUATION = "its prompt or question is in the held-out part"
-NO_WEIGHT = "its weight is 0, so that nothing is learnt from it"
-NO_FAULT = frozenset({DUPLICATE, IN_EVALUATION, NO_WEIGHT})
-"""Reasons that are no fault of the row itself: they never stop a run."""
-
-MAX_ID_CHARS = 160
-
-
-def left_out_table(refused: Refused) -> list[tuple[str, int, str, str]]:
-    """Rows for a table: left out or changed, how many, why, and the first ids."""
-    kinds = (("left out", refused.dropped), ("changed", refused.cut))
-    return [
-        (kind, number, reason, _first_ids(refused, reason))
-        for kind, counts in kinds
-        for reason, number in counts.most_common()
-    ]
-
-
-def left_out_lines(refused: Refused) -> list[str]:
-    """The same as lines of text."""
-    return [
-        f"{number:,} {kind}: {reason} ({ids})"
-        for kind, number, reason, ids in left_out_table(refused)
-    ]
-
-
-def require_none_bad(refused: Refused) -> None:
-    """Stop if a row could not be used.
-
-    Raises:
-        DataError: It lists how many, why, and the first of them.
-    """
-    bad = [reason for reason in refused.dropped if reason not in NO_FAULT]
-    if bad:
-        number = sum(refused.dropped[reason] for reason in bad)
-        raise DataError(
-            f"{number:,} rows cannot be used:\n{_joined(left_out_lines(refused))}\n"
-            "Mend them, or set data.on_bad = 'drop' to go on without them."
-        )
-
-
-def require_enough(num_examples: int, num_needed: int, refused: Refused, what: str) -> None:
-    """Stop if there are fewer examples than a batch takes.
-
-    Raises:
-        DataError: It shows what there is and what was left out.
-    """
-    if num_examples >= max(num_needed, 1):
-        return
-    found = f"{num_examples:,} usable {what}" if num_examples else f"no usable {what}"
-    left_out = left_out_lines(refused)
-    because = f":\n{_joined(left_out)}" if left_out else "; nothing was left out"
-    raise DataError(f"there are {found}, and a batch takes {num_needed:,}{because}")
-
-
-def with_detail(row_id: str, detail: str) -> str:
-    """A row's id with what is wrong in it, as it is kept in `Refused.ids`."""
-    return f"{row_id} ({detail})" if detail else row_id
-
-
-def _joined(found: Sequence[str]) -> str:
-    return "\n".join(f"  {line}" for line in found)
-
-
-def _first_ids(refused: Refused, reason: str) -> str:
-    number = refused.dropped[reason] + refused.cut[reason]
-    noted = [_short(visible(row_id, newlines=False)) for row_id in refused.ids.get(reason, [])]
-    return ", ".join(noted + ["…"] * (number > len(noted)))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_ID_CHARS else text[:MAX_ID_CHARS] + "…"

@@ -30,7 +30,7 @@ HASH_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RawRow:
     """A row and its place, such as `pairs.jsonl:3`."""
 
     place: str
@@ -38,7 +38,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class BrokenRow:
     """Something that stands where a row should be."""
 
     place: str
@@ -46,7 +46,7 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordRow:
     """A record, which needs no format."""
 
     record: Preference | Labelled
@@ -57,7 +57,7 @@ class Recorded:
         return self.record.id
 
 
-Item = Found | Recorded | Broken
+Item = RawRow | RecordRow | BrokenRow
 
 
 def expand(patterns: tuple[str, ...], field: str = "data.path") -> list[Path]:
@@ -78,7 +78,7 @@ def expand(patterns: tuple[str, ...], field: str = "data.path") -> list[Path]:
     return list(files)
 
 
-def read(path: Path) -> Iterator[Found | Broken]:
+def read(path: Path) -> Iterator[RawRow | BrokenRow]:
     """The rows of one file.
 
     Raises:
@@ -119,32 +119,32 @@ def _first_character(path: Path) -> bytes:
         return file.read(256).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
 
-def _lines(path: Path) -> Iterator[Found | Broken]:
+def _lines(path: Path) -> Iterator[RawRow | BrokenRow]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield _parsed(line, f"{path.name}:{number}")
 
 
-def _parsed(line: bytes, place: str) -> Found | Broken:
+def _parsed(line: bytes, place: str) -> RawRow | BrokenRow:
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return Broken(place, f"not UTF-8 at byte {error.start}")
+        return BrokenRow(place, f"not UTF-8 at byte {error.start}")
     except json.JSONDecodeError as error:
-        return Broken(place, f"{error.msg} at column {error.colno}")
+        return BrokenRow(place, f"{error.msg} at column {error.colno}")
     except (RecursionError, ValueError) as error:
-        return Broken(place, str(error))
+        return BrokenRow(place, str(error))
     return _object(value, place)
 
 
-def _object(value: Any, place: str) -> Found | Broken:
+def _object(value: Any, place: str) -> RawRow | BrokenRow:
     if isinstance(value, dict):
-        return Found(place, value)
-    return Broken(place, f"expected an object, found {type(value).__name__}")
+        return RawRow(place, value)
+    return BrokenRow(place, f"expected an object, found {type(value).__name__}")
 
 
-def _array(path: Path) -> Iterator[Found | Broken]:
+def _array(path: Path) -> Iterator[RawRow | BrokenRow]:
     """An array can only be parsed whole; a fault in it leaves no row to tell apart."""
     try:
         values = json.loads(path.read_bytes().decode("utf-8-sig"))
@@ -154,7 +154,7 @@ def _array(path: Path) -> Iterator[Found | Broken]:
         yield _object(value, f"{path.name}[{number - 1}]")
 
 
-def _parquet(path: Path) -> Iterator[Found | Broken]:
+def _parquet(path: Path) -> Iterator[RawRow | BrokenRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -166,7 +166,7 @@ def _parquet(path: Path) -> Iterator[Found | Broken]:
             for batch in file.iter_batches(batch_size=ROWS_A_READ, columns=names):
                 for row in batch.to_pylist():
                     number += 1
-                    yield Found(f"{path.name}:{number}", row)
+                    yield RawRow(f"{path.name}:{number}", row)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # of the file system
@@ -233,11 +233,11 @@ def _memory(rows: Iterable[Any], name: str) -> DataSource:
         for number, row in enumerate(rows):
             place = f"{name}[{number}]"
             if isinstance(row, Preference | Labelled):
-                yield Recorded(row)
+                yield RecordRow(row)
             elif isinstance(row, Mapping):
-                yield Found(place, dict(row))
+                yield RawRow(place, dict(row))
             else:
-                yield Broken(place, f"expected a mapping, found {type(row).__name__}")
+                yield BrokenRow(place, f"expected a mapping, found {type(row).__name__}")
 
     return DataSource(name, each, {"memory": name})
 
@@ -257,7 +257,7 @@ def _store(settings: DataSettings) -> DataSource:
             about["store"] = store.url
             found = store.transcripts(protocol=settings.protocol, dataset=settings.dataset)
             for row in preferences(found, settings.preferences, store.prompt, dropped):
-                yield Recorded(row)
+                yield RecordRow(row)
         about["left_out"] = dropped.to_json()
 
     return DataSource("the store", each, about)
@@ -285,8 +285,8 @@ def _require_no_columns(settings: DataSettings) -> None:
 def renamed(items: Iterator[Item], columns: Mapping[str, str]) -> Iterator[Item]:
     """Rows with the user's columns under our names."""
     for item in items:
-        if isinstance(item, Found):
-            yield Found(item.place, own_names(item.row, columns))
+        if isinstance(item, RawRow):
+            yield RawRow(item.place, own_names(item.row, columns))
         else:
             yield item
 
@@ -342,19 +342,19 @@ def texts(settings: DataSettings, rows: Iterable[Row] | None) -> Iterator[str]:
 
 def _texts(item: Item, columns: set[str]) -> Iterator[str]:
     """The texts of a row; of a record its responses and then its prompt."""
-    if isinstance(item, Recorded):
+    if isinstance(item, RecordRow):
         record = item.record
         said = (record.response,) if isinstance(record, Labelled) else record.responses
         yield from _strings([*(each.text for each in said), *record.prompt.messages])
-    elif isinstance(item, Found):
+    elif isinstance(item, RawRow):
         for name in sorted(columns & item.row.keys()):
             yield from _strings(item.row[name])
 
 
 def _without_words(item: Item) -> str:
-    if isinstance(item, Broken):
+    if isinstance(item, BrokenRow):
         return item.detail
-    return f"columns {sorted(item.row)}" if isinstance(item, Found) else "a record without words"
+    return f"columns {sorted(item.row)}" if isinstance(item, RawRow) else "a record without words"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -16,13 +16,13 @@ from oversight.train.data.rows import (
     RANKS,
     UNREADABLE,
     UNREADABLE_IDS,
-    Answered,
     Dialogue,
+    ResponseRow,
     ResponseText,
     Row,
     RowError,
     Text,
-    Whole,
+    TextRow,
     answer_of,
     dense_ranks,
     is_dialogue,
@@ -111,7 +111,7 @@ def _kwise(row: Cells, row_id: str) -> Row:
     if ids and len(ids) != len(answers):
         raise RowError(UNREADABLE_IDS, f"{len(ids)} completion_ids of {len(answers)}")
     listed = [optional_ids(item, "completion_ids") for item in ids] or [None] * len(answers)
-    return Answered(
+    return ResponseRow(
         row_id,
         prompt,
         optional_ids(row.get("prompt_ids"), "prompt_ids"),
@@ -141,17 +141,17 @@ def _messages(row: Cells, row_id: str) -> Row:
         raise RowError(MISSING, "messages")
     given = row[name]
     found = read_dialogue(given) if is_dialogue(given) else read_messages(given, name)
-    return Whole(row_id, found, **_about(row))
+    return TextRow(row_id, found, **_about(row))
 
 
 def _plain(row: Cells, row_id: str) -> Row:
-    return Whole(row_id, text_cell(required(row, "text"), "text"), **_about(row))
+    return TextRow(row_id, text_cell(required(row, "text"), "text"), **_about(row))
 
 
 def _prompt(row: Cells, row_id: str) -> Row:
     prompt = _text(required(row, "prompt"), "prompt")
     ids = optional_ids(row.get("prompt_ids"), "prompt_ids")
-    return Answered(row_id, prompt, ids, **_about(row))
+    return ResponseRow(row_id, prompt, ids, **_about(row))
 
 
 FORMATS: dict[str, Format] = {
@@ -168,13 +168,13 @@ FORMATS: dict[str, Format] = {
 """In the order in which a row is tried: the ones that ask for more stand first."""
 
 
-def _two(row: Cells, row_id: str, prompt: Text, texts: list[str]) -> Answered:
+def _two(row: Cells, row_id: str, prompt: Text, texts: list[str]) -> ResponseRow:
     names = ("chosen_ids", "rejected_ids")
     answers = [
         ResponseText(_said(prompt, words), optional_ids(row.get(name), name))
         for words, name in zip(texts, names, strict=True)
     ]
-    return Answered(
+    return ResponseRow(
         row_id,
         prompt,
         optional_ids(row.get("prompt_ids"), "prompt_ids"),
@@ -192,11 +192,11 @@ def _two(row: Cells, row_id: str, prompt: Text, texts: list[str]) -> Answered:
     )
 
 
-def _single(row: Cells, row_id: str, label: bool | None) -> Answered:
+def _single(row: Cells, row_id: str, label: bool | None) -> ResponseRow:
     prompt = _text(required(row, "prompt"), "prompt")
     words = _answer(required(row, "completion"), "completion")
     ids = optional_ids(row.get("completion_ids"), "completion_ids")
-    return Answered(
+    return ResponseRow(
         row_id,
         prompt,
         optional_ids(row.get("prompt_ids"), "prompt_ids"),

@@ -13,26 +13,18 @@ from oversight.preferences.layouts import provenance_fields
 from oversight.preferences.settings import in_words
 from oversight.train.data.encoding import EMPTY, Encoder
 from oversight.train.data.examples import (
-    BROKEN,
-    DUPLICATE,
-    IN_EVALUATION,
-    NO_WEIGHT,
     Groups,
     Statistics,
     digest,
     fingerprint,
     held_out,
-    left_out_lines,
-    require_enough,
-    require_none_bad,
     statistics,
-    with_detail,
 )
 from oversight.train.data.files import (
-    Broken,
+    BrokenRow,
     DataSource,
-    Found,
-    Recorded,
+    RawRow,
+    RecordRow,
     eval_sources,
     own_names,
     renamed,
@@ -42,22 +34,30 @@ from oversight.train.data.files import Row as RowInMemory
 from oversight.train.data.formats import EQUAL, Kind, detect, read_row
 from oversight.train.data.rows import (
     MISSING,
-    Answered,
+    ResponseRow,
     Row,
     RowError,
-    Whole,
+    TextRow,
     dense_ranks,
     of_labelled,
     of_preference,
 )
 from oversight.train.settings import DataSettings
 from oversight.train.types import (
+    BROKEN,
+    DUPLICATE,
+    IN_EVALUATION,
+    NO_WEIGHT,
     Comparison,
     Demonstration,
     Example,
     LabelledExample,
     PromptExample,
-    Refused,
+    RefusedRows,
+    left_out_lines,
+    require_enough,
+    require_none_bad,
+    with_detail,
 )
 from oversight.types import Labelled, Preference
 
@@ -85,7 +85,7 @@ PROMPT_COLUMNS = frozenset({"id", "prompt", "prompt_ids"})
 def demonstrations(row: Row, cells: Cells, encoder: Encoder) -> list[Demonstration]:
     """Return a row's examples for SFT: its response, assistant's turns, or the best of several."""
     everything = encoder.settings.train_on == "all"
-    if isinstance(row, Whole):
+    if isinstance(row, TextRow):
         found = encoder.whole(row)
         made = TokenRow(found.prompt, found.rest, found.mask, id=row.id)
     else:
@@ -97,7 +97,7 @@ def demonstrations(row: Row, cells: Cells, encoder: Encoder) -> list[Demonstrati
 
 def comparisons(row: Row, cells: Cells, encoder: Encoder) -> list[Comparison]:
     """The ranking of a row, best first."""
-    assert isinstance(row, Answered)
+    assert isinstance(row, ResponseRow)
     fitted = encoder.answered(row)
     kept = _distinct(fitted.responses, row, encoder)
     order = sorted(kept, key=lambda i: row.ranks[i])
@@ -118,7 +118,7 @@ def comparisons(row: Row, cells: Cells, encoder: Encoder) -> list[Comparison]:
 
 def labelled(row: Row, cells: Cells, encoder: Encoder) -> list[LabelledExample]:
     """A response and its label; of compared ones the best as good and the worst as bad."""
-    assert isinstance(row, Answered)
+    assert isinstance(row, ResponseRow)
     if row.label is not None:
         fitted = encoder.answered(row)
         made = TokenRow(fitted.prompt, fitted.responses[0], id=row.id)
@@ -137,8 +137,8 @@ def labelled(row: Row, cells: Cells, encoder: Encoder) -> list[LabelledExample]:
 
 def prompts(row: Row, cells: Cells, encoder: Encoder) -> list[PromptExample]:
     """The prompt of a row, with the row's other columns."""
-    assert isinstance(row, Answered)
-    bare = Answered(row.id, row.prompt, row.prompt_ids, question_id=row.question_id)
+    assert isinstance(row, ResponseRow)
+    bare = ResponseRow(row.id, row.prompt, row.prompt_ids, question_id=row.question_id)
     fitted = encoder.answered(bare)
     left_out = PROMPT_COLUMNS | (ANSWER_COLUMNS if row.answers else frozenset())
     fields = {
@@ -157,7 +157,7 @@ MAKERS: dict[Kind, Make] = {
 }
 
 
-def _best(row: Answered) -> Answered:
+def _best(row: ResponseRow) -> ResponseRow:
     """The row with its best answer only."""
     if len(row.answers) == 1:
         return row
@@ -166,7 +166,7 @@ def _best(row: Answered) -> Answered:
     if row.ranks.count(min(row.ranks)) == len(row.ranks):
         raise RowError(TIE)
     best = row.ranks.index(min(row.ranks))
-    return Answered(
+    return ResponseRow(
         row.id,
         row.prompt,
         row.prompt_ids,
@@ -185,7 +185,7 @@ def _all_tokens(row: TokenRow) -> TokenRow:
     return TokenRow(ids[:1], ids[1:], id=row.id)
 
 
-def _distinct(responses: tuple[Ids, ...], row: Answered, encoder: Encoder) -> list[int]:
+def _distinct(responses: tuple[Ids, ...], row: ResponseRow, encoder: Encoder) -> list[int]:
     """Return the responses to keep: the first of those that are equal.
 
     Raises:
@@ -208,7 +208,7 @@ def _distinct(responses: tuple[Ids, ...], row: Answered, encoder: Encoder) -> li
     return kept
 
 
-def _margin(row: Answered, settings: DataSettings) -> float | None:
+def _margin(row: ResponseRow, settings: DataSettings) -> float | None:
     return row.score_gap if settings.margin == "scores" else row.margin
 
 
@@ -228,7 +228,7 @@ class LoadedExamples(Generic[E]):
     kind: Kind
     examples: list[E]
     eval_examples: list[E]
-    refused: Refused
+    refused: RefusedRows
     statistics: Statistics
     fingerprint: str
     """Of the training examples in their order: a resumed run checks it."""
@@ -240,7 +240,7 @@ class LoadedExamples(Generic[E]):
         figures = self.statistics.table()
         width = max(len(name) for name, _ in figures)
         shown = [f"{name:<{width}}  {figure}" for name, figure in figures]
-        return shown + self._left_out_by_store() + left_out_lines(self.refused)
+        return shown + self.left_out_by_store() + left_out_lines(self.refused)
 
     def to_json(self) -> dict[str, Any]:
         """The same, JSON-plain."""
@@ -254,7 +254,8 @@ class LoadedExamples(Generic[E]):
             "first_ids": self.refused.ids,
         }
 
-    def _left_out_by_store(self) -> list[str]:
+    def left_out_by_store(self) -> list[str]:
+        """Return lines on what stands in a store and became no row."""
         return [
             f"{number:,} not comparable in the store: {reason}"
             for source in self.provenance
@@ -292,7 +293,7 @@ class Loader(Generic[E]):
             DataError: Nothing can be read, a format is not known, or `on_bad` says so.
             ConfigError: Settings contradict each other or the tokenizer.
         """
-        encoder = Encoder(tokenizer, settings, vocab_size, max_len, Refused())
+        encoder = Encoder(tokenizer, settings, vocab_size, max_len, RefusedRows())
         return _load(self.kind, encoder, rows, eval_rows)
 
 
@@ -312,7 +313,9 @@ def require_batch(loaded: LoadedExamples[Any], batch_size: int) -> None:
     Raises:
         DataError: It shows what there is and what was left out.
     """
-    require_enough(len(loaded.examples), batch_size, loaded.refused, loaded.kind)
+    require_enough(
+        len(loaded.examples), batch_size, loaded.refused, loaded.kind, loaded.left_out_by_store()
+    )
 
 
 @dataclass
@@ -377,14 +380,14 @@ def _read_source(
     settings = encoder.settings
     stream = renamed(islice(source.open(), num_left), settings.columns)
     first = list(islice(stream, ROWS_LOOKED_AT))
-    readable = [item.row for item in first if isinstance(item, Found)]
+    readable = [item.row for item in first if isinstance(item, RawRow)]
     name = ""
     for item in chain(first, stream):
         part.num_rows += 1
-        if isinstance(item, Broken):
+        if isinstance(item, BrokenRow):
             encoder.refused.drop(BROKEN, with_detail(item.place, item.detail))
             continue
-        if isinstance(item, Recorded):
+        if isinstance(item, RecordRow):
             source.about.setdefault("format", RECORDS)
         elif not name:  # told by the first rows that are no records
             name = detect(readable or [item.row], kind, settings.format, source.name)
@@ -392,10 +395,10 @@ def _read_source(
         _take(kind, name, item, encoder, part)
 
 
-def _take(kind: Kind, name: str, item: Found | Recorded, encoder: Encoder, part: _Part) -> None:
+def _take(kind: Kind, name: str, item: RawRow | RecordRow, encoder: Encoder, part: _Part) -> None:
     """Make the examples of one row, or count why there are none."""
     try:
-        if isinstance(item, Recorded):
+        if isinstance(item, RecordRow):
             row, cells = _of_record(kind, item.record, encoder.settings.columns)
         else:
             row, cells = read_row(name, item.row, item.place), item.row
@@ -403,7 +406,7 @@ def _take(kind: Kind, name: str, item: Found | Recorded, encoder: Encoder, part:
         if row.weight == 0.0 and kind != "prompts":  # a step of such rows alone has no mean
             raise RowError(NO_WEIGHT)
     except RowError as bad:
-        own = item.row.get("id") if isinstance(item, Found) else None
+        own = item.row.get("id") if isinstance(item, RawRow) else None
         row_id = item.place if own is None else str(own)
         encoder.refused.drop(bad.reason, with_detail(row_id, bad.detail))
         return
@@ -421,7 +424,7 @@ def _take(kind: Kind, name: str, item: Found | Recorded, encoder: Encoder, part:
 def _of_record(
     kind: Kind, record: Preference | Labelled, columns: Mapping[str, str]
 ) -> tuple[Row, Cells]:
-    """The row that a record is, and what else a reward function may read of it.
+    """A record as a row, with the further fields that a reward function may read.
 
     Raises:
         DataError: Such records give no examples of this kind.

@@ -307,7 +307,7 @@ class ResponseText:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ResponseRow:
     """A prompt with any number of responses, as most formats have it."""
 
     id: str
@@ -333,7 +333,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class TextRow:
     """A text or dialogue without a marked response, for SFT."""
 
     id: str
@@ -349,10 +349,10 @@ class Whole:
         return _groups(self.question_id, self.content[: turns[0]] if turns else self.content)
 
 
-Row = Answered | Whole
+Row = ResponseRow | TextRow
 
 
-def of_preference(row: Preference) -> Answered:
+def of_preference(row: Preference) -> ResponseRow:
     """The comparison that a record holds, as it stands; nothing is told by its columns.
 
     Raises:
@@ -360,7 +360,7 @@ def of_preference(row: Preference) -> Answered:
     """
     soft = None if row.soft_label is None else number_cell(row.soft_label, "soft_label")
     scores = [response.score for response in row.responses]
-    return Answered(
+    return ResponseRow(
         row.id,
         _messages(row.prompt),
         optional_ids(row.prompt_ids, "prompt_ids"),
@@ -373,13 +373,13 @@ def of_preference(row: Preference) -> Answered:
     )
 
 
-def of_labelled(row: Labelled) -> Answered:
+def of_labelled(row: Labelled) -> ResponseRow:
     """The labelled response that a record holds, as it stands.
 
     Raises:
         RowError: It holds what cannot be learnt from.
     """
-    return Answered(
+    return ResponseRow(
         row.id,
         _messages(row.prompt),
         optional_ids(row.prompt_ids, "prompt_ids"),

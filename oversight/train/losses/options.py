@@ -46,7 +46,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Above:
+class AtLeast:
     """Part of an option's annotation: the option is above `least` plus another option's value."""
 
     least: float
@@ -75,7 +75,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Smoothing = Annotated[float, Field(ge=0, lt=0.5)]
 """The probability that a label is flipped: at a half, labels would say nothing."""
-DualClip = Annotated[float, Above(1, "clip_high")] | None
+DualClip = Annotated[float, AtLeast(1, "clip_high")] | None
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -172,11 +172,11 @@ LOW, HIGH = ("gt", "ge"), ("lt", "le")
 
 
 def _bounds(hint: Any) -> dict[str, Any]:
-    """Pydantic's constraints in an annotation by their names, and `Above`."""
+    """Pydantic's constraints in an annotation by their names, and `AtLeast`."""
     found: dict[str, Any] = {}
     for part in _parts(hint):
         for extra in getattr(part, "__metadata__", ()):
-            if isinstance(extra, Above):
+            if isinstance(extra, AtLeast):
                 found["above"] = extra
             for each in getattr(extra, "metadata", [extra]):
                 found |= {n: getattr(each, n) for n in (*LOW, *HIGH) if hasattr(each, n)}
@@ -191,7 +191,7 @@ def _hints(of: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the one that it is."""
+    """The members of a union, or the type itself."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 

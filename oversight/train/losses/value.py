@@ -19,8 +19,8 @@ def token_rewards(score_B: Tensor, mask_BT: Tensor, *, penalty_BT: Tensor | None
     """The score at the last unmasked token and, at each, the KL penalty; shape BT.
 
     Ziegler et al. 2019, arXiv:1909.08593, eq. 2; Ouyang et al. 2022, arXiv:2203.02155, eq. 2, by
-    the token. The last unmasked token is the EOS of a response that ended by itself. What the pad
-    id is plays no part. A row without an unmasked token has no reward.
+    the token. The last unmasked token is the EOS of a response that ended by itself. The pad
+    id plays no part. A row without an unmasked token has no reward.
 
     Args:
         score_B: Of whole responses.

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from oversight.errors import ConfigError
 from oversight.modeling.rows import Ids
-from oversight.train.rollouts.types import Sampled, Sampler
+from oversight.train.rollouts.types import SampledResponse, Sampler
 
 Array = npt.NDArray[Any]
 
@@ -59,11 +59,11 @@ def unpack_all(packed: dict[str, Array]) -> list[Array]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Collected:
+class CollectedBatch:
     """Responses to some prompts, and the step of the weights that gave them."""
 
     prompts: tuple[Ids, ...]
-    sampled: tuple[tuple[Sampled, ...], ...]
+    sampled: tuple[tuple[SampledResponse, ...], ...]
     version: int
 
     def state(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Collected:
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """The collection that `state` was taken of."""
         columns = unpack_all(state["token_ids"]), unpack_all(state["logprobs"]), state["finished"]
-        flat = iter([Sampled(*fields) for fields in zip(*columns, strict=True)])
+        flat = iter([SampledResponse(*fields) for fields in zip(*columns, strict=True)])
         groups = tuple(tuple(islice(flat, size)) for size in state["group_sizes"])
         return cls(tuple(unpack_all(state["prompts"])), groups, state["version"])
 
@@ -107,7 +107,7 @@ class Collector:
         self.sampler = sampler
         self.ahead = ahead
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rollouts") if ahead else None
-        self._next: Future[Collected] | None = None
+        self._next: Future[CollectedBatch] | None = None
 
     def submit(self, prompts: Sequence[Ids], num_samples: int, seed: int) -> None:
         """Sample a batch: now, or in the thread if ahead."""
@@ -120,7 +120,7 @@ class Collector:
             self._next = Future()
             self._next.set_result(self._collect(*work))
 
-    def take(self) -> Collected:
+    def take(self) -> CollectedBatch:
         """The batch submitted last, once it is there.
 
         Raises:
@@ -132,11 +132,11 @@ class Collector:
         self._next = None
         return collected
 
-    def peek(self) -> Collected | None:
+    def peek(self) -> CollectedBatch | None:
         """The batch that `take` would give, or None: what a checkpoint has to keep."""
         return None if self._next is None else self._next.result()
 
-    def restore(self, collected: Collected | None) -> None:
+    def restore(self, collected: CollectedBatch | None) -> None:
         """Put back what `peek` gave when the checkpoint was written."""
         self._next = None
         if collected is not None:
@@ -154,8 +154,8 @@ class Collector:
             self._thread.shutdown(wait=True, cancel_futures=True)
         self.sampler.close()
 
-    def _collect(self, prompts: list[Ids], num_samples: int, seed: int) -> Collected:
+    def _collect(self, prompts: list[Ids], num_samples: int, seed: int) -> CollectedBatch:
         sampled = self.sampler.sample(prompts, num_samples, seed)
-        return Collected(
+        return CollectedBatch(
             tuple(prompts), tuple(tuple(group) for group in sampled), self.sampler.version
         )

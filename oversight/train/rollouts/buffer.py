@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from oversight.errors import DataError
 from oversight.modeling.rows import Floats, Ids, TokenRow
-from oversight.train.rollouts.ahead import Collected, pack, unpack, unpack_all
+from oversight.train.rollouts.ahead import CollectedBatch, pack, unpack, unpack_all
 from oversight.train.types import PromptExample
 from oversight.types import (
     FinishReason,
@@ -247,7 +247,7 @@ class RolloutBatch:
     def collect(
         cls,
         examples: Sequence[PromptExample],
-        collected: Collected,
+        collected: CollectedBatch,
         rewards: Sequence[Sequence[float]],
     ) -> Self:
         """The batch of a collection: one group a prompt, rows named after their example."""

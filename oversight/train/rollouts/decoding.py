@@ -29,7 +29,7 @@ ROOM = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TrieSpan:
     """A stretch [start, stop) of the line, and the prompts [first, last) that it is part of."""
 
     start: int
@@ -38,7 +38,7 @@ class Piece:
     last: int
 
 
-def pieces_of(trie: TokenTrie, lasts: Ids) -> Iterator[Piece]:
+def pieces_of(trie: TokenTrie, lasts: Ids) -> Iterator[TrieSpan]:
     """The line cut so that each piece belongs whole to the same prompts.
 
     Args:
@@ -48,7 +48,7 @@ def pieces_of(trie: TokenTrie, lasts: Ids) -> Iterator[Piece]:
     borders = {run.start for run in trie.runs} | {int(place) + 1 for place in lasts}
     for start, stop in pairwise(sorted(borders | {trie.num_tokens})):
         first, last = np.searchsorted(lasts, [start, trie.ends_T[start]])
-        yield Piece(start, stop, int(first), int(last))
+        yield TrieSpan(start, stop, int(first), int(last))
 
 
 @dataclass(slots=True)

@@ -30,7 +30,12 @@ from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import TokenTrie
 from oversight.modeling.small import NEVER
 from oversight.train.rollouts.decoding import SharedPrompts
-from oversight.train.rollouts.types import Sampled, SamplingSettings, check_prompts, seeds_of
+from oversight.train.rollouts.types import (
+    SampledResponse,
+    SamplingSettings,
+    check_prompts,
+    seeds_of,
+)
 
 LEAVE_SHARE = 8
 """Ended rows leave when they are this part (one eighth) of the batch: leaving copies the rest."""
@@ -38,7 +43,7 @@ LEAVE_SHARE = 8
 Uniforms = npt.NDArray[np.float64]
 
 
-class Growing:
+class DecodeBatch:
     """The responses of one batch while they grow, those of one prompt side by side."""
 
     def __init__(
@@ -99,10 +104,10 @@ class Growing:
         self._shared.keep_rows(kept)
         self._shared.aim(self.ranks_N, self.lengths_N)
 
-    def responses(self) -> list[Sampled]:
+    def responses(self) -> list[SampledResponse]:
         """All of them, in the order of the rows at the beginning."""
         return [
-            Sampled(
+            SampledResponse(
                 token_ids=self._tokens[i, : length or self._num_steps].copy(),
                 logprobs=self._logprobs[i, : length or self._num_steps].copy(),
                 finished=bool(length),
@@ -151,7 +156,9 @@ class InProcessSampler:
                 "ends a response; name the tokenizer's eos_token_id"
             )
 
-    def sample(self, prompts: Sequence[Ids], num_samples: int, seed: int) -> list[list[Sampled]]:
+    def sample(
+        self, prompts: Sequence[Ids], num_samples: int, seed: int
+    ) -> list[list[SampledResponse]]:
         """`num_samples` responses to each prompt, in the prompts' order.
 
         Raises:
@@ -173,7 +180,7 @@ class InProcessSampler:
             for key in seeds_of(prompts, seed)
             for i in range(num_samples)
         ]
-        sampled: list[Sampled] = []
+        sampled: list[SampledResponse] = []
         at_once = max(num_samples, self.settings.rows_at_once // num_samples * num_samples)
         with evaluating(self.policy), torch.no_grad():
             for start in range(0, len(owners), at_once):
@@ -196,7 +203,7 @@ class InProcessSampler:
 
     def _decode(
         self, prompts: Sequence[Ids], owners: Ids, streams: Sequence[np.random.Generator]
-    ) -> list[Sampled]:
+    ) -> list[SampledResponse]:
         """Responses to `prompts[owners[i]]`, all side by side."""
         temperature = self.settings.temperature
         asked, owner_N = np.unique(owners, return_inverse=True)
@@ -204,7 +211,7 @@ class InProcessSampler:
         shared = SharedPrompts(trie, self.policy.device)
         order = np.argsort(shared.ranks[owner_N], kind="stable")
         lengths = np.array([len(prompts[i]) for i in owners])[order]
-        rows = Growing(
+        rows = DecodeBatch(
             shared,
             ranks_N=shared.ranks[owner_N][order],
             lengths_N=torch.from_numpy(lengths).to(self.policy.device),

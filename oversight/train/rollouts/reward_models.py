@@ -27,7 +27,13 @@ from oversight.modeling.scoring.checks import check_scalar, has_labels, scalar_p
 from oversight.modeling.scoring.policy import ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.in_process import evaluating
-from oversight.train.rollouts.types import Divider, RewardSettings, Sampled, check_folder, grouped
+from oversight.train.rollouts.types import (
+    RewardSettings,
+    SampledResponse,
+    ThoughtDivider,
+    check_folder,
+    grouped,
+)
 from oversight.train.runs.final import quiet
 from oversight.train.types import PromptExample
 
@@ -43,7 +49,7 @@ class RewardModels:
         self,
         models: Sequence[Scorer],
         disagreement_penalty: float = 0.0,
-        divider: Divider | None = None,
+        divider: ThoughtDivider | None = None,
     ) -> None:
         self.metrics: dict[str, float] = {}
         self._divider = divider
@@ -63,10 +69,10 @@ class RewardModels:
         models = [
             scorer_of(_named(each), _read(each, tokenizer).to(device)) for each in settings.models
         ]
-        return cls(models, settings.disagreement_penalty, Divider(tokenizer))
+        return cls(models, settings.disagreement_penalty, ThoughtDivider(tokenizer))
 
     def score(
-        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
+        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> list[list[float]]:
         """One reward for each response; `metrics` say how far the models disagree.
 
@@ -79,7 +85,7 @@ class RewardModels:
         ]
         return grouped(self.score_rows(rows), examples, sampled, "model")
 
-    def _public(self, prompt_ids: Ids, response: Sampled) -> TokenRow:
+    def _public(self, prompt_ids: Ids, response: SampledResponse) -> TokenRow:
         row = response.row(prompt_ids)
         if self._divider is None:
             return row

@@ -16,7 +16,13 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.rollouts.types import Divider, RewardSettings, RewardSource, Sampled, grouped
+from oversight.train.rollouts.types import (
+    RewardSettings,
+    RewardSource,
+    SampledResponse,
+    ThoughtDivider,
+    grouped,
+)
 from oversight.train.types import PromptExample
 from oversight.user_code import load_named, shortened, shown_error
 
@@ -111,10 +117,10 @@ class TextRewards:
         self._name = name
 
     def score(
-        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
+        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> list[list[float]]:
         """One reward for each response, by one call of the function for all."""
-        divider = Divider(self._tokenizer)
+        divider = ThoughtDivider(self._tokenizer)
         said = [
             [divider.said(example.prompt_ids, each.token_ids) for each in group]
             for example, group in zip(examples, sampled, strict=True)
@@ -199,7 +205,7 @@ class LengthRewards:
         self._target = target_tokens
 
     def score(
-        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
+        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> list[list[float]]:
         """One reward for each response."""
         scores = [

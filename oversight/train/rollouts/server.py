@@ -16,11 +16,16 @@ from oversight.engines import vllm
 from oversight.engines.openai.settings import VLLM_NEUTRAL
 from oversight.errors import ConfigError, EngineError, EngineRefusedError, EngineUnavailableError
 from oversight.modeling.rows import Ids
-from oversight.train.rollouts.types import Sampled, SamplingSettings, check_prompts, seeds_of
+from oversight.train.rollouts.types import (
+    SampledResponse,
+    SamplingSettings,
+    check_prompts,
+    seeds_of,
+)
 
 if TYPE_CHECKING:
     from oversight.modeling.scoring.policy import PolicyModel
-    from oversight.train.rollouts.handover import Handover
+    from oversight.train.rollouts.weight_sync import WeightSync
 
 
 T = TypeVar("T")
@@ -94,21 +99,21 @@ class Servers:
         num_samples: int,
         seeds: Sequence[int],
         settings: SamplingSettings,
-    ) -> list[list[Sampled]]:
+    ) -> list[list[SampledResponse]]:
         """Responses to each prompt; prompts take turns among the replicas.
 
         Raises:
             EngineError: A server does not answer, refuses, or gives no ids.
         """
 
-        async def one(i: int, slots: asyncio.Semaphore) -> list[Sampled]:
+        async def one(i: int, slots: asyncio.Semaphore) -> list[SampledResponse]:
             body = self._body(prompts[i], num_samples, seeds[i], settings)
             async with slots:
                 url = self.urls[i % len(self.urls)]
                 answer = await self._post(f"{url}/v1/completions", body)
             return _sampled(answer, prompts[i], url)
 
-        async def all_of_them() -> list[list[Sampled]]:
+        async def all_of_them() -> list[list[SampledResponse]]:
             slots = asyncio.Semaphore(self._max_in_flight)
             return await asyncio.gather(*(one(i, slots) for i in range(len(prompts))))
 
@@ -179,7 +184,7 @@ class Servers:
         return response.text
 
 
-def _sampled(answer: Any, prompt_ids: Ids, url: str) -> list[Sampled]:
+def _sampled(answer: Any, prompt_ids: Ids, url: str) -> list[SampledResponse]:
     """The choices of an answer, checked to be to the prompt that was sent."""
     try:
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
@@ -191,14 +196,14 @@ def _sampled(answer: Any, prompt_ids: Ids, url: str) -> list[Sampled]:
         ) from error
 
 
-def _one(choice: dict[str, Any], prompt_ids: Ids) -> Sampled:
+def _one(choice: dict[str, Any], prompt_ids: Ids) -> SampledResponse:
     ids = np.array(choice["token_ids"], dtype=np.int64)
     logprobs = np.array(choice["logprobs"]["token_logprobs"], dtype=np.float32)
     if len(ids) != len(logprobs):
         raise ValueError(f"{len(logprobs)} log-probabilities for {len(ids)} ids")
     if not np.array_equal(choice["prompt_token_ids"], prompt_ids):
         raise ValueError("prompt_token_ids are not the ids sent")
-    return Sampled(ids, logprobs, finished=choice["finish_reason"] == "stop")
+    return SampledResponse(ids, logprobs, finished=choice["finish_reason"] == "stop")
 
 
 class ServerSampler:
@@ -210,20 +215,22 @@ class ServerSampler:
     Args:
         servers: Where to ask.
         settings: How responses are drawn.
-        handover: How new weights get there; None if they will never change.
+        weight_sync: How new weights get there; None if they will never change.
     """
 
     shares_weights = False
 
     def __init__(
-        self, servers: Servers, settings: SamplingSettings, handover: Handover | None = None
+        self, servers: Servers, settings: SamplingSettings, weight_sync: WeightSync | None = None
     ) -> None:
         self.version = 0
         self.settings = settings
         self._servers = servers
-        self._handover = handover
+        self._weight_sync = weight_sync
 
-    def sample(self, prompts: Sequence[Ids], num_samples: int, seed: int) -> list[list[Sampled]]:
+    def sample(
+        self, prompts: Sequence[Ids], num_samples: int, seed: int
+    ) -> list[list[SampledResponse]]:
         """`num_samples` responses to each prompt, in the prompts' order.
 
         Raises:
@@ -241,9 +248,9 @@ class ServerSampler:
             ConfigError: No way of handing over was given.
             EngineError: The servers do not have the new weights now.
         """
-        if self._handover is None:
+        if self._weight_sync is None:
             raise ConfigError("this sampler was given no way of handing weights over")
-        self._handover.give(policy, step, self._servers, self.settings)
+        self._weight_sync.give(policy, step, self._servers, self.settings)
         self.version = step
 
     def close(self) -> None:

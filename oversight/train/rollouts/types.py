@@ -38,7 +38,7 @@ class SamplingSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sampled:
+class SampledResponse:
     """One response, token for token."""
 
     token_ids: Ids
@@ -62,7 +62,9 @@ class Sampler(typing.Protocol):
     shares_weights: bool
     """True if these are the trainer's own weights, which change while it learns."""
 
-    def sample(self, prompts: Sequence[Ids], num_samples: int, seed: int) -> list[list[Sampled]]:
+    def sample(
+        self, prompts: Sequence[Ids], num_samples: int, seed: int
+    ) -> list[list[SampledResponse]]:
         """`num_samples` responses to each prompt, in the prompts' order.
 
         The same seed gives the same responses to a prompt whatever else is asked
@@ -129,7 +131,7 @@ PROMPT_END_TOKENS = 24
 """Of a prompt: in so many a chat template opens a thought."""
 
 
-class Divider:
+class ThoughtDivider:
     """Divides responses into what they say and what they think.
 
     Args:
@@ -215,7 +217,7 @@ class RewardSource(typing.Protocol):
     """Further metrics of the last call, such as the disagreement within an ensemble."""
 
     def score(
-        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[Sampled]]
+        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> list[list[float]]:
         """One reward for each response to each example.
 

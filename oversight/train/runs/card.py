@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from oversight.train.runs.folder import About, to_toml
+from oversight.train.runs.folder import RunDescription, to_toml
 from oversight.train.runs.metrics import FIXED
 
 METHODS = {
@@ -40,7 +40,7 @@ FIRST = ("loss", "reward", "accuracy", "kl", "entropy")
 
 
 def model_card(
-    about: About,
+    about: RunDescription,
     lines: list[dict[str, Any]],
     *,
     base_model: str,
@@ -83,7 +83,7 @@ def code(text: str) -> str:
     return f"{ticks}{pad}{line}{pad}{ticks}"
 
 
-def _head(about: About) -> str:
+def _head(about: RunDescription) -> str:
     tags = "".join(f"\n- {tag}" for tag in ("oversight", about.trainer))
     return f"---\nlibrary_name: transformers\ntags:{tags}\n---"
 

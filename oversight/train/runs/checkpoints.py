@@ -33,7 +33,7 @@ FORMAT = 1
 """Raised when files change their meaning."""
 
 
-class Damaged(CheckpointError):
+class DamagedCheckpointError(CheckpointError):
     """A checkpoint's files are not what was written; an older one may still be good."""
 
 
@@ -67,7 +67,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Return the manifest's content, without a look at the other files.
 
     Raises:
-        Damaged: There is none, or it cannot be read as one.
+        DamagedCheckpointError: There is none, or it cannot be read as one.
         CheckpointError: A newer version wrote it.
     """
     try:
@@ -75,7 +75,9 @@ def read_manifest(folder: Path) -> Manifest:
         version = data["format"]
         manifest = Manifest(**data) if version == FORMAT else None
     except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{folder / NAME} is missing or no manifest ({error})") from None
+        raise DamagedCheckpointError(
+            f"{folder / NAME} is missing or no manifest ({error})"
+        ) from None
     if manifest is None:
         raise CheckpointError(
             f"{folder / NAME} has format {version!r} and this version reads {FORMAT}; "
@@ -88,17 +90,19 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """Compare every file with the manifest.
 
     Raises:
-        Damaged: A file is missing, shorter or longer, or has another content.
+        DamagedCheckpointError: A file is missing, shorter or longer, or has another content.
     """
     for name, wanted in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise Damaged(f"{path} is missing")
+            raise DamagedCheckpointError(f"{path} is missing")
         size = path.stat().st_size
         if size != wanted["bytes"]:
-            raise Damaged(f"{path} has {size:,} bytes and was written with {wanted['bytes']:,}")
+            raise DamagedCheckpointError(
+                f"{path} has {size:,} bytes and was written with {wanted['bytes']:,}"
+            )
         if blake2b(path) != wanted["blake2b"]:
-            raise Damaged(f"{path} holds other bytes than were written")
+            raise DamagedCheckpointError(f"{path} holds other bytes than were written")
 
 
 def differences(
@@ -116,6 +120,11 @@ def differences(
     return found
 
 
+DEFAULTS = "defaults"
+"""In a fingerprint, the settings as they are where nobody sets them."""
+DATA_BEFORE = "data_before"
+"""In a fingerprint, the hash of the examples as versions before had it."""
+ABSENT = object()
 COVERED = frozenset({"data.path", "data.store"})
 HELD_OUT = "data.eval_path"
 """Settings that say where examples are; `data` and `held_out` say which they are."""
@@ -126,7 +135,8 @@ def check_fingerprint(place: Path, saved: Mapping[str, Any], here: Mapping[str, 
 
     Models and reward functions are compared by what they hold, examples by their hashes; where
     they are is nothing that a run depends on. A fingerprint of before, which has no `contents`,
-    says only where they were: there the places are compared.
+    says only where they were: there the places are compared. A setting that one of the two versions
+    does not write down stood at its default.
 
     Raises:
         CheckpointError: Names the first thing that differs, and both values.
@@ -135,7 +145,8 @@ def check_fingerprint(place: Path, saved: Mapping[str, Any], here: Mapping[str, 
         more = f" ({len(found) - 1} more differ)" if len(found) > 1 else ""
         raise CheckpointError(
             f"{place} is of another run: {found[0]}{more}. "
-            "Set it back to go on, or begin a new run in another folder."
+            "Set it back to go on (the run's own config.toml has all of its settings), or begin a "
+            "new run in another folder."
         )
 
 
@@ -146,7 +157,9 @@ def unlike(saved: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     found = unlike_contents(
         saved.get("config", {}), known, here.get("config", {}), here.get("contents", {})
     )
-    left_out = {"contents", *(f"config.{name}" for name in places)}
+    left_out = {"contents", DEFAULTS, DATA_BEFORE, *(f"config.{name}" for name in places)}
+    if saved.get("data") is not None and saved["data"] == here.get(DATA_BEFORE):
+        left_out.add("data")
     if "data" in here:
         left_out |= {f"config.{name}" for name in COVERED}
         if "held_out" in saved:
@@ -154,12 +167,26 @@ def unlike(saved: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         else:
             left_out.add("held_out")
     for name, old, new in differences(saved, here):
-        if name in left_out or name.startswith("contents."):
+        if name in left_out or name.startswith(("contents.", f"{DEFAULTS}.")):
+            continue
+        if _at_default(name, saved, here):
             continue
         if name.removeprefix("config.") in {*COVERED, HELD_OUT} and same_place(old, new):
             continue
         found.append(f"{name} was {old!r} and is now {new!r}")
     return found
+
+
+def _at_default(name: str, saved: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Return whether only one of the two has the setting, and as it is where nobody sets it."""
+    section, _, setting = name.partition(".")
+    standard: Any = here.get(DEFAULTS, {})
+    sides: list[Any] = [saved.get(section), here.get(section)]
+    for part in setting.split("."):
+        sides = [each.get(part, ABSENT) if isinstance(each, Mapping) else ABSENT for each in sides]
+        standard = standard.get(part, ABSENT) if isinstance(standard, Mapping) else ABSENT
+    there = [each for each in sides if each is not ABSENT]
+    return section == "config" and len(there) == 1 and there[0] == standard
 
 
 def unlike_contents(
@@ -204,7 +231,7 @@ def _same_content(old: Any, held: Any, new: Any, holds: Any) -> bool:
     values = [_listed(each) for each in (old, held, new, holds)]
     if len({len(each) for each in values}) > 1:
         return False
-    # What is not there any more cannot have another content: whoever needs it will say so.
+    # A file that is gone cannot have another content: code that needs it will say so.
     return all(
         was == now or (now == after and same_place(before, after))
         for before, was, after, now in zip(*values, strict=True)
@@ -220,7 +247,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class ResumePoint:
     """Place at which a run goes on."""
 
     step: int = 0
@@ -283,7 +310,7 @@ class Checkpoints:
             raise
         return final
 
-    def resume(self, state: RunState) -> Resumed:
+    def resume(self, state: RunState) -> ResumePoint:
         """Set `state` to the newest good checkpoint, if there is one.
 
         A damaged one is put aside as `step-N.damaged`, and the one before is taken.
@@ -298,11 +325,11 @@ class Checkpoints:
                 chosen = self._newest_good()
         manifest, notes = self._world.from_first(chosen)
         if manifest is None:
-            return Resumed(0, notes)
+            return ResumePoint(0, notes)
         path = self._path(manifest.step)
         with self._all_or_none(), told(f"{path} cannot be read"):
             notes += states.read(path, manifest.world_size, state, self._world)
-        return Resumed(manifest.step, notes)
+        return ResumePoint(manifest.step, notes)
 
     def read_weights(self, path: Path, weights: Mapping[str, torch.Tensor]) -> None:
         """Set only `weights` to those of the checkpoint at `path`, such as the best one.
@@ -351,7 +378,7 @@ class Checkpoints:
                 manifest = read_manifest(path)
                 check_fingerprint(path, manifest.fingerprint, self._fingerprint)
                 check_files(path, manifest)
-            except Damaged as error:
+            except DamagedCheckpointError as error:
                 notes.append(f"{error}: this checkpoint is damaged")
                 damaged.append(path)
                 continue

@@ -220,7 +220,7 @@ MAX_SHARD = "5GB"
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class FinalModel:
     """Input of a run's end besides its folder."""
 
     tokenizer: Any
@@ -238,7 +238,7 @@ class Finish:
 def finish(
     run: RunFolder,
     model: Any,
-    ending: Finish,
+    ending: FinalModel,
     state: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
     """Save the finished model with its tokenizer and card; gives its folder.
@@ -269,7 +269,7 @@ def finish(
 
 
 def _save_weights(
-    part: Path, model: Any, ending: Finish, state: Mapping[str, torch.Tensor] | None
+    part: Path, model: Any, ending: FinalModel, state: Mapping[str, torch.Tensor] | None
 ) -> None:
     if hasattr(model, "peft_config"):
         folder = part / "adapter" if ending.merge else part
@@ -307,7 +307,7 @@ def _is_reward_model(model: Any) -> bool:
     return isinstance(getattr(inner, "score", None), torch.nn.Linear)
 
 
-def _padded_apart(ending: Finish) -> Any:
+def _padded_apart(ending: FinalModel) -> Any:
     """The tokenizer, its pad a token that ends no row.
 
     transformers reads a reward at a row's last token that is no padding. Where the pad is the
@@ -342,13 +342,13 @@ def _complete(model: Any, tokenizer: Any) -> None:
                 setattr(one, name, getattr(tokenizer, name))
 
 
-def _save_tokenizer(part: Path, ending: Finish) -> None:
+def _save_tokenizer(part: Path, ending: FinalModel) -> None:
     ending.tokenizer.save_pretrained(part)
     if problem := tokenizer_problem(ending.tokenizer, part, ending.probes):
         raise CheckpointError(f"the tokenizer does not come back as it is: {problem}")
 
 
-def _card(run: RunFolder, ending: Finish) -> str:
+def _card(run: RunFolder, ending: FinalModel) -> str:
     origin = json.loads((run.path / "origin.json").read_text(encoding="utf-8"))
     return model_card(
         run.about,

@@ -28,11 +28,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from pydantic_core import to_jsonable_python
+
+from oversight.config import Settings
 from oversight.errors import ConfigError, OversightError
 from oversight.files import told, write_json, write_text
 from oversight.models.identity import contents_of
 from oversight.train.distributed import World
-from oversight.train.runs.checkpoints import ALONE, Checkpoints, Resumed, check_fingerprint, unlike
+from oversight.train.runs.checkpoints import (
+    ALONE,
+    DATA_BEFORE,
+    DEFAULTS,
+    Checkpoints,
+    ResumePoint,
+    check_fingerprint,
+    unlike,
+)
 from oversight.train.runs.metrics import MetricsLog, Split
 from oversight.train.runs.state import RunState
 
@@ -199,7 +210,7 @@ BEFORE_A_RUN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class RunDescription:
     """Description of a run, JSON-plain."""
 
     trainer: str
@@ -217,6 +228,10 @@ class About:
     """Content hash of the held-out examples."""
     contents: Mapping[str, Any] = field(default_factory=dict)
     """By dotted field what is at the places that `identity` names (`models.identity`)."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """The same settings as they are where nobody sets them."""
+    data_before: str = ""
+    """`data` as versions before had it, if another: a run that they began has that."""
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint that a checkpoint must agree with."""
@@ -226,7 +241,10 @@ class About:
             "data": self.data,
             "held_out": self.held_out,
             "contents": dict(self.contents),
+            DEFAULTS: dict(self.defaults),
         }
+        if self.data_before:
+            fingerprint[DATA_BEFORE] = self.data_before
         # As JSON has it (tuples are lists), or a fingerprint would differ from itself read back.
         plain: dict[str, Any] = json.loads(json.dumps(fingerprint))
         return plain
@@ -241,7 +259,7 @@ class RunFolder:
     def __init__(
         self,
         path: Path,
-        about: About,
+        about: RunDescription,
         *,
         resume: bool = False,
         world: World = ALONE,
@@ -294,7 +312,7 @@ class RunFolder:
             raise ValueError("call resume() before the first step: it opens the metrics")
         return self._metrics
 
-    def resume(self, state: RunState) -> Resumed:
+    def resume(self, state: RunState) -> ResumePoint:
         """Set `state` to the newest checkpoint if there is one, and cut the metrics to it.
 
         Raises:
@@ -442,4 +460,22 @@ def is_finished(config: Any) -> bool:
 def describe_settings(config: Any) -> dict[str, Any]:
     """Return the settings that determine a run's result, with the content of named places."""
     identity = json.loads(json.dumps(config.identity()))
-    return {"config": identity, "contents": contents_of(identity, config.all_by_content())}
+    return {
+        "config": identity,
+        "contents": contents_of(identity, config.all_by_content()),
+        DEFAULTS: _defaults(config),
+    }
+
+
+def _defaults(settings: Settings) -> dict[str, Any]:
+    """The settings, JSON-plain, as they are where nobody sets them."""
+    found: dict[str, Any] = {}
+    for name, about in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            found[name] = _defaults(value)
+        elif not about.is_required():
+            found[name] = to_jsonable_python(
+                about.get_default(call_default_factory=True), fallback=str
+            )
+    return found

@@ -41,7 +41,7 @@ class Trip:
     advice: str
 
 
-class _Forgetful:
+class _StatelessGuard:
     """A guard that remembers nothing."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class _Forgetful:
         """Nothing."""
 
 
-class NotFinite(_Forgetful):
+class NotFiniteGuard(_StatelessGuard):
     """Trips on a loss, gradient norm, reward, KL or entropy that is NaN or infinite."""
 
     NAMES = ("loss", "grad_norm", "reward", "kl", "entropy")
@@ -70,7 +70,7 @@ class NotFinite(_Forgetful):
         return None
 
 
-class StartLoss:
+class StartLossGuard:
     """Trips if the first loss is not what it must be before anything is learnt.
 
     That is the same loss of the same batch, its labels, ties and weights, with the reference's
@@ -112,7 +112,7 @@ class StartLoss:
         self._seen = state_dict["seen"]
 
 
-class FreshRatio(_Forgetful):
+class FreshRatioGuard(_StatelessGuard):
     """Trips if policy and sampler differ on rollouts that were just sampled."""
 
     def __init__(self, settings: FreshRatioSettings) -> None:
@@ -133,7 +133,7 @@ class FreshRatio(_Forgetful):
         )
 
 
-class _Patient:
+class _PersistentGuard:
     """Counts the steps in a row in which something is wrong."""
 
     def __init__(self, patience: int) -> None:
@@ -153,7 +153,7 @@ class _Patient:
         self._run = state_dict["run"]
 
 
-class Exploding(_Patient):
+class GradientGuard(_PersistentGuard):
     """Trips if the gradient norm stays far above its running median."""
 
     def __init__(self, settings: GradientSettings) -> None:
@@ -194,7 +194,7 @@ class Exploding(_Patient):
         self._norms = deque(state_dict["norms"], maxlen=self._window)
 
 
-class PastBound(_Patient):
+class KLGuard(_PersistentGuard):
     """Trips if the KL from the reference stays past its bound."""
 
     def __init__(self, settings: KLGuardSettings) -> None:
@@ -215,7 +215,7 @@ class PastBound(_Patient):
         )
 
 
-class Collapse(_Patient):
+class EntropyGuard(_PersistentGuard):
     """Trips if the policy hardly chooses any more."""
 
     def __init__(self, settings: EntropySettings) -> None:
@@ -266,7 +266,7 @@ ADVICE = {
 }
 
 
-class PaidFor:
+class RewardHackingGuard:
     """Trips if the reward has risen while another metric has grown by a factor.
 
     Means over the last `window` steps are compared with those over the first.
@@ -361,14 +361,14 @@ class Guards:
 
     def __init__(self, settings: GuardSettings) -> None:
         made: dict[str, Guard] = {
-            "not_finite": NotFinite(),
-            "start_loss": StartLoss(settings.start_loss),
-            "fresh_ratio": FreshRatio(settings.fresh_ratio),
-            "gradient": Exploding(settings.gradient),
-            "kl": PastBound(settings.kl),
-            "entropy": Collapse(settings.entropy),
-            "disagreement": PaidFor("disagreement", settings.disagreement),
-            "length": PaidFor("response_length", settings.length),
+            "not_finite": NotFiniteGuard(),
+            "start_loss": StartLossGuard(settings.start_loss),
+            "fresh_ratio": FreshRatioGuard(settings.fresh_ratio),
+            "gradient": GradientGuard(settings.gradient),
+            "kl": KLGuard(settings.kl),
+            "entropy": EntropyGuard(settings.entropy),
+            "disagreement": RewardHackingGuard("disagreement", settings.disagreement),
+            "length": RewardHackingGuard("response_length", settings.length),
         }
         self._actions = {name: getattr(settings, name).action for name in made}
         self._guards = {name: guard for name, guard in made.items() if self._actions[name] != "off"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oversight.experiments.pixels.game import MATCHES, Form, Lie, PixelMatch, Skill, play
+from oversight.experiments.pixels.game import MATCHES, GameKind, LieChoice, PixelMatch, Skill, play
 from oversight.experiments.pixels.images import Images
 from oversight.experiments.pixels.judge import SparseJudge
 from oversight.experiments.pixels.records import Player, key_of, question_of, records, shown_in
@@ -46,7 +46,7 @@ def test_a_game_is_the_same_again(search: Search, match: PixelMatch) -> None:
 def test_in_a_debate_the_judge_chooses_between_the_labels_that_were_claimed(
     search: Search,
 ) -> None:
-    game = play(search, PixelMatch(Form.DEBATE), False, seed=0)
+    game = play(search, PixelMatch(GameKind.DEBATE), False, seed=0)
     lie, true = game.defended
     assert true == 2
     assert lie == search.best_lie(False) != 2
@@ -57,7 +57,7 @@ def test_in_a_debate_the_judge_chooses_between_the_labels_that_were_claimed(
 
 
 def test_without_commitment_the_judge_may_choose_any_label(search: Search) -> None:
-    game = play(search, PixelMatch(Form.OPEN), True, seed=0)
+    game = play(search, PixelMatch(GameKind.OPEN), True, seed=0)
     assert game.allowed == tuple(range(10))
     assert game.verdict == max(range(10), key=lambda label: game.logits[label])
     rival = max((k for k in range(10) if k != 2), key=lambda label: game.logits[label])
@@ -66,7 +66,7 @@ def test_without_commitment_the_judge_may_choose_any_label(search: Search) -> No
 
 def test_both_sides_with_search_end_at_the_value_of_the_game(search: Search) -> None:
     for honest_first in (True, False):
-        game = play(search, PixelMatch(Form.DEBATE), honest_first, seed=0)
+        game = play(search, PixelMatch(GameKind.DEBATE), honest_first, seed=0)
         lie = next(label for label in game.defended if label != 2)
         margin = game.logits[2] - game.logits[lie]
         assert margin == pytest.approx(search.value(lie, honest_first), abs=1e-4)
@@ -83,14 +83,14 @@ def test_search_beats_random_play_from_either_side(judge: SparseJudge) -> None:
             ("neither", Skill.RANDOM, Skill.RANDOM),
             ("liar", Skill.RANDOM, Skill.SEARCH),
         ):
-            match = PixelMatch(Form.DEBATE, honest, liar, Lie.DRAWN)
+            match = PixelMatch(GameKind.DEBATE, honest, liar, LieChoice.DRAWN)
             won[name] += play(search, match, True, seed=number).verdict == 2
     assert won["honest"] > won["neither"] + 4
     assert won["neither"] > won["liar"] + 4
 
 
 def test_the_records_commit_first_then_alternate(search: Search) -> None:
-    game = play(search, PixelMatch(Form.DEBATE), False, seed=0)
+    game = play(search, PixelMatch(GameKind.DEBATE), False, seed=0)
     stored = records(game, question(), PLAYER, seconds=0.1)
     turns = [record for record in stored if isinstance(record, Turn)]
     assert [(turn.step, turn.seat) for turn in turns] == [

@@ -20,7 +20,7 @@ from oversight.evals.observations import Kind
 from oversight.evals.report import build_report
 from oversight.experiments.pixels.game import MATCHES
 from oversight.experiments.pixels.results import NAMES, PUBLISHED, PixelResults, results
-from oversight.experiments.pixels.running import PixelProgress, Played, run, stored_games
+from oversight.experiments.pixels.running import FinishedRun, PixelProgress, run, stored_games
 from oversight.experiments.pixels.settings import PixelSettings
 from oversight.store import Store
 
@@ -32,7 +32,7 @@ def settings(out: Path, **changes: Any) -> PixelSettings:
     return PixelSettings.parse(quick | {"out": out} | changes)
 
 
-def played(given: PixelSettings) -> tuple[Played, PixelResults]:
+def played(given: PixelSettings) -> tuple[FinishedRun, PixelResults]:
     given.out.mkdir(parents=True, exist_ok=True)
     with Store.open(given.store_url) as store:
         done = run(given, store)
@@ -42,13 +42,13 @@ def played(given: PixelSettings) -> tuple[Played, PixelResults]:
 @pytest.fixture(scope="module")
 def finished(
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[PixelSettings, Played, PixelResults]:
+) -> tuple[PixelSettings, FinishedRun, PixelResults]:
     given = settings(tmp_path_factory.mktemp("pixels"))
     return given, *played(given)
 
 
 def test_every_match_is_played_on_every_image_and_named(
-    finished: tuple[PixelSettings, Played, PixelResults],
+    finished: tuple[PixelSettings, FinishedRun, PixelResults],
 ) -> None:
     _, done, found = finished
     assert done.num_played == found.num_games == 2 * 3 * GAMES_AN_IMAGE
@@ -63,7 +63,7 @@ def test_every_match_is_played_on_every_image_and_named(
 
 
 def test_shares_of_the_liar_by_order_make_up_the_judges_accuracy(
-    finished: tuple[PixelSettings, Played, PixelResults],
+    finished: tuple[PixelSettings, FinishedRun, PixelResults],
 ) -> None:
     for row in finished[2].rows:
         if row.liar_second is not None and row.liar_first is not None:
@@ -73,7 +73,7 @@ def test_shares_of_the_liar_by_order_make_up_the_judges_accuracy(
 
 
 def test_the_records_are_sound_and_the_projects_report_reads_them(
-    finished: tuple[PixelSettings, Played, PixelResults],
+    finished: tuple[PixelSettings, FinishedRun, PixelResults],
 ) -> None:
     with Store.open(finished[0].store_url) as store:
         assert store.check() == []
@@ -93,7 +93,7 @@ def test_the_records_are_sound_and_the_projects_report_reads_them(
 
 
 def test_a_run_that_broke_off_goes_on_and_ends_in_the_same_table(
-    finished: tuple[PixelSettings, Played, PixelResults], tmp_path: Path
+    finished: tuple[PixelSettings, FinishedRun, PixelResults], tmp_path: Path
 ) -> None:
     given = settings(tmp_path)
 

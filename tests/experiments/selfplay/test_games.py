@@ -26,7 +26,7 @@ from oversight.experiments.selfplay.rewards import (
 from oversight.models import SEEDLING
 from oversight.store import Store
 from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.types import Sampled
+from oversight.train.rollouts.types import SampledResponse
 from oversight.train.types import PromptExample
 from oversight.types import Seat
 
@@ -110,7 +110,8 @@ def examples_of(source):
 
 def saying(reader, texts):
     return [
-        Sampled(np.array(reader._tokenizer(text)["input_ids"]), np.zeros(1), True) for text in texts
+        SampledResponse(np.array(reader._tokenizer(text)["input_ids"]), np.zeros(1), True)
+        for text in texts
     ]
 
 

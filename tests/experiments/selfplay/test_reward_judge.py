@@ -20,7 +20,7 @@ from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
 from oversight.train.loading import read_config
 from oversight.train.rollouts.reward_models import RewardModels
-from oversight.train.rollouts.types import RewardSettings, Sampled
+from oversight.train.rollouts.types import RewardSettings, SampledResponse
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample
 from oversight.types import Seat
@@ -84,7 +84,7 @@ def test_it_learns_what_the_judge_believes_and_rewards_it(circle, candidates, ar
     def scores(words):
         sampled = [
             [
-                Sampled(
+                SampledResponse(
                     np.array(tokenizer.encode(words(played[row["game"]], Seat(row["seat"])))),
                     np.zeros(1),
                     True,
@@ -139,6 +139,6 @@ def test_a_thought_that_a_prompt_opened_and_nothing_closed_is_not_read(circle, a
             PromptExample(row["id"], prompt_ids, fields={k: row[k] for k in ("game", "seat")})
             for row in rows(played)
         ]
-        answer = Sampled(np.array(tokenizer(text)["input_ids"]), np.zeros(1), True)
+        answer = SampledResponse(np.array(tokenizer(text)["input_ids"]), np.zeros(1), True)
         SpeechesAlone(played, Models(), tokenizer).score(examples, [[answer] for _ in examples])
     assert heard[1] == heard[0]

@@ -98,3 +98,12 @@ def test_the_sum_of_squared_probabilities_is_that_of_the_whole_logits(block_elem
     probs = ((hidden @ head.weight_VE.T + head.bias_V) / 0.7).softmax(-1)
     torch.testing.assert_close(ours, probs.square().sum(-1).log(), rtol=1e-12, atol=1e-12)
     assert not ours.requires_grad
+
+
+def test_a_head_that_reads_nothing_has_a_gradient_of_zeros() -> None:
+    weight_VE = torch.randn(50, 8, requires_grad=True)
+    hidden_NE = torch.randn(0, 8, requires_grad=True)
+    logps_N, _ = token_logprobs(hidden_NE, Head(weight_VE), torch.zeros(0, dtype=torch.int64))
+    logps_N.sum().backward()
+    assert weight_VE.grad is not None
+    assert weight_VE.grad.eq(0).all()

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from oversight.errors import ConfigError
-from oversight.train.data.examples import fingerprint, left_out_table
+from oversight.train.data.examples import fingerprint
 from oversight.train.data.loading import (
     load_demonstrations,
     load_labelled,
     load_prompts,
 )
 from oversight.train.settings import DataSettings
+from oversight.train.types import left_out_table
 
 PAIR = {"prompt": "Where is the key?", "chosen": " Kitchen.", "rejected": " Attic."}
 

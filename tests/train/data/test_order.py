@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.errors import ConfigError
-from oversight.train.data.examples import Cursor, Order
+from oversight.train.data.examples import Cursor, EpochOrder
 
 sizes = st.integers(1, 40)
 
@@ -20,7 +20,7 @@ sizes = st.integers(1, 40)
     num=sizes, batch=sizes, seed=st.integers(0, 2**31), drop=st.booleans(), cut=st.integers(0, 30)
 )
 def test_going_on_from_a_cursor_equals_never_having_stopped(num, batch, seed, drop, cut):
-    order = Order(num, seed, drop_last=drop and batch <= num)
+    order = EpochOrder(num, seed, drop_last=drop and batch <= num)
     whole = [b.tolist() for b in islice(order.batches(batch), cut + 5)]
     cursor = Cursor()
     for _ in range(cut):
@@ -32,13 +32,13 @@ def test_going_on_from_a_cursor_equals_never_having_stopped(num, batch, seed, dr
 
 @given(num=sizes, batch=sizes, seed=st.integers(0, 2**31))
 def test_an_epoch_visits_every_example_once(num, batch, seed):
-    order = Order(num, seed)
+    order = EpochOrder(num, seed)
     epoch = islice(order.batches(batch), order.num_batches(batch))
     assert sorted(i for taken in epoch for i in taken.tolist()) == list(range(num))
 
 
 def test_batches_that_are_not_full_are_left_out_where_asked():
-    order = Order(10, 0, drop_last=True)
+    order = EpochOrder(10, 0, drop_last=True)
     taken = [b.tolist() for b in islice(order.batches(4), 4)]
     assert [len(t) for t in taken] == [4, 4, 4, 4]
     assert order.num_batches(4) == 2
@@ -46,15 +46,15 @@ def test_batches_that_are_not_full_are_left_out_where_asked():
 
 
 def test_epochs_and_seeds_differ_and_no_shuffling_is_in_order():
-    order = Order(50, 3)
+    order = EpochOrder(50, 3)
     assert order.permutation(0).tolist() != order.permutation(1).tolist()
-    assert order.permutation(0).tolist() != Order(50, 4).permutation(0).tolist()
-    assert Order(5, 3, shuffle=False).permutation(7).tolist() == [0, 1, 2, 3, 4]
+    assert order.permutation(0).tolist() != EpochOrder(50, 4).permutation(0).tolist()
+    assert EpochOrder(5, 3, shuffle=False).permutation(7).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_the_order_is_pinned_for_ever():
     """A changed order would break every run that is resumed with a newer version."""
-    assert Order(10, 0).permutation(0).tolist() == PINNED
+    assert EpochOrder(10, 0).permutation(0).tolist() == PINNED
     code = (
         "from oversight.train.data.examples import Order; "
         "print(Order(10, 0).permutation(0).tolist())"
@@ -68,6 +68,6 @@ PINNED = [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
 
 def test_nothing_to_order_and_batches_that_never_fill_are_errors():
     with pytest.raises(ConfigError, match="at least one example"):
-        Order(0, 0)
+        EpochOrder(0, 0)
     with pytest.raises(ConfigError, match="3 examples do not fill one batch"):
-        Order(3, 0, drop_last=True).take(Cursor(), 4)
+        EpochOrder(3, 0, drop_last=True).take(Cursor(), 4)

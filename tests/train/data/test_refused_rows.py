@@ -233,6 +233,15 @@ def test_fewer_rows_than_a_batch_stop_the_run_with_the_counts(compare, chat):
         require_batch(compare(chat, []), 1)
 
 
+def test_what_of_a_store_became_no_row_is_among_the_counts(compare, chat):
+    loaded = compare(chat, [PAIR])
+    loaded.provenance.append({"store": "runs.db", "left_out": {"no_prompt": 8}})
+    with pytest.raises(
+        DataError, match=r"(?s)takes 2:\n  8 not comparable in the store: no prompt"
+    ):
+        require_batch(loaded, 2)
+
+
 def test_what_a_row_says_cannot_steer_the_terminal(compare, chat):
     loaded = compare(chat, [{**PAIR, "id": "\x1b[31mred\n", "chosen": ""}])
     assert "\x1b" not in "".join(loaded.lines())

@@ -15,9 +15,9 @@ from oversight.errors import ConfigError
 from oversight.modeling.rows import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
-from oversight.train.rollouts.ahead import Collected, Collector
+from oversight.train.rollouts.ahead import CollectedBatch, Collector
 from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.types import Sampled, Sampler, SamplingSettings
+from oversight.train.rollouts.types import SampledResponse, Sampler, SamplingSettings
 
 SETTINGS = SamplingSettings(max_new_tokens=9, temperature=1.2)
 PROMPTS: list[Ids] = [np.arange(10, 20), np.arange(5, 12)]
@@ -36,7 +36,9 @@ class CopySampler:
     def _hold(self, policy: PolicyModel) -> None:
         self._inner = InProcessSampler(PolicyModel(copy.deepcopy(policy.inner)), SETTINGS)
 
-    def sample(self, prompts: Sequence[Ids], num_samples: int, seed: int) -> list[list[Sampled]]:
+    def sample(
+        self, prompts: Sequence[Ids], num_samples: int, seed: int
+    ) -> list[list[SampledResponse]]:
         return self._inner.sample(prompts, num_samples, seed)
 
     def update(self, policy: PolicyModel, step: int) -> None:
@@ -91,11 +93,11 @@ def test_the_next_batch_is_sampled_with_the_last_weights(
     assert second is not None
     assert second.version == 1
     assert furthest(newer, ids, second.sampled) < 1e-4
-    collector.restore(Collected.from_state(second.state()))
+    collector.restore(CollectedBatch.from_state(second.state()))
     assert same(collector.take(), second)
 
 
-def same(one: Collected, other: Collected) -> bool:
+def same(one: CollectedBatch, other: CollectedBatch) -> bool:
     flat = [[each for group in c.sampled for each in group] for c in (one, other)]
     return (
         one.version == other.version
@@ -105,7 +107,7 @@ def same(one: Collected, other: Collected) -> bool:
     )
 
 
-def equal(one: Sampled, other: Sampled) -> bool:
+def equal(one: SampledResponse, other: SampledResponse) -> bool:
     return (
         np.array_equal(one.token_ids, other.token_ids)
         and one.logprobs.tobytes() == other.logprobs.tobytes()

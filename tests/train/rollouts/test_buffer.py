@@ -10,20 +10,20 @@ import pytest
 
 from oversight.errors import DataError
 from oversight.modeling.rows import TokenRow
-from oversight.train.rollouts.ahead import Collected
+from oversight.train.rollouts.ahead import CollectedBatch
 from oversight.train.rollouts.buffer import RolloutBatch, Segment, segment_rows
-from oversight.train.rollouts.types import Sampled
+from oversight.train.rollouts.types import SampledResponse
 from oversight.train.types import PromptExample
 
 
-def sampled(*ids: int, finished: bool = True) -> Sampled:
+def sampled(*ids: int, finished: bool = True) -> SampledResponse:
     logprobs = -np.arange(1, len(ids) + 1, dtype=np.float32) / 3
-    return Sampled(np.array(ids), logprobs, finished)
+    return SampledResponse(np.array(ids), logprobs, finished)
 
 
 def batch() -> RolloutBatch:
     examples = [PromptExample("p", np.array([2, 3])), PromptExample("q", np.array([4]))]
-    collected = Collected(
+    collected = CollectedBatch(
         tuple(each.prompt_ids for each in examples),
         ((sampled(5, 6, 1), sampled(7, finished=False)), (sampled(8, 1), sampled(9, 9, 9, 1))),
         version=12,

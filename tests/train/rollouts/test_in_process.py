@@ -14,7 +14,7 @@ from oversight.modeling.rows import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.in_process import InProcessSampler, evaluating
-from oversight.train.rollouts.types import Sampled, Sampler, SamplingSettings
+from oversight.train.rollouts.types import SampledResponse, Sampler, SamplingSettings
 
 TEMPERATURE = 0.8
 SETTINGS = SamplingSettings(max_new_tokens=12, temperature=TEMPERATURE)
@@ -42,7 +42,9 @@ def sampler_of(
     return InProcessSampler(PolicyModel(model), settings, eos_ids=EOS, **others)
 
 
-def furthest(policy: PolicyModel, asked: Sequence[Ids], groups: list[list[Sampled]]) -> float:
+def furthest(
+    policy: PolicyModel, asked: Sequence[Ids], groups: list[list[SampledResponse]]
+) -> float:
     """Greatest difference between the sampler's log-probabilities and the policy's scores."""
     rows = [each.row(ids) for ids, group in zip(asked, groups, strict=True) for each in group]
     with evaluating(policy), torch.no_grad():
@@ -53,7 +55,7 @@ def furthest(policy: PolicyModel, asked: Sequence[Ids], groups: list[list[Sample
     )
 
 
-def same(one: Sequence[Sampled], other: Sequence[Sampled]) -> bool:
+def same(one: Sequence[SampledResponse], other: Sequence[SampledResponse]) -> bool:
     return all(np.array_equal(a.token_ids, b.token_ids) for a, b in zip(one, other, strict=True))
 
 

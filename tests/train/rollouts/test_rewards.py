@@ -15,7 +15,7 @@ import torch
 
 from oversight.errors import ConfigError, DataError
 from oversight.train.rollouts.rewards import check_rewards, open_rewards, tried_rewards
-from oversight.train.rollouts.types import RewardSettings, RewardSource, Sampled
+from oversight.train.rollouts.types import RewardSettings, RewardSource, SampledResponse
 from oversight.train.types import PromptExample
 
 
@@ -26,13 +26,13 @@ def tokenizer(chat_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(chat_model)
 
 
-def response(tokenizer: Any, text: str) -> Sampled:
+def response(tokenizer: Any, text: str) -> SampledResponse:
     ids = np.array([*tokenizer(text)["input_ids"], tokenizer.eos_token_id])
-    return Sampled(ids, np.zeros(len(ids), dtype=np.float32), finished=True)
+    return SampledResponse(ids, np.zeros(len(ids), dtype=np.float32), finished=True)
 
 
 @pytest.fixture
-def asked(tokenizer: Any) -> tuple[list[PromptExample], list[list[Sampled]]]:
+def asked(tokenizer: Any) -> tuple[list[PromptExample], list[list[SampledResponse]]]:
     examples = [
         PromptExample("k", np.array([7, 8, 9]), {"answer": "kitchen"}),
         PromptExample("n", np.array([7, 8]), {"answer": "noon"}),
@@ -146,7 +146,7 @@ def save_reward_model(folder: Path, tokenizer: Any, seed: int = 0, **changes: An
     return str(folder)
 
 
-def alone(folder: str, example: PromptExample, sampled: Sampled) -> float:
+def alone(folder: str, example: PromptExample, sampled: SampledResponse) -> float:
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -453,7 +453,9 @@ def test_a_function_is_given_what_was_said_and_the_thoughts_beside_it(tokenizer:
         def decode(self, ids: list[int], **kwargs: Any) -> str:
             return {1: "<think>a plan</think>The kitchen.", 2: "At noon.", 3: "<think>\n"}[ids[-1]]
 
-    answers = [Sampled(np.array([i]), np.zeros(1, dtype=np.float32), finished=True) for i in (1, 2)]
+    answers = [
+        SampledResponse(np.array([i]), np.zeros(1, dtype=np.float32), finished=True) for i in (1, 2)
+    ]
     example = PromptExample("k", np.array([2]), {})
     TextRewards(function, Words(), "f").score([example], [answers])
     assert heard == [("The kitchen.", "a plan"), ("At noon.", "")]
@@ -464,7 +466,7 @@ def test_a_function_is_given_what_was_said_and_the_thoughts_beside_it(tokenizer:
 
 
 def test_a_reward_model_reads_the_public_text_and_other_responses_by_their_ids() -> None:
-    from oversight.train.rollouts.types import Divider
+    from oversight.train.rollouts.types import ThoughtDivider
 
     class Words:
         eos_token_id = 9
@@ -477,7 +479,7 @@ def test_a_reward_model_reads_the_public_text_and_other_responses_by_their_ids()
             return {"input_ids": [5, 6]}
 
     prompt, thinks, speaks = np.array([3]), np.array([4, 1]), np.array([7, 2])
-    divider = Divider(Words())
+    divider = ThoughtDivider(Words())
     assert divider.public_ids(prompt, thinks, finished=True).tolist() == [5, 6, 9]
     assert divider.public_ids(prompt, thinks, finished=False).tolist() == [5, 6]
     assert divider.public_ids(prompt, speaks, finished=True) is speaks

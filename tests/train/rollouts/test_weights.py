@@ -13,8 +13,8 @@ import torch
 from oversight.engines import vllm
 from oversight.errors import ConfigError
 from oversight.modeling.scoring.policy import PolicyModel
-from oversight.train.rollouts.handover import (
-    NcclHandover,
+from oversight.train.rollouts.weight_sync import (
+    NcclSync,
     full_weights,
     save_beside,
     save_weights,
@@ -92,9 +92,9 @@ def test_a_model_without_a_folder_cannot_be_handed_over_beside_its_tokenizer(
 
 
 def test_native_transfer_needs_a_gpu(random_lm: MakeLm) -> None:
-    handover: Any = NcclHandover()
+    weight_sync: Any = NcclSync()
     with pytest.raises(ConfigError, match="the policy is on 'cpu'"):
-        handover.give(PolicyModel(random_lm()), 1, None, None)
+        weight_sync.give(PolicyModel(random_lm()), 1, None, None)
 
 
 def test_servers_that_take_weights_by_nccl_are_started_for_it() -> None:
@@ -130,6 +130,6 @@ def test_a_run_goes_on_whichever_way_its_servers_are_handed_weights(tmp_path: Pa
         "engine": "vllm",
     }
     plain = ExperienceSettings.parse(given, where="grpo")
-    by_nccl = ExperienceSettings.parse(given | {"handover": "nccl"}, where="grpo")
+    by_nccl = ExperienceSettings.parse(given | {"weight_sync": "nccl"}, where="grpo")
     assert plain.identity() == by_nccl.identity()
-    assert "handover" not in plain.identity()
+    assert "weight_sync" not in plain.identity()

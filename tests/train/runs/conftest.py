@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from oversight.train.runs.folder import About
+from oversight.train.runs.folder import RunDescription
 from oversight.train.runs.state import RunState, trained_weights
 
 
@@ -79,13 +79,15 @@ def make_toy() -> MakeToy:
 
 
 @pytest.fixture
-def about() -> Callable[..., About]:
+def about() -> Callable[..., RunDescription]:
     """Gives what a run is, with settings changed."""
 
-    def make(**settings: Any) -> About:
+    def make(**settings: Any) -> RunDescription:
         identity = {"optimizer": {"lr": 1e-3}, "batch_size": 4} | settings
         config = identity | {"out": "somewhere", "model": {"path": None, "name": 'a "b"'}}
-        return About("dpo", config, identity, "hash-of-data", 7, {"source": "made up", "rows": 3})
+        return RunDescription(
+            "dpo", config, identity, "hash-of-data", 7, {"source": "made up", "rows": 3}
+        )
 
     return make
 

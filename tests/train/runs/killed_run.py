@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from oversight.train.runs.folder import About, RunFolder
+from oversight.train.runs.folder import RunDescription, RunFolder
 from oversight.train.runs.guards import Guards
 from oversight.train.runs.progress import TrainProgress
 from oversight.train.runs.schedules import EarlyStop, Interrupt, multiplier
@@ -57,7 +57,7 @@ def main(path: Path, total: int, step_s: float) -> None:
     rollouts, guards, stop = Rollouts(), Guards(GuardSettings()), EarlyStop()
     parts = {"rollouts": rollouts, "guards": guards, "stop": stop}
     state = RunState(trained_weights(model=model), optimizer, parts)
-    about = About("ppo", {"lr": 1e-2}, {"lr": 1e-2}, "data", seed=0)
+    about = RunDescription("ppo", {"lr": 1e-2}, {"lr": 1e-2}, "data", seed=0)
     with RunFolder(path, about, resume=path.exists()) as run, Interrupt() as interrupt:
         step = run.resume(state).step
         with TrainProgress("ppo", total, step) as progress:

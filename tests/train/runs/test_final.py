@@ -13,7 +13,7 @@ from oversight.errors import CheckpointError, ConfigError
 from oversight.train.runs import final
 from oversight.train.runs.card import code
 from oversight.train.runs.final import (
-    Finish,
+    FinalModel,
     check_before_training,
     check_weights,
     finish,
@@ -33,8 +33,8 @@ def run(about: Any, run_path: Path, make_toy: Any) -> RunFolder:
     return folder
 
 
-def ending(tokenizer: Any, **more: Any) -> Finish:
-    return Finish(tokenizer, base_model="org/base`model", num_steps=3, **more)
+def ending(tokenizer: Any, **more: Any) -> FinalModel:
+    return FinalModel(tokenizer, base_model="org/base`model", num_steps=3, **more)
 
 
 @pytest.mark.parametrize("tied", [False, True])

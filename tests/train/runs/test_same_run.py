@@ -11,12 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from oversight.errors import CheckpointError
 from oversight.train import sft
+from oversight.train.data.examples import fingerprint
 from oversight.train.runs.folder import MODEL, RunFolder, is_finished
 from oversight.train.start import about
+from oversight.train.types import PromptExample
 
 ROWS = [{"prompt": f"{i} red", "completion": f" {i} blue"} for i in range(8)]
 TRAINERS = ("sft", "reward", "dpo", "ppo", "grpo")
@@ -66,7 +69,7 @@ def settings(trainer: str, out: Path, at: str) -> Any:
 
 def opened(config: Any, *, resume: bool = True, data: str = "the rows") -> None:
     """Begin the run or go on with it, without training."""
-    loaded: Any = SimpleNamespace(fingerprint=data, eval_examples=[], to_json=dict)
+    loaded: Any = SimpleNamespace(fingerprint=data, examples=[], eval_examples=[], to_json=dict)
     RunFolder(config.out, about(config.__module__, config, loaded), resume=resume).close()
 
 
@@ -120,7 +123,7 @@ def test_another_model_at_another_path_is_refused_with_both(places):
 def test_other_rows_are_refused_wherever_they_are(places):
     config = settings("sft", places / "run", "")
     opened(config)
-    with pytest.raises(CheckpointError, match="data was 'the rows' and is now 'others'"):
+    with pytest.raises(CheckpointError, match=r"data was 'the rows' and is now 'others'"):
         opened(config, data="others")
 
 
@@ -221,3 +224,75 @@ def test_a_cut_runs_model_is_moved_and_the_end_is_that_of_a_whole_one(
     finished = train(run, moved, resume=True)
     weights = "model.safetensors"
     assert (finished / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+def rewritten(place: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """The run's fingerprint as another version would have left it."""
+    path = place / "config.json"
+    told = json.loads(path.read_text())
+    change(told["fingerprint"])
+    path.write_text(json.dumps(told))
+
+
+def without_new_settings(told: dict[str, Any]) -> None:
+    """No version before wrote down defaults, or settings that did not exist yet."""
+    told.pop("defaults", None)
+    del told["config"]["model"]["router_aux_coefficient"]
+    told["config"].pop("weight_sync", None)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_setting_that_did_not_exist_yet_stood_at_its_default(places, trainer):
+    config = settings(trainer, places / "run", "")
+    opened(config)
+    rewritten(places / "run", without_new_settings)
+    opened(config)
+
+
+def test_a_setting_that_did_not_exist_yet_and_is_set_now_is_refused_by_name(places):
+    config = settings("sft", places / "run", "")
+    opened(config)
+    rewritten(places / "run", without_new_settings)
+    model = config.model.model_copy(update={"router_aux_coefficient": 0.01})
+    with pytest.raises(
+        CheckpointError, match=r"config\.model\.router_aux_coefficient was None and is now 0\.01"
+    ):
+        opened(config.model_copy(update={"model": model}))
+
+
+@pytest.mark.parametrize(("raters", "same"), [("all", True), ("persons", False)])
+def test_a_setting_that_is_not_written_at_its_default_is_known_from_before(places, raters, same):
+    config = settings("dpo", places / "run", "")
+    opened(config)
+    rewritten(
+        places / "run",
+        lambda told: told["config"]["data"]["preferences"].update(raters=raters),
+    )
+    if same:
+        opened(config)
+        return
+    with pytest.raises(CheckpointError, match=r"preferences\.raters was 'persons' and is now None"):
+        opened(config)
+
+
+@pytest.mark.parametrize(("unseen", "same"), [([], True), ([2], False)])
+def test_prompts_from_before_a_column_was_added_are_the_same_if_it_says_nothing(
+    places, unseen, same
+):
+    config = settings("grpo", places / "run", "")
+
+    def begun(*examples: PromptExample) -> None:
+        loaded: Any = SimpleNamespace(
+            fingerprint=fingerprint(examples), examples=examples, eval_examples=[], to_json=dict
+        )
+        RunFolder(config.out, about(config.__module__, config, loaded), resume=True).close()
+
+    ids = np.array([1, 2])
+    begun(PromptExample("a", ids, {"kind": "sides"}))
+    now = PromptExample("a", ids, {"kind": "sides", "num_unseen": unseen})
+    if same:
+        begun(now)
+        begun(now)
+        return
+    with pytest.raises(CheckpointError, match=r"data was '.*' and is now '.*'"):
+        begun(now)

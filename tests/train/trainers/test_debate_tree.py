@@ -19,7 +19,7 @@ from oversight.train.experience_settings import ShapingSettings
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.policy_step import policy_step
 from oversight.train.rollouts.buffer import RolloutBatch, Segment, num_segment_tokens, segment_rows
-from oversight.train.runs.folder import About
+from oversight.train.runs.folder import RunDescription
 from oversight.train.session import Session
 
 VOCAB = 97
@@ -128,7 +128,7 @@ def _config(cases: ModuleType, out: Path, **changes: Any) -> grpo.Config:
 
 def _session(config: grpo.Config, model: PolicyModel) -> Session:
     return Session(
-        About("grpo", {}, {}, "", 0),
+        RunDescription("grpo", {}, {}, "", 0),
         config,
         {"policy": model},
         num_examples=4,

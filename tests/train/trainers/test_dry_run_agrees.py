@@ -84,8 +84,8 @@ CASES: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "nccl without a GPU": (
         grpo,
-        {"engine": "vllm", "handover": "nccl"},
-        "handover = 'nccl' transfers weights from GPU to GPU, and the policy is on 'cpu'",
+        {"engine": "vllm", "weight_sync": "nccl"},
+        "weight_sync = 'nccl' transfers weights from GPU to GPU, and the policy is on 'cpu'",
     ),
     "tied": (reward, {"loss": "plackett_luce"}, "learns nothing from any"),
 }

@@ -14,7 +14,7 @@ import torch
 from oversight.errors import TrainingStopped
 from oversight.train import dpo, grpo, sft
 from oversight.train.distributed import World
-from oversight.train.runs.folder import About
+from oversight.train.runs.folder import RunDescription
 from oversight.train.session import Objective, Session
 from oversight.train.settings import (
     EntropySettings,
@@ -88,7 +88,7 @@ def test_a_loss_that_is_no_number_changes_no_weight(
     layer = torch.nn.Linear(2, 1)
     config = sft.Config(**cases.common(tmp_path / "run"))
     session = Session(
-        About("sft", {}, {}, "", 0),
+        RunDescription("sft", {}, {}, "", 0),
         config,
         {"policy": layer},
         num_examples=4,

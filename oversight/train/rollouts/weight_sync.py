@@ -1,10 +1,10 @@
 """New weights for running vLLM servers between steps, and the proof that they have arrived.
 
-`FolderHandover`
+`FolderSync`
     Saves a checkpoint and lets each server reload it in place (its worker's
     `reload_weights`): on a CPU and on a GPU. On a machine of its own the
     folder may be one in memory (/dev/shm).
-`NcclHandover`
+`NcclSync`
     vLLM's native weight transfer, from GPU to GPU.
 
 Afterwards the prefix caches are emptied, as their keys and values are of the old
@@ -141,7 +141,7 @@ OTHER_TOLERANCE = 0.25
 """In half precision two implementations differ by hundredths, other weights by whole nats."""
 
 
-class Handover(typing.Protocol):
+class WeightSync(typing.Protocol):
     """A way of bringing a policy's weights to servers. All processes of a run call it."""
 
     def give(
@@ -155,7 +155,7 @@ class Handover(typing.Protocol):
         ...
 
 
-class FolderHandover:
+class FolderSync:
     """By a checkpoint that the servers can read.
 
     Args:
@@ -267,12 +267,12 @@ def served_for_nccl(config: vllm.Config) -> vllm.Config:
     spread = [each for each in config.extra_args if each.startswith(PARALLEL_OPTIONS)]
     if spread:
         raise ConfigError(
-            f"engine_settings.extra_args = {spread[0]!r} with handover = 'nccl': name the GPUs of "
-            "each server in engine_settings.devices, so that their number is known"
+            f"engine_settings.extra_args = {spread[0]!r} with weight_sync = 'nccl': name the GPUs "
+            "of each server in engine_settings.devices, so that their number is known"
         )
     if len({len(each.split(",")) for each in config.devices}) > 1:
         raise ConfigError(
-            f"engine_settings.devices = {list(config.devices)!r} with handover = 'nccl': give "
+            f"engine_settings.devices = {list(config.devices)!r} with weight_sync = 'nccl': give "
             "each server the same number of GPUs"
         )
     return config.model_copy(update={"extra_args": (*config.extra_args, *SERVER_ARGS)})
@@ -283,7 +283,7 @@ def workers_of(config: vllm.Config) -> int:
     return len(config.devices[0].split(",")) if config.devices else 1
 
 
-class NcclHandover:
+class NcclSync:
     """By NCCL, from GPU to GPU.
 
     Args:

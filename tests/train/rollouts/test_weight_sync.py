@@ -16,9 +16,9 @@ from oversight.modeling.rows import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.ahead import Collector
-from oversight.train.rollouts.handover import FolderHandover, check_weights
 from oversight.train.rollouts.server import Servers, ServerSampler, serving
-from oversight.train.rollouts.types import Sampled, Sampler, SamplingSettings
+from oversight.train.rollouts.types import SampledResponse, Sampler, SamplingSettings
+from oversight.train.rollouts.weight_sync import FolderSync, check_weights
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
 
@@ -61,7 +61,7 @@ def change(policy: PolicyModel, seed: int) -> None:
             weight.add_(0.05 * torch.randn_like(weight))
 
 
-def furthest(policy: PolicyModel, prompts: list[Ids], groups: list[list[Sampled]]) -> float:
+def furthest(policy: PolicyModel, prompts: list[Ids], groups: list[list[SampledResponse]]) -> float:
     rows = [each.row(ids) for ids, group in zip(prompts, groups, strict=True) for each in group]
     with torch.no_grad():
         scores = policy(RowBatch.build(rows), SETTINGS.temperature)
@@ -74,7 +74,7 @@ def furthest(policy: PolicyModel, prompts: list[Ids], groups: list[list[Sampled]
 def test_weights_arrive_by_a_folder_step_after_step(
     servers: Servers, policy: PolicyModel, tmp_path: Path
 ) -> None:
-    sampler = ServerSampler(servers, SETTINGS, FolderHandover(tmp_path / "handed"))
+    sampler = ServerSampler(servers, SETTINGS, FolderSync(tmp_path / "handed"))
     assert isinstance(sampler, Sampler)
     for step in (1, 2):
         change(policy, seed=step)
@@ -92,7 +92,7 @@ def test_a_response_ends_with_its_eos_or_is_cut_off_and_says_which(
     servers: Servers, policy: PolicyModel, tmp_path: Path
 ) -> None:
     settings = SamplingSettings(max_new_tokens=200)
-    sampler = ServerSampler(servers, settings, FolderHandover(tmp_path))
+    sampler = ServerSampler(servers, settings, FolderSync(tmp_path))
     sampler.update(policy, 0)
     answers = [each for group in sampler.sample(PROMPTS, 16, seed=0) for each in group]
     ends = [each.finished for each in answers]
@@ -108,7 +108,7 @@ def test_a_response_ends_with_its_eos_or_is_cut_off_and_says_which(
 def test_the_same_seed_gives_the_same_tokens_whatever_else_is_asked(
     servers: Servers, policy: PolicyModel, tmp_path: Path
 ) -> None:
-    sampler = ServerSampler(servers, SETTINGS, FolderHandover(tmp_path))
+    sampler = ServerSampler(servers, SETTINGS, FolderSync(tmp_path))
     sampler.update(policy, 0)
     together = sampler.sample(PROMPTS, 3, seed=5)
     (alone,) = sampler.sample(PROMPTS[1:2], 3, seed=5)
@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_tokens_whatever_else_is_asked(
 def test_a_server_with_other_weights_is_found_out(
     servers: Servers, policy: PolicyModel, tmp_path: Path
 ) -> None:
-    ServerSampler(servers, SETTINGS, FolderHandover(tmp_path)).update(policy, 7)
+    ServerSampler(servers, SETTINGS, FolderSync(tmp_path)).update(policy, 7)
     assert check_weights(policy, 7, servers, SETTINGS) < 1e-4
     with torch.no_grad():
         policy.inner.model.layers[1].mlp.down_proj.weight.mul_(1.05)
@@ -132,7 +132,7 @@ def test_a_merged_adapter_arrives_by_a_folder(
     servers: Servers, policy: PolicyModel, tmp_path: Path
 ) -> None:
     with_adapter = adapted(policy, seed=3)
-    sampler = ServerSampler(servers, SETTINGS, FolderHandover(tmp_path))
+    sampler = ServerSampler(servers, SETTINGS, FolderSync(tmp_path))
     sampler.update(with_adapter, 1)
     assert furthest(with_adapter, PROMPTS, sampler.sample(PROMPTS, 2, seed=0)) < 1e-4
 
@@ -153,7 +153,7 @@ def adapted(policy: PolicyModel, seed: int) -> PolicyModel:
 def test_the_next_batch_is_sampled_with_the_last_weights_while_new_ones_are_made(
     servers: Servers, policy: PolicyModel, tmp_path: Path
 ) -> None:
-    sampler = ServerSampler(servers, SETTINGS, FolderHandover(tmp_path))
+    sampler = ServerSampler(servers, SETTINGS, FolderSync(tmp_path))
     sampler.update(policy, 0)
     collector = Collector(sampler, ahead=True)
     collector.submit(PROMPTS, 2, seed=0)
