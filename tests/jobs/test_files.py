@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from oversight import registry
+from oversight import constitutions, registry
 from oversight.cli import main
 from oversight.store import Store
 
@@ -348,3 +348,77 @@ def test_a_request_line_is_what_openai_takes(
         assert line["body"]["model"] == "script"
         assert line["body"]["messages"][-1]["role"] == "user"
         assert "stream" not in line["body"]
+
+
+FEEDBACK = """
+task = "revisions"
+store = "{store}"
+constitution = "honesty"
+num_principles = 2
+[agents.rater]
+agent = "rater"
+engine = "m"
+[engines.m]
+engine = "scripted"
+settings = {{ model = "rater" }}
+"""
+
+
+def ratings(store: Path) -> dict[str, Any]:
+    """All feedback of a store, but for times."""
+    found: dict[str, Any] = {}
+    with Store.open(str(store)) as opened:
+        for transcript in opened.transcripts():
+            for each in transcript.ratings:
+                row = each.model_dump(mode="json")
+                row.pop("sent_at")
+                for sample in row["samples"]:
+                    sample.pop("seconds")
+                    sample["usage"].pop("prompt_tokens")
+                found[each.id] = row
+    return found
+
+
+def test_feedback_by_files_is_that_of_an_engine(
+    recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stores = []
+    for name in ("one", "two"):
+        assert main.run(["critique", str(recipe(name))]) == 0
+        stores.append(tmp_path / f"{name}.db")
+    by_engine, by_files = (tmp_path / f"feedback-{n}.toml" for n in (1, 2))
+    by_engine.write_text(FEEDBACK.format(store=stores[0]))
+    by_files.write_text(FEEDBACK.format(store=stores[1]))
+    job = tmp_path / "rating"
+
+    done = run(capsys, "feedback", str(by_engine))
+    for _ in range(9):
+        told = run(capsys, "feedback", str(by_files), "--batch", str(job))
+        if not told["waiting"]:
+            break
+        for file in told["files"]:
+            run(capsys, "answer", file["path"], "--recipe", str(by_files))
+
+    assert done["done"] > 0
+    assert ratings(stores[1]) == ratings(stores[0])
+
+
+def test_a_comparison_is_asked_in_the_principles_own_words(
+    recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main.run(["critique", str(recipe("one"))]) == 0
+    path, job = tmp_path / "feedback.toml", tmp_path / "rating"
+    path.write_text(FEEDBACK.format(store=tmp_path / "one.db"))
+
+    # The criticism is asked about in the first wave, the two versions in the second.
+    for _ in range(2):
+        told = run(capsys, "feedback", str(path), "--batch", str(job))
+        newest = told["files"][-1]["path"]
+        run(capsys, "answer", newest, "--recipe", str(path))
+
+    compared = [line["body"]["messages"][-1]["content"] for line in lines(Path(newest))]
+    questions = [str(each.comparison) for each in constitutions.load("honesty").principles]
+    assert compared
+    for words in compared:
+        assert "Two versions are shown" in words
+        assert sum(question in words for question in questions) == 1
