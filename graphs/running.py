@@ -110,6 +110,8 @@ async def run_debates(
             on_progress(progress)
 
     await work_through(_pending(planned, runtime, progress, on_progress), run_one, concurrency)
+    # Claims are given up behind what is being written: wait for the last of them.
+    await asyncio.to_thread(runtime.store.release, ())
     return progress
 
 

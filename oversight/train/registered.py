@@ -68,7 +68,7 @@ def trainer(
 
 # Searched for, as parsing the files would take as long as all else of `oversight --help`.
 _REGISTERED = re.compile(r"^@trainer\([^@]*?\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
-_FIRST_LINE = re.compile(r'"""(.*?)(?:"""|\n)')
+_FIRST_LINE = re.compile(r'(?:\s|#.*\n)*r?"""(.*?)(?:"""|\n)')
 
 
 @functools.cache

@@ -56,8 +56,8 @@ def test_the_order_is_pinned_for_ever():
     """A changed order would break every run that is resumed with a newer version."""
     assert EpochOrder(10, 0).permutation(0).tolist() == PINNED
     code = (
-        "from oversight.train.data.examples import Order; "
-        "print(Order(10, 0).permutation(0).tolist())"
+        "from oversight.train.data.examples import EpochOrder; "
+        "print(EpochOrder(10, 0).permutation(0).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(PINNED)
