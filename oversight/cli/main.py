@@ -17,6 +17,7 @@ from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate
 from oversight.cli.demo import demo
+from oversight.cli.diff import diff
 from oversight.cli.ending import INTERRUPTS
 from oversight.cli.listings import datasets, models, protocols
 from oversight.cli.options import INTERRUPTED
@@ -69,6 +70,7 @@ for command in (
     critique,
     feedback,
     answer,
+    diff,
     pixels,
     report,
     export,

@@ -1,0 +1,196 @@
+"""`oversight diff`: an answer, its critique and its revision, with the changed words marked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oversight.cli.options import DEFAULT_STORE, Json, Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from oversight.types import Transcript, Turn
+
+SIDE_BY_SIDE = 110
+"""Columns of a terminal from which an answer and its revision stand side by side."""
+STYLES = {"kept": "", "removed": "red strike", "added": "green bold"}
+MARKS = {"kept": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
+"""Signs around changed words where there is no colour."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One critique of an answer, and what the revision made of it."""
+
+    transcript: Transcript
+    before: Turn
+    critique: Turn
+    revision: Turn | None
+    """None where the critique ended the chain."""
+
+    @property
+    def principles(self) -> tuple[str, ...]:
+        """Ids of the principles that the critique was made by."""
+        under = self.critique.under
+        return () if under is None else tuple(under.principles)
+
+
+def diff(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Ids of prompts or debates, or their beginnings.", show_default=False),
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    principle: Annotated[
+        str | None,
+        typer.Option("--principle", help="Only critiques by this principle.", show_default=False),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many changes.")] = 5,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also critiques that changed nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show answers, critiques and revisions, word by word: oversight diff --principle no-sermons.
+
+    Removed words are struck out in red, added ones green; where there is no colour they stand
+    between [- -] and {+ +}.
+    """
+    from itertools import islice
+
+    from rich.console import Console
+
+    from oversight.errors import StoreError
+    from oversight.store import Store as Records
+    from oversight.text.terminal import rich_text
+
+    with Records.open(store, create=False, only_read=True) as opened:
+        found = (
+            change
+            for transcript in opened.transcripts()
+            if transcript.debate.protocol.is_open and _is_named(transcript, ids or ())
+            for change in changes_of(transcript)
+            if (principle is None or principle in change.principles) and (every or _changed(change))
+        )
+        shown = list(islice(found, limit))
+        if not shown:
+            raise StoreError(
+                f"{opened.url}: no such change; leave --principle and the ids out, or add --all "
+                "for critiques that changed nothing (oversight critique makes them)"
+            )
+        if as_json:
+            typer.echo(json.dumps([_as_json(each) for each in shown], indent=2, ensure_ascii=False))
+            return
+        console = Console(highlight=False)
+        for change in shown:
+            _print(change, console)
+        said = f"{len(shown)} shown; --limit shows more."
+        console.print(rich_text(said, style="dim"))
+
+
+def changes_of(transcript: Transcript) -> Iterator[Change]:
+    """Each critique of a chain, with the answer before it and the revision behind it."""
+    from oversight.types import Act, Role
+
+    answer: Turn | None = None
+    critique: Turn | None = None
+    for turn in transcript.spoken():
+        if turn.act is Act.CRITIQUE:
+            if critique is not None and answer is not None:
+                yield Change(transcript, answer, critique, None)
+            critique = turn
+        elif turn.role is Role.RESPONDER:
+            if critique is not None and answer is not None:
+                yield Change(transcript, answer, critique, turn)
+            answer, critique = turn, None
+    if critique is not None and answer is not None:
+        yield Change(transcript, answer, critique, None)
+
+
+def _is_named(transcript: Transcript, ids: list[str] | tuple[()]) -> bool:
+    names = (transcript.debate.id, transcript.question.id)
+    return not ids or any(name.startswith(each) for each in ids for name in names)
+
+
+def _changed(change: Change) -> bool:
+    return change.revision is not None and not change.revision.unchanged
+
+
+def _as_json(change: Change) -> dict[str, Any]:
+    from oversight.text.differences import differences
+
+    after = "" if change.revision is None else change.revision.text
+    return {
+        "debate_id": change.transcript.debate.id,
+        "question_id": change.transcript.question.id,
+        "prompt": change.transcript.question.text,
+        "principles": list(change.principles),
+        "before": change.before.text,
+        "critique": change.critique.text,
+        "critique_defects": [each.value for each in change.critique.defects],
+        "finds_no_fault": change.critique.unchanged,
+        "revision": None if change.revision is None else after,
+        "revision_defects": []
+        if change.revision is None
+        else [each.value for each in change.revision.defects],
+        "pieces": []
+        if change.revision is None
+        else [[p.change, p.text] for p in differences(change.before.text, after)],
+    }
+
+
+def _print(change: Change, console: Console) -> None:
+    from rich.columns import Columns
+    from rich.panel import Panel
+
+    from oversight.text.terminal import rich_text
+
+    question = change.transcript.question
+    console.rule(rich_text(question.id, style="bold"))
+    console.print(rich_text(question.text, style="bold"))
+    by = ", ".join(change.principles) or "freely"
+    notes = "".join(f" · {each.value}" for each in change.critique.defects)
+    console.print(rich_text(f"Criticised: {by}{notes}", style="cyan"))
+    console.print(rich_text(change.critique.text, style="italic"))
+    before, after = _marked(change, console, of="before"), _marked(change, console, of="after")
+    if change.revision is None or change.revision.unchanged:
+        console.print(rich_text("Nothing changed:", style="cyan"))
+        console.print(rich_text(change.before.text))
+    elif console.width >= SIDE_BY_SIDE:
+        width = console.width // 2 - 1
+        panels = (
+            Panel(before, title="before", width=width),
+            Panel(after, title=_title(change), width=width),
+        )
+        console.print(Columns(panels, padding=(0, 1)))
+    else:
+        console.print(rich_text(_title(change).capitalize() + ":", style="cyan"))
+        console.print(_marked(change, console, of="both"))
+    console.print()
+
+
+def _title(change: Change) -> str:
+    defects = change.revision.defects if change.revision is not None else ()
+    return "revised" + "".join(f" · {each.value}" for each in defects)
+
+
+def _marked(change: Change, console: Console, *, of: str) -> Text:
+    """The words of a side, or of both, with the changed ones marked."""
+    from oversight.text.differences import differences
+    from oversight.text.terminal import rich_text
+
+    after = change.before.text if change.revision is None else change.revision.text
+    marked = rich_text("")
+    coloured = console.color_system is not None
+    for piece in differences(change.before.text, after):
+        if (of, piece.change) in (("before", "added"), ("after", "removed")):
+            continue
+        opening, closing = ("", "") if coloured else MARKS[piece.change]
+        marked.append_text(rich_text(opening + piece.text + closing, style=STYLES[piece.change]))
+    return marked
