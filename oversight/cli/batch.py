@@ -153,7 +153,7 @@ class _CritiqueJob:
         agents = self.settings.cast()
         check_engines(agents, self.settings.engines)
         actors = cast(agents, self.settings.engines)
-        with Store.open(self.settings.store) as store:
+        with Store.open(self.settings.store, transactions=self.settings.transactions) as store:
             return INTERRUPTS.run(self._run(store, actors))
 
     def by_files(self, folder: Path, num_shards: int) -> tuple[DebateProgress, dict[str, Any]]:
@@ -166,7 +166,10 @@ class _CritiqueJob:
 
         with JobFolder(folder) as job:
             taken = job.take_in()
-            with job.wave(num_shards) as wave, Store.open(self.settings.store) as store:
+            with (
+                job.wave(num_shards) as wave,
+                Store.open(self.settings.store, transactions=self.settings.transactions) as store,
+            ):
                 actors = cast(self.settings.cast(), self.settings.engines, file_engines(job, wave))
                 progress = INTERRUPTS.run(self._run(store, actors))
             return progress, {**_counts(progress), **_of_folder(job, taken, wave.num_requests)}
