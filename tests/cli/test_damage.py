@@ -69,7 +69,7 @@ def ran(words: list[str], given: str = "") -> tuple[int, str, str]:
 
 
 def without_sizes(text: str) -> str:
-    """What a command printed, but for times, speeds and the memory that happens to be free."""
+    """A command's output without times, speeds and the memory that happens to be free."""
     text = re.sub(r"^.*bfloat16 multiplies .*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"[\d.,]+ (s|ms|[KMG]iB)\b", "", text)
 

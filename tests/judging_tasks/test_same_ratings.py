@@ -38,7 +38,7 @@ class InSession:
 
 
 def acts_of(records: Any, judge: str) -> list[dict[str, Any]]:
-    """What was done, without what differs from one time to the next."""
+    """The acts without fields that differ from one time to the next."""
     items = records.desk(Task.REVISIONS, judge, **SETTINGS).queue()
     events = [e for each in items for e in records.store.rating_events(each.key, judge)]
     events = [e for e in events if e.kind is not RatingAct.ATTENTION]

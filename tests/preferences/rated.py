@@ -54,7 +54,7 @@ def soft(values, probs):
 
 
 def by_model(task, answers, *turns, principle=None, swapped=False, rules="", spec=SPEC):
-    """What a model said of turns as they were shown, under a principle or a set of them."""
+    """A model's feedback on turns in the order shown, under a principle or a set of them."""
     ids = tuple(turn.id for turn in turns)
     named = [principle] if principle else [*answers] if rules else []
     asked = (

@@ -295,7 +295,7 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a u
 
 
 def read_as_nobody(path: Path) -> str:
-    """What somebody else prints who opens the store to read it."""
+    """The output of another process that opens the store to read it."""
     done = subprocess.run(
         [sys.executable, "-c", READ_AS_NOBODY, str(path)],
         capture_output=True,

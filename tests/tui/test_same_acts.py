@@ -43,7 +43,7 @@ def copies(store: Store, tmp_path: Path) -> Any:
 
 
 def acts_in(store: Store) -> list[dict[str, Any]]:
-    """What was done by debate and in order, without what differs from one time to the next."""
+    """The acts by debate and in order, without fields that differ from one time to the next."""
     events = [e for e in store.events("anna") if e.kind not in LEFT_OUT]
     events.sort(key=lambda e: e.debate_id)  # in each the order of writing stays
     done: list[dict[str, Any]] = []
