@@ -132,7 +132,7 @@ class Critic:
         return Draft(
             text=text,
             unchanged=all(clean),
-            under=self._under(chosen),
+            under=self._under(chosen, groups, clean),
             defects=defects_of_critique(text),
             ends=view.may_end and all(clean) and self._is_last(view),
             reasoning="\n\n".join(draft.reasoning for draft in drafts if draft.reasoning),
@@ -164,15 +164,28 @@ class Critic:
             return True
         return self._place(view) + 1 >= (self.config.num_principles or len(self.principles))
 
-    def _under(self, chosen: Sequence[Principle]) -> PrinciplesApplied | None:
-        """The record of the principles, with the requests for a revision that they have."""
+    def _under(
+        self,
+        chosen: Sequence[Principle],
+        groups: Sequence[Sequence[Principle]],
+        clean: Sequence[bool],
+    ) -> PrinciplesApplied | None:
+        """The record of the principles: of several asked about apart, those that are violated, and
+        the requests for a revision by them."""
         if not chosen:
             return None
+        found = [each for group, none in zip(groups, clean, strict=True) if not none for each in group]
+        apart = len(groups) > 1
         return PrinciplesApplied(
             constitution=self.constitution,
             fingerprint=self.fingerprint,
             principles={each.id: each.text for each in chosen},
-            requests={each.id: each.revision for each in chosen if each.revision},
+            requests={
+                each.id: each.revision
+                for each in chosen
+                if each.revision and (each in found or not apart)
+            },
+            violated=tuple(each.id for each in found) if apart else (),
         )
 
 

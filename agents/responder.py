@@ -162,6 +162,7 @@ def under_of(criticism: Sequence[Turn]) -> PrinciplesApplied | None:
         fingerprint=known[0].fingerprint,
         principles={id_: text for each in known for id_, text in each.principles.items()},
         requests={id_: text for each in known for id_, text in each.requests.items()},
+        violated=tuple(dict.fromkeys(id_ for each in known for id_ in each.violated)),
     )
 
 

@@ -173,6 +173,9 @@ class PrinciplesApplied(Record):
     requests: dict[str, str] = Field(default_factory=dict, exclude_if=operator.not_)
     """By the same ids, requests in the constitution's own words: of a critique for the revision
     that follows it, of a comparison the question that is asked."""
+    violated: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Of a critique that asks by each principle apart: ids of those by which it found a fault; the
+    revision after it is asked for by these alone."""
 
 
 def _kind_of_answer(given: Any) -> str:
