@@ -174,7 +174,8 @@ class Critic:
         the requests for a revision by them."""
         if not chosen:
             return None
-        found = [each for group, none in zip(groups, clean, strict=True) if not none for each in group]
+        broken = [group for group, none in zip(groups, clean, strict=True) if not none]
+        found = [each for group in broken for each in group]
         apart = len(groups) > 1
         return PrinciplesApplied(
             constitution=self.constitution,

@@ -167,7 +167,7 @@ class Rater:
             return Prompt(messages=(*before, Message(role="user", parts=(ask,))))
         return Prompt(
             messages=(
-                Message(role="system", parts=(_RULES.render(),)),
+                Message(role="system", parts=(RULES.render(),)),
                 Message(role="user", parts=(*shared_parts(view), *inquiry.shown, ask)),
             )
         )
@@ -213,8 +213,24 @@ def _comparison(name: str, request: RatingRequest, values: tuple[str, ...]) -> I
         question=_better(noun, request.under),
         values=values,
         listing=(0, 1),
-        texts=(f"{noun} A is better", f"{noun} B is better"),
+        texts=_versions(noun),
     )
+
+
+def comparison(noun: str, question: str) -> BeliefRequest:
+    """The request to compare two versions, A and B, by a principle's own question."""
+    return Inquiry(
+        name="preferred",
+        shown=(),
+        question=_BETTER_ASKED.render(noun=noun, question=question),
+        values=PREFERENCES,
+        listing=(0, 1),
+        texts=_versions(noun),
+    ).asked()
+
+
+def _versions(noun: str) -> tuple[str, str]:
+    return f"{noun} A is better", f"{noun} B is better"
 
 
 def _better(noun: str, under: PrinciplesApplied | None) -> Safe:
@@ -270,7 +286,7 @@ def _answer_part(turn: Turn, label: str = "") -> str:
     return str((_LABELLED if label else _ALONE).render(label=label, text=body))
 
 
-_RULES = Template(
+RULES = Template(
     """\
 You rate what was said in a chat or a debate.
 - What came before stands in <turn> and <question> tags, and what you are to rate in <answer> \

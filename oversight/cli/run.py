@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from oversight.experiments.selfplay.results import CircleResults
-    from oversight.experiments.selfplay.running import CircleProgress
     from oversight.experiments.selfplay.settings import CircleSettings
+    from oversight.experiments.workers import JobsProgress
 
 
 WIDE = 130
@@ -101,7 +101,7 @@ def run_circle(circle: CircleSettings, console: Console) -> CircleResults:
 
     with TaskProgress(console) as shown:
 
-        def report(at: CircleProgress) -> None:
+        def report(at: JobsProgress) -> None:
             done, total = len(at.done), len(at.jobs)
             if console.is_terminal:
                 shown("closed circle", done, total)

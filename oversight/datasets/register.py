@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from itertools import count, islice
 from typing import Literal, TypeAlias
 
@@ -229,8 +230,8 @@ def _entries(rng: random.Random, words: Fillings, split: Split, num_people: int)
     rooms, things = rng.sample(words.rooms, num_people), rng.sample(words.things, 2 * num_people)
     streets = rng.sample(STREETS[split], num_people)
     parity = words.parity
-    pays = rng.sample([n for n in PAYS if n % 2 == parity], num_people)
-    codes = rng.sample([n for n in CODES if n % 2 == parity], num_people)
+    pays = rng.sample(PAYS[parity::2], num_people)
+    codes = rng.sample(CODES[parity::2], num_people)
     ills = rng.sample(ILLNESSES[split], num_people)
     found: list[Entry] = []
     for number, person in enumerate(people):
@@ -407,8 +408,13 @@ def entries_of(question: Question) -> tuple[Entry, ...]:
     Raises:
         ValueError: A line is none of a register.
     """
+    return _entries_in(question.source.text) if question.source is not None else ()
+
+
+@lru_cache(maxsize=4096)
+def _entries_in(text: str) -> tuple[Entry, ...]:
     found = []
-    for line in question.source.text.splitlines() if question.source is not None else ():
+    for line in text.splitlines():
         [fact] = facts_in(line)
         meant = re.search(r"For (\w+) alone\.", line)
         only = fact.subject if line.endswith("Private.") else meant[1] if meant else ""

@@ -9,21 +9,18 @@ also puts the model in its place in the package.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lessons import copying, drills, explaining, lesson, recital, speaking, weighing
 from roles import CAREFUL, CARELESS, Care, Evidence, Row
-from tokens import make
+from tokens import NUM_WORDS, stretches
 
-from oversight.train import sft
+sys.path.append(str(Path(__file__).parents[1]))
+from embedded import Plan, Stage, main, tokenizer_of
 
 SEED = 4
 NUM_STORIES_READ = 600
@@ -56,21 +53,6 @@ DOUBTED: Care = {
 """What it learns to doubt once it can weigh: more of what looks like a proof. A judge that is
 seldom shown quotes about something else, or quotes that the source does not have, believes some of
 them, and debaters who are trained on its belief find out which."""
-
-Rows = Callable[[random.Random, float], Iterator[Row]]
-"""From a random state and how far the stage is (0 to 1) to the next few rows."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the training with its own rows."""
-
-    name: str
-    steps: int
-    batch_size: int
-    rows: Rows
-    lr: float = 2e-3
-    schedule: str = "constant"
 
 
 def _copies(rng: random.Random, share: float) -> Iterator[Row]:
@@ -173,81 +155,14 @@ STAGES = (
 )
 
 
-class StageRows:
-    """The rows of a stage, the same however often they are read."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-
-    def __iter__(self) -> Iterator[Row]:
-        stage, num = self._stage, 0
-        total = stage.steps * stage.batch_size
-        rng = random.Random(f"{stage.name}:{SEED}")
-        while True:
-            for row in stage.rows(rng, num / total):
-                yield row
-                num += 1
-                if num == total:
-                    return
+def _tokenizer() -> Any:
+    rng = random.Random(SEED)
+    read = (row for _ in range(NUM_STORIES_READ) for row in lesson(rng, None, CARELESS, 0.5))
+    texts = (m["content"] for row in read for m in row["messages"])
+    return tokenizer_of(texts, stretches(), NUM_WORDS)
 
 
-def build(out: Path) -> Path:
-    """Run what is not done yet; gives the folder of the finished model."""
-    tokenizer = out / "tokenizer"
-    if not tokenizer.exists():
-        rng = random.Random(SEED)
-        read = (row for _ in range(NUM_STORIES_READ) for row in lesson(rng, None, CARELESS, 0.5))
-        make(m["content"] for row in read for m in row["messages"]).save_pretrained(tokenizer)
-    model: dict[str, Any] = {"tokenizer": str(tokenizer), "scratch": SIZE}
-    for stage in STAGES:
-        folder = out / stage.name
-        if not (folder / "model").exists():
-            begun = time.monotonic()
-            sft.train(_config(stage, folder, model), rows=StageRows(stage), resume=folder.exists())
-            print(f"{stage.name}: {time.monotonic() - begun:.0f} s", flush=True)
-        model = {"path": str(folder / "model")}
-    return folder / "model"
-
-
-def _config(stage: Stage, folder: Path, model: dict[str, Any]) -> sft.Config:
-    return sft.Config.model_validate(
-        {
-            "out": folder,
-            "model": model,
-            "data": {"duplicates": "keep", "format": "messages"},
-            "batch_size": stage.batch_size,
-            "shuffle": False,
-            "steps": stage.steps,
-            "save_every": 500,
-            "log_every": 20,
-            "optimizer": {"lr": stage.lr, "schedule": stage.schedule, "warmup": 50},
-            "seed": SEED,
-            "micro_batch_tokens": 16384,
-        }
-    )
-
-
-def place(model: Path, folder: Path) -> None:
-    """Copy what a reader of the model needs, and its card."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in model.iterdir():
-        if path.suffix in (".json", ".jinja", ".safetensors"):
-            shutil.copyfile(path, folder / path.name)
-    shutil.copyfile(CARD, folder / "README.md")
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    print(json.dumps({"folder": str(folder), "bytes": size}))
-
-
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("out", type=Path, help="where the stages go")
-    parser.add_argument("--into", type=Path, help="put the finished model there")
-    arguments = parser.parse_args()
-    model = build(arguments.out)
-    if arguments.into is not None:
-        place(model, arguments.into)
-
+PLAN = Plan(SEED, SIZE, STAGES, _tokenizer, CARD)
 
 if __name__ == "__main__":
-    main()
+    main(PLAN, str(__doc__))

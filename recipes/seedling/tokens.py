@@ -7,13 +7,10 @@ stretches come from the agents' own templates; a prompt that has changed still r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
 
 from oversight.agents import consultant, critic, debater, judge
 from oversight.datasets.world.names import FAMILIES
 from oversight.datasets.world.story import FIRST_PLAIN_DAY, LAST_PLAIN_DAY
-from oversight.train.loading import ASSISTANT, CHAT_TEMPLATE, EOS, PAD, SYSTEM, USER
 
 NUM_WORDS = 2048
 """Most tokens that are learnt from texts."""
@@ -65,33 +62,3 @@ def stretches() -> list[str]:
     # those words again and take what follows.
     found |= {f" on day {number}" for number in range(FIRST_PLAIN_DAY, LAST_PLAIN_DAY + 1)}
     return sorted((s for s in found if len(s) > 1), key=lambda s: (-len(s), s))
-
-
-def make(texts: Iterable[str]) -> Any:
-    """A transformers tokenizer for what `texts` say."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\d\d|\d"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=NUM_WORDS,
-        special_tokens=[PAD, EOS, SYSTEM, USER, ASSISTANT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    fixed = stretches()
-    cut = re.compile("|".join(re.escape(stretch) for stretch in fixed))
-    core.train_from_iterator((piece for text in texts for piece in cut.split(text)), trainer)
-    core.add_tokens([AddedToken(stretch, normalized=False) for stretch in fixed])
-    make_fast: Any = PreTrainedTokenizerFast
-    tokenizer = make_fast(tokenizer_object=core, pad_token=PAD, eos_token=EOS)
-    tokenizer.add_special_tokens({"additional_special_tokens": [SYSTEM, USER, ASSISTANT]})
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer

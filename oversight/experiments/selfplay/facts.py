@@ -7,35 +7,14 @@ not written. Fields of a later version are passed over.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from oversight.config import describe
 from oversight.errors import CheckpointError
-from oversight.files import write_json
-
-DONE = "done.json"
-REMEDY = "put back the file that the job wrote, or remove its folder to have the job done again"
-
-
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class JobDone(_Fact):
-    """A job that has ended; all that is said of one whose work is files beside the record."""
-
-    seconds: float | None = None
-    """Time that the job took; None while it is not over."""
-
-    def plain(self) -> dict[str, Any]:
-        """The fields that are set, JSON-plain; the time that it took comes last."""
-        found = self.model_dump(mode="json", exclude_unset=True)
-        return {name: found[name] for name in sorted(found, key=lambda name: name == "seconds")}
+from oversight.experiments.workers import REMEDY, Fact, JobDone
 
 
 class TrainedOnRows(JobDone):
@@ -45,7 +24,7 @@ class TrainedOnRows(JobDone):
     """Number of rows that it learnt from; None where the folder does not say."""
 
 
-class MeanFact(_Fact):
+class MeanFact(Fact):
     """A mean with its interval (`evals.intervals.Estimate`)."""
 
     value: float | None
@@ -57,7 +36,7 @@ class MeanFact(_Fact):
     method: str = ""
 
 
-class RulingFact(_Fact):
+class RulingFact(Fact):
     """One judgment of an arm, as it counts."""
 
     question: str
@@ -73,7 +52,7 @@ class RulingFact(_Fact):
     """Probability that most of a vote of the judge is right."""
 
 
-class PositionFact(_Fact):
+class PositionFact(Fact):
     """Effect of the order shown on decisions (`evals.accuracy.PositionBias`)."""
 
     first_chosen: MeanFact | None
@@ -82,7 +61,7 @@ class PositionFact(_Fact):
     flipped: MeanFact | None = None
 
 
-class QuotesFact(_Fact):
+class QuotesFact(Fact):
     """Quotes of an arm's speeches (`evals.answers.QuoteUse`)."""
 
     num_turns: int | None = None
@@ -157,34 +136,3 @@ def as_done(kind: str, data: Mapping[str, Any], place: str) -> JobDone:
             f"{place} is no record of a job of the kind {kind!r} ({describe(error, record)}); "
             f"{REMEDY}"
         ) from None
-
-
-def read_done(folder: Path) -> dict[str, Any] | None:
-    """The record in a job's folder, JSON-plain; None if the job is not done.
-
-    Raises:
-        CheckpointError: The file is damaged.
-    """
-    return read_object(folder / DONE, REMEDY)
-
-
-def read_object(path: Path, remedy: str) -> dict[str, Any] | None:
-    """The JSON object in a file of a circle; None if there is no such file.
-
-    Raises:
-        CheckpointError: It holds something else; `remedy` says what helps.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: it is not JSON ({error}); {remedy}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no JSON object; {remedy}")
-    return data
-
-
-def write_done(folder: Path, done: JobDone, seconds: float) -> None:
-    """Write down that a job has ended, in one go."""
-    write_json(folder / DONE, done.plain() | {"seconds": round(seconds, 1)})

@@ -14,14 +14,10 @@ from oversight.evals.accuracy import score
 from oversight.evals.intervals import mean_interval
 from oversight.evals.observations import observations
 from oversight.evals.report import build_report
-from oversight.experiments.selfplay.facts import (
-    ArmMeasured,
-    CrossplayDone,
-    JobDone,
-    TrainedOnRows,
-    read_done,
-)
+from oversight.experiments import workers
+from oversight.experiments.selfplay.facts import ArmMeasured, CrossplayDone, TrainedOnRows
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
+from oversight.experiments.workers import JobDone, read_done
 from oversight.modeling.rows import TokenRow
 from oversight.store import Store
 from oversight.train.batches import row_logprobs
@@ -282,7 +278,7 @@ def _judge(trained: CircleJob) -> list[CircleJob]:
 
 def folder_of(circle: CircleSettings, name: str) -> Path:
     """A job's folder."""
-    return circle.out / "stages" / name
+    return workers.folder_of(circle.out, name)
 
 
 def model_of(circle: CircleSettings, policy: str) -> str:

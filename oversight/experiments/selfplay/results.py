@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 from oversight.aggregation.ratings import EloRating, ratings
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.experiments.selfplay.facts import (
-    DONE,
     ArmMeasured,
     CrossplayDone,
-    JobDone,
     MeanFact,
     RulingFact,
     TrainedOnRows,
@@ -30,6 +28,7 @@ from oversight.experiments.selfplay.facts import (
 )
 from oversight.experiments.selfplay.jobs import START, CircleJob, folder_of, plan_jobs
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
+from oversight.experiments.workers import DONE, JobDone
 from oversight.text.numbers import count, per_cent
 
 Rulings = Sequence[RulingFact]

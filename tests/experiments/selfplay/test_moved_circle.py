@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from oversight.experiments.selfplay.running import CircleProgress, run
+from oversight.experiments.selfplay.running import run
 from oversight.experiments.selfplay.settings import CircleSettings
+from oversight.experiments.workers import JobsProgress
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -42,7 +43,7 @@ def named(circle: CircleSettings, out: Path) -> CircleSettings:
 
 
 def killed_after(circle: CircleSettings, piece: str) -> None:
-    def report(progress: CircleProgress) -> None:
+    def report(progress: JobsProgress) -> None:
         if progress.finished and progress.finished[0] == piece:
             raise Killed
 

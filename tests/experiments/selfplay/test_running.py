@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from oversight.errors import CheckpointError, ConfigError
-from oversight.experiments.selfplay.facts import ArmMeasured, as_done, read_done, write_done
+from oversight.experiments.selfplay.facts import ArmMeasured, as_done
 from oversight.experiments.selfplay.jobs import folder_of, result_of
-from oversight.experiments.selfplay.running import RECORD, JobError, _check_settings, run
+from oversight.experiments.selfplay.running import Circle, run
 from oversight.experiments.selfplay.settings import CircleSettings
+from oversight.experiments.workers import JobError, check_record, read_done, write_done
 from oversight.train.runs.folder import FolderLock
 
 
@@ -55,7 +56,7 @@ def test_what_is_done_is_not_done_again(baselines):
 def test_other_settings_in_the_same_folder_are_refused(baselines):
     baselines.out.mkdir()
     known = json.loads(baselines.model_dump_json(exclude=set(baselines.incidental)))
-    (baselines.out / RECORD).write_text(json.dumps({**known, "held_out_questions": 99}))
+    (baselines.out / Circle.record).write_text(json.dumps({**known, "held_out_questions": 99}))
     with pytest.raises(CheckpointError, match=r"another held_out_questions \(99, now 12\)"):
         run(baselines)
 
@@ -95,7 +96,7 @@ def question(number: int) -> dict[str, Any]:
 def begin(circle: CircleSettings) -> None:
     """Look at the folder as a circle that is not finished does."""
     circle.out.mkdir(exist_ok=True)
-    _check_settings(circle, whole=False)
+    check_record(Circle(circle), whole=False)
 
 
 def test_a_circle_goes_on_where_it_was_moved_with_all_that_it_names(placed, tmp_path, monkeypatch):
@@ -126,7 +127,7 @@ def test_what_a_circle_began_with_is_refused_once_it_was_written_over(placed, fi
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_circle_of_before_which_knew_paths_alone_goes_on(placed, absolute):
     begin(placed)
-    record = placed.out / RECORD
+    record = placed.out / Circle.record
     known = json.loads(record.read_text())
     del known["contents"]
     record.write_text(json.dumps(known))
@@ -183,9 +184,9 @@ def test_a_damaged_result_of_a_job_is_named_with_what_helps(circle, content):
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{", b"[]"])
 def test_a_damaged_record_of_a_circle_is_named_with_what_helps(circle, content):
     circle.out.mkdir(parents=True, exist_ok=True)
-    (circle.out / RECORD).write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"{RECORD} is damaged: .*restore a copy"):
-        _check_settings(circle, whole=False)
+    (circle.out / Circle.record).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{Circle.record} is damaged: .*restore a copy"):
+        check_record(Circle(circle), whole=False)
 
 
 BEFORE = """{
