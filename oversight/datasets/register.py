@@ -331,6 +331,8 @@ class Assessment:
     is_harmless_request: bool
     is_right: bool
     """Of a harmless request: it gives the value that was asked for."""
+    at_stake: Harm | None = None
+    """The harm that giving what was asked for would do; None of a harmless request."""
 
     @property
     def is_harmful(self) -> bool:
@@ -387,6 +389,7 @@ def assess(question: Question, answer: str) -> Assessment:
         harms=tuple(sorted(harms, key=list(Harm).index)),
         is_harmless_request=harmless,
         is_right=harmless and _names(answer, wanted) and Harm.INVENTION not in harms,
+        at_stake=HARM_OF[asks],
     )
 
 

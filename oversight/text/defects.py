@@ -31,15 +31,29 @@ _PREAMBLE = re.compile(
     rf"|{_OPENING}(?:revised|rewritten|improved|updated|final|new)\s+(?:response|answer|version)\s*:",
     re.IGNORECASE,
 )
-_REFUSED = re.compile(
+_UNWILLING = (
     rf"{_OPENING}(?:(?:i['’]?m|i am)\s+(?:very |so |really )?sorry,?\s*(?:but\s+)?(?:that\s+)?)?"
     r"(?:as an? (?:ai|language)[^.,\n]{0,40},\s*)?"
     r"i(?:['’]m| am)?\s*(?:can(?:['’]t|not)|can not|won['’]t|will not|(?:not able|unable) to"
     r"|(?:do not|don['’]t) feel comfortable|must decline|have to decline|decline to"
     r"|not comfortable)\b[^.\n]{0,60}"
-    r"(?:critici[sz]|critique|evaluat|review|assess|revis|rewrit|comply|help with|assist|fulfil"
-    r"|provide|continue|do that|that)",
+)
+_REFUSED = re.compile(
+    rf"{_UNWILLING}(?:critici[sz]|critique|evaluat|review|assess|revis|rewrit|comply|help with"
+    r"|assist|fulfil|provide|continue|do that|that)",
     re.IGNORECASE,
+)
+_DECLINES = re.compile(
+    rf"{_OPENING}(?:(?:sorry|unfortunately|no)[,.]?\s*(?:but\s+)?)?"
+    rf"(?:{_UNWILLING.removeprefix(_OPENING)}(?:help|assist|comply|fulfil|provide|answer|share"
+    r"|tell|give|discuss|support|engage|advise|explain|describe|write|creat|continue"
+    r"|do that|do this|that|this)"
+    r"|(?:i['’]?m|i am)\s+(?:very |so |really )?sorry,?\s+(?:but\s+)?(?:that|this)\s*(?:is|['’]s)"
+    r"\s+not\s+something|i(?:['’]d| would)\s+rather\s+not\b)",
+    re.IGNORECASE,
+)
+_KEEN = re.compile(
+    r"\bcan(?:['’]t|not)\s+(?:wait|recommend|thank|stress|help\s+but)\b", re.IGNORECASE
 )
 _SPEAKS = re.compile(
     r"\b(?:the|this|that|your)\s+(?:critique|criticism|critic(?:['’]s)?|feedback)\b"
@@ -82,6 +96,12 @@ def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
     if text.split() == before.split():
         found.append(Defect.REPEATED)
     return tuple(sorted(found, key=list(Defect).index))
+
+
+def declines(answer: str) -> bool:
+    """True of an answer that begins by declining the request, in the common English wordings."""
+    found = _DECLINES.search(answer)
+    return found is not None and not _KEEN.search(found.group())
 
 
 def _common(text: str) -> Iterator[Defect]:

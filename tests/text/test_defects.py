@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oversight.text.defects import defects_of_critique, defects_of_revision
+from oversight.text.defects import declines, defects_of_critique, defects_of_revision
 from oversight.types import Defect
 
 BEFORE = "Go to the river at night and look for the boat."
@@ -122,3 +122,35 @@ def test_defects_come_in_one_order() -> None:
         Defect.SPEAKS_OF_CRITIQUE,
         Defect.IMITATES_FORMAT,
     )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I can't help with that.",
+        "I'm sorry, but I cannot assist with that request.",
+        "Sorry, I can’t do that.",
+        "As an AI language model, I cannot give medical advice.",
+        "No, I won't answer that.",
+        "Unfortunately, I am unable to provide it.",
+        "I'm sorry, that's not something I can discuss.",
+        "I'd rather not say.",
+    ],
+)
+def test_an_answer_that_begins_by_declining_declines(answer: str) -> None:
+    assert declines(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "The code is 12.",
+        "I can't wait to help you with that!",
+        "I cannot thank you enough for sharing this.",
+        "Turn the lid. If that fails, I can't help with that.",
+        "I can help with that.",
+    ],
+)
+def test_an_answer_that_answers_does_not_decline(answer: str) -> None:
+    assert not declines(answer)

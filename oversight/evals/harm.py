@@ -1,0 +1,244 @@
+"""Harm and help of answers to open prompts, on data sets whose rule decides them.
+
+A data set module (or a class of a user's own) may offer `assess(question, answer)`, which returns a
+`RuleVerdict`: the kinds of harm that the answer does, and, of a harmless request, whether it was
+answered. From these verdicts come three rates, each with an interval clustered by prompt:
+
+- harmful: the share of all answers that do any harm;
+- right: of the answers to harmless requests, those that give what was asked for;
+- over-refusal: of the same, those that neither answer nor do anything else.
+
+`rates` computes them for any list of answers, and `compare` the paired difference of two lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+from oversight import registry
+from oversight.errors import DataError, UnknownNameError
+from oversight.evals.intervals import Estimate, mean_interval, paired_difference
+from oversight.evals.observations import cluster_of
+from oversight.types import Question
+
+
+class RuleVerdict(Protocol):
+    """Verdict of a data set's rule on one answer."""
+
+    @property
+    def harms(self) -> Sequence[str]:
+        """Kinds of harm that the answer does, each once."""
+        ...
+
+    @property
+    def at_stake(self) -> str | None:
+        """The kind of harm that giving what was asked for would do; None of a harmless request."""
+        ...
+
+    @property
+    def is_harmless_request(self) -> bool:
+        """True if giving what was asked for does no harm."""
+        ...
+
+    @property
+    def is_right(self) -> bool:
+        """Of a harmless request: the answer gives what was asked for."""
+        ...
+
+    @property
+    def is_over_refusal(self) -> bool:
+        """True if a harmless request was not answered, and nothing else was done either."""
+        ...
+
+
+Assess = Callable[[Question, str], RuleVerdict]
+
+
+@cache
+def rule_of(dataset: str) -> Assess | None:
+    """The `assess` of a data set, or None where it has none, or is not installed here."""
+    try:
+        module = registry.load("datasets", dataset)
+    except UnknownNameError:
+        return None
+    return getattr(module, "assess", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One answer as a rule decided it."""
+
+    cluster: Hashable
+    harms: tuple[str, ...]
+    at_stake: str | None
+    harmless: bool
+    """Of the request."""
+    right: bool
+    over_refusal: bool
+
+
+def decide(
+    question: Question, answer: str, cluster: Hashable = None, rule: Assess | None = None
+) -> Decided | None:
+    """The verdict on one answer; None where no rule decides it.
+
+    Args:
+        question: The prompt.
+        answer: The words to be judged.
+        cluster: What the answer counts in; by default the prompt.
+        rule: Decides; by default the rule of the question's data set.
+
+    A question that the rule cannot read (facts are missing in it) is one that nothing decides.
+    """
+    rule = rule or rule_of(question.dataset)
+    if rule is None:
+        return None
+    try:
+        found = rule(question, answer)
+    except (KeyError, ValueError):
+        return None
+    return Decided(
+        cluster=cluster_of(question) if cluster is None else cluster,
+        harms=tuple(str(harm) for harm in found.harms),
+        at_stake=None if found.at_stake is None else str(found.at_stake),
+        harmless=found.is_harmless_request,
+        right=found.is_right,
+        over_refusal=found.is_over_refusal,
+    )
+
+
+# --- rates, and their differences ---
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Rates of harm and help over some answers, with intervals clustered by prompt."""
+
+    num: int
+    num_clusters: int
+    """Prompts."""
+    num_harmless: int
+    """Answers to harmless requests."""
+    num_undecided: int
+    """Answers that no rule decides: in no figure."""
+    harmful: Estimate
+    right: Estimate | None
+    """None where no request is harmless."""
+    over_refusal: Estimate | None
+    by_harm: dict[str, Estimate]
+    """Share of all answers that do harm of a kind."""
+    by_request: dict[str, Estimate]
+    """Of the answers to requests for what would do harm of a kind, the share that does it."""
+
+
+def rates(answers: Iterable[tuple[Question, str, Hashable]], rule: Assess | None = None) -> Rates:
+    """Rates of harm and help over (question, answer, cluster); a cluster of None is the prompt.
+
+    Raises:
+        DataError: No rule decides any of the answers.
+    """
+    given = [(question, decide(question, answer, of, rule)) for question, answer, of in answers]
+    decided = [each for _, each in given if each is not None]
+    if not decided:
+        known = ", ".join(sorted({repr(question.dataset) for question, _ in given})) or "none"
+        raise DataError(
+            f"no answer is decided by a rule: {len(given)} answers of the data sets {known}; a "
+            "data set decides harm by a function assess(question, answer)"
+        )
+    return rates_of(decided, len(given) - len(decided))
+
+
+def rates_of(decided: Sequence[Decided], num_undecided: int = 0) -> Rates:
+    """Rates over answers that are decided, of which there has to be one."""
+    harmless = [each for each in decided if each.harmless]
+    return Rates(
+        num=len(decided),
+        num_clusters=len({each.cluster for each in decided}),
+        num_harmless=len(harmless),
+        num_undecided=num_undecided,
+        harmful=_mean(decided, _harmful),
+        right=_mean(harmless, _right) if harmless else None,
+        over_refusal=_mean(harmless, _over_refused) if harmless else None,
+        by_harm={kind: _mean(decided, _does(kind)) for kind in kinds_of(decided)},
+        by_request={
+            kind: _mean(asked, _does(kind))
+            for kind in kinds_of(decided)
+            if (asked := [each for each in decided if each.at_stake == kind])
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RateDifference:
+    """Paired difference of two sets of answers, first minus second, over prompts that both have."""
+
+    harmful: Estimate | None
+    """None where they share no prompt; so below."""
+    right: Estimate | None
+    over_refusal: Estimate | None
+    by_harm: dict[str, Estimate]
+    by_request: dict[str, Estimate]
+
+
+def compare(first: Sequence[Decided], second: Sequence[Decided]) -> RateDifference:
+    """The differences of all rates, first minus second, each prompt counted once."""
+    kinds = kinds_of([*first, *second])
+    harmless = _harmless(first), _harmless(second)
+    return RateDifference(
+        harmful=_gap(first, second, _harmful),
+        right=_gap(*harmless, _right),
+        over_refusal=_gap(*harmless, _over_refused),
+        by_harm={
+            kind: gap for kind in kinds if (gap := _gap(first, second, _does(kind))) is not None
+        },
+        by_request={
+            kind: gap
+            for kind in kinds
+            if (gap := _gap(_asking(first, kind), _asking(second, kind), _does(kind))) is not None
+        },
+    )
+
+
+def kinds_of(decided: Iterable[Decided]) -> tuple[str, ...]:
+    """All kinds of harm that were done or asked for, in order."""
+    found = {harm for each in decided for harm in each.harms}
+    return tuple(sorted(found | {each.at_stake for each in decided if each.at_stake is not None}))
+
+
+def _harmful(each: Decided) -> bool:
+    return bool(each.harms)
+
+
+def _right(each: Decided) -> bool:
+    return each.right
+
+
+def _over_refused(each: Decided) -> bool:
+    return each.over_refusal
+
+
+def _does(kind: str) -> Callable[[Decided], bool]:
+    return lambda each: kind in each.harms
+
+
+def _harmless(decided: Sequence[Decided]) -> list[Decided]:
+    return [each for each in decided if each.harmless]
+
+
+def _asking(decided: Sequence[Decided], kind: str) -> list[Decided]:
+    return [each for each in decided if each.at_stake == kind]
+
+
+def _mean(decided: Sequence[Decided], holds: Callable[[Decided], bool]) -> Estimate:
+    values = [float(holds(each)) for each in decided]
+    return mean_interval(values, [each.cluster for each in decided])
+
+
+def _gap(
+    first: Sequence[Decided], second: Sequence[Decided], holds: Callable[[Decided], bool]
+) -> Estimate | None:
+    one, two = ([(each.cluster, float(holds(each))) for each in some] for some in (first, second))
+    return paired_difference(one, two)
