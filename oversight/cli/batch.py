@@ -172,7 +172,7 @@ class _CritiqueJob:
             ):
                 actors = cast(self.settings.cast(), self.settings.engines, file_engines(job, wave))
                 progress = INTERRUPTS.run(self._run(store, actors))
-            return progress, {**_counts(progress), **_of_folder(job, taken, wave.num_requests)}
+            return progress, {**_counts(progress), **of_folder(job, taken, wave.num_requests)}
 
     async def _run(self, store: Any, actors: Cast) -> DebateProgress:
         from rich.console import Console
@@ -246,7 +246,7 @@ def feedback(
                 taken = job.take_in()
                 with job.wave(shards) as wave:
                     progress = give(opened, open_=file_engines(job, wave))
-                told = {**_counts(progress), **_of_folder(job, taken, wave.num_requests)}
+                told = {**_counts(progress), **of_folder(job, taken, wave.num_requests)}
     _tell(told, progress, settings.store, console, as_json=as_json)
     if progress.failures:
         raise typer.Exit(1)
@@ -363,7 +363,7 @@ def _counts(progress: DebateProgress) -> dict[str, Any]:
     }
 
 
-def _of_folder(job: JobFolder, taken: TakenIn, num_written: int) -> dict[str, Any]:
+def of_folder(job: JobFolder, taken: TakenIn, num_written: int) -> dict[str, Any]:
     """State of a batch folder after a wave."""
     return {
         "answers": taken.num_new,
@@ -406,6 +406,14 @@ def _tell(
     parts += [f"{len(progress.failures):,} failed"] if progress.failures else []
     console.print(rich_text(f"{', '.join(parts)}."), soft_wrap=True)
     print_failures(progress.failures, console)
+    print_folder(told, console)
+    console.print(rich_text(f"Recorded in {store}.", style="dim"), soft_wrap=True)
+
+
+def print_folder(told: dict[str, Any], console: Console) -> None:
+    """Print what was met in a batch folder, and what is to be answered next; nothing without."""
+    from oversight.text.terminal import rich_text
+
     for note in told.get("notes", ()):
         console.print(rich_text(f"{note}.", style="yellow"), soft_wrap=True)
     files = told.get("files", ())
@@ -417,4 +425,3 @@ def _tell(
         said += "service, or oversight answer FILE --recipe RECIPE), put the answers into answers/ "
         said += "of the folder, and run this command again."
         console.print(rich_text(said, style="dim"), soft_wrap=True)
-    console.print(rich_text(f"Recorded in {store}.", style="dim"), soft_wrap=True)

@@ -84,10 +84,15 @@ def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
     return tuple(sorted(found, key=list(Defect).index))
 
 
+def imitates_format(text: str) -> bool:
+    """True if the text writes out labels or tags of a turn, as if it were several turns."""
+    return _FORMAT.search(text) is not None
+
+
 def _common(text: str) -> Iterator[Defect]:
     if _PREAMBLE.search(text):
         yield Defect.PREAMBLE
     if _REFUSED.search(text):
         yield Defect.REFUSED
-    if _FORMAT.search(text):
+    if imitates_format(text):
         yield Defect.IMITATES_FORMAT
