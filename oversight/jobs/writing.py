@@ -448,7 +448,8 @@ class Writing:
             ConfigError: They are of another run, or the prompts are there without their calls.
             DataError: A line is none of such a file.
         """
-        path, found = self.calls_file, {}
+        path = self.calls_file
+        found: dict[tuple[int, int], dict[str, Any]] = {}
         try:
             data = path.read_bytes()
         except OSError as error:

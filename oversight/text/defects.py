@@ -54,7 +54,8 @@ _FORMAT = re.compile(
     r"(?:\A|\n)[ \t*_#>]*(?:critique\s*request|revision\s*request|critique|revision|human|user"
     r"|assistant|system)[ \t*_]*:"
     r"|</?(?:critique|revision|question|answer|turn|principle|human|user|assistant|system)\b[^>]*>"
-    r"|<\|[^|>\n]{1,40}\|>|\[/?INST\]",
+    r"|<\|[^|>\n]{1,40}\|>"
+    r"|\[/?(?:INST|(?:critique|revision)(?:[ _]?request)?|user|assistant|system)\]",
     re.IGNORECASE,
 )
 
@@ -62,6 +63,12 @@ _FORMAT = re.compile(
 def defects_of_critique(text: str) -> tuple[Defect, ...]:
     """The defects of a critique, in the order of `Defect`."""
     return tuple(_common(text))
+
+
+def defects_of_response(text: str, asked: str) -> tuple[Defect, ...]:
+    """The defects of a first answer: the format of another turn, unless the prompt `asked` has it
+    as well (a play, a page to be mended)."""
+    return (Defect.IMITATES_FORMAT,) if _formats(text) - _formats(asked) else ()
 
 
 def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
@@ -74,14 +81,15 @@ def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
     said = {match.group().lower() for match in _SPEAKS.finditer(before)}
     if any(match.group().lower() not in said for match in _SPEAKS.finditer(text)):
         found.append(Defect.SPEAKS_OF_CRITIQUE)
-    if _FORMAT.search(before) and Defect.IMITATES_FORMAT in found:
-        old = {match.group().strip().lower() for match in _FORMAT.finditer(before)}
-        new = {match.group().strip().lower() for match in _FORMAT.finditer(text)}
-        if new <= old:
-            found.remove(Defect.IMITATES_FORMAT)
+    if Defect.IMITATES_FORMAT in found and _formats(text) <= _formats(before):
+        found.remove(Defect.IMITATES_FORMAT)
     if text.split() == before.split():
         found.append(Defect.REPEATED)
     return tuple(sorted(found, key=list(Defect).index))
+
+
+def _formats(text: str) -> set[str]:
+    return {match.group().strip().lower() for match in _FORMAT.finditer(text)}
 
 
 def imitates_format(text: str) -> bool:
