@@ -19,11 +19,12 @@ from oversight.agents._calls import Calls, needed
 from oversight.agents.speaking import WordSettings, check_speech, own_words, plain, turn_part
 from oversight.constitutions.published import Demonstration, demonstrations
 from oversight.models.identity import content_of
-from oversight.text.defects import defects_of_revision
+from oversight.text.defects import defects_of_response, defects_of_revision
 from oversight.text.prompts import Safe, Template
 from oversight.types import (
     Act,
     Agent,
+    Defect,
     Draft,
     Engine,
     JudgeKind,
@@ -97,12 +98,17 @@ class Responder:
         )
         before = own_words(view)[-1].text if view.act is Act.REVISE else ""
         unchanged = view.act is Act.REVISE and NO_CHANGE.fullmatch(answer.text) is not None
-        flawed = view.act is Act.REVISE and not unchanged
+        defects: tuple[Defect, ...] = ()
+        if view.act is Act.RESPOND:
+            asked = "\n".join([*(each.content for each in view.history), view.question])
+            defects = defects_of_response(answer.text, asked)
+        elif not unchanged:
+            defects = defects_of_revision(answer.text, before)
         return Draft(
             text=before if unchanged else answer.text,
             unchanged=unchanged,
             under=under_of(criticism),
-            defects=defects_of_revision(answer.text, before) if flawed else (),
+            defects=defects,
             reasoning="\n\n".join(calls.thoughts),
             samples=tuple(calls.samples),
             prompts=tuple(calls.prompts),

@@ -70,9 +70,23 @@ def parsed_json(text: str, where: str) -> Any:
         ConfigError: It is none; `where` begins the message.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} is not JSON: {error}") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are all different: of two equal ones JSON would keep the last.
+
+    Raises:
+        ValueError: A name stands twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {doubled!r} stands twice in one object")
+    return found
 
 
 def _lines(text: str) -> Iterator[dict[str, Any]]:

@@ -72,6 +72,16 @@ class DebateProgress:
     """Gone as far as they can without a person, or without answers of a batch job."""
     failures: list[Failure] = field(default_factory=list)
 
+    def add(self, other: DebateProgress) -> None:
+        """Count what another run did as well."""
+        if self.total is not None and other.total is not None:
+            self.total += other.total
+        self.done += other.done
+        self.found += other.found
+        self.elsewhere += other.elsewhere
+        self.waiting += other.waiting
+        self.failures += other.failures
+
 
 OnProgress = Callable[[DebateProgress], None]
 

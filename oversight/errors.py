@@ -17,6 +17,7 @@
         ├── EngineUnavailableError (ConnectionError)  nobody answers at the address
         ├── EngineTimeoutError     (TimeoutError)     no answer in time
         ├── EngineRefusedError                        the server said no to this request
+        │   └── PromptTooLongError                    the prompt leaves no room in the context
         ├── NoAnswerError                             the model answered and said nothing
         └── BudgetExceededError                       the spending limit is reached
 
@@ -154,6 +155,12 @@ class EngineRefusedError(EngineError):
 
     exit_code = 2
     cause = "refused_by_server"
+
+
+class PromptTooLongError(EngineRefusedError):
+    """The prompt and its answer do not fit into the model's context."""
+
+    cause = "prompt_too_long"
 
 
 class NoAnswerError(EngineError):

@@ -9,18 +9,22 @@ from shutil import copytree, ignore_patterns
 
 import pytest
 
-from oversight import protocols, registry
+from oversight import constitutions, protocols, registry
 from oversight.cli.run import load_circle
-from oversight.config import RunSettings, load_recipe
+from oversight.config import RunSettings, load_recipe, read_toml
 from oversight.experiments.pixels.settings import PixelSettings
 from oversight.experiments.selfplay import RECIPE
 from oversight.experiments.selfplay.jobs import plan_jobs
+from oversight.jobs.writing import WritingSettings
+from oversight.judging.settings import RatingSettings
+from oversight.judging.tasks import load as load_task
 from oversight.train import reward
 from oversight.user_code import load_named
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]
-RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES))
+BATCHES = {FOLDER / "feedback.toml": RatingSettings, FOLDER / "prompts.toml": WritingSettings}
+RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES) - set(BATCHES))
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
@@ -41,6 +45,26 @@ def test_a_recipe_names_only_what_there_is(path: Path) -> None:
         registry.load("engines", engine.engine).Config.parse(engine.settings)
     described = path.read_text().splitlines()[0]
     assert described.startswith("# "), "a recipe begins by saying what it is for"
+
+
+@pytest.mark.parametrize("path", BATCHES, ids=lambda path: path.stem)
+def test_a_recipe_of_a_batch_job_names_only_what_there_is(path: Path) -> None:
+    data = read_toml(path)
+    task = data.pop("task", None)
+    assert task is None or load_task(task).name == task
+    settings = BATCHES[path].parse(data, where=path.name)
+    for role, actor in settings.agents.items():
+        module = registry.load("agents", actor.agent)
+        assert role in module.ROLES
+        config = module.Config.parse(actor.settings)
+        if name := getattr(config, "constitution", None) or getattr(settings, "constitution", None):
+            constitutions.load(name)
+        assert actor.engine in settings.engines
+    for engine in settings.engines.values():
+        registry.load("engines", engine.engine).Config.parse(engine.settings)
+    described = path.read_text().splitlines()
+    assert described[0].startswith("# "), "a recipe begins by saying what it is for"
+    assert f"oversight {path.stem} recipes/{path.name}" in described[1]
 
 
 @pytest.mark.parametrize("path", CIRCLES, ids=lambda path: path.stem)
@@ -81,7 +105,7 @@ def test_the_recipe_for_judgments_fits_its_trainer() -> None:
 
 
 def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
-    known = {*RECIPES, *CIRCLES, *TRAINING, FOLDER / "judging" / "kto.toml", *OTHERS}
+    known = {*RECIPES, *BATCHES, *CIRCLES, *TRAINING, FOLDER / "judging" / "kto.toml", *OTHERS}
     assert set(FOLDER.rglob("*.toml")) == known
 
 

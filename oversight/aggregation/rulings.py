@@ -112,8 +112,14 @@ class RaterRuling:
 Read = Callable[[Feedback], float | None]
 
 
-def rater_rulings(given: Iterable[Feedback], read: Read) -> list[RaterRuling]:
+def rater_rulings(
+    given: Iterable[Feedback], read: Read, *, clamp: float = 1.0
+) -> list[RaterRuling]:
     """One ruling for each rater of one item, in the order of raters.
+
+    A model's probability under each principle, its orders averaged, counts as `clamp` at most and
+    1 - `clamp` at least: a rationale before the answer makes models far too sure (Bai et al. 2022,
+    arXiv:2212.08073, section 4.1, which takes 0.6). What people say stays as it is.
 
     If any order under one principle cannot be read, what was asked under it says nothing: half a
     measurement would bring the order effect back in.
@@ -127,6 +133,8 @@ def rater_rulings(given: Iterable[Feedback], read: Read) -> list[RaterRuling]:
     found = []
     for rater, by_principle in sorted(by_rater.items()):
         means = [mean for some in by_principle.values() if (mean := _mean(some, read)) is not None]
+        if not next(iter(by_principle.values()))[0].is_persons:
+            means = [min(max(mean, 1.0 - clamp), clamp) for mean in means]
         ratings = tuple(each for some in by_principle.values() for each in some)
         found.append(RaterRuling(rater, fmean(means) if means else None, ratings))
     return found

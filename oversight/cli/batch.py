@@ -172,7 +172,7 @@ class _CritiqueJob:
             ):
                 actors = cast(self.settings.cast(), self.settings.engines, file_engines(job, wave))
                 progress = INTERRUPTS.run(self._run(store, actors))
-            return progress, {**_counts(progress), **_of_folder(job, taken, wave.num_requests)}
+            return progress, {**_counts(progress), **of_folder(job, taken, wave.num_requests)}
 
     async def _run(self, store: Any, actors: Cast) -> DebateProgress:
         from rich.console import Console
@@ -201,11 +201,11 @@ def feedback(
     sets: Annotated[list[str] | None, set_option("num_principles=4")] = None,
     as_json: Json = False,
 ) -> None:
-    """Have a model compare responses under principles, in both orders, in bulk.
+    """Have models compare responses under principles, in both orders, in bulk.
 
-    The recipe is one of `oversight rate` with a rater (recipes/feedback.toml): `task` says what is
-    asked (pairs, revisions or principles). What is answered is not asked again. With --batch calls
-    go by files, as in `oversight critique`.
+    The recipe is one of `oversight rate` with a rater, or with several under [raters.NAME]
+    (recipes/feedback.toml): `task` says what is asked (pairs, revisions or principles). What is
+    answered is not asked again. With --batch calls go by files, as in `oversight critique`.
     """
     from rich.console import Console
 
@@ -213,11 +213,13 @@ def feedback(
     from oversight.cli.progress import RunProgress
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError, StoreError
+    from oversight.graphs.running import DebateProgress
     from oversight.jobs.engine import file_engines
     from oversight.jobs.folder import JobFolder
     from oversight.judging.model_ratings import ModelRatings
     from oversight.judging.settings import RatingSettings
     from oversight.store import Store
+    from oversight.types.ratings import rater_of
 
     if recipe is None:
         raise ConfigError("name a recipe: oversight feedback recipes/feedback.toml")
@@ -231,11 +233,24 @@ def feedback(
     console = Console(stderr=as_json)
 
     def give(opened: Any, **how: Any) -> DebateProgress:
-        ratings = ModelRatings(opened, settings, task, **how)
-        if not ratings.items:
-            raise StoreError(f"{opened.url}: there is nothing to rate: {ratings.nothing}")
-        with RunProgress(ratings.num_planned, Console(stderr=True), noun="ratings") as shown:
-            return INTERRUPTS.run(ratings.run(shown))
+        """The ratings of every model, one model after the other."""
+        whole = DebateProgress(total=0)
+        several = {
+            name: ModelRatings(opened, one, task, **how)
+            for name, one in settings.one_by_one().items()
+        }
+        known: dict[str, str] = {}
+        for name, ratings in several.items():
+            same = known.setdefault(rater_of(ratings.spec), name)
+            if same != name:
+                raise ConfigError(f"raters.{same} and raters.{name} are one and the same rater")
+        for name, ratings in several.items():
+            if not ratings.items:
+                raise StoreError(f"{opened.url}: there is nothing to rate: {ratings.nothing}")
+            noun = f"ratings of {name}" if name else "ratings"
+            with RunProgress(ratings.num_planned, Console(stderr=True), noun=noun) as shown:
+                whole.add(INTERRUPTS.run(ratings.run(shown)))
+        return whole
 
     with Store.open(settings.store, create=False) as opened:
         if batch is None:
@@ -246,7 +261,7 @@ def feedback(
                 taken = job.take_in()
                 with job.wave(shards) as wave:
                     progress = give(opened, open_=file_engines(job, wave))
-                told = {**_counts(progress), **_of_folder(job, taken, wave.num_requests)}
+                told = {**_counts(progress), **of_folder(job, taken, wave.num_requests)}
     _tell(told, progress, settings.store, console, as_json=as_json)
     if progress.failures:
         raise typer.Exit(1)
@@ -363,7 +378,7 @@ def _counts(progress: DebateProgress) -> dict[str, Any]:
     }
 
 
-def _of_folder(job: JobFolder, taken: TakenIn, num_written: int) -> dict[str, Any]:
+def of_folder(job: JobFolder, taken: TakenIn, num_written: int) -> dict[str, Any]:
     """State of a batch folder after a wave."""
     return {
         "answers": taken.num_new,
@@ -406,6 +421,14 @@ def _tell(
     parts += [f"{len(progress.failures):,} failed"] if progress.failures else []
     console.print(rich_text(f"{', '.join(parts)}."), soft_wrap=True)
     print_failures(progress.failures, console)
+    print_folder(told, console)
+    console.print(rich_text(f"Recorded in {store}.", style="dim"), soft_wrap=True)
+
+
+def print_folder(told: dict[str, Any], console: Console) -> None:
+    """Print what was met in a batch folder, and what is to be answered next; nothing without."""
+    from oversight.text.terminal import rich_text
+
     for note in told.get("notes", ()):
         console.print(rich_text(f"{note}.", style="yellow"), soft_wrap=True)
     files = told.get("files", ())
@@ -417,4 +440,3 @@ def _tell(
         said += "service, or oversight answer FILE --recipe RECIPE), put the answers into answers/ "
         said += "of the folder, and run this command again."
         console.print(rich_text(said, style="dim"), soft_wrap=True)
-    console.print(rich_text(f"Recorded in {store}.", style="dim"), soft_wrap=True)

@@ -23,6 +23,7 @@ from oversight.cli.listings import datasets, models, protocols
 from oversight.cli.options import INTERRUPTED
 from oversight.cli.persons import judge
 from oversight.cli.pixels import pixels
+from oversight.cli.prompts import prompts
 from oversight.cli.rate import rate
 from oversight.cli.report import export, report
 from oversight.cli.run import run as run_recipe
@@ -49,7 +50,10 @@ UNUSABLE = {
 """Faults of a path that a user named, each with what to do."""
 
 GOING_ON = frozenset(
-    {"answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "rate", "run"}
+    {
+        *("answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "prompts"),
+        *("rate", "run"),
+    }
 )
 """Commands that keep what they did. Others begin anew; `train` says itself what it kept."""
 
@@ -70,6 +74,7 @@ for command in (
     critique,
     feedback,
     answer,
+    prompts,
     diff,
     pixels,
     report,

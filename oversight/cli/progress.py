@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from oversight.graphs import running
     from oversight.graphs.runtime import Event
     from oversight.jobs.answering import Answering
+    from oversight.jobs.writing import WritingProgress
 
 LINE_EVERY_S = 10.0
 """Seconds between two lines where stderr is no terminal."""
@@ -159,6 +160,17 @@ class RunProgress:
             f"{progress.num_tokens:,} tokens" if progress.num_tokens else "",
         ]
         self._show(ended, progress.done, "".join(f", {note}" for note in notes if note))
+
+    def wrote(self, progress: WritingProgress) -> None:
+        """Show how far a red team is."""
+        left_out = progress.left_out.total()
+        notes = [
+            f"{progress.tokens:,} tokens",
+            f"{left_out:,} left out" if left_out else "",
+            f"{len(progress.failures)} calls failed" if progress.failures else "",
+        ]
+        said = "".join(f", {note}" for note in notes if note)
+        self._show(progress.taken, progress.taken - progress.found, said)
 
     def _show(self, ended: int, done: int, note: str) -> None:
         self._bar.update(self._task, completed=ended, note=note)

@@ -209,6 +209,12 @@ def print_failures(failures: list[Failure], console: Console) -> None:
     for kind, number in kinds.most_common(NUM_LISTED):
         named = "" if kind == example[kind] else f"{kind.replace('_', ' ')}: "
         console.print(rich_text(f"  {number} × {named}{example[kind]}"), soft_wrap=True)
+        of = [f.question_id for f in failures if f.question_id and kind in (f.cause, f.error)]
+        if of:
+            more = f" and {len(of) - NUM_LISTED:,} more" if len(of) > NUM_LISTED else ""
+            console.print(
+                rich_text(f"    of {', '.join(of[:NUM_LISTED])}{more}", style="dim"), soft_wrap=True
+            )
 
 
 def summary_json(run: Run) -> dict[str, Any]:

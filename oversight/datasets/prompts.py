@@ -31,8 +31,9 @@ PARQUET = ".parquet"
 ENDINGS = (*TEXT, *JSONL, *TABLES, PARQUET)
 DOUBLED = "a prompt that stood in a row before"
 
-Cell = tuple[int, Any, str]
-"""Line or row of a prompt (1-based), the cell that holds it, and its id ("" if it has none)."""
+Cell = tuple[int, Any, str, dict[str, Any]]
+"""Line or row of a prompt (1-based), the cell that holds it, its id ("" if it has none), and what
+else is kept of it."""
 
 
 class Config(Settings):
@@ -42,7 +43,8 @@ class Config(Settings):
     """The file; its ending says what it is: .txt (a prompt a line), .jsonl, .csv, .tsv or
     .parquet."""
     column: str = "prompt"
-    """Column, or key, that holds the prompt; a text file has none."""
+    """Column, or key, that holds the prompt; a text file has none. Of a JSON object the key `meta`
+    is kept as well, if it is an object."""
     id_column: str = ""
     """Column that holds the prompt's id; empty: the id is made of the words."""
     system: str = ""
@@ -62,7 +64,7 @@ def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
         if isinstance(item, BadRow):
             yield item
             continue
-        number, cell, id_ = item
+        number, cell, id_, meta = item
         if not isinstance(cell, str) or not cell.strip():
             said = "is empty" if cell is None or isinstance(cell, str) else f"= {cell!r} is no text"
             yield BadRow(str(path), number, f"{config.column} {said}", id_)
@@ -79,6 +81,7 @@ def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
             dataset="prompts",
             text=words,
             history=history,
+            meta=meta,
         )
 
 
@@ -110,7 +113,7 @@ def _lines(path: Path) -> Iterator[Cell | BadRow]:
                     continue
                 if text.strip():
                     num_rows += 1
-                    yield number, text, ""
+                    yield number, text, "", {}
     except OSError as error:
         raise _unreadable(path, error) from None
     if not num_rows:
@@ -127,7 +130,9 @@ def _objects(path: Path, config: Config) -> Iterator[Cell | BadRow]:
             hint = nearest(config.column, value)
             yield BadRow(str(path), number, f"key {config.column!r} is missing.{hint}")
             continue
-        yield number, value[config.column], _id(value, config)
+        meta = value.get("meta")
+        kept = meta if isinstance(meta, dict) else {}
+        yield number, value[config.column], _id(value, config), kept
 
 
 def _table(path: Path, config: Config, delimiter: str) -> Iterator[Cell | BadRow]:
@@ -142,7 +147,7 @@ def _table(path: Path, config: Config, delimiter: str) -> Iterator[Cell | BadRow
                 if None in value:
                     yield BadRow(str(path), reader.line_num, "it has more cells than columns")
                     continue
-                yield reader.line_num, value[config.column], _id(value, config)
+                yield reader.line_num, value[config.column], _id(value, config), {}
     except UnicodeDecodeError as error:
         yield BadRow(str(path), None, f"not UTF-8 at byte {error.start}")
     except csv.Error as error:
@@ -168,7 +173,7 @@ def _parquet(path: Path, config: Config) -> Iterator[Cell | BadRow]:
             batch.to_pylist() for batch in file.iter_batches(columns=wanted, batch_size=1024)
         ):
             number += 1
-            yield number, value[config.column], _id(value, config)
+            yield number, value[config.column], _id(value, config), {}
     except pyarrow.ArrowException as error:
         yield BadRow(str(path), None, f"broken Parquet: {str(error).splitlines()[0]}")
     except OSError as error:

@@ -31,6 +31,8 @@ from oversight.types import (
     Transcript,
 )
 
+FOLLOWS_ORDER = 0.5
+"""Share of comparisons that turn with the order from which a rater is said to follow it."""
 QUESTIONS = ("preferred", "revision", "criticism", "principles")
 
 
@@ -51,6 +53,19 @@ class RaterSummary:
     """Of a model: mean probability that what stands first is better; 0.5 if blind to order."""
     flipped: Estimate | None
     """Of a model: share of comparisons that come out differently in the two orders."""
+    consistent: Estimate | None = None
+    """Of a model: the position-consistent share, of comparisons that come out the same in both."""
+
+    @property
+    def follows_order(self) -> bool:
+        """True of a model that clearly prefers the one place, whatever stands there: half of its
+        comparisons at least turn with the order."""
+        first, turned = self.first, self.flipped
+        if first is None or turned is None or turned.value < FOLLOWS_ORDER:
+            return False
+        if first.low is None or first.high is None:
+            return False
+        return not first.low <= 0.5 <= first.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +146,7 @@ class RaterCounter:
                 num_unread=given.num_unread,
                 first=_estimate(given.first),
                 flipped=_estimate(given.flipped),
+                consistent=_estimate([(cluster, 1.0 - each) for cluster, each in given.flipped]),
             )
             for (task, judge, rater), given in self._given.items()
         ]

@@ -12,6 +12,7 @@ from oversight.evals.observations import Cluster, cluster_of, named, side_of
 from oversight.types import (
     Act,
     Debate,
+    Defect,
     FinishReason,
     OutcomeStatus,
     Purpose,
@@ -48,7 +49,8 @@ class FailureCount:
     """Debates that failed for one kind of cause."""
 
     cause: str
-    """One of `NoAnswer`, `timeout`, `unavailable`, `refused_by_server`, `unexpected`, `other`."""
+    """One of `NoAnswer`, `timeout`, `unavailable`, `refused_by_server`, `prompt_too_long`,
+    `unexpected`, `other`."""
     num: int
     error: str
     """The message of one of them."""
@@ -127,12 +129,18 @@ class ResponseCount:
     num_worse: int
     num_other_ratings: int
     """Ratings of pairs and by principles."""
+    defects: dict[str, int] = field(default_factory=dict)
+    """Chosen responses, critiques and revisions with a fault of form, by each of `Defect`; one may
+    have several."""
+    num_defective: int = 0
+    """Chosen ones that have any."""
 
 
 @dataclass
 class _Counts:
     prompts: set[Cluster] = field(default_factory=set)
     of: Counter[str] = field(default_factory=Counter)
+    defects: Counter[Defect] = field(default_factory=Counter)
 
 
 class ResponseCounter:
@@ -154,6 +162,8 @@ class ResponseCounter:
                 counts.of["critiques"] += turn.act is Act.CRITIQUE
                 counts.of["revisions"] += turn.act is Act.REVISE
                 counts.of["unchanged"] += turn.unchanged and turn.act is Act.REVISE
+                counts.of["defective"] += bool(turn.defects)
+                counts.defects.update(turn.defects)
         given = last_words(transcript)
         for item in {each.item: None for each in given}:
             of_item = [each for each in given if each.item == item]
@@ -180,6 +190,10 @@ class ResponseCounter:
                 num_same=counts.of[RevisionIs.SAME.value],
                 num_worse=counts.of[RevisionIs.WORSE.value],
                 num_other_ratings=counts.of["others"],
+                defects={
+                    each.value: counts.defects[each] for each in Defect if counts.defects[each]
+                },
+                num_defective=counts.of["defective"],
             )
             for (protocol, responder), counts in sorted(self._by_arm.items())
         )

@@ -169,6 +169,14 @@ def _of_report(report: Report) -> Iterator[str]:
         if hasty.num_unseen:
             part = f"{hasty.num_unseen:,} of {count(hasty.num, 'judgment')}"
             yield f"{hasty.label}: {part} by people, given with turns unread."
+    for rater in report.raters:
+        if rater.follows_order and rater.first is not None:
+            place = "first" if rater.first.value > 0.5 else "second"
+            yield (
+                f"{rater.rater} prefers what stands {place}: only {share(rater.consistent)} of its "
+                f"comparisons ({rater.task}) are the same in both orders; of the others the mean "
+                "over both says little."
+            )
     for each in report.comparisons:
         against = each.kinds == (Kind.DEBATE, Kind.CONSULTANCY)
         against = against and _incomparable(_compared(report, each)) is None

@@ -11,7 +11,7 @@ from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
 from oversight.text.numbers import count, decimal, decimals, interval, percent, points, share
 from oversight.text.terminal import visible
-from oversight.types import FinishReason
+from oversight.types import Defect, FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def tables(report: Report) -> tuple[Table, ...]:
         _slices(report),
         _agreement(report),
         _responses(report),
+        _defects(report),
         _raters(report),
         _rater_agreement(report),
         _answer_ends(report),
@@ -362,6 +363,28 @@ def _responses(report: Report) -> Table:
                 f"{each.num_other_ratings:,}",
             )
             for each in report.responses
+        ),
+    )
+
+
+def _defects(report: Report) -> Table:
+    """Faults of form of responses, critiques and revisions."""
+    names = [each.value for each in Defect if any(r.defects.get(each) for r in report.responses)]
+    return Table(
+        title="Defects of form",
+        note="Responses, critiques and revisions with a fault of form; one may have several. "
+        "Training leaves out chains whose critiques or revisions have any, unless it is told "
+        "otherwise (preferences.defects).",
+        columns=("protocol", "policy", "any", *(name.replace("_", " ") for name in names)),
+        rows=tuple(
+            (
+                each.protocol,
+                each.responder,
+                f"{each.num_defective:,}",
+                *(f"{each.defects.get(name, 0):,}" for name in names),
+            )
+            for each in report.responses
+            if names
         ),
     )
 

@@ -92,6 +92,11 @@ class ModelRatings:
         """
         self.store = store
         self.settings = settings
+        if settings.raters:
+            raise ConfigError(
+                f"raters = {', '.join(settings.raters)}: here one model rates (agents.rater); "
+                "oversight feedback asks all of them"
+            )
         about = load(task)
         if about.name not in set(Task):
             raise ConfigError(

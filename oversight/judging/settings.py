@@ -132,8 +132,10 @@ class RatingSettings(SessionSettings):
     """In the task pairs, ask about one pair of a turn's candidates, or about every pair."""
     agents: dict[Role, AgentSettings] = Field(default_factory=dict)
     """Agent of a model that rates (`--rater`), under the name `rater`."""
+    raters: dict[str, AgentSettings] = Field(default_factory=dict)
+    """Several models in place of `agents.rater`, by names of your own: each rates every item."""
     engines: dict[str, EngineSettings] = Field(default_factory=dict)
-    """Engines of a model that rates, by names of your own."""
+    """Engines of models that rate, by names of your own."""
     num_principles: int | None = Field(default=None, ge=1)
     """Number of principles that are drawn for each item where a model rates. By default one, under
     which it is asked; in the task principles all."""
@@ -148,9 +150,20 @@ class RatingSettings(SessionSettings):
             return DEFAULT_CONSTITUTION
         return self.constitution
 
+    def one_by_one(self) -> dict[str, Self]:
+        """The settings of each model that rates, as if it were the only one, by its name."""
+        if not self.raters:
+            return {"": self}
+        return {
+            name: self.model_copy(update={"agents": {Role.RATER: each}, "raters": {}})
+            for name, each in self.raters.items()
+        }
+
     @model_validator(mode="after")
     def _check_agents(self) -> Self:
         for role in self.agents:
             if role is not Role.RATER:
                 raise ValueError(f"agents.{role.value}: only a rater rates (agents.rater)")
+        if self.agents and self.raters:
+            raise ValueError("agents.rater is one model that rates, raters are several: name one")
         return self

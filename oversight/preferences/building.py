@@ -6,8 +6,17 @@ from collections.abc import Iterable, Iterator
 
 from oversight.errors import DataError
 from oversight.preferences.ratings import rating_preferences, self_critique_preferences
-from oversight.preferences.settings import KINDS, Dropped, PreferenceSettings, PromptOf, Reason
+from oversight.preferences.settings import (
+    KINDS,
+    MODELS,
+    PERSONS,
+    Dropped,
+    PreferenceSettings,
+    PromptOf,
+    Reason,
+)
 from oversight.preferences.sides import sibling_preferences, side_preferences, without_unseen
+from oversight.registry import nearest
 from oversight.types import (
     Preference,
     Transcript,
@@ -31,13 +40,15 @@ def preferences(
 
     Raises:
         DataError: `settings.kinds` names a task from outside the package, and nothing was rated
-            in it.
+            in it; or `settings.rater_weights` names a rater who rated nothing.
     """
     counts = Dropped() if dropped is None else dropped
     seen: set[str] = set()
+    names: set[str] = set()
     rated: set[str] = set()
     for transcript in transcripts:
         rated |= {rating.task for rating in transcript.ratings if rating.task not in KINDS}
+        names |= {rating.judge for rating in transcript.ratings}
         read = (
             transcript if settings.unseen else without_unseen(transcript, counts, settings.judges)
         )
@@ -47,6 +58,12 @@ def preferences(
                 continue
             seen.add(row.id)
             yield row
+    for name in settings.rater_weights:
+        if name not in {PERSONS, MODELS, *names}:
+            raise DataError(
+                f"rater_weights = {name!r}: nobody of that name has rated anything."
+                + nearest(name, {PERSONS, MODELS, *names})
+            )
     for name in settings.own_tasks:
         if name not in rated:
             there = f"; tasks of your own there: {', '.join(sorted(rated))}" if rated else ""

@@ -3,13 +3,14 @@
 Of each rater only the last revision counts. A preference that a person stated is a belief in the
 better response: 2/3 for slightly better, 5/6 for clearly, 1 for much, so that twice its distance
 from 0.5 is the strength in thirds; a model gives its probability, averaged over the orders and
-principles it was asked in. Several raters of one item are averaged, as with judgments.
+principles it was asked in. Several raters of one item are averaged, as with judgments, by the
+weights that the settings give them.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -168,12 +169,12 @@ class _Rows:
                 self.dropped.add(found)
                 continue
             answers = (response(first), response(second))
-            yield _stated(found, answers, votes)
+            yield self._stated(found, answers, votes)
 
     def _votes(self, ratings: Iterable[Feedback], read: Read) -> list[tuple[float, RaterRuling]]:
         """The raters of one item whose word says something, with their probabilities."""
         votes = []
-        for ruling in rater_rulings(ratings, read):
+        for ruling in rater_rulings(ratings, read, clamp=self.settings.clamp):
             if ruling.p is not None:
                 votes.append((ruling.p, ruling))
             else:
@@ -205,7 +206,7 @@ class _Rows:
                 continue
             first = response(speech_) if asked_ is speech_ else _off_prompt(speech_, asked_)
             answers = (_off_prompt(revision, asked_), first)
-            yield _stated(found, answers, votes)
+            yield self._stated(found, answers, votes)
 
     def _first_said(self, turn: Turn) -> Turn:
         """The turn in which these words were said first: not a revision that repeats them."""
@@ -271,8 +272,22 @@ class _Rows:
             provenance = self._provenance(ratings)
             kind = str(ratings[0].task)
             rows = RankedRows(kind, provenance, self.settings, self.prompt_of, self.dropped)
-            totals = {turn_id: total(some) for turn_id, some in scored.items()}
+            weigh = self.settings.weight_of
+            totals = {turn_id: total(some, weigh) for turn_id, some in scored.items()}
             yield from rows.rows(self._turns(scored), totals)
+
+    def _stated(
+        self,
+        prompt: PromptTokens,
+        responses: tuple[Response, Response],
+        votes: Sequence[tuple[float, RaterRuling]],
+    ) -> StatedPreference:
+        """The mean of the raters of one item, by their weights."""
+        ratings = tuple(rating for _, ruling in votes for rating in ruling.ratings)
+        kind = str(ratings[0].task)
+        weights = [self.settings.weight_of(ruling.ratings[0]) for _, ruling in votes]
+        p = fmean((p for p, _ in votes), weights)
+        return StatedPreference(kind, prompt, responses, p, ratings)
 
     def _turns(self, ids: Iterable[str]) -> list[Turn]:
         by_id = {turn.id: turn for turn in self.transcript.turns}
@@ -293,22 +308,26 @@ class _Rows:
         )
 
 
-def total(ratings: Iterable[Feedback]) -> float | None:
-    """A response's score by principles, 0 to 1: the mean over those that apply, then over raters;
-    None if none applies. A model's scores in both orders are averaged first."""
+def total(
+    ratings: Iterable[Feedback], weigh: Callable[[Feedback], float] = lambda _: 1.0
+) -> float | None:
+    """A response's score by principles, 0 to 1: the mean over those that apply, then over raters by
+    their weights; None if none applies. A model's scores in both orders are averaged first."""
     given = list(ratings)
     own = [r.answer.preference for r in given if isinstance(r.answer, OwnAnswer)]
     if own:  # a task from outside says it at once, in one answer of each rater
-        said = [score for score in own if score is not None]
-        return fmean(said) if said else None
+        said = [(s, weigh(r)) for r, s in zip(given, own, strict=True) if s is not None]
+        return fmean((s for s, _ in said), [weight for _, weight in said]) if said else None
     by_rater: dict[str, list[Feedback]] = defaultdict(list)
     for rating in given:
         by_rater[rating.rater].append(rating)
-    means = []
+    means, weights = [], []
     for some in by_rater.values():
         known = [score for score in rater_scores(some).values() if score is not None]
-        means += [fmean(known)] if known else []
-    return (fmean(means) - 1) / (MAX_SCORE - 1) if means else None
+        if known:
+            means.append(fmean(known))
+            weights.append(weigh(some[0]))
+    return (fmean(means, weights) - 1) / (MAX_SCORE - 1) if means else None
 
 
 def _rules(rating: Feedback) -> tuple[str, str]:
@@ -327,17 +346,6 @@ def _silence(rating: Feedback) -> Reason:
     if isinstance(rating.answer, OwnAnswer):
         return Reason.SAYS_NOTHING
     return Reason.BOTH_BAD if rating.is_persons else Reason.INVALID
-
-
-def _stated(
-    prompt: PromptTokens,
-    responses: tuple[Response, Response],
-    votes: Sequence[tuple[float, RaterRuling]],
-) -> StatedPreference:
-    """The mean of the raters of one item, each with one vote."""
-    ratings = tuple(rating for _, ruling in votes for rating in ruling.ratings)
-    kind = str(ratings[0].task)
-    return StatedPreference(kind, prompt, responses, fmean(p for p, _ in votes), ratings)
 
 
 def _by_item(ratings: Iterable[Feedback]) -> Iterator[list[Feedback]]:

@@ -15,13 +15,14 @@ from pydantic import Field, field_validator
 from oversight.config import Settings
 from oversight.registry import nearest
 from oversight.text.thoughts import divide
-from oversight.types import FinishReason, PromptRecord, Purpose, Response, Sample, Turn
+from oversight.types import Feedback, FinishReason, PromptRecord, Purpose, Response, Sample, Turn
 from oversight.types.preferences import SELF_CRITIQUE, PreferenceKind
 from oversight.types.ratings import TASK_NAME
 
 KINDS: tuple[str, ...] = get_args(PreferenceKind)
 NAMED = (*KINDS, SELF_CRITIQUE)
 """All kinds of the package, those included that are made only where they are named."""
+PERSONS, MODELS = "persons", "models"
 MISSPELT = 0.7
 """Likeness to a kind of the package from which a name is taken for that kind, misspelt."""
 
@@ -47,6 +48,14 @@ class PreferenceSettings(Settings):
     )
     """Raters of pairs, principles and revisions whose feedback counts: people, models, or both
     alike."""
+    rater_weights: dict[str, float] = Field(
+        default_factory=dict, exclude_if=lambda value: not value
+    )
+    """Weight of a rater's word among those on one item: of `persons`, of `models`, and of raters by
+    their names, which come first; 1 for all others."""
+    clamp: float = Field(default=1.0, ge=0.5, le=1.0, exclude_if=lambda value: value == 1.0)
+    """Pairs, revisions: the most that a model's probability under one principle counts as, and 1
+    minus it the least; 0.6 is usual where it writes a rationale first."""
     min_margin: float = Field(default=0.0, ge=0.0, lt=0.5)
     """Sides, pairs, revisions: how far the belief in the winner must lie from 0.5."""
     min_score_gap: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -73,6 +82,21 @@ class PreferenceSettings(Settings):
             if name not in NAMED and (near or not re.match(TASK_NAME, name)):
                 raise ValueError(f"{name!r} is unknown.{nearest(name, NAMED)}")
         return kinds
+
+    @field_validator("rater_weights")
+    @classmethod
+    def _positive(cls, weights: dict[str, float]) -> dict[str, float]:
+        for name, weight in weights.items():
+            if not weight > 0.0:
+                raise ValueError(
+                    f"{name} = {weight}: a weight is more than 0; raters and judges leave some out"
+                )
+        return weights
+
+    def weight_of(self, rating: Feedback) -> float:
+        """The weight of a rater's word among others on the same item."""
+        kind = PERSONS if rating.is_persons else MODELS
+        return self.rater_weights.get(rating.judge, self.rater_weights.get(kind, 1.0))
 
     def takes(self, task: str) -> bool:
         """Return whether ratings of the task make rows; of one from outside, unless others are

@@ -68,7 +68,8 @@ _FORMAT = re.compile(
     r"(?:\A|\n)[ \t*_#>]*(?:critique\s*request|revision\s*request|critique|revision|human|user"
     r"|assistant|system)[ \t*_]*:"
     r"|</?(?:critique|revision|question|answer|turn|principle|human|user|assistant|system)\b[^>]*>"
-    r"|<\|[^|>\n]{1,40}\|>|\[/?INST\]",
+    r"|<\|[^|>\n]{1,40}\|>"
+    r"|\[/?(?:INST|(?:critique|revision)(?:[ _]?request)?|user|assistant|system)\]",
     re.IGNORECASE,
 )
 
@@ -76,6 +77,12 @@ _FORMAT = re.compile(
 def defects_of_critique(text: str) -> tuple[Defect, ...]:
     """The defects of a critique, in the order of `Defect`."""
     return tuple(_common(text))
+
+
+def defects_of_response(text: str, asked: str) -> tuple[Defect, ...]:
+    """The defects of a first answer: the format of another turn, unless the prompt `asked` has it
+    as well (a play, a page to be mended)."""
+    return (Defect.IMITATES_FORMAT,) if _formats(text) - _formats(asked) else ()
 
 
 def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
@@ -88,20 +95,27 @@ def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
     said = {match.group().lower() for match in _SPEAKS.finditer(before)}
     if any(match.group().lower() not in said for match in _SPEAKS.finditer(text)):
         found.append(Defect.SPEAKS_OF_CRITIQUE)
-    if _FORMAT.search(before) and Defect.IMITATES_FORMAT in found:
-        old = {match.group().strip().lower() for match in _FORMAT.finditer(before)}
-        new = {match.group().strip().lower() for match in _FORMAT.finditer(text)}
-        if new <= old:
-            found.remove(Defect.IMITATES_FORMAT)
+    if Defect.IMITATES_FORMAT in found and _formats(text) <= _formats(before):
+        found.remove(Defect.IMITATES_FORMAT)
     if text.split() == before.split():
         found.append(Defect.REPEATED)
     return tuple(sorted(found, key=list(Defect).index))
 
 
+<<<<<<< HEAD
 def declines(answer: str) -> bool:
     """True of an answer that begins by declining the request, in the common English wordings."""
     found = _DECLINES.search(answer)
     return found is not None and not _KEEN.search(found.group())
+=======
+def _formats(text: str) -> set[str]:
+    return {match.group().strip().lower() for match in _FORMAT.finditer(text)}
+
+
+def imitates_format(text: str) -> bool:
+    """True if the text writes out labels or tags of a turn, as if it were several turns."""
+    return _FORMAT.search(text) is not None
+>>>>>>> 685bb3b
 
 
 def _common(text: str) -> Iterator[Defect]:
@@ -109,5 +123,5 @@ def _common(text: str) -> Iterator[Defect]:
         yield Defect.PREAMBLE
     if _REFUSED.search(text):
         yield Defect.REFUSED
-    if _FORMAT.search(text):
+    if imitates_format(text):
         yield Defect.IMITATES_FORMAT

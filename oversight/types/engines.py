@@ -200,6 +200,8 @@ class View:
     """Takes the public words as they are written, for a live display."""
     history: tuple[Message, ...] = ()
     """Of an open prompt: the chat before it."""
+    examples: tuple[str, ...] = ()
+    """Of a red team: prompts of the kind that it is to write more of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class Role(StrEnum):
     """Helps a person to judge, and is not part of the debate."""
     RATER = "rater"
     """Rates what was said in a debate that is over, and is not part of it."""
+    RED_TEAM = "red_team"
+    """Writes new prompts to try a responder with, and is part of no debate."""
 
 
 class Act(StrEnum):
@@ -56,6 +58,8 @@ class Act(StrEnum):
     """Outside of any schedule: an answer to the person who judges."""
     RATE = "rate"
     """After the debate: which response is better, or how good one is, as `View.rating` asks."""
+    PROPOSE = "propose"
+    """Outside of any debate: new prompts of the kind of `View.examples`."""
 
     @property
     def answers(self) -> bool:

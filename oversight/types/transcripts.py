@@ -42,7 +42,7 @@ class Quote(Record):
 
 
 class Defect(StrEnum):
-    """A fault of the form of a critique or a revision by a model."""
+    """A fault of the form of a response, a critique or a revision by a model."""
 
     PREAMBLE = "preamble"
     """It announces the answer before giving it."""

@@ -65,6 +65,8 @@ def test_an_agent_acts_in_each_of_its_roles(
             views = [helped_view(each) for each in registry.load("agents", name).ASKS]
         elif role is Role.RATER:
             views = [rated_view(task) for task in Task]
+        elif role is Role.RED_TEAM:
+            views = [make_view(role=role, act=Act.PROPOSE, examples=("Who is it?",))]
         else:
             views = [judge_view(act, role=role) for act in (Act.ASK, Act.BELIEVE, Act.DECIDE)]
             views.append(responder_view(Act.SCORE, seat=Seat.JUDGE, role=role))
@@ -73,7 +75,7 @@ def test_an_agent_acts_in_each_of_its_roles(
 
             assert isinstance(draft, Draft)
             assert (draft.belief is not None) == (view.act in (Act.BELIEVE, Act.DECIDE))
-            spoken = view.act in (Act.ASK, Act.ASSIST) or view.act.is_spoken
+            spoken = view.act in (Act.ASK, Act.ASSIST, Act.PROPOSE) or view.act.is_spoken
             assert bool(draft.text) == spoken
             assert bool(draft.answers) == (view.act is Act.RATE)
 
@@ -89,6 +91,8 @@ def test_the_same_view_gives_the_same_draft(
         other = responder_view()
     if Role.RATER in roles(name):
         other = rated_view(Task.PAIRS)
+    if roles(name) == {Role.RED_TEAM}:
+        other = make_view(role=Role.RED_TEAM, act=Act.PROPOSE, examples=("Who is it?",))
     view = make_view() if roles(name) & SPEAKING else other
     first, second = (asyncio.run(build(name).act(view)) for _ in range(2))
 

@@ -127,3 +127,12 @@ def test_a_malformed_few_shot_file_names_the_dialogue(tmp_path: Path, held: Any,
 
     assert "few.json" in str(caught.value)
     assert said in str(caught.value)
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.json"
+    entry = '{"prompt": ["Look."], "edit_request": "Mend it."}'
+    path.write_text(f'{{"harm 1": {entry}, "harm 1": {entry}}}', encoding="utf-8")
+
+    with pytest.raises(ConfigError, match="the name 'harm 1' stands twice"):
+        constitutions.read(path)

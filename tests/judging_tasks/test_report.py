@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from oversight import constitutions
+from oversight.evals.findings import warnings
 from oversight.evals.report import Report, build_report
 from oversight.evals.tables import SAME_ANSWER, tables
 from oversight.judging.model_ratings import ModelRatings
@@ -66,6 +67,36 @@ def test_a_model_that_likes_what_stands_first_is_shown_to(records):
     assert summary.flipped is not None
     assert summary.flipped.value == 1.0
     assert "75 %" in titles(report(records))["Ratings of responses"].rows[0][5]
+
+
+def test_a_model_that_always_prefers_the_first_is_named_with_its_consistent_share(records):
+    for _ in range(12):
+        records.best_of("First words.", "Other words.")
+    by_model(records, Task.PAIRS, {"A": 0.9, "B": 0.1})
+    found = report(records)
+    (summary,) = found.raters
+    assert summary.consistent is not None
+    assert summary.consistent.value == 0.0
+    assert summary.follows_order
+    [said] = [each for each in warnings(found) if "prefers" in each]
+    assert said.startswith("rater (scripted) prefers what stands first: only 0 %")
+    assert "comparisons (pairs) are the same in both orders" in said
+
+
+def test_a_model_that_prefers_a_response_wherever_it_stands_is_not_named(records):
+    for _ in range(12):
+        records.best_of("First words.", "Other words.")
+    rules = [
+        {"pattern": 'label="A">\\s*Other words', "beliefs": {"A": 0.9, "B": 0.1}},
+        {"pattern": 'label="B">\\s*Other words', "beliefs": {"A": 0.1, "B": 0.9}},
+    ]
+    engine = {"engine": "scripted", "settings": {"rules": rules}}
+    by_model(records, Task.PAIRS, {}, engines={"script": engine})
+    found = report(records)
+    (summary,) = found.raters
+    assert summary.consistent is not None
+    assert (summary.consistent.value, summary.follows_order) == (1.0, False)
+    assert not [each for each in warnings(found) if "prefers" in each]
 
 
 def test_of_revisions_too_the_first_shown_is_told_from_the_better_one(records):

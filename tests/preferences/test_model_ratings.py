@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from oversight.errors import DataError
 from oversight.preferences.ratings import total
 from oversight.preferences.settings import PreferenceSettings, Reason
 from oversight.types import (
     Task,
 )
+from oversight.types.ratings import SCORES
 from tests.preferences.rated import SPEC, both_orders, by_model, by_rules, prefers, soft
 
 
@@ -141,3 +143,63 @@ def test_a_model_and_a_person_who_scored_by_the_same_principles_are_averaged(can
     _, (one, _) = candidates("one", "other")
     given = [by_rules(one, a=5), scored(one, a=at(1)), scored(one, swapped=True, a=at(1))]
     assert total(given) == pytest.approx(0.5)
+
+
+def test_a_models_probabilities_are_clamped_under_each_principle(candidates, rows):
+    transcript, (one, other) = candidates("one", "other")
+    given = [
+        *both_orders(0.99, 0.01, one, other, principle="kind"),
+        *both_orders(0.45, 0.55, one, other, principle="plain"),
+    ]
+    (row,), _ = rows(transcript, *given, clamp=0.6)
+    assert row.soft_label == pytest.approx((0.6 + 0.45) / 2)
+
+
+def test_what_a_person_said_is_not_clamped(candidates, rows):
+    transcript, (one, other) = candidates("one", "other")
+    (row,), _ = rows(transcript, prefers("left", 3, one, other), clamp=0.6)
+    assert row.soft_label == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "p"),
+    [
+        ({"persons": 3.0}, (3 * 0.0 + 0.6) / 4),
+        ({"models": 2.0, "anna": 0.5}, (0.5 * 0.0 + 2 * 0.6) / 2.5),
+        ({"rater (m)": 9.0, "models": 0.1}, 9 * 0.6 / 10),
+    ],
+)
+def test_raters_are_mixed_by_their_weights(candidates, rows, weights, p):
+    transcript, (one, other) = candidates("one", "other")
+    given = [prefers("right", 3, one, other), *both_orders(0.6, 0.4, one, other)]
+    (row,), _ = rows(transcript, *given, rater_weights=weights)
+    better = "one" if p >= 0.5 else "other"
+    assert row.responses[0].text == better
+    assert row.soft_label == pytest.approx(max(p, 1 - p))
+
+
+def test_scores_by_principles_are_mixed_by_the_weights_too(candidates):
+    _, (one, _) = candidates("one", "other")
+
+    model = by_model(
+        Task.PRINCIPLES,
+        {"kind": soft(SCORES, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0))},
+        one,
+        rules="house",
+    )
+    person = by_rules(one, kind=5)
+    weights = PreferenceSettings(rater_weights={"persons": 3.0})
+
+    assert total([model, person], weights.weight_of) == pytest.approx(((3 * 5 + 1) / 4 - 1) / 4)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0])
+def test_a_weight_is_more_than_nothing(weight):
+    with pytest.raises(ValueError, match="a weight is more than 0"):
+        PreferenceSettings(rater_weights={"persons": weight})
+
+
+def test_a_weight_of_nobody_is_refused_with_the_nearest_name(candidates, rows):
+    transcript, (one, other) = candidates("one", "other")
+    with pytest.raises(DataError, match=r"nobody of that name.*Did you mean 'anna'"):
+        rows(transcript, prefers("right", 3, one, other), rater_weights={"anne": 2.0})

@@ -11,7 +11,12 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from oversight.engines.openai.reply import ReportedError
-from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
+from oversight.errors import (
+    EngineError,
+    EngineRefusedError,
+    EngineUnavailableError,
+    PromptTooLongError,
+)
 from oversight.redaction import redacted
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
@@ -38,6 +43,9 @@ LOOK_AT_ROLES = (
     'set system_role = "fold" if the server takes no system role, alternate = true if it wants '
     "user and assistant to take turns"
 )
+LOOK_AT_LENGTH = (
+    "shorten the prompt, lower max_tokens, or serve the model with a larger context (max_model_len)"
+)
 OTHER_NAME = (
     'set max_tokens_name = "max_completion_tokens" (or "max_tokens", whichever it is not now), or '
     'leave_out = ["max_tokens"] to set no bound, in the engine\'s settings'
@@ -45,6 +53,13 @@ OTHER_NAME = (
 
 UNACCEPTED = frozenset({400, 404, 422, 500})
 """Statuses by which servers refuse a request's content; some templates' errors come as 500."""
+
+TOO_LONG = re.compile(
+    r"maximum context length|context[_ ]length[_ ]exceeded|exceeds? (?:the |its )?context"
+    r"|(?:prompt|input)\b.{0,60}\b(?:too long|longer than|exceeds?)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Words of servers about a prompt that leaves no room in the model's context."""
 
 ROLES = re.compile(
     r"system['\"`]?[\s_-]*(?:role|message|prompt|instruction)"
@@ -150,6 +165,8 @@ def _by_status(
     if status in RETRIED:
         advice = LOOK_AT_LOAD if status in OVERLOADED else LOOK_AT_SERVER
         return AttemptError(EngineUnavailableError, reason, after_s=after_s, advice=advice)
+    if status in UNACCEPTED and TOO_LONG.search(f"{code} {message}"):
+        return AttemptError(PromptTooLongError, reason, retry=False, advice=LOOK_AT_LENGTH)
     advice = {401: LOOK_AT_KEY, 403: LOOK_AT_KEY, 404: LOOK_AT_MODEL}.get(status, LOOK_AT_REQUEST)
     if status in UNACCEPTED:
         advice = _about_parameter(message, parameter) or advice

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oversight.chat.prompt_ids import ChatIds
-from oversight.errors import EngineError, EngineRefusedError, OversightError
+from oversight.errors import EngineError, EngineRefusedError, OversightError, PromptTooLongError
 from oversight.text.thoughts import MARK_TOKENS, opens_thought
 from oversight.types import Completion, FinishReason, Request, Usage
 
@@ -209,7 +209,8 @@ class Intake:
         """A job ready to run. An answer that could grow beyond the limit is cut there.
 
         Raises:
-            EngineRefusedError: It cannot be sampled as asked, or its prompt leaves no room.
+            EngineRefusedError: It cannot be sampled as asked.
+            PromptTooLongError: Its prompt leaves no room.
         """
         request, sampling = job.request, job.request.sampling
         check_sampling(request)
@@ -221,7 +222,7 @@ class Intake:
         needed = branches if choices else 1
         limit, setting = self._limits.max_length()
         if len(prompt_ids) + needed > limit:
-            raise EngineRefusedError(
+            raise PromptTooLongError(
                 f"request {request.id!r}: its prompt has {len(prompt_ids)} tokens and the answer "
                 f"needs {needed} or more, but {setting} = {limit}; shorten the prompt"
                 + (" or raise the setting" if setting == "max_batch_tokens" else "")

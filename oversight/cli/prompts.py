@@ -1,0 +1,151 @@
+"""`oversight prompts`: a red team writes new prompts from seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oversight.cli.batch import Batch, Shards
+from oversight.cli.options import Json, Recipe, set_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from oversight.jobs.writing import Writing, WritingProgress
+
+
+def prompts(
+    recipe: Recipe = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="So many new prompts.", show_default="num of the recipe"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File of the new prompts.", show_default="recipe's"),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Calls in flight at once.", show_default="32")
+    ] = None,
+    batch: Batch = None,
+    shards: Shards = 1,
+    sets: Annotated[list[str] | None, set_option("min_distance=0.4")] = None,
+    as_json: Json = False,
+) -> None:
+    """Have a red team write new prompts from seeds, none twice: oversight prompts RECIPE.
+
+    Examples are drawn anew for each call, the more novel ones more often (recipes/prompts.toml).
+    Each new prompt is kept with its distance to the nearest one before it; what is left out is
+    counted by its reason. The same command goes on after an interruption. With --batch calls go by
+    files, as in `oversight critique`.
+    """
+    from rich.console import Console
+
+    from oversight.config import assignments, override, read_toml
+    from oversight.errors import ConfigError
+    from oversight.jobs.writing import Writing, WritingSettings
+
+    if recipe is None:
+        raise ConfigError("name a recipe: oversight prompts recipes/prompts.toml")
+    flags = {"num": limit, "out": None if out is None else str(out), "concurrency": concurrency}
+    changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    changes |= assignments(sets or ())
+    settings = WritingSettings.parse(override(read_toml(recipe), changes), where=recipe.name)
+    console = Console(stderr=as_json)
+    told: dict[str, Any] = {}
+    if batch is None:
+        progress = _run(Writing(settings))
+    else:
+        from oversight.cli.batch import of_folder
+        from oversight.jobs.engine import file_engines
+        from oversight.jobs.folder import JobFolder
+
+        with JobFolder(batch) as job:
+            taken = job.take_in()
+            with job.wave(shards) as wave:
+                progress = _run(Writing(settings, file_engines(job, wave)))
+            told = of_folder(job, taken, wave.num_requests)
+    if as_json:
+        typer.echo(json.dumps({**_document(progress), **told, "out": str(settings.out)}, indent=2))
+    else:
+        _tell(progress, told, settings.out, console)
+    if progress.failures or progress.stopped:
+        raise typer.Exit(1)
+
+
+def _run(writing: Writing) -> WritingProgress:
+    from rich.console import Console
+
+    from oversight.cli.ending import INTERRUPTS
+    from oversight.cli.progress import RunProgress
+
+    with RunProgress(writing.settings.num, Console(stderr=True), noun="prompts") as shown:
+        return INTERRUPTS.run(writing.run(shown.wrote))
+
+
+def _document(progress: WritingProgress) -> dict[str, Any]:
+    from oversight.jobs.writing import summary
+
+    return {
+        "wanted": progress.num,
+        "written": progress.taken,
+        "found": progress.found,
+        "calls": progress.calls,
+        "tokens": progress.tokens,
+        "waiting": progress.waiting,
+        "left_out": dict(progress.left_out.most_common()),
+        "distances": summary(progress.distances),
+        "failures": progress.failures,
+        "stopped": progress.stopped,
+    }
+
+
+REASONS = {
+    "refused": "refused to be written",
+    "empty": "without a word",
+    "cut_off": "cut off at max_tokens",
+    "imitates_format": "with the format of further turns",
+    "hole": "with a place to be filled in",
+    "too_long": "too long",
+    "doubled": "written before, word for word",
+    "near": "nearer than min_distance to one before",
+}
+"""Reasons to leave a prompt out, for people."""
+NUM_FAILURES = 5
+"""Number of failed calls that are listed with their reason."""
+
+
+def _tell(progress: WritingProgress, told: dict[str, Any], out: Path, console: Console) -> None:
+    from oversight.cli.batch import print_folder
+    from oversight.jobs.writing import summary
+    from oversight.text.numbers import count, decimal
+    from oversight.text.terminal import rich_text
+
+    def say(text: str, style: str = "") -> None:
+        console.print(rich_text(text, style=style), soft_wrap=True)
+
+    of = f"{progress.taken:,} of {count(progress.num, 'new prompt')}"
+    found = f", {progress.found:,} of them found written" if progress.found else ""
+    say(f"{of}{found}, in {count(progress.calls, 'call')} and {progress.tokens:,} tokens.")
+    if progress.left_out:
+        parts = [f"{n:,} {REASONS.get(why, why)}" for why, n in progress.left_out.most_common()]
+        say(f"Left out: {', '.join(parts)}.")
+    if known := summary(progress.distances):
+        shown = {name: decimal(value) for name, value in known.items()}
+        say(
+            "Distance to the nearest prompt before: "
+            f"median {shown['median']}, 10 to 90 %: {shown['p10']} to {shown['p90']}, least "
+            f"{shown['min']}; mean {shown['mean']}, of the first fifth {shown['first_fifth']}, of "
+            f"the last {shown['last_fifth']}."
+        )
+    for name, reason in list(progress.failures.items())[:NUM_FAILURES]:
+        say(f"  call {name} failed: {reason}")
+    if len(progress.failures) > NUM_FAILURES:
+        say(f"  … and {len(progress.failures) - NUM_FAILURES:,} more calls that failed")
+    if progress.stopped:
+        say(f"Stopped: {progress.stopped}.", "yellow")
+    print_folder(told, console)
+    say(f'Written to {out}; dataset = "prompts" reads it.', "dim")
