@@ -333,6 +333,8 @@ def answer_of(value: Mapping[str, Any]) -> AnswerLine:
 
 
 def _said(error: Any) -> str:
+    if isinstance(error, Mapping) and isinstance(error.get("error"), Mapping):
+        error = error["error"]  # vLLM's, which wraps it twice
     if isinstance(error, Mapping):
         error = error.get("message") or error.get("code") or dict(error)
     return str(error)[:500] if error else "no reason given"

@@ -13,6 +13,8 @@ import pytest
 
 from oversight import constitutions, registry
 from oversight.cli import main
+from oversight.jobs.folder import JobFolder
+from oversight.jobs.lines import AnswerLine, RequestLine
 from oversight.store import Store
 
 RECIPE = """
@@ -252,6 +254,100 @@ def test_a_failed_call_is_a_failure_with_its_reason_and_is_asked_anew(
     answer(capsys, job, path)
     through(capsys, path, job)
     assert content(path.with_suffix(".db")) == live
+
+
+def test_a_file_of_which_all_calls_failed_is_asked_anew(
+    live: dict[str, Any],
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    run(capsys, "critique", str(path), "--batch", str(job))
+    answer(capsys, job, path)
+    [file] = (job / "answers").glob("*.jsonl")
+    # As vLLM writes it: no body, and the error wrapped twice.
+    reason = {"error": {"message": "The model `m` does not exist.", "code": 404}}
+    refused = {"response": {"status_code": 404, "body": None}, "error": reason}
+    file.write_text("".join(json.dumps({**each, **refused}) + "\n" for each in lines(file)))
+
+    told = run(capsys, "critique", str(path), "--batch", str(job), code=1)
+    again = run(capsys, "critique", str(path), "--batch", str(job))
+
+    assert told["failed"] == NUM_PROMPTS
+    assert all(
+        each["error"].endswith("status 404: The model `m` does not exist.")
+        for each in told["failures"]
+    )
+    assert (again["written"], again["waiting"]) == (NUM_PROMPTS, NUM_PROMPTS)
+    answer(capsys, job, path)
+    through(capsys, path, job)
+    assert content(path.with_suffix(".db")) == live
+
+
+def test_a_late_answer_to_a_call_that_failed_is_taken_in(
+    recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    run(capsys, "critique", str(path), "--batch", str(job))
+    answer(capsys, job, path)
+    [file] = (job / "answers").glob("*.jsonl")
+    good = file.read_text()
+    first, *rest = lines(file)
+    first["response"], first["error"] = None, {"message": "expired"}
+    file.write_text("".join(json.dumps(each) + "\n" for each in (first, *rest)))
+    run(capsys, "critique", str(path), "--batch", str(job), code=1)
+    file.write_text(good)
+
+    told = run(capsys, "critique", str(path), "--batch", str(job))
+
+    assert (told["answers_unknown"], told["failed"]) == (0, 0)
+
+
+def folder_of(path: Path, ids: tuple[str, ...]) -> JobFolder:
+    """A job's folder that asks for these calls."""
+    job = JobFolder(path)
+    with job.wave(1) as wave:
+        for id_ in ids:
+            wave.add(RequestLine(id_, "/v1/chat/completions", {"messages": []}), id_)
+    return job
+
+
+def write_answers(path: Path, ids: tuple[str, ...]) -> None:
+    body = {"choices": [{"message": {"content": "Yes."}, "finish_reason": "stop"}]}
+    path.write_text("".join(AnswerLine(id_, body).text() for id_ in ids))
+
+
+@pytest.mark.parametrize("remains", ["", '{"half a line'])
+def test_an_answer_file_that_is_lost_after_it_was_taken_in_gives_way_to_its_copy(
+    remains: str, tmp_path: Path
+) -> None:
+    with folder_of(tmp_path, ("x", "y")) as job:
+        for name in ("a.jsonl", "b.jsonl"):
+            write_answers(tmp_path / "answers" / name, ("x", "y"))
+        job.take_in()
+        (tmp_path / "answers" / "a.jsonl").write_text(remains)
+        if not remains:
+            (tmp_path / "answers" / "a.jsonl").unlink()
+
+        job.take_in()
+
+        assert all(job.answer(id_) is not None for id_ in ("x", "y"))
+        assert job.shards()[0].num_answered == 2
+
+
+def test_calls_whose_answers_are_lost_after_they_were_taken_in_wait_again(tmp_path: Path) -> None:
+    with folder_of(tmp_path, ("x", "y")) as job:
+        write_answers(tmp_path / "answers" / "a.jsonl", ("x",))
+        write_answers(tmp_path / "answers" / "b.jsonl", ("y",))
+        job.take_in()
+        (tmp_path / "answers" / "a.jsonl").unlink()
+
+        job.take_in()
+
+        assert job.answer("x") is None
+        assert job.answer("y") is not None
+        assert job.shards()[0].num_answered == 1
 
 
 def test_answers_of_another_job_are_named_and_counted(
