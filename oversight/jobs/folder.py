@@ -3,6 +3,7 @@
     JOB/requests/wave-001-shard-000-of-004.jsonl     what is to be answered
     JOB/answers/…                                    answer files, whatever their names
     JOB/index.db                                     places of both by id; made anew if it is lost
+    JOB/parquet/…                                    lines of answers that came as Parquet
 
 Bodies stay in the files; the index has an id and a place a call, so a job of millions of calls
 takes no memory. Everything about a call is known by its content: an answer that comes twice, in
@@ -30,9 +31,10 @@ from oversight.jobs.lines import (
     RequestLine,
     answer_of,
     lines_of,
+    write_lines,
 )
 
-REQUESTS, ANSWERS, INDEX = "requests", "answers", "index.db"
+REQUESTS, ANSWERS, INDEX, PARQUET = "requests", "answers", "index.db", "parquet"
 SHARD_FILE = re.compile(r"wave-(\d+)-shard-(\d+)-of-(\d+)\.jsonl")
 NUM_LISTED = 5
 """Number of lines that a message lists of each kind."""
@@ -145,7 +147,7 @@ class JobFolder:
         """
         counts = TakenIn()
         with self._index:
-            files = [*sorted((self.path / ANSWERS).rglob("*.jsonl")), *more]
+            files = [*self._answer_files(), *more]
             lost = self._forget_gone(files)
             for file in files:
                 lost += self._take_file(file, counts)
@@ -155,6 +157,23 @@ class JobFolder:
                 for file in files:
                     self._take_file(file, TakenIn())
         return counts
+
+    def _answer_files(self) -> Iterator[Path]:
+        """Files of answer lines, those of Parquet files rewritten as such once."""
+        folder = self.path / ANSWERS
+        yield from sorted(folder.rglob("*.jsonl"))
+        for file in sorted(folder.rglob("*.parquet")):
+            inner = file.relative_to(folder)
+            lines = self.path / PARQUET / inner.with_name(inner.name + ".jsonl")
+            try:
+                if not lines.exists() or lines.stat().st_mtime_ns < file.stat().st_mtime_ns:
+                    lines.parent.mkdir(parents=True, exist_ok=True)
+                    write_lines(file, lines)
+            except OSError as error:
+                raise DataError(
+                    f"answer file {str(file)!r}: not readable ({error.strerror or error})"
+                ) from None
+            yield lines
 
     def _forget_gone(self, files: Sequence[Path]) -> list[str]:
         """Forget files that are no longer there; the ids of what stood in them."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
 import random
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from oversight.cli import main
 from oversight.store import Store
+from tests.jobs.serving import Served, serving
 
 RECIPE = """
 store = "{store}"
@@ -38,94 +35,12 @@ settings = {{ constitution = "honesty", num_principles = 1, reasoning = false }}
 engine = "openai"
 settings = {{ base_url = "{url}", model = "by-request", dialect = "vllm", api_key_env = "" }}
 """
-PROMPT_TOKENS = 50
-
-
-def completion_of(body: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a request, which its content and seed alone determine."""
-    asked = json.dumps([body["messages"], body.get("seed")]).encode()
-    digest = hashlib.blake2b(asked, digest_size=16).digest()
-    is_critique = "NOTHING TO CHANGE" in body["messages"][-1]["content"]
-    ends = is_critique and digest[0] < 100
-    text = "NOTHING TO CHANGE" if ends else f"Say {digest.hex()} plainly. " * (1 + digest[1] % 3)
-    ids = list(text.encode())
-    logprobs = [{"token": "", "logprob": -1.0, "top_logprobs": []} for _ in ids]
-    choice: dict[str, Any] = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "finish_reason": "stop",
-        "token_ids": ids,
-    }
-    if body.get("logprobs"):
-        choice["logprobs"] = {"content": logprobs}
-    usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": len(ids)}
-    usage["total_tokens"] = sum(usage.values())
-    return {
-        "model": body["model"],
-        "choices": [choice],
-        "prompt_token_ids": list(range(PROMPT_TOKENS)),
-        "usage": usage,
-    }
-
-
-@dataclass
-class Served:
-    """A model server in a thread of its own, that counts what it is asked for."""
-
-    url: str = ""
-    num_calls: int = 0
-    num_tokens: int = 0
-    """Of prompts and answers of all calls that came, whether or not anybody was left to hear."""
-    kill_at: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
-    """Processes that are killed at the call of that number."""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                [size] = [
-                    int(line.split(b":")[1])
-                    for line in head.split(b"\r\n")
-                    if line.lower().startswith(b"content-length:")
-                ]
-                answer = completion_of(json.loads(await reader.readexactly(size)))
-                self.num_calls += 1
-                self.num_tokens += answer["usage"]["total_tokens"]
-                if process := self.kill_at.pop(self.num_calls, None):
-                    process.send_signal(signal.SIGKILL)
-                data = json.dumps(answer).encode()
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-                    b"content-length: %d\r\n\r\n%s" % (len(data), data)
-                )
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
 
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    found = Served()
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(found.serve, "127.0.0.1", 0))
-    host, port = server.sockets[0].getsockname()
-    found.url = f"http://{host}:{port}/v1"
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield found
-
-    async def close() -> None:
-        server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    asyncio.run_coroutine_threadsafe(close(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
+    with serving() as found:
+        yield found
 
 
 @dataclass
