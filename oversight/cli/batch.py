@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -282,27 +283,53 @@ def answer(
         str | None,
         typer.Option("--engine", help="Its name there.", show_default="the only one of the recipe"),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls in flight at once.")] = 64,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", metavar="I/N", help="Only part I of N of the calls.", show_default=False
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Calls in flight at once, in each worker.")
+    ] = 64,
+    ray: Annotated[
+        int | None,
+        typer.Option(
+            "--ray",
+            min=1,
+            metavar="N",
+            help="Answer by N workers of Ray Data, on the cluster that RAY_ADDRESS names or here.",
+            show_default=False,
+        ),
+    ] = None,
+    gpus: Annotated[
+        float, typer.Option("--gpus", min=0.0, help="With --ray: GPUs that each worker is given.")
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Answer a request file with an engine of a recipe: oversight answer FILE --recipe R.
 
     Each answer is written as it comes. A run that is stopped goes on with the same command, which
-    asks what is not answered, and again what failed.
+    asks what is not answered, and again what failed. --shard divides a file among the tasks of an
+    array, --ray among workers of a cluster.
     """
     from rich.console import Console
 
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import RunProgress
     from oversight.config import read_toml
-    from oversight.engines.base import open_engine
+    from oversight.engines.base import check_engine, open_engine
     from oversight.errors import ConfigError
-    from oversight.jobs.answering import Answering, answer_file
+    from oversight.jobs.answering import Answering, EngineRunner, answer_file
     from oversight.text.terminal import rich_text
     from oversight.types import EngineSpec
 
     if recipe is None:
         raise ConfigError("name the recipe that describes the engine (--recipe)")
+    if gpus and ray is None:
+        raise ConfigError(
+            f"--gpus {gpus:g}: it is for workers of Ray Data; name their number (--ray)"
+        )
     engines = _engines(read_toml(recipe), recipe.name)
     if engine is None and len(engines) != 1:
         raise ConfigError(
@@ -313,17 +340,25 @@ def answer(
     if name not in engines:
         raise ConfigError(f"--engine {name!r}: {recipe.name} has {', '.join(engines) or 'none'}")
     described = engines[name]
-    target = out or requests.parent.parent / "answers" / requests.name
+    spec = EngineSpec(engine=described.engine, settings=described.settings)
+    part = part_of(shard)
+    target, beside = _answer_files(requests, out, part)
 
     async def go() -> Answering:
-        opened = open_engine(EngineSpec(engine=described.engine, settings=described.settings))
-        try:
-            with RunProgress(0, Console(stderr=True), noun="calls") as shown:
-                return await answer_file(
-                    requests, target, opened, concurrency=concurrency, on_progress=shown.answered
-                )
-        finally:
-            await opened.aclose()
+        with RunProgress(0, Console(stderr=True), noun="calls") as shown:
+            how: dict[str, Any] = {"part": part, "beside": beside, "on_progress": shown.answered}
+            if ray is not None:
+                from oversight.jobs.ray_data import RayRunner
+
+                check_engine(spec)
+                workers = RayRunner(spec, ray, concurrency, gpus=gpus)
+                return await answer_file(requests, target, workers, **how)
+            opened = open_engine(spec)
+            try:
+                runner = EngineRunner(opened, concurrency)
+                return await answer_file(requests, target, runner, **how)
+            finally:
+                await opened.aclose()
 
     done = INTERRUPTS.run(go())
     if as_json:
@@ -347,6 +382,21 @@ def answer(
         console.print(rich_text(f"Written to {target}.", style="dim"), soft_wrap=True)
     if done.num_failed:
         raise typer.Exit(1)
+
+
+def _answer_files(
+    requests: Path, out: Path | None, part: tuple[int, int]
+) -> tuple[Path, list[Path]]:
+    """The file that answers are written to, and those beside it that may hold some already."""
+    if out is not None:
+        return out, []
+    folder, name = requests.parent.parent / "answers", requests.name
+    if part != part_of(None):
+        name = f"{requests.stem}.part-{part[0] + 1}-of-{part[1]}.jsonl"
+    target = folder / name
+    parts = folder.glob(f"{glob.escape(requests.stem)}.part-*.jsonl")
+    files = sorted({folder / requests.name, *parts} - {target})
+    return target, [each for each in files if each.is_file()]
 
 
 def _engines(data: dict[str, Any], where: str) -> dict[str, EngineSettings]:

@@ -1,16 +1,18 @@
-"""Answers a request file with an engine: in this process, on a Slurm node, or in a Ray worker.
+"""Answers a request file: by an engine in this process, or by workers elsewhere.
 
 What is answered stands in the output file line by line as it comes, so a run that is killed has
-lost the calls in flight and nothing else: the same command goes on behind them.
+lost the calls in flight and nothing else: the same command goes on behind them. Who answers is a
+`Runner`: `EngineRunner` here, `jobs/ray_data.py` for workers of a Ray cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, Protocol, TextIO
 
 from oversight.errors import BudgetExceededError, DataError, FileError, OversightError, lack
 from oversight.graphs.running import work_through
@@ -26,6 +28,11 @@ from oversight.jobs.lines import (
 from oversight.redaction import redacted
 from oversight.types import Engine
 
+NUM_REASONS = 5
+BLOCK = 65_536
+ALL = (0, 1)
+"""The part of a file that is the whole of it."""
+
 
 @dataclass
 class Answering:
@@ -39,81 +46,137 @@ class Answering:
     num_failed: int = 0
     num_tokens: int = 0
     """Tokens of prompts and answers of this run."""
-    reasons: dict[str, str] = None  # type: ignore[assignment]  # set below
+    reasons: dict[str, str] = field(default_factory=dict)
     """Of failed calls, the first few, by id."""
 
-    def __post_init__(self) -> None:
-        self.reasons = {}
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a call, and the tokens that it took."""
+
+    line: AnswerLine
+    num_tokens: int = 0
 
 
-NUM_REASONS = 5
+class Runner(Protocol):
+    """Answers calls of a request file, here or elsewhere."""
+
+    async def run(
+        self, requests: Path, waiting: Iterator[PlacedLine], take: Callable[[Answered], None]
+    ) -> None:
+        """Give `take` an answer to each line of `waiting`, in any order, from this thread.
+
+        A call that fails is an answer with its reason; what is raised ends the run.
+        """
+        ...
+
+
+class EngineRunner:
+    """Answers with an engine of this process, so many calls at a time."""
+
+    def __init__(self, engine: Engine, concurrency: int) -> None:
+        self._engine, self._concurrency = engine, concurrency
+
+    async def run(
+        self, requests: Path, waiting: Iterator[PlacedLine], take: Callable[[Answered], None]
+    ) -> None:
+        """Ask the engine. Raises as `answered` does."""
+
+        async def ask(line: PlacedLine) -> None:
+            take(await answered(self._engine, line))
+
+        await work_through((each for each in waiting), ask, self._concurrency)
+
+
+async def answered(engine: Engine, line: PlacedLine) -> Answered:
+    """The engine's answer to a request line; an error of this call alone is one as well.
+
+    Raises:
+        BudgetExceededError: The engine's budget is used up.
+        Exception: What the machine has run out of, which the next call would lack as well.
+    """
+    id_ = str(line.value["custom_id"])
+    try:
+        [found] = await engine.generate([request_of(line.value)])
+    except BudgetExceededError:
+        raise
+    except (OversightError, ValueError) as error:
+        return Answered(AnswerLine(id_, error=redacted(str(error))))
+    except Exception as error:
+        if lack(error) is not None:
+            raise
+        reason = redacted(f"unexpected {type(error).__name__}: {error}")
+        return Answered(AnswerLine(id_, error=reason))
+    usage = found.usage
+    return Answered(answer_line(id_, found), usage.prompt_tokens + usage.completion_tokens)
 
 
 async def answer_file(
     requests: Path,
     out: Path,
-    engine: Engine,
+    runner: Runner,
     *,
-    concurrency: int = 64,
+    part: tuple[int, int] = ALL,
+    beside: Sequence[Path] = (),
     on_progress: Callable[[Answering], None] | None = None,
 ) -> Answering:
-    """Answer the calls of a request file that the output file holds no answer to.
+    """Answer the calls of a request file that no output file holds an answer to.
 
     A failed call is a line with its reason, and is asked again by the next run.
+
+    Args:
+        requests: The request file.
+        out: The answer file, which is gone on with.
+        runner: Answers the calls.
+        part: Index and number of parts of the file, each a stretch of lines.
+        beside: Other answer files, whose calls are not asked again.
+        on_progress: Is told of every answer.
 
     Raises:
         DataError: A file cannot be read, or holds a line that is no request.
         FileError: The output cannot be written.
         BudgetExceededError: The engine's budget is used up; what was answered stands.
     """
-    known = _answered(out)
-    progress = Answering()
-    for _ in _requests(requests):
-        progress.total += 1
+    known = _mended(out)
+    for other in beside:
+        known |= _ids(other)
+    index, number = part
+    num_lines = sum(1 for _ in _requests(requests))
+    first, end = (num_lines * index // number, num_lines * (index + 1) // number)
+    progress = Answering(total=end - first)
+
+    def waiting() -> Iterator[PlacedLine]:
+        for place, line in enumerate(_requests(requests)):
+            if not first <= place < end:
+                continue
+            if line.value["custom_id"] in known:
+                progress.found += 1
+            else:
+                yield line
+
     with _appending(out) as file:
 
-        def write(answer: AnswerLine) -> None:
+        def take(each: Answered) -> None:
+            answer = each.line
+            if answer.custom_id in known:
+                return  # a worker that was taken for dead may answer after another did
             try:
                 file.write(answer.text())
                 file.flush()
             except OSError as error:
                 raise FileError.of("out", out, error) from error
-
-        async def ask(line: PlacedLine) -> None:
-            id_ = str(line.value["custom_id"])
-            try:
-                request = request_of(line.value)
-                [found] = await engine.generate([request])
-            except BudgetExceededError:
-                raise
-            except (OversightError, ValueError) as error:
+            progress.num_tokens += each.num_tokens
+            if answer.error:
                 progress.num_failed += 1
-                reason = redacted(str(error))
                 if len(progress.reasons) < NUM_REASONS:
-                    progress.reasons[id_] = reason
-                write(AnswerLine(id_, error=reason))
-            except Exception as error:
-                if lack(error) is not None:
-                    raise
-                progress.num_failed += 1
-                write(
-                    AnswerLine(id_, error=redacted(f"unexpected {type(error).__name__}: {error}"))
-                )
+                    progress.reasons[answer.custom_id] = answer.error
             else:
+                known.add(answer.custom_id)
                 progress.done += 1
-                progress.num_tokens += found.usage.prompt_tokens + found.usage.completion_tokens
-                write(answer_line(id_, found))
             if on_progress:
                 on_progress(progress)
 
-        def waiting() -> Iterator[PlacedLine]:
-            for line in _requests(requests):
-                if line.value["custom_id"] in known:
-                    progress.found += 1
-                else:
-                    yield line
-
-        await work_through((each for each in waiting()), ask, concurrency)
+        await runner.run(requests, waiting(), take)
     return progress
 
 
@@ -129,23 +192,47 @@ def _requests(path: Path) -> Iterator[PlacedLine]:
         ) from None
 
 
-def _answered(out: Path) -> set[str]:
-    """Ids of calls that the output answers; a last line that was cut short is removed."""
-    known: set[str] = set()
-    end = 0
-    with suppress(FileNotFoundError):
-        for line in lines_of(out):
-            if isinstance(line, BrokenLine):
-                continue
-            end = line.start + line.size
-            answer = answer_of(line.value)
-            if not answer.error:
-                known.add(answer.custom_id)
-        data = out.read_bytes()[end:]
-        if data.strip() and not data.endswith(b"\n"):
-            with out.open("r+b") as file:
-                file.truncate(end)
+def _ids(path: Path) -> set[str]:
+    """Ids of calls that a file answers."""
+    found: set[str] = set()
+    try:
+        for line in lines_of(path):
+            if isinstance(line, PlacedLine) and not (answer := answer_of(line.value)).error:
+                found.add(answer.custom_id)
+    except OSError as error:
+        raise DataError(
+            f"answer file {str(path)!r}: not readable ({error.strerror or error})"
+        ) from None
+    return found
+
+
+def _mended(out: Path) -> set[str]:
+    """Ids of calls that the output answers; a last line that was cut short is removed from it."""
+    if not out.is_file():
+        return set()
+    known = _ids(out)
+    with suppress(OSError), out.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if size and file.read(1) != b"\n":
+            *_, last = lines_of(out)
+            if isinstance(last, PlacedLine):
+                file.write(b"\n")  # of that line only its end is missing
+            else:
+                file.truncate(_start_of_last_line(file, size))
     return known
+
+
+def _start_of_last_line(file: BinaryIO, size: int) -> int:
+    """Place behind the last line end of a file that ends without one."""
+    at = size
+    while at:
+        begin = max(0, at - BLOCK)
+        file.seek(begin)
+        if (found := file.read(at - begin).rfind(b"\n")) >= 0:
+            return begin + found + 1
+        at = begin
+    return 0
 
 
 def _appending(out: Path) -> TextIO:

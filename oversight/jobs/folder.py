@@ -3,6 +3,7 @@
     JOB/requests/wave-001-shard-000-of-004.jsonl     what is to be answered
     JOB/answers/…                                    answer files, whatever their names
     JOB/index.db                                     places of both by id; made anew if it is lost
+    JOB/parquet/…                                    lines of answers that came as Parquet
 
 Bodies stay in the files; the index has an id and a place a call, so a job of millions of calls
 takes no memory. Everything about a call is known by its content: an answer that comes twice, in
@@ -30,21 +31,23 @@ from oversight.jobs.lines import (
     RequestLine,
     answer_of,
     lines_of,
+    write_lines,
 )
 
-REQUESTS, ANSWERS, INDEX = "requests", "answers", "index.db"
+REQUESTS, ANSWERS, INDEX, PARQUET = "requests", "answers", "index.db", "parquet"
 SHARD_FILE = re.compile(r"wave-(\d+)-shard-(\d+)-of-(\d+)\.jsonl")
 NUM_LISTED = 5
 """Number of lines that a message lists of each kind."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
-    id TEXT PRIMARY KEY, wave INTEGER NOT NULL, file TEXT NOT NULL
+    id TEXT PRIMARY KEY, wave INTEGER NOT NULL, file TEXT NOT NULL, failed INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answers (
     id TEXT PRIMARY KEY, file TEXT NOT NULL, start INTEGER NOT NULL, size INTEGER NOT NULL,
     error TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answers_by_file ON answers (file);
 CREATE TABLE IF NOT EXISTS files (
     name TEXT PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -144,20 +147,62 @@ class JobFolder:
         """
         counts = TakenIn()
         with self._index:
-            for file in [*sorted((self.path / ANSWERS).rglob("*.jsonl")), *more]:
-                self._take_file(file, counts)
+            files = [*self._answer_files(), *more]
+            lost = self._forget_gone(files)
+            for file in files:
+                lost += self._take_file(file, counts)
+            if lost and self._lacks(lost):
+                # Another file may hold a copy that was passed over, as the answer stood here.
+                self._index.execute("DELETE FROM files")
+                for file in files:
+                    self._take_file(file, TakenIn())
         return counts
 
-    def _take_file(self, file: Path, counts: TakenIn) -> None:
+    def _answer_files(self) -> Iterator[Path]:
+        """Files of answer lines, those of Parquet files rewritten as such once."""
+        folder = self.path / ANSWERS
+        yield from sorted(folder.rglob("*.jsonl"))
+        for file in sorted(folder.rglob("*.parquet")):
+            inner = file.relative_to(folder)
+            lines = self.path / PARQUET / inner.with_name(inner.name + ".jsonl")
+            try:
+                if not lines.exists() or lines.stat().st_mtime_ns < file.stat().st_mtime_ns:
+                    lines.parent.mkdir(parents=True, exist_ok=True)
+                    write_lines(file, lines)
+            except OSError as error:
+                raise DataError(
+                    f"answer file {str(file)!r}: not readable ({error.strerror or error})"
+                ) from None
+            yield lines
+
+    def _forget_gone(self, files: Sequence[Path]) -> list[str]:
+        """Forget files that are no longer there; the ids of what stood in them."""
+        there = {str(file.resolve()) for file in files}
+        gone = [n for (n,) in self._index.execute("SELECT name FROM files") if n not in there]
+        return [id_ for name in gone for id_ in self._forget_file(name)]
+
+    def _forget_file(self, name: str) -> list[str]:
+        """Forget the places of a file's answers; the ids of those answers."""
+        rows = self._index.execute("DELETE FROM answers WHERE file = ? RETURNING id", (name,))
+        ids = [id_ for (id_,) in rows]
+        self._index.execute("DELETE FROM files WHERE name = ?", (name,))
+        return ids
+
+    def _lacks(self, ids: Sequence[str]) -> bool:
+        """True if some of these calls have no answer now."""
+        return any(self._one("SELECT 1 FROM answers WHERE id = ?", id_) is None for id_ in ids)
+
+    def _take_file(self, file: Path, counts: TakenIn) -> list[str]:
+        """Take in what is new in a file; the ids of what stood in it before it changed."""
         try:
             found = file.stat()
             name = str(file.resolve())
             seen = (found.st_size, found.st_mtime_ns)
             known = self._one("SELECT size, changed FROM files WHERE name = ?", name)
             if known == seen:
-                return
+                return []
             # What a changed file holds now counts: places in it are no longer what they were.
-            self._index.execute("DELETE FROM answers WHERE file = ?", (name,))
+            before = self._forget_file(name)
             for line in lines_of(file):
                 if isinstance(line, BrokenLine):
                     counts.broken.append(f"{file.name}:{line.number} ({line.reason})")
@@ -169,6 +214,7 @@ class JobFolder:
                 f"answer file {str(file)!r}: not readable ({error.strerror or error})"
             ) from None
         self._index.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, *seen))
+        return before
 
     def _take(
         self, answer: AnswerLine, place: tuple[str, int, int], shown: str, counts: TakenIn
@@ -212,16 +258,17 @@ class JobFolder:
         return AnswerLine(custom_id, body=body)
 
     def forget_failure(self, custom_id: str) -> None:
-        """Take a call that was answered by an error for one that was never asked."""
+        """Have a call that was answered by an error asked anew."""
         with self._index:
             self._index.execute("DELETE FROM answers WHERE id = ? AND error != ''", (custom_id,))
-            self._index.execute("DELETE FROM requests WHERE id = ?", (custom_id,))
+            self._index.execute("UPDATE requests SET failed = 1 WHERE id = ?", (custom_id,))
 
     # --- requests ---
 
     def is_asked(self, custom_id: str) -> bool:
-        """True if the call stands in a request file already."""
-        return self._one("SELECT 1 FROM requests WHERE id = ?", custom_id) is not None
+        """True if the call stands in a request file already, and has not failed since."""
+        query = "SELECT 1 FROM requests WHERE id = ? AND NOT failed"
+        return self._one(query, custom_id) is not None
 
     @contextmanager
     def wave(self, num_shards: int) -> Iterator[WaveWriter]:
@@ -235,7 +282,7 @@ class JobFolder:
             for path, ids in writer.written():
                 rename(path.with_name(path.name + ".part"), path)
                 self._index.executemany(
-                    "INSERT OR REPLACE INTO requests VALUES (?, ?, ?)",
+                    "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, 0)",
                     ((id_, number, path.name) for id_ in ids),
                 )
 
@@ -244,7 +291,7 @@ class JobFolder:
         rows = self._index.execute(
             "SELECT requests.file, count(*), count(answers.id) FROM requests "
             "LEFT JOIN answers ON answers.id = requests.id AND answers.error = '' "
-            "GROUP BY requests.file ORDER BY requests.file"
+            "WHERE NOT requests.failed GROUP BY requests.file ORDER BY requests.file"
         )
         return [ShardState(self.path / REQUESTS / name, n, done) for name, n, done in rows]
 
@@ -257,7 +304,7 @@ class JobFolder:
                 if match is None or path.name in known:
                     continue
                 self._index.executemany(
-                    "INSERT OR IGNORE INTO requests VALUES (?, ?, ?)",
+                    "INSERT OR IGNORE INTO requests VALUES (?, ?, ?, 0)",
                     (
                         (str(line.value["custom_id"]), int(match[1]), path.name)
                         for line in lines_of(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from oversight.engines.openai.reply import (
 from oversight.engines.openai.reply import completion as completion_of
 from oversight.engines.openai.settings import Wire, template_values
 from oversight.engines.vllm.settings import first_token_request, unmasked_top
-from oversight.errors import ConfigError, EngineRefusedError
+from oversight.errors import ConfigError, DataError, EngineRefusedError
+from oversight.files import whole_file
 from oversight.ids import text_id
 from oversight.types import (
     Completion,
@@ -319,6 +321,57 @@ def lines_of(path: Path) -> Iterator[PlacedLine | BrokenLine]:
             yield PlacedLine(number, place, len(data), value)
 
 
+ANSWER_COLUMNS = ("custom_id", "response", "error")
+
+
+def write_lines(parquet: Path, lines: Path) -> None:
+    """Write the answers of a Parquet file as lines, so that they have places.
+
+    It has the columns of an answer line: `custom_id`, and `response` and `error` as structures or
+    as JSON.
+
+    Raises:
+        DataError: It is no such file.
+        OSError: It cannot be read, or the lines cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    where = f"answer file {str(parquet)!r}"
+    try:
+        with pq.ParquetFile(parquet) as file:
+            names = [name for name in ANSWER_COLUMNS if name in file.schema_arrow.names]
+            if names[:2] != ["custom_id", "response"]:
+                has = ", ".join(file.schema_arrow.names)
+                raise DataError(
+                    f"{where}: its columns are {has or 'none'}; answers have custom_id, response "
+                    "and error, as the lines of a batch answer do"
+                )
+            rows = (row for batch in file.iter_batches(columns=names) for row in batch.to_pylist())
+            with whole_file(lines) as part, part.open("w", encoding="utf-8", newline="\n") as out:
+                for row in rows:
+                    value = {name: _column(row.get(name)) for name in ANSWER_COLUMNS[1:]}
+                    value["custom_id"] = row["custom_id"]
+                    out.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    except pa.ArrowException as error:
+        raise DataError(f"{where}: no Parquet file ({error})") from None
+
+
+def _column(value: Any) -> Any:
+    """The value of a row, which may be JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        with suppress(ValueError):
+            return json.loads(value)
+    return _without_nulls(value)
+
+
+def _without_nulls(value: Any) -> Any:
+    """A structure without the fields that it has only because another row has them."""
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
 def answer_of(value: Mapping[str, Any]) -> AnswerLine:
     """The answer that a line of an answer file holds; a failed call is one as well."""
     custom_id = str(value["custom_id"])
@@ -333,6 +386,8 @@ def answer_of(value: Mapping[str, Any]) -> AnswerLine:
 
 
 def _said(error: Any) -> str:
+    if isinstance(error, Mapping) and isinstance(error.get("error"), Mapping):
+        error = error["error"]  # vLLM's, which wraps it twice
     if isinstance(error, Mapping):
         error = error.get("message") or error.get("code") or dict(error)
     return str(error)[:500] if error else "no reason given"

@@ -33,7 +33,7 @@ from oversight.engines.openai.reply import (
     is_unknown_end,
     model_ids,
 )
-from oversight.engines.openai.server import Exchange, Server
+from oversight.engines.openai.server import Exchange, Server, ServerGroup
 from oversight.engines.openai.settings import Budget, Config, Wire, template_values
 from oversight.errors import (
     ConfigError,
@@ -90,13 +90,17 @@ class OpenAIEngine:
         self._folds = config.system_role == "fold"
         self._alternates = config.alternate
         self._thoughts = OpenedThoughts(config.prompt_opens_thought, config.dialect == "vllm")
-        self._server = Server(
-            config.base_url,
-            key=key,
-            connect_timeout_s=config.connect_timeout_s,
-            max_retries=config.max_retries,
-        )
-        self._slots = asyncio.Semaphore(config.max_in_flight)
+        servers = [
+            Server(
+                url,
+                key=key,
+                connect_timeout_s=config.connect_timeout_s,
+                max_retries=config.max_retries,
+            )
+            for url in config.base_urls
+        ]
+        self._server = servers[0] if len(servers) == 1 else ServerGroup(servers)
+        self._slots = asyncio.Semaphore(config.max_in_flight * len(servers))
         self._finding_model = asyncio.Lock()
         self._flights: set[InFlightRequest] = set()
         self._closed = False
@@ -132,7 +136,7 @@ class OpenAIEngine:
     async def cancel(self, request_id: str) -> None:
         """End the request of that id: its connection is closed and what had arrived is returned.
 
-        Servers of the `openai` dialect send whole answers only, unless streamed: there the
+        ServerGroup of the `openai` dialect send whole answers only, unless streamed: there the
         text is then empty.
         """
         for flight in self._flights:
@@ -242,6 +246,7 @@ class OpenAIEngine:
         return Exchange(
             name=f"model {self.model!r}, {_name(flight.request)}",
             path=self._wire.path,
+            route=flight.request.route or flight.request.id,
             body=self._wire.body(self.model, flight.request, prompt, stream=stream, live=live),
             emit=emit,
             deadline=flight.started + self._config.timeout_s,

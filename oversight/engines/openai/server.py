@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import re
 import time
@@ -23,6 +24,7 @@ from oversight.engines.openai.failures import (
 )
 from oversight.engines.openai.reply import MalformedReplyError, Reply, ReportedError
 from oversight.errors import EngineUnavailableError
+from oversight.ids import text_id
 from oversight.redaction import redacted, register
 
 LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -159,10 +161,14 @@ class Exchange:
     """Its name in messages."""
     path: str
     body: bytes = b""
+    route: str = ""
+    """Calls of one route have the beginning of their prompts in common."""
     emit: Callable[[str], None] | None = None
     """Takes text as it arrives."""
     deadline: float = float("inf")
     """On `time.monotonic`'s clock; nothing is tried again after it."""
+    max_retries: int | None = None
+    """Bound on further tries, where the server's own does not hold."""
     reply: Reply = field(default_factory=Reply)
     """The reply so far; a new attempt starts with a new one."""
     emitted: bool = False
@@ -189,6 +195,10 @@ class Server:
         self, base_url: str, *, key: str, connect_timeout_s: float, max_retries: int
     ) -> None:
         self.base_url = base_url
+        self.num_in_flight = 0
+        """Calls that it has been given and that have not ended."""
+        self.rests_until = 0.0
+        """On `time.monotonic`'s clock; nobody answered there, and others are asked before it."""
         register(key)
         self._max_retries = max_retries
         self._connections = Connections(base_url, key=key, connect_timeout_s=connect_timeout_s)
@@ -210,6 +220,15 @@ class Server:
     async def get(self, call: Exchange) -> bytes:
         """The body that a GET of `call.path` answers with; raises as `ask` does."""
         return await self._persist(call, self._get)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Counts a call as in flight."""
+        self.num_in_flight += 1
+        try:
+            yield
+        finally:
+            self.num_in_flight -= 1
 
     async def detokenize(self, model: str, token_ids: Sequence[int]) -> str | None:
         """The text of token ids as a vLLM server reads them; None if it does not say."""
@@ -242,7 +261,8 @@ class Server:
         bound_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(call.num_attempts - 1, 16))
         wait_s = max(failure.after_s, random.uniform(0.0, bound_s))
         late = time.monotonic() + wait_s > call.deadline
-        if not failure.retry or call.emitted or late or call.num_attempts > self._max_retries:
+        most = self._max_retries if call.max_retries is None else call.max_retries
+        if not failure.retry or call.emitted or late or call.num_attempts > most:
             self._give_up(call, failure, late=late and failure.retry)
         logger.info("%s", self.message(call.name, failure.reason, f"again in {wait_s:.1f} s"))
         await asyncio.sleep(wait_s)
@@ -282,6 +302,80 @@ class Server:
                 await _read_events(call, response.aiter_bytes())
             else:
                 _read_body(call, await response.aread())
+
+
+REST_S = 30.0
+"""Time for which a server that does not answer is asked last."""
+SHARE = 1.25
+"""Calls that a server may have in flight, as a multiple of the mean of all."""
+
+
+class ServerGroup:
+    """Several servers of one model, asked as if they were one.
+
+    Calls of one route go to the same server, where their prompts' beginnings are cached, for as
+    long as it has no more in flight than `SHARE` times the mean of all: then to the next in the
+    route's own order (consistent hashing with bounded loads, Mirrokni et al. 2018). So a slow
+    server is given less, and keeps nobody waiting who could be answered elsewhere. What a server
+    does not answer goes to the next one.
+    """
+
+    def __init__(self, servers: Sequence[Server]) -> None:
+        self._servers = tuple(servers)
+        self.base_url = ", ".join(each.base_url for each in servers)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(each.aclose() for each in self._servers))
+
+    async def ask(self, call: Exchange) -> None:
+        """As `Server.ask`, of a server that has room, and of others where nobody answers there."""
+        await self._from_one(call, lambda server: server.ask(call))
+
+    async def get(self, call: Exchange) -> bytes:
+        """As `Server.get`, of the first server that answers."""
+        return await self._from_one(call, lambda server: server.get(call))
+
+    async def detokenize(self, model: str, token_ids: Sequence[int]) -> str | None:
+        """As `Server.detokenize`."""
+        return await min(self._servers, key=_rest).detokenize(model, token_ids)
+
+    def message(self, name: str, reason: str, advice: str) -> str:
+        """As `Server.message`."""
+        return redacted(f"{self.base_url}: {name}: {reason}; {advice}")
+
+    async def _from_one(self, call: Exchange, ask: Callable[[Server], Awaitable[T]]) -> T:
+        *others, last = self._in_order(call.route)
+        for server in others:
+            call.num_attempts, call.max_retries = 0, 1
+            try:
+                with server.asked():
+                    return await ask(server)
+            except EngineUnavailableError:
+                server.rests_until = time.monotonic() + REST_S
+                if call.emitted:
+                    raise
+        call.num_attempts, call.max_retries = 0, None
+        with last.asked():
+            return await ask(last)
+
+    def _in_order(self, route: str) -> list[Server]:
+        """All servers: first those that answer and have room, each in the route's own order."""
+        num_calls = sum(each.num_in_flight for each in self._servers) + 1
+        most = math.ceil(SHARE * num_calls / len(self._servers))
+        return sorted(
+            self._servers,
+            key=lambda each: (
+                _rest(each) > 0.0,
+                each.num_in_flight >= most,
+                text_id(route, each.base_url),
+            ),
+        )
+
+
+def _rest(server: Server) -> float:
+    """Seconds for which a server is still asked last."""
+    return max(0.0, server.rests_until - time.monotonic())
 
 
 def _read_body(call: Exchange, body: bytes) -> None:

@@ -237,8 +237,9 @@ class Config(RequestFields):
         }
     )
 
-    base_url: str = "http://127.0.0.1:8000/v1"
-    """Address up to and including `/v1`."""
+    base_url: str | tuple[str, ...] = "http://127.0.0.1:8000/v1"
+    """Address up to and including `/v1`, or those of several servers of one model: calls go where
+    the beginnings of their prompts are cached, unless that server has more to do than others."""
     model: str = ""
     """Name that the server knows the model by; empty takes the only one that it serves."""
     api_key_env: str = "OPENAI_API_KEY"
@@ -272,7 +273,7 @@ class Config(RequestFields):
     connect_timeout_s: float = Field(default=10.0, gt=0)
     max_retries: int = Field(default=5, ge=0)
     max_in_flight: int = Field(default=256, ge=1)
-    """Requests that the server is given at the same time; the others wait here."""
+    """Requests that each server is given at the same time; the others wait here."""
     max_requests: int | None = Field(default=None, ge=0)
     """Budget: how many requests this engine may send; None for no bound."""
     max_total_tokens: int | None = Field(default=None, ge=0)
@@ -280,18 +281,39 @@ class Config(RequestFields):
 
     @field_validator("base_url")
     @classmethod
-    def _check_address(cls, value: str) -> str:
-        try:
-            url = httpx.URL(value)
-        except httpx.InvalidURL as error:
-            raise ValueError(f"no address: {error}") from None
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError("an address begins with http:// or https:// and names a host")
-        if url.userinfo or url.query or url.fragment:
-            for secret in (url.password, url.username, *url.params.values()):
-                register(secret)  # the message shows the address
-            raise ValueError(
-                "an address holds no user, password, query or fragment; keys go into "
-                "the environment variable that api_key_env names"
-            )
-        return value.rstrip("/")
+    def _check_address(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, str):
+            return _address(value)
+        if not value:
+            raise ValueError("name one server at least")
+        found = tuple(map(_address, value))
+        if twice := [each for each in found if found.count(each) > 1]:
+            raise ValueError(f"{twice[0]} stands there twice")
+        return found
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The addresses of all servers."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+
+def _address(value: str) -> str:
+    """The address of a server as it is used.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"no address: {error}") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("an address begins with http:// or https:// and names a host")
+    if url.userinfo or url.query or url.fragment:
+        for secret in (url.password, url.username, *url.params.values()):
+            register(secret)  # the message shows the address
+        raise ValueError(
+            "an address holds no user, password, query or fragment; keys go into "
+            "the environment variable that api_key_env names"
+        )
+    return value.rstrip("/")
