@@ -23,6 +23,8 @@ from oversight.agents.speaking import (
     own_words,
     plain,
     question_part,
+    role_facts,
+    speech_prompt,
 )
 from oversight.constitutions import Principle, draw
 from oversight.constitutions.published import demonstrations
@@ -39,6 +41,7 @@ from oversight.types import (
     JudgeKind,
     Message,
     PrinciplesApplied,
+    Prompt,
     Role,
     View,
 )
@@ -51,7 +54,9 @@ NO_FAULT = re.compile(
     re.IGNORECASE,
 )
 """A critique that finds the response good as it stands."""
-NOTHING = "If the answer keeps to all that is asked here, write only: NOTHING TO CHANGE"
+CLEAN = "NOTHING TO CHANGE"
+"""Words in which a critic says that it finds no fault."""
+NOTHING = f"If the answer keeps to all that is asked here, write only: {CLEAN}"
 
 
 class Config(SpeechSettings):
@@ -216,6 +221,12 @@ class _CritiqueOfResponse(Speaker):
             shown.append(Message(role="user", parts=parts))
             shown.append(Message(role="assistant", parts=(plain(example.critique),)))
         return tuple(shown)
+
+
+def critique_prompt(view: View, principles: Sequence[Principle]) -> Prompt:
+    """The prompt that asks at once for a critique of a response by some principles."""
+    asked = _asking([each.critique or each.text for each in principles], view)
+    return speech_prompt(OF_RESPONSE, view, role_facts(view) | {"principles": asked})
 
 
 def _asking(rules: Sequence[str], view: View) -> Safe:

@@ -43,6 +43,7 @@ from oversight.preferences.sides import RankedRows
 from oversight.types import (
     Act,
     Feedback,
+    Labelled,
     OwnAnswer,
     Preference,
     PrinciplesAnswer,
@@ -123,6 +124,57 @@ def self_critique_preferences(
             principle_ids=tuple(dict.fromkeys(id_ for each in under for id_ in each.principles)),
         ),
     )
+
+
+def answers_given(
+    transcripts: Iterable[Transcript],
+    settings: PreferenceSettings,
+    prompt_of: PromptOf,
+    dropped: Dropped,
+    *,
+    last: bool,
+) -> Iterator[Labelled]:
+    """The first or the last answer to each open prompt, as a response to that prompt.
+
+    An answer in which critique and revision found nothing to change is one as well: a policy that
+    learns revisions alone learns what was wrong and not what was right, and refuses too much (Bai
+    et al. 2022, arXiv:2212.08073, section 3.2, mixes in helpful answers).
+
+    Args:
+        transcripts: Those of other questions are passed over.
+        settings: Answers with defects of form are left out unless it says otherwise.
+        prompt_of: The stored prompt of an id, as `Store.prompt` gives it.
+        dropped: Counts what did not become a row.
+        last: The last one, else the first.
+    """
+    for transcript in transcripts:
+        said = [turn for turn in transcript.spoken() if turn.role is Role.RESPONDER]
+        if not said or said[0].act is not Act.RESPOND:
+            continue
+        first = said[0]
+        turn = next((t for t in reversed(said) if not t.unchanged), first) if last else first
+        asked_ = speech(first)
+        reason = flaw(turn)
+        if reason is None and turn.defects and not settings.defects:
+            reason = Reason.DEFECTIVE
+        if reason is None and (asked_ is None or speech(turn) is None):
+            reason = Reason.NO_PROMPT
+        if reason is not None:
+            dropped.add(reason)
+            continue
+        assert asked_ is not None
+        record = asked(asked_).read(prompt_of)
+        yield Labelled(
+            prompt=record.prompt,
+            prompt_ids=record.token_ids or None,
+            response=response(turn) if turn is first else _off_prompt(turn, first),
+            label=True,
+            provenance=Provenance(
+                question_id=transcript.question.id,
+                debate_id=transcript.debate.id,
+                protocol=transcript.debate.protocol.name,
+            ),
+        )
 
 
 ORDER = (Task.PAIRS, Task.REVISIONS, Task.PRINCIPLES)

@@ -102,12 +102,12 @@ def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
     return tuple(sorted(found, key=list(Defect).index))
 
 
-<<<<<<< HEAD
 def declines(answer: str) -> bool:
     """True of an answer that begins by declining the request, in the common English wordings."""
     found = _DECLINES.search(answer)
     return found is not None and not _KEEN.search(found.group())
-=======
+
+
 def _formats(text: str) -> set[str]:
     return {match.group().strip().lower() for match in _FORMAT.finditer(text)}
 
@@ -115,7 +115,6 @@ def _formats(text: str) -> set[str]:
 def imitates_format(text: str) -> bool:
     """True if the text writes out labels or tags of a turn, as if it were several turns."""
     return _FORMAT.search(text) is not None
->>>>>>> 685bb3b
 
 
 def _common(text: str) -> Iterator[Defect]:

@@ -143,6 +143,11 @@ class DataSettings(Settings):
     """Of a store: only debates about questions of this data set."""
     preferences: PreferenceSettings = PreferenceSettings()
     """Of a store: what counts as a preference."""
+    answers: Literal["compared", "first", "last"] = Field(
+        default="compared", exclude_if=lambda each: each == "compared"
+    )
+    """SFT on a store: the better of responses that were compared; or, of every open prompt, its
+    first answer or its last, which critique and revision left, changed or not."""
     format: FormatName = "auto"
     """Meaning of the columns; `auto` tells it by their names."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -189,6 +194,8 @@ class DataSettings(Settings):
     def _check(self) -> Self:
         if self.paths and self.store:
             raise ValueError("give a path or a store, not both")
+        if self.answers != "compared" and not self.store:
+            raise ValueError(f"answers = {self.answers!r} are those of a store: name it")
         if bool(self.eval_paths) + bool(self.eval_fraction) + bool(self.eval_rows) > 1:
             raise ValueError("give one of eval_path, eval_fraction and eval_rows, not several")
         if self.max_length and self.max_prompt_length and self.max_prompt_length >= self.max_length:

@@ -16,6 +16,7 @@ from typing import Any
 
 from oversight.errors import ConfigError, DataError
 from oversight.preferences.building import preferences
+from oversight.preferences.ratings import answers_given
 from oversight.preferences.settings import Dropped
 from oversight.store import Store
 from oversight.train.settings import DataSettings
@@ -256,7 +257,13 @@ def _store(settings: DataSettings) -> DataSource:
         with Store.open(settings.store, create=False, only_read=True) as store:
             about["store"] = store.url
             found = store.transcripts(protocol=settings.protocol, dataset=settings.dataset)
-            for row in preferences(found, settings.preferences, store.prompt, dropped):
+            made: Iterator[Preference | Labelled]
+            if settings.answers == "compared":
+                made = preferences(found, settings.preferences, store.prompt, dropped)
+            else:
+                last, chosen = settings.answers == "last", settings.preferences
+                made = answers_given(found, chosen, store.prompt, dropped, last=last)
+            for row in made:
                 yield RecordRow(row)
         about["left_out"] = dropped.to_json()
 

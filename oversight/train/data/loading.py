@@ -435,7 +435,7 @@ def _of_record(
         turns = [response.turn_id for response in record.responses]
         fields = {"kind": record.kind, **provenance_fields(record.provenance), "turn_ids": turns}
         return of_preference(record), own_names(fields, columns)
-    if kind != "labelled":
+    if kind != "labelled" and not (kind == "demonstrations" and record.label):
         raise DataError(
             f"{record.id}: a labelled response gives no {kind}; it is for losses of unpaired "
             "responses, such as kto. Give preferences instead"

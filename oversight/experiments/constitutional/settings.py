@@ -1,0 +1,93 @@
+"""Settings of an experiment in Constitutional AI: prompts, model, constitution, stages, trainers.
+
+out = "runs/constitutional"
+model = "porter"              # answers, criticises, revises, and compares
+constitution = "register"
+stages = ["sl", "rl"]
+methods = ["dpo", "grpo"]
+seeds = [0, 1, 2]
+
+[dataset]
+dataset = "register"
+
+[sft]                         # settings of the trainer, over the experiment's own
+steps = 100
+
+[quick]                       # what `--quick` sets
+seeds = [0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from oversight.config import DatasetSettings, Settings
+
+Stage = Literal["sl", "rl"]
+RlMethod = Literal["dpo", "ppo", "grpo", "grpo_rule"]
+Control = Literal["plain", "without_critique", "random_principle", "wrong_principle"]
+Overrides = dict[str, JsonValue]
+
+
+class ConstitutionalSettings(Settings):
+    """An experiment, from a model that only helps to the report."""
+
+    # Stages, methods and arms only add jobs, each known by its name: a folder in which the first
+    # stage was run goes on with the second.
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"out", "jobs", "quick", "stages", "methods", "controls", "left_out", "seeds"}
+    )
+    by_content: ClassVar[Mapping[str, str]] = {"model": "model"}
+
+    out: Path = Path("runs/constitutional")
+    model: str = "porter"
+    """Model that answers at the start, and that criticises, revises and compares throughout: a
+    folder, a hub name, or an embedded model."""
+    constitution: str = "register"
+    """A constitution's name, or its file."""
+    dataset: DatasetSettings
+    """Data set whose rule decides harm; `split` and `limit` are set by the experiment."""
+    train_prompts: int = Field(default=800, ge=8)
+    held_out_prompts: int = Field(default=480, ge=8)
+    stages: tuple[Stage, ...] = Field(default=("sl", "rl"), min_length=1)
+    """`sl`: critiques, revisions, SFT; `rl`: feedback and reinforcement learning behind it."""
+    methods: tuple[RlMethod, ...] = Field(default=("dpo", "ppo", "grpo", "grpo_rule"))
+    """Of the stage rl. `dpo` and `ppo` learn from comparisons, `grpo` from the frozen model's own
+    critiques, `grpo_rule` from the data set's rule: what the others are held against."""
+    controls: tuple[Control, ...] = ()
+    """Of the stage sl: SFT on first answers, on revisions without a critique, after critiques by
+    one principle drawn at random, after critiques by all principles but those that apply."""
+    left_out: bool = False
+    """Do the stage sl again with each principle left out."""
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    max_tokens: int = Field(default=32, ge=4)
+    """Longest answer."""
+    jobs: int = Field(default=2, ge=1)
+    """Processes, of one thread each."""
+    sft: Overrides = Field(default_factory=dict)
+    dpo: Overrides = Field(default_factory=dict)
+    reward: Overrides = Field(default_factory=dict)
+    """Of the reward model that PPO learns from."""
+    ppo: Overrides = Field(default_factory=dict)
+    grpo: Overrides = Field(default_factory=dict)
+    quick: Overrides = Field(default_factory=dict)
+    """Dotted names and values that `--quick` sets."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("stages", "methods", "controls", "seeds"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name} = {list(given)} names one twice")
+        if "sl" not in self.stages:
+            raise ValueError("stages = ['rl']: it begins with what the stage sl has made")
+        if self.dataset.split or self.dataset.limit:
+            raise ValueError(
+                "dataset.split and dataset.limit are the experiment's own: set train_prompts and "
+                "held_out_prompts"
+            )
+        return self
