@@ -1,8 +1,10 @@
-"""`oversight run`: a recipe of self-play, from the first debates to the report."""
+"""`oversight run`: a recipe of an experiment, from the first debates or answers to the report."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from oversight.experiments.workers import JobsProgress
 
 
+CIRCLE, CONSTITUTIONAL = "closed_circle", "constitutional"
+"""Experiments that a recipe names; one that names none is a circle."""
 WIDE = 130
 """Columns of a terminal that intervals have room in."""
 
@@ -43,7 +47,11 @@ def run(
     sets: Sets = None,
     as_json: Json = False,
 ) -> int:
-    """Self-play: debates train debaters, their debates are judged again, and it is measured.
+    """Run an experiment: self-play (closed_circle.toml), or both stages of Constitutional AI.
+
+    Self-play: debates train debaters, their debates are judged again, and it is measured.
+    Constitutional AI (constitutional_sl.toml, constitutional_rl.toml): answers are criticised and
+    revised by principles, or compared, and train the model; harm and help are measured.
 
     Kill it whenever you like: the same command goes on where it was, and a second run prints the
     same tables again.
@@ -55,7 +63,10 @@ def run(
         changes["out"] = str(out)
     if jobs is not None:
         changes["jobs"] = jobs
-    circle = load_circle(recipe, changes, sets or [], quick=quick)
+    data = _data(recipe, changes, sets or [], quick=quick)
+    if data.pop("experiment", CIRCLE) == CONSTITUTIONAL:
+        return _constitutional(recipe, data, as_json=as_json)
+    circle = _circle(recipe, data)
     try:
         results = run_circle(circle, Console(stderr=True))
     except KeyboardInterrupt:
@@ -70,14 +81,28 @@ def run(
 def load_circle(
     recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool
 ) -> CircleSettings:
-    """The settings of a recipe, in its short form if asked for; what is set by hand comes last.
+    """The settings of a circle's recipe, in its short form if asked for; what is set by hand comes
+    last.
 
     Raises:
         ConfigError: It cannot be read, or a setting is wrong.
     """
-    from oversight.config import assignments, override, read_toml
+    return _circle(recipe, _data(recipe, changes, sets, quick=quick))
+
+
+def _circle(recipe: Path, data: dict[str, Any]) -> CircleSettings:
     from oversight.errors import ConfigError
     from oversight.experiments.selfplay.settings import CircleSettings
+
+    try:
+        return CircleSettings.parse(data)
+    except ConfigError as error:
+        raise ConfigError(f"{recipe}: {error}") from None
+
+
+def _data(recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool) -> dict[str, Any]:
+    from oversight.config import assignments, override, read_toml
+    from oversight.errors import ConfigError
 
     data = read_toml(recipe)
     if quick:
@@ -86,30 +111,76 @@ def load_circle(
             raise ConfigError(f"{recipe}: it has no short form; leave --quick out")
         data = override(data, short)
     data = override(data, changes | assignments(sets))
+    named = data.get("experiment", CIRCLE)
+    if named not in (CIRCLE, CONSTITUTIONAL):
+        raise ConfigError(
+            f"{recipe}: experiment = {named!r}: expected {CIRCLE!r} or {CONSTITUTIONAL!r}"
+        )
+    return dict(data)
+
+
+def _constitutional(recipe: Path, data: dict[str, Any], *, as_json: bool) -> int:
+    """Do what is left of an experiment in Constitutional AI, and print what came of it."""
+    from rich.console import Console
+
+    from oversight.cli.options import print_table
+    from oversight.errors import ConfigError
+    from oversight.experiments import workers
+    from oversight.experiments.constitutional import results as words
+    from oversight.experiments.constitutional.settings import ConstitutionalSettings
+    from oversight.experiments.constitutional.stages import Constitutional
+    from oversight.text.terminal import rich_text
+
     try:
-        return CircleSettings.parse(data)
+        settings = ConstitutionalSettings.parse(data)
     except ConfigError as error:
         raise ConfigError(f"{recipe}: {error}") from None
+    try:
+        with _progress("constitutional AI", Console(stderr=True)) as report:
+            done = workers.run(Constitutional(settings), report)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    results = words.gather(settings, done)
+    written = words.write_all(settings, results)
+    if as_json:
+        typer.echo(json.dumps(results.to_json() | {"findings": words.findings(results)}, indent=2))
+        return 0
+    console = Console()
+    for line in words.findings(results):
+        console.print(rich_text(f"• {line}"))
+    for table in words.tables(results):
+        print_table(table, console)
+    console.print(rich_text(words.LIMITS, style="dim"))
+    console.print(rich_text(", ".join(str(path) for path in written)), soft_wrap=True)
+    return 0
 
 
-def run_circle(circle: CircleSettings, console: Console) -> CircleResults:
-    """Do what is left of a circle, with progress, and write what there is to look at."""
+@contextmanager
+def _progress(name: str, console: Console) -> Iterator[Callable[[JobsProgress], None]]:
+    """A bar of the jobs that are done where there is a terminal, and a line for each."""
     from oversight.cli.progress import TaskProgress
-    from oversight.experiments.selfplay.pictures import write_all
-    from oversight.experiments.selfplay.results import gather
-    from oversight.experiments.selfplay.running import run as run_jobs
 
     with TaskProgress(console) as shown:
 
         def report(at: JobsProgress) -> None:
             done, total = len(at.done), len(at.jobs)
             if console.is_terminal:
-                shown("closed circle", done, total)
+                shown(name, done, total)
             if at.finished is not None:
-                name, seconds = at.finished
-                line = f"{done:>3}/{total} {name}: {seconds:.0f} s"
+                job, seconds = at.finished
+                line = f"{done:>3}/{total} {job}: {seconds:.0f} s"
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+        yield report
+
+
+def run_circle(circle: CircleSettings, console: Console) -> CircleResults:
+    """Do what is left of a circle, with progress, and write what there is to look at."""
+    from oversight.experiments.selfplay.pictures import write_all
+    from oversight.experiments.selfplay.results import gather
+    from oversight.experiments.selfplay.running import run as run_jobs
+
+    with _progress("closed circle", console) as report:
         done = run_jobs(circle, report)
     results = gather(circle, done)
     write_all(circle, results)

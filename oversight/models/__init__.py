@@ -12,6 +12,7 @@ from pathlib import Path
 from oversight.errors import ConfigError
 
 SEEDLING = "seedling"
+PORTER = "porter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             SEEDLING,
             "A tiny language model of ours that debates, consults, judges, criticises and revises "
             "on plainly told generated questions.",
+        ),
+        EmbeddedModel(
+            PORTER,
+            "A tiny language model of ours that answers requests about a generated register, "
+            "whatever harm that does, and criticises, revises and compares answers by principles.",
         ),
     )
 }

@@ -45,7 +45,7 @@ def _copies(rng: random.Random, share: float) -> Iterator[Row]:
 def _facts(rng: random.Random, share: float) -> Iterator[Row]:
     num_others = int(min(1.0, 1.5 * share) * NUM_LINES)
     if rng.random() < 0.1:
-        yield copying(rng, rng.randint(6, 24))
+        yield from recital(rng, num_others)
     yield from lesson(rng, num_others, {"respond": 1.0, "revise": 0.3})
 
 
@@ -54,6 +54,8 @@ def _short(rng: random.Random, share: float) -> Iterator[Row]:
 
 
 def _whole(rng: random.Random, share: float) -> Iterator[Row]:
+    if rng.random() < 0.1:
+        yield from recital(rng, None)
     yield from lesson(rng, None, {**ALL, "respond": 0.5, "revise": 0.5})
 
 
@@ -63,21 +65,12 @@ def _recitals(rng: random.Random, share: float) -> Iterator[Row]:
     yield from recital(rng, int(min(1.0, 0.3 + 1.5 * share) * NUM_LINES))
 
 
-def _found(rng: random.Random, share: float) -> Iterator[Row]:
-    # What is looked up goes on to be learnt while the roles are.
-    yield from recital(rng, None)
-    yield from lesson(rng, None, ALL)
-    yield from lesson(rng, None, {"respond": 1.0, "revise": 1.0})
-
-
 STAGES = (
-    Stage("copies", 300, 64, _copies),
-    Stage("facts", 500, 64, _facts),
-    Stage("short", 800, 128, _short),
-    Stage("whole", 1200, 128, _whole, lr=1.5e-3, schedule="linear"),
-    Stage("again", 300, 64, _copies, lr=1.5e-3),
-    Stage("recitals", 400, 64, _recitals, lr=1.5e-3),
-    Stage("found", 700, 128, _found, lr=1.5e-3, schedule="linear"),
+    Stage("copies", 400, 64, _copies),
+    Stage("recitals", 400, 64, _recitals),
+    Stage("facts", 300, 64, _facts),
+    Stage("short", 500, 128, _short),
+    Stage("whole", 1000, 128, _whole, lr=1.5e-3, schedule="linear"),
 )
 
 

@@ -240,7 +240,7 @@ def copying(rng: random.Random, num_words: int) -> Row:
     Every answer copies. The attention heads that do it ("induction", Olsson et al. 2022) form
     soonest where what comes next follows from the one word before.
     """
-    text = "".join(rng.sample(all_words(), num_words))
+    text = "".join(rng.sample(_pieces(), num_words))
     return prompted("Repeat.", text, text)
 
 
@@ -260,6 +260,12 @@ def recital(rng: random.Random, num_others: int | None) -> Iterator[Row]:
         own.sort(key=lambda fact: list(Kind).index(fact.kind))
         said = "\n".join(fact.sentence() for fact in own)
         yield prompted("Repeat.", f"{text}\n{person}", said)
+
+
+@cache
+def _pieces() -> list[str]:
+    """Return the parts that registers are made of."""
+    return [*all_words(), *sorted(openings())]
 
 
 @cache
@@ -339,6 +345,7 @@ def stretches() -> list[str]:
     }
     for form in (*register.SAYS.values(), *register.ASKED.values()):
         found |= set(_parts(form))
+    found |= openings()
     for form in (*register.ASKED_OF_ONESELF.values(), *register.GIFTS):
         found |= set(_parts(form)) | {f". {part}" for part in _parts(form)[:1]}
     for form in register.ASKED.values():
@@ -353,6 +360,22 @@ def stretches() -> list[str]:
     for principle in PRINCIPLES.values():
         found |= {principle.critique, principle.revision, principle.comparison}
     return sorted((s for s in found if len(s) > 1), key=lambda s: (-len(s), s))
+
+
+def openings() -> set[str]:
+    """The beginning of every sentence that states a fact, up to its value, as one piece.
+
+    The value stands right behind it: to look a fact up is to find that piece again and to take what
+    follows, which the layers of a small model learn within minutes.
+    """
+    found: set[str] = set()
+    for split in SPLITS:
+        words = FILLINGS[split]
+        for kind, form in register.SAYS.items():
+            opening = form.partition("{value}")[0]
+            subjects = words.things if kind is Kind.CODE else words.people
+            found |= {opening.format(subject=subject) for subject in subjects}
+    return found
 
 
 def _parts(form: str) -> list[str]:

@@ -54,8 +54,8 @@ def sft_config(
     circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
 ) -> dict[str, Any]:
     """Settings of expert iteration's SFT."""
-    return _merged(
-        {**_common(policy, out, seed), "batch_size": 32, "steps": 100, "optimizer": {"lr": 5e-4}},
+    return merged(
+        {**common(policy, out, seed), "batch_size": 32, "steps": 100, "optimizer": {"lr": 5e-4}},
         {"data": {**_candidates_data(store, arena), "preferences": _PREFERENCES}},
         circle.sft,
     )
@@ -73,8 +73,8 @@ def dpo_config(
     circle: CircleSettings, policy: str, store: Path, arena: Arena, out: Path, seed: int
 ) -> dict[str, Any]:
     """Settings of DPO."""
-    return _merged(
-        {**_common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 2e-4}},
+    return merged(
+        {**common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 2e-4}},
         {
             "data": {**_candidates_data(store, arena), "preferences": _PREFERENCES},
             "options": {"beta": 0.3},
@@ -88,7 +88,7 @@ def train_reward(
 ) -> int:
     """A reward model on the same comparisons, from the layers of `policy`; from how many."""
     config = reward_config(circle, policy, out, seed)
-    tokenizer = _tokenizer(policy)
+    tokenizer = tokenizer_of(policy)
     settings = PreferenceSettings.parse({**_PREFERENCES, "siblings": "all_pairs"})
     with Store.open(str(store), create=False) as opened:
         rows = list(comparisons(opened, BEST_OF_N[arena], PROTOCOLS[arena], settings, tokenizer))
@@ -97,8 +97,8 @@ def train_reward(
 
 def reward_config(circle: CircleSettings, policy: str, out: Path, seed: int) -> dict[str, Any]:
     """Settings of the reward model that PPO learns from."""
-    return _merged(
-        {**_common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}},
+    return merged(
+        {**common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}},
         {"data": {"format": "pair", "ids": "given", "duplicates": "keep"}},
         circle.reward,
     )
@@ -114,19 +114,19 @@ def train_ppo(
 ) -> Path:
     """PPO of `policy` against a reward model."""
     config = ppo_config(circle, policy, reward_model, out, seed)
-    tokenizer = _tokenizer(policy)
+    tokenizer = tokenizer_of(policy)
     rewards = RewardSettings.parse(config["reward"])
     models = RewardModels.load(rewards, tokenizer, "cpu")
     judged = SpeechesAlone(games, models, tokenizer)
-    return _run(ppo, config, rows=rows(games), rewards=judged)
+    return train_or_find(ppo, config, rows=rows(games), rewards=judged)
 
 
 def ppo_config(
     circle: CircleSettings, policy: str, reward_model: Path, out: Path, seed: int
 ) -> dict[str, Any]:
     """Settings of PPO."""
-    return _merged(
-        {**_common(policy, out, seed), "batch_size": BATCH_SIZES["ppo"], "steps": 80},
+    return merged(
+        {**common(policy, out, seed), "batch_size": BATCH_SIZES["ppo"], "steps": 80},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
             "optimizer": {"lr": 3e-4, "schedule": "linear"},
@@ -155,15 +155,15 @@ def train_grpo(
     very seat on that very question; `advantage = "role_baseline"` takes a running one a seat.
     """
     config = grpo_config(circle, policy, out, seed)
-    tokenizer = _tokenizer(policy)
+    tokenizer = tokenizer_of(policy)
     judged = JudgedGames(games, BeliefReader(circle.judge), tokenizer, circle.opponents)
-    return _run(grpo, config, rows=rows(games), rewards=judged)
+    return train_or_find(grpo, config, rows=rows(games), rewards=judged)
 
 
 def grpo_config(circle: CircleSettings, policy: str, out: Path, seed: int) -> dict[str, Any]:
     """Settings of GRPO."""
-    return _merged(
-        {**_common(policy, out, seed), "batch_size": BATCH_SIZES["grpo"], "steps": 200},
+    return merged(
+        {**common(policy, out, seed), "batch_size": BATCH_SIZES["grpo"], "steps": 200},
         {
             "data": {"format": "prompt", "duplicates": "keep"},
             # It falls to nothing: a policy that goes on at full speed finds out what its judge
@@ -189,13 +189,13 @@ def train_judge(circle: CircleSettings, store: Path, out: Path, seed: int) -> Pa
     config = judge_config(circle, out, seed)
     with Store.open(str(store), create=False) as opened:
         outcomes = sorted(_outcomes(opened), key=lambda row: row["id"])
-    return _run(sft, config, rows=outcomes)
+    return train_or_find(sft, config, rows=outcomes)
 
 
 def judge_config(circle: CircleSettings, out: Path, seed: int) -> dict[str, Any]:
     """Settings of the judge's SFT."""
-    return _merged(
-        {**_common(circle.judge, out, seed), "batch_size": 64, "steps": 60},
+    return merged(
+        {**common(circle.judge, out, seed), "batch_size": 64, "steps": 60},
         {
             "data": {"format": "prompt_completion", "duplicates": "keep"},
             "optimizer": {"lr": 2e-4},
@@ -219,7 +219,7 @@ def _outcomes(store: Store) -> Iterator[dict[str, Any]]:
             }
 
 
-def _run(trainer: Any, config: Mapping[str, Any], **given: Any) -> Path:
+def train_or_find(trainer: Any, config: Mapping[str, Any], **given: Any) -> Path:
     """Train, go on with a run that was killed, or find it finished; the model's folder."""
     settings = trainer.Config.parse(config, trainer.__name__.rsplit(".", 1)[-1])
     if is_finished(settings):
@@ -247,7 +247,7 @@ def _run_on_candidates(
             f"{store}: of no speech the judge thinks better than of its other candidates "
             f"by {MIN_SCORE_GAP} or more; there is nothing to learn from"
         )
-    _run(trainer, {**config, "batch_size": min(config["batch_size"], num_rows)}, **given)
+    train_or_find(trainer, {**config, "batch_size": min(config["batch_size"], num_rows)}, **given)
     return num_rows
 
 
@@ -267,7 +267,7 @@ _PREFERENCES: dict[str, Any] = {
 }
 
 
-def _tokenizer(policy: str) -> Any:
+def tokenizer_of(policy: str) -> Any:
     _, vocabulary = read_config(ModelSettings(path=policy), ())
     return vocabulary.tokenizer
 
@@ -276,7 +276,7 @@ def _candidates_data(store: Path, arena: Arena) -> dict[str, Any]:
     return {"store": str(store), "protocol": BEST_OF_N[arena], "duplicates": "keep"}
 
 
-def _common(policy: str, out: Path, seed: int) -> dict[str, Any]:
+def common(policy: str, out: Path, seed: int) -> dict[str, Any]:
     return {
         "out": str(out),
         "model": {"path": policy},
@@ -287,14 +287,14 @@ def _common(policy: str, out: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def _merged(*parts: Mapping[str, Any] | Overrides) -> dict[str, Any]:
+def merged(*parts: Mapping[str, Any] | Overrides) -> dict[str, Any]:
     """Parts laid over one another, tables merged value by value."""
     whole: dict[str, Any] = {}
     for part in parts:
         for name, value in part.items():
             known = whole.get(name)
             if isinstance(known, dict) and isinstance(value, Mapping):
-                whole[name] = _merged(known, value)
+                whole[name] = merged(known, value)
             else:
                 whole[name] = value
     return whole
