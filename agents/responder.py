@@ -17,7 +17,7 @@ from pydantic import Field
 
 from oversight.agents._calls import Calls, needed
 from oversight.agents.speaking import WordSettings, check_speech, own_words, plain, turn_part
-from oversight.constitutions.published import Demonstration, demonstrations
+from oversight.constitutions.published import CritiqueExample, demonstrations
 from oversight.models.identity import content_of
 from oversight.text.defects import defects_of_response, defects_of_revision
 from oversight.text.prompts import Safe, Template
@@ -124,7 +124,7 @@ def build(config: Config, engine: Engine | None) -> Agent:
     return Responder(config, engine)
 
 
-def conversation(view: View, examples: tuple[Demonstration, ...] = ()) -> Prompt:
+def conversation(view: View, examples: tuple[CritiqueExample, ...] = ()) -> Prompt:
     """The chat, and for a revision what was answered and criticised since: it grows at its end.
 
     Examples of revisions stand before the chat, behind its system message.
@@ -186,7 +186,7 @@ def _asking(requests: Sequence[str]) -> Safe:
     return REVISE_BY.render(requests=" ".join(requests))
 
 
-def _shown(example: Demonstration) -> tuple[Message, ...]:
+def _shown(example: CritiqueExample) -> tuple[Message, ...]:
     """An example of a revision, as this responder would be asked for it."""
     criticism = str(_CRITICISM.render(text=example.critique))
     ask = Message(role="user", parts=(criticism, _asking([example.revision_request])))

@@ -138,7 +138,7 @@ def _without_options(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Demonstration:
+class CritiqueExample:
     """A chat with the answer that was criticised, the critique by a principle, and the revision."""
 
     chat: tuple[Message, ...]
@@ -149,7 +149,7 @@ class Demonstration:
     revision: str
 
 
-def demonstrations(path: Path) -> tuple[Demonstration, ...]:
+def demonstrations(path: Path) -> tuple[CritiqueExample, ...]:
     """The dialogues of a few-shot file: a JSON list of texts, each written as
     `\\n\\nHuman: … \\n\\nAssistant: … \\n\\nCritiqueRequest: … \\n\\nCritique: …
     \\n\\nRevisionRequest: … \\n\\nRevision: …`.
@@ -170,7 +170,7 @@ def demonstrations(path: Path) -> tuple[Demonstration, ...]:
     return tuple(_demonstration(each, f"{where}: dialogue {n}") for n, each in enumerate(held, 1))
 
 
-def _demonstration(given: Any, where: str) -> Demonstration:
+def _demonstration(given: Any, where: str) -> CritiqueExample:
     if not isinstance(given, str):
         raise ConfigError(f"{where} = {given!r}: expected a text")
     parts = labelled(given, (*_SPEAKERS, *_LABELS))
@@ -197,4 +197,4 @@ def _demonstration(given: Any, where: str) -> Demonstration:
         Message(role="user" if label == "Human" else "assistant", parts=(said,))
         for label, said in chat
     )
-    return Demonstration(messages, *(said for _, said in asked))
+    return CritiqueExample(messages, *(said for _, said in asked))

@@ -87,7 +87,7 @@ def _run(writing: Writing) -> WritingProgress:
 
 
 def _document(progress: WritingProgress) -> dict[str, Any]:
-    from oversight.jobs.writing import summary
+    from oversight.text.new_prompts import summary_of
 
     return {
         "wanted": progress.num,
@@ -97,7 +97,7 @@ def _document(progress: WritingProgress) -> dict[str, Any]:
         "tokens": progress.tokens,
         "waiting": progress.waiting,
         "left_out": dict(progress.left_out.most_common()),
-        "distances": summary(progress.distances),
+        "distances": summary_of(progress.distances),
         "failures": progress.failures,
         "stopped": progress.stopped,
     }
@@ -120,7 +120,7 @@ NUM_FAILURES = 5
 
 def _tell(progress: WritingProgress, told: dict[str, Any], out: Path, console: Console) -> None:
     from oversight.cli.batch import print_folder
-    from oversight.jobs.writing import summary
+    from oversight.text.new_prompts import summary_of
     from oversight.text.numbers import count, decimal
     from oversight.text.terminal import rich_text
 
@@ -133,7 +133,7 @@ def _tell(progress: WritingProgress, told: dict[str, Any], out: Path, console: C
     if progress.left_out:
         parts = [f"{n:,} {REASONS.get(why, why)}" for why, n in progress.left_out.most_common()]
         say(f"Left out: {', '.join(parts)}.")
-    if known := summary(progress.distances):
+    if known := summary_of(progress.distances):
         shown = {name: decimal(value) for name, value in known.items()}
         say(
             "Distance to the nearest prompt before: "

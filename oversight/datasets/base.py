@@ -227,11 +227,9 @@ class _Reading:
             elif isinstance(item, LeftOut):
                 self.left_out[item.reason] += 1
             else:
-                row = (
-                    item
-                    if isinstance(item, QuestionRow)
-                    else QuestionRow(item, "<generated>", number)
-                )
+                row = item
+                if isinstance(row, Question):
+                    row = QuestionRow(row, "<generated>", number)
                 if self._is_new(row) and self._is_of_split(row.question):
                     yield row.question
 
@@ -308,13 +306,8 @@ def _complaint(dataset: str, bad: list[BadRow]) -> str:
     if len(bad) > NUM_LISTED:
         lines.append(f"  … and {len(bad) - NUM_LISTED} more")
     head = f"data set {dataset!r}: {count(len(bad), 'row')} cannot be used"
-    return "\n".join(
-        [
-            head,
-            *lines,
-            "Mend them, or go on without them: --skip-bad, or dataset.skip_bad = true in a recipe.",
-        ]
-    )
+    advice = "Mend them, or go on without them: --skip-bad, or dataset.skip_bad = true in a recipe."
+    return "\n".join([head, *lines, advice])
 
 
 def _nothing_left(spec: DatasetSettings, reading: _Reading) -> str:
@@ -363,6 +356,13 @@ def locate(path: str, usual: str, where_to_get: str) -> Path:
     )
 
 
+def unreadable(path: Path, error: OSError) -> ConfigError:
+    """The error of a data set's file that cannot be opened or read."""
+    return ConfigError(
+        f"dataset.settings.path = {str(path)!r}: not readable as a file ({error.strerror or error})"
+    )
+
+
 def read_bytes(path: Path) -> bytes:
     """Content of the file.
 
@@ -372,9 +372,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"dataset.settings.path = {str(path)!r}: not readable as a file ({error.strerror})"
-        ) from None
+        raise unreadable(path, error) from None
 
 
 def jsonl_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
@@ -392,9 +390,7 @@ def jsonl_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
                     value = parse_object(line, str(path), number)
                     yield value if isinstance(value, BadRow) else (number, value)
     except OSError as error:
-        raise ConfigError(
-            f"dataset.settings.path = {str(path)!r}: not readable as a file ({error.strerror})"
-        ) from None
+        raise unreadable(path, error) from None
     if not num_rows:
         yield BadRow(str(path), None, "the file is empty")
 

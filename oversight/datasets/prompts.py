@@ -19,6 +19,7 @@ from oversight.datasets.base import (
     jsonl_objects,
     locate,
     prompt_row,
+    unreadable,
 )
 from oversight.errors import ConfigError
 from oversight.ids import content_id
@@ -115,7 +116,7 @@ def _lines(path: Path) -> Iterator[Cell | BadRow]:
                     num_rows += 1
                     yield number, text, "", {}
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     if not num_rows:
         yield BadRow(str(path), None, "the file is empty")
 
@@ -153,7 +154,7 @@ def _table(path: Path, config: Config, delimiter: str) -> Iterator[Cell | BadRow
     except csv.Error as error:
         yield BadRow(str(path), reader.line_num, f"broken CSV: {error}")
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     else:
         if not num_rows:
             yield BadRow(str(path), None, "the file has no rows")
@@ -177,7 +178,7 @@ def _parquet(path: Path, config: Config) -> Iterator[Cell | BadRow]:
     except pyarrow.ArrowException as error:
         yield BadRow(str(path), None, f"broken Parquet: {str(error).splitlines()[0]}")
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     else:
         if not number:
             yield BadRow(str(path), None, "the file has no rows")
@@ -200,9 +201,3 @@ def _check_columns(path: Path, config: Config, columns: Any) -> None:
 def _id(value: Any, config: Config) -> str:
     found = value.get(config.id_column) if config.id_column else None
     return "" if found is None else str(found)
-
-
-def _unreadable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"dataset.settings.path = {str(path)!r}: not readable as a file ({error.strerror or error})"
-    )

@@ -153,28 +153,6 @@ class WritingProgress:
     """Reason why the run ended before all were written."""
 
 
-def summary(distances: Sequence[float]) -> dict[str, float]:
-    """Mean, quantiles and ends of distances, and the mean of the first and the last fifth of them:
-    novelty that wears out shows there. Empty without any."""
-    if not distances:
-        return {}
-    import numpy as np
-
-    fifth = max(len(distances) // 5, 1)
-    low, *inner, high = np.quantile(distances, (0.0, 0.1, 0.5, 0.9, 1.0)).tolist()
-    p10, median, p90 = inner
-    return {
-        "mean": float(np.mean(distances)),
-        "min": low,
-        "p10": p10,
-        "median": median,
-        "p90": p90,
-        "max": high,
-        "first_fifth": float(np.mean(distances[:fifth])),
-        "last_fifth": float(np.mean(distances[-fifth:])),
-    }
-
-
 Report = Callable[[WritingProgress], None]
 
 
@@ -197,6 +175,8 @@ class Writing:
         self.cast = cast(settings.agents, settings.engines, open_)
         check_engines(settings.agents, settings.engines)
         self.agent = self.cast.agents[Role.RED_TEAM]
+        # A red team of one's own may say nothing of how many prompts it is asked for in a call.
+        self._per_call = int(getattr(getattr(self.agent, "config", None), "num_prompts", 1))
         self.calls_file = settings.out.with_suffix(CALLS_SUFFIX)
         self.index = PromptIndex()
         self.prompts: list[NovelPrompt] = []
@@ -237,8 +217,11 @@ class Writing:
             stack.enter_context(_only_one(self.calls_file))
             answered = self._answered()
             self._begin_out()
-            calls = stack.enter_context(_appending(self.calls_file))
-            out = stack.enter_context(_appending(self.settings.out))
+            files = (self.calls_file, self.settings.out)
+            calls, out = (
+                stack.enter_context(path.open("a", encoding="utf-8", newline="\n"))
+                for path in files
+            )
             async with self.cast:
                 await self._rounds(answered, calls, out, on_progress)
         return self.progress
@@ -327,11 +310,6 @@ class Writing:
         for place, message in failed.items():
             _write(calls, {**self._about(place), "error": message}, self.calls_file)
         return True
-
-    @property
-    def _per_call(self) -> int:
-        """Number of prompts that a call asks for."""
-        return int(getattr(getattr(self.agent, "config", None), "num_prompts", 1))
 
     def _draws(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Examples]:
         """The examples of each call: from the seeds and from what was taken in earlier rounds."""
@@ -510,13 +488,6 @@ def _only_one(path: Path) -> Any:
             f"out: another process writes to {str(path)!r}; wait for it, or name another file"
         ) from None
     return file
-
-
-def _appending(path: Path) -> TextIO:
-    try:
-        return path.open("a", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise FileError.of("out", path, error) from error
 
 
 def _write(file: TextIO, line: Mapping[str, Any], path: Path) -> None:

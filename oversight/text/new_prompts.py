@@ -249,6 +249,28 @@ class PromptIndex:
         return 1.0 - resemblance
 
 
+def summary_of(distances: Sequence[float]) -> dict[str, float]:
+    """Mean, quantiles and ends of distances, and the mean of the first and the last fifth of them:
+    novelty that wears out shows there. Empty without any."""
+    if not distances:
+        return {}
+    import numpy as np
+
+    fifth = max(len(distances) // 5, 1)
+    low, *inner, high = np.quantile(distances, (0.0, 0.1, 0.5, 0.9, 1.0)).tolist()
+    p10, median, p90 = inner
+    return {
+        "mean": float(np.mean(distances)),
+        "min": low,
+        "p10": p10,
+        "median": median,
+        "p90": p90,
+        "max": high,
+        "first_fifth": float(np.mean(distances[:fifth])),
+        "last_fifth": float(np.mean(distances[-fifth:])),
+    }
+
+
 # --- novelty as a reward ---
 
 

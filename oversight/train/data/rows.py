@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from oversight.ids import text_id
+from oversight.text.dialogues import labelled
 from oversight.types import Labelled, Message, Preference, Prompt, Response
 
 NUM_SHOWN_CHARS = 60
@@ -173,13 +174,12 @@ def read_dialogue(dialogue: str) -> tuple[Message, ...]:
 
     White space around a turn belongs to the notation. Equal roles may follow each other.
     """
-    parts = HH_TURN.split(dialogue)
-    if parts[0].strip():
+    turns = labelled(dialogue, ("Human", "Assistant"))
+    if turns and not turns[0][0]:
         raise RowError(UNREADABLE, "text before the first turn")
-    pairs = zip(parts[1::2], parts[2::2], strict=True)
     return tuple(
-        Message(role="user" if who == "Human" else "assistant", parts=(said.strip(),))
-        for who, said in pairs
+        Message(role="user" if who == "Human" else "assistant", parts=(said,))
+        for who, said in turns
     )
 
 
