@@ -44,7 +44,7 @@ MAX_ROWS = 64
 the driver lets other threads run at every statement, and has to wait to run again."""
 
 PART_MEMORY_CHARS = 16_000_000
-BLOCK_MEMORY_CHARS = 4_000_000
+BLOCK_MEMORY_CHARS = 1_000_000
 
 
 class Memory(NamedTuple):

@@ -26,6 +26,7 @@ latency_s = {latency_s}
 logprobs = false
 rules = [{{ pattern = "case 7 ", answer = "Another answer." }}]
 """
+LIMIT_S = 240
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason='needs Ray: pip install "oversight[ray]"'
 )
@@ -57,11 +58,17 @@ def start(*words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "RAY_worker_niceness": "0"},
     )
 
 
 def told(process: subprocess.Popen[str], code: int) -> dict[str, Any]:
-    out, errors = process.communicate()
+    try:
+        out, errors = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        for each in (*psutil.Process(process.pid).children(recursive=True), process):
+            each.kill()
+        pytest.fail(f"no end within {LIMIT_S} s: {process.communicate()}")
     assert process.returncode == code, errors[-3000:]
     found: dict[str, Any] = json.loads(out)
     return found

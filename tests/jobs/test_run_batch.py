@@ -113,7 +113,7 @@ def sampled(store: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
                 [sample] = turn.samples
                 found[transcript.debate.id, turn.act.value, turn.round] = {
                     "text": turn.text,
-                    "prompt": sample.prompt_ids,
+                    "prompt": sample.prompt_id,
                     "tokens": sample.token_ids,
                     "end": sample.finish_reason,
                     "engine": (sample.engine, sample.model),
