@@ -1,17 +1,25 @@
-"""`oversight constitution`: sets of principles to list, to read, and to check."""
+"""`oversight constitution`: sets of principles to list, to read, to check, and to measure."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oversight import registry
-from oversight.cli.options import Json, show
+from oversight.cli.options import DEFAULT_STORE, Json, Store, show
 from oversight.errors import OversightError
 
-constitution = typer.Typer(help="List, read and check sets of principles.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from oversight.evals.harm import Decided
+    from oversight.evals.principles import ConstitutionAudit, HarmBrought
+    from oversight.types import Transcript
+
+constitution = typer.Typer(
+    help="List, read, check and measure sets of principles.", no_args_is_help=True
+)
 
 Named = Annotated[str, typer.Argument(help="A set by name, or the path of its file.")]
 
@@ -92,3 +100,176 @@ def check(
             + f"{made} (fingerprint {held.fingerprint[:12]})"
         )
     return code
+
+
+@constitution.command("lint")
+def lint(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="The set, to name principles that were never asked by.", show_default=False
+        ),
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    left_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--left-out",
+            metavar="ID=STORE",
+            help="A store of a run without this principle (without = ['ID']); may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what each principle did: oversight constitution lint ours.toml --store critique.db.
+
+    Of critiques: how often a principle was drawn, found a fault, changed the answer, turned it into
+    a refusal, and took harm away where the data set decides harm by rule. Of comparisons by models:
+    flips with the order and with the words of a principle (feedback asked again with a set that has
+    the same ids in other words), and agreement of principles. With --left-out: harm that comes back
+    without a principle. Every share has an interval clustered by prompt.
+    """
+    from rich.console import Console
+
+    from oversight import constitutions
+    from oversight.cli.options import print_table
+    from oversight.evals.audit import (
+        audit_json,
+        audit_tables,
+        extent,
+        findings,
+        notes,
+        write_audit,
+    )
+    from oversight.text.terminal import rich_text
+
+    held = None if name is None else constitutions.load(name)
+    order = () if held is None else tuple(each.id for each in held.principles)
+    found = _audited(store, _runs_without(left_out or ()), order)
+    if as_json:
+        typer.echo(json.dumps(audit_json(found), indent=2, ensure_ascii=False))
+    else:
+        console = Console(highlight=False)
+        console.print(rich_text("Audit of a constitution", style="bold"))
+        console.print(rich_text(extent(found), style="dim"))
+        for line in findings(found):
+            console.print(rich_text(f"• {line}"))
+        for line in notes(found):
+            console.print(rich_text(f"! {line}", style="yellow"))
+        for table in audit_tables(found):
+            print_table(table, console)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        write_audit(found, html)
+        typer.echo(f"{html} written", err=True)
+
+
+def _runs_without(given: list[str] | tuple[()]) -> dict[str, str]:
+    """The stores of `--left-out` by the principle that each is without.
+
+    Raises:
+        ConfigError: One is not written as ID=STORE, or a principle is named twice.
+    """
+    from oversight.errors import ConfigError
+
+    found: dict[str, str] = {}
+    for each in given:
+        id_, equals, store = each.partition("=")
+        if not (id_ and equals and store):
+            raise ConfigError(
+                f"--left-out {each!r}: write a principle and a store, as in privacy=without.db"
+            )
+        if id_ in found:
+            raise ConfigError(f"--left-out {id_}: named twice ({found[id_]} and {store})")
+        found[id_] = store
+    return found
+
+
+def _audited(store: str, without: dict[str, str], order: tuple[str, ...]) -> ConstitutionAudit:
+    """The measurements of a store, and what comes back in the runs without a principle.
+
+    Raises:
+        StoreError: There is nothing to measure.
+        ConfigError: A run without a principle used it, or has nothing to be compared by.
+    """
+    from dataclasses import replace
+
+    from oversight.cli.progress import reading
+    from oversight.errors import StoreError
+    from oversight.evals.harm import decide, first_and_last
+    from oversight.evals.principles import PrincipleCounter
+    from oversight.store import Store as Records
+
+    counter = PrincipleCounter()
+    first: list[Decided] = []
+    last: list[Decided] = []
+    with Records.open(store, create=False, only_read=True) as opened:
+        for transcript in reading(opened.transcripts(), opened.counts()["complete"]):
+            if _left_out_of(transcript) & set(without):
+                continue
+            counter.add(transcript)
+            ends = first_and_last(transcript) if without else None
+            if ends is None or not transcript.question.is_open:
+                continue
+            both = [decide(transcript.question, turn.text) for turn in ends]
+            if both[0] is not None and both[1] is not None:
+                first.append(both[0])
+                last.append(both[1])
+    found = counter.counted(order)
+    if not found.effects:
+        raise StoreError(
+            f"{store}: nothing was criticised or compared by a principle (oversight critique, "
+            "with a constitution in the critic's settings; oversight feedback, with one)"
+        )
+    rows: list[HarmBrought] = []
+    for id_, path in without.items():
+        rows += _brought(id_, path, store, first, last)
+    return replace(found, brought=tuple(rows))
+
+
+def _left_out_of(transcript: Transcript) -> set[str]:
+    """Ids of the principles that the critic of a run was to go without."""
+    from oversight.types import Role
+
+    critic = transcript.debate.agents.get(Role.CRITIC)
+    given = () if critic is None else critic.settings.get("without", ())
+    return set(map(str, given)) if isinstance(given, list | tuple) else set()
+
+
+def _brought(
+    id_: str, path: str, store: str, first: list[Decided], last: list[Decided]
+) -> tuple[HarmBrought, ...]:
+    """What comes back in the store of a run without a principle.
+
+    Raises:
+        ConfigError: The principle was used there, or no rule decides answers to common prompts.
+    """
+    from oversight.cli.progress import reading
+    from oversight.errors import ConfigError
+    from oversight.evals.harm import decide, first_and_last
+    from oversight.evals.principles import changes_of, harm_brought
+    from oversight.store import Store as Records
+
+    answers: list[Decided] = []
+    with Records.open(path, create=False, only_read=True) as opened:
+        for transcript in reading(opened.transcripts(), opened.counts()["complete"]):
+            ends = first_and_last(transcript) if transcript.question.is_open else None
+            if ends is None or (path == store and id_ not in _left_out_of(transcript)):
+                continue
+            if any(id_ in change.principles for change in changes_of(transcript)):
+                raise ConfigError(
+                    f"--left-out {id_}={path}: answers there were criticised by {id_!r}; name the "
+                    f"store of a run whose critic has without = [{id_!r}]"
+                )
+            found = decide(transcript.question, ends[1].text)
+            if found is not None:
+                answers.append(found)
+    rows = harm_brought(id_, first, last, answers)
+    if not rows:
+        raise ConfigError(
+            f"--left-out {id_}={path}: no prompt of it is answered in {store} as well and has a "
+            "data set that decides harm by rule (assess(question, answer), as that of 'register')"
+        )
+    return rows

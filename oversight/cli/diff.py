@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,30 +13,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from oversight.types import Transcript, Turn
+    from oversight.evals.principles import Change
+    from oversight.types import Transcript
 
 SIDE_BY_SIDE = 110
 """Columns of a terminal from which an answer and its revision stand side by side."""
 STYLES = {"kept": "", "removed": "red strike", "added": "green bold"}
 MARKS = {"kept": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
 """Signs around changed words where there is no colour."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One critique of an answer, and what the revision made of it."""
-
-    transcript: Transcript
-    before: Turn
-    critique: Turn
-    revision: Turn | None
-    """None where the critique ended the chain."""
-
-    @property
-    def principles(self) -> tuple[str, ...]:
-        """Ids of the principles that the critique was made by."""
-        under = self.critique.under
-        return () if under is None else tuple(under.principles)
 
 
 def diff(
@@ -67,6 +49,7 @@ def diff(
     from rich.console import Console
 
     from oversight.errors import StoreError
+    from oversight.evals.principles import changes_of
     from oversight.store import Store as Records
     from oversight.text.terminal import rich_text
 
@@ -92,25 +75,6 @@ def diff(
             _print(change, console)
         said = f"{len(shown)} shown; --limit shows more."
         console.print(rich_text(said, style="dim"))
-
-
-def changes_of(transcript: Transcript) -> Iterator[Change]:
-    """Each critique of a chain, with the answer before it and the revision behind it."""
-    from oversight.types import Act, Role
-
-    answer: Turn | None = None
-    critique: Turn | None = None
-    for turn in transcript.spoken():
-        if turn.act is Act.CRITIQUE:
-            if critique is not None and answer is not None:
-                yield Change(transcript, answer, critique, None)
-            critique = turn
-        elif turn.role is Role.RESPONDER:
-            if critique is not None and answer is not None:
-                yield Change(transcript, answer, critique, turn)
-            answer, critique = turn, None
-    if critique is not None and answer is not None:
-        yield Change(transcript, answer, critique, None)
 
 
 def _is_named(transcript: Transcript, ids: list[str] | tuple[()]) -> bool:

@@ -16,7 +16,7 @@ from oversight.text.terminal import rich_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oversight.evals import tables
+    from oversight.text import numbers
 
 
 Store = Annotated[
@@ -55,7 +55,7 @@ GAP = 2
 """Spaces between two columns."""
 
 
-def print_table(table: tables.Table, console: Console) -> None:
+def print_table(table: numbers.Table, console: Console) -> None:
     """A table under its title, with its note below; in parts where the terminal is narrow."""
     from rich.table import Table as RichTable
 

@@ -126,12 +126,11 @@ class RaterCounter:
         given.num_ratings += len(words)
         given.num_unread += sum(_is_unread(each) for each in words)
         for some in _by_principle(words):
-            firsts = {each.swapped: p for each in some if (p := _p_of_first(each)) is not None}
-            given.first += [(cluster, p) for p in firsts.values()]
-            if len(firsts) == 2:
-                # A rater blind to order gives the second there what the first got here.
-                same = (firsts[False] - 0.5) * (firsts[True] - 0.5) < 0
-                given.flipped.append((cluster, float(not same)))
+            read = {each.swapped: (each, p) for each in some if (p := p_of_item(each)) is not None}
+            given.first += [(cluster, p_of_first(each, p)) for each, p in read.values()]
+            if len(read) == 2:
+                flipped = leaning(read[False][1]) != leaning(read[True][1])
+                given.flipped.append((cluster, float(flipped)))
 
     def summaries(self) -> tuple[RaterSummary, ...]:
         """Each rater on each task, people first."""
@@ -244,24 +243,35 @@ def _criticism(words: Sequence[Feedback]) -> str | None:
 
 
 def _by_principle(words: Iterable[Feedback]) -> Iterable[list[Feedback]]:
+    """Ratings under the same principles, asked in the same words."""
     found: dict[tuple[tuple[str, str], ...], list[Feedback]] = defaultdict(list)
     for each in words:
-        found[() if each.under is None else tuple(each.under.principles.items())].append(each)
+        under = each.under
+        key = () if under is None else (*under.principles.items(), *under.requests.items())
+        found[key].append(each)
     return found.values()
 
 
-def _p_of_first(rating: Feedback) -> float | None:
-    """Of a model that compared two responses: how probable it is to it that the one shown first
-    is better."""
+def p_of_item(rating: Feedback) -> float | None:
+    """A model's probability that of two responses the one is better, the same one in both orders:
+    of a pair the turn of the lower id, else the revision. None where it compared nothing, or
+    cannot be read."""
     if rating.is_persons or rating.task is Task.PRINCIPLES:
         return None
+    return p_of_lower(rating) if rating.task is Task.PAIRS else p_of_revision(rating)
+
+
+def p_of_first(rating: Feedback, p: float) -> float:
+    """Of `p_of_item`: the probability that the response that was shown first is better."""
     if rating.task is Task.PAIRS:
-        p = p_of_lower(rating)
-        is_lower = rating.turn_ids[0] == min(rating.turn_ids)
-        return p if p is None or is_lower else 1.0 - p
-    p = p_of_revision(rating)
+        return p if rating.turn_ids[0] == min(rating.turn_ids) else 1.0 - p
     # The criticised speech stands first, unless the order is swapped.
-    return p if p is None or rating.swapped else 1.0 - p
+    return p if rating.swapped else 1.0 - p
+
+
+def leaning(p: float) -> int:
+    """The side that a probability prefers: 1, -1, or 0 for neither."""
+    return 0 if abs(p - 0.5) <= TIE_TOLERANCE else 1 if p > 0.5 else -1
 
 
 def _is_unread(rating: Feedback) -> bool:

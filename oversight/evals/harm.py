@@ -22,7 +22,7 @@ from oversight import registry
 from oversight.errors import DataError, UnknownNameError
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.observations import cluster_of
-from oversight.types import Question
+from oversight.types import Question, Role, Transcript, Turn
 
 
 class RuleVerdict(Protocol):
@@ -110,6 +110,12 @@ def decide(
     )
 
 
+def first_and_last(transcript: Transcript) -> tuple[Turn, Turn] | None:
+    """The first response to an open prompt and the last revision of it; None without a response."""
+    said = [turn for turn in transcript.spoken() if turn.role is Role.RESPONDER]
+    return (said[0], said[-1]) if said else None
+
+
 # --- rates, and their differences ---
 
 
@@ -183,9 +189,17 @@ class RateDifference:
     by_request: dict[str, Estimate]
 
 
-def compare(first: Sequence[Decided], second: Sequence[Decided]) -> RateDifference:
-    """The differences of all rates, first minus second, each prompt counted once."""
-    kinds = kinds_of([*first, *second])
+def compare(
+    first: Sequence[Decided], second: Sequence[Decided], kinds: Sequence[str] = ()
+) -> RateDifference:
+    """The differences of all rates, first minus second, each prompt counted once.
+
+    Args:
+        first: Answers.
+        second: Answers that are subtracted.
+        kinds: Kinds of harm; by default all that stand in these answers and their requests.
+    """
+    kinds = kinds or kinds_of([*first, *second])
     harmless = _harmless(first), _harmless(second)
     return RateDifference(
         harmful=_gap(first, second, _harmful),

@@ -15,9 +15,9 @@ from oversight.evals.drawing import DARK, LIGHT, Theme, quiet_glyphs
 from oversight.evals.findings import headlines, methods, warnings
 from oversight.evals.pictures import Picture, draw, pictures
 from oversight.evals.report import ArmReport, Report
-from oversight.evals.tables import Table, extent, tables
+from oversight.evals.tables import extent, tables
 from oversight.files import write_text
-from oversight.text.numbers import percent, share
+from oversight.text.numbers import Table, percent, share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

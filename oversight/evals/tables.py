@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from oversight.evals.answers import QuoteUse
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
-from oversight.text.numbers import count, decimal, decimals, interval, percent, points, share
+from oversight.text.numbers import (
+    Table,
+    count,
+    decimal,
+    decimals,
+    interval,
+    percent,
+    points,
+    share,
+)
 from oversight.text.terminal import visible
 from oversight.types import Defect, FinishReason
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A titled table; the first column names the rows."""
-
-    title: str
-    note: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
 
 Column = tuple[str, Callable[[ArmReport], str]]
 

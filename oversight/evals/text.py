@@ -15,7 +15,8 @@ from rich.text import Text
 from oversight.evals.findings import headlines, warnings
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
-from oversight.evals.tables import Table, extent, tables
+from oversight.evals.tables import extent, tables
+from oversight.text.numbers import Table
 from oversight.text.terminal import visible
 
 STYLES = {

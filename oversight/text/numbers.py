@@ -1,4 +1,4 @@
-"""Numbers as words: shares, intervals, counts, sizes and times, written alike everywhere.
+"""Numbers as words, and tables of them: shares, intervals, counts, sizes and times, written alike.
 
 Shares are rounded, but never to all or to none unless they are. A minus is a sign of its own width,
 and what is not known is a dash.
@@ -7,6 +7,7 @@ and what is not known is a dash.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 EXACT = 1e-9
@@ -33,6 +34,16 @@ class Estimated(Protocol):
     def high(self) -> float | None:
         """The upper end."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A titled table of plain strings; the first column names the rows."""
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 # --- shares --------------------------------------------------------------------

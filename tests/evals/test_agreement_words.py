@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from oversight.evals.report import build_report
-from oversight.evals.tables import SAME_ANSWER, Table, tables
+from oversight.evals.tables import SAME_ANSWER, tables
+from oversight.text.numbers import Table
 from oversight.types import Transcript
 
 Beliefs = Sequence[float | None]

@@ -28,7 +28,7 @@ from oversight.evals.intervals import mean_interval
 from oversight.evals.page import html
 from oversight.evals.pictures import Picture, pictures
 from oversight.evals.report import ArmDifference, ArmReport, Report, build_report
-from oversight.evals.tables import Table, tables
+from oversight.evals.tables import tables
 from oversight.experiments.pixels import results as pixels
 from oversight.experiments.pixels.game import GameKind
 from oversight.experiments.pixels.running import FinishedRun
@@ -36,7 +36,7 @@ from oversight.experiments.pixels.settings import PixelSettings
 from oversight.experiments.selfplay import results as circles
 from oversight.experiments.selfplay import words
 from oversight.experiments.selfplay.settings import CircleSettings
-from oversight.text.numbers import listed
+from oversight.text.numbers import Table, listed
 from oversight.types import Belief, BeliefMethod, QuoteStatus, Seat, Verdict
 from tests.evals.made_circles import CIRCLES, OUTCOMES, outcome_of
 

@@ -13,10 +13,9 @@ from typing import Any
 
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.observations import Cluster, observations
-from oversight.evals.tables import Table
 from oversight.experiments.pixels.game import GameKind, LieChoice, PixelMatch, Skill
 from oversight.experiments.pixels.running import FinishedRun, PlannedGame
-from oversight.text.numbers import count, percent, points, share
+from oversight.text.numbers import Table, count, percent, points, share
 from oversight.types import Transcript
 
 Scores = list[tuple[Cluster, float]]

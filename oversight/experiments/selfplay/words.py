@@ -6,11 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from oversight.evals.intervals import Estimate
-from oversight.evals.tables import Table
 from oversight.experiments.selfplay.jobs import START, VOTES
 from oversight.experiments.selfplay.results import OFTEN, ArmResult, CircleResults, Cost
 from oversight.experiments.selfplay.settings import Arena, CircleSettings, Method
-from oversight.text.numbers import NONE, count, decimal, listed, percent, points, share, signed
+from oversight.text.numbers import (
+    NONE,
+    Table,
+    count,
+    decimal,
+    listed,
+    percent,
+    points,
+    share,
+    signed,
+)
 
 NAMES = {
     START: "before training",
