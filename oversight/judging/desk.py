@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from oversight import constitutions
@@ -45,6 +47,8 @@ ORDER = (ItemState.BEGUN, ItemState.WAITING, ItemState.SKIPPED, ItemState.DONE)
 """States in the order in which their items are listed."""
 STATES_IN_TURN = ORDER[:2]
 """States of the items offered next, in this order; skipped ones are not offered."""
+EVERYBODY = sys.maxsize
+"""An overlap at which nothing has been judged or rated by enough people."""
 UNTOUCHED = (ItemState.WAITING, ItemState.SKIPPED)
 
 
@@ -76,6 +80,10 @@ class AnyDesk(ABC, Generic[Listed, Named, Opened, Sent]):
     @abstractmethod
     def queue(self) -> list[Listed]:
         """All items for this person: waiting, begun, skipped and done."""
+
+    @abstractmethod
+    def why_empty(self) -> str:
+        """The reason why the queue lists nothing, in sentences, with what may be done about it."""
 
     @abstractmethod
     def named(self, listed: Listed) -> Named:
@@ -203,6 +211,24 @@ class Desk(AnyDesk[QueueItem, str, DebateItem, Judgment]):
             for each in self.store.queue(self.judge, wanted, overlap=self.settings.overlap)
             if each.question_id not in told or each.state not in UNTOUCHED
         ]
+
+    def why_empty(self) -> str:
+        """The reason why the queue lists nothing, in sentences, with what may be done about it."""
+        settings = self.settings
+        wanted = QueueFilter(dataset=settings.dataset, protocol=settings.protocol)
+        if self.store.queue(self.judge, wanted, overlap=settings.overlap):
+            return (
+                "Nothing to judge for you: you have been told the answers to all questions of this "
+                "store that are left."
+            )
+        if found := self.store.queue(self.judge, wanted, overlap=EVERYBODY):
+            return _had_enough(len(found), "debate", "judge", settings.overlap)
+        if self.store.queue(self.judge, QueueFilter(), overlap=EVERYBODY):
+            return _left_out("judge", settings.dataset, settings.protocol)
+        return (
+            "Nothing to judge in this store. `oversight debate` runs debates; with --judge human "
+            "they wait for you. Answers to open prompts are rated: `oversight rate revisions`."
+        )
 
     def told_after(self, item: DebateItem) -> str:
         """Sentence about debates that leave the queue since the judge was told an answer."""
@@ -345,6 +371,17 @@ class TaskDesk(AnyDesk[RatingItem, RatingItem, TaskItem, Feedback]):
         wanted = items_wanted(self.settings, self.task, self.constitution)
         return self.store.rating_items(self.judge, wanted, overlap=self.settings.overlap)
 
+    def why_empty(self) -> str:
+        """The reason why the queue lists nothing, in sentences, with what may be done about it."""
+        settings, task = self.settings, self.task
+        wanted = items_wanted(settings, task, self.constitution)
+        if found := self.store.rating_items(self.judge, wanted, overlap=EVERYBODY):
+            return _had_enough(len(found), task.one, "rate", settings.overlap)
+        every = replace(wanted, dataset=None, protocol=None)
+        if self.store.rating_items(self.judge, every, overlap=EVERYBODY):
+            return _left_out("rate", settings.dataset, settings.protocol)
+        return task.empty
+
     def named(self, listed: RatingItem) -> RatingItem:
         """An item is taken up as it is listed."""
         return listed
@@ -377,6 +414,24 @@ class TaskDesk(AnyDesk[RatingItem, RatingItem, TaskItem, Feedback]):
     def leave(self, item: TaskItem) -> None:
         """Give up the claim on the item."""
         self.store.leave_rating(item.item.key, self.judge)
+
+
+def _had_enough(number: int, one: str, verb: str, overlap: int) -> str:
+    """Sentences about items that as many others have done as are asked for."""
+    done = "judged" if verb == "judge" else "rated"
+    what = f"the {one}" if number == 1 else f"all {number} {one}s"
+    people = "1 person" if overlap == 1 else f"{overlap} people"
+    return (
+        f"Nothing to {verb} for you: others have {done} {what} of this store, and {people} an item "
+        f"are asked for. --set overlap={overlap + 1} asks for one more."
+    )
+
+
+def _left_out(verb: str, dataset: str | None, protocol: str | None) -> str:
+    """A sentence about a filter that fits nothing."""
+    named = {"data set": dataset, "protocol": protocol}
+    given = " and ".join(f"{name} {value!r}" for name, value in named.items() if value is not None)
+    return f"Nothing to {verb} in this store of {given}: leave that out, or name another."
 
 
 def items_wanted(

@@ -27,6 +27,7 @@ from oversight.judging.items import (
 from oversight.judging.live import LiveRunner
 from oversight.judging.log import ActLog, JudgingLog, RatingLog
 from oversight.judging.settings import SessionSettings
+from oversight.judging.tasks import TaskQuestion
 from oversight.judging.tasks.debate import (
     JudgmentScore,
     coupled,
@@ -454,6 +455,11 @@ class RatingSession(ItemSession):
         """The debate that the item is of."""
         return self.item.transcript
 
+    @property
+    def asked(self) -> tuple[TaskQuestion, ...]:
+        """The questions about the item, in the words for it."""
+        return self.desk.task.questions_about(self.item.item, self.desk.asked)
+
     def refusal(self, doing: PersonAction) -> RefusedAction | None:
         """The reason why something cannot be done now, or None."""
         if doing in (PersonAction.READ_ON, PersonAction.ASK, PersonAction.SAY, PersonAction.END):
@@ -476,7 +482,7 @@ class RatingSession(ItemSession):
     def missing(self, *, need_rationale: bool = True) -> RefusedAction | None:
         """A refusal that names the first thing a rating lacks, or None."""
         need = need_rationale and self.desk.settings.require_rationale
-        words = self.desk.task.missing(self.desk.asked, self.acts.work, need_rationale=need)
+        words = self.desk.task.missing(self.asked, self.acts.work, need_rationale=need)
         return None if words is None else RefusedAction(RefusalReason.INCOMPLETE, words)
 
     async def send(self) -> Feedback | RefusedAction:

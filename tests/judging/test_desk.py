@@ -223,3 +223,32 @@ async def test_a_debate_that_another_process_runs_cannot_be_taken_up(
 async def test_an_item_that_is_not_in_the_store_is_said_so(workshop: Any) -> None:
     with pytest.raises(StoreError, match="nowhere"):
         workshop.desk().take("nowhere")
+
+
+async def test_a_queue_is_empty_as_others_have_judged_all(workshop: Any) -> None:
+    items = await _items(workshop, 2)
+    bo = workshop.desk("bo")
+    for debate_id in items:
+        item, _ = bo.take(debate_id)
+        bo.open(item)
+        item.acts.add(TurnsRevealed(step=9))
+        item.acts.add(BeliefGiven(step=9, probs=(0.7, 0.3)))
+        await bo.send(item)
+        await bo.close(item)
+    desk = workshop.desk()
+    assert desk.queue() == []
+    assert desk.why_empty() == (
+        "Nothing to judge for you: others have judged all 2 debates of this store, and 1 person an "
+        "item are asked for. --set overlap=2 asks for one more."
+    )
+
+
+async def test_a_queue_is_empty_as_its_filter_leaves_everything_out(workshop: Any) -> None:
+    await _items(workshop, 1)
+    desk = workshop.desk(protocol="critique")
+    assert desk.queue() == []
+    assert "of protocol 'critique': leave that out" in desk.why_empty()
+
+
+def test_a_queue_is_empty_as_nothing_was_debated(workshop: Any) -> None:
+    assert workshop.desk().why_empty().startswith("Nothing to judge in this store. `oversight ")

@@ -258,3 +258,25 @@ def test_events_are_written_in_order_while_they_are_added(records):
     item = asyncio.run(go())
     found = records.store.rating_events(item.item.key, "anna")
     assert [e.number for e in found] == list(range(52))
+
+
+async def test_a_queue_is_empty_as_others_have_rated_all(records):
+    records.best_of()
+    bo = records.desk(Task.PAIRS, "bo")
+    item = opened(bo)
+    item.acts.add(QuestionsAnswered(answers={"preferred": "left-1"}))
+    await bo.send(item)
+    await bo.close(item)
+    desk = records.desk(Task.PAIRS)
+    assert desk.queue() == []
+    assert desk.why_empty() == (
+        "Nothing to rate for you: others have rated the pair of this store, and 1 person an item "
+        "are asked for. --set overlap=2 asks for one more."
+    )
+
+
+async def test_a_queue_is_empty_as_its_filter_leaves_everything_out(records):
+    records.best_of()
+    desk = records.desk(Task.PAIRS, dataset="elsewhere")
+    assert desk.queue() == []
+    assert "of data set 'elsewhere': leave that out" in desk.why_empty()

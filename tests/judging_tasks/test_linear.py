@@ -87,3 +87,12 @@ def test_the_command_rates_from_a_pipe(records):
     assert "1 sent now" in done.stdout
     (sent,) = records.ratings()
     assert sent.answer.preferred == "tie"
+
+
+async def test_where_all_is_put_off_or_rated_by_others_the_end_says_so(records):
+    records.best_of()
+    said = await say(records.desk(Task.PAIRS), "skip")
+    assert "Nothing to rate in this store. Yours: 1 skipped; the full screen lists it." in said
+    await say(records.desk(Task.PAIRS, "bo"), "7", "")
+    said = await say(records.desk(Task.PAIRS, "cy"))
+    assert "Nothing to rate for you: others have rated the pair of this store" in said

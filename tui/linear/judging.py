@@ -107,10 +107,7 @@ class LinearQueue:
         if limit is not None and len(items) > limit:
             self._write(f"And {len(items) - limit} more: list all shows them.")
         if not self._queue.counts:
-            self._write(
-                "Nothing to judge in this store: `oversight debate` runs debates. Answers to open "
-                "prompts are rated, not judged: `oversight rate revisions`."
-            )
+            self._write(self._desk.why_empty())
 
     def _chosen(self, number: str) -> QueueItem | None:
         if number.isdecimal() and 1 <= int(number) <= len(self._queue.items):

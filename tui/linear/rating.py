@@ -16,6 +16,7 @@ from oversight.judging.queue_session import LeftState, QueueSession, Where
 from oversight.judging.session import RatingSession
 from oversight.judging.tasks import unanswered
 from oversight.judging.work import WHOLE
+from oversight.store.rating_queue import RatingItem
 from oversight.tui.linear.lines import (
     Read,
     Write,
@@ -28,7 +29,7 @@ from oversight.tui.linear.lines import (
 )
 from oversight.tui.marking import named_by_seat
 from oversight.tui.rows import said_by
-from oversight.types import AttentionPaid, Turn
+from oversight.types import AttentionPaid, Feedback, Turn
 
 HELP = """\
 A number answers. why WORDS keeps a rationale, undo takes the last act back, skip puts the item off,
@@ -57,8 +58,16 @@ class LinearRatings:
         if where != "next":
             self._write(f"{queue.num_sent} sent now; everything is kept.")
             return
-        said = "Nothing waits any more." if queue.num_sent else "Nothing to rate in this store."
-        self._write(f"{said} {queue.num_sent} sent now.")
+        self._write(f"{self._end(queue)} {queue.num_sent} sent now.")
+
+    def _end(self, queue: QueueSession[RatingItem, RatingItem, TaskItem, Feedback]) -> str:
+        """Say why no item comes any more."""
+        if queue.num_sent:
+            return "Nothing waits any more."
+        if not queue.refresh():
+            return self._desk.why_empty()
+        left = [f"{num} {state.value}" for state, num in queue.counts.items()]
+        return f"Nothing to rate in this store. Yours: {', '.join(left)}; the full screen lists it."
 
     async def work_on(self, item: TaskItem) -> Where:
         """Let the judge work on an item until they leave it."""
@@ -137,7 +146,7 @@ class LinearRating:
             self._write(HELP)
 
     def _answer(self, number: int) -> None:
-        left = unanswered(self._desk.asked, self._acts.work.draft.answers)
+        left = unanswered(self._session.asked, self._acts.work.draft.answers)
         if not left:
             self._write("Everything is answered; undo takes the last one back.")
             return
@@ -160,9 +169,9 @@ class LinearRating:
     def _ask(self) -> None:
         """Ask the first open question, or repeat the answers."""
         answers = self._acts.work.draft.answers
-        left = unanswered(self._desk.asked, answers)
+        left = unanswered(self._session.asked, answers)
         if not left:
-            chosen = [each.choice(answers[each.name]) for each in self._desk.asked]
+            chosen = [each.choice(answers[each.name]) for each in self._session.asked]
             words = " ".join(c.words.rstrip(".") + "." for c in chosen if c is not None)
             self._write(f"You said: {words} An empty line sends it.")
             return
@@ -183,6 +192,7 @@ class LinearRating:
         self._write(f"{asked}: {one_line(question.text)}")
         for label, index in zip(labels(len(listing)), listing, strict=True):
             self._write(f"{label}: {one_line(question.options[index].text)}")
+        self._write(self._desk.task.asks_about(self._item.item))
         turns = self._item.turns()
         self._write(said_by(self._item, turns[0]))
         if number := len(self._item.before()):

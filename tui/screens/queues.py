@@ -67,11 +67,8 @@ class JudgingQueueScreen(ItemsScreen[QueueItem, str, DebateItem, Judgment]):
         return f"{enter} goes on, live (▸): {name}" if item.live else f"{enter} judges: {name}"
 
     def empty(self) -> str:
-        """A sentence on how to come by something to judge."""
-        return (
-            "Nothing to judge in this store. `oversight debate` runs debates; with "
-            "--judge human they wait for you."
-        )
+        """The reason why nothing is listed, and what may be done about it."""
+        return self.desk.why_empty()
 
     def screen_of(self, item: DebateItem, note: str) -> DebateScreen:
         """The screen on which a debate is judged; `note` is said first."""
@@ -118,8 +115,8 @@ class RatingQueueScreen(ItemsScreen[RatingItem, RatingItem, TaskItem, Feedback])
         return f"{takes}." if item is None else f"{takes}. {name_of(item)}"
 
     def empty(self) -> str:
-        """A sentence on how to come by something to rate."""
-        return self.desk.task.empty
+        """The reason why nothing is listed, and what may be done about it."""
+        return self.desk.why_empty()
 
     def screen_of(self, item: TaskItem, note: str) -> RatingScreen:
         """The screen on which an item is rated; `note` is said first."""

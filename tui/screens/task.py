@@ -107,7 +107,7 @@ class RatingScreen(RatingReadingScreen[Where]):
         """Prompt, responses with their quotes beside them, questions, hint, keys."""
         yield Static(id="too-small")
         yield QuestionHead()
-        yield Static(rich_text(self.about.asks), id="asks")
+        yield Static(rich_text(self.about.asks_about(self.item.item)), id="asks")
         with Container(id="middle"):
             yield SeenTranscript(id="transcript")
             with Container(id="side"):
@@ -128,7 +128,7 @@ class RatingScreen(RatingReadingScreen[Where]):
         self.transcript.set_rows(rows)
         self.fold_before(folded=True)
         left = self.answering.left
-        self.current = self.desk.asked.index(left[0]) if left else 0
+        self.current = self.session.asked.index(left[0]) if left else 0
         self.transcript.focus()
         self.show_all()
 
@@ -142,7 +142,7 @@ class RatingScreen(RatingReadingScreen[Where]):
         if not self.is_mounted:
             return
         answers = self.acts.work.draft.answers
-        self.query_one(Choices).show(self.desk.asked, answers, self.current)
+        self.query_one(Choices).show(self.session.asked, answers, self.current)
         self.show_quotes()
         self._show_hint()
 
@@ -171,7 +171,7 @@ class RatingScreen(RatingReadingScreen[Where]):
     @property
     def answering(self) -> AnswerState:
         """The answers so far, and the question that a key answers."""
-        return AnswerState(self.desk.asked, self.acts.work.draft.answers, self.current)
+        return AnswerState(self.session.asked, self.acts.work.draft.answers, self.current)
 
     def _missing(self, *, need_rationale: bool = True) -> str | None:
         refusal = self.session.missing(need_rationale=need_rationale)
@@ -202,7 +202,7 @@ class RatingScreen(RatingReadingScreen[Where]):
 
     def on_choices_chosen(self, event: Choices.Chosen) -> None:
         """A click on a question or an answer."""
-        names = [each.name for each in self.desk.asked]
+        names = [each.name for each in self.session.asked]
         self.current = names.index(event.question)
         if event.value is not None:
             self.answer(event.question, event.value)
@@ -259,7 +259,7 @@ class RatingScreen(RatingReadingScreen[Where]):
         now = self.acts.work.draft.answers
         changed = [
             at
-            for at, each in enumerate(self.desk.asked)
+            for at, each in enumerate(self.session.asked)
             if before.get(each.name) != now.get(each.name)
         ]
         self.current = changed[0] if changed else self.current
@@ -291,7 +291,7 @@ class RatingScreen(RatingReadingScreen[Where]):
         said = self._missing()
         if said is not None:
             left = self.answering.left
-            self.current = self.desk.asked.index(left[0]) if left else self.current
+            self.current = self.session.asked.index(left[0]) if left else self.current
             self._note = said
             self.show_all()
             if self._missing(need_rationale=False) is None:

@@ -268,6 +268,7 @@ _PREFERENCES: dict[str, Any] = {
 
 
 def tokenizer_of(policy: str) -> Any:
+    """A policy's tokenizer."""
     _, vocabulary = read_config(ModelSettings(path=policy), ())
     return vocabulary.tokenizer
 
@@ -277,6 +278,7 @@ def _candidates_data(store: Path, arena: Arena) -> dict[str, Any]:
 
 
 def common(policy: str, out: Path, seed: int) -> dict[str, Any]:
+    """Settings that all runs of an experiment share."""
     return {
         "out": str(out),
         "model": {"path": policy},

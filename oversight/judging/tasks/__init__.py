@@ -174,6 +174,16 @@ class RatingTask(ABC):
         """Ids of the item's turns in the order in which this person is shown them."""
         return item.turn_ids
 
+    def asks_about(self, item: RatingItem) -> str:
+        """The whole question about this item, as a sentence."""
+        return self.asks
+
+    def questions_about(
+        self, item: RatingItem, asked: tuple[TaskQuestion, ...]
+    ) -> tuple[TaskQuestion, ...]:
+        """The questions that are asked, in the words for this item; names and values stay."""
+        return asked
+
     def names_of(self, item: RatingItem) -> tuple[str, ...]:
         """Names of the item's turns; answers to an open prompt are no speeches."""
         names, number = self.names, len(item.turn_ids)

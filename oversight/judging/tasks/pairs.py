@@ -46,8 +46,8 @@ class Pairs(RatingTask):
     names = ("Left", "Right")
     one = "pair"
     empty = (
-        "No pairs in this store. First run debates in which each speech is the best of several "
-        "candidates: oversight debate --protocol debate_single_turn_best_of_n"
+        "Nothing to rate in this store. Pairs come from debates in which each speech is the best "
+        "of several candidates: oversight debate --protocol debate_single_turn_best_of_n"
     )
     nothing = (
         "no complete debate has two candidates of one turn that answer one prompt: run a protocol "
@@ -58,6 +58,10 @@ class Pairs(RatingTask):
     def questions(self, constitution: Constitution | None = None) -> tuple[TaskQuestion, ...]:
         """One: which is better."""
         return (PREFERRED,)
+
+    def asks_about(self, item: RatingItem) -> str:
+        """Of answers to an open prompt, which nobody judges and of which none is right, another."""
+        return "Which of the two is the better response?" if item.is_open else self.asks
 
     def answer(
         self, given: Mapping[str, str], constitution: Constitution | None = None

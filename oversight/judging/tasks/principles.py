@@ -22,7 +22,6 @@ class Principles(RatingTask):
     record = PrinciplesAnswer
     asks = "How well does it keep to each principle?"
     one = "response"
-    empty = "No speeches in this store. Run debates first: oversight debate"
     nothing = "no debate is complete in which anything was said"
     by_constitution = True
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from oversight.constitutions import Constitution
 from oversight.judging.tasks import AnswerState, Choice, Key, KeyEffect, RatingTask, TaskQuestion
+from oversight.store.rating_queue import RatingItem
 from oversight.types import CriticismIs, RevisionAnswer, RevisionIs, Task
 
 CRITICISM = TaskQuestion(
@@ -19,15 +20,23 @@ CRITICISM = TaskQuestion(
     ),
     digits="123",
 )
-REVISION = TaskQuestion(
-    "revision",
-    "Revision",
-    (
-        Choice(RevisionIs.WORSE, "← worse", "The revision is worse than the first speech."),
-        Choice(RevisionIs.SAME, "same", "The revision is as good as the first speech."),
-        Choice(RevisionIs.BETTER, "better →", "The revision is better than the first speech."),
-    ),
-)
+
+
+def _revision(first: str) -> TaskQuestion:
+    """The question about a revision of what is called `first`."""
+    return TaskQuestion(
+        "revision",
+        "Revision",
+        (
+            Choice(RevisionIs.WORSE, "← worse", f"The revision is worse than the {first}."),
+            Choice(RevisionIs.SAME, "same", f"The revision is as good as the {first}."),
+            Choice(RevisionIs.BETTER, "better →", f"The revision is better than the {first}."),
+        ),
+    )
+
+
+REVISION = _revision("first speech")
+REVISION_OF_RESPONSE = _revision("first response")
 REVISION_BY_KEY = {"left": RevisionIs.WORSE, "tie": RevisionIs.SAME, "right": RevisionIs.BETTER}
 
 
@@ -41,7 +50,7 @@ class Revisions(RatingTask):
     names = ("First speech", "Criticism", "Revised speech")
     one = "revision"
     empty = (
-        "No revisions in this store. Run debates in which a critic speaks first: "
+        "Nothing to rate in this store. Run debates in which a critic speaks first: "
         "oversight debate --protocol critique"
     )
     nothing = (
@@ -57,6 +66,17 @@ class Revisions(RatingTask):
     def questions(self, constitution: Constitution | None = None) -> tuple[TaskQuestion, ...]:
         """Two: of the criticism, and of the revision."""
         return (CRITICISM, REVISION)
+
+    def asks_about(self, item: RatingItem) -> str:
+        """Both questions, as sentences."""
+        first = "first response" if item.is_open else "first speech"
+        return f"Is the criticism right? Is the revision better than the {first}?"
+
+    def questions_about(
+        self, item: RatingItem, asked: tuple[TaskQuestion, ...]
+    ) -> tuple[TaskQuestion, ...]:
+        """The two; answers to an open prompt are no speeches."""
+        return (CRITICISM, REVISION_OF_RESPONSE) if item.is_open else asked
 
     def answer(
         self, given: Mapping[str, str], constitution: Constitution | None = None
