@@ -37,13 +37,13 @@ DONE = "done.json"
 REMEDY = "put back the file that the job wrote, or remove its folder to have the job done again"
 
 
-class Fact(BaseModel):
+class JobFact(BaseModel):
     """A part of a job's record. Fields of a later version are passed over."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class JobDone(Fact):
+class JobDone(JobFact):
     """A job that has ended; all that is said of one whose work is files beside the record."""
 
     seconds: float | None = None
@@ -55,7 +55,7 @@ class JobDone(Fact):
         return {name: found[name] for name in sorted(found, key=lambda name: name == "seconds")}
 
 
-class Job(Protocol):
+class ExperimentJob(Protocol):
     """One job of an experiment."""
 
     @property
@@ -94,7 +94,7 @@ class Experiment(Protocol):
     def num_processes(self) -> int:
         """Processes, of one thread each."""
 
-    def plan(self) -> Sequence[Job]:
+    def plan(self) -> Sequence[ExperimentJob]:
         """All jobs, each after those it needs."""
 
     def check(self) -> None:
@@ -153,7 +153,7 @@ WATCH_S = 1.0
 class JobsProgress:
     """Progress of an experiment."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[ExperimentJob, ...]
     done: frozenset[str]
     found: frozenset[str]
     """Those of `done` that were done before this run."""
@@ -173,18 +173,18 @@ class JobError(OversightError):
 class _Worker:
     process: Any
     pipe: Connection
-    job: Job | None = None
+    job: ExperimentJob | None = None
     begun: float = 0.0
 
 
 @dataclass
 class _State:
-    jobs: Sequence[Job]
+    jobs: Sequence[ExperimentJob]
     done: set[str] = field(default_factory=set)
     found: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
 
-    def ready(self) -> Job | None:
+    def ready(self) -> ExperimentJob | None:
         """A job whose needs are done, in the order of the plan; None if there is none."""
         able = (s for s in self.jobs if s.name not in self.taken and self.done >= set(s.needs))
         return next(able, None)
@@ -221,7 +221,7 @@ def run(experiment: Experiment, report: Report = lambda _: None) -> dict[str, di
         lock.release()
 
 
-def _record(experiment: Experiment, job: Job) -> dict[str, Any] | None:
+def _record(experiment: Experiment, job: ExperimentJob) -> dict[str, Any] | None:
     return read_done(folder_of(experiment.out, job.name))
 
 
@@ -374,7 +374,7 @@ def _run_worker(pipe: Connection, experiment: Experiment, log: Path, parent: int
         pipe.send(_outcome(experiment, job))
 
 
-def _outcome(experiment: Experiment, job: Job) -> str | None:
+def _outcome(experiment: Experiment, job: ExperimentJob) -> str | None:
     """None once the job is done and written down, else the reason that it failed."""
     begun = time.monotonic()
     try:

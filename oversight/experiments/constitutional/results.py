@@ -11,7 +11,7 @@ from oversight.errors import DataError
 from oversight.evals.constitutional import picture
 from oversight.evals.harm import Decided, RateDifference, Rates, compare, decide, rates_of
 from oversight.evals.intervals import Estimate
-from oversight.evals.tables import Table
+from oversight.evals.numbers import Table
 from oversight.experiments.constitutional.settings import ConstitutionalSettings
 from oversight.experiments.constitutional.stages import (
     FULL,

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from oversight.config import describe
 from oversight.errors import CheckpointError
-from oversight.experiments.workers import REMEDY, Fact, JobDone
+from oversight.experiments.workers import REMEDY, JobDone, JobFact
 
 
 class TrainedOnRows(JobDone):
@@ -24,7 +24,7 @@ class TrainedOnRows(JobDone):
     """Number of rows that it learnt from; None where the folder does not say."""
 
 
-class MeanFact(Fact):
+class MeanFact(JobFact):
     """A mean with its interval (`evals.intervals.Estimate`)."""
 
     value: float | None
@@ -36,7 +36,7 @@ class MeanFact(Fact):
     method: str = ""
 
 
-class RulingFact(Fact):
+class RulingFact(JobFact):
     """One judgment of an arm, as it counts."""
 
     question: str
@@ -52,7 +52,7 @@ class RulingFact(Fact):
     """Probability that most of a vote of the judge is right."""
 
 
-class PositionFact(Fact):
+class PositionFact(JobFact):
     """Effect of the order shown on decisions (`evals.accuracy.PositionBias`)."""
 
     first_chosen: MeanFact | None
@@ -61,7 +61,7 @@ class PositionFact(Fact):
     flipped: MeanFact | None = None
 
 
-class QuotesFact(Fact):
+class QuotesFact(JobFact):
     """Quotes of an arm's speeches (`evals.answers.QuoteUse`)."""
 
     num_turns: int | None = None
