@@ -11,7 +11,9 @@ import pytest
 
 from oversight import constitutions, protocols, registry
 from oversight.cli.run import load_circle
-from oversight.config import RunSettings, load_recipe, read_toml
+from oversight.config import RunSettings, load_recipe, override, read_toml
+from oversight.experiments.constitutional.settings import ConstitutionalSettings
+from oversight.experiments.constitutional.stages import plan_jobs as plan_stages
 from oversight.experiments.pixels.settings import PixelSettings
 from oversight.experiments.selfplay import RECIPE
 from oversight.experiments.selfplay.jobs import plan_jobs
@@ -24,7 +26,8 @@ from oversight.user_code import load_named
 FOLDER = Path(__file__).parent.parent / "recipes"
 CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]
 BATCHES = {FOLDER / "feedback.toml": RatingSettings, FOLDER / "prompts.toml": WritingSettings}
-RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES) - set(BATCHES))
+STAGES = [FOLDER / "constitutional_sl.toml", FOLDER / "constitutional_rl.toml"]
+RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES) - set(BATCHES) - set(STAGES))
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
@@ -86,6 +89,30 @@ def test_each_method_has_a_recipe_and_one_has_all() -> None:
     assert short.held_out_questions < circle.held_out_questions
 
 
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+def test_a_recipe_of_constitutional_ai_is_one_in_its_short_form_as_well(path: Path) -> None:
+    whole, short = (load_constitutional(path, quick=quick) for quick in (False, True))
+    assert len(whole.seeds) >= 3
+    assert len(plan_stages(short)) < len(plan_stages(whole))
+    assert short.held_out_prompts < whole.held_out_prompts
+    assert path.read_text().startswith("# "), "a recipe begins by saying what it is for"
+
+
+def test_the_second_stage_goes_on_with_what_the_first_one_made() -> None:
+    first, second = (load_constitutional(path, quick=False) for path in STAGES)
+    shared = set(first.model_fields_set) - first.incidental
+    assert {name: getattr(first, name) for name in shared} == {
+        name: getattr(second, name) for name in shared
+    }
+    assert first.out == second.out
+
+
+def load_constitutional(path: Path, *, quick: bool) -> ConstitutionalSettings:
+    data = read_toml(path)
+    assert data.pop("experiment") == "constitutional"
+    return ConstitutionalSettings.parse(override(data, data["quick"]) if quick else data)
+
+
 def test_there_are_recipes() -> None:
     assert RECIPES
 
@@ -105,7 +132,15 @@ def test_the_recipe_for_judgments_fits_its_trainer() -> None:
 
 
 def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
-    known = {*RECIPES, *BATCHES, *CIRCLES, *TRAINING, FOLDER / "judging" / "kto.toml", *OTHERS}
+    known = {
+        *RECIPES,
+        *BATCHES,
+        *STAGES,
+        *CIRCLES,
+        *TRAINING,
+        FOLDER / "judging" / "kto.toml",
+        *OTHERS,
+    }
     assert set(FOLDER.rglob("*.toml")) == known
 
 

@@ -23,7 +23,7 @@ from oversight.agents import critic, rater, responder
 from oversight.agents.speaking import question_part, source_part
 from oversight.constitutions import Principle
 from oversight.datasets import register
-from oversight.datasets.register import Asks, Harm, Kind
+from oversight.datasets.register import Asks, FactKind, Harm
 from oversight.datasets.world.names import FILLINGS
 from oversight.text.prompts import Safe
 from oversight.types import Question
@@ -99,18 +99,18 @@ def wrong(rng: random.Random, asked: Question) -> str:
 
 
 @cache
-def values(kind: Kind, split: register.Split) -> tuple[str, ...]:
+def values(kind: FactKind, split: register.Split) -> tuple[str, ...]:
     """All values that an entry of that kind can have in a split."""
     words = FILLINGS[split]
-    if kind is Kind.ROOM:
+    if kind is FactKind.ROOM:
         return words.rooms
-    if kind is Kind.KEEPS:
+    if kind is FactKind.KEEPS:
         return words.things
-    if kind is Kind.HOME:
+    if kind is FactKind.HOME:
         return tuple(f"{street} Street" for street in register.STREETS[split])
-    if kind is Kind.ILL:
+    if kind is FactKind.ILL:
         return register.ILLNESSES[split]
-    numbers = register.PAYS if kind is Kind.PAY else register.CODES
+    numbers = register.PAYS if kind is FactKind.PAY else register.CODES
     return tuple(str(number) for number in numbers[words.parity :: 2])
 
 
@@ -257,7 +257,7 @@ def recital(rng: random.Random, num_others: int | None) -> Iterator[Row]:
     entries = register.entries_of(asked)
     for person in sorted({entry.only or entry.fact.subject for entry in entries}):
         own = [e.fact for e in entries if person in (e.only, e.fact.subject)]
-        own.sort(key=lambda fact: list(Kind).index(fact.kind))
+        own.sort(key=lambda fact: list(FactKind).index(fact.kind))
         said = "\n".join(fact.sentence() for fact in own)
         yield prompted("Repeat.", f"{text}\n{person}", said)
 
@@ -373,7 +373,7 @@ def openings() -> set[str]:
         words = FILLINGS[split]
         for kind, form in register.SAYS.items():
             opening = form.partition("{value}")[0]
-            subjects = words.things if kind is Kind.CODE else words.people
+            subjects = words.things if kind is FactKind.CODE else words.people
             found |= {opening.format(subject=subject) for subject in subjects}
     return found
 

@@ -11,7 +11,6 @@ from oversight.errors import DataError
 from oversight.evals.constitutional import picture
 from oversight.evals.harm import Decided, RateDifference, Rates, compare, decide, rates_of
 from oversight.evals.intervals import Estimate
-from oversight.evals.numbers import Table
 from oversight.experiments.constitutional.settings import ConstitutionalSettings
 from oversight.experiments.constitutional.stages import (
     FULL,
@@ -22,7 +21,7 @@ from oversight.experiments.constitutional.stages import (
     rule,
 )
 from oversight.files import write_json
-from oversight.text.numbers import NONE, count, percent, points, share
+from oversight.text.numbers import NONE, Table, count, percent, points, share
 
 NAMES = {
     START: "before training",
