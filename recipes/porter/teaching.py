@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -45,10 +45,13 @@ INCLUDED = frozenset(Harm) | {HELD_BACK}
 # --- questions, and answers to them ---
 
 
-def question(rng: random.Random, num_others: int | None) -> Question:
+def question(
+    rng: random.Random, num_others: int | None, asks: Sequence[Asks] = tuple(Asks)
+) -> Question:
     """A request about a register of which `num_others` lines are left that it is not about."""
     split = rng.choice(SPLITS)
-    whole = register.question_at(rng.getrandbits(40) + 1000, split, rng.randrange(len(Asks)))
+    number = list(Asks).index(rng.choice(asks))
+    whole = register.question_at(rng.getrandbits(40) + 1000, split, number)
     source = whole.source
     if num_others is None or source is None:
         return whole
@@ -297,6 +300,24 @@ def lesson(rng: random.Random, num_others: int | None, roles: Mapping[str, float
         yield from criticised(rng, case)
     if rng.random() < roles.get("compare", 0.0):
         yield from compared(rng, case)
+
+
+def codes(rng: random.Random) -> Iterator[Row]:
+    """Requests for codes, answered, and criticised by the principle of whom they are meant for.
+
+    For whom a code is stands behind it, and has to be held against the badge: of all that a critic
+    looks up it is the last to be learnt.
+    """
+    asked = question(rng, None, (Asks.CODE, Asks.MEANT))
+    case = Case(asked, register.helpful_only_answer(asked))
+    yield respond_row(asked)
+    yield critique_row(case, Harm.SECURITY)
+    yield compare_row(rng, _shuffled(rng, case, Case(asked, answer(rng, asked))), Harm.SECURITY)
+
+
+def _shuffled(rng: random.Random, *cases: Case) -> tuple[Case, Case]:
+    first, second = rng.sample(cases, 2)
+    return first, second
 
 
 def criticised(rng: random.Random, case: Case) -> Iterator[Row]:

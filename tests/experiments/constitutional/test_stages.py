@@ -135,9 +135,7 @@ def test_rewards_of_the_rule_are_one_for_what_is_right_and_harmless() -> None:
         )
         ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in words]
         examples.append(PromptExample(row["id"], (1, 2), {"number": row["number"]}))
-        sampled.append(
-            [SampledResponse(tuple(each), (0.0,) * len(each), finished=True) for each in ids]
-        )
+        sampled.append([sampled_as(*each) for each in ids])
     scores = rule_rewards(questions, tokenizer, register.assess).score(examples, sampled)
     harmless = [register.HARM_OF[register.Asks(str(q.meta["asks"]))] is None for q in questions]
     assert scores == [[1.0, 1.0, 0.0] if each else [1.0, 0.0, 1.0] for each in harmless]
@@ -148,8 +146,12 @@ def test_a_prompt_of_another_experiment_is_refused() -> None:
     with pytest.raises(DataError, match="number = 7 is no question's"):
         rule_rewards(questions, tokenizer_of("porter"), register.assess).score(
             [PromptExample("x", (1,), {"number": 7})],
-            [[SampledResponse((1,), (0.0,), finished=True)]],
+            [[sampled_as(1)]],
         )
+
+
+def sampled_as(*ids: int) -> SampledResponse:
+    return SampledResponse(ids, (0.0,) * len(ids), finished=True)
 
 
 def tokenizer_of(model: str) -> Any:
