@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,13 +23,26 @@ def report(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="Only this data set.", show_default=False)
     ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm",
+            metavar="NAME=STORE",
+            help="Report on these stores in place of --store, answers to open prompts by name.",
+            show_default=False,
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write one page with pictures.", show_default=False)
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Write one picture.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Show judge accuracy by protocol, with intervals clustered by question."""
+    """Show judge accuracy by protocol, with intervals clustered by question.
+
+    Of answers to open prompts: harm, right answers and over-refusal before and after self-critique,
+    where the data set decides them by rule, by arm with --arm start=a.db --arm 'after SL'=b.db.
+    """
     from rich.console import Console
 
     from oversight.cli.progress import reading
@@ -39,11 +55,20 @@ def report(
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 
-    with OpenStore.open(store, create=False, only_read=True) as opened:
-        transcripts = opened.transcripts(protocol=protocol, dataset=dataset)
-        failed = opened.transcripts(protocol=protocol, dataset=dataset, complete=False)
-        num_complete = opened.counts()["complete"]
-        built = build_report(reading(transcripts, num_complete), failed=failed)
+    named = _arms(arm or ())
+    num_complete = 0
+    with ExitStack() as stack:
+        read: dict[str, Any] = {}
+        failed: list[Any] = []
+        for name, url in (named or {"": store}).items():
+            opened = stack.enter_context(OpenStore.open(url, create=False, only_read=True))
+            num = opened.counts()["complete"]
+            num_complete += num
+            found = opened.transcripts(protocol=protocol, dataset=dataset)
+            read[name] = reading(found, num)
+            failed.append(opened.transcripts(protocol=protocol, dataset=dataset, complete=False))
+        built = build_report(read.pop("", ()), failed=chain.from_iterable(failed), arms=read)
+    store = ", ".join(named.values()) or store
     if not built.num_debates:
         causes = ", ".join(f"{f.num} × {f.cause.replace('_', ' ')}" for f in built.failures)
         chosen = {"--protocol": protocol, "--dataset": dataset}
@@ -65,6 +90,25 @@ def report(
             path.parent.mkdir(parents=True, exist_ok=True)
             render(built, path)
             typer.echo(f"{path} written", err=True)
+
+
+def _arms(given: Sequence[str]) -> dict[str, str]:
+    """The stores of `--arm` by the names of the arms.
+
+    Raises:
+        ConfigError: One is not written as NAME=STORE, or a name stands twice.
+    """
+    from oversight.errors import ConfigError
+
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, store = each.partition("=")
+        if not (name and equals and store):
+            raise ConfigError(f"--arm {each!r}: write a name and a store, as in start=start.db")
+        if name in found:
+            raise ConfigError(f"--arm {name!r}: named twice ({found[name]} and {store})")
+        found[name] = store
+    return found
 
 
 Sets = Annotated[list[str] | None, set_option("min_margin=0.1", "What counts as a preference")]

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from oversight.evals.constitutional import critiques_table
 from oversight.evals.intervals import Estimate
 from oversight.evals.page import Page, write_page
 from oversight.evals.principles import ConstitutionAudit, HarmBrought, PrincipleEffect
@@ -144,7 +145,7 @@ def extent(audit: ConstitutionAudit) -> str:
 def audit_tables(audit: ConstitutionAudit) -> tuple[Table, ...]:
     """Every table that has rows."""
     built = (
-        _critiques(audit.effects),
+        critiques_table(audit.effects),
         _harms(audit.effects),
         _refusals(audit.effects),
         _comparisons(audit.effects),
@@ -153,28 +154,6 @@ def audit_tables(audit: ConstitutionAudit) -> tuple[Table, ...]:
         _brought_by_kind(audit.brought),
     )
     return tuple(table for table in built if table.rows)
-
-
-def _critiques(effects: Sequence[PrincipleEffect]) -> Table:
-    return Table(
-        title="Critiques and revisions",
-        note="“drawn”: share of all critiques; “fault” and “changed”: of critiques by the "
-        "principle, those that found one, and those after which the answer had other words; "
-        "“defects”: revisions with a preamble, a refusal, talk about the critique.",
-        columns=("principle", "critiques", "drawn", "fault", "changed", "defects"),
-        rows=tuple(
-            (
-                each.id,
-                f"{each.num_critiques:,}",
-                share(each.drawn),
-                share(each.fault),
-                share(each.changed),
-                f"{each.num_defective:,}",
-            )
-            for each in effects
-            if each.num_critiques
-        ),
-    )
 
 
 def _harms(effects: Sequence[PrincipleEffect]) -> Table:

@@ -1,4 +1,5 @@
-"""The picture of harm against help: what arms of Constitutional AI give up for what they gain."""
+"""Answers before and after self-critique in a report: sentences, tables, and the picture of harm
+against help, which shows what arms of Constitutional AI give up for what they gain."""
 
 from __future__ import annotations
 
@@ -17,9 +18,11 @@ from oversight.evals.drawing import (
     short,
     title,
 )
-from oversight.evals.harm import Rates
+from oversight.evals.harm import AnswerDrift, AnswerPair, AnswerStage, Rates
 from oversight.evals.intervals import Estimate
-from oversight.text.numbers import percent, share
+from oversight.evals.principles import PrincipleEffect
+from oversight.text.numbers import NONE, Table, count, decimals, percent, points, share
+from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -227,3 +230,163 @@ def _list(
 def _words(found: Rates) -> str:
     refused = "–" if found.over_refusal is None else percent(found.over_refusal.value)
     return f"harm {share(found.harmful)}   right {share(found.right)}   over-ref. {refused}"
+
+
+# --- sentences and tables ---
+
+
+def drift_sentence(drift: AnswerDrift, stages: Sequence[AnswerStage]) -> str:
+    """What became of harm and help from first to last answers; empty where no rule decides them."""
+    gap = drift.rates
+    rates = {each.label: each.rates for each in stages}
+    first = rates.get(f"{drift.arm}: first answers")
+    last = rates.get(f"{drift.arm}: last answers")
+    if gap is None or gap.harmful is None or first is None or last is None:
+        return ""
+    said = f"{drift.arm}: {share(first.harmful)} of first answers do harm, "
+    said += f"{share(last.harmful)} of last ones ({points(gap.harmful)} points on "
+    said += f"{count(gap.harmful.num_clusters, 'prompt')}"
+    said += ")" if gap.harmful.excludes(0.0) else "; no difference is shown)"
+    if gap.right is not None and first.right is not None and last.right is not None:
+        said += f"; harmless requests answered right {points(gap.right)} points"
+        said += "" if gap.right.excludes(0.0) else ", no difference is shown"
+    return f"{said}."
+
+
+def answer_tables(
+    stages: Sequence[AnswerStage],
+    drifts: Sequence[AnswerDrift],
+    effects: Sequence[PrincipleEffect],
+    pairs: Sequence[AnswerPair],
+) -> tuple[Table, ...]:
+    """Tables on answers to open prompts, the most important first; some without rows."""
+    return (
+        _rates(stages),
+        _kinds(stages),
+        _changes(drifts),
+        _drifts(stages, drifts),
+        critiques_table(effects),
+        _pairs(pairs),
+    )
+
+
+def _rates(stages: Sequence[AnswerStage]) -> Table:
+    return Table(
+        title="Harm and help",
+        note="By the rule of the data set. “harmful”: answers that do any harm; “right”, "
+        "“over-refusal”: of harmless requests, those that were answered right, and those that were "
+        "not answered at all. 95 % intervals clustered by prompt; n / p.: answers to so many "
+        "prompts; “?”: answers that no rule decides.",
+        columns=("policy", "harmful", "right", "over-refusal", "n / p.", "?"),
+        rows=tuple(
+            (
+                each.label,
+                share(found.harmful),
+                share(found.right),
+                share(found.over_refusal),
+                f"{found.num:,}/{found.num_clusters:,}",
+                f"{found.num_undecided:,}",
+            )
+            for each in stages
+            if (found := each.rates) is not None
+        ),
+    )
+
+
+def _kinds(stages: Sequence[AnswerStage]) -> Table:
+    kinds = sorted({kind for each in stages if each.rates for kind in each.rates.by_harm})
+    return Table(
+        title="Harm by kind",
+        note="Share of all answers that do harm of each kind.",
+        columns=("policy", *kinds),
+        rows=tuple(
+            (each.label, *(share(each.rates.by_harm.get(kind)) for kind in kinds))
+            for each in stages
+            if each.rates is not None and kinds
+        ),
+    )
+
+
+def _changes(drifts: Sequence[AnswerDrift]) -> Table:
+    return Table(
+        title="Harm and help, last answers minus first",
+        note="Percentage points, paired by prompt; 0 inside the interval: no difference shown.",
+        columns=("policy", "harmful", "right", "over-refusal"),
+        rows=tuple(
+            (each.arm, *map(_points, (found.harmful, found.right, found.over_refusal)))
+            for each in drifts
+            if (found := each.rates) is not None
+        ),
+    )
+
+
+def _drifts(stages: Sequence[AnswerStage], drifts: Sequence[AnswerDrift]) -> Table:
+    rows = [
+        (each.label, _mean_words(each.words), share(each.refusals), f"{each.num:,}")
+        for each in stages
+    ]
+    rows += [
+        (f"{each.arm}: change", _mean_words(each.words), _points(each.refusals), "")
+        for each in drifts
+    ]
+    return Table(
+        title="Length and refusals",
+        note="Mean number of words; answers that begin by declining, in the common English "
+        "wordings, whatever was asked. Changes are of last answers against first ones, paired by "
+        "prompt: of refusals in percentage points.",
+        columns=("policy", "words", "refusals", "n"),
+        rows=tuple(rows) if drifts or len(stages) > 1 else (),
+    )
+
+
+def critiques_table(effects: Sequence[PrincipleEffect]) -> Table:
+    """How often each principle was drawn, found a fault, and changed the answer."""
+    return Table(
+        title="Critiques and revisions",
+        note="“drawn”: share of all critiques; “fault” and “changed”: of critiques by the "
+        "principle, those that found one, and those after which the answer had other words; "
+        "“defects”: revisions with a preamble, a refusal, talk about the critique.",
+        columns=("principle", "critiques", "drawn", "fault", "changed", "defects"),
+        rows=tuple(
+            (
+                each.id,
+                f"{each.num_critiques:,}",
+                share(each.drawn),
+                share(each.fault),
+                share(each.changed),
+                f"{each.num_defective:,}",
+            )
+            for each in effects
+            if each.num_critiques
+        ),
+    )
+
+
+def _pairs(pairs: Sequence[AnswerPair]) -> Table:
+    return Table(
+        title="Answers and their last revisions",
+        note="A sample of those whose words changed, to be read; shortened.",
+        columns=("policy", "prompt", "answer", "revision"),
+        rows=tuple(
+            (each.arm, *map(_shortened, (each.prompt, each.first, each.last))) for each in pairs
+        ),
+    )
+
+
+SHOWN_CHARS = 240
+
+
+def _shortened(text: str) -> str:
+    line = visible(" ".join(text[: 4 * SHOWN_CHARS].split()), newlines=False)
+    return line if len(line) <= SHOWN_CHARS else line[: SHOWN_CHARS - 2].rstrip() + " …"
+
+
+def _mean_words(estimate: Estimate) -> str:
+    """A mean with its interval where there is one."""
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.1f}".replace("-", "−")
+    return decimals(estimate)
+
+
+def _points(estimate: Estimate | None) -> str:
+    return NONE if estimate is None else points(estimate)

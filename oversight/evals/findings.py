@@ -11,6 +11,7 @@ from oversight.aggregation.ratings import LEVEL
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.answers import ResponseCount
 from oversight.evals.calibration import FLOOR
+from oversight.evals.constitutional import drift_sentence
 from oversight.evals.intervals import NUM_RESAMPLES
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmDifference, ArmReport, Report
@@ -54,7 +55,12 @@ def undecided(found: Accuracy) -> str:
 
 def headlines(report: Report) -> tuple[str, ...]:
     """The few sentences that a reader should take away."""
-    answered = tuple(map(_answered, report.responses))
+    decided = any(each.rates is not None for each in report.stages)
+    drifted = (drift_sentence(each, report.stages) for each in report.drifts)
+    answered = (
+        *(said for said in drifted if said),
+        *(_answered(each, decided=decided) for each in report.responses),
+    )
     if not report.arms and (not answered or report.num_debates > _num_open(report)):
         unmeasured = (
             "Nothing could be measured: no judged debate has a question with a known answer."
@@ -72,12 +78,14 @@ def _num_open(report: Report) -> int:
     return sum(each.num_runs for each in report.responses)
 
 
-def _answered(each: ResponseCount) -> str:
+def _answered(each: ResponseCount, *, decided: bool) -> str:
     """Sentences on answers to open prompts, and on ratings of their revisions."""
     said = (
         f"{each.protocol}: {count(each.num_responses, 'response')} of {each.responder} to "
-        f"{count(each.num_prompts, 'open prompt')}, in which nothing is right or wrong"
+        f"{count(each.num_prompts, 'open prompt')}"
     )
+    if not decided:
+        said += ", in which nothing is right or wrong"
     if each.num_revisions:
         changed = each.num_revisions - each.num_unchanged
         said += f"; {changed:,} of {count(each.num_revisions, 'revision')} changed something"

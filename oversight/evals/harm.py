@@ -8,20 +8,25 @@ answered. From these verdicts come three rates, each with an interval clustered 
 - right: of the answers to harmless requests, those that give what was asked for;
 - over-refusal: of the same, those that neither answer nor do anything else.
 
-`rates` computes them for any list of answers, and `compare` the paired difference of two lists.
+`rates` computes them for any list of answers, `compare` the paired difference of two lists, and
+`AnswerCounter` both for first and last answers of recorded chains, with length and refusals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from heapq import heappush, heappushpop
 from typing import Protocol
 
 from oversight import registry
 from oversight.errors import DataError, UnknownNameError
+from oversight.evals.answers import responder_of
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.observations import cluster_of
+from oversight.ids import seed_from
+from oversight.text.defects import declines
 from oversight.types import Question, Role, Transcript, Turn
 
 
@@ -256,3 +261,152 @@ def _gap(
 ) -> Estimate | None:
     one, two = ([(each.cluster, float(holds(each))) for each in some] for some in (first, second))
     return paired_difference(one, two)
+
+
+# --- first and last answers of chains ---
+
+NUM_SAMPLES = 6
+"""Pairs of an answer and its last revision that a report shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStage:
+    """Answers of one arm at one stage of its chains."""
+
+    label: str
+    """The arm, and `first answers` or `last answers` where answers were revised."""
+    num: int
+    num_prompts: int
+    words: Estimate
+    """Mean number of words."""
+    refusals: Estimate
+    """Share that begins by declining the request, in the common English wordings."""
+    rates: Rates | None
+    """None where no rule decides the answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDrift:
+    """Last answers minus first answers of one arm, paired by prompt."""
+
+    arm: str
+    words: Estimate
+    refusals: Estimate
+    rates: RateDifference | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPair:
+    """An answer and its last revision, to be read."""
+
+    arm: str
+    prompt: str
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    cluster: Hashable
+    words: float
+    declines: float
+    decided: Decided | None
+
+
+@dataclass
+class _Chains:
+    first: list[_Measured] = field(default_factory=list)
+    last: list[_Measured] = field(default_factory=list)
+    revised: bool = False
+
+
+class AnswerCounter:
+    """Measures answers before and after self-critique, one chain after the other."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[str, str], _Chains] = {}
+        self._samples: list[tuple[int, str, tuple[str, str], str, str, str]] = []
+
+    def add(self, transcript: Transcript, arm: str = "") -> None:
+        """Measure one chain; `arm` names what it belongs to, by default protocol and responder."""
+        ends = first_and_last(transcript)
+        if ends is None:
+            return
+        debate = transcript.debate
+        key = (arm or debate.protocol.name, "" if arm else responder_of(debate))
+        of = self._of.setdefault(key, _Chains())
+        first, last = (_measured(transcript.question, turn) for turn in ends)
+        of.first.append(first)
+        of.last.append(last)
+        of.revised = of.revised or ends[0] is not ends[1]
+        if ends[0].text.split() != ends[1].text.split():
+            # Those of the largest numbers, whatever the order in which chains are read.
+            place = seed_from("pair", debate.id)
+            entry = (place, debate.id, key, transcript.question.text, ends[0].text, ends[1].text)
+            push = heappush if len(self._samples) < NUM_SAMPLES else heappushpop
+            push(self._samples, entry)
+
+    def stages(self) -> tuple[AnswerStage, ...]:
+        """Each arm, in the order in which arms came: its first answers, then its last ones."""
+        found = []
+        for key, of in self._of.items():
+            label = self._label(key)
+            if of.revised:
+                found.append(_stage(f"{label}: first answers", of.first))
+                found.append(_stage(f"{label}: last answers", of.last))
+            else:
+                found.append(_stage(label, of.last))
+        return tuple(found)
+
+    def drifts(self) -> tuple[AnswerDrift, ...]:
+        """Last minus first answers of each arm whose answers were revised."""
+        return tuple(_drift(self._label(key), of) for key, of in self._of.items() if of.revised)
+
+    def pairs(self) -> tuple[AnswerPair, ...]:
+        """A sample of answers whose last revision has other words."""
+        ordered = sorted(self._samples, key=lambda each: each[0], reverse=True)
+        return tuple(AnswerPair(self._label(each[2]), *each[3:]) for each in ordered)
+
+    def _label(self, key: tuple[str, str]) -> str:
+        several = len({responder for _, responder in self._of if responder}) > 1
+        return f"{key[0]} · {key[1]}" if several and key[1] else key[0]
+
+
+def _measured(question: Question, turn: Turn) -> _Measured:
+    return _Measured(
+        cluster_of(question),
+        float(len(turn.text.split())),
+        float(declines(turn.text)),
+        decide(question, turn.text),
+    )
+
+
+def _stage(label: str, answers: Sequence[_Measured]) -> AnswerStage:
+    clusters = [each.cluster for each in answers]
+    decided = [each.decided for each in answers if each.decided is not None]
+    return AnswerStage(
+        label=label,
+        num=len(answers),
+        num_prompts=len(set(clusters)),
+        words=mean_interval([each.words for each in answers], clusters, None),
+        refusals=mean_interval([each.declines for each in answers], clusters),
+        rates=rates_of(decided, len(answers) - len(decided)) if decided else None,
+    )
+
+
+def _drift(arm: str, of: _Chains) -> AnswerDrift:
+    pairs = list(zip(of.first, of.last, strict=True))
+    clusters = [first.cluster for first, _ in pairs]
+    both = [
+        (first.decided, last.decided)
+        for first, last in pairs
+        if first.decided is not None and last.decided is not None
+    ]
+    return AnswerDrift(
+        arm=arm,
+        words=mean_interval([last.words - first.words for first, last in pairs], clusters, None),
+        refusals=mean_interval(
+            [last.declines - first.declines for first, last in pairs], clusters, (-1.0, 1.0)
+        ),
+        rates=compare([last for _, last in both], [first for first, _ in both]) if both else None,
+    )

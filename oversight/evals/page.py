@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import DARK, LIGHT, Theme, quiet_glyphs
 from oversight.evals.findings import headlines, methods, warnings
-from oversight.evals.pictures import Picture, draw, pictures
+from oversight.evals.pictures import Picture, draw, pictures, rates_by_arm
 from oversight.evals.report import ArmReport, Report
 from oversight.evals.tables import extent, tables
 from oversight.files import write_text
@@ -119,6 +119,11 @@ def _page(report: Report) -> Page:
 
 
 def _words(report: Report, picture: Picture) -> str:
+    if picture.name == "harm":
+        found = rates_by_arm(report).items()
+        return "; ".join(
+            f"{arm}, harm {share(r.harmful)}, right {share(r.right)}" for arm, r in found
+        )
     return "; ".join(_described(arm, picture) for arm in report.arms)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oversight.evals.calibration import Calibration
+from oversight.evals.constitutional import draw_pareto, pareto_height, placed
 from oversight.evals.drawing import (
     DASHED,
     LIGHT,
@@ -22,6 +23,7 @@ from oversight.evals.drawing import (
     title,
 )
 from oversight.evals.findings import headlines, warnings
+from oversight.evals.harm import Rates
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
@@ -360,16 +362,28 @@ class TextLine:
 
 def pictures(report: Report) -> tuple[Picture, ...]:
     """The pictures that this report has data for."""
-    if not report.arms:
-        return ()
-    found = [Picture("accuracy", "Judge accuracy", accuracy_height(report), draw_accuracy)]
+    found = []
+    if report.arms:
+        found.append(Picture("accuracy", "Judge accuracy", accuracy_height(report), draw_accuracy))
     if any(arm.trajectory for arm in report.arms):
         title = "Belief in the right answer by round"
         found.append(Picture("beliefs", title, BELIEFS_HEIGHT, draw_beliefs))
     if calibrated(report):
         height = calibration_height(report)
         found.append(Picture("calibration", "Calibration", height, draw_calibration))
+    if placed(rates_by_arm(report)):
+        height = pareto_height(rates_by_arm(report))
+        found.append(Picture("harm", "Harm and help", height, _draw_harm))
     return tuple(found)
+
+
+def rates_by_arm(report: Report) -> dict[str, Rates]:
+    """Rates of harm and help of the answers to open prompts that a rule decides."""
+    return {each.label: each.rates for each in report.stages if each.rates is not None}
+
+
+def _draw_harm(figure: FigureBase, report: Report, theme: Theme, height: float) -> None:
+    draw_pareto(figure, rates_by_arm(report), theme, height)
 
 
 def draw(report: Report, picture: Picture, theme: Theme) -> Figure:

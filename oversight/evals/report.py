@@ -45,8 +45,10 @@ from oversight.evals.calibration import (
     path,
     trajectory,
 )
+from oversight.evals.harm import AnswerCounter, AnswerDrift, AnswerPair, AnswerStage
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
+from oversight.evals.principles import PrincipleCounter, PrincipleEffect
 from oversight.types import JudgeKind, Transcript, Verdict
 
 Observed = Mapping[Arm, Sequence[Observation]]
@@ -188,6 +190,12 @@ class Report:
     raters: tuple[RaterSummary, ...] = ()
     """Raters of responses, by task."""
     rater_agreements: tuple[RaterAgreement, ...] = ()
+    stages: tuple[AnswerStage, ...] = ()
+    """First and last answers to open prompts."""
+    drifts: tuple[AnswerDrift, ...] = ()
+    principles: tuple[PrincipleEffect, ...] = ()
+    """Those that answers were criticised by."""
+    pairs: tuple[AnswerPair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +211,11 @@ class _Ruled:
 
 
 def build_report(
-    transcripts: Iterable[Transcript], seed: int = 0, *, failed: Iterable[Transcript] = ()
+    transcripts: Iterable[Transcript],
+    seed: int = 0,
+    *,
+    failed: Iterable[Transcript] = (),
+    arms: Mapping[str, Iterable[Transcript]] | None = None,
 ) -> Report:
     """The report on `transcripts`, which are read once and not held.
 
@@ -211,15 +223,18 @@ def build_report(
         transcripts: Judged debates of any protocols, as `Store.transcripts()` gives them.
         seed: Of the bootstrap.
         failed: Debates that are not complete; those that failed are counted by cause.
+        arms: More of them by the name of an arm, which their answers to open prompts stand under.
     """
     ends = EndCounter()
     gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
     responses = ResponseCounter()
     raters = RaterCounter()
+    answers, principles = AnswerCounter(), PrincipleCounter()
     questions = set()
     prompts = set()
     num_debates = num_unjudged = 0
-    for transcript in transcripts:
+    named_arms = [("", transcripts), *(arms or {}).items()]
+    for name, transcript in ((name, each) for name, some in named_arms for each in some):
         num_debates += 1
         ends.add(transcript)
         raters.add(transcript)
@@ -227,6 +242,8 @@ def build_report(
         if transcript.question.is_open:
             prompts.add(cluster_of(transcript.question))
             responses.add(transcript)
+            answers.add(transcript, name)
+            principles.add(transcript)
             continue
         found = rulings(transcript)
         num_unjudged += not found
@@ -237,7 +254,7 @@ def build_report(
         group.sort(key=lambda one: one.observation.debate_id)
     observed = {arm: [one.observation for one in gathered[arm]] for arm in sorted(gathered)}
     named = labels(observed)
-    arms = (_arm(named[arm], arm, gathered[arm], seed) for arm in observed)
+    reports = (_arm(named[arm], arm, gathered[arm], seed) for arm in observed)
     every = [each for group in observed.values() for each in group]
     return Report(
         num_debates=num_debates,
@@ -246,7 +263,7 @@ def build_report(
         num_unjudged=num_unjudged,
         num_unknown=sum(each.correct is None for each in every),
         datasets=tuple(sorted({dataset for dataset, _ in questions})),
-        arms=tuple(sorted((arm for arm in arms if arm is not None), key=_rank)),
+        arms=tuple(sorted((arm for arm in reports if arm is not None), key=_rank)),
         slices=tuple(_slices(observed, named)),
         comparisons=tuple(_comparisons(observed, named)),
         agreements=tuple(_agreements(every)),
@@ -259,6 +276,10 @@ def build_report(
         unseen=tuple(each for arm in observed for each in _unseen(named[arm], observed[arm])),
         raters=raters.summaries(),
         rater_agreements=raters.agreements(),
+        stages=answers.stages(),
+        drifts=answers.drifts(),
+        principles=principles.counted().effects,
+        pairs=answers.pairs(),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from oversight.evals.answers import QuoteUse
+from oversight.evals.constitutional import answer_tables
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
@@ -40,6 +41,7 @@ def tables(report: Report) -> tuple[Table, ...]:
         _quotes(report),
         _slices(report),
         _agreement(report),
+        *answer_tables(report.stages, report.drifts, report.principles, report.pairs),
         _responses(report),
         _defects(report),
         _raters(report),
@@ -334,12 +336,17 @@ def _agreement(report: Report) -> Table:
     )
 
 
+NOTHING_RIGHT = "Nothing is right or wrong in them. "
+
+
 def _responses(report: Report) -> Table:
     return Table(
         title="Answers to open prompts",
-        note="Nothing is right or wrong in them. “responses” counts candidates that were not "
-        "chosen as well; “unchanged”: revisions that found nothing to change; better, same, worse: "
-        "revisions as they were rated; “others”: ratings of pairs and by principles.",
+        note=NOTHING_RIGHT
+        * all(each.rates is None for each in report.stages)
+        + "“responses” counts candidates that were not chosen as well; “unchanged”: revisions that "
+        "found nothing to change; better, same, worse: revisions as they were rated; “others”: "
+        "ratings of pairs and by principles.",
         columns=(
             *("protocol", "policy", "runs", "prompts", "responses", "critiques", "revisions"),
             *("unchanged", "better", "same", "worse", "others"),

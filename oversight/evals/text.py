@@ -98,7 +98,7 @@ NAMES = frozenset(
     | {"judges", "study", "kind"}
 )
 """Columns that hold names, which stand on the left and may be broken into lines."""
-WORDS = frozenset({"answer"})
+WORDS = frozenset({"answer", "prompt", "revision"})
 """Columns that hold sentences."""
 
 
