@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from oversight.datasets.base import QuestionStream
     from oversight.graphs.casting import Cast
     from oversight.graphs.running import DebateProgress
+    from oversight.jobs.answering import Answering
     from oversight.jobs.folder import JobFolder, TakenIn
     from oversight.types import Debate, Question
 
@@ -29,7 +29,7 @@ Limit = Annotated[
 Shard = Annotated[
     str | None,
     typer.Option(
-        "--shard", metavar="I/N", help="Only part I of N of the prompts.", show_default=False
+        "--shard", metavar="I/N", help="Only part I of N, from 1 to N.", show_default=False
     ),
 ]
 Batch = Annotated[
@@ -283,12 +283,7 @@ def answer(
         str | None,
         typer.Option("--engine", help="Its name there.", show_default="the only one of the recipe"),
     ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            "--shard", metavar="I/N", help="Only part I of N of the calls.", show_default=False
-        ),
-    ] = None,
+    shard: Shard = None,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Calls in flight at once, in each worker.")
     ] = 64,
@@ -320,8 +315,7 @@ def answer(
     from oversight.config import read_toml
     from oversight.engines.base import check_engine, open_engine
     from oversight.errors import ConfigError
-    from oversight.jobs.answering import Answering, EngineRunner, answer_file
-    from oversight.text.terminal import rich_text
+    from oversight.jobs.answering import EngineRunner, answer_file, answer_files
     from oversight.types import EngineSpec
 
     if recipe is None:
@@ -342,7 +336,7 @@ def answer(
     described = engines[name]
     spec = EngineSpec(engine=described.engine, settings=described.settings)
     part = part_of(shard)
-    target, beside = _answer_files(requests, out, part)
+    target, beside = answer_files(requests, out, part)
 
     async def go() -> Answering:
         with RunProgress(0, Console(stderr=True), noun="calls") as shown:
@@ -361,6 +355,16 @@ def answer(
                 await opened.aclose()
 
     done = INTERRUPTS.run(go())
+    _tell_answering(done, target, as_json=as_json)
+    if done.num_failed:
+        raise typer.Exit(1)
+
+
+def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from oversight.text.terminal import rich_text
+
     if as_json:
         document = {
             "requests": done.total,
@@ -371,32 +375,15 @@ def answer(
             "out": str(target),
         }
         typer.echo(json.dumps(document, indent=2))
-    else:
-        console = Console(highlight=False)
-        parts = [f"{done.done:,} answered", f"{done.found:,} found answered"]
-        parts += [f"{done.num_failed:,} failed"] if done.num_failed else []
-        said = f"{done.total:,} calls: {', '.join(parts)}; {done.num_tokens:,} tokens."
-        console.print(rich_text(said), soft_wrap=True)
-        for id_, reason in done.reasons.items():
-            console.print(rich_text(f"  {id_}: {reason}"), soft_wrap=True)
-        console.print(rich_text(f"Written to {target}.", style="dim"), soft_wrap=True)
-    if done.num_failed:
-        raise typer.Exit(1)
-
-
-def _answer_files(
-    requests: Path, out: Path | None, part: tuple[int, int]
-) -> tuple[Path, list[Path]]:
-    """The file that answers are written to, and those beside it that may hold some already."""
-    if out is not None:
-        return out, []
-    folder, name = requests.parent.parent / "answers", requests.name
-    if part != part_of(None):
-        name = f"{requests.stem}.part-{part[0] + 1}-of-{part[1]}.jsonl"
-    target = folder / name
-    parts = folder.glob(f"{glob.escape(requests.stem)}.part-*.jsonl")
-    files = sorted({folder / requests.name, *parts} - {target})
-    return target, [each for each in files if each.is_file()]
+        return
+    console = Console(highlight=False)
+    parts = [f"{done.done:,} answered", f"{done.found:,} found answered"]
+    parts += [f"{done.num_failed:,} failed"] if done.num_failed else []
+    said = f"{done.total:,} calls: {', '.join(parts)}; {done.num_tokens:,} tokens."
+    lines = [said, *(f"  {id_}: {reason}" for id_, reason in done.reasons.items())]
+    for line in lines:
+        console.print(rich_text(line), soft_wrap=True)
+    console.print(rich_text(f"Written to {target}.", style="dim"), soft_wrap=True)
 
 
 def _engines(data: dict[str, Any], where: str) -> dict[str, EngineSettings]:

@@ -7,6 +7,7 @@ lost the calls in flight and nothing else: the same command goes on behind them.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -178,6 +179,21 @@ async def answer_file(
 
         await runner.run(requests, waiting(), take)
     return progress
+
+
+def answer_files(
+    requests: Path, out: Path | None, part: tuple[int, int]
+) -> tuple[Path, list[Path]]:
+    """The file that answers are written to, and those beside it that may hold some already."""
+    if out is not None:
+        return out, []
+    folder, name = requests.parent.parent / "answers", requests.name
+    if part != ALL:
+        name = f"{requests.stem}.part-{part[0] + 1}-of-{part[1]}.jsonl"
+    target = folder / name
+    parts = folder.glob(f"{glob.escape(requests.stem)}.part-*.jsonl")
+    files = sorted({folder / requests.name, *parts} - {target})
+    return target, [each for each in files if each.is_file()]
 
 
 def _requests(path: Path) -> Iterator[PlacedLine]:

@@ -84,7 +84,7 @@ class RayRunner:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = False
-        context.actor_init_retry_on_errors = False
+        context.max_consecutive_actor_init_deaths = self.num_workers
         answers = ray.data.from_arrow(blocks).map_batches(
             _Worker,
             fn_constructor_kwargs={"spec": self.spec.model_dump_json()},
