@@ -21,7 +21,7 @@ from oversight.evals.harm import Decided, compare, decide, kinds_of
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Cluster, cluster_of
 from oversight.text.defects import declines
-from oversight.types import Act, Defect, Feedback, Role, Task, Transcript, Turn
+from oversight.types import Act, Defect, Feedback, ModelAnswer, Role, Task, Transcript, Turn
 
 Observed = list[tuple[Cluster, float]]
 """Values of yes or no, each with the prompt that it counts in."""
@@ -335,10 +335,12 @@ class _Asked:
 
 
 def _is_comparison(rating: Feedback) -> bool:
-    """True of a model's comparison of two responses under a single principle."""
-    if rating.is_persons or rating.task is Task.PRINCIPLES or rating.under is None:
+    """True of a model's comparison of two responses under a single principle; not of a rating of a
+    criticism alone, whose revision changed nothing."""
+    if not isinstance(rating.answer, ModelAnswer) or rating.under is None:
         return False
-    return len(rating.under.principles) == 1
+    asked = {"preferred", "revision"} & set(rating.answer.answers)
+    return rating.task is not Task.PRINCIPLES and bool(asked) and len(rating.under.principles) == 1
 
 
 def _mean(found: Sequence[tuple[Cluster, float]]) -> Estimate | None:

@@ -239,3 +239,43 @@ def test_arms_that_are_none_are_refused(
     assert main.run(["report", *(word for arm in arms for word in ("--arm", arm))]) == 2
 
     assert says in capsys.readouterr().err.replace("\n", " ")
+
+
+FEEDBACK = """
+task = "revisions"
+store = "{store}"
+constitution = "{rules}"
+num_principles = 2
+[agents.rater]
+agent = "rater"
+engine = "m"
+[engines.m]
+engine = "scripted"
+settings = {{ model = "rater" }}
+"""
+
+
+def test_a_set_asked_again_in_other_words_shows_flips_under_paraphrase(
+    whole: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = constitutions.load("register")
+    rows = [
+        f'[[principles]]\nid = "{each.id}"\ntext = "In other words: {each.text}"\n'
+        for each in held.principles
+    ]
+    reworded = tmp_path / "reworded.toml"
+    reworded.write_text('description = "x"\n' + "".join(rows), encoding="utf-8")
+    recipe = tmp_path / "feedback.toml"
+    for rules in ("register", str(reworded)):
+        recipe.write_text(FEEDBACK.format(store=whole, rules=rules), encoding="utf-8")
+        assert main.run(["feedback", str(recipe)]) == 0
+    capsys.readouterr()
+
+    found = linted(capsys, "register", "--store", whole)
+    compared = [each for each in found["effects"] if each["num_comparisons"]]
+    assert compared
+    for each in compared:
+        assert each["num_wordings"] == 2
+        assert each["flipped_by_words"]["num"] * 4 == each["num_comparisons"]
+        assert each["flipped_by_order"]["num"] * 2 == each["num_comparisons"]
+    assert found["pairs"]

@@ -19,7 +19,7 @@ from oversight.evals.principles import (
     changes_of,
     harm_brought,
 )
-from oversight.types import AgentSpec, Defect, Feedback, Question, Transcript
+from oversight.types import AgentSpec, Defect, Feedback, ModelAnswer, Question, Task, Transcript
 from tests.evals.made_chains import chain, preferred, under
 
 
@@ -380,6 +380,15 @@ def test_a_rater_that_always_prefers_the_first_is_named() -> None:
 
 def test_comparisons_under_no_principle_are_not_counted() -> None:
     assert audited(compared(1, preferred("d", PAIR, None, 0.9))).num_comparisons == 0
+
+
+def test_a_rating_of_a_criticism_alone_compares_nothing() -> None:
+    [rating, _] = both_orders(1, "kind", 0.9, 0.1)
+    soft = rating.answer.answers["preferred"]  # type: ignore[union-attr]  # a model's
+    answer = ModelAnswer(task=Task.REVISIONS, answers={"criticism": soft})
+    found = audited(compared(1, rating.model_copy(update={"answer": answer})))
+
+    assert (found.num_comparisons, found.effects) == (0, ())
 
 
 # --- a principle left out ---
