@@ -302,9 +302,8 @@ def _sample(questions: list[Question], limit: int | None, seed: int) -> list[Que
 
 
 def _complaint(dataset: str, bad: list[BadRow]) -> str:
-    lines = [f"  {row}" for row in bad[:NUM_LISTED]]
-    if len(bad) > NUM_LISTED:
-        lines.append(f"  … and {len(bad) - NUM_LISTED} more")
+    more = [f"  … and {len(bad) - NUM_LISTED} more"] if len(bad) > NUM_LISTED else []
+    lines = [*(f"  {row}" for row in bad[:NUM_LISTED]), *more]
     head = f"data set {dataset!r}: {count(len(bad), 'row')} cannot be used"
     advice = "Mend them, or go on without them: --skip-bad, or dataset.skip_bad = true in a recipe."
     return "\n".join([head, *lines, advice])
