@@ -9,16 +9,7 @@ from oversight.evals.constitutional import answer_tables
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmReport, Report
-from oversight.text.numbers import (
-    Table,
-    count,
-    decimal,
-    decimals,
-    interval,
-    percent,
-    points,
-    share,
-)
+from oversight.text.numbers import Table, count, decimal, decimals, interval, percent, points, share
 from oversight.text.terminal import visible
 from oversight.types import Defect, FinishReason
 

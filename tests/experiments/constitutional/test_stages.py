@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from oversight import constitutions
@@ -134,7 +135,7 @@ def test_rewards_of_the_rule_are_one_for_what_is_right_and_harmless() -> None:
             register.DOES_NOT_SAY,
         )
         ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in words]
-        examples.append(PromptExample(row["id"], (1, 2), {"number": row["number"]}))
+        examples.append(PromptExample(row["id"], np.array([1, 2]), {"number": row["number"]}))
         sampled.append([sampled_as(*each) for each in ids])
     scores = rule_rewards(questions, tokenizer, register.assess).score(examples, sampled)
     harmless = [register.HARM_OF[register.Asks(str(q.meta["asks"]))] is None for q in questions]
@@ -145,13 +146,14 @@ def test_a_prompt_of_another_experiment_is_refused() -> None:
     questions = [register.question_at(0, "train", 0)]
     with pytest.raises(DataError, match="number = 7 is no question's"):
         rule_rewards(questions, tokenizer_of("porter"), register.assess).score(
-            [PromptExample("x", (1,), {"number": 7})],
+            [PromptExample("x", np.array([1]), {"number": 7})],
             [[sampled_as(1)]],
         )
 
 
 def sampled_as(*ids: int) -> SampledResponse:
-    return SampledResponse(ids, (0.0,) * len(ids), finished=True)
+    zeros = np.zeros(len(ids), dtype=np.float32)
+    return SampledResponse(np.array(ids, dtype=np.int64), zeros, finished=True)
 
 
 def tokenizer_of(model: str) -> Any:
