@@ -43,7 +43,7 @@ from oversight.preferences.sides import RankedRows
 from oversight.types import (
     Act,
     Feedback,
-    Labelled,
+    GivenResponse,
     OwnAnswer,
     Preference,
     PrinciplesAnswer,
@@ -133,7 +133,7 @@ def answers_given(
     dropped: Dropped,
     *,
     last: bool,
-) -> Iterator[Labelled]:
+) -> Iterator[GivenResponse]:
     """The first or the last answer to each open prompt, as a response to that prompt.
 
     An answer in which critique and revision found nothing to change is one as well: a policy that
@@ -164,11 +164,10 @@ def answers_given(
             continue
         assert asked_ is not None
         record = asked(asked_).read(prompt_of)
-        yield Labelled(
+        yield GivenResponse(
             prompt=record.prompt,
             prompt_ids=record.token_ids or None,
             response=response(turn) if turn is first else _off_prompt(turn, first),
-            label=True,
             provenance=Provenance(
                 question_id=transcript.question.id,
                 debate_id=transcript.debate.id,

@@ -62,7 +62,13 @@ from oversight.types.events import (
     VerdictChosen,
     WordsDrafted,
 )
-from oversight.types.preferences import Labelled, Preference, Provenance, Response
+from oversight.types.preferences import (
+    GivenResponse,
+    Labelled,
+    Preference,
+    Provenance,
+    Response,
+)
 from oversight.types.protocols import (
     Act,
     Orders,
@@ -138,6 +144,7 @@ __all__ = [
     "EventKind",
     "Feedback",
     "FinishReason",
+    "GivenResponse",
     "Help",
     "HelpRequest",
     "ItemClosed",

@@ -67,6 +67,19 @@ class Labelled(Record):
         return content_id("labelled", self.model_dump(mode="json"))
 
 
+class GivenResponse(Record):
+    """One response that is learnt as it stands: nobody called it good, or compared it."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...] | None = None
+    response: Response
+    provenance: Provenance
+
+    @cached_property
+    def id(self) -> str:
+        return content_id("given", self.model_dump(mode="json"))
+
+
 class Preference(Record):
     """Responses to one and the same prompt, ranked, or with a soft label."""
 

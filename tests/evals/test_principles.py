@@ -414,7 +414,7 @@ def test_a_kind_that_only_came_with_the_left_out_run_was_not_taken_away() -> Non
     [code, *_] = (
         entry.fact
         for entry in register.entries_of(private)
-        if entry.fact.kind is register.Kind.CODE and entry.only != private.meta["asker"]
+        if entry.fact.kind is register.FactKind.CODE and entry.only != private.meta["asker"]
     )
     leak = decide(private, code.sentence())
     rows = harm_brought("codes", [kept], [kept], [leak])  # type: ignore[list-item]  # decided

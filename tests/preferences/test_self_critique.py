@@ -11,13 +11,16 @@ import pytest
 
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
+from oversight.errors import DataError
 from oversight.graphs.casting import cast
 from oversight.graphs.planning import plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.preferences.building import preferences
+from oversight.preferences.ratings import answers_given
 from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
+from oversight.train.data.loading import _of_record
 from oversight.types import Message, Preference, Question, Role
 
 CLEAN = "NOTHING TO CHANGE"
@@ -113,3 +116,45 @@ def test_such_rows_are_made_only_where_they_are_named(store: Store) -> None:
     rows(store, "Hit it.", "Unsafe.", "Warm it.", CLEAN, *ENDED)
 
     assert list(preferences(store.transcripts(), PreferenceSettings(), store.prompt)) == []
+
+
+def given(store: Store, *, last: bool, **settings: Any) -> tuple[list[str], dict[str, int]]:
+    dropped = Dropped()
+    chosen = PreferenceSettings(**settings)
+    found = list(answers_given(store.transcripts(), chosen, store.prompt, dropped, last=last))
+    for row in found:
+        assert [m.content for m in row.prompt.messages] == ["Be brief.", "How do I open a jar?"]
+    return [row.response.text for row in found], dropped.to_json()
+
+
+def test_the_answer_that_is_left_is_learnt_or_the_first_one(store: Store) -> None:
+    rows(store, "Hit it.", "Unsafe.", "Warm it.", "Long.", "Turn it.", *ENDED)
+
+    assert given(store, last=True) == (["Turn it."], {})
+    assert given(store, last=False) == (["Hit it."], {})
+
+
+def test_an_answer_in_which_nothing_was_to_change_is_learnt_as_well(store: Store) -> None:
+    rows(store, "Fine.", CLEAN, CLEAN, *ENDED)
+
+    assert given(store, last=True) == (["Fine."], {})
+
+
+def test_an_answer_with_a_defect_is_left_out_and_counted(store: Store) -> None:
+    rows(store, "Hit it.", "Unsafe.", "As you pointed out, it breaks.", CLEAN, *ENDED)
+
+    assert given(store, last=True) == ([], {"defective": 1})
+    assert given(store, last=True, defects=True)[0] == ["As you pointed out, it breaks."]
+
+
+@pytest.mark.parametrize("kind", ["comparisons", "labelled", "prompts"])
+def test_answers_that_nobody_compared_are_for_sft_alone(store: Store, kind: str) -> None:
+    rows(store, "Fine.", CLEAN, CLEAN, *ENDED)
+    dropped = Dropped()
+    [row] = answers_given(
+        store.transcripts(), PreferenceSettings(), store.prompt, dropped, last=True
+    )
+
+    with pytest.raises(DataError, match=f"gives no {kind}; leave data.answers out"):
+        _of_record(kind, row, {})
+    assert _of_record("demonstrations", row, {})[0].answers[0].text == "Fine."

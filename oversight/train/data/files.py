@@ -20,7 +20,7 @@ from oversight.preferences.ratings import answers_given
 from oversight.preferences.settings import Dropped
 from oversight.store import Store
 from oversight.train.settings import DataSettings
-from oversight.types import Labelled, Message, Preference
+from oversight.types import GivenResponse, Labelled, Message, Preference
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 ROWS_A_READ = 1000
@@ -50,7 +50,7 @@ class BrokenRow:
 class RecordRow:
     """A record, which needs no format."""
 
-    record: Preference | Labelled
+    record: Preference | Labelled | GivenResponse
 
     @property
     def place(self) -> str:
@@ -257,7 +257,7 @@ def _store(settings: DataSettings) -> DataSource:
         with Store.open(settings.store, create=False, only_read=True) as store:
             about["store"] = store.url
             found = store.transcripts(protocol=settings.protocol, dataset=settings.dataset)
-            made: Iterator[Preference | Labelled]
+            made: Iterator[Preference | GivenResponse]
             if settings.answers == "compared":
                 made = preferences(found, settings.preferences, store.prompt, dropped)
             else:
@@ -351,7 +351,7 @@ def _texts(item: Item, columns: set[str]) -> Iterator[str]:
     """The texts of a row; of a record its responses and then its prompt."""
     if isinstance(item, RecordRow):
         record = item.record
-        said = (record.response,) if isinstance(record, Labelled) else record.responses
+        said = record.responses if isinstance(record, Preference) else (record.response,)
         yield from _strings([*(each.text for each in said), *record.prompt.messages])
     elif isinstance(item, RawRow):
         for name in sorted(columns & item.row.keys()):

@@ -39,6 +39,7 @@ from oversight.train.data.rows import (
     RowError,
     TextRow,
     dense_ranks,
+    of_given,
     of_labelled,
     of_preference,
 )
@@ -59,7 +60,7 @@ from oversight.train.types import (
     require_none_bad,
     with_detail,
 )
-from oversight.types import Labelled, Preference
+from oversight.types import GivenResponse, Labelled, Preference
 
 TIE = "a tie has no better side"
 CONTRADICTION = "equal responses have different ranks"
@@ -422,7 +423,7 @@ def _take(kind: Kind, name: str, item: RawRow | RecordRow, encoder: Encoder, par
 
 
 def _of_record(
-    kind: Kind, record: Preference | Labelled, columns: Mapping[str, str]
+    kind: Kind, record: Preference | Labelled | GivenResponse, columns: Mapping[str, str]
 ) -> tuple[Row, Cells]:
     """A record as a row, with the further fields that a reward function may read.
 
@@ -435,7 +436,14 @@ def _of_record(
         turns = [response.turn_id for response in record.responses]
         fields = {"kind": record.kind, **provenance_fields(record.provenance), "turn_ids": turns}
         return of_preference(record), own_names(fields, columns)
-    if kind != "labelled" and not (kind == "demonstrations" and record.label):
+    if isinstance(record, GivenResponse):
+        if kind != "demonstrations":
+            raise DataError(
+                f"{record.id}: an answer that was compared with no other gives no {kind}; leave "
+                "data.answers out"
+            )
+        return of_given(record), {}
+    if kind != "labelled":
         raise DataError(
             f"{record.id}: a labelled response gives no {kind}; it is for losses of unpaired "
             "responses, such as kto. Give preferences instead"

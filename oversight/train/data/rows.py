@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from oversight.ids import text_id
 from oversight.text.dialogues import labelled
-from oversight.types import Labelled, Message, Preference, Prompt, Response
+from oversight.types import GivenResponse, Labelled, Message, Preference, Prompt, Response
 
 NUM_SHOWN_CHARS = 60
 MOST = 2**31 - 1
@@ -369,6 +369,22 @@ def of_preference(row: Preference) -> ResponseRow:
         soft_label=pair_only(checked_soft_label(soft), "soft_label", len(row.responses)),
         score_gap=score_gap(scores),
         weight=checked_weight(number_cell(row.weight, "weight")),
+        question_id=row.provenance.question_id,
+    )
+
+
+def of_given(row: GivenResponse) -> ResponseRow:
+    """The response that a record holds, as it stands.
+
+    Raises:
+        RowError: It holds what cannot be learnt from.
+    """
+    return ResponseRow(
+        row.id,
+        _messages(row.prompt),
+        optional_ids(row.prompt_ids, "prompt_ids"),
+        (_response(row.response, "response"),),
+        (0,),
         question_id=row.provenance.question_id,
     )
 
