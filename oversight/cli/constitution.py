@@ -149,7 +149,7 @@ def lint(
     order = () if held is None else tuple(each.id for each in held.principles)
     found = _audited(store, _runs_without(left_out or ()), order)
     if as_json:
-        typer.echo(json.dumps(audit_json(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(audit_json(found), indent=2))
     else:
         console = Console(highlight=False)
         console.print(rich_text("Audit of a constitution", style="bold"))
@@ -215,8 +215,8 @@ def _audited(store: str, without: dict[str, str], order: tuple[str, ...]) -> Con
                 continue
             both = [decide(transcript.question, turn.text) for turn in ends]
             if both[0] is not None and both[1] is not None:
-                first.append(both[0])
-                last.append(both[1])
+                first += [both[0]]
+                last += [both[1]]
     found = counter.counted(order)
     if not found.effects:
         raise StoreError(
@@ -265,7 +265,7 @@ def _brought(
                 )
             found = decide(transcript.question, ends[1].text)
             if found is not None:
-                answers.append(found)
+                answers += [found]
     rows = harm_brought(id_, first, last, answers)
     if not rows:
         raise ConfigError(

@@ -66,7 +66,8 @@ def report(
             num_complete += num
             found = opened.transcripts(protocol=protocol, dataset=dataset)
             read[name] = reading(found, num)
-            failed.append(opened.transcripts(protocol=protocol, dataset=dataset, complete=False))
+            incomplete = opened.transcripts(protocol=protocol, dataset=dataset, complete=False)
+            failed = [*failed, incomplete]
         built = build_report(read.pop("", ()), failed=chain.from_iterable(failed), arms=read)
     store = ", ".join(named.values()) or store
     if not built.num_debates:

@@ -60,7 +60,6 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("oversight/cli/ending.py", "shown"): "made printable a line above",
     ("oversight/cli/report.py", "rows"): "written to a file, as data",
     ("oversight/cli/options.py", "table"): "a table, judged by what its rows are given",
-    ("oversight/cli/report.py", "built"): "`render_text` makes each name of a row safe",
     ("oversight/cli/options.py", "shown"): "made safe a line above",
 }
 """(module, expression) -> why it is safe as it is."""
