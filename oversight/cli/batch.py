@@ -345,6 +345,7 @@ def answer(
                 from oversight.jobs.ray_data import RayRunner
 
                 check_engine(spec)
+                await open_engine(spec).aclose()  # what is wrong with it is said here, at once
                 workers = RayRunner(spec, ray, concurrency, gpus=gpus)
                 return await answer_file(requests, target, workers, **how)
             opened = open_engine(spec)

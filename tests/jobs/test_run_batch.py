@@ -172,7 +172,7 @@ def test_calls_that_run_batch_refuses_are_failures_with_its_reason(
     told = run(capsys, "critique", str(files), "--batch", str(job), code=1)
 
     assert (told["failed"], told["answers_failed"]) == (NUM_PROMPTS, NUM_PROMPTS)
-    reason = f"status 404: The model `{chat_model}` does not exist."
-    assert all(reason in each["error"] for each in told["failures"])
+    reasons = [each["error"] for each in told["failures"]]
+    assert all("does not exist" in each for each in reasons), reasons[:1]
     again = run(capsys, "critique", str(files), "--batch", str(job))
     assert again["written"] == NUM_PROMPTS
