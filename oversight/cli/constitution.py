@@ -49,7 +49,7 @@ def show_(
     chosen = constitutions.load(name).select(tags=tag or ())
     if as_json:
         document = {**chosen.model_dump(mode="json"), "fingerprint": chosen.fingerprint}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(document, indent=2))
         return
     console = Console(highlight=False)
     console.print(rich_text(chosen.name, style="bold"))
@@ -77,13 +77,14 @@ def check(
 ) -> int:
     """Check that sets can be used: their form, ids, texts, and the sets that they include."""
     from oversight import constitutions
+    from oversight.text.terminal import visible
 
     code = 0
     for name in names:
         try:
             held = constitutions.load(name)
         except OversightError as error:
-            typer.echo(f"{name}: {error}")
+            typer.echo(visible(f"{name}: {error}"))
             code = 2
             continue
         own = {

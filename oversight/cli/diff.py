@@ -68,7 +68,7 @@ def diff(
                 "for critiques that changed nothing (oversight critique makes them)"
             )
         if as_json:
-            typer.echo(json.dumps([_as_json(each) for each in shown], indent=2, ensure_ascii=False))
+            typer.echo(json.dumps([_as_json(each) for each in shown], indent=2))
             return
         console = Console(highlight=False)
         for change in shown:

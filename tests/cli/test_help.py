@@ -18,7 +18,10 @@ from oversight.cli.persons import PersonOptions
 from oversight.cli.pixels import _settings as pixel_settings
 from oversight.cli.run import load_circle
 from oversight.cli.train import _settings as train_settings
+from oversight.config import RunSettings, assignments, load_recipe, override, read_toml
 from oversight.experiments.selfplay import RECIPE
+from oversight.jobs.writing import WritingSettings
+from oversight.judging.settings import RatingSettings
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -74,6 +77,12 @@ def trained(trainer: str) -> Runner:
     )
 
 
+def batch_settings(recipe: Path, example: str) -> dict[str, Any]:
+    data = override(read_toml(recipe), assignments([example]))
+    data.pop("task", None)
+    return dict(data)
+
+
 RUNNERS: dict[str, Runner] = {
     "debate": typed("debate", "-d", "world", "--limit", "1", "--no-live", "--store", "{store}"),
     "datasets": typed("datasets", "world", "--limit", "1"),
@@ -82,6 +91,15 @@ RUNNERS: dict[str, Runner] = {
     "rate": typed("rate", "pairs", "--store", "{store}", "--keys"),
     "pixels": lambda example, store, root: pixel_settings(None, {}, [example]),
     "run": lambda example, store, root: load_circle(RECIPE, {}, [example], quick=False),
+    "critique": lambda example, store, root: load_recipe(
+        RunSettings, root / "recipes" / "constitutional.toml", assignments([example])
+    ),
+    "feedback": lambda example, store, root: RatingSettings.parse(
+        batch_settings(root / "recipes" / "feedback.toml", example)
+    ),
+    "prompts": lambda example, store, root: WritingSettings.parse(
+        batch_settings(root / "recipes" / "prompts.toml", example)
+    ),
     **{f"train {name}": trained(name) for name in ("sft", "reward", "dpo", "ppo", "grpo")},
 }
 """How a command takes an example of `--set`; what would run for minutes reads its settings."""
