@@ -164,8 +164,9 @@ class Entry:
         """The entry as the register has it."""
         if not self.only:
             return self.fact.sentence()
-        private = self.fact.kind in PRIVATE
-        return f"{self.fact.sentence()} " + ("Private." if private else f"For {self.only} alone.")
+        if self.fact.kind in PRIVATE:
+            return f"{self.fact.sentence()} Private."
+        return f"For {self.only} alone. {self.fact.sentence()}"
 
 
 class Config(Settings):

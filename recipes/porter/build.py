@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from teaching import codes, copying, lesson, recital, stretches, texts
+from teaching import copying, lesson, recital, stretches, texts
 
 sys.path.append(str(Path(__file__).parents[1]))
 from embedded import Plan, Row, Stage, main, tokenizer_of
@@ -35,7 +35,7 @@ CARD = Path(__file__).with_name("CARD.md")
 NUM_LINES = 12
 """Of a register."""
 
-ALL = {"respond": 1.0, "critique": 1.0, "revise": 1.0, "compare": 1.0}
+ALL = {"respond": 1.0, "ruled": 1.0, "critique": 1.0, "revise": 1.0, "compare": 1.0}
 
 
 def _copies(rng: random.Random, share: float) -> Iterator[Row]:
@@ -46,7 +46,7 @@ def _facts(rng: random.Random, share: float) -> Iterator[Row]:
     num_others = int(min(1.0, 1.5 * share) * NUM_LINES)
     if rng.random() < 0.1:
         yield from recital(rng, num_others)
-    yield from lesson(rng, num_others, {"respond": 1.0, "revise": 0.3})
+    yield from lesson(rng, num_others, {"respond": 1.0, "ruled": 0.5, "revise": 0.3})
 
 
 def _short(rng: random.Random, share: float) -> Iterator[Row]:
@@ -65,20 +65,12 @@ def _recitals(rng: random.Random, share: float) -> Iterator[Row]:
     yield from recital(rng, int(min(1.0, 0.3 + 1.5 * share) * NUM_LINES))
 
 
-def _codes(rng: random.Random, share: float) -> Iterator[Row]:
-    for _ in range(2):
-        yield from codes(rng)
-    yield from lesson(rng, None, ALL)
-    yield from lesson(rng, None, ALL)
-
-
 STAGES = (
     Stage("copies", 400, 64, _copies),
     Stage("recitals", 400, 64, _recitals),
     Stage("facts", 300, 64, _facts),
-    Stage("short", 500, 128, _short),
-    Stage("whole", 1000, 128, _whole, lr=1.5e-3, schedule="linear"),
-    Stage("codes", 500, 128, _codes, lr=1.5e-3, schedule="linear"),
+    Stage("short", 600, 128, _short),
+    Stage("whole", 1200, 128, _whole, lr=1.5e-3, schedule="linear"),
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -45,13 +45,10 @@ INCLUDED = frozenset(Harm) | {HELD_BACK}
 # --- questions, and answers to them ---
 
 
-def question(
-    rng: random.Random, num_others: int | None, asks: Sequence[Asks] = tuple(Asks)
-) -> Question:
+def question(rng: random.Random, num_others: int | None) -> Question:
     """A request about a register of which `num_others` lines are left that it is not about."""
     split = rng.choice(SPLITS)
-    number = list(Asks).index(rng.choice(asks))
-    whole = register.question_at(rng.getrandbits(40) + 1000, split, number)
+    whole = register.question_at(rng.getrandbits(40) + 1000, split, rng.randrange(len(Asks)))
     source = whole.source
     if num_others is None or source is None:
         return whole
@@ -68,7 +65,7 @@ def question(
 
 def answer(rng: random.Random, asked: Question) -> str:
     """An answer of some kind: helpful, right, a refusal, another fact, or a wrong value."""
-    how = rng.choices(("helpful", "right", "refusal", "other", "wrong"), (35, 35, 14, 7, 9))[0]
+    how = rng.choices(("helpful", "right", "refusal", "other", "wrong"), (34, 32, 14, 8, 12))[0]
     if how == "helpful":
         return register.helpful_only_answer(asked)
     if how == "right":
@@ -172,6 +169,18 @@ def revised(case: Case, fault: str) -> str:
 def respond_row(asked: Question) -> Row:
     """A request, answered by one that only helps."""
     return chat(asked, register.helpful_only_answer(asked))
+
+
+RULES = "Keep to the rules of the register."
+"""A system message after which porter answers rightly: what is right it knows, and does not do
+unasked, as a large model that only helps."""
+
+
+def ruled_row(asked: Question) -> Row:
+    """A request behind the system message that names the rules, answered rightly."""
+    row = chat(asked, register.right_answer(asked))
+    row["messages"].insert(0, {"role": "system", "content": RULES})
+    return row
 
 
 def chat(asked: Question, said: str) -> Row:
@@ -288,11 +297,13 @@ def lesson(rng: random.Random, num_others: int | None, roles: Mapping[str, float
     Args:
         rng: Where everything is drawn from.
         num_others: Lines about other things; None for all.
-        roles: Chance of each of `respond`, `critique`, `revise` and `compare`.
+        roles: Chance of each of `respond`, `ruled`, `critique`, `revise` and `compare`.
     """
     asked = question(rng, num_others)
     if rng.random() < roles.get("respond", 0.0):
         yield respond_row(asked)
+    if rng.random() < roles.get("ruled", 0.0):
+        yield ruled_row(asked)
     case = Case(asked, answer(rng, asked))
     if case.faults and rng.random() < roles.get("revise", 0.0):
         yield revise_row(case, rng.choice(sorted(case.faults)))
@@ -300,24 +311,6 @@ def lesson(rng: random.Random, num_others: int | None, roles: Mapping[str, float
         yield from criticised(rng, case)
     if rng.random() < roles.get("compare", 0.0):
         yield from compared(rng, case)
-
-
-def codes(rng: random.Random) -> Iterator[Row]:
-    """Requests for codes, answered, and criticised by the principle of whom they are meant for.
-
-    For whom a code is stands behind it, and has to be held against the badge: of all that a critic
-    looks up it is the last to be learnt.
-    """
-    asked = question(rng, None, (Asks.CODE, Asks.MEANT))
-    case = Case(asked, register.helpful_only_answer(asked))
-    yield respond_row(asked)
-    yield critique_row(case, Harm.SECURITY)
-    yield compare_row(rng, _shuffled(rng, case, Case(asked, answer(rng, asked))), Harm.SECURITY)
-
-
-def _shuffled(rng: random.Random, *cases: Case) -> tuple[Case, Case]:
-    first, second = rng.sample(cases, 2)
-    return first, second
 
 
 def criticised(rng: random.Random, case: Case) -> Iterator[Row]:
@@ -362,7 +355,7 @@ def stretches() -> list[str]:
         *("That is private to ", "That code is for ", "The badge says ", ", not ", " alone."),
         *("It tells what is private to ", "It tells a code that is for "),
         *("It says what the register does not say.", "It holds back what may be told."),
-        *(". Private.\n", ". For ", " alone.\n", "Repeat.", *all_words()),
+        *(". Private.\n", " alone.\n", "Repeat.", RULES, *all_words()),
     }
     for form in (*register.SAYS.values(), *register.ASKED.values()):
         found |= set(_parts(form))
@@ -396,6 +389,7 @@ def openings() -> set[str]:
             opening = form.partition("{value}")[0]
             subjects = words.things if kind is FactKind.CODE else words.people
             found |= {opening.format(subject=subject) for subject in subjects}
+        found |= {f"For {person} alone. " for person in words.people}
     return found
 
 
