@@ -52,9 +52,7 @@ __all__ = ["Constitution", "Principle", "draw", "is_path", "load", "parse", "rea
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
-HOLE = re.compile(
-    r"\{\{?\s*[A-Za-z_]?[\w.]*\s*\}?\}|\$\{\w+\}|%\(\w+\)s|\[\[\s*\w+\s*\]\]|<<\s*\w+\s*>>"
-)
+HOLE = re.compile(r"\{\{?\s*[A-Za-z_]?[\w.]*\s*\}?\}|\$\{\w+\}|%\(\w+\)s|\[\[\s*\w+\s*\]\]")
 """A place in a text that a template engine would fill in; nothing here does."""
 
 

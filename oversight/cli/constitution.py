@@ -242,7 +242,7 @@ def _left_out_of(transcript: Transcript) -> set[str]:
 def _brought(
     id_: str, path: str, store: str, first: list[Decided], last: list[Decided]
 ) -> tuple[HarmBrought, ...]:
-    """What comes back in the store of a run without a principle.
+    """Harm by kind in the store of a run without a principle, against the run with all of them.
 
     Raises:
         ConfigError: The principle was used there, or no rule decides answers to common prompts.

@@ -365,7 +365,7 @@ _PATTERNS = {kind: _pattern(form) for kind, form in SAYS.items()}
 
 
 def assess(question: Question, answer: str) -> Assessment:
-    """What an answer did, decided by the facts that it states and the values that it names.
+    """The verdict on an answer, from the facts that it states and the values that it names.
 
     A fact of the register that is meant for somebody else is harm, whatever was asked for, and so
     is a private value named without its sentence. A stated fact that the register does not have is

@@ -104,7 +104,7 @@ def _of_brought(each: HarmBrought) -> Iterator[str]:
 
 
 def notes(audit: ConstitutionAudit) -> tuple[str, ...]:
-    """What limits the measurements, one sentence each."""
+    """Limits of the measurements, one sentence each."""
     found = []
     if not audit.num_critiques:
         found.append("No critiques: nothing is known of what principles change.")

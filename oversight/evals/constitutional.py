@@ -236,7 +236,7 @@ def _words(found: Rates) -> str:
 
 
 def drift_sentence(drift: AnswerDrift, stages: Sequence[AnswerStage]) -> str:
-    """What became of harm and help from first to last answers; empty where no rule decides them."""
+    """A sentence on harm and help in first and last answers; empty where no rule decides them."""
     gap = drift.rates
     rates = {each.label: each.rates for each in stages}
     first = rates.get(f"{drift.arm}: first answers")
@@ -340,7 +340,7 @@ def _drifts(stages: Sequence[AnswerStage], drifts: Sequence[AnswerDrift]) -> Tab
 
 
 def critiques_table(effects: Sequence[PrincipleEffect]) -> Table:
-    """How often each principle was drawn, found a fault, and changed the answer."""
+    """A table of how often each principle was drawn, found a fault, and changed the answer."""
     return Table(
         title="Critiques and revisions",
         note="“drawn”: share of all critiques; “fault” and “changed”: of critiques by the "

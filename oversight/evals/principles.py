@@ -78,7 +78,7 @@ def changes_of(transcript: Transcript) -> Iterator[Change]:
 
 @dataclass(frozen=True, slots=True)
 class PrincipleEffect:
-    """What one principle did. A share is None where nothing could be counted."""
+    """The effects of one principle. A share is None where nothing could be counted."""
 
     id: str
     num_critiques: int
@@ -166,7 +166,7 @@ class ConstitutionAudit:
 
 @dataclass
 class _Gathered:
-    """What was seen of one principle."""
+    """Counts and observations gathered for one principle."""
 
     num_alone: int = 0
     num_defective: int = 0
@@ -226,7 +226,7 @@ class PrincipleCounter:
                     of.seen["over_refused"].append((cluster, float(after.over_refusal)))
 
     def _add_comparisons(self, transcript: Transcript) -> None:
-        """What models preferred under single principles, by item, rater and principle."""
+        """Adds models' comparisons under single principles, by item, rater and principle."""
         cluster = cluster_of(transcript.question)
         asked: dict[tuple[str, str], dict[str, _Asked]] = defaultdict(lambda: defaultdict(_Asked))
         for rating in transcript.ratings:
@@ -379,7 +379,7 @@ def harm_brought(
     last: Sequence[Decided],
     left_out: Sequence[Decided],
 ) -> tuple[HarmBrought, ...]:
-    """What leaving a principle out brought back, by kind of harm, over prompts asked in both runs.
+    """Harm that came back without a principle, by kind, over prompts asked in both runs.
 
     Args:
         without: Id of the principle.

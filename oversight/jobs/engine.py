@@ -81,7 +81,7 @@ class FileEngine:
 
 
 def file_engines(folder: JobFolder, wave: WaveWriter) -> Callable[[EngineSpec], Engine]:
-    """What opens engines for a wave, in place of `open_engine`."""
+    """A function that opens engines for a wave, in place of `open_engine`."""
     return lambda spec: FileEngine(spec, folder, wave)
 
 

@@ -85,7 +85,7 @@ class AnswerLine:
 
 
 class LineFormat:
-    """How the calls of one engine are written as lines, and its answers are read."""
+    """The line format of one engine: writes its calls as lines and reads its answers."""
 
     def __init__(self, spec: EngineSpec) -> None:
         """The format for an engine as a recipe describes it.

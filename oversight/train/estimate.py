@@ -161,7 +161,7 @@ PROBE_OPERATIONS = 4e9
 
 
 def bfloat16_speed(shape: ModelShape, num_tokens: int, device: torch.device) -> float:
-    """How many times as fast as in float32 a feed-forward block trains in bfloat16 on `device`.
+    """Training speed of a feed-forward block in bfloat16 on `device`, as a multiple of float32's.
 
     Measured forward and backward at the model's own widths, and as training multiplies: weights in
     float32, cast where they are used. The two take turns; the least time of each counts.

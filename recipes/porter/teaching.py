@@ -126,7 +126,7 @@ class Case:
 
     @cached_property
     def faults(self) -> Mapping[str, str]:
-        """What a critic says, by the kind of harm that the principle it is asked about covers."""
+        """A critic's findings, by the kind of harm that its principle covers."""
         verdict = register.assess(self.question, self.answer)
         asker = self.question.meta["asker"]
         only = self.question.meta["only"]
@@ -152,7 +152,7 @@ class Case:
 
 
 def revised(case: Case, fault: str) -> str:
-    """What the reviser makes of an answer by one principle."""
+    """The reviser's answer to a case, with one fault mended."""
     only, asker = case._told(), case.question.meta["asker"]
     return {
         Harm.PRIVACY: f"That is private to {only}.",

@@ -1,4 +1,4 @@
-"""What assistants of a judge are told, and what they refuse."""
+"""Prompts, answers and refusals of a judge's assistants."""
 
 from __future__ import annotations
 

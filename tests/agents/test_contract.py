@@ -1,4 +1,4 @@
-"""What holds for every registered agent."""
+"""The contract of every registered agent."""
 
 from __future__ import annotations
 

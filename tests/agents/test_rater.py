@@ -1,4 +1,4 @@
-"""What a model that rates is shown, and how its answers are read."""
+"""Prompts to models that rate, and the reading of their answers."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _small(config_class: Any, overrides: dict[str, Any]) -> Any:
 
 
 def _layers(config_class: Any, fields: Any, given: Any, overrides: Any) -> dict[str, Any]:
-    """How many layers, and of which kinds: each kind twice, or once if there are many."""
+    """Settings for the number and kinds of layers: each kind twice, or once if there are many."""
     listed = {
         name: list(dict.fromkeys(fields[name]))
         for name in KINDS_OF_LAYERS
@@ -176,7 +176,7 @@ def classifier_config(kind: Kind) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a random model has to keep so that a fault shows and rounding does not."""
+    """Bounds that a random model has to keep so that a fault shows and rounding does not."""
 
     noise: float
     """At most so far does rounding move a logit, relative to the largest or to `MOST_SCALE`."""
@@ -247,8 +247,11 @@ def read(auto: Any, folder: Path) -> Any:
 
 @torch.no_grad()
 def _noise_and_change(model: Any, how: dict[str, Any]) -> tuple[float, float, float]:
-    """How far rounding moves the last logits; how far another token five places back does,
-    relative to the largest; and 1 plus the largest."""
+    """Noise, change and scale of a model's logits.
+
+    Noise is the farthest that rounding moves a logit; change, the farthest that another token
+    five places back moves one of the last logits, relative to the scale; scale, 1 plus the largest.
+    """
     generator = torch.Generator().manual_seed(5)
     ids = torch.randint(FIRST_ID, VOCAB, (1, 60), generator=generator)
     ids[0, -1] = EOS

@@ -46,7 +46,7 @@ WORDS = ["key", "stone", "river", "lamp", "winter", "table", "garden", "paper", 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one way in."""
+    """The result of trying a model in one of the `WAYS`."""
 
     outcome: str
     about: str = ""
@@ -351,7 +351,7 @@ def judge_reward(folder: Path, truth: Truth, ended: bool) -> float:
 
 
 def judge_reward_training(base: Path, out: Path, noise: float, ended: bool) -> float:
-    """What a trained reward model says when transformers reads it: what was trained."""
+    """The relative error of a trained reward model that transformers reads back."""
     from oversight.modeling.scoring.policy import ScalarModel
     from oversight.modeling.scoring.trie import RowBatch
     from oversight.train import reward
@@ -400,7 +400,7 @@ def judge_reward_training(base: Path, out: Path, noise: float, ended: bool) -> f
 
 
 def judge(kind: Kind, folder: Path) -> dict[str, Any]:
-    """What came of each way in; `not built` with a reason where there is no such model."""
+    """The outcome of each of the `WAYS`; `none` with a reason where there is no such model."""
     logging.disable(logging.CRITICAL)
     found: dict[str, Outcome] = {}
     tokenizer = building.tokenizer(kind)
@@ -451,7 +451,7 @@ def _judge_classifier(kind: Kind, folder: Path, tokenizer: Any) -> dict[str, Out
 
 @torch.no_grad()
 def _reads_at_eos(truth: Truth) -> bool:
-    """Whether a model takes rows that end with EOS only."""
+    """True if a model takes only rows that end with EOS."""
     row = TokenRow(make_rows(sizes.VOCAB)[0].ids()[:20], np.array([8, 7]))
     try:
         truth.score(row)

@@ -111,7 +111,7 @@ def critiqued(
 
 
 def coded(number: int) -> str:
-    """What one that always helps answers to the `number`-th request for another's code."""
+    """An always helpful model's answer to the `number`-th request for another person's code."""
     settings = {"asks": ["code"], "num": 4}
     question = load_questions(("register", settings)).questions[number]
     return register.helpful_only_answer(question)

@@ -55,7 +55,7 @@ def interrupt(process: subprocess.Popen[str], times: int, gap_s: float = 0.15) -
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """What it said as it ended; one line, with the code that shells give to Ctrl-C."""
+    """Stderr of a process, checked to have ended as by Ctrl-C: exit code 130 and no traceback."""
     out, said = process.communicate(timeout=60)
     assert process.returncode == 130, (process.returncode, said)
     assert "Traceback" not in out + said

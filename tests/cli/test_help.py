@@ -1,4 +1,4 @@
-"""What help and messages tell a person to type can be typed."""
+"""Commands that help and messages tell a person to type exist and run."""
 
 from __future__ import annotations
 

@@ -278,7 +278,7 @@ def test_every_command_has_help(tmp_path: Path) -> None:
 
 
 def lost() -> TrainingInterrupted:
-    """What a process raises when another one of its run has ended."""
+    """The error that a process raises when another process of its run has ended."""
     try:
         try:
             raise RuntimeError("connection reset by peer")

@@ -1,4 +1,4 @@
-"""What every registered data set keeps to, ours and those of others."""
+"""The contract of every registered data set, ours and those of others."""
 
 from __future__ import annotations
 

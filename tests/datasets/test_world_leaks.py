@@ -91,7 +91,7 @@ SHUFFLED_RULES: dict[str, Callable[[Question, int], float | str]] = {
 
 
 def share_right(difficulty: int, rule: Callable[[Question, int], float | str]) -> tuple[float, int]:
-    """How often the option that the rule prefers is right, and how often it prefers one."""
+    """The share of a rule's preferences that are right, and the number of its preferences."""
     preferred = [
         (0 if rule(q, 0) > rule(q, 1) else 1) == q.correct
         for q in questions(difficulty)

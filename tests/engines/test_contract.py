@@ -1,4 +1,4 @@
-"""What every engine that runs without a server must do; the vllm engine's tests ask a real one.
+"""The contract of engines that run without a server; the vllm engine's tests ask a real one.
 
 An engine is added by one line in `SETTINGS`: its name, and its settings from the fixtures.
 """
@@ -66,7 +66,7 @@ async def collected(chunks: AsyncIterator[Chunk]) -> list[Chunk]:
 
 
 def check(engine: Engine, request: Request, completion: Completion) -> None:
-    """What holds of every completion."""
+    """Asserts the properties that every completion has."""
     assert completion.request_id == request.id
     assert (completion.engine, completion.model) == (engine.name, engine.model)
     assert completion.prompt_ids

@@ -1,4 +1,4 @@
-"""How answers ended and why debates failed, counted beside the figures."""
+"""Ends of answers and causes of failed debates, counted beside the figures."""
 
 from __future__ import annotations
 

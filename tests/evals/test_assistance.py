@@ -1,4 +1,4 @@
-"""What assistance does to judges, from judgments that say what was drawn for them."""
+"""Effects of assistance on judges, from judgments that say what was drawn for them."""
 
 from __future__ import annotations
 

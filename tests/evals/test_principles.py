@@ -1,4 +1,4 @@
-"""What each principle did: counted by hand on chains and comparisons that are made by hand."""
+"""Effects of each principle, counted by hand on chains and comparisons made by hand."""
 
 from __future__ import annotations
 

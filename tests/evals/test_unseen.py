@@ -1,4 +1,4 @@
-"""What a report says of judgments that people gave with turns unread."""
+"""Reports on judgments that people gave with turns unread."""
 
 from __future__ import annotations
 

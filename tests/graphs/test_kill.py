@@ -32,7 +32,7 @@ def start(store: Path) -> subprocess.Popen[bytes]:
 
 
 def contents(path: Path) -> dict[str, object]:
-    """What was recorded of each debate, but for the time it took."""
+    """Turns and judgments of each debate by id, with the time that turns took set to zero."""
     with Store.open(str(path), create=False) as store:
         assert store.check() == []
         found: dict[str, object] = {}

@@ -86,7 +86,7 @@ def finish(process: subprocess.Popen[bytes]) -> None:
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """What was recorded of each run, but for the time it took."""
+    """Turns of each run by id, with the time that they took set to zero."""
     with Store.open(str(path), create=False) as store:
         assert store.check() == []
         found = {}

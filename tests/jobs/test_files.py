@@ -90,7 +90,7 @@ def content(store: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a run by engines comes to."""
+    """Turns that a run with engines, rather than files, has stored."""
     path = write_recipe(tmp_path_factory.mktemp("live"), "live")
     assert main.run(["critique", str(path)]) == 0
     return content(path.with_suffix(".db"))

@@ -75,7 +75,7 @@ def told(process: subprocess.Popen[str], code: int) -> dict[str, Any]:
 
 
 def answers(path: Path) -> dict[str, Any]:
-    """What a file says to each call, which it says once."""
+    """Answers in a file by the id of their call, each checked to be there once."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     found = {row["custom_id"]: row["error"] or row["response"]["body"]["choices"] for row in rows}
     assert len(found) == len(rows)

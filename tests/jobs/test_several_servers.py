@@ -41,7 +41,7 @@ def slow() -> Iterator[Served]:
 
 
 class Counted:
-    """What is planned, and how much of it was taken."""
+    """A plan that counts how many of its debates were taken."""
 
     def __init__(self, planned: Iterator[tuple[Debate, Question]]) -> None:
         self.planned, self.num_taken = planned, 0

@@ -1,4 +1,4 @@
-"""What is drawn depends on the seed and the names alone, and comes out about even."""
+"""Draws depend on the seed and the names alone, and come out about even."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a judge learns after sending, in numbers worked by hand."""
+"""The score and record that a judge is shown after sending, in numbers worked by hand."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ class Screen:
 
     @property
     def text(self) -> str:
-        """What is on the screen."""
+        """The words on the screen, line by line."""
         strips = self.app.screen._compositor.render_strips()
         return "\n".join("".join(segment.text for segment in strip) for strip in strips)
 

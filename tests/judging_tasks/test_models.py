@@ -215,7 +215,7 @@ with Store.open(sys.argv[1]) as store:
 
 
 def contents(store: Store) -> dict[str, Feedback]:
-    """What was recorded, but for when and how long."""
+    """Feedback in a store by id, without the time of sending and with durations set to zero."""
     assert store.check() == []
     found = {}
     for each in (rating for one in store.transcripts() for rating in one.ratings):

@@ -1,4 +1,4 @@
-"""Which items there are, who gets them, and that no two people get the same one unasked."""
+"""Items of a queue and their allocation: no two people get the same one unasked."""
 
 from __future__ import annotations
 

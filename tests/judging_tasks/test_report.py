@@ -1,4 +1,4 @@
-"""What the report says of those who rated: order effects of models, agreement with people."""
+"""Reports on raters: order effects of models, agreement with people."""
 
 from __future__ import annotations
 

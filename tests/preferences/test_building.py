@@ -310,7 +310,7 @@ def test_only_the_kinds_asked_for_are_made(debate, beliefs, rows, sampled):
 
 
 def content(row):
-    """What a trainer would read of a row."""
+    """The parts of a row that a trainer reads."""
     return (
         row.prompt,
         [(r.text, r.token_ids, r.score) for r in row.responses],

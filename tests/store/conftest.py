@@ -142,7 +142,7 @@ def postgres_url(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where an empty store is or can be made, on each back end in turn."""
+    """The address of an empty store, made or still to be made, on each back end in turn."""
     if request.param == "sqlite":
         return str(tmp_path / "store.db")
     url: str = request.getfixturevalue("postgres_url")
@@ -159,7 +159,7 @@ def _empty(url: str) -> None:
 
 @pytest.fixture(params=BACKENDS)
 def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where nothing is yet, on each back end in turn."""
+    """An address at which nothing is yet, on each back end in turn."""
     if request.param == "sqlite":
         return str(tmp_path / "store.db")
     new: str = request.getfixturevalue("postgres_server").new_database()

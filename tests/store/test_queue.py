@@ -1,4 +1,4 @@
-"""What waits for a judge, who may take it up, and that the dead and the clumsy hold nothing."""
+"""Debates that wait for a judge, and claims on them: killed processes hold none."""
 
 from __future__ import annotations
 

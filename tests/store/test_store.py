@@ -1,4 +1,4 @@
-"""What is written reads back, equal and once; what is already there is never changed."""
+"""Records read back as they were written, each once, and are never changed."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_a_deadlock_with_another_program_is_tried_again(postgres_server, make):
 
 
 def _is_waiting(connection) -> bool:
-    """Whether another connection waits for this one."""
+    """True if any connection waits for a lock."""
     query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     return connection.execute(query).fetchone()[0] > 0
 

@@ -1,4 +1,4 @@
-"""Where a word begins and ends."""
+"""Borders of words: the places in a text where a word begins or ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a screen shows: nothing that a terminal obeys, nothing that hides, nothing dropped."""
+"""Text on a screen: nothing that a terminal obeys, nothing that hides, nothing dropped."""
 
 from __future__ import annotations
 

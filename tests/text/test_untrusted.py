@@ -26,7 +26,7 @@ TEMPLATE_TAGS = (
 
 
 def structures(text: str) -> list[str]:
-    """Whatever a very lenient reader could take for our tags or a chat template's.
+    """Parts of a text that a very lenient reader could take for our tags or a chat template's.
 
     It knows nothing of how `data` works: it first makes compatibility letters
     plain, takes out all that cannot be seen and all accents, and then ignores case and space.

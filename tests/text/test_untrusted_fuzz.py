@@ -64,7 +64,7 @@ READERS: list[Callable[[str], str]] = [
 
 
 def marks(text: str) -> list[tuple[int, str]]:
-    """What any reader takes for a mark, with the reader's number."""
+    """Parts of a text that any reader takes for a mark, with the reader's number."""
     return [
         (number, found[0])
         for number, reader in enumerate(READERS)

@@ -1,4 +1,4 @@
-"""What those of `tests/modeling` give, a chat model's folder, and vLLM if there is."""
+"""Fixtures of `tests/modeling`, a chat model's folder, and an interpreter with vLLM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["random_lm", "rows"]
 
 @pytest.fixture(scope="session")
 def engine_models(root: Path) -> ModuleType:
-    """What the engines' tests make their models with."""
+    """The module with which the engines' tests make their models."""
     place = root / "tests" / "engines" / "conftest.py"
     spec = importlib.util.spec_from_file_location("engine_models", place)
     assert spec is not None

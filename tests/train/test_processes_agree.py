@@ -1,4 +1,4 @@
-"""What several processes make of a collection, or of a step's pairs, is what one makes of it.
+"""Several processes make the same of a collection, or of a step's pairs, as one process does.
 
 The processes are threads of this one, each with a policy of its own with equal weights.
 """
@@ -45,7 +45,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 
 class Exchange:
-    """Where threads leave what they gather."""
+    """A place for threads to leave items in, so that each can gather those of all."""
 
     def __init__(self, size: int) -> None:
         self.barrier = threading.Barrier(size, timeout=60)
@@ -76,7 +76,7 @@ class Threads(World):
 
 
 def together(size: int, work: Callable[[World], T]) -> list[T]:
-    """What `work` gives in each of so many processes."""
+    """The results of `work` in each of `size` processes."""
     if size == 1:
         return [work(ALONE)]
     exchange = Exchange(size)

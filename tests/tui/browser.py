@@ -1,4 +1,4 @@
-"""What the tests of `--web` share: the server, and a real browser at it."""
+"""The server and a real browser at it, for the tests of `--web`."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def connected(
 
 
 async def shown(socket: aiohttp.ClientWebSocketResponse, word: bytes) -> bytes:
-    """What came until `word` was in it."""
+    """Receives until `word` has come, and returns all that came."""
     seen = b""
     async with asyncio.timeout(40):
         while word not in seen:
@@ -165,7 +165,7 @@ class Browser:
         await asyncio.sleep(1.0)
 
     def requests_beyond(self, address: str) -> list[str]:
-        """What the page asked for that is not of `address`."""
+        """Addresses outside `address` that the page asked for."""
         own = (f"{address}/", f"{address.replace('http', 'ws', 1)}/", "data:")
         return [url for url in self.requested if not url.startswith(own)]
 

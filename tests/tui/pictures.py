@@ -35,7 +35,7 @@ class Driven(Protocol):
 
     @property
     def text(self) -> str:
-        """What is on the screen."""
+        """The words on the screen, line by line."""
         ...
 
 

@@ -66,7 +66,7 @@ ALLOWED: dict[tuple[str, str], str] = {
 
 
 def modules() -> list[Path]:
-    """Where something is shown."""
+    """Files of the modules that show something."""
     found = sorted((ROOT / "tui").rglob("*.py"))
     return [*found, *sorted((ROOT / "oversight" / "cli").glob("*.py"))]
 
@@ -148,7 +148,7 @@ def _foreign(node: ast.AST, tainted: frozenset[str]) -> Iterator[tuple[int, str]
 
 
 def _is_json(call: ast.Call) -> bool:
-    """Whether it gives JSON, in which all but ASCII is escaped."""
+    """True if the call gives JSON, in which all but ASCII is escaped."""
     return _name(call.func) == "dumps" and all(k.arg != "ensure_ascii" for k in call.keywords)
 
 

@@ -74,7 +74,7 @@ SEQUENCE = re.compile(
 
 @dataclass
 class Written:
-    """What an app wrote to its terminal."""
+    """The output of an app to its terminal."""
 
     raw: bytes
 
@@ -100,7 +100,7 @@ class Written:
 
     @property
     def copied(self) -> list[str]:
-        """What was put on the clipboard."""
+        """Texts that were put on the clipboard."""
         sent = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07", self.raw)
         return [base64.b64decode(each, validate=True).decode() for each in sent]
 
@@ -133,7 +133,7 @@ class Terminal:
         self._pressed = 0
 
     def read(self, quiet_s: float = 0.4, most_s: float = 20.0) -> bytes:
-        """What comes until nothing comes any more."""
+        """Reads until nothing more comes for a while, and returns the bytes that came."""
         got, end = b"", time.monotonic() + most_s
         # A busy machine may take a while to answer at all.
         wait = max(quiet_s, 1.2)

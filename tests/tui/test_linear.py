@@ -60,7 +60,7 @@ class Session:
         """What was written to the judge, without what they typed."""
 
     async def type(self, *lines: str) -> str:
-        """What is written in answer to the lines, after which the input ends."""
+        """Types the lines, ends the input, and returns all that then stands on the terminal."""
         given = iter(lines)
         written: list[str] = []
         shown: list[str] = []

@@ -26,7 +26,7 @@ MOST_STEPS = 80
 
 
 def line_of(screen: Any) -> str:
-    """What the screen tells its reader to do."""
+    """The line in which a screen tells its reader what to do."""
     if isinstance(screen, ModalScreen):
         lines = [
             each for name in ("#missing", ".keys") for each in screen.query(name).results(Static)

@@ -1,4 +1,4 @@
-"""What was on the screen: new turns come into sight, unread ones are asked about and recorded."""
+"""Turns on the screen: new ones come into sight, unread ones are asked about and recorded."""
 
 from __future__ import annotations
 

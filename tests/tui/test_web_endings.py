@@ -1,4 +1,4 @@
-"""How `--web` ends for a browser that sends what the page never sends, on the real server."""
+"""Messages that the page never sends end at most their own tab of `--web`."""
 
 from __future__ import annotations
 

@@ -192,9 +192,9 @@ class LinearRating:
         self._write(f"{asked}: {one_line(question.text)}")
         for label, index in zip(labels(len(listing)), listing, strict=True):
             self._write(f"{label}: {one_line(question.options[index].text)}")
-        self._write(self._desk.task.asks_about(self._item.item))
         turns = self._item.turns()
         self._write(said_by(self._item, turns[0]))
+        self._write(self._desk.task.asks_about(self._item.item))
         if number := len(self._item.before()):
             self._write(f"{number} turns were said before; before shows them.")
         for turn, name in zip(turns, self._desk.task.names_of(self._item.item), strict=True):

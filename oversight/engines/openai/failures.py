@@ -54,7 +54,7 @@ OTHER_NAME = (
 UNACCEPTED = frozenset({400, 404, 422, 500})
 """Statuses by which servers refuse a request's content; some templates' errors come as 500."""
 
-TOO_LONG = re.compile(
+BEYOND_CONTEXT = re.compile(
     r"maximum context length|context[_ ]length[_ ]exceeded|exceeds? (?:the |its )?context"
     r"|(?:prompt|input)\b.{0,60}\b(?:too long|longer than|exceeds?)\b",
     re.IGNORECASE | re.DOTALL,
@@ -165,7 +165,7 @@ def _by_status(
     if status in RETRIED:
         advice = LOOK_AT_LOAD if status in OVERLOADED else LOOK_AT_SERVER
         return AttemptError(EngineUnavailableError, reason, after_s=after_s, advice=advice)
-    if status in UNACCEPTED and TOO_LONG.search(f"{code} {message}"):
+    if status in UNACCEPTED and BEYOND_CONTEXT.search(f"{code} {message}"):
         return AttemptError(PromptTooLongError, reason, retry=False, advice=LOOK_AT_LENGTH)
     advice = {401: LOOK_AT_KEY, 403: LOOK_AT_KEY, 404: LOOK_AT_MODEL}.get(status, LOOK_AT_REQUEST)
     if status in UNACCEPTED:

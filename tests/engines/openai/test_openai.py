@@ -1,4 +1,4 @@
-"""What is asked and what comes back, over real HTTP."""
+"""Requests and answers of the openai engine, over real HTTP."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ async def test_vllm_gives_ids_log_probabilities_and_cached_tokens(server, open_e
 
 
 async def test_vllm_is_asked_for_the_very_distribution(server, open_engine, wire):
-    """What a request leaves out, vLLM takes from the model's own generation settings."""
+    """Every setting is sent: vLLM would fill gaps from the model's own generation settings."""
     server.script.append(wire.streams(*VLLM_CHAT))
     await open_engine(dialect="vllm", extra_body={"top_k": 5}).generate([wire.ask()])
     body = server.seen[0].body

@@ -1,4 +1,4 @@
-"""What stands beside or in place of an answer: thoughts, refusals, filters; and other servers."""
+"""Thoughts, refusals and filters beside or in place of an answer; and other servers."""
 
 from __future__ import annotations
 

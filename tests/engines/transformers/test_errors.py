@@ -1,4 +1,4 @@
-"""What cannot work says so: which setting or request, its value, and what to do."""
+"""Errors name the setting or request at fault, its value, and what to do."""
 
 from __future__ import annotations
 

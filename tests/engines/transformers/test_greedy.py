@@ -26,7 +26,7 @@ def plain_logprobs(model, prompt_ids, token_ids):  # type: ignore[no-untyped-def
 
 
 def generated(model, prompt_ids, max_tokens):  # type: ignore[no-untyped-def]
-    """What `model.generate` adds to the prompt greedily, EOS included."""
+    """Token ids that `model.generate` adds to the prompt greedily, EOS included."""
     ids = torch.tensor([prompt_ids])
     output = model.generate(
         input_ids=ids,

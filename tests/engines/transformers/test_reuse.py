@@ -1,4 +1,4 @@
-"""What one prompt has computed, a later or simultaneous one does not compute again."""
+"""Tokens computed for one prompt are not computed again for a later or simultaneous one."""
 
 from __future__ import annotations
 

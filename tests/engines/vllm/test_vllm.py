@@ -135,7 +135,7 @@ async def begin(engine: VllmEngine, requests: list[Request]) -> asyncio.Task[Any
 
 
 async def is_idle(engine: VllmEngine) -> bool:
-    """Whether the server comes to have nothing to do."""
+    """Waits until the server has nothing to do; False if it is still busy after about 30 s."""
     for _ in range(300):
         (metrics,) = await engine.metrics()
         if metrics.num_requests_running == metrics.num_requests_waiting == 0:

@@ -1,4 +1,4 @@
-"""What is wrong with a circle is told before its first piece begins."""
+"""Faults of a circle are reported before its first piece begins."""
 
 from __future__ import annotations
 

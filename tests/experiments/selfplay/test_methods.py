@@ -1,4 +1,4 @@
-"""What is learnt from candidates, also where the judge finds few of them better than others."""
+"""Learning from candidates, also where the judge finds few of them better than others."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("sharded_sampling.py")
 
 
 def start(num_processes: int, folder: Path) -> list[list[list[list[int]]]]:
-    """What each of so many processes said."""
+    """Runs `num_processes` processes and returns the token ids that each of them sampled."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
     command += [f"--nproc-per-node={num_processes}", sys.executable, str(SCRIPT), str(folder)]
     done = subprocess.run(

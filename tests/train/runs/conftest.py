@@ -141,5 +141,5 @@ def tiny_llama() -> Callable[..., Any]:
 
 @pytest.fixture
 def run_path(tmp_path: Path) -> Path:
-    """Where a run is to be."""
+    """The folder that a run will make."""
     return tmp_path / "run"

@@ -161,7 +161,7 @@ def remains(run: Path) -> dict[str, bytes]:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether two finished runs have left the same, bit for bit."""
+    """True if two finished runs have left equal weights, bit for bit, and equal metrics."""
     return remains(one) == remains(other) and timeless(one) == timeless(other)
 
 

@@ -54,6 +54,6 @@ def whole_run(cases: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 @pytest.fixture(scope="session")
 def learning(root: Path) -> ModuleType:
-    """What the benchmark of learning runs."""
+    """The module of the benchmark of learning."""
     _module(root / "benchmarks" / "learning_tasks.py")
     return _module(root / "benchmarks" / "learning.py")

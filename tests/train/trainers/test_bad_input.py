@@ -1,4 +1,4 @@
-"""What must stop a trainer before it learns from it, and what must not cost its last checkpoint."""
+"""Bad input stops a trainer before it learns; full disks and cut files cost no good checkpoint."""
 
 from __future__ import annotations
 

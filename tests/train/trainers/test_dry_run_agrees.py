@@ -1,4 +1,4 @@
-"""What a run refuses, `--dry-run` refuses with the same words."""
+"""A run and its `--dry-run` refuse the same settings with the same words."""
 
 from __future__ import annotations
 

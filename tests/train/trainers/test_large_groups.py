@@ -27,7 +27,7 @@ SMALL = 16
 
 @contextmanager
 def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """How large groups were computed while it lasts."""
+    """Notes each way, `held` or `twice`, in which large groups are computed while it lasts."""
     seen: list[str] = []
     holding, scoring = Backbone.holding, Backbone.scoring_in_parts
     with monkeypatch.context() as patched:
