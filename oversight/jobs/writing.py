@@ -59,7 +59,7 @@ class WritingSettings(Settings):
     dataset: DatasetSettings
     """The seeds: open prompts of any data set, of chats the last message."""
     agents: dict[Role, AgentSettings]
-    """Who writes, under the name `red_team`."""
+    """The agent that writes prompts, under the name `red_team`."""
     engines: dict[str, EngineSettings] = Field(default_factory=dict)
     out: Path = Path("written.jsonl")
     """File of the new prompts, a JSON object a line; calls stand beside it, in `….calls.jsonl`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -79,11 +78,9 @@ async def test_an_item_is_rated_by_keyboard_in_chromium(
         await browser.open(served.address)
         await browser.press("Enter")
         await until(lambda: num(RatingAct.OPENED))
-        await asyncio.sleep(1.0)
         await browser.keep(f"web_{task}.png")
-        for key in keys:
-            await browser.press(key)
-        await until(lambda: num(RatingAct.ANSWERED) == len(keys))
+        for answered, key in enumerate(keys, 1):
+            await browser.press_until(key, lambda n=answered: num(RatingAct.ANSWERED) == n)
         await browser.press("Enter")
         await until(records.ratings)
         assert browser.requests_beyond(served.address) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -186,6 +187,14 @@ class Browser:
         await self.ask("Input.dispatchKeyEvent", type="keyDown", **given)
         given.pop("text", None)
         await self.ask("Input.dispatchKeyEvent", type="keyUp", **given)
+
+    async def press_until(self, key: str, holds: Callable[[], Any]) -> None:
+        """Press a key until it has had its effect: a screen that is not there yet hears nothing."""
+        for _ in range(5):
+            await self.press(key)
+            with contextlib.suppress(AssertionError):
+                return await until(holds, 10.0)
+        raise AssertionError(f"five times {key!r}, and it still does not hold")
 
     async def keep(self, name: str) -> None:
         """Keep a picture for a person to look at, in the folder OVERSIGHT_TEST_PICTURES."""

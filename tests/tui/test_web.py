@@ -43,14 +43,19 @@ async def test_an_item_is_judged_by_keyboard_in_a_browser(store, run_all, serve,
     def kinds() -> list[EventKind]:
         return [event.kind for event in store.events("anna")]
 
+    def belief() -> float | None:
+        given = [e.data for e in store.events("anna") if e.kind is EventKind.BELIEF]
+        return max(given[-1]["probs"]) if given else None
+
     async with chromium(tmp_path / "profile") as browser:
         await browser.open(served.address)
         await browser.keep("web_queue.png")
         await browser.press("Enter")
         await until(lambda: EventKind.REVEALED in kinds())
-        for _ in range(4):
-            await browser.press("ArrowRight")
-        await until(lambda: EventKind.BELIEF in kinds())
+        for percent in (55, 60, 65, 70):
+            await browser.press_until(
+                "ArrowRight", lambda p=percent: belief() == pytest.approx(p / 100)
+            )
         await browser.keep("web_debate.png")
         for _ in range(10):
             await browser.press("Enter")
@@ -62,8 +67,7 @@ async def test_an_item_is_judged_by_keyboard_in_a_browser(store, run_all, serve,
                 break
         await browser.press("v")
         await asyncio.sleep(1.0)
-        await browser.press("w")
-        await asyncio.sleep(0.5)
+        await browser.press_until("w", lambda: EventKind.RATIONALE in kinds())
         await browser.keep("web_verdict.png")
         await browser.press("s", CTRL)
         await until(lambda: EventKind.SENT in kinds())
