@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from oversight import protocols
-from oversight.config import AgentSettings, EngineSettings, describe
+from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.errors import ConfigError, DataError, EngineError
 from oversight.evals.harm import Assess, rule_of
@@ -29,7 +27,10 @@ from oversight.experiments.constitutional.rewards import (
     rule_rewards,
 )
 from oversight.experiments.constitutional.settings import ConstitutionalSettings, RlMethod
-from oversight.experiments.selfplay.methods import (
+from oversight.experiments.trainer_runs import (
+    LATER,
+    check_model,
+    check_run,
     common,
     merged,
     tokenizer_of,
@@ -43,13 +44,11 @@ from oversight.graphs.runtime import Runtime
 from oversight.ids import content_id
 from oversight.judging.model_ratings import ModelRatings
 from oversight.judging.settings import RatingSettings
-from oversight.modeling.scoring.checks import check_stored, empty_model
 from oversight.preferences.building import preferences
-from oversight.preferences.settings import PreferenceSettings
+from oversight.preferences.ratings import answers_given
+from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
 from oversight.train import dpo, grpo, ppo, reward, sft
-from oversight.train.loading import read_config
-from oversight.train.settings import ModelSettings
 from oversight.types import Question, Role
 
 START, FULL = "start", "full"
@@ -166,16 +165,11 @@ class Constitutional:
         principles_of(settings.constitution)
         rule(settings)
         for name, find in TRAINERS.items():
-            trainer, config = find(settings, START, Path("later"), 0)
-            try:
-                trainer.Config.model_validate(merged({"data": {"store": "later"}}, config))
-            except ValidationError as error:
-                raise ConfigError(describe(error, trainer.Config, name)) from None
-        from transformers import AutoModelForCausalLM
-
-        config, _ = read_config(ModelSettings(path=settings.model), ())
-        where = f"model = {settings.model!r}"
-        check_stored(settings.model, empty_model(AutoModelForCausalLM, config), where)
+            trainer, config = find(settings, START, LATER, 0)
+            # Feedback and rows come later; a store stands for either.
+            config = merged({"data": {"store": str(LATER)}}, config)
+            check_run(name, trainer, config, getattr(settings, name))
+        check_model("model", settings.model)
         for split in ("train", "held_out"):
             questions(settings, split)
 
@@ -432,10 +426,21 @@ PAIRS = {"kinds": ["pairs"], "ties": False, "min_margin": 0.02}
 
 def _train_first(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
     trainer, config = _sft(settings, settings.model, folder, job.seed)
-    answers = "first" if job.variant == "plain" else "last"
-    data = {"store": str(folder_of(settings.out, job.needs[0]) / STORE), "answers": answers}
-    train_or_find(trainer, merged(config, {"data": {**data, "duplicates": "keep"}}))
+    last = job.variant != "plain"
+    store = folder_of(settings.out, job.needs[0]) / STORE
+    found = _num_answers(store, last=last)
+    if not found:
+        raise DataError(f"{store}: every answer has a defect of form; none can be learnt from")
+    fewer = {"batch_size": min(config["batch_size"], found)}
+    data = {"store": str(store), "answers": "last" if last else "first", "duplicates": "keep"}
+    train_or_find(trainer, merged(config, fewer, {"data": data}))
     return JobDone()
+
+
+def _num_answers(store: Path, *, last: bool) -> int:
+    with Store.open(str(store), create=False) as opened:
+        told = (opened.transcripts(), PreferenceSettings(), opened.prompt, Dropped())
+        return sum(1 for _ in answers_given(*told, last=last))
 
 
 def _train_on_feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:

@@ -12,7 +12,7 @@ The circle's defaults stand here; a recipe's tables replace single values of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,14 @@ from oversight.experiments.selfplay.rewards import (
     comparisons,
     rows,
 )
-from oversight.experiments.selfplay.settings import BATCH_SIZES, Arena, CircleSettings, Overrides
+from oversight.experiments.selfplay.settings import BATCH_SIZES, Arena, CircleSettings
+from oversight.experiments.trainer_runs import common, merged, tokenizer_of, train_or_find
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
 from oversight.train import dpo, grpo, ppo, reward, sft
-from oversight.train.loading import read_config
 from oversight.train.rollouts.reward_models import RewardModels
 from oversight.train.rollouts.types import RewardSettings
-from oversight.train.runs.folder import MODEL, is_finished
-from oversight.train.settings import ModelSettings
 from oversight.types import Purpose
 
 MIN_SCORE_GAP = 0.05
@@ -219,15 +217,6 @@ def _outcomes(store: Store) -> Iterator[dict[str, Any]]:
             }
 
 
-def train_or_find(trainer: Any, config: Mapping[str, Any], **given: Any) -> Path:
-    """Train, go on with a run that was killed, or find it finished; the model's folder."""
-    settings = trainer.Config.parse(config, trainer.__name__.rsplit(".", 1)[-1])
-    if is_finished(settings):
-        return Path(settings.out, MODEL)
-    found: Path = trainer.train(settings, resume=True, **given)
-    return found
-
-
 def _run_on_candidates(
     trainer: Any, config: dict[str, Any], store: Path, num_rows: int, **given: Any
 ) -> int:
@@ -267,36 +256,5 @@ _PREFERENCES: dict[str, Any] = {
 }
 
 
-def tokenizer_of(policy: str) -> Any:
-    """A policy's tokenizer."""
-    _, vocabulary = read_config(ModelSettings(path=policy), ())
-    return vocabulary.tokenizer
-
-
 def _candidates_data(store: Path, arena: Arena) -> dict[str, Any]:
     return {"store": str(store), "protocol": BEST_OF_N[arena], "duplicates": "keep"}
-
-
-def common(policy: str, out: Path, seed: int) -> dict[str, Any]:
-    """Settings that all runs of an experiment share."""
-    return {
-        "out": str(out),
-        "model": {"path": policy},
-        "seed": seed,
-        "log_every": 5,
-        "save_every": 20,
-        "keep": 1,
-    }
-
-
-def merged(*parts: Mapping[str, Any] | Overrides) -> dict[str, Any]:
-    """Parts laid over one another, tables merged value by value."""
-    whole: dict[str, Any] = {}
-    for part in parts:
-        for name, value in part.items():
-            known = whole.get(name)
-            if isinstance(known, dict) and isinstance(value, Mapping):
-                whole[name] = merged(known, value)
-            else:
-                whole[name] = value
-    return whole

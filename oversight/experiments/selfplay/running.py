@@ -7,30 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from oversight import protocols
-from oversight.config import describe
-from oversight.errors import ConfigError, DataError, OversightError
+from oversight.errors import DataError, OversightError
 from oversight.experiments import workers
 from oversight.experiments.selfplay import methods
 from oversight.experiments.selfplay.games import BEST_OF_N, PROTOCOLS, questions, speaking
 from oversight.experiments.selfplay.jobs import CircleJob, plan_jobs, run_job
 from oversight.experiments.selfplay.settings import CircleSettings
+from oversight.experiments.trainer_runs import LATER, check_model, check_run
 from oversight.experiments.workers import JobDone, Report
 from oversight.ids import content_id
-from oversight.modeling.scoring.checks import check_stored, empty_model
 from oversight.train import dpo, grpo, ppo, reward, sft
-from oversight.train.loading import read_config
-from oversight.train.settings import ModelSettings
-
-OWN = {
-    "out": "each run has its folder in the circle's `out`",
-    "seed": "runs have the circle's `seeds`",
-}
-"""Settings of a trainer that the circle sets itself."""
-LATER = Path("later")
-"""Stands for a folder that an earlier job will have made."""
 
 
 def check(circle: CircleSettings) -> None:
@@ -41,9 +28,9 @@ def check(circle: CircleSettings) -> None:
         DataError: There are fewer questions than the circle asks for.
     """
     for name, trainer, config in _runs(circle):
-        _check_run(name, trainer, config, getattr(circle, name))
+        check_run(name, trainer, config, getattr(circle, name))
     for name in ("model", "judge"):
-        _check_model(name, getattr(circle, name))
+        check_model(name, getattr(circle, name))
     for arena in circle.arenas:
         for protocol in (PROTOCOLS[arena], BEST_OF_N[arena]):
             protocols.load(protocol)
@@ -74,35 +61,6 @@ def _runs(circle: CircleSettings) -> Iterator[tuple[str, Any, dict[str, Any]]]:
         yield "sft_judge", sft, methods.judge_config(circle, LATER, seed)
 
 
-def _check_run(name: str, trainer: Any, config: dict[str, Any], given: dict[str, Any]) -> None:
-    """Refuse settings that the trainer would refuse, by their place in the recipe."""
-    for own, why in OWN.items():
-        if own in given:
-            raise ConfigError(f"{name}.{own} = {given[own]!r}: leave it out, {why}")
-    try:
-        settings = trainer.Config.model_validate(config)
-    except ValidationError as error:
-        if not error.errors()[0]["loc"]:  # it speaks of several settings, and names them
-            raise ConfigError(f"{name}: {describe(error, trainer.Config)}") from None
-        raise ConfigError(describe(error, trainer.Config, name)) from None
-    if hasattr(trainer, "check_loss"):
-        try:
-            trainer.check_loss(settings)
-        except ConfigError as error:
-            raise ConfigError(f"{name}.{error}") from None
-
-
-def _check_model(name: str, path: str) -> None:
-    """Refuse a model that is not there, is no causal language model, or lacks weights."""
-    from transformers import AutoModelForCausalLM
-
-    try:
-        config, _ = read_config(ModelSettings(path=path), ())
-        check_stored(path, empty_model(AutoModelForCausalLM, config), f"{name} = {path!r}")
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("model.path = ", f"{name} = ", 1)) from None
-
-
 def _check_questions(circle: CircleSettings, name: str, split: str, number: int) -> None:
     """Refuse a data set that has fewer questions than are asked for."""
     try:
@@ -114,11 +72,6 @@ def _check_questions(circle: CircleSettings, name: str, split: str, number: int)
             f"{name} = {number:,}: the data set {circle.dataset.dataset!r} has only {found:,} "
             f"questions in its part {split!r}; ask for fewer, or let it make more"
         )
-
-
-RECORD = "circle.json"
-CONTENTS = "contents"
-"""In the record: what was at the places that settings name."""
 
 
 @dataclass(frozen=True)

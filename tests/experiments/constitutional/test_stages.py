@@ -86,6 +86,9 @@ def test_settings_that_make_no_experiment_are_refused(tmp_path, changed, said) -
     [
         ({"dataset": {"dataset": "world"}}, "no rule decides its answers"),
         ({"dpo": {"optimizer": {"lr": -1}}}, "dpo.optimizer.lr"),
+        ({"dpo": {"loss": "sigmoidd"}}, "dpo.loss = 'sigmoidd'"),
+        ({"sft": {"seed": 3}}, "sft.seed = 3: leave it out, runs have the experiment's `seeds`"),
+        ({"grpo": {"out": "elsewhere"}}, "grpo.out = 'elsewhere': leave it out"),
         ({"model": "seedlin"}, "seedlin"),
         ({"constitution": "registre"}, "registre"),
     ],
