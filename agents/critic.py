@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from oversight import constitutions
 from oversight.agents._calls import needed
 from oversight.agents.speaking import (
+    PrincipleSettings,
     Speaker,
     SpeakerPrompts,
     SpeechSettings,
@@ -30,7 +31,7 @@ from oversight.constitutions import Principle, draw
 from oversight.constitutions.published import demonstrations
 from oversight.errors import ConfigError
 from oversight.ids import content_id, seed_from
-from oversight.models.identity import DIGEST_CHARS, content_of
+from oversight.models.identity import content_of
 from oversight.text.defects import defects_of_critique
 from oversight.text.prompts import Safe, Template
 from oversight.types import (
@@ -59,16 +60,10 @@ CLEAN = "NOTHING TO CHANGE"
 NOTHING = f"If the answer keeps to all that is asked here, write only: {CLEAN}"
 
 
-class Config(SpeechSettings):
+class Config(PrincipleSettings, SpeechSettings):
     """Settings of a critic; all but those of speech are for responses to open prompts."""
 
     # Left out unless they are set: ids of debates without them stay what they were.
-    constitution: str = Field(default="", exclude_if=operator.not_)
-    """Constitution by whose principles a response is criticised: its name, or a file's path."""
-    tags: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
-    """Of the constitution only principles with one of these tags."""
-    without: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
-    """Ids of principles of the constitution that are left out."""
     principles: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     """Principles of your own, word for word, behind those of the constitution if one is named."""
     num_principles: int | None = Field(default=None, ge=1, exclude_if=lambda each: each is None)
@@ -85,8 +80,6 @@ class Config(SpeechSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.tags or self.without) and not self.constitution:
-            raise ValueError("tags and without choose among a constitution's principles: name one")
         if self.until_kept and self.by != "in_turn":
             raise ValueError(f"until_kept goes with by = 'in_turn', and by = {self.by!r}")
         if self.by != "all" and not (self.constitution or self.principles):
@@ -94,11 +87,8 @@ class Config(SpeechSettings):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """The settings that determine a critique; files are known by their content."""
+        """The settings that determine a critique; the few-shot file is known by its content."""
         found = super().identity()
-        if self.constitution and constitutions.is_path(self.constitution):
-            read = constitutions.load(self.constitution)
-            found["constitution"] = f"{read.name}:{read.content[:DIGEST_CHARS]}"
         if self.examples:
             found["examples"] = content_of(self.examples, "data")
         return found

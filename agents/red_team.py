@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import operator
 import random
-from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from oversight import constitutions
 from oversight.agents._calls import Calls, needed
-from oversight.agents.speaking import WordSettings
+from oversight.agents.speaking import PrincipleSettings, WordSettings
 from oversight.constitutions import Constitution, Principle
 from oversight.errors import ProtocolError
-from oversight.models.identity import DIGEST_CHARS
 from oversight.text.prompts import Safe, Template
 from oversight.types import (
     Act,
@@ -38,7 +36,7 @@ from oversight.types import (
 ROLES = frozenset({Role.RED_TEAM})
 
 
-class Config(WordSettings):
+class Config(PrincipleSettings, WordSettings):
     """Settings of a red team."""
 
     temperature: float = Field(default=1.0, ge=0.0, le=10.0)
@@ -47,27 +45,6 @@ class Config(WordSettings):
     """New prompts that are asked for in each call."""
     goal: str = Field(default="", exclude_if=operator.not_)
     """Kind of prompts that are looked for, in a sentence; empty: those of the examples."""
-    constitution: str = Field(default="", exclude_if=operator.not_)
-    """Constitution whose principles the prompts are to put to the test, one a call, drawn by
-    weight: its name, or a file's path."""
-    tags: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
-    """Of the constitution only principles with one of these tags."""
-    without: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
-    """Ids of principles of the constitution that are left out."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Config:
-        if (self.tags or self.without) and not self.constitution:
-            raise ValueError("tags and without choose among a constitution's principles: name one")
-        return self
-
-    def identity(self) -> dict[str, Any]:
-        """The settings that determine the prompts; a file is known by its content."""
-        found = super().identity()
-        if self.constitution and constitutions.is_path(self.constitution):
-            read = constitutions.load(self.constitution)
-            found["constitution"] = f"{read.name}:{read.content[:DIGEST_CHARS]}"
-        return found
 
 
 class RedTeam:

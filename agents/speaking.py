@@ -10,17 +10,20 @@ be run as a template.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from oversight import constitutions
 from oversight.agents._calls import ATTEMPTS, Calls, needed, notes_in, seed_for
 from oversight.agents.judging import labels
 from oversight.config import Settings
 from oversight.errors import ProtocolError
+from oversight.models.identity import DIGEST_CHARS
 from oversight.text.prompts import Safe, Template
 from oversight.text.quotes import render_quotes
 from oversight.types import (
@@ -82,6 +85,32 @@ class SpeechSettings(WordSettings):
         if purpose is Purpose.REASONING:
             return replace(sampling, max_tokens=self.max_reasoning_tokens)
         return sampling
+
+
+class PrincipleSettings(Settings):
+    """Settings of an agent that goes by the principles of a constitution."""
+
+    # Left out unless they are set: ids of debates without them stay what they were.
+    constitution: str = Field(default="", exclude_if=operator.not_)
+    """Constitution whose principles the agent goes by: its name, or a file's path."""
+    tags: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Of the constitution only principles with one of these tags."""
+    without: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Ids of principles of the constitution that are left out."""
+
+    @model_validator(mode="after")
+    def _check_choice(self) -> Self:
+        if (self.tags or self.without) and not self.constitution:
+            raise ValueError("tags and without choose among a constitution's principles: name one")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that determine the words; a constitution's file is known by its content."""
+        found = super().identity()
+        if self.constitution and constitutions.is_path(self.constitution):
+            read = constitutions.load(self.constitution)
+            found["constitution"] = f"{read.name}:{read.content[:DIGEST_CHARS]}"
+        return found
 
 
 AFTER_NOTES = Template(

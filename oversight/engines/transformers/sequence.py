@@ -52,13 +52,17 @@ class Detokenizer:
     def add(self, token_id: int) -> bool:
         """Add a token; true if a stop string is now complete."""
         self._token_ids.append(token_id)
-        self._read(partial=False)
+        self._read(final=False)
         return self.stopped
 
     def finish(self) -> str:
-        """No more tokens come; gives the whole text, a broken last character included."""
+        """No more tokens come; gives the whole text.
+
+        Bytes at its end that are no whole character are left off, as servers do: what others read
+        of an answer that was cut has no sign in it that nobody said.
+        """
         if not self.stopped:
-            self._read(partial=True)
+            self._read(final=True)
         return self.text
 
     def take(self, final: bool = False) -> str:
@@ -70,10 +74,12 @@ class Detokenizer:
         self._num_taken = max(self._num_taken, end)
         return piece
 
-    def _read(self, partial: bool) -> None:
+    def _read(self, final: bool) -> None:
         before = self._decode(self._token_ids[self._window_start : self._window_read])
         after = self._decode(self._token_ids[self._window_start :])
-        if len(after) <= len(before) or (after.endswith(REPLACEMENT) and not partial):
+        if final:
+            after = after.rstrip(REPLACEMENT)
+        if len(after) <= len(before) or after.endswith(REPLACEMENT):
             return
         self._window_start, self._window_read = self._window_read, len(self._token_ids)
         self._append(after[len(before) :])

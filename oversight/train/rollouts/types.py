@@ -164,13 +164,14 @@ class ThoughtDivider:
         return np.array(ids, dtype=response_ids.dtype)
 
     def _text(self, ids: list[int]) -> str:
-        """Decoded without special tokens, but for those that mark thoughts."""
+        """Decoded as engines do: of special tokens those that mark thoughts, and no half character
+        at the end."""
         text, begin = "", 0
         for place, token_id in enumerate(ids):
             if token_id in self._marks:
                 text += self._plain(ids[begin:place]) + self._marks[token_id]
                 begin = place + 1
-        return text + self._plain(ids[begin:])
+        return text + self._plain(ids[begin:]).rstrip("\ufffd")
 
     def _plain(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
