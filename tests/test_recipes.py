@@ -15,7 +15,7 @@ from oversight.config import RunSettings, load_recipe, override, read_toml
 from oversight.experiments.constitutional.settings import ConstitutionalSettings
 from oversight.experiments.constitutional.stages import plan_jobs as plan_stages
 from oversight.experiments.pixels.settings import PixelSettings
-from oversight.experiments.selfplay import RECIPE
+from oversight.experiments import constitutional, selfplay
 from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
@@ -190,8 +190,9 @@ def test_the_reward_for_quotes_is_the_share_that_is_in_the_source() -> None:
     assert quotes.from_source(texts, [source] * 4) == pytest.approx([1.0, 4 / 6, 0.0, 0.0])
 
 
-def test_the_circle_of_the_repository_is_the_one_that_ships() -> None:
-    assert CIRCLES[0].read_bytes() == RECIPE.read_bytes()
+@pytest.mark.parametrize("shipped", [selfplay.RECIPE, constitutional.RECIPE])
+def test_recipes_of_experiments_are_those_that_ship(shipped: Path) -> None:
+    assert (FOLDER / shipped.name).read_bytes() == shipped.read_bytes()
 
 
 def test_recipes_that_are_copied_elsewhere_are_whole(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`oversight demo`: the circle from questions to a report, in one command."""
+"""`oversight demo`: from questions to a report, and to better models, in one command."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def demo(
     ] = None,
     circle: Annotated[
         bool,
-        typer.Option(help="Close the circle in its short form: train debaters, and judge again."),
+        typer.Option(help="Train in short forms: debaters by the judge, porter by a constitution."),
     ] = True,
 ) -> int:
-    """Run debates, judge them, make preference data of them, report, and close the circle.
+    """Run debates, judge them, make preference data, report, and train on it: the whole circle.
 
-    Seedling, the language model that ships with the package, plays every role;
-    no network is needed. Run it twice: the second time finds everything done.
+    Seedling, a language model that ships with the package, plays every role, and in
+    Constitutional AI its sister porter; no network is needed. Run it twice: the second time finds
+    everything done.
     """
     from rich.console import Console
 
@@ -60,7 +61,10 @@ def demo(
 
     if circle:
         console.rule("[bold]5. The closed circle, in its short form")
-        return _circle(folder, console)
+        if code := _circle(folder, console):
+            return code
+        console.rule("[bold]6. Constitutional AI, its first stage in its short form")
+        return _constitutional(folder, console)
     return 0
 
 
@@ -78,6 +82,24 @@ def _circle(folder: Path, console: Console) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     print_results(settings, results, console, short=True)
+    return 0
+
+
+def _constitutional(folder: Path, console: Console) -> int:
+    """Train a model that only helps on its own revisions, and see how much harm it still does."""
+    from rich.console import Console
+
+    from oversight.cli.options import INTERRUPTED
+    from oversight.cli.run import load_constitutional, print_constitutional, run_constitutional
+    from oversight.experiments.constitutional import RECIPE
+
+    changes = {"out": str(folder / "constitutional")}
+    settings = load_constitutional(RECIPE, changes, quick=True)
+    try:
+        results, written = run_constitutional(settings, Console(stderr=True))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    print_constitutional(results, written, console)
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,8 @@ from oversight.cli.options import INTERRUPTED, Json, set_option
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from oversight.experiments.constitutional.results import ConstitutionalResults
+    from oversight.experiments.constitutional.settings import ConstitutionalSettings
     from oversight.experiments.selfplay.results import CircleResults
     from oversight.experiments.selfplay.settings import CircleSettings
     from oversight.experiments.workers import JobsProgress
@@ -65,7 +67,7 @@ def run(
         changes["jobs"] = jobs
     data = _data(recipe, changes, sets or [], quick=quick)
     if data.pop("experiment", CIRCLE) == CONSTITUTIONAL:
-        return _constitutional(recipe, data, as_json=as_json)
+        return _constitutional(_parsed_constitutional(recipe, data), as_json=as_json)
     circle = _circle(recipe, data)
     try:
         results = run_circle(circle, Console(stderr=True))
@@ -119,40 +121,73 @@ def _data(recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool
     return dict(data)
 
 
-def _constitutional(recipe: Path, data: dict[str, Any], *, as_json: bool) -> int:
-    """Do what is left of an experiment in Constitutional AI, and print what came of it."""
-    from rich.console import Console
+def load_constitutional(
+    recipe: Path, changes: dict[str, Any], *, quick: bool
+) -> ConstitutionalSettings:
+    """The settings of an experiment in Constitutional AI, in its short form if asked for.
 
-    from oversight.cli.options import print_table
+    Raises:
+        ConfigError: It cannot be read, or a setting is wrong.
+    """
+    return _parsed_constitutional(recipe, _data(recipe, changes, [], quick=quick))
+
+
+def _parsed_constitutional(recipe: Path, data: dict[str, Any]) -> ConstitutionalSettings:
     from oversight.errors import ConfigError
-    from oversight.experiments import workers
-    from oversight.experiments.constitutional import results as words
     from oversight.experiments.constitutional.settings import ConstitutionalSettings
-    from oversight.experiments.constitutional.stages import Constitutional
-    from oversight.text.terminal import rich_text
 
     try:
-        settings = ConstitutionalSettings.parse(data)
+        return ConstitutionalSettings.parse(
+            {name: value for name, value in data.items() if name != "experiment"}
+        )
     except ConfigError as error:
         raise ConfigError(f"{recipe}: {error}") from None
+
+
+def _constitutional(settings: ConstitutionalSettings, *, as_json: bool) -> int:
+    from rich.console import Console
+
+    from oversight.experiments.constitutional.results import findings
+
     try:
-        with _progress("constitutional AI", Console(stderr=True)) as report:
-            done = workers.run(Constitutional(settings), report)
+        results, written = run_constitutional(settings, Console(stderr=True))
     except KeyboardInterrupt:
         return INTERRUPTED
-    results = words.gather(settings, done)
-    written = words.write_all(settings, results)
     if as_json:
-        typer.echo(json.dumps(results.to_json() | {"findings": words.findings(results)}, indent=2))
-        return 0
-    console = Console()
-    for line in words.findings(results):
-        console.print(rich_text(f"• {line}"))
-    for table in words.tables(results):
-        print_table(table, console)
-    console.print(rich_text(words.LIMITS, style="dim"))
-    console.print(rich_text(", ".join(str(path) for path in written)), soft_wrap=True)
+        typer.echo(json.dumps(results.to_json() | {"findings": findings(results)}, indent=2))
+    else:
+        print_constitutional(results, written, Console())
     return 0
+
+
+def run_constitutional(
+    settings: ConstitutionalSettings, console: Console
+) -> tuple[ConstitutionalResults, tuple[Path, ...]]:
+    """Do what is left of an experiment in Constitutional AI; its results, and their files."""
+    from oversight.experiments import workers
+    from oversight.experiments.constitutional.results import gather, write_all
+    from oversight.experiments.constitutional.stages import Constitutional
+
+    with _progress("constitutional AI", console) as report:
+        done = workers.run(Constitutional(settings), report)
+    results = gather(settings, done)
+    return results, tuple(write_all(settings, results))
+
+
+def print_constitutional(
+    results: ConstitutionalResults, written: Sequence[Path], console: Console
+) -> None:
+    """Findings, tables, limits, and where the files are."""
+    from oversight.cli.options import print_table
+    from oversight.experiments.constitutional.results import LIMITS, findings, tables
+    from oversight.text.terminal import rich_text
+
+    for line in findings(results):
+        console.print(rich_text(f"• {line}"))
+    for table in tables(results):
+        print_table(table, console)
+    console.print(rich_text(LIMITS, style="dim"))
+    console.print(rich_text(", ".join(str(path) for path in written)), soft_wrap=True)
 
 
 @contextmanager
