@@ -3,6 +3,7 @@ against help, which shows what arms of Constitutional AI give up for what they g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,19 +182,50 @@ def _numbers(
         else:
             groups.append((x, y, [number], tints[label]))
     for x, y, numbers, tint in groups:
-        is_low = y < (bottom + top) / 2
+        to_right, up = _free_corner(axes, (x, y), found)
         axes.annotate(
             ", ".join(map(str, numbers)),
             (x, y),
-            xytext=(8, 8 if is_low else -8),
+            xytext=(8 * to_right, 8 * up),
             textcoords="offset points",
-            va="bottom" if is_low else "top",
+            ha="left" if to_right > 0 else "right",
+            va="bottom" if up > 0 else "top",
             color=tint,
             fontsize=10.5,
             weight="bold",
             annotation_clip=False,
             zorder=5,
         )
+
+
+def _free_corner(
+    axes: Axes, at: tuple[float, float], found: Mapping[str, tuple[Estimate, Estimate]]
+) -> tuple[int, int]:
+    """Signs of x and y of the corner of a mark that is farthest from the other arms."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    points_x, points_y = 72 * PLOT_IN / (right - left), 72 * PLOT_IN / (top - bottom)
+
+    def room(corner: tuple[int, int]) -> float:
+        x, y = points_x * at[0] + 14 * corner[0], points_y * at[1] + 14 * corner[1]
+        from_cross, from_mark = 12.0, 30.0
+        for harm, help_ in found.values():
+            if abs(harm.value - at[0]) < 1e-9 and abs(help_.value - at[1]) < 1e-9:
+                continue
+            lows, highs = zip(_ends(harm), _ends(help_), strict=True)
+            across = (lows[0], highs[0], help_.value, help_.value)
+            along = (harm.value, harm.value, lows[1], highs[1])
+            for x0, x1, y0, y1 in (across, along):
+                dx = max(points_x * x0 - x, 0.0, x - points_x * x1)
+                dy = max(points_y * y0 - y, 0.0, y - points_y * y1)
+                from_cross = min(from_cross, math.hypot(dx, dy))
+            place = points_x * harm.value, points_y * help_.value
+            from_mark = min(from_mark, math.dist(place, (x, y)))
+        return from_cross + from_mark
+
+    corners = ((1, -1), (1, 1), (-1, 1), (-1, -1))
+    if at[1] < (bottom + top) / 2:
+        corners = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+    return max(corners, key=room)
 
 
 def _list(

@@ -29,7 +29,7 @@ NAMES = {
     "sl.plain": "SL on first answers",
     "sl.without_critique": "SL, revised without a critique",
     "sl.random_principle": "SL, one principle at random",
-    "sl.wrong_principle": "SL, by principles that do not apply",
+    "sl.wrong_principle": "SL, by unrelated principles",
     "dpo": "after RL: DPO",
     "ppo": "after RL: reward model + PPO",
     "grpo": "after RL: GRPO on critiques",
