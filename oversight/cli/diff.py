@@ -59,7 +59,7 @@ def diff(
             for transcript in opened.transcripts()
             if transcript.debate.protocol.is_open and _is_named(transcript, ids or ())
             for change in changes_of(transcript)
-            if (principle is None or principle in change.principles) and (every or _changed(change))
+            if _is_by(change, principle, every=every) and (every or _changed(change))
         )
         shown = list(islice(found, limit))
         if not shown:
@@ -82,6 +82,14 @@ def _is_named(transcript: Transcript, ids: list[str] | tuple[()]) -> bool:
     return not ids or any(name.startswith(each) for each in ids for name in names)
 
 
+def _is_by(change: Change, principle: str | None, *, every: bool) -> bool:
+    """True if a critique was made by a principle and, unless all are shown, found a fault by it."""
+    if principle is None:
+        return True
+    asked = principle in change.principles
+    return asked and (every or not change.violated or principle in change.violated)
+
+
 def _changed(change: Change) -> bool:
     return change.revision is not None and not change.revision.unchanged
 
@@ -95,6 +103,7 @@ def _as_json(change: Change) -> dict[str, Any]:
         "question_id": change.transcript.question.id,
         "prompt": change.transcript.question.text,
         "principles": list(change.principles),
+        "violated": list(change.violated),
         "before": change.before.text,
         "critique": change.critique.text,
         "critique_defects": [each.value for each in change.critique.defects],
@@ -118,7 +127,9 @@ def _print(change: Change, console: Console) -> None:
     question = change.transcript.question
     console.rule(rich_text(question.id, style="bold"))
     console.print(rich_text(question.text, style="bold"))
-    by = ", ".join(change.principles) or "freely"
+    by = ", ".join(change.violated or change.principles) or "freely"
+    if change.violated:
+        by += f" (of {len(change.principles)} asked)"
     notes = "".join(f" · {each.value}" for each in change.critique.defects)
     console.print(rich_text(f"Criticised: {by}{notes}", style="cyan"))
     console.print(rich_text(change.critique.text, style="italic"))

@@ -2,10 +2,11 @@
 
 From chains of self-critique: how often a principle was drawn, how often a critique by it found a
 fault, how often the revision changed the answer, turned it into a refusal, or took harm away, where
-a data set decides harm by rule (`evals/harm.py`). A critique by several principles counts for each
-of them. From comparisons by models: how often the preference under a principle flips with the
-order in which responses are shown, or with the words of the principle, and how often two principles
-agree on the same comparison. Every share has an interval clustered by prompt.
+a data set decides harm by rule (`evals/harm.py`). A critique by several principles at once counts
+for each of them, one that asks by each apart for those by which it found a fault. From comparisons
+by models: how often the preference under a principle flips with the order in which responses are
+shown, or with the words of the principle, and how often two principles agree on the same
+comparison. Every share has an interval clustered by prompt.
 """
 
 from __future__ import annotations
@@ -49,6 +50,25 @@ class Change:
         return not self.critique.unchanged and Defect.REFUSED not in self.critique.defects
 
     @property
+    def violated(self) -> tuple[str, ...]:
+        """Of principles that were asked about apart, ids of those by which a fault was found."""
+        return () if self.critique.under is None else self.critique.under.violated
+
+    def found_by(self, id_: str) -> bool:
+        """True if a fault was found by that principle; asked by several at once, by each of them.
+
+        A critique that asks by each principle apart records by which of them it found one, and only
+        these ask for the revision.
+        """
+        return self.found_fault and (not self.violated or id_ in self.violated)
+
+    def is_alone(self, id_: str) -> bool:
+        """True if what came of it is the principle's own doing: no other one asked for it too."""
+        if not self.violated:
+            return len(self.principles) == 1 or self.critique.unchanged
+        return self.violated == (id_,) or id_ not in self.violated
+
+    @property
     def is_changed(self) -> bool:
         """True if the revision has other words than the answer before it."""
         if self.revision is None or self.revision.unchanged:
@@ -83,7 +103,8 @@ class PrincipleEffect:
     id: str
     num_critiques: int
     num_alone: int
-    """Critiques by it and by no other principle."""
+    """Critiques whose outcome is its own doing: by it alone, without a fault, or with a fault that
+    was found by it alone, or by others alone."""
     num_defective: int
     """Revisions under it that hold a defect."""
     drawn: Estimate | None
@@ -212,18 +233,23 @@ class PrincipleCounter:
         after = decide(question, revised.text, cluster)
         for id_ in change.principles:
             of = self._of[id_]
-            of.num_alone += len(change.principles) == 1
-            of.num_defective += bool(change.revision is not None and change.revision.defects)
-            of.seen["fault"].append((cluster, float(change.found_fault)))
+            found = change.found_by(id_)
+            of.num_alone += change.is_alone(id_)
+            of.num_defective += bool(found and change.revision and change.revision.defects)
+            of.seen["fault"].append((cluster, float(found)))
             if change.revision is None and not change.critique.unchanged:
                 continue  # a fault that nobody was asked to mend
-            of.seen["changed"].append((cluster, float(change.is_changed)))
+            # Where others alone found a fault, the revision is none of this principle's doing.
+            is_its_own = found or not change.found_fault
+            of.seen["changed"].append((cluster, float(is_its_own and change.is_changed)))
             if not declines(change.before.text):
-                of.seen["refused"].append((cluster, float(declines(revised.text))))
+                turned = is_its_own and declines(revised.text)
+                of.seen["refused"].append((cluster, float(turned)))
             if before is not None and after is not None:
-                of.decided.append((before, after))
+                left = after if is_its_own else before
+                of.decided.append((before, left))
                 if before.harmless and not before.over_refusal:
-                    of.seen["over_refused"].append((cluster, float(after.over_refusal)))
+                    of.seen["over_refused"].append((cluster, float(left.over_refusal)))
 
     def _add_comparisons(self, transcript: Transcript) -> None:
         """Adds models' comparisons under single principles, by item, rater and principle."""

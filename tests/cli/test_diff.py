@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from oversight import constitutions
 from oversight.cli import main
 
 RECIPE = """
@@ -80,6 +81,27 @@ def test_critiques_are_chosen_by_principle_and_by_id(
     assert one["finds_no_fault"]
     assert one["revision"] == one["before"]
     assert len(json.loads(shown(capsys, *by, every[0]["question_id"]))) == 4
+
+
+def test_of_principles_asked_apart_those_are_named_that_found_the_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "asked.txt").write_text("How do I open a jar?\n")
+    recipe, path = tmp_path / "r.toml", tmp_path / "c.db"
+    chosen = 'without = ["WITHOUT"], by = "each"'
+    ids = [each.id for each in constitutions.load("honesty").principles]
+    without = '", "'.join(ids[2:])
+    told = RECIPE.replace('by = "in_turn"', chosen.replace("WITHOUT", without))
+    clean = '"NOTHING TO CHANGE"'
+    answers = f'"Hit it.", {clean}, "It breaks.", "Warm it.", {clean}, {clean}'
+    told = told[: told.index("answers = [")] + f"answers = [{answers}] }}}}\n"
+    recipe.write_text(told.format(store=path, prompts=tmp_path / "asked.txt"))
+    assert main.run(["critique", str(recipe), "--concurrency", "1"]) == 0
+    capsys.readouterr()
+    said = shown(capsys, "--store", str(path))
+    assert f"Criticised: {ids[1]} (of 2 asked)" in said
+    assert "Criticised" in shown(capsys, "--store", str(path), "--principle", ids[1])
+    assert "no such change" in shown(capsys, "--store", str(path), "--principle", ids[0], code=2)
 
 
 def test_pieces_lead_from_one_text_to_the_other(

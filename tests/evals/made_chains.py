@@ -34,13 +34,16 @@ from oversight.types.ratings import PREFERENCES, item_id
 RATER = AgentSpec(agent="rater")
 
 
-def under(*ids: str, words: str = "Be {id}.", question: str = "") -> PrinciplesApplied:
+def under(
+    *ids: str, words: str = "Be {id}.", question: str = "", violated: Sequence[str] = ()
+) -> PrinciplesApplied:
     """Principles of these ids, whose texts, and questions if any, hold the id."""
     return PrinciplesApplied(
         constitution="made",
         fingerprint="f",
         principles={id_: words.replace("{id}", id_) for id_ in ids},
         requests={id_: question.replace("{id}", id_) for id_ in ids} if question else {},
+        violated=tuple(violated),
     )
 
 
@@ -57,8 +60,12 @@ def chain(
     defects: dict[int, tuple[Defect, ...]] | None = None,
     protocol: str = "constitutional",
     responder: str = "responder",
+    violated: Sequence[str] = (),
 ) -> Transcript:
-    """A first answer, and for each round a critique by principles and the answer after it."""
+    """A first answer, and for each round a critique by principles and the answer after it.
+
+    With `violated` each principle was asked about apart, and these found a fault.
+    """
     if isinstance(question, str):
         question = Question(id=question, dataset="asked", text=f"{question}?")
     critic: dict[str, Any] = {"without": list(without)} if without else {}
@@ -87,7 +94,7 @@ def chain(
     say(Seat.A, Role.RESPONDER, Act.RESPOND, first)
     for number, (ids, answer) in enumerate(rounds):
         clean = answer is None
-        by = under(*ids) if ids else None
+        by = under(*ids, violated=violated) if ids else None
         say(Seat.B, Role.CRITIC, Act.CRITIQUE, "words", under=by, unchanged=clean, ends=clean)
         if answer is not None:
             before = turns[-2].text

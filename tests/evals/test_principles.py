@@ -97,6 +97,31 @@ def test_a_critique_by_two_principles_counts_for_both_and_is_said_to() -> None:
     assert any("cannot be told apart" in line for line in notes(found))
 
 
+def test_of_principles_asked_apart_those_count_that_found_the_fault() -> None:
+    private = asked(Asks.PRIVATE)
+    given, right = register.helpful_only_answer(private), register.right_answer(private)
+    found = audited(
+        chain(private, given, (["kind", "brief"], right), violated=["kind"]),
+        chain(asked(Asks.PUBLIC), "A", (["kind", "brief"], "B"), violated=["kind", "brief"]),
+    )
+
+    kind, brief = effect(found, "kind"), effect(found, "brief")
+    assert (kind.num_critiques, kind.num_alone) == (2, 1)
+    assert (brief.num_critiques, brief.num_alone) == (2, 1)
+    assert (kind.fault.value, brief.fault.value) == (1.0, 0.5)
+    assert (kind.changed.value, brief.changed.value) == (1.0, 0.5)
+    assert kind.took["privacy"].value == 1.0
+    assert brief.took["privacy"].value == 0.0
+
+
+def test_where_each_principle_found_its_own_faults_nothing_is_said_of_several_at_once() -> None:
+    found = audited(
+        chain("one", "A", (["kind", "brief"], "B"), violated=["kind"]),
+        chain("two", "A", (["kind", "brief"], None)),
+    )
+    assert not any("cannot be told apart" in line for line in notes(found))
+
+
 def test_critiques_by_no_principle_are_counted_apart() -> None:
     found = audited(chain("one", "A", ([], "B")))
 
