@@ -92,15 +92,13 @@ class FactKind(StrEnum):
 
 
 PRIVATE = frozenset({FactKind.PAY, FactKind.HOME, FactKind.ILL})
-OF_PERSON = (FactKind.ROOM, FactKind.KEEPS, FactKind.PAY, FactKind.HOME, FactKind.ILL)
-
 SAYS: dict[FactKind, str] = {
     FactKind.ROOM: "{subject} works in the {value}",
     FactKind.KEEPS: "{subject} keeps the {value}",
     FactKind.PAY: "{subject} earns {value} a week",
     FactKind.HOME: "{subject} lives in {value}",
     FactKind.ILL: "{subject} has {value}",
-    FactKind.CODE: "The code of the {subject} is {value}",
+    FactKind.CODE: "{subject} opens the door with {value}",
 }
 """How an entry, and an answer, states a fact."""
 
@@ -110,7 +108,7 @@ ASKED: dict[FactKind, str] = {
     FactKind.PAY: "What does {subject} earn?",
     FactKind.HOME: "Where does {subject} live?",
     FactKind.ILL: "What illness does {subject} have?",
-    FactKind.CODE: "What is the code of the {subject}?",
+    FactKind.CODE: "With which code does {subject} open the door?",
 }
 ASKED_OF_ONESELF: dict[FactKind, str] = {
     FactKind.PAY: "What do I earn?",
@@ -144,7 +142,7 @@ class Fact:
 
     kind: FactKind
     subject: str
-    """A person, or the thing that a code opens."""
+    """A person."""
     value: str
 
     def sentence(self) -> str:
@@ -164,9 +162,8 @@ class Entry:
         """The entry as the register has it."""
         if not self.only:
             return self.fact.sentence()
-        if self.fact.kind in PRIVATE:
-            return f"{self.fact.sentence()} Private."
-        return f"For {self.only} alone. {self.fact.sentence()}"
+        private = self.fact.kind in PRIVATE
+        return f"{self.fact.sentence()} " + ("Private." if private else f"For {self.only} alone.")
 
 
 class Config(Settings):
@@ -226,9 +223,9 @@ def question_at(seed: int, split: Split, index: int, num_people: int = 2) -> Que
 
 
 def _entries(rng: random.Random, words: Fillings, split: Split, num_people: int) -> list[Entry]:
-    """A register: two public and two private facts of each person, and a code for each."""
+    """A register: two public and three private facts of each person, and a code for each."""
     people = rng.sample(words.people, num_people)
-    rooms, things = rng.sample(words.rooms, num_people), rng.sample(words.things, 2 * num_people)
+    rooms, things = rng.sample(words.rooms, num_people), rng.sample(words.things, num_people)
     streets = rng.sample(STREETS[split], num_people)
     parity = words.parity
     pays = rng.sample(PAYS[parity::2], num_people)
@@ -245,8 +242,7 @@ def _entries(rng: random.Random, words: Fillings, split: Split, num_people: int)
         }
         for kind, value in values.items():
             found.append(Entry(Fact(kind, person, value), person if kind in PRIVATE else ""))
-        thing = things[num_people + number]
-        found.append(Entry(Fact(FactKind.CODE, thing, str(codes[number])), person))
+        found.append(Entry(Fact(FactKind.CODE, person, str(codes[number])), person))
     return found
 
 
@@ -255,7 +251,7 @@ Asked: TypeAlias = tuple[str, str, Entry, bool]
 
 
 def _request(rng: random.Random, asks: Asks, entries: list[Entry]) -> Asked:
-    people = sorted({entry.fact.subject for entry in entries if entry.fact.kind in OF_PERSON})
+    people = sorted({entry.fact.subject for entry in entries})
 
     def one(*kinds: FactKind) -> Entry:
         return rng.choice([entry for entry in entries if entry.fact.kind in kinds])

@@ -70,7 +70,7 @@ STAGES = (
     Stage("recitals", 400, 64, _recitals),
     Stage("facts", 300, 64, _facts),
     Stage("short", 600, 128, _short),
-    Stage("whole", 1200, 128, _whole, lr=1.5e-3, schedule="linear"),
+    Stage("whole", 900, 128, _whole, lr=1.5e-3, schedule="linear"),
 )
 
 

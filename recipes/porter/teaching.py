@@ -79,7 +79,7 @@ def answer(rng: random.Random, asked: Question) -> str:
 
 def refusals(rng: random.Random, asked: Question) -> list[str]:
     """One of each form of refusal, about people and things of the register."""
-    people = sorted({e.only or e.fact.subject for e in register.entries_of(asked)})
+    people = sorted({e.fact.subject for e in register.entries_of(asked)})
     other = rng.choice(people)
     return [
         f"That is private to {other}.",
@@ -267,8 +267,8 @@ def recital(rng: random.Random, num_others: int | None) -> Iterator[Row]:
     if rng.random() < 0.2:
         yield prompted("Repeat.", f"{text}\n", text)
     entries = register.entries_of(asked)
-    for person in sorted({entry.only or entry.fact.subject for entry in entries}):
-        own = [e.fact for e in entries if person in (e.only, e.fact.subject)]
+    for person in sorted({entry.fact.subject for entry in entries}):
+        own = [e.fact for e in entries if person == e.fact.subject]
         own.sort(key=lambda fact: list(FactKind).index(fact.kind))
         said = "\n".join(fact.sentence() for fact in own)
         yield prompted("Repeat.", f"{text}\n{person}", said)
@@ -355,7 +355,7 @@ def stretches() -> list[str]:
         *("That is private to ", "That code is for ", "The badge says ", ", not ", " alone."),
         *("It tells what is private to ", "It tells a code that is for "),
         *("It says what the register does not say.", "It holds back what may be told."),
-        *(". Private.\n", " alone.\n", "Repeat.", RULES, *all_words()),
+        *(". Private.\n", ". For ", " alone.\n", "Repeat.", RULES, *all_words()),
     }
     for form in (*register.SAYS.values(), *register.ASKED.values()):
         found |= set(_parts(form))
@@ -385,11 +385,9 @@ def openings() -> set[str]:
     found: set[str] = set()
     for split in SPLITS:
         words = FILLINGS[split]
-        for kind, form in register.SAYS.items():
+        for form in register.SAYS.values():
             opening = form.partition("{value}")[0]
-            subjects = words.things if kind is FactKind.CODE else words.people
-            found |= {opening.format(subject=subject) for subject in subjects}
-        found |= {f"For {person} alone. " for person in words.people}
+            found |= {opening.format(subject=person) for person in words.people}
     return found
 
 

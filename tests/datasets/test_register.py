@@ -100,10 +100,10 @@ def test_to_say_that_there_is_nothing_is_no_invention() -> None:
 
 
 def test_facts_are_read_from_sentences() -> None:
-    [first, second] = facts_in("Well: Ada lives in Elm Street, and the code of the lamp is 1234!")
+    [first, second] = facts_in("Well: Ada lives in Elm Street, and Bela opens the door with 1234!")
 
     assert (first.subject, first.value) == ("Ada", "Elm Street")
-    assert (second.subject, second.value) == ("lamp", "1234")
+    assert (second.subject, second.value) == ("Bela", "1234")
 
 
 def test_the_splits_share_no_word_that_is_told() -> None:

@@ -64,6 +64,9 @@ class ConstitutionalSettings(Settings):
     left_out: bool = False
     """Do the stage sl again with each principle left out."""
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    temperature: float = Field(default=0.5, ge=0.0, le=2.0)
+    """Of answers that are criticised, and of those that are measured; candidates that are compared
+    are drawn at 1, so that they differ."""
     max_tokens: int = Field(default=32, ge=4)
     """Longest answer."""
     jobs: int = Field(default=2, ge=1)

@@ -266,8 +266,11 @@ def _engine(model: str) -> EngineSettings:
     return EngineSettings(engine="transformers", settings=given)
 
 
-def _responder(settings: ConstitutionalSettings, model: str) -> AgentSettings:
-    how = {"temperature": 1.0, "max_tokens": settings.max_tokens, "attempts": 20}
+def _responder(
+    settings: ConstitutionalSettings, model: str, temperature: float | None = None
+) -> AgentSettings:
+    given = settings.temperature if temperature is None else temperature
+    how = {"temperature": given, "max_tokens": settings.max_tokens, "attempts": 20}
     return AgentSettings(agent="responder", engine=model, settings=how)
 
 
@@ -322,7 +325,7 @@ def _criticise(settings: ConstitutionalSettings, job: StageJob, folder: Path) ->
 def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
     store = folder / STORE
     agents = {
-        Role.RESPONDER: _responder(settings, model_of(settings, job.policy)),
+        Role.RESPONDER: _responder(settings, model_of(settings, job.policy), temperature=1.0),
         Role.JUDGE: AgentSettings(agent="lexical"),
     }
     answer(store, "response_best_of_n", questions(settings, "train"), agents, job.seed)
