@@ -2,8 +2,9 @@
 
     python recipes/measure.py world_retrieval gsm8k_solutions nyu_retrieval
     python recipes/measure.py closed_circle --folder runs/measured
+    python recipes/measure.py constitutional_sl constitutional_rl
 
-A circle that was stopped goes on in its folder; time counts over all attempts.
+An experiment that was stopped goes on in its folder; time counts over all attempts.
 
 Each result holds the command, the versions, the time it took, and the report as text.
 """
@@ -19,10 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 RECIPES = Path(__file__).parent
+EXPERIMENTS = ("closed_circle", "constitutional_sl", "constitutional_rl")
+"""Recipes of `oversight run`. The last goes on with what the one before it made."""
 SHOWN = ("oversight", "langgraph", "scikit-learn", "numpy", "pydantic", "sqlalchemy")
 
 
@@ -53,11 +57,12 @@ def measure(name: str) -> str:
     )
 
 
-def measure_circle(name: str, folder: Path) -> str:
-    """Run one circle, or what is left of it; its tables, with what is needed to repeat it. Its
+def measure_experiment(name: str, folder: Path) -> str:
+    """Run one experiment, or what is left of it; its tables, with what is needed to repeat it. Its
     pictures go beside the result."""
     folder.mkdir(parents=True, exist_ok=True)
-    clock = folder / "seconds.txt"
+    clock = folder / f"{name}.seconds.txt"
+    recipe = tomllib.loads((RECIPES / f"{name}.toml").read_text())
     seconds = float(clock.read_text()) if clock.exists() else 0.0
     command = [sys.executable, "-m", "oversight.cli.main", "run", str(RECIPES / f"{name}.toml")]
     begin = time.perf_counter()
@@ -69,16 +74,14 @@ def measure_circle(name: str, folder: Path) -> str:
     finally:
         seconds += time.perf_counter() - begin
         clock.write_text(f"{seconds:.1f}")
-    [out] = (folder / "runs").iterdir()
-    for picture in out.glob("*.png"):
+    for picture in (folder / recipe["out"]).glob("*.png"):
         shutil.copyfile(picture, RECIPES / "results" / f"{name}_{picture.name}")
-    seeds = json.loads((out / "circle.json").read_text())["seeds"]
     versions = ", ".join(f"{each} {version(each)}" for each in (*SHOWN, "torch", "transformers"))
     lines = (line.rstrip() for line in done.stdout.rstrip().splitlines())
     return (
         f"command   oversight run recipes/{name}.toml\n"
         f"versions  Python {platform.python_version()}, {versions}\n"
-        f"seeds     {', '.join(map(str, seeds))}\n"
+        f"seeds     {', '.join(map(str, recipe['seeds']))}\n"
         f"time      {seconds / 60:.1f} minutes on {os.cpu_count()} cores\n\n"
         + "\n".join(lines)
         + "\n"
@@ -90,12 +93,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+")
     parser.add_argument(
-        "--folder", type=Path, default=Path("runs/measured"), help="where a circle is kept"
+        "--folder", type=Path, default=Path("runs/measured"), help="where experiments are kept"
     )
     arguments = parser.parse_args()
     for name in arguments.names:
-        circle = name == "closed_circle"
-        text = measure_circle(name, arguments.folder) if circle else measure(name)
+        known = name in EXPERIMENTS
+        text = measure_experiment(name, arguments.folder) if known else measure(name)
         folder = RECIPES / "results"
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.txt").write_text(text)
