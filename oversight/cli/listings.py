@@ -39,6 +39,7 @@ def datasets(
         return
     from oversight.config import DatasetSettings, assignments
     from oversight.datasets.base import load_questions
+    from oversight.errors import ConfigError
 
     settings = DatasetSettings(
         dataset=name,
@@ -46,7 +47,11 @@ def datasets(
         limit=limit or NUM_SHOWN,
         skip_bad=skip_bad,
     )
-    loaded = load_questions(settings)
+    try:
+        loaded = load_questions(settings)
+    except ConfigError as error:
+        # Here --set names settings of the data set, and not of a recipe around it.
+        raise ConfigError(str(error).replace("dataset.settings.", "")) from None
     from rich.console import Console
 
     from oversight.text.terminal import rich_text

@@ -93,7 +93,7 @@ class RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The rate, as rich measures it."""
-        return Text(f"{task.speed:.1f}/s" if task.speed else "–/s", style="dim")
+        return Text(_rate(task.speed) if task.speed else "–/s", style="dim")
 
 
 class RunProgress:
@@ -178,9 +178,16 @@ class RunProgress:
         if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             rate = done / (now - self._begin)
-            left = (self._total - ended) / rate if rate else float("inf")
-            told = f"{ended}/{self._total} {self._noun}, {rate:.1f}/s, {left:.0f} s left"
+            pace = "none finished yet"
+            if rate:
+                pace = f"{_rate(rate)}, {(self._total - ended) / rate:.0f} s left"
+            told = f"{ended}/{self._total} {self._noun}, {pace}"
             self._console.print(told + note, soft_wrap=True)
+
+
+def _rate(rate: float) -> str:
+    """How many end in a second, or in a minute where it would read 0.0 a second."""
+    return f"{rate:.1f}/s" if rate >= 0.1 else f"{60 * rate:.1f}/min"
 
 
 def _note(progress: running.DebateProgress, num_tokens: int) -> str:

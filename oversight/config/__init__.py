@@ -92,15 +92,20 @@ def settings_of(thing: Any, setting: str) -> type[Settings]:
 def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
     """The first of the errors as one line, with the number of the others."""
     first = error.errors(include_url=False)[0]
+    # A file's name is no part of a setting's: it would be copied into --set with it.
+    file, inside = (f"{where}: ", "") if where.endswith(".toml") else ("", where)
+    setting = ".".join([inside] * bool(inside) + [str(part) for part in first["loc"]])
     place = ".".join([where] * bool(where) + [str(part) for part in first["loc"]])
     rest = error.error_count() - 1
     more = f" ({rest} more)" if rest else ""
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, first["loc"][:-1])
         hint = nearest(str(first["loc"][-1]), known)
-        return f"unknown setting {place!r}.{hint}{more}"
+        if not hint and known:
+            hint = f" Known: {', '.join(sorted(known))}."
+        return f"{file}unknown setting {setting!r}.{hint}{more}"
     if first["type"] == "missing":
-        return f"setting {place!r} is missing{more}"
+        return f"{file}setting {setting!r} is missing; give it in the recipe or by --set{more}"
     reason = in_words(first)
     if first["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))

@@ -55,6 +55,8 @@ def oversight(
         (["export", "x.csv"], "the name ends in .parquet or .jsonl"),
         (["store", "check", "--store", "absent.db"], "absent.db"),
         (["datasets", "jsonl"], "path"),
+        (["datasets", "jsonl"], "setting 'path' is missing"),
+        (["datasets", "world", "--set", "difficulty=9"], "oversight: difficulty = 9"),
         (["rate", "pairs", "--constitution", "x"], "--constitution 'x' is what"),
         (["rate", "revisions", "--constitution", "x"], "--constitution 'x' is what"),
         (["judge", "--linear", "--port", "9"], "--port says where --web serves"),

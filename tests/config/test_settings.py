@@ -14,6 +14,7 @@ from oversight.config import (
     read_toml,
 )
 from oversight.errors import ConfigError
+from oversight.judging.settings import JudgingSettings
 from oversight.types import Role
 
 RECIPE = """
@@ -95,6 +96,25 @@ def test_a_wrong_setting_is_named_in_one_line(
 def test_a_missing_setting_is_named() -> None:
     with pytest.raises(ConfigError, match="setting 'dataset' is missing"):
         RunSettings.parse({})
+
+
+def test_a_files_name_is_no_part_of_an_unknown_settings_name() -> None:
+    with pytest.raises(ConfigError, match=r"^mine\.toml: unknown setting 'dataset\.limt'\. Did"):
+        RunSettings.parse({"dataset": {"dataset": "world", "limt": 3}}, where="mine.toml")
+
+
+def test_a_missing_setting_says_where_to_give_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        RunSettings.parse({}, where="mine.toml")
+    assert str(caught.value) == (
+        "mine.toml: setting 'dataset' is missing; give it in the recipe or by --set"
+    )
+
+
+def test_an_unknown_setting_that_is_like_none_is_answered_with_all_of_them() -> None:
+    assert len(JudgingSettings.model_fields) > 20
+    with pytest.raises(ConfigError, match=r"Known: .*\boverlap, .*\bstepped,"):
+        JudgingSettings.parse({"zzzz": 1})
 
 
 @pytest.mark.parametrize("text", ["a = ", "= 1", "[x"])
