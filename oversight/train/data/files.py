@@ -25,7 +25,7 @@ from oversight.types import GivenResponse, Labelled, Message, Preference
 SUFFIXES = (".jsonl", ".json", ".parquet")
 ROWS_A_READ = 1000
 """Rows of a Parquet file that are in memory at once."""
-UNUSED = "logprobs"
+UNUSED = ("logprobs", "logprobs_temperature")
 """Endings of columns that nothing reads: making Python numbers of them takes most of the time."""
 HASH_BLOCK = 1 << 20
 

@@ -21,6 +21,7 @@ from oversight.train.data.examples import (
     statistics,
 )
 from oversight.train.data.files import (
+    UNUSED,
     BrokenRow,
     DataSource,
     RawRow,
@@ -145,7 +146,7 @@ def prompts(row: Row, cells: Cells, encoder: Encoder) -> list[PromptExample]:
     fields = {
         name: value
         for name, value in cells.items()
-        if name not in left_out and not name.endswith("logprobs")
+        if name not in left_out and not name.endswith(UNUSED)
     }
     return [PromptExample(row.id, fitted.prompt, fields)]
 
