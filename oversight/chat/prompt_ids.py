@@ -106,7 +106,7 @@ class ChatIds:
                 why = (
                     "no chat template is used, and none reads it"
                     if self._plain
-                    else f"that of {self._tokenizer.name_or_path!r} reads no such value"
+                    else f"{self._tokenizer.name_or_path or 'this tokenizer'}'s reads no such value"
                 )
                 raise ConfigError(
                     f"{name} = {self._template_args[name]!r} for the chat template: {why}, so it "
