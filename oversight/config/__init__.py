@@ -28,7 +28,6 @@ WANTED = {
     "finite_number": "a finite number",
     "float": "a number",
     "bool": "true or false",
-    "string": "a text",
 }
 """Kinds of values that pydantic's errors speak of, and what a user is to write."""
 

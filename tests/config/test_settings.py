@@ -186,7 +186,6 @@ def test_what_is_in_neither_place_stays_as_it_was_written(tmp_path: Path) -> Non
         (str | tuple[str, ...], 7, "7: give a text or a list of texts, such as ["),
         (str | tuple[str, ...], [1, 2], "[1, 2]: give a text or a list of texts, such as ["),
         (int | bool, "x", "'x': give a whole number or true or false"),
-        (str | None, 7, "7: give a text"),
     ],
 )
 def test_a_setting_of_several_kinds_names_them_all_and_no_kind_of_python(kinds, given, said):
