@@ -96,8 +96,8 @@ class Loss:
             ConfigError: It has no such option, or not with such a value.
         """
         known = [name for name in self.options if not TENSOR.search(name)]
-        for key in given:
-            if key not in known:
+        for key, value in given.items():
+            if key not in known and (key not in self.options or value is not None):
                 raise ConfigError(
                     f"unknown setting '{where}.{key}' of the {self.family} loss {self.name!r}."
                     f"{nearest(key, known)}"
