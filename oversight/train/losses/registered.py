@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -43,8 +42,6 @@ GIVEN: dict[Family, tuple[str, ...]] = {
 """Keywords by which trainers give a loss of each family what is no option of the run."""
 BOUND = {"extras": "extras: Extras = NO_EXTRAS", "kl": "kl: float | Tensor = 0.0"}
 """Of these, what trainers fill in as they do options: with a default that shows its kind."""
-TENSOR = re.compile(r"_[A-Z]+\Z")
-"""End of a name that gives dimensions: such an argument comes from the rows and is no option."""
 PAIRED = ("soft_label_B", "tie_B", "margin_B")
 RANKED = ("ranks_BK", "mask_BK")
 
@@ -95,9 +92,9 @@ class Loss:
         Raises:
             ConfigError: It has no such option, or not with such a value.
         """
-        known = [name for name in self.options if not TENSOR.search(name)]
-        for key, value in given.items():
-            if key not in known and (key not in self.options or value is not None):
+        known = self.options
+        for key in given:
+            if key not in known:
                 raise ConfigError(
                     f"unknown setting '{where}.{key}' of the {self.family} loss {self.name!r}."
                     f"{nearest(key, known)}"

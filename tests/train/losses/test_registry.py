@@ -131,10 +131,3 @@ def test_where_a_file_numbers_an_equation_it_says_of_what():
         text = " ".join(docstrings(path))
         if re.search(r"\beqs?\. \d", text, re.IGNORECASE):
             assert re.search(r"arXiv:\d|https?://", text), path
-
-
-@pytest.mark.parametrize("given", ["weight_B", "x"])
-def test_what_a_loss_takes_from_the_rows_is_no_option(given):
-    with pytest.raises(ConfigError, match=rf"options\.{given}") as caught:
-        losses.bind("reward", "bradley_terry", {given: 3.0}, where="options")
-    assert str(caught.value).endswith("Known: centring, label_smoothing.")
