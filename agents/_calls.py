@@ -185,7 +185,7 @@ class Calls:
             if thought_will_do and not answer.text:
                 answer = replace(answer, text=answer.thoughts, thoughts="")
             cause = no_answer(answer, sampling)
-            self._record(Purpose.UNANSWERED if cause else purpose, prompt, completion)
+            self._record(Purpose.UNANSWERED if cause else purpose, prompt, completion, sampling)
             if cause is None:
                 self.thoughts += [answer.thoughts] * bool(answer.thoughts)
                 return answer
@@ -244,7 +244,9 @@ class Calls:
             f"in {tries}: {said}"
         )
 
-    def _record(self, purpose: Purpose, prompt: Prompt, completion: Completion) -> None:
+    def _record(
+        self, purpose: Purpose, prompt: Prompt, completion: Completion, sampling: Sampling
+    ) -> None:
         self.prompts.append(PromptRecord(prompt=prompt, token_ids=completion.prompt_ids))
         self.samples.append(
             Sample(
@@ -257,6 +259,9 @@ class Calls:
                 opened=bool(completion.opened),
                 token_ids=completion.token_ids,
                 logprobs=completion.logprobs,
+                logprobs_temperature=completion.logprobs_temperature,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
                 finish_reason=completion.finish_reason,
                 usage=completion.usage,
                 seconds=completion.seconds,

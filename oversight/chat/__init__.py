@@ -6,7 +6,32 @@ words of a message become a control token. Here stand the forms of a prompt that
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from oversight.types import Message, Prompt
+
+OWN_ARGS = frozenset(
+    {
+        *("conversation", "conversations", "messages", "chat_template", "add_generation_prompt"),
+        *("continue_final_message", "tokenize", "padding", "truncation", "max_length"),
+        *("return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+    }
+)
+"""Values that whoever renders a prompt gives to the chat template, or to transformers."""
+
+
+def checked_template_args(args: Mapping[str, Any]) -> None:
+    """Refuse values for a chat template that are not a user's to give.
+
+    Raises:
+        ValueError: It names them.
+    """
+    if taken := sorted(OWN_ARGS & args.keys()):
+        raise ValueError(
+            f"{', '.join(taken)} is set for each prompt and cannot be set here: name values that "
+            "the chat template reads, such as enable_thinking"
+        )
 
 
 def plain_text(prompt: Prompt) -> str:

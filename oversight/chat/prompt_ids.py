@@ -33,6 +33,11 @@ TokenIds = npt.NDArray[np.int64]
 PLACEHOLDER = "\uf8f0{}\uf8f1"
 PLACEHOLDER_PATTERN = re.compile("\uf8f0(\\d+)\uf8f1")
 BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
+TEMPLATE_ERRORS = (
+    *(jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError),
+    ArithmeticError,
+)
+"""Errors of a template that does not take what it is given."""
 PROBE = "The key was in the kitchen. 12 o'clock?"
 
 
@@ -45,7 +50,8 @@ class ChatIds:
         template_args: Further values for the chat template.
 
     Raises:
-        ConfigError: The tokenizer cannot encode ordinary text.
+        ConfigError: The tokenizer cannot encode ordinary text, or no chat template that is used
+            reads one of `template_args`.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class ChatIds:
         self._tokenizer = tokenizer
         self._plain = plain or not tokenizer.chat_template
         self._template_args = template_args or {}
+        self._check_args()
         self._control = _control_tokens(tokenizer)
         strings = sorted(self._control, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, strings)) or r"(?!)")
@@ -91,6 +98,22 @@ class ChatIds:
                 return np.asarray(joined[len(own) :], dtype=np.int64)
         return np.asarray(self._ordinary(choice), dtype=np.int64)
 
+    def _check_args(self) -> None:
+        """See that each further value is read: one that is misspelt would change nothing."""
+        template = "" if self._plain else str(self._tokenizer.chat_template)
+        for name in self._template_args:
+            if not re.search(rf"\b{re.escape(name)}\b", template):
+                why = (
+                    "no chat template is used, and none reads it"
+                    if self._plain
+                    else f"{self._tokenizer.name_or_path or 'this tokenizer'}'s reads no such value"
+                )
+                raise ConfigError(
+                    f"{name} = {self._template_args[name]!r} for the chat template: {why}, so it "
+                    "would change nothing; look for its spelling in the model's "
+                    "chat_template.jinja, or leave it out"
+                )
+
     def _check(self) -> None:
         """See that ordinary text can be encoded at all."""
         name, kind = self._tokenizer.name_or_path, type(self._tokenizer).__name__
@@ -110,13 +133,13 @@ class ChatIds:
         """The prompt as one text; system messages are folded if the template takes none."""
         try:
             return prompt, self._render(prompt)
-        except jinja2.TemplateError as error:
+        except TEMPLATE_ERRORS as error:
             folded = fold_system(prompt)
             if folded == prompt:
                 raise EngineRefusedError(f"the chat template refused the prompt: {error}") from None
         try:
             return folded, self._render(folded)
-        except jinja2.TemplateError as error:
+        except TEMPLATE_ERRORS as error:
             raise EngineRefusedError(f"the chat template refused the prompt: {error}") from None
 
     def _render(self, prompt: Prompt) -> str:

@@ -16,11 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from oversight.chat import fold_system
-from oversight.chat.prompt_ids import PLACEHOLDER, PLACEHOLDER_PATTERN, ChatIds, TokenIds
+from oversight.chat.prompt_ids import (
+    PLACEHOLDER,
+    PLACEHOLDER_PATTERN,
+    TEMPLATE_ERRORS,
+    ChatIds,
+    TokenIds,
+)
 from oversight.errors import EngineRefusedError
 from oversight.types import Message, Prompt
 
@@ -177,7 +182,7 @@ class Turns(ChatIds):
             return None
         try:
             return self._render(Prompt(messages=messages[:index]))
-        except jinja2.TemplateError:
+        except TEMPLATE_ERRORS:
             return None
 
     def _encoded(self, marked: list[TextStretch]) -> list[Stretch]:
@@ -204,7 +209,7 @@ class Turns(ChatIds):
             text: str = self._tokenizer.apply_chat_template(
                 Prompt(messages=messages).chat(), tokenize=False, **self._template_args
             )
-        except jinja2.TemplateError as error:
+        except TEMPLATE_ERRORS as error:
             raise UnrenderableError(REFUSED, str(error)) from None
         return text
 

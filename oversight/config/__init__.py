@@ -91,13 +91,19 @@ def settings_of(thing: Any, setting: str) -> type[Settings]:
 
 def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
     """The first of the errors as one line, with the number of the others."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    loc, kinds = _alternatives(errors)
     # A file's name is no part of a setting's: it would be copied into --set with it.
     file, inside = (f"{where}: ", "") if where.endswith(".toml") else ("", where)
-    setting = ".".join([inside] * bool(inside) + [str(part) for part in first["loc"]])
-    place = ".".join([where] * bool(where) + [str(part) for part in first["loc"]])
-    rest = error.error_count() - 1
+    setting = ".".join([inside] * bool(inside) + [str(part) for part in loc])
+    place = ".".join([where] * bool(where) + [str(part) for part in loc])
+    rest = len(errors) - 1
     more = f" ({rest} more)" if rest else ""
+    if kinds:
+        others = sum(each["loc"][: len(loc)] != loc for each in errors)
+        more = f" ({others} more)" if others else ""
+        return f"{place} = {first['input']!r}: give {' or '.join(kinds)}{more}"
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, first["loc"][:-1])
         hint = nearest(str(first["loc"][-1]), known)
@@ -111,6 +117,32 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
         known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
         reason += "." + nearest(str(first["input"]), known).split(" Known:")[0]
     return f"{place} = {first['input']!r}: {reason}{more}" if place else f"{reason}{more}"
+
+
+def _alternatives(errors: list[ErrorDetails]) -> tuple[tuple[int | str, ...], list[str]]:
+    """The place of the first error, and the kinds of values that are accepted there, in words.
+
+    Of a setting that takes several kinds pydantic has an error for each, at a place that ends in
+    the kind's Python name. No kinds for any other error.
+    """
+    loc = errors[0]["loc"]
+    if not loc or _kind(loc[-1]) is None:
+        return loc, []
+    place = loc[:-1]
+    tags = [each["loc"][len(place)] for each in errors if each["loc"][: len(place)] == place]
+    found = [_kind(tag) for tag in dict.fromkeys(tags)]
+    return (place, [each for each in found if each]) if len(found) > 1 else (loc, [])
+
+
+def _kind(tag: int | str) -> str | None:
+    """The kind that a Python name of one stands for, or None if it is no such name."""
+    plain = str(tag).partition("[")
+    of_texts = "str" in plain[2]
+    if plain[0] in ("tuple", "list") and plain[1]:
+        return 'a list of texts, such as ["a", "b"]' if of_texts else WANTED["list"]
+    return {"str": "a text", "int": "a whole number", "float": "a number"}.get(
+        plain[0], "true or false" if plain[0] == "bool" else None
+    )
 
 
 def in_words(detail: ErrorDetails) -> str:

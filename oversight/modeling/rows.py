@@ -34,7 +34,8 @@ class TokenRow:
     mask: Mask | None = None
     """Marks of the response tokens that are learnt from; None for all."""
     logprobs: Floats | None = None
-    """The sampler's own natural log-probability of each response token."""
+    """The sampler's own natural log-probability of each response token, at the temperature that it
+    sampled at: to be compared with scores at that temperature alone."""
     id: str = ""
     """Its source, for messages."""
 

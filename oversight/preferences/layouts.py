@@ -13,6 +13,10 @@ unpaired
 transcripts
     As JSONL one object a debate, whole; as Parquet one row a turn.
 
+`*_logprobs` are those that the sampler gave to `*_ids`: log softmax(logits / T), T the temperature
+that the agent sampled at, which stands in `*_logprobs_temperature`. Null there: no such T is known
+(top-p below 1, a server that does not say, a store from before it was kept).
+
 `prompt` is one column, so that what was chosen and what was rejected answer the
 same prompt by construction.
 """
@@ -87,6 +91,8 @@ def pair_row(row: Preference) -> Row | None:
         "rejected_ids": _list(rejected.token_ids),
         "chosen_logprobs": _list(chosen.logprobs),
         "rejected_logprobs": _list(rejected.logprobs),
+        "chosen_logprobs_temperature": chosen.logprobs_temperature,
+        "rejected_logprobs_temperature": rejected.logprobs_temperature,
         "chosen_score": chosen.score,
         "rejected_score": rejected.score,
         "soft_label": soft,
@@ -105,6 +111,7 @@ def kwise_row(row: Preference) -> Row:
         "tie": len(set(row.ranks)) == 1,
         "completion_ids": [_list(response.token_ids) for response in row.responses],
         "completion_logprobs": [_list(response.logprobs) for response in row.responses],
+        "completion_logprobs_temperature": [each.logprobs_temperature for each in row.responses],
         "scores": [response.score for response in row.responses],
         "soft_label": row.soft_label,
         **_origin(row.weight, row.provenance),
@@ -121,6 +128,7 @@ def labelled_row(row: Labelled) -> Row:
         "completion": _answer(row.response),
         "completion_ids": _list(row.response.token_ids),
         "completion_logprobs": _list(row.response.logprobs),
+        "completion_logprobs_temperature": row.response.logprobs_temperature,
         "label": row.label,
         "p": row.p,
         **_origin(row.weight, row.provenance),
@@ -288,6 +296,8 @@ def _pair_fields() -> list[tuple[str, Any]]:
         ("rejected_ids", ids),
         ("chosen_logprobs", logprobs),
         ("rejected_logprobs", logprobs),
+        ("chosen_logprobs_temperature", pa.float64()),
+        ("rejected_logprobs_temperature", pa.float64()),
         ("chosen_score", pa.float64()),
         ("rejected_score", pa.float64()),
         ("soft_label", pa.float64()),
@@ -307,6 +317,7 @@ def _kwise_fields() -> list[tuple[str, Any]]:
         ("tie", pa.bool_()),
         ("completion_ids", pa.list_(pa.list_(pa.int64()))),
         ("completion_logprobs", pa.list_(pa.list_(pa.float64()))),
+        ("completion_logprobs_temperature", pa.list_(pa.float64())),
         ("scores", pa.list_(pa.float64())),
         ("soft_label", pa.float64()),
         *_origin_fields(),
@@ -324,6 +335,7 @@ def _labelled_fields() -> list[tuple[str, Any]]:
         ("completion", _messages_type()),
         ("completion_ids", pa.list_(pa.int64())),
         ("completion_logprobs", pa.list_(pa.float64())),
+        ("completion_logprobs_temperature", pa.float64()),
         ("label", pa.bool_()),
         ("p", pa.float64()),
         *_origin_fields(),

@@ -434,4 +434,6 @@ def _off_prompt(turn: Turn, other: Turn) -> Response:
     )  # fmt: skip
     found = response(turn)
     ids = found.token_ids if same else None
-    return found.model_copy(update={"token_ids": ids, "logprobs": None})
+    return found.model_copy(
+        update={"token_ids": ids, "logprobs": None, "logprobs_temperature": None}
+    )

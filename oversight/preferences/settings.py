@@ -252,6 +252,7 @@ def response(turn: Turn) -> Response:
         text=divide(sample.text, sample.opened).text,
         token_ids=sample.token_ids if has_ids else None,
         logprobs=sample.logprobs if has_ids else None,
+        logprobs_temperature=sample.logprobs_temperature if has_ids else None,
         turn_id=turn.id,
         score=turn.score,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from oversight.errors import ConfigError
 from oversight.modeling.scoring.policy import PolicyModel, Scores
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.batches import padded
@@ -49,7 +50,17 @@ def policy_step(
         batch: Rollouts with `advantages`, a number a row or one a token.
         surrogate: The loss, which takes a PolicyBatch and a normalizer.
         added: A further term.
+
+    Raises:
+        ConfigError: The batch was sampled at another temperature than it would be scored at.
     """
+    at = config.sampling.temperature
+    if batch.temperature is not None and batch.temperature != at:
+        raise ConfigError(
+            f"sampling.temperature = {at:g}: the batch was sampled at {batch.temperature:g}, and "
+            "log-probabilities and ratios are of the temperature sampled at: set "
+            f"sampling.temperature = {batch.temperature:g}"
+        )
     groups = [np.flatnonzero(batch.groups_B == number) for number in np.unique(batch.groups_B)]
     normalizer = _normalizer(config, session, batch)
     is_fresh = experience.is_fresh

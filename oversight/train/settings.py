@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from oversight.chat import checked_template_args
 from oversight.config import Settings
 from oversight.preferences.settings import PreferenceSettings
 
@@ -163,7 +164,8 @@ class DataSettings(Settings):
     """The chat template. `auto`: for lists of messages and hh-rlhf dialogues, not for plain
     strings. `always`: a plain prompt is a user's message. `never`: messages as plain text."""
     template_args: dict[str, Any] = Field(default_factory=dict)
-    """Further values for the chat template."""
+    """Further values for the chat template, such as `enable_thinking`; an engine that serves the
+    finished model needs the same ones."""
     train_on: Literal["responses", "all"] = "responses"
     """SFT: learn the assistant's turns only, or every token but the first."""
     margin: Literal["column", "scores"] = "column"
@@ -192,6 +194,7 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        checked_template_args(self.template_args)
         if self.paths and self.store:
             raise ValueError("give a path or a store, not both")
         if self.answers != "compared" and not self.store:

@@ -32,6 +32,22 @@ class Sampling:
     top_logprobs: int = 0
     """Also give the most likely alternatives at each position, at most this many."""
 
+    def temperature_of_logprobs(self, is_tempered: bool | None) -> float | None:
+        """The T for which log-probabilities of these samples are log softmax(logits / T).
+
+        None where there is no such number: nobody knows if the temperature is in them, or they
+        are of a distribution that `top_p` has cut.
+
+        Args:
+            is_tempered: True if they are taken after temperature and top-p, False if before; None
+                if nobody knows. Those of a greedy call are the model's own.
+        """
+        if is_tempered is False or self.temperature == 0.0:
+            return 1.0
+        if self.top_p < 1.0:
+            return None
+        return self.temperature if is_tempered or self.temperature == 1.0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -60,13 +76,18 @@ class Completion:
     model: str
     seconds: float
     logprobs: tuple[float, ...] | None = None
-    """Natural log-probability of each of `token_ids` in the distribution sampled from."""
+    """Natural log-probability of each of `token_ids`, as the engine gives it; of which
+    distribution it is, `logprobs_temperature` says."""
     top: tuple[tuple[tuple[str, float], ...], ...] = ()
     """Per position the likeliest tokens before any mask: (token text, log-probability)."""
     reasoning: str = ""
     """The thought, where a server gives it apart from the text."""
     opened: bool | None = None
     """True if the prompt itself opened a thought, which the text goes on with; None if unknown."""
+    logprobs_temperature: float | None = None
+    """The T for which `logprobs` are log softmax(logits / T): the temperature sampled at, or 1 of
+    a greedy call or a server that leaves it out. None where no such number is known: after top-p
+    below 1, under a mask of choices, or of a server of which nobody said."""
 
 
 @dataclass(frozen=True, slots=True)

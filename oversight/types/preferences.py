@@ -26,6 +26,10 @@ class Response(Record):
     text: str
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    """Of `token_ids`, as the sampler gave them: at the temperature that it sampled at, not at 1."""
+    # Nothing that says which row it is: ids stay what they were before it was kept.
+    logprobs_temperature: float | None = Field(default=None, exclude=True)
+    """The T for which `logprobs` are log softmax(logits / T); None where that is not known."""
     turn_id: str | None = None
     score: float | None = None
 

@@ -14,6 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from oversight.ids import text_id
 
 
+def is_none(value: object) -> bool:
+    """True of None: for fields that are not written down unless they are set."""
+    return value is None
+
+
 class Record(BaseModel):
     """Base of all stored records: immutable, and unknown keys are an error."""
 
@@ -128,7 +133,15 @@ class Sample(Record):
     token_ids: tuple[int, ...]
     """All that was sampled, thoughts included; empty where the engine gives no ids."""
     logprobs: tuple[float, ...] | None = None
-    """Natural log-probabilities of `token_ids` under the distribution sampled from."""
+    """Natural log-probabilities of `token_ids`, as the engine gave them."""
+    # Not written down where they are not known: samples of before stay what they were.
+    logprobs_temperature: float | None = Field(default=None, exclude_if=is_none)
+    """The T for which `logprobs` are log softmax(logits / T); None where no such number is known
+    (`Completion.logprobs_temperature`), as of samples that were stored before it was kept."""
+    temperature: float | None = Field(default=None, exclude_if=is_none)
+    """Temperature that the tokens were drawn at, 0 if greedy; None of samples stored before."""
+    top_p: float | None = Field(default=None, exclude_if=is_none)
+    """Of the distribution they were drawn from; None of samples stored before."""
     finish_reason: FinishReason
     usage: Usage = Usage()
     seconds: float = 0.0

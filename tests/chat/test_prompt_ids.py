@@ -278,3 +278,16 @@ def test_choices_are_encoded_as_they_stand_behind_the_prompt(opening):
     assert tokenizer.decode(together) == tokenizer.decode(
         tokenizer(whole, add_special_tokens=False)["input_ids"]
     )
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_template_argument_that_nothing_reads_is_refused(with_template, plain):
+    tokenizer = with_template("{{ messages[0]['content'] }}{% if think %}<|assistant|>{% endif %}")
+    with pytest.raises(ConfigError, match=r"thinks = True for the chat template: .*change nothing"):
+        ChatIds(tokenizer, plain, {"thinks": True})
+
+
+def test_a_template_argument_of_the_wrong_kind_is_refused_with_the_templates_words(with_template):
+    tokenizer = with_template("{{ messages[0]['content'] }}{{ 'x' * times }}")
+    with pytest.raises(EngineRefusedError, match="chat template refused the prompt"):
+        ChatIds(tokenizer, template_args={"times": "two"}).prompt_ids(prompt(("user", "a")))

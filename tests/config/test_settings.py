@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import create_model
 
 from oversight.config import (
     EMBEDDED_AGENTS,
     RunSettings,
+    Settings,
     assignments,
     load_recipe,
     override,
@@ -196,3 +198,18 @@ def test_what_is_in_neither_place_stays_as_it_was_written(tmp_path: Path) -> Non
     text = 'a = "none/there.jsonl"\nb = "' + "x/" * 5000 + '"\nc = "~/x.y"\nd = ".."\n'
     found = read_toml(write(tmp_path, text))
     assert found == {"a": "none/there.jsonl", "b": "x/" * 5000, "c": "~/x.y", "d": ".."}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "given", "said"),
+    [
+        (str | tuple[str, ...], 7, "7: give a text or a list of texts, such as ["),
+        (str | tuple[str, ...], [1, 2], "[1, 2]: give a text or a list of texts, such as ["),
+        (int | bool, "x", "'x': give a whole number or true or false"),
+    ],
+)
+def test_a_setting_of_several_kinds_names_them_all_and_no_kind_of_python(kinds, given, said):
+    made = create_model("Made", __base__=Settings, value=(kinds, ...))
+    with pytest.raises(ConfigError) as caught:
+        made.parse({"value": given}, where="where")
+    assert str(caught.value).removesuffix('"a", "b"]') == f"where.value = {said}"

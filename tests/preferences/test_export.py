@@ -226,3 +226,28 @@ def test_wrong_options_are_named(rows, tmp_path, given, message):
 def test_transcripts_are_refused_by_a_layout_of_pairs(transcripts, tmp_path):
     with pytest.raises(ConfigError, match="takes preferences, but was given a Transcript"):
         export(transcripts, tmp_path / "out")
+
+
+def test_exported_log_probabilities_stand_beside_the_temperature_that_they_are_at(
+    debate, beliefs, sampled, prompt_of, tmp_path
+):
+    made = debate(seed=1)
+    warm = {"logprobs_temperature": 0.8}
+    made.say(A, "a0", sampled("a0", **warm), candidate=0, score=0.9)
+    made.say(A, "a1", sampled("a1"), candidate=1, score=0.2, chosen=False)
+    made.say(B, "b").judge(beliefs(0.7))
+    found = list(preferences([made.build()], PreferenceSettings(), prompt_of))
+    (row,) = [row for row in found if row.kind == "siblings"]
+    export([row], tmp_path / "pairs.jsonl", "jsonl")
+    pair = json.loads((tmp_path / "pairs.jsonl").read_text())
+    assert pair["chosen_logprobs_temperature"] == 0.8
+    assert pair["rejected_logprobs_temperature"] is None
+    export([row], tmp_path / "kwise.jsonl", "jsonl", "kwise")
+    ranking = json.loads((tmp_path / "kwise.jsonl").read_text())
+    assert ranking["completion_logprobs_temperature"] == [0.8, None]
+
+
+def test_the_temperature_of_log_probabilities_is_no_part_of_a_rows_id(rows):
+    row = next(row for row in rows if row.kind == "siblings")
+    told = [each.model_copy(update={"logprobs_temperature": 0.8}) for each in row.responses]
+    assert row.model_copy(update={"responses": tuple(told)}).id == row.id

@@ -6,7 +6,8 @@ send any: completions then hold empty ids, which is said once in the log, and de
 usual, but what they yield cannot be trained on token by token.
 
 Log-probabilities are the server's own. vLLM gives those before temperature unless it was
-started with `--logprobs-mode processed_logprobs`. Tokens that it calls impossible (-9999) are
+started with `--logprobs-mode processed_logprobs`, which `logprobs_mode` tells this engine; of other
+temperatures than 0 and 1 nobody knows without it. Tokens that it calls impossible (-9999) are
 left out of the alternatives. Under `choices` vLLM shows the alternatives after the mask in
 either mode: they then sum to 1 whatever the model would have liked to write. (The `vllm`
 engine asks a second time, without the mask.)
@@ -296,6 +297,7 @@ class OpenAIEngine:
             cancelled=cancelled,
             seconds=time.monotonic() - flight.started,
             opened=self._opened(request, reply),
+            logprobs_temperature=self._config.logprobs_temperature(request.sampling),
         )
 
     def _say_unknown_end(self, finish: str | None) -> None:

@@ -374,6 +374,7 @@ def completion(
     cancelled: bool,
     seconds: float,
     opened: bool | None = None,
+    logprobs_temperature: float | None = None,
 ) -> Completion:
     """The completion that a reply stands for, with the name that the server gives its model."""
     sampling = request.sampling
@@ -392,6 +393,7 @@ def completion(
         top=tuple(each[:num_top] for each in reply.top) if num_top else (),
         reasoning=reply.reasoning,
         opened=opened,
+        logprobs_temperature=logprobs_temperature if sampling.logprobs else None,
     )
 
 

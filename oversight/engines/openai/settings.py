@@ -16,7 +16,8 @@ from oversight.chat import plain_text
 from oversight.config import Settings
 from oversight.errors import BudgetExceededError
 from oversight.redaction import register
-from oversight.types import Prompt, Request, Usage
+from oversight.types import Prompt, Request, Sampling, Usage
+from oversight.types.samples import is_none
 
 OWN_FIELDS = frozenset(
     {
@@ -30,6 +31,9 @@ OWN_FIELDS = frozenset(
 VLLM_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """vLLM takes what a request leaves out from the model's `generation_config.json`, and would
 then sample from another distribution than the one asked for."""
+
+RESHAPING = {*VLLM_NEUTRAL, "presence_penalty", "frequency_penalty", "logit_bias"}
+"""Fields with which tokens are not drawn from softmax(logits / temperature)."""
 
 VLLM_MAX_TOP = 20
 """The most alternatives a vLLM server gives unless it is told otherwise."""
@@ -161,11 +165,6 @@ Parameter = Literal[
 """Parameters that can be left out of a request."""
 
 
-def is_none(value: Any) -> bool:
-    """True if a setting was not given."""
-    return value is None
-
-
 def check_no_secret(extra_body: Mapping[str, JsonValue]) -> None:
     """Refuse further fields of a request that hold a key: settings are kept with every debate.
 
@@ -228,6 +227,7 @@ class Config(RequestFields):
         {
             "base_url",
             "api_key_env",
+            "logprobs_mode",
             "timeout_s",
             "connect_timeout_s",
             "max_retries",
@@ -250,6 +250,10 @@ class Config(RequestFields):
     """`vllm` asks for token ids and enforced choices as well."""
     logprobs: bool = True
     """Ask the server for log-probabilities; some hosted models refuse to give them."""
+    logprobs_mode: Literal["raw_logprobs", "processed_logprobs"] | None = None
+    """Option `--logprobs-mode` that the server runs with, kept with its log-probabilities: those of
+    the model before temperature, or of the distribution sampled from. None: nobody knows, and
+    they say nothing where the temperature is not 0 or 1."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The field that bounds the answer; newer hosted models take only the second name."""
     # Not part of a debate's id unless they are set: debates of before keep theirs.
@@ -278,6 +282,15 @@ class Config(RequestFields):
     """Budget: how many requests this engine may send; None for no bound."""
     max_total_tokens: int | None = Field(default=None, ge=0)
     """Budget: prompt and completion tokens after which nothing more is sent; None for no bound."""
+
+    def logprobs_temperature(self, sampling: Sampling) -> float | None:
+        """The T for which the server's log-probabilities are log softmax(logits / T), if known."""
+        unsent = {"temperature", "top_p"} & set(self.leave_out)
+        if sampling.choices or unsent or RESHAPING & self.extra_body.keys():
+            return None
+        if self.logprobs_mode is None:
+            return sampling.temperature_of_logprobs(None) if self.dialect == "vllm" else None
+        return sampling.temperature_of_logprobs(self.logprobs_mode == "processed_logprobs")
 
     @field_validator("base_url")
     @classmethod

@@ -161,6 +161,9 @@ def _completion(
         top=top,
         reasoning=reasoning,
         opened=opened,
+        logprobs_temperature=None
+        if logprobs is None
+        else request.sampling.temperature_of_logprobs(is_tempered=True),
     )
 
 

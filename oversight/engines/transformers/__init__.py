@@ -33,8 +33,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
+from oversight.chat import checked_template_args
 from oversight.config import Settings
 from oversight.engines.base import answer_all
 from oversight.engines.transformers.sequence import Job, ModelThread
@@ -82,6 +83,20 @@ class Config(Settings):
     """Tokens of earlier prompts and answers whose keys and values are kept for reuse."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads that the model runs on; None for what torch takes by itself."""
+
+    @field_validator("template_args")
+    @classmethod
+    def _check_template_args(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        checked_template_args(value)
+        return value
+
+    @field_validator("enable_thinking")
+    @classmethod
+    def _check_thinking(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        given = info.data.get("template_args", {})
+        if value is not None and "enable_thinking" in given:
+            raise ValueError(f"template_args = {given!r} stands beside it: set one of them")
+        return value
 
     def identity(self) -> dict[str, Any]:
         """As of all settings; a model in a folder is what it holds, and not where it is."""

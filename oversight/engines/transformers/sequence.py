@@ -173,6 +173,12 @@ class RunningSequence:
             logprobs=tuple(self.logprobs) if request.sampling.logprobs else None,
             top=tuple(self.top),
             opened=self.job.opened,
+            # Those of choices are the model's own.
+            logprobs_temperature=request.sampling.temperature_of_logprobs(
+                is_tempered=not request.sampling.choices
+            )
+            if request.sampling.logprobs
+            else None,
         )
 
 

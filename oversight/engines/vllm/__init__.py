@@ -230,6 +230,7 @@ class VllmEngine:
                 api_key_env="VLLM_API_KEY",  # the variable that the server itself reads
                 api=config.api,
                 dialect="vllm",
+                logprobs_mode=config.logprobs_mode,
                 extra_body=config.extra_body,
                 enable_thinking=config.enable_thinking,
                 prompt_opens_thought=config.prompt_opens_thought,

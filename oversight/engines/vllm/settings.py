@@ -17,12 +17,13 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from oversight.engines.openai.settings import RequestFields, is_none
+from oversight.engines.openai.settings import RequestFields
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.models import resolve
 from oversight.models.identity import content_name, is_content_name
 from oversight.redaction import register
 from oversight.types import Completion, Request, Sampling
+from oversight.types.samples import is_none
 
 PYTHON_VARIABLE = "OVERSIGHT_VLLM_PYTHON"
 HOST = "127.0.0.1"

@@ -25,7 +25,7 @@ from oversight.types import GivenResponse, Labelled, Message, Preference
 SUFFIXES = (".jsonl", ".json", ".parquet")
 ROWS_A_READ = 1000
 """Rows of a Parquet file that are in memory at once."""
-UNUSED = "logprobs"
+UNUSED = ("logprobs", "logprobs_temperature")
 """Endings of columns that nothing reads: making Python numbers of them takes most of the time."""
 HASH_BLOCK = 1 << 20
 
@@ -70,6 +70,11 @@ def expand(patterns: tuple[str, ...], field: str = "data.path") -> list[Path]:
     files: dict[Path, None] = {}
     for pattern in patterns:
         found = _matching(Path(pattern).expanduser())
+        if not found and Path(pattern).expanduser().is_dir():
+            raise DataError(
+                f"{field} = {pattern!r} is a folder: name its files, as with "
+                f"{str(Path(pattern) / '*.jsonl')!r}"
+            )
         if not found:
             raise DataError(f"{field} = {pattern!r}: there is no such file")
         files |= dict.fromkeys(found)
@@ -361,7 +366,12 @@ def _texts(item: Item, columns: set[str]) -> Iterator[str]:
 def _without_words(item: Item) -> str:
     if isinstance(item, BrokenRow):
         return item.detail
-    return f"columns {sorted(item.row)}" if isinstance(item, RawRow) else "a record without words"
+    if not isinstance(item, RawRow):
+        return "a record without words"
+    if no_text := sorted(WORDED & item.row.keys()):
+        held = ", ".join(f"{name} = {item.row[name]!r:.40}" for name in no_text)
+        return f"{held} is no text"
+    return f"columns {sorted(item.row)}"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
@@ -21,8 +21,10 @@ from oversight.train.data.examples import (
     statistics,
 )
 from oversight.train.data.files import (
+    UNUSED,
     BrokenRow,
     DataSource,
+    Item,
     RawRow,
     RecordRow,
     eval_sources,
@@ -145,7 +147,7 @@ def prompts(row: Row, cells: Cells, encoder: Encoder) -> list[PromptExample]:
     fields = {
         name: value
         for name, value in cells.items()
-        if name not in left_out and not name.endswith("logprobs")
+        if name not in left_out and not name.endswith(UNUSED)
     }
     return [PromptExample(row.id, fitted.prompt, fields)]
 
@@ -327,6 +329,8 @@ class _Part:
     groups: list[Groups] = field(default_factory=list)
     seen: set[bytes] = field(default_factory=set)
     num_rows: int = 0
+    columns: set[str] = field(default_factory=set)
+    """Of rows of files and in memory, where the settings name some."""
 
 
 def _load(
@@ -337,6 +341,7 @@ def _load(
     eval_from = eval_sources(settings, eval_rows)
     part = _read_part(kind, train_from, encoder, settings.max_rows)
     apart = _read_part(kind, eval_from, encoder, None)
+    _check_columns(settings.columns, part.columns | apart.columns)
     if settings.on_bad == "error":
         require_none_bad(refused)
     if eval_from:
@@ -379,7 +384,8 @@ def _read_source(
     kind: Kind, source: DataSource, encoder: Encoder, part: _Part, num_left: int | None
 ) -> None:
     settings = encoder.settings
-    stream = renamed(islice(source.open(), num_left), settings.columns)
+    given = islice(source.open(), num_left)
+    stream = renamed(_noting(given, part) if settings.columns else given, settings.columns)
     first = list(islice(stream, ROWS_LOOKED_AT))
     readable = [item.row for item in first if isinstance(item, RawRow)]
     name = ""
@@ -391,9 +397,35 @@ def _read_source(
         if isinstance(item, RecordRow):
             source.about.setdefault("format", RECORDS)
         elif not name:  # told by the first rows that are no records
-            name = detect(readable or [item.row], kind, settings.format, source.name)
+            try:
+                name = detect(readable or [item.row], kind, settings.format, source.name)
+            except DataError:
+                _check_columns(settings.columns, part.columns)
+                raise
             source.about["format"] = name
         _take(kind, name, item, encoder, part)
+
+
+def _noting(items: Iterable[Item], part: _Part) -> Iterator[Item]:
+    """The items, with the names of their columns noted."""
+    for item in items:
+        if isinstance(item, RawRow):
+            part.columns |= item.row.keys()
+        yield item
+
+
+def _check_columns(named: Mapping[str, str], found: set[str]) -> None:
+    """Refuse a column that is named and that no row has: rows would be read without it.
+
+    Raises:
+        DataError: It names the column and those that there are.
+    """
+    for ours, theirs in named.items():
+        if found and theirs not in found:
+            raise DataError(
+                f"data.columns.{ours} = {theirs!r}: no row has such a column; there are "
+                f"{', '.join(sorted(found))}"
+            )
 
 
 def _take(kind: Kind, name: str, item: RawRow | RecordRow, encoder: Encoder, part: _Part) -> None:

@@ -21,11 +21,14 @@ from oversight.modeling.rows import Floats, Ids, TokenRow
 from oversight.train.rollouts.ahead import CollectedBatch, pack, unpack, unpack_all
 from oversight.train.types import PromptExample
 from oversight.types import (
+    BeliefMethod,
+    EngineSpec,
     FinishReason,
     PromptRecord,
     Purpose,
     Role,
     Sample,
+    Sampling,
     Seat,
     Transcript,
     Turn,
@@ -40,7 +43,7 @@ class Segment:
     sampled: bool
     """By the policy that is trained; otherwise given to it."""
     logprobs: Floats | None = None
-    """Of a sampled segment: the sampler's own, one a token."""
+    """Of a sampled segment: the sampler's own, one a token, at the temperature sampled at."""
     reward: float | None = None
     advantage: float | None = None
     role: str = ""
@@ -60,6 +63,9 @@ class SegmentRow:
     role: str = ""
     finished: bool = True
     """False where the sampler cut it off."""
+    temperature: float | None = None
+    """Temperature that it was sampled at, which it has to be scored at; None if that is the
+    caller's to know."""
 
 
 def segment_rows(roots: Sequence[Segment]) -> list[SegmentRow]:
@@ -148,12 +154,14 @@ def from_transcript(
     reward_of: RewardOf = belief_reward,
     roles: Collection[Role] = (Role.DEBATER, Role.CONSULTANT),
     purposes: Collection[Purpose] = (Purpose.SPEECH, Purpose.REASONING),
+    with_logprobs: bool = True,
 ) -> list[SegmentRow]:
     """Rows of a stored debate's own samples, token for token as they were drawn.
 
-    Samples that were drawn with top-p below 1, or among enforced choices (as a
-    judge's beliefs are), have log-probabilities of another distribution than
-    the policy's: leave those roles and purposes out.
+    Each row has the temperature that it was drawn at, and its log-probabilities are of
+    softmax(logits / temperature): score rows at that temperature and no other. What was drawn
+    from another distribution (greedily, with top-p below 1, among enforced choices as a judge's
+    beliefs are) is refused: leave those roles and purposes out.
 
     Args:
         transcript: From the store, siblings included.
@@ -161,12 +169,15 @@ def from_transcript(
         reward_of: Gives the reward of each sample.
         roles: Whose turns are taken.
         purposes: Which of a turn's samples are taken.
+        with_logprobs: Keep the sampler's log-probabilities; False for those that are at another
+            temperature than the samples, as servers give them that leave it out.
 
     Raises:
-        DataError: A sample or its prompt has no token ids: its engine gave none.
+        DataError: A sample or its prompt has no token ids: its engine gave none; or it, or its
+            log-probabilities, are not of softmax(logits / temperature).
     """
     return [
-        _sample_row(transcript, turn, number, sample, prompt_of, reward_of)
+        _sample_row(transcript, turn, number, sample, prompt_of, reward_of, with_logprobs)
         for turn in transcript.turns
         if turn.role in roles
         for number, sample in enumerate(turn.samples)
@@ -181,6 +192,7 @@ def _sample_row(
     sample: Sample,
     prompt_of: PromptReader,
     reward_of: RewardOf,
+    with_logprobs: bool,
 ) -> SegmentRow:
     id = f"{turn.id}#{number}"
     num_tokens = sample.usage.prompt_tokens or None if sample.token_ids else 0
@@ -190,11 +202,98 @@ def _sample_row(
             f"sample {id!r} of engine {sample.engine!r} was stored without token ids, so it cannot "
             "be trained on token by token; run the debate on an engine that gives them"
         )
-    logprobs = None if sample.logprobs is None else np.array(sample.logprobs, dtype=np.float32)
+    drawn = _Drawn.of(transcript, turn, sample)
+    drawn.check(id, with_logprobs)
+    given = sample.logprobs if with_logprobs else None
+    logprobs = None if given is None else np.array(given, dtype=np.float32)
     row = _row(np.array(prompt_ids), np.array(sample.token_ids), logprobs, id)
     reward = reward_of(transcript, turn, sample)
     finished = sample.finish_reason is FinishReason.STOP
-    return SegmentRow(row, reward, role=f"{turn.role}-{turn.seat}", finished=finished)
+    role = f"{turn.role}-{turn.seat}"
+    return SegmentRow(row, reward, role=role, finished=finished, temperature=drawn.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """The distribution that a sample was drawn from, and that of its log-probabilities."""
+
+    role: Role
+    temperature: float | None
+    top_p: float
+    among_choices: bool
+    logprobs_temperature: float | None
+    has_logprobs: bool
+
+    @classmethod
+    def of(cls, transcript: Transcript, turn: Turn, sample: Sample) -> Self:
+        """As the sample says; of one that was stored before it was kept, as its agent's settings
+        and its engine's say."""
+        spec = transcript.debate.agents.get(turn.role)
+        temperature, top_p, told = sample.temperature, sample.top_p, sample.logprobs_temperature
+        if temperature is None and spec is not None:
+            number = spec.settings.get("temperature")
+            temperature = float(number) if isinstance(number, int | float) else None
+            number = spec.settings.get("top_p", 1.0)
+            top_p = float(number) if isinstance(number, int | float) else None
+            if temperature is not None:
+                sampling = Sampling(temperature=temperature, top_p=1.0 if top_p is None else top_p)
+                told = sampling.temperature_of_logprobs(_is_tempered(spec.engine))
+        reads = turn.belief is not None and turn.belief.method is BeliefMethod.LOGPROBS
+        return cls(
+            role=turn.role,
+            temperature=temperature,
+            top_p=1.0 if top_p is None else top_p,
+            among_choices=reads and sample.purpose is Purpose.BELIEF,
+            logprobs_temperature=told,
+            has_logprobs=sample.logprobs is not None,
+        )
+
+    def check(self, id: str, with_logprobs: bool) -> None:
+        """Refuse what no trainer could score.
+
+        Raises:
+            DataError: It, or its log-probabilities, are not of softmax(logits / temperature).
+        """
+        settings = f"agents.{self.role.value}.settings"
+        if self.among_choices:
+            why = "drawn among enforced choices; leave out the purpose 'belief'"
+        elif self.temperature is None:
+            why = "stored without the temperature that it was drawn at; run the debate anew"
+        elif self.temperature == 0.0:
+            why = (
+                "drawn greedily, which is no sample of a distribution; run the debate with "
+                f"{settings}.temperature above 0"
+            )
+        elif self.top_p < 1.0:
+            why = (
+                f"drawn with top_p = {self.top_p:g}, and trainers score the whole distribution; "
+                f"run the debate with {settings}.top_p = 1"
+            )
+        elif not with_logprobs or not self.has_logprobs:
+            return
+        elif self.logprobs_temperature is None:
+            why = (
+                f"drawn at temperature {self.temperature:g}, and nobody knows at which its "
+                "log-probabilities are; set logprobs_mode in the settings of the 'openai' engine "
+                "to what its server runs with, or leave them out with with_logprobs=False"
+            )
+        elif self.logprobs_temperature != self.temperature:
+            why = (
+                f"drawn at temperature {self.temperature:g} and has log-probabilities at "
+                f"{self.logprobs_temperature:g}, which cannot be converted; run the debate with "
+                "logprobs_mode = 'processed_logprobs' in the engine's settings, or leave them out "
+                "with with_logprobs=False"
+            )
+        else:
+            return
+        raise DataError(f"sample {id!r} was {why}")
+
+
+def _is_tempered(engine: EngineSpec | None) -> bool | None:
+    """True if an engine's log-probabilities are after temperature; None if nobody knows."""
+    if engine is None or engine.engine not in ("transformers", "vllm", "scripted"):
+        return None
+    return engine.settings.get("logprobs_mode", "processed_logprobs") == "processed_logprobs"
 
 
 Array = npt.NDArray[Any]
@@ -214,6 +313,9 @@ class RolloutBatch:
     """Role of the speaker of each row, "" where there are no roles."""
     version: int
     """Step of the weights that sampled them."""
+    temperature: float | None = None
+    """Temperature that rows of stored debates were sampled at, which they are scored at; None of
+    rollouts that the trainer samples itself, at its own."""
     row_values: Mapping[str, Array] = field(default_factory=dict)
     """By name one number a row [B], such as an advantage."""
     token_values: Mapping[str, tuple[Array, ...]] = field(default_factory=dict)
@@ -274,8 +376,16 @@ class RolloutBatch:
         """The batch of a tree's or a debate's rows; those with one prompt are one group.
 
         Raises:
-            DataError: A row has no reward, or one that is no number.
+            DataError: A row has no reward, or one that is no number; or rows were sampled at
+                different temperatures.
         """
+        temperatures = {each.temperature: each.row.id for each in segments}
+        if len(temperatures) > 1:
+            found = ", ".join(f"{id!r} at {at}" for at, id in temperatures.items())
+            raise DataError(
+                f"rows were sampled at different temperatures ({found}), and a batch is scored at "
+                "one: make a batch of each, or run the debates with one temperature for all roles"
+            )
         for each in segments:
             if each.reward is None or not np.isfinite(each.reward):
                 raise DataError(f"row {each.row.id!r}: its reward is {each.reward!r}")
@@ -293,6 +403,7 @@ class RolloutBatch:
             finished_B=np.array([each.finished for each in segments], dtype=np.bool_),
             roles=tuple(each.role for each in segments),
             version=version,
+            temperature=next(iter(temperatures), None),
             row_values={"advantages": np.array(known)} if known else {},
         )
 
@@ -330,6 +441,7 @@ class RolloutBatch:
             "finished": self.finished_B,
             "roles": list(self.roles),
             "version": self.version,
+            **({} if self.temperature is None else {"temperature": self.temperature}),
             "row_values": dict(self.row_values),
             "token_values": {
                 name: pack(each, each[0].dtype if each else np.float32)
@@ -347,6 +459,7 @@ class RolloutBatch:
             finished_B=state["finished"],
             roles=tuple(state["roles"]),
             version=state["version"],
+            temperature=state.get("temperature"),
             row_values=dict(state["row_values"]),
             token_values={
                 name: tuple(unpack_all(packed)) for name, packed in state["token_values"].items()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,6 +27,9 @@ SHOWN = {"loss": "loss", "reward": "reward", "accuracy": "acc", "kl": "KL", "ent
 """Metrics that are shown, in this order, with the names they are shown by."""
 RATE_STEPS = 20
 """Steps that tokens a second and the time left are measured over."""
+BAR, SHORT_BAR = 20, 8
+"""Columns of the bar, and of one on a terminal that is too narrow for all that is shown."""
+TIME_LEFT = len(" left 00:00:00")
 
 
 class TrainProgress:
@@ -48,9 +52,10 @@ class TrainProgress:
         silent: bool = False,
     ) -> None:
         self._console = console or Console(stderr=True, quiet=silent)
+        self._drawn = BarColumn(bar_width=BAR)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
+            self._drawn,
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             TextColumn("left"),
@@ -92,8 +97,9 @@ class TrainProgress:
         now = time.monotonic()
         self._marks.append((now, step, self._marks[-1][2] + num_tokens))
         self._shown |= {name: values[name] for name in SHOWN if name in values}
-        note = ", ".join([*self._metrics(), *self._rate()])
-        self._bar.update(self._task, completed=step, note=note)
+        parts = [*self._metrics(), *self._rate()]
+        note = ", ".join(parts)
+        self._bar.update(self._task, completed=step, note=self._fitting(parts))
         if not self._is_bar and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             words = [f"{self._name} {step}/{self._total}", note, self._left(step)]
@@ -105,6 +111,22 @@ class TrainProgress:
 
     def _print(self, text: str) -> None:
         self._console.print(rich_text(text), soft_wrap=True, highlight=False)
+
+    def _fitting(self, parts: list[str]) -> str:
+        """As much as stands beside the bar on one line of the terminal, the first things first.
+
+        Where not all does, the bar is short, too: cut by rich, a line would lose the name, the
+        step and the time left.
+        """
+        count = 2 * len(str(self._total)) + 1
+        room = self._console.width - 1 - cell_len(self._name) - count - TIME_LEFT - len("   ")
+        note = ", ".join(parts)
+        is_short = len(note) > room - BAR
+        self._drawn.bar_width = SHORT_BAR if is_short else BAR
+        while is_short and parts and len(note) > room - SHORT_BAR:
+            parts = parts[:-1]
+            note = ", ".join(parts)
+        return note
 
     def _metrics(self) -> list[str]:
         return [f"{SHOWN[name]} {self._shown[name]:.4g}" for name in SHOWN if name in self._shown]

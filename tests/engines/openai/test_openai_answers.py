@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from oversight.engines.openai.settings import Config
 from oversight.errors import ConfigError, EngineRefusedError
 from oversight.types import FinishReason, Message, Prompt, Request, Sampling
 
@@ -319,3 +320,26 @@ async def test_a_busy_system_is_not_a_refused_role(server, open_engine, wire):
     server.default = wire.says(wire.chat("Yes."))
     assert (await one(open_engine(), told())).text == "Yes."
     assert server.seen[-1].body["messages"][0]["role"] == "system"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sampling", "told"),
+    [
+        ({"dialect": "vllm"}, {"temperature": 1.0}, 1.0),
+        ({"dialect": "vllm"}, {"temperature": 0.0}, 1.0),
+        ({"dialect": "vllm"}, {"temperature": 0.8}, None),
+        ({"logprobs_mode": "processed_logprobs"}, {"temperature": 0.8}, 0.8),
+        ({"logprobs_mode": "processed_logprobs"}, {"temperature": 0.8, "top_p": 0.9}, None),
+        ({"logprobs_mode": "processed_logprobs"}, {"temperature": 0.0, "top_p": 0.9}, 1.0),
+        ({"logprobs_mode": "raw_logprobs"}, {"temperature": 0.8, "top_p": 0.9}, 1.0),
+        ({"logprobs_mode": "raw_logprobs"}, {"choices": ("A", "B")}, None),
+        ({"logprobs_mode": "raw_logprobs", "leave_out": ["temperature"]}, {}, None),
+        ({"logprobs_mode": "raw_logprobs", "extra_body": {"top_k": 20}}, {}, None),
+        ({}, {"temperature": 1.0}, None),
+    ],
+)
+def test_the_temperature_of_a_servers_log_probabilities_is_told_where_it_is_known(
+    settings, sampling, told
+):
+    config = Config.parse(settings, where="engine")
+    assert config.logprobs_temperature(Sampling(logprobs=True, **sampling)) == told

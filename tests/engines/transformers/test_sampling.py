@@ -162,3 +162,44 @@ async def test_what_cannot_be_sampled_is_refused_by_name(engine, ask, field, val
     with pytest.raises(EngineRefusedError, match=rf"request 'r1': sampling.{field} = "):
         await engine.generate([ask("go", id="r1", **{field: value})])
     assert await engine.generate([ask("go", max_tokens=1)])
+
+
+def at_temperature(folder, completion, temperature):
+    """Log-probabilities of what was sampled by the definition: log softmax(logits / T)."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = torch.tensor([[*completion.prompt_ids, *completion.token_ids]])
+    with torch.no_grad():
+        logits = model(ids).logits[0, len(completion.prompt_ids) - 1 : -1]
+    logps = torch.log_softmax(logits / temperature, -1)
+    return [float(row[token]) for row, token in zip(logps, completion.token_ids, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("given", "temperature"),
+    [({"temperature": 0.6}, 0.6), ({"temperature": 1.7}, 1.7), ({"temperature": 0.0}, 1.0)],
+)
+async def test_log_probabilities_are_at_the_temperature_that_the_answer_says(
+    engine, tiny_model, ask, given, temperature
+):
+    (found,) = await engine.generate([ask("go", seed=1, max_tokens=6, logprobs=True, **given)])
+    assert found.logprobs_temperature == temperature
+    own = at_temperature(tiny_model, found, temperature)
+    assert found.logprobs == pytest.approx(own, abs=1e-4)
+
+
+async def test_log_probabilities_of_choices_are_the_models_own_whatever_the_temperature(
+    engine, tiny_model, ask
+):
+    request = ask("go", seed=1, temperature=0.5, logprobs=True, choices=("A", "B"))
+    (found,) = await engine.generate([request])
+    assert found.logprobs_temperature == 1.0
+    assert found.logprobs == pytest.approx(at_temperature(tiny_model, found, 1.0), abs=1e-4)
+
+
+async def test_no_temperature_is_told_of_log_probabilities_that_top_p_has_cut(engine, ask):
+    request = ask("go", seed=1, max_tokens=4, temperature=0.8, top_p=0.5, logprobs=True)
+    (found,) = await engine.generate([request])
+    assert found.logprobs is not None
+    assert found.logprobs_temperature is None

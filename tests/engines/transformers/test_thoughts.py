@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from oversight.agents import build_agent
 from oversight.engines.base import open_engine
 from oversight.engines.transformers import Config
 from oversight.engines.transformers.sequence import _decoder
-from oversight.errors import NoAnswerError
+from oversight.errors import ConfigError, NoAnswerError
 from oversight.text.thoughts import divide
 from oversight.types import (
     Act,
@@ -138,3 +139,69 @@ def speaking(emit: Callable[[str], None]) -> View:
         side=0,
         emit=emit,
     )
+
+
+@pytest.mark.parametrize("name", ["template_args", "enable_thinking"])
+async def test_the_value_reaches_the_prompt_of_an_answer_and_of_scored_choices(
+    opening: Path, name: str
+) -> None:
+    settings = {"template_args": {"enable_thinking": False}, "enable_thinking": False}
+    asked = [ask(), replace(ask(), sampling=Sampling(choices=("A", "B"), seed=1))]
+    found = []
+    for given in ({}, {name: settings[name]}):
+        spec = EngineSpec(engine="transformers", settings={"model": str(opening), **given})
+        engine = open_engine(spec)
+        try:
+            found.append([each.prompt_ids for each in await engine.generate(asked)])
+        finally:
+            await engine.aclose()
+    thinking, silent = found
+    assert thinking[0] == thinking[1]
+    assert silent[0] == silent[1] == thinking[0][: len(silent[0])]
+    assert len(silent[0]) < len(thinking[0])
+
+
+async def test_training_reads_the_prompt_that_the_engine_sampled_from(opening: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from oversight.train.data.encoding import Renderer
+    from oversight.train.settings import DataSettings
+
+    given = {"template_args": {"enable_thinking": False}}
+    engine = open_engine(
+        EngineSpec(engine="transformers", settings={"model": str(opening), **given})
+    )
+    try:
+        [completion] = await engine.generate([ask()])
+    finally:
+        await engine.aclose()
+    tokenizer = AutoTokenizer.from_pretrained(opening)
+    for settings, same in ((given, True), ({}, False)):
+        renderer = Renderer(tokenizer, DataSettings.parse(settings, where="data"))
+        ids = renderer.prompt(ask().prompt.messages)
+        assert (tuple(ids.tolist()) == completion.prompt_ids) is same
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"template_args": {"tokenize": True}}, "tokenize is set for each prompt"),
+        (
+            {"template_args": {"enable_thinking": True}, "enable_thinking": False},
+            "set one of them",
+        ),
+    ],
+)
+def test_values_that_are_not_free_to_give_are_refused(
+    tiny_model: Path, given: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config.parse({"model": str(tiny_model), **given}, where="engine")
+
+
+def test_training_refuses_values_that_are_not_free_to_give() -> None:
+    from oversight.train.settings import DataSettings
+
+    given = {"template_args": {"add_generation_prompt": False}}
+    with pytest.raises(ConfigError, match="add_generation_prompt is set for each prompt"):
+        DataSettings.parse(given, where="data")

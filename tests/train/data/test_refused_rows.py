@@ -310,3 +310,29 @@ def test_a_dialogue_s_mask_is_cut_with_it(chat, said):
     assert cut.num_tokens == 30
     assert cut.mask.tolist() == whole.mask[: len(cut.mask)].tolist()
     assert 0 < cut.num_trained < whole.num_trained
+
+
+@pytest.mark.parametrize("ours", ["prompt", "weight"])
+def test_a_column_that_is_named_and_that_no_row_has_is_refused(compare, chat, ours):
+    row = {"prompt": "a", "chosen": "a b", "rejected": "a c", "weight": 2.0}
+    with pytest.raises(DataError, match=rf"data\.columns\.{ours} = 'nope': no row has.* chosen, p"):
+        compare(chat, [row], columns={ours: "nope"})
+
+
+def test_a_named_column_may_stand_in_some_rows_only(compare, chat):
+    rows = [{"prompt": str(i), "chosen": "b", "rejected": "c"} for i in range(150)]
+    rows[-1]["importance"] = 3.0
+    found = compare(chat, rows, columns={"weight": "importance"}).examples
+    assert [each.weight for each in found[-2:]] == [1.0, 3.0]
+
+
+def test_a_folder_in_place_of_files_is_called_a_folder(tmp_path):
+    settings = DataSettings(path=str(tmp_path))
+    with pytest.raises(DataError, match=r"is a folder: name its files, as with '.*\*\.jsonl'"):
+        list(texts(settings, None))
+
+
+def test_cells_that_are_no_text_are_shown(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"prompt": 1, "chosen": 2, "rejected": 3}\n')
+    with pytest.raises(DataError, match=r"x\.jsonl:1: chosen = 2, prompt = 1, rejected = 3 is no "):
+        list(texts(DataSettings(path=str(tmp_path / "x.jsonl")), None))

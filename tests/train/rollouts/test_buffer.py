@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,24 @@ def test_segments_become_rows_whose_siblings_are_one_group() -> None:
     unscored = Segment(np.array([2]), sampled=False, children=(said(3, None),))
     with pytest.raises(DataError, match="row 's': its reward is None"):
         RolloutBatch.of_segments(segment_rows([unscored]), version=3)
+
+
+def test_rows_of_two_temperatures_are_no_batch() -> None:
+    tree = Segment(np.array([2]), sampled=False, children=(said_alone(3), said_alone(4)))
+    cold, hot = segment_rows([tree])
+    rows = [replace(cold, temperature=0.7), replace(hot, temperature=1.0)]
+    with pytest.raises(DataError, match=r"'s3' at 0\.7, 's4' at 1\.0.*make a batch of each"):
+        RolloutBatch.of_segments(rows, version=0)
+
+
+def said_alone(token: int) -> Segment:
+    return Segment(np.array([token]), sampled=True, reward=1.0, id=f"s{token}")
+
+
+def test_the_temperature_of_a_batch_is_kept_with_it() -> None:
+    tree = Segment(np.array([2]), sampled=False, children=(said_alone(3),))
+    rows = [replace(each, temperature=0.7) for each in segment_rows([tree])]
+    made = RolloutBatch.of_segments(rows, version=0)
+    assert made.temperature == made.select([0]).temperature == 0.7
+    assert RolloutBatch.from_state(made.state()).temperature == 0.7
+    assert RolloutBatch.from_state(batch().state()).temperature is None

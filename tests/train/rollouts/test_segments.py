@@ -228,3 +228,78 @@ def test_a_sample_of_a_server_that_only_counts_tokens_is_refused_alike(
     stripped = replace(transcript, turns=(turn.model_copy(update={"samples": (bare,)}),))
     with pytest.raises(DataError, match="stored without token ids"):
         from_transcript(stripped, store.prompt)
+
+
+def test_rows_of_a_debate_are_at_the_temperature_that_its_speakers_sampled_at(
+    debates: list[tuple[Transcript, Store]], chat_model: Path
+) -> None:
+    """Against the definition, log softmax(logits / T), by transformers' own model."""
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    model = AutoModelForCausalLM.from_pretrained(chat_model, dtype=torch.float32).eval()
+    transcript, store = debates[0]
+    for each in from_transcript(transcript, store.prompt)[:4]:
+        assert each.temperature == TEMPERATURE
+        row = each.row
+        assert row.logprobs is not None
+        with torch.no_grad():
+            logits = model(torch.from_numpy(row.ids())[None]).logits[0]
+        logits_RV = logits[len(row.prompt_ids) - 1 : -1]
+        chosen = torch.from_numpy(row.response_ids)[:, None]
+        own = torch.log_softmax(logits_RV / TEMPERATURE, -1).gather(-1, chosen)[:, 0]
+        at_one = torch.log_softmax(logits_RV, -1).gather(-1, chosen)[:, 0]
+        assert row.logprobs.tolist() == pytest.approx(own.tolist(), abs=1e-4)
+        assert float((at_one - own).abs().max()) > 1e-2
+
+
+def changed(transcript: Transcript, **update: Any) -> Transcript:
+    """The debate with one of its debaters' turns alone, whose only sample is changed."""
+    turn = next(turn for turn in transcript.turns if turn.role is Role.DEBATER)
+    sample = turn.samples[-1].model_copy(update=update)
+    return replace(transcript, turns=(turn.model_copy(update={"samples": (sample,)}),))
+
+
+BEFORE = {"temperature": None, "top_p": None, "logprobs_temperature": None}
+"""Of samples that were stored before these were kept."""
+
+
+def test_samples_from_before_it_was_kept_are_at_the_temperature_of_their_agents_settings(
+    debates: list[tuple[Transcript, Store]],
+) -> None:
+    transcript, store = debates[0]
+    (found,) = from_transcript(changed(transcript, **BEFORE), store.prompt)
+    assert found.temperature == TEMPERATURE
+    assert found.row.logprobs is not None
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        ({"temperature": 0.0}, r"drawn greedily.*agents\.debater\.settings\.temperature above 0"),
+        ({"top_p": 0.9}, r"top_p = 0\.9.*agents\.debater\.settings\.top_p = 1"),
+        ({"logprobs_temperature": 1.0}, r"at temperature 0\.9 and has log-probabilities at 1,.*"),
+        ({"logprobs_temperature": None}, r"nobody knows at which.*set logprobs_mode"),
+    ],
+)
+def test_samples_of_another_distribution_than_is_scored_are_refused(
+    debates: list[tuple[Transcript, Store]], update: dict[str, Any], message: str
+) -> None:
+    transcript, store = debates[0]
+    with pytest.raises(DataError, match=message):
+        from_transcript(changed(transcript, **update), store.prompt)
+
+
+def test_beliefs_drawn_among_choices_are_refused(debates: list[tuple[Transcript, Store]]) -> None:
+    transcript, store = debates[0]
+    with pytest.raises(DataError, match="among enforced choices; leave out the purpose 'belief'"):
+        from_transcript(transcript, store.prompt, roles=[Role.JUDGE], purposes=[Purpose.BELIEF])
+
+
+def test_log_probabilities_before_temperature_can_be_left_out(
+    debates: list[tuple[Transcript, Store]],
+) -> None:
+    transcript, store = debates[0]
+    raw = changed(transcript, logprobs_temperature=1.0)
+    (found,) = from_transcript(raw, store.prompt, with_logprobs=False)
+    assert (found.temperature, found.row.logprobs) == (TEMPERATURE, None)

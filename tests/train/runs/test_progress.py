@@ -64,3 +64,36 @@ def test_other_processes_say_nothing(
         progress.update(1, {"loss": 1.0})
         progress.say("hello")
     assert capsys.readouterr() == ("", "")
+
+
+METRICS = {
+    "loss": -0.0354212,
+    "reward": -0.030871,
+    "accuracy": 0.51,
+    "kl": 4.098e-08,
+    "entropy": 4.943,
+}
+
+
+@pytest.mark.parametrize(
+    ("width", "parts"),
+    [
+        (60, ["loss -0.03542"]),
+        (80, ["loss -0.03542", "reward -0.03087"]),
+        (140, ["loss -0.03542", "reward -0.03087", "acc 0.51", "KL 4.098e-08", "entropy 4.943"]),
+    ],
+)
+def test_a_bar_keeps_name_step_and_time_left_however_narrow_the_terminal_is(
+    width: int, parts: list[str]
+) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, color_system=None)
+    progress = TrainProgress("ppo", 1024, 0, console)
+    progress.update(7, METRICS)
+    console.print(progress._bar.get_renderable())
+    [line] = [each for each in out.getvalue().splitlines() if "left" in each]
+    assert line.startswith("ppo ")
+    assert "…" not in line
+    assert len(line.rstrip()) < width
+    assert f"   7/1024 {', '.join(parts)}" in line
+    assert "left" in line.partition(parts[-1])[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from oversight.errors import ConfigError
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import grpo, losses
@@ -19,6 +21,7 @@ from oversight.train.experience_settings import ShapingSettings
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.policy_step import policy_step
 from oversight.train.rollouts.buffer import RolloutBatch, Segment, num_segment_tokens, segment_rows
+from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.runs.folder import RunDescription
 from oversight.train.session import Session
 
@@ -114,6 +117,25 @@ def test_the_trainer_steps_over_a_debate(cases: ModuleType, random_lm: Any, tmp_
     assert found[0][0]["grad_norm"] == pytest.approx(found[1][0]["grad_norm"], rel=1e-5)
     for one, other in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(one, other, rtol=0.0, atol=1e-5)
+
+
+def test_a_step_at_another_temperature_than_the_debate_was_sampled_at_is_refused(
+    cases: ModuleType, random_lm: Any, tmp_path: Path
+) -> None:
+    rows = [replace(each, temperature=0.7) for each in segment_rows([debate()])]
+    batch = RolloutBatch.of_segments(rows, version=0)
+    model = policy(random_lm)
+    with _session(_config(cases, tmp_path / "at"), model) as session:
+
+        def step(temperature: float) -> Any:
+            sampling = SamplingSettings(temperature=temperature)
+            config = _config(cases, tmp_path / "at", sampling=sampling)
+            loss = _surrogate("grpo", {})
+            return policy_step(config, model, session, _Fresh(), batch, loss)
+
+        with pytest.raises(ConfigError, match=r"sampled at 0\.7.*set sampling\.temperature = 0\.7"):
+            step(1.0)
+        step(0.7)
 
 
 class _Fresh:
