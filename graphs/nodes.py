@@ -104,6 +104,17 @@ class Nodes:
             return await self._go_on(running, step, goto)
         return Command(update={"debate_id": running.debate.id, "step": step}, goto=goto)
 
+    async def run(self, running: RunningDebate) -> bool:
+        """Do all acts of a debate in flight, without LangGraph around them, up to its end.
+
+        For thousands of debates that nobody looks at step by step: the store is what they are
+        resumed from, and a graph with its channels, tasks and checkpoints would have nothing to
+        keep. Returns False where the debate is now at a person's act, which is the graph's.
+        """
+        step = _first_undone(running)
+        goto = _act(running, step, any(turn.ends for turn in running.turns))
+        return bool((await self._go_on(running, step, goto)).goto == END)
+
     async def speak(self, state: DebateState) -> Command[NextAct]:
         """Speeches, responses, critiques or revisions of all slots of the step, at once; none
         sees the others."""
@@ -112,9 +123,9 @@ class Nodes:
         open_slots = _open_slots(running, step)
         # Programs first, whose words are then recorded: the node is entered again for each person.
         persons = [slot for slot in open_slots if self._is_held_by_person(running, slot)]
-        parts = await asyncio.gather(
-            *(self._speech(running, step, slot) for slot in open_slots if slot not in persons)
-        )
+        speeches = [self._speech(running, step, slot) for slot in open_slots if slot not in persons]
+        # One alone needs no task of its own.
+        parts = await asyncio.gather(*speeches) if speeches[1:] else [await s for s in speeches]
         turns = [turn for part, _ in parts for turn in part]
         prompts = tuple(prompt for _, part in parts for prompt in part)
         if turns:

@@ -47,9 +47,36 @@ ARGUMENT = (Act.SPEAK, Act.ASK, Act.BELIEVE)
 """Acts of a debate: speeches, and what the judge does between them."""
 
 
+class Machine:
+    """`build` of a graph module: makes the graph of its protocols, or its nodes alone."""
+
+    def __init__(self, name: str, acts: tuple[Act, ...], protocol: str, decides: bool) -> None:
+        self.name, self.acts = name, acts
+        self.protocol, self.decides = protocol, decides
+
+    def __call__(self, runtime: Runtime) -> Graph:
+        """The graph, compiled over a runtime."""
+        nodes = self.nodes(runtime)
+        builder = StateGraph(DebateState, input_schema=DebateInput)
+        end = "decide" if self.decides else "finish"
+        following = (*(NODE_OF_ACT[act] for act in self.acts), end)
+        builder.add_node("open", nodes.open, destinations=following)
+        for act in self.acts:
+            node = nodes.judge if act in ACTS_OF_JUDGE else nodes.speak
+            builder.add_node(NODE_OF_ACT[act], node, destinations=following)
+        builder.add_node(end, nodes.decide if self.decides else nodes.finish)
+        builder.add_edge(START, "open")
+        builder.add_edge(end, END)
+        return builder.compile(name=self.name)
+
+    def nodes(self, runtime: Runtime) -> Nodes:
+        """The nodes over a runtime, which can run a debate without the graph."""
+        return Nodes(runtime, default_protocol=self.protocol or self.name)
+
+
 def machine(
     name: str, *acts: Act, protocol: str = "", decides: bool = True
-) -> tuple[Callable[[Runtime], Graph], Callable[[], Awaitable[Graph]]]:
+) -> tuple[Machine, Callable[[], Awaitable[Graph]]]:
     """`build` and `serve` of a graph module.
 
     Args:
@@ -58,21 +85,7 @@ def machine(
         protocol: Of what it runs when it is given a question alone; default: that of its own name.
         decides: A judge decides at the end; else the last step is the end.
     """
-    end = "decide" if decides else "finish"
-
-    def build(runtime: Runtime) -> Graph:
-        """The graph, compiled over a runtime."""
-        nodes = Nodes(runtime, default_protocol=protocol or name)
-        builder = StateGraph(DebateState, input_schema=DebateInput)
-        following = (*(NODE_OF_ACT[act] for act in acts), end)
-        builder.add_node("open", nodes.open, destinations=following)
-        for act in acts:
-            node = nodes.judge if act in ACTS_OF_JUDGE else nodes.speak
-            builder.add_node(NODE_OF_ACT[act], node, destinations=following)
-        builder.add_node(end, nodes.decide if decides else nodes.finish)
-        builder.add_edge(START, "open")
-        builder.add_edge(end, END)
-        return builder.compile(name=name)
+    build = Machine(name, acts, protocol, decides)
 
     async def serve() -> Graph:
         """The graph for LangGraph's server, over the runtime that the environment names."""

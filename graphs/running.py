@@ -22,7 +22,9 @@ from typing import Any, TypeVar
 from oversight import registry
 from oversight.errors import AnswerPending, BudgetExceededError, OversightError, StoreError, lack
 from oversight.graphs.casting import Cast
+from oversight.graphs.nodes import Nodes
 from oversight.graphs.persons import INTERRUPT
+from oversight.graphs.rounds import Machine
 from oversight.graphs.runtime import Runtime
 from oversight.redaction import redacted
 from oversight.store import Store
@@ -101,14 +103,17 @@ async def run_debates(
         BudgetExceededError: An engine's budget is used up; likewise.
     """
     progress = DebateProgress(total=total)
-    graphs: dict[str, Any] = {}
+    graphs: dict[str, tuple[Any, Nodes | None]] = {}
 
     async def run_one(each: tuple[Debate, Question, bool]) -> None:
         debate, question, is_new = each
         name = debate.protocol.graph
         if name not in graphs:
-            graphs[name] = registry.load("graphs", name).build(runtime)
-        end = await _run_one(graphs[name], debate, question, runtime, is_new)
+            build = registry.load("graphs", name).build
+            # A graph of one's own may lead elsewhere than its nodes do.
+            nodes = build.nodes(runtime) if isinstance(build, Machine) else None
+            graphs[name] = build(runtime), nodes
+        end = await _run_one(*graphs[name], debate, question, runtime, is_new)
         if isinstance(end, Failure):
             progress.failures.append(end)
         elif end is DebateEnd.WAITING:
@@ -222,12 +227,19 @@ class DebateEnd(Enum):
 
 
 async def _run_one(
-    graph: Any, debate: Debate, question: Question, runtime: Runtime, is_new: bool
+    graph: Any,
+    nodes: Nodes | None,
+    debate: Debate,
+    question: Question,
+    runtime: Runtime,
+    is_new: bool,
 ) -> DebateEnd | Failure:
     """Run one debate as far as it goes; what goes wrong with it alone is written down."""
     begin = time.perf_counter()
     try:
         running = await runtime.enter(debate, question, is_new=is_new)
+        if nodes is not None and await nodes.run(running):
+            return DebateEnd.COMPLETE
         limit = len(running.schedule) + 10
         given = {"debate_id": debate.id, "in_one_step": True}
         state = await graph.ainvoke(given, {"recursion_limit": limit})

@@ -34,6 +34,12 @@ def text_id(*texts: str) -> str:
     return hashlib.blake2b(b"".join(pieces), digest_size=16).hexdigest()
 
 
+def text_number(text: str) -> int:
+    """A number of 128 bits that stands for a text: the smallest thing to remember it by."""
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=16).digest(), "little")
+
+
 def seed_from(*parts: object) -> int:
     """A seed in [0, 2**31) that depends on nothing but the text of `parts`."""
     return int(text_id(*map(str, parts))[:8], 16) & 0x7FFF_FFFF

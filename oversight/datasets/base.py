@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails
 from oversight import registry
 from oversight.config import DatasetSettings, Settings, settings_of
 from oversight.errors import ConfigError, DataError, OversightError
-from oversight.ids import content_id
+from oversight.ids import content_id, text_number
 from oversight.registry import nearest
 from oversight.text.numbers import count
 from oversight.types import Question
@@ -217,7 +217,10 @@ class _Reading:
         self.split = split
         self.bad: list[BadRow] = []
         self.left_out: Counter[str] = Counter()
-        self.seen: dict[str, str] = {}
+        self._places: dict[int, str | int] = {}
+        """By id: the line in the first file, or else the place. The ids and the name of the file
+        are not held for each row, as a data set may be large."""
+        self._first_file = ""
 
     def questions(self, items: Iterator[Item]) -> Iterator[Question]:
         """The usable questions; bad, doubled and left out rows are noted."""
@@ -236,11 +239,16 @@ class _Reading:
     def _is_new(self, row: QuestionRow) -> bool:
         """True if the row's id is new; otherwise the row is made a bad one."""
         name = row.question.id
-        if name in self.seen:
-            reason = f"id {name!r} stands already at {self.seen[name]}"
+        known_by = text_number(name)
+        if (place := self._places.get(known_by)) is not None:
+            shown = f"{self._first_file}:{place}" if isinstance(place, int) else place
+            reason = f"id {name!r} stands already at {shown}"
             self.bad.append(BadRow(row.file, row.line, reason, name))
             return False
-        self.seen[name] = row.place
+        self._first_file = self._first_file or row.file
+        in_first = row.file == self._first_file
+        line = row.line if in_first else None
+        self._places[known_by] = row.place if line is None else line
         return True
 
     def _is_of_split(self, question: Question) -> bool:

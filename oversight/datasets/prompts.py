@@ -22,7 +22,7 @@ from oversight.datasets.base import (
     unreadable,
 )
 from oversight.errors import ConfigError
-from oversight.ids import content_id
+from oversight.ids import content_id, text_number
 from oversight.registry import nearest
 from oversight.types import Message
 
@@ -60,7 +60,7 @@ def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
     """
     path = locate(config.path, config.path, WHERE_TO_GET)
     history = (Message(role="system", parts=(config.system,)),) if config.system else ()
-    seen: set[str] = set()
+    seen: set[int] = set()  # not the words: a hundred thousand prompts may be long
     for item in _cells(path, config):
         if isinstance(item, BadRow):
             yield item
@@ -71,10 +71,11 @@ def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
             yield BadRow(str(path), number, f"{config.column} {said}", id_)
             continue
         words = cell.strip()
-        if words in seen and not id_:
+        known_by = text_number(words)
+        if known_by in seen and not id_:
             yield LeftOut(DOUBLED)
             continue
-        seen.add(words)
+        seen.add(known_by)
         yield prompt_row(
             str(path),
             number,

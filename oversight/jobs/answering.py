@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol, TextIO
 
-from oversight.errors import BudgetExceededError, DataError, FileError, OversightError, lack
+from oversight.engines.openai.failures import KINDS
+from oversight.errors import (
+    BudgetExceededError,
+    DataError,
+    EngineError,
+    FileError,
+    OversightError,
+    lack,
+)
 from oversight.graphs.running import work_through
 from oversight.jobs.lines import (
     AnswerLine,
@@ -102,7 +110,8 @@ async def answered(engine: Engine, line: PlacedLine) -> Answered:
     except BudgetExceededError:
         raise
     except (OversightError, ValueError) as error:
-        return Answered(AnswerLine(id_, error=redacted(str(error))))
+        kind = KINDS.get(getattr(error, "cause", ""), EngineError)
+        return Answered(AnswerLine(id_, error=redacted(str(error)), kind=kind))
     except Exception as error:
         if lack(error) is not None:
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from oversight.engines.base import open_engine
-from oversight.errors import AnswerPending, EngineError
+from oversight.errors import AnswerPending
 from oversight.jobs.folder import JobFolder, WaveWriter
 from oversight.jobs.lines import LineFormat
 from oversight.models.identity import content_name
@@ -40,7 +40,8 @@ class FileEngine:
 
         Raises:
             AnswerPending: Some have no answer yet; they stand in the wave's files.
-            EngineError: One was answered by an error; asked again, it is written out anew.
+            EngineError: One was answered by an error: that of a live server which says the same.
+                Asked again, it is written out anew.
         """
         done = [self._answered(request) for request in requests]
         completions = [each for each in done if each is not None]
@@ -56,7 +57,8 @@ class FileEngine:
         if failed:
             for answer in failed:
                 self._folder.forget_failure(answer.custom_id)
-            raise EngineError(f"{self.model}: {failed[0].custom_id}: {failed[0].error}")
+            first = failed[0]
+            raise first.kind(f"{self.model}: {first.custom_id}: {first.error}")
         bodies = tuple(each.body for each in answers if each is not None and each.body is not None)
         if len(bodies) < len(lines):
             for line, known in zip(lines, answers, strict=True):

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from oversight.errors import ConfigError, DataError
+from oversight.errors import ConfigError, DataError, EngineError
 from oversight.files import rename, sync
 from oversight.ids import text_id
 from oversight.jobs.lines import (
@@ -229,7 +229,7 @@ class JobFolder:
                 return
             counts.num_doubled += 1
             first = _read(id_, before[0], before[1], before[2])
-            if first is None or _words(first) != _words(answer.body or {}):
+            if first is None or _words(first.body or {}) != _words(answer.body or {}):
                 counts.unlike.append(id_)
             return
         counts.num_new += not answer.error
@@ -247,15 +247,16 @@ class JobFolder:
         found = self._one("SELECT file, start, size, error FROM answers WHERE id = ?", custom_id)
         if found is None:
             return None
+        answer = _read(custom_id, found[0], found[1], found[2])
         if found[3]:
-            return AnswerLine(custom_id, error=found[3])
-        body = _read(custom_id, found[0], found[1], found[2])
-        if body is None:
+            kind = answer.kind if answer is not None else EngineError
+            return AnswerLine(custom_id, error=found[3], kind=kind)
+        if answer is None or answer.body is None:
             raise DataError(
                 f"answer file {found[0]!r} has changed or is gone since its answers were taken in; "
                 "put it back, or remove the job's index.db to have all answers read anew"
             )
-        return AnswerLine(custom_id, body=body)
+        return answer
 
     def forget_failure(self, custom_id: str) -> None:
         """Have a call that was answered by an error asked anew."""
@@ -360,15 +361,15 @@ class WaveWriter:
         return self._folder / name
 
 
-def _read(custom_id: str, file: str, start: int, size: int) -> Mapping[str, Any] | None:
-    """The body of a call's answer at a place in a file; None if it is no longer there."""
+def _read(custom_id: str, file: str, start: int, size: int) -> AnswerLine | None:
+    """A call's answer at a place in a file; None if it is no longer there."""
     try:
         with open(file, "rb") as opened:
             opened.seek(start)
             answer = answer_of(json.loads(opened.read(size)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return answer.body if answer.custom_id == custom_id else None
+    return answer if answer.custom_id == custom_id else None
 
 
 def _words(body: Mapping[str, Any]) -> list[Any]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from oversight.engines import openai, vllm
+from oversight.engines.openai.failures import kind_in_file
 from oversight.engines.openai.reply import (
+    STATUS,
     MalformedReplyError,
     OpenedThoughts,
     Reply,
@@ -25,7 +27,7 @@ from oversight.engines.openai.reply import (
 from oversight.engines.openai.reply import completion as completion_of
 from oversight.engines.openai.settings import Wire, template_values
 from oversight.engines.vllm.settings import first_token_request, unmasked_top
-from oversight.errors import ConfigError, DataError, EngineRefusedError
+from oversight.errors import ConfigError, DataError, EngineError, EngineRefusedError
 from oversight.files import whole_file
 from oversight.ids import text_id
 from oversight.types import (
@@ -68,6 +70,8 @@ class AnswerLine:
     custom_id: str
     body: Mapping[str, Any] | None = None
     error: str = ""
+    kind: type[EngineError] = EngineError
+    """The error that a call without an answer comes to."""
 
     def text(self) -> str:
         """The line as it is written, with its end."""
@@ -81,6 +85,8 @@ class AnswerLine:
             line["response"] = {"status_code": 200, "body": self.body}
         else:
             line["error"] = {"message": self.error}
+            if self.kind.cause:
+                line["error"]["code"] = self.kind.cause
         return json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
@@ -381,13 +387,21 @@ def answer_of(value: Mapping[str, Any]) -> AnswerLine:
         if isinstance(body, Mapping) and status == 200 and body.get("choices"):
             return AnswerLine(custom_id, body)
         error = error or (body.get("error") if isinstance(body, Mapping) else None) or body
-        return AnswerLine(custom_id, error=f"status {status}: {_said(error)}")
-    return AnswerLine(custom_id, error=_said(error))
+        return _failed(custom_id, error, status)
+    return _failed(custom_id, error, None)
+
+
+def _failed(custom_id: str, error: Any, status: Any) -> AnswerLine:
+    if isinstance(error, Mapping) and isinstance(error.get("error"), Mapping):
+        error = error["error"]  # vLLM's, which wraps it twice
+    code = str((error.get("code") or error.get("type") or "") if isinstance(error, Mapping) else "")
+    said = _said(error)
+    shown = said if status is None else f"status {status}: {said}"
+    number = next((int(str(each)) for each in (status, code) if STATUS.fullmatch(str(each))), None)
+    return AnswerLine(custom_id, error=shown, kind=kind_in_file(number, said, code))
 
 
 def _said(error: Any) -> str:
-    if isinstance(error, Mapping) and isinstance(error.get("error"), Mapping):
-        error = error["error"]  # vLLM's, which wraps it twice
     if isinstance(error, Mapping):
         error = error.get("message") or error.get("code") or dict(error)
     return str(error)[:500] if error else "no reason given"

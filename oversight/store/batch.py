@@ -43,8 +43,10 @@ MAX_ROWS = 64
 """Rows a statement. Many rows in one statement cost one hand-over between threads, not many:
 the driver lets other threads run at every statement, and has to wait to run again."""
 
-PART_MEMORY_CHARS = 16_000_000
-BLOCK_MEMORY_CHARS = 1_000_000
+PART_MEMORY_CHARS = 8_000_000
+BLOCK_MEMORY_CHARS = 320_000
+"""What debates in flight share, of some hundreds with long sources; in a job of many prompts the
+memory is full soon, so these are what it takes."""
 
 
 class Memory(NamedTuple):

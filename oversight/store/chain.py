@@ -114,7 +114,7 @@ class Heads:
     a statement and is never trusted.
     """
 
-    def __init__(self, capacity: int = 20_000) -> None:
+    def __init__(self, capacity: int = 4_096) -> None:
         self.capacity = capacity
         self._ends: dict[str, ChainHead] = {}
 

@@ -44,8 +44,11 @@ class Known:
     that it forgot are merely offered to the database once more.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, most: int = 10_000) -> None:
         self.capacity = capacity
+        """In characters."""
+        self.most = most
+        """In keys: of short ones, what Python holds beside the characters is the greater part."""
         self._ids: dict[str, str] = {}
         self._size = 0
 
@@ -54,12 +57,12 @@ class Known:
         return self._ids.get(key)
 
     def remember(self, key: str, id_: str) -> None:
-        """`key` is stored from now on; the oldest are forgotten beyond `capacity` characters."""
+        """`key` is stored from now on; the oldest are forgotten beyond the bounds."""
         if key in self._ids:
             return
         self._ids[key] = id_
         self._size += len(key)
-        while self._size > self.capacity:
+        while self._size > self.capacity or len(self._ids) > self.most:
             oldest = next(iter(self._ids))
             del self._ids[oldest]
             self._size -= len(oldest)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langgraph.graph.state import CompiledStateGraph
 
 from oversight import protocols, registry
 from oversight.errors import BudgetExceededError, EngineUnavailableError, StoreError
@@ -192,3 +193,18 @@ async def test_claims_are_given_up_when_a_batch_has_ended(
     with Store.open(theatre.store.url) as other:
         theatre.store.release([])  # behind all that was given up before
         assert other.claim(ids) == ids
+
+
+async def test_a_run_of_many_debates_needs_no_graph_where_no_person_acts(
+    theatre: Any, make_questions: MakeQuestions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the graph was run")
+
+    monkeypatch.setattr(CompiledStateGraph, "ainvoke", never)
+    debates = planned(theatre, make_questions(3), "debate")
+
+    progress = await run_debates(debates, theatre.runtime(), concurrency=2)
+
+    assert (progress.done, progress.failures) == (3, [])
+    assert theatre.store.check() == []

@@ -15,9 +15,9 @@ import pytest
 
 from oversight import constitutions, registry
 from oversight.cli import main
-from oversight.errors import DataError
+from oversight.errors import DataError, PromptTooLongError
 from oversight.jobs.folder import JobFolder
-from oversight.jobs.lines import AnswerLine, RequestLine
+from oversight.jobs.lines import AnswerLine, RequestLine, answer_of
 from oversight.store import Store
 
 RECIPE = """
@@ -286,6 +286,71 @@ def test_a_file_of_which_all_calls_failed_is_asked_anew(
     answer(capsys, job, path)
     through(capsys, path, job)
     assert content(path.with_suffix(".db")) == live
+
+
+TOO_LONG = "This model's maximum context length is 2048 tokens. However, you requested 9000."
+
+
+@pytest.mark.parametrize(
+    ("row", "cause"),
+    [
+        (  # as a hosted service writes it
+            {"response": {"status_code": 400, "body": {"error": {"message": TOO_LONG}}}},
+            "prompt_too_long",
+        ),
+        (  # as vLLM writes it
+            {
+                "response": {"status_code": 400, "body": None},
+                "error": {"error": {"message": TOO_LONG, "type": "BadRequestError", "code": 400}},
+            },
+            "prompt_too_long",
+        ),
+        (
+            {"error": {"message": "Too big.", "code": "context_length_exceeded"}},
+            "prompt_too_long",
+        ),
+        (
+            {"error": {"message": "its prompt has 9 tokens", "code": "prompt_too_long"}},
+            "prompt_too_long",
+        ),
+        ({"error": {"message": f"answered 400: {TOO_LONG}"}}, "prompt_too_long"),
+        (
+            {"response": {"status_code": 429, "body": {"error": {"message": "input too long"}}}},
+            "unavailable",
+        ),
+        (
+            {"response": {"status_code": 400, "body": {"error": {"message": "no such seed"}}}},
+            "refused_by_server",
+        ),
+        ({"error": {"message": "expired"}}, ""),
+    ],
+)
+def test_an_error_in_an_answer_file_is_the_failure_that_it_would_be_live(
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    row: dict[str, Any],
+    cause: str,
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    run(capsys, "critique", str(path), "--batch", str(job))
+    answer(capsys, job, path)
+    [file] = (job / "answers").glob("*.jsonl")
+    first, *rest = lines(file)
+    failed = {"custom_id": first["custom_id"], "response": None, **row}
+    file.write_text("".join(json.dumps(each) + "\n" for each in (failed, *rest)))
+
+    run(capsys, "critique", str(path), "--batch", str(job), code=1)
+
+    with Store.open(str(path.with_suffix(".db"))) as store:
+        outcomes = [each.outcome for each in store.transcripts(complete=False)]
+    assert [each.cause for each in outcomes if each is not None] == [cause]
+
+
+def test_the_cause_of_a_failed_call_survives_the_file_of_answers() -> None:
+    said = AnswerLine("call-1", error="its prompt has 9 tokens", kind=PromptTooLongError)
+
+    assert answer_of(json.loads(said.text())) == said
 
 
 def test_a_late_answer_to_a_call_that_failed_is_taken_in(

@@ -105,3 +105,10 @@ def test_no_tokens_are_asked_of_a_prompt_whoever_else_read_it(store, make):
     store.add(make.prompt(token_ids=(1, 2, 3)), make.prompt(token_ids=(4, 5)))
 
     assert store.prompt(make.prompt().prompt.id, num_tokens=0) == make.prompt(token_ids=())
+
+
+def test_the_memory_of_what_is_stored_holds_no_more_keys_than_it_may():
+    known = Known(capacity=1000, most=2)
+    for key in "abc":
+        known.remember(key, key.upper())
+    assert [known.get(key) for key in "abc"] == [None, "B", "C"]

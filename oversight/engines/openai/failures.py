@@ -14,6 +14,7 @@ from oversight.engines.openai.reply import ReportedError
 from oversight.errors import (
     EngineError,
     EngineRefusedError,
+    EngineTimeoutError,
     EngineUnavailableError,
     PromptTooLongError,
 )
@@ -148,6 +149,29 @@ def reported(error: ReportedError) -> AttemptError:
     if error.status is None:
         return AttemptError(EngineError, f"reported an error: {_printable(error.message)}")
     return _by_status(error.status, error.message, error.code, 0.0)
+
+
+KINDS: dict[str, type[EngineError]] = {
+    kind.cause: kind
+    for kind in (
+        *(EngineUnavailableError, EngineTimeoutError),
+        *(EngineRefusedError, PromptTooLongError),
+    )
+}
+"""Errors by the cause that answer files name them by."""
+
+
+def kind_in_file(status: int | None, message: str, code: str) -> type[EngineError]:
+    """The error that an error row of an answer file comes to: that of a live server's same words.
+
+    Files of some services give no status, and those that are written here give the cause as code.
+    """
+    if code in KINDS:
+        return KINDS[code]
+    if status is not None and status >= 400:
+        return _by_status(status, message, code, 0.0).kind
+    is_too_long = BEYOND_CONTEXT.search(f"{code} {message}") is not None
+    return PromptTooLongError if is_too_long else EngineError
 
 
 def _by_status(
