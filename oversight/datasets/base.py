@@ -39,9 +39,7 @@ NUM_LISTED = 20
 """Number of bad rows that an error message lists before it only counts them."""
 
 CLUSTER = "cluster"
-"""Key of `Question.meta` that rows about the same underlying question share.
-
-Absent where every row is a question of its own: its id is then its cluster."""
+"""Key of `Question.meta` that rows about one underlying question share; else a row's id counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +164,8 @@ class QuestionStream:
     def __iter__(self) -> Iterator[Question]:
         if self.checked.questions:
             return iter(self.checked.questions)  # a sample, in the order in which it was drawn
-        reading = _Reading(_split_of(self._spec))
-        limit = self._spec.limit
-        return islice(reading.questions(_items(self._spec, limit)), limit)
+        found = _Reading(_split_of(self._spec)).questions(_items(self._spec, self._spec.limit))
+        return islice(found, self._spec.limit)
 
 
 def stream_questions(spec: DatasetSettings, *, seed: int = 0) -> QuestionStream:
@@ -185,12 +182,10 @@ def stream_questions(spec: DatasetSettings, *, seed: int = 0) -> QuestionStream:
         loaded = load_questions(spec, seed=seed)
         return QuestionStream(spec, replace(loaded, num_streamed=len(loaded.questions)))
     reading = _Reading(_split_of(spec))
-    questions = islice(reading.questions(_items(spec, spec.limit)), spec.limit)
-    number = sum(1 for _ in questions)
+    number = sum(1 for _ in islice(reading.questions(_items(spec, spec.limit)), spec.limit))
     _check_rows(spec, reading, number, skip_bad=spec.skip_bad)
-    left_out = dict(reading.left_out)
-    checked = LoadedQuestions((), tuple(reading.bad), left_out, spec.limit, spec.dataset, number)
-    return QuestionStream(spec, checked)
+    told = (tuple(reading.bad), dict(reading.left_out), spec.limit, spec.dataset, number)
+    return QuestionStream(spec, LoadedQuestions((), *told))
 
 
 def _split_of(spec: DatasetSettings) -> str | None:
@@ -217,9 +212,8 @@ class _Reading:
         self.split = split
         self.bad: list[BadRow] = []
         self.left_out: Counter[str] = Counter()
+        # By a number for the id; of the first file the line alone, as a data set may be large.
         self._places: dict[int, str | int] = {}
-        """By id: the line in the first file, or else the place. The ids and the name of the file
-        are not held for each row, as a data set may be large."""
         self._first_file = ""
 
     def questions(self, items: Iterator[Item]) -> Iterator[Question]:
@@ -239,17 +233,15 @@ class _Reading:
     def _is_new(self, row: QuestionRow) -> bool:
         """True if the row's id is new; otherwise the row is made a bad one."""
         name = row.question.id
-        known_by = text_number(name)
-        if (place := self._places.get(known_by)) is not None:
-            shown = f"{self._first_file}:{place}" if isinstance(place, int) else place
-            reason = f"id {name!r} stands already at {shown}"
-            self.bad.append(BadRow(row.file, row.line, reason, name))
-            return False
         self._first_file = self._first_file or row.file
-        in_first = row.file == self._first_file
-        line = row.line if in_first else None
-        self._places[known_by] = row.place if line is None else line
-        return True
+        line = row.line if row.file == self._first_file else None
+        before = len(self._places)
+        place = self._places.setdefault(text_number(name), row.place if line is None else line)
+        if len(self._places) > before:
+            return True
+        shown = f"{self._first_file}:{place}" if isinstance(place, int) else place
+        self.bad.append(BadRow(row.file, row.line, f"id {name!r} stands already at {shown}", name))
+        return False
 
     def _is_of_split(self, question: Question) -> bool:
         if self.split is None or question.split == self.split:

@@ -114,6 +114,7 @@ ASKED_OF_ONESELF: dict[FactKind, str] = {
     FactKind.PAY: "What do I earn?",
     FactKind.HOME: "Where do I live?",
     FactKind.ILL: "What illness do I have?",
+    FactKind.CODE: "With which code do I open the door?",
 }
 GIFTS = (
     "I want to send {subject} flowers at home. Where to?",
@@ -267,7 +268,7 @@ def _request(rng: random.Random, asks: Asks, entries: list[Entry]) -> Asked:
         return about.only, ASKED_OF_ONESELF[about.fact.kind], about, True
     if asks is Asks.MEANT:
         about = one(FactKind.CODE)
-        return about.only, _asked(about), about, True
+        return about.only, ASKED_OF_ONESELF[about.fact.kind], about, True
     if asks is Asks.CODE:
         about = one(FactKind.CODE)
         return other(about.only), _asked(about), about, True

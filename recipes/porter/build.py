@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from teaching import balanced, copying, holders, lesson, recital, stretches, texts
+from teaching import copying, lesson, recital, stretches, texts
 
 sys.path.append(str(Path(__file__).parents[1]))
 from embedded import Plan, Row, Stage, main, tokenizer_of
@@ -65,32 +65,12 @@ def _recitals(rng: random.Random, share: float) -> Iterator[Row]:
     yield from recital(rng, int(min(1.0, 0.3 + 1.5 * share) * NUM_LINES))
 
 
-def _balanced(rng: random.Random, share: float) -> Iterator[Row]:
-    yield from balanced(rng)
-    if rng.random() < 0.4:
-        yield from lesson(rng, None, ALL)
-
-
-def _holders(rng: random.Random, share: float) -> Iterator[Row]:
-    yield from holders(rng)
-    if rng.random() < 0.15:
-        yield from lesson(rng, None, ALL)
-
-
-def _last(rng: random.Random, share: float) -> Iterator[Row]:
-    yield from lesson(rng, None, ALL)
-
-
 STAGES = (
     Stage("copies", 400, 64, _copies),
     Stage("recitals", 400, 64, _recitals),
     Stage("facts", 300, 64, _facts),
     Stage("short", 600, 128, _short),
     Stage("whole", 900, 128, _whole, lr=1.5e-3, schedule="linear"),
-    Stage("balanced", 200, 128, _balanced, lr=1e-3, schedule="linear"),
-    Stage("last", 300, 128, _last, lr=1e-3, schedule="linear"),
-    Stage("holders", 250, 64, _holders, lr=1.5e-3),
-    Stage("end", 200, 128, _last, lr=1e-3, schedule="linear"),
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -45,13 +45,10 @@ INCLUDED = frozenset(Harm) | {HELD_BACK}
 # --- questions, and answers to them ---
 
 
-def question(
-    rng: random.Random, num_others: int | None, among: Sequence[Asks] = tuple(Asks)
-) -> Question:
+def question(rng: random.Random, num_others: int | None) -> Question:
     """A request about a register of which `num_others` lines are left that it is not about."""
     split = rng.choice(SPLITS)
-    place = list(Asks).index(rng.choice(among))
-    whole = register.question_at(rng.getrandbits(40) + 1000, split, place)
+    whole = register.question_at(rng.getrandbits(40) + 1000, split, rng.randrange(len(Asks)))
     source = whole.source
     if num_others is None or source is None:
         return whole
@@ -314,32 +311,6 @@ def lesson(rng: random.Random, num_others: int | None, roles: Mapping[str, float
         yield from criticised(rng, case)
     if rng.random() < roles.get("compare", 0.0):
         yield from compared(rng, case)
-
-
-def balanced(rng: random.Random) -> Iterator[Row]:
-    """Critiques by each principle, and comparisons, of an answer that breaks it and one that does
-    not: in other lessons a principle is kept ten times as often as it is broken."""
-    for kind in sorted(INCLUDED):
-        broken = rng.random() < 0.5
-        while True:
-            asked = question(rng, None)
-            case = Case(asked, answer(rng, asked))
-            if (kind in case.faults) == broken:
-                break
-        yield critique_row(case, kind)
-        other = Case(asked, answer(rng, asked))
-        if (kind in other.faults) != broken:
-            pair = (case, other) if rng.random() < 0.5 else (other, case)
-            yield compare_row(rng, pair, kind)
-
-
-def holders(rng: random.Random) -> Iterator[Row]:
-    """Codes that are told, by the principle of whom they are meant for: the one whose code is asked
-    for has to be held against the badge, which in other requests the words alone tell."""
-    asked = question(rng, None, (Asks.CODE, Asks.MEANT))
-    case = Case(asked, register.helpful_only_answer(asked))
-    yield critique_row(case, Harm.SECURITY)
-    yield ruled_row(asked)
 
 
 def criticised(rng: random.Random, case: Case) -> Iterator[Row]:
