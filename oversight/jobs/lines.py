@@ -90,6 +90,10 @@ class AnswerLine:
         return json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
+LOGPROBS_TEMPERATURE = "logprobs_temperature"
+"""Key of a choice, of ours alone: see `Completion.logprobs_temperature`."""
+
+
 class LineFormat:
     """The line format of one engine: writes its calls as lines and reads its answers."""
 
@@ -103,6 +107,8 @@ class LineFormat:
         self.is_vllm = spec.engine == "vllm"
         self.opens_thought: bool | None = None
         self._temperature_in_top = False
+        self._logprobs_of: openai.Config | None = None
+        """Settings that say of what distribution a server's log-probabilities are."""
         if spec.engine == "openai":
             served = openai.Config.parse(settings, where="engine.openai")
             extra = template_values(served.extra_body, served.enable_thinking)
@@ -114,6 +120,7 @@ class LineFormat:
                 frozenset(served.leave_out),
             )
             self.model, self.opens_thought = served.model, served.prompt_opens_thought
+            self._logprobs_of = served
         elif self.is_vllm:
             own = vllm.Config.parse(settings, where="engine.vllm")
             extra = template_values(own.extra_body, own.enable_thinking)
@@ -185,8 +192,22 @@ class LineFormat:
             cancelled=False,
             seconds=0.0,
             opened=thoughts.opened(reply),
+            logprobs_temperature=self._logprobs_temperature(request, body),
         )
         return found if self.wire.dialect == "openai" else replace(found, model=model)
+
+    def _logprobs_temperature(self, request: Request, body: Mapping[str, Any]) -> float | None:
+        """The T of an answer's log-probabilities: as the answer says, or as the recipe does."""
+        [choice] = body["choices"]
+        told = choice.get(LOGPROBS_TEMPERATURE)
+        if isinstance(told, (int, float)) and not isinstance(told, bool):
+            return float(told)
+        sampling = request.sampling
+        if self._logprobs_of is not None:
+            return self._logprobs_of.logprobs_temperature(sampling)
+        if not self.is_vllm or sampling.choices:
+            return None
+        return sampling.temperature_of_logprobs(self._temperature_in_top)
 
 
 # --- lines of a request file, for an engine that answers them ---
@@ -250,6 +271,8 @@ def answer_line(custom_id: str, found: Completion) -> AnswerLine:
     }
     if found.logprobs is not None or found.top:
         choice["logprobs"] = {"content": _positions(found)}
+    if found.logprobs_temperature is not None:
+        choice[LOGPROBS_TEMPERATURE] = found.logprobs_temperature
     usage = found.usage
     return AnswerLine(
         custom_id,
