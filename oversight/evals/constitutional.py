@@ -209,8 +209,9 @@ def _free_corner(
         x, y = points_x * at[0] + 14 * corner[0], points_y * at[1] + 14 * corner[1]
         from_cross, from_mark = 12.0, 30.0
         for harm, help_ in found.values():
-            if abs(harm.value - at[0]) < 1e-9 and abs(help_.value - at[1]) < 1e-9:
-                continue
+            near_x = abs(harm.value - at[0]) <= NEAR * (right - left)
+            if near_x and abs(help_.value - at[1]) <= NEAR * (top - bottom):
+                continue  # itself, and those that share its place
             lows, highs = zip(_ends(harm), _ends(help_), strict=True)
             across = (lows[0], highs[0], help_.value, help_.value)
             along = (harm.value, harm.value, lows[1], highs[1])
@@ -220,7 +221,8 @@ def _free_corner(
                 from_cross = min(from_cross, math.hypot(dx, dy))
             place = points_x * harm.value, points_y * help_.value
             from_mark = min(from_mark, math.dist(place, (x, y)))
-        return from_cross + from_mark
+        beyond = 28.0 if x < points_x * left + 20 or y > points_y * top else 0.0
+        return from_cross + from_mark - beyond
 
     corners = ((1, -1), (1, 1), (-1, 1), (-1, -1))
     if at[1] < (bottom + top) / 2:
