@@ -313,13 +313,13 @@ class RolloutBatch:
     """Role of the speaker of each row, "" where there are no roles."""
     version: int
     """Step of the weights that sampled them."""
-    temperature: float | None = None
-    """Temperature that rows of stored debates were sampled at, which they are scored at; None of
-    rollouts that the trainer samples itself, at its own."""
     row_values: Mapping[str, Array] = field(default_factory=dict)
     """By name one number a row [B], such as an advantage."""
     token_values: Mapping[str, tuple[Array, ...]] = field(default_factory=dict)
     """By name one array a row [R], such as values, returns or the reference's log-probabilities."""
+    temperature: float | None = None
+    """Temperature that rows of stored debates were sampled at, which they are scored at; None of
+    rollouts that the trainer samples itself, at its own."""
 
     def __post_init__(self) -> None:
         size = len(self.rows)
