@@ -181,7 +181,9 @@ _LACKS: dict[str, tuple[frozenset[int], str, str]] = {
     "there is not enough memory": (
         frozenset({errno.ENOMEM}),
         r"can't allocate memory|cannot allocate memory|not enough memory|failed to map segment|"
-        r"bad_alloc|unable to allocate \d|error return without exception set",
+        r"bad_alloc|unable to allocate \d|error return without exception set|"
+        # Where an exception has no room to be made, the interpreter knows that one is missing.
+        r"returned NULL without setting an exception",
         "lower concurrency, jobs or batch sizes, take a smaller model, or raise the limit "
         "(ulimit -v) if there is one",
     ),

@@ -211,6 +211,14 @@ def test_a_thread_without_room_under_a_limit_lacks_memory(monkeypatch) -> None:
     assert said.startswith("there is not enough memory (can't start new thread)")
 
 
+def test_an_exception_that_had_no_room_to_be_made_is_a_lack_of_memory() -> None:
+    missing = SystemError("<function _find_and_load> returned NULL without setting an exception")
+    said = lack(missing)
+    assert said is not None
+    assert said.startswith("there is not enough memory")
+    assert lack(SystemError("another")) is None
+
+
 @pytest.mark.parametrize("mib", [100, 200, 600])
 def test_too_little_memory_is_one_line(tmp_path: Path, mib: int) -> None:
     limit = (mib * 2**20, mib * 2**20)
