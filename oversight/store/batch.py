@@ -45,8 +45,8 @@ the driver lets other threads run at every statement, and has to wait to run aga
 
 PART_MEMORY_CHARS = 8_000_000
 BLOCK_MEMORY_CHARS = 320_000
-"""What debates in flight share, of some hundreds with long sources; in a job of many prompts the
-memory is full soon, so these are what it takes."""
+"""Characters that are remembered, enough for what some hundreds of debates in flight with long
+sources share. In a job of many prompts the memory is full soon, so it takes this much."""
 
 
 class Memory(NamedTuple):

@@ -104,7 +104,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[
 
 
 def sampled(store: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """What stands in a store, by debate, act and round."""
+    """The one sample of each turn of a store, by debate, act and round."""
     found = {}
     with Store.open(str(store)) as opened:
         assert opened.check() == []
