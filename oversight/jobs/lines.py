@@ -198,8 +198,7 @@ class LineFormat:
 
     def _logprobs_temperature(self, request: Request, body: Mapping[str, Any]) -> float | None:
         """The T of an answer's log-probabilities: as the answer says, or as the recipe does."""
-        [choice] = body["choices"]
-        told = choice.get(LOGPROBS_TEMPERATURE)
+        told = body["choices"][0].get(LOGPROBS_TEMPERATURE)  # that it has one was seen
         if isinstance(told, (int, float)) and not isinstance(told, bool):
             return float(told)
         sampling = request.sampling
