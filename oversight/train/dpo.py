@@ -1,6 +1,6 @@
 """Direct preference optimisation and its family: a policy from comparisons, without a reward model.
 
-Rafailov et al. 2023. Losses: `losses/preference*.py` of pairs, `losses/unpaired.py`
+Rafailov et al. 2023. Losses: `losses/preference*.py` of pairs, `losses/responses.py`
 of single responses that were called good or bad. A pair's two responses and all
 others to one prompt share its computation.
 
@@ -31,7 +31,7 @@ from oversight.train.distributed import World, shard
 from oversight.train.loading import load_policy
 from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
 from oversight.train.losses.pairs import PairLogps, sft_term
-from oversight.train.losses.sequences import (
+from oversight.train.losses.responses import (
     length_desensitized_sum,
     lengths,
     sequence_sum,

@@ -34,8 +34,7 @@ from oversight.train.loading import Vocabulary, load_policy, load_scalar, named,
 from oversight.train.losses import value
 from oversight.train.losses.advantages import gae
 from oversight.train.losses.kl import AdaptiveKL, Estimator, FixedKL, kl_in_reward
-from oversight.train.losses.masked import masked_sum
-from oversight.train.losses.metrics import Metrics, peak_of
+from oversight.train.losses.metrics import Metrics, masked_sum, peak_of
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.losses.value import token_rewards
 from oversight.train.plan import TRAINED, AuxiliaryModel, Plan

@@ -29,8 +29,7 @@ from oversight.train.distributed import shard
 from oversight.train.loading import load_policy
 from oversight.train.losses import Loss, load
 from oversight.train.losses.metrics import Mean, Metrics
-from oversight.train.losses.sequences import sequence_sum
-from oversight.train.losses.unpaired import UnpairedLogps
+from oversight.train.losses.responses import UnpairedLogps, sequence_sum
 from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.session import Objective, Session, num_steps
 from oversight.train.signal import SIGNAL, random_points, signal_of, silence, silent_B
