@@ -32,8 +32,8 @@ from oversight.constitutions.published import demonstrations
 from oversight.errors import ConfigError
 from oversight.ids import content_id, seed_from
 from oversight.models.identity import content_of
-from oversight.text.defects import defects_of_critique
 from oversight.text.prompts import Safe, Template
+from oversight.text.revisions import defects_of_critique
 from oversight.types import (
     Act,
     Agent,

@@ -95,7 +95,7 @@ def _changed(change: Change) -> bool:
 
 
 def _as_json(change: Change) -> dict[str, Any]:
-    from oversight.text.differences import differences
+    from oversight.text.revisions import differences
 
     after = "" if change.revision is None else change.revision.text
     return {
@@ -157,7 +157,7 @@ def _title(change: Change) -> str:
 
 def _marked(change: Change, console: Console, *, of: str) -> Text:
     """The words of a side, or of both, with the changed ones marked."""
-    from oversight.text.differences import differences
+    from oversight.text.revisions import differences
     from oversight.text.terminal import rich_text
 
     after = change.before.text if change.revision is None else change.revision.text

@@ -156,7 +156,7 @@ def export(
     Of these the layout transcripts takes two: raters, whose ratings are written, and unseen=false,
     without what people judged or rated before all the turns had been on their screen.
     """
-    from oversight.aggregation.rulings import only_of
+    from oversight.aggregation import only_of
     from oversight.cli.progress import reading
     from oversight.config import assignments
     from oversight.errors import ConfigError

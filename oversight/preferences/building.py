@@ -21,7 +21,7 @@ from oversight.types import (
     Preference,
     Transcript,
 )
-from oversight.types.preferences import SELF_CRITIQUE
+from oversight.types.ratings import SELF_CRITIQUE
 
 
 def preferences(
