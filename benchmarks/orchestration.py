@@ -257,7 +257,6 @@ ROOMS = {
     "oversight/graphs": "graphs: nodes, views",
     "oversight/agents": "agents: prompts, calls",
     "oversight/text/prompts": "agents: prompts, calls",
-    "oversight/text/untrusted": "agents: prompts, calls",
     "oversight/text": "quotes and thoughts",
     "oversight/store": "store: rows encoded",
     "oversight/types": "records: checked, hashed",

@@ -39,6 +39,8 @@ from oversight.text.folding import (
     picture,
 )
 
+__all__ = ["RESERVED_TAGS", "Safe", "Template", "data", "labelled"]
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -280,9 +282,6 @@ def _escaped(char: str) -> str:
     if code < 0x20 or code == 0x7F:
         return picture(char)
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-__all__ = ["RESERVED_TAGS", "Safe", "Template", "data"]
 
 
 class Safe(str):

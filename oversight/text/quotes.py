@@ -304,7 +304,7 @@ def render_quotes(turn_text: str, quotes: Sequence[Quote]) -> Safe:
     """A turn as the others read it: verified, near and unverified quotes marked, the rest data.
 
     Verified words are shown as the source has them. No mark can be forged: a
-    mark that the speaker wrote is not a tag any more (see `untrusted`).
+    mark that the speaker wrote is not a tag any more (see `prompts`).
 
     Raises:
         PromptError: `quotes` do not belong to `turn_text`.
