@@ -18,7 +18,7 @@ from pydantic import Field
 from oversight.agents._calls import Calls, needed
 from oversight.agents.speaking import WordSettings, check_speech, own_words, plain, turn_part
 from oversight.constitutions.published import CritiqueExample, demonstrations
-from oversight.models.identity import content_of
+from oversight.models import content_of
 from oversight.text.prompts import Safe, Template
 from oversight.text.revisions import defects_of_response, defects_of_revision
 from oversight.types import (

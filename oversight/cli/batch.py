@@ -161,8 +161,7 @@ class _CritiqueJob:
         """Take answers in, go as far as they lead, and write what is to be answered next."""
         from oversight.cli.ending import INTERRUPTS
         from oversight.graphs.casting import cast
-        from oversight.jobs.engine import file_engines
-        from oversight.jobs.folder import JobFolder
+        from oversight.jobs.folder import JobFolder, file_engines
         from oversight.store import Store
 
         with JobFolder(folder) as job:
@@ -215,8 +214,7 @@ def feedback(
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError, StoreError
     from oversight.graphs.running import DebateProgress
-    from oversight.jobs.engine import file_engines
-    from oversight.jobs.folder import JobFolder
+    from oversight.jobs.folder import JobFolder, file_engines
     from oversight.judging.model_ratings import ModelRatings
     from oversight.judging.settings import RatingSettings
     from oversight.store import Store

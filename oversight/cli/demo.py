@@ -104,8 +104,7 @@ def _constitutional(folder: Path, console: Console) -> int:
 
 
 def _export(folder: Path, console: Console) -> None:
-    from oversight.preferences.building import preferences
-    from oversight.preferences.export import export
+    from oversight.preferences.building import export, preferences
     from oversight.preferences.settings import PreferenceSettings
     from oversight.store import Store
     from oversight.text.numbers import count

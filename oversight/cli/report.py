@@ -160,8 +160,8 @@ def export(
     from oversight.cli.progress import reading
     from oversight.config import assignments
     from oversight.errors import ConfigError
+    from oversight.preferences.building import export as write
     from oversight.preferences.building import preferences
-    from oversight.preferences.export import export as write
     from oversight.preferences.settings import Dropped, PreferenceSettings, in_words
     from oversight.preferences.sides import labelled_speeches, without_unseen
     from oversight.store import Store as OpenStore

@@ -18,8 +18,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from oversight.store.encoding import key_text
-from oversight.store.schema import claims
+from oversight.store.schema import claims, key_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, distinct, exists, func, or_, select
 
 from oversight.store.claims import Claims
-from oversight.store.encoding import key_text
 from oversight.store.reading import completed_outcome, words_of
-from oversight.store.schema import debates, events, judgments, questions
+from oversight.store.schema import debates, events, judgments, key_text, questions
 from oversight.types import EventKind, JudgeKind
 
 

@@ -19,12 +19,11 @@ from oversight.store import queue as queues
 from oversight.store import rating_queue as rating_queues
 from oversight.store.batch import encode_records
 from oversight.store.database import Database, parse_address
-from oversight.store.encoding import key_text
 from oversight.store.prompts import read_prompt
 from oversight.store.queue import ClaimResult, QueueFilter, QueueItem
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
-from oversight.store.schema import debates, questions
+from oversight.store.schema import debates, key_text, questions
 from oversight.store.sealing import Problem, Seal
 from oversight.store.writing import AS_THEY_COME, Release, Write, Writer
 from oversight.types import (

@@ -38,7 +38,7 @@ from oversight.train.losses.metrics import Metrics, Peak, merge
 from oversight.train.runs.final import FinalModel, finish
 from oversight.train.runs.folder import RunDescription, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
-from oversight.train.runs.progress import TrainProgress
+from oversight.train.runs.metrics import TrainProgress
 from oversight.train.runs.schedules import (
     EarlyStop,
     Interrupt,

@@ -21,9 +21,9 @@ from pydantic import Field, model_validator
 from oversight.config import Settings
 from oversight.errors import ConfigError, DataError
 from oversight.modeling.rows import Floats, Ids, TokenRow
+from oversight.registry import shortened
 from oversight.text.thoughts import MARK_TOKENS, DividedText, divide, opens_thought
 from oversight.train.types import PromptExample
-from oversight.user_code import shortened
 
 
 class SamplingSettings(Settings):
