@@ -17,7 +17,6 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from oversight.config import EMBEDDED_AGENTS, RunSettings, load_recipe
-from oversight.graphs.casting import cast
 from oversight.graphs.nodes import (
     ACTS_OF_JUDGE,
     NODE_OF_ACT,
@@ -25,6 +24,7 @@ from oversight.graphs.nodes import (
     DebateState,
     Nodes,
 )
+from oversight.graphs.planning import cast
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store
 from oversight.types import Act

@@ -21,11 +21,10 @@ from typing import Any, TypeVar
 
 from oversight import registry
 from oversight.errors import AnswerPending, BudgetExceededError, OversightError, StoreError, lack
-from oversight.graphs.casting import Cast
 from oversight.graphs.nodes import Nodes
-from oversight.graphs.persons import INTERRUPT
+from oversight.graphs.planning import Cast
 from oversight.graphs.rounds import Machine
-from oversight.graphs.runtime import Runtime
+from oversight.graphs.runtime import INTERRUPT, Runtime
 from oversight.redaction import redacted
 from oversight.store import Store
 from oversight.types import Debate, Outcome, OutcomeStatus, Question

@@ -69,20 +69,7 @@ GROUPS: dict[str, Group] = {
     "graphs": Group(
         "graph",
         "oversight.graphs",
-        frozenset(
-            {
-                "casting",
-                "nodes",
-                "persons",
-                "planning",
-                "rounds",
-                "running",
-                "serving",
-                "runtime",
-                "state",
-                "views",
-            }
-        ),
+        frozenset({"nodes", "planning", "rounds", "running", "runtime", "views"}),
         needs=("NUM_SPEAKERS", "build"),
     ),
     "protocols": Group("protocol", "oversight.protocols", suffix=".toml"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from oversight.config import EngineSettings, RunSettings
     from oversight.datasets.base import QuestionStream
-    from oversight.graphs.casting import Cast
+    from oversight.graphs.planning import Cast
     from oversight.graphs.running import DebateProgress
     from oversight.jobs.answering import Answering
     from oversight.jobs.folder import JobFolder, TakenIn
@@ -148,7 +148,7 @@ class _CritiqueJob:
     def by_engines(self) -> DebateProgress:
         """Run what is not complete, asking the recipe's engines."""
         from oversight.cli.ending import INTERRUPTS
-        from oversight.graphs.casting import cast, check_engines
+        from oversight.graphs.planning import cast, check_engines
         from oversight.store import Store
 
         agents = self.settings.cast()
@@ -160,7 +160,7 @@ class _CritiqueJob:
     def by_files(self, folder: Path, num_shards: int) -> tuple[DebateProgress, dict[str, Any]]:
         """Take answers in, go as far as they lead, and write what is to be answered next."""
         from oversight.cli.ending import INTERRUPTS
-        from oversight.graphs.casting import cast
+        from oversight.graphs.planning import cast
         from oversight.jobs.folder import JobFolder, file_engines
         from oversight.store import Store
 

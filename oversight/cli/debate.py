@@ -217,8 +217,7 @@ def _check_speakers(debater: str, named: Iterable[str], by_hand: Iterable[str]) 
     Raises:
         ConfigError: It cannot play a role that speakers have there.
     """
-    from oversight.graphs.casting import check_role
-    from oversight.graphs.planning import roles_of
+    from oversight.graphs.planning import check_role, roles_of
     from oversight.protocols import load
     from oversight.types import Role
 

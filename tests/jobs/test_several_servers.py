@@ -16,8 +16,7 @@ from oversight.engines.base import identify
 from oversight.engines.openai import Config
 from oversight.engines.openai.server import SHARE
 from oversight.errors import ConfigError
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import CLAIM_BATCH, DebateProgress, run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store

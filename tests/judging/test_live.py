@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from oversight.errors import EngineUnavailableError, StoreError
-from oversight.graphs.persons import PersonsAct
-from oversight.graphs.runtime import Words
+from oversight.graphs.runtime import PersonsAct, Words
 from oversight.judging.live import AwaitedAct, LiveDebate, cast_of, is_spoken_out
 from oversight.judging.tasks.debate import judgment_of, stated
 from oversight.store.queue import ItemState

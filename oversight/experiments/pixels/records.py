@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from oversight.experiments.pixels.game import GameKind, PixelGame, PixelMatch
-from oversight.experiments.pixels.images import NUM_LABELS, Images
+from oversight.experiments.pixels.judge import NUM_LABELS, Images
 from oversight.ids import content_id
 from oversight.types import (
     Act,

@@ -15,11 +15,16 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, StoreError
-from oversight.experiments.pixels.game import MATCHES, PixelMatch, play
-from oversight.experiments.pixels.images import Images, Split, load_images
-from oversight.experiments.pixels.judge import SparseJudge, as_tensor, obtain_judge
+from oversight.experiments.pixels.game import MATCHES, PixelMatch, Search, play
+from oversight.experiments.pixels.judge import (
+    Images,
+    SparseJudge,
+    Split,
+    as_tensor,
+    load_images,
+    obtain_judge,
+)
 from oversight.experiments.pixels.records import Player, key_of, question_of, records
-from oversight.experiments.pixels.search import Search
 from oversight.experiments.pixels.settings import PixelSettings
 from oversight.ids import seed_from
 from oversight.store import Store

@@ -9,11 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from oversight.experiments.pixels.game import MATCHES, GameKind, LieChoice, PixelMatch, Skill, play
-from oversight.experiments.pixels.images import Images
-from oversight.experiments.pixels.judge import SparseJudge
+from oversight.experiments.pixels.game import (
+    MATCHES,
+    GameKind,
+    LieChoice,
+    PixelMatch,
+    Search,
+    Skill,
+    margins,
+    play,
+)
+from oversight.experiments.pixels.judge import Images, SparseJudge
 from oversight.experiments.pixels.records import Player, key_of, question_of, records, shown_in
-from oversight.experiments.pixels.search import Search, margins
 from oversight.types import Act, Debate, Judgment, Question, Role, Seat, Turn
 
 IMAGE = Images(

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from oversight.errors import CheckpointError, DataError
-from oversight.experiments.pixels.images import load_images, read_idx
 from oversight.experiments.pixels.judge import (
     SparseJudge,
     as_tensor,
     draw_masks,
+    load_images,
     obtain_judge,
+    read_idx,
     train_judge,
 )
 from oversight.experiments.pixels.settings import JudgeSettings
