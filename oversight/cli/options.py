@@ -62,7 +62,7 @@ def print_table(table: numbers.Table, console: Console) -> None:
     """A table under its title, with its note below; in parts where the terminal is narrow."""
     from rich.table import Table as RichTable
 
-    from oversight.evals.text import add_columns, layouts
+    from oversight.evals.rendering import add_columns, layouts
 
     console.print()
     for number, layout in enumerate(layouts(table, console.width, GAP)):

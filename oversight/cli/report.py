@@ -55,10 +55,9 @@ def report(
     from oversight.cli.progress import reading
     from oversight.errors import StoreError
     from oversight.evals.findings import to_json
-    from oversight.evals.page import render_html
     from oversight.evals.pictures import render_png
+    from oversight.evals.rendering import render_html, render_text
     from oversight.evals.report import build_report
-    from oversight.evals.text import render_text
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 

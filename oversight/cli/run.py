@@ -351,10 +351,9 @@ def _export(folder: Path, console: Console) -> None:
 
 
 def _report(folder: Path, console: Console) -> None:
-    from oversight.evals.page import render_html
     from oversight.evals.pictures import render_png
+    from oversight.evals.rendering import render_html, render_text
     from oversight.evals.report import build_report
-    from oversight.evals.text import render_text
     from oversight.store import Store
 
     with Store.open(str(folder / "demo.db"), create=False) as store:

@@ -17,8 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, distinct, func, select
 
 from oversight.ids import seed_from
-from oversight.store.claims import Claims
-from oversight.store.queue import ClaimResult, ItemState, take_item
+from oversight.store.claims import ClaimResult, Claims, ItemState, take_item
 from oversight.store.reading import (
     chunks,
     completed_outcome,

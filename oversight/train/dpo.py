@@ -29,7 +29,18 @@ from oversight.train.data.examples import PairsOf, expand
 from oversight.train.data.loading import LoadedExamples, load_comparisons, load_labelled
 from oversight.train.distributed import World, shard
 from oversight.train.loading import load_policy
-from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
+from oversight.train.losses.metrics import (
+    SIGNAL,
+    Mean,
+    Metrics,
+    Peak,
+    is_rounding,
+    mean_of,
+    random_points,
+    signal_of,
+    silence,
+    silent_B,
+)
 from oversight.train.losses.pairs import PairLogps, sft_term
 from oversight.train.losses.responses import (
     length_desensitized_sum,
@@ -42,14 +53,6 @@ from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.registered import trainer
 from oversight.train.session import Objective, Session, num_steps
 from oversight.train.settings import DataSettings, TrainSettings
-from oversight.train.signal import (
-    SIGNAL,
-    is_rounding,
-    random_points,
-    signal_of,
-    silence,
-    silent_B,
-)
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison
 

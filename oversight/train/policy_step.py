@@ -19,11 +19,19 @@ from oversight.train.experience import Experience
 from oversight.train.experience_settings import ExperienceSettings
 from oversight.train.losses import load
 from oversight.train.losses.kl import estimate
-from oversight.train.losses.metrics import Metrics, Peak, masked_sum, mean_of, merge, peak_of
+from oversight.train.losses.metrics import (
+    SIGNAL,
+    Metrics,
+    Peak,
+    is_rounding,
+    masked_sum,
+    mean_of,
+    merge,
+    peak_of,
+)
 from oversight.train.losses.policy_batch import PolicyBatch, importance_weights
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.session import Objective, Session
-from oversight.train.signal import SIGNAL, is_rounding
 
 Surrogate = Callable[..., tuple[torch.Tensor, Metrics]]
 Added = Callable[[Scores, RolloutBatch, RowBatch], tuple[torch.Tensor, Metrics]]

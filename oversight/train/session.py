@@ -34,7 +34,7 @@ from oversight.train.distributed import (
     put_together,
 )
 from oversight.train.experts import balance_of
-from oversight.train.losses.metrics import Metrics, Peak, merge
+from oversight.train.losses.metrics import SIGNAL, Metrics, Peak, merge
 from oversight.train.runs.final import FinalModel, finish
 from oversight.train.runs.folder import RunDescription, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
@@ -48,7 +48,6 @@ from oversight.train.runs.schedules import (
 )
 from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
 from oversight.train.settings import TrainSettings
-from oversight.train.signal import SIGNAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from oversight.graphs.runtime import Runtime
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
-from oversight.store.queue import QueueFilter
+from oversight.store.claims import QueueFilter
 from oversight.types import (
     Act,
     AgentSpec,

@@ -30,9 +30,9 @@ from oversight.train.loading import load_policy, load_scalar, read_config
 from oversight.train.losses.metrics import Mean
 from oversight.train.losses.pairs import PairLogps
 from oversight.train.losses.preference_extended import aot, aot_unpaired
-from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler
+from oversight.train.rollouts.types import Collector
 from oversight.train.runs.shards import pack, unpack
 from oversight.train.runs.state import Part
 from oversight.train.session import DataPosition

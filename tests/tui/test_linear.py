@@ -24,7 +24,7 @@ from oversight.graphs.runtime import Runtime
 from oversight.judging.desk import Desk
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
-from oversight.store.queue import ItemState
+from oversight.store.claims import ItemState
 from oversight.text.terminal import visible
 from oversight.tui.linear.queues import run_linear
 from oversight.tui.marking import called

@@ -20,7 +20,7 @@ from oversight.judging.settings import JudgingSettings
 from oversight.judging.tasks import unanswered
 from oversight.judging.work import WHOLE
 from oversight.store import Store
-from oversight.store.queue import ItemState, QueueItem
+from oversight.store.claims import ItemState, QueueItem
 from oversight.store.rating_queue import RatingItem
 from oversight.tui.linear.debate import LinearItem
 from oversight.tui.linear.lines import (
