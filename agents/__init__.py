@@ -100,7 +100,7 @@ def identify(spec: AgentSpec, where: str = "agent") -> AgentSpec:
         UnknownNameError: There is no agent, or no engine, of that name.
         ConfigError: A setting is wrong.
     """
-    from oversight.engines.base import identify as identify_engine
+    from oversight.engines import identify as identify_engine
 
     config = _config(registry.load("agents", spec.agent), spec, where)
     engine = identify_engine(spec.engine) if spec.engine is not None else None

@@ -36,7 +36,7 @@ def rows_of(options: argparse.Namespace) -> list[Any]:
     """The group."""
     import numpy as np
 
-    from oversight.modeling.rows import TokenRow
+    from oversight.modeling import TokenRow
 
     rng = np.random.default_rng(0)
     prompt = rng.integers(3, measure.VOCAB, options.prompt)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.losses.pairs import PairLogps

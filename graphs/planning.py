@@ -14,8 +14,8 @@ from typing import Self
 from oversight import registry
 from oversight.agents import build_agent, identify, roles
 from oversight.config import AgentSettings, EngineSettings, SidesDesign
-from oversight.engines.base import check_engine, open_engine
-from oversight.engines.base import identify as identify_engine
+from oversight.engines import check_engine, open_engine
+from oversight.engines import identify as identify_engine
 from oversight.errors import ConfigError, ProtocolError
 from oversight.ids import seed_from
 from oversight.types import (

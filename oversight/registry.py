@@ -58,7 +58,7 @@ GROUPS: dict[str, Group] = {
         needs=("Config", "build"),
         members=("ROLES", "Config", "act"),
     ),
-    "engines": Group("engine", "oversight.engines", frozenset({"base"}), needs=("Config", "build")),
+    "engines": Group("engine", "oversight.engines", needs=("Config", "build")),
     "datasets": Group(
         "data set",
         "oversight.datasets",
@@ -69,7 +69,7 @@ GROUPS: dict[str, Group] = {
     "graphs": Group(
         "graph",
         "oversight.graphs",
-        frozenset({"nodes", "planning", "rounds", "running", "runtime", "views"}),
+        frozenset({"nodes", "planning", "running", "runtime", "views"}),
         needs=("NUM_SPEAKERS", "build"),
     ),
     "protocols": Group("protocol", "oversight.protocols", suffix=".toml"),

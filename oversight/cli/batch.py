@@ -311,7 +311,7 @@ def answer(
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import RunProgress
     from oversight.config import read_toml
-    from oversight.engines.base import check_engine, open_engine
+    from oversight.engines import check_engine, open_engine
     from oversight.errors import ConfigError
     from oversight.jobs.answering import EngineRunner, answer_file, answer_files
     from oversight.types import EngineSpec

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from oversight.engines.base import open_engine
+from oversight.engines import open_engine
 from oversight.errors import AnswerPending, ConfigError, DataError, EngineError
 from oversight.files import rename, sync
 from oversight.ids import text_id

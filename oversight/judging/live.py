@@ -18,7 +18,7 @@ from langgraph.types import Command
 from oversight import registry
 from oversight.agents import build_agent
 from oversight.config import AgentSettings, EngineSettings
-from oversight.engines.base import identify
+from oversight.engines import identify
 from oversight.errors import OversightError
 from oversight.graphs.planning import Cast, cast
 from oversight.graphs.runtime import (

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import islice
 
 from oversight.constitutions import Constitution
-from oversight.engines.base import open_engine
+from oversight.engines import open_engine
 from oversight.errors import AnswerPending, ConfigError, ProtocolError
 from oversight.graphs.nodes import judge_name
 from oversight.graphs.planning import Cast, cast, check_engines

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
 from oversight.modeling.scoring.checks import takes_beginnings
 from oversight.modeling.scoring.policy import Backbone, PolicyModel, ScalarModel, Scores
 from oversight.modeling.scoring.trie import Cut, RowBatch, common_prefix, cut, num_trie_tokens

@@ -20,7 +20,7 @@ import torch
 from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel, Scores
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import losses

@@ -28,7 +28,7 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.ids import seed_from
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts

@@ -22,7 +22,7 @@ from typing import Any, Self
 import torch
 
 from oversight.errors import CheckpointError, ConfigError, OversightError, TrainingInterrupted
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import Backbone
 from oversight.train.batches import Cutting, micro_batches
 from oversight.train.data.examples import Cursor, EpochOrder

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.batches import padded, row_logprobs

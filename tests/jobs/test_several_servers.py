@@ -12,7 +12,7 @@ import pytest
 from oversight import protocols
 from oversight.config import AgentSettings, DatasetSettings, EngineSettings
 from oversight.datasets.base import stream_questions
-from oversight.engines.base import identify
+from oversight.engines import identify
 from oversight.engines.openai import Config
 from oversight.engines.openai.server import SHARE
 from oversight.errors import ConfigError

@@ -13,7 +13,7 @@ from threading import Thread
 import huggingface_hub.constants
 import pytest
 
-from oversight.engines.base import identify
+from oversight.engines import identify
 from oversight.engines.transformers import Config, build
 from oversight.engines.vllm.settings import check_model
 from oversight.errors import ConfigError

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train import grpo
 from oversight.train.data.examples import EpochOrder

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from oversight.engines.base import answer_all
+from oversight.engines import answer_all
 from oversight.engines.scripted.script import (
     Config,
     Rule,

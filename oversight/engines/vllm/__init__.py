@@ -39,8 +39,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from oversight.engines import openai
-from oversight.engines.base import answer_all
+from oversight.engines import answer_all, openai
 from oversight.engines.vllm.server import Replica, ReplicaMetrics, ServerProcess, reserve_port
 from oversight.engines.vllm.settings import (
     HOST,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.modeling.angles import own_angles, regime, rows_of, switch_length
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
+from oversight.modeling.contract import own_angles, regime, rows_of, switch_length
 from oversight.modeling.scoring.attention import (
     BackEnd,
     Layout,

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.modeling.rows import Ids, Mask, TokenRow
+from oversight.modeling import Ids, Mask, TokenRow
 
 
 @dataclass(frozen=True, slots=True)

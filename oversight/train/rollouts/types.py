@@ -38,7 +38,7 @@ from pydantic import Field, model_validator
 
 from oversight.config import Settings
 from oversight.errors import ConfigError, DataError
-from oversight.modeling.rows import Floats, Ids, TokenRow
+from oversight.modeling import Floats, Ids, TokenRow
 from oversight.registry import shortened
 from oversight.text.thoughts import MARK_TOKENS, DividedText, divide, opens_thought
 from oversight.train.types import PromptExample

@@ -20,7 +20,7 @@ from oversight.experiments.pixels.game import (
     play,
 )
 from oversight.experiments.pixels.judge import Images, SparseJudge
-from oversight.experiments.pixels.records import Player, key_of, question_of, records, shown_in
+from oversight.experiments.pixels.running import Player, key_of, question_of, records, shown_in
 from oversight.types import Act, Debate, Judgment, Question, Role, Seat, Turn
 
 IMAGE = Images(

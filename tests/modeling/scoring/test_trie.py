@@ -13,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oversight.modeling import TokenRow
 from oversight.modeling.contract import switch_off
-from oversight.modeling.rows import TokenRow
 from oversight.modeling.scoring.checks import takes_beginnings
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
 from oversight.modeling.scoring.trie import RowBatch, TokenTrie, cut, num_trie_tokens

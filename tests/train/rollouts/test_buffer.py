@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from oversight.errors import DataError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.train.rollouts.buffer import RolloutBatch, Segment, segment_rows
 from oversight.train.rollouts.types import CollectedBatch, SampledResponse
 from oversight.train.types import PromptExample

@@ -12,7 +12,7 @@ import torch
 
 from oversight.engines import vllm
 from oversight.errors import EngineError
-from oversight.modeling.rows import Ids
+from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.server import Servers, ServerSampler, serving
