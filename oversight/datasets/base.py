@@ -96,6 +96,15 @@ class LoadedQuestions:
     num_streamed: int = 0
     """Number of questions of a stream, which does not hold them."""
 
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def __iter__(self) -> Iterator[Question]:
+        return iter(self.questions)
+
+    def __getitem__(self, index: int) -> Question:
+        return self.questions[index]
+
     @property
     def shortage(self) -> str:
         """Says that there are fewer questions than the limit asks for; else empty."""

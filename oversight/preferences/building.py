@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from oversight.errors import DataError
 from oversight.preferences.ratings import rating_preferences, self_critique_preferences
@@ -71,6 +72,23 @@ def preferences(
                 f"kinds = {name!r}: nothing was rated in a task of that name{there}. Accepted: "
                 f"{', '.join(KINDS)}, and tasks of your own that something was rated in"
             )
+
+
+def rows_of(
+    transcripts: Iterable[Transcript],
+    prompt_of: PromptOf,
+    *,
+    dropped: Dropped | None = None,
+    **settings: Any,
+) -> list[Preference]:
+    """Preference rows of `transcripts` in a list; `settings` as of `PreferenceSettings`.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        DataError: As of `preferences`.
+    """
+    chosen = PreferenceSettings.parse(settings)
+    return list(preferences(transcripts, chosen, prompt_of, dropped))
 
 
 def _of_one(
