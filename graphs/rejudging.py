@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from oversight.errors import ProtocolError
-from oversight.graphs.casting import Cast
+from oversight.graphs.planning import Cast
 from oversight.graphs.running import DebateProgress, Failure, explain, work_through
 from oversight.graphs.views import public, view_of
 from oversight.ids import content_id

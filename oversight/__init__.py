@@ -39,14 +39,15 @@ def __getattr__(name: str) -> Any:
     To import what finds it takes as long as the rest of a start, and Ctrl-C in that time would be
     a traceback: `oversight.cli` can take it only after this file.
     """
-    if name in PACKAGES:
+    if name in __all__ and name != "__version__":
         from importlib import import_module
 
-        return import_module(f"oversight.{name}")
-    if name in __all__ and name != "__version__":
-        from oversight import api
-
-        return getattr(api, name)
+        is_package = name in PACKAGES
+        return (
+            import_module(f"oversight.{name}")
+            if is_package
+            else getattr(import_module("oversight.api"), name)
+        )
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib.metadata import PackageNotFoundError, version

@@ -27,8 +27,7 @@ from oversight.config import AgentSettings, EngineSettings, RunSettings, SidesDe
 from oversight.datasets.base import LoadedQuestions, load_questions
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.evals.report import Report, build_report
-from oversight.graphs.casting import Cast, cast, casting, check_engines
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import Cast, cast, casting, check_engines, plan
 from oversight.graphs.rejudging import judge_again
 from oversight.graphs.running import DebateProgress, Failure, as_begun, run_debates
 from oversight.graphs.runtime import Runtime
@@ -157,7 +156,7 @@ class ShownReport(Report):
         return cls(**{each.name: getattr(report, each.name) for each in fields(report)})
 
     def __rich__(self) -> Any:
-        from oversight.evals.text import render_text
+        from oversight.evals.rendering import render_text
 
         return render_text(self)
 
@@ -172,7 +171,7 @@ class ShownReport(Report):
         """The page that `oversight report --html` writes, in a frame of its own."""
         from html import escape
 
-        from oversight.evals.page import html
+        from oversight.evals.rendering import html
 
         page = escape(html(self), quote=True)
         return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'

@@ -18,7 +18,7 @@ from oversight.types import Question
 
 @pytest.fixture
 def questions() -> list[Question]:
-    return list(ov.datasets.load("world", limit=4, split="held_out"))
+    return list(ov.datasets.load("world", limit=4, split="held_out").questions)
 
 
 @pytest.fixture

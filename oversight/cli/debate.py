@@ -102,7 +102,7 @@ def debate(
     the same command finishes the rest.
     """
     from oversight.config import assignments
-    from oversight.graphs.casting import casting
+    from oversight.graphs.planning import casting
 
     flags = {
         "dataset.dataset": dataset,
@@ -170,8 +170,7 @@ def _check_speakers(debater: str, named: Iterable[str], by_hand: Iterable[str]) 
     Raises:
         ConfigError: It cannot play a role that speakers have there.
     """
-    from oversight.graphs.casting import check_role
-    from oversight.graphs.planning import roles_of
+    from oversight.graphs.planning import check_role, roles_of
     from oversight.protocols import load
     from oversight.types import Role
 

@@ -44,7 +44,7 @@ class Settings(BaseModel):
     they are left out of a debate's id."""
 
     by_content: ClassVar[Mapping[str, str]] = {}
-    """Fields that say where something is, and what that is (see `models.identity.content_of`): its
+    """Fields that say where something is, and what that is (see `models.content_of`): its
     content determines the result, and not its place."""
 
     @classmethod

@@ -21,8 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from oversight.errors import ConfigError, UnknownNameError
-from oversight.registry import nearest
-from oversight.user_code import load_named
+from oversight.registry import load_named, nearest
 
 if TYPE_CHECKING:
     from oversight.train.plan import Plan
