@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from oversight.errors import ConfigError, DataError
 from oversight.files import whole_file
@@ -94,6 +94,23 @@ def preferences(
                 f"kinds = {name!r}: nothing was rated in a task of that name{there}. Accepted: "
                 f"{', '.join(KINDS)}, and tasks of your own that something was rated in"
             )
+
+
+def rows_of(
+    transcripts: Iterable[Transcript],
+    prompt_of: PromptOf,
+    *,
+    dropped: Dropped | None = None,
+    **settings: Any,
+) -> list[Preference]:
+    """Preference rows of `transcripts` in a list; `settings` as of `PreferenceSettings`.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        DataError: As of `preferences`.
+    """
+    chosen = PreferenceSettings.parse(settings)
+    return list(preferences(transcripts, chosen, prompt_of, dropped))
 
 
 def _of_one(
