@@ -29,6 +29,7 @@ from oversight.cli.report import export, report
 from oversight.cli.run import run as run_recipe
 from oversight.cli.store import store
 from oversight.cli.train import plot, train
+from oversight.cli.view import show, view
 from oversight.errors import OversightError, TrainingInterrupted, lack
 
 FIRST_SPEAKS_S = 20.0
@@ -75,6 +76,8 @@ for command in (
     feedback,
     answer,
     prompts,
+    view,
+    show,
     diff,
     pixels,
     report,
