@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oversight.aggregation.rulings import last_words, rulings
-from oversight.evals.answers import UNKNOWN_CAUSE
-from oversight.evals.observations import named, observe, side_of
+from oversight.evals.observations import UNKNOWN_CAUSE, named, observe, side_of
 from oversight.store.browsing import DebateRows
 from oversight.types import OutcomeStatus, QuoteStatus, Role, Seat, Transcript, Verdict
 

@@ -24,25 +24,21 @@ from oversight.errors import StoreError
 from oversight.ids import text_id
 from oversight.reporting.entries import (
     FACETS,
-    DebateRow,
     Entry,
-    JudgedRow,
     Query,
     entry_of,
-    match_of,
 )
+from oversight.reporting.listing import MAX_DOCUMENTS, Listing, find, number_of_debates
 from oversight.store import Store
 from oversight.store.browsing import DebateRows
 
 VERSION = "1"
 """Of what is kept in an index: another version makes it anew."""
+PAGE = 50
+"""Debates on a page of a list."""
 CHUNK = 100
 """Debates that are indexed in one go: few, as pages wait for it."""
 ROWS_A_CHANGE = 500
-PAGE = 50
-"""Debates on a page of a list."""
-MAX_DOCUMENTS = 1 << 14
-"""Texts of one debate that can be searched; each has a number of its own."""
 OVERLAP = 500
 """Rows below a mark that are read again on PostgreSQL, where numbers may become visible out of
 order."""
@@ -57,19 +53,6 @@ CREATE TABLE IF NOT EXISTS counts (kind TEXT, value TEXT, number INTEGER,
     PRIMARY KEY (kind, value)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, content='', tokenize='unicode61');
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """One page of a list."""
-
-    rows: tuple[DebateRow, ...]
-    total: int | None
-    """None where counting would take longer than the page is worth."""
-    older: int | None
-    """Row number for the next page's `before`."""
-    newer: int | None
-    """For the `after` of the page before."""
 
 
 @dataclass(slots=True)
@@ -115,6 +98,8 @@ class Index:
         self._first = threading.Event()
         self._lock: IO[str] | None = None
         self._thread: threading.Thread | None = None
+        self._uncounted = False
+        self._count_at = 0.0
         self._prepare()
 
     # --- being brought up to date -------------------------------------------------
@@ -175,7 +160,8 @@ class Index:
             self._write(connection, [], marks=marks)
             changed = True
         changed |= self._go_down(connection)
-        if changed or not connection.execute("SELECT 1 FROM counts LIMIT 1").fetchone():
+        self._uncounted |= changed or not number_of_debates(connection)
+        if self._uncounted and time.monotonic() >= self._count_at:
             self._count(connection)
         self._measure()
 
@@ -232,7 +218,7 @@ class Index:
         connection = self._connection()
         low = self._meta(connection, "low")
         below = 0 if low is None else self.store.num_below(low)
-        [done] = connection.execute("SELECT count(*) FROM items").fetchone()
+        done = number_of_debates(connection)
         self.progress.done, self.progress.total = done, done + below
         self.progress.whole = low is None and self._meta(connection, "marks") is not None
 
@@ -280,12 +266,17 @@ class Index:
                 number += 1
 
     def _count(self, connection: sqlite3.Connection) -> None:
+        """Count the values of facets; of a large store that is growing, not all the time."""
+        begun = time.monotonic()
         with connection:
             connection.execute("DELETE FROM counts")
             connection.execute(
                 "INSERT INTO counts SELECT kind, value, count(*) FROM facets "
                 "WHERE kind <> 'question' GROUP BY kind, value"
             )
+            connection.execute("INSERT INTO counts SELECT '', '', count(*) FROM items")
+        self._uncounted = False
+        self._count_at = time.monotonic() + COUNT_SHARE * (time.monotonic() - begun)
 
     # --- being asked --------------------------------------------------------------
 
@@ -309,123 +300,7 @@ class Index:
 
     def listing(self, query: Query, limit: int = PAGE) -> Listing:
         """A page of the debates that fit, the newest first."""
-        connection = self._connection()
-        facets = self._by_rarity(connection, query.facets())
-        if query.words:
-            return self._searched(connection, query, facets, limit)
-        forward = query.after is not None
-        wanted, values = _conditions(facets)
-        place = "f" if _is_gone_through(facets) else "i"
-        if query.before is not None:
-            wanted.append(f"{place}.seq < ?")
-            values.append(query.before)
-        if query.after is not None:
-            wanted.append(f"{place}.seq > ?")
-            values.append(query.after)
-        where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
-        found = connection.execute(
-            f"SELECT i.seq, i.row FROM {_tables(facets)} {where} "
-            f"ORDER BY {place}.seq "
-            f"{'ASC' if forward else 'DESC'} LIMIT ?",
-            (*values, limit + 1),
-        ).fetchall()
-        more = len(found) > limit
-        found = found[:limit]
-        if forward:
-            found.reverse()
-        rows = tuple(_row(row, seq) for seq, row in found)
-        has_newer = more if forward else query.before is not None
-        has_older = True if forward else more
-        return Listing(
-            rows=rows,
-            total=self._total(connection, facets),
-            older=rows[-1].seq if rows and has_older else None,
-            newer=rows[0].seq if rows and has_newer else None,
-        )
-
-    def _searched(
-        self,
-        connection: sqlite3.Connection,
-        query: Query,
-        facets: Facets,
-        limit: int,
-    ) -> Listing:
-        """Debates in whose words all terms stand in one text, the newest first."""
-        sought = match_of(query.words)
-        if not sought:
-            return Listing((), 0, None, None)
-        forward = query.after is not None
-        edge = (
-            (query.after + 1) * MAX_DOCUMENTS
-            if query.after is not None
-            else (2**62 if query.before is None else query.before * MAX_DOCUMENTS)
-        )
-        found = connection.execute(
-            "SELECT rowid FROM words WHERE words MATCH ? AND rowid "
-            + (">= ? ORDER BY rowid ASC" if forward else "< ? ORDER BY rowid DESC"),
-            (sought, edge),
-        )
-        hits: dict[int, int] = {}
-        refused: set[int] = set()
-        more = False
-        for (number,) in found:
-            seq = number // MAX_DOCUMENTS
-            if seq in refused:
-                continue
-            if seq not in hits and not self._fits(connection, seq, facets):
-                refused.add(seq)
-                continue
-            if seq not in hits and len(hits) == limit:
-                more = True
-                break
-            hits[seq] = number
-        rows = []
-        for seq, number in hits.items():
-            [row] = connection.execute("SELECT row FROM items WHERE seq = ?", (seq,)).fetchone()
-            [key] = connection.execute(
-                "SELECT key FROM documents WHERE number = ?", (number,)
-            ).fetchone()
-            rows.append(_row(row, seq, key.partition(" ")[2]))
-        rows.sort(key=lambda each: -each.seq)
-        has_newer = more if forward else query.before is not None
-        has_older = True if forward else more
-        return Listing(
-            rows=tuple(rows),
-            total=None if more or has_newer or forward else len(rows),
-            older=rows[-1].seq if rows and has_older else None,
-            newer=rows[0].seq if rows and has_newer else None,
-        )
-
-    def _fits(self, connection: sqlite3.Connection, seq: int, facets: Facets) -> bool:
-        return all(
-            connection.execute(
-                f"SELECT 1 FROM facets WHERE kind = ? AND value IN ({_marks(values)}) AND seq = ?",
-                (kind, *values, seq),
-            ).fetchone()
-            for kind, values in facets
-        )
-
-    def _by_rarity(self, connection: sqlite3.Connection, facets: Facets) -> Facets:
-        """The facets, first that of one value and the fewest debates, which is gone through."""
-        query = "SELECT number FROM counts WHERE kind = ? AND value = ?"
-
-        def weight(facet: tuple[str, tuple[str, ...]]) -> tuple[bool, int]:
-            kind, values = facet
-            found = (connection.execute(query, (kind, value)).fetchone() for value in values)
-            return len(values) > 1, sum(row[0] for row in found if row)
-
-        return sorted(facets, key=weight)
-
-    def _total(self, connection: sqlite3.Connection, facets: Facets) -> int | None:
-        if not facets:
-            return int(connection.execute("SELECT count(*) FROM items").fetchone()[0])
-        wanted, values = _conditions(facets)
-        [number] = connection.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM {_tables(facets)} "
-            f"WHERE {' AND '.join(wanted)} LIMIT {MAX_COUNTED + 1})",
-            values,
-        ).fetchone()
-        return None if number > MAX_COUNTED else int(number)
+        return find(self._connection(), query, limit)
 
     def ids(self, query: Query) -> list[str]:
         """Ids of all debates that fit, the newest first."""
@@ -483,57 +358,11 @@ class Index:
         return None if found is None else json.loads(found[0])
 
 
-Facets = Sequence[tuple[str, tuple[str, ...]]]
-
 REFRESH_S = 2.0
 COUNT_EVERY_S = 5.0
-MAX_COUNTED = 10_000
-"""Debates that are counted under several filters; more are "more than"."""
+COUNT_SHARE = 20.0
+"""Times as long as counting took nothing is counted again."""
 
 
 def _lowered(marks: dict[str, int]) -> dict[str, int]:
     return {name: max(0, number - OVERLAP) for name, number in marks.items()}
-
-
-def _conditions(facets: Facets) -> tuple[list[str], list[Any]]:
-    if not facets:
-        return [], []
-    wanted: list[str] = []
-    values: list[Any] = []
-    first, others = facets[0], facets[1:]
-    if _is_gone_through(facets):
-        wanted.append("f.kind = ? AND f.value = ?")
-        values += [first[0], *first[1]]
-    else:
-        others = facets
-    for kind, some in others:
-        wanted.append(
-            f"EXISTS (SELECT 1 FROM facets o WHERE o.kind = ? AND o.value IN ({_marks(some)}) "
-            "AND o.seq = i.seq)"
-        )
-        values += [kind, *some]
-    return wanted, values
-
-
-def _is_gone_through(facets: Facets) -> bool:
-    """True if there is a facet of one value: its debates are gone through, and no others."""
-    return bool(facets) and len(facets[0][1]) == 1
-
-
-def _tables(facets: Facets) -> str:
-    if _is_gone_through(facets):
-        return "facets f CROSS JOIN items i ON i.seq = f.seq"
-    return "items i"
-
-
-def _marks(values: Sequence[str]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _row(text: str, seq: int, found_in: str = "") -> DebateRow:
-    held = json.loads(text)
-    judged = tuple(JudgedRow(**each) for each in held.pop("judged"))
-    agents = tuple(held.pop("agents"))
-    return DebateRow(
-        **{**held, "judged": judged, "agents": agents, "seq": seq, "found_in": found_in}
-    )

@@ -255,13 +255,6 @@ class Viewer:
         )
 
 
-def _nothing(self, request: Request) -> Response:
-    raise NotThere(
-        f"Nothing is at {request.url.path!r}.",
-        "Begin at the list of debates, or check the link.",
-    )
-
-
 def _why_empty(query: Query, progress: Progress, name: str) -> str:
     """Reason for an empty list, and the way on."""
     if query.filters or query.words:

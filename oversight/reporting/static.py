@@ -23,7 +23,8 @@ from oversight.reporting.behind import COMPLETE, Behind, Filters
 from oversight.reporting.calls import call_of, probability, samples_of
 from oversight.reporting.charts import belief_plot
 from oversight.reporting.entries import FACETS, DebateRow, Query
-from oversight.reporting.index import Index, Listing, Progress
+from oversight.reporting.index import Index, Progress
+from oversight.reporting.listing import Listing
 from oversight.reporting.rendering import render
 from oversight.reporting.transcripts import page_of
 from oversight.store import Store

@@ -168,19 +168,19 @@ MAX_FOUND = 20
 
 def find_debates(connection: Connection, prefix: str) -> list[str]:
     """Ids of debates, or of the debates of turns and judgments, that begin with `prefix`."""
+    prefix = key_text(prefix)
     pattern = prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     columns = (
         (debates.c.id, debates.c.id),
         (turns.c.debate_id, turns.c.id),
         (judgments.c.debate_id, judgments.c.id),
     )
-    # A range first: SQLite takes an index for it, and not for LIKE.
-    queries = [
-        select(shown.label("id"))
-        .where(held >= prefix, held < prefix + "\uffff", held.like(pattern, escape="\\"))
-        .limit(MAX_FOUND)
-        for shown, held in columns
-    ]
+    queries = []
+    for shown, held in columns:
+        query = select(shown.label("id")).where(held.like(pattern, escape="\\"))
+        if connection.dialect.name == "sqlite":  # which takes an index for a range, not for LIKE
+            query = query.where(held >= prefix, held < prefix + "\uffff")
+        queries.append(query.limit(MAX_FOUND))
     every = union_all(*(select(query.subquery().c.id) for query in queries))
     return sorted(set(connection.scalars(every)))
 
