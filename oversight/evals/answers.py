@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from oversight.aggregation.rulings import TIE_TOLERANCE, last_words, p_of_revision, rater_rulings
+from oversight.aggregation import TIE_TOLERANCE, last_words, p_of_revision, rater_rulings
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import UNKNOWN_CAUSE, Cluster, cluster_of, named, side_of
 from oversight.types import (

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from oversight.aggregation.rulings import Ruling, rulings, top
+from oversight.aggregation import Ruling, rulings, top
 from oversight.datasets.base import CLUSTER
 from oversight.ids import content_id
 from oversight.types import AgentSpec, Debate, JudgeKind, Question, Seat, Transcript, Verdict

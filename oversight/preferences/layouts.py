@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from oversight.aggregation.rulings import rulings
+from oversight.aggregation import rulings
 from oversight.types import (
     Labelled,
     Message,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from oversight.aggregation.rulings import last_words, rulings
+from oversight.aggregation import last_words, rulings
 from oversight.evals.observations import UNKNOWN_CAUSE, named, observe, side_of
 from oversight.store.browsing import DebateRows
 from oversight.types import OutcomeStatus, QuoteStatus, Role, Seat, Transcript, Verdict

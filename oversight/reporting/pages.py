@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oversight.text.differences import Piece
+from oversight.text.revisions import Piece
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from oversight.reporting.charts import Plot, Series, metric_plot
 from oversight.text.numbers import duration
 
 if TYPE_CHECKING:
-    from oversight.train.runs.plot import Curve
+    from oversight.train.runs.outcome import Curve
 
 METRICS = "metrics.jsonl"
 MAX_DEPTH = 4
@@ -150,14 +150,14 @@ def run_page(name: str, folders: dict[str, Path], beside: str = "") -> RunPage:
 
 
 def _curves(folder: Path) -> list[Curve]:
-    from oversight.train.runs.plot import read_curves
+    from oversight.train.runs.outcome import read_curves
 
     return read_curves([folder])
 
 
 def _plots(curves: list[tuple[str, Curve]], *, several: bool) -> Iterator[Plot]:
     """A chart for each metric, the known ones first."""
-    from oversight.train.runs.plot import PANELS
+    from oversight.train.runs.outcome import PANELS
 
     names = {curve.metric for _, curve in curves}
     for metric in [*(m for m in PANELS if m in names), *sorted(names - PANELS.keys())]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from oversight.errors import ConfigError
-from oversight.evals.page import drawn, report_page
+from oversight.evals.rendering import drawn, report_page
 from oversight.evals.report import Report
 from oversight.files import write_text
 from oversight.reporting import rendering

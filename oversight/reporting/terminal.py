@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from oversight.reporting.pages import BeliefShown, CallNote, CallPage, TranscriptPage, TurnShown
-from oversight.text.differences import Piece
+from oversight.text.revisions import Piece
 from oversight.text.terminal import rich_text
 
 STYLES = {

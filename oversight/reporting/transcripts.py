@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from oversight.aggregation.rulings import rulings
+from oversight.aggregation import rulings
 from oversight.evals.observations import named, observe, side_of
 from oversight.reporting.calls import calls_of
 from oversight.reporting.pages import (
@@ -26,9 +26,9 @@ from oversight.reporting.pages import (
     TurnShown,
 )
 from oversight.store import Store
-from oversight.text.differences import Piece, differences
 from oversight.text.numbers import count, duration
 from oversight.text.quotes import strip_quotes
+from oversight.text.revisions import Piece, differences
 from oversight.types import (
     Act,
     Belief,

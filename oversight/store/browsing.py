@@ -14,12 +14,13 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, union_all
 
-from oversight.store.encoding import decode, key_text
 from oversight.store.reading import chunks, naming, read
 from oversight.store.schema import (
     debates,
+    decode,
     events,
     judgments,
+    key_text,
     outcomes,
     questions,
     rating_events,

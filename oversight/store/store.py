@@ -14,18 +14,16 @@ from sqlalchemy import Connection, select
 
 from oversight.config import TransactionSettings
 from oversight.errors import StoreError
-from oversight.store import browsing, checking, opening, reading, sealing
-from oversight.store import queue as queues
+from oversight.store import browsing, checking, claims, opening, reading, sealing
 from oversight.store import rating_queue as rating_queues
 from oversight.store.batch import encode_records
 from oversight.store.browsing import DebateRows, Marks
+from oversight.store.claims import ClaimResult, QueueFilter, QueueItem
 from oversight.store.database import Database, parse_address
-from oversight.store.encoding import key_text
 from oversight.store.prompts import read_prompt
-from oversight.store.queue import ClaimResult, QueueFilter, QueueItem
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
-from oversight.store.schema import debates, questions
+from oversight.store.schema import debates, key_text, questions
 from oversight.store.sealing import Problem, Seal
 from oversight.store.writing import AS_THEY_COME, Release, Write, Writer
 from oversight.types import (
@@ -271,14 +269,14 @@ class Store:
         """
         self.check_keys()
         with self._database.reading() as connection:
-            return queues.queue(connection, judge, wanted or QueueFilter(), overlap)
+            return claims.queue(connection, judge, wanted or QueueFilter(), overlap)
 
     def events(
         self, judge: str, debate_id: str | None = None, kinds: Iterable[EventKind] = ()
     ) -> list[JudgingEvent]:
         """A judge's acts at one item, or at all, in the order of writing."""
         with self._database.reading() as connection:
-            found = queues.event_bodies(connection, debate_id, judge, kinds)
+            found = claims.event_bodies(connection, debate_id, judge, kinds)
         return [reading.read(JudgingEvent, "events", id_, body) for id_, body in found]
 
     def rating_items(
@@ -391,12 +389,12 @@ class Store:
     def take_item(self, debate_id: str, judge: str, *, overlap: int = 1) -> ClaimResult:
         """Take an item up for `judge`, unless as many as `overlap` have judged it or are at it."""
         return self._writer.call(
-            lambda c: queues.take(c, self._writer.claims, debate_id, judge, overlap)
+            lambda c: claims.take(c, self._writer.claims, debate_id, judge, overlap)
         )
 
     def leave_item(self, debate_id: str, judge: str) -> None:
         """Give an item up that `judge` holds in this process."""
-        self.release([queues.claim_key(debate_id, judge)])
+        self.release([claims.claim_key(debate_id, judge)])
 
     def take_rating(self, item: RatingItem, judge: str, *, overlap: int = 1) -> ClaimResult:
         """Take an item up to be rated, as with `take_item`."""

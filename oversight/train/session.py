@@ -23,7 +23,7 @@ from typing import Any, Self
 import torch
 
 from oversight.errors import CheckpointError, ConfigError, OversightError, TrainingInterrupted
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import Backbone
 from oversight.train.batches import Cutting, micro_batches
 from oversight.train.data.examples import Cursor, EpochOrder
@@ -35,11 +35,11 @@ from oversight.train.distributed import (
     put_together,
 )
 from oversight.train.experts import balance_of
-from oversight.train.losses.metrics import Metrics, Peak, merge
+from oversight.train.losses.metrics import SIGNAL, Metrics, Peak, merge
 from oversight.train.runs.final import FinalModel, finish
 from oversight.train.runs.folder import RunDescription, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
-from oversight.train.runs.progress import TrainProgress
+from oversight.train.runs.metrics import TrainProgress
 from oversight.train.runs.schedules import (
     EarlyStop,
     Interrupt,
@@ -49,7 +49,6 @@ from oversight.train.runs.schedules import (
 )
 from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
 from oversight.train.settings import TrainSettings
-from oversight.train.signal import SIGNAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,8 +187,7 @@ def test_no_thought_is_in_the_public_text_of_an_export(server: Any, tmp_path: Pa
 
 
 async def test_a_thought_is_never_on_the_screen_as_speech(server: Any, tmp_path: Path) -> None:
-    from oversight.graphs.casting import cast
-    from oversight.graphs.planning import plan
+    from oversight.graphs.planning import cast, plan
     from oversight.graphs.running import run_debates
     from oversight.protocols import load
 

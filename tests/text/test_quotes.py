@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 from oversight.errors import PromptError
 from oversight.text.folding import fold
-from oversight.text.matching import NEAR_SIMILARITY, core, index
 from oversight.text.prompts import Safe
 from oversight.text.quotes import (
     MAX_NEAR_SEARCHES,
     MIN_QUOTE_CHARS,
     MIN_QUOTE_WORDS,
+    NEAR_SIMILARITY,
+    core,
     find_quotes,
+    index,
     render_quotes,
     strip_quotes,
 )

@@ -34,7 +34,7 @@ from pydantic_core import to_jsonable_python
 from oversight.config import Settings
 from oversight.errors import ConfigError, OversightError, TrainingStopped
 from oversight.files import told, write_json, write_text
-from oversight.models.identity import contents_of
+from oversight.models import contents_of
 from oversight.train.distributed import World
 from oversight.train.runs.checkpoints import (
     ALONE,
@@ -230,7 +230,7 @@ class RunDescription:
     held_out: str = ""
     """Content hash of the held-out examples."""
     contents: Mapping[str, Any] = field(default_factory=dict)
-    """By dotted field what is at the places that `identity` names (`models.identity`)."""
+    """By dotted field what is at the places that `identity` names (`models.contents_of`)."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """The same settings as they are where nobody sets them."""
     data_before: str = ""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
-from oversight.train.losses.importance import weights
+from oversight.train.losses.policy_batch import importance_weights
 
 LOG_W = [[0.1, 1.0, -0.3], [-0.2, 0.5]]
 MASK = torch.tensor([[True, True, True], [True, True, False]])
@@ -34,7 +34,7 @@ def spread(values):
 @pytest.mark.parametrize("mode", ["truncate", "mask"])
 def test_weights_are_their_formula(level, raw, mode):
     low, high = 0.8, 1.3
-    out, _ = weights(OLD, SAMPLER, MASK, level=level, mode=mode, low=low, high=high)
+    out, _ = importance_weights(OLD, SAMPLER, MASK, level=level, mode=mode, low=low, high=high)
 
     def bound(w):
         if mode == "truncate":
@@ -47,7 +47,7 @@ def test_weights_are_their_formula(level, raw, mode):
 
 
 def test_the_default_truncates_tokens_at_two():
-    out, metrics = weights(OLD, SAMPLER, MASK)
+    out, metrics = importance_weights(OLD, SAMPLER, MASK)
     assert out.max().item() == 2.0
     assert metrics["importance/truncated"].value() == pytest.approx(1 / 5)
     assert metrics["importance/masked"].value() == 0
@@ -61,7 +61,7 @@ def test_the_default_truncates_tokens_at_two():
 
 
 def test_sequences_are_counted_as_sequences():
-    _, metrics = weights(OLD, SAMPLER, MASK, level="sequence", mode="mask", high=2.0)
+    _, metrics = importance_weights(OLD, SAMPLER, MASK, level="sequence", mode="mask", high=2.0)
     assert metrics["importance/masked"].value() == pytest.approx(1 / 2)  # e^0.8 > 2, e^0.3 < 2
     assert metrics["importance/weight"].count == 2
 
@@ -69,32 +69,34 @@ def test_sequences_are_counted_as_sequences():
 def test_a_token_the_sampler_gave_no_log_probability_for_counts_one():
     sampler = SAMPLER.clone()
     sampler[0, 1] = float("nan")
-    out, metrics = weights(OLD, sampler, MASK)
+    out, metrics = importance_weights(OLD, sampler, MASK)
     assert out[0, 1] == 1
     assert metrics["importance/unknown"].value() == pytest.approx(1 / 5)
 
 
 def test_equal_log_probabilities_weigh_exactly_one():
-    out, metrics = weights(OLD, OLD.clone(), MASK, level="sequence")
+    out, metrics = importance_weights(OLD, OLD.clone(), MASK, level="sequence")
     assert (out[MASK] == 1).all()
     assert metrics["importance/ess"].value() == 1
 
 
 def test_weights_have_no_gradient_and_stay_finite():
     old = torch.tensor([[0.0, -1e6]], requires_grad=True)
-    out, _ = weights(old, torch.tensor([[-1e6, 0.0]]), torch.tensor([[True, True]]), high=None)
+    out, _ = importance_weights(
+        old, torch.tensor([[-1e6, 0.0]]), torch.tensor([[True, True]]), high=None
+    )
     assert not out.requires_grad
     assert torch.isfinite(out).all()
 
 
 def test_nothing_to_weigh_is_zero():
-    out, metrics = weights(OLD, SAMPLER, torch.zeros_like(MASK))
+    out, metrics = importance_weights(OLD, SAMPLER, torch.zeros_like(MASK))
     assert (out == 0).all()
     assert metrics["importance/ess"].value() == 0
 
 
 def test_bounds_the_wrong_way_round_are_refused():
     with pytest.raises(ConfigError, match="below high"):
-        weights(OLD, SAMPLER, MASK, low=3.0)
+        importance_weights(OLD, SAMPLER, MASK, low=3.0)
     with pytest.raises(ConfigError, match="level"):
-        weights(OLD, SAMPLER, MASK, level="word")
+        importance_weights(OLD, SAMPLER, MASK, level="word")
