@@ -27,6 +27,7 @@ from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
 from oversight.cli.store import store
 from oversight.cli.train import plot, train
+from oversight.cli.view import show, view
 from oversight.errors import OversightError, TrainingInterrupted, lack
 
 FIRST_SPEAKS_S = 20.0
@@ -73,6 +74,8 @@ for command in (
     feedback,
     answer,
     prompts,
+    view,
+    show,
     diff,
     pixels,
     report,

@@ -40,7 +40,13 @@ def report(
         ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write one page with pictures.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="NAME.html or FOLDER",
+            help="Write one page with pictures; or a folder in which each number leads to the "
+            "transcripts behind it.",
+            show_default=False,
+        ),
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Write one picture.", show_default=False)] = None,
     as_json: Json = False,
@@ -92,11 +98,37 @@ def report(
         typer.echo(json.dumps(to_json(built), indent=2))
     else:
         Console().print(render_text(built))
+    if html is not None and html.suffix.lower() not in PAGE_SUFFIXES:
+        asked = {"protocol": protocol, "dataset": dataset}
+        only = tuple((kind, value) for kind, value in asked.items() if value)
+        _write_folder(built, list(named.values()) or [store], html, only)
+        html = None
     for path, render in ((html, render_html), (png, render_png)):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             render(built, path)
             typer.echo(f"{path} written", err=True)
+
+
+PAGE_SUFFIXES = (".html", ".htm")
+"""Ends of names for which --html is one page; any other name is a folder's."""
+
+
+def _write_folder(
+    built: Any, stores: Sequence[str], folder: Path, only: tuple[tuple[str, str], ...]
+) -> None:
+    """Write a report with the transcripts behind its numbers."""
+    from oversight.reporting.static import write_folder
+    from oversight.store import Store as OpenStore
+    from oversight.text.numbers import count
+
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(OpenStore.open(url, create=False, only_read=True)) for url in stores
+        ]
+        written = write_folder(built, opened, folder, only)
+    said = count(written.num_transcripts, "transcript")
+    typer.echo(f"{written.path} written, with {said} behind its numbers", err=True)
 
 
 def _arms(given: Sequence[str]) -> dict[str, str]:

@@ -267,6 +267,7 @@ def demo(
     from oversight.cli.running import run
     from oversight.config import RunSettings, load_recipe
     from oversight.text.numbers import count
+    from oversight.text.terminal import rich_text
 
     console = Console()
     folder.mkdir(parents=True, exist_ok=True)
@@ -299,7 +300,9 @@ def demo(
         if code := _demo_circle(folder, console):
             return code
         console.rule("[bold]6. Constitutional AI, its first stage in its short form")
-        return _demo_constitutional(folder, console)
+        if code := _demo_constitutional(folder, console):
+            return code
+    console.print(rich_text(f"\nLook at every debate and run of it: oversight view {folder}"))
     return 0
 
 

@@ -301,7 +301,12 @@ def render_page(page: Page) -> str:
     template = environment.from_string(
         files("oversight.evals").joinpath("page.html").read_text(encoding="utf-8")
     )
-    pictures = [
+    return template.render(page=page, pictures=drawn(page))
+
+
+def drawn(page: Page) -> list[dict[str, str]]:
+    """The pictures of a page as data URIs, in both themes, with title and words."""
+    return [
         {
             "title": each.title,
             "words": each.words,
@@ -310,7 +315,6 @@ def render_page(page: Page) -> str:
         }
         for each in page.pictures
     ]
-    return template.render(page=page, pictures=pictures)
 
 
 def _svg(picture: Illustration, theme: Theme) -> str:
@@ -330,15 +334,16 @@ def render_html(report: Report, path: Path) -> None:
     Raises:
         ConfigError: The file cannot be written.
     """
-    write_page(_page(report), path)
+    write_page(report_page(report), path)
 
 
 def html(report: Report) -> str:
     """The page as text."""
-    return render_page(_page(report))
+    return render_page(report_page(report))
 
 
-def _page(report: Report) -> Page:
+def report_page(report: Report) -> Page:
+    """What the page of a report holds."""
     return Page(
         title="Oversight report",
         extent=extent(report),

@@ -14,9 +14,10 @@ from sqlalchemy import Connection, select
 
 from oversight.config import TransactionSettings
 from oversight.errors import StoreError
-from oversight.store import checking, claims, opening, reading, sealing
+from oversight.store import browsing, checking, claims, opening, reading, sealing
 from oversight.store import rating_queue as rating_queues
 from oversight.store.batch import encode_records
+from oversight.store.browsing import DebateRows, Marks
 from oversight.store.claims import ClaimResult, QueueFilter, QueueItem
 from oversight.store.database import Database, parse_address
 from oversight.store.prompts import read_prompt
@@ -301,6 +302,48 @@ class Store:
         """A judge's acts at one item that is rated, in the order of writing."""
         with self._database.reading() as connection:
             return rating_queues.read_events(connection, item, judge)
+
+    # --- reading for an index ----------------------------------------------------
+
+    def find_debates(self, prefix: str) -> list[str]:
+        """Ids of debates that begin with `prefix`, or hold a turn or judgment whose id does."""
+        with self._database.reading() as connection:
+            return browsing.find_debates(connection, prefix)
+
+    def acts(self, debate_id: str) -> list[JudgingEvent | RatingEvent]:
+        """All acts of people at a debate, of every judge and rater, in the order of their time."""
+        with self._database.reading() as connection:
+            return browsing.read_acts(connection, debate_id)
+
+    def marks(self) -> dict[str, int]:
+        """The highest row number of each table that says something of a debate."""
+        with self._database.reading() as connection:
+            return browsing.marks(connection)
+
+    def changes(self, since: Marks, limit: int) -> tuple[list[str], dict[str, int]]:
+        """Ids of debates with rows above `since`, at most `limit` a table, and the marks then."""
+        with self._database.reading() as connection:
+            return browsing.changes(connection, since, limit)
+
+    def older(self, before: int, limit: int) -> list[str]:
+        """Ids of the debates written last among those below a row number."""
+        with self._database.reading() as connection:
+            return browsing.older(connection, before, limit)
+
+    def rows_of(self, debate_ids: Sequence[str]) -> list[DebateRows]:
+        """The rows that an index is made of, in the order of writing; sources are not read."""
+        with self._database.reading() as connection:
+            return browsing.read_rows(connection, debate_ids)
+
+    def place_of(self, debate_id: str) -> int | None:
+        """The row number of a debate; None if it is not stored."""
+        with self._database.reading() as connection:
+            return browsing.number_of(connection, debate_id)
+
+    def num_below(self, before: int) -> int:
+        """Number of debates below a row number."""
+        with self._database.reading() as connection:
+            return browsing.count_below(connection, before)
 
     def counts(self) -> dict[str, int]:
         """Number of rows by table, and under `complete` that of complete debates."""

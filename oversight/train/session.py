@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -451,7 +452,8 @@ class Session:
         )
 
     def _check(self, values: Mapping[str, float]) -> None:
-        for warning in self._guards.check(self.step, values):
+        check = partial(self._guards.check, self.step, values)
+        for warning in self._folder.noted(self.step, check):
             self.say(warning)
 
 
