@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from oversight.agents.judging import SURFACE_FORMS, decide, in_question_order, labels
+from oversight.chat.answers import AnswerDecoder
 from oversight.chat.prompt_ids import ChatIds, TokenIds
 from oversight.engines.transformers.prefix_tree import common_prefix
 from oversight.errors import ConfigError, DataError
@@ -38,7 +39,6 @@ from oversight.train.rollouts.reward_models import RewardModels
 from oversight.train.rollouts.types import (
     SampledResponse,
     SamplingSettings,
-    ThoughtDivider,
     grouped,
 )
 from oversight.train.settings import ModelSettings
@@ -181,7 +181,7 @@ class JudgedGames:
         self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> dict[int, dict[Seat, list[str]]]:
         """Of each game what each seat said, without its thoughts."""
-        divider = ThoughtDivider(self.tokenizer)
+        divider = AnswerDecoder(self.tokenizer)
         texts: dict[int, dict[Seat, list[str]]] = defaultdict(dict)
         for example, group in zip(examples, sampled, strict=True):
             number, seat = game_and_seat(example)
@@ -259,7 +259,7 @@ class SpeechesAlone:
 
     def __post_init__(self) -> None:
         self._chat = ChatIds(self.tokenizer)
-        self._divider = ThoughtDivider(self.tokenizer)
+        self._divider = AnswerDecoder(self.tokenizer)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -318,7 +318,7 @@ def speeches(model: str, games: Sequence[Game], max_tokens: int, seed: int) -> S
     eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     sampled = InProcessSampler(policy, how, eos).sample(prompts, 1, seed)
     said: Speeches = [{} for _ in games]
-    divider = ThoughtDivider(tokenizer)
+    divider = AnswerDecoder(tokenizer)
     for (number, seat), prompt_ids, [one] in zip(places, prompts, sampled, strict=True):
         said[number][seat] = divider.said(prompt_ids, one.token_ids).text
     return said
