@@ -26,7 +26,7 @@ Out = Annotated[
     typer.Option("--out", "-o", help="The run's folder, in place of the recipe's `out`."),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+    bool, typer.Option("--resume", help="Go on with the run in the folder, which has to be there.")
 ]
 DryRun = Annotated[
     bool,
@@ -94,14 +94,17 @@ def is_first_process() -> bool:
 def _train(
     trainer: str, recipe: Path, out: Path | None, sets: list[str], resume: bool, dry_run: bool
 ) -> None:
+    from oversight.train.distributed import leave
+    from oversight.train.runs.folder import check_begun, check_finished, check_places, is_finished
+
     found = load(trainer)
     config = _settings(trainer, recipe, out, sets)
+    if resume:
+        check_begun(config)
+        check_finished(config)
     if dry_run:
         _dry_run(found, config, resume)
         return
-    from oversight.train.distributed import leave
-    from oversight.train.runs.folder import check_places, is_finished
-
     if not (resume and is_finished(config)):
         check_places(config, resume)
         found(config, resume=resume)

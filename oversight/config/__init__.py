@@ -69,6 +69,11 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ConfigError(describe(error, cls, where)) from None
 
+    @classmethod
+    def name_here(cls, name: str) -> str | None:
+        """The dotted setting that a user of other libraries may mean by `name`."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         """The settings that determine a result, JSON-plain."""
         return self.model_dump(mode="json", exclude=set(self.incidental))
@@ -105,6 +110,10 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
         more = f" ({others} more)" if others else ""
         return f"{place} = {first['input']!r}: give {' or '.join(kinds)}{more}"
     if first["type"] == "extra_forbidden":
+        meant = model.name_here(str(loc[-1])) if issubclass(model, Settings) else None
+        if meant is not None:
+            here = ".".join([inside] * bool(inside) + [meant])
+            return f"{file}unknown setting {setting!r}. Here it is called {here!r}.{more}"
         known = _fields_at(model, first["loc"][:-1])
         hint = nearest(str(first["loc"][-1]), known)
         if not hint and known:

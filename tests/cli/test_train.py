@@ -106,6 +106,10 @@ def refused(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -
         (["sft", "tiny.toml", "-o", "x", "--set", "steps"], r"expected a\.b=value"),
         (["sft", "tiny.toml", "-o", "x", "--set", "bach_size=1"], r"Did you mean 'batch_size'\?"),
         (
+            ["dpo", "tiny.toml", "-o", "x", "--set", "beta=0.1"],
+            r"tiny\.toml: unknown setting 'beta'\. Here it is called 'options\.beta'\.",
+        ),
+        (
             ["sft", "tiny.toml", "-o", "x", "--set", "optimizer.lrr=1"],
             r"tiny\.toml: unknown setting 'optimizer\.lrr'\. Did you mean 'lr'\?",
         ),
@@ -143,7 +147,16 @@ def refused(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -
         (["sft", "tiny.toml", "-o", "trained"], r"out = 'trained' holds a finished run"),
         (
             ["sft", "tiny.toml", "-o", "trained", "--resume", "--set", "seed=1"],
-            r"out = 'trained' holds a finished run",
+            r"trained is of another run: config\.seed was 0 and is now 1",
+        ),
+        (
+            ["sft", "tiny.toml", "-o", "x", "--resume"],
+            r"out = 'x' holds no run to go on with; to begin one: .*train sft tiny\.toml -o x; ",
+        ),
+        (["sft", "tiny.toml", "-o", "cache", "--resume"], r"out = 'cache' holds no run to go on"),
+        (
+            ["reward", "on.toml", "-o", "trained/x", "--resume", "--set", "members=2"],
+            r"out = 'trained/x' holds no run to go on with",
         ),
         (["sft", "on.toml", "-o", "x", "--set", "model.path=./no"], r"there is no such folder"),
         (
@@ -234,6 +247,17 @@ BAD: list[dict[str, Any]] = [
     *rows(1, id="alien", prompt_ids=[40, 41], chosen_ids=[42, 99999], rejected_ids=[42, 43]),
     *rows(1, id="nan", chosen="now", soft_label=float("nan")),
 ]
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_a_learning_rate_that_cannot_work_is_told_in_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    line = "optimizer.lr = 1e-05 hardly moves random weights: 1e-3 is usual for such a start"
+    given = ["train", "sft", "tiny.toml", "--out", "x", "--set", "optimizer.lr=1e-5"]
+    assert run([*given, *flags]) == 0
+    said = capsys.readouterr()
+    assert (said.out + said.err).count(line) == 1
 
 
 def test_bad_rows_are_counted_by_reason_with_their_ids_before_training(

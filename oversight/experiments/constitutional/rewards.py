@@ -99,12 +99,13 @@ class CritiqueRewards(_Answers):
         tokenizer: Any,
         model: str,
         principles: Sequence[Principle],
+        template_args: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(questions, tokenizer)
         settings = ModelSettings(path=model)
         config, vocabulary = read_config(settings, ())
         self._policy = frozen(load_policy(settings, config, 0))
-        self._chat = ChatIds(vocabulary.tokenizer)
+        self._chat = ChatIds(vocabulary.tokenizer, template_args=template_args)
         self._clean = np.array(
             vocabulary.tokenizer(critic.CLEAN, add_special_tokens=False)["input_ids"]
         )

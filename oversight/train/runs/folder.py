@@ -155,6 +155,11 @@ def resume_command() -> str:
     return shlex.join(words if "--resume" in words else [*words, "--resume"])
 
 
+def begin_command() -> str:
+    """The command line that begins the run that this one was to go on with."""
+    return shlex.join(word for word in shlex.split(command()) if word != "--resume")
+
+
 def _program() -> list[str]:
     """Return the first words of the command line: a program, or how our command was started."""
     program = Path(sys.argv[0])
@@ -203,6 +208,8 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 MODEL = "model"
+BEGUN = ("config.json", MODEL)
+"""Names in a folder that make it one of a run."""
 BEFORE_A_RUN = re.compile(
     r"lock|origin\.json|config\.toml|\.(origin|config)\.(json|toml)(\.\d+)?\.part"
 )
@@ -407,10 +414,13 @@ def check_place(path: Path, resume: bool) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{place} is a file; name a folder")
     if (path / MODEL).exists():
-        raise ConfigError(
-            f"{place} holds a finished run (its model is {MODEL}/); take another folder to "
-            "train again, or resume (--resume, resume=True) to be given that model"
+        given = (
+            "with other settings or data than these; take another folder"
+            if resume
+            else f"(its model is {MODEL}/); take another folder to train again, or resume "
+            "(--resume, resume=True) to be given that model"
         )
+        raise ConfigError(f"{place} holds a finished run {given}")
     if (path / "config.json").exists():
         if not resume:
             raise ConfigError(
@@ -434,6 +444,36 @@ def check_places(config: Any, resume: bool) -> None:
     for run in runs:
         if not (resume and len(runs) > 1 and (run / MODEL).exists()):
             check_place(run, resume)
+
+
+def check_begun(config: Any) -> None:
+    """Refuse to go on with a run that nobody has begun, as a wrong folder would be trained in anew.
+
+    Raises:
+        ConfigError: No folder of these settings holds a run.
+    """
+    if not any((run / name).exists() for run in run_folders(config) for name in BEGUN):
+        raise ConfigError(
+            f"out = {str(config.out)!r} holds no run to go on with; to begin one: "
+            f"{begin_command()}; or name the folder of a run"
+        )
+
+
+def check_finished(config: Any) -> None:
+    """Refuse to be given the model of a finished run that had other settings.
+
+    Raises:
+        CheckpointError: It names the first setting that differs, and both values.
+    """
+    described = config.out / "config.json"
+    if not ((config.out / MODEL).is_dir() and described.is_file()):
+        return
+    try:
+        saved = json.loads(described.read_text(encoding="utf-8"))["fingerprint"]
+        known = {name: saved[name] for name in ("config", "contents") if name in saved}
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # no run of ours: the folder is refused where it is opened
+    check_fingerprint(config.out, known, describe_settings(config))
 
 
 def run_folders(config: Any) -> list[Path]:
