@@ -20,6 +20,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.errors import ConfigError, DataError, EngineError
 from oversight.evals.harm import Assess, rule_of
+from oversight.experiments.constitutional.methods import TRAINERS
 from oversight.experiments.constitutional.rewards import (
     CritiqueRewards,
     principles_of,
@@ -31,7 +32,6 @@ from oversight.experiments.trainer_runs import (
     LATER,
     check_model,
     check_run,
-    common,
     merged,
     tokenizer_of,
     train_or_find,
@@ -48,7 +48,6 @@ from oversight.preferences.building import preferences
 from oversight.preferences.ratings import answers_given
 from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
-from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.types import Question, Role
 
 START, FULL = "start", "full"
@@ -383,90 +382,12 @@ def _arm(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDo
 
 # --- training ---
 
-Made = tuple[Any, dict[str, Any]]
-"""A trainer and its settings."""
-
-
-def _run(
-    policy: str,
-    out: Path,
-    seed: int,
-    own: dict[str, Any],
-    settings: ConstitutionalSettings,
-    name: str,
-) -> dict[str, Any]:
-    """All settings of a training run: the recipe's over the stage's `own`."""
-    shared = common(policy, out, seed, settings.template_args)
-    return merged(shared, own, getattr(settings, name))
-
-
-def _sft(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {"batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4, "schedule": "linear"}}
-    return sft, _run(policy, out, seed, own, settings, "sft")
-
-
-def _dpo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {"batch_size": 32, "steps": 100, "optimizer": {"lr": 2e-4}, "options": {"beta": 0.2}}
-    return dpo, _run(policy, out, seed, own, settings, "dpo")
-
-
-def _reward(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {"batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}}
-    return reward, _run(policy, out, seed, own, settings, "reward")
-
-
-def _ppo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {
-        "batch_size": 64,
-        "steps": 60,
-        "data": {"format": "prompt", "duplicates": "keep"},
-        "optimizer": {"lr": 3e-4, "schedule": "linear"},
-        "samples": 2,
-        "mini_batches": 2,
-        "reuse": 1,
-        "kl": {"coefficient": 0.05},
-        "sampling": {"max_new_tokens": settings.max_tokens},
-        "shaping": {"missing_eos": 1.0, "scale": True},
-        "critic": {"coefficient": 0.1},
-        "reward": {
-            "source": "model",
-            "models": [str(folder_of(settings.out, f"reward.{seed}") / "model")],
-        },
-    }
-    return ppo, _run(policy, out, seed, own, settings, "ppo")
-
-
-def _grpo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {
-        "batch_size": 16,
-        "steps": 80,
-        "data": {"format": "prompt", "duplicates": "keep"},
-        "optimizer": {"lr": 3e-4, "schedule": "linear"},
-        "guards": {"entropy": {"action": "warn"}},
-        "samples": 8,
-        "loss": "dr_grpo",
-        "kl_coefficient": 0.01,
-        "sampling": {"max_new_tokens": settings.max_tokens},
-        "shaping": {"missing_eos": 1.0},
-        # Rewards come from a source in memory; the settings only have to name some source.
-        "reward": {"source": "length"},
-    }
-    return grpo, _run(policy, out, seed, own, settings, "grpo")
-
-
-TRAINERS: dict[str, Callable[[ConstitutionalSettings, str, Path, int], Made]] = {
-    "sft": _sft,
-    "dpo": _dpo,
-    "reward": _reward,
-    "ppo": _ppo,
-    "grpo": _grpo,
-}
 PAIRS = {"kinds": ["pairs"], "ties": False, "min_margin": 0.02}
 """Answers that differ by one principle of five differ by a tenth in the mean over them."""
 
 
 def _train_first(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
-    trainer, config = _sft(settings, settings.model, folder, job.seed)
+    trainer, config = TRAINERS["sft"](settings, settings.model, folder, job.seed)
     last = job.variant != "plain"
     store = folder_of(settings.out, job.needs[0]) / STORE
     found = _num_answers(store, last=last)
@@ -509,7 +430,8 @@ def _num_pairs(store: Path) -> int:
 
 def _train_on_prompts(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
     policy, asked = model_of(settings, job.policy), questions(settings, "train")
-    trainer, config = (_ppo if job.kind == "ppo" else _grpo)(settings, policy, folder, job.seed)
+    find = TRAINERS["ppo" if job.kind == "ppo" else "grpo"]
+    trainer, config = find(settings, policy, folder, job.seed)
     config["batch_size"] = min(config["batch_size"], len(asked))
     given: dict[str, Any] = {"rows": prompt_rows(asked)}
     if job.kind == "grpo":

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from oversight.train.runs.folder import RunDescription, to_toml
+from oversight.files import to_toml
+from oversight.train.runs.folder import RunDescription
 from oversight.train.runs.metrics import FIXED
 
 METHODS = {

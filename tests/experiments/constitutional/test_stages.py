@@ -13,6 +13,7 @@ from oversight import constitutions
 from oversight.datasets import register
 from oversight.errors import CheckpointError, ConfigError, DataError, OversightError
 from oversight.experiments import workers
+from oversight.experiments.constitutional.methods import TRAINERS
 from oversight.experiments.constitutional.rewards import (
     CritiqueRewards,
     critique_prompt,
@@ -23,7 +24,6 @@ from oversight.experiments.constitutional.settings import ConstitutionalSettings
 from oversight.experiments.constitutional.stages import (
     READS,
     SHARED,
-    TRAINERS,
     Constitutional,
     _critics,
     _engine,
