@@ -23,6 +23,7 @@ logger = logging.getLogger("oversight.config")
 WANTED = {
     **dict.fromkeys(("tuple", "list", "set", "frozen_set"), 'a list, such as ["a", "b"] or [1, 2]'),
     **dict.fromkeys(("dict", "mapping", "model", "model_attributes"), "a table, such as { a = 1 }"),
+    "string": "a text",
     "int": "a whole number",
     "int_from_float": "a whole number",
     "finite_number": "a finite number",

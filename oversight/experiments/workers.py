@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from oversight.config import Settings
-from oversight.errors import CheckpointError, OversightError
+from oversight.errors import AnotherRunError, CheckpointError, OversightError
 from oversight.files import write_json
 from oversight.models.identity import contents_of
 from oversight.redaction import redacted
@@ -203,7 +203,7 @@ def run(experiment: Experiment, report: Report = lambda _: None) -> dict[str, di
     """Do all that is not done yet; every job's record by its name.
 
     Raises:
-        CheckpointError: The folder holds an experiment with other settings, models or questions.
+        AnotherRunError: The folder holds an experiment with other settings, models or questions.
         ConfigError: Another process runs one in the folder, or a job could not begin.
         DataError: There are fewer questions than are asked for.
         JobError: A job failed; says which, and why.
@@ -282,14 +282,14 @@ def _refuse_another(
         if any(f"{name}.".startswith(f"{each}.") for each in contents):
             continue
         if (job := _made_by(experiment, name.partition(".")[0])) is not None:
-            raise CheckpointError(
+            raise AnotherRunError(
                 f"{experiment.out} holds a {experiment.noun} with another {name} "
                 f"({json.dumps(old)}, now {json.dumps(new)}), with which stages/{job} was made; "
                 "give another --out, or remove the folder to begin anew"
             )
     looked_at = held and {name: at for name, at in held.items() if name in contents}
     if found := unlike_contents(known, looked_at, here, contents):
-        raise CheckpointError(
+        raise AnotherRunError(
             f"{experiment.out} holds another {experiment.noun}: {found[0]}. Put back what was "
             "there to go on; or give another --out, or remove the folder to begin anew"
         )

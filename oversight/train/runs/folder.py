@@ -106,8 +106,8 @@ def command() -> str:
 
 def resume_command() -> str:
     """The command line that goes on with this run."""
-    words = shlex.split(command())
-    return shlex.join(words if "--resume" in words else [*words, "--resume"])
+    words = [word for word in shlex.split(command()) if word not in ("--dry-run", "--resume")]
+    return shlex.join([*words, "--resume"])
 
 
 def begin_command() -> str:
@@ -418,7 +418,7 @@ def check_finished(config: Any) -> None:
     """Refuse to be given the model of a finished run that had other settings.
 
     Raises:
-        CheckpointError: It names the first setting that differs, and both values.
+        AnotherRunError: It names the first setting that differs, and both values.
     """
     described = config.out / "config.json"
     if not ((config.out / MODEL).is_dir() and described.is_file()):

@@ -150,6 +150,13 @@ def test_resume_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resume_command() == "train.py --resume"
 
 
+def test_a_run_that_was_only_to_be_planned_is_not_gone_on_with_as_a_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "a.toml", "--dry-run", "--set", "seed=1"])
+    assert resume_command() == "train.py a.toml --set seed=1 --resume"
+
+
 def test_a_folder_that_cannot_be_made_is_named(about: Any) -> None:
     if not Path("/proc/self").exists():
         pytest.skip("needs a folder where nothing can be made")
