@@ -118,8 +118,8 @@ def run(args: list[str]) -> int:
     """The exit code of the command line `args`: 0, 1 (it failed), 2 (mend the input), 130."""
     try:
         return _run(args)
-    except KeyboardInterrupt as error:
-        return _say(str(error) or "stopped", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _say("stopped", INTERRUPTED)
 
 
 def _run(args: list[str]) -> int:
@@ -129,8 +129,8 @@ def _run(args: list[str]) -> int:
         if error.is_told or is_said_by_first(error):
             return error.exit_code
         return _say(str(error), error.exit_code)
-    except typer.Abort as error:
-        return _say(str(error.__cause__ or "") or "stopped", INTERRUPTED)
+    except typer.Abort:
+        return _say("stopped", INTERRUPTED)
     except BrokenPipeError:
         ending.silence_output()  # its reader has gone: nothing to tell, nobody to tell it
         return 1

@@ -94,6 +94,7 @@ def is_first_process() -> bool:
 def _train(
     trainer: str, recipe: Path, out: Path | None, sets: list[str], resume: bool, dry_run: bool
 ) -> None:
+    from oversight.errors import TrainingInterrupted
     from oversight.train.distributed import leave
     from oversight.train.runs.folder import check_begun, check_finished, check_places, is_finished
 
@@ -107,7 +108,12 @@ def _train(
         return
     if not (resume and is_finished(config)):
         check_places(config, resume)
-        found(config, resume=resume)
+        try:
+            found(config, resume=resume)
+        except KeyboardInterrupt as stopped:
+            if not str(stopped):  # before the run has begun: nothing to be said of it
+                raise
+            raise TrainingInterrupted(str(stopped)) from stopped
     leave()
     if is_first_process():
         _print_end(trainer, found, config)

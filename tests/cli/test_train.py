@@ -151,7 +151,7 @@ def refused(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -
         ),
         (
             ["sft", "tiny.toml", "-o", "x", "--resume"],
-            r"out = 'x' holds no run to go on with; to begin one: .*train sft tiny\.toml -o x; ",
+            r"out = 'x' holds no run to go on with; to begin one: [^;]+; or name",
         ),
         (["sft", "tiny.toml", "-o", "cache", "--resume"], r"out = 'cache' holds no run to go on"),
         (
@@ -364,6 +364,28 @@ def test_an_ensemble_of_reward_models_is_told_member_by_member(
     assert "LOAD REPORT" not in told.err
     assert run([*args, "--resume"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_second_signal_in_a_step_says_what_is_kept_in_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "stops.py").write_text(
+        "import signal\n"
+        "calls = 0\n"
+        "def f(texts, fields):\n"
+        "    global calls\n"
+        "    calls += 1\n"
+        "    if calls == 3:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    return [float(len(text)) for text in texts]\n"
+    )
+    args = ["grpo", "tiny.toml", "-o", "x", *SAMPLES, "--set", "save_every=1", "--set", "steps=4"]
+    assert run(["train", *args, *by("function", "function=stops.py:f")]) == 130
+    *_, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"oversight: stopped at once; steps up to 2 are kept; go on with: .*", last)
+    assert last.endswith(" --resume")
+    assert run(["train", *args, *by("function", "function=stops.py:f"), "--resume"]) == 0
 
 
 def test_a_finished_run_that_is_to_go_on_tells_its_end_again(
