@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from oversight import registry
 from oversight.agents import build_agent, identify, roles
@@ -14,6 +14,9 @@ from oversight.engines.base import check_engine, open_engine
 from oversight.engines.base import identify as identify_engine
 from oversight.errors import ConfigError
 from oversight.types import Agent, AgentSpec, Debate, Engine, EngineSpec, Role
+
+THINK_WITH_MODEL = frozenset({"debater", "consultant", "critic", "responder", "judge"})
+"""Agents that --model is for."""
 
 
 @dataclass(frozen=True)
@@ -124,3 +127,56 @@ def _spec(role: Role, settings: AgentSettings, engines: Mapping[str, EngineSetti
         described = engines[settings.engine]
         engine = EngineSpec(engine=described.engine, settings=described.settings)
     return AgentSpec(agent=settings.agent, settings=settings.settings, engine=engine)
+
+
+def casting(
+    *,
+    debater: str | None = None,
+    judge: str | None = None,
+    engine: str | None = None,
+    model: str | None = None,
+) -> dict[str, Any]:
+    """The settings of a run, by dotted name, that a few words about its agents stand for.
+
+    Args:
+        debater: The agent that debates, consults, responds and criticises, as far as it can.
+        judge: The agent that judges.
+        engine: The engine that runs `model`; unset, `transformers`.
+        model: Of debaters and judge alike, where they think with a model: a folder or a hub name.
+
+    Raises:
+        ConfigError: There is an engine without a model.
+    """
+    if engine is not None and model is None:
+        raise ConfigError(f"--engine {engine!r} needs --model; or describe it in a recipe")
+    changes: dict[str, Any] = {}
+    if model is not None:
+        changes["engines.model.engine"] = engine or "transformers"
+        changes["engines.model.settings.model"] = model
+        debater, judge = debater or "debater", judge or "judge"
+    for role, agent in {**_speakers(debater), "judge": judge}.items():
+        if agent == "human":
+            # Nothing of the program that a recipe seats there is a person's.
+            changes[f"agents.{role}"] = {"agent": agent}
+        elif agent is not None:
+            changes[f"agents.{role}.agent"] = agent
+        thinks = agent is not None and (agent in THINK_WITH_MODEL or registry.is_own(agent))
+        if model is not None and thinks:
+            changes[f"agents.{role}.engine"] = "model"
+    return changes
+
+
+def _speakers(debater: str | None) -> dict[str, str | None]:
+    """Agents of the roles that --debater stands for.
+
+    A critic or responder is one only if it can, a user's own agent any of them only if it can: it
+    may be there for debates or for consultancies alone.
+    """
+    if debater == "debater":
+        others = ("consultant", "critic", "responder")
+        return {"debater": debater, **{role: role for role in others}}
+    able = frozenset[Role]() if debater is None else roles(debater)
+    if debater is not None and not registry.is_own(debater):
+        able |= {Role.DEBATER, Role.CONSULTANT}  # refused as it is cast, where it cannot
+    stands_for = (Role.DEBATER, Role.CONSULTANT, Role.CRITIC, Role.RESPONDER)
+    return {role.value: debater if role in able else None for role in stands_for}
