@@ -14,7 +14,7 @@ from oversight.cli.options import set_option
 from oversight.train.registered import Trainer, load, names, own_names, summary
 
 if TYPE_CHECKING:
-    from oversight.train.settings import TrainSettings
+    from oversight.train.settings import LoraSettings, TrainSettings
 
 
 Recipe = Annotated[
@@ -164,14 +164,17 @@ def _print_end(name: str, trainer: Trainer, config: TrainSettings) -> None:
             table.add_row(*map(rich_text, row))
         console.print(rich_text(f"{run / 'model'}: the finished model"))
         console.print(table)
-    for line in _next(trainer, runs):
+    for line in _next(trainer, runs, config.model.lora):
         console.print(rich_text(line))
 
 
-def _next(trainer: Trainer, runs: list[Path]) -> list[str]:
+def _next(trainer: Trainer, runs: list[Path], lora: LoraSettings | None) -> list[str]:
     import shlex
 
     plot = shlex.join(["oversight", "plot", *map(str, runs)])
+    if lora is not None and not lora.merge:
+        # Nothing here reads an adapter by itself.
+        return [f"Next: {plot}", "      peft merges this adapter into its model: merge_and_unload"]
     if trainer.makes == "reward model":
         models = ", ".join(f'"{run / "model"}"' for run in runs)
         setting = shlex.quote(f"reward.models=[{models}]")

@@ -27,7 +27,7 @@ from threading import Lock
 from typing import Any
 
 from oversight.errors import ConfigError
-from oversight.models import EMBEDDED, resolve
+from oversight.models import ADAPTED, ADAPTER, EMBEDDED, resolve
 
 BLOCK = 1 << 24
 DIGEST_CHARS = 16
@@ -44,9 +44,6 @@ NOT_READ = re.compile(
 
 INCIDENTAL = frozenset({"_name_or_path", "name_or_path", "is_local", "local_files_only"})
 """Keys that say where a model was read from, and nothing of the model."""
-
-ADAPTER, ADAPTED = "adapter_config.json", "base_model_name_or_path"
-"""File and key in which an adapter names the model that it adapts."""
 
 NO_MODELS = frozenset({"initial", "none"})
 """Names of references that are no models of their own."""

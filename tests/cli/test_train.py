@@ -366,6 +366,26 @@ def test_an_ensemble_of_reward_models_is_told_member_by_member(
     assert capsys.readouterr().err == ""
 
 
+def test_an_adapter_in_place_of_a_model_is_refused_by_what_it_is(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lora = ["--set", "model.lora.merge=false", "--set", "model.lora.rank=2"]
+    assert run(["train", "sft", "on.toml", "--out", "a", *lora]) == 0
+    said = capsys.readouterr().out
+    assert "oversight debate" not in said
+    assert "peft merges this adapter into its model" in said
+    told = (
+        r"= 'a/model': this folder holds an adapter of \S+trained/model, and no whole model; train"
+    )
+    for flags in ([], ["--dry-run"]):
+        model = ["--set", "model.path=a/model", *flags]
+        refused(["sft", "on.toml", "-o", "x", *model], rf"model\.path {told}", capsys)
+        models = [*SAMPLES[2:], *by("model", 'models=["a/model"]'), *flags]
+        refused(["grpo", "on.toml", "-o", "x", *models], rf"reward\.models {told}", capsys)
+    assert run(["debate", "--model", "a/model", "--limit", "1", "--store", "x.db"]) == 2
+    assert re.search(rf"engine\.transformers\.model {told}", capsys.readouterr().err)
+
+
 def test_a_second_signal_in_a_step_says_what_is_kept_in_one_line(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,7 +55,7 @@ from oversight.engines.vllm.settings import (
     unmasked_top,
 )
 from oversight.errors import ConfigError, EngineUnavailableError
-from oversight.models import check_obtainable
+from oversight.models import check_obtainable, check_whole
 from oversight.models.identity import content_name
 from oversight.types import Capabilities, Chunk, Completion, FinishReason, Request
 
@@ -95,6 +95,7 @@ def check(config: Config) -> None:
     check_model(config.model)
     find_interpreter(config.python)
     check_obtainable("engine.vllm.model", config.model)
+    check_whole("engine.vllm.model", config.model)
 
 
 class VllmEngine:

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from oversight.config import Settings
 from oversight.errors import ConfigError, DataError
 from oversight.modeling.rows import Floats, Ids, TokenRow
+from oversight.models import check_whole
 from oversight.train.types import PromptExample
 from oversight.user_code import shortened
 
@@ -232,6 +233,7 @@ def check_folder(folder: str) -> Path:
     from oversight.train.loading import is_saved_model  # which loads torch
 
     place = Path(folder).expanduser()
+    check_whole("reward.models", folder)
     if not is_saved_model(place):
         inner = place / "model"
         hint = f"; did you mean its folder {str(inner)!r}?" if is_saved_model(inner) else ""
