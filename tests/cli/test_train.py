@@ -374,9 +374,7 @@ def test_an_adapter_in_place_of_a_model_is_refused_by_what_it_is(
     said = capsys.readouterr().out
     assert "oversight debate" not in said
     assert "peft merges this adapter into its model" in said
-    told = (
-        r"= 'a/model': this folder holds an adapter of \S+trained/model, and no whole model; train"
-    )
+    told = r"= 'a/model': this folder holds an adapter of trained/model, and no whole model; tr"
     for flags in ([], ["--dry-run"]):
         model = ["--set", "model.path=a/model", *flags]
         refused(["sft", "on.toml", "-o", "x", *model], rf"model\.path {told}", capsys)
