@@ -12,7 +12,7 @@ import huggingface_hub.constants
 import pytest
 
 from oversight.cli import main
-from oversight.graphs.casting import casting
+from oversight.graphs.planning import casting
 from oversight.store import Store
 from oversight.types import Role
 

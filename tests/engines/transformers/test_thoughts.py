@@ -11,7 +11,7 @@ import pytest
 
 from oversight.agents import build_agent
 from oversight.chat.answers import AnswerDecoder
-from oversight.engines.base import open_engine
+from oversight.engines import open_engine
 from oversight.engines.transformers import Config
 from oversight.errors import ConfigError, NoAnswerError
 from oversight.text.thoughts import divide
