@@ -10,6 +10,7 @@
     ├── StoreError             (RuntimeError)     the store cannot be read or written
     │   └── SchemaError                           the store was written by a newer version
     ├── CheckpointError        (RuntimeError)     a checkpoint cannot be written, read or used here
+    │   └── AnotherRunError                       what is there was made with other settings
     ├── TrainingStopped                           a guard ended a run that had gone wrong
     ├── TrainingInterrupted                       somebody asked a run to stop; it can go on later
     ├── AnswerPending                             a batch job's call has no answer yet
@@ -107,6 +108,12 @@ class CheckpointError(OversightError, RuntimeError):
     """A checkpoint or a finished model cannot be written or read, or is not of this run."""
 
     exit_code = 1
+
+
+class AnotherRunError(CheckpointError):
+    """What is in a folder was made with other settings or data than those it is to go on with."""
+
+    exit_code = 2
 
 
 class TrainingStopped(OversightError):

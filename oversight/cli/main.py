@@ -188,6 +188,8 @@ def _usage(error: Any) -> str:
     if option is not None and context is not None:
         known = [name for param in context.command.params for name in param.opts]
         hint = registry.nearest(option, known).split(" Known:")[0]
+        if option == "--resume" and context.info_name in GOING_ON:
+            hint = " The same command goes on by itself with what it did before."
         return f"no such option: {option}.{hint} See '{context.command_path} --help'."
     message: str = _in_words(error)
     place = "oversight" if context is None else context.command_path

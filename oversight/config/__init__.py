@@ -23,6 +23,7 @@ logger = logging.getLogger("oversight.config")
 WANTED = {
     **dict.fromkeys(("tuple", "list", "set", "frozen_set"), 'a list, such as ["a", "b"] or [1, 2]'),
     **dict.fromkeys(("dict", "mapping", "model", "model_attributes"), "a table, such as { a = 1 }"),
+    "string": "a text",
     "int": "a whole number",
     "int_from_float": "a whole number",
     "finite_number": "a finite number",
@@ -69,6 +70,11 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ConfigError(describe(error, cls, where)) from None
 
+    @classmethod
+    def name_here(cls, name: str) -> str | None:
+        """The dotted setting that a user of other libraries may mean by `name`."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         """The settings that determine a result, JSON-plain."""
         return self.model_dump(mode="json", exclude=set(self.incidental))
@@ -105,6 +111,10 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
         more = f" ({others} more)" if others else ""
         return f"{place} = {first['input']!r}: give {' or '.join(kinds)}{more}"
     if first["type"] == "extra_forbidden":
+        meant = model.name_here(str(loc[-1])) if issubclass(model, Settings) else None
+        if meant is not None:
+            here = ".".join([inside] * bool(inside) + [meant])
+            return f"{file}unknown setting {setting!r}. Here it is called {here!r}.{more}"
         known = _fields_at(model, first["loc"][:-1])
         hint = nearest(str(first["loc"][-1]), known)
         if not hint and known:

@@ -25,12 +25,18 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from oversight.chat import TemplateArgs
 from oversight.config import DatasetSettings, Settings
 
 Stage = Literal["sl", "rl"]
 RlMethod = Literal["dpo", "ppo", "grpo", "grpo_rule"]
 Control = Literal["plain", "without_critique", "random_principle", "wrong_principle"]
 Overrides = dict[str, JsonValue]
+
+
+def _is_empty(given: object) -> bool:
+    """True of what a record leaves out: those of before have no word of it."""
+    return not given
 
 
 class ConstitutionalSettings(Settings):
@@ -47,6 +53,9 @@ class ConstitutionalSettings(Settings):
     model: str = "porter"
     """Model that answers at the start, and that criticises, revises and compares throughout: a
     folder, a hub name, or an embedded model."""
+    template_args: TemplateArgs = Field(default_factory=dict, exclude_if=_is_empty)
+    """Further values for the model's chat template, such as `enable_thinking`, wherever it answers,
+    criticises, compares or is trained."""
     constitution: str = "register"
     """A constitution's name, or its file."""
     dataset: DatasetSettings

@@ -209,7 +209,7 @@ def debate(
         judging["temperature"] = 0.0
     agents = {**speakers, Role.JUDGE: _agent("judge", judge, judging)}
     names = {each.engine for each in agents.values() if each.engine}
-    engines = {name: _engine(name) for name in names}
+    engines = {name: _engine(name, circle.template_args_of(name, judge)) for name in names}
     chosen = protocols.load(protocol)
     chosen = chosen.model_copy(update={"swap": swap and bool(chosen.speakers)})
     actors = cast(agents, engines)
@@ -243,7 +243,7 @@ def _agent(agent: str, model: str, settings: dict[str, Any]) -> AgentSettings:
     return AgentSettings(agent=agent, engine=model, settings=settings)
 
 
-def _engine(model: str) -> EngineSettings:
+def _engine(model: str, template_args: Mapping[str, Any]) -> EngineSettings:
     # In float64 since a debate that was cut off is sampled again in other company: with the
     # rounding of float32 one token in some ten thousand would then be another one.
     settings: dict[str, Any] = {
@@ -252,4 +252,6 @@ def _engine(model: str) -> EngineSettings:
         "dtype": "float64",
         "max_batch_size": BATCH_SIZE,
     }
+    if template_args:
+        settings["template_args"] = template_args
     return EngineSettings(engine="transformers", settings=settings)
