@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from oversight.evals.principles import Change
+    from oversight.store import Store as Records
     from oversight.types import Transcript
 
 SIDE_BY_SIDE = 110
@@ -63,10 +64,7 @@ def diff(
         )
         shown = list(islice(found, limit))
         if not shown:
-            raise StoreError(
-                f"{opened.url}: no such change; leave --principle and the ids out, or add --all "
-                "for critiques that changed nothing (oversight critique makes them)"
-            )
+            raise StoreError(f"{opened.url}: {_why_none(opened, ids or [], principle)}")
         if as_json:
             typer.echo(json.dumps([_as_json(each) for each in shown], indent=2))
             return
@@ -75,6 +73,25 @@ def diff(
             _print(change, console)
         said = f"{len(shown)} shown; --limit shows more."
         console.print(rich_text(said, style="dim"))
+
+
+def _why_none(opened: Records, ids: list[str], principle: str | None) -> str:
+    """The reason why a store has no such change, and what to do."""
+    from oversight.evals.principles import changes_of
+    from oversight.registry import nearest
+
+    changes = [each for found in opened.transcripts() for each in changes_of(found)]
+    if not changes:
+        return "no answer was criticised there; `oversight critique` makes such answers"
+    for id_ in ids:
+        if not any(_is_named(each.transcript, [id_]) for each in changes):
+            return f"no criticised prompt or debate has an id that begins with {id_!r}"
+    known = {each for change in changes for each in change.principles}
+    if principle is not None and principle not in known:
+        return (
+            f"--principle {principle!r}: nothing was criticised by it.{nearest(principle, known)}"
+        )
+    return "nothing was changed by such a critique; --all shows those that changed nothing"
 
 
 def _is_named(transcript: Transcript, ids: list[str] | tuple[()]) -> bool:

@@ -29,8 +29,8 @@ from oversight.text.terminal import visible
 
 T = TypeVar("T")
 
-AT_ONCE = "oversight: stopped at once; the same command goes on from what was kept\n"
-TERMINATED = "oversight: ended by {name}; the same command goes on from what was kept\n"
+AT_ONCE = "oversight: stopped at once{way_on}\n"
+TERMINATED = "oversight: ended by {name}{way_on}\n"
 SHOW_CURSOR = "\x1b[?25h"
 HUB = "huggingface_hub.utils._http"
 """The logger of requests to the hub, which tells of every one that fails and is tried again."""
@@ -42,6 +42,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.seen = 0
+        self.way_on = ""
+        """The end of a sentence that tells how to go on; empty for commands that begin anew."""
         self.code: int | None = None
         """The exit code, once the command is over and only the interpreter has still to end."""
         self._main: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
@@ -90,7 +92,7 @@ class Interrupts:
         if self.code is not None:
             self._end(self.code, "")
         if self.seen > 1:
-            self._end(INTERRUPTED, AT_ONCE)
+            self._end(INTERRUPTED, AT_ONCE.format(way_on=self.way_on))
         # Tasks and threads that are cut off have nothing to say that a user could mend.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
         if self._main is None:
@@ -100,7 +102,8 @@ class Interrupts:
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
         """End at once by the same signal, so that its sender sees that it was this."""
-        self._leave_terminal(TERMINATED.format(name=signal.Signals(number).name))
+        name = signal.Signals(number).name
+        self._leave_terminal(TERMINATED.format(name=name, way_on=self.way_on))
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

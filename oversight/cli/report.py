@@ -52,10 +52,14 @@ def report(
     from oversight.evals.pictures import render_png
     from oversight.evals.report import build_report
     from oversight.evals.text import render_text
+    from oversight.files import check_place
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 
     named = _arms(arm or ())
+    for option, place in (("--html", html), ("--png", png)):
+        if place is not None:
+            check_place(place, option)
     num_complete = 0
     with ExitStack() as stack:
         read: dict[str, Any] = {}
@@ -88,7 +92,6 @@ def report(
         Console().print(render_text(built))
     for path, render in ((html, render_html), (png, render_png)):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
             render(built, path)
             typer.echo(f"{path} written", err=True)
 
@@ -160,6 +163,7 @@ def export(
     from oversight.cli.progress import reading
     from oversight.config import assignments
     from oversight.errors import ConfigError
+    from oversight.files import check_place
     from oversight.preferences.building import preferences
     from oversight.preferences.export import export as write
     from oversight.preferences.settings import Dropped, PreferenceSettings, in_words
@@ -170,6 +174,7 @@ def export(
     if out.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
     settings = PreferenceSettings.parse(assignments(sets or ()))
+    check_place(out, "OUT")
     dropped = Dropped()
     with OpenStore.open(store, create=False, only_read=True) as opened:
         found = opened.transcripts(protocol=protocol, dataset=dataset)

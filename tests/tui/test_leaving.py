@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+from textual.events import Key
 
 from oversight.cli.persons import show
 from oversight.store import Store
@@ -263,3 +264,29 @@ def test_a_screen_whose_terminal_is_gone_ends(tmp_path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+LATE = ["space", "j", "right_square_bracket", "z", "q", "c", "right"]
+"""Keys that need an item on the screen."""
+
+
+@pytest.mark.parametrize("first", ["s", "escape"])
+async def test_keys_that_come_while_an_item_is_left_do_nothing_to_it(
+    run_all, judging, first
+) -> None:
+    await run_all("debate_single_turn", num=2)
+    async with judging() as j:
+        await j.press("enter")
+        await j.see("round 1")
+        left = j.app.screen
+        for key in (first, *LATE):
+            # As somebody who types fast: the keys are there before the screen has gone.
+            character = {"space": " ", "right_square_bracket": "]"}.get(key, key)
+            j.app.post_message(Key(key, character if len(character) == 1 else None))
+        await j.until(lambda: j.app.screen is not left)
+        await j.pilot.pause(0.2)
+        assert j.app.is_running
+        kinds = [
+            event.kind for event in j.events() if event.debate_id == left.item.transcript.debate.id
+        ]
+        assert not {EventKind.BELIEF, EventKind.LEANED} & set(kinds)
