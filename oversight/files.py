@@ -22,6 +22,15 @@ from oversight.errors import CheckpointError, FileError, OversightError
 from oversight.redaction import redacted
 
 HASH_CHUNK_BYTES = 1 << 22
+_PARTS: set[Path] = set()
+"""Files that are being written beside their places."""
+
+
+def remove_parts() -> None:
+    """Take away what is half written: for a process that ends at once, past every `finally`."""
+    for part in tuple(_PARTS):
+        with suppress(OSError):
+            part.unlink()
 
 
 def check_place(path: Path, setting: str, *, is_folder: bool = False) -> None:
@@ -80,6 +89,7 @@ def whole_file(path: Path, setting: str = "file") -> Iterator[Path]:
         FileError: It cannot be written; the message has the path and the cause.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _PARTS.add(part)
     try:
         _check_kind(path, is_folder=False)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +103,7 @@ def whole_file(path: Path, setting: str = "file") -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+        _PARTS.discard(part)
 
 
 @contextmanager

@@ -135,6 +135,7 @@ def way_on(args: Sequence[str]) -> str:
 
 
 def _stopped() -> int:
+    ending.show_cursor()
     return _say(f"stopped{INTERRUPTS.way_on}", INTERRUPTED)
 
 

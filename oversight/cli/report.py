@@ -54,7 +54,6 @@ def report(
     from oversight.evals.text import render_text
     from oversight.files import check_place
     from oversight.store import Store as OpenStore
-    from oversight.text.numbers import count
 
     named = _arms(arm or ())
     for option, place in (("--html", html), ("--png", png)):
@@ -76,16 +75,7 @@ def report(
     store = ", ".join(named.values()) or store
     if not built.num_debates:
         causes = ", ".join(f"{f.num} × {f.cause.replace('_', ' ')}" for f in built.failures)
-        chosen = {"--protocol": protocol, "--dataset": dataset}
-        which = "".join(f" {option} {value}" for option, value in chosen.items() if value)
-        advice = f"run `oversight debate --store {store}`"
-        if which and num_complete:
-            there = count(num_complete, "complete debate")
-            advice = f"without that it has {there}: `oversight report --store {store}`"
-        raise StoreError(
-            f"{store}: no complete debate{' with' * bool(which)}{which} to report on; "
-            f"{f'failed: {causes}; ' * bool(causes)}{advice}"
-        )
+        raise StoreError(_none(store, protocol, dataset, num_complete, "to report on", causes))
     if as_json:
         typer.echo(json.dumps(to_json(built), indent=2))
     else:
@@ -94,6 +84,29 @@ def report(
         if path is not None:
             render(built, path)
             typer.echo(f"{path} written", err=True)
+
+
+def _none(
+    store: str,
+    protocol: str | None,
+    dataset: str | None,
+    num_complete: int,
+    purpose: str,
+    causes: str = "",
+) -> str:
+    """The words on a store without a complete debate of the kind that is asked for."""
+    from oversight.text.numbers import count
+
+    chosen = {"--protocol": protocol, "--dataset": dataset}
+    which = "".join(f" {option} {value}" for option, value in chosen.items() if value)
+    advice = f"run `oversight debate --store {store}`"
+    if which and num_complete:
+        there = count(num_complete, "complete debate")
+        advice = f"without that it has {there}: `oversight report --store {store}`"
+    return (
+        f"{store}: no complete debate{' with' * bool(which)}{which} {purpose}; "
+        f"{f'failed: {causes}; ' * bool(causes)}{advice}"
+    )
 
 
 def _arms(given: Sequence[str]) -> dict[str, str]:
@@ -162,7 +175,7 @@ def export(
     from oversight.aggregation.rulings import only_of
     from oversight.cli.progress import reading
     from oversight.config import assignments
-    from oversight.errors import ConfigError
+    from oversight.errors import ConfigError, StoreError
     from oversight.files import check_place
     from oversight.preferences.building import preferences
     from oversight.preferences.export import export as write
@@ -178,7 +191,10 @@ def export(
     dropped = Dropped()
     with OpenStore.open(store, create=False, only_read=True) as opened:
         found = opened.transcripts(protocol=protocol, dataset=dataset)
-        transcripts = reading(found, opened.counts()["complete"])
+        num = opened.counts()["complete"]
+        if not opened.debate_ids(protocol=protocol, dataset=dataset, complete=True):
+            raise StoreError(_none(store, protocol, dataset, num, "to export"))
+        transcripts = reading(found, num)
         make = labelled_speeches if layout is ExportLayout.UNPAIRED else preferences
         rows: Any = (
             (
