@@ -65,12 +65,14 @@ class FileError(ConfigError):
     """The operating system's reason."""
 
     @classmethod
-    def of(cls, setting: str, path: object, cause: Exception) -> Self:
-        """The error of a file that `setting` names, and that `cause` keeps from being written."""
+    def of(cls, setting: str, path: object, cause: Exception, *, is_folder: bool = False) -> Self:
+        """The error of a file or folder that `setting` names, and that `cause` keeps from being
+        written."""
         reason = getattr(cause, "strerror", None) or str(cause)
+        kind = "folder" if is_folder else "file"
         error = cls(
             f"{setting} = {str(path)!r} cannot be written: {reason}. "
-            "Choose another file, or make room."
+            f"Choose another {kind}, or make room."
         )
         error.strerror = reason
         return error

@@ -313,6 +313,7 @@ def answer(
     from oversight.config import read_toml
     from oversight.engines import check_engine, open_engine
     from oversight.errors import ConfigError
+    from oversight.files import check_place
     from oversight.jobs.answering import EngineRunner, answer_file, answer_files
     from oversight.types import EngineSpec
 
@@ -335,6 +336,7 @@ def answer(
     spec = EngineSpec(engine=described.engine, settings=described.settings)
     part = part_of(shard)
     target, beside = answer_files(requests, out, part)
+    check_place(target, "out")
 
     async def go() -> Answering:
         with RunProgress(0, Console(stderr=True), noun="calls") as shown:

@@ -144,8 +144,11 @@ def lint(
         notes,
         write_audit,
     )
+    from oversight.files import check_place
     from oversight.text.terminal import rich_text
 
+    if html is not None:
+        check_place(html, "--html")
     held = None if name is None else constitutions.load(name)
     order = () if held is None else tuple(each.id for each in held.principles)
     found = _audited(store, _runs_without(left_out or ()), order)
@@ -162,7 +165,6 @@ def lint(
         for table in audit_tables(found):
             print_table(table, console)
     if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
         write_audit(found, html)
         typer.echo(f"{html} written", err=True)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hi
 
 import typer
 
-from oversight.cli.ending import in_browser
+from oversight.cli.ending import INTERRUPTS, in_browser
 from oversight.cli.options import set_option
 from oversight.errors import ConfigError
 
@@ -206,6 +206,9 @@ class App(Protocol):
     def run(self) -> object:
         """Run until its user leaves."""
 
+    def leave_soon(self) -> bool:
+        """Have it leave, from a signal's handler; false if it has not begun."""
+
 
 def session(kind: type[S], study: Path | None, flags: Flags, options: PersonOptions) -> S:
     """A study's settings, with flags and `--set` over them.
@@ -250,7 +253,8 @@ def show(app: App) -> None:
     """
     if not in_browser() and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError("there is no terminal to show a screen in; --linear reads plain lines")
-    app.run()
+    with INTERRUPTS.by_leaving(app.leave_soon):
+        app.run()
     if app.return_code:
         raise typer.Exit(app.return_code)
     if not in_browser():  # where the page says it

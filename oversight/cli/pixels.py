@@ -74,8 +74,10 @@ def _run(settings: PixelSettings, as_json: bool) -> None:
     from oversight.cli.progress import TaskProgress
     from oversight.experiments.pixels.results import results
     from oversight.experiments.pixels.running import run, stored_games
+    from oversight.files import check_place
     from oversight.store import Store
 
+    check_place(settings.out, "out", is_folder=True)
     settings.out.mkdir(parents=True, exist_ok=True)
     with Store.open(settings.store_url) as store:
         with TaskProgress(Console(stderr=True)) as shown:

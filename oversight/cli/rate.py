@@ -26,9 +26,13 @@ def known_task(name: str) -> str:
         typer.BadParameter: It is neither.
     """
     from oversight.judging.tasks import names
+    from oversight.registry import nearest
 
     if ":" not in name and name not in names():
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, names()))}.")
+        raise typer.BadParameter(
+            f"there is no task {name!r}.{nearest(name, names())} Or name one of your own: "
+            "'file.py:Class'."
+        )
     return name
 
 

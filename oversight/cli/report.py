@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from oversight.evals.principles import Change
+    from oversight.store import Store as Records
     from oversight.types import Transcript
 
 
@@ -64,10 +65,14 @@ def report(
     from oversight.evals.pictures import render_png
     from oversight.evals.rendering import render_html, render_text
     from oversight.evals.report import build_report
+    from oversight.files import check_place
     from oversight.store import Store as OpenStore
-    from oversight.text.numbers import count
 
     named = _arms(arm or ())
+    for option, place in (("--html", html), ("--png", png)):
+        if place is not None:
+            is_folder = option == "--html" and place.suffix.lower() not in PAGE_SUFFIXES
+            check_place(place, option, is_folder=is_folder)
     num_complete = 0
     with ExitStack() as stack:
         read: dict[str, Any] = {}
@@ -84,16 +89,7 @@ def report(
     store = ", ".join(named.values()) or store
     if not built.num_debates:
         causes = ", ".join(f"{f.num} × {f.cause.replace('_', ' ')}" for f in built.failures)
-        chosen = {"--protocol": protocol, "--dataset": dataset}
-        which = "".join(f" {option} {value}" for option, value in chosen.items() if value)
-        advice = f"run `oversight debate --store {store}`"
-        if which and num_complete:
-            there = count(num_complete, "complete debate")
-            advice = f"without that it has {there}: `oversight report --store {store}`"
-        raise StoreError(
-            f"{store}: no complete debate{' with' * bool(which)}{which} to report on; "
-            f"{f'failed: {causes}; ' * bool(causes)}{advice}"
-        )
+        raise StoreError(_none(store, protocol, dataset, num_complete, "to report on", causes))
     if as_json:
         typer.echo(json.dumps(to_json(built), indent=2))
     else:
@@ -105,9 +101,31 @@ def report(
         html = None
     for path, render in ((html, render_html), (png, render_png)):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
             render(built, path)
             typer.echo(f"{path} written", err=True)
+
+
+def _none(
+    store: str,
+    protocol: str | None,
+    dataset: str | None,
+    num_complete: int,
+    purpose: str,
+    causes: str = "",
+) -> str:
+    """The words on a store without a complete debate of the kind that is asked for."""
+    from oversight.text.numbers import count
+
+    chosen = {"--protocol": protocol, "--dataset": dataset}
+    which = "".join(f" {option} {value}" for option, value in chosen.items() if value)
+    advice = f"run `oversight debate --store {store}`"
+    if which and num_complete:
+        there = count(num_complete, "complete debate")
+        advice = f"without that it has {there}: `oversight report --store {store}`"
+    return (
+        f"{store}: no complete debate{' with' * bool(which)}{which} {purpose}; "
+        f"{f'failed: {causes}; ' * bool(causes)}{advice}"
+    )
 
 
 PAGE_SUFFIXES = (".html", ".htm")
@@ -197,7 +215,8 @@ def export(
     from oversight.aggregation import only_of
     from oversight.cli.progress import reading
     from oversight.config import assignments
-    from oversight.errors import ConfigError
+    from oversight.errors import ConfigError, StoreError
+    from oversight.files import check_place
     from oversight.preferences.building import export as write
     from oversight.preferences.building import preferences
     from oversight.preferences.settings import Dropped, PreferenceSettings, in_words
@@ -208,10 +227,14 @@ def export(
     if out.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
     settings = PreferenceSettings.parse(assignments(sets or ()))
+    check_place(out, "OUT")
     dropped = Dropped()
     with OpenStore.open(store, create=False, only_read=True) as opened:
         found = opened.transcripts(protocol=protocol, dataset=dataset)
-        transcripts = reading(found, opened.counts()["complete"])
+        num = opened.counts()["complete"]
+        if not opened.debate_ids(protocol=protocol, dataset=dataset, complete=True):
+            raise StoreError(_none(store, protocol, dataset, num, "to export"))
+        transcripts = reading(found, num)
         make = labelled_speeches if layout is ExportLayout.UNPAIRED else preferences
         rows: Any = (
             (
@@ -290,10 +313,7 @@ def diff(
         )
         shown = list(islice(found, limit))
         if not shown:
-            raise StoreError(
-                f"{opened.url}: no such change; leave --principle and the ids out, or add --all "
-                "for critiques that changed nothing (oversight critique makes them)"
-            )
+            raise StoreError(f"{opened.url}: {_why_none(opened, ids or [], principle)}")
         if as_json:
             typer.echo(json.dumps([_as_json(each) for each in shown], indent=2))
             return
@@ -302,6 +322,25 @@ def diff(
             _print(change, console)
         said = f"{len(shown)} shown; --limit shows more."
         console.print(rich_text(said, style="dim"))
+
+
+def _why_none(opened: Records, ids: list[str], principle: str | None) -> str:
+    """The reason why a store has no such change, and what to do."""
+    from oversight.evals.principles import changes_of
+    from oversight.registry import nearest
+
+    changes = [each for found in opened.transcripts() for each in changes_of(found)]
+    if not changes:
+        return "no answer was criticised there; `oversight critique` makes such answers"
+    for id_ in ids:
+        if not any(_is_named(each.transcript, [id_]) for each in changes):
+            return f"no criticised prompt or debate has an id that begins with {id_!r}"
+    known = {each for change in changes for each in change.principles}
+    if principle is not None and principle not in known:
+        return (
+            f"--principle {principle!r}: nothing was criticised by it.{nearest(principle, known)}"
+        )
+    return "nothing was changed by such a critique; --all shows those that changed nothing"
 
 
 def _is_named(transcript: Transcript, ids: list[str] | tuple[()]) -> bool:

@@ -266,10 +266,12 @@ def demo(
 
     from oversight.cli.running import run
     from oversight.config import RunSettings, load_recipe
+    from oversight.files import check_place
     from oversight.text.numbers import count
     from oversight.text.terminal import rich_text
 
     console = Console()
+    check_place(folder, "--folder", is_folder=True)
     folder.mkdir(parents=True, exist_ok=True)
     changes: dict[str, object] = {"store": str(folder / "demo.db")}
     if questions is not None:

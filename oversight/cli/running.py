@@ -170,7 +170,7 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
     console.print(rich_text(f"Recorded in {run.settings.store}.", style="dim"), soft_wrap=True)
     if progress.waiting:
         console.print(rich_text(f"Next: oversight judge --store {run.settings.store}", "dim"))
-    elif not short:
+    elif not short and progress.done + progress.found:
         flag = "" if run.settings.store == "oversight.db" else f" --store {run.settings.store}"
         console.print(
             rich_text(

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from oversight.config import Settings
 from oversight.errors import AnotherRunError, CheckpointError, OversightError
-from oversight.files import write_json
+from oversight.files import check_place, write_json
 from oversight.models import contents_of
 from oversight.redaction import redacted
 from oversight.train.runs.checkpoints import differences, unlike_contents
@@ -208,6 +208,7 @@ def run(experiment: Experiment, report: Report = lambda _: None) -> dict[str, di
         DataError: There are fewer questions than are asked for.
         JobError: A job failed; says which, and why.
     """
+    check_place(experiment.out, "out", is_folder=True)
     jobs = experiment.plan()
     done = {job.name for job in jobs if _record(experiment, job) is not None}
     if len(done) < len(jobs):

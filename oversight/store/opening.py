@@ -259,9 +259,13 @@ def _version(connection: Connection) -> str | None:
     return rows.scalar_one_or_none()
 
 
+def _unused(database: Database) -> StoreError:
+    return StoreError(f"store {database.name} holds nothing yet; check its name")
+
+
 def _check_unused(database: Database, connection: Connection, create: bool) -> None:
     if not create:
-        raise StoreError(f"store {database.name} holds nothing yet; check its name")
+        raise _unused(database)
     if database.is_sqlite and (tables := inspect(connection).get_table_names()):
         raise StoreError(
             f"store {database.name} is a database of another program"
@@ -300,6 +304,8 @@ def _prepare_file(database: Database, create: bool) -> None:
             if not create:
                 raise StoreError(f"there is no store at {path}; check the path")
             path.parent.mkdir(parents=True, exist_ok=True)
+        elif not create and not path.stat().st_size:
+            raise _unused(database)  # an empty file is left so
     except OSError as error:
         raise StoreError(
             f"store {path}: {error}; check that its folder can be there and that you may use it"

@@ -240,6 +240,51 @@ def test_an_error_in_an_answer_file_is_the_failure_that_it_would_be_live(
     assert [each.cause for each in outcomes if each is not None] == [cause]
 
 
+FILTER = {"message": "The response was filtered.", "code": "content_filter"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"response": {"status_code": 400, "body": {"error": FILTER}}, "error": None},
+        {"response": None, "error": FILTER},
+        {"response": {"status_code": 400, "body": None}, "error": {"error": FILTER}},
+    ],
+)
+def test_an_answer_that_a_filter_withheld_is_asked_again_and_counted_as_such(
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    row: dict[str, Any],
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    asked: set[str] = set()
+    for _ in range(8):
+        words = ("critique", str(path), "--batch", str(job), "--json")
+        main.run(list(words))
+        told = json.loads(capsys.readouterr().out)
+        if not told["waiting"]:
+            break
+        answer(capsys, job, path)
+        for requests in (job / "requests").glob("*.jsonl"):
+            asked |= {
+                each["custom_id"] for each in lines(requests) if "jar 2" in json.dumps(each["body"])
+            }
+        for answers in (job / "answers").glob("*.jsonl"):
+            rows = [
+                {"custom_id": each["custom_id"], **row} if each["custom_id"] in asked else each
+                for each in lines(answers)
+            ]
+            answers.write_text("".join(json.dumps(each) + "\n" for each in rows))
+
+    assert (told["done"] + told["found"], told["failed"]) == (NUM_PROMPTS - 1, 1)
+    assert len(asked) == 3, "as often as a live server is asked"
+    with Store.open(str(path.with_suffix(".db"))) as store:
+        [failed] = [each for each in store.transcripts(complete=False) if each.outcome]
+    assert failed.outcome is not None
+    assert failed.outcome.cause == "content_filter"
+
+
 def test_the_cause_of_a_failed_call_survives_the_file_of_answers() -> None:
     said = AnswerLine("call-1", error="its prompt has 9 tokens", kind=PromptTooLongError)
 

@@ -174,11 +174,21 @@ def kind_in_file(status: int | None, message: str, code: str) -> type[EngineErro
     return PromptTooLongError if is_too_long else EngineError
 
 
+def is_filtered(status: int | None, code: str) -> bool:
+    """True if an error of this code says that a content filter withheld the answer.
+
+    Args:
+        status: Of the response; None in a file of answers that gives none.
+        code: The error's.
+    """
+    return (status is None or status in UNACCEPTED) and code.lower() in FILTERED
+
+
 def _by_status(
     status: int, message: str, code: str, after_s: float, parameter: str = ""
 ) -> AttemptError:
     reason = f"answered {status}: {_printable(message)}"
-    if status in UNACCEPTED and code.lower() in FILTERED:
+    if is_filtered(status, code):
         return AttemptError(EngineRefusedError, reason, retry=False, filtered=True)
     if status in UNACCEPTED and ROLES.search(message):
         return AttemptError(

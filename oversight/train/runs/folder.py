@@ -29,6 +29,7 @@ from typing import IO, Any, Self
 
 from pydantic_core import to_jsonable_python
 
+from oversight import files
 from oversight.config import Settings
 from oversight.errors import ConfigError, OversightError, TrainingStopped
 from oversight.files import to_toml, told, write_json, write_text
@@ -402,9 +403,7 @@ def check_place(path: Path, resume: bool) -> None:
             )
     elif path.is_dir() and any(not BEFORE_A_RUN.fullmatch(p.name) for p in path.iterdir()):
         raise ConfigError(f"{place} is not empty and no run; take another folder")
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise ConfigError(f"{place} cannot be made: {there} cannot be written to")
+    files.check_place(path, "out", is_folder=True)
 
 
 def check_places(config: Any, resume: bool) -> None:
