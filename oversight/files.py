@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -262,3 +263,28 @@ def _text(text: str) -> str:
     # JSON's escapes are TOML's, but for DEL; half a surrogate pair has no form in TOML.
     escaped = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
     return escaped.encode("utf-8", "replace").decode("utf-8")
+
+
+GIT_TIMEOUT_S = 10
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit of `folder`, with `+changes` where it was edited; None outside a repository."""
+    revision = _git(folder, "rev-parse", "HEAD")
+    if revision is None:
+        return None
+    return revision + "+changes" * bool(_git(folder, "status", "--porcelain"))
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

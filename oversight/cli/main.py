@@ -25,6 +25,7 @@ from oversight.cli.rate import rate
 from oversight.cli.report import diff, export, report
 from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
+from oversight.cli.runs import runs
 from oversight.cli.store import store
 from oversight.cli.train import plot, train
 from oversight.cli.view import show, view
@@ -80,6 +81,7 @@ for command in (
     diff,
     pixels,
     report,
+    runs,
     export,
     plot,
     datasets,

@@ -218,6 +218,7 @@ class ModelRatings:
             by_claim = {_claim(each): each for each in some.values()}
             held = self.store.claim(by_claim)
             found = self.store.known_ratings(some)
+            self.store.include({id_: some[id_].item.debate_id for id_ in found})
             self.store.release(key for key in held if by_claim[key].id in found)
             ours = [each for key, each in by_claim.items() if key in held and each.id not in found]
             progress.found += len(found)

@@ -16,6 +16,7 @@ from typing import NoReturn, TypeVar
 import httpx
 
 from oversight.engines.openai.failures import (
+    LOOK_AT_KEY,
     AttemptError,
     broken_connection,
     refused_or_failed,
@@ -192,7 +193,13 @@ class Server:
     """A model server at one address."""
 
     def __init__(
-        self, base_url: str, *, key: str, connect_timeout_s: float, max_retries: int
+        self,
+        base_url: str,
+        *,
+        key: str,
+        connect_timeout_s: float,
+        max_retries: int,
+        key_variable: str = "",
     ) -> None:
         self.base_url = base_url
         self.num_in_flight = 0
@@ -200,6 +207,7 @@ class Server:
         self.rests_until = 0.0
         """On `time.monotonic`'s clock; nobody answered there, and others are asked before it."""
         register(key)
+        self._key_variable, self._has_key = key_variable, bool(key)
         self._max_retries = max_retries
         self._connections = Connections(base_url, key=key, connect_timeout_s=connect_timeout_s)
 
@@ -275,7 +283,11 @@ class Server:
             reason += f" (try {call.num_attempts})"
         if late:
             reason += "; the wait before another try would exceed timeout_s"
-        raise failure.kind(self.message(call.name, reason, failure.advice)) from failure
+        advice = failure.advice
+        if advice == LOOK_AT_KEY and self._key_variable:
+            given = "" if self._has_key else ", which is not set"
+            advice = f"put a valid key into {self._key_variable}{given} (api_key_env names it)"
+        raise failure.kind(self.message(call.name, reason, advice)) from failure
 
     async def _get(self, call: Exchange) -> bytes:
         with self._connections.client() as client:

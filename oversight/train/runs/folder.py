@@ -17,7 +17,6 @@ import platform
 import re
 import shlex
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from pydantic_core import to_jsonable_python
 from oversight import files
 from oversight.config import Settings
 from oversight.errors import ConfigError, OversightError, TrainingStopped
-from oversight.files import to_toml, told, write_json, write_text
+from oversight.files import git_revision, to_toml, told, write_json, write_text
 from oversight.models import contents_of
 from oversight.train.distributed import World
 from oversight.train.runs.checkpoints import (
@@ -85,7 +84,6 @@ class FolderLock:
 
 
 PACKAGES = ("oversight", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy")
-GIT_TIMEOUT_S = 10
 OURS = ("oversight", "cli", "main.py")
 """End of the path that `python -m oversight.cli.main` shows as its program."""
 
@@ -141,28 +139,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def git_revision(folder: Path) -> str | None:
-    """The commit of `folder`, with `+changes` where it was edited; None outside a repository."""
-    revision = _git(folder, "rev-parse", "HEAD")
-    if revision is None:
-        return None
-    return revision + "+changes" * bool(_git(folder, "status", "--porcelain"))
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words],
-            capture_output=True,
-            text=True,
-            timeout=GIT_TIMEOUT_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 MODEL = "model"
