@@ -342,12 +342,12 @@ def answer(
                 await opened.aclose()
 
     done = INTERRUPTS.run(go())
-    _tell_answering(done, target, as_json=as_json)
+    _tell_answering(done, target, str(spec.settings.get("model", "")), as_json=as_json)
     if done.num_failed:
         raise typer.Exit(1)
 
 
-def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
+def _tell_answering(done: Answering, target: Path, model: str, *, as_json: bool) -> None:
     from rich.console import Console
 
     from oversight.text.terminal import rich_text
@@ -359,6 +359,8 @@ def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
             "found": done.found,
             "failed": done.num_failed,
             "tokens": done.num_tokens,
+            "asked_for": done.model,
+            "answered_by": model,
             "out": str(target),
         }
         typer.echo(json.dumps(document, indent=2))
@@ -368,6 +370,8 @@ def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
     parts += [f"{done.num_failed:,} failed"] if done.num_failed else []
     said = f"{done.total:,} calls: {', '.join(parts)}; {done.num_tokens:,} tokens."
     lines = [said, *(f"  {id_}: {reason}" for id_, reason in done.reasons.items())]
+    if model and done.model not in ("", model):
+        lines.append(f"The file asks for the model {done.model!r}; {model!r} answered.")
     for line in lines:
         console.print(rich_text(line), soft_wrap=True)
     console.print(rich_text(f"Written to {target}.", style="dim"), soft_wrap=True)
