@@ -122,6 +122,7 @@ def lint(
         ),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page.", show_default=False)] = None,
+    png: Annotated[Path | None, typer.Option(help="Write one picture.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """Measure what each principle did: oversight constitution lint ours.toml --store critique.db.
@@ -144,6 +145,7 @@ def lint(
         notes,
         write_audit,
     )
+    from oversight.evals.audit_picture import write_picture
     from oversight.text.terminal import rich_text
 
     held = None if name is None else constitutions.load(name)
@@ -161,10 +163,11 @@ def lint(
             console.print(rich_text(f"! {line}", style="yellow"))
         for table in audit_tables(found):
             print_table(table, console)
-    if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        write_audit(found, html)
-        typer.echo(f"{html} written", err=True)
+    for path, write in ((html, write_audit), (png, write_picture)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(found, path)
+            typer.echo(f"{path} written", err=True)
 
 
 def _runs_without(given: list[str] | tuple[()]) -> dict[str, str]:
