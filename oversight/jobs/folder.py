@@ -52,12 +52,15 @@ CREATE INDEX IF NOT EXISTS answers_by_file ON answers (file);
 CREATE TABLE IF NOT EXISTS files (
     name TEXT PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS odd (file TEXT NOT NULL, kind TEXT NOT NULL, place TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS odd_by_file ON odd (file);
 """
 
 
 @dataclass
 class TakenIn:
-    """Counts of what was met in answer files."""
+    """Counts of what was met in answer files: first what is new, then what is wrong in any of them
+    for as long as it lies there."""
 
     num_new: int = 0
     num_failed: int = 0
@@ -157,6 +160,13 @@ class JobFolder:
                 self._index.execute("DELETE FROM files")
                 for file in files:
                     self._take_file(file, TakenIn())
+            for kind, places in (
+                ("unlike", counts.unlike),
+                ("unknown", counts.unknown),
+                ("broken", counts.broken),
+            ):
+                query = "SELECT place FROM odd WHERE kind = ? ORDER BY rowid"
+                places += [place for (place,) in self._index.execute(query, (kind,))]
         return counts
 
     def _answer_files(self) -> Iterator[Path]:
@@ -187,6 +197,7 @@ class JobFolder:
         rows = self._index.execute("DELETE FROM answers WHERE file = ? RETURNING id", (name,))
         ids = [id_ for (id_,) in rows]
         self._index.execute("DELETE FROM files WHERE name = ?", (name,))
+        self._index.execute("DELETE FROM odd WHERE file = ?", (name,))
         return ids
 
     def _lacks(self, ids: Sequence[str]) -> bool:
@@ -206,7 +217,7 @@ class JobFolder:
             before = self._forget_file(name)
             for line in lines_of(file):
                 if isinstance(line, BrokenLine):
-                    counts.broken.append(f"{file.name}:{line.number} ({line.reason})")
+                    self._note(name, "broken", f"{file.name}:{line.number} ({line.reason})")
                     continue
                 place = (name, line.start, line.size)
                 self._take(answer_of(line.value), place, f"{file.name}:{line.number}", counts)
@@ -222,7 +233,7 @@ class JobFolder:
     ) -> None:
         id_ = answer.custom_id
         if self._one("SELECT 1 FROM requests WHERE id = ?", id_) is None:
-            counts.unknown.append(f"{shown} ({id_[:40]!r})")
+            self._note(place[0], "unknown", f"{shown} ({id_[:40]!r})")
             return
         before = self._one("SELECT file, start, size, error FROM answers WHERE id = ?", id_)
         if before is not None and not before[3]:
@@ -231,13 +242,17 @@ class JobFolder:
             counts.num_doubled += 1
             first = _read(id_, before[0], before[1], before[2])
             if first is None or _words(first.body or {}) != _words(answer.body or {}):
-                counts.unlike.append(id_)
+                self._note(place[0], "unlike", id_)
             return
         counts.num_new += not answer.error
         counts.num_failed += bool(answer.error)
         self._index.execute(
             "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", (id_, *place, answer.error)
         )
+
+    def _note(self, file: str, kind: str, place: str) -> None:
+        """Keep what is wrong in a file, so that each wave tells of it while the file lies there."""
+        self._index.execute("INSERT INTO odd VALUES (?, ?, ?)", (file, kind, place))
 
     def answer(self, custom_id: str) -> AnswerLine | None:
         """The answer of a call, or None if there is none yet.

@@ -18,6 +18,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from typing import Any
 from oversight.engines.base import open_engine
 from oversight.errors import (
     BudgetExceededError,
+    ConfigError,
     EngineUnavailableError,
     MissingDependencyError,
     lack,
@@ -48,6 +50,9 @@ MAX_RESTARTS = 8
 START_S = 600
 """Seconds within which all workers have to be there, unless Ray's own `START_VARIABLE` says
 otherwise; the model is loaded at the first call, and its time does not count."""
+CONNECT_S = 10.0
+MAX_STARTS = 3
+"""Tries to start Ray here: it gives itself half a minute, too short on a machine that is busy."""
 ON_A_CLUSTER = "RAY_ADDRESS"
 START_VARIABLE = "RAY_DATA_DEFAULT_WAIT_FOR_MIN_ACTORS_S"
 
@@ -75,6 +80,7 @@ class RayRunner:
 
         Raises:
             MissingDependencyError: Ray is not installed.
+            ConfigError: More GPUs are asked for than there are, or RAY_ADDRESS is no cluster's.
             EngineUnavailableError: Ray gives up, as where no worker can open its engine, one dies
                 each time that it is started, or the cluster has no room for them.
             BudgetExceededError: A worker's budget is used up.
@@ -98,10 +104,10 @@ class RayRunner:
             return
         found = ray.cluster_resources().get("GPU", 0.0)
         if found < self.gpus * self.num_workers:
-            raise EngineUnavailableError(
-                f"Ray Data: {self.num_workers} workers of {self.gpus:g} GPUs each were asked for, "
-                f"and this machine has {found:g}: ask for fewer workers (--ray) or GPUs (--gpus), "
-                f"or name a cluster ({ON_A_CLUSTER})"
+            raise ConfigError(
+                f"--gpus {self.gpus:g}: {self.num_workers} workers (--ray) are to have so many, "
+                f"and this machine has {found:g} GPUs in all: ask for fewer, or name a cluster "
+                f"({ON_A_CLUSTER})"
             )
 
     def _reason(self, error: Exception) -> str:
@@ -132,7 +138,7 @@ class RayRunner:
         context.enable_progress_bars = False
         context.execution_options.preserve_order = False
         context.max_consecutive_actor_init_deaths = self.num_workers
-        if context.wait_for_min_actors_s <= 0:
+        if START_VARIABLE not in os.environ:
             context.wait_for_min_actors_s = self.start_s
         answers = ray.data.from_arrow(blocks).map_batches(
             _Worker,
@@ -259,28 +265,50 @@ def _connect(ray: Any, num_workers: int) -> None:
     """Connect to the cluster that RAY_ADDRESS names, or start one.
 
     Raises:
-        EngineUnavailableError: Nobody answers there, or none could be started here.
+        ConfigError: Nobody answers there.
+        EngineUnavailableError: None could be started here.
     """
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    address = os.environ.get(ON_A_CLUSTER)
-    try:
-        if address:
-            ray.init(**quiet)
-            return
+    if address := os.environ.get(ON_A_CLUSTER):
+        _check_answers(address)
+        how: dict[str, Any] = quiet
+    else:
         cpus = max(num_workers, os.cpu_count() or 1)
-        ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
-    except Exception as error:  # of whatever kind: its parts are programs of their own
-        if lack(error) is not None:
-            raise
-        where = f"the cluster of {ON_A_CLUSTER} = {address!r}" if address else "this machine"
-        advice = (
-            "look whether it runs (ray status)"
-            if address
-            else "a machine that is busy with other work may need a second try"
-        )
-        raise EngineUnavailableError(
-            f"Ray could not be begun on {where} ({_last_line(error)}): {advice}"
-        ) from error
+        here = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+        how = {"num_cpus": cpus, **here, **quiet}
+    for left in reversed(range(1 if address else MAX_STARTS)):
+        try:
+            ray.init(**how)
+        except Exception as error:  # of whatever kind: its parts are programs of their own
+            if lack(error) is not None:
+                raise
+            if not left:
+                where = f"on the cluster of {ON_A_CLUSTER} = {address!r}" if address else "here"
+                raise EngineUnavailableError(
+                    f"Ray could not be begun {where} ({_last_line(error)}): try again when the "
+                    "machine is less busy"
+                ) from error
+            ray.shutdown()
+        else:
+            return
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nobody answers: Ray itself would try for minutes.
+
+    Raises:
+        ConfigError: Nobody does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # a word of Ray's own, such as "auto"
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"{ON_A_CLUSTER} = {address!r}: nobody answers ({error}); start the cluster (ray start "
+            "--head), or leave the variable out to have workers on this machine"
+        ) from None
 
 
 def _import_ray() -> Any:

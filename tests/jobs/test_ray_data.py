@@ -191,12 +191,12 @@ requests, recipe, out = map(Path, sys.argv[1:])
 engine = _engines(read_toml(recipe), "")["m"]
 spec = EngineSpec(engine=engine.engine, settings=engine.settings)
 ray.init(num_cpus=1, num_gpus=0, include_dashboard=False, object_store_memory=2**28)
-for how in ({"gpus": 64}, {"cpus": 64, "start_s": 1}, {"max_restarts": 1}, {"max_restarts": 1}):
+for how in ({"gpus": 64}, {"max_restarts": 1}, {"max_restarts": 1}, {"cpus": 64, "start_s": 1}):
     try:
         done = asyncio.run(answer_file(requests, out, RayRunner(spec, 1, **how)))
-        print(done.done, done.num_failed)
+        print("-", done.done, done.num_failed)
     except Exception as error:
-        print(f"{type(error).__name__}: {error}")
+        print(f"- {type(error).__name__}: {error}")
 """
 
 
@@ -213,12 +213,14 @@ def test_nothing_is_waited_for_without_end(tmp_path: Path) -> None:
         subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environment), code=0
     )
 
-    no_gpu, no_room, dies, goes_on = [line for line in said.splitlines() if line]
-    assert "1 workers of 64 GPUs each were asked for, and this machine has 0" in no_gpu
+    told_of = [line for line in said.splitlines() if line.startswith("- ")]
+    assert len(told_of) == 4, said
+    no_gpu, dies, goes_on, no_room = told_of
+    assert "ConfigError: --gpus 64: 1 workers (--ray) are to have so many, and" in no_gpu
     assert "not all of 1 workers, of 64 CPUs each, were started in time" in no_room
     assert "EngineUnavailableError: Ray Data: a worker died and is not started anew" in dies
     assert "the same command goes on behind what is answered" in dies
-    assert goes_on.split() == ["11", "1"]  # after a third death
+    assert goes_on.split() == ["-", "11", "1"]  # after a third death
     assert len(answers(out)) == 12
 
 
@@ -232,7 +234,7 @@ def test_a_cluster_where_nobody_answers_is_named(
     assert main.run(["answer", str(requests), "--recipe", str(recipe), "--ray", "1"]) == 2
 
     said = " ".join(capsys.readouterr().err.split())
-    assert "Ray could not be begun on the cluster of RAY_ADDRESS = '127.0.0.1:9'" in said
+    assert "RAY_ADDRESS = '127.0.0.1:9': nobody answers" in said
 
 
 def test_an_engine_that_cannot_be_opened_is_refused_before_workers_start(
