@@ -12,8 +12,8 @@ from typing import Any
 from oversight.evals.audit_picture import in_words, picture
 from oversight.evals.constitutional import critiques_table
 from oversight.evals.intervals import Estimate
-from oversight.evals.page import Illustration, Page, write_page
 from oversight.evals.principles import ConstitutionAudit, HarmBrought, PrincipleEffect
+from oversight.evals.rendering import Illustration, Page, write_page
 from oversight.text.numbers import NONE, Table, count, listed, percent, points, share
 
 NEVER = 0.05

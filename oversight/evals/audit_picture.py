@@ -100,7 +100,7 @@ def _draw_panel(
             most = max(most, high)
             bar: dict[str, Any] = {"color": tint, "clip_on": False}
             axes.plot([low, high], [at, at], lw=5, alpha=0.28, solid_capstyle="butt", **bar)
-            hollow = {"markerfacecolor": theme.paper} if index else {}
+            hollow: dict[str, Any] = {"markerfacecolor": theme.paper} if index else {}
             axes.plot([found.value], [at], marker="D" if index else "o", ms=5.5, **bar, **hollow)
     step = next(each for each in (1, 2, 5, 10, 20, 25, 50) if 100 * most / each <= 4)
     end = max(step, step * -(-round(1000 * most) // (10 * step)))

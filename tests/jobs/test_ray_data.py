@@ -185,12 +185,12 @@ import ray
 from oversight.cli.batch import _engines
 from oversight.config import read_toml
 from oversight.jobs.answering import answer_file
-from oversight.jobs.ray_data import RayRunner
+from oversight.jobs.ray_data import RayRunner, _connect
 from oversight.types import EngineSpec
 requests, recipe, out = map(Path, sys.argv[1:])
 engine = _engines(read_toml(recipe), "")["m"]
 spec = EngineSpec(engine=engine.engine, settings=engine.settings)
-ray.init(num_cpus=1, num_gpus=0, include_dashboard=False, object_store_memory=2**28)
+_connect(ray, 1)
 for how in ({"gpus": 64}, {"max_restarts": 1}, {"max_restarts": 1}, {"cpus": 64, "start_s": 1}):
     try:
         done = asyncio.run(answer_file(requests, out, RayRunner(spec, 1, **how)))

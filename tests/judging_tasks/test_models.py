@@ -24,7 +24,7 @@ from oversight.graphs.running import DebateProgress
 from oversight.judging.model_ratings import ModelRatings, all_raters, rate_by_all
 from oversight.judging.settings import RatingSettings
 from oversight.store import Store
-from oversight.store.queue import ItemState
+from oversight.store.claims import ItemState
 from oversight.types import (
     Completion,
     EngineSpec,
