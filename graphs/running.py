@@ -159,6 +159,8 @@ class DebateProgress:
     """Left to another process that is running them."""
     waiting: int = 0
     """Gone as far as they can without a person, or without answers of a batch job."""
+    num_tokens: int = 0
+    """Tokens of prompts and answers, where they are counted as they come (of ratings)."""
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, other: DebateProgress) -> None:
@@ -169,6 +171,7 @@ class DebateProgress:
         self.found += other.found
         self.elsewhere += other.elsewhere
         self.waiting += other.waiting
+        self.num_tokens += other.num_tokens
         self.failures += other.failures
 
 
@@ -258,11 +261,18 @@ def _rare_collections() -> Iterator[None]:
     which takes a third of the time of a run (benchmarks/orchestration.py).
     """
     before = gc.get_threshold()
+    _found.append(before)
     gc.set_threshold(max(before[0], COLLECT_AFTER), *before[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        first = _found.pop()
+        if not _found:
+            gc.set_threshold(*first)
+
+
+_found: list[tuple[int, int, int]] = []
+"""The collector's thresholds as each run found them; the first are put back by the last to end."""
 
 
 def _pending(

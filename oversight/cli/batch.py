@@ -210,22 +210,21 @@ def feedback(
     """Have models compare responses under principles, in both orders, in bulk.
 
     The recipe is one of `oversight rate` with a rater, or with several under [raters.NAME]
-    (recipes/feedback.toml): `task` says what is asked (pairs, revisions or principles). What is
-    answered is not asked again. With --batch calls go by files, as in `oversight critique`.
+    (recipes/feedback.toml): `task` says what is asked (pairs, revisions or principles). Models
+    behind servers rate at the same time, others one after the other. What is answered is not asked
+    again. With --batch calls go by files, as in `oversight critique`.
     """
     from rich.console import Console
 
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import RunProgress
     from oversight.config import assignments, override, read_toml
-    from oversight.errors import ConfigError, StoreError
-    from oversight.graphs.running import DebateProgress
+    from oversight.errors import ConfigError
     from oversight.jobs.folder import JobFolder, file_engines
-    from oversight.judging.model_ratings import ModelRatings
+    from oversight.judging.model_ratings import all_raters, rate_by_all
     from oversight.judging.settings import RatingSettings
     from oversight.store import Store
     from oversight.store.runs import start_of
-    from oversight.types.ratings import rater_of
 
     if recipe is None:
         raise ConfigError("name a recipe: oversight feedback recipes/feedback.toml")
@@ -240,24 +239,11 @@ def feedback(
     console = Console(stderr=as_json)
 
     def give(opened: Any, **how: Any) -> DebateProgress:
-        """The ratings of every model, one model after the other."""
-        whole = DebateProgress(total=0)
-        several = {
-            name: ModelRatings(opened, one, task, **how)
-            for name, one in settings.one_by_one().items()
-        }
-        known: dict[str, str] = {}
-        for name, ratings in several.items():
-            same = known.setdefault(rater_of(ratings.spec), name)
-            if same != name:
-                raise ConfigError(f"raters.{same} and raters.{name} are one and the same rater")
-        for name, ratings in several.items():
-            if not ratings.items:
-                raise StoreError(f"{opened.url}: there is nothing to rate: {ratings.nothing}")
-            noun = f"ratings of {name}" if name else "ratings"
-            with RunProgress(ratings.num_planned, Console(stderr=True), noun=noun) as shown:
-                whole.add(INTERRUPTS.run(ratings.run(shown)))
-        return whole
+        """The ratings of every model."""
+        several = all_raters(opened, settings, task, **how).values()
+        total = sum(each.num_planned for each in several)
+        with RunProgress(total, Console(stderr=True), noun="ratings") as shown:
+            return INTERRUPTS.run(rate_by_all(several, shown))
 
     with Store.open(settings.store, create=False) as opened:
         if settings.from_run is not None:
@@ -367,12 +353,12 @@ def answer(
                 await opened.aclose()
 
     done = INTERRUPTS.run(go())
-    _tell_answering(done, target, as_json=as_json)
+    _tell_answering(done, target, str(spec.settings.get("model", "")), as_json=as_json)
     if done.num_failed:
         raise typer.Exit(1)
 
 
-def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
+def _tell_answering(done: Answering, target: Path, model: str, *, as_json: bool) -> None:
     from rich.console import Console
 
     from oversight.text.terminal import rich_text
@@ -384,6 +370,8 @@ def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
             "found": done.found,
             "failed": done.num_failed,
             "tokens": done.num_tokens,
+            "asked_for": done.model,
+            "answered_by": model,
             "out": str(target),
         }
         typer.echo(json.dumps(document, indent=2))
@@ -393,6 +381,8 @@ def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
     parts += [f"{done.num_failed:,} failed"] if done.num_failed else []
     said = f"{done.total:,} calls: {', '.join(parts)}; {done.num_tokens:,} tokens."
     lines = [said, *(f"  {id_}: {reason}" for id_, reason in done.reasons.items())]
+    if model and done.model not in ("", model):
+        lines.append(f"The file asks for the model {done.model!r}; {model!r} answered.")
     for line in lines:
         console.print(rich_text(line), soft_wrap=True)
     console.print(rich_text(f"Written to {target}.", style="dim"), soft_wrap=True)

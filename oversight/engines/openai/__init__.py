@@ -79,7 +79,9 @@ class OpenAIEngine:
     def __init__(self, config: Config, *, key: str = "") -> None:
         self.model = config.model
         logprobs = config.logprobs and "logprobs" not in config.leave_out
-        self.capabilities = Capabilities(logprobs=logprobs, choices=config.dialect == "vllm")
+        self.capabilities = Capabilities(
+            logprobs=logprobs, choices=config.dialect == "vllm", is_served=True
+        )
         self.budget = Budget(config.max_requests, config.max_total_tokens)
         self._config = config
         self._wire = Wire(

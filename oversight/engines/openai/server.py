@@ -205,7 +205,9 @@ class Server:
         self.num_in_flight = 0
         """Calls that it has been given and that have not ended."""
         self.rests_until = 0.0
-        """On `time.monotonic`'s clock; nobody answered there, and others are asked before it."""
+        """On `time.monotonic`'s clock; it did not answer, and others are asked before it."""
+        self.num_rests = 0
+        """Rests since it answered last."""
         register(key)
         self._key_variable, self._has_key = key_variable, bool(key)
         self._max_retries = max_retries
@@ -316,8 +318,9 @@ class Server:
                 _read_body(call, await response.aread())
 
 
-REST_S = 30.0
-"""Time for which a server that does not answer is asked last."""
+FIRST_REST_S, REST_S = 1.0, 30.0
+"""Time for which a server that does not answer is asked last: the first time, and at most; each
+further time twice as long. So one that had too much to do for a moment is soon asked again."""
 SHARE = 1.25
 """Calls that a server may have in flight, as a multiple of the mean of all."""
 
@@ -362,11 +365,14 @@ class ServerGroup:
             call.num_attempts, call.max_retries = 0, 1
             try:
                 with server.asked():
-                    return await ask(server)
-            except EngineUnavailableError:
-                server.rests_until = time.monotonic() + REST_S
+                    found = await ask(server)
+            except EngineUnavailableError as error:
+                _send_to_rest(server, error)
                 if call.emitted:
                     raise
+            else:
+                server.num_rests = 0
+                return found
         call.num_attempts, call.max_retries = 0, None
         with last.asked():
             return await ask(last)
@@ -383,6 +389,17 @@ class ServerGroup:
                 text_id(route, each.base_url),
             ),
         )
+
+
+def _send_to_rest(server: Server, error: EngineUnavailableError) -> None:
+    """Have others asked before a server that did not answer, for as long as it says at least."""
+    if _rest(server):
+        return  # calls that were in flight together fail together
+    cause = error.__cause__
+    told_s = cause.after_s if isinstance(cause, AttemptError) else 0.0
+    rest_s = min(REST_S, FIRST_REST_S * 2 ** min(server.num_rests, 16))
+    server.num_rests += 1
+    server.rests_until = time.monotonic() + max(told_s, rest_s)
 
 
 def _rest(server: Server) -> float:
