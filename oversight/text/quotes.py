@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from oversight.errors import PromptError
-from oversight.text.folding import INVISIBLE, WORD, fold
+from oversight.text.folding import ASCII_WORD, INVISIBLE, WORD, fold
 from oversight.text.matching import SourceIndex, core, index
 from oversight.text.prompts import Safe
 from oversight.text.untrusted import data
@@ -136,7 +136,7 @@ def _checked(words: str, start: int, source: SourceIndex | None, *, may_search: 
 
 
 def _is_too_short(folded: str) -> bool:
-    found = WORD.findall(folded)
+    found = (ASCII_WORD if folded.isascii() else WORD).findall(folded)
     return len(found) < MIN_QUOTE_WORDS or sum(map(len, found)) < MIN_QUOTE_CHARS
 
 

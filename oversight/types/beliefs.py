@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from oversight.types.samples import Record
+from oversight.types.samples import Record, SharedRecord
 
 
 class JudgeKind(StrEnum):
@@ -72,7 +72,7 @@ class EngineSpec(Record):
     settings: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class AgentSpec(Record):
+class AgentSpec(SharedRecord):
     """An agent by name, with its settings and the engine it thinks with."""
 
     agent: str
