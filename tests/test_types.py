@@ -10,7 +10,7 @@ from oversight import protocols
 from oversight.agents import identify
 from oversight.graphs.planning import draw_orders
 from oversight.ids import content_id
-from oversight.store.encoding import encode
+from oversight.store.schema import encode
 from oversight.types import (
     Act,
     AgentSpec,
