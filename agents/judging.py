@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from oversight.agents._calls import Answer, Calls, seed_for
 from oversight.agents._stated import read_statements
@@ -112,6 +113,7 @@ def belief_from_top(completion: Completion, listing: Sequence[int]) -> Belief:
     return decide(probs, BeliefMethod.LOGPROBS, completion.text, min(mass, 1.0))
 
 
+@cache
 def _positions_by_form(num_options: int) -> dict[str, int]:
     forms: dict[str, int] = {}
     for position, label in enumerate(labels(num_options)):

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from oversight.errors import StoreError
 from oversight.ids import content_id
-from oversight.store.prompts import Known, encode_prompt
+from oversight.store.prompts import Known, RecentBlocks, encode_prompt
 from oversight.store.schema import RECORD_TABLES, encode, key_text, run_members
 from oversight.types import (
     Debate,
@@ -47,6 +47,8 @@ PART_MEMORY_CHARS = 8_000_000
 BLOCK_MEMORY_CHARS = 320_000
 """Characters that are remembered, enough for what some hundreds of debates in flight with long
 sources share. In a job of many prompts the memory is full soon, so it takes this much."""
+RECENT_BYTES = 8_000_000
+"""Token ids of the last prompts, of some hundreds of debates in flight."""
 
 
 class Memory(NamedTuple):
@@ -54,11 +56,12 @@ class Memory(NamedTuple):
 
     parts: Known
     blocks: Known
+    recent: RecentBlocks
 
     @classmethod
     def empty(cls) -> Memory:
         """A memory that knows nothing yet."""
-        return cls(Known(PART_MEMORY_CHARS), Known(BLOCK_MEMORY_CHARS))
+        return cls(Known(PART_MEMORY_CHARS), Known(BLOCK_MEMORY_CHARS), RecentBlocks(RECENT_BYTES))
 
 
 class Batch:
@@ -204,7 +207,7 @@ def _has_person(debate: Debate) -> bool:
 
 
 def _put_prompt(batch: Batch, record: PromptRecord, memory: Memory) -> None:
-    prompt = encode_prompt(record, memory.parts, memory.blocks)
+    prompt = encode_prompt(record, memory.parts, memory.blocks, memory.recent)
     for id_, (text, body) in prompt.parts.items():
         batch.put("parts", id_, (id_, body))
         batch.part_texts[id_] = text

@@ -234,7 +234,7 @@ def _check_prompts(connection: Connection, rows: Sequence[Any]) -> Iterator[tupl
             record = decode_prompt(row.messages, row.blocks, row.tail, texts, blocks)
         except KeyError as error:
             return f"part {error} is not stored"
-        encoded = encode_prompt(record, memory.parts, memory.blocks)
+        encoded = encode_prompt(record, memory.parts, memory.blocks, memory.recent)
         if (encoded.id, encoded.variant) != (row.id, row.variant):
             return "id is not that of its content"
         return None if encoded.num_tokens == row.num_tokens else "num_tokens is wrong"

@@ -35,6 +35,7 @@ from sqlalchemy import (
 )
 
 from oversight.types import Debate, JudgingEvent, Question, RatingEvent, Record
+from oversight.types.samples import FREE_JSON
 
 metadata = MetaData(
     naming_convention={
@@ -265,7 +266,9 @@ R = TypeVar("R", bound=Record)
 
 def encode(record: Record) -> str:
     """JSON text of a record; of a question, without its source."""
-    if isinstance(record, Question | Debate | JudgingEvent | RatingEvent):
+    if isinstance(record, Debate):
+        return record.body
+    if isinstance(record, Question | JudgingEvent | RatingEvent):
         return _encode_free(record)
     try:
         return record.model_dump_json()
@@ -328,7 +331,7 @@ def _encode_free(record: Record) -> str:
 
     In free-form values that turns NaN into null and surrogates into question marks.
     """
-    return json.dumps(record.model_dump(exclude={"source"}), separators=(",", ":"))
+    return FREE_JSON.encode(record.model_dump(exclude={"source"}))
 
 
 def key_text(value: str) -> str:

@@ -13,10 +13,20 @@ from typing import Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from oversight.ids import content_id, text_id
+from oversight.ids import canonical_json, canonical_object, content_id, encoded_id, text_id
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.ratings import Feedback, PrinciplesApplied
-from oversight.types.samples import AgentSpec, Belief, JudgeKind, Message, Prompt, Record, Sample
+from oversight.types.samples import (
+    FREE_JSON,
+    AgentSpec,
+    Belief,
+    JudgeKind,
+    Message,
+    Prompt,
+    Record,
+    Sample,
+    is_none,
+)
 
 
 class Source(Record):
@@ -181,7 +191,7 @@ class Turn(Record):
     unchanged: bool = Field(default=False, exclude_if=operator.not_)
     """A critique that found no fault; or a revision that found nothing to change: its text is that
     of the response before it."""
-    under: PrinciplesApplied | None = Field(default=None, exclude_if=lambda each: each is None)
+    under: PrinciplesApplied | None = Field(default=None, exclude_if=is_none)
     """Of a critique or its revision: the principles that it was asked for by."""
     defects: tuple[Defect, ...] = Field(default=(), exclude_if=operator.not_)
     """Of a critique or a revision by a model: faults of its form, which training leaves out."""
@@ -215,7 +225,27 @@ class Debate(Record):
 
     @cached_property
     def id(self) -> str:
-        return content_id("debate", self.model_dump(mode="json"))
+        own = self.model_dump(mode="json", exclude=SHARED_FIELDS)
+        texts = {name: canonical_json(value) for name, value in own.items()}
+        texts["protocol"] = self.protocol.canonical
+        agents = {role.value: spec.canonical for role, spec in self.agents.items()}
+        texts["agents"] = canonical_object(agents)
+        return encoded_id(f'["debate",{canonical_object(texts)}]')
+
+    @property
+    def body(self) -> str:
+        """Its JSON text as the store keeps it."""
+        own = self.model_dump(exclude=SHARED_FIELDS)
+        texts = {name: FREE_JSON.encode(value) for name, value in own.items()}
+        texts["protocol"] = self.protocol.body
+        specs = (f'"{role.value}":{spec.body}' for role, spec in self.agents.items())
+        texts["agents"] = f"{{{','.join(specs)}}}"
+        named = (f'"{name}":{texts[name]}' for name in type(self).model_fields if name in texts)
+        return f"{{{','.join(named)}}}"
+
+
+SHARED_FIELDS = frozenset({"protocol", "agents"})
+"""Fields of a debate that thousands of debates have in common."""
 
 
 class OutcomeStatus(StrEnum):
@@ -267,7 +297,7 @@ class Judgment(Record):
     samples: tuple[Sample, ...] = ()
     active_s: float | None = None
     """Seconds of active attention, of a person."""
-    unseen: dict[str, float] | None = Field(default=None, exclude_if=lambda each: each is None)
+    unseen: dict[str, float] | None = Field(default=None, exclude_if=is_none)
     """By id the turns that had not been on the person's screen completely when they sent this, each
     with the share that had. None: nobody recorded that."""
 
