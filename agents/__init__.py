@@ -11,7 +11,7 @@ from typing import Any, cast
 from oversight import registry
 from oversight.config import Settings, settings_of
 from oversight.errors import ConfigError, OversightError
-from oversight.models.identity import content_of
+from oversight.models import content_of
 from oversight.types import Agent, AgentSpec, Engine, Help, Role
 
 __all__ = ["build_agent", "identify", "kinds_of_help", "roles"]
@@ -34,7 +34,7 @@ def build_agent(spec: AgentSpec, engine: Engine | None = None, where: str = "age
 
 def _own_agent(found: type[Any], config: Settings, engine: Engine | None, setting: str) -> Agent:
     """The agent that a user's own class gives."""
-    from oversight.user_code import shown_error
+    from oversight.registry import shown_error
 
     try:
         agent = found(config, engine)
@@ -100,7 +100,7 @@ def identify(spec: AgentSpec, where: str = "agent") -> AgentSpec:
         UnknownNameError: There is no agent, or no engine, of that name.
         ConfigError: A setting is wrong.
     """
-    from oversight.engines.base import identify as identify_engine
+    from oversight.engines import identify as identify_engine
 
     config = _config(registry.load("agents", spec.agent), spec, where)
     engine = identify_engine(spec.engine) if spec.engine is not None else None

@@ -31,9 +31,9 @@ from oversight.constitutions import Principle, draw
 from oversight.constitutions.published import demonstrations
 from oversight.errors import ConfigError
 from oversight.ids import content_id, seed_from
-from oversight.models.identity import content_of
-from oversight.text.defects import defects_of_critique
+from oversight.models import content_of
 from oversight.text.prompts import Safe, Template
+from oversight.text.revisions import defects_of_critique
 from oversight.types import (
     Act,
     Agent,

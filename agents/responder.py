@@ -18,9 +18,9 @@ from pydantic import Field
 from oversight.agents._calls import Calls, needed
 from oversight.agents.speaking import WordSettings, check_speech, own_words, plain, turn_part
 from oversight.constitutions.published import CritiqueExample, demonstrations
-from oversight.models.identity import content_of
-from oversight.text.defects import defects_of_response, defects_of_revision
+from oversight.models import content_of
 from oversight.text.prompts import Safe, Template
+from oversight.text.revisions import defects_of_response, defects_of_revision
 from oversight.types import (
     Act,
     Agent,
@@ -38,7 +38,7 @@ from oversight.types import (
     Turn,
     View,
 )
-from oversight.types.questions import chat_prompt
+from oversight.types.transcripts import chat_prompt
 
 ROLES = frozenset({Role.RESPONDER})
 

@@ -23,7 +23,7 @@ from oversight.agents._calls import ATTEMPTS, Calls, needed, notes_in, seed_for
 from oversight.agents.judging import labels
 from oversight.config import Settings
 from oversight.errors import ProtocolError
-from oversight.models.identity import DIGEST_CHARS
+from oversight.models import DIGEST_CHARS
 from oversight.text.prompts import Safe, Template
 from oversight.text.quotes import render_quotes
 from oversight.types import (

@@ -36,7 +36,7 @@ def rows_of(options: argparse.Namespace) -> list[Any]:
     """The group."""
     import numpy as np
 
-    from oversight.modeling.rows import TokenRow
+    from oversight.modeling import TokenRow
 
     rng = np.random.default_rng(0)
     prompt = rng.integers(3, measure.VOCAB, options.prompt)
@@ -50,8 +50,7 @@ def gradient_of(policy: Any, rows: list[Any], how: str, max_tokens: int) -> None
     """One gradient, into the weights."""
     import torch
 
-    from oversight.modeling.scoring.prefix import cut
-    from oversight.modeling.scoring.trie import RowBatch
+    from oversight.modeling.scoring.trie import RowBatch, cut
 
     factor_B1 = torch.linspace(-1.0, 1.0, len(rows))[:, None] / len(rows)
 

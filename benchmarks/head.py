@@ -183,7 +183,7 @@ def equality(name: str) -> float | None:
     """The largest difference of a gradient to plain autograd's; None but on the first process."""
     import numpy as np
 
-    from oversight.modeling.rows import TokenRow
+    from oversight.modeling import TokenRow
     from oversight.modeling.scoring.policy import PolicyModel
     from oversight.modeling.scoring.trie import RowBatch
     from oversight.train.distributed import World, leave, shard

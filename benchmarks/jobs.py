@@ -36,8 +36,7 @@ from oversight.config import (
     TransactionSettings,
 )
 from oversight.datasets.base import stream_questions
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import DebateProgress, run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store

@@ -28,8 +28,7 @@ from oversight import registry
 from oversight.config import AgentSettings, DatasetSettings, EngineSettings
 from oversight.datasets.base import stream_questions
 from oversight.engines import vllm
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.models import SEEDLING

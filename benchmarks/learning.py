@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from learning_tasks import Chain, Copy, Row, Weighing, word_tokenizer
 
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts

@@ -41,8 +41,7 @@ from langgraph.types import Command
 from oversight import protocols
 from oversight.agents import build_agent
 from oversight.config import TransactionSettings
-from oversight.graphs.casting import Cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import Cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store
@@ -257,7 +256,6 @@ ROOMS = {
     "oversight/graphs": "graphs: nodes, views",
     "oversight/agents": "agents: prompts, calls",
     "oversight/text/prompts": "agents: prompts, calls",
-    "oversight/text/untrusted": "agents: prompts, calls",
     "oversight/text": "quotes and thoughts",
     "oversight/store": "store: rows encoded",
     "oversight/types": "records: checked, hashed",

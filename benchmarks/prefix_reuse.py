@@ -25,8 +25,7 @@ from typing import Any
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets import world
-from oversight.graphs.casting import Cast, cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import Cast, cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store

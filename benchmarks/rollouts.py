@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from oversight.modeling.rows import Ids
+from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.types import SamplingSettings

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.losses.pairs import PairLogps
 from oversight.train.losses.policy import dapo
 from oversight.train.losses.policy_batch import PolicyBatch
 from oversight.train.losses.preference import sigmoid
+from oversight.train.losses.responses import sequence_sum
 from oversight.train.losses.reward import bradley_terry
-from oversight.train.losses.sequences import sequence_sum
 
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 """Dense bfloat16 multiply-adds a second, times two, by the makers' data sheets."""

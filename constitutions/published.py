@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from oversight.errors import ConfigError
-from oversight.text.dialogues import labelled
+from oversight.text.prompts import labelled
 from oversight.types import Message
 
 SUFFIXES = (".json", ".txt")

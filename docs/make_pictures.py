@@ -18,8 +18,7 @@ from oversight.config import EMBEDDED_AGENTS
 from oversight.datasets.base import load_questions
 from oversight.evals.pictures import render_png
 from oversight.evals.report import build_report
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store

@@ -17,8 +17,7 @@ from pathlib import Path
 from oversight import protocols
 from oversight.config import EMBEDDED_AGENTS
 from oversight.datasets.base import load_questions
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.judging.settings import JudgingSettings

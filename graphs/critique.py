@@ -6,7 +6,7 @@ answers it with a revised speech. The judge reads all of it.
 
 from __future__ import annotations
 
-from oversight.graphs.rounds import ARGUMENT, machine
+from oversight.graphs.running import ARGUMENT, machine
 from oversight.types import Act
 
 NUM_SPEAKERS = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oversight.graphs.rounds import ARGUMENT, machine
+from oversight.graphs.running import ARGUMENT, machine
 
 NUM_SPEAKERS = 2
 

@@ -5,7 +5,7 @@ Whether the judge reads the source is the protocol's `judge_sees_source`.
 
 from __future__ import annotations
 
-from oversight.graphs.rounds import machine
+from oversight.graphs.running import machine
 
 NUM_SPEAKERS = 0
 

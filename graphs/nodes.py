@@ -20,9 +20,16 @@ from langgraph.types import Command
 from oversight import protocols
 from oversight.agents.speaking import notes_of
 from oversight.errors import ProtocolError
-from oversight.graphs.persons import ask_judgment, ask_person, is_person
 from oversight.graphs.planning import check_fit, check_question, draw_orders, plan_one
-from oversight.graphs.runtime import RunningDebate, Runtime, SpeechBegins, Words
+from oversight.graphs.runtime import (
+    RunningDebate,
+    Runtime,
+    SpeechBegins,
+    Words,
+    ask_judgment,
+    ask_person,
+    is_person,
+)
 from oversight.graphs.views import public, turn_of, view_of
 from oversight.ids import seed_from
 from oversight.types import (

@@ -1,7 +1,11 @@
-"""The runtime of debates: the store, the agents, and the debates in flight, in memory.
+"""The runtime of debates: the store, the agents, the debates in flight, and people waited for.
 
 LangGraph's state holds a debate's id; the `RunningDebate` behind that id holds the
 turns, and is read back from the store when a debate is taken up again.
+
+A node that reaches a seat held by `human` stops in LangGraph's `interrupt` with a request of
+JSON-plain fields, and goes on with what `Command(resume=…)` gives it. Nothing that has an effect
+stands above the interrupt, and a node holds one at most: it is entered again from its top.
 """
 
 from __future__ import annotations
@@ -9,23 +13,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from oversight.graphs.casting import Cast
+from pydantic import Field, ValidationError
+
+from oversight.config import describe
+from oversight.errors import ProtocolError
+from oversight.graphs.planning import Cast
 from oversight.graphs.views import public
 from oversight.store import Store
 from oversight.types import (
     Act,
     Agent,
+    Belief,
     Debate,
+    Draft,
+    JudgeKind,
     Judgment,
     Outcome,
     OutcomeStatus,
     PromptRecord,
     Question,
+    Record,
     Role,
     ScheduledStep,
     Seat,
     Turn,
+    View,
 )
 
 
@@ -184,3 +198,80 @@ class Runtime:
         """Write down how a debate ended."""
         await self.store.append(outcome)
         running.complete = outcome.status is OutcomeStatus.COMPLETE
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+INTERRUPT = "__interrupt__"
+"""Key of a graph's result that an interrupted run has."""
+
+
+class PersonsAct(Record):
+    """Act of a person on a seat, as the answer to a request."""
+
+    text: str = ""
+    belief: Belief | None = None
+    ends: bool = False
+    """End the debate here; only where the slot allows it."""
+    seconds: float = Field(default=0.0, ge=0.0)
+    """Of active attention."""
+
+
+def is_person(agent: Agent) -> bool:
+    """True if a person holds the seat: then the graph waits instead of asking the agent."""
+    return agent.kind is JudgeKind.HUMAN
+
+
+def request_of(view: View) -> dict[str, Any]:
+    """Request to a person; everything else is in the store under the debate's id."""
+    return {
+        "debate_id": view.debate_id,
+        "step": view.step,
+        "round": view.round,
+        "seat": view.seat.value,
+        "act": view.act.value,
+        "may_end": view.may_end,
+    }
+
+
+def ask_person(view: View) -> tuple[Draft, float]:
+    """Wait for a person's act; returns it as a draft, and the seconds that it took.
+
+    Raises:
+        ProtocolError: The graph was resumed with something else.
+    """
+    answer = _answer_to(view)
+    act = _checked(PersonsAct, answer, view)
+    if view.act is Act.BELIEVE and act.belief is None:
+        raise ProtocolError(f"debate {view.debate_id}: the person's act has no belief")
+    return Draft(text=act.text, belief=act.belief, ends=act.ends), act.seconds
+
+
+def ask_judgment(view: View) -> Judgment:
+    """Wait for a person's final judgment.
+
+    Raises:
+        ProtocolError: The graph was resumed with something else.
+    """
+    judgment = _checked(Judgment, _answer_to(view), view)
+    if judgment.debate_id != view.debate_id or judgment.kind is not JudgeKind.HUMAN:
+        raise ProtocolError(f"debate {view.debate_id}: resumed with a judgment that is not its own")
+    return judgment
+
+
+def _answer_to(view: View) -> Any:
+    """The answer that the graph is resumed with; without one it stops here."""
+    from langgraph.types import interrupt  # screens that only read a debate start without it
+
+    return interrupt(request_of(view))
+
+
+def _checked(model: type[RecordT], answer: Any, view: View) -> RecordT:
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        reason = describe(error, model)
+        raise ProtocolError(
+            f"debate {view.debate_id}, step {view.step}: resumed with what is no "
+            f"{model.__name__}: {reason}"
+        ) from None

@@ -6,7 +6,7 @@ neither defends anything. Nothing is decided at the end.
 
 from __future__ import annotations
 
-from oversight.graphs.rounds import machine
+from oversight.graphs.running import machine
 from oversight.types import Act
 
 NUM_SPEAKERS = 0

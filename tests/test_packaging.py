@@ -95,7 +95,7 @@ HEAVY = {"torch", "transformers", "vllm", "sklearn", "matplotlib", "pyarrow", "s
         "import oversight.types, oversight.registry",
         "import oversight.config",
         "import oversight.text.quotes, oversight.text.prompts, oversight.text.terminal",
-        "import oversight.engines.base, oversight.engines.scripted, oversight.engines.openai",
+        "import oversight.engines, oversight.engines.scripted, oversight.engines.openai",
         "import oversight.engines.vllm",
         "import oversight.store",
         "import oversight.cli.main",

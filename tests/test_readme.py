@@ -26,17 +26,19 @@ def python(example: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_python_example_runs(root: Path, tmp_path: Path) -> None:
-    example = next(block for block in blocks(root, "python") if "run_debates" in block)
+    example = next(block for block in blocks(root, "python") if "ov.debate(" in block)
     done = python(example, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "num_debates=20" in done.stdout
+    assert "40 debates · 20 questions" in done.stdout
     again = python(example, tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout == done.stdout
 
 
 def test_training_from_python_runs(root: Path, tmp_path: Path) -> None:
-    example = next(block for block in blocks(root, "python") if "sft.train" in block)
+    example = next(
+        block for block in blocks(root, "python") if "train.sft" in block and "rows = [" in block
+    )
     assert len(example.splitlines()) <= 10
     done = python(example, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -20,8 +20,8 @@ from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
+from oversight.registry import load_named
 from oversight.train import reward
-from oversight.user_code import load_named
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]

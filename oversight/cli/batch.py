@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from oversight.config import EngineSettings, RunSettings
     from oversight.datasets.base import QuestionStream
-    from oversight.graphs.casting import Cast
+    from oversight.graphs.planning import Cast
     from oversight.graphs.running import DebateProgress
     from oversight.jobs.answering import Answering
     from oversight.jobs.folder import JobFolder, TakenIn
@@ -148,7 +148,7 @@ class _CritiqueJob:
     def by_engines(self) -> DebateProgress:
         """Run what is not complete, asking the recipe's engines."""
         from oversight.cli.ending import INTERRUPTS
-        from oversight.graphs.casting import cast, check_engines
+        from oversight.graphs.planning import cast, check_engines
         from oversight.store import Store
 
         agents = self.settings.cast()
@@ -160,9 +160,8 @@ class _CritiqueJob:
     def by_files(self, folder: Path, num_shards: int) -> tuple[DebateProgress, dict[str, Any]]:
         """Take answers in, go as far as they lead, and write what is to be answered next."""
         from oversight.cli.ending import INTERRUPTS
-        from oversight.graphs.casting import cast
-        from oversight.jobs.engine import file_engines
-        from oversight.jobs.folder import JobFolder
+        from oversight.graphs.planning import cast
+        from oversight.jobs.folder import JobFolder, file_engines
         from oversight.store import Store
 
         with JobFolder(folder) as job:
@@ -215,8 +214,7 @@ def feedback(
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError, StoreError
     from oversight.graphs.running import DebateProgress
-    from oversight.jobs.engine import file_engines
-    from oversight.jobs.folder import JobFolder
+    from oversight.jobs.folder import JobFolder, file_engines
     from oversight.judging.model_ratings import ModelRatings
     from oversight.judging.settings import RatingSettings
     from oversight.store import Store
@@ -313,7 +311,7 @@ def answer(
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import RunProgress
     from oversight.config import read_toml
-    from oversight.engines.base import check_engine, open_engine
+    from oversight.engines import check_engine, open_engine
     from oversight.errors import ConfigError
     from oversight.jobs.answering import EngineRunner, answer_file, answer_files
     from oversight.types import EngineSpec

@@ -14,9 +14,6 @@ from oversight.cli.options import Json, Recipe, set_option
 if TYPE_CHECKING:
     from oversight.config import RunSettings
 
-THINK_WITH_MODEL = frozenset({"debater", "consultant", "critic", "responder", "judge"})
-"""Agents that --model is for."""
-
 Protocols = Annotated[
     list[str] | None,
     typer.Option(
@@ -105,6 +102,7 @@ def debate(
     the same command finishes the rest.
     """
     from oversight.config import assignments
+    from oversight.graphs.planning import casting
 
     flags = {
         "dataset.dataset": dataset,
@@ -118,11 +116,10 @@ def debate(
         "dataset.skip_bad": skip_bad or None,
     }
     changes = {name: value for name, value in flags.items() if value is not None}
-    changes |= _casting(debater=debater, judge=judge, engine=engine, model=model)
+    changes |= casting(debater=debater, judge=judge, engine=engine, model=model)
     by_hand = assignments(sets or ())
     settings = _settings(recipe, changes | by_hand, of_the_demo=recipe is None and dataset is None)
-    if debater is not None:
-        _check_speakers(debater, settings.protocols, by_hand)
+    _check_speakers(debater, settings.protocols, by_hand)
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
     _run(settings, live=show_live and not queue, queue=queue, as_json=as_json)
@@ -161,67 +158,23 @@ def _one_of_the_demo() -> dict[str, Any]:
     return override(read_toml(Path(__file__).with_name("demo.toml")), changes)
 
 
-def _casting(
-    *, debater: str | None, judge: str | None, engine: str | None, model: str | None
-) -> dict[str, Any]:
-    """The settings, by dotted name, that the short options for agents stand for."""
-    from oversight.errors import ConfigError
-    from oversight.registry import is_own
-
-    if engine is not None and model is None:
-        raise ConfigError(f"--engine {engine!r} needs --model; or describe it in a recipe")
-    changes: dict[str, Any] = {}
-    if model is not None:
-        changes["engines.model.engine"] = engine or "transformers"
-        changes["engines.model.settings.model"] = model
-        debater, judge = debater or "debater", judge or "judge"
-    for role, agent in {**_speakers(debater), "judge": judge}.items():
-        if agent == "human":
-            # Nothing of the program that a recipe seats there is a person's.
-            changes[f"agents.{role}"] = {"agent": agent}
-        elif agent is not None:
-            changes[f"agents.{role}.agent"] = agent
-        if model is not None and agent is not None and (agent in THINK_WITH_MODEL or is_own(agent)):
-            changes[f"agents.{role}.engine"] = "model"
-    return changes
-
-
-def _speakers(debater: str | None) -> dict[str, str | None]:
-    """Agents of the roles that --debater stands for.
-
-    A critic or responder is one only if it can, a user's own agent any of them only if it can: it
-    may be there for debates or for consultancies alone.
-    """
-    from oversight.agents import roles
-    from oversight.registry import is_own
-    from oversight.types import Role
-
-    if debater == "debater":
-        others = ("consultant", "critic", "responder")
-        return {"debater": debater, **{role: role for role in others}}
-    able = frozenset[Role]() if debater is None else roles(debater)
-    if debater is not None and not is_own(debater):
-        able |= {Role.DEBATER, Role.CONSULTANT}  # refused as it is cast, where it cannot
-    stands_for = (Role.DEBATER, Role.CONSULTANT, Role.CRITIC, Role.RESPONDER)
-    return {role.value: debater if role in able else None for role in stands_for}
-
-
-def _check_speakers(debater: str, named: Iterable[str], by_hand: Iterable[str]) -> None:
+def _check_speakers(debater: str | None, named: Iterable[str], by_hand: Iterable[str]) -> None:
     """Refuse a --debater that cannot argue in one of the protocols.
 
     Args:
-        debater: The agent.
+        debater: The agent; None for whichever a recipe names.
         named: The protocols.
         by_hand: Dotted settings that --set gives: a role among them is played by another agent.
 
     Raises:
         ConfigError: It cannot play a role that speakers have there.
     """
-    from oversight.graphs.casting import check_role
-    from oversight.graphs.planning import roles_of
+    from oversight.graphs.planning import check_role, roles_of
     from oversight.protocols import load
     from oversight.types import Role
 
+    if debater is None:
+        return
     given = {name.split(".")[1] for name in by_hand if name.startswith("agents.")}
     for name in named:
         for role in {Role.DEBATER, Role.CONSULTANT} & set(roles_of(load(name))) - given:

@@ -194,8 +194,7 @@ def install() -> None:
         sys.meta_path.insert(0, _Room(limit))
     sys.excepthook = _say_unexpected
     threading.excepthook = _say_of_thread
-    before = sys.unraisablehook
-    sys.unraisablehook = lambda given: None if _is_silent(given.exc_value) else before(given)
+    sys.unraisablehook = _unraisable_hook(sys.unraisablehook)
     logging.getLogger(HUB).addFilter(_say_once_that_the_hub_is_away())
     make = logging.getLogRecordFactory()
 
@@ -207,6 +206,23 @@ def install() -> None:
         return made
 
     logging.setLogRecordFactory(record)
+
+
+def _unraisable_hook(before: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """A hook that passes errors on to `before`, but for those that are reported elsewhere.
+
+    Where memory runs out the hook may itself find none, and the interpreter would tell of that
+    in lines of its own.
+    """
+
+    def hear(given: Any) -> None:
+        try:
+            if given.exc_type is not MemoryError and not _is_silent(given.exc_value):
+                before(given)
+        except MemoryError:
+            return
+
+    return hear
 
 
 def _say_once_that_the_hub_is_away() -> Callable[[logging.LogRecord], bool]:

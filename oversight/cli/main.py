@@ -16,19 +16,18 @@ from oversight.cli import ending
 from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate
-from oversight.cli.demo import demo
-from oversight.cli.diff import diff
 from oversight.cli.ending import INTERRUPTS
-from oversight.cli.listings import datasets, models, protocols
-from oversight.cli.options import INTERRUPTED
+from oversight.cli.options import INTERRUPTED, datasets, models, protocols
 from oversight.cli.persons import judge
 from oversight.cli.pixels import pixels
 from oversight.cli.prompts import prompts
 from oversight.cli.rate import rate
-from oversight.cli.report import export, report
+from oversight.cli.report import diff, export, report
+from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
 from oversight.cli.store import store
 from oversight.cli.train import plot, train
+from oversight.cli.view import show, view
 from oversight.errors import OversightError, TrainingInterrupted, lack
 
 FIRST_SPEAKS_S = 20.0
@@ -75,6 +74,8 @@ for command in (
     feedback,
     answer,
     prompts,
+    view,
+    show,
     diff,
     pixels,
     report,

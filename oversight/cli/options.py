@@ -1,4 +1,4 @@
-"""Options and tables that several commands share."""
+"""Options and tables that commands share, and `oversight datasets`, `models` and `protocols`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from oversight import registry
+from oversight.errors import OversightError
+from oversight.models import EMBEDDED
 from oversight.text.terminal import rich_text
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ def print_table(table: numbers.Table, console: Console) -> None:
     """A table under its title, with its note below; in parts where the terminal is narrow."""
     from rich.table import Table as RichTable
 
-    from oversight.evals.text import add_columns, layouts
+    from oversight.evals.rendering import add_columns, layouts
 
     console.print()
     for number, layout in enumerate(layouts(table, console.width, GAP)):
@@ -68,3 +71,108 @@ def print_table(table: numbers.Table, console: Console) -> None:
         add_columns(shown, table, layout)
         console.print(shown)
     console.print(table.note, style="dim", highlight=False)
+
+
+NUM_SHOWN = 3
+"""Number of questions shown where none was asked for."""
+
+Sets = Annotated[
+    list[str] | None, set_option("difficulty=3", "Set one of the data set's own settings")
+]
+
+
+def datasets(
+    name: Annotated[
+        str | None, typer.Argument(help="A data set to look into.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many questions to show.", show_default=str(NUM_SHOWN)),
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option(help="Go on without rows that cannot be used.")] = False,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """List the data sets, or show questions of one: oversight datasets world --set difficulty=3."""
+    if name is None:
+        rows = [(each, registry.summary("datasets", each)) for each in registry.names("datasets")]
+        show("Data sets", ("name", "description"), rows, as_json)
+        return
+    from oversight.config import DatasetSettings, assignments
+    from oversight.datasets.base import load_questions
+    from oversight.errors import ConfigError
+
+    settings = DatasetSettings(
+        dataset=name,
+        settings=assignments(sets or ()),
+        limit=limit or NUM_SHOWN,
+        skip_bad=skip_bad,
+    )
+    try:
+        loaded = load_questions(settings)
+    except ConfigError as error:
+        # Here --set names settings of the data set, and not of a recipe around it.
+        raise ConfigError(str(error).replace("dataset.settings.", "")) from None
+    from rich.console import Console
+
+    from oversight.text.terminal import rich_text
+
+    if limit and loaded.shortage:
+        Console(stderr=True).print(rich_text(f"{loaded.shortage}.", style="yellow"), soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps([q.model_dump(mode="json") for q in loaded.questions], indent=2))
+        return
+    console = Console()
+    for question in loaded.questions:
+        console.rule(rich_text(question.id, style="bold"))
+        if question.source:
+            console.print(rich_text(_excerpt(question.source.text), style="dim"))
+        for message in question.history:
+            console.print(rich_text(f"{message.role}: {message.content}", style="dim"))
+        console.print(rich_text(question.text, style="bold"))
+        for index, option in enumerate(question.options):
+            mark = "✓" if index == question.correct else " "
+            console.print(rich_text(f"  {mark} {option.text}"))
+
+
+EXCERPT_CHARS = 1200
+
+
+def _excerpt(text: str) -> str:
+    return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + " …"
+
+
+def models(as_json: Json = False) -> None:
+    """List the agents with their roles, the engines that models run on, and embedded models."""
+    agents = [_agent(name) for name in registry.names("agents")]
+    engines = [(name, registry.summary("engines", name)) for name in registry.names("engines")]
+    embedded = [(model.name, model.description) for model in EMBEDDED.values()]
+    if as_json:
+        document = {
+            "agents": [{"name": n, "roles": r.split(), "description": d} for n, r, d in agents],
+            "engines": [{"name": n, "description": d} for n, d in engines],
+            "embedded": [{"name": n, "description": d} for n, d in embedded],
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    show("Agents", ("name", "roles", "description"), agents, as_json=False)
+    typer.echo("")
+    show("Engines", ("name", "description"), engines, as_json=False)
+    typer.echo("")
+    show("Embedded models", ("name", "description"), embedded, as_json=False)
+
+
+def _agent(name: str) -> tuple[str, str, str]:
+    """An agent's name, roles and summary; one that cannot be loaded has its error for a summary."""
+    from oversight.agents import roles
+
+    try:
+        return name, " ".join(sorted(roles(name))), registry.summary("agents", name)
+    except OversightError as error:
+        return name, "", str(error)
+
+
+def protocols(as_json: Json = False) -> None:
+    """List the protocols: debates, consultancies, critiques, and direct judgments."""
+    rows = [(name, registry.summary("protocols", name)) for name in registry.names("protocols")]
+    show("Protocols", ("name", "description"), rows, as_json)

@@ -285,7 +285,7 @@ def judge(
     from oversight.tui.keys import KEYS
 
     def lines(store: Store) -> None:
-        from oversight.tui.linear.judging import run_linear_in_terminal
+        from oversight.tui.linear.queues import run_linear_in_terminal
 
         run_linear_in_terminal(store, settings)
 

@@ -60,8 +60,7 @@ def prompts(
         progress = _run(Writing(settings))
     else:
         from oversight.cli.batch import of_folder
-        from oversight.jobs.engine import file_engines
-        from oversight.jobs.folder import JobFolder
+        from oversight.jobs.folder import JobFolder, file_engines
 
         with JobFolder(batch) as job:
             taken = job.take_in()

@@ -88,7 +88,7 @@ def rate(
     from oversight.types import Task
 
     def lines(store: Store) -> None:
-        from oversight.tui.linear.rating import rate_linear_in_terminal
+        from oversight.tui.linear.queues import rate_linear_in_terminal
 
         rate_linear_in_terminal(TaskDesk(store, settings, task))
 

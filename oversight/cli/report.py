@@ -1,4 +1,4 @@
-"""`oversight report` and `oversight export`: what came of debates, as figures and as rows."""
+"""`oversight report`, `export` and `diff`: what came of debates, in figures, rows and words."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from contextlib import ExitStack
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from oversight.cli.options import DEFAULT_STORE, Json, Store, set_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from oversight.evals.principles import Change
+    from oversight.types import Transcript
 
 
 def report(
@@ -33,7 +40,13 @@ def report(
         ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write one page with pictures.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="NAME.html or FOLDER",
+            help="Write one page with pictures; or a folder in which each number leads to the "
+            "transcripts behind it.",
+            show_default=False,
+        ),
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Write one picture.", show_default=False)] = None,
     as_json: Json = False,
@@ -48,10 +61,9 @@ def report(
     from oversight.cli.progress import reading
     from oversight.errors import StoreError
     from oversight.evals.findings import to_json
-    from oversight.evals.page import render_html
     from oversight.evals.pictures import render_png
+    from oversight.evals.rendering import render_html, render_text
     from oversight.evals.report import build_report
-    from oversight.evals.text import render_text
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 
@@ -86,11 +98,37 @@ def report(
         typer.echo(json.dumps(to_json(built), indent=2))
     else:
         Console().print(render_text(built))
+    if html is not None and html.suffix.lower() not in PAGE_SUFFIXES:
+        asked = {"protocol": protocol, "dataset": dataset}
+        only = tuple((kind, value) for kind, value in asked.items() if value)
+        _write_folder(built, list(named.values()) or [store], html, only)
+        html = None
     for path, render in ((html, render_html), (png, render_png)):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             render(built, path)
             typer.echo(f"{path} written", err=True)
+
+
+PAGE_SUFFIXES = (".html", ".htm")
+"""Ends of names for which --html is one page; any other name is a folder's."""
+
+
+def _write_folder(
+    built: Any, stores: Sequence[str], folder: Path, only: tuple[tuple[str, str], ...]
+) -> None:
+    """Write a report with the transcripts behind its numbers."""
+    from oversight.reporting.static import write_folder
+    from oversight.store import Store as OpenStore
+    from oversight.text.numbers import count
+
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(OpenStore.open(url, create=False, only_read=True)) for url in stores
+        ]
+        written = write_folder(built, opened, folder, only)
+    said = count(written.num_transcripts, "transcript")
+    typer.echo(f"{written.path} written, with {said} behind its numbers", err=True)
 
 
 def _arms(given: Sequence[str]) -> dict[str, str]:
@@ -156,12 +194,12 @@ def export(
     Of these the layout transcripts takes two: raters, whose ratings are written, and unseen=false,
     without what people judged or rated before all the turns had been on their screen.
     """
-    from oversight.aggregation.rulings import only_of
+    from oversight.aggregation import only_of
     from oversight.cli.progress import reading
     from oversight.config import assignments
     from oversight.errors import ConfigError
+    from oversight.preferences.building import export as write
     from oversight.preferences.building import preferences
-    from oversight.preferences.export import export as write
     from oversight.preferences.settings import Dropped, PreferenceSettings, in_words
     from oversight.preferences.sides import labelled_speeches, without_unseen
     from oversight.store import Store as OpenStore
@@ -203,3 +241,158 @@ def export(
     if written.num_repaired:
         replaced = count(written.num_repaired, "character")
         typer.echo(f"  {replaced} replaced that no file can hold")
+
+
+SIDE_BY_SIDE = 110
+"""Columns of a terminal from which an answer and its revision stand side by side."""
+STYLES = {"kept": "", "removed": "red strike", "added": "green bold"}
+MARKS = {"kept": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
+"""Signs around changed words where there is no colour."""
+
+
+def diff(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Ids of prompts or debates, or their beginnings.", show_default=False),
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    principle: Annotated[
+        str | None,
+        typer.Option("--principle", help="Only critiques by this principle.", show_default=False),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many changes.")] = 5,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also critiques that changed nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show answers, critiques and revisions, word by word: oversight diff --principle no-sermons.
+
+    Removed words are struck out in red, added ones green; where there is no colour they stand
+    between [- -] and {+ +}.
+    """
+    from itertools import islice
+
+    from rich.console import Console
+
+    from oversight.errors import StoreError
+    from oversight.evals.principles import changes_of
+    from oversight.store import Store as Records
+    from oversight.text.terminal import rich_text
+
+    with Records.open(store, create=False, only_read=True) as opened:
+        found = (
+            change
+            for transcript in opened.transcripts()
+            if transcript.debate.protocol.is_open and _is_named(transcript, ids or ())
+            for change in changes_of(transcript)
+            if _is_by(change, principle, every=every) and (every or _changed(change))
+        )
+        shown = list(islice(found, limit))
+        if not shown:
+            raise StoreError(
+                f"{opened.url}: no such change; leave --principle and the ids out, or add --all "
+                "for critiques that changed nothing (oversight critique makes them)"
+            )
+        if as_json:
+            typer.echo(json.dumps([_as_json(each) for each in shown], indent=2))
+            return
+        console = Console(highlight=False)
+        for change in shown:
+            _print(change, console)
+        said = f"{len(shown)} shown; --limit shows more."
+        console.print(rich_text(said, style="dim"))
+
+
+def _is_named(transcript: Transcript, ids: list[str] | tuple[()]) -> bool:
+    names = (transcript.debate.id, transcript.question.id)
+    return not ids or any(name.startswith(each) for each in ids for name in names)
+
+
+def _is_by(change: Change, principle: str | None, *, every: bool) -> bool:
+    """True if a critique was made by a principle and, unless all are shown, found a fault by it."""
+    if principle is None:
+        return True
+    asked = principle in change.principles
+    return asked and (every or not change.violated or principle in change.violated)
+
+
+def _changed(change: Change) -> bool:
+    return change.revision is not None and not change.revision.unchanged
+
+
+def _as_json(change: Change) -> dict[str, Any]:
+    from oversight.text.revisions import differences
+
+    after = "" if change.revision is None else change.revision.text
+    return {
+        "debate_id": change.transcript.debate.id,
+        "question_id": change.transcript.question.id,
+        "prompt": change.transcript.question.text,
+        "principles": list(change.principles),
+        "violated": list(change.violated),
+        "before": change.before.text,
+        "critique": change.critique.text,
+        "critique_defects": [each.value for each in change.critique.defects],
+        "finds_no_fault": change.critique.unchanged,
+        "revision": None if change.revision is None else after,
+        "revision_defects": []
+        if change.revision is None
+        else [each.value for each in change.revision.defects],
+        "pieces": []
+        if change.revision is None
+        else [[p.change, p.text] for p in differences(change.before.text, after)],
+    }
+
+
+def _print(change: Change, console: Console) -> None:
+    from rich.columns import Columns
+    from rich.panel import Panel
+
+    from oversight.text.terminal import rich_text
+
+    question = change.transcript.question
+    console.rule(rich_text(question.id, style="bold"))
+    console.print(rich_text(question.text, style="bold"))
+    by = ", ".join(change.violated or change.principles) or "freely"
+    if change.violated:
+        by += f" (of {len(change.principles)} asked)"
+    notes = "".join(f" · {each.value}" for each in change.critique.defects)
+    console.print(rich_text(f"Criticised: {by}{notes}", style="cyan"))
+    console.print(rich_text(change.critique.text, style="italic"))
+    before, after = _marked(change, console, of="before"), _marked(change, console, of="after")
+    if change.revision is None or change.revision.unchanged:
+        console.print(rich_text("Nothing changed:", style="cyan"))
+        console.print(rich_text(change.before.text))
+    elif console.width >= SIDE_BY_SIDE:
+        width = console.width // 2 - 1
+        panels = (
+            Panel(before, title="before", width=width),
+            Panel(after, title=_title(change), width=width),
+        )
+        console.print(Columns(panels, padding=(0, 1)))
+    else:
+        console.print(rich_text(_title(change).capitalize() + ":", style="cyan"))
+        console.print(_marked(change, console, of="both"))
+    console.print()
+
+
+def _title(change: Change) -> str:
+    defects = change.revision.defects if change.revision is not None else ()
+    return "revised" + "".join(f" · {each.value}" for each in defects)
+
+
+def _marked(change: Change, console: Console, *, of: str) -> Text:
+    """The words of a side, or of both, with the changed ones marked."""
+    from oversight.text.revisions import differences
+    from oversight.text.terminal import rich_text
+
+    after = change.before.text if change.revision is None else change.revision.text
+    marked = rich_text("")
+    coloured = console.color_system is not None
+    for piece in differences(change.before.text, after):
+        if (of, piece.change) in (("before", "added"), ("after", "removed")):
+            continue
+        opening, closing = ("", "") if coloured else MARKS[piece.change]
+        marked.append_text(rich_text(opening + piece.text + closing, style=STYLES[piece.change]))
+    return marked

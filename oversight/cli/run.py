@@ -1,4 +1,8 @@
-"""`oversight run`: a recipe of an experiment, from the first debates or answers to the report."""
+"""`oversight run` and `oversight demo`: from questions or prompts to a report, in one command.
+
+A recipe of an experiment is run from the first debates or answers on; the demo goes to better
+models as well.
+"""
 
 from __future__ import annotations
 
@@ -240,3 +244,126 @@ def print_results(
         print_table(table, console)
     names = "report.html, accuracy.png, curve.png, baselines.png, results.json"
     console.print(rich_text(f"{circle.out}: {names}"), soft_wrap=True)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="How many.", show_default="60")
+    ] = None,
+    circle: Annotated[
+        bool,
+        typer.Option(help="Train in short forms: debaters by the judge, porter by a constitution."),
+    ] = True,
+) -> int:
+    """Run debates, judge them, make preference data, report, and train on it: the whole circle.
+
+    Seedling, a language model that ships with the package, plays every role, and in
+    Constitutional AI its sister porter; no network is needed. Run it twice: the second time finds
+    everything done.
+    """
+    from rich.console import Console
+
+    from oversight.cli.running import run
+    from oversight.config import RunSettings, load_recipe
+    from oversight.text.numbers import count
+    from oversight.text.terminal import rich_text
+
+    console = Console()
+    folder.mkdir(parents=True, exist_ok=True)
+    changes: dict[str, object] = {"store": str(folder / "demo.db")}
+    if questions is not None:
+        changes["dataset.limit"] = questions
+    settings = load_recipe(RunSettings, Path(__file__).with_name("demo.toml"), changes)
+
+    console.rule("[bold]1. One debate, as it happens")
+    one = settings.dataset.model_copy(update={"limit": 1})
+    first = {"dataset": one, "protocols": ("debate_single_turn",), "sides": "drawn"}
+    run(settings.model_copy(update=first), console, live=True)
+
+    limit, names = settings.dataset.limit or 0, ", ".join(settings.protocols)
+    protocols = count(len(settings.protocols), "protocol")
+    console.rule(f"[bold]2. {count(limit, 'question')} by {protocols}")
+    console.print(names)
+    done = run(settings, console)
+    progress = done.progress
+    console.print(f"{count(progress.done, 'debate')} run, {progress.found:,} found complete.")
+
+    console.rule("[bold]3. Preference data")
+    _export(folder, console)
+
+    console.rule("[bold]4. Report")
+    _report(folder, console)
+
+    if circle:
+        console.rule("[bold]5. The closed circle, in its short form")
+        if code := _demo_circle(folder, console):
+            return code
+        console.rule("[bold]6. Constitutional AI, its first stage in its short form")
+        if code := _demo_constitutional(folder, console):
+            return code
+    console.print(rich_text(f"\nLook at every debate and run of it: oversight view {folder}"))
+    return 0
+
+
+def _demo_circle(folder: Path, console: Console) -> int:
+    """Train debaters and consultants four ways, and see whether the judge is more often right."""
+    from rich.console import Console
+
+    from oversight.cli.options import INTERRUPTED
+    from oversight.experiments.selfplay import RECIPE
+
+    settings = load_circle(RECIPE, {"out": str(folder / "circle")}, [], quick=True)
+    try:
+        results = run_circle(settings, Console(stderr=True))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    print_results(settings, results, console, short=True)
+    return 0
+
+
+def _demo_constitutional(folder: Path, console: Console) -> int:
+    """Train a model that only helps on its own revisions, and see how much harm it still does."""
+    from rich.console import Console
+
+    from oversight.cli.options import INTERRUPTED
+    from oversight.experiments.constitutional import RECIPE
+
+    changes = {"out": str(folder / "constitutional")}
+    settings = load_constitutional(RECIPE, changes, quick=True)
+    try:
+        results, written = run_constitutional(settings, Console(stderr=True))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    print_constitutional(results, written, console)
+    return 0
+
+
+def _export(folder: Path, console: Console) -> None:
+    from oversight.preferences.building import export, preferences
+    from oversight.preferences.settings import PreferenceSettings
+    from oversight.store import Store
+    from oversight.text.numbers import count
+
+    with Store.open(str(folder / "demo.db"), create=False) as store:
+        rows = preferences(store.transcripts(), PreferenceSettings(), store.prompt)
+        pairs = export(rows, folder / "preferences.parquet", "parquet", "preference")
+        debates = export(store.transcripts(), folder / "transcripts.jsonl", "jsonl", "transcripts")
+    console.print(f"{pairs.path}: {count(pairs.num_rows, 'pair')} (prompt, chosen, rejected)")
+    console.print(f"{debates.path}: {count(debates.num_rows, 'debate')}")
+
+
+def _report(folder: Path, console: Console) -> None:
+    from oversight.evals.pictures import render_png
+    from oversight.evals.rendering import render_html, render_text
+    from oversight.evals.report import build_report
+    from oversight.store import Store
+
+    with Store.open(str(folder / "demo.db"), create=False) as store:
+        report = build_report(store.transcripts())
+    console.print(render_text(report))
+    render_html(report, folder / "report.html")
+    render_png(report, folder / "report.png")
+    console.print(
+        f"\nA page to look at: {folder / 'report.html'}   a picture: {folder / 'report.png'}"
+    )

@@ -14,10 +14,9 @@ from oversight.config import RunSettings
 from oversight.datasets.base import LoadedQuestions, load_questions
 from oversight.errors import ConfigError
 from oversight.evals.findings import to_json
+from oversight.evals.rendering import render_text
 from oversight.evals.report import Report, build_report
-from oversight.evals.text import render_text
-from oversight.graphs.casting import Cast, cast, check_engines
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import Cast, cast, check_engines, plan
 from oversight.graphs.running import DebateProgress, Failure, as_begun, run_debates
 from oversight.graphs.runtime import Listener, Runtime
 from oversight.protocols import load

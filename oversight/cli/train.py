@@ -143,9 +143,9 @@ def _print_end(name: str, trainer: Trainer, config: TrainSettings) -> None:
     from rich.table import Table
 
     from oversight.text.terminal import rich_text
-    from oversight.train.runs.card import outcome
     from oversight.train.runs.folder import run_folders
     from oversight.train.runs.metrics import read_metrics
+    from oversight.train.runs.outcome import outcome
 
     console = Console(highlight=False, soft_wrap=True)
     runs = run_folders(config)
@@ -189,7 +189,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw loss, reward, KL and the like of one run, or of several over one another."""
-    from oversight.train.runs.plot import plot as draw_plot
+    from oversight.train.runs.outcome import plot as draw_plot
 
     target = out or runs[0] / "curves.png"
     draw_plot(runs, target, metric or ())

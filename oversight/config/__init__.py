@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from oversight.errors import ConfigError
@@ -44,7 +44,7 @@ class Settings(BaseModel):
     they are left out of a debate's id."""
 
     by_content: ClassVar[Mapping[str, str]] = {}
-    """Fields that say where something is, and what that is (see `models.identity.content_of`): its
+    """Fields that say where something is, and what that is (see `models.content_of`): its
     content determines the result, and not its place."""
 
     @classmethod
@@ -296,7 +296,7 @@ class DatasetSettings(Settings):
     """Choice of the questions."""
 
     dataset: str
-    """Name of a data set: `oversight datasets` lists them."""
+    """Name of a data set (`oversight datasets` lists them), or the path of a .jsonl file."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """The data set's own settings."""
     split: str | None = None
@@ -307,6 +307,18 @@ class DatasetSettings(Settings):
     """Take a seeded sample instead of the first questions. A smaller sample is part of a larger."""
     skip_bad: bool = False
     """Go on without the rows that cannot be used, counted and listed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_file(cls, given: Any) -> Any:
+        """Take the path of a .jsonl file for the data set that reads such files."""
+        if not isinstance(given, dict) or not str(given.get("dataset", "")).endswith(".jsonl"):
+            return given
+        settings = given.get("settings") or {}
+        if isinstance(settings, dict) and "path" in settings:
+            raise ValueError("dataset is the path of a file, and settings.path names another")
+        path = {"path": given["dataset"]}
+        return {**given, "dataset": "jsonl", "settings": path | dict(settings)}
 
 
 class EngineSettings(Settings):

@@ -30,10 +30,9 @@ from oversight import registry
 from oversight.config import DatasetSettings, Settings, settings_of
 from oversight.errors import ConfigError, DataError, OversightError
 from oversight.ids import content_id, text_number
-from oversight.registry import nearest
+from oversight.registry import nearest, shown_error
 from oversight.text.numbers import count
 from oversight.types import Question
-from oversight.user_code import shown_error
 
 NUM_LISTED = 20
 """Number of bad rows that an error message lists before it only counts them."""

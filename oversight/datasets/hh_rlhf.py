@@ -23,7 +23,7 @@ from oversight.datasets.base import (
     prompt_row,
 )
 from oversight.ids import content_id
-from oversight.text.dialogues import labelled
+from oversight.text.prompts import labelled
 from oversight.types import Message
 
 USUAL_PLACE = "hh-rlhf/harmless-test-1200.jsonl"

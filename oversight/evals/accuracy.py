@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from oversight.aggregation.rulings import TIE_TOLERANCE, Ruling, readable, top
+from oversight.aggregation import TIE_TOLERANCE, Ruling, readable, top
 from oversight.evals.calibration import brier
 from oversight.evals.intervals import (
     Estimate,

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import fmean
 
-from oversight.aggregation.ratings import cohen_kappa, pairwise_agreement
-from oversight.aggregation.rulings import (
+from oversight.aggregation import (
     TIE_TOLERANCE,
+    cohen_kappa,
     last_words,
     p_of_lower,
     p_of_revision,
+    pairwise_agreement,
     rater_rulings,
     rater_scores,
 )

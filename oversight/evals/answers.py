@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from oversight.aggregation.rulings import TIE_TOLERANCE, last_words, p_of_revision, rater_rulings
+from oversight.aggregation import TIE_TOLERANCE, last_words, p_of_revision, rater_rulings
 from oversight.evals.intervals import Estimate, mean_interval
-from oversight.evals.observations import Cluster, cluster_of, named, side_of
+from oversight.evals.observations import UNKNOWN_CAUSE, Cluster, cluster_of, named, side_of
 from oversight.types import (
     Act,
     Debate,
@@ -23,9 +23,6 @@ from oversight.types import (
     Task,
     Transcript,
 )
-
-UNKNOWN_CAUSE = "other"
-"""Of failures whose kind was not written down."""
 
 Ends = dict[str, Counter[str]]
 """Of each model, how often its calls ended in which way; `unanswered` counts those that

@@ -10,8 +10,8 @@ from typing import Any
 
 from oversight.evals.constitutional import critiques_table
 from oversight.evals.intervals import Estimate
-from oversight.evals.page import Page, write_page
 from oversight.evals.principles import ConstitutionAudit, HarmBrought, PrincipleEffect
+from oversight.evals.rendering import Page, write_page
 from oversight.text.numbers import NONE, Table, count, listed, percent, points, share
 
 NEVER = 0.05

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from oversight.aggregation.rulings import Ruling, readable, top
+from oversight.aggregation import Ruling, readable, top
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Observation, cluster_of
 from oversight.types import Belief, Transcript

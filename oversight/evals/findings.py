@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from oversight.aggregation.ratings import LEVEL
+from oversight.aggregation import LEVEL
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.answers import ResponseCount
 from oversight.evals.calibration import FLOOR

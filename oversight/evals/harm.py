@@ -26,7 +26,7 @@ from oversight.evals.answers import responder_of
 from oversight.evals.intervals import Estimate, mean_interval, paired_difference
 from oversight.evals.observations import cluster_of
 from oversight.ids import seed_from
-from oversight.text.defects import declines
+from oversight.text.revisions import declines
 from oversight.types import Question, Role, Transcript, Turn
 
 

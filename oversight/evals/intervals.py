@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oversight.aggregation.ratings import LEVEL
+from oversight.aggregation import LEVEL
 
 MIN_CLUSTERS = 10
 """With fewer clusters than this the robust variance is itself too uncertain."""

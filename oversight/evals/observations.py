@@ -6,10 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from oversight.aggregation.rulings import Ruling, rulings, top
+from oversight.aggregation import Ruling, rulings, top
 from oversight.datasets.base import CLUSTER
 from oversight.ids import content_id
 from oversight.types import AgentSpec, Debate, JudgeKind, Question, Seat, Transcript, Verdict
+
+UNKNOWN_CAUSE = "other"
+"""Of failures whose kind was not written down."""
 
 Cluster = tuple[str, str]
 """All that concerns one underlying question, which is not independent: (data set, key)."""

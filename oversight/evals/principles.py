@@ -21,7 +21,7 @@ from oversight.evals.agreement import leaning, p_of_first, p_of_item
 from oversight.evals.harm import Decided, compare, decide, kinds_of
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Cluster, cluster_of
-from oversight.text.defects import declines
+from oversight.text.revisions import declines
 from oversight.types import Act, Defect, Feedback, ModelAnswer, Role, Task, Transcript, Turn
 
 Observed = list[tuple[Cluster, float]]

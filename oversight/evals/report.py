@@ -8,8 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from oversight.aggregation.ratings import cohen_kappa, krippendorff_alpha, pairwise_agreement
-from oversight.aggregation.rulings import Ruling, rulings
+from oversight.aggregation import (
+    Ruling,
+    cohen_kappa,
+    krippendorff_alpha,
+    pairwise_agreement,
+    rulings,
+)
 from oversight.evals.accuracy import (
     Accuracy,
     Assistance,

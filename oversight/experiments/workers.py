@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from oversight.config import Settings
 from oversight.errors import CheckpointError, OversightError
 from oversight.files import write_json
-from oversight.models.identity import contents_of
+from oversight.models import contents_of
 from oversight.redaction import redacted
 from oversight.train.runs.checkpoints import differences, unlike_contents
 from oversight.train.runs.folder import FolderLock

@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from oversight.engines.base import open_engine
+from oversight.engines import open_engine
 from oversight.errors import (
     BudgetExceededError,
     EngineUnavailableError,

@@ -28,10 +28,10 @@ from pydantic import Field, model_validator
 
 from oversight.config import AgentSettings, DatasetSettings, EngineSettings, Settings
 from oversight.datasets.base import load_questions
-from oversight.engines.base import open_engine
+from oversight.engines import open_engine
 from oversight.errors import AnswerPending, ConfigError, DataError, FileError
 from oversight.files import whole_file
-from oversight.graphs.casting import cast, check_engines
+from oversight.graphs.planning import cast, check_engines
 from oversight.graphs.running import explain, work_through
 from oversight.ids import content_id, seed_from
 from oversight.redaction import redacted

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from oversight.agents import build_agent, identify, kinds_of_help
-from oversight.engines.base import open_engine
+from oversight.engines import open_engine
 from oversight.errors import OversightError
 from oversight.graphs.views import public, view_of
 from oversight.ids import seed_from

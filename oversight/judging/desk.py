@@ -22,7 +22,7 @@ from oversight.judging.tasks.debate import (
     judgment_of,
 )
 from oversight.store import Store
-from oversight.store.queue import ClaimResult, ItemState, QueueFilter, QueueItem
+from oversight.store.claims import ClaimResult, ItemState, QueueFilter, QueueItem
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.types import (
     DebateOpened,

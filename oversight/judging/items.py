@@ -9,7 +9,7 @@ from enum import StrEnum, auto
 from oversight.judging.log import JudgingLog, RatingLog
 from oversight.judging.tasks.debate import orders_for
 from oversight.judging.work import unseen
-from oversight.store.queue import ClaimResult
+from oversight.store.claims import ClaimResult
 from oversight.store.rating_queue import RatingItem
 from oversight.types import (
     Act,

@@ -18,11 +18,19 @@ from langgraph.types import Command
 from oversight import registry
 from oversight.agents import build_agent
 from oversight.config import AgentSettings, EngineSettings
-from oversight.engines.base import identify
+from oversight.engines import identify
 from oversight.errors import OversightError
-from oversight.graphs.casting import Cast, cast
-from oversight.graphs.persons import INTERRUPT, PersonsAct
-from oversight.graphs.runtime import Event, Listener, Runtime, SpeechBegins, TurnRecorded, Words
+from oversight.graphs.planning import Cast, cast
+from oversight.graphs.runtime import (
+    INTERRUPT,
+    Event,
+    Listener,
+    PersonsAct,
+    Runtime,
+    SpeechBegins,
+    TurnRecorded,
+    Words,
+)
 from oversight.judging.desk import Desk
 from oversight.judging.items import DebateItem
 from oversight.judging.settings import JudgingSettings

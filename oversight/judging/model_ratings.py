@@ -14,10 +14,10 @@ from functools import cached_property
 from itertools import islice
 
 from oversight.constitutions import Constitution
-from oversight.engines.base import open_engine
+from oversight.engines import open_engine
 from oversight.errors import AnswerPending, ConfigError, ProtocolError
-from oversight.graphs.casting import Cast, cast, check_engines
 from oversight.graphs.nodes import judge_name
+from oversight.graphs.planning import Cast, cast, check_engines
 from oversight.graphs.running import CLAIM_BATCH, DebateProgress, Failure, explain, work_through
 from oversight.graphs.views import public, view_of
 from oversight.ids import seed_from

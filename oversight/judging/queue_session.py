@@ -11,7 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from oversight.judging.desk import AnyDesk, Listed, Named, Opened, Sent, in_order
 from oversight.judging.items import WHY_NOT_TAKEN, RefusalReason, RefusedAction
-from oversight.store.queue import ItemState
+from oversight.store.claims import ItemState
 from oversight.types import ItemReopened
 
 OpenedT = TypeVar("OpenedT", contravariant=True)

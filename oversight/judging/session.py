@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
 
-from oversight.graphs.persons import PersonsAct
+from oversight.graphs.runtime import PersonsAct
 from oversight.judging.desk import Desk, TaskDesk
 from oversight.judging.items import (
     DebateItem,

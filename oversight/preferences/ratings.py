@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from oversight.aggregation.rulings import (
+from oversight.aggregation import (
     TIE_TOLERANCE,
     RaterRuling,
     Read,
@@ -54,8 +54,7 @@ from oversight.types import (
     Transcript,
     Turn,
 )
-from oversight.types.preferences import SELF_CRITIQUE
-from oversight.types.ratings import MAX_SCORE
+from oversight.types.ratings import MAX_SCORE, SELF_CRITIQUE
 
 
 def rating_preferences(

@@ -16,8 +16,7 @@ from oversight.config import Settings
 from oversight.registry import nearest
 from oversight.text.thoughts import divide
 from oversight.types import Feedback, FinishReason, PromptRecord, Purpose, Response, Sample, Turn
-from oversight.types.preferences import SELF_CRITIQUE, PreferenceKind
-from oversight.types.ratings import TASK_NAME
+from oversight.types.ratings import SELF_CRITIQUE, TASK_NAME, PreferenceKind
 
 KINDS: tuple[str, ...] = get_args(PreferenceKind)
 NAMED = (*KINDS, SELF_CRITIQUE)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
-from oversight.aggregation.rulings import (
+from oversight.aggregation import (
     TIE_TOLERANCE,
     Ruling,
     consensus,

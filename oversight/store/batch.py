@@ -8,9 +8,8 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from oversight.errors import StoreError
 from oversight.ids import content_id
-from oversight.store.encoding import encode, key_text
 from oversight.store.prompts import Known, encode_prompt
-from oversight.store.schema import RECORD_TABLES
+from oversight.store.schema import RECORD_TABLES, encode, key_text
 from oversight.types import (
     Debate,
     Feedback,

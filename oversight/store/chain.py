@@ -24,8 +24,8 @@ from sqlalchemy import Connection
 
 from oversight.store.batch import MAX_ROWS, Batch
 from oversight.store.database import execute_sqlite
-from oversight.store.encoding import kind_of
 from oversight.store.reading import naming
+from oversight.store.schema import kind_of
 
 STORE = ""
 """Name of the chain of questions and debates; the others are named by a debate's id."""

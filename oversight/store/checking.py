@@ -21,7 +21,6 @@ from sqlalchemy.exc import DBAPIError
 from oversight.ids import content_id
 from oversight.store import schema
 from oversight.store.batch import COLUMNS, Memory, encode_records
-from oversight.store.encoding import decode, key_text, kind_of, shown
 from oversight.store.opening import check_schema
 from oversight.store.prompts import (
     block_bodies,
@@ -35,6 +34,7 @@ from oversight.store.prompts import (
     part_ids,
 )
 from oversight.store.reading import chunks, reason
+from oversight.store.schema import decode, key_text, kind_of, shown
 from oversight.store.sealing import Problem, Seal, check_chains
 from oversight.types import (
     Debate,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from oversight.errors import MissingDependencyError, StoreError
 from oversight.redaction import register
-from oversight.store.encoding import NotText
+from oversight.store.schema import NotText
 
 ACCEPTED = "a file's path, sqlite:///path or postgresql://user@host/database"
 

@@ -16,10 +16,9 @@ from oversight.errors import SchemaError, StoreError
 from oversight.store import database as db
 from oversight.store import migrations, schema
 from oversight.store.database import Database
-from oversight.store.encoding import kind_of, shown
 from oversight.store.migrations import VERSION_TABLE
 from oversight.store.reading import naming, read
-from oversight.store.schema import metadata
+from oversight.store.schema import kind_of, metadata, shown
 from oversight.store.sealing import Problem
 from oversight.types import (
     Act,

@@ -21,9 +21,8 @@ from sqlalchemy import Connection, select
 
 from oversight.errors import StoreError
 from oversight.ids import encoded_id
-from oversight.store.encoding import kind_of
 from oversight.store.reading import chunks, naming
-from oversight.store.schema import parts, prompts, token_blocks
+from oversight.store.schema import kind_of, parts, prompts, token_blocks
 from oversight.types import Message, Prompt, PromptRecord
 
 BLOCK_TOKENS = 256

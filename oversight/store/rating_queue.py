@@ -17,9 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, distinct, func, select
 
 from oversight.ids import seed_from
-from oversight.store.claims import Claims
-from oversight.store.encoding import key_text
-from oversight.store.queue import ClaimResult, ItemState, take_item
+from oversight.store.claims import ClaimResult, Claims, ItemState, take_item
 from oversight.store.reading import (
     chunks,
     completed_outcome,
@@ -28,7 +26,7 @@ from oversight.store.reading import (
     sound_ids,
     words_of,
 )
-from oversight.store.schema import debates, questions, rating_events, ratings, turns
+from oversight.store.schema import debates, key_text, questions, rating_events, ratings, turns
 from oversight.types import (
     Act,
     Feedback,

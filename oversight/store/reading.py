@@ -15,13 +15,16 @@ from sqlalchemy import Connection, Exists, Select, Table, exists, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from oversight.errors import StoreError
-from oversight.store.encoding import decode, key_text, kind_of, shown
 from oversight.store.schema import (
     RECORD_TABLES,
     debates,
+    decode,
     judgments,
+    key_text,
+    kind_of,
     outcomes,
     questions,
+    shown,
     sources,
     turns,
 )

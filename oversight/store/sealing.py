@@ -31,9 +31,8 @@ from oversight.store.chain import (
     link_hash,
     sound_head,
 )
-from oversight.store.encoding import shown
 from oversight.store.reading import chunks
-from oversight.store.schema import heads, links, metadata
+from oversight.store.schema import heads, links, metadata, shown
 
 LINKS_A_READ = 500
 DIGEST_CHARS = 40

@@ -14,17 +14,16 @@ from sqlalchemy import Connection, select
 
 from oversight.config import TransactionSettings
 from oversight.errors import StoreError
-from oversight.store import checking, opening, reading, sealing
-from oversight.store import queue as queues
+from oversight.store import browsing, checking, claims, opening, reading, sealing
 from oversight.store import rating_queue as rating_queues
 from oversight.store.batch import encode_records
+from oversight.store.browsing import DebateRows, Marks
+from oversight.store.claims import ClaimResult, QueueFilter, QueueItem
 from oversight.store.database import Database, parse_address
-from oversight.store.encoding import key_text
 from oversight.store.prompts import read_prompt
-from oversight.store.queue import ClaimResult, QueueFilter, QueueItem
 from oversight.store.rating_queue import RatingFilter, RatingItem
 from oversight.store.reading import DebateFilter, Sources
-from oversight.store.schema import debates, questions
+from oversight.store.schema import debates, key_text, questions
 from oversight.store.sealing import Problem, Seal
 from oversight.store.writing import AS_THEY_COME, Release, Write, Writer
 from oversight.types import (
@@ -270,14 +269,14 @@ class Store:
         """
         self.check_keys()
         with self._database.reading() as connection:
-            return queues.queue(connection, judge, wanted or QueueFilter(), overlap)
+            return claims.queue(connection, judge, wanted or QueueFilter(), overlap)
 
     def events(
         self, judge: str, debate_id: str | None = None, kinds: Iterable[EventKind] = ()
     ) -> list[JudgingEvent]:
         """A judge's acts at one item, or at all, in the order of writing."""
         with self._database.reading() as connection:
-            found = queues.event_bodies(connection, debate_id, judge, kinds)
+            found = claims.event_bodies(connection, debate_id, judge, kinds)
         return [reading.read(JudgingEvent, "events", id_, body) for id_, body in found]
 
     def rating_items(
@@ -303,6 +302,48 @@ class Store:
         """A judge's acts at one item that is rated, in the order of writing."""
         with self._database.reading() as connection:
             return rating_queues.read_events(connection, item, judge)
+
+    # --- reading for an index ----------------------------------------------------
+
+    def find_debates(self, prefix: str) -> list[str]:
+        """Ids of debates that begin with `prefix`, or hold a turn or judgment whose id does."""
+        with self._database.reading() as connection:
+            return browsing.find_debates(connection, prefix)
+
+    def acts(self, debate_id: str) -> list[JudgingEvent | RatingEvent]:
+        """All acts of people at a debate, of every judge and rater, in the order of their time."""
+        with self._database.reading() as connection:
+            return browsing.read_acts(connection, debate_id)
+
+    def marks(self) -> dict[str, int]:
+        """The highest row number of each table that says something of a debate."""
+        with self._database.reading() as connection:
+            return browsing.marks(connection)
+
+    def changes(self, since: Marks, limit: int) -> tuple[list[str], dict[str, int]]:
+        """Ids of debates with rows above `since`, at most `limit` a table, and the marks then."""
+        with self._database.reading() as connection:
+            return browsing.changes(connection, since, limit)
+
+    def older(self, before: int, limit: int) -> list[str]:
+        """Ids of the debates written last among those below a row number."""
+        with self._database.reading() as connection:
+            return browsing.older(connection, before, limit)
+
+    def rows_of(self, debate_ids: Sequence[str]) -> list[DebateRows]:
+        """The rows that an index is made of, in the order of writing; sources are not read."""
+        with self._database.reading() as connection:
+            return browsing.read_rows(connection, debate_ids)
+
+    def place_of(self, debate_id: str) -> int | None:
+        """The row number of a debate; None if it is not stored."""
+        with self._database.reading() as connection:
+            return browsing.number_of(connection, debate_id)
+
+    def num_below(self, before: int) -> int:
+        """Number of debates below a row number."""
+        with self._database.reading() as connection:
+            return browsing.count_below(connection, before)
 
     def counts(self) -> dict[str, int]:
         """Number of rows by table, and under `complete` that of complete debates."""
@@ -348,12 +389,12 @@ class Store:
     def take_item(self, debate_id: str, judge: str, *, overlap: int = 1) -> ClaimResult:
         """Take an item up for `judge`, unless as many as `overlap` have judged it or are at it."""
         return self._writer.call(
-            lambda c: queues.take(c, self._writer.claims, debate_id, judge, overlap)
+            lambda c: claims.take(c, self._writer.claims, debate_id, judge, overlap)
         )
 
     def leave_item(self, debate_id: str, judge: str) -> None:
         """Give an item up that `judge` holds in this process."""
-        self.release([queues.claim_key(debate_id, judge)])
+        self.release([claims.claim_key(debate_id, judge)])
 
     def take_rating(self, item: RatingItem, judge: str, *, overlap: int = 1) -> ClaimResult:
         """Take an item up to be rated, as with `take_item`."""

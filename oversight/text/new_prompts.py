@@ -19,8 +19,8 @@ from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from oversight.text.defects import imitates_format
 from oversight.text.folding import WORD, fold
+from oversight.text.revisions import imitates_format
 
 if TYPE_CHECKING:
     import numpy as np

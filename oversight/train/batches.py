@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
 from oversight.modeling.scoring.checks import takes_beginnings
 from oversight.modeling.scoring.policy import Backbone, PolicyModel, ScalarModel, Scores
-from oversight.modeling.scoring.prefix import Cut, cut
-from oversight.modeling.scoring.trie import RowBatch, common_prefix, num_trie_tokens
+from oversight.modeling.scoring.trie import Cut, RowBatch, common_prefix, cut, num_trie_tokens
 from oversight.train.distributed import World
 from oversight.train.settings import TrainSettings
 from oversight.train.types import Comparison

@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 
 from oversight.errors import OversightError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.trie import RowBatch
 
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """Direct preference optimisation and its family: a policy from comparisons, without a reward model.
 
-Rafailov et al. 2023. Losses: `losses/preference*.py` of pairs, `losses/unpaired.py`
+Rafailov et al. 2023. Losses: `losses/preference*.py` of pairs, `losses/responses.py`
 of single responses that were called good or bad. A pair's two responses and all
 others to one prompt share its computation.
 
@@ -20,7 +20,7 @@ import torch
 from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel, Scores
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import losses
@@ -29,9 +29,20 @@ from oversight.train.data.examples import PairsOf, expand
 from oversight.train.data.loading import LoadedExamples, load_comparisons, load_labelled
 from oversight.train.distributed import World, shard
 from oversight.train.loading import load_policy
-from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
+from oversight.train.losses.metrics import (
+    SIGNAL,
+    Mean,
+    Metrics,
+    Peak,
+    is_rounding,
+    mean_of,
+    random_points,
+    signal_of,
+    silence,
+    silent_B,
+)
 from oversight.train.losses.pairs import PairLogps, sft_term
-from oversight.train.losses.sequences import (
+from oversight.train.losses.responses import (
     length_desensitized_sum,
     lengths,
     sequence_sum,
@@ -42,14 +53,6 @@ from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.registered import trainer
 from oversight.train.session import Objective, Session, num_steps
 from oversight.train.settings import DataSettings, TrainSettings
-from oversight.train.signal import (
-    SIGNAL,
-    is_rounding,
-    random_points,
-    signal_of,
-    silence,
-    silent_B,
-)
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison
 

@@ -28,7 +28,7 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.ids import seed_from
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts
@@ -38,12 +38,11 @@ from oversight.train.losses.advantages import informative
 from oversight.train.losses.value import RunningScale, missing_eos, overlong_penalty
 from oversight.train.plan import AuxiliaryModel, Plan, begin_alone
 from oversight.train.reference import Reference
-from oversight.train.rollouts.ahead import CollectedBatch, Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler, check_sampling_kind
 from oversight.train.rollouts.reward_models import read_reward_config
 from oversight.train.rollouts.rewards import check_rewards, tried_rewards
-from oversight.train.rollouts.types import RewardSource, Sampler
+from oversight.train.rollouts.types import CollectedBatch, Collector, RewardSource, Sampler
 from oversight.train.start import RunStart
 from oversight.train.types import PromptExample
 

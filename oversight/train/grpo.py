@@ -38,10 +38,9 @@ from oversight.train.plan import Plan
 from oversight.train.policy_step import policy_step
 from oversight.train.reference import open_reference
 from oversight.train.registered import trainer
-from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.rewards import open_rewards
-from oversight.train.rollouts.types import RewardSource, Sampler
+from oversight.train.rollouts.types import Collector, RewardSource, Sampler
 from oversight.train.session import Session, num_steps
 from oversight.train.start import Rows, about, begin, finished_model
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
 from oversight.modeling.scoring.checks import check_policy_kind, check_scalar_kind, empty_model
 from oversight.modeling.scoring.trie import TokenTrie
 from oversight.text.numbers import memory

@@ -17,14 +17,21 @@ from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.batches import padded
 from oversight.train.experience import Experience
 from oversight.train.experience_settings import ExperienceSettings
-from oversight.train.losses import importance, load
+from oversight.train.losses import load
 from oversight.train.losses.kl import estimate
-from oversight.train.losses.masked import masked_sum
-from oversight.train.losses.metrics import Metrics, Peak, mean_of, merge, peak_of
-from oversight.train.losses.policy_batch import PolicyBatch
+from oversight.train.losses.metrics import (
+    SIGNAL,
+    Metrics,
+    Peak,
+    is_rounding,
+    masked_sum,
+    mean_of,
+    merge,
+    peak_of,
+)
+from oversight.train.losses.policy_batch import PolicyBatch, importance_weights
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.session import Objective, Session
-from oversight.train.signal import SIGNAL, is_rounding
 
 Surrogate = Callable[..., tuple[torch.Tensor, Metrics]]
 Added = Callable[[Scores, RolloutBatch, RowBatch], tuple[torch.Tensor, Metrics]]
@@ -147,7 +154,7 @@ def _weights(
     how = config.importance
     if how.mode == "none":
         return None, {}
-    return importance.weights(
+    return importance_weights(
         old_BR, sampler_BR, mask_BR, level=how.level, mode=how.mode, high=how.high, low=how.low
     )
 

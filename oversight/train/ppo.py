@@ -34,21 +34,18 @@ from oversight.train.loading import Vocabulary, load_policy, load_scalar, named,
 from oversight.train.losses import value
 from oversight.train.losses.advantages import gae
 from oversight.train.losses.kl import AdaptiveKL, Estimator, FixedKL, kl_in_reward
-from oversight.train.losses.masked import masked_sum
-from oversight.train.losses.metrics import Metrics, peak_of
+from oversight.train.losses.metrics import SIGNAL, Metrics, is_rounding, masked_sum, peak_of
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.losses.value import token_rewards
 from oversight.train.plan import TRAINED, AuxiliaryModel, Plan
 from oversight.train.policy_step import Added, policy_step
 from oversight.train.reference import open_reference, same_vocabulary
 from oversight.train.registered import trainer
-from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.rewards import open_rewards
-from oversight.train.rollouts.types import RewardSource, Sampler
+from oversight.train.rollouts.types import Collector, RewardSource, Sampler
 from oversight.train.session import Session, num_steps
 from oversight.train.settings import ModelSettings
-from oversight.train.signal import SIGNAL, is_rounding
 from oversight.train.start import Rows, about, begin, finished_model
 
 

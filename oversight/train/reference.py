@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from oversight.errors import ConfigError, FileError
 from oversight.files import whole_file
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World, shard

@@ -11,16 +11,17 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from oversight.errors import ConfigError, UnknownNameError
-from oversight.registry import nearest
-from oversight.user_code import load_named
+from oversight.registry import load_named, nearest
 
 if TYPE_CHECKING:
     from oversight.train.plan import Plan
@@ -49,6 +50,31 @@ class Trainer:
         return self.function(*args, **kwargs)
 
 
+class TrainerModule(ModuleType):
+    """A trainer's module, which can be called: `oversight.train.dpo(rows, out="runs/dpo", …)`."""
+
+    def __call__(self, rows: Any = None, *, resume: bool = False, **settings: Any) -> Path:
+        """Train, and give the folder of the finished model.
+
+        Args:
+            rows: Rows or preference records in memory, or a pandas frame; unset, those of the
+                files that `data` names.
+            resume: Go on with the run in the folder `out`, if there is one.
+            **settings: The run's, as its recipe has them; `model` may be a path or a hub name.
+
+        Raises:
+            ConfigError: A setting is wrong.
+            DataError: Rows cannot be used.
+        """
+        [found] = [each for each in vars(self).values() if isinstance(each, Trainer)]
+        if isinstance(settings.get("model"), str):
+            settings["model"] = {"path": settings["model"]}
+        if rows is not None:
+            settings.setdefault("data", {})
+            rows = rows.to_dict("records") if hasattr(rows, "to_dict") else list(rows)
+        return found(found.settings.parse(settings), rows=rows, resume=resume)
+
+
 def trainer(
     settings: type[TrainSettings], *, plan: Callable[[Any], Plan], makes: Makes = "policy"
 ) -> Callable[[Callable[..., Path]], Trainer]:
@@ -61,6 +87,9 @@ def trainer(
     """
 
     def register(function: Callable[..., Path]) -> Trainer:
+        module = sys.modules.get(function.__module__)
+        if type(module) is ModuleType:
+            module.__class__ = TrainerModule
         return Trainer(function, settings, plan, makes)
 
     return register

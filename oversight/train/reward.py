@@ -25,12 +25,18 @@ from oversight.train.data.examples import PairsOf, expand
 from oversight.train.data.loading import LoadedExamples, load_comparisons
 from oversight.train.distributed import shard
 from oversight.train.loading import load_scalar
-from oversight.train.losses.metrics import Metrics
+from oversight.train.losses.metrics import (
+    SIGNAL,
+    Metrics,
+    random_points,
+    signal_of,
+    silence,
+    silent_B,
+)
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.registered import trainer
 from oversight.train.session import Objective, Session, num_steps
 from oversight.train.settings import DataSettings, TrainSettings
-from oversight.train.signal import SIGNAL, random_points, signal_of, silence, silent_B
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from typing import Any, Self
 import torch
 
 from oversight.errors import CheckpointError, ConfigError, OversightError, TrainingInterrupted
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import Backbone
 from oversight.train.batches import Cutting, micro_batches
 from oversight.train.data.examples import Cursor, EpochOrder
@@ -33,7 +34,7 @@ from oversight.train.distributed import (
     put_together,
 )
 from oversight.train.experts import balance_of
-from oversight.train.losses.metrics import Metrics, Peak, merge
+from oversight.train.losses.metrics import SIGNAL, Metrics, Peak, merge
 from oversight.train.optimizer import (
     build_optimizer,
     clip_gradients,
@@ -44,7 +45,7 @@ from oversight.train.optimizer import (
 from oversight.train.runs.final import FinalModel, finish
 from oversight.train.runs.folder import RunDescription, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
-from oversight.train.runs.progress import TrainProgress
+from oversight.train.runs.metrics import TrainProgress
 from oversight.train.runs.schedules import (
     EarlyStop,
     Interrupt,
@@ -52,7 +53,6 @@ from oversight.train.runs.schedules import (
 )
 from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
 from oversight.train.settings import TrainSettings
-from oversight.train.signal import SIGNAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,7 +458,8 @@ class Session:
         )
 
     def _check(self, values: Mapping[str, float]) -> None:
-        for warning in self._guards.check(self.step, values):
+        check = partial(self._guards.check, self.step, values)
+        for warning in self._folder.noted(self.step, check):
             self.say(warning)
 
 

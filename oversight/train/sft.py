@@ -1,6 +1,6 @@
 """Supervised fine-tuning: the likelihood of demonstrated responses (Ouyang et al. 2022, step 1).
 
-Source of the loss: `losses.sequences.sft_loss`. Which tokens of a row are learnt is the
+Source of the loss: `losses.responses.sft_loss`. Which tokens of a row are learnt is the
 data's business (`data.train_on`): the assistant's turns, or every one.
 """
 
@@ -17,7 +17,7 @@ from oversight.train.data.loading import load_demonstrations
 from oversight.train.distributed import shard
 from oversight.train.loading import load_policy
 from oversight.train.losses.metrics import Metrics
-from oversight.train.losses.sequences import sft_loss
+from oversight.train.losses.responses import sft_loss
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.registered import trainer
 from oversight.train.session import Objective, Session, num_steps

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from oversight.errors import ConfigError
-from oversight.modeling.angles import switch_of
+from oversight.modeling.contract import switch_of
 from oversight.modeling.scoring.attention import choose_back_end
 from oversight.text.terminal import tell
 from oversight.train.data.examples import fingerprint, fingerprint_before

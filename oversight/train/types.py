@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from oversight.errors import DataError
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
 from oversight.text.terminal import visible
 
 

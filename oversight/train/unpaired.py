@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.batches import padded, row_logprobs
@@ -28,12 +28,18 @@ from oversight.train.data.loading import LoadedExamples, load_labelled
 from oversight.train.distributed import shard
 from oversight.train.loading import load_policy
 from oversight.train.losses import Loss, load
-from oversight.train.losses.metrics import Mean, Metrics
-from oversight.train.losses.sequences import sequence_sum
-from oversight.train.losses.unpaired import UnpairedLogps
+from oversight.train.losses.metrics import (
+    SIGNAL,
+    Mean,
+    Metrics,
+    random_points,
+    signal_of,
+    silence,
+    silent_B,
+)
+from oversight.train.losses.responses import UnpairedLogps, sequence_sum
 from oversight.train.reference import INITIAL, NONE, Reference, open_reference
 from oversight.train.session import Objective, Session, num_steps
-from oversight.train.signal import SIGNAL, random_points, signal_of, silence, silent_B
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import LabelledExample
 

@@ -10,14 +10,6 @@ or a debater *saw* first is kept apart, in `Orders`.
 
 from __future__ import annotations
 
-from oversight.types.beliefs import (
-    AgentSpec,
-    Belief,
-    BeliefMethod,
-    EngineSpec,
-    JudgeKind,
-    Verdict,
-)
 from oversight.types.engines import (
     Agent,
     Capabilities,
@@ -62,13 +54,6 @@ from oversight.types.events import (
     VerdictChosen,
     WordsDrafted,
 )
-from oversight.types.preferences import (
-    GivenResponse,
-    Labelled,
-    Preference,
-    Provenance,
-    Response,
-)
 from oversight.types.protocols import (
     Act,
     Orders,
@@ -79,23 +64,32 @@ from oversight.types.protocols import (
     Slot,
     Step,
 )
-from oversight.types.questions import Option, Question, Source
 from oversight.types.ratings import (
     CriticismIs,
     Feedback,
+    GivenResponse,
+    Labelled,
     ModelAnswer,
     OwnAnswer,
     PairAnswer,
+    Preference,
     Preferred,
     PrinciplesAnswer,
     PrinciplesApplied,
+    Provenance,
+    Response,
     RevisionAnswer,
     RevisionIs,
     SoftAnswer,
     Task,
 )
 from oversight.types.samples import (
+    AgentSpec,
+    Belief,
+    BeliefMethod,
+    EngineSpec,
     FinishReason,
+    JudgeKind,
     Message,
     NoAnswer,
     Prompt,
@@ -104,15 +98,19 @@ from oversight.types.samples import (
     Record,
     Sample,
     Usage,
+    Verdict,
 )
 from oversight.types.transcripts import (
     Debate,
     Defect,
     Judgment,
+    Option,
     Outcome,
     OutcomeStatus,
+    Question,
     Quote,
     QuoteStatus,
+    Source,
     Transcript,
     Turn,
 )

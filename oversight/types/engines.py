@@ -7,12 +7,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from oversight.types.beliefs import Belief, JudgeKind
 from oversight.types.protocols import Act, Orders, Role, Seat
-from oversight.types.questions import Source
 from oversight.types.ratings import PrinciplesApplied, SoftAnswer, Task
-from oversight.types.samples import FinishReason, Message, Prompt, PromptRecord, Sample, Usage
-from oversight.types.transcripts import Defect, Turn
+from oversight.types.samples import (
+    Belief,
+    FinishReason,
+    JudgeKind,
+    Message,
+    Prompt,
+    PromptRecord,
+    Sample,
+    Usage,
+)
+from oversight.types.transcripts import Defect, Source, Turn
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,10 @@ from pydantic import (
 )
 
 from oversight.ids import text_id
-from oversight.types.beliefs import Verdict
 from oversight.types.protocols import Act
-from oversight.types.questions import Question
 from oversight.types.ratings import Feedback
-from oversight.types.samples import PromptRecord, Record, Sample
-from oversight.types.transcripts import Debate, Judgment, Outcome, Turn
+from oversight.types.samples import PromptRecord, Record, Sample, Verdict
+from oversight.types.transcripts import Debate, Judgment, Outcome, Question, Turn
 
 Spans = tuple[tuple[float, float], ...]
 """Stretches of a turn, each end as a share of its length."""

@@ -41,8 +41,8 @@ from roles import (
 from stories import DIFFICULTY, Case, cases, fewer
 
 from oversight.agents import judge
+from oversight.datasets.world import FIRST_PLAIN_DAY, LAST_PLAIN_DAY, LEVELS, tell
 from oversight.datasets.world.names import FILLINGS, offered
-from oversight.datasets.world.story import FIRST_PLAIN_DAY, LAST_PLAIN_DAY, LEVELS, tell
 
 MAX_APART = 7
 """Days between the first and the last line of a story, at most."""

@@ -12,7 +12,7 @@ from typing import Any
 from stories import Case
 
 from oversight.agents import consultant, critic, debater, judge
-from oversight.datasets.world.story import FIRST_PLAIN_DAY, LAST_PLAIN_DAY
+from oversight.datasets.world import FIRST_PLAIN_DAY, LAST_PLAIN_DAY
 from oversight.text.quotes import find_quotes, render_quotes
 from oversight.types import Source
 

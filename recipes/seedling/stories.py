@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from oversight.agents.speaking import question_part, source_part
+from oversight.datasets.world import LEVELS, StoryLine, tell
 from oversight.datasets.world.names import FILLINGS, Family, offered
-from oversight.datasets.world.story import LEVELS, StoryLine, tell
 from oversight.types import Source
 
 DIFFICULTY = 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 from oversight.agents import consultant, critic, debater, judge
+from oversight.datasets.world import FIRST_PLAIN_DAY, LAST_PLAIN_DAY
 from oversight.datasets.world.names import FAMILIES
-from oversight.datasets.world.story import FIRST_PLAIN_DAY, LAST_PLAIN_DAY
 
 NUM_WORDS = 2048
 """Most tokens that are learnt from texts."""

@@ -10,7 +10,7 @@ from oversight.agents import build_agent
 from oversight.agents.speaking import shared_parts
 from oversight.config import AgentSettings
 from oversight.errors import ConfigError, ProtocolError
-from oversight.graphs.casting import cast
+from oversight.graphs.planning import cast
 from oversight.text.quotes import find_quotes
 from oversight.types import (
     Act,

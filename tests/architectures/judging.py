@@ -29,7 +29,7 @@ from sizes import EOS, FIRST_ID
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from oversight.errors import OversightError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 
 TOLERANCE = 1e-4
 """Error of a log-probability or a score, relative to 1 plus the largest of them, in float32."""

@@ -12,7 +12,7 @@ import huggingface_hub.constants
 import pytest
 
 from oversight.cli import main
-from oversight.cli.debate import _casting
+from oversight.graphs.planning import casting
 from oversight.store import Store
 from oversight.types import Role
 
@@ -49,7 +49,7 @@ def test_the_short_options_name_an_agent_for_each_role_that_it_can_play(
     options: dict[str, str], expected: dict[str, str]
 ) -> None:
     given: dict[str, Any] = dict.fromkeys(("debater", "judge", "engine", "model"))
-    changes = _casting(**given | options)
+    changes = casting(**given | options)
     agents = {k.split(".")[1]: v for k, v in changes.items() if k.endswith(".agent")}
     thinking = {k.split(".")[1] for k in changes if k.startswith("agents.") and "engine" in k}
     assert agents == expected

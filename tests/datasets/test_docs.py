@@ -7,8 +7,8 @@ import re
 import pytest
 
 from oversight.datasets.base import load_questions
+from oversight.datasets.world import LEVELS
 from oversight.datasets.world.names import FAMILIES
-from oversight.datasets.world.story import LEVELS
 
 
 @pytest.fixture(scope="module")

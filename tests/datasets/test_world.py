@@ -18,9 +18,8 @@ from pydantic import ValidationError
 
 from oversight.config import DatasetSettings
 from oversight.datasets.base import load_questions
-from oversight.datasets.world import Config, question_at, rows
+from oversight.datasets.world import Config, marked, question_at, rows
 from oversight.datasets.world.names import FAMILIES, FILLINGS, NAMES, Fillings
-from oversight.datasets.world.story import marked
 from oversight.errors import ConfigError
 from oversight.types import Question
 

@@ -8,7 +8,7 @@ import pytest
 
 from oversight import registry
 from oversight.chat import plain_text
-from oversight.engines.base import answer_all, identify, open_engine
+from oversight.engines import answer_all, identify, open_engine
 from oversight.errors import ConfigError, EngineRefusedError, UnknownNameError
 from oversight.types import EngineSpec, Message, Prompt, Request
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from oversight import registry
-from oversight.engines.base import open_engine
+from oversight.engines import open_engine
 from oversight.errors import EngineError
 from oversight.types import (
     Chunk,

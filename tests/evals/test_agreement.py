@@ -5,7 +5,7 @@ import random
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from oversight.aggregation.ratings import cohen_kappa, krippendorff_alpha, pairwise_agreement
+from oversight.aggregation import cohen_kappa, krippendorff_alpha, pairwise_agreement
 
 
 def ratings(text):

@@ -11,11 +11,10 @@ from rich.console import Console
 
 from oversight.datasets import register
 from oversight.evals.findings import headlines, to_json
-from oversight.evals.page import html
 from oversight.evals.pictures import pictures, render_png
+from oversight.evals.rendering import html, render_text
 from oversight.evals.report import Report, build_report
 from oversight.evals.tables import tables
-from oversight.evals.text import render_text
 from oversight.types import Question, Transcript
 from tests.evals.made_chains import chain
 

@@ -10,8 +10,8 @@ from oversight.evals.accuracy import assistance
 from oversight.evals.findings import to_json
 from oversight.evals.intervals import unpaired_difference
 from oversight.evals.observations import observations
+from oversight.evals.rendering import render_text
 from oversight.evals.report import build_report
-from oversight.evals.text import render_text
 
 
 def with_arm(transcript, arm, seconds=60.0, used=True, study="pilot"):

@@ -10,11 +10,10 @@ from rich.console import Console
 
 from oversight.errors import ConfigError
 from oversight.evals.drawing import DARK, LIGHT
-from oversight.evals.page import html, render_html
 from oversight.evals.pictures import _spread, draw, pictures, render_png
+from oversight.evals.rendering import NAMES, WORDS, html, layouts, render_html, render_text
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
-from oversight.evals.text import NAMES, WORDS, layouts, render_text
 from oversight.text.numbers import share
 from oversight.types import QuoteStatus, Seat
 

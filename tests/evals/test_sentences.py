@@ -25,8 +25,8 @@ from oversight.evals import findings
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.findings import headlines, warnings
 from oversight.evals.intervals import mean_interval
-from oversight.evals.page import html
 from oversight.evals.pictures import Picture, pictures
+from oversight.evals.rendering import html
 from oversight.evals.report import ArmDifference, ArmReport, Report, build_report
 from oversight.evals.tables import tables
 from oversight.experiments.pixels import results as pixels

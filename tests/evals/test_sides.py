@@ -1,6 +1,6 @@
 import pytest
 
-from oversight.aggregation.rulings import rulings
+from oversight.aggregation import rulings
 from oversight.evals.accuracy import honest_win_rate, position_bias, reading, seat_win_rate
 from oversight.evals.answers import quote_counts, quote_use
 from oversight.evals.observations import Kind, observations

@@ -1,6 +1,6 @@
 import pytest
 
-from oversight.aggregation.rulings import rulings
+from oversight.aggregation import rulings
 from oversight.evals.calibration import BeliefPath, path, trajectory
 
 

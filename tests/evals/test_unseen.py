@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from oversight.evals.findings import to_json, warnings
+from oversight.evals.rendering import render_text
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
-from oversight.evals.text import render_text
 from oversight.types import JudgeKind
 
 

@@ -10,8 +10,7 @@ import pytest
 import pytest_asyncio
 
 from oversight import protocols, registry
-from oversight.graphs.casting import Cast
-from oversight.graphs.planning import draw_orders, plan_one
+from oversight.graphs.planning import Cast, draw_orders, plan_one
 from oversight.graphs.runtime import Listener, Runtime
 from oversight.store import Store
 from oversight.types import (

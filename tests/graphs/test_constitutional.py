@@ -14,10 +14,9 @@ from rich.console import Console
 from oversight import constitutions, protocols
 from oversight.config import AgentSettings, EngineSettings
 from oversight.errors import ConfigError, ProtocolError
+from oversight.evals.rendering import render_text
 from oversight.evals.report import build_report
-from oversight.evals.text import render_text
-from oversight.graphs.casting import Cast, cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import Cast, cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store

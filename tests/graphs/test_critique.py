@@ -12,8 +12,7 @@ import pytest
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
 from oversight.errors import EngineUnavailableError, ProtocolError
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Event, Runtime, SpeechBegins
 from oversight.store import Store

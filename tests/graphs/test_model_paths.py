@@ -13,8 +13,7 @@ from sqlalchemy import text
 
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
-from oversight.graphs.casting import Cast, cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import Cast, cast, plan
 from oversight.graphs.running import DebateProgress, as_begun, run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.models import EMBEDDED

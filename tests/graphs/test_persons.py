@@ -12,11 +12,9 @@ from langgraph.types import Command
 from oversight import protocols, registry
 from oversight.agents import build_agent
 from oversight.errors import ProtocolError
-from oversight.graphs.casting import Cast
-from oversight.graphs.persons import INTERRUPT, PersonsAct
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import Cast, plan
 from oversight.graphs.running import run_debates
-from oversight.graphs.runtime import Runtime
+from oversight.graphs.runtime import INTERRUPT, PersonsAct, Runtime
 from oversight.judging.tasks.debate import stated
 from oversight.types import (
     Act,

@@ -14,14 +14,13 @@ from oversight.errors import ConfigError, EngineUnavailableError, ProtocolError
 from oversight.evals.findings import headlines, warnings
 from oversight.evals.report import build_report
 from oversight.evals.tables import extent
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import check_fit, check_question, draw_orders, plan
+from oversight.graphs.planning import cast, check_fit, check_question, draw_orders, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
-from oversight.store.queue import QueueFilter
+from oversight.store.claims import QueueFilter
 from oversight.types import (
     Act,
     AgentSpec,

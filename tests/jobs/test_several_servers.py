@@ -12,12 +12,11 @@ import pytest
 from oversight import protocols
 from oversight.config import AgentSettings, DatasetSettings, EngineSettings
 from oversight.datasets.base import stream_questions
-from oversight.engines.base import identify
+from oversight.engines import identify
 from oversight.engines.openai import Config
 from oversight.engines.openai.server import SHARE
 from oversight.errors import ConfigError
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import CLAIM_BATCH, DebateProgress, run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.store import Store

@@ -12,8 +12,7 @@ import pytest
 
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import draw_orders, plan_one
+from oversight.graphs.planning import cast, draw_orders, plan_one
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.judging.desk import Desk

@@ -12,7 +12,7 @@ from oversight.errors import StoreError
 from oversight.judging.log import JudgingLog
 from oversight.judging.tasks.debate import judgment_of
 from oversight.store import Store
-from oversight.store.queue import ClaimResult, ItemState
+from oversight.store.claims import ClaimResult, ItemState
 from oversight.types import Act, BeliefGiven, ChangeUndone, EventKind, ItemReopened, TurnsRevealed
 
 

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from oversight.errors import EngineUnavailableError, StoreError
-from oversight.graphs.persons import PersonsAct
-from oversight.graphs.runtime import Words
+from oversight.graphs.runtime import PersonsAct, Words
 from oversight.judging.live import AwaitedAct, LiveDebate, cast_of, is_spoken_out
 from oversight.judging.tasks.debate import judgment_of, stated
-from oversight.store.queue import ItemState
+from oversight.store.claims import ItemState
 from oversight.types import Act, Belief, BeliefGiven, ItemReopened, OutcomeStatus, Seat
 
 BELIEF = PersonsAct(belief=stated((0.3, 0.7)), seconds=2.5)

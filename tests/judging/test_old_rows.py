@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from oversight.errors import StoreError
 from oversight.judging.log import JudgingLog
-from oversight.store.encoding import decode, encode
+from oversight.store.schema import decode, encode
 from oversight.types import (
     AnyJudgingAct,
     AnyRatingAct,

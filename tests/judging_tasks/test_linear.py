@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from oversight.judging.desk import TaskDesk
-from oversight.tui.linear.rating import rate_linear
+from oversight.tui.linear.queues import rate_linear
 from oversight.types import RatingAct, Task
 
 HOSTILE = json.loads((Path(__file__).parent.parent / "text" / "hostile.json").read_text())

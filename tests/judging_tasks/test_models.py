@@ -20,7 +20,7 @@ from oversight.graphs.running import DebateProgress
 from oversight.judging.model_ratings import ModelRatings
 from oversight.judging.settings import RatingSettings
 from oversight.store import Store
-from oversight.store.queue import ItemState
+from oversight.store.claims import ItemState
 from oversight.types import Feedback, JudgeKind, ModelAnswer, Task
 from oversight.types.ratings import rater_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oversight.tui.linear.rating import rate_linear
+from oversight.tui.linear.queues import rate_linear
 from oversight.types import RatingAct, Task
 from tests.tui.test_next_key import LONG, obey
 

@@ -14,7 +14,7 @@ from oversight.cli.main import run
 from oversight.judging.model_ratings import ModelRatings
 from oversight.judging.settings import RatingSettings
 from oversight.store import Store
-from oversight.store.queue import ItemState
+from oversight.store.claims import ItemState
 from oversight.store.sealing import Seal
 from oversight.types import Feedback, Task
 from oversight.types.ratings import item_id

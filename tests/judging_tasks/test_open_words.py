@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oversight import protocols
-from oversight.tui.linear.rating import rate_linear
+from oversight.tui.linear.queues import rate_linear
 from oversight.types import (
     Act,
     AgentSpec,

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from oversight.store import Store
-from oversight.store.queue import ClaimResult, ItemState
+from oversight.store.claims import ClaimResult, ItemState
 from oversight.types import Act, Feedback, PairAnswer, QuestionsAnswered, Task
 from oversight.types.ratings import item_id
 

@@ -8,7 +8,7 @@ from oversight.judging.items import RefusedAction
 from oversight.judging.queue_session import QueueSession
 from oversight.judging.session import RatingSession
 from oversight.judging.work import WHOLE
-from oversight.tui.linear.rating import rate_linear
+from oversight.tui.linear.queues import rate_linear
 from oversight.types import Feedback, RatingAct, RationaleGiven, Task
 
 SETTINGS = {"shuffle_sides": False, "overlap": 3}

@@ -12,7 +12,7 @@ import pytest
 from oversight.errors import ConfigError
 from oversight.judging.settings import RatingSettings
 from oversight.tui.person_app import RateApp
-from oversight.tui.widgets.choices import Choices
+from oversight.tui.widgets.panels import Choices
 from oversight.tui.widgets.transcript import TranscriptView
 from oversight.types import CriticismIs, Preferred, RatingAct, RevisionIs, Task
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 
 VOCAB = 97
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
 
-from oversight.modeling.angles import own_angles, switch_length, switch_of
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
+from oversight.modeling.contract import own_angles, switch_length, switch_of
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 

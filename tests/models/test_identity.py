@@ -13,12 +13,11 @@ from threading import Thread
 import huggingface_hub.constants
 import pytest
 
-from oversight.engines.base import identify
+from oversight.engines import identify
 from oversight.engines.transformers import Config, build
 from oversight.engines.vllm.settings import check_model
 from oversight.errors import ConfigError
-from oversight.models import EMBEDDED, check_obtainable
-from oversight.models.identity import content_name
+from oversight.models import EMBEDDED, check_obtainable, content_name
 from oversight.types import EngineSpec
 
 
@@ -93,7 +92,7 @@ def test_names_stay_names():
 
 def test_a_model_is_hashed_once_a_process(folder, monkeypatch):
     name = content_name(str(folder))
-    monkeypatch.setattr("oversight.models.identity._digest", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr("oversight.models._digest", lambda *_: pytest.fail("hashed again"))
     assert content_name(str(folder)) == name
 
 

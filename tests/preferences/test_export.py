@@ -7,8 +7,7 @@ import os
 import pytest
 
 from oversight.errors import ConfigError, EngineUnavailableError
-from oversight.preferences.building import preferences
-from oversight.preferences.export import ROW_GROUP, export
+from oversight.preferences.building import ROW_GROUP, export, preferences
 from oversight.preferences.layouts import schema
 from oversight.preferences.settings import PreferenceSettings
 from oversight.types import Message, Prompt, Quote, QuoteStatus, Seat

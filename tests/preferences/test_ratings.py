@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oversight.preferences.building import preferences
-from oversight.preferences.export import export
+from oversight.preferences.building import export, preferences
 from oversight.preferences.ratings import total
 from oversight.preferences.settings import PreferenceSettings, Reason
 from oversight.types import (

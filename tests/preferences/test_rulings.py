@@ -1,6 +1,6 @@
 import pytest
 
-from oversight.aggregation.rulings import average, consensus, rulings
+from oversight.aggregation import average, consensus, rulings
 from oversight.types import BeliefMethod, Verdict
 
 

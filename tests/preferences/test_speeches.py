@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from oversight.preferences.export import export
+from oversight.preferences.building import export
 from oversight.preferences.settings import Dropped, PreferenceSettings, Reason
 from oversight.preferences.sides import labelled_speeches
 from oversight.types import Seat

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from oversight.preferences.building import preferences
-from oversight.preferences.export import export
+from oversight.preferences.building import export, preferences
 from oversight.preferences.settings import Dropped, PreferenceSettings, Reason
 from oversight.preferences.sides import labelled_speeches, without_unseen
 from oversight.types import (

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from oversight.cli.main import app, main
 from oversight.errors import StoreError
 from oversight.store import Store
-from oversight.store.queue import QueueFilter
+from oversight.store.claims import QueueFilter
 from oversight.store.rating_queue import RatingFilter
 from oversight.store.schema import RECORD_TABLES
 from oversight.types.ratings import Task

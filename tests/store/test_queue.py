@@ -12,7 +12,7 @@ import time
 import pytest
 
 from oversight.store import Store, claims
-from oversight.store.queue import ClaimResult, ItemState, QueueFilter
+from oversight.store.claims import ClaimResult, ItemState, QueueFilter
 from oversight.types import AgentSpec, EventKind, JudgingEvent, Role
 
 TAKE = """

@@ -16,7 +16,7 @@ from sqlalchemy import event, text
 from oversight.config import TransactionSettings
 from oversight.errors import StoreError
 from oversight.store import Store, database
-from oversight.store.encoding import encode
+from oversight.store.schema import encode
 from oversight.types import Source
 
 

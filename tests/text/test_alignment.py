@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.text.matching import align
+from oversight.text.quotes import align
 
 WORDS = st.text(alphabet="abc ", min_size=1, max_size=12)
 

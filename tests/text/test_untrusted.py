@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from oversight.text.untrusted import CONTROL_WORDS, RESERVED_TAGS, data
+from oversight.text.prompts import CONTROL_WORDS, RESERVED_TAGS, data
 
 HOSTILE = {
     case["name"]: case["text"]

@@ -1,6 +1,6 @@
 """Forged marks by the million, read as tokenizers read them: none gets through as data.
 
-Neither the forger nor the readers share code with `oversight.text.untrusted`. The forger takes
+Neither the forger nor the readers share code with `oversight.text.prompts`. The forger takes
 from Unicode's tables whatever becomes a letter of a name; the readers are the normalizers of the
 `tokenizers` library, in the combinations that model families use, and simple ones of our own.
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from tokenizers import normalizers as nz
 
-from oversight.text.untrusted import data
+from oversight.text.prompts import data
 
 TAGS = [
     *("rules", "role", "task", "instructions", "side", "source", "question", "options", "option"),

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.estimate import BatchLoad, ModelShape, estimate
-from oversight.train.losses.sequences import sft_loss
+from oversight.train.losses.responses import sft_loss
 from oversight.train.settings import ModelSettings
 
 NUM_ROWS = 8

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import dpo, grpo, losses, reward, sft, unpaired

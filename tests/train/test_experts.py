@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from oversight.errors import ConfigError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import dpo, reward, sft

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train import grpo
 from oversight.train.data.examples import EpochOrder
@@ -29,10 +29,10 @@ from oversight.train.experience import Experience
 from oversight.train.loading import load_policy, load_scalar, read_config
 from oversight.train.losses.metrics import Mean
 from oversight.train.losses.pairs import PairLogps
-from oversight.train.losses.preference_quantiles import aot, aot_unpaired
-from oversight.train.rollouts.ahead import Collector
+from oversight.train.losses.preference_extended import aot, aot_unpaired
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.rollouts.in_process import InProcessSampler
+from oversight.train.rollouts.types import Collector
 from oversight.train.runs.shards import pack, unpack
 from oversight.train.runs.state import Part
 from oversight.train.session import DataPosition

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.distributed import World
 from oversight.train.loading import Vocabulary, load_policy, read_config, train_tokenizer

@@ -165,6 +165,30 @@ class Browser:
             await asyncio.sleep(0.2)
         await asyncio.sleep(1.0)
 
+    async def visit(
+        self,
+        url: str,
+        width: int = 1200,
+        height: int = 900,
+        theme: str = "light",
+        scale: float = 1.0,
+    ) -> None:
+        """Open a page of plain HTML in a window of this size and theme; wait until it is loaded."""
+        for domain in ("Network", "Page", "Runtime", "Log"):
+            await self.ask(f"{domain}.enable")
+        size = {"width": width, "height": height, "deviceScaleFactor": scale}
+        await self.ask("Emulation.setDeviceMetricsOverride", **size, mobile=width < 500)
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        await self.ask("Emulation.setEmulatedMedia", features=features)
+        await self.ask("Page.navigate", url="about:blank")
+        await self.ask("Page.navigate", url=url)
+        ready = "document.readyState === 'complete' && location.href !== 'about:blank'"
+        for _ in range(600):
+            if await self.value(ready):
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{url} did not load in a minute")
+
     def requests_beyond(self, address: str) -> list[str]:
         """Addresses outside `address` that the page asked for."""
         own = (f"{address}/", f"{address.replace('http', 'ws', 1)}/", "data:")

@@ -12,8 +12,7 @@ from textual.pilot import Pilot
 
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
-from oversight.graphs.casting import Cast, cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import Cast, cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.judging.settings import JudgingSettings

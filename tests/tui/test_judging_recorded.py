@@ -334,7 +334,7 @@ async def test_a_question_whose_answer_was_shown_does_not_come_again(
 async def test_a_revision_after_the_answer_was_shown_is_kept_and_does_not_count(
     run_all, judging, store
 ) -> None:
-    from oversight.aggregation.rulings import rulings
+    from oversight.aggregation import rulings
 
     await run_all("debate_single_turn")
     async with judging() as j:

@@ -18,16 +18,15 @@ import pytest
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
 from oversight.errors import StoreError
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.judging.desk import Desk
 from oversight.judging.settings import JudgingSettings
 from oversight.store import Store
-from oversight.store.queue import ItemState
+from oversight.store.claims import ItemState
 from oversight.text.terminal import visible
-from oversight.tui.linear.judging import run_linear
+from oversight.tui.linear.queues import run_linear
 from oversight.tui.marking import called
 from oversight.types import Act, EventKind, Option, Question, Role, Seat, Source, Verdict
 

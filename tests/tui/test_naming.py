@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from oversight.judging.settings import JudgingSettings
-from oversight.tui.linear.judging import Desk, run_linear
+from oversight.tui.linear.queues import Desk, run_linear
 from oversight.tui.live import DebateView, replay
 from oversight.tui.marking import named_by_seat
 from oversight.types import Role, Seat

@@ -17,7 +17,7 @@ from oversight.judging.session import DebateSession, SentJudgment
 from oversight.judging.settings import JudgingSettings
 from oversight.judging.work import WHOLE
 from oversight.store import Store
-from oversight.tui.linear.judging import run_linear
+from oversight.tui.linear.queues import run_linear
 from oversight.types import Act, EventKind, Help, RationaleGiven, Verdict
 
 SIZE = (140, 60)

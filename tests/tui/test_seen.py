@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from oversight.judging.settings import JudgingSettings
 from oversight.judging.work import WHOLE, joined, unseen
 from oversight.store import Store
-from oversight.tui.linear.judging import Desk, run_linear
+from oversight.tui.linear.queues import Desk, run_linear
 from oversight.tui.marking import PICKED, wrap
 from oversight.tui.widgets.seen import Seen, SeenLines, num_letters
 from oversight.types import Act, EventKind, Seat, Verdict

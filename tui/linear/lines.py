@@ -15,7 +15,7 @@ import typer
 from oversight.errors import StoreError
 from oversight.judging.items import DebateItem, SourceExcerpt
 from oversight.judging.tasks.debate import NAME_OF_VERDICT, CalibrationBin, JudgmentScore
-from oversight.store.queue import QueueItem
+from oversight.store.claims import QueueItem
 from oversight.text.quotes import strip_quotes
 from oversight.text.terminal import visible
 from oversight.tui.marking import heading, named_by_seat

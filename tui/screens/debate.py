@@ -18,16 +18,20 @@ from oversight.judging.desk import Desk
 from oversight.judging.items import DebateItem, PersonAction, RefusalReason, RefusedAction
 from oversight.judging.queue_session import Where
 from oversight.judging.session import NextAction
-from oversight.tui.hints import Hints, settle
 from oversight.tui.keys import KEYS, bindings
 from oversight.tui.marking import called
 from oversight.tui.rows import options_of, question_of
 from oversight.tui.screens.debate_reading import DebateReadingScreen
-from oversight.tui.screens.dialogs import ChoiceScreen, LineScreen, WordsScreen
+from oversight.tui.screens.dialogs import (
+    ChoiceScreen,
+    LineScreen,
+    SentScreen,
+    VerdictScreen,
+    WordsScreen,
+)
 from oversight.tui.screens.reading import QuestionHead
-from oversight.tui.screens.verdict import SentScreen, VerdictScreen
-from oversight.tui.widgets.choices import BeliefBar
-from oversight.tui.widgets.panels import AssistantPanel, QuotePanel
+from oversight.tui.screens.work import Hints, settle
+from oversight.tui.widgets.panels import AssistantPanel, BeliefBar, QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
 from oversight.types import Act, Help
 

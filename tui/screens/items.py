@@ -18,7 +18,7 @@ from oversight.errors import OversightError
 from oversight.judging.desk import AnyDesk, Listed, Named, Opened, Sent
 from oversight.judging.items import RefusedAction
 from oversight.judging.queue_session import LeftState, QueueSession, Where
-from oversight.store.queue import ItemState, QueueItem
+from oversight.store.claims import ItemState, QueueItem
 from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
 from oversight.tui.keys import Keys, key_of

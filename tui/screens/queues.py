@@ -13,7 +13,7 @@ from oversight.judging.assisting import Assistants
 from oversight.judging.desk import Desk, TaskDesk
 from oversight.judging.items import DebateItem, RefusalReason, RefusedAction, TaskItem
 from oversight.judging.queue_session import LeftState
-from oversight.store.queue import ItemState, QueueItem
+from oversight.store.claims import ItemState, QueueItem
 from oversight.store.rating_queue import RatingItem
 from oversight.text.terminal import rich_text
 from oversight.tui.keys import KEYS, RATING_KEYS, RATING_SHOWN, Keys, bindings

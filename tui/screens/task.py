@@ -20,14 +20,12 @@ from oversight.judging.queue_session import Where
 from oversight.judging.session import RatingSession
 from oversight.judging.tasks import AnswerState
 from oversight.text.terminal import rich_text
-from oversight.tui.hints import read_on
 from oversight.tui.keys import RATING_KEYS, RATING_SHOWN, Keys, bindings
 from oversight.tui.rows import BEFORE, header, quotes_of, rows_of_item
 from oversight.tui.screens.dialogs import KeysScreen, WordsScreen
 from oversight.tui.screens.reading import QuestionHead
-from oversight.tui.screens.work import LeftT, WorkScreen
-from oversight.tui.widgets.choices import Choices
-from oversight.tui.widgets.panels import ListedQuote, QuotePanel
+from oversight.tui.screens.work import LeftT, WorkScreen, read_on
+from oversight.tui.widgets.panels import Choices, ListedQuote, QuotePanel
 from oversight.tui.widgets.seen import SeenTranscript
 from oversight.types import Turn
 

@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from oversight.chat import alternate_roles, fold_system
-from oversight.engines.base import answer_all
+from oversight.engines import answer_all
 from oversight.engines.openai.failures import LOOK_AT_MODEL, AttemptError
 from oversight.engines.openai.reply import (
     MalformedReplyError,

@@ -24,9 +24,20 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from oversight.engines.base import answer_all
-from oversight.engines.scripted.sampling import complete, cut, decode, encode, pieces
-from oversight.engines.scripted.script import Config, Rule, Script, ScriptedAnswer, sayer, where
+from oversight.engines import answer_all
+from oversight.engines.scripted.script import (
+    Config,
+    Rule,
+    Script,
+    ScriptedAnswer,
+    complete,
+    cut,
+    decode,
+    encode,
+    pieces,
+    sayer,
+    where,
+)
 from oversight.errors import EngineRefusedError, EngineUnavailableError
 from oversight.types import Capabilities, Chunk, Completion, Request
 

@@ -37,11 +37,10 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from oversight.chat import checked_template_args
 from oversight.config import Settings
-from oversight.engines.base import answer_all
+from oversight.engines import answer_all
 from oversight.engines.transformers.sequence import Job, ModelThread
 from oversight.errors import ConfigError
-from oversight.models import check_obtainable, resolve
-from oversight.models.identity import content_name, is_content_name
+from oversight.models import check_obtainable, content_name, is_content_name, resolve
 from oversight.types import Capabilities, Chunk, Completion, Request
 
 if TYPE_CHECKING:

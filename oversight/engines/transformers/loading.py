@@ -22,7 +22,7 @@ from oversight.engines.transformers.prefix_tree import common_prefix
 from oversight.engines.transformers.rows import BatchedRows, Rows, SingleRows, mask_styles
 from oversight.errors import ConfigError, EngineError, EngineUnavailableError
 from oversight.modeling import contract
-from oversight.modeling.angles import own_angles, switch_length
+from oversight.modeling.contract import own_angles, switch_length
 from oversight.modeling.small import READING
 
 SHARED_HEADS = "oversight_shared_heads"

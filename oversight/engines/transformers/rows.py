@@ -20,7 +20,7 @@ import torch
 
 from oversight.chat.prompt_ids import TokenIds
 from oversight.engines.transformers.prefix_tree import KVRows, LayersKV, Prefix
-from oversight.modeling.angles import regime, switch_length
+from oversight.modeling.contract import regime, switch_length
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 

@@ -39,10 +39,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from oversight.engines import openai
-from oversight.engines.base import answer_all
-from oversight.engines.vllm.replica import Replica, ReplicaMetrics
-from oversight.engines.vllm.server import ServerProcess, reserve_port
+from oversight.engines import answer_all, openai
+from oversight.engines.vllm.server import Replica, ReplicaMetrics, ServerProcess, reserve_port
 from oversight.engines.vllm.settings import (
     HOST,
     Config,
@@ -55,8 +53,7 @@ from oversight.engines.vllm.settings import (
     unmasked_top,
 )
 from oversight.errors import ConfigError, EngineUnavailableError
-from oversight.models import check_obtainable
-from oversight.models.identity import content_name
+from oversight.models import check_obtainable, content_name
 from oversight.types import Capabilities, Chunk, Completion, FinishReason, Request
 
 __all__ = ["Config", "ReplicaMetrics", "VllmEngine", "build", "rendezvous"]

@@ -19,8 +19,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from oversight.engines.openai.settings import RequestFields
 from oversight.errors import ConfigError, MissingDependencyError
-from oversight.models import resolve
-from oversight.models.identity import content_name, is_content_name
+from oversight.models import content_name, is_content_name, resolve
 from oversight.redaction import register
 from oversight.types import Completion, Request, Sampling
 from oversight.types.samples import is_none

@@ -18,7 +18,7 @@ from oversight.errors import DataError
 from oversight.evals.harm import Assess
 from oversight.graphs.planning import draw_orders
 from oversight.graphs.views import turn_of, view_of
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
 from oversight.train.loading import frozen, load_policy, read_config

@@ -37,8 +37,7 @@ from oversight.experiments.trainer_runs import (
     train_or_find,
 )
 from oversight.experiments.workers import JobDone, folder_of
-from oversight.graphs.casting import Cast, cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import Cast, cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.ids import content_id

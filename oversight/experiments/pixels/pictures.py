@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from oversight.evals.drawing import WIDTH_IN, Theme, plain_axes, title
 from oversight.evals.observations import Kind
-from oversight.evals.page import Illustration, Page
-from oversight.evals.page import write_page as write
-from oversight.experiments.pixels.records import image_of, shown_in
+from oversight.evals.rendering import Illustration, Page
+from oversight.evals.rendering import write_page as write
 from oversight.experiments.pixels.results import (
     DEBATE,
     PixelResults,
@@ -22,7 +21,7 @@ from oversight.experiments.pixels.results import (
     methods,
     table,
 )
-from oversight.experiments.pixels.running import FinishedRun, PlannedGame
+from oversight.experiments.pixels.running import FinishedRun, PlannedGame, image_of, shown_in
 from oversight.text.numbers import count, percent
 from oversight.types import Seat, Transcript
 

@@ -21,8 +21,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.errors import DataError, EngineError, ProtocolError
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import check_question, draw_orders, plan
+from oversight.graphs.planning import cast, check_question, draw_orders, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.graphs.views import turn_of, view_of

@@ -18,7 +18,7 @@ from oversight.experiments import workers
 from oversight.experiments.selfplay.facts import ArmMeasured, CrossplayDone, TrainedOnRows
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
 from oversight.experiments.workers import JobDone, read_done
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.store import Store
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World

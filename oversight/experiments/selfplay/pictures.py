@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from oversight.evals.drawing import DASHED, LIGHT, WIDTH_IN, Theme, plain_axes, save_png, title
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
-from oversight.evals.page import Illustration, Page, write_page
+from oversight.evals.rendering import Illustration, Page, write_page
 from oversight.experiments.selfplay import words
 from oversight.experiments.selfplay.jobs import START
 from oversight.experiments.selfplay.results import CircleResults, CurvePoint

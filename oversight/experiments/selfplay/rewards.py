@@ -26,7 +26,7 @@ from oversight.engines.transformers.prefix_tree import common_prefix
 from oversight.errors import ConfigError, DataError
 from oversight.experiments.selfplay.games import Game, one_round
 from oversight.experiments.selfplay.settings import Arena
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store

@@ -25,11 +25,10 @@ from oversight.ids import seed_from
 from oversight.judging.log import now
 from oversight.judging.settings import RatingSettings
 from oversight.judging.work import RatingWork
-from oversight.registry import nearest
+from oversight.registry import load_named, nearest
 from oversight.store.rating_queue import RatingItem
 from oversight.types import Feedback, OwnAnswer, Record, Task
 from oversight.types.ratings import Answer
-from oversight.user_code import load_named
 
 GROUP = "oversight.tasks"
 """Entry points of other distributions, `name = "package.module:Class"`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from oversight.aggregation.rulings import rulings, top
+from oversight.aggregation import rulings, top
 from oversight.errors import ProtocolError
 from oversight.evals.calibration import SCORES
 from oversight.ids import seed_from

@@ -16,9 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from oversight.errors import ConfigError
-from oversight.modeling import contract
+from oversight.modeling import TokenRow, contract
 from oversight.modeling.contract import switch_off
-from oversight.modeling.rows import TokenRow
 from oversight.modeling.scoring.attention import BackEnd
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
 from oversight.modeling.scoring.trie import RowBatch

@@ -14,20 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from oversight.modeling.angles import own_angles, regime, rows_of, switch_length
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
+from oversight.modeling.contract import own_angles, regime, rows_of, switch_length
 from oversight.modeling.scoring.attention import (
     BackEnd,
     Layout,
     choose_back_end,
+    cut_last_layer,
     trie_arguments,
     use_trie_attention,
 )
 from oversight.modeling.scoring.blocks import tails_of
-from oversight.modeling.scoring.layers import cut_last_layer
 from oversight.modeling.scoring.logprobs import Head, log_sum_sq_probs, token_logprobs
-from oversight.modeling.scoring.prefix import HeldPrefix, ScoredInParts, cut
-from oversight.modeling.scoring.trie import RowBatch, TokenTrie
+from oversight.modeling.scoring.trie import HeldPrefix, RowBatch, ScoredInParts, TokenTrie, cut
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 
 from oversight.chat.turns import Messages, Stretch, Turns, UnrenderableError
 from oversight.errors import ConfigError
-from oversight.modeling.rows import Ids, Mask
+from oversight.modeling import Ids, Mask
 from oversight.text.thoughts import divide
 from oversight.train.data.rows import (
     HH_ANSWER,

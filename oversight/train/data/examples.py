@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from oversight.errors import ConfigError, DataError
 from oversight.ids import text_id
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
 from oversight.text.numbers import percent
 from oversight.train.data.encoding import IdSources
 from oversight.train.types import (

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 from oversight.errors import DataError
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
 from oversight.preferences.layouts import provenance_fields
 from oversight.preferences.settings import in_words
 from oversight.train.data.encoding import EMPTY, Encoder

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from oversight.ids import text_id
-from oversight.text.dialogues import labelled
+from oversight.text.prompts import labelled
 from oversight.types import GivenResponse, Labelled, Message, Preference, Prompt, Response
 
 NUM_SHOWN_CHARS = 60

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from oversight.errors import DataError
-from oversight.train.losses.masked import clean, promote, whiten
-from oversight.train.losses.metrics import Metrics, mean_of
+from oversight.train.losses.metrics import Metrics, clean, mean_of, promote, whiten
 from oversight.train.losses.options import require
 from oversight.train.losses.registered import AdvantageScale
 

@@ -35,8 +35,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from oversight.train.losses.masked import clean, divide, promote
-from oversight.train.losses.metrics import Metrics, mean_of
+from oversight.train.losses.metrics import Metrics, clean, divide, mean_of, promote
 from oversight.train.losses.options import NonNegative, Positive, check, checked, require
 
 Estimator = Literal["k1", "k2", "k3"]

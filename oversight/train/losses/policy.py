@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from oversight.train.losses.kl import safe_exp
-from oversight.train.losses.masked import masked_mean
-from oversight.train.losses.metrics import Metrics, mean_of, peak_of
+from oversight.train.losses.metrics import Metrics, masked_mean, mean_of, peak_of
 from oversight.train.losses.options import DualClip, NonNegative, Share
 from oversight.train.losses.policy_batch import (
     NO_EXTRAS,

@@ -6,8 +6,7 @@ r the same of y_l, and d = c - r. beta c and beta r are the implicit rewards.
 Without a reference (`ref_chosen_B` None) ref is uniform over responses: its log-probability
 is the same number for both and cancels from d; losses that look at c or r alone take it as 0.
 
-Those that count tokens stand in `preference_lengths`, those of ties in
-`preference_ties`, those that sort a step's pairs in `preference_quantiles`.
+Those that count tokens, know ties or sort a step's pairs stand in `preference_extended`.
 
 Shapes: B pairs.
 """
@@ -22,10 +21,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from oversight.train.losses.labels import target_B
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.options import Positive, Smoothing
-from oversight.train.losses.pairs import PairLogps, expected, reduced
+from oversight.train.losses.pairs import PairLogps, expected, reduced, target_B
 from oversight.train.losses.registered import preference_loss
 
 

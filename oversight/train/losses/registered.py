@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from oversight.errors import ConfigError, OversightError
-from oversight.registry import nearest
+from oversight.registry import load_named, nearest, shown_error
 from oversight.train.losses.options import check, checked, defaults, settings_of
-from oversight.user_code import load_named, shown_error
 
 Family = Literal["reward", "preference", "unpaired", "policy"]
 Normalizer = Literal["rows", "tokens", "sequences", "constant"]

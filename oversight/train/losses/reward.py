@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from oversight.errors import DataError
-from oversight.train.losses.labels import (
+from oversight.train.losses.metrics import Metrics, clean, drop_rows, mean_of, promote, weighted_sum
+from oversight.train.losses.options import NonNegative, Smoothing, checked
+from oversight.train.losses.pairs import (
     DavidsonTies,
     RaoKupperTies,
     davidson_log_probabilities,
@@ -27,9 +29,6 @@ from oversight.train.losses.labels import (
     target_B,
     unlikelihood,
 )
-from oversight.train.losses.masked import clean, drop_rows, promote, weighted_sum
-from oversight.train.losses.metrics import Metrics, mean_of
-from oversight.train.losses.options import NonNegative, Smoothing, checked
 from oversight.train.losses.registered import reward_loss
 
 
@@ -109,7 +108,7 @@ def davidson(
 
     The summed -log P of what was seen, a win or a tie: Davidson 1970; lower is likelier.
 
-    With nu as Chen et al. 2024, arXiv:2409.17431, write it: `labels.davidson_log_probabilities`.
+    With nu as Chen et al. 2024, arXiv:2409.17431, write it: `pairs.davidson_log_probabilities`.
 
     Args:
         chosen_B: Rewards (log-strengths) of the better responses.
@@ -164,7 +163,7 @@ def rao_kupper(
 
     The summed -log P of what was seen, a win or a tie: Rao and Kupper 1967; lower is likelier.
 
-    With nu as Chen et al. 2024, arXiv:2409.17431, write it: `labels.rao_kupper_log_probabilities`.
+    With nu as Chen et al. 2024, arXiv:2409.17431, write it: `pairs.rao_kupper_log_probabilities`.
 
     Args:
         chosen_B: Rewards (log-strengths) of the better responses.

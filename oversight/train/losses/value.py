@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from oversight.train.losses.advantages import finite
-from oversight.train.losses.masked import clean, divide, promote
-from oversight.train.losses.metrics import Mean, Metrics, Peak, mean_of
+from oversight.train.losses.metrics import Mean, Metrics, Peak, clean, divide, mean_of, promote
 from oversight.train.losses.options import NonNegative, Positive, check, checked, require
 
 

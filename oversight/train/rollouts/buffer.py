@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from oversight.errors import DataError
-from oversight.modeling.rows import Floats, Ids, TokenRow
-from oversight.train.rollouts.ahead import CollectedBatch, pack, unpack, unpack_all
+from oversight.modeling import Floats, Ids, TokenRow
+from oversight.train.rollouts.types import CollectedBatch, pack, unpack, unpack_all
 from oversight.train.types import PromptExample
 from oversight.types import (
     BeliefMethod,

@@ -21,7 +21,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from oversight.modeling.rows import Ids
+from oversight.modeling import Ids
 from oversight.modeling.scoring.trie import TokenTrie
 
 ROOM = 64

@@ -23,8 +23,7 @@ import torch
 
 from oversight.engines.transformers.batching import sample as draw
 from oversight.errors import ConfigError
-from oversight.modeling import contract
-from oversight.modeling.rows import Ids
+from oversight.modeling import Ids, contract
 from oversight.modeling.scoring.attention import Layout, choose_back_end, trie_arguments
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import TokenTrie

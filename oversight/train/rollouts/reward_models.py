@@ -20,9 +20,8 @@ import numpy.typing as npt
 import torch
 
 from oversight.errors import ConfigError
-from oversight.modeling import contract
-from oversight.modeling.angles import own_angles
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow, contract
+from oversight.modeling.contract import own_angles
 from oversight.modeling.scoring.checks import check_scalar, has_labels, scalar_problem, tolerance_of
 from oversight.modeling.scoring.policy import ScalarModel
 from oversight.modeling.scoring.trie import RowBatch

@@ -16,6 +16,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from oversight.errors import ConfigError, DataError
+from oversight.registry import load_named, shortened, shown_error
 from oversight.train.rollouts.types import (
     RewardSettings,
     RewardSource,
@@ -24,7 +25,6 @@ from oversight.train.rollouts.types import (
     grouped,
 )
 from oversight.train.types import PromptExample
-from oversight.user_code import load_named, shortened, shown_error
 
 ACCEPTED = (
     "one finite number for each response, as a list, a tuple, an array or a tensor of one dimension"

@@ -15,7 +15,7 @@ import numpy as np
 from oversight.engines import vllm
 from oversight.engines.openai.settings import VLLM_NEUTRAL
 from oversight.errors import ConfigError, EngineError, EngineRefusedError, EngineUnavailableError
-from oversight.modeling.rows import Ids
+from oversight.modeling import Ids
 from oversight.train.rollouts.types import (
     SampledResponse,
     SamplingSettings,

@@ -31,7 +31,7 @@ from oversight.engines import vllm
 from oversight.engines.vllm.settings import PARALLEL_OPTIONS
 from oversight.errors import ConfigError, EngineError
 from oversight.files import whole_folder
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
 from oversight.train.distributed import World
 from oversight.train.rollouts.server import Servers
 from oversight.train.rollouts.types import SamplingSettings

@@ -23,7 +23,7 @@ import torch
 
 from oversight.errors import CheckpointError
 from oversight.files import blake2b, remove, rename, sync, told, write_json
-from oversight.models.identity import same_place, value_at
+from oversight.models import same_place, value_at
 from oversight.train.distributed import World
 from oversight.train.runs import state as states
 from oversight.train.runs.state import RunState

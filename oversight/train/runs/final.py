@@ -27,11 +27,10 @@ import torch
 
 from oversight.errors import CheckpointError, ConfigError
 from oversight.files import told, whole_folder, write_text
-from oversight.modeling.angles import own_angles, switch_length
-from oversight.modeling.contract import as_configured
-from oversight.train.runs.card import model_card
+from oversight.modeling.contract import as_configured, own_angles, switch_length
 from oversight.train.runs.folder import RunFolder
 from oversight.train.runs.metrics import read_metrics
+from oversight.train.runs.outcome import model_card
 
 PROBES = (
     "Which answer is right, A or B?",

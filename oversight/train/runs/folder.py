@@ -3,6 +3,7 @@
 RUN/config.toml, config.json   resolved settings, and what must agree when the run goes on
 RUN/origin.json                seed, data, and for each start: command, git revision, versions
 RUN/metrics.jsonl              one line a logged step
+RUN/guards.jsonl               what guards said, if any did
 RUN/checkpoints/step-000120/   see `checkpoints`
 RUN/model/                     the finished model, see `final`; a run that has it is finished
 RUN/lock                       held while a process trains
@@ -20,7 +21,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -31,9 +32,9 @@ from typing import IO, Any, Self
 from pydantic_core import to_jsonable_python
 
 from oversight.config import Settings
-from oversight.errors import ConfigError, OversightError
+from oversight.errors import ConfigError, OversightError, TrainingStopped
 from oversight.files import told, write_json, write_text
-from oversight.models.identity import contents_of
+from oversight.models import contents_of
 from oversight.train.distributed import World
 from oversight.train.runs.checkpoints import (
     ALONE,
@@ -48,6 +49,8 @@ from oversight.train.runs.metrics import MetricsLog, Split
 from oversight.train.runs.state import RunState
 
 NAME = "lock"
+GUARDS = "guards.jsonl"
+"""File of what guards said, a line each."""
 
 
 class FolderLock:
@@ -227,7 +230,7 @@ class RunDescription:
     held_out: str = ""
     """Content hash of the held-out examples."""
     contents: Mapping[str, Any] = field(default_factory=dict)
-    """By dotted field what is at the places that `identity` names (`models.identity`)."""
+    """By dotted field what is at the places that `identity` names (`models.contents_of`)."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """The same settings as they are where nobody sets them."""
     data_before: str = ""
@@ -330,6 +333,22 @@ class RunFolder:
     def log(self, step: int, values: Mapping[str, float], split: Split = "train") -> None:
         """Append to the metrics; before the step is saved."""
         self.metrics.log(step, values, split)
+
+    def noted(self, step: int, check: Callable[[], list[str]]) -> list[str]:
+        """What guards say of a step, kept in `guards.jsonl`; also of the one that stops the run."""
+        try:
+            said = check()
+        except TrainingStopped as stop:
+            self._note(step, str(stop))
+            raise
+        for each in said:
+            self._note(step, each)
+        return said
+
+    def _note(self, step: int, message: str) -> None:
+        if self._world.is_first:
+            with (self.path / GUARDS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "message": message}) + "\n")
 
     def save(self, step: int, state: RunState, score: float | None = None) -> Path:
         """Write a checkpoint after `step` steps; `score` is the held-out result at this step.

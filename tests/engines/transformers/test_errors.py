@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from oversight.config import Settings
-from oversight.engines.base import identify, open_engine
+from oversight.engines import identify, open_engine
 from oversight.engines.transformers import Config, TransformersEngine, build
 from oversight.errors import ConfigError, EngineError, EngineRefusedError, EngineUnavailableError
 from oversight.types import Engine, EngineSpec

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oversight.agents import build_agent
-from oversight.engines.base import open_engine
+from oversight.engines import open_engine
 from oversight.engines.transformers import Config
 from oversight.engines.transformers.sequence import _decoder
 from oversight.errors import ConfigError, NoAnswerError

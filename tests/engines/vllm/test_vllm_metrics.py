@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oversight.engines.vllm.replica import parse_metrics, parse_samples
+from oversight.engines.vllm.server import parse_metrics, parse_samples
 
 BODY = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oversight.experiments.pixels.game import Search
 from oversight.experiments.pixels.judge import SparseJudge
-from oversight.experiments.pixels.search import Search
 
 TINY = (0.0, 0.5, 1.0, 0.2, 0.0, 0.9, 0.7, 0.0, 0.4)
 """A 3 × 3 image, six pixels of which are not zero."""

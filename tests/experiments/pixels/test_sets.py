@@ -7,7 +7,7 @@ from math import comb
 
 import pytest
 
-from oversight.experiments.pixels.search import all_sets, children, index_of, members_at
+from oversight.experiments.pixels.game import all_sets, children, index_of, members_at
 
 
 @pytest.mark.parametrize(("num", "size"), [(7, 3), (6, 0), (5, 5), (8, 1)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.attention import Layout, choose_back_end, trie_attention
 from oversight.modeling.scoring.blocks import (
     BlockAttention,

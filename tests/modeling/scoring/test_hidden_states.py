@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from oversight.modeling.rows import Ids, TokenRow
+from oversight.modeling import Ids, TokenRow
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
 from oversight.models import SEEDLING, resolve
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
 

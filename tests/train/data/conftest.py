@@ -199,8 +199,7 @@ async def _hold_debates(path: Path, tokenizer: Any) -> None:
     from oversight.chat.turns import Turns
     from oversight.datasets.base import load_questions
     from oversight.engines.scripted import ScriptedEngine
-    from oversight.graphs.casting import Cast
-    from oversight.graphs.planning import plan
+    from oversight.graphs.planning import Cast, plan
     from oversight.graphs.running import run_debates
     from oversight.graphs.runtime import Runtime
     from oversight.store import Store

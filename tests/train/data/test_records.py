@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from oversight.errors import ConfigError, DataError
-from oversight.preferences.building import preferences
-from oversight.preferences.export import export
+from oversight.preferences.building import export, preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.preferences.sides import labelled_speeches
 from oversight.store import Store

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from oversight.errors import ConfigError, DataError, StoreError
-from oversight.preferences.building import preferences
-from oversight.preferences.export import export
+from oversight.preferences.building import export, preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
 from oversight.train.data.encoding import SET_ASIDE

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from oversight.train import losses
-from oversight.train.losses import importance, sequences
+from oversight.train.losses import policy_batch, responses
 from oversight.train.losses.advantages import group, rloo
 from oversight.train.losses.pairs import PairLogps, sft_term
 from oversight.train.losses.policy_batch import Extras, PolicyBatch
+from oversight.train.losses.responses import UnpairedLogps, baseline, shifted_kl
 from oversight.train.losses.reward import bradley_terry
-from oversight.train.losses.unpaired import UnpairedLogps, baseline, shifted_kl
 
 pytestmark = pytest.mark.slow  # importing TRL alone takes seconds
 
@@ -89,7 +89,7 @@ def trl_dpo(loss_type, **options):
         is_top1=zeros.bool(),
     )
     completion = torch.cat([torch.zeros(2 * NUM, PROMPT), MASK.float()], dim=1).long()
-    weighted = ld_sum if trainer.ld_alpha is not None else sequences.sequence_sum
+    weighted = ld_sum if trainer.ld_alpha is not None else responses.sequence_sum
     ref_sums = weighted(REF, MASK)
     inputs = {
         "input_ids": torch.ones_like(completion),
@@ -106,11 +106,11 @@ def trl_dpo(loss_type, **options):
 def ld_sum(logps_BT, mask_BT):
     lengths = mask_BT.sum(1)
     other = torch.cat([lengths[NUM:], lengths[:NUM]])
-    return sequences.length_desensitized_sum(logps_BT, mask_BT, other, alpha=0.4)
+    return responses.length_desensitized_sum(logps_BT, mask_BT, other, alpha=0.4)
 
 
-def our_pairs(logps, reduce=sequences.sequence_sum, **extra):
-    sums, ref, lengths = reduce(logps, MASK), reduce(REF, MASK), sequences.lengths(MASK)
+def our_pairs(logps, reduce=responses.sequence_sum, **extra):
+    sums, ref, lengths = reduce(logps, MASK), reduce(REF, MASK), responses.lengths(MASK)
     return PairLogps(
         chosen_B=sums[:NUM],
         rejected_B=sums[NUM:],
@@ -176,7 +176,7 @@ def test_length_desensitized_dpo_is_trls():
 def test_weighted_dpo_is_trls():
     trl = trl_dpo("sigmoid", use_weighting=True)
     logps = draw(0, rows=2 * NUM).requires_grad_()
-    weight = sequences.wpo_weight(logps, MASK, LOG_SUM_SQ)
+    weight = responses.wpo_weight(logps, MASK, LOG_SUM_SQ)
     pairs = our_pairs(logps, weight_B=weight[:NUM] * weight[NUM:])
     ours, _ = losses.load("preference", "sigmoid").loss(pairs, normalizer=NUM, beta=0.3)
     assert_equal(ours, logps, trl)
@@ -193,12 +193,12 @@ def test_ipo_of_the_paper_is_not_trls():
 
 
 def means():
-    mean = sequences.sequence_mean(draw(0, rows=2 * NUM), MASK)
+    mean = responses.sequence_mean(draw(0, rows=2 * NUM), MASK)
     return mean[:NUM].requires_grad_(), mean[NUM:].requires_grad_()
 
 
 def sums_with_lengths(chosen, rejected):
-    lengths = sequences.lengths(MASK)
+    lengths = responses.lengths(MASK)
     return PairLogps(
         chosen_B=chosen * lengths[:NUM],
         rejected_B=rejected * lengths[NUM:],
@@ -270,7 +270,7 @@ def test_unpaired_losses_are_trls(loss_type):
         "attention_mask": torch.ones_like(completion),
         "completion_mask": completion,
         "label": desirable,
-        "ref_logps": sequences.sequence_sum(ref, mask),
+        "ref_logps": responses.sequence_sum(ref, mask),
         "ref_KL_logps": ref_shifted,
     }
     trl = trainer._compute_loss(lambda **_: outputs, inputs, return_outputs=False)
@@ -279,8 +279,8 @@ def test_unpaired_losses_are_trls(loss_type):
     assert options["kl"] > 0.1
     ours, _ = losses.load("unpaired", loss_type).loss(
         UnpairedLogps(
-            logps_B=sequences.sequence_sum(logps, mask),
-            ref_logps_B=sequences.sequence_sum(ref, mask),
+            logps_B=responses.sequence_sum(logps, mask),
+            ref_logps_B=responses.sequence_sum(ref, mask),
             desirable_B=desirable,
         ),
         normalizer=NUM,
@@ -433,7 +433,7 @@ def test_rloo_is_trls():
         "completion_ids": torch.ones(NUM, LENGTH).long(),
         "completion_mask": mask.long(),
         "advantages": advantages(),
-        "old_logps": sequences.sequence_sum(old, mask),
+        "old_logps": responses.sequence_sum(old, mask),
     }
     trl = trainer._compute_loss(None, inputs)
     (gradient,) = torch.autograd.grad(trl, logps)
@@ -471,5 +471,5 @@ def test_importance_weights_are_trls_formula(level, mode):
         difference = difference.sum(-1, keepdim=True)
     ratio = difference.exp()
     bounded = ratio.clamp(max=1.5) if mode == "truncate" else ratio.masked_fill(ratio > 1.5, 0.0)
-    ours, _ = importance.weights(old, sampler, mask, level=level, mode=mode, high=1.5)
+    ours, _ = policy_batch.importance_weights(old, sampler, mask, level=level, mode=mode, high=1.5)
     torch.testing.assert_close(ours, bounded.expand(NUM, LENGTH) * mask, rtol=RTOL, atol=1e-7)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oversight.train import losses
 from oversight.train.losses.pairs import PairLogps
 from oversight.train.losses.policy_batch import Extras, PolicyBatch
-from oversight.train.losses.unpaired import UnpairedLogps
+from oversight.train.losses.responses import UnpairedLogps
 
 QUANTILES = {"aot", "aot_unpaired"}  # look at a batch as a whole, and take no labels
 NO_REFERENCE = {"simpo", "orpo"}

@@ -26,7 +26,7 @@ from oversight.train.losses.options import Positive
 from oversight.train.losses.pairs import PairLogps, expected
 from oversight.train.losses.policy_batch import NO_EXTRAS, Extras, PolicyBatch, reduced
 from oversight.train.losses.reward import bradley_terry
-from oversight.train.losses.unpaired import UnpairedLogps, kto
+from oversight.train.losses.responses import UnpairedLogps, kto
 
 
 def summed(batch, normalizer, extras, factor=1.0):

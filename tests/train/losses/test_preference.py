@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from oversight.train import losses
-from oversight.train.losses.labels import davidson_from_raw, rao_kupper_from_raw
-from oversight.train.losses.pairs import PairLogps, sft_term
+from oversight.train.losses.pairs import PairLogps, davidson_from_raw, rao_kupper_from_raw, sft_term
 
 # Two pairs: sums of log-probabilities, and lengths.
 CHOSEN, REJECTED = (-12.0, -31.0), (-15.5, -20.0)

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from oversight.errors import ConfigError
 from oversight.train import losses
-from oversight.train.losses import importance, kl, labels, value
+from oversight.train.losses import kl, pairs, policy_batch, value
 from oversight.train.losses.kl import AdaptiveKL, FixedKL
 from oversight.train.losses.options import (
     NonNegative,
@@ -113,7 +113,7 @@ def test_a_learnable_tie_strength_is_not_held_to_numbers():
     raw = torch.zeros((), requires_grad=True)
     module = losses.load("reward", "davidson")
     loss, _ = module.loss(
-        torch.ones(1), torch.zeros(1), normalizer=1, tie_strength=labels.davidson_from_raw(raw)
+        torch.ones(1), torch.zeros(1), normalizer=1, tie_strength=pairs.davidson_from_raw(raw)
     )
     loss.backward()
     assert raw.grad != 0
@@ -129,15 +129,15 @@ CALLS = {
     "coefficient": lambda: kl.kl_in_reward(LINE, LINE, MASK, coefficient=-0.1),
     "how": lambda: combine(LINE, how="median"),
     "estimator": lambda: kl.estimate(LINE, LINE, estimator="k4"),
-    "high": lambda: importance.weights(LINE, LINE, MASK, high=0.0),
-    "low": lambda: importance.weights(LINE, LINE, MASK, low=-0.1),
-    "label_smoothing": lambda: labels.target_B(ONE, label_smoothing=0.5),
+    "high": lambda: policy_batch.importance_weights(LINE, LINE, MASK, high=0.0),
+    "low": lambda: policy_batch.importance_weights(LINE, LINE, MASK, low=-0.1),
+    "label_smoothing": lambda: pairs.target_B(ONE, label_smoothing=0.5),
     "penalty": lambda: value.missing_eos(ONE, MASK[0, :1], penalty=-1.0),
     "value": lambda: FixedKL(-0.1),
     "horizon": lambda: AdaptiveKL(0.1, 1.0, horizon=0.0),
     "kl_coefficient": lambda: Extras(kl_coefficient=-0.1),
     "entropy_coefficient": lambda: Extras(entropy_coefficient=math.nan),
-    "tie_strength": lambda: labels.rao_kupper_log_probabilities(ONE, 1.0),
+    "tie_strength": lambda: pairs.rao_kupper_log_probabilities(ONE, 1.0),
 }
 
 

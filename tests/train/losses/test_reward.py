@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oversight.errors import DataError
-from oversight.train.losses.labels import (
+from oversight.train.losses.pairs import (
     davidson_from_raw,
     davidson_log_probabilities,
     rao_kupper_from_raw,

@@ -12,12 +12,17 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
-from oversight.modeling.rows import Ids
+from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
-from oversight.train.rollouts.ahead import CollectedBatch, Collector
 from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.types import SampledResponse, Sampler, SamplingSettings
+from oversight.train.rollouts.types import (
+    CollectedBatch,
+    Collector,
+    SampledResponse,
+    Sampler,
+    SamplingSettings,
+)
 
 SETTINGS = SamplingSettings(max_new_tokens=9, temperature=1.2)
 PROMPTS: list[Ids] = [np.arange(10, 20), np.arange(5, 12)]

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from oversight.errors import DataError
-from oversight.modeling.rows import TokenRow
-from oversight.train.rollouts.ahead import CollectedBatch
+from oversight.modeling import TokenRow
 from oversight.train.rollouts.buffer import RolloutBatch, Segment, segment_rows
-from oversight.train.rollouts.types import SampledResponse
+from oversight.train.rollouts.types import CollectedBatch, SampledResponse
 from oversight.train.types import PromptExample
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError
-from oversight.modeling.rows import Ids
+from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.in_process import InProcessSampler, evaluating

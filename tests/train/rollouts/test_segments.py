@@ -16,11 +16,10 @@ from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.errors import DataError
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.store import Store

@@ -12,12 +12,11 @@ import torch
 
 from oversight.engines import vllm
 from oversight.errors import EngineError
-from oversight.modeling.rows import Ids
+from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
-from oversight.train.rollouts.ahead import Collector
 from oversight.train.rollouts.server import Servers, ServerSampler, serving
-from oversight.train.rollouts.types import SampledResponse, Sampler, SamplingSettings
+from oversight.train.rollouts.types import Collector, SampledResponse, Sampler, SamplingSettings
 from oversight.train.rollouts.weight_sync import FolderSync, check_weights
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]

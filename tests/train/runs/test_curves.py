@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.runs.plot import Curve, choose, draw, plot, read_curves
+from oversight.train.runs.outcome import Curve, choose, draw, plot, read_curves
 
 
 def make_run(path: Path, num: int = 40, **metrics: float) -> Path:

@@ -11,7 +11,6 @@ import torch
 
 from oversight.errors import CheckpointError, ConfigError
 from oversight.train.runs import final
-from oversight.train.runs.card import code
 from oversight.train.runs.final import (
     FinalModel,
     check_before_training,
@@ -20,6 +19,7 @@ from oversight.train.runs.final import (
     tensor_hashes,
 )
 from oversight.train.runs.folder import RunFolder
+from oversight.train.runs.outcome import code
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_a_loss_that_is_no_number_changes_no_weight(
 def _row() -> Any:
     import numpy as np
 
-    from oversight.modeling.rows import TokenRow
+    from oversight.modeling import TokenRow
 
     return TokenRow(np.array([1]), np.array([2]))
 

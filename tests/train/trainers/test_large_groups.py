@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from oversight.errors import TrainingInterrupted
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import Backbone
 from oversight.train import dpo, grpo, ppo, reward
 from oversight.train.batches import Cutting

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from oversight.errors import TrainingStopped
-from oversight.modeling.rows import TokenRow
+from oversight.modeling import TokenRow
 from oversight.train import grpo, ppo
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.settings import (

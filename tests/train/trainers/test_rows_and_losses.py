@@ -328,7 +328,7 @@ def test_kto_refuses_a_held_out_part_of_one_prompt(cases: ModuleType, tmp_path: 
 def test_mismatched_responses_are_of_other_prompts() -> None:
     import numpy as np
 
-    from oversight.modeling.rows import TokenRow
+    from oversight.modeling import TokenRow
     from oversight.train.unpaired import mismatched
 
     rows = [

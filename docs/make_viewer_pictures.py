@@ -1,0 +1,110 @@
+"""The pictures of the viewer in docs/pictures: a list, a transcript in the dark, and a phone.
+
+python docs/make_viewer_pictures.py [--out docs/pictures]
+
+A small model that ships with the package debates on generated questions, `oversight view` serves
+the store as it would a person's, and a headless Chromium takes the pictures. Needs Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.tui.browser import chromium
+
+OVERSIGHT = (sys.executable, "-m", "oversight.cli.main")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture: of which page, how wide, and what is done there before."""
+
+    name: str
+    path: str
+    width: int
+    height: int
+    theme: str = "light"
+    script: str = ""
+
+
+@contextmanager
+def serving(*places: str, cache: Path) -> Iterator[str]:
+    """The address of `oversight view` over these places."""
+    process = subprocess.Popen(
+        [*OVERSIGHT, "view", *places, "--no-browser", "--port=0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": str(cache)},
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[2].rstrip("/")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+async def take(address: str, shots: list[Shot], out: Path) -> None:
+    """Take the pictures into `out`."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        async with chromium(Path(folder)) as browser:
+            for shot in shots:
+                size = (shot.width, shot.height, shot.theme)
+                await browser.visit(address + shot.path, *size, scale=1.5)
+                if shot.script:
+                    await browser.value(shot.script)
+                await asyncio.sleep(2.0)
+                answer = await browser.ask("Page.captureScreenshot", format="png")
+                (out / shot.name).write_bytes(base64.b64decode(answer["data"]))
+                print(out / shot.name)
+            assert browser.complaints == [], browser.complaints
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--store", type=Path, help="Of `oversight demo`, used as it is.")
+    out, store = (given := parser.parse_args()).out, given.store
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        if store is None:
+            store = folder / "demo.db"
+            debate = [*OVERSIGHT, "demo", "--no-circle", "--questions", "12", "--folder", temporary]
+            subprocess.run(debate, check=True, stdout=subprocess.DEVNULL)
+        long = folder / "long.db"
+        baselines = ["--dataset", "world", "--limit", "3", "-p", "debate", "--store", str(long)]
+        subprocess.run([*OVERSIGHT, "debate", *baselines], check=True, stdout=subprocess.DEVNULL)
+        debated, best = _ids(long, "debate"), _ids(store, "debate_single_turn_best_of_n")
+        unfold = "document.querySelector('.calls details').open = true"
+        shots = [
+            Shot("view_list.png", f"/?store={store.name}&result=wrong", 1100, 760),
+            Shot("view_transcript.png", f"/t/{debated[0]}?store=long.db", 1100, 900, "dark"),
+            Shot("view_call.png", f"/t/{best[0]}?store={store.name}", 1100, 900, "light", unfold),
+            Shot("view_phone.png", f"/t/{debated[0]}?store=long.db", 390, 780),
+        ]
+        with serving(str(store), str(long), cache=folder / "cache") as address:
+            asyncio.run(take(address, shots, out))
+
+
+def _ids(store: Path, protocol: str) -> list[str]:
+    from oversight.store import Store
+
+    with Store.open(store, create=False, only_read=True) as opened:
+        return opened.debate_ids(protocol=protocol)
+
+
+if __name__ == "__main__":
+    main()

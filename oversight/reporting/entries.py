@@ -1,0 +1,298 @@
+"""Content of an index entry: of a debate its row in lists, what it can be filtered by, its words.
+
+What was judged is read by the same functions as a report's figures, so that a filter finds the
+debates that a figure counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from oversight.aggregation import last_words, rulings
+from oversight.evals.observations import UNKNOWN_CAUSE, named, observe, side_of
+from oversight.store.browsing import DebateRows
+from oversight.types import OutcomeStatus, QuoteStatus, Role, Seat, Transcript, Verdict
+
+JOINED = "\x1f"
+"""Between two values that belong to one ruling."""
+
+
+FACETS = {
+    "dataset": "Data set",
+    "protocol": "Protocol",
+    "agent": "Agent",
+    "model": "Model",
+    "judge": "Judge",
+    "verdict": "Verdict",
+    "result": "Right or wrong",
+    "judges": "Between judges",
+    "status": "State",
+}
+"""What a person can filter by, with its label, in the order of the form."""
+MORE_FACETS = (
+    "question",
+    *("speakers", "family", "side", "quote", "ended", "defect", "cause", "policy", "rater", "task"),
+    *("assistance", "study", "unseen", "principle", "kind", "person"),
+)
+"""Filters that only links use: those behind the numbers of a report."""
+OF_A_RULING = ("verdict", "result", "unseen", "flips")
+"""Facets that, together with a judge, are asked of that judge's own ruling."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRow:
+    """One judge's ruling as a list shows it."""
+
+    judge: str
+    verdict: str
+    choice: str = ""
+    """Text of the option decided on."""
+    p: float | None = None
+    """Probability of it."""
+    right: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DebateRow:
+    """A debate as a list shows it."""
+
+    id: str
+    question: str
+    question_id: str
+    dataset: str
+    protocol: str
+    agents: tuple[str, ...]
+    judged: tuple[JudgedRow, ...]
+    status: str
+    cause: str = ""
+    num_turns: int = 0
+    num_words: int = 0
+    num_ratings: int = 0
+    seq: int = 0
+    found_in: str = ""
+    """Of a search: the turn or judgment in which the words stand, as a page's anchor."""
+
+
+# --- what a list is asked for ---
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a list is to hold."""
+
+    filters: tuple[tuple[str, str], ...] = ()
+    """(facet, value): each facet must hold, of one that is named several times any value."""
+    words: str = ""
+    before: int | None = None
+    """Only debates below this row number: the next page."""
+    after: int | None = None
+    """Only debates above it: the page before."""
+
+    @classmethod
+    def parse(cls, params: Iterable[tuple[str, str]]) -> Query:
+        """The query of a query string's (name, value) pairs; what is unknown is left out."""
+        filters, numbers, words = [], {}, ""
+        for name, value in params:
+            if name in FACETS or name in MORE_FACETS or name in OF_A_RULING:
+                if value:
+                    filters.append((name, value))
+            elif name in ("before", "after") and value.isdecimal() and len(value) < 19:
+                numbers[name] = int(value)
+            elif name == "q":
+                words = value.strip()[:MAX_QUERY_CHARS]
+        return cls(tuple(dict.fromkeys(filters)), words, **numbers)
+
+    def facets(self) -> list[tuple[str, tuple[str, ...]]]:
+        """The facets to look up, each with the values of which one must hold: what is asked of a
+        judge's ruling is joined with the judge."""
+        asked: dict[str, list[str]] = {}
+        for name, value in self.filters:
+            asked.setdefault(name, []).append(value)
+        found = []
+        judges = asked.get("judge")
+        for name, values in asked.items():
+            if judges and name in OF_A_RULING:
+                joined = [f"{judge}{JOINED}{value}" for judge in judges for value in values]
+                found.append((f"judge {name}", tuple(joined)))
+            else:
+                found.append((name, tuple(values)))
+        return found
+
+
+MAX_QUERY_CHARS = 500
+
+
+_TERM = re.compile(r'"([^"]*)"|(\S+)')
+
+
+def match_of(words: str) -> str:
+    """An FTS5 expression for words and "phrases" of a person: all of them, a last * as a prefix."""
+    terms = []
+    for phrase, word in _TERM.findall(words.replace("\0", " ")):
+        term = phrase or word
+        prefix = "*" if word.endswith("*") else ""
+        term = term.rstrip("*").replace('"', "")
+        if any(char.isalnum() for char in term):
+            terms.append(f'"{term}"{prefix}')
+    return " AND ".join(terms)
+
+
+# --- what an index holds of a debate ---
+
+
+@dataclass
+class Document:
+    """A text that is searched, with the anchor of its place on the transcript's page."""
+
+    key: str
+    text: str
+
+
+@dataclass
+class Entry:
+    """What an index holds of one debate."""
+
+    seq: int
+    row: DebateRow
+    facets: set[tuple[str, str]] = field(default_factory=set)
+    documents: list[Document] = field(default_factory=list)
+
+
+MAX_QUESTION_CHARS = 240
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+
+
+def entry_of(rows: DebateRows) -> Entry:
+    """The row, the facets and the words of a debate."""
+    debate, question = rows.debate, rows.question
+    whole = Transcript(debate, question, (), rows.judgments, rows.outcome, rows.ratings)
+    facets = {
+        ("dataset", question.dataset),
+        ("question", question.id),
+        ("protocol", debate.protocol.name),
+        ("status", _status(rows)),
+    }
+    if family := str(question.meta.get("family", "")):
+        facets.add(("family", family))
+    if rows.outcome is not None and rows.outcome.status is OutcomeStatus.FAILED:
+        facets.add(("cause", rows.outcome.cause or UNKNOWN_CAUSE))
+    for role, spec in debate.agents.items():
+        facets.add(("agent", spec.agent))
+        if spec.engine is not None:
+            facets.add(("model", named(spec)))
+        if role is Role.RESPONDER and debate.protocol.is_open:
+            facets.add(("policy", named(spec)))
+    judged = tuple(_judged(whole, facets))
+    num_words, documents = _turns(rows, facets)
+    for rating in last_words(whole):
+        facets |= {("rater", rating.judge), ("task", str(rating.task))}
+        if rating.is_persons:
+            facets.add(("person", "yes"))
+    row = DebateRow(
+        id=debate.id,
+        question=_clean(question.text)[:MAX_QUESTION_CHARS],
+        question_id=_clean(question.id),
+        dataset=_clean(question.dataset),
+        protocol=_clean(debate.protocol.name),
+        agents=tuple(_clean(f"{role.value} {named(spec)}") for role, spec in debate.agents.items()),
+        judged=judged,
+        status=_status(rows),
+        cause=_clean(rows.outcome.cause or rows.outcome.error[:80]) if rows.outcome else "",
+        num_turns=sum(bool(turn.get("chosen", True)) for turn in rows.turns),
+        num_words=num_words,
+        num_ratings=len(rows.ratings),
+    )
+    return Entry(rows.seq, row, {(k, _clean(v)) for k, v in facets}, documents)
+
+
+def _status(rows: DebateRows) -> str:
+    return "unfinished" if rows.outcome is None else rows.outcome.status.value
+
+
+def _judged(whole: Transcript, facets: set[tuple[str, str]]) -> Iterator[JudgedRow]:
+    """Rulings as a list shows them; adds their facets."""
+    choices = set()
+    found = rulings(whole) if whole.question.options else ()
+    for ruling in found:
+        seen = observe(whole, ruling)
+        judge = _clean(ruling.judge)
+        result = {True: "right", False: "wrong", None: None}[seen.right]
+        facets |= {("judge", judge), ("kind", seen.kind.value), ("speakers", seen.arm.speakers)}
+        own = [("verdict", seen.verdict.value)]
+        if result is not None:
+            own.append(("result", result))
+        if seen.num_unseen:
+            own.append(("unseen", "yes"))
+        if len({each.final.choice for each in ruling.judgments}) > 1:
+            own.append(("flips", "yes"))
+        for name, value in own:
+            facets |= {(name, value), (f"judge {name}", f"{judge}{JOINED}{value}")}
+        if seen.judge_kind.value == "human":
+            facets.add(("person", "yes"))
+        if seen.assistance_drawn is not None:
+            facets.add(("assistance", seen.assistance_drawn))
+        if seen.study:
+            facets.add(("study", seen.study))
+        if seen.honest is not None:
+            facets.add(("side", "honest" if seen.honest else "dishonest"))
+        if seen.choice is not None:
+            choices.add(seen.choice)
+        yield JudgedRow(
+            judge=judge,
+            verdict=seen.verdict.value,
+            choice=""
+            if seen.choice is None
+            else _clean(whole.question.options[seen.choice].text)[:80],
+            p=None if seen.choice is None or seen.probs is None else seen.probs[seen.choice],
+            right=seen.right,
+        )
+    if not found and whole.question.options:
+        facets.add(("verdict", "unjudged"))
+    decided = [each for each in found if each.final.verdict is Verdict.DECIDED]
+    if len(decided) > 1:
+        facets.add(("judges", "disagree" if len(choices) > 1 else "agree"))
+
+
+def _turns(rows: DebateRows, facets: set[tuple[str, str]]) -> tuple[int, list[Document]]:
+    """Number of words spoken, and the texts to be searched; adds the facets of turns."""
+    debate, question = rows.debate, rows.question
+    documents = [Document("question", _clean(question.text))]
+    sides = {seat.value: side_of(debate, seat, question.correct) for seat in (Seat.A, Seat.B)}
+    num_words = 0
+    for turn in rows.turns:
+        text = str(turn.get("text", ""))
+        chosen = bool(turn.get("chosen", True))
+        num_words += len(text.split()) * chosen
+        told = f"{text}\n{turn['reasoning']}" if turn.get("reasoning") else text
+        if told.strip():
+            documents.append(Document(f"turn-{turn['id']}", _clean(told)))
+        for quote in turn.get("quotes", ()) if chosen else ():
+            status = quote.get("status", QuoteStatus.UNVERIFIED.value)
+            facets.add(("quote", status))
+            if side := sides.get(str(turn.get("seat"))):
+                facets.add(("quote", f"{side} {status}"))
+        for defect in turn.get("defects", ()) if chosen else ():
+            facets.add(("defect", str(defect)))
+        for principle in ((turn.get("under") or {}).get("principles") or {}) if chosen else ():
+            facets.add(("principle", str(principle)))
+        _ends(turn.get("samples", ()), facets)
+    for judgment in rows.judgments:
+        _ends((each.model_dump(mode="json") for each in judgment.samples), facets)
+        if judgment.rationale.strip() or judgment.final.raw.strip():
+            told = f"{judgment.rationale}\n{judgment.final.raw}"
+            documents.append(Document(f"judgment-{judgment.id}", _clean(told)))
+    return num_words, documents
+
+
+def _ends(samples: Iterable[dict[str, Any]], facets: set[tuple[str, str]]) -> None:
+    for sample in samples:
+        model = str(sample.get("model", ""))
+        facets.add(("ended", f"{model} {sample.get('finish_reason', '')}"))
+        if sample.get("purpose") == "unanswered":
+            facets.add(("ended", f"{model} unanswered"))

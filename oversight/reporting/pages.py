@@ -1,0 +1,255 @@
+"""Contents of the pages as plain data, for HTML and terminal alike.
+
+Texts stand here as they were written; whatever shows them makes them safe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oversight.text.revisions import Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a turn's text or of a source."""
+
+    text: str
+    status: str = ""
+    """Of a quote's words: its status."""
+    quotes: tuple[int, ...] = ()
+    """Numbers of the quotes that these words belong to."""
+    begins: tuple[int, ...] = ()
+    """Of a source: the quotes whose words begin here."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteNote:
+    """A quote with what was found for it."""
+
+    number: int
+    """Counted over the whole transcript, from 1."""
+    status: str
+    text: str
+    turn: int
+    """Number of its turn."""
+    source_text: str = ""
+    similarity: float | None = None
+    pieces: tuple[Piece, ...] = ()
+    """Of a near miss: word by word, from the source's words to the speaker's."""
+    is_located: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallNote:
+    """A call of a model, in a line."""
+
+    key: str
+    """What its own page is found by."""
+    purpose: str
+    model: str
+    engine: str
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str
+    seconds: float
+    has_logprobs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BeliefShown:
+    """A belief over the options."""
+
+    verdict: str
+    method: str
+    probs: tuple[tuple[str, float, bool], ...]
+    """(option, probability, whether it is the right one), as the options are listed."""
+    mass: float | None
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnShown:
+    """A turn as it stood before the judge, with what only the records hold."""
+
+    number: int
+    """Place in reading order, from 1."""
+    id: str
+    seat: str
+    who: str
+    """Seat and role, in words."""
+    act: str
+    step: int
+    round: int
+    defends: str
+    """Text of the option that its seat defends."""
+    side: str
+    """`honest`, `dishonest`, or empty."""
+    segments: tuple[Segment, ...]
+    num_words: int
+    reasoning: str
+    quotes: tuple[QuoteNote, ...]
+    belief: BeliefShown | None
+    notes: tuple[str, ...]
+    """What else is recorded of it, in words."""
+    principles: tuple[str, ...]
+    calls: tuple[CallNote, ...]
+    candidates: tuple[TurnShown, ...]
+    """Siblings that were not chosen."""
+    score: float | None
+    text: str
+    """The whole text, as it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgmentShown:
+    """A judgment with its rationale."""
+
+    id: str
+    judge: str
+    kind: str
+    is_swapped: bool
+    revision: int
+    belief: BeliefShown
+    right: bool | None
+    choice: str
+    rationale: str
+    notes: tuple[str, ...]
+    leaned_on: tuple[int, ...]
+    """Numbers of quotes."""
+    calls: tuple[CallNote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RatingShown:
+    """Feedback of a person or a model on turns."""
+
+    id: str
+    task: str
+    rater: str
+    kind: str
+    turns: tuple[int, ...]
+    """Numbers of the turns, 0 for one that is not in the transcript's reading order."""
+    answers: tuple[tuple[str, str], ...]
+    rationale: str
+    notes: tuple[str, ...]
+    calls: tuple[CallNote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActShown:
+    """One act of a person."""
+
+    at: str
+    who: str
+    what: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class BeliefLine:
+    """The way of one judge's belief."""
+
+    judge: str
+    points: tuple[tuple[float, float], ...]
+    """(place among the turns, probability of the option that the drawing is about)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeliefChart:
+    """Beliefs in one option, over the turns."""
+
+    option: str
+    is_right: bool
+    lines: tuple[BeliefLine, ...]
+    ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeShown:
+    """An answer, its critique and its revision, word by word."""
+
+    number: int
+    principles: tuple[str, ...]
+    critique: str
+    pieces: tuple[Piece, ...]
+    """Empty where nothing was revised, or the texts are too long to compare."""
+    before: str
+    after: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptPage:
+    """All of a transcript."""
+
+    id: str
+    question_id: str
+    dataset: str
+    split: str
+    question: str
+    history: tuple[tuple[str, str], ...]
+    options: tuple[tuple[str, str, bool, str], ...]
+    """(letter as listed, text, right, who defends it)."""
+    source_title: str
+    source: tuple[Segment, ...]
+    source_words: int
+    protocol: str
+    protocol_says: str
+    agents: tuple[tuple[str, str, str], ...]
+    """(role, agent and model, settings as JSON)."""
+    orders: str
+    seed: int
+    status: str
+    error: str
+    ended: str
+    turns: tuple[TurnShown, ...]
+    judgments: tuple[JudgmentShown, ...]
+    verdicts: tuple[tuple[str, str, bool | None], ...]
+    """(judge, ruling in words, right), both orders averaged."""
+    ratings: tuple[RatingShown, ...]
+    acts: tuple[ActShown, ...]
+    chart: BeliefChart | None
+    changes: tuple[ChangeShown, ...]
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenShown:
+    """One sampled token."""
+
+    id: int
+    text: str
+    """Its characters, where the model's tokenizer is at hand; else empty."""
+    logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """One call: the prompt exactly as it was sent, and the answer exactly as it came."""
+
+    debate_id: str
+    question: str
+    anchor: str
+    """Of the turn, judgment or rating that it was made for, on the transcript's page."""
+    title: str
+    note: CallNote
+    messages: tuple[tuple[str, str], ...]
+    missing: str
+    """Why there is no prompt; empty where there is one."""
+    num_prompt_ids: int
+    raw: str
+    reasoning: str
+    tokens: tuple[TokenShown, ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparePage:
+    """Two transcripts side by side, turn against turn."""
+
+    left: TranscriptPage
+    right: TranscriptPage
+    pairs: tuple[tuple[TurnShown | None, TurnShown | None], ...]
+    differing: tuple[tuple[str, str, str], ...]
+    """(what, left, right) of what was set up differently."""

@@ -1,0 +1,255 @@
+"""Training runs as pages, from their folders: settings, curves, guards that fired, state."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oversight.errors import DataError
+from oversight.reporting.charts import Plot, Series, metric_plot
+from oversight.text.numbers import duration
+
+if TYPE_CHECKING:
+    from oversight.train.runs.outcome import Curve
+
+METRICS = "metrics.jsonl"
+MAX_DEPTH = 4
+"""Folders below a named one in which runs and stores are looked for."""
+MAX_FOLDERS = 5_000
+SHOWN_FIGURES = ("loss", "reward", "accuracy", "kl")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A training run as a list shows it."""
+
+    name: str
+    trainer: str
+    state: str
+    step: int
+    steps: int | None
+    started: str
+    figures: tuple[tuple[str, str], ...]
+    """Last values of the main metrics."""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """A training run."""
+
+    name: str
+    trainer: str
+    state: str
+    step: int
+    steps: int | None
+    is_live: bool
+    facts: tuple[str, ...]
+    guards: tuple[str, ...]
+    plots: tuple[Plot, ...]
+    """One for each metric: what differs in kind never shares an axis."""
+    settings: str
+    starts: tuple[str, ...]
+    problems: tuple[str, ...]
+    others: tuple[str, ...]
+    """Runs that can be shown beside it."""
+
+
+def find(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Run folders and stores (`*.db`) in a folder and those below it."""
+    runs, stores = [], []
+    todo, seen = [(folder, 0)], 0
+    while todo and seen < MAX_FOLDERS:
+        here, depth = todo.pop()
+        seen += 1
+        try:
+            entries = sorted(here.iterdir())
+        except OSError:
+            continue
+        if (here / METRICS).is_file() or (here / "origin.json").is_file():
+            runs.append(here)
+            continue
+        stores += [each for each in entries if each.suffix == ".db" and each.is_file()]
+        if depth < MAX_DEPTH:
+            below = [each for each in entries if each.is_dir() and not each.name.startswith(".")]
+            todo += [(each, depth + 1) for each in reversed(below)]
+    return runs, stores
+
+
+def named_folders(folders: Sequence[Path]) -> dict[str, Path]:
+    """Run folders by the shortest endings of their paths that tell them apart."""
+    paths = list(dict.fromkeys(folder.resolve() for folder in folders))
+    for depth in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
+        labels = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(labels)) == len(paths):
+            return dict(zip(labels, paths, strict=True))
+    return {str(path): path for path in paths}
+
+
+def run_row(name: str, folder: Path) -> RunRow:
+    """A run for the list; a file that cannot be read is said, and hides nothing else."""
+    config = _json(folder / "config.json")
+    origin = _json(folder / "origin.json")
+    figures: list[tuple[str, str]] = []
+    step, problem = 0, ""
+    try:
+        last: dict[str, float] = {}
+        for curve in _curves(folder):
+            if curve.split == "train":
+                last[curve.metric] = float(curve.values[-1])
+                step = max(step, int(curve.steps[-1]))
+        figures = [(key, f"{last[key]:.4g}") for key in SHOWN_FIGURES if key in last]
+    except DataError as error:
+        problem = str(error)
+    return RunRow(
+        name=name,
+        trainer=str(origin.get("trainer") or config.get("trainer") or "run"),
+        state=_state(folder),
+        step=step,
+        steps=_steps(config),
+        started=_started(origin),
+        figures=tuple(figures),
+        problem=problem,
+    )
+
+
+def run_page(name: str, folders: dict[str, Path], beside: str = "") -> RunPage:
+    """The page of a run, with the curves of another beside its own if one is named."""
+    folder = folders[name]
+    config, origin = _json(folder / "config.json"), _json(folder / "origin.json")
+    problems: list[str] = []
+    wanted = [name, *([beside] if beside in folders and beside != name else [])]
+    curves: list[tuple[str, Curve]] = []
+    for each in wanted:
+        try:
+            curves += [(each, curve) for curve in _curves(folders[each])]
+        except DataError as error:
+            problems.append(str(error))
+    steps = [int(c.steps[-1]) for run, c in curves if run == name and c.split == "train"]
+    starts = origin.get("starts", [])
+    return RunPage(
+        name=name,
+        trainer=str(origin.get("trainer") or config.get("trainer") or "run"),
+        state=_state(folder),
+        step=max(steps, default=0),
+        steps=_steps(config),
+        is_live=_is_training(folder),
+        facts=tuple(_facts(folder, origin)),
+        guards=tuple(_guards(folder)),
+        plots=tuple(_plots(curves, several=len(wanted) > 1)),
+        settings=_text(folder / "config.toml"),
+        starts=tuple(json.dumps(each, indent=1, ensure_ascii=False) for each in starts),
+        problems=tuple(problems),
+        others=tuple(each for each in folders if each != name),
+    )
+
+
+def _curves(folder: Path) -> list[Curve]:
+    from oversight.train.runs.outcome import read_curves
+
+    return read_curves([folder])
+
+
+def _plots(curves: list[tuple[str, Curve]], *, several: bool) -> Iterator[Plot]:
+    """A chart for each metric, the known ones first."""
+    from oversight.train.runs.outcome import PANELS
+
+    names = {curve.metric for _, curve in curves}
+    for metric in [*(m for m in PANELS if m in names), *sorted(names - PANELS.keys())]:
+        series = []
+        for run, curve in curves:
+            if curve.metric != metric:
+                continue
+            held_out = curve.split == "eval"
+            label = "held out" if held_out else "train"
+            points = list(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
+            smooth = None if held_out or metric == "lr" else curve.smoothed()
+            strong = (
+                points
+                if smooth is None
+                else list(zip(curve.steps.tolist(), smooth.tolist(), strict=True))
+            )
+            series.append(
+                Series(
+                    label=f"{run}, {label}" if several else label,
+                    points=strong,
+                    raw=points if smooth is not None else (),
+                    is_dotted=held_out,
+                )
+            )
+        if series:
+            yield metric_plot(PANELS.get(metric, metric), series)
+
+
+def _guards(folder: Path) -> Iterator[str]:
+    from oversight.train.runs.folder import GUARDS
+
+    for line in _text(folder / GUARDS).splitlines():
+        try:
+            yield str(json.loads(line)["message"])
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def _facts(folder: Path, origin: dict[str, Any]) -> Iterator[str]:
+    if "seed" in origin:
+        yield f"seed {origin['seed']}"
+    if started := _started(origin):
+        yield f"begun {started}"
+    lines = _text(folder / METRICS).rstrip().rsplit("\n", 1)
+    try:
+        yield duration(float(json.loads(lines[-1])["wall_s"]))
+    except (ValueError, KeyError, TypeError):
+        return
+
+
+def _started(origin: dict[str, Any]) -> str:
+    starts = origin.get("starts") or [{}]
+    try:
+        return datetime.fromisoformat(starts[0]["time"]).strftime("%Y-%m-%d %H:%M UTC")
+    except (KeyError, ValueError, TypeError):
+        return ""
+
+
+def _steps(config: dict[str, Any]) -> int | None:
+    settings = config.get("config")
+    steps = settings.get("steps") if isinstance(settings, dict) else None
+    return steps if isinstance(steps, int) else None
+
+
+def _state(folder: Path) -> str:
+    if (folder / "model").is_dir():
+        return "finished"
+    return "training now" if _is_training(folder) else "stopped before its end"
+
+
+def _is_training(folder: Path) -> bool:
+    """True if a process holds the run's lock; asks without taking it from anybody."""
+    try:
+        with (folder / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,398 @@
+"""The viewer's server: pages of stores and training runs over HTTP, read-only.
+
+It answers only to its own names, and beyond loopback only to who has the token; what it sends may
+load nothing from elsewhere and run no script but its own file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import ipaddress
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from oversight.errors import ConfigError, OversightError, StoreError
+from oversight.reporting import rendering
+from oversight.reporting.calls import call_page, probability
+from oversight.reporting.charts import belief_plot
+from oversight.reporting.entries import FACETS, Query
+from oversight.reporting.index import Index, Progress
+from oversight.reporting.rendering import ServerLinks, render
+from oversight.reporting.runs import run_page, run_row
+from oversight.reporting.transcripts import compare_page, transcript_page
+from oversight.store import Store
+
+COOKIE = "oversight_view"
+FIRST_WAIT_S = 0.5
+"""Seconds that the first list waits for the newest debates to be read."""
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A store that is viewed, with its index."""
+
+    store: Store
+    index: Index
+
+
+class NotThere(Exception):
+    """A link leads to nothing: what is wrong, and what to do."""
+
+    def __init__(self, said: str, advice: str) -> None:
+        super().__init__(said)
+        self.said, self.advice = said, advice
+
+
+class Viewer:
+    """Pages of stores and runs, by their names.
+
+    Args:
+        shelves: Stores by name, the first of which is shown first.
+        runs: Gives the run folders by name; asked each time, as runs begin meanwhile.
+    """
+
+    def __init__(self, shelves: dict[str, Shelf], runs: Callable[[], dict[str, Path]]) -> None:
+        self._shelves = shelves
+        self._runs = runs
+
+    def app(self, gate: Callable[[ASGIApp], ASGIApp] | None = None) -> ASGIApp:
+        """The application; `gate` stands before it."""
+        pages = {
+            "/": self._list,
+            "/t/{id}": self._transcript,
+            "/t/{id}/call/{key}": self._call,
+            "/compare": self._compare,
+            "/runs": self._list_runs,
+            "/runs/{name:path}": self._run,
+            "/assets/{stamp}/{name}": self._asset,
+            "/{rest:path}": self._nothing,
+        }
+        routes = [Route(path, self._guarded(page)) for path, page in pages.items()]
+        app: ASGIApp = Starlette(routes=routes)
+        return app if gate is None else gate(app)
+
+    def _guarded(self, page: Callable[[Request], Response]) -> Callable[[Request], object]:
+        """The page, or one that says in plain words why there is none."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await run_in_threadpool(page, request)
+            except NotThere as error:
+                return self._problem(404, "There is no such page", error.said, error.advice)
+            except (OversightError, OSError) as error:
+                advice = (
+                    "Nothing is lost: this page only reads. Mend what it says and load it again."
+                )
+                return self._problem(503, "The store cannot be read", str(error), advice)
+
+        return answer
+
+    def _problem(self, code: int, heading: str, said: str, advice: str) -> Response:
+        text = self._render("problem.html", "", heading=heading, said=said, advice=advice)
+        return HTMLResponse(text, status_code=code)
+
+    def _render(self, template: str, store: str, place: str = "", **values: object) -> str:
+        several = store if len(self._shelves) > 1 else ""
+        return render(
+            template,
+            ServerLinks(several),
+            place=place,
+            has_runs=bool(self._runs()),
+            report_link="",
+            stores=list(self._shelves),
+            store=store,
+            **values,
+        )
+
+    # --- debates --------------------------------------------------------------------
+
+    def _shelf(self, request: Request) -> tuple[str, Shelf]:
+        if not self._shelves:
+            raise NotThere(
+                "No store is being viewed.", "Name one: oversight view oversight.db runs"
+            )
+        name = request.query_params.get("store") or next(iter(self._shelves))
+        if name not in self._shelves:
+            known = ", ".join(self._shelves)
+            raise NotThere(f"No store {name!r} is being viewed.", f"There is: {known}.")
+        return name, self._shelves[name]
+
+    def _list(self, request: Request) -> Response:
+        if not self._shelves and self._runs():
+            return RedirectResponse("/runs")
+        name, shelf = self._shelf(request)
+        shelf.index.wait_for_first(FIRST_WAIT_S)
+        query = Query.parse(request.query_params.multi_items())
+        listing = shelf.index.listing(query)
+        links = ServerLinks(name if len(self._shelves) > 1 else "")
+        kept = [*query.filters, *([("q", query.words)] if query.words else [])]
+        chosen = {kind: value for kind, value in query.filters if kind in FACETS}
+        progress = shelf.index.progress
+        text = self._render(
+            "list.html",
+            name,
+            "list",
+            heading="Debates" if len(self._shelves) < 2 else f"Debates in {name}",
+            query=query,
+            listing=listing,
+            progress=progress,
+            values=shelf.index.values(),
+            facets=FACETS,
+            chosen=chosen,
+            hidden=[each for each in query.filters if each[0] not in FACETS],
+            told_filters=[(FACETS.get(kind, kind), value) for kind, value in query.filters],
+            older=links.listing([*kept, ("before", str(listing.older))]) if listing.older else "",
+            newer=links.listing([*kept, ("after", str(listing.newer))]) if listing.newer else "",
+            nothing=_why_empty(query, progress, name),
+        )
+        return HTMLResponse(text)
+
+    def _transcript(self, request: Request) -> Response:
+        name, shelf, id_ = self._debate(request, request.path_params["id"])
+        if id_ != request.path_params["id"]:
+            query = urlencode(request.query_params.multi_items())
+            return RedirectResponse(f"/t/{id_}" + (f"?{query}" if query else ""))
+        page = transcript_page(shelf.store, id_)
+        drawn = None if page.chart is None else belief_plot(page.chart)
+        return HTMLResponse(self._render("transcript.html", name, page=page, drawn=drawn))
+
+    def _debate(self, request: Request, given: str) -> tuple[str, Shelf, str]:
+        """The store and the whole id of a debate, of which the beginning may be given."""
+        named, _ = self._shelf(request)
+        order = [named, *(each for each in self._shelves if each != named)]
+        for name in order:
+            found = self._shelves[name].store.find_debates(given) if given else []
+            if len(found) == 1:
+                return name, self._shelves[name], found[0]
+            if given in found:
+                return name, self._shelves[name], given
+            if found:
+                raise NotThere(
+                    f"{given!r} begins the ids of several debates: {', '.join(found)}.",
+                    "Give more of the id.",
+                )
+        places = ", ".join(shelf.store.url for shelf in self._shelves.values())
+        raise NotThere(
+            f"No debate, turn or judgment has an id that begins with {given!r} in {places}.",
+            "Check the link, or look for the debate in the list.",
+        )
+
+    def _call(self, request: Request) -> Response:
+        name, shelf, id_ = self._debate(request, request.path_params["id"])
+        try:
+            page = call_page(shelf.store, id_, request.path_params["key"])
+        except StoreError as error:
+            if "has no call" not in str(error):
+                raise
+            advice = "Open the transcript; its calls are listed with their turns."
+            raise NotThere(str(error), advice) from None
+        text = self._render("call.html", name, page=page, probability=probability)
+        return HTMLResponse(text)
+
+    def _compare(self, request: Request) -> Response:
+        asked: QueryParams = request.query_params
+        a, b = asked.get("a", ""), asked.get("b", "")
+        said, compared, others = "", None, None
+        name, shelf = self._shelf(request)
+        try:
+            if a:
+                name, shelf, a = self._debate(request, a)
+                left = transcript_page(shelf.store, a)
+                if b:
+                    _, other, b = self._debate(request, b)
+                    compared = compare_page(left, transcript_page(other.store, b))
+                else:
+                    same = Query((("question", left.question_id),))
+                    others = shelf.index.listing(same)
+        except NotThere as error:
+            said = f"{error.said} {error.advice}"
+        shown = {"page": compared, "others": others, "said": said, "a": a, "b": b}
+        return HTMLResponse(self._render("compare.html", name, "", **shown))
+
+    # --- training runs --------------------------------------------------------------
+
+    def _list_runs(self, request: Request) -> Response:
+        rows = [run_row(name, folder) for name, folder in self._runs().items()]
+        return HTMLResponse(self._render("runs.html", "", "runs", runs=rows))
+
+    def _run(self, request: Request) -> Response:
+        name, runs = request.path_params["name"], self._runs()
+        if name not in runs:
+            known = ", ".join(runs) or "none"
+            raise NotThere(f"No training run {name!r} is being viewed.", f"There is: {known}.")
+        beside = request.query_params.get("with", "")
+        page = run_page(name, runs, beside)
+        return HTMLResponse(self._render("run.html", "", "runs", page=page, beside=beside))
+
+    # --- files ----------------------------------------------------------------------
+
+    def _asset(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in rendering.ASSETS:
+            raise NotThere(f"There is no file {name!r}.", "Load the page again.")
+        kept = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(rendering.asset(name), media_type=rendering.ASSETS[name], headers=kept)
+
+    def _nothing(self, request: Request) -> Response:
+        raise NotThere(
+            f"Nothing is at {request.url.path!r}.",
+            "Begin at the list of debates, or check the link.",
+        )
+
+
+def _why_empty(query: Query, progress: Progress, name: str) -> str:
+    """Reason for an empty list, and the way on."""
+    if query.filters or query.words:
+        return (
+            "No debate fits. Take a filter back, or search for fewer words: all of them have to "
+            "stand in one text."
+        )
+    if progress.done:
+        return "No debate is on this page of the list."
+    return f"This store holds no debate yet: oversight debate --store {name} makes some."
+
+
+# --- who may come in -------------------------------------------------------------------------
+
+
+class Gate:
+    """Refuses who calls by another name or has no token, and sends the headers of safety."""
+
+    def __init__(self, app: ASGIApp, names: frozenset[str] | None, token: str) -> None:
+        self._app = app
+        self._names = names
+        """Names that a browser may call it by; None for any, where a token is asked for."""
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope)
+        refused = self._refuse(request)
+
+        async def sending(message: dict) -> None:  # type: ignore[type-arg]
+            if message["type"] == "http.response.start":
+                headers = dict(message["headers"])
+                extra = {
+                    b"content-security-policy": rendering.POLICY.encode(),
+                    b"x-content-type-options": b"nosniff",
+                    b"referrer-policy": b"no-referrer",
+                    b"cross-origin-opener-policy": b"same-origin",
+                    b"cross-origin-resource-policy": b"same-origin",
+                }
+                if b"cache-control" not in headers:
+                    extra[b"cache-control"] = b"no-store"
+                message["headers"] = [*message["headers"], *extra.items()]
+            await send(message)
+
+        answer = refused or self._app
+        await answer(scope, receive, sending)  # type: ignore[arg-type]
+
+    def _refuse(self, request: Request) -> Response | None:
+        if request.method not in ("GET", "HEAD"):
+            return Response("This server only reads.\n", 405, media_type="text/plain")
+        headers: Headers = request.headers
+        if self._names is not None and headers.get("host", "") not in self._names:
+            said = "This address answers only to its own name.\n"
+            return Response(said, 403, media_type="text/plain")
+        if not self._token:
+            return None
+        given = request.query_params.get("token")
+        if given is not None and hmac.compare_digest(given.encode(), self._token.encode()):
+            rest = [pair for pair in request.query_params.multi_items() if pair[0] != "token"]
+            way = request.url.path + (f"?{urlencode(rest)}" if rest else "")
+            # One slash: "//elsewhere" would be another server.
+            answer = RedirectResponse("/" + way.lstrip("/"))
+            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            return answer
+        held = request.cookies.get(COOKIE, "")
+        if hmac.compare_digest(held.encode(), self._token.encode()):
+            return None
+        said = "Open the address with the token that `oversight view` printed.\n"
+        return Response(said, 403, media_type="text/plain")
+
+
+def is_loopback(host: str) -> bool:
+    """True if only this machine can reach what listens there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {reason}; --port 0 takes a free port"
+        ) from None
+
+
+def address_of(host: str, port: int, token: str) -> str:
+    """The address to open in a browser."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+
+
+def gate_of(host: str, port: int, token: str) -> Callable[[ASGIApp], Gate]:
+    """What stands before the application when it listens there."""
+    names = None
+    if is_loopback(host):
+        own = urlsplit(address_of(host, port, "")).netloc
+        names = frozenset({own, *(f"{name}:{port}" for name in LOOPBACK_NAMES)})
+    return lambda app: Gate(app, names, token)
+
+
+def token_for(host: str, given: str | None) -> str:
+    """The token to ask for: the one given, none on loopback, else one that is drawn.
+
+    Raises:
+        ConfigError: The one given is too short to keep anybody out.
+    """
+    if given is not None:
+        if len(given) < MIN_TOKEN_CHARS or not given.isascii() or not given.isprintable():
+            raise ConfigError(
+                f"--token takes at least {MIN_TOKEN_CHARS} printable ASCII characters; leave it "
+                "out, and one is drawn where it is needed"
+            )
+        return given
+    return "" if is_loopback(host) else secrets.token_urlsafe(24)
+
+
+MIN_TOKEN_CHARS = 16
+
+
+def serve(app: ASGIApp, listening: socket.socket) -> None:
+    """Serve until Ctrl-C."""
+    config = uvicorn.Config(
+        app, log_level="warning", lifespan="off", access_log=False, server_header=False
+    )
+    # Ctrl-C is how a person ends it, and no failure.
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,119 @@
+"""Training runs as pages: a real run, its curves, guards, and one that is training now."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from oversight.errors import TrainingStopped
+from oversight.reporting.charts import Series, metric_plot
+from oversight.reporting.runs import find, named_folders, run_page, run_row
+from oversight.train import sft
+from oversight.train.runs.folder import FolderLock
+
+RECIPE = {
+    "steps": 6,
+    "batch_size": 2,
+    "model": {"scratch": {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 300}},
+    "data": {},
+    "log_every": 1,
+}
+ROWS = [{"prompt": f"{a} + 2 =", "completion": f" {a + 2}"} for a in range(12)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "small"
+    sft.train(sft.Config.parse(RECIPE | {"out": str(out)}), rows=ROWS)
+    return out
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> Path:
+    """A run that a guard stopped at its first step."""
+    out = tmp_path_factory.mktemp("runs") / "stopped"
+    guards = {"gradient": {"factor": 1.0001, "window": 2, "patience": 1, "floor": 0.0}}
+    recipe = RECIPE | {"out": str(out), "steps": 60, "optimizer": {"lr": 5.0}, "guards": guards}
+    with pytest.raises(TrainingStopped):
+        sft.train(sft.Config.parse(recipe), rows=ROWS)
+    return out
+
+
+def test_a_finished_run_shows_its_curves_settings_and_state(run) -> None:
+    page = run_page("small", {"small": run})
+    assert (page.state, page.step, page.is_live) == ("finished", 6, False)
+    titles = [plot.title for plot in page.plots]
+    assert titles[0] == "Loss"
+    assert len(titles) == len(set(titles))
+    assert "[model" in page.settings
+    assert page.guards == ()
+    row = run_row("small", run)
+    assert row.trainer == "sft"
+    assert dict(row.figures).keys() >= {"loss"}
+
+
+def test_guards_that_fired_are_kept_and_shown(stopped) -> None:
+    page = run_page("stopped", {"stopped": stopped})
+    assert any("stopped the run" in said for said in page.guards)
+    assert page.state == "stopped before its end"
+
+
+def test_a_run_that_trains_now_is_live(run) -> None:
+    (run / "model").rename(run / "elsewhere")
+    lock = FolderLock(run)
+    try:
+        page = run_page("small", {"small": run})
+        assert page.is_live
+        assert page.state == "training now"
+    finally:
+        lock.release()
+        (run / "elsewhere").rename(run / "model")
+
+
+def test_metrics_of_two_runs_share_an_axis_only_by_metric(run, stopped) -> None:
+    page = run_page("small", {"small": run, "stopped": stopped}, "stopped")
+    loss = next(plot for plot in page.plots if plot.title == "Loss")
+    assert {line.label for line in loss.lines} == {"small, train", "stopped, train"}
+    assert page.others == ("stopped",)
+
+
+def test_the_pages_are_served(run, stopped, debated, get) -> None:
+    ask = get(debated, runs={"a/small": run, "stopped": stopped})
+    assert 'href="/runs/a%2Fsmall"' in ask("/runs").text
+    assert "Loss" in ask("/runs/a%2Fsmall?with=stopped").text
+    assert "Guards that fired" in ask("/runs/stopped").text
+
+
+def test_damaged_files_of_a_run_are_said_and_hide_nothing(tmp_path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("no\nline\n")
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    (tmp_path / "origin.json").write_bytes(b"\xff\xfe")
+    assert "is no metrics line" in run_row("x", tmp_path).problem
+    page = run_page("x", {"x": tmp_path})
+    assert page.plots == ()
+    assert page.problems
+
+
+def test_runs_and_stores_are_found_in_folders(run, tmp_path) -> None:
+    runs, stores = find(run.parent)
+    assert run in runs
+    (tmp_path / "a.db").write_text("")
+    assert find(tmp_path) == ([], [tmp_path / "a.db"])
+    assert stores == []
+    assert list(named_folders([Path("/x/one/sft"), Path("/x/two/sft")])) == ["one/sft", "two/sft"]
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0], [0.0, 0.0], [-3.0, 5e9], [1e-300, 2e-300], [float(2**60), -1.0]]
+)
+def test_a_chart_of_any_values_stays_in_its_frame(values) -> None:
+    drawn = metric_plot("x", [Series("a", [(float(n), v) for n, v in enumerate(values)])])
+    numbers = [
+        float(n) for line in drawn.lines for p in line.path[1:].split("L") for n in p.split()
+    ]
+    assert all(math.isfinite(n) for n in numbers)
+    assert all(0 <= y <= drawn.height for y, _ in drawn.y_ticks)
+    assert json.dumps(drawn.description)
