@@ -220,9 +220,11 @@ OURS: dict[str, Callable[[Path, int], None]] = {
     "dpo-short": dpo(True, measure.short_pairs),
     "dpo-32k": dpo(False, measure.short_pairs),
     "dpo-128k": dpo(False, measure.short_pairs),
+    "dpo-128k-precomputed": dpo(True, measure.short_pairs),
     "dpo-128k-bf16": dpo(False, measure.short_pairs),
     "grpo-128k": grpo_late(1024, 0.04),
     "sft-128k": sft,
+    "sft-128k-best": sft,
 }
 
 

@@ -262,6 +262,14 @@ CASES = {
         Case("dpo-short", "DPO 4 × (256 + 2 × 64), precomputed", _short_pair_rows, None, None),
         Case("dpo-32k", "DPO 4 × (256 + 2 × 64), V 32k", _short_pair_rows, None, None, 1 << 15),
         Case("dpo-128k", "  V 128k", _short_pair_rows, 3.0, 0.3, 1 << 17),
+        Case(
+            "dpo-128k-precomputed",
+            "  V 128k, precomputed",
+            _short_pair_rows,
+            3.0,
+            0.3,
+            1 << 17,
+        ),
         Case("dpo-128k-bf16", "  V 128k, bf16", _short_pair_rows, 3.0, 0.3, 1 << 17, True),
         Case(
             "grpo-128k",
@@ -272,6 +280,7 @@ CASES = {
             1 << 17,
         ),
         Case("sft-128k", "SFT 8 × (1,024 + 64), V 128k", lone_rows, 1.4, None, 1 << 17),
+        Case("sft-128k-best", "  TRL at its best settings", lone_rows, 1.4, None, 1 << 17),
     )
 }
 """Every line of the table, by name."""

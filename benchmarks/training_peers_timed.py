@@ -187,9 +187,11 @@ RUN: dict[str, Callable[[int], Measurement]] = {
     "dpo-short": lambda steps: dpo(short_pairs(), steps, True),
     "dpo-32k": lambda steps: dpo(short_pairs(), steps, False),
     "dpo-128k": lambda steps: dpo(short_pairs(), steps, False),
+    "dpo-128k-precomputed": lambda steps: dpo(short_pairs(), steps, True),
     "dpo-128k-bf16": lambda steps: dpo(short_pairs(), steps, False),
     "grpo-128k": lambda steps: grpo([Fixed().group(1024)], steps, BETA_GRPO),
     "sft-128k": lambda steps: sft(lone_rows(), steps),
+    "sft-128k-best": best_sft,
 }
 """How each case of the table runs on TRL's side."""
 

@@ -254,13 +254,6 @@ def _layers(model: Any) -> list[torch.nn.Module]:
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
-def clip_gradients(parameters: Iterable[torch.Tensor], max_norm: float) -> float:
-    """Scale gradients down to `max_norm` at most; gives their norm before."""
-    norm = torch.nn.utils.clip_grad_norm_(list(parameters), max_norm)
-    whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    return float(whole)
-
-
 @torch.no_grad()
 def put_together(model: torch.nn.Module, world: World) -> None:
     """Make the weights of a split model whole on the first process, in the model itself.

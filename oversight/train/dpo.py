@@ -140,6 +140,7 @@ def train(config: Config, *, rows: Rows | None = None, resume: bool = False) -> 
         start.config,
         config.seed,
         start.world,
+        keeps=config.precompute,
     )
     shard(policy, start.world)
     with Session(

@@ -134,6 +134,7 @@ def train(
         start.config,
         config.seed,
         start.world,
+        keeps=False,
     )
     shard(policy, start.world)
     source = rewards or open_rewards(config.reward, start.tokenizer, str(policy.device))

@@ -170,6 +170,7 @@ def train(
         start.config,
         config.seed,
         start.world,
+        keeps=False,
     )
     models: dict[str, torch.nn.Module] = {"policy": policy}
     if critic is not None:

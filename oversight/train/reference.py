@@ -40,8 +40,8 @@ class Reference:
     model: PolicyModel
     is_policy: bool
     """The policy itself with its adapters off: no second model is held."""
-    fingerprint: str
-    """Hash of its weights and its precision."""
+    fingerprint: str = ""
+    """Hash of its weights and its precision, where scores are kept."""
 
     def logprobs(
         self, rows: Sequence[TokenRow], world: World, max_tokens: int, temperature: float = 1.0
@@ -127,6 +127,8 @@ def open_reference(
     config: Any,
     seed: int,
     world: World,
+    *,
+    keeps: bool = True,
 ) -> Reference | None:
     """The reference that `name` stands for: `initial`, `none`, or a folder or hub name.
 
@@ -138,15 +140,20 @@ def open_reference(
         config: The policy's configuration.
         seed: Of random weights: the initial policy from scratch is made again.
         world: The processes.
+        keeps: Whether `kept_logprobs` is asked for. Only then are all weights read beforehand: of
+            those in a file, others come into memory as they are computed with.
 
     Raises:
         ConfigError: Its vocabulary is another one, or it cannot be read.
     """
     if name == NONE:
         return None
-    precision = settings.precision
+
+    def fingerprint(model: PolicyModel, without: str = "-") -> str:
+        return f"{settings.precision}-{_weights_hash(model, without)}" if keeps else ""
+
     if name == INITIAL and settings.lora is not None:
-        return Reference(policy, True, f"{precision}-{_weights_hash(policy, 'lora_')}")
+        return Reference(policy, True, fingerprint(policy, "lora_"))
     if name == INITIAL:
         # Read anew: a resumed policy holds trained weights by the time it is asked.
         model = load_policy(settings, config, seed)
@@ -154,10 +161,9 @@ def open_reference(
         other, other_config = read_other(name, settings, vocabulary)
         with named(other.path, f"reference = {name!r}"):
             model = load_policy(other, other_config, seed)
-    fingerprint = f"{precision}-{_weights_hash(model)}"
-    frozen(model)
+    reference = Reference(frozen(model), False, fingerprint(model))
     shard(model, world)
-    return Reference(model, False, fingerprint)
+    return reference
 
 
 def read_other(

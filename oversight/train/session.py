@@ -30,12 +30,18 @@ from oversight.train.data.examples import Cursor, EpochOrder
 from oversight.train.distributed import (
     World,
     announce,
-    clip_gradients,
     has_lost_another,
     put_together,
 )
 from oversight.train.experts import balance_of
 from oversight.train.losses.metrics import SIGNAL, Metrics, Peak, merge
+from oversight.train.optimizer import (
+    build_optimizer,
+    clip_gradients,
+    gather_rows,
+    keep_by_rows,
+    set_rate,
+)
 from oversight.train.runs.final import FinalModel, finish
 from oversight.train.runs.folder import RunDescription, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
@@ -43,9 +49,7 @@ from oversight.train.runs.metrics import TrainProgress
 from oversight.train.runs.schedules import (
     EarlyStop,
     Interrupt,
-    build_optimizer,
     multiplier,
-    set_rate,
 )
 from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
 from oversight.train.settings import TrainSettings
@@ -140,6 +144,7 @@ class Session:
         """Steps done, the one under way included."""
         self._models = models
         self._weights = [p for m in models.values() for p in m.parameters() if p.requires_grad]
+        keep_by_rows(models.values())
         self._optimizer = build_optimizer(models.values(), settings.optimizer)
         self._balance = balance_of(settings, models)
         self._cutting = Cutting(settings, models, world)
@@ -269,6 +274,7 @@ class Session:
                     total_aux += float(aux.detach())
                     loss = loss + self._balance.coefficient * aux
                 loss.backward()  # type: ignore[no-untyped-call]
+                gather_rows(self._weights)
                 metrics = merge(metrics, found)
         norm = clip_gradients(self._weights, self.settings.optimizer.max_grad_norm)
         [total_loss] = self.world.sum([total_loss])

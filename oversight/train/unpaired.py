@@ -74,6 +74,7 @@ def train_unpaired(config: Config, rows: Rows | None, resume: bool) -> Path:
         start.config,
         config.seed,
         start.world,
+        keeps=config.precompute,
     )
     shard(policy, start.world)
     held_out = loaded.eval_examples

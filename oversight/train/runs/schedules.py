@@ -9,17 +9,13 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Literal, Self
-
-import torch
-from torch.distributed.tensor import DTensor
 
 from oversight.errors import TrainingInterrupted
 from oversight.train.distributed import World
 from oversight.train.runs.checkpoints import ALONE
-from oversight.train.settings import OptimizerSettings
 
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
 
@@ -179,33 +175,3 @@ class Interrupt:
         for kind, handler in self._before.items():
             signal.signal(kind, handler)
         self._before = {}
-
-
-def build_optimizer(
-    models: Iterable[torch.nn.Module], settings: OptimizerSettings
-) -> torch.optim.AdamW:
-    """AdamW over the trainable weights of `models`; the schedule multiplies its rate."""
-    weights = [p for model in models for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        fused=_are_alike(weights),
-    )
-
-
-def _are_alike(weights: Iterable[torch.Tensor]) -> bool:
-    """Return whether all are whole, or all split, so that one kernel can step through them."""
-    kinds = {type(weight) for weight in weights}
-    return kinds in ({torch.nn.Parameter}, {DTensor})
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the coming step, in every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate

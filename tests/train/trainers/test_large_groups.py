@@ -19,6 +19,7 @@ from oversight.modeling.scoring.policy import Backbone
 from oversight.train import dpo, grpo, ppo, reward
 from oversight.train.batches import Cutting
 from oversight.train.distributed import World
+from oversight.train.optimizer import RowAdamW
 from oversight.train.session import Session
 
 SMALL = 16
@@ -137,3 +138,54 @@ def test_a_group_that_parts_would_hold_as_much_of_stays_whole() -> None:
     prompt = np.arange(2, 60)
     rows = [TokenRow(prompt, np.array([i])) for i in (2, 3)]
     assert cutting(World(0, 1, CPU)).parts(rows, holds=False) is None
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_with_gradients_by_rows_is_the_run_with_whole_ones(
+    cases: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, tied: bool
+) -> None:
+    trainer, changes, how = RUNS[name]
+    scratch = cases.TINY.scratch.model_copy(update={"tied": tied})
+    changes = {"steps": 4, "model": cases.TINY.model_copy(update={"scratch": scratch})} | changes
+    if how == "held":
+        changes = cases.rollouts(samples=4) | changes
+    run = cases._run(trainer, lambda: pairs(cases), **changes)
+    run(tmp_path / "whole")
+    stepped: list[bool] = []
+    by_rows = RowAdamW._step_by_rows
+    monkeypatch.setattr("oversight.train.optimizer.BY_ROWS_FROM", 1)
+    monkeypatch.setattr(
+        RowAdamW, "_step_by_rows", lambda *args: (stepped.append(True), by_rows(*args))[1]
+    )
+    run(tmp_path / "rows")
+    assert bool(stepped) == (not tied or name == "reward")  # a tied head's gradient has all rows
+    whole, rows = weights(tmp_path / "whole"), weights(tmp_path / "rows")
+    for key, weight in whole.items():
+        torch.testing.assert_close(rows[key], weight, rtol=0.0, atol=2e-4)
+
+
+def test_a_run_with_gradients_by_rows_goes_on_bit_for_bit(
+    cases: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oversight.train.optimizer.BY_ROWS_FROM", 1)
+    scratch = cases.TINY.scratch.model_copy(update={"tied": False})
+    model = cases.TINY.model_copy(update={"scratch": scratch})
+    run = cases._run(dpo, lambda: pairs(cases), model=model, steps=6)
+    run(tmp_path / "whole")
+    logged, log = [], Session.log
+
+    def stopping(self: Session, values: dict[str, float]) -> None:
+        log(self, values)
+        logged.append(values)
+        if len(logged) == 3:
+            self._interrupt._seen = True
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "log", stopping)
+        with pytest.raises(TrainingInterrupted):
+            run(tmp_path / "stopped")
+    run(tmp_path / "stopped", resume=True)
+    whole, stopped = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    for key, weight in whole.items():
+        assert torch.equal(stopped[key], weight), key
