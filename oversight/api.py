@@ -32,6 +32,7 @@ from oversight.graphs.rejudging import judge_again
 from oversight.graphs.running import DebateProgress, Failure, as_begun, run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.preferences.building import rows_of
+from oversight.preferences.layouts import judgment_rows
 from oversight.protocols import load as load_protocol
 from oversight.store import Store
 from oversight.text.terminal import visible
@@ -120,7 +121,7 @@ class Transcripts(Sequence[Transcript]):
         Raises:
             MissingDependencyError: pandas is not installed.
         """
-        return _frame([row for each in self for row in _judgment_rows(each)])
+        return _frame([row for each in self for row in judgment_rows(each)])
 
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} failed" if self.failures else ""
@@ -414,27 +415,6 @@ def _listed(questions: Any) -> list[Question]:
     if not found:
         raise ConfigError("questions: there is none")
     return found
-
-
-def _judgment_rows(transcript: Transcript) -> Iterator[dict[str, Any]]:
-    """A plain row for each judgment of a debate."""
-    debate, question = transcript.debate, transcript.question
-    for each in transcript.judgments:
-        final, correct = each.final, question.correct
-        belief = final.probs[correct] if final.probs and correct is not None else None
-        yield {
-            "debate_id": debate.id,
-            "question_id": question.id,
-            "dataset": question.dataset,
-            "protocol": debate.protocol.name,
-            "judge": each.judge,
-            "swapped": each.swapped,
-            "verdict": final.verdict.value,
-            "choice": final.choice,
-            "correct": correct,
-            "is_right": None if correct is None else final.choice == correct,
-            "belief_in_correct": belief,
-        }
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

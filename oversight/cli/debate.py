@@ -119,8 +119,7 @@ def debate(
     changes |= casting(debater=debater, judge=judge, engine=engine, model=model)
     by_hand = assignments(sets or ())
     settings = _settings(recipe, changes | by_hand, of_the_demo=recipe is None and dataset is None)
-    if debater is not None:
-        _check_speakers(debater, settings.protocols, by_hand)
+    _check_speakers(debater, settings.protocols, by_hand)
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
     _run(settings, live=show_live and not queue, queue=queue, as_json=as_json)
@@ -159,11 +158,11 @@ def _one_of_the_demo() -> dict[str, Any]:
     return override(read_toml(Path(__file__).with_name("demo.toml")), changes)
 
 
-def _check_speakers(debater: str, named: Iterable[str], by_hand: Iterable[str]) -> None:
+def _check_speakers(debater: str | None, named: Iterable[str], by_hand: Iterable[str]) -> None:
     """Refuse a --debater that cannot argue in one of the protocols.
 
     Args:
-        debater: The agent.
+        debater: The agent; None for whichever a recipe names.
         named: The protocols.
         by_hand: Dotted settings that --set gives: a role among them is played by another agent.
 
@@ -174,6 +173,8 @@ def _check_speakers(debater: str, named: Iterable[str], by_hand: Iterable[str]) 
     from oversight.protocols import load
     from oversight.types import Role
 
+    if debater is None:
+        return
     given = {name.split(".")[1] for name in by_hand if name.startswith("agents.")}
     for name in named:
         for role in {Role.DEBATER, Role.CONSULTANT} & set(roles_of(load(name))) - given:

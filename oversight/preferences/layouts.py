@@ -150,6 +150,27 @@ def debate_row(transcript: Transcript) -> Row:
     }
 
 
+def judgment_rows(transcript: Transcript) -> Iterator[Row]:
+    """A plain row for each judgment of a debate."""
+    debate, question = transcript.debate, transcript.question
+    for each in transcript.judgments:
+        final, correct = each.final, question.correct
+        belief = final.probs[correct] if final.probs and correct is not None else None
+        yield {
+            "debate_id": debate.id,
+            "question_id": question.id,
+            "dataset": question.dataset,
+            "protocol": debate.protocol.name,
+            "judge": each.judge,
+            "swapped": each.swapped,
+            "verdict": final.verdict.value,
+            "choice": final.choice,
+            "correct": correct,
+            "is_right": None if correct is None else final.choice == correct,
+            "belief_in_correct": belief,
+        }
+
+
 def turn_rows(transcript: Transcript) -> Iterator[Row]:
     """One flat row for every turn of the debate, siblings included."""
     debate, question = transcript.debate, transcript.question

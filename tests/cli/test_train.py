@@ -3,95 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from safetensors.torch import load_file
 
 from oversight.cli.main import run
-
-TINY = """
-batch_size = 4
-steps = 2
-[model.scratch]
-hidden_size = 16
-num_layers = 1
-vocab_size = 300
-max_length = 128
-[data]
-path = "rows.jsonl"
-"""
-ON_TRAINED = """
-batch_size = 4
-steps = 2
-[model]
-path = "trained/model"
-[data]
-path = "rows.jsonl"
-"""
-SAMPLES = ["--set", "reward.source=length", "--set", "sampling.max_new_tokens=8"]
-
-
-def by(source: str, setting: str) -> list[str]:
-    """The flags of a source of reward."""
-    return ["--set", f"reward.source={source}", "--set", f"reward.{setting}"]
-
-
-def rows(num: int = 8, **changes: Any) -> list[dict[str, Any]]:
-    return [
-        {"id": f"r{i}", "prompt": f"Who is number {i}?", "chosen": f"It is Ada {i}."}
-        | {"rejected": f"It is Bo {i}."}
-        | changes
-        for i in range(num)
-    ]
-
-
-def write(path: str, found: list[dict[str, Any]]) -> None:
-    Path(path).write_text("".join(json.dumps(row) + "\n" for row in found))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with rows, recipes and one finished SFT run."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("OVERSIGHT_CACHE", str(folder / "cache"))
-        write("rows.jsonl", rows())
-        Path("tiny.toml").write_text(TINY)
-        Path("on.toml").write_text(ON_TRAINED)
-        assert run(["train", "sft", "tiny.toml", "--out", "trained"]) == 0
-    return folder
-
-
-@pytest.fixture
-def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder, to be in."""
-    shutil.copytree(made, tmp_path / "here")
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("OVERSIGHT_CACHE", str(tmp_path / "here" / "cache"))
-    return tmp_path / "here"
-
-
-def refused(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command line fails with one line of its own, which the user can mend."""
-    capsys.readouterr()
-    code = run(["train", *args])
-    said = capsys.readouterr().err
-    assert re.search(message, said), said
-    assert code == 2
-    assert said.count("oversight: ") == 1
-    assert said.splitlines()[-1].startswith("oversight: ")
-    assert "Traceback" not in said
+from tests.cli.tiny_runs import SAMPLES, by, refused, rows, write
 
 
 @pytest.mark.parametrize(
@@ -351,48 +272,6 @@ def test_a_finished_run_that_is_to_go_on_tells_its_end_again(
     assert told.err == ""
 
 
-@pytest.mark.parametrize("trainer", ["sft", "reward", "dpo", "ppo", "grpo"])
-def test_a_dry_run_shows_what_would_happen_and_writes_nothing(
-    here: Path, capsys: pytest.CaptureFixture[str], trainer: str
-) -> None:
-    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
-    more = SAMPLES if trainer in ("ppo", "grpo") else []
-    assert run(["train", trainer, "on.toml", "--out", "x", "--dry-run", *more]) == 0
-    told = capsys.readouterr()
-    for part in (
-        f"{trainer} of trained/model (llama, ",
-        "examples           8",
-        "prompt" if more else "response",
-        "| Who is number 0?",
-        "AdamW",
-        "are free",
-        "Checked, and nothing written: settings, folder, model, data",
-    ):
-        assert part in told.out
-    assert ("<eos>" in told.out) is not bool(more)
-    assert ("reward." in told.out) is bool(more)
-    assert told.err == ""
-    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
-
-
-def test_a_dry_run_shows_no_control_character_of_the_data(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write("rows.jsonl", rows(8, chosen="a \x1b]52;c;!\x07 b \u202e c"))
-    assert run(["train", "sft", "on.toml", "--out", "x", "--dry-run"]) == 0
-    shown = capsys.readouterr().out
-    assert "\x1b" not in shown
-    assert "\u202e" not in shown
-
-
-def test_other_processes_than_the_first_print_nothing(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    assert run(["train", "sft", "on.toml", "--out", "x", "--dry-run"]) == 0
-    assert capsys.readouterr() == ("", "")
-
-
 def test_every_trainer_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for trainer in ("sft", "reward", "dpo", "ppo", "grpo"):
         assert run(["train", trainer, "--help"]) == 0
@@ -401,137 +280,6 @@ def test_every_trainer_has_help(capsys: pytest.CaptureFixture[str]) -> None:
             assert option in shown
     assert run(["train"]) == 2
     assert "grpo" in capsys.readouterr().out
-
-
-def start(args: list[str], cwd: Path, *before: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *before, "-m", "oversight.cli.main", "train", *args],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "OVERSIGHT_CACHE": str(cwd / "cache")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def interrupt(process: subprocess.Popen[str], run: Path) -> None:
-    """Ctrl-C, once the run has taken some steps."""
-    log = run / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 5):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(500)
-def test_ctrl_c_saves_the_step_and_the_command_it_names_goes_on_bit_for_bit(here: Path) -> None:
-    args = ["dpo", "on.toml", "--set", "steps=100", "--set", "log_every=1"]
-    process = start([*args, "--out", "cut"], here)
-    interrupt(process, here / "cut")
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "finishing this step and saving it" in said
-    last = said.strip().splitlines()[-1]
-    step, command = re.fullmatch(
-        r"oversight: stopped after step (\d+); go on with: python -m oversight\.cli\.main (.*)",
-        last,
-    ).groups()  # type: ignore[union-attr]
-    assert 5 < int(step) < 100
-    again = start(command.split()[1:], here)
-    out, said = again.communicate(timeout=200)
-    assert again.returncode == 0, said
-    assert f"going on after step {step} of 100" in said
-    assert "cut/model: the finished model" in out
-    assert run(["train", *args, "--out", "whole"]) == 0
-    ours, theirs = (load_file(here / name / "model/model.safetensors") for name in ("cut", "whole"))
-    assert all(bool((ours[name] == theirs[name]).all()) for name in theirs)
-
-
-TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(500)
-def test_ctrl_c_under_torchrun_is_answered_once(here: Path) -> None:
-    args = ["sft", "on.toml", "--out", "cut", "--set", "steps=1000", "--set", "log_every=1"]
-    process = start(args, here, *TORCHRUN)
-    interrupt(process, here / "cut")
-    _, said = process.communicate(timeout=200)
-    assert said.count("finishing this step and saving it") == 1, said
-    assert said.count("go on with: torchrun") == 1, said
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(500)
-def test_under_torchrun_one_process_speaks(here: Path) -> None:
-    done = start(["sft", "on.toml", "--out", "x"], here, *TORCHRUN)
-    out, said = done.communicate(timeout=200)
-    assert done.returncode == 0, said
-    assert out.count("x/model: the finished model") == 1
-    assert said.count("rows read") == 1
-    again = start(["sft", "on.toml", "--out", "x"], here, *TORCHRUN)
-    _, said = again.communicate(timeout=200)
-    assert again.returncode != 0
-    assert said.count("oversight: out = 'x' holds a finished run") == 1
-
-
-@pytest.mark.parametrize(
-    ("ratio", "precision", "said"),
-    [
-        (1.83, "float32", 'model.precision = "bfloat16" would be faster, at its coarser rounding'),
-        (0.6, "bfloat16", 'model.precision = "float32" would be faster'),
-        (1.83, "bfloat16", "model.precision = 'bfloat16' is set"),
-        (1.0, "float32", "model.precision = 'float32' is set"),
-    ],
-)
-def test_a_dry_run_says_which_precision_is_faster_here(
-    here: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    ratio: float,
-    precision: str,
-    said: str,
-) -> None:
-    monkeypatch.setattr("oversight.train.plan.bfloat16_speed", lambda *given: ratio)
-    more = ["--set", f"model.precision={precision}", "--dry-run"]
-    assert run(["train", "sft", "on.toml", "--out", "x", *more]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    told = (
-        f"bfloat16 multiplies {ratio:.2g} times as fast as float32 on cpu, at these sizes; {said}"
-    )
-    assert told in shown
-
-
-@pytest.mark.parametrize("trainer", ["ppo", "grpo"])
-def test_a_dry_run_calls_the_reward_function_and_shows_what_it_gave(
-    here: Path, capsys: pytest.CaptureFixture[str], trainer: str
-) -> None:
-    Path("mine.py").write_text("def f(texts, fields):\n    return [len(t) / 8 for t in texts]\n")
-    function = by("function", "function=mine.py:f")
-    more = ["--set", "sampling.max_new_tokens=8", *function, "--dry-run"]
-    assert run(["train", trainer, "on.toml", "--out", "x", *more]) == 0
-    told = capsys.readouterr()
-    shown = " ".join(told.out.split())
-    assert "mine.py:f gives row 'r0' 2.25 for 'This is a dry run.' and 0 for ''" in shown
-    assert f"importing {here / 'mine.py'}, whose code runs" in told.err.replace("\n", "")
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        ("raise KeyError('gold')", r"row 'r0#0': reward 'mine\.py:f' raised KeyError.*line 2"),
-        ("return None", r"reward 'mine\.py:f' gave None"),
-        ("return [1 / len(t) for t in texts]", r"row 'r0#1': .*ZeroDivisionError.*response ''"),
-    ],
-)
-def test_a_dry_run_refuses_a_reward_function_that_would_end_the_run(
-    here: Path, capsys: pytest.CaptureFixture[str], body: str, reason: str
-) -> None:
-    Path("mine.py").write_text(f"def f(texts, fields):\n    {body}\n")
-    function = by("function", "function=mine.py:f")
-    more = ["--set", "sampling.max_new_tokens=8", *function, "--dry-run"]
-    refused(["grpo", "on.toml", "-o", "x", *more], reason, capsys)
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])

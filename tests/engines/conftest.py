@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.engines.answering import Handler
 
 CORPUS = (
     "You are a careful debater. The source says that the key was in the kitchen at noon.",
@@ -124,3 +130,16 @@ def vllm_python(root: Path) -> str:
         return find_interpreter(None)
     except MissingDependencyError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A model server on loopback; set its `reply`."""
+    found: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.lock, found.asked = threading.Lock(), []
+    thread = threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield found
+    found.shutdown()
+    found.server_close()
+    thread.join()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,69 +18,11 @@ from oversight.config import RunSettings
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.graphs.runtime import Runtime, Words
-from oversight.preferences.building import preferences
-from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
 from oversight.types import FinishReason, NoAnswer, Purpose, Transcript, Verdict
+from tests.engines.answering import BELIEF, SPEECH, Body, answer, asks_judge, debates, settings
 
-SPEECH = "The log names the mill. Nobody contradicts it."
 SECRET = "my option is the wrong one and nobody may notice"
-BELIEF = "Probability of A: 80%\nProbability of B: 20%"
-
-Body = dict[str, Any]
-Reply = Callable[[Body, int], Body | tuple[int, Body]]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers each request by the server's `reply`, and keeps what it was asked."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        server: Any = self.server
-        with server.lock:
-            server.asked.append(asked)
-            number = len(server.asked)
-        made = server.reply(asked, number)
-        status, body = made if isinstance(made, tuple) else (200, made)
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
-
-
-@pytest.fixture
-def server() -> Iterator[Any]:
-    """A model server on loopback; set its `reply`."""
-    found: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.lock, found.asked = threading.Lock(), []
-    thread = threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield found
-    found.shutdown()
-    found.server_close()
-    thread.join()
-
-
-def answer(content: Any, finish: str = "stop", **message: Any) -> Body:
-    """The body of an answer; log-probabilities are never given."""
-    return {
-        "model": "m",
-        "choices": [
-            {"message": {"content": content, **message}, "finish_reason": finish, "logprobs": None}
-        ],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15},
-    }
-
-
-def asks_judge(asked: Body) -> bool:
-    return "How probable is it" in asked["messages"][-1]["content"]
 
 
 def asks_notes(asked: Body) -> bool:
@@ -91,31 +31,6 @@ def asks_notes(asked: Body) -> bool:
 
 def well(asked: Body) -> str:
     return BELIEF if asks_judge(asked) else SPEECH
-
-
-def settings(server: Any, folder: Path, **changes: Any) -> RunSettings:
-    port = server.server_address[1]
-    engine = {"base_url": f"http://127.0.0.1:{port}/v1", "model": "m", "max_retries": 0}
-    engine |= {"logprobs": False, "api_key_env": ""} | changes.pop("engine", {})
-    agents = {
-        "debater": {"agent": "debater", "engine": "e", "settings": changes.pop("debater", {})},
-        "judge": {"agent": "judge", "engine": "e", "settings": changes.pop("judge", {})},
-    }
-    return RunSettings.parse(
-        {
-            "protocols": ["debate_single_turn"],
-            "store": str(folder / "debates.db"),
-            "concurrency": 2,
-            "dataset": {"dataset": "world", "split": "held_out", "limit": 1},
-            "agents": agents,
-            "engines": {"e": {"engine": "openai", "settings": engine}},
-            **changes,
-        }
-    )
-
-
-def debates(given: RunSettings) -> running.Run:
-    return running.run(given, Console(file=StringIO()))
 
 
 def only(given: RunSettings) -> Transcript:
@@ -452,95 +367,3 @@ def test_refused_parameters_are_named_with_their_setting_and_left_out_by_it(
     assert debates(given).progress.done == 1
     assert not any({"top_p", "seed"} & set(asked) for asked in server.asked[-5:])
     assert all("temperature" in asked for asked in server.asked)
-
-
-# --- rows without token ids ---
-
-
-@pytest.fixture
-def sampled(server: Any, tmp_path: Path) -> RunSettings:
-    """A store of best-of-N debates over a server that counts tokens and gives no ids."""
-    server.reply = lambda asked, n: answer(
-        f"Probability of A: {10 + 7 * n % 80}%" if asks_judge(asked) else f"{SPEECH} Line {n}."
-    )
-    given = settings(
-        server,
-        tmp_path,
-        protocols=["debate_single_turn_best_of_n"],
-        dataset={"dataset": "world", "split": "held_out", "limit": 2},
-    )
-    assert debates(given).progress.done == 2
-    return given
-
-
-@pytest.mark.parametrize("layout", ["preference", "kwise", "unpaired", "transcripts"])
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_a_store_without_token_ids_is_exported_as_text(
-    sampled: RunSettings, tmp_path: Path, layout: str, kind: str
-) -> None:
-    out = tmp_path / f"rows.{kind}"
-
-    assert command(["export", str(out), "--store", sampled.store, "--layout", layout]) == 0
-    assert out.stat().st_size > 0
-    if kind == "jsonl" and layout == "preference":
-        row = json.loads(out.read_text().splitlines()[0])
-        names = ("prompt_ids", "chosen_ids", "rejected_ids", "chosen_logprobs")
-        assert [row[name] for name in names] == [None] * 4
-        assert SPEECH in row["chosen"][0]["content"]
-
-
-def test_a_store_without_token_ids_gives_examples_encoded_from_its_text(
-    sampled: RunSettings, tiny_model: Path
-) -> None:
-    from transformers import AutoTokenizer
-
-    from oversight.train.data.loading import load_comparisons
-    from oversight.train.settings import DataSettings
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    loaded = load_comparisons(DataSettings(store=sampled.store), tokenizer, len(tokenizer))
-
-    assert len(loaded.examples) == 4
-    assert loaded.statistics.num_ids_rendered == 4
-    for example in loaded.examples:
-        assert SPEECH in tokenizer.decode(example.responses[0])
-        assert example.responses[0][-1] == tokenizer.eos_token_id
-
-
-@pytest.mark.slow
-def test_a_policy_learns_from_a_store_without_token_ids(
-    sampled: RunSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = tmp_path / "dpo.toml"
-    recipe.write_text(
-        f'out = "{tmp_path}/dpo"\nbatch_size = 2\nsteps = 1\n[model]\npath = "seedling"\n'
-        f'[data]\nstore = "{sampled.store}"\n'
-    )
-
-    assert command(["train", "dpo", str(recipe), "--dry-run"]) == 0
-    printed = capsys.readouterr().out
-    assert "made of the text" in printed
-
-
-def test_a_store_of_both_kinds_gives_ids_where_there_are_any(
-    sampled: RunSettings, tmp_path: Path
-) -> None:
-    scripted = {"engine": "scripted", "settings": SCRIPT}
-    given = sampled.model_dump() | {"engines": {"e": scripted}}
-    assert debates(RunSettings.parse(given)).progress.done == 2
-    with Store.open(sampled.store, create=False) as store:
-        made = preferences(store.transcripts(), PreferenceSettings(ties=True), store.prompt)
-        rows = [row for row in made if row.kind == "siblings"]
-
-    assert [sum(row.prompt_ids is None for row in rows), len(rows)] == [4, 8]
-    for row in rows:
-        ids = [response.token_ids for response in row.responses]
-        assert all(ids) if row.prompt_ids else ids == [None] * len(ids)
-
-
-SCRIPT: Body = {
-    "rules": [{"pattern": "How probable is it", "answer": BELIEF}],
-    "answers": [f"Line {n} is as good as another." for n in range(100)],
-    "choices": False,
-    "logprobs": False,
-}

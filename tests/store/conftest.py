@@ -37,6 +37,7 @@ from oversight.types import (
     Source,
     Turn,
 )
+from tests.store.chained import records
 
 BACKENDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
@@ -266,3 +267,16 @@ class Make:
 def make() -> Make:
     """Makes records."""
     return Make()
+
+
+@pytest.fixture
+def path(tmp_path, make) -> Path:
+    """A store of three debates, closed."""
+    where = tmp_path / "runs.db"
+    with Store.open(where) as store:
+        for seed in range(3):
+            before, outcome = records(make, seed)
+            store.add(*before)
+            store.add(outcome)
+        assert store.check() == []
+    return where

@@ -169,7 +169,7 @@ filter words: list only items with these words. list, list all: list again.
 quit: leave. Everything is kept as it happens."""
 
 
-HELP = """\
+RATING_HELP = """\
 A number answers. why WORDS keeps a rationale, undo takes the last act back, skip puts the item off,
 before shows what was said before, previous goes back to the item that was sent last, quit leaves;
 all is kept. When everything is answered, an empty line sends it and the next item comes."""
@@ -190,7 +190,7 @@ class LinearRatings:
 
     async def run(self) -> None:
         """Rate items until the judge or the input ends, or nothing waits."""
-        self._write(f"You are {one_line(self._desk.judge)}. {HELP}")
+        self._write(f"You are {one_line(self._desk.judge)}. {RATING_HELP}")
         queue = QueueSession(self._desk)
         where = await queue.work(self)
         if where != "next":
@@ -281,7 +281,7 @@ class LinearRating:
         elif word.isdigit():
             self._answer(int(word))
         else:
-            self._write(HELP)
+            self._write(RATING_HELP)
 
     def _answer(self, number: int) -> None:
         left = unanswered(self._session.asked, self._acts.work.draft.answers)

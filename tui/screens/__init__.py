@@ -1,1 +1,1 @@
-"""Screens of the judging application, one a file."""
+"""Screens of the judging application."""

@@ -1,1 +1,1 @@
-"""Widgets of the judging screens, one a file."""
+"""Widgets of the judging screens: the transcript, what was seen of it, and the panels around it."""

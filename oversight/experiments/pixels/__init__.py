@@ -6,12 +6,9 @@ judge says which of the two labels is likelier.
 
 | file | what it is |
 |---|---|
-| `images.py` | scikit-learn's digits, or MNIST from a folder, split by a seed |
-| `judge.py` | the sparse classifier: trained on a few random pixels of each image |
-| `search.py` | every set of pixels and its value: exact minimax where that is possible |
-| `game.py` | the rules, the matches that are played, and one game from commitment to verdict |
-| `records.py` | a game as the project's records, and back |
-| `running.py` | every match on every image; what the store holds already is not played again |
+| `judge.py` | images, digits or MNIST, split by a seed; the sparse classifier of a few pixels |
+| `game.py` | rules, matches, exact minimax where possible; a game from commitment to verdict |
+| `running.py` | every match on every image, as records; what the store holds stays as it is |
 | `results.py` | the table, with intervals clustered by image, beside the paper's figures |
 | `pictures.py` | the pictures and the page |
 """
