@@ -141,6 +141,6 @@ async def test_the_folder_works_from_a_disk(store, tmp_path) -> None:
             browser, "location.href.includes('/lists/') && document.readyState === 'complete'"
         )
         await browser.value("document.querySelector('.rows a').click()")
-        await holds(browser, "location.href.includes('/t/') && document.querySelector('.turn')")
+        await holds(browser, "location.href.includes('/t/') && !!document.querySelector('.turn')")
         assert browser.complaints == []
         assert all(url.startswith(("file:", "data:", "about:")) for url in browser.requested)
