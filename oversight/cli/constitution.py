@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oversight import registry
-from oversight.cli.options import DEFAULT_STORE, Json, Store, show
+from oversight.cli.options import DEFAULT_STORE, Json, Store, show_table
 from oversight.errors import OversightError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def list_(as_json: Json = False) -> None:
     """List the constitutions of the package."""
     names = registry.names("constitutions")
     rows = [(name, registry.summary("constitutions", name)) for name in names]
-    show("Constitutions", ("name", "description"), rows, as_json)
+    show_table("Constitutions", ("name", "description"), rows, as_json)
 
 
 @constitution.command("show")

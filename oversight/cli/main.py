@@ -26,9 +26,8 @@ from oversight.cli.report import diff, export, report
 from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
 from oversight.cli.runs import runs
-from oversight.cli.store import store
+from oversight.cli.store import show, store, view
 from oversight.cli.train import plot, train
-from oversight.cli.view import show, view
 from oversight.errors import OversightError, TrainingInterrupted, lack
 
 FIRST_SPEAKS_S = 20.0

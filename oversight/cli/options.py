@@ -159,7 +159,9 @@ def part_of(shard: str | None) -> tuple[int, int]:
     return index - 1, number
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], as_json: bool) -> None:
+def show_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], as_json: bool
+) -> None:
     """Print rows under their columns; as JSON, a list of objects."""
     if as_json:
         typer.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
@@ -214,7 +216,7 @@ def datasets(
     """List the data sets, or show questions of one: oversight datasets world --set difficulty=3."""
     if name is None:
         rows = [(each, registry.summary("datasets", each)) for each in registry.names("datasets")]
-        show("Data sets", ("name", "description"), rows, as_json)
+        show_table("Data sets", ("name", "description"), rows, as_json)
         return
     from oversight.config import DatasetSettings, assignments
     from oversight.datasets.base import load_questions
@@ -273,11 +275,11 @@ def models(as_json: Json = False) -> None:
         }
         typer.echo(json.dumps(document, indent=2))
         return
-    show("Agents", ("name", "roles", "description"), agents, as_json=False)
+    show_table("Agents", ("name", "roles", "description"), agents, as_json=False)
     typer.echo("")
-    show("Engines", ("name", "description"), engines, as_json=False)
+    show_table("Engines", ("name", "description"), engines, as_json=False)
     typer.echo("")
-    show("Embedded models", ("name", "description"), embedded, as_json=False)
+    show_table("Embedded models", ("name", "description"), embedded, as_json=False)
 
 
 def _agent(name: str) -> tuple[str, str, str]:
@@ -293,4 +295,4 @@ def _agent(name: str) -> tuple[str, str, str]:
 def protocols(as_json: Json = False) -> None:
     """List the protocols: debates, consultancies, critiques, and direct judgments."""
     rows = [(name, registry.summary("protocols", name)) for name in registry.names("protocols")]
-    show("Protocols", ("name", "description"), rows, as_json)
+    show_table("Protocols", ("name", "description"), rows, as_json)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oversight import __version__
-from oversight.cli.options import DEFAULT_STORE, Json, Store, read_tag, show
+from oversight.cli.options import DEFAULT_STORE, Json, Store, read_tag, show_table
 from oversight.redaction import redacted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def runs(
             _print_one(*each)
     elif found:
         columns = ("run", "begun", "command", "models", "seeds", "debates", "people", "tokens")
-        show(store, columns, [_row(*each) for each in found], as_json=False)
+        show_table(store, columns, [_row(*each) for each in found], as_json=False)
     else:
         which = " with this tag" if tag else ""
         typer.echo(f"{store}: no run{which}; a command that makes records begins one")

@@ -24,13 +24,16 @@ from oversight.errors import StoreError
 from oversight.ids import text_id
 from oversight.reporting.entries import (
     FACETS,
+    MAX_DOCUMENTS,
     IndexEntry,
+    Listing,
     ListQuery,
     entry_of,
+    find,
+    number_of_debates,
 )
-from oversight.reporting.listing import MAX_DOCUMENTS, Listing, find, number_of_debates
 from oversight.store import Store
-from oversight.store.browsing import DebateRows
+from oversight.store.reading import DebateRows
 
 VERSION = "1"
 """Of what is kept in an index: another version makes it anew."""

@@ -1,9 +1,14 @@
-"""HTML of the pages: templates in which every text from outside is made visible and escaped."""
+"""HTML of the pages: templates in which every text from outside is escaped, and small line charts.
+
+Charts are numbers for an SVG: beliefs over turns, metrics over steps.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Protocol
@@ -12,7 +17,171 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from oversight.reporting.pages import BeliefChart
+from oversight.text.numbers import compact
 from oversight.text.terminal import visible
+
+WIDTH, HEIGHT = 640.0, 200.0
+LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 12.0, 26.0
+NUM_COLOURS = 8
+"""Colours of lines in the style sheet; more lines begin again."""
+MAX_POINTS = 600
+"""Points of a line that are drawn: more than the pixels that they would stand in."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlotLine:
+    """One line of a chart."""
+
+    label: str
+    colour: int
+    path: str
+    """Of an SVG `path`."""
+    dots: tuple[tuple[float, float, str], ...]
+    """(x, y, what it says)."""
+    is_dotted: bool = False
+    faint: str = ""
+    """Path of the raw values behind a smoothed line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A chart with one axis."""
+
+    title: str
+    description: str
+    """For those who cannot see it."""
+    lines: tuple[PlotLine, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    width: float = WIDTH
+    height: float = HEIGHT
+    left: float = LEFT
+    right: float = WIDTH - RIGHT
+    bottom: float = HEIGHT - BOTTOM
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values to be drawn."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    raw: Sequence[tuple[float, float]] = ()
+    is_dotted: bool = False
+
+
+def belief_plot(chart: BeliefChart) -> Plot:
+    """Beliefs in one option by judge."""
+    last = max(place for place, _ in chart.ticks)
+    said = "; ".join(
+        f"{line.judge}: {', '.join(f'{p:.0%}' for _, p in line.points)}" for line in chart.lines
+    )
+    right = "the right answer" if chart.is_right else "the option listed first"
+    return _plot(
+        title=f"Belief in {right}: {chart.option}",
+        said=said,
+        series=[Series(line.judge, line.points) for line in chart.lines],
+        x_range=(0.0, last),
+        y_range=(0.0, 1.0),
+        x_ticks=chart.ticks,
+        y_ticks=[(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")],
+        with_dots=True,
+    )
+
+
+def metric_plot(title: str, series: Sequence[Series]) -> Plot:
+    """One metric of one run or several, over steps."""
+    steps = [x for one in series for x, _ in one.points]
+    values = sorted(y for one in series for _, y in (*one.points, *one.raw))
+    # Raw values that are outliers do not flatten the rest; all of the strong lines are seen.
+    strong = [y for one in series for _, y in one.points]
+    cut = len(values) // 100
+    low = min(values[cut], *strong)
+    high = max(values[-1 - cut], *strong)
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    span = (low - margin, high + margin)
+    said = "; ".join(
+        f"{one.label}: from {one.points[0][1]:.4g} to {one.points[-1][1]:.4g} "
+        f"at step {one.points[-1][0]:.0f}"
+        for one in series
+    )
+    return _plot(
+        title=title,
+        said=said,
+        series=series,
+        x_range=(min(steps), max(steps)),
+        y_range=span,
+        x_ticks=[(x, compact(x)) for x in _round_ticks(min(steps), max(steps), whole=True)],
+        y_ticks=[(y, f"{y:g}".replace("-", "−")) for y in _round_ticks(*span)],
+        with_dots=False,
+    )
+
+
+def _plot(
+    *,
+    title: str,
+    said: str,
+    series: Sequence[Series],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    x_ticks: Sequence[tuple[float, str]],
+    y_ticks: Sequence[tuple[float, str]],
+    with_dots: bool,
+) -> Plot:
+    def x_of(x: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * _share(x, x_range), 1)
+
+    def y_of(y: float) -> float:
+        share = min(1.1, max(-0.1, _share(y, y_range)))
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share, 1)
+
+    def path(points: Sequence[tuple[float, float]]) -> str:
+        step = max(1, math.ceil(len(points) / MAX_POINTS))
+        kept = [*points[::step], *points[-1:]] if step > 1 else points
+        return "M" + "L".join(f"{x_of(x)} {y_of(y)}" for x, y in kept)
+
+    lines = []
+    for number, one in enumerate(series):
+        dotted = one.is_dotted or with_dots or len(one.points) == 1
+        dots = [(x_of(x), y_of(y), f"{one.label}: {y:.4g}") for x, y in one.points] * dotted
+        lines.append(
+            PlotLine(
+                label=one.label,
+                colour=number % NUM_COLOURS,
+                path=path(one.points),
+                dots=tuple(dots[:MAX_POINTS]),
+                is_dotted=one.is_dotted,
+                faint=path(one.raw) if one.raw else "",
+            )
+        )
+    return Plot(
+        title=title,
+        description=said,
+        lines=tuple(lines),
+        x_ticks=tuple((x_of(x), label) for x, label in x_ticks),
+        y_ticks=tuple((y_of(y), label) for y, label in y_ticks),
+    )
+
+
+def _share(value: float, span: tuple[float, float]) -> float:
+    low, high = span
+    return 0.5 if high <= low else (value - low) / (high - low)
+
+
+def _round_ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
+    """About four round numbers between two others."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / 4
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
+    if whole:
+        step = max(1.0, round(step))
+    first = math.ceil(low / step)
+    count = int((high - first * step) / step + 1e-9) + 1
+    return [round((first + n) * step, 12) for n in range(max(0, count))]
+
 
 ASSETS = {"view.css": "text/css", "view.js": "text/javascript"}
 POLICY = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oversight.errors import DataError
-from oversight.reporting.charts import Plot, Series, metric_plot
+from oversight.reporting.rendering import Plot, Series, metric_plot
 from oversight.text.numbers import duration
 
 if TYPE_CHECKING:

@@ -27,11 +27,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oversight.errors import ConfigError, OversightError, StoreError
 from oversight.reporting import rendering
-from oversight.reporting.calls import call_page, probability
-from oversight.reporting.charts import belief_plot
 from oversight.reporting.entries import FACETS, ListQuery
 from oversight.reporting.index import Index, Progress
-from oversight.reporting.rendering import ServerLinks, render
+from oversight.reporting.pages import call_page, probability
+from oversight.reporting.rendering import ServerLinks, belief_plot, render
 from oversight.reporting.runs import run_page, run_row
 from oversight.reporting.transcripts import compare_page, transcript_page
 from oversight.store import Store

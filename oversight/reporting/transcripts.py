@@ -10,7 +10,6 @@ from typing import Any
 
 from oversight.aggregation import rulings
 from oversight.evals.observations import named, observe, side_of
-from oversight.reporting.calls import calls_of
 from oversight.reporting.pages import (
     ActShown,
     BeliefChart,
@@ -24,6 +23,7 @@ from oversight.reporting.pages import (
     RatingShown,
     TranscriptPage,
     TurnShown,
+    calls_of,
 )
 from oversight.store import Store
 from oversight.text.numbers import count, duration

@@ -14,16 +14,15 @@ from sqlalchemy import Connection, select
 
 from oversight.config import TransactionSettings
 from oversight.errors import StoreError
-from oversight.store import browsing, checking, claims, opening, reading, sealing
+from oversight.store import checking, claims, opening, reading, sealing
 from oversight.store import rating_queue as rating_queues
 from oversight.store import runs as run_records
 from oversight.store.batch import Batch, encode_records, put_member
-from oversight.store.browsing import DebateRows, Marks
 from oversight.store.claims import ClaimResult, QueueFilter, QueueItem
 from oversight.store.database import Database, parse_address
 from oversight.store.prompts import read_prompt
 from oversight.store.rating_queue import RatingFilter, RatingItem
-from oversight.store.reading import DebateFilter, Sources
+from oversight.store.reading import DebateFilter, DebateRows, Marks, Sources
 from oversight.store.schema import debates, key_text, questions
 from oversight.store.sealing import Problem, Seal
 from oversight.store.writing import AS_THEY_COME, Release, Write, Writer
@@ -379,42 +378,42 @@ class Store:
     def find_debates(self, prefix: str) -> list[str]:
         """Ids of debates that begin with `prefix`, or hold a turn or judgment whose id does."""
         with self._database.reading() as connection:
-            return browsing.find_debates(connection, prefix)
+            return reading.find_debates(connection, prefix)
 
     def acts(self, debate_id: str) -> list[JudgingEvent | RatingEvent]:
         """All acts of people at a debate, of every judge and rater, in the order of their time."""
         with self._database.reading() as connection:
-            return browsing.read_acts(connection, debate_id)
+            return reading.read_acts(connection, debate_id)
 
     def marks(self) -> dict[str, int]:
         """The highest row number of each table that says something of a debate."""
         with self._database.reading() as connection:
-            return browsing.marks(connection)
+            return reading.marks(connection)
 
     def changes(self, since: Marks, limit: int) -> tuple[list[str], dict[str, int]]:
         """Ids of debates with rows above `since`, at most `limit` a table, and the marks then."""
         with self._database.reading() as connection:
-            return browsing.changes(connection, since, limit)
+            return reading.changes(connection, since, limit)
 
     def older(self, before: int, limit: int) -> list[str]:
         """Ids of the debates written last among those below a row number."""
         with self._database.reading() as connection:
-            return browsing.older(connection, before, limit)
+            return reading.older(connection, before, limit)
 
     def rows_of(self, debate_ids: Sequence[str]) -> list[DebateRows]:
         """The rows that an index is made of, in the order of writing; sources are not read."""
         with self._database.reading() as connection:
-            return browsing.read_rows(connection, debate_ids)
+            return reading.read_rows(connection, debate_ids)
 
     def place_of(self, debate_id: str) -> int | None:
         """The row number of a debate; None if it is not stored."""
         with self._database.reading() as connection:
-            return browsing.number_of(connection, debate_id)
+            return reading.number_of(connection, debate_id)
 
     def num_below(self, before: int) -> int:
         """Number of debates below a row number."""
         with self._database.reading() as connection:
-            return browsing.count_below(connection, before)
+            return reading.count_below(connection, before)
 
     def counts(self) -> dict[str, int]:
         """Number of rows by table, and under `complete` that of complete debates."""

@@ -43,7 +43,7 @@ from oversight.train.rollouts.in_process import InProcessSampler, check_sampling
 from oversight.train.rollouts.reward_models import read_reward_config
 from oversight.train.rollouts.rewards import check_rewards, tried_rewards
 from oversight.train.rollouts.types import CollectedBatch, Collector, RewardSource, Sampler
-from oversight.train.start import RunStart
+from oversight.train.start import TrainingStart
 from oversight.train.types import PromptExample
 
 Valued = Callable[[RolloutBatch], tuple[RolloutBatch, dict[str, float]]]
@@ -331,7 +331,7 @@ def concatenated(batches: Sequence[RolloutBatch]) -> RolloutBatch:
 
 def check_experience(
     settings: ExperienceSettings,
-    start: RunStart,
+    start: TrainingStart,
     examples: Sequence[PromptExample],
     *,
     rewards: bool = True,

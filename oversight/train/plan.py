@@ -30,7 +30,7 @@ from oversight.train.registered import Trainer
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.folder import MODEL, check_places
 from oversight.train.session import num_steps
-from oversight.train.start import RunStart, about, begin
+from oversight.train.start import TrainingStart, about, begin
 from oversight.train.types import Comparison, Demonstration, Example, LabelledExample
 
 SHOWN_TOKENS = 48
@@ -106,7 +106,7 @@ class Plan:
 
     trainer: str
     config: Any
-    start: RunStart
+    start: TrainingStart
     loaded: LoadedExamples[Any]
     groups: Sequence[Sequence[TokenRow]] = ()
     """Groups of rows that are learnt from together; none where responses are sampled to prompts."""
@@ -168,11 +168,11 @@ def lines(trainer: Trainer, config: Any, *, resume: bool = False) -> Iterator[st
     yield from ("", f"Checked, and nothing written: {', '.join(plan.checked)}.")
 
 
-def begin_alone(config: Any) -> RunStart:
+def begin_alone(config: Any) -> TrainingStart:
     """As a run begins, without the other processes of it."""
     world = World(0, 1, resolve_device(config.model.device))
     begun = begin(config, config.data, world=world)
-    return RunStart(world, begun.config, begun.vocabulary, begun.notes, tells=False)
+    return TrainingStart(world, begun.config, begun.vocabulary, begun.notes, tells=False)
 
 
 def _check_same(plan: Plan, resume: bool) -> None:

@@ -31,7 +31,7 @@ Rows = Sequence[Row]
 
 
 @dataclass(frozen=True, slots=True)
-class RunStart:
+class TrainingStart:
     """All that is known of a run before a weight is read."""
 
     world: World
@@ -92,7 +92,7 @@ def begin(
     data: DataSettings,
     rows: Rows | None = None,
     world: World | None = None,
-) -> RunStart:
+) -> TrainingStart:
     """Join the run's processes, and read or make the model's configuration and tokenizer.
 
     Args:
@@ -107,7 +107,7 @@ def begin(
     config, vocabulary = _read(settings.model, _texts(data, rows))
     check_before_training(vocabulary.tokenizer, config)
     notes = (*settings.notes(), *check_experts(settings.model, config))
-    return RunStart(world, config, vocabulary, notes)
+    return TrainingStart(world, config, vocabulary, notes)
 
 
 def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabulary]:

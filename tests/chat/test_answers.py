@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from oversight.chat.answers import AnswerDecoder
+from oversight.chat.prompt_ids import AnswerDecoder
 from oversight.engines.transformers.sequence import Detokenizer
 from oversight.train.rollouts.rewards import TextRewards
 from oversight.train.rollouts.types import SampledResponse

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from oversight.errors import TrainingStopped
-from oversight.reporting.charts import Series, metric_plot
+from oversight.reporting.rendering import Series, metric_plot
 from oversight.reporting.runs import find, named_folders, run_page, run_row
 from oversight.train import sft
 from oversight.train.runs.folder import FolderLock

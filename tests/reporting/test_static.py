@@ -11,9 +11,8 @@ import pytest
 from oversight.errors import ConfigError
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
-from oversight.reporting.behind import Behind
 from oversight.reporting.entries import ListQuery
-from oversight.reporting.static import write_folder
+from oversight.reporting.static import Behind, write_folder
 from tests.reporting.conftest import make_question, run_scripted
 from tests.reporting.test_server import HOSTILE, KNOWN_TAGS, Page, hostile_store
 

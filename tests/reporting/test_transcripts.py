@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from oversight.reporting.calls import call_page, samples_of
-from oversight.reporting.charts import belief_plot
+from oversight.reporting.pages import call_page, samples_of
+from oversight.reporting.rendering import belief_plot
 from oversight.reporting.transcripts import compare_page, compared, page_of, transcript_page
 from oversight.text.quotes import strip_quotes
 from oversight.types import Act, QuoteStatus, Seat

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oversight.chat.answers import REPLACEMENT, AnswerDecoder
-from oversight.chat.prompt_ids import ChatIds
+from oversight.chat.prompt_ids import REPLACEMENT, AnswerDecoder, ChatIds
 from oversight.errors import EngineError, EngineRefusedError, OversightError, PromptTooLongError
 from oversight.types import Completion, FinishReason, Request, Usage
 

@@ -20,14 +20,14 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.errors import ConfigError, DataError, EngineError
 from oversight.evals.harm import Assess, rule_of
-from oversight.experiments.constitutional.methods import TRAINERS
-from oversight.experiments.constitutional.rewards import (
+from oversight.experiments.constitutional.settings import ConstitutionalSettings, RlMethod
+from oversight.experiments.constitutional.training import (
+    TRAINERS,
     CritiqueRewards,
     principles_of,
     prompt_rows,
     rule_rewards,
 )
-from oversight.experiments.constitutional.settings import ConstitutionalSettings, RlMethod
 from oversight.experiments.trainer_runs import (
     LATER,
     check_model,

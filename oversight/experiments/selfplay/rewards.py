@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from oversight.agents.judging import SURFACE_FORMS, decide, in_question_order, labels
-from oversight.chat.answers import AnswerDecoder
-from oversight.chat.prompt_ids import ChatIds, TokenIds
+from oversight.chat.prompt_ids import AnswerDecoder, ChatIds, TokenIds
 from oversight.engines.transformers.prefix_tree import common_prefix
 from oversight.errors import ConfigError, DataError
 from oversight.experiments.selfplay.games import Game, one_round

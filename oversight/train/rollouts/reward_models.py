@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from oversight.chat.answers import AnswerDecoder
+from oversight.chat.prompt_ids import AnswerDecoder
 from oversight.errors import ConfigError
 from oversight.modeling import Ids, TokenRow, contract
 from oversight.modeling.contract import own_angles

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from oversight.chat.answers import AnswerDecoder
+from oversight.chat.prompt_ids import AnswerDecoder
 from oversight.errors import ConfigError, DataError
 from oversight.registry import load_named, shortened, shown_error
 from oversight.train.rollouts.types import (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oversight.agents import build_agent
-from oversight.chat.answers import AnswerDecoder
+from oversight.chat.prompt_ids import AnswerDecoder
 from oversight.engines import open_engine
 from oversight.engines.transformers import Config
 from oversight.errors import ConfigError, NoAnswerError

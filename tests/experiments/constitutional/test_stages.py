@@ -13,13 +13,6 @@ from oversight import constitutions
 from oversight.datasets import register
 from oversight.errors import CheckpointError, ConfigError, DataError, OversightError
 from oversight.experiments import workers
-from oversight.experiments.constitutional.methods import TRAINERS
-from oversight.experiments.constitutional.rewards import (
-    CritiqueRewards,
-    critique_prompt,
-    prompt_rows,
-    rule_rewards,
-)
 from oversight.experiments.constitutional.settings import ConstitutionalSettings
 from oversight.experiments.constitutional.stages import (
     READS,
@@ -28,6 +21,13 @@ from oversight.experiments.constitutional.stages import (
     _critics,
     _engine,
     plan_jobs,
+)
+from oversight.experiments.constitutional.training import (
+    TRAINERS,
+    CritiqueRewards,
+    critique_prompt,
+    prompt_rows,
+    rule_rewards,
 )
 from oversight.models import resolve
 from oversight.train.rollouts.types import SampledResponse

@@ -466,7 +466,7 @@ def test_a_function_is_given_what_was_said_and_the_thoughts_beside_it(tokenizer:
 
 
 def test_a_reward_model_reads_the_public_text_and_other_responses_by_their_ids() -> None:
-    from oversight.chat.answers import AnswerDecoder
+    from oversight.chat.prompt_ids import AnswerDecoder
 
     class Words:
         eos_token_id = 9

@@ -1,10 +1,15 @@
-"""Sources of reward for answers to open prompts: a frozen model's critiques, or the data's rule."""
+"""Training of both stages: settings of the runs, and rewards of answers to open prompts.
+
+A recipe's tables replace single values of the settings. An answer is rewarded by a frozen model's
+critiques, or by the data's rule.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -12,14 +17,17 @@ import numpy as np
 
 from oversight import constitutions, protocols
 from oversight.agents import critic
-from oversight.chat.answers import AnswerDecoder
-from oversight.chat.prompt_ids import ChatIds
+from oversight.chat.prompt_ids import AnswerDecoder, ChatIds
 from oversight.constitutions import Principle
 from oversight.errors import DataError
 from oversight.evals.harm import Assess
+from oversight.experiments.constitutional.settings import ConstitutionalSettings
+from oversight.experiments.trainer_runs import common, merged
+from oversight.experiments.workers import folder_of
 from oversight.graphs.planning import draw_orders
 from oversight.graphs.views import turn_of, view_of
 from oversight.modeling import TokenRow
+from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
 from oversight.train.loading import frozen, load_policy, read_config
@@ -27,6 +35,86 @@ from oversight.train.rollouts.types import SampledResponse, grouped
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample
 from oversight.types import Act, Debate, Draft, Prompt, Question, Role, Seat
+
+Made = tuple[Any, dict[str, Any]]
+"""A trainer and its settings."""
+
+
+def _run(
+    policy: str,
+    out: Path,
+    seed: int,
+    own: dict[str, Any],
+    settings: ConstitutionalSettings,
+    name: str,
+) -> dict[str, Any]:
+    """All settings of a training run: the recipe's over the stage's `own`."""
+    shared = common(policy, out, seed, settings.template_args)
+    return merged(shared, own, getattr(settings, name))
+
+
+def _sft(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
+    own = {"batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4, "schedule": "linear"}}
+    return sft, _run(policy, out, seed, own, settings, "sft")
+
+
+def _dpo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
+    own = {"batch_size": 32, "steps": 100, "optimizer": {"lr": 2e-4}, "options": {"beta": 0.2}}
+    return dpo, _run(policy, out, seed, own, settings, "dpo")
+
+
+def _reward(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
+    own = {"batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}}
+    return reward, _run(policy, out, seed, own, settings, "reward")
+
+
+def _ppo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
+    own = {
+        "batch_size": 64,
+        "steps": 60,
+        "data": {"format": "prompt", "duplicates": "keep"},
+        "optimizer": {"lr": 3e-4, "schedule": "linear"},
+        "samples": 2,
+        "mini_batches": 2,
+        "reuse": 1,
+        "kl": {"coefficient": 0.05},
+        "sampling": {"max_new_tokens": settings.max_tokens},
+        "shaping": {"missing_eos": 1.0, "scale": True},
+        "critic": {"coefficient": 0.1},
+        "reward": {
+            "source": "model",
+            "models": [str(folder_of(settings.out, f"reward.{seed}") / "model")],
+        },
+    }
+    return ppo, _run(policy, out, seed, own, settings, "ppo")
+
+
+def _grpo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
+    own = {
+        "batch_size": 16,
+        "steps": 80,
+        "data": {"format": "prompt", "duplicates": "keep"},
+        "optimizer": {"lr": 3e-4, "schedule": "linear"},
+        "guards": {"entropy": {"action": "warn"}},
+        "samples": 8,
+        "loss": "dr_grpo",
+        "kl_coefficient": 0.01,
+        "sampling": {"max_new_tokens": settings.max_tokens},
+        "shaping": {"missing_eos": 1.0},
+        # Rewards come from a source in memory; the settings only have to name some source.
+        "reward": {"source": "length"},
+    }
+    return grpo, _run(policy, out, seed, own, settings, "grpo")
+
+
+TRAINERS: dict[str, Callable[[ConstitutionalSettings, str, Path, int], Made]] = {
+    "sft": _sft,
+    "dpo": _dpo,
+    "reward": _reward,
+    "ppo": _ppo,
+    "grpo": _grpo,
+}
+
 
 MAX_TOKENS = 16_384
 """Tokens that are computed at once."""
