@@ -10,6 +10,7 @@
     ├── StoreError             (RuntimeError)     the store cannot be read or written
     │   └── SchemaError                           the store was written by a newer version
     ├── CheckpointError        (RuntimeError)     a checkpoint cannot be written, read or used here
+    │   └── AnotherRunError                       what is there was made with other settings
     ├── TrainingStopped                           a guard ended a run that had gone wrong
     ├── TrainingInterrupted                       somebody asked a run to stop; it can go on later
     ├── AnswerPending                             a batch job's call has no answer yet
@@ -17,7 +18,9 @@
         ├── EngineUnavailableError (ConnectionError)  nobody answers at the address
         ├── EngineTimeoutError     (TimeoutError)     no answer in time
         ├── EngineRefusedError                        the server said no to this request
-        │   └── PromptTooLongError                    the prompt leaves no room in the context
+        │   ├── PromptTooLongError                    the prompt leaves no room in the context
+        │   ├── NoLogprobsError                       the server gives no log-probabilities
+        │   └── AccessError                           it refuses the key, or has no such model
         ├── NoAnswerError                             the model answered and said nothing
         └── BudgetExceededError                       the spending limit is reached
 
@@ -111,6 +114,12 @@ class CheckpointError(OversightError, RuntimeError):
     exit_code = 1
 
 
+class AnotherRunError(CheckpointError):
+    """What is in a folder was made with other settings or data than those it is to go on with."""
+
+    exit_code = 2
+
+
 class TrainingStopped(OversightError):
     """A guard ended a run that had gone wrong; the message says what was seen and what to try."""
 
@@ -163,6 +172,16 @@ class PromptTooLongError(EngineRefusedError):
     """The prompt and its answer do not fit into the model's context."""
 
     cause = "prompt_too_long"
+
+
+class NoLogprobsError(EngineRefusedError):
+    """The server gives no log-probabilities; without them the same call may be answered."""
+
+
+class AccessError(EngineRefusedError):
+    """The server refuses the key, or knows no such model: so it would every other request."""
+
+    cause = "no_access"
 
 
 class NoAnswerError(EngineError):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -216,3 +219,72 @@ def _disk_errors() -> tuple[type[Exception], ...]:
     """Errors that a full or read-only disk raises; those of safetensors where that is in use."""
     safetensors = sys.modules.get("safetensors")
     return (OSError,) if safetensors is None else (OSError, safetensors.SafetensorError)
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def to_toml(data: Mapping[str, Any]) -> str:
+    """TOML of nested mappings, lists, texts and numbers. None has no form in TOML: left out."""
+    return "\n".join(_table(data, ())).strip() + "\n"
+
+
+def _table(data: Mapping[str, Any], way: tuple[str, ...]) -> list[str]:
+    plain = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
+    lines = [f"{_key(key)} = {_value(v)}" for key, v in plain.items() if v is not None]
+    if way and (lines or not data):
+        lines = ["", f"[{'.'.join(map(_key, way))}]", *lines]
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            lines += _table(value, (*way, key))
+    return lines
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _text(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else str(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+        return "{" + ", ".join(pairs) + "}"
+    return "[" + ", ".join(_value(item) for item in value if item is not None) + "]"
+
+
+def _text(text: str) -> str:
+    # JSON's escapes are TOML's, but for DEL; half a surrogate pair has no form in TOML.
+    escaped = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return escaped.encode("utf-8", "replace").decode("utf-8")
+
+
+GIT_TIMEOUT_S = 10
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit of `folder`, with `+changes` where it was edited; None outside a repository."""
+    revision = _git(folder, "rev-parse", "HEAD")
+    if revision is None:
+        return None
+    return revision + "+changes" * bool(_git(folder, "status", "--porcelain"))
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -25,6 +25,7 @@ from oversight.cli.rate import rate
 from oversight.cli.report import diff, export, report
 from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
+from oversight.cli.runs import runs
 from oversight.cli.store import store
 from oversight.cli.train import plot, train
 from oversight.cli.view import show, view
@@ -80,6 +81,7 @@ for command in (
     diff,
     pixels,
     report,
+    runs,
     export,
     plot,
     datasets,
@@ -204,6 +206,8 @@ def _usage(error: Any) -> str:
     if option is not None and context is not None:
         known = [name for param in context.command.params for name in param.opts]
         hint = registry.nearest(option, known).split(" Known:")[0]
+        if option == "--resume" and context.info_name in GOING_ON:
+            hint = " The same command goes on by itself with what it did before."
         return f"no such option: {option}.{hint} See '{context.command_path} --help'."
     message: str = _in_words(error)
     place = "oversight" if context is None else context.command_path

@@ -147,7 +147,7 @@ class RunProgress:
         """Show how far the run is."""
         ended = progress.done + progress.found + progress.elsewhere + progress.waiting
         ended += len(progress.failures)
-        self._show(ended, progress.done, _note(progress, self._num_tokens))
+        self._show(ended, progress.done, _note(progress, self._num_tokens + progress.num_tokens))
 
     def hear(self, event: Event) -> None:
         """Count the tokens of a turn that is recorded."""

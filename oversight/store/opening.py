@@ -112,7 +112,7 @@ def check_keys(connection: Connection) -> None:
         select(literal(table.name), table.c.id, table.c.debate_id).where(
             ~exists().where(schema.debates.c.id == table.c.debate_id)
         )
-        for table in schema.RECORD_TABLES
+        for table in (*schema.RECORD_TABLES, schema.run_members)
         if "debate_id" in table.columns
     ]
     for name, id_, debate in connection.execute(union_all(*lost).limit(1)):
@@ -178,6 +178,8 @@ LOOKED_UP_BY: tuple[tuple[Column[Any], type[StrEnum] | None], ...] = (
     (schema.ratings.c.kind, JudgeKind),
     (schema.rating_events.c.judge, None),
     (schema.rating_events.c.kind, RatingAct),
+    (schema.runs.c.run, None),
+    (schema.run_members.c.run, None),
 )
 """Columns by which rows are chosen, and what they may hold; None is any text."""
 

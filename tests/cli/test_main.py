@@ -37,6 +37,8 @@ def oversight(
     ("args", "message"),
     [
         (["debate", "--limt", "3"], r"no such option: --limt. Did you mean '--limit'?"),
+        (["run", "x.toml", "--resume"], "no such option: --resume. The same command goes on by it"),
+        (["critique", "x.toml", "--resume"], "The same command goes on by itself with what it did"),
         (["debat"], "No such command 'debat'. Did you mean 'debate'?"),
         (["debate", "--limit", "0"], "Invalid value for '--limit'"),
         (["debate", "--limit", "x"], "Invalid value for '--limit'"),
