@@ -139,7 +139,7 @@ def test_what_is_no_task_is_refused_with_what_would_be(own):
         "Taken": "name = 'pairs' is not accepted",
         "Lacking": "the class lacks answer, questions",
         "ClarityAnswer": "this class is no task; derive it from oversight.judging.tasks.RatingTask",
-        "Absent": "has no function 'Absent'",
+        "Absent": "has no class 'Absent'",
     }.items():
         with pytest.raises(ConfigError, match=words.replace(".", r"\.")):
             load(f"{own}:{name}")

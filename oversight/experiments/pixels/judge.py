@@ -47,7 +47,10 @@ def read_idx(folder: Path, name: str, dimensions: int) -> Bytes:
     """
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
     if path is None:
-        raise DataError(f"{folder}: neither {name} nor {name}.gz is there; MNIST's IDX files are")
+        raise DataError(
+            f"{folder}: neither {name} nor {name}.gz is there; name the folder "
+            "that holds MNIST's four IDX files"
+        )
     data = _content(path)
     expected = bytes([0, 0, UNSIGNED_BYTE, dimensions])
     if data[:4] != expected:

@@ -351,7 +351,7 @@ def _plugins() -> dict[str, str]:
 @cache
 def _own(path: str) -> RatingTask:
     """A user's task, whose file is told before it is imported, and imported once."""
-    found = load_named(path, "task", __file__)
+    found = load_named(path, "task", __file__, kind="class")
     if not (inspect.isclass(found) and issubclass(found, RatingTask)):
         kind = "class" if inspect.isclass(found) else type(found).__name__
         raise ConfigError(
