@@ -201,8 +201,11 @@ def plot(
     ] = None,
 ) -> None:
     """Draw loss, reward, KL and the like of one run, or of several over one another."""
+    from oversight.files import check_place
     from oversight.train.runs.outcome import plot as draw_plot
 
     target = out or runs[0] / "curves.png"
+    if out is not None:
+        check_place(out, "--out")
     draw_plot(runs, target, metric or ())
     typer.echo(f"{target} written", err=True)

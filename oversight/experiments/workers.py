@@ -25,11 +25,13 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from oversight.config import Settings
+from oversight.config import RunLabels, Settings
 from oversight.errors import AnotherRunError, CheckpointError, OversightError
-from oversight.files import write_json
+from oversight.files import check_place, write_json
 from oversight.models import contents_of
 from oversight.redaction import redacted
+from oversight.store import Store
+from oversight.store.runs import start_of
 from oversight.train.runs.checkpoints import differences, unlike_contents
 from oversight.train.runs.folder import FolderLock
 
@@ -208,6 +210,7 @@ def run(experiment: Experiment, report: Report = lambda _: None) -> dict[str, di
         DataError: There are fewer questions than are asked for.
         JobError: A job failed; says which, and why.
     """
+    check_place(experiment.out, "out", is_folder=True)
     jobs = experiment.plan()
     done = {job.name for job in jobs if _record(experiment, job) is not None}
     if len(done) < len(jobs):
@@ -223,6 +226,16 @@ def run(experiment: Experiment, report: Report = lambda _: None) -> dict[str, di
         return {job.name: _record(experiment, job) or {} for job in jobs}
     finally:
         lock.release()
+
+
+def label(store: Store, settings: RunLabels) -> None:
+    """Let what a job writes from now on belong to the experiment's run, if a person named one.
+
+    Each job has a store of its own and its folder says what it is: without a name there is nothing
+    to tell apart.
+    """
+    if settings.run is not None:
+        store.begin_run(start_of(settings, "run"))
 
 
 def _record(experiment: Experiment, job: ExperimentJob) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.chat import TemplateArgs
-from oversight.config import DatasetSettings, Settings
+from oversight.config import DatasetSettings, RunLabels
 
 Stage = Literal["sl", "rl"]
 RlMethod = Literal["dpo", "ppo", "grpo", "grpo_rule"]
@@ -39,13 +39,16 @@ def _is_empty(given: object) -> bool:
     return not given
 
 
-class ConstitutionalSettings(Settings):
+class ConstitutionalSettings(RunLabels):
     """An experiment, from a model that only helps to the report."""
 
     # Stages, methods and arms only add jobs, each known by its name: a folder in which the first
     # stage was run goes on with the second.
     incidental: ClassVar[frozenset[str]] = frozenset(
-        {"out", "jobs", "quick", "stages", "methods", "controls", "left_out", "seeds"}
+        {
+            *("out", "jobs", "quick", "stages", "methods", "controls", "left_out", "seeds"),
+            *("run", "tags"),
+        }
     )
     by_content: ClassVar[Mapping[str, str]] = {"model": "model"}
 

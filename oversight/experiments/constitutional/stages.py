@@ -36,7 +36,7 @@ from oversight.experiments.trainer_runs import (
     tokenizer_of,
     train_or_find,
 )
-from oversight.experiments.workers import JobDone, folder_of
+from oversight.experiments.workers import JobDone, folder_of, label
 from oversight.graphs.planning import Cast, cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
@@ -264,6 +264,7 @@ def answer(
 
     async def go(actors: Cast) -> str | None:
         with Store.open(str(store)) as opened:
+            label(opened, settings)
             async with actors:
                 runtime = Runtime(opened, actors)
                 done = await run_debates(planned, runtime, concurrency=IN_FLIGHT)
@@ -364,6 +365,7 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
         }
     )
     with Store.open(str(store), create=False) as opened:
+        label(opened, settings)
         done = asyncio.run(ModelRatings(opened, how, "pairs").run())
     if done.failures:
         raise EngineError(f"ratings in {store} failed: {done.failures[0].error}")

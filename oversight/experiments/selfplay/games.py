@@ -21,6 +21,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.errors import DataError, EngineError, ProtocolError
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
+from oversight.experiments.workers import label
 from oversight.graphs.planning import cast, check_question, draw_orders, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
@@ -217,6 +218,7 @@ def debate(
 
     async def go() -> str | None:
         with Store.open(str(store)) as opened:
+            label(opened, circle)
             async with actors:
                 runtime = Runtime(opened, actors)
                 done = await run_debates(planned, runtime, concurrency=IN_FLIGHT)

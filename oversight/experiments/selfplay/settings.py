@@ -27,7 +27,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.chat import TemplateArgs
-from oversight.config import DatasetSettings, Settings
+from oversight.config import DatasetSettings, RunLabels
 
 Method = Literal["expert_iteration", "dpo", "ppo", "grpo"]
 Arena = Literal["debate", "consultancy"]
@@ -61,10 +61,10 @@ DATA: dict[str, str] = {"data.path": "data", "data.eval_path": "data"}
 """Files of rows, which a trainer knows by the examples that it made of them."""
 
 
-class CircleSettings(Settings):
+class CircleSettings(RunLabels):
     """A circle, from the model that debaters begin as to the report."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"out", "jobs", "quick"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"out", "jobs", "quick", "run", "tags"})
     by_content: ClassVar[Mapping[str, str]] = {
         "model": "model",
         "judge": "model",

@@ -2,8 +2,7 @@
 
 RUN/config.toml, config.json   resolved settings, and what must agree when the run goes on
 RUN/origin.json                seed, data, and for each start: command, git revision, versions
-RUN/metrics.jsonl              one line a logged step
-RUN/guards.jsonl               what guards said, if any did
+RUN/metrics.jsonl, guards.jsonl   one line a logged step; what guards said, if any did
 RUN/checkpoints/step-000120/   see `checkpoints`
 RUN/model/                     the finished model, see `final`; a run that has it is finished
 RUN/lock                       held while a process trains
@@ -18,7 +17,6 @@ import platform
 import re
 import shlex
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,9 +28,10 @@ from typing import IO, Any, Self
 
 from pydantic_core import to_jsonable_python
 
+from oversight import files
 from oversight.config import Settings
 from oversight.errors import ConfigError, OversightError, TrainingStopped
-from oversight.files import to_toml, told, write_json, write_text
+from oversight.files import git_revision, to_toml, told, write_json, write_text
 from oversight.models import contents_of
 from oversight.train.distributed import World
 from oversight.train.runs.checkpoints import (
@@ -85,7 +84,6 @@ class FolderLock:
 
 
 PACKAGES = ("oversight", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy")
-GIT_TIMEOUT_S = 10
 OURS = ("oversight", "cli", "main.py")
 """End of the path that `python -m oversight.cli.main` shows as its program."""
 
@@ -141,28 +139,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def git_revision(folder: Path) -> str | None:
-    """The commit of `folder`, with `+changes` where it was edited; None outside a repository."""
-    revision = _git(folder, "rev-parse", "HEAD")
-    if revision is None:
-        return None
-    return revision + "+changes" * bool(_git(folder, "status", "--porcelain"))
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words],
-            capture_output=True,
-            text=True,
-            timeout=GIT_TIMEOUT_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 MODEL = "model"
@@ -403,9 +379,7 @@ def check_place(path: Path, resume: bool) -> None:
             )
     elif path.is_dir() and any(not BEFORE_A_RUN.fullmatch(p.name) for p in path.iterdir()):
         raise ConfigError(f"{place} is not empty and no run; take another folder")
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise ConfigError(f"{place} cannot be made: {there} cannot be written to")
+    files.check_place(path, "out", is_folder=True)
 
 
 def check_places(config: Any, resume: bool) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from oversight.errors import CheckpointError, ConfigError
-from oversight.train.runs.folder import RunFolder, check_begun, git_revision, resume_command
+from oversight.files import git_revision
+from oversight.train.runs.folder import RunFolder, check_begun, resume_command
 from oversight.train.runs.metrics import read_metrics
 
 
