@@ -297,7 +297,7 @@ def _refuse_another(
         if (job := _made_by(experiment, name.partition(".")[0])) is not None:
             raise AnotherRunError(
                 f"{experiment.out} holds a {experiment.noun} with another {name} "
-                f"({json.dumps(old)}, now {json.dumps(new)}), with which stages/{job} was made; "
+                f"({json.dumps(old)}, now {json.dumps(new)}), and stages/{job} is there already; "
                 "give another --out, or remove the folder to begin anew"
             )
     looked_at = held and {name: at for name, at in held.items() if name in contents}

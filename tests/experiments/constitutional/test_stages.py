@@ -155,11 +155,11 @@ def test_settings_of_a_stage_to_come_may_change_while_what_is_done_stays(tmp_pat
     [
         (
             {"sft": {"steps": 2}},
-            r"another sft\.steps \(null, now 2\), with which stages/sl\.full\.0",
+            r"another sft\.steps \(null, now 2\), and stages/sl\.full\.0",
         ),
         ({"temperature": 0.7}, r"another temperature \(0\.5, now 0\.7\)"),
         ({"max_tokens": 16}, r"another max_tokens \(32, now 16\)"),
-        ({"grpo": {"steps": 41}}, r"another grpo\.steps \(40, now 41\), with which stages/grpo\.0"),
+        ({"grpo": {"steps": 41}}, r"another grpo\.steps \(40, now 41\), and stages/grpo\.0"),
     ],
 )
 def test_a_changed_setting_of_a_stage_that_stands_is_refused_by_name(
