@@ -244,7 +244,7 @@ class Debate(Record):
         return f"{{{','.join(named)}}}"
 
 
-SHARED_FIELDS = frozenset({"protocol", "agents"})
+SHARED_FIELDS = {"protocol", "agents"}
 """Fields of a debate that thousands of debates have in common."""
 
 
