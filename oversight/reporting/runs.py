@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,10 +150,20 @@ def run_page(name: str, folders: dict[str, Path], beside: str = "") -> RunPage:
     )
 
 
-def _curves(folder: Path) -> list[Curve]:
+def _curves(folder: Path) -> tuple[Curve, ...]:
+    try:
+        found = (folder / METRICS).stat()
+    except OSError:
+        return _read_curves(folder, (0, 0))
+    return _read_curves(folder, (found.st_size, found.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _read_curves(folder: Path, _stamp: tuple[int, int]) -> tuple[Curve, ...]:
+    """The curves of a run, read once for each state of its file."""
     from oversight.train.runs.outcome import read_curves
 
-    return read_curves([folder])
+    return tuple(read_curves([folder]))
 
 
 def _plots(curves: list[tuple[str, Curve]], *, several: bool) -> Iterator[Plot]:

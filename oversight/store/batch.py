@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from oversight.errors import StoreError
 from oversight.ids import content_id
 from oversight.store.prompts import Known, RecentBlocks, encode_prompt
-from oversight.store.schema import RECORD_TABLES, encode, key_text
+from oversight.store.schema import RECORD_TABLES, encode, key_text, run_members
 from oversight.types import (
     Debate,
     Feedback,
@@ -29,7 +29,8 @@ Row: TypeAlias = tuple[Value, ...]
 T = TypeVar("T")
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    table.name: tuple(c.name for c in table.columns if c.name != "seq") for table in RECORD_TABLES
+    table.name: tuple(c.name for c in table.columns if c.name != "seq")
+    for table in (*RECORD_TABLES, run_members)
 }
 """Columns that a write gives, in the order of its row."""
 
@@ -64,7 +65,7 @@ class Memory(NamedTuple):
 
 
 class Batch:
-    """Rows of one or more calls, ready to be inserted in the order of `RECORD_TABLES`."""
+    """Rows of one or more calls, ready to be inserted in the order of `COLUMNS`."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Row]] = defaultdict(dict)
@@ -102,8 +103,8 @@ class Batch:
         self.prompt_chains.update(other.prompt_chains)
 
 
-def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
-    """The rows of `records`.
+def encode_records(records: Iterable[Stored], memory: Memory, run: str | None = None) -> Batch:
+    """The rows of `records`, and their rows as members of a run.
 
     Raises:
         StoreError: One of them is no record of the store's, or cannot be written as it is.
@@ -133,6 +134,8 @@ def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
                 f"the store takes questions, debates, turns, judgments, outcomes, prompts, ratings"
                 f" and the events of judging and rating, not {type(record).__name__}"
             )
+        if run is not None:
+            _put_own_member(batch, run, record)
     if "prompts" in batch.rows:
         batch.prompt_chains = dict.fromkeys(batch.rows["prompts"], _debate_of(batch))
     return batch
@@ -289,3 +292,19 @@ def _put_rating_event(batch: Batch, event: RatingEvent) -> None:
         encode(event),
     )
     batch.put("rating_events", event.id, row)
+
+
+def put_member(batch: Batch, run: str, id_: str, debate_id: str) -> None:
+    """Add the row by which a record belongs to a run."""
+    key = key_text(run)
+    batch.put("run_members", f"{key}\0{id_}", (key, id_, debate_id))
+
+
+def _put_own_member(batch: Batch, run: str, record: Stored) -> None:
+    """Of the records that can be members; what a debate's models wrote belongs to the debate."""
+    if isinstance(record, Debate):
+        put_member(batch, run, record.id, record.id)
+    elif isinstance(record, Feedback) or (
+        isinstance(record, Judgment) and record.kind is JudgeKind.HUMAN
+    ):
+        put_member(batch, run, record.id, key_text(record.debate_id))

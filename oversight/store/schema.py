@@ -3,7 +3,8 @@
 Record tables are append-only. Each keeps a record's JSON text in `body` and, as
 columns of their own, the keys that one filters by. `seq` orders rows by when
 they were written. `links` holds the chains over what was written, see
-`oversight.store.chain`, and `heads` the end of each. Two tables are changed in
+`oversight.store.chain`, and `heads` the end of each. `runs` and `run_members` say which
+command made what, and stand in no chain, see `oversight.store.runs`. Two tables are changed in
 place: `heads`, and `claims`, which says which process is running which debate
 and holds nothing worth keeping.
 """
@@ -211,6 +212,25 @@ heads = Table(
     sqlite_with_rowid=False,
 )
 
+runs = Table(
+    "runs",
+    metadata,
+    _seq(),
+    _text("id", unique=True),
+    _text("run", index=True),
+    _text("body"),
+)
+
+run_members = Table(
+    "run_members",
+    metadata,
+    _seq(),
+    _text("run"),
+    _text("id"),
+    _text("debate_id", ForeignKey("debates.id"), index=True),
+    UniqueConstraint("run", "id"),
+)
+
 claims = Table(
     "claims",
     metadata,
@@ -238,6 +258,8 @@ RECORD_TABLES: tuple[Table, ...] = (
 )
 """In an order in which each refers only to those before it."""
 
+RUN_TABLES: tuple[Table, ...] = (runs, run_members)
+"""Starts of runs, and what belongs to a run: they say nothing about a record itself."""
 
 R = TypeVar("R", bound=Record)
 

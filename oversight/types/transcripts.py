@@ -322,3 +322,38 @@ class Transcript:
     def spoken(self) -> tuple[Turn, ...]:
         """The turns that stand: siblings that were not chosen left out."""
         return tuple(turn for turn in self.turns if turn.chosen)
+
+
+class RunStart(Record):
+    """One start of a run: a command that makes records, and all it was started with.
+
+    A run is what its starts have in common, its name: a command that goes on with a run adds a
+    start to it. No record's id depends on a run, and one record may belong to several.
+    """
+
+    run: str
+    """Name of the run."""
+    named: bool
+    """True if a person gave the name; else it was made of the time and the command."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    at: str
+    """UTC, ISO 8601."""
+    action: str
+    """The subcommand, such as `debate`."""
+    command: str
+    """The command line as a shell takes it, secrets taken out."""
+    recipe: str | None = None
+    """The recipe's path, as it was given."""
+    settings_id: str = ""
+    """Hash of all settings, defaults filled in."""
+    models: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    git: str | None = None
+    """Commit of the working directory, with `+changes` where it was edited."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of oversight, Python, and the model libraries that are loaded."""
+
+    @cached_property
+    def id(self) -> str:
+        """Id of the content."""
+        return content_id("run", self.model_dump(mode="json"))

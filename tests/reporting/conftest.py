@@ -14,8 +14,7 @@ import pytest
 
 from oversight import protocols
 from oversight.config import AgentSettings, EngineSettings
-from oversight.graphs.casting import cast
-from oversight.graphs.planning import plan
+from oversight.graphs.planning import cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.reporting.index import Index
