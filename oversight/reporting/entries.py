@@ -80,7 +80,7 @@ class DebateRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class ListQuery:
     """What a list is to hold."""
 
     filters: tuple[tuple[str, str], ...] = ()
@@ -92,7 +92,7 @@ class Query:
     """Only debates above it: the page before."""
 
     @classmethod
-    def parse(cls, params: Iterable[tuple[str, str]]) -> Query:
+    def parse(cls, params: Iterable[tuple[str, str]]) -> ListQuery:
         """The query of a query string's (name, value) pairs; what is unknown is left out."""
         filters, numbers, words = [], {}, ""
         for name, value in params:
@@ -152,7 +152,7 @@ class Document:
 
 
 @dataclass
-class Entry:
+class IndexEntry:
     """What an index holds of one debate."""
 
     seq: int
@@ -168,7 +168,7 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
 
 
-def entry_of(rows: DebateRows) -> Entry:
+def entry_of(rows: DebateRows) -> IndexEntry:
     """The row, the facets and the words of a debate."""
     debate, question = rows.debate, rows.question
     whole = Transcript(debate, question, (), rows.judgments, rows.outcome, rows.ratings)
@@ -208,7 +208,7 @@ def entry_of(rows: DebateRows) -> Entry:
         num_words=num_words,
         num_ratings=len(rows.ratings),
     )
-    return Entry(rows.seq, row, {(k, _clean(v)) for k, v in facets}, documents)
+    return IndexEntry(rows.seq, row, {(k, _clean(v)) for k, v in facets}, documents)
 
 
 def _status(rows: DebateRows) -> str:

@@ -24,8 +24,8 @@ from oversight.errors import StoreError
 from oversight.ids import text_id
 from oversight.reporting.entries import (
     FACETS,
-    Entry,
-    Query,
+    IndexEntry,
+    ListQuery,
     entry_of,
 )
 from oversight.reporting.listing import MAX_DOCUMENTS, Listing, find, number_of_debates
@@ -245,7 +245,7 @@ class Index:
                     "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value))
                 )
 
-    def _write_documents(self, connection: sqlite3.Connection, entry: Entry) -> None:
+    def _write_documents(self, connection: sqlite3.Connection, entry: IndexEntry) -> None:
         base = entry.seq * MAX_DOCUMENTS
         [last] = connection.execute(
             "SELECT max(number) FROM documents WHERE number >= ? AND number < ?",
@@ -298,16 +298,16 @@ class Index:
             found.setdefault(kind, set()).add(value)
         return {kind: frozenset(values) for kind, values in found.items()}
 
-    def listing(self, query: Query, limit: int = PAGE) -> Listing:
+    def listing(self, query: ListQuery, limit: int = PAGE) -> Listing:
         """A page of the debates that fit, the newest first."""
         return find(self._connection(), query, limit)
 
-    def ids(self, query: Query) -> list[str]:
+    def ids(self, query: ListQuery) -> list[str]:
         """Ids of all debates that fit, the newest first."""
         found: list[str] = []
         before: int | None = None
         while True:
-            page = self.listing(Query(query.filters, query.words, before=before), limit=500)
+            page = self.listing(ListQuery(query.filters, query.words, before=before), limit=500)
             found += [row.id for row in page.rows]
             if (before := page.older) is None:
                 return found

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from oversight.reporting.entries import DebateRow, JudgedRow, Query, match_of
+from oversight.reporting.entries import DebateRow, JudgedRow, ListQuery, match_of
 
 MAX_DOCUMENTS = 1 << 14
 """Texts of one debate that can be searched; each has a number of its own."""
@@ -31,7 +31,7 @@ class Listing:
     """For the `after` of the page before."""
 
 
-def find(connection: sqlite3.Connection, query: Query, limit: int) -> Listing:
+def find(connection: sqlite3.Connection, query: ListQuery, limit: int) -> Listing:
     """A page of the debates that fit, the newest first."""
     facets = _by_rarity(connection, query.facets())
     if query.words:
@@ -70,7 +70,7 @@ def find(connection: sqlite3.Connection, query: Query, limit: int) -> Listing:
 
 def _searched(
     connection: sqlite3.Connection,
-    query: Query,
+    query: ListQuery,
     facets: Facets,
     limit: int,
 ) -> Listing:

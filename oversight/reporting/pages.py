@@ -11,7 +11,7 @@ from oversight.text.revisions import Piece
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class MarkedStretch:
     """A stretch of a turn's text or of a source."""
 
     text: str
@@ -85,7 +85,7 @@ class TurnShown:
     """Text of the option that its seat defends."""
     side: str
     """`honest`, `dishonest`, or empty."""
-    segments: tuple[Segment, ...]
+    segments: tuple[MarkedStretch, ...]
     num_words: int
     reasoning: str
     quotes: tuple[QuoteNote, ...]
@@ -192,7 +192,7 @@ class TranscriptPage:
     options: tuple[tuple[str, str, bool, str], ...]
     """(letter as listed, text, right, who defends it)."""
     source_title: str
-    source: tuple[Segment, ...]
+    source: tuple[MarkedStretch, ...]
     source_words: int
     protocol: str
     protocol_says: str

@@ -29,7 +29,7 @@ from oversight.errors import ConfigError, OversightError, StoreError
 from oversight.reporting import rendering
 from oversight.reporting.calls import call_page, probability
 from oversight.reporting.charts import belief_plot
-from oversight.reporting.entries import FACETS, Query
+from oversight.reporting.entries import FACETS, ListQuery
 from oversight.reporting.index import Index, Progress
 from oversight.reporting.rendering import ServerLinks, render
 from oversight.reporting.runs import run_page, run_row
@@ -137,7 +137,7 @@ class Viewer:
             return RedirectResponse("/runs")
         name, shelf = self._shelf(request)
         shelf.index.wait_for_first(FIRST_WAIT_S)
-        query = Query.parse(request.query_params.multi_items())
+        query = ListQuery.parse(request.query_params.multi_items())
         listing = shelf.index.listing(query)
         links = ServerLinks(name if len(self._shelves) > 1 else "")
         kept = [*query.filters, *([("q", query.words)] if query.words else [])]
@@ -217,7 +217,7 @@ class Viewer:
                     _, other, b = self._debate(request, b)
                     compared = compare_page(left, transcript_page(other.store, b))
                 else:
-                    same = Query((("question", left.question_id),))
+                    same = ListQuery((("question", left.question_id),))
                     others = shelf.index.listing(same)
         except NotThere as error:
             said = f"{error.said} {error.advice}"
@@ -255,7 +255,7 @@ class Viewer:
         )
 
 
-def _why_empty(query: Query, progress: Progress, name: str) -> str:
+def _why_empty(query: ListQuery, progress: Progress, name: str) -> str:
     """Reason for an empty list, and the way on."""
     if query.filters or query.words:
         return (

@@ -22,7 +22,7 @@ from oversight.reporting import rendering
 from oversight.reporting.behind import COMPLETE, Behind, Filters
 from oversight.reporting.calls import call_of, probability, samples_of
 from oversight.reporting.charts import belief_plot
-from oversight.reporting.entries import FACETS, DebateRow, Query
+from oversight.reporting.entries import FACETS, DebateRow, ListQuery
 from oversight.reporting.index import Index, Progress
 from oversight.reporting.listing import Listing
 from oversight.reporting.rendering import render
@@ -80,7 +80,7 @@ def _file(lists: dict[Filters, int], filters: Filters, page: int = 0) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenPages:
     """What was written into a folder."""
 
     path: Path
@@ -91,7 +91,7 @@ class Written:
 
 def write_folder(
     report: Report, stores: Sequence[Store], folder: Path, only: Filters = ()
-) -> Written:
+) -> WrittenPages:
     """Write a report with the transcripts behind its numbers.
 
     Args:
@@ -148,7 +148,7 @@ class _Folder:
         self._only = only
         self._lists: dict[Filters, int] = {ALL: 0}
 
-    def write(self) -> Written:
+    def write(self) -> WrittenPages:
         """Write all of it: transcripts, the report, and the lists that these lead to."""
         num = sum(1 for _ in self._transcripts())
         self._write_report()
@@ -157,7 +157,7 @@ class _Folder:
             filters = list(self._lists)[written]
             self._write_list(filters)
             written += 1
-        return Written(self._folder / "index.html", num, written)
+        return WrittenPages(self._folder / "index.html", num, written)
 
     def _render(self, file: str, up: str, template: str, **values: Any) -> None:
         text = render(
@@ -189,7 +189,7 @@ class _Folder:
     def _transcripts(self) -> Iterator[str]:
         """Write each transcript with its calls; gives its id."""
         for index in self._indexes:
-            for id_ in index.ids(Query(self._only)):
+            for id_ in index.ids(ListQuery(self._only)):
                 transcript = index.store.transcript(id_)
                 page = page_of(transcript, index.store.acts(id_))
                 self._render(
@@ -225,7 +225,7 @@ class _Folder:
                 "list.html",
                 place="list",
                 heading="Debates",
-                query=Query(filters),
+                query=ListQuery(filters),
                 listing=Listing(tuple(some), len(rows), None, None),
                 progress=Progress(whole=True),
                 told_filters=[(FACETS.get(kind, kind), value) for kind, value in filters],
@@ -236,11 +236,11 @@ class _Folder:
 
     def _rows(self, filters: Filters) -> list[DebateRow]:
         """Rows of a list: of the debates that the report is on."""
-        query = Query(tuple(dict.fromkeys((*filters, *self._only))))
+        query = ListQuery(tuple(dict.fromkeys((*filters, *self._only))))
         return [row for index in self._indexes for row in _all_rows(index, query)]
 
 
-def _all_rows(index: Index, query: Query) -> Iterator[DebateRow]:
+def _all_rows(index: Index, query: ListQuery) -> Iterator[DebateRow]:
     before: int | None = None
     while True:
         page = index.listing(replace(query, before=before), limit=500)

@@ -19,9 +19,9 @@ from oversight.reporting.pages import (
     ChangeShown,
     ComparePage,
     JudgmentShown,
+    MarkedStretch,
     QuoteNote,
     RatingShown,
-    Segment,
     TranscriptPage,
     TurnShown,
 )
@@ -173,21 +173,23 @@ class _Builder:
             text=turn.text,
         )
 
-    def _marked(self, turn: Turn, number: int) -> tuple[tuple[Segment, ...], tuple[QuoteNote, ...]]:
+    def _marked(
+        self, turn: Turn, number: int
+    ) -> tuple[tuple[MarkedStretch, ...], tuple[QuoteNote, ...]]:
         """A turn's text with its quotes marked and their tags left out."""
         segments, notes, done = [], [], 0
         for place, quote in enumerate(turn.quotes):
             if quote.start < done or quote.end > len(turn.text):
                 continue
             if before := strip_quotes(turn.text[done : quote.start]):
-                segments.append(Segment(before))
+                segments.append(MarkedStretch(before))
             note = self._note(quote, number)
             self._quotes[turn.id, place] = note
             notes.append(note)
-            segments.append(Segment(quote.text, quote.status.value, (note.number,)))
+            segments.append(MarkedStretch(quote.text, quote.status.value, (note.number,)))
             done = quote.end
         if rest := strip_quotes(turn.text[done:]):
-            segments.append(Segment(rest))
+            segments.append(MarkedStretch(rest))
         return tuple(segments), tuple(notes)
 
     def _note(self, quote: Quote, turn: int) -> QuoteNote:
@@ -207,7 +209,7 @@ class _Builder:
             is_located=located and bool(turn) and self._transcript.question.source is not None,
         )
 
-    def source(self) -> tuple[Segment, ...]:
+    def source(self) -> tuple[MarkedStretch, ...]:
         """The source, cut where quotes of it begin and end; after `turns`."""
         source = self._transcript.question.source
         if source is None:
@@ -220,7 +222,7 @@ class _Builder:
         for start, end in itertools.pairwise(sorted(cuts)):
             here = tuple(n for s, e, n in self._spans if s <= start and end <= e)
             begins = tuple(n for s, _, n in self._spans if s == start)
-            segments.append(Segment(text[start:end], "quoted" if here else "", here, begins))
+            segments.append(MarkedStretch(text[start:end], "quoted" if here else "", here, begins))
         return tuple(segments)
 
     def _belief(self, belief: Belief) -> BeliefShown:

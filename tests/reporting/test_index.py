@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.evals.report import build_report
-from oversight.reporting.entries import Query, match_of
+from oversight.reporting.entries import ListQuery, match_of
 from oversight.reporting.index import Index
 from oversight.store import Store
 from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Verdict
@@ -18,7 +18,7 @@ from tests.reporting.conftest import make_question, run_scripted
 
 
 def ask(index: Index, *filters: tuple[str, str], words: str = "") -> list[str]:
-    return index.ids(Query(tuple(filters), words))
+    return index.ids(ListQuery(tuple(filters), words))
 
 
 def judged(debate, judge: str, p: float | None) -> Judgment:
@@ -71,10 +71,10 @@ async def test_judges_that_decide_differently_disagree(store, index) -> None:
 def test_pages_by_key_hold_each_debate_once_in_both_directions(debated, index) -> None:
     made = index(debated)
     for filters in ((), (("protocol", "debate"),), (("protocol", "debate"), ("protocol", "naive"))):
-        whole = made.listing(Query(filters), limit=1000)
+        whole = made.listing(ListQuery(filters), limit=1000)
         down, before = [], None
         while True:
-            page = made.listing(Query(filters, before=before), limit=4)
+            page = made.listing(ListQuery(filters, before=before), limit=4)
             down += page.rows
             if page.older is None:
                 break
@@ -82,7 +82,7 @@ def test_pages_by_key_hold_each_debate_once_in_both_directions(debated, index) -
         assert [row.id for row in down] == [row.id for row in whole.rows]
         up, after = [], down[-1].seq
         while after is not None:
-            page = made.listing(Query(filters, after=after), limit=4)
+            page = made.listing(ListQuery(filters, after=after), limit=4)
             up[:0] = page.rows
             after = page.newer
         assert [row.id for row in up] == [row.id for row in down[:-1]]
@@ -101,7 +101,7 @@ def test_words_are_found_where_they_stand(debated, index) -> None:
         ask(made, ("protocol", "debate"))
     )
     assert ask(made, words="nobody elephant") == []
-    hit = made.listing(Query(words="nobody")).rows[0]
+    hit = made.listing(ListQuery(words="nobody")).rows[0]
     assert hit.found_in.startswith("turn-")
     assert hit.found_in.removeprefix("turn-") in {
         turn.id for turn in debated.transcript(hit.id).turns
@@ -110,7 +110,7 @@ def test_words_are_found_where_they_stand(debated, index) -> None:
 
 @given(st.text(max_size=40))
 def test_no_words_are_an_error(shared_index, words) -> None:
-    shared_index.listing(Query(words=words))
+    shared_index.listing(ListQuery(words=words))
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +155,8 @@ def test_an_index_of_another_store_is_made_anew(debated, tmp_path) -> None:
     with Store.open(tmp_path / "other.db") as other:
         again = Index(other, path)
         again.update()
-        assert again.listing(Query()).rows == ()
-        assert again.listing(Query(words="lamp")).rows == ()
+        assert again.listing(ListQuery()).rows == ()
+        assert again.listing(ListQuery(words="lamp")).rows == ()
         again.close()
 
 
@@ -165,7 +165,7 @@ def test_a_damaged_index_is_made_anew(debated, tmp_path) -> None:
     path.write_bytes(b"SQLite format 3\0" + b"nonsense" * 1000)
     made = Index(debated, path)
     made.update()
-    assert len(made.listing(Query()).rows) == 18
+    assert len(made.listing(ListQuery()).rows) == 18
     made.close()
 
 
@@ -187,7 +187,7 @@ def test_nothing_is_written_to_the_store(debated, tmp_path) -> None:
     made = Index(debated, tmp_path / "index.db")
     made.update()
     for words, filters in itertools.product(("", "lamp"), ((), (("protocol", "debate"),))):
-        made.listing(Query(filters, words))
+        made.listing(ListQuery(filters, words))
     made.close()
     after = debated.seal().digest, debated.counts(), sorted(p.name for p in file.parent.iterdir())
     assert after == before

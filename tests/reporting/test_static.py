@@ -12,7 +12,7 @@ from oversight.errors import ConfigError
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.reporting.behind import Behind
-from oversight.reporting.entries import Query
+from oversight.reporting.entries import ListQuery
 from oversight.reporting.static import write_folder
 from tests.reporting.conftest import make_question, run_scripted
 from tests.reporting.test_server import HOSTILE, KNOWN_TAGS, Page, hostile_store
@@ -79,12 +79,12 @@ def test_lists_behind_counts_hold_so_many_debates(debated, index) -> None:
             for name, cell in zip(table.columns, row, strict=True):
                 if name == "n / q.":
                     assert cell.filters is not None
-                    found = made.ids(Query(cell.filters))
+                    found = made.ids(ListQuery(cell.filters))
                     assert len(found) == int(cell.text.split("/")[0].replace(",", ""))
                     checked += 1
                 elif cell.filters is not None and name not in ("flips", "near", "too short"):
                     share = re.match(r"0(?:\.0)? %", cell.text)
-                    assert share or made.ids(Query(cell.filters)), (table.title, name, cell)
+                    assert share or made.ids(ListQuery(cell.filters)), (table.title, name, cell)
     assert checked == len(report.arms)
 
 
@@ -92,7 +92,7 @@ def test_the_rest_of_a_tables_shares_are_of_its_row(debated, index) -> None:
     report, made = build_report(debated.transcripts()), index(debated)
     rows = Behind(report, made.known()).table(tables(report)[0])
     for arm, row in zip(report.arms, rows, strict=True):
-        invalid = made.ids(Query(row[5].filters or ()))
+        invalid = made.ids(ListQuery(row[5].filters or ()))
         assert len(invalid) == round((arm.accuracy.share_invalid or 0) * arm.accuracy.num)
 
 

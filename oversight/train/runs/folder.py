@@ -2,8 +2,7 @@
 
 RUN/config.toml, config.json   resolved settings, and what must agree when the run goes on
 RUN/origin.json                seed, data, and for each start: command, git revision, versions
-RUN/metrics.jsonl              one line a logged step
-RUN/guards.jsonl               what guards said, if any did
+RUN/metrics.jsonl, guards.jsonl   one line a logged step; what guards said, if any did
 RUN/checkpoints/step-000120/   see `checkpoints`
 RUN/model/                     the finished model, see `final`; a run that has it is finished
 RUN/lock                       held while a process trains
