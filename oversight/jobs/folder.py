@@ -64,8 +64,7 @@ CREATE INDEX IF NOT EXISTS odd_by_file ON odd (file);
 
 @dataclass
 class TakenIn:
-    """Counts of what was met in answer files: first what is new, then what is wrong in any of them
-    for as long as it lies there."""
+    """Counts of answer files: what is new, and what is wrong for as long as it lies there."""
 
     num_new: int = 0
     num_failed: int = 0
@@ -165,13 +164,8 @@ class JobFolder:
                 self._index.execute("DELETE FROM files")
                 for file in files:
                     self._take_file(file, TakenIn())
-            for kind, places in (
-                ("unlike", counts.unlike),
-                ("unknown", counts.unknown),
-                ("broken", counts.broken),
-            ):
-                query = "SELECT place FROM odd WHERE kind = ? ORDER BY rowid"
-                places += [place for (place,) in self._index.execute(query, (kind,))]
+            for kind, place in self._index.execute("SELECT kind, place FROM odd ORDER BY rowid"):
+                getattr(counts, kind).append(place)
         return counts
 
     def _answer_files(self) -> Iterator[Path]:
