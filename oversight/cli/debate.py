@@ -36,6 +36,56 @@ Protocols = Annotated[
 ]
 
 
+Concurrency = Annotated[
+    int | None, typer.Option(min=1, help="Debates in flight at once.", show_default="32")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.", show_default="0")]
+StorePath = Annotated[
+    str | None,
+    typer.Option(
+        help="Path of an SQLite file, or a postgresql:// URL.", show_default="oversight.db"
+    ),
+]
+Debater = Annotated[
+    str | None,
+    typer.Option(
+        help="Agent that debates, consults, responds and criticises.", show_default="see below"
+    ),
+]
+Judge = Annotated[str | None, typer.Option(help="Agent that judges.", show_default="see below")]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        help="Engine that runs the models.", show_default="transformers; openai by --base-url"
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        help="Model, by folder, hub name or a server's name, for debaters and judge alike.",
+        show_default=False,
+    ),
+]
+DebaterModel = Annotated[
+    str | None,
+    typer.Option(help="Another model for those who speak.", show_default="--model"),
+]
+JudgeModel = Annotated[
+    str | None, typer.Option(help="Another model for the judge.", show_default="--model")
+]
+DebaterEngine = Annotated[
+    str | None, typer.Option(help="Engine of --debater-model.", show_default="--engine")
+]
+JudgeEngine = Annotated[
+    str | None, typer.Option(help="Engine of --judge-model.", show_default="--engine")
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the models' server, up to /v1; their engine is then openai.",
+        show_default=False,
+    ),
+]
 Sets = Annotated[list[str] | None, set_option("dataset.limit=10")]
 
 
@@ -48,60 +98,18 @@ def debate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many questions.", show_default=False)
     ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Debates in flight at once.", show_default="32")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of every random draw.", show_default="0")
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            help="Path of an SQLite file, or a postgresql:// URL.", show_default="oversight.db"
-        ),
-    ] = None,
-    debater: Annotated[
-        str | None,
-        typer.Option(
-            help="Agent that debates, consults, responds and criticises.", show_default="see below"
-        ),
-    ] = None,
-    judge: Annotated[
-        str | None, typer.Option(help="Agent that judges.", show_default="see below")
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="Engine that runs the models.", show_default="transformers; openai by --base-url"
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Model, by folder, hub name or a server's name, for debaters and judge alike.",
-            show_default=False,
-        ),
-    ] = None,
-    debater_model: Annotated[
-        str | None,
-        typer.Option(help="Another model for those who speak.", show_default="--model"),
-    ] = None,
-    judge_model: Annotated[
-        str | None, typer.Option(help="Another model for the judge.", show_default="--model")
-    ] = None,
-    debater_engine: Annotated[
-        str | None, typer.Option(help="Engine of --debater-model.", show_default="--engine")
-    ] = None,
-    judge_engine: Annotated[
-        str | None, typer.Option(help="Engine of --judge-model.", show_default="--engine")
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of the models' server, up to /v1; their engine is then openai.",
-            show_default=False,
-        ),
-    ] = None,
+    concurrency: Concurrency = None,
+    seed: Seed = None,
+    store: StorePath = None,
+    debater: Debater = None,
+    judge: Judge = None,
+    engine: EngineName = None,
+    model: ModelName = None,
+    debater_model: DebaterModel = None,
+    judge_model: JudgeModel = None,
+    debater_engine: DebaterEngine = None,
+    judge_engine: JudgeEngine = None,
+    base_url: BaseUrl = None,
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
     prices: Prices = None,

@@ -1,7 +1,6 @@
 """A job's folder: calls in request files, their answers, and the engine that asks by these files.
 
-    JOB/requests/wave-001-shard-000-of-004.jsonl     what is to be answered; where several models
-                                                     are asked, wave-001-MODEL-shard-…
+    JOB/requests/wave-001-shard-000-of-004.jsonl     calls (of several models: wave-001-MODEL-…)
     JOB/answers/…                                    answer files, whatever their names
     JOB/index.db                                     places of both by id; made anew if it is lost
     JOB/parquet/…                                    lines of answers that came as Parquet

@@ -3,7 +3,7 @@
 A trainer builds its models and data, opens a `Session`, and its loop reads
 
     for step in session.steps():
-        metrics = session.update(Task(groups, loss_of))
+        metrics = session.update(Objective(groups, loss_of))
         session.log(metrics)
         if session.evaluation_is_due:
             session.evaluated(score, metrics)
@@ -27,12 +27,7 @@ from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import Backbone
 from oversight.train.batches import Cutting, micro_batches
 from oversight.train.data.examples import Cursor, EpochOrder
-from oversight.train.distributed import (
-    World,
-    announce,
-    has_lost_another,
-    put_together,
-)
+from oversight.train.distributed import World, announce, has_lost_another, put_together
 from oversight.train.experts import balance_of
 from oversight.train.losses.metrics import SIGNAL, Metrics, Peak, merge
 from oversight.train.optimizer import (
@@ -46,11 +41,7 @@ from oversight.train.runs.final import FinalModel, finish
 from oversight.train.runs.folder import RunDescription, RunFolder, resume_command
 from oversight.train.runs.guards import Guards
 from oversight.train.runs.metrics import TrainProgress
-from oversight.train.runs.schedules import (
-    EarlyStop,
-    Interrupt,
-    multiplier,
-)
+from oversight.train.runs.schedules import EarlyStop, Interrupt, multiplier
 from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
 from oversight.train.settings import TrainSettings
 
