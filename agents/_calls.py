@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from oversight.errors import ConfigError, EngineError, NoAnswerError
+from oversight.errors import ConfigError, EngineError, NoAnswerError, NoLogprobsError
 from oversight.ids import seed_from
 from oversight.text.thought_marks import CLOSING, FLAGS, LONGEST_MARK, SAME, closes, is_blank, marks
 from oversight.text.thoughts import BARE_BORDER, SPACED_CHANNEL, DividedText, divide, is_wordless
@@ -199,6 +199,15 @@ class Calls:
         self.samples[-1] = self.samples[-1].model_copy(update={"purpose": Purpose.UNANSWERED})
 
     async def _call(self, prompt: Prompt, sampling: Sampling, live: bool) -> Completion:
+        try:
+            return await self._ask(prompt, sampling, live)
+        except NoLogprobsError:
+            if sampling.choices:  # whose probabilities are the answer
+                raise
+            plain = replace(sampling, logprobs=False, top_logprobs=0)
+            return await self._ask(prompt, plain, live)
+
+    async def _ask(self, prompt: Prompt, sampling: Sampling, live: bool) -> Completion:
         route = self.view.debate_id
         request = Request(prompt, sampling, id=f"{route}-{next(_NUMBERS)}", route=route)
         if live and self.view.emit is not None:

@@ -46,6 +46,7 @@ from oversight.types import (
     Role,
     View,
 )
+from oversight.types.samples import is_none
 
 ROLES = frozenset({Role.CRITIC})
 
@@ -66,7 +67,7 @@ class Config(PrincipleSettings, SpeechSettings):
     # Left out unless they are set: ids of debates without them stay what they were.
     principles: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     """Principles of your own, word for word, behind those of the constitution if one is named."""
-    num_principles: int | None = Field(default=None, ge=1, exclude_if=lambda each: each is None)
+    num_principles: int | None = Field(default=None, ge=1, exclude_if=is_none)
     """So many of the principles a critique, drawn anew for each by weight; all by default."""
     by: Literal["all", "in_turn", "each"] = Field(
         default="all", exclude_if=lambda each: each == "all"
@@ -142,8 +143,8 @@ class Critic:
         if number is not None:
             # In turn, the same ones are gone through in all rounds of a debate.
             seed = seed_from("principles", view.debate_id) if in_turn else view.seed
-            drawn = draw(given, random.Random(seed), number)
-            given = tuple(each for each in given if each in drawn)
+            drawn = set(map(id, draw(given, random.Random(seed), number)))
+            given = tuple(each for each in given if id(each) in drawn)
         return (given[self._place(view) % len(given)],) if in_turn else given
 
     def _place(self, view: View) -> int:

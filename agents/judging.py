@@ -11,10 +11,11 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from oversight.agents._calls import Answer, Calls, seed_for
 from oversight.agents._stated import read_statements
-from oversight.errors import ProtocolError
+from oversight.errors import NoLogprobsError, ProtocolError
 from oversight.text.prompts import Safe
 from oversight.types import (
     Belief,
@@ -112,6 +113,7 @@ def belief_from_top(completion: Completion, listing: Sequence[int]) -> Belief:
     return decide(probs, BeliefMethod.LOGPROBS, completion.text, min(mass, 1.0))
 
 
+@cache
 def _positions_by_form(num_options: int) -> dict[str, int]:
     forms: dict[str, int] = {}
     for position, label in enumerate(labels(num_options)):
@@ -169,12 +171,17 @@ class ChoiceReader:
             writing: How to sample an answer in words.
         """
         if self.reads_logprobs:
-            chosen = await self._choose(calls, prompt_of(asked.choice), labels(len(asked.listing)))
-            if not chosen.completion.opened:
-                return belief_from_top(chosen.completion, asked.listing)
-            # The letter stands where a thought begins: its probability is no belief.
-            calls.set_aside()
-            self._write_from_now_on()
+            letters = labels(len(asked.listing))
+            try:
+                chosen = await self._choose(calls, prompt_of(asked.choice), letters)
+            except NoLogprobsError:  # which the engine has said
+                self.reads_logprobs = False
+            else:
+                if not chosen.completion.opened:
+                    return belief_from_top(chosen.completion, asked.listing)
+                # The letter stands where a thought begins: its probability is no belief.
+                calls.set_aside()
+                self._write_from_now_on()
         answer = await calls.make(Purpose.BELIEF, prompt_of(asked.probabilities), writing)
         reason = answer.completion.finish_reason
         return belief_from_text(answer.text, reason, asked.listing, asked.options)

@@ -36,7 +36,6 @@ from oversight.types import (
     Orders,
     Prompt,
     Purpose,
-    Quote,
     Role,
     Sampling,
     Seat,
@@ -341,6 +340,25 @@ def message_part(message: Message) -> str:
 
 def turn_part(turn: Turn, orders: Orders) -> str:
     """One turn as the others read it: public text only, with its quotes marked."""
+    # Found again by the turn itself, as each seat is shown it at each later step: to compare its
+    # words and quotes takes longer than all the rest.
+    known = _PARTS.get(id(turn))
+    if known and known[0] is turn and known[1:3] == (orders.options, orders.defends):
+        return known[3]
+    part = _turn_part(turn, orders)
+    if len(_PARTS) >= MAX_PARTS:
+        _PARTS.pop(next(iter(_PARTS)), None)
+    _PARTS[id(turn)] = turn, orders.options, orders.defends, part
+    return part
+
+
+MAX_PARTS = 4096
+_PARTS: dict[int, tuple[Turn, tuple[int, ...], tuple[int, ...], str]] = {}
+"""By identity of a turn, which is kept with it: the turn, the orders that its part was made for,
+and the part."""
+
+
+def _turn_part(turn: Turn, orders: Orders) -> str:
     if turn.act is Act.BELIEVE:
         body = belief_text(turn.belief, orders.options)
         return f"<turn {_attributes(turn.seat, turn.role, turn.round)}>\n{body}\n</turn>\n"
@@ -348,18 +366,13 @@ def turn_part(turn: Turn, orders: Orders) -> str:
     if turn.argues:
         defends = label_of(orders.defended_by(turn.seat), orders.options)
     attributes = _attributes(turn.seat, turn.role, turn.round, defends)
-    return f"<turn {attributes}>\n{_marked(turn.text, turn.quotes)}\n</turn>\n"
+    return f"<turn {attributes}>\n{render_quotes(turn.text, turn.quotes)}\n</turn>\n"
 
 
 @lru_cache(maxsize=256)
 def _attributes(seat: Seat, role: Role, round: int, defends: str | None = None) -> str:
     attributes = f'speaker="{speaker_name(seat, role)}" round="{round}"'
     return attributes if defends is None else f'{attributes} defends="{defends}"'
-
-
-@lru_cache(maxsize=4096)
-def _marked(text: str, quotes: tuple[Quote, ...]) -> str:
-    return str(render_quotes(text, quotes))
 
 
 def belief_text(belief: Belief | None, listing: Sequence[int]) -> str:

@@ -40,10 +40,6 @@ FAMILIES = {
 NAME = r"[A-Z][\w'’]+"
 PAPER = re.compile(rf"{NAME}(?:, {NAME})*(?: and {NAME})?(?: et al\.)? (?:19|20)\d\d")
 """The first one that a loss names: authors and year."""
-NO_OPTIONS = frozenset(
-    {"mask_BK", "weight_B", "soft_label_B", "margin_B", "tie_B", "ranks_BK", "extras", "kl"}
-)
-"""What a trainer gives a loss itself."""
 
 
 def page() -> str:
@@ -157,8 +153,8 @@ def _losses(family: str, title: str) -> str:
     rows = ["| name | what it is | paper | options |", "|---|---|---|---|"]
     for name in losses.names(family):
         registered = losses.load(family, name)
-        options = {k: v for k, v in registered.options.items() if k not in NO_OPTIONS}
-        shown = "; ".join(_option(registered.loss, key, value) for key, value in options.items())
+        options = registered.options.items()
+        shown = "; ".join(_option(registered.loss, key, value) for key, value in options)
         found = PAPER.search(" ".join((registered.loss.__doc__ or "").split()))
         paper = found[0] if found else ""
         rows.append(f"| `{name}` | {_cell(registered.summary)} | {paper} | {shown} |")

@@ -98,6 +98,7 @@ class Nodes:
     def __init__(self, runtime: Runtime, default_protocol: str) -> None:
         self.runtime = runtime
         self.default_protocol = default_protocol
+        self._has_persons = any(map(is_person, runtime.cast.agents.values()))
 
     # --- nodes ---
 
@@ -204,7 +205,7 @@ class Nodes:
             step, goto = step + 1, done.goto
 
     def _waits_for_person(self, running: RunningDebate, step: int, goto: NextAct) -> bool:
-        if goto == "finish":
+        if goto == "finish" or not self._has_persons:
             return False
         if goto == "decide":
             return not running.judgments and is_person(self.runtime.agent(Role.JUDGE))

@@ -333,12 +333,73 @@ def _spec(role: Role, settings: AgentSettings, engines: Mapping[str, EngineSetti
     return AgentSpec(agent=settings.agent, settings=settings.settings, engine=engine)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Short options that say which models speak and judge, and where they are."""
+
+    model: str | None = None
+    engine: str | None = None
+    debater_model: str | None = None
+    judge_model: str | None = None
+    debater_engine: str | None = None
+    judge_engine: str | None = None
+    base_url: str | None = None
+
+    def of(self, role: str) -> tuple[str, dict[str, Any]] | None:
+        """The name of the engine of the debater or the judge, and its settings; None if no model is
+        named for it.
+
+        Raises:
+            ConfigError: An engine or an address is named without a model.
+        """
+        own = {"debater": self.debater_model, "judge": self.judge_model}[role]
+        own_engine = {"debater": self.debater_engine, "judge": self.judge_engine}[role]
+        if own_engine is not None and own is None:
+            raise ConfigError(f"--{role}-engine {own_engine!r} needs --{role}-model")
+        model = self.model if own is None else own
+        if model is None:
+            for option in ("engine", "base_url"):
+                if getattr(self, option) and not (self.debater_model or self.judge_model):
+                    raise ConfigError(
+                        f"--{option.replace('_', '-')} {getattr(self, option)!r} needs --model; or "
+                        "describe it in a recipe"
+                    )
+            return None
+        name = "model" if own is None else role
+        engine = own_engine or self.engine or ("openai" if self.base_url else "transformers")
+        described: dict[str, Any] = {
+            f"engines.{name}.engine": engine,
+            f"engines.{name}.settings.model": model,
+        }
+        if self.base_url is not None and engine == "openai":
+            described[f"engines.{name}.settings.base_url"] = self.base_url
+        elif self.base_url is not None and self.engine is not None and own_engine is None:
+            raise ConfigError(f"--base-url is for the engine openai, and --engine is {engine!r}")
+        return name, described
+
+    def refuse_contradictions(self, changes: dict[str, Any], by_hand: dict[str, Any]) -> None:
+        """Refuse a `--set` that gives a role or a model another value than the short options.
+
+        Raises:
+            ConfigError: Names the setting.
+        """
+        if self == ModelOptions():
+            return
+        for name, value in by_hand.items():
+            if name.startswith(("engines.", "agents.")) and changes.get(name, value) != value:
+                raise ConfigError(
+                    f"--set {name}={value}: --model and its like say {changes[name]!r}; leave one "
+                    "out"
+                )
+
+
 def casting(
     *,
     debater: str | None = None,
     judge: str | None = None,
     engine: str | None = None,
     model: str | None = None,
+    models: ModelOptions | None = None,
 ) -> dict[str, Any]:
     """The settings of a run, by dotted name, that a few words about its agents stand for.
 
@@ -347,17 +408,18 @@ def casting(
         judge: The agent that judges.
         engine: The engine that runs `model`; unset, `transformers`.
         model: Of debaters and judge alike, where they think with a model: a folder or a hub name.
+        models: In place of these two: a model, an engine and an address for each role.
 
     Raises:
         ConfigError: There is an engine without a model.
     """
-    if engine is not None and model is None:
-        raise ConfigError(f"--engine {engine!r} needs --model; or describe it in a recipe")
+    models = models or ModelOptions(engine=engine, model=model)
+    speaking, judging = models.of("debater"), models.of("judge")
     changes: dict[str, Any] = {}
-    if model is not None:
-        changes["engines.model.engine"] = engine or "transformers"
-        changes["engines.model.settings.model"] = model
-        debater, judge = debater or "debater", judge or "judge"
+    for named in (speaking, judging):
+        changes |= named[1] if named else {}
+    debater = debater or ("debater" if speaking else None)
+    judge = judge or ("judge" if judging else None)
     for role, agent in {**_speakers(debater), "judge": judge}.items():
         if agent == "human":
             # Nothing of the program that a recipe seats there is a person's.
@@ -365,8 +427,9 @@ def casting(
         elif agent is not None:
             changes[f"agents.{role}.agent"] = agent
         thinks = agent is not None and (agent in THINK_WITH_MODEL or registry.is_own(agent))
-        if model is not None and thinks:
-            changes[f"agents.{role}.engine"] = "model"
+        named = judging if role == "judge" else speaking
+        if named and thinks:
+            changes[f"agents.{role}.engine"] = named[0]
     return changes
 
 

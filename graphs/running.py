@@ -31,7 +31,14 @@ from langgraph.graph.state import CompiledStateGraph
 
 from oversight import registry
 from oversight.config import EMBEDDED_AGENTS, RunSettings, load_recipe
-from oversight.errors import AnswerPending, BudgetExceededError, OversightError, StoreError, lack
+from oversight.errors import (
+    AccessError,
+    AnswerPending,
+    BudgetExceededError,
+    OversightError,
+    StoreError,
+    lack,
+)
 from oversight.graphs.nodes import (
     ACTS_OF_JUDGE,
     NODE_OF_ACT,
@@ -123,7 +130,7 @@ COLLECT_AFTER = 200_000
 UNEXPECTED = "unexpected"
 """Cause of failures that are faults of the program, or of an agent's."""
 
-STOPS_THE_RUN = (StoreError, BudgetExceededError)
+STOPS_THE_RUN = (StoreError, BudgetExceededError, AccessError)
 """Errors that would meet every other debate as well."""
 
 
@@ -152,6 +159,8 @@ class DebateProgress:
     """Left to another process that is running them."""
     waiting: int = 0
     """Gone as far as they can without a person, or without answers of a batch job."""
+    num_tokens: int = 0
+    """Tokens of prompts and answers, where they are counted as they come (of ratings)."""
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, other: DebateProgress) -> None:
@@ -162,6 +171,7 @@ class DebateProgress:
         self.found += other.found
         self.elsewhere += other.elsewhere
         self.waiting += other.waiting
+        self.num_tokens += other.num_tokens
         self.failures += other.failures
 
 
@@ -180,10 +190,12 @@ async def run_debates(
 
     Raises:
         StoreError: Nothing can be recorded any more; what was recorded stands.
-        BudgetExceededError: An engine's budget is used up; likewise.
+        BudgetExceededError: A budget is used up; calls that were under way then are kept.
+        AccessError: A server refuses the key, or has no such model.
     """
     progress = DebateProgress(total=total)
     graphs: dict[str, tuple[Any, Nodes | None]] = {}
+    spent: list[BudgetExceededError] = []
 
     async def run_one(each: tuple[Debate, Question, bool]) -> None:
         debate, question, is_new = each
@@ -193,7 +205,14 @@ async def run_debates(
             # A graph of one's own may lead elsewhere than its nodes do.
             nodes = build.nodes(runtime) if isinstance(build, Machine) else None
             graphs[name] = build(runtime), nodes
-        end = await _run_one(*graphs[name], debate, question, runtime, is_new)
+        try:
+            end = await _run_one(*graphs[name], debate, question, runtime, is_new)
+        except BudgetExceededError as error:
+            # What the others are being answered is paid for: it is waited for, and kept.
+            spent.append(error)
+            queue.close()
+            runtime.store.release_soon([debate.id])
+            return
         if isinstance(end, Failure):
             progress.failures.append(end)
         elif end is DebateEnd.WAITING:
@@ -204,9 +223,12 @@ async def run_debates(
         if on_progress:
             on_progress(progress)
 
-    await work_through(_pending(planned, runtime, progress, on_progress), run_one, concurrency)
+    queue = _pending(planned, runtime, progress, on_progress)
+    await work_through(queue, run_one, concurrency)
     # Claims are given up behind what is being written: wait for the last of them.
     await asyncio.to_thread(runtime.store.release, ())
+    if spent:
+        raise spent[0]
     return progress
 
 
@@ -239,11 +261,18 @@ def _rare_collections() -> Iterator[None]:
     which takes a third of the time of a run (benchmarks/orchestration.py).
     """
     before = gc.get_threshold()
+    _found.append(before)
     gc.set_threshold(max(before[0], COLLECT_AFTER), *before[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        first = _found.pop()
+        if not _found:
+            gc.set_threshold(*first)
+
+
+_found: list[tuple[int, int, int]] = []
+"""The collector's thresholds as each run found them; the first are put back by the last to end."""
 
 
 def _pending(
@@ -269,6 +298,7 @@ def _pending(
         if on_progress:
             on_progress(progress)
         begun = runtime.store.known(ours)
+        runtime.store.include({id_: id_ for id_ in complete | begun})
         yield from ((*batch[each], each not in begun) for each in batch if each in ours)
 
 

@@ -376,7 +376,9 @@ def _casting(
     """Settings of the agents and engines, by dotted name."""
     chosen: dict[str, Any] = {"debater": debater, "judge": judge}
     names = {key: value for key, value in chosen.items() if isinstance(value, str | None)}
-    changes = casting(**names, model=model, engine=engine)
+    changes = casting(
+        debater=names.get("debater"), judge=names.get("judge"), model=model, engine=engine
+    )
     for key, value in chosen.items():
         if isinstance(value, str | None):
             continue

@@ -10,6 +10,7 @@
     ├── StoreError             (RuntimeError)     the store cannot be read or written
     │   └── SchemaError                           the store was written by a newer version
     ├── CheckpointError        (RuntimeError)     a checkpoint cannot be written, read or used here
+    │   └── AnotherRunError                       what is there was made with other settings
     ├── TrainingStopped                           a guard ended a run that had gone wrong
     ├── TrainingInterrupted                       somebody asked a run to stop; it can go on later
     ├── AnswerPending                             a batch job's call has no answer yet
@@ -17,7 +18,9 @@
         ├── EngineUnavailableError (ConnectionError)  nobody answers at the address
         ├── EngineTimeoutError     (TimeoutError)     no answer in time
         ├── EngineRefusedError                        the server said no to this request
-        │   └── PromptTooLongError                    the prompt leaves no room in the context
+        │   ├── PromptTooLongError                    the prompt leaves no room in the context
+        │   ├── NoLogprobsError                       the server gives no log-probabilities
+        │   └── AccessError                           it refuses the key, or has no such model
         ├── NoAnswerError                             the model answered and said nothing
         └── BudgetExceededError                       the spending limit is reached
 
@@ -64,12 +67,14 @@ class FileError(ConfigError):
     """The operating system's reason."""
 
     @classmethod
-    def of(cls, setting: str, path: object, cause: Exception) -> Self:
-        """The error of a file that `setting` names, and that `cause` keeps from being written."""
+    def of(cls, setting: str, path: object, cause: Exception, *, is_folder: bool = False) -> Self:
+        """The error of a file or folder that `setting` names, and that `cause` keeps from being
+        written."""
         reason = getattr(cause, "strerror", None) or str(cause)
+        kind = "folder" if is_folder else "file"
         error = cls(
             f"{setting} = {str(path)!r} cannot be written: {reason}. "
-            "Choose another file, or make room."
+            f"Choose another {kind}, or make room."
         )
         error.strerror = reason
         return error
@@ -107,6 +112,12 @@ class CheckpointError(OversightError, RuntimeError):
     """A checkpoint or a finished model cannot be written or read, or is not of this run."""
 
     exit_code = 1
+
+
+class AnotherRunError(CheckpointError):
+    """What is in a folder was made with other settings or data than those it is to go on with."""
+
+    exit_code = 2
 
 
 class TrainingStopped(OversightError):
@@ -161,6 +172,16 @@ class PromptTooLongError(EngineRefusedError):
     """The prompt and its answer do not fit into the model's context."""
 
     cause = "prompt_too_long"
+
+
+class NoLogprobsError(EngineRefusedError):
+    """The server gives no log-probabilities; without them the same call may be answered."""
+
+
+class AccessError(EngineRefusedError):
+    """The server refuses the key, or knows no such model: so it would every other request."""
+
+    cause = "no_access"
 
 
 class NoAnswerError(EngineError):

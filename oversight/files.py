@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
+import stat
+import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +25,57 @@ from oversight.errors import CheckpointError, FileError, OversightError
 from oversight.redaction import redacted
 
 HASH_CHUNK_BYTES = 1 << 22
+_PARTS: set[Path] = set()
+"""Files that are being written beside their places."""
+
+
+def remove_parts() -> None:
+    """Take away what is half written: for a process that ends at once, past every `finally`."""
+    for part in tuple(_PARTS):
+        with suppress(OSError):
+            part.unlink()
+
+
+def check_place(path: Path, setting: str, *, is_folder: bool = False) -> None:
+    """Refuse a place at which no file, or no folder, can be made or replaced; leaves nothing there.
+
+    Whether it can is tried: permissions alone do not tell of a read-only disk or of `/proc`.
+
+    Args:
+        path: The file or folder that is to be written later.
+        setting: The setting that names it, for messages.
+        is_folder: A folder is to be made, or written into.
+
+    Raises:
+        FileError: It cannot; the message has the path and the cause.
+    """
+    try:
+        _check_kind(path, is_folder=is_folder)
+        below = path.absolute() if is_folder else path.absolute().parent
+        there = next(each for each in (below, *below.parents) if os.path.lexists(each))
+        if not there.is_dir():
+            raise NotADirectoryError(None, f"{there} is no folder")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except (OSError, ValueError) as error:
+        raise FileError.of(setting, path, error, is_folder=is_folder) from error
+
+
+def _check_kind(path: Path, *, is_folder: bool) -> None:
+    """Refuse what stands at a place already and is no plain file, or no folder."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise FileNotFoundError(None, "it is a link to what is not there") from None
+        return
+    if is_folder and not stat.S_ISDIR(mode):
+        raise NotADirectoryError(None, "it is a file")
+    if not is_folder and stat.S_ISDIR(mode):
+        raise IsADirectoryError(None, "it is a folder")
+    if not is_folder and not stat.S_ISREG(mode):
+        # It would be replaced, and not written to: /dev/null would be gone.
+        raise FileExistsError(None, "it is a device or a pipe, and no file")
 
 
 @contextmanager
@@ -36,7 +92,9 @@ def whole_file(path: Path, setting: str = "file") -> Iterator[Path]:
         FileError: It cannot be written; the message has the path and the cause.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _PARTS.add(part)
     try:
+        _check_kind(path, is_folder=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         sync(part)
@@ -48,6 +106,7 @@ def whole_file(path: Path, setting: str = "file") -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+        _PARTS.discard(part)
 
 
 @contextmanager
@@ -160,3 +219,72 @@ def _disk_errors() -> tuple[type[Exception], ...]:
     """Errors that a full or read-only disk raises; those of safetensors where that is in use."""
     safetensors = sys.modules.get("safetensors")
     return (OSError,) if safetensors is None else (OSError, safetensors.SafetensorError)
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def to_toml(data: Mapping[str, Any]) -> str:
+    """TOML of nested mappings, lists, texts and numbers. None has no form in TOML: left out."""
+    return "\n".join(_table(data, ())).strip() + "\n"
+
+
+def _table(data: Mapping[str, Any], way: tuple[str, ...]) -> list[str]:
+    plain = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
+    lines = [f"{_key(key)} = {_value(v)}" for key, v in plain.items() if v is not None]
+    if way and (lines or not data):
+        lines = ["", f"[{'.'.join(map(_key, way))}]", *lines]
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            lines += _table(value, (*way, key))
+    return lines
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _text(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else str(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+        return "{" + ", ".join(pairs) + "}"
+    return "[" + ", ".join(_value(item) for item in value if item is not None) + "]"
+
+
+def _text(text: str) -> str:
+    # JSON's escapes are TOML's, but for DEL; half a surrogate pair has no form in TOML.
+    escaped = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return escaped.encode("utf-8", "replace").decode("utf-8")
+
+
+GIT_TIMEOUT_S = 10
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit of `folder`, with `+changes` where it was edited; None outside a repository."""
+    revision = _git(folder, "rev-parse", "HEAD")
+    if revision is None:
+        return None
+    return revision + "+changes" * bool(_git(folder, "status", "--porcelain"))
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

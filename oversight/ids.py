@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -12,6 +13,12 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 def canonical_json(value: Any) -> str:
     """JSON text of `value` with sorted keys and no spare whitespace."""
     return _CANONICAL.encode(value)
+
+
+def canonical_object(texts: Mapping[str, str]) -> str:
+    """The `canonical_json` of an object whose values have these canonical JSON texts."""
+    items = (f"{canonical_json(name)}:{text}" for name, text in sorted(texts.items()))
+    return f"{{{','.join(items)}}}"
 
 
 def content_id(*parts: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from oversight.errors import CheckpointError, DataError, FileError
-from oversight.files import told, whole_file, whole_folder, write_json, write_text
+from oversight.files import check_place, told, whole_file, whole_folder, write_json, write_text
 
 
 def test_an_error_in_the_middle_leaves_the_old_file_whole_and_nothing_beside_it(
@@ -99,3 +99,44 @@ def test_a_folder_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
         cut_short()
     assert (path / "weights").read_text() == "two"
     assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_place_is_tried_and_left_as_it_was(tmp_path: Path, is_folder: bool) -> None:
+    check_place(tmp_path / "new" / "newer" / "out", "out", is_folder=is_folder)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "is_folder", "reason"),
+    [
+        ("/proc/nope/out", False, "No such file or directory"),
+        ("/proc/nope", True, "No such file or directory"),
+        ("/dev/null", False, "it is a device or a pipe"),
+        ("file/out", False, "file is no folder"),
+        ("file/out", True, "file is no folder"),
+        ("file", True, "it is a file"),
+        ("folder", False, "it is a folder"),
+        ("link", False, "a link to what is not there"),
+        ("link", True, "a link to what is not there"),
+        ("a" * 300, False, "too long"),
+        ("a" * 300, True, "too long"),
+        ("nul\0", False, "null byte"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_with_its_reason(
+    tmp_path: Path, path: str, is_folder: bool, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(FileError, match=f"out = .* cannot be written: .*{reason}"):
+        check_place(tmp_path / path, "out", is_folder=is_folder)
+
+
+def test_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileError, match="device or a pipe"):
+        write_text(pipe, "words")
+    assert pipe.is_fifo()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -7,6 +10,7 @@ from oversight import protocols
 from oversight.agents import identify
 from oversight.graphs.planning import draw_orders
 from oversight.ids import content_id
+from oversight.store.schema import encode
 from oversight.types import (
     Act,
     AgentSpec,
@@ -154,6 +158,29 @@ def test_a_debates_id_changes_with_whatever_determines_it() -> None:
     }
     assert len(ids) == 5
     assert debate().id == debate().id
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"b": 1, "a": [1.5, None, True, {"z": "é", "y": "\u2028"}]},
+        {"nan": float("nan"), "inf": -float("inf"), "half": "\ud800", 'key "\\': ""},
+    ],
+)
+def test_what_debates_share_is_written_as_if_each_were_written_alone(
+    settings: dict[str, Any],
+) -> None:
+    spec = AgentSpec(
+        agent="debater", settings=settings, engine=EngineSpec(engine="e", settings=settings)
+    )
+    for name in ("debate", "constitutional", "critique"):
+        agents = {Role.JUDGE: spec, Role.CRITIC: AgentSpec(agent="x"), Role.DEBATER: spec}
+        made = debate(agents=agents, protocol=protocols.load(name), question_id='q"\ud800\n')
+        alone = json.dumps(made.model_dump(), separators=(",", ":"))
+        assert encode(made) == alone
+        if "half" not in settings:
+            assert made.id == content_id("debate", made.model_dump(mode="json"))
 
 
 def test_the_schedule_unrolls_opening_and_rounds() -> None:

@@ -70,6 +70,7 @@ class PersonApp(App[None]):
         self._is_light = theme == "light"
         # Words must not slide while they are read: a key's whole picture comes at once.
         self.animation_level = "none"
+        self._running_in: asyncio.AbstractEventLoop | None = None
 
     @abstractmethod
     def first_screen(self) -> Screen[None]:
@@ -77,6 +78,7 @@ class PersonApp(App[None]):
 
     def on_mount(self) -> None:
         """Show the queue."""
+        self._running_in = asyncio.get_running_loop()
         self.theme = "textual-light" if self._is_light else "textual-dark"
         self.set_keymap(self._keys)
         self.push_screen(self.first_screen())
@@ -130,6 +132,13 @@ class PersonApp(App[None]):
                 )
         await self.close_engines()
         self.exit(return_code=0 if message is None else 1, message=message)
+
+    def leave_soon(self) -> bool:
+        """Have it leave as by its key, from a signal's handler; false if it has not begun."""
+        if self._running_in is None:
+            return False
+        self._running_in.call_soon_threadsafe(self.call_later, self.action_leave)
+        return True
 
     async def close_engines(self) -> None:
         """Close what the application has opened."""

@@ -17,6 +17,7 @@ import secrets
 import shlex
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -149,6 +150,8 @@ async def _serve(server: JudgeServer, listening: socket.socket) -> None:
         await stop.wait()
     finally:
         await runner.cleanup()
+    below = "\n" if sys.stdout.isatty() else ""  # the terminal has written ^C
+    typer.echo(f"{below}Ended. All that was done is kept; the same command serves it again.")
 
 
 class JudgeServer(Server):

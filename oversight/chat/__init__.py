@@ -7,7 +7,9 @@ words of a message become a control token. Here stand the forms of a prompt that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, JsonValue
 
 from oversight.types import Message, Prompt
 
@@ -32,6 +34,15 @@ def checked_template_args(args: Mapping[str, Any]) -> None:
             f"{', '.join(taken)} is set for each prompt and cannot be set here: name values that "
             "the chat template reads, such as enable_thinking"
         )
+
+
+def _taken(args: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    checked_template_args(args)
+    return args
+
+
+TemplateArgs = Annotated[dict[str, JsonValue], AfterValidator(_taken)]
+"""A setting of further values for a chat template."""
 
 
 def plain_text(prompt: Prompt) -> str:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import Json, Recipe, set_option
+from oversight.cli.options import (
+    Json,
+    MaxCost,
+    MaxTokens,
+    Prices,
+    Recipe,
+    RunName,
+    Tags,
+    bounded,
+    labelled,
+    part_of,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +33,7 @@ if TYPE_CHECKING:
     from oversight.graphs.running import DebateProgress
     from oversight.jobs.answering import Answering
     from oversight.jobs.folder import JobFolder, TakenIn
-    from oversight.types import Debate, Question
+    from oversight.types import Debate, Question, RunStart
 
 Limit = Annotated[
     int | None, typer.Option(min=1, help="At most so many prompts.", show_default=False)
@@ -63,6 +75,11 @@ def critique(
     store: StoreUrl = None,
     batch: Batch = None,
     shards: Shards = 1,
+    run: RunName = None,
+    tag: Tags = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    prices: Prices = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -78,15 +95,17 @@ def critique(
 
     from oversight.config import RunSettings, assignments, override, read_toml
     from oversight.errors import ConfigError
+    from oversight.store.runs import start_of
 
     if recipe is None:
         raise ConfigError("name a recipe: oversight critique recipes/constitutional.toml")
     flags = {"dataset.limit": limit, "concurrency": concurrency, "store": store}
     changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    changes |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
     changes |= assignments(sets or ())
     settings = RunSettings.parse(override(read_toml(recipe), changes), where=recipe.name)
     console = Console(stderr=as_json)
-    job = _CritiqueJob(settings, part_of(shard))
+    job = _CritiqueJob(settings, part_of(shard), start_of(settings, "critique", recipe))
     if batch is None:
         progress = job.by_engines()
         told = _counts(progress)
@@ -97,34 +116,15 @@ def critique(
         raise typer.Exit(1)
 
 
-def part_of(shard: str | None) -> tuple[int, int]:
-    """The index (from 0) and number of parts that I/N stands for; (0, 1) for all.
-
-    Raises:
-        ConfigError: It is no such pair.
-    """
-    from oversight.errors import ConfigError
-
-    if shard is None:
-        return 0, 1
-    first, slash, second = shard.partition("/")
-    if not slash or not first.isdecimal() or not second.isdecimal():
-        raise ConfigError(f"--shard {shard!r}: write it as 2/8, the second of eight parts")
-    index, number = int(first), int(second)
-    if not 1 <= index <= number:
-        raise ConfigError(f"--shard {shard!r}: parts are counted from 1 to {number}")
-    return index - 1, number
-
-
 class _CritiqueJob:
     """A run over a stream of prompts."""
 
-    def __init__(self, settings: RunSettings, part: tuple[int, int]) -> None:
+    def __init__(self, settings: RunSettings, part: tuple[int, int], start: RunStart) -> None:
         from oversight.datasets.base import stream_questions
         from oversight.errors import ConfigError
         from oversight.protocols import load
 
-        self.settings, self.part = settings, part
+        self.settings, self.part, self.start = settings, part, start
         self.protocols = [load(name) for name in settings.protocols]
         for protocol in self.protocols:
             if not protocol.is_open:
@@ -148,13 +148,16 @@ class _CritiqueJob:
     def by_engines(self) -> DebateProgress:
         """Run what is not complete, asking the recipe's engines."""
         from oversight.cli.ending import INTERRUPTS
+        from oversight.engines import metered
         from oversight.graphs.planning import cast, check_engines
         from oversight.store import Store
 
         agents = self.settings.cast()
         check_engines(agents, self.settings.engines)
-        actors = cast(agents, self.settings.engines)
+        opening = metered(self.settings.spending, self.settings.engines)
+        actors = cast(agents, self.settings.engines, opening)
         with Store.open(self.settings.store, transactions=self.settings.transactions) as store:
+            store.begin_run(self.start)
             return INTERRUPTS.run(self._run(store, actors))
 
     def by_files(self, folder: Path, num_shards: int) -> tuple[DebateProgress, dict[str, Any]]:
@@ -171,6 +174,7 @@ class _CritiqueJob:
                 Store.open(self.settings.store, transactions=self.settings.transactions) as store,
             ):
                 actors = cast(self.settings.cast(), self.settings.engines, file_engines(job, wave))
+                store.begin_run(self.start)
                 progress = INTERRUPTS.run(self._run(store, actors))
             return progress, {**_counts(progress), **of_folder(job, taken, wave.num_requests)}
 
@@ -198,31 +202,34 @@ def feedback(
     store: StoreUrl = None,
     batch: Batch = None,
     shards: Shards = 1,
+    run: RunName = None,
+    tag: Tags = None,
     sets: Annotated[list[str] | None, set_option("num_principles=4")] = None,
     as_json: Json = False,
 ) -> None:
     """Have models compare responses under principles, in both orders, in bulk.
 
     The recipe is one of `oversight rate` with a rater, or with several under [raters.NAME]
-    (recipes/feedback.toml): `task` says what is asked (pairs, revisions or principles). What is
-    answered is not asked again. With --batch calls go by files, as in `oversight critique`.
+    (recipes/feedback.toml): `task` says what is asked (pairs, revisions or principles). Models
+    behind servers rate at the same time, others one after the other. What is answered is not asked
+    again. With --batch calls go by files, as in `oversight critique`.
     """
     from rich.console import Console
 
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import RunProgress
     from oversight.config import assignments, override, read_toml
-    from oversight.errors import ConfigError, StoreError
-    from oversight.graphs.running import DebateProgress
+    from oversight.errors import ConfigError
     from oversight.jobs.folder import JobFolder, file_engines
-    from oversight.judging.model_ratings import ModelRatings
+    from oversight.judging.model_ratings import all_raters, rate_by_all
     from oversight.judging.settings import RatingSettings
     from oversight.store import Store
-    from oversight.types.ratings import rater_of
+    from oversight.store.runs import start_of
 
     if recipe is None:
         raise ConfigError("name a recipe: oversight feedback recipes/feedback.toml")
     changes: dict[str, Any] = {"store": store} if store is not None else {}
+    changes |= labelled(run, tag)
     changes |= assignments(sets or ())
     data = override(read_toml(recipe), changes)
     task = data.pop("task", "pairs")
@@ -232,26 +239,16 @@ def feedback(
     console = Console(stderr=as_json)
 
     def give(opened: Any, **how: Any) -> DebateProgress:
-        """The ratings of every model, one model after the other."""
-        whole = DebateProgress(total=0)
-        several = {
-            name: ModelRatings(opened, one, task, **how)
-            for name, one in settings.one_by_one().items()
-        }
-        known: dict[str, str] = {}
-        for name, ratings in several.items():
-            same = known.setdefault(rater_of(ratings.spec), name)
-            if same != name:
-                raise ConfigError(f"raters.{same} and raters.{name} are one and the same rater")
-        for name, ratings in several.items():
-            if not ratings.items:
-                raise StoreError(f"{opened.url}: there is nothing to rate: {ratings.nothing}")
-            noun = f"ratings of {name}" if name else "ratings"
-            with RunProgress(ratings.num_planned, Console(stderr=True), noun=noun) as shown:
-                whole.add(INTERRUPTS.run(ratings.run(shown)))
-        return whole
+        """The ratings of every model."""
+        several = all_raters(opened, settings, task, **how).values()
+        total = sum(each.num_planned for each in several)
+        with RunProgress(total, Console(stderr=True), noun="ratings") as shown:
+            return INTERRUPTS.run(rate_by_all(several, shown))
 
     with Store.open(settings.store, create=False) as opened:
+        if settings.from_run is not None:
+            opened.require_run(settings.from_run)
+        opened.begin_run(start_of(settings, "feedback", recipe))
         if batch is None:
             progress = give(opened)
             told = _counts(progress)
@@ -313,6 +310,7 @@ def answer(
     from oversight.config import read_toml
     from oversight.engines import check_engine, open_engine
     from oversight.errors import ConfigError
+    from oversight.files import check_place
     from oversight.jobs.answering import EngineRunner, answer_file, answer_files
     from oversight.types import EngineSpec
 
@@ -335,6 +333,7 @@ def answer(
     spec = EngineSpec(engine=described.engine, settings=described.settings)
     part = part_of(shard)
     target, beside = answer_files(requests, out, part)
+    check_place(target, "out")
 
     async def go() -> Answering:
         with RunProgress(0, Console(stderr=True), noun="calls") as shown:
@@ -354,12 +353,12 @@ def answer(
                 await opened.aclose()
 
     done = INTERRUPTS.run(go())
-    _tell_answering(done, target, as_json=as_json)
+    _tell_answering(done, target, str(spec.settings.get("model", "")), as_json=as_json)
     if done.num_failed:
         raise typer.Exit(1)
 
 
-def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
+def _tell_answering(done: Answering, target: Path, model: str, *, as_json: bool) -> None:
     from rich.console import Console
 
     from oversight.text.terminal import rich_text
@@ -371,6 +370,8 @@ def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
             "found": done.found,
             "failed": done.num_failed,
             "tokens": done.num_tokens,
+            "asked_for": done.model,
+            "answered_by": model,
             "out": str(target),
         }
         typer.echo(json.dumps(document, indent=2))
@@ -380,6 +381,8 @@ def _tell_answering(done: Answering, target: Path, *, as_json: bool) -> None:
     parts += [f"{done.num_failed:,} failed"] if done.num_failed else []
     said = f"{done.total:,} calls: {', '.join(parts)}; {done.num_tokens:,} tokens."
     lines = [said, *(f"  {id_}: {reason}" for id_, reason in done.reasons.items())]
+    if model and done.model not in ("", model):
+        lines.append(f"The file asks for the model {done.model!r}; {model!r} answered.")
     for line in lines:
         console.print(rich_text(line), soft_wrap=True)
     console.print(rich_text(f"Written to {target}.", style="dim"), soft_wrap=True)

@@ -122,6 +122,7 @@ def lint(
         ),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page.", show_default=False)] = None,
+    png: Annotated[Path | None, typer.Option(help="Write one picture.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """Measure what each principle did: oversight constitution lint ours.toml --store critique.db.
@@ -144,8 +145,13 @@ def lint(
         notes,
         write_audit,
     )
+    from oversight.evals.audit_picture import write_picture
+    from oversight.files import check_place
     from oversight.text.terminal import rich_text
 
+    for option, place in (("--html", html), ("--png", png)):
+        if place is not None:
+            check_place(place, option)
     held = None if name is None else constitutions.load(name)
     order = () if held is None else tuple(each.id for each in held.principles)
     found = _audited(store, _runs_without(left_out or ()), order)
@@ -161,10 +167,10 @@ def lint(
             console.print(rich_text(f"! {line}", style="yellow"))
         for table in audit_tables(found):
             print_table(table, console)
-    if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        write_audit(found, html)
-        typer.echo(f"{html} written", err=True)
+    for path, write in ((html, write_audit), (png, write_picture)):
+        if path is not None:
+            write(found, path)
+            typer.echo(f"{path} written", err=True)
 
 
 def _runs_without(given: list[str] | tuple[()]) -> dict[str, str]:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import Json, Recipe, set_option
+from oversight.cli.options import (
+    Json,
+    MaxCost,
+    MaxTokens,
+    Prices,
+    Recipe,
+    RunName,
+    Tags,
+    bounded,
+    labelled,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from oversight.config import RunSettings
@@ -60,14 +71,40 @@ def debate(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Engine that runs --model.", show_default="transformers"),
+        typer.Option(
+            help="Engine that runs the models.", show_default="transformers; openai by --base-url"
+        ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="Model, by folder or hub name, for debaters and judge alike.", show_default=False
+            help="Model, by folder, hub name or a server's name, for debaters and judge alike.",
+            show_default=False,
         ),
     ] = None,
+    debater_model: Annotated[
+        str | None,
+        typer.Option(help="Another model for those who speak.", show_default="--model"),
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="Another model for the judge.", show_default="--model")
+    ] = None,
+    debater_engine: Annotated[
+        str | None, typer.Option(help="Engine of --debater-model.", show_default="--engine")
+    ] = None,
+    judge_engine: Annotated[
+        str | None, typer.Option(help="Engine of --judge-model.", show_default="--engine")
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the models' server, up to /v1; their engine is then openai.",
+            show_default=False,
+        ),
+    ] = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    prices: Prices = None,
     both_sides: Annotated[
         bool,
         typer.Option("--both-sides", help="Run each question twice, with the two sides exchanged."),
@@ -90,6 +127,8 @@ def debate(
             "--queue", help="With --judge human: run nothing yet; `oversight judge` starts them."
         ),
     ] = False,
+    run: RunName = None,
+    tag: Tags = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -102,7 +141,7 @@ def debate(
     the same command finishes the rest.
     """
     from oversight.config import assignments
-    from oversight.graphs.planning import casting
+    from oversight.graphs.planning import ModelOptions, casting
 
     flags = {
         "dataset.dataset": dataset,
@@ -115,14 +154,25 @@ def debate(
         "swap": swap or None,
         "dataset.skip_bad": skip_bad or None,
     }
-    changes = {name: value for name, value in flags.items() if value is not None}
-    changes |= casting(debater=debater, judge=judge, engine=engine, model=model)
+    changes: dict[str, Any] = {name: each for name, each in flags.items() if each is not None}
+    models = ModelOptions(
+        model=model,
+        engine=engine,
+        debater_model=debater_model,
+        judge_model=judge_model,
+        debater_engine=debater_engine,
+        judge_engine=judge_engine,
+        base_url=base_url,
+    )
+    changes |= casting(debater=debater, judge=judge, models=models)
+    changes |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
     by_hand = assignments(sets or ())
+    models.refuse_contradictions(changes, by_hand)
     settings = _settings(recipe, changes | by_hand, of_the_demo=recipe is None and dataset is None)
     _check_speakers(debater, settings.protocols, by_hand)
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
-    _run(settings, live=show_live and not queue, queue=queue, as_json=as_json)
+    _run(settings, recipe, live=show_live and not queue, queue=queue, as_json=as_json)
 
 
 def _settings(recipe: Path | None, changes: dict[str, Any], *, of_the_demo: bool) -> RunSettings:
@@ -133,15 +183,19 @@ def _settings(recipe: Path | None, changes: dict[str, Any], *, of_the_demo: bool
     return RunSettings.parse(override(base, changes), where=recipe.name if recipe else "")
 
 
-def _run(settings: RunSettings, *, live: bool, queue: bool, as_json: bool) -> None:
+def _run(
+    settings: RunSettings, recipe: Path | None, *, live: bool, queue: bool, as_json: bool
+) -> None:
     """Run the debates, or leave them to those who judge them live, and print what came of it."""
     from rich.console import Console
 
     from oversight.cli.running import print_summary, put_in_queue, run, summary_json
+    from oversight.store.runs import start_of
 
     out = Console(stderr=as_json)
     progress = out if live else Console(stderr=True)
-    done = put_in_queue(settings) if queue else run(settings, progress, live=live)
+    start = start_of(settings, "debate", recipe)
+    done = put_in_queue(settings, start) if queue else run(settings, progress, start, live=live)
     if as_json:
         typer.echo(json.dumps(summary_json(done), indent=2))
     else:

@@ -17,20 +17,21 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 from oversight.cli import _stop
 from oversight.cli.options import INTERRUPTED
 from oversight.errors import lack
+from oversight.files import remove_parts
 from oversight.redaction import redacted
 from oversight.text.terminal import visible
 
 T = TypeVar("T")
 
-AT_ONCE = "oversight: stopped at once; the same command goes on from what was kept\n"
-TERMINATED = "oversight: ended by {name}; the same command goes on from what was kept\n"
+AT_ONCE = "oversight: stopped at once{way_on}\n"
+TERMINATED = "oversight: ended by {name}{way_on}\n"
 SHOW_CURSOR = "\x1b[?25h"
 HUB = "huggingface_hub.utils._http"
 """The logger of requests to the hub, which tells of every one that fails and is tried again."""
@@ -42,9 +43,12 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.seen = 0
+        self.way_on = ""
+        """The end of a sentence that tells how to go on; empty for commands that begin anew."""
         self.code: int | None = None
         """The exit code, once the command is over and only the interpreter has still to end."""
         self._main: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._leave: Callable[[], bool] | None = None
         self._terminal: list[Any] | None = None
 
     def install(self) -> None:
@@ -85,14 +89,34 @@ class Interrupts:
             raise KeyboardInterrupt
         return result[0]
 
+    @contextlib.contextmanager
+    def by_leaving(self, leave: Callable[[], bool]) -> Iterator[None]:
+        """Have a first Ctrl-C call `leave`, as a screen ends by itself; the block ends then.
+
+        Args:
+            leave: Called in the signal's handler; false if it cannot do anything yet.
+
+        Raises:
+            KeyboardInterrupt: The block has ended after a Ctrl-C.
+        """
+        self._leave = leave
+        try:
+            yield
+        finally:
+            self._leave = None
+        if self.seen:
+            raise KeyboardInterrupt
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.seen += 1
         if self.code is not None:
             self._end(self.code, "")
         if self.seen > 1:
-            self._end(INTERRUPTED, AT_ONCE)
+            self._end(INTERRUPTED, AT_ONCE.format(way_on=self.way_on))
         # Tasks and threads that are cut off have nothing to say that a user could mend.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+        if self._leave is not None and self._leave():
+            return
         if self._main is None:
             raise KeyboardInterrupt
         loop, task = self._main
@@ -100,7 +124,8 @@ class Interrupts:
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
         """End at once by the same signal, so that its sender sees that it was this."""
-        self._leave_terminal(TERMINATED.format(name=signal.Signals(number).name))
+        name = signal.Signals(number).name
+        self._leave_terminal(TERMINATED.format(name=name, way_on=self.way_on))
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -110,6 +135,7 @@ class Interrupts:
 
     def _leave_terminal(self, message: str) -> None:
         """Not through a console or a stream: their locks may be held by what was interrupted."""
+        remove_parts()
         with contextlib.suppress(OSError):
             if os.isatty(2):
                 screen = LEAVE_SCREEN if "textual.app" in sys.modules else ""
@@ -268,6 +294,13 @@ def _say_of_thread(given: threading.ExceptHookArgs) -> None:
     if given.exc_value is None or given.exc_type is SystemExit or _is_silent(given.exc_value):
         return
     _say_unexpected(given.exc_type, given.exc_value, given.exc_traceback)
+
+
+def show_cursor() -> None:
+    """Show a terminal's cursor, which a bar of progress has hidden that was cut off."""
+    with contextlib.suppress(OSError):
+        if os.isatty(2):
+            os.write(2, SHOW_CURSOR.encode())
 
 
 def say_plainly(message: str) -> None:

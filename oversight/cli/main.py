@@ -25,6 +25,7 @@ from oversight.cli.rate import rate
 from oversight.cli.report import diff, export, report
 from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
+from oversight.cli.runs import runs
 from oversight.cli.store import store
 from oversight.cli.train import plot, train
 from oversight.cli.view import show, view
@@ -54,7 +55,8 @@ GOING_ON = frozenset(
         *("rate", "run"),
     }
 )
-"""Commands that keep what they did. Others begin anew; `train` says itself what it kept."""
+"""Commands that keep what they did, so that the same command goes on. Others but `train` begin
+anew."""
 
 app = typer.Typer(
     name="oversight",
@@ -79,6 +81,7 @@ for command in (
     diff,
     pixels,
     report,
+    runs,
     export,
     plot,
     datasets,
@@ -117,10 +120,26 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def run(args: list[str]) -> int:
     """The exit code of the command line `args`: 0, 1 (it failed), 2 (mend the input), 130."""
+    INTERRUPTS.way_on = way_on(args)
     try:
         return _run(args)
     except KeyboardInterrupt:
-        return _say("stopped", INTERRUPTED)
+        return _stopped()
+
+
+def way_on(args: Sequence[str]) -> str:
+    """The end of the sentence that tells of an interruption: how to go on, if something is kept."""
+    command = next((each for each in args if not each.startswith("-")), "")
+    if command in GOING_ON:
+        return "; the same command goes on from what was kept"
+    if command == "train" and "--dry-run" not in args:
+        return "; with --resume the same command goes on from the last checkpoint"
+    return ""
+
+
+def _stopped() -> int:
+    ending.show_cursor()
+    return _say(f"stopped{INTERRUPTS.way_on}", INTERRUPTED)
 
 
 def _run(args: list[str]) -> int:
@@ -131,7 +150,7 @@ def _run(args: list[str]) -> int:
             return error.exit_code
         return _say(str(error), error.exit_code)
     except typer.Abort:
-        return _say("stopped", INTERRUPTED)
+        return _stopped()
     except BrokenPipeError:
         ending.silence_output()  # its reader has gone: nothing to tell, nobody to tell it
         return 1
@@ -147,8 +166,7 @@ def _run(args: list[str]) -> int:
             return 2  # no command was given, and its help has been printed
         return _say(_usage(error), 2)
     if result == INTERRUPTED:
-        again = "; the same command goes on from here" if args and args[0] in GOING_ON else ""
-        return _say(f"stopped{again}", INTERRUPTED)
+        return _stopped()
     return result if isinstance(result, int) else 0
 
 
@@ -188,6 +206,8 @@ def _usage(error: Any) -> str:
     if option is not None and context is not None:
         known = [name for param in context.command.params for name in param.opts]
         hint = registry.nearest(option, known).split(" Known:")[0]
+        if option == "--resume" and context.info_name in GOING_ON:
+            hint = " The same command goes on by itself with what it did before."
         return f"no such option: {option}.{hint} See '{context.command_path} --help'."
     message: str = _in_words(error)
     place = "oversight" if context is None else context.command_path

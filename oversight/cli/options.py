@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from oversight import registry
-from oversight.errors import OversightError
+from oversight.errors import ConfigError, OversightError
 from oversight.models import EMBEDDED
 from oversight.text.terminal import rich_text
 
@@ -31,6 +31,107 @@ Recipe = Annotated[
 ]
 
 
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="NAME",
+        help="Name this run; the same name again goes on with it.",
+        show_default="time and command",
+    ),
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag", metavar="NAME=VALUE", help="Tag this run. May be repeated.", show_default=False
+    ),
+]
+
+
+RunNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--run",
+        metavar="NAME",
+        help="Only what this run made or found. May be repeated.",
+        show_default=False,
+    ),
+]
+RunTags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        metavar="NAME=VALUE",
+        help="Only runs with this tag. May be repeated.",
+        show_default=False,
+    ),
+]
+
+
+Prices = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices", help="A TOML file of prices by model; see docs/servers.md.", show_default=False
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens", min=1, help="Stop at so many tokens, to go on later.", show_default=False
+    ),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost", help="Stop at so much money, by --prices, to go on later.", show_default=False
+    ),
+]
+
+
+def bounded(
+    max_tokens: int | None, max_cost: float | None, prices: Path | None
+) -> dict[str, object]:
+    """The settings, by dotted name, that the options for spending stand for."""
+    given = {
+        "spending.max_tokens": max_tokens,
+        "spending.max_cost": max_cost,
+        "spending.prices": None if prices is None else str(prices),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def labelled(run: str | None, tags: Sequence[str] | None) -> dict[str, str]:
+    """The settings, by dotted name, that `--run` and `--tag` stand for.
+
+    Raises:
+        ConfigError: A tag is not written as NAME=VALUE, or is given twice.
+    """
+    found = {} if run is None else {"run": run}
+    for each in tags or ():
+        name, value = read_tag(each)
+        if f"tags.{name}" in found:
+            raise ConfigError(f"--tag {each}: {name} is given twice")
+        found[f"tags.{name}"] = value
+    return found
+
+
+def read_tag(text: str) -> tuple[str, str]:
+    """The name and the value of a tag.
+
+    Raises:
+        ConfigError: It is not written as NAME=VALUE.
+    """
+    from oversight.config import TAG_NAME
+
+    name, equals, value = text.partition("=")
+    if not equals or not value or not TAG_NAME.fullmatch(name):
+        raise ConfigError(
+            f"--tag {text!r}: write NAME=VALUE, as in --tag prompt=short; a name is letters, "
+            "digits and _ -"
+        )
+    return name, value
+
+
 def set_option(example: str, what: str = "Override one setting") -> Any:
     """The option `--set` of one command, with an example that this command takes."""
     return typer.Option("--set", help=f"{what}: --set {example}. May be repeated.")
@@ -39,6 +140,23 @@ def set_option(example: str, what: str = "Override one setting") -> Any:
 DEFAULT_STORE = "oversight.db"
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+
+def part_of(shard: str | None) -> tuple[int, int]:
+    """The index (from 0) and number of parts that I/N stands for; (0, 1) for all.
+
+    Raises:
+        ConfigError: It is no such pair.
+    """
+    if shard is None:
+        return 0, 1
+    first, slash, second = shard.partition("/")
+    if not slash or not first.isdecimal() or not second.isdecimal():
+        raise ConfigError(f"--shard {shard!r}: write it as 2/8, the second of eight parts")
+    index, number = int(first), int(second)
+    if not 1 <= index <= number:
+        raise ConfigError(f"--shard {shard!r}: parts are counted from 1 to {number}")
+    return index - 1, number
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], as_json: bool) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hi
 
 import typer
 
-from oversight.cli.ending import in_browser
-from oversight.cli.options import set_option
+from oversight.cli.ending import INTERRUPTS, in_browser
+from oversight.cli.options import RunName, Tags, labelled, set_option
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ class PersonOptions:
     ] = None
     dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None
     protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None
+    from_run: Annotated[
+        str | None, typer.Option("--from-run", metavar="NAME", help="Only debates of this run.")
+    ] = None
+    run: RunName = None
+    tag: Tags = None
     linear: Annotated[
         bool, typer.Option("--linear", help="Plain lines, for screen readers, pipes and scripts.")
     ] = False
@@ -83,7 +88,9 @@ class PersonOptions:
             "judge": self.judge,
             "dataset": self.dataset,
             "protocol": self.protocol,
+            "from_run": self.from_run,
             "theme": "light" if self.light else None,
+            **labelled(self.run, self.tag),
             **own,
         }
 
@@ -145,6 +152,8 @@ class PersonOptions:
 
             keymap(settings.keys, keys)
             with Store.open(settings.store, create=False) as opened:
+                if settings.from_run is not None:
+                    opened.require_run(settings.from_run)
                 check(opened)
             serve(
                 command,
@@ -155,6 +164,7 @@ class PersonOptions:
             )
         else:
             with Store.open(settings.store, create=False) as opened:
+                begin_run(opened, settings, command[3])
                 lines(opened) if self.linear else show(screen(opened))
 
 
@@ -196,6 +206,19 @@ def person_options(example: str) -> Callable[[Callable[..., None]], Callable[...
     return with_options
 
 
+def begin_run(store: Store, settings: SessionSettings, action: str) -> None:
+    """Begin the run of a session, or go on with it.
+
+    Raises:
+        StoreError: There is no run of the name that debates are chosen by.
+    """
+    from oversight.store.runs import start_of
+
+    if settings.from_run is not None:
+        store.require_run(settings.from_run)
+    store.begin_run(start_of(settings, action))
+
+
 class App(Protocol):
     """A full screen."""
 
@@ -205,6 +228,9 @@ class App(Protocol):
 
     def run(self) -> object:
         """Run until its user leaves."""
+
+    def leave_soon(self) -> bool:
+        """Have it leave, from a signal's handler; false if it has not begun."""
 
 
 def session(kind: type[S], study: Path | None, flags: Flags, options: PersonOptions) -> S:
@@ -235,8 +261,10 @@ def again(
             words.append("--whole")
         elif name == "theme":
             words += ["--light"] if value == "light" else []
+        elif name.startswith("tags."):
+            words.append(f"--tag={name.removeprefix('tags.')}={value}")
         elif value is not None:
-            words.append(f"--{name}={value}")
+            words.append(f"--{name.replace('_', '-')}={value}")
     words += [f"--set={each}" for each in sets or []]
     return [*words, "--", *map(str, arguments)] if arguments else words
 
@@ -250,7 +278,8 @@ def show(app: App) -> None:
     """
     if not in_browser() and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError("there is no terminal to show a screen in; --linear reads plain lines")
-    app.run()
+    with INTERRUPTS.by_leaving(app.leave_soon):
+        app.run()
     if app.return_code:
         raise typer.Exit(app.return_code)
     if not in_browser():  # where the page says it

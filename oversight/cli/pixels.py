@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import Json, Recipe, set_option
+from oversight.cli.options import Json, Recipe, RunName, Tags, labelled, set_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +43,8 @@ def pixels(
         Path | None,
         typer.Option("--out", "-o", help="Folder for everything.", show_default="pixels"),
     ] = None,
+    run: RunName = None,
+    tag: Tags = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +52,9 @@ def pixels(
 
     The same command goes on where it was stopped, and prints the same table again.
     """
-    given = {"pixels": pixels, "images": images, "mnist": mnist, "seed": seed, "out": out}
+    given: dict[str, Any] = {"pixels": pixels, "images": images, "mnist": mnist}
+    given |= {"seed": seed, "out": out}
+    given |= labelled(run, tag)
     settings = _settings(recipe, given, sets or [])
     _run(settings, as_json)
 
@@ -74,10 +78,14 @@ def _run(settings: PixelSettings, as_json: bool) -> None:
     from oversight.cli.progress import TaskProgress
     from oversight.experiments.pixels.results import results
     from oversight.experiments.pixels.running import run, stored_games
+    from oversight.files import check_place
     from oversight.store import Store
+    from oversight.store.runs import start_of
 
+    check_place(settings.out, "out", is_folder=True)
     settings.out.mkdir(parents=True, exist_ok=True)
     with Store.open(settings.store_url) as store:
+        store.begin_run(start_of(settings, "pixels"))
         with TaskProgress(Console(stderr=True)) as shown:
             played = run(settings, store, lambda at: shown(at.doing, at.done + at.found, at.total))
         found = results(played.dataset, played.games, stored_games(store, played.dataset))

@@ -47,6 +47,15 @@ def reading(transcripts: Iterable[Transcript], total: int) -> Iterator[Transcrip
     )
 
 
+def _start(bar: Progress) -> None:
+    """Show a bar; stopped while it comes up, as by Ctrl-C, it is taken away again."""
+    try:
+        bar.start()
+    except BaseException:
+        bar.stop()
+        raise
+
+
 class TaskProgress:
     """Progress of several tasks on stderr: a bar each on a terminal, else a line at each tenth."""
 
@@ -65,7 +74,7 @@ class TaskProgress:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._bar.start()
+            _start(self._bar)
         return self
 
     def __exit__(
@@ -122,7 +131,7 @@ class RunProgress:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._bar.start()
+            _start(self._bar)
         return self
 
     def __exit__(
@@ -138,7 +147,7 @@ class RunProgress:
         """Show how far the run is."""
         ended = progress.done + progress.found + progress.elsewhere + progress.waiting
         ended += len(progress.failures)
-        self._show(ended, progress.done, _note(progress, self._num_tokens))
+        self._show(ended, progress.done, _note(progress, self._num_tokens + progress.num_tokens))
 
     def hear(self, event: Event) -> None:
         """Count the tokens of a turn that is recorded."""

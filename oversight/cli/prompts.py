@@ -46,6 +46,7 @@ def prompts(
 
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
+    from oversight.files import check_place
     from oversight.jobs.writing import Writing, WritingSettings
 
     if recipe is None:
@@ -54,6 +55,7 @@ def prompts(
     changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     changes |= assignments(sets or ())
     settings = WritingSettings.parse(override(read_toml(recipe), changes), where=recipe.name)
+    check_place(settings.out, "out")
     console = Console(stderr=as_json)
     told: dict[str, Any] = {}
     if batch is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oversight.cli.options import Json
-from oversight.cli.persons import App, PersonOptions, again, person_options, session
+from oversight.cli.persons import App, PersonOptions, again, begin_run, person_options, session
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,9 +26,13 @@ def known_task(name: str) -> str:
         typer.BadParameter: It is neither.
     """
     from oversight.judging.tasks import names
+    from oversight.registry import nearest
 
     if ":" not in name and name not in names():
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, names()))}.")
+        raise typer.BadParameter(
+            f"there is no task {name!r}.{nearest(name, names())} Or name one of your own: "
+            "'file.py:Class'."
+        )
     return name
 
 
@@ -176,6 +180,7 @@ def rate_by_model(settings: RatingSettings, task: str, *, as_json: bool) -> None
     from oversight.store import Store
 
     with Store.open(settings.store, create=False) as opened:
+        begin_run(opened, settings, "rate")
         ratings = ModelRatings(opened, settings, task)
         if not ratings.items:
             raise StoreError(f"{opened.url}: there is nothing to rate: {ratings.nothing}")

@@ -6,24 +6,39 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import DEFAULT_STORE, Json, Store, set_option
+from oversight.cli.options import DEFAULT_STORE, Json, Prices, RunNames, RunTags, Store, set_option
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
     from oversight.evals.principles import Change
+    from oversight.store import Store as Records
     from oversight.types import Transcript
 
 
 def report(
+    stores: Annotated[
+        list[str] | None,
+        typer.Argument(help="Stores, each measured by itself.", show_default="--store"),
+    ] = None,
     store: Store = DEFAULT_STORE,
+    run: RunNames = None,
+    tag: RunTags = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by",
+            metavar="difficulty|model|tag|protocol|judge|dataset|run",
+            help="Also by this. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", "-p", help="Only this protocol.", show_default=False)
     ] = None,
@@ -35,10 +50,11 @@ def report(
         typer.Option(
             "--arm",
             metavar="NAME=STORE",
-            help="Report on these stores in place of --store, answers to open prompts by name.",
+            help="Report on these stores in place of --store, each under a name of your own.",
             show_default=False,
         ),
     ] = None,
+    prices: Prices = None,
     html: Annotated[
         Path | None,
         typer.Option(
@@ -49,51 +65,40 @@ def report(
         ),
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Write one picture.", show_default=False)] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write figures as CSV: NAME.csv, or a folder for every table.", show_default=False
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show judge accuracy by protocol, with intervals clustered by question.
+
+    Several stores (oversight report a.db b.db) or runs (--run a --run b) stand side by side, with
+    their differences on the questions that both were asked.
 
     Of answers to open prompts: harm, right answers and over-refusal before and after self-critique,
     where the data set decides them by rule, by arm with --arm start=a.db --arm 'after SL'=b.db.
     """
     from rich.console import Console
 
-    from oversight.cli.progress import reading
-    from oversight.errors import StoreError
-    from oversight.evals.findings import to_json
+    from oversight.cli.runs import ReportChoice, properties, stores_of
+    from oversight.evals.findings import to_json, write_csv
     from oversight.evals.pictures import render_png
     from oversight.evals.rendering import render_html, render_text
-    from oversight.evals.report import build_report
-    from oversight.store import Store as OpenStore
-    from oversight.text.numbers import count
+    from oversight.files import check_place
 
-    named = _arms(arm or ())
-    num_complete = 0
-    with ExitStack() as stack:
-        read: dict[str, Any] = {}
-        failed: list[Any] = []
-        for name, url in (named or {"": store}).items():
-            opened = stack.enter_context(OpenStore.open(url, create=False, only_read=True))
-            num = opened.counts()["complete"]
-            num_complete += num
-            found = opened.transcripts(protocol=protocol, dataset=dataset)
-            read[name] = reading(found, num)
-            incomplete = opened.transcripts(protocol=protocol, dataset=dataset, complete=False)
-            failed = [*failed, incomplete]
-        built = build_report(read.pop("", ()), failed=chain.from_iterable(failed), arms=read)
-    store = ", ".join(named.values()) or store
-    if not built.num_debates:
-        causes = ", ".join(f"{f.num} × {f.cause.replace('_', ' ')}" for f in built.failures)
-        chosen = {"--protocol": protocol, "--dataset": dataset}
-        which = "".join(f" {option} {value}" for option, value in chosen.items() if value)
-        advice = f"run `oversight debate --store {store}`"
-        if which and num_complete:
-            there = count(num_complete, "complete debate")
-            advice = f"without that it has {there}: `oversight report --store {store}`"
-        raise StoreError(
-            f"{store}: no complete debate{' with' * bool(which)}{which} to report on; "
-            f"{f'failed: {causes}; ' * bool(causes)}{advice}"
-        )
+    for option, place in (("--html", html), ("--png", png), ("--csv", csv)):
+        if place is not None:
+            is_folder = option == "--html" and place.suffix.lower() not in PAGE_SUFFIXES
+            check_place(place, option, is_folder=is_folder)
+    read = ReportChoice(
+        stores_of(stores or (), store, _arms(arm or ())), run or (), tag or (), protocol, dataset
+    )
+    if html is not None and html.suffix.lower() not in PAGE_SUFFIXES:
+        _check_folder(html, has_parts=bool(run or tag) or len(stores or ()) > 1)
+    built = read.report(properties(by or ()), prices)
     if as_json:
         typer.echo(json.dumps(to_json(built), indent=2))
     else:
@@ -101,17 +106,33 @@ def report(
     if html is not None and html.suffix.lower() not in PAGE_SUFFIXES:
         asked = {"protocol": protocol, "dataset": dataset}
         only = tuple((kind, value) for kind, value in asked.items() if value)
-        _write_folder(built, list(named.values()) or [store], html, only)
+        _write_folder(built, list(read.stores.values()), html, only)
         html = None
     for path, render in ((html, render_html), (png, render_png)):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
             render(built, path)
             typer.echo(f"{path} written", err=True)
+    for path in write_csv(built, csv) if csv is not None else ():
+        typer.echo(f"{path} written", err=True)
 
 
 PAGE_SUFFIXES = (".html", ".htm")
 """Ends of names for which --html is one page; any other name is a folder's."""
+
+
+def _check_folder(folder: Path, *, has_parts: bool) -> None:
+    """Refuse a folder of transcripts for parts of stores, or for several that are compared.
+
+    Raises:
+        ConfigError: It would lead from a number to transcripts that are not behind it.
+    """
+    from oversight.errors import ConfigError
+
+    if has_parts:
+        raise ConfigError(
+            f"--html {folder}: a folder leads to the transcripts of a whole store; with --run, "
+            "--tag or several stores name a page, NAME.html"
+        )
 
 
 def _write_folder(
@@ -182,6 +203,8 @@ def export(
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="Only this data set.", show_default=False)
     ] = None,
+    run: RunNames = None,
+    tag: RunTags = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -196,8 +219,10 @@ def export(
     """
     from oversight.aggregation import only_of
     from oversight.cli.progress import reading
+    from oversight.cli.runs import chosen_by, names_of, nothing_in
     from oversight.config import assignments
-    from oversight.errors import ConfigError
+    from oversight.errors import ConfigError, StoreError
+    from oversight.files import check_place
     from oversight.preferences.building import export as write
     from oversight.preferences.building import preferences
     from oversight.preferences.settings import Dropped, PreferenceSettings, in_words
@@ -208,10 +233,16 @@ def export(
     if out.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
     settings = PreferenceSettings.parse(assignments(sets or ()))
+    check_place(out, "OUT")
     dropped = Dropped()
     with OpenStore.open(store, create=False, only_read=True) as opened:
-        found = opened.transcripts(protocol=protocol, dataset=dataset)
-        transcripts = reading(found, opened.counts()["complete"])
+        runs = names_of(opened, run or (), tag or ())
+        chosen = chosen_by(runs=run or (), tags=tag or (), protocol=protocol, dataset=dataset)
+        where: Any = {"protocol": protocol, "dataset": dataset, "runs": runs}
+        num = opened.counts()["complete"]
+        if not opened.debate_ids(complete=True, **where):
+            raise StoreError(nothing_in(store, chosen, num, "to export"))
+        transcripts = reading(opened.transcripts(**where), num)
         make = labelled_speeches if layout is ExportLayout.UNPAIRED else preferences
         rows: Any = (
             (
@@ -260,6 +291,8 @@ def diff(
         str | None,
         typer.Option("--principle", help="Only critiques by this principle.", show_default=False),
     ] = None,
+    run: RunNames = None,
+    tag: RunTags = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many changes.")] = 5,
     every: Annotated[
         bool, typer.Option("--all", help="Also critiques that changed nothing.")
@@ -275,25 +308,24 @@ def diff(
 
     from rich.console import Console
 
+    from oversight.cli.runs import names_of
     from oversight.errors import StoreError
     from oversight.evals.principles import changes_of
     from oversight.store import Store as Records
     from oversight.text.terminal import rich_text
 
     with Records.open(store, create=False, only_read=True) as opened:
+        runs = names_of(opened, run or (), tag or ())
         found = (
             change
-            for transcript in opened.transcripts()
+            for transcript in opened.transcripts(runs=runs)
             if transcript.debate.protocol.is_open and _is_named(transcript, ids or ())
             for change in changes_of(transcript)
             if _is_by(change, principle, every=every) and (every or _changed(change))
         )
         shown = list(islice(found, limit))
         if not shown:
-            raise StoreError(
-                f"{opened.url}: no such change; leave --principle and the ids out, or add --all "
-                "for critiques that changed nothing (oversight critique makes them)"
-            )
+            raise StoreError(f"{opened.url}: {_why_none(opened, ids or [], principle)}")
         if as_json:
             typer.echo(json.dumps([_as_json(each) for each in shown], indent=2))
             return
@@ -302,6 +334,25 @@ def diff(
             _print(change, console)
         said = f"{len(shown)} shown; --limit shows more."
         console.print(rich_text(said, style="dim"))
+
+
+def _why_none(opened: Records, ids: list[str], principle: str | None) -> str:
+    """The reason why a store has no such change, and what to do."""
+    from oversight.evals.principles import changes_of
+    from oversight.registry import nearest
+
+    changes = [each for found in opened.transcripts() for each in changes_of(found)]
+    if not changes:
+        return "no answer was criticised there; `oversight critique` makes such answers"
+    for id_ in ids:
+        if not any(_is_named(each.transcript, [id_]) for each in changes):
+            return f"no criticised prompt or debate has an id that begins with {id_!r}"
+    known = {each for change in changes for each in change.principles}
+    if principle is not None and principle not in known:
+        return (
+            f"--principle {principle!r}: nothing was criticised by it.{nearest(principle, known)}"
+        )
+    return "nothing was changed by such a critique; --all shows those that changed nothing"
 
 
 def _is_named(transcript: Transcript, ids: list[str] | tuple[()]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import INTERRUPTED, Json, set_option
+from oversight.cli.options import INTERRUPTED, Json, RunName, Tags, labelled, set_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +50,16 @@ def run(
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="the recipe's"),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Model that is trained.", show_default="the recipe's"),
+    ] = None,
+    judge_model: Annotated[
+        str | None,
+        typer.Option(help="Model that judges, of self-play.", show_default="the recipe's"),
+    ] = None,
+    name: RunName = None,
+    tag: Tags = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> int:
@@ -69,6 +79,8 @@ def run(
         changes["out"] = str(out)
     if jobs is not None:
         changes["jobs"] = jobs
+    changes |= labelled(name, tag)
+    changes |= {k: v for k, v in {"model": model, "judge": judge_model}.items() if v is not None}
     data = _data(recipe, changes, sets or [], quick=quick)
     if data.pop("experiment", CIRCLE) == CONSTITUTIONAL:
         return _constitutional(_parsed_constitutional(recipe, data), as_json=as_json)
@@ -266,10 +278,12 @@ def demo(
 
     from oversight.cli.running import run
     from oversight.config import RunSettings, load_recipe
+    from oversight.files import check_place
     from oversight.text.numbers import count
     from oversight.text.terminal import rich_text
 
     console = Console()
+    check_place(folder, "--folder", is_folder=True)
     folder.mkdir(parents=True, exist_ok=True)
     changes: dict[str, object] = {"store": str(folder / "demo.db")}
     if questions is not None:

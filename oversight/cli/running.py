@@ -12,6 +12,7 @@ from oversight.cli.ending import INTERRUPTS
 from oversight.cli.progress import RunProgress
 from oversight.config import RunSettings
 from oversight.datasets.base import LoadedQuestions, load_questions
+from oversight.engines import metered
 from oversight.errors import ConfigError
 from oversight.evals.findings import to_json
 from oversight.evals.rendering import render_text
@@ -23,7 +24,7 @@ from oversight.protocols import load
 from oversight.store import Store
 from oversight.text.numbers import count
 from oversight.text.terminal import rich_text
-from oversight.types import Debate, JudgeKind, Question
+from oversight.types import Debate, JudgeKind, Question, RunStart
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Run:
     loaded: LoadedQuestions
     planned: list[tuple[Debate, Question]]
     progress: DebateProgress
+    start: RunStart | None = None
 
     @property
     def debate_ids(self) -> list[str]:
@@ -41,24 +43,28 @@ class Run:
         return [debate.id for debate, _ in self.planned]
 
 
-def run(settings: RunSettings, console: Console, *, live: bool = False) -> Run:
+def run(
+    settings: RunSettings, console: Console, start: RunStart | None = None, *, live: bool = False
+) -> Run:
     """Check everything, then run what is not complete yet.
 
     Args:
         settings: The run.
         console: Where progress goes, and the debates themselves if `live`.
+        start: What the debates belong to; to no run if there is none.
         live: Show each debate as it happens, one after the other.
     """
     loaded, actors, planned = _prepared(settings)
     check_engines(settings.cast(), settings.engines)
     with Store.open(settings.store, transactions=settings.transactions) as store:
+        start = start and store.begin_run(start)
         planned = as_begun(planned, store, actors)
         go = _show_live if live else _run_batch
         progress = INTERRUPTS.run(go(settings, store, actors, planned, console))
-    return Run(settings, loaded, planned, progress)
+    return Run(settings, loaded, planned, progress, start)
 
 
-def put_in_queue(settings: RunSettings) -> Run:
+def put_in_queue(settings: RunSettings, start: RunStart) -> Run:
     """Check everything, then leave the debates to those who judge them live.
 
     Raises:
@@ -78,12 +84,13 @@ def put_in_queue(settings: RunSettings) -> Run:
                 "--judge human (or --debater human)"
             )
     with Store.open(settings.store) as store:
+        start = store.begin_run(start)
         planned = as_begun(planned, store, actors)
         store.add(*(record for debate, question in planned for record in (question, debate)))
         complete = store.completed(debate.id for debate, _ in planned)
     progress = DebateProgress(total=len(planned), found=len(complete))
     progress.waiting = len(planned) - len(complete)
-    return Run(settings, loaded, planned, progress)
+    return Run(settings, loaded, planned, progress, start)
 
 
 Planned = list[tuple[Debate, Question]]
@@ -95,7 +102,8 @@ def _prepared(settings: RunSettings) -> tuple[LoadedQuestions, Cast, Planned]:
     chosen = [load(name) for name in settings.protocols]
     if settings.swap:
         chosen = [protocol.model_copy(update={"swap": True}) for protocol in chosen]
-    actors = cast(settings.cast(), settings.engines)
+    opening = metered(settings.spending, settings.engines)
+    actors = cast(settings.cast(), settings.engines, opening)
     sides, seed = settings.sides, settings.seed
     return (
         loaded,
@@ -167,10 +175,12 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
     console.print(f"{count(len(run.planned), 'debate')}: {', '.join(parts)}.", highlight=False)
     _print_left_out(run, console)
     print_failures(progress.failures, console)
-    console.print(rich_text(f"Recorded in {run.settings.store}.", style="dim"), soft_wrap=True)
+    of = f" as run {run.start.run}" if run.start is not None else ""
+    said = f"Recorded in {run.settings.store}{of}."
+    console.print(rich_text(said, style="dim"), soft_wrap=True)
     if progress.waiting:
         console.print(rich_text(f"Next: oversight judge --store {run.settings.store}", "dim"))
-    elif not short:
+    elif not short and progress.done + progress.found:
         flag = "" if run.settings.store == "oversight.db" else f" --store {run.settings.store}"
         console.print(
             rich_text(
@@ -222,6 +232,7 @@ def summary_json(run: Run) -> dict[str, Any]:
     complete = progress.done + progress.found
     return {
         "store": run.settings.store,
+        "run_name": None if run.start is None else run.start.run,
         "debates": len(run.planned),
         "run": progress.done,
         "found_complete": progress.found,

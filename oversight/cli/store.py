@@ -11,6 +11,7 @@ import typer
 
 from oversight.cli.options import DEFAULT_STORE, Json, Store, show
 from oversight.errors import StoreError
+from oversight.files import check_place
 from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 
+    if out is not None:
+        check_place(out, "--out")
     with OpenStore.open(store, create=False, only_read=True) as opened:
         problems = opened.check()
         found = opened.seal()

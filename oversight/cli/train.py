@@ -14,7 +14,7 @@ from oversight.cli.options import set_option
 from oversight.train.registered import Trainer, load, names, own_names, summary
 
 if TYPE_CHECKING:
-    from oversight.train.settings import TrainSettings
+    from oversight.train.settings import LoraSettings, TrainSettings
 
 
 Recipe = Annotated[
@@ -26,7 +26,7 @@ Out = Annotated[
     typer.Option("--out", "-o", help="The run's folder, in place of the recipe's `out`."),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+    bool, typer.Option("--resume", help="Go on with the run in the folder, which has to be there.")
 ]
 DryRun = Annotated[
     bool,
@@ -94,17 +94,26 @@ def is_first_process() -> bool:
 def _train(
     trainer: str, recipe: Path, out: Path | None, sets: list[str], resume: bool, dry_run: bool
 ) -> None:
+    from oversight.errors import TrainingInterrupted
+    from oversight.train.distributed import leave
+    from oversight.train.runs.folder import check_begun, check_finished, check_places, is_finished
+
     found = load(trainer)
     config = _settings(trainer, recipe, out, sets)
+    if resume:
+        check_begun(config)
+        check_finished(config)
     if dry_run:
         _dry_run(found, config, resume)
         return
-    from oversight.train.distributed import leave
-    from oversight.train.runs.folder import check_places, is_finished
-
     if not (resume and is_finished(config)):
         check_places(config, resume)
-        found(config, resume=resume)
+        try:
+            found(config, resume=resume)
+        except KeyboardInterrupt as stopped:
+            if not str(stopped):  # before the run has begun: nothing to be said of it
+                raise
+            raise TrainingInterrupted(str(stopped)) from stopped
     leave()
     if is_first_process():
         _print_end(trainer, found, config)
@@ -155,14 +164,17 @@ def _print_end(name: str, trainer: Trainer, config: TrainSettings) -> None:
             table.add_row(*map(rich_text, row))
         console.print(rich_text(f"{run / 'model'}: the finished model"))
         console.print(table)
-    for line in _next(trainer, runs):
+    for line in _next(trainer, runs, config.model.lora):
         console.print(rich_text(line))
 
 
-def _next(trainer: Trainer, runs: list[Path]) -> list[str]:
+def _next(trainer: Trainer, runs: list[Path], lora: LoraSettings | None) -> list[str]:
     import shlex
 
     plot = shlex.join(["oversight", "plot", *map(str, runs)])
+    if lora is not None and not lora.merge:
+        # Nothing here reads an adapter by itself.
+        return [f"Next: {plot}", "      peft merges this adapter into its model: merge_and_unload"]
     if trainer.makes == "reward model":
         models = ", ".join(f'"{run / "model"}"' for run in runs)
         setting = shlex.quote(f"reward.models=[{models}]")
@@ -189,8 +201,11 @@ def plot(
     ] = None,
 ) -> None:
     """Draw loss, reward, KL and the like of one run, or of several over one another."""
+    from oversight.files import check_place
     from oversight.train.runs.outcome import plot as draw_plot
 
     target = out or runs[0] / "curves.png"
+    if out is not None:
+        check_place(out, "--out")
     draw_plot(runs, target, metric or ())
     typer.echo(f"{target} written", err=True)

@@ -11,7 +11,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from oversight.errors import ConfigError
@@ -23,6 +31,7 @@ logger = logging.getLogger("oversight.config")
 WANTED = {
     **dict.fromkeys(("tuple", "list", "set", "frozen_set"), 'a list, such as ["a", "b"] or [1, 2]'),
     **dict.fromkeys(("dict", "mapping", "model", "model_attributes"), "a table, such as { a = 1 }"),
+    "string": "a text",
     "int": "a whole number",
     "int_from_float": "a whole number",
     "finite_number": "a finite number",
@@ -69,6 +78,11 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ConfigError(describe(error, cls, where)) from None
 
+    @classmethod
+    def name_here(cls, name: str) -> str | None:
+        """The dotted setting that a user of other libraries may mean by `name`."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         """The settings that determine a result, JSON-plain."""
         return self.model_dump(mode="json", exclude=set(self.incidental))
@@ -105,6 +119,10 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
         more = f" ({others} more)" if others else ""
         return f"{place} = {first['input']!r}: give {' or '.join(kinds)}{more}"
     if first["type"] == "extra_forbidden":
+        meant = model.name_here(str(loc[-1])) if issubclass(model, Settings) else None
+        if meant is not None:
+            here = ".".join([inside] * bool(inside) + [meant])
+            return f"{file}unknown setting {setting!r}. Here it is called {here!r}.{more}"
         known = _fields_at(model, first["loc"][:-1])
         hint = nearest(str(first["loc"][-1]), known)
         if not hint and known:
@@ -289,6 +307,109 @@ def load_recipe(model: type[SettingsT], path: Path, changes: Mapping[str, Any]) 
         raise ConfigError(f"{path}: {error}") from None
 
 
+class ModelPrice(Settings):
+    """Prices of one model, for a million tokens."""
+
+    prompt: float = Field(ge=0.0)
+    completion: float = Field(ge=0.0)
+    cached: float | None = Field(default=None, ge=0.0)
+    """Of prompt tokens that are served from a cache; as other prompt tokens where not given."""
+
+
+class PriceTable(Settings):
+    """Prices of models by name, as a file of one's own gives them."""
+
+    currency: str = Field(default="USD", min_length=1)
+    models: dict[str, ModelPrice] = Field(min_length=1)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The table in a TOML file; a ConfigError if it cannot be read or a price is wrong."""
+        return cls.parse(read_toml(path), where=path.name)
+
+    def cost(self, model: str, prompt: int, completion: int, cached: int = 0) -> float | None:
+        """Price of so many tokens, `cached` among those of the prompt; None without a price."""
+        price = self.models.get(model)
+        if price is None:
+            return None
+        of_cached = price.prompt if price.cached is None else price.cached
+        tokens = (prompt - cached) * price.prompt + cached * of_cached
+        return (tokens + completion * price.completion) / 1e6
+
+
+class SpendingSettings(Settings):
+    """Bounds on what the models of a run may take, after which it stops and can go on later.
+
+    Calls under way when a bound is reached are waited for.
+    """
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and answers, all models together."""
+    max_cost: float | None = Field(default=None, gt=0.0)
+    """Money, in the currency of the prices."""
+    prices: Path | None = None
+    """A TOML file of prices by model."""
+
+    def price_table(self, models: Iterable[str]) -> PriceTable | None:
+        """The prices, if there is a file of them.
+
+        Args:
+            models: Those that will be asked.
+
+        Raises:
+            ConfigError: A price is wrong, or one is missing that `max_cost` needs.
+        """
+        if self.prices is None:
+            if self.max_cost is not None:
+                raise ConfigError(
+                    f"spending.max_cost = {self.max_cost:g} needs prices: name a file of them "
+                    "(--prices prices.toml; docs/servers.md has one)"
+                )
+            return None
+        table = PriceTable.read(self.prices)
+        missing = [each for each in models if each not in table.models]
+        if missing and self.max_cost is not None:
+            raise ConfigError(
+                f"{self.prices.name}: no price of {missing[0]!r}, which max_cost needs."
+                f"{nearest(missing[0], table.models)}"
+            )
+        return table
+
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+TAG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}")
+MAX_TAG_CHARS = 200
+
+
+class RunLabels(Settings):
+    """The name and the tags of a run, which decide nothing about its results."""
+
+    run: str | None = None
+    """Name that the run is known by; the same name again goes on with it."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    """Tags by name, to choose and to compare runs by."""
+
+    @field_validator("run")
+    @classmethod
+    def _check_name(cls, run: str | None) -> str | None:
+        if run is not None and not RUN_NAME.fullmatch(run):
+            raise ValueError("a run's name is letters, digits and . _ -, at most 100 of them")
+        return run
+
+    @field_validator("tags")
+    @classmethod
+    def _check_tags(cls, tags: dict[str, str]) -> dict[str, str]:
+        for name, value in tags.items():
+            if not TAG_NAME.fullmatch(name):
+                raise ValueError(f"{name!r}: a tag's name is letters, digits and _ -, at most 50")
+            if not value or len(value) > MAX_TAG_CHARS or not value.isprintable():
+                raise ValueError(
+                    f"{name} = {value!r}: a tag's value is text that can be printed, at most "
+                    f"{MAX_TAG_CHARS} characters"
+                )
+        return tags
+
+
 SidesDesign = Literal["drawn", "both"]
 
 
@@ -360,7 +481,7 @@ class TransactionSettings(Settings):
     """Seconds that a transaction waits for more; unset: 5 ms while many come, else not at all."""
 
 
-class RunSettings(Settings):
+class RunSettings(RunLabels):
     """A run of debates over a data set."""
 
     dataset: DatasetSettings
@@ -379,6 +500,7 @@ class RunSettings(Settings):
     sides: SidesDesign = "drawn"
     """Assignment of options to seats: drawn for each question, or each assignment once."""
 
+    spending: SpendingSettings = SpendingSettings()
     swap: bool = False
     """Judge every debate a second time with the options and sides shown the other way round."""
 

@@ -283,3 +283,34 @@ def _mean(found: Sequence[tuple[float, Cluster]]) -> Estimate | None:
     if not found:
         return None
     return mean_interval([value for value, _ in found], [cluster for _, cluster in found])
+
+
+# --- answers that could not be read ---
+
+HEAD_CHARS, TAIL_CHARS = 100, 60
+"""Characters shown of either end of a long answer: its statement stands at the end."""
+
+MAX_READ = 2000
+"""Characters at either end of an answer that are looked at."""
+
+
+def shortened(answer: str) -> str:
+    """The answer in one line; of a long one its beginning and its end."""
+    if len(answer) > 2 * MAX_READ:
+        answer = f"{answer[:MAX_READ]} {answer[-MAX_READ:]}"
+    line = " ".join(answer.split())
+    if len(line) <= HEAD_CHARS + TAIL_CHARS + 3:
+        return line
+    return f"{line[:HEAD_CHARS].rstrip()} … {line[-TAIL_CHARS:].lstrip()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """One kind of answer of an arm's judge that could not be read."""
+
+    label: str
+    num: int
+    num_unread: int
+    """Of the arm, of all kinds."""
+    answer: str
+    """The first answer of the kind as it was written, in one line and shortened."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from oversight.evals.audit_picture import in_words, picture
 from oversight.evals.constitutional import critiques_table
 from oversight.evals.intervals import Estimate
 from oversight.evals.principles import ConstitutionAudit, HarmBrought, PrincipleEffect
-from oversight.evals.rendering import Page, write_page
+from oversight.evals.rendering import Illustration, Page, write_page
 from oversight.text.numbers import NONE, Table, count, listed, percent, points, share
 
 NEVER = 0.05
@@ -310,7 +312,9 @@ def write_audit(audit: ConstitutionAudit, path: Path) -> None:
         extent=extent(audit),
         headlines=findings(audit),
         warnings=notes(audit),
-        pictures=(),
+        pictures=(
+            Illustration("Effects of each principle", in_words(audit), partial(picture, audit)),
+        ),
         tables=audit_tables(audit),
         methods=(
             "Intervals cover 95 % and are clustered by prompt (cluster-robust CR2, or Wilson’s at "

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import importlib
+import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from oversight.aggregation import LEVEL
+from oversight.errors import ConfigError, MissingDependencyError
 from oversight.evals.accuracy import Accuracy
 from oversight.evals.answers import ResponseCount
 from oversight.evals.calibration import FLOOR
@@ -15,6 +20,8 @@ from oversight.evals.constitutional import drift_sentence
 from oversight.evals.intervals import NUM_RESAMPLES
 from oversight.evals.observations import Kind
 from oversight.evals.report import ArmDifference, ArmReport, Report
+from oversight.files import write_text
+from oversight.registry import nearest
 from oversight.text.numbers import count, listed, per_cent, percent, points, share
 
 MIN_QUESTIONS = 10
@@ -345,6 +352,92 @@ def methods(report: Report) -> tuple[str, ...]:
         "right, in bins of equal mass. Brier score: half the squared distance, 0.25 at even odds. "
         f"Log score: natural, with probabilities floored at {FLOOR:g}.",
     )
+
+
+def frames(report: Report) -> dict[str, list[dict[str, Any]]]:
+    """The report's figures as rows of plain values, by the name of their table.
+
+    What stands within another value comes under both names: `accuracy_all_low`. An estimate's
+    value is the name alone.
+    """
+    plain = asdict(report)
+    return {
+        name: [_flat(each) for each in value]
+        for name, value in plain.items()
+        if isinstance(value, tuple) and value and isinstance(value[0], dict)
+    }
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """One level of names; lists of things, which are no values of a row, are left out."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        key = before if before and name == "value" else f"{before}_{name}" if before else name
+        if isinstance(value, dict):
+            found |= _flat(value, key)
+        elif isinstance(value, tuple | list):
+            if all(isinstance(each, str | int | float) for each in value):
+                found[key] = " ".join(map(str, value))
+        else:
+            found[key] = value
+    return found
+
+
+def to_frame(report: Report, table: str = "arms") -> Any:
+    """A table of the report as a pandas frame, a row for each of its rows, numbers as numbers.
+
+    Args:
+        report: The report.
+        table: `arms`, `run_differences`, `breakdowns`, `comparisons`, `usage`, `slices` or
+            another field of the report that holds rows.
+
+    Raises:
+        ConfigError: The report has no such table.
+        MissingDependencyError: pandas is not installed.
+    """
+    known = [each.name for each in fields(report) if str(each.type).startswith("tuple[")]
+    if table not in known:
+        raise ConfigError(
+            f"table {table!r}: a report has none of that name.{nearest(table, known)}"
+        )
+    try:
+        pandas: Any = importlib.import_module("pandas")  # it has no types of its own
+    except ModuleNotFoundError:
+        raise MissingDependencyError(
+            'a frame needs pandas: pip install "oversight[pandas]"'
+        ) from None
+    return pandas.DataFrame(frames(report).get(table, []))
+
+
+def write_csv(report: Report, path: Path) -> list[Path]:
+    """Write the report's figures as CSV: the arms to NAME.csv, or every table into a folder.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        FileError: One cannot be written.
+    """
+    found = frames(report)
+    if path.suffix.casefold() == ".csv":
+        written = {path: found.get("arms", [])}
+    else:
+        written = {path / f"{name}.csv": rows for name, rows in found.items()}
+    for file, rows in written.items():
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        write_text(file, text.getvalue(), "csv", errors="replace")
+    return list(written)
+
+
+def _cell(value: Any) -> Any:
+    """A value of a cell; text that a spreadsheet would run as a formula begins with a quote."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
 
 
 def to_json(report: Report) -> dict[str, Any]:

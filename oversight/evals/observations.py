@@ -29,11 +29,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Arm:
-    """Unit of comparison: a protocol with its speakers and its judge."""
+    """Unit of comparison: a protocol with its speakers and its judge, in one run or store."""
 
     protocol: str
     speakers: str
     judge: str
+    group: str = ""
+    """Run or store, where several are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def observations(transcript: Transcript) -> Iterator[Observation]:
         yield observe(transcript, ruling)
 
 
-def observe(transcript: Transcript, ruling: Ruling) -> Observation:
+def observe(transcript: Transcript, ruling: Ruling, group: str = "") -> Observation:
     """The observation of one ruling. A belief held equally in two options decides nothing."""
     debate, question = transcript.debate, transcript.question
     verdict, probs = ruling.final.verdict, ruling.final.probs
@@ -110,7 +112,7 @@ def observe(transcript: Transcript, ruling: Ruling) -> Observation:
     elif probs is not None and len(top(probs)) > 1:
         verdict = Verdict.TIE
     return Observation(
-        arm=Arm(debate.protocol.name, _speakers(debate), ruling.judge),
+        arm=Arm(debate.protocol.name, _speakers(debate), ruling.judge, group),
         kind=kind_of(debate),
         judge_kind=ruling.kind,
         debate_id=debate.id,
@@ -163,9 +165,11 @@ def labels(arms: Iterable[Arm]) -> dict[Arm, str]:
     every = sorted(set(arms))
     with_speakers = len({arm.speakers for arm in every if arm.speakers}) > 1
     with_judge = len({arm.judge for arm in every}) > 1
+    with_group = len({arm.group for arm in every}) > 1
     named = {}
     for arm in every:
         extra = [arm.speakers] * (with_speakers and bool(arm.speakers)) + [arm.judge] * with_judge
+        extra += [arm.group] * (with_group and bool(arm.group))
         named[arm] = " · ".join([arm.protocol, *extra])
     return named
 

@@ -55,6 +55,7 @@ MIN_WORDS = 30
 def render_text(report: Report) -> RenderableType:
     """The report as something that rich prints; names from outside cannot steer the terminal."""
     parts: list[RenderableType] = [Text("Oversight report", style="bold"), _dim(extent(report))]
+    parts += [_dim(line) for line in (report.origin.lines() if report.origin else ())]
     parts.append(Text())
     parts += [_bullet("•", sentence, "bold") for sentence in headlines(report)]
     parts += [_bullet("!", warning, "yellow") for warning in warnings(report)]
@@ -112,7 +113,7 @@ def _strip(arm: ArmReport, width: int) -> Text:
 
 NAMES = frozenset(
     {"protocol", "policy", "method", "game", "first − second", "data set", "family", "side"}
-    | {"judges", "study", "kind"}
+    | {"judges", "study", "kind", "model", "run", "tag", "difficulty", "dataset", "judge"}
 )
 """Columns that hold names, which stand on the left and may be broken into lines."""
 WORDS = frozenset({"answer", "prompt", "revision"})
@@ -280,6 +281,8 @@ class Page:
     pictures: Sequence[Illustration]
     tables: Sequence[Table]
     methods: Sequence[str]
+    origin: Sequence[str] = ()
+    """Lines about when, by what and from what it was made."""
 
 
 def write_page(page: Page, path: Path) -> None:
@@ -347,6 +350,7 @@ def report_page(report: Report) -> Page:
     return Page(
         title="Oversight report",
         extent=extent(report),
+        origin=report.origin.lines() if report.origin else (),
         headlines=headlines(report),
         warnings=warnings(report),
         pictures=[

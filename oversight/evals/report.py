@@ -15,6 +15,7 @@ from oversight.aggregation import (
     pairwise_agreement,
     rulings,
 )
+from oversight.config import PriceTable
 from oversight.evals.accuracy import (
     Accuracy,
     Assistance,
@@ -37,9 +38,24 @@ from oversight.evals.answers import (
     QuoteUse,
     ResponseCount,
     ResponseCounter,
+    Unread,
     count_failures,
     quote_counts,
     quote_use,
+    shortened,
+)
+from oversight.evals.breakdown import (
+    NO_RUNS,
+    Breakdown,
+    By,
+    ModelUsage,
+    ReportOrigin,
+    RunDifference,
+    RunMembership,
+    UsageCounter,
+    breakdowns,
+    run_differences,
+    values_of,
 )
 from oversight.evals.calibration import (
     SCORES,
@@ -53,6 +69,7 @@ from oversight.evals.calibration import (
 from oversight.evals.harm import AnswerCounter, AnswerDrift, AnswerPair, AnswerStage
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
+from oversight.evals.observations import named as named_agent
 from oversight.evals.principles import PrincipleCounter, PrincipleEffect
 from oversight.types import JudgeKind, Transcript, Verdict
 
@@ -132,18 +149,6 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """One kind of answer of an arm's judge that could not be read."""
-
-    label: str
-    num: int
-    num_unread: int
-    """Of the arm, of all kinds."""
-    answer: str
-    """The first answer of the kind as it was written, in one line and shortened."""
-
-
-@dataclass(frozen=True, slots=True)
 class Unseen:
     """People's rulings of one arm, by whether all turns had been on their screen."""
 
@@ -201,6 +206,15 @@ class Report:
     principles: tuple[PrincipleEffect, ...] = ()
     """Those that answers were criticised by."""
     pairs: tuple[AnswerPair, ...] = ()
+    breakdowns: tuple[Breakdown, ...] = ()
+    """By the properties that were asked for."""
+    run_differences: tuple[RunDifference, ...] = ()
+    """Between every two runs or stores that were named."""
+    usage: tuple[ModelUsage, ...] = ()
+    models: tuple[str, ...] = ()
+    """Models, or agents without one, by name."""
+    seeds: tuple[int, ...] = ()
+    origin: ReportOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +235,9 @@ def build_report(
     *,
     failed: Iterable[Transcript] = (),
     arms: Mapping[str, Iterable[Transcript]] | None = None,
+    by: Sequence[By] = (),
+    runs: Mapping[str, RunMembership] | None = None,
+    prices: PriceTable | None = None,
 ) -> Report:
     """The report on `transcripts`, which are read once and not held.
 
@@ -228,20 +245,27 @@ def build_report(
         transcripts: Judged debates of any protocols, as `Store.transcripts()` gives them.
         seed: Of the bootstrap.
         failed: Debates that are not complete; those that failed are counted by cause.
-        arms: More of them by the name of an arm, which their answers to open prompts stand under.
+        arms: More of them by the name of a run, a store or an arm, each measured by itself.
+        by: Properties that accuracy is also shown by.
+        runs: By the same names, which debates belong to which runs.
+        prices: Of the models' tokens.
     """
     ends = EndCounter()
     gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
     responses = ResponseCounter()
     raters = RaterCounter()
     answers, principles = AnswerCounter(), PrincipleCounter()
-    questions = set()
-    prompts = set()
+    usage = UsageCounter()
+    valued: list[tuple[By, str, Observation]] = []
+    questions, prompts, models, seeds = set(), set(), set(), set()
     num_debates = num_unjudged = 0
     named_arms = [("", transcripts), *(arms or {}).items()]
     for name, transcript in ((name, each) for name, some in named_arms for each in some):
         num_debates += 1
         ends.add(transcript)
+        usage.add(transcript, name)
+        models |= {named_agent(spec) for spec in transcript.debate.agents.values()}
+        seeds.add(transcript.debate.seed)
         raters.add(transcript)
         questions.add(cluster_of(transcript.question))
         if transcript.question.is_open:
@@ -253,8 +277,15 @@ def build_report(
         found = rulings(transcript)
         num_unjudged += not found
         for ruling in found:
-            one = _ruled(transcript, ruling)
+            one = _ruled(transcript, ruling, name)
             gathered[one.observation.arm].append(one)
+            valued += [
+                (each, value, one.observation)
+                for each in by
+                for value in values_of(
+                    each, transcript.question, one.observation, (runs or {}).get(name, NO_RUNS)
+                )
+            ]
     for group in gathered.values():
         group.sort(key=lambda one: one.observation.debate_id)
     observed = {arm: [one.observation for one in gathered[arm]] for arm in sorted(gathered)}
@@ -285,12 +316,17 @@ def build_report(
         drifts=answers.drifts(),
         principles=principles.counted().effects,
         pairs=answers.pairs(),
+        breakdowns=breakdowns(valued, named),
+        run_differences=run_differences(observed, list(arms or ())),
+        usage=usage.counted(prices),
+        models=tuple(sorted(models)),
+        seeds=tuple(sorted(seeds)),
     )
 
 
-def _ruled(transcript: Transcript, ruling: Ruling) -> _Ruled:
+def _ruled(transcript: Transcript, ruling: Ruling, group: str) -> _Ruled:
     return _Ruled(
-        observation=observe(transcript, ruling),
+        observation=observe(transcript, ruling, group),
         reading=reading(transcript, ruling),
         path=path(transcript, ruling),
         quotes=tuple(quote_counts(transcript)),
@@ -306,21 +342,6 @@ MAX_KINDS = 3
 """Kinds of unreadable answers that are shown of an arm."""
 KIND_CHARS = 60
 """Answers that begin alike, apart from numbers, are of one kind."""
-HEAD_CHARS, TAIL_CHARS = 100, 60
-"""Characters shown of either end of a long answer: its statement stands at the end."""
-
-MAX_READ = 2000
-"""Characters at either end of an answer that are looked at."""
-
-
-def shortened(answer: str) -> str:
-    """The answer in one line; of a long one its beginning and its end."""
-    if len(answer) > 2 * MAX_READ:
-        answer = f"{answer[:MAX_READ]} {answer[-MAX_READ:]}"
-    line = " ".join(answer.split())
-    if len(line) <= HEAD_CHARS + TAIL_CHARS + 3:
-        return line
-    return f"{line[:HEAD_CHARS].rstrip()} … {line[-TAIL_CHARS:].lstrip()}"
 
 
 def _unread(label: str, group: Sequence[_Ruled]) -> list[Unread]:
@@ -432,7 +453,8 @@ def _comparisons(observed: Observed, named: dict[Arm, str]) -> list[ArmDifferenc
     for pair in COMPARED:
         for one in observed:
             for two in observed:
-                if (kinds[one], kinds[two]) != pair or one.judge != two.judge:
+                alike = (one.judge, one.group) == (two.judge, two.group)
+                if (kinds[one], kinds[two]) != pair or not alike:
                     continue
                 if one.speakers and two.speakers and one.speakers != two.speakers:
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from oversight.evals.answers import QuoteUse
+from oversight.evals.breakdown import breakdown_tables, difference_table, usage_table
 from oversight.evals.constitutional import answer_tables
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
@@ -22,6 +23,8 @@ def tables(report: Report) -> tuple[Table, ...]:
         _accuracy(report),
         _unread(report),
         _unseen(report),
+        difference_table(report.run_differences),
+        *breakdown_tables(report.breakdowns),
         _comparisons(report),
         _assistance(report),
         _cross_checks(report),
@@ -39,6 +42,7 @@ def tables(report: Report) -> tuple[Table, ...]:
         _rater_agreement(report),
         _answer_ends(report),
         _failures(report),
+        usage_table(report.usage),
     )
     return tuple(table for table in built if table.rows)
 

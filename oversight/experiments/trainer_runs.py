@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
+from oversight.chat.prompt_ids import ChatIds
 from oversight.config import describe
 from oversight.errors import ConfigError
 from oversight.modeling.scoring.checks import check_stored, empty_model
@@ -24,9 +25,13 @@ LATER = Path("later")
 """Stands for a folder that an earlier job will have made."""
 
 
-def common(policy: str, out: Path, seed: int) -> dict[str, Any]:
+def common(
+    policy: str, out: Path, seed: int, template_args: dict[str, JsonValue]
+) -> dict[str, Any]:
     """Settings that all runs of an experiment share."""
+    told = {"data": {"template_args": template_args}} if template_args else {}
     return {
+        **told,
         "out": str(out),
         "model": {"path": policy},
         "seed": seed,
@@ -94,16 +99,18 @@ def check_run(
             raise ConfigError(f"{name}.{error}") from None
 
 
-def check_model(name: str, path: str) -> None:
+def check_model(name: str, path: str, template_args: dict[str, JsonValue]) -> None:
     """Refuse a model that is not there, is no causal language model, or lacks weights.
 
     Raises:
-        ConfigError: It cannot be used; `name` is the setting that gives it.
+        ConfigError: It cannot be used, or its chat template reads no such value; `name` is the
+            setting that gives it.
     """
     from transformers import AutoModelForCausalLM
 
     try:
-        config, _ = read_config(ModelSettings(path=path), ())
+        config, vocabulary = read_config(ModelSettings(path=path), ())
+        ChatIds(vocabulary.tokenizer, template_args=template_args)
         check_stored(path, empty_model(AutoModelForCausalLM, config), f"{name} = {path!r}")
     except ConfigError as error:
         raise ConfigError(str(error).replace("model.path = ", f"{name} = ", 1)) from None

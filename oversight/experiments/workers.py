@@ -25,11 +25,13 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from oversight.config import Settings
-from oversight.errors import CheckpointError, OversightError
-from oversight.files import write_json
+from oversight.config import RunLabels, Settings
+from oversight.errors import AnotherRunError, CheckpointError, OversightError
+from oversight.files import check_place, write_json
 from oversight.models import contents_of
 from oversight.redaction import redacted
+from oversight.store import Store
+from oversight.store.runs import start_of
 from oversight.train.runs.checkpoints import differences, unlike_contents
 from oversight.train.runs.folder import FolderLock
 
@@ -102,6 +104,10 @@ class Experiment(Protocol):
 
     def questions_id(self) -> str:
         """A hash of all questions that are asked, in their order."""
+
+    def reads(self, job: str) -> frozenset[str]:
+        """Settings that the job of that name reads, besides what other jobs have made: none of
+        them may change while its work stands."""
 
     def run(self, job: Any) -> JobDone:
         """Do the job, or what is left of it, and give its record."""
@@ -199,11 +205,12 @@ def run(experiment: Experiment, report: Report = lambda _: None) -> dict[str, di
     """Do all that is not done yet; every job's record by its name.
 
     Raises:
-        CheckpointError: The folder holds an experiment with other settings, models or questions.
+        AnotherRunError: The folder holds an experiment with other settings, models or questions.
         ConfigError: Another process runs one in the folder, or a job could not begin.
         DataError: There are fewer questions than are asked for.
         JobError: A job failed; says which, and why.
     """
+    check_place(experiment.out, "out", is_folder=True)
     jobs = experiment.plan()
     done = {job.name for job in jobs if _record(experiment, job) is not None}
     if len(done) < len(jobs):
@@ -219,6 +226,16 @@ def run(experiment: Experiment, report: Report = lambda _: None) -> dict[str, di
         return {job.name: _record(experiment, job) or {} for job in jobs}
     finally:
         lock.release()
+
+
+def label(store: Store, settings: RunLabels) -> None:
+    """Let what a job writes from now on belong to the experiment's run, if a person named one.
+
+    Each job has a store of its own and its folder says what it is: without a name there is nothing
+    to tell apart.
+    """
+    if settings.run is not None:
+        store.begin_run(start_of(settings, "run"))
 
 
 def _record(experiment: Experiment, job: ExperimentJob) -> dict[str, Any] | None:
@@ -237,16 +254,34 @@ def check_record(experiment: Experiment, *, whole: bool) -> None:
     """
     settings = experiment.settings
     path = experiment.out / experiment.record
-    here = json.loads(redacted(settings.model_dump_json(exclude=set(settings.incidental))))
+    here: dict[str, Any] = json.loads(
+        redacted(settings.model_dump_json(exclude=set(settings.incidental)))
+    )
     known = read_object(path, "restore a copy, or name another folder") or {}
     held: dict[str, Any] | None = known.pop(CONTENTS, None)
     contents = contents_of(here, settings.by_content)
     if not whole or known.get("dataset") != here.get("dataset"):
         contents["dataset"] = experiment.questions_id()
     if known:
+        here = _with_unread(experiment, known, here)
         _refuse_another(experiment, known, here, held, contents)
-    if held is None and not whole:
-        write_json(path, here | {CONTENTS: contents})
+    if not whole and (held is None or here != known):
+        write_json(path, here | {CONTENTS: (held or {}) | contents})
+
+
+def _with_unread(
+    experiment: Experiment, known: dict[str, Any], here: dict[str, Any]
+) -> dict[str, Any]:
+    """The settings, those that no job of the plan reads as the record has them."""
+    read = frozenset[str]().union(*(experiment.reads(job.name) for job in experiment.plan()))
+    return here | {name: value for name, value in known.items() if name not in read}
+
+
+def _made_by(experiment: Experiment, setting: str) -> str | None:
+    """The first job, of this plan or of another, that read a setting and has left something."""
+    folders = sorted((experiment.out / "stages").glob("*"))
+    begun = (each.name for each in folders if each.is_dir() and any(each.iterdir()))
+    return next((name for name in begun if setting in experiment.reads(name)), None)
 
 
 def _refuse_another(
@@ -256,21 +291,18 @@ def _refuse_another(
     held: dict[str, Any] | None,
     contents: dict[str, Any],
 ) -> None:
-    other = [
-        each
-        for each in differences(known, here)
-        if not any(f"{each[0]}.".startswith(f"{name}.") for name in contents)
-    ]
-    if other:
-        name, old, new = other[0]
-        raise CheckpointError(
-            f"{experiment.out} holds a {experiment.noun} with another {name} "
-            f"({json.dumps(old)}, now {json.dumps(new)}); "
-            "give another --out, or remove the folder to begin anew"
-        )
+    for name, old, new in differences(known, here):
+        if any(f"{name}.".startswith(f"{each}.") for each in contents):
+            continue
+        if (job := _made_by(experiment, name.partition(".")[0])) is not None:
+            raise AnotherRunError(
+                f"{experiment.out} holds a {experiment.noun} with another {name} "
+                f"({json.dumps(old)}, now {json.dumps(new)}), with which stages/{job} was made; "
+                "give another --out, or remove the folder to begin anew"
+            )
     looked_at = held and {name: at for name, at in held.items() if name in contents}
     if found := unlike_contents(known, looked_at, here, contents):
-        raise CheckpointError(
+        raise AnotherRunError(
             f"{experiment.out} holds another {experiment.noun}: {found[0]}. Put back what was "
             "there to go on; or give another --out, or remove the folder to begin anew"
         )

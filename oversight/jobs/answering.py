@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,8 @@ class Answering:
     """Tokens of prompts and answers of this run."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Of failed calls, the first few, by id."""
+    model: str = ""
+    """The model that the file asks for, where it names one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,8 @@ async def answer_file(
         on_progress: Is told of every answer.
 
     Raises:
-        DataError: A file cannot be read, or holds a line that is no request.
+        DataError: A file cannot be read, or holds a line that is no request, or asks for several
+            models.
         FileError: The output cannot be written.
         BudgetExceededError: The engine's budget is used up; what was answered stands.
     """
@@ -151,9 +154,9 @@ async def answer_file(
     for other in beside:
         known |= _ids(other)
     index, number = part
-    num_lines = sum(1 for _ in _requests(requests))
+    num_lines, model = _extent(requests)
     first, end = (num_lines * index // number, num_lines * (index + 1) // number)
-    progress = Answering(total=end - first)
+    progress = Answering(total=end - first, model=model)
 
     def waiting() -> Iterator[PlacedLine]:
         for place, line in enumerate(_requests(requests)):
@@ -215,6 +218,27 @@ def _requests(path: Path) -> Iterator[PlacedLine]:
         raise DataError(
             f"request file {str(path)!r}: not readable ({error.strerror or error})"
         ) from None
+
+
+def _extent(path: Path) -> tuple[int, str]:
+    """Number of calls of a request file, and the model that they ask for; "" if they name none.
+
+    Raises:
+        DataError: The file cannot be read, or they ask for several models.
+    """
+    number, first = 0, ""
+    for line in _requests(path):
+        number += 1
+        body = line.value.get("body")
+        model = str(body.get("model") or "") if isinstance(body, Mapping) else ""
+        if first and model and model != first:
+            raise DataError(
+                f"request file {str(path)!r}, line {line.number}: it asks for the model {model!r}, "
+                f"and lines before it for {first!r}; one engine answers one model: divide the file "
+                "by model"
+            )
+        first = first or model
+    return number, first
 
 
 def _ids(path: Path) -> set[str]:

@@ -1,6 +1,7 @@
 """A job's folder: calls in request files, their answers, and the engine that asks by these files.
 
-    JOB/requests/wave-001-shard-000-of-004.jsonl     what is to be answered
+    JOB/requests/wave-001-shard-000-of-004.jsonl     what is to be answered; where several models
+                                                     are asked, wave-001-MODEL-shard-…
     JOB/answers/…                                    answer files, whatever their names
     JOB/index.db                                     places of both by id; made anew if it is lost
     JOB/parquet/…                                    lines of answers that came as Parquet
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,7 @@ from oversight.models import content_name
 from oversight.types import Capabilities, Chunk, Completion, Engine, EngineSpec, Request
 
 REQUESTS, ANSWERS, INDEX, PARQUET = "requests", "answers", "index.db", "parquet"
-SHARD_FILE = re.compile(r"wave-(\d+)-shard-(\d+)-of-(\d+)\.jsonl")
+SHARD_FILE = re.compile(r"wave-(\d+)-(?:.+-)?shard-\d+-of-\d+\.jsonl")
 NUM_LISTED = 5
 """Number of lines that a message lists of each kind."""
 
@@ -56,12 +57,15 @@ CREATE INDEX IF NOT EXISTS answers_by_file ON answers (file);
 CREATE TABLE IF NOT EXISTS files (
     name TEXT PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS odd (file TEXT NOT NULL, kind TEXT NOT NULL, place TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS odd_by_file ON odd (file);
 """
 
 
 @dataclass
 class TakenIn:
-    """Counts of what was met in answer files."""
+    """Counts of what was met in answer files: first what is new, then what is wrong in any of them
+    for as long as it lies there."""
 
     num_new: int = 0
     num_failed: int = 0
@@ -161,6 +165,13 @@ class JobFolder:
                 self._index.execute("DELETE FROM files")
                 for file in files:
                     self._take_file(file, TakenIn())
+            for kind, places in (
+                ("unlike", counts.unlike),
+                ("unknown", counts.unknown),
+                ("broken", counts.broken),
+            ):
+                query = "SELECT place FROM odd WHERE kind = ? ORDER BY rowid"
+                places += [place for (place,) in self._index.execute(query, (kind,))]
         return counts
 
     def _answer_files(self) -> Iterator[Path]:
@@ -191,6 +202,7 @@ class JobFolder:
         rows = self._index.execute("DELETE FROM answers WHERE file = ? RETURNING id", (name,))
         ids = [id_ for (id_,) in rows]
         self._index.execute("DELETE FROM files WHERE name = ?", (name,))
+        self._index.execute("DELETE FROM odd WHERE file = ?", (name,))
         return ids
 
     def _lacks(self, ids: Sequence[str]) -> bool:
@@ -210,7 +222,7 @@ class JobFolder:
             before = self._forget_file(name)
             for line in lines_of(file):
                 if isinstance(line, BrokenLine):
-                    counts.broken.append(f"{file.name}:{line.number} ({line.reason})")
+                    self._note(name, "broken", f"{file.name}:{line.number} ({line.reason})")
                     continue
                 place = (name, line.start, line.size)
                 self._take(answer_of(line.value), place, f"{file.name}:{line.number}", counts)
@@ -226,7 +238,7 @@ class JobFolder:
     ) -> None:
         id_ = answer.custom_id
         if self._one("SELECT 1 FROM requests WHERE id = ?", id_) is None:
-            counts.unknown.append(f"{shown} ({id_[:40]!r})")
+            self._note(place[0], "unknown", f"{shown} ({id_[:40]!r})")
             return
         before = self._one("SELECT file, start, size, error FROM answers WHERE id = ?", id_)
         if before is not None and not before[3]:
@@ -235,13 +247,17 @@ class JobFolder:
             counts.num_doubled += 1
             first = _read(id_, before[0], before[1], before[2])
             if first is None or _words(first.body or {}) != _words(answer.body or {}):
-                counts.unlike.append(id_)
+                self._note(place[0], "unlike", id_)
             return
         counts.num_new += not answer.error
         counts.num_failed += bool(answer.error)
         self._index.execute(
             "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", (id_, *place, answer.error)
         )
+
+    def _note(self, file: str, kind: str, place: str) -> None:
+        """Keep what is wrong in a file, so that each wave tells of it while the file lies there."""
+        self._index.execute("INSERT INTO odd VALUES (?, ?, ?)", (file, kind, place))
 
     def answer(self, custom_id: str) -> AnswerLine | None:
         """The answer of a call, or None if there is none yet.
@@ -285,8 +301,8 @@ class JobFolder:
             writer = WaveWriter(self.path / REQUESTS, number, num_shards, stack)
             yield writer
         with self._index:
-            for path, ids in writer.written():
-                rename(path.with_name(path.name + ".part"), path)
+            for part, path, ids in writer.written():
+                rename(part, path)
                 self._index.executemany(
                     "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, 0)",
                     ((id_, number, path.name) for id_ in ids),
@@ -323,14 +339,25 @@ class JobFolder:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class WaveFile:
+    """A request file as it is written: calls of one model, of one shard."""
+
+    model: str
+    shard: int
+    part: Path
+    file: TextIO
+    ids: list[str] = field(default_factory=list)
+
+
 class WaveWriter:
-    """Writes the request files of one wave, each call once."""
+    """Writes the request files of one wave, each call once; a file asks for one model alone, as
+    whatever answers it serves one."""
 
     def __init__(self, folder: Path, number: int, num_shards: int, stack: ExitStack) -> None:
         self._folder, self._number, self._num_shards = folder, number, num_shards
         self._stack = stack
-        self._files: dict[int, TextIO] = {}
-        self._ids: dict[int, list[str]] = {}
+        self._files: dict[tuple[str, int], WaveFile] = {}
         self._seen: set[str] = set()
 
     @property
@@ -343,27 +370,39 @@ class WaveWriter:
         if line.custom_id in self._seen:
             return
         self._seen.add(line.custom_id)
+        model = str(line.body.get("model", ""))
         shard = int(text_id(route)[:8], 16) % self._num_shards
-        if shard not in self._files:
-            self._files[shard] = self._stack.enter_context(
-                self._path(shard)
-                .with_name(self._path(shard).name + ".part")
-                .open("w", encoding="utf-8", newline="\n")
-            )
-            self._ids[shard] = []
-        self._files[shard].write(line.text())
-        self._ids[shard].append(line.custom_id)
+        if (model, shard) not in self._files:
+            part = self._folder / f"wave-{self._number:03d}-{len(self._files):03d}.part"
+            file = self._stack.enter_context(part.open("w", encoding="utf-8", newline="\n"))
+            self._files[model, shard] = WaveFile(model, shard, part, file)
+        held = self._files[model, shard]
+        held.file.write(line.text())
+        held.ids.append(line.custom_id)
 
-    def written(self) -> Iterator[tuple[Path, list[str]]]:
-        """The files, closed and on the disk, with the ids in each."""
-        for shard, ids in sorted(self._ids.items()):
-            path = self._path(shard)
-            sync(path.with_name(path.name + ".part"))
-            yield path, ids
+    def written(self) -> Iterator[tuple[Path, Path, list[str]]]:
+        """The files, closed and on the disk: as they lie there, as they are to be named, and the
+        ids in each."""
+        names = _file_names({each.model for each in self._files.values()})
+        for _, each in sorted(self._files.items()):
+            sync(each.part)
+            of = f"shard-{each.shard:03d}-of-{self._num_shards:03d}"
+            path = self._folder / f"wave-{self._number:03d}-{names[each.model]}{of}.jsonl"
+            yield each.part, path, each.ids
 
-    def _path(self, shard: int) -> Path:
-        name = f"wave-{self._number:03d}-shard-{shard:03d}-of-{self._num_shards:03d}.jsonl"
-        return self._folder / name
+
+def _file_names(models: Iterable[str]) -> dict[str, str]:
+    """The part of a file's name that says which model it asks for; nothing where there is one."""
+    several = sorted(models)
+    if len(several) < 2:
+        return dict.fromkeys(several, "")
+    names: dict[str, str] = {}
+    for model in several:
+        name = re.sub(r"[^A-Za-z0-9._]+", "-", model.rstrip("/")).strip("-.")[-40:] or "model"
+        while f"{name}-" in names.values():
+            name += "+"
+        names[model] = f"{name}-"
+    return names
 
 
 def _read(custom_id: str, file: str, start: int, size: int) -> AnswerLine | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from oversight.engines import openai, vllm
-from oversight.engines.openai.failures import kind_in_file
+from oversight.engines.openai.failures import is_filtered, kind_in_file
 from oversight.engines.openai.reply import (
     STATUS,
     MalformedReplyError,
@@ -41,6 +41,16 @@ from oversight.types import (
 )
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+WITHHELD: dict[str, Any] = {
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": ""},
+            "finish_reason": FinishReason.CONTENT_FILTER.value,
+        }
+    ]
+}
+"""Body that an error row of a content filter stands for, as of a live server: nothing was said."""
 FINISHED = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 
 
@@ -420,6 +430,8 @@ def _failed(custom_id: str, error: Any, status: Any) -> AnswerLine:
     said = _said(error)
     shown = said if status is None else f"status {status}: {said}"
     number = next((int(str(each)) for each in (status, code) if STATUS.fullmatch(str(each))), None)
+    if is_filtered(number, code):
+        return AnswerLine(custom_id, WITHHELD)
     return AnswerLine(custom_id, error=shown, kind=kind_in_file(number, said, code))
 
 

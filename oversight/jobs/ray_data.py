@@ -6,8 +6,10 @@
 
 Workers read their lines from the request file, which has to lie where all machines see it; answers
 are written by this process alone. A worker that dies is started anew, and its calls in flight are
-asked again: what it had answered was passed on block by block. Ray Data ends a job at the first
-error of a row unless it is told otherwise, so errors of calls are rows here.
+asked again: what it had answered was passed on block by block. One that dies again and again, and
+workers that the cluster has no room for, end the job with an error: left to itself, Ray Data would
+start and wait for ever. It ends a job at the first error of a row as well unless it is told
+otherwise, so errors of calls are rows here.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +31,10 @@ from typing import Any
 from oversight.engines import open_engine
 from oversight.errors import (
     BudgetExceededError,
+    ConfigError,
     EngineUnavailableError,
     MissingDependencyError,
+    lack,
 )
 from oversight.jobs.answering import Answered, answered
 from oversight.jobs.lines import AnswerLine, PlacedLine, answer_of
@@ -40,7 +45,16 @@ BLOCK_CALLS = 4
 """Calls of a block: few, as a block's answers are passed on together."""
 STORE_BYTES = 2**28
 """Memory for blocks of a cluster that is started here; they hold places, and answers on the way."""
+MAX_RESTARTS = 8
+"""Times that a worker is started anew before the job ends."""
+START_S = 600
+"""Seconds within which all workers have to be there, unless Ray's own `START_VARIABLE` says
+otherwise; the model is loaded at the first call, and its time does not count."""
+CONNECT_S = 10.0
+MAX_STARTS = 3
+"""Tries to start Ray here: it gives itself half a minute, too short on a machine that is busy."""
 ON_A_CLUSTER = "RAY_ADDRESS"
+START_VARIABLE = "RAY_DATA_DEFAULT_WAIT_FOR_MIN_ACTORS_S"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,9 @@ class RayRunner:
     cpus: float = 1.0
     gpus: float = 0.0
     """Processors that a worker is given."""
+    max_restarts: int = MAX_RESTARTS
+    """Of each worker."""
+    start_s: int = START_S
 
     async def run(
         self, requests: Path, waiting: Iterator[PlacedLine], take: Callable[[Answered], None]
@@ -63,7 +80,9 @@ class RayRunner:
 
         Raises:
             MissingDependencyError: Ray is not installed.
-            EngineUnavailableError: Ray gives up, as where no worker can open its engine.
+            ConfigError: More GPUs are asked for than there are, or RAY_ADDRESS is no cluster's.
+            EngineUnavailableError: Ray gives up, as where no worker can open its engine, one dies
+                each time that it is started, or the cluster has no room for them.
             BudgetExceededError: A worker's budget is used up.
         """
         _import_ray()
@@ -71,10 +90,44 @@ class RayRunner:
         if not blocks:
             return
         with _cluster(self.num_workers):
-            async for row in _rows(self._answers(blocks)):
+            self._check_room()
+            async for row in _rows(self._answers(blocks), self._reason):
                 if row["stop"]:
                     raise BudgetExceededError(row["stop"])
                 take(Answered(_line(row), row["tokens"]))
+
+    def _check_room(self) -> None:
+        """Refuse at once what a machine alone has no processors for; a cluster may grow."""
+        import ray
+
+        if os.environ.get(ON_A_CLUSTER) or not self.gpus:
+            return
+        found = ray.cluster_resources().get("GPU", 0.0)
+        if found < self.gpus * self.num_workers:
+            raise ConfigError(
+                f"--gpus {self.gpus:g}: {self.num_workers} workers (--ray) are to have so many, "
+                f"and this machine has {found:g} GPUs in all: ask for fewer, or name a cluster "
+                f"({ON_A_CLUSTER})"
+            )
+
+    def _reason(self, error: Exception) -> str:
+        """What became of the job, and what to do about it."""
+        import ray
+
+        if isinstance(error, ray.exceptions.GetTimeoutError):
+            asked = f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+            return (
+                f"not all of {self.num_workers} workers, of {asked} each, were started in time; "
+                "the cluster may have no room for them: ask for fewer (--ray), or give it longer "
+                f"({START_VARIABLE}, in seconds)"
+            )
+        if isinstance(error, ray.exceptions.ActorDiedError | ray.exceptions.ActorUnavailableError):
+            return (
+                f"a worker died and is not started anew any more, after {self.max_restarts} times "
+                f"({_last_line(error)}): often for want of memory, of which fewer workers (--ray) "
+                "take less; the same command goes on behind what is answered"
+            )
+        return _last_line(error)
 
     def _answers(self, blocks: list[Any]) -> Iterator[Mapping[str, Any]]:
         """Rows of answers as they come; raises Ray's errors."""
@@ -85,6 +138,8 @@ class RayRunner:
         context.enable_progress_bars = False
         context.execution_options.preserve_order = False
         context.max_consecutive_actor_init_deaths = self.num_workers
+        if START_VARIABLE not in os.environ:
+            context.wait_for_min_actors_s = self.start_s
         answers = ray.data.from_arrow(blocks).map_batches(
             _Worker,
             fn_constructor_kwargs={"spec": self.spec.model_dump_json()},
@@ -97,6 +152,7 @@ class RayRunner:
             ),
             num_cpus=self.cpus,
             num_gpus=self.gpus or None,
+            max_restarts=self.max_restarts,
         )
         for batch in answers.iter_batches(
             batch_size=None, batch_format="pyarrow", prefetch_batches=0
@@ -162,7 +218,9 @@ def _line(row: Mapping[str, Any]) -> AnswerLine:
     return answer_of(json.loads(row["line"]))
 
 
-async def _rows(source: Iterator[Mapping[str, Any]]) -> AsyncIterator[Mapping[str, Any]]:
+async def _rows(
+    source: Iterator[Mapping[str, Any]], reason: Callable[[Exception], str]
+) -> AsyncIterator[Mapping[str, Any]]:
     """The rows of an iterator that waits, without making the event loop wait.
 
     Raises:
@@ -179,10 +237,10 @@ async def _rows(source: Iterator[Mapping[str, Any]]) -> AsyncIterator[Mapping[st
             ray.shutdown()  # the thread waits for a row, and this lets it go
             raise
         except (ray.exceptions.RayError, OSError) as error:
-            raise EngineUnavailableError(f"Ray Data: {_reason(error)}") from error
+            raise EngineUnavailableError(f"Ray Data: {reason(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     """The last line of what Ray says, which is the worker's own error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return redacted(lines[-1] if lines else type(error).__name__)
@@ -204,13 +262,53 @@ def _cluster(num_workers: int) -> Iterator[None]:
 
 
 def _connect(ray: Any, num_workers: int) -> None:
-    """Connect to the cluster that RAY_ADDRESS names, or start one."""
+    """Connect to the cluster that RAY_ADDRESS names, or start one.
+
+    Raises:
+        ConfigError: Nobody answers there.
+        EngineUnavailableError: None could be started here.
+    """
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if os.environ.get(ON_A_CLUSTER):
-        ray.init(**quiet)
+    if address := os.environ.get(ON_A_CLUSTER):
+        _check_answers(address)
+        how: dict[str, Any] = quiet
     else:
         cpus = max(num_workers, os.cpu_count() or 1)
-        ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
+        here = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+        how = {"num_cpus": cpus, **here, **quiet}
+    for left in reversed(range(1 if address else MAX_STARTS)):
+        try:
+            ray.init(**how)
+        except Exception as error:  # of whatever kind: its parts are programs of their own
+            if lack(error) is not None:
+                raise
+            if not left:
+                where = f"on the cluster of {ON_A_CLUSTER} = {address!r}" if address else "here"
+                raise EngineUnavailableError(
+                    f"Ray could not be begun {where} ({_last_line(error)}): try again when the "
+                    "machine is less busy"
+                ) from error
+            ray.shutdown()
+        else:
+            return
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nobody answers: Ray itself would try for minutes.
+
+    Raises:
+        ConfigError: Nobody does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # a word of Ray's own, such as "auto"
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"{ON_A_CLUSTER} = {address!r}: nobody answers ({error}); start the cluster (ray start "
+            "--head), or leave the variable out to have workers on this machine"
+        ) from None
 
 
 def _import_ray() -> Any:

@@ -12,7 +12,7 @@ from oversight import constitutions
 from oversight.errors import StoreError
 from oversight.judging.items import DebateItem, TaskItem, is_live
 from oversight.judging.log import ActLog, JudgingLog, RatingLog
-from oversight.judging.settings import JudgingSettings, RatingSettings
+from oversight.judging.settings import JudgingSettings, RatingSettings, SessionSettings
 from oversight.judging.tasks import RatingTask, TaskQuestion, load, rating_of
 from oversight.judging.tasks.debate import (
     CalibrationBin,
@@ -204,7 +204,7 @@ class Desk(AnyDesk[QueueItem, str, DebateItem, Judgment]):
         Left out are those on a question whose answer this judge has been shown after judging
         another debate on it: they could not be judged any more.
         """
-        wanted = QueueFilter(dataset=self.settings.dataset, protocol=self.settings.protocol)
+        wanted = self._wanted()
         told = self._questions_told()
         return [
             each
@@ -212,10 +212,16 @@ class Desk(AnyDesk[QueueItem, str, DebateItem, Judgment]):
             if each.question_id not in told or each.state not in UNTOUCHED
         ]
 
+    def _wanted(self) -> QueueFilter:
+        settings = self.settings
+        return QueueFilter(
+            dataset=settings.dataset, protocol=settings.protocol, run=settings.from_run
+        )
+
     def why_empty(self) -> str:
         """The reason why the queue lists nothing, in sentences, with what may be done about it."""
         settings = self.settings
-        wanted = QueueFilter(dataset=settings.dataset, protocol=settings.protocol)
+        wanted = self._wanted()
         if self.store.queue(self.judge, wanted, overlap=settings.overlap):
             return (
                 "Nothing to judge for you: you have been told the answers to all questions of this "
@@ -224,7 +230,7 @@ class Desk(AnyDesk[QueueItem, str, DebateItem, Judgment]):
         if found := self.store.queue(self.judge, wanted, overlap=EVERYBODY):
             return _had_enough(len(found), "debate", "judge", settings.overlap)
         if self.store.queue(self.judge, QueueFilter(), overlap=EVERYBODY):
-            return _left_out("judge", settings.dataset, settings.protocol)
+            return _left_out("judge", settings)
         return (
             "Nothing to judge in this store. `oversight debate` runs debates; with --judge human "
             "they wait for you. Answers to open prompts are rated: `oversight rate revisions`."
@@ -241,7 +247,7 @@ class Desk(AnyDesk[QueueItem, str, DebateItem, Judgment]):
     def num_withheld(self, debate_id: str) -> int:
         """Number of debates that this judge is not offered any more since they have been told the
         answer to the question of this one."""
-        wanted = QueueFilter(dataset=self.settings.dataset, protocol=self.settings.protocol)
+        wanted = self._wanted()
         told = self._questions_told()
         question = self._told.get(debate_id)
         return sum(
@@ -377,9 +383,9 @@ class TaskDesk(AnyDesk[RatingItem, RatingItem, TaskItem, Feedback]):
         wanted = items_wanted(settings, task, self.constitution)
         if found := self.store.rating_items(self.judge, wanted, overlap=EVERYBODY):
             return _had_enough(len(found), task.one, "rate", settings.overlap)
-        every = replace(wanted, dataset=None, protocol=None)
+        every = replace(wanted, dataset=None, protocol=None, run=None)
         if self.store.rating_items(self.judge, every, overlap=EVERYBODY):
-            return _left_out("rate", settings.dataset, settings.protocol)
+            return _left_out("rate", settings)
         return task.empty
 
     def named(self, listed: RatingItem) -> RatingItem:
@@ -427,9 +433,13 @@ def _had_enough(number: int, one: str, verb: str, overlap: int) -> str:
     )
 
 
-def _left_out(verb: str, dataset: str | None, protocol: str | None) -> str:
+def _left_out(verb: str, settings: SessionSettings) -> str:
     """A sentence about a filter that fits nothing."""
-    named = {"data set": dataset, "protocol": protocol}
+    named = {
+        "data set": settings.dataset,
+        "protocol": settings.protocol,
+        "run": settings.from_run,
+    }
     given = " and ".join(f"{name} {value!r}" for name, value in named.items() if value is not None)
     return f"Nothing to {verb} in this store of {given}: leave that out, or name another."
 
@@ -447,6 +457,7 @@ def items_wanted(
         all_pairs=settings.pairs == "all",
         seed=settings.seed,
         turns=task.turns,
+        run=settings.from_run,
     )
 
 

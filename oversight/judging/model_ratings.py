@@ -1,7 +1,8 @@
 """A model that rates: every item of a task, in both orders, under principles that are drawn.
 
 All questions are known before the first is asked: each has the id of the feedback that will answer
-it. So one that is answered is not asked again, and a run that was cut off goes on.
+it. So one that is answered is not asked again, and a run that was cut off goes on. Several models
+(`raters`) rate at the same time where servers answer for them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import islice
 
 from oversight.constitutions import Constitution
 from oversight.engines import open_engine
-from oversight.errors import AnswerPending, ConfigError, ProtocolError
+from oversight.errors import AnswerPending, ConfigError, ProtocolError, StoreError
 from oversight.graphs.nodes import judge_name
 from oversight.graphs.planning import Cast, cast, check_engines
 from oversight.graphs.running import CLAIM_BATCH, DebateProgress, Failure, explain, work_through
@@ -128,6 +129,12 @@ class ModelRatings:
         return len(self.items) * num_orders * max(num_rules, 1)
 
     @property
+    def is_served(self) -> bool:
+        """True if servers that run already answer for the model."""
+        engines = self.cast.engines.values()
+        return bool(engines) and all(each.capabilities.is_served for each in engines)
+
+    @property
     def _scores(self) -> bool:
         """All principles are asked about together, one score each."""
         return self.task is Task.PRINCIPLES
@@ -148,6 +155,12 @@ class ModelRatings:
             BudgetExceededError: An engine's budget is used up; likewise.
         """
         progress = DebateProgress(total=self.num_planned)
+        async with self.cast:
+            await self.ask(progress, on_progress)
+        return progress
+
+    async def ask(self, progress: DebateProgress, on_progress: Report | None = None) -> None:
+        """As `run`, counting in `progress`; the engines stay open."""
         transcripts = _Transcripts(self.store)
         claims: list[str] = []
 
@@ -157,10 +170,11 @@ class ModelRatings:
                 self.store.release(claims)
                 claims.clear()
 
-        async def ask(planned: PlannedRating) -> None:
+        async def one(planned: PlannedRating) -> None:
             what = f"rating {planned.id} of item {planned.item.key}"
             try:
-                await self._ask(planned, await transcripts.get(planned.item.debate_id))
+                transcript = await transcripts.get(planned.item.debate_id)
+                progress.num_tokens += await self._ask(planned, transcript)
                 progress.done += 1
             except AnswerPending:
                 progress.waiting += 1
@@ -173,11 +187,9 @@ class ModelRatings:
             if on_progress:
                 on_progress(progress)
 
-        async with self.cast:
-            queue = self._pending(self.planned(), progress, on_progress)
-            await work_through(queue, ask, self.settings.concurrency)
+        queue = self._pending(self.planned(), progress, on_progress)
+        await work_through(queue, one, self.settings.concurrency)
         release()
-        return progress
 
     def _principles(self, item: RatingItem) -> Iterator[PrinciplesApplied | None]:
         """The principles that an item is rated under: one by one, or all at once to be scored."""
@@ -218,6 +230,7 @@ class ModelRatings:
             by_claim = {_claim(each): each for each in some.values()}
             held = self.store.claim(by_claim)
             found = self.store.known_ratings(some)
+            self.store.include({id_: some[id_].item.debate_id for id_ in found})
             self.store.release(key for key in held if by_claim[key].id in found)
             ours = [each for key, each in by_claim.items() if key in held and each.id not in found]
             progress.found += len(found)
@@ -226,10 +239,11 @@ class ModelRatings:
                 on_progress(progress)
             yield from ours
 
-    async def _ask(self, planned: PlannedRating, transcript: Transcript) -> None:
-        """Ask one question, and make the answer durable."""
+    async def _ask(self, planned: PlannedRating, transcript: Transcript) -> int:
+        """Ask one question, and make the answer durable; the number of tokens that it took."""
         draft = await self.agent.act(self._view(planned, transcript))
         await self.store.append(*draft.prompts, self._feedback(planned, draft))
+        return sum(s.usage.prompt_tokens + s.usage.completion_tokens for s in draft.samples)
 
     def _view(self, planned: PlannedRating, transcript: Transcript) -> View:
         """The rater's view: that of the judge, and of an open prompt the chat's source."""
@@ -273,6 +287,90 @@ class ModelRatings:
             study=self.settings.name,
             sent_at=now(),
         )
+
+
+# --- several models ---
+
+
+def all_raters(
+    store: Store,
+    settings: RatingSettings,
+    task: str,
+    open_: Callable[[EngineSpec], Engine] = open_engine,
+) -> dict[str, ModelRatings]:
+    """The ratings of each model that the settings name; models of one engine share it.
+
+    Raises as `ModelRatings` does, and:
+        ConfigError: Two names stand for one and the same rater.
+        StoreError: There is nothing to rate.
+    """
+    engines: dict[str, Engine] = {}
+
+    def open_once(spec: EngineSpec) -> Engine:
+        key = spec.model_dump_json()
+        if key not in engines:
+            engines[key] = open_(spec)
+        return engines[key]
+
+    several = {
+        name: ModelRatings(store, one, task, open_once)
+        for name, one in settings.one_by_one().items()
+    }
+    known: dict[str, str] = {}
+    for name, ratings in several.items():
+        same = known.setdefault(rater_of(ratings.spec), name)
+        if same != name:
+            raise ConfigError(f"raters.{same} and raters.{name} are one and the same rater")
+        if not ratings.items:
+            raise StoreError(f"{store.url}: there is nothing to rate: {ratings.nothing}")
+    return several
+
+
+async def rate_by_all(
+    several: Iterable[ModelRatings], on_progress: Report | None = None
+) -> DebateProgress:
+    """Ask the questions of several models that are not answered yet, and close their engines.
+
+    Models behind servers are asked at the same time. One in this process, or on a server that this
+    process starts, takes the processors and the memory that the next one needs: those are asked one
+    after the other, beside the servers, and each is given up before the next is loaded.
+
+    Raises:
+        StoreError: Nothing can be recorded any more; what was recorded stands.
+        BudgetExceededError: An engine's budget is used up; likewise.
+    """
+    raters = list(several)
+    progress = DebateProgress(total=sum(each.num_planned for each in raters))
+    sharing: dict[tuple[int, ...], list[ModelRatings]] = {}
+    for each in raters:
+        sharing.setdefault(tuple(map(id, each.cast.engines.values())), []).append(each)
+    served = [some for some in sharing.values() if some[0].is_served]
+    here = [some for some in sharing.values() if not some[0].is_served]
+
+    async def ask_served(some: list[ModelRatings]) -> None:
+        async with some[0].cast, asyncio.TaskGroup() as group:
+            for each in some:
+                group.create_task(each.ask(progress, on_progress))
+
+    async def ask_here() -> None:
+        for some in here:
+            async with some[0].cast:
+                for each in some:
+                    await each.ask(progress, on_progress)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for some in served:
+                group.create_task(ask_served(some))
+            group.create_task(ask_here())
+    except BaseExceptionGroup as failures:
+        raise _first_of(failures) from None
+    return progress
+
+
+def _first_of(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = failures.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _num_principles(settings: RatingSettings, task: Task, constitution: Constitution | None) -> int:

@@ -56,11 +56,15 @@ class QueueSession(Generic[Listed, Named, Opened, Sent]):
         """The items that are listed, as they were last read."""
         self.counts: Counter[ItemState] = Counter()
         """Number of items in each state, those that the filter leaves out included."""
-        self.num_sent = 0
-        """Number of items sent in this session."""
+        self._sent: set[str] = set()
         self.last_sent: Listed | None = None
         self.last_left = ""
         """Key of the item that was left last."""
+
+    @property
+    def num_sent(self) -> int:
+        """Number of items sent in this session; one that was revised and sent again is one."""
+        return len(self._sent)
 
     def refresh(self) -> list[Listed]:
         """Read the queue anew; the items that are listed now.
@@ -135,7 +139,7 @@ class QueueSession(Generic[Listed, Named, Opened, Sent]):
             else LeftState.BEGUN
         )
         if is_sent:
-            self.num_sent += 1
+            self._sent.add(item.key)
             self.last_sent = listed
         elif work.skipped:
             how = LeftState.SKIPPED

@@ -25,7 +25,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from oversight.config import AgentSettings, EngineSettings, Settings
+from oversight.config import AgentSettings, EngineSettings, RunLabels, Settings
 from oversight.types import Role, Task
 
 NO_ASSISTANCE = "none"
@@ -48,11 +48,11 @@ class AssistSettings(Settings):
     drawn twice as often. Empty: every item has the first kind of `[assistance]`."""
 
 
-class SessionSettings(Settings):
+class SessionSettings(RunLabels):
     """Settings that sessions of judging and of rating share."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
-        {"store", "judge", "keys", "theme", "port", "max_tabs"}
+        {"store", "judge", "keys", "theme", "port", "max_tabs", "run", "tags"}
     )
 
     store: str = "oversight.db"
@@ -67,6 +67,8 @@ class SessionSettings(Settings):
     """Only debates on questions of this data set."""
     protocol: str | None = None
     """Only debates of this protocol."""
+    from_run: str | None = None
+    """Only debates of this run."""
     overlap: int = Field(default=1, ge=1)
     """Number of people who are to judge an item."""
     shuffle_sides: bool = True

@@ -73,6 +73,36 @@ def resolve(name: str) -> str:
     return name if model is None else str(model.folder)
 
 
+ADAPTER, ADAPTED = "adapter_config.json", "base_model_name_or_path"
+"""File and key in which an adapter names the model that it adapts."""
+
+
+def check_whole(setting: str, model: str) -> None:
+    """Refuse the folder of an adapter that no weights of a model lie beside.
+
+    Args:
+        setting: Dotted name of the setting, for the message.
+        model: A folder; any other name passes.
+
+    Raises:
+        ConfigError: It is one; the message names what it adapts.
+    """
+    folder = Path(model).expanduser()
+    if not (folder / ADAPTER).is_file():
+        return
+    weights = [each.name for kind in ("*.safetensors", "*.bin") for each in folder.glob(kind)]
+    if any(not name.startswith("adapter_model.") for name in weights):
+        return
+    try:
+        base = json.loads((folder / ADAPTER).read_bytes())[ADAPTED]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        base = "another model"
+    raise ConfigError(
+        f"{setting} = {model!r}: this folder holds an adapter of {base}, and no whole model; train "
+        "it with model.lora.merge = true (the default), or merge the two with peft and name that"
+    )
+
+
 HUB_TIMEOUT_S = 10.0
 
 
@@ -137,9 +167,6 @@ NOT_READ = re.compile(
 
 INCIDENTAL = frozenset({"_name_or_path", "name_or_path", "is_local", "local_files_only"})
 """Keys that say where a model was read from, and nothing of the model."""
-
-ADAPTER, ADAPTED = "adapter_config.json", "base_model_name_or_path"
-"""File and key in which an adapter names the model that it adapts."""
 
 NO_MODELS = frozenset({"initial", "none"})
 """Names of references that are no models of their own."""

@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from oversight.errors import StoreError
 from oversight.ids import content_id
-from oversight.store.prompts import Known, encode_prompt
-from oversight.store.schema import RECORD_TABLES, encode, key_text
+from oversight.store.prompts import Known, RecentBlocks, encode_prompt
+from oversight.store.schema import RECORD_TABLES, encode, key_text, run_members
 from oversight.types import (
     Debate,
     Feedback,
@@ -29,7 +29,8 @@ Row: TypeAlias = tuple[Value, ...]
 T = TypeVar("T")
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    table.name: tuple(c.name for c in table.columns if c.name != "seq") for table in RECORD_TABLES
+    table.name: tuple(c.name for c in table.columns if c.name != "seq")
+    for table in (*RECORD_TABLES, run_members)
 }
 """Columns that a write gives, in the order of its row."""
 
@@ -46,6 +47,8 @@ PART_MEMORY_CHARS = 8_000_000
 BLOCK_MEMORY_CHARS = 320_000
 """Characters that are remembered, enough for what some hundreds of debates in flight with long
 sources share. In a job of many prompts the memory is full soon, so it takes this much."""
+RECENT_BYTES = 8_000_000
+"""Token ids of the last prompts, of some hundreds of debates in flight."""
 
 
 class Memory(NamedTuple):
@@ -53,15 +56,16 @@ class Memory(NamedTuple):
 
     parts: Known
     blocks: Known
+    recent: RecentBlocks
 
     @classmethod
     def empty(cls) -> Memory:
         """A memory that knows nothing yet."""
-        return cls(Known(PART_MEMORY_CHARS), Known(BLOCK_MEMORY_CHARS))
+        return cls(Known(PART_MEMORY_CHARS), Known(BLOCK_MEMORY_CHARS), RecentBlocks(RECENT_BYTES))
 
 
 class Batch:
-    """Rows of one or more calls, ready to be inserted in the order of `RECORD_TABLES`."""
+    """Rows of one or more calls, ready to be inserted in the order of `COLUMNS`."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Row]] = defaultdict(dict)
@@ -99,8 +103,8 @@ class Batch:
         self.prompt_chains.update(other.prompt_chains)
 
 
-def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
-    """The rows of `records`.
+def encode_records(records: Iterable[Stored], memory: Memory, run: str | None = None) -> Batch:
+    """The rows of `records`, and their rows as members of a run.
 
     Raises:
         StoreError: One of them is no record of the store's, or cannot be written as it is.
@@ -130,6 +134,8 @@ def encode_records(records: Iterable[Stored], memory: Memory) -> Batch:
                 f"the store takes questions, debates, turns, judgments, outcomes, prompts, ratings"
                 f" and the events of judging and rating, not {type(record).__name__}"
             )
+        if run is not None:
+            _put_own_member(batch, run, record)
     if "prompts" in batch.rows:
         batch.prompt_chains = dict.fromkeys(batch.rows["prompts"], _debate_of(batch))
     return batch
@@ -201,7 +207,7 @@ def _has_person(debate: Debate) -> bool:
 
 
 def _put_prompt(batch: Batch, record: PromptRecord, memory: Memory) -> None:
-    prompt = encode_prompt(record, memory.parts, memory.blocks)
+    prompt = encode_prompt(record, memory.parts, memory.blocks, memory.recent)
     for id_, (text, body) in prompt.parts.items():
         batch.put("parts", id_, (id_, body))
         batch.part_texts[id_] = text
@@ -286,3 +292,19 @@ def _put_rating_event(batch: Batch, event: RatingEvent) -> None:
         encode(event),
     )
     batch.put("rating_events", event.id, row)
+
+
+def put_member(batch: Batch, run: str, id_: str, debate_id: str) -> None:
+    """Add the row by which a record belongs to a run."""
+    key = key_text(run)
+    batch.put("run_members", f"{key}\0{id_}", (key, id_, debate_id))
+
+
+def _put_own_member(batch: Batch, run: str, record: Stored) -> None:
+    """Of the records that can be members; what a debate's models wrote belongs to the debate."""
+    if isinstance(record, Debate):
+        put_member(batch, run, record.id, record.id)
+    elif isinstance(record, Feedback) or (
+        isinstance(record, Judgment) and record.kind is JudgeKind.HUMAN
+    ):
+        put_member(batch, run, record.id, key_text(record.debate_id))

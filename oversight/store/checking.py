@@ -34,6 +34,7 @@ from oversight.store.prompts import (
     part_ids,
 )
 from oversight.store.reading import chunks, reason
+from oversight.store.runs import MEMBER_TABLES
 from oversight.store.schema import decode, key_text, kind_of, shown
 from oversight.store.sealing import Problem, Seal, check_chains
 from oversight.types import (
@@ -44,6 +45,7 @@ from oversight.types import (
     Outcome,
     Question,
     RatingEvent,
+    RunStart,
     Sample,
     Source,
     Turn,
@@ -149,7 +151,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     if isinstance(column.type, LargeBinary)
     else ((int,) if isinstance(column.type, BigInteger | Boolean) else (str,))
     + ((type(None),) if column.nullable else ())
-    for table in schema.RECORD_TABLES
+    for table in (*schema.RECORD_TABLES, *schema.RUN_TABLES)
     for column in table.columns
 }
 """By the names of columns: the same name is the same type in all tables."""
@@ -232,7 +234,7 @@ def _check_prompts(connection: Connection, rows: Sequence[Any]) -> Iterator[tupl
             record = decode_prompt(row.messages, row.blocks, row.tail, texts, blocks)
         except KeyError as error:
             return f"part {error} is not stored"
-        encoded = encode_prompt(record, memory.parts, memory.blocks)
+        encoded = encode_prompt(record, memory.parts, memory.blocks, memory.recent)
         if (encoded.id, encoded.variant) != (row.id, row.variant):
             return "id is not that of its content"
         return None if encoded.num_tokens == row.num_tokens else "num_tokens is wrong"
@@ -342,6 +344,34 @@ def _check_rating_events(connection: Connection, rows: Sequence[Any]) -> Iterato
     yield from _parsed(rows, parse)
 
 
+def _check_runs(_: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    def parse(row: Any) -> str | None:
+        start = decode(RunStart, row.body)
+        if start.id != row.id:
+            return "id is not that of its content"
+        if row.run != (wanted := key_text(start.run)):
+            return f"column run is {row.run!r}, but its content gives {wanted!r}"
+        return None
+
+    yield from _parsed(rows, parse)
+
+
+def _check_run_members(connection: Connection, rows: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    missing = _missing_debates(connection, rows)
+    ids = {row.id for row in rows}
+    stored = {id_ for table in MEMBER_TABLES for id_ in _stored_ids(connection, table, ids)}
+    begun = set(connection.scalars(select(schema.runs.c.run).distinct()))
+
+    def parse(row: Any) -> str | None:
+        if row.debate_id in missing:
+            return f"debate {row.debate_id} is not stored"
+        if row.id not in stored:
+            return f"no debate, judgment or rating {shown(row.id)} is stored"
+        return None if row.run in begun else f"run {shown(row.run)} is not stored"
+
+    yield from _parsed(rows, parse)
+
+
 def _check_outcomes_once(connection: Connection) -> Iterator[Problem]:
     """Debates with more than one complete outcome: the index that forbids them may be lost."""
     table = schema.outcomes
@@ -433,4 +463,6 @@ CHECKERS: dict[Table, Checker] = {
     schema.events: _check_events,
     schema.ratings: _check_ratings,
     schema.rating_events: _check_rating_events,
+    schema.runs: _check_runs,
+    schema.run_members: _check_run_members,
 }

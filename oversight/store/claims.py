@@ -37,7 +37,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from oversight.store.reading import completed_outcome, words_of
+from oversight.store.reading import belongs_to, completed_outcome, words_of
 from oversight.store.schema import claims, debates, events, judgments, key_text, questions
 from oversight.types import EventKind, JudgeKind
 
@@ -234,6 +234,7 @@ class QueueFilter:
     dataset: str | None = None
     protocol: str | None = None
     debate_ids: tuple[str, ...] | None = None
+    run: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +302,8 @@ def queue(connection: Connection, judge: str, wanted: QueueFilter, overlap: int)
         query = query.where(questions.c.dataset == key_text(wanted.dataset))
     if wanted.protocol is not None:
         query = query.where(debates.c.protocol == key_text(wanted.protocol))
+    if wanted.run is not None:
+        query = query.where(belongs_to(wanted.run))
     kept = None if wanted.debate_ids is None else set(wanted.debate_ids)
     listed = []
     for row in connection.execute(query):

@@ -112,7 +112,7 @@ def check_keys(connection: Connection) -> None:
         select(literal(table.name), table.c.id, table.c.debate_id).where(
             ~exists().where(schema.debates.c.id == table.c.debate_id)
         )
-        for table in schema.RECORD_TABLES
+        for table in (*schema.RECORD_TABLES, schema.run_members)
         if "debate_id" in table.columns
     ]
     for name, id_, debate in connection.execute(union_all(*lost).limit(1)):
@@ -178,6 +178,8 @@ LOOKED_UP_BY: tuple[tuple[Column[Any], type[StrEnum] | None], ...] = (
     (schema.ratings.c.kind, JudgeKind),
     (schema.rating_events.c.judge, None),
     (schema.rating_events.c.kind, RatingAct),
+    (schema.runs.c.run, None),
+    (schema.run_members.c.run, None),
 )
 """Columns by which rows are chosen, and what they may hold; None is any text."""
 
@@ -259,9 +261,13 @@ def _version(connection: Connection) -> str | None:
     return rows.scalar_one_or_none()
 
 
+def _unused(database: Database) -> StoreError:
+    return StoreError(f"store {database.name} holds nothing yet; check its name")
+
+
 def _check_unused(database: Database, connection: Connection, create: bool) -> None:
     if not create:
-        raise StoreError(f"store {database.name} holds nothing yet; check its name")
+        raise _unused(database)
     if database.is_sqlite and (tables := inspect(connection).get_table_names()):
         raise StoreError(
             f"store {database.name} is a database of another program"
@@ -300,6 +306,8 @@ def _prepare_file(database: Database, create: bool) -> None:
             if not create:
                 raise StoreError(f"there is no store at {path}; check the path")
             path.parent.mkdir(parents=True, exist_ok=True)
+        elif not create and not path.stat().st_size:
+            raise _unused(database)  # an empty file is left so
     except OSError as error:
         raise StoreError(
             f"store {path}: {error}; check that its folder can be there and that you may use it"

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, and_, distinct, func, select
 from oversight.ids import seed_from
 from oversight.store.claims import ClaimResult, Claims, ItemState, take_item
 from oversight.store.reading import (
+    belongs_to,
     chunks,
     completed_outcome,
     naming,
@@ -59,6 +60,7 @@ class RatingFilter:
     seed: int = 0
     turns: Task | None = None
     """Ask about the same turns as this task; of a task from outside the package."""
+    run: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,8 @@ def _debates(connection: Connection, wanted: RatingFilter) -> dict[str, tuple[st
         query = query.where(questions.c.dataset == key_text(wanted.dataset))
     if wanted.protocol is not None:
         query = query.where(debates.c.protocol == key_text(wanted.protocol))
+    if wanted.run is not None:
+        query = query.where(belongs_to(wanted.run))
     about = {}
     for row in connection.execute(query):
         words, has_options = words_of(row.question_id, row.body)

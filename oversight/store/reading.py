@@ -24,6 +24,7 @@ from oversight.store.schema import (
     kind_of,
     outcomes,
     questions,
+    run_members,
     shown,
     sources,
     turns,
@@ -164,6 +165,7 @@ class DebateFilter:
     protocol: str | None = None
     dataset: str | None = None
     complete: bool | None = None
+    runs: tuple[str, ...] = ()
 
     def ids(self) -> Select[tuple[str]]:
         """A query for their ids, in the order in which they were written."""
@@ -176,6 +178,8 @@ class DebateFilter:
                 (questions.c.id == debates.c.question_id)
                 & (questions.c.fingerprint == debates.c.question_fingerprint),
             ).where(questions.c.dataset == key_text(self.dataset))
+        if self.runs:
+            query = query.where(belongs_to(*self.runs))
         if self.complete is not None:
             done = completed_outcome()
             query = query.where(done if self.complete else ~done)
@@ -187,6 +191,14 @@ def completed_outcome() -> Exists:
     return exists().where(
         outcomes.c.debate_id == debates.c.id,
         outcomes.c.status == OutcomeStatus.COMPLETE.value,
+    )
+
+
+def belongs_to(*runs: str) -> Exists:
+    """Condition that the debate of a row of `debates`, or a judgment or rating of it, belongs to
+    one of these runs."""
+    return exists().where(
+        run_members.c.debate_id == debates.c.id, run_members.c.run.in_(map(key_text, runs))
     )
 
 

@@ -3,7 +3,8 @@
 Record tables are append-only. Each keeps a record's JSON text in `body` and, as
 columns of their own, the keys that one filters by. `seq` orders rows by when
 they were written. `links` holds the chains over what was written, see
-`oversight.store.chain`, and `heads` the end of each. Two tables are changed in
+`oversight.store.chain`, and `heads` the end of each. `runs` and `run_members` say which
+command made what, and stand in no chain, see `oversight.store.runs`. Two tables are changed in
 place: `heads`, and `claims`, which says which process is running which debate
 and holds nothing worth keeping.
 """
@@ -34,6 +35,7 @@ from sqlalchemy import (
 )
 
 from oversight.types import Debate, JudgingEvent, Question, RatingEvent, Record
+from oversight.types.samples import FREE_JSON
 
 metadata = MetaData(
     naming_convention={
@@ -210,6 +212,25 @@ heads = Table(
     sqlite_with_rowid=False,
 )
 
+runs = Table(
+    "runs",
+    metadata,
+    _seq(),
+    _text("id", unique=True),
+    _text("run", index=True),
+    _text("body"),
+)
+
+run_members = Table(
+    "run_members",
+    metadata,
+    _seq(),
+    _text("run"),
+    _text("id"),
+    _text("debate_id", ForeignKey("debates.id"), index=True),
+    UniqueConstraint("run", "id"),
+)
+
 claims = Table(
     "claims",
     metadata,
@@ -237,13 +258,17 @@ RECORD_TABLES: tuple[Table, ...] = (
 )
 """In an order in which each refers only to those before it."""
 
+RUN_TABLES: tuple[Table, ...] = (runs, run_members)
+"""Starts of runs, and what belongs to a run: they say nothing about a record itself."""
 
 R = TypeVar("R", bound=Record)
 
 
 def encode(record: Record) -> str:
     """JSON text of a record; of a question, without its source."""
-    if isinstance(record, Question | Debate | JudgingEvent | RatingEvent):
+    if isinstance(record, Debate):
+        return record.body
+    if isinstance(record, Question | JudgingEvent | RatingEvent):
         return _encode_free(record)
     try:
         return record.model_dump_json()
@@ -306,7 +331,7 @@ def _encode_free(record: Record) -> str:
 
     In free-form values that turns NaN into null and surrogates into question marks.
     """
-    return json.dumps(record.model_dump(exclude={"source"}), separators=(",", ":"))
+    return FREE_JSON.encode(record.model_dump(exclude={"source"}))
 
 
 def key_text(value: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,8 @@ from oversight.config import TransactionSettings
 from oversight.errors import StoreError
 from oversight.store import browsing, checking, claims, opening, reading, sealing
 from oversight.store import rating_queue as rating_queues
-from oversight.store.batch import encode_records
+from oversight.store import runs as run_records
+from oversight.store.batch import Batch, encode_records, put_member
 from oversight.store.browsing import DebateRows, Marks
 from oversight.store.claims import ClaimResult, QueueFilter, QueueItem
 from oversight.store.database import Database, parse_address
@@ -33,6 +34,7 @@ from oversight.types import (
     PromptRecord,
     Question,
     RatingEvent,
+    RunStart,
     Stored,
     Transcript,
 )
@@ -56,6 +58,7 @@ class Store:
         self._writer = Writer(database, transactions)
         self._sources = Sources()
         self._keys_checked = False
+        self._run: str | None = None
         self._at_exit = weakref.finalize(self, self._writer.stop, EXIT_WAIT_S)
 
     @classmethod
@@ -116,7 +119,7 @@ class Store:
         """
         if records:
             waiter: Future[None] = Future()
-            self._writer.submit(Write(encode_records(records, self._writer.memory), waiter))
+            self._writer.submit(Write(self._batch(records), waiter))
             waiter.result()
 
     async def append(self, *records: Stored) -> None:
@@ -129,8 +132,66 @@ class Store:
         """
         if records:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._writer.submit(Write(encode_records(records, self._writer.memory), waiter))
+            self._writer.submit(Write(self._batch(records), waiter))
             await waiter
+
+    def _batch(self, records: tuple[Stored, ...]) -> Batch:
+        return encode_records(records, self._writer.memory, self._run)
+
+    # --- runs --------------------------------------------------------------------
+
+    def begin_run(self, start: RunStart) -> RunStart:
+        """Write a start of a run; what is written from now on belongs to this run.
+
+        Returns:
+            The start as it was written: a name that no person gave has a number behind it if
+            another run has it.
+
+        Raises:
+            StoreError: The run has another value for one of the tags.
+        """
+        written = self._writer.call(lambda c: run_records.begin(c, start))
+        self._run = written.run
+        return written
+
+    def include(self, found: Mapping[str, str]) -> None:
+        """Let records that are stored already belong to the run that was begun, if one was.
+
+        Args:
+            found: Ids of debates, judgments or ratings, each with the id of its debate.
+        """
+        if self._run is None or not found:
+            return
+        batch = Batch()
+        for id_, debate_id in found.items():
+            put_member(batch, self._run, id_, debate_id)
+        waiter: Future[None] = Future()
+        self._writer.submit(Write(batch, waiter))
+        waiter.result()
+
+    def runs(self) -> list[run_records.StoredRun]:
+        """All runs with what belongs to them, in the order of their first starts."""
+        with self._database.reading() as connection:
+            return run_records.read_runs(connection)
+
+    def run_tokens(self, name: str) -> run_records.RunTokens:
+        """Tokens of all calls behind the records of a run."""
+        with self._database.reading() as connection:
+            return run_records.read_tokens(connection, name)
+
+    def require_run(self, name: str) -> None:
+        """Refuse a run that is not stored.
+
+        Raises:
+            StoreError: Names the nearest one.
+        """
+        with self._database.reading() as connection:
+            run_records.require(connection, self.url, name)
+
+    def runs_of(self, debate_ids: Iterable[str]) -> dict[str, list[str]]:
+        """Names of the runs that each of these debates belongs to."""
+        with self._database.reading() as connection:
+            return run_records.runs_of_debates(connection, debate_ids)
 
     # --- reading -----------------------------------------------------------------
 
@@ -172,10 +233,13 @@ class Store:
         protocol: str | None = None,
         dataset: str | None = None,
         complete: bool | None = None,
+        runs: Sequence[str] = (),
     ) -> list[str]:
-        """Ids of debates in the order of writing, of one protocol, data set or state."""
+        """Ids of debates in the order of writing, of one protocol, data set, state or of runs."""
         with self._database.reading() as connection:
-            wanted = DebateFilter(protocol=protocol, dataset=dataset, complete=complete)
+            wanted = DebateFilter(
+                protocol=protocol, dataset=dataset, complete=complete, runs=tuple(runs)
+            )
             return reading.sound_ids("debates", connection.scalars(wanted.ids()))
 
     def check_keys(self) -> None:
@@ -221,6 +285,7 @@ class Store:
         dataset: str | None = None,
         complete: bool | None = True,
         debate_ids: Iterable[str] | None = None,
+        runs: Sequence[str] = (),
     ) -> Iterator[Transcript]:
         """Transcripts one by one, read by the hundred.
 
@@ -228,9 +293,13 @@ class Store:
         their ids. Ids follow from what was planned, the order of writing from which debate
         happened to end first: two runs of one recipe are read, exported and learnt from alike.
         Rows written while reading are not waited for.
+
+        Of `runs` these are the debates that they made or found, with everything that was said about
+        them since; and of other debates that were judged or rated in them, these judgments and
+        ratings alone.
         """
         self.check_keys()
-        fitting = self.debate_ids(protocol=protocol, dataset=dataset, complete=complete)
+        fitting = self.debate_ids(protocol=protocol, dataset=dataset, complete=complete, runs=runs)
         if debate_ids is None:
             fitting.sort()
         else:
@@ -239,6 +308,8 @@ class Store:
         for some in reading.chunks(fitting, reading.TRANSCRIPTS_A_READ):
             with self._database.reading() as connection:
                 found = self._read_transcripts(connection, some)
+                if runs:
+                    found = run_records.only_of_runs(connection, found, runs)
             yield from found
 
     def _read_transcripts(self, connection: Connection, ids: Sequence[str]) -> list[Transcript]:

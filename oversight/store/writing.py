@@ -37,7 +37,7 @@ MAX_IDS = 500
 TABLES = tuple(COLUMNS)
 """In the order of writing."""
 
-SHARED = frozenset({"sources", "parts", "token_blocks"})
+SHARED = frozenset({"sources", "parts", "token_blocks", "run_members"})
 """Tables in which unrelated debates write the same rows: two processes that insert them in
 different orders would wait for each other, so all insert them sorted."""
 

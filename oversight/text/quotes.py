@@ -30,13 +30,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import filterfalse
 
 from oversight.errors import PromptError
-from oversight.text.folding import INVISIBLE, WORD, Folded, fold, is_border
+from oversight.text.folding import ASCII_WORD, INVISIBLE, WORD, Folded, fold, is_border
 from oversight.text.prompts import Safe, data
 from oversight.types import Quote, QuoteStatus, Source
 
@@ -101,6 +101,8 @@ _MAX_TELLING = 24
 """Words of a quote that are looked up."""
 
 _RUN = re.compile(r"[^\W_]+")
+_RUNS_ALONE = bytes(code if chr(code).isalnum() else ord(" ") for code in range(128)) + bytes(128)
+"""Of ASCII: what is no letter or digit as a space."""
 _MAX_WIDENING = 64
 """Characters by which a near match is widened at most, to end on the border of a word."""
 
@@ -237,12 +239,14 @@ class SourceIndex:
         return word in self._words if word.isalnum() else word in self._caseless
 
     @cached_property
-    def _words(self) -> frozenset[str]:
+    def _words(self) -> Set[str]:
         """All runs of letters and digits, among others: without them each word of each quote is
         looked for in all the text."""
+        if self._caseless.isascii():
+            return set(self._caseless.encode().translate(_RUNS_ALONE).decode().split())
         words = set(self._caseless.split())
         words.update(_RUN.findall(" ".join(filterfalse(str.isalnum, words))))
-        return frozenset(words)
+        return words
 
     @cached_property
     def _caseless(self) -> str:
@@ -367,7 +371,7 @@ def _checked(words: str, start: int, source: SourceIndex | None, *, may_search: 
 
 
 def _is_too_short(folded: str) -> bool:
-    found = WORD.findall(folded)
+    found = (ASCII_WORD if folded.isascii() else WORD).findall(folded)
     return len(found) < MIN_QUOTE_WORDS or sum(map(len, found)) < MIN_QUOTE_CHARS
 
 

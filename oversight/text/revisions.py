@@ -69,13 +69,15 @@ _SPEAKS = re.compile(
     re.IGNORECASE,
 )
 _FORMAT = re.compile(
-    r"(?:\A|\n)[ \t*_#>]*(?:critique\s*request|revision\s*request|critique|revision|human|user"
+    r"\n[ \t*_#>]*(?:critique\s*request|revision\s*request|critique|revision|human|user"
     r"|assistant|system)[ \t*_]*:"
     r"|</?(?:critique|revision|question|answer|turn|principle|human|user|assistant|system)\b[^>]*>"
     r"|<\|[^|>\n]{1,40}\|>"
     r"|\[/?(?:INST|(?:critique|revision)(?:[ _]?request)?|user|assistant|system)\]",
     re.IGNORECASE,
 )
+"""Searched for behind a newline before the text: each of the ways begins with a character of its
+own, for which a search skips all others."""
 
 
 def defects_of_critique(text: str) -> tuple[Defect, ...]:
@@ -96,8 +98,8 @@ def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
     an answer about film critics may go on to be about them.
     """
     found = list(_common(text))
-    said = {match.group().lower() for match in _SPEAKS.finditer(before)}
-    if any(match.group().lower() not in said for match in _SPEAKS.finditer(text)):
+    spoken = _spoken(text)
+    if spoken and spoken - _spoken(before):
         found.append(Defect.SPEAKS_OF_CRITIQUE)
     if Defect.IMITATES_FORMAT in found and _formats(text) <= _formats(before):
         found.remove(Defect.IMITATES_FORMAT)
@@ -108,23 +110,27 @@ def defects_of_revision(text: str, before: str) -> tuple[Defect, ...]:
 
 def declines(answer: str) -> bool:
     """True of an answer that begins by declining the request, in the common English wordings."""
-    found = _DECLINES.search(answer)
+    found = _DECLINES.match(answer)
     return found is not None and not _KEEN.search(found.group())
 
 
+def _spoken(text: str) -> set[str]:
+    return {match.group().lower() for match in _SPEAKS.finditer(text)}
+
+
 def _formats(text: str) -> set[str]:
-    return {match.group().strip().lower() for match in _FORMAT.finditer(text)}
+    return {match.group().strip().lower() for match in _FORMAT.finditer(f"\n{text}")}
 
 
 def imitates_format(text: str) -> bool:
     """True if the text writes out labels or tags of a turn, as if it were several turns."""
-    return _FORMAT.search(text) is not None
+    return _FORMAT.search(f"\n{text}") is not None
 
 
 def _common(text: str) -> Iterator[Defect]:
-    if _PREAMBLE.search(text):
+    if _PREAMBLE.match(text):
         yield Defect.PREAMBLE
-    if _REFUSED.search(text):
+    if _REFUSED.match(text):
         yield Defect.REFUSED
     if imitates_format(text):
         yield Defect.IMITATES_FORMAT

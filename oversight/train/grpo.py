@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -215,5 +216,4 @@ class GroupAdvantages:
 def _surrogate(config: Config) -> Any:
     """The loss with its options and added terms, without its normaliser."""
     extras = Extras(config.kl_coefficient, config.kl_estimator, config.entropy_coefficient)
-    options = {**config.options, "extras": extras}
-    return losses.load("policy", config.loss).bind(options)
+    return partial(losses.load("policy", config.loss).bind(config.options), extras=extras)

@@ -27,7 +27,7 @@ from oversight.modeling.scoring.checks import (
 )
 from oversight.modeling.scoring.checks import check_scalar as _check_scalar
 from oversight.modeling.scoring.policy import PolicyModel, ScalarModel
-from oversight.models import check_obtainable, resolve
+from oversight.models import check_obtainable, check_whole, resolve
 from oversight.train.runs.final import quiet
 from oversight.train.settings import LoraSettings, ModelSettings, ScratchSettings
 
@@ -252,6 +252,8 @@ def _place(name: str, revision: str | None, part: str = "model") -> tuple[str, d
             f"model.path = {name!r}: there is no such folder; give the folder of a saved model "
             "(RUN/model of a finished run), or a hub name such as 'organisation/model'"
         )
+    if part != "tokenizer":
+        check_whole("model.path", name)
     is_enough = part == "tokenizer" and (folder / "tokenizer_config.json").is_file()
     if folder.is_dir() and not is_enough and not is_saved_model(folder):
         inner = folder / "model"

@@ -236,7 +236,10 @@ def _steps(plan: Plan) -> Iterator[str]:
     num_learnt = len(plan.groups) or len(examples)
     total = num_steps(config, num_learnt)
     if plan.groups:
-        passes = total * config.batch_size / num_learnt
+        order = EpochOrder(num_learnt, config.seed, config.shuffle)
+        whole, begun = divmod(total, order.num_batches(config.batch_size))
+        # The last batch of an epoch is short where the others do not come out even.
+        passes = whole + begun * config.batch_size / num_learnt
         yield f"{total:,} of {config.batch_size} examples, {passes:.3g} passes over the data"
         sizes = [_size(part) for parts in _parts(plan) for part in parts]
         per_step = len(sizes) / max(1, len(list(_parts(plan))))

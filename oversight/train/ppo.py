@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -199,7 +200,10 @@ def train(
                 resume=resume,
             )
         )
-        surrogate = losses.bind("policy", "ppo", _options(config), where="ppo")
+        surrogate = partial(
+            losses.bind("policy", "ppo", _options(config), where="ppo"),
+            extras=Extras(entropy_coefficient=config.entropy_coefficient),
+        )
         for step in session.steps():
             batch, found = experience.next(step - 1, session.take, valuing)
             added = _value_term(config, critic, session, batch)
@@ -370,7 +374,6 @@ def _options(config: Config) -> dict[str, Any]:
         "clip_low": config.clip_low,
         "clip_high": config.clip_high,
         "dual_clip": config.dual_clip,
-        "extras": Extras(entropy_coefficient=config.entropy_coefficient),
     }
 
 

@@ -154,7 +154,7 @@ class Session:
         }
         self._state = RunState(trained_weights(**models), self._optimizer, own | dict(parts or {}))
         self._score: float | None = None
-        self._interrupt = Interrupt(world)
+        self._interrupt = Interrupt(world, resume_command)
         self._folder = RunFolder(
             settings.out,
             about,
@@ -173,7 +173,7 @@ class Session:
             opening.enter_context(self._folder)
             seed_all(self.settings.seed, self.world.rank)
             resumed = self._folder.resume(self._state)
-            self.step = resumed.step
+            self.step = self._interrupt.kept = resumed.step
             self._progress = opening.enter_context(
                 TrainProgress(self._name, self.total, resumed.step, silent=not self.world.is_first)
             )
@@ -230,8 +230,9 @@ class Session:
             due = self.step % self.settings.save_every == 0 or self.step == self.total
             if due or interrupted or self._score is not None:
                 self._folder.save(self.step, self._state, self._score)
+                self._interrupt.kept = self.step
             if interrupted:
-                raise self._interrupt.leave(self.step, resume_command())
+                raise self._interrupt.leave(self.step)
 
     def take(self) -> list[int]:
         """Numbers of the coming step's examples, of all processes."""

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from oversight.chat import checked_template_args
 from oversight.config import Settings
 from oversight.preferences.settings import PreferenceSettings
+from oversight.train.names_elsewhere import NAMES_ELSEWHERE
 
 Action = Literal["stop", "warn", "off"]
 """Action of a guard: end the run, say it once and go on, or nothing."""
@@ -319,6 +320,9 @@ class OptimizerSettings(Settings):
 
 SCRATCH_LR = 1e-3
 """Rate where none is given and weights are random: at one for trained models nothing is learnt."""
+SCRATCH_RATES, TRAINED_RATES = (5e-5, 5e-2), (1e-8, 5e-3)
+"""Bounds beyond which AdamW leaves random weights as random as they are, or ruins them; and beyond
+which it moves trained ones by less than their rounding, or away from all that they know."""
 
 
 class TrainSettings(Settings):
@@ -364,6 +368,23 @@ class TrainSettings(Settings):
             changed = self.optimizer.model_copy(update={"lr": SCRATCH_LR})
             object.__setattr__(self, "optimizer", changed)
         return self
+
+    @classmethod
+    def name_here(cls, name: str) -> str | None:
+        """The dotted setting that users of TRL and transformers mean by `name`."""
+        modules = (kind.__module__.rpartition(".")[2] for kind in cls.__mro__)
+        tables = (NAMES_ELSEWHERE.get(module, {}) for module in modules)
+        return next((table[name] for table in tables if name in table), None)
+
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the person on settings that cannot work, though nothing forbids them."""
+        lr, is_random = self.optimizer.lr, self.model.scratch is not None
+        low, high = SCRATCH_RATES if is_random else TRAINED_RATES
+        if low <= lr <= high:
+            return ()
+        what, usual = ("random weights", "1e-3") if is_random else ("a trained model", "1e-5")
+        does = "hardly moves" if lr < low else "ruins"
+        return (f"optimizer.lr = {lr:g} {does} {what}: {usual} is usual for such a start",)
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """Dotted settings that nothing reads beside the others, each with the reason.

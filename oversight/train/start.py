@@ -106,7 +106,8 @@ def begin(
     seed_all(settings.seed)
     config, vocabulary = _read(settings.model, _texts(data, rows))
     check_before_training(vocabulary.tokenizer, config)
-    return RunStart(world, config, vocabulary, tuple(check_experts(settings.model, config)))
+    notes = (*settings.notes(), *check_experts(settings.model, config))
+    return RunStart(world, config, vocabulary, notes)
 
 
 def _read(settings: ModelSettings, found: Iterator[str]) -> tuple[Any, Vocabulary]:

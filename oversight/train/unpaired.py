@@ -209,7 +209,7 @@ def check_signal(config: Config, examples: Sequence[LabelledExample]) -> list[st
     for theirs_B1 in random_points(len(examples), 1):
         ref_B = None if config.reference == NONE else theirs_B1[:, 0]
         rows = UnpairedLogps(theirs_B1[:, 0], desirable_B, ref_B, weight_B)
-        silent &= silent_B(partial(_value, config, rows, config.options), [theirs_B1 * 0.9])
+        silent &= silent_B(partial(_value, config, rows, {}), [theirs_B1 * 0.9])
     return silence(
         config.loss,
         "responses",
@@ -221,11 +221,11 @@ def check_signal(config: Config, examples: Sequence[LabelledExample]) -> list[st
 
 
 def _value(
-    config: Config, rows: UnpairedLogps, options: Mapping[str, Any], ours_B1: torch.Tensor
+    config: Config, rows: UnpairedLogps, given: Mapping[str, Any], ours_B1: torch.Tensor
 ) -> torch.Tensor:
     """The summed loss of rows that have the log-probabilities given."""
-    loss = _loss_of(config).bind(options)
-    total: torch.Tensor = loss(replace(rows, logps_B=ours_B1[:, 0]), normalizer=1.0)[0]
+    loss = _loss_of(config).bind(config.options)
+    total: torch.Tensor = loss(replace(rows, logps_B=ours_B1[:, 0]), normalizer=1.0, **given)[0]
     return total
 
 
@@ -301,10 +301,11 @@ def _task(
     batch = session.world.share(whole)
     rows = [example.row for example in batch]
     reference = scorer.reference(rows)
-    options = dict(config.options)
+    at_start = _loss_of(config).bind(config.options)
+    moved: dict[str, Any] = {}
     if _loss_of(config).needs_kl:
-        options["kl"] = scorer.divergence([example.row for example in whole])
-    loss, at_start = (_loss_of(config).bind(given) for given in (options, config.options))
+        moved["kl"] = scorer.divergence([example.row for example in whole])
+    loss = partial(at_start, **moved)
     [normalizer] = session.world.sum([sum(example.weight for example in batch)])
 
     def loss_of(numbers: list[int]) -> tuple[torch.Tensor, Metrics]:
@@ -325,7 +326,7 @@ def _task(
             same = replace(labelled, logps_B=theirs_B)
             metrics["start_loss"] = Mean(at_start(same, normalizer=1.0)[0], weight_B.sum())
         if total.requires_grad:
-            value = partial(_value, config, labelled, options)
+            value = partial(_value, config, labelled, moved)
             metrics[SIGNAL] = signal_of(value, labelled.logps_B[:, None])
         return total, metrics
 

@@ -113,6 +113,9 @@ class Capabilities:
 
     logprobs: bool = False
     choices: bool = False
+    is_served: bool = False
+    """It asks a server that somebody else runs, and takes none of this process's processors and
+    memory: several such engines can be asked at the same time."""
 
 
 @typing.runtime_checkable

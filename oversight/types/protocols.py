@@ -10,7 +10,7 @@ from functools import cached_property
 
 from pydantic import Field
 
-from oversight.types.samples import Record
+from oversight.types.samples import Record, SharedRecord
 
 
 class Seat(StrEnum):
@@ -97,7 +97,7 @@ class Step(Record):
     """Of a round's steps: only in the first round."""
 
 
-class OversightProtocol(Record):
+class OversightProtocol(SharedRecord):
     """A debate, consultancy, direct judgment or self-critique as data: a list of steps, and who
     may see what.
 
@@ -130,6 +130,10 @@ class OversightProtocol(Record):
 
     def schedule(self) -> tuple[ScheduledStep, ...]:
         """All steps in order, each with its round (0 is the opening)."""
+        return self._schedule
+
+    @cached_property
+    def _schedule(self) -> tuple[ScheduledStep, ...]:
         steps = [(0, step) for step in self.opening]
         steps += [
             (number, step)

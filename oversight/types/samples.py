@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from oversight.ids import text_id
+from oversight.ids import canonical_json, text_id
 
-
-def is_none(value: object) -> bool:
-    """True of None: for fields that are not written down unless they are set."""
-    return value is None
+is_none: Callable[[object], bool] = partial(operator.is_, None)
+"""True of None: for fields that are not written down unless they are set. Asked of every such
+field of every record that is written, so it is none of Python's own functions."""
 
 
 class Record(BaseModel):
@@ -28,11 +28,28 @@ class Record(BaseModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with changes; ids cached from the old content do not come along."""
         copied = super().model_copy(update=update, deep=deep)
-        values = copied.__dict__
-        if len(values) > len(type(copied).model_fields):
-            for name in values.keys() - type(copied).model_fields.keys():
+        values, fields = copied.__dict__, self.__pydantic_fields__
+        if len(values) > len(fields):
+            for name in values.keys() - fields.keys():
                 del values[name]
         return copied
+
+
+class SharedRecord(Record):
+    """A record that stands unchanged in many others: its JSON texts are made once."""
+
+    @cached_property
+    def canonical(self) -> str:
+        """Its canonical JSON text, by which it is part of an id."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @cached_property
+    def body(self) -> str:
+        """Its JSON text as the store keeps it; numbers and characters are all kept exact."""
+        return FREE_JSON.encode(self.model_dump())
+
+
+FREE_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 class Message(Record):
@@ -217,7 +234,7 @@ class EngineSpec(Record):
     settings: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class AgentSpec(Record):
+class AgentSpec(SharedRecord):
     """An agent by name, with its settings and the engine it thinks with."""
 
     agent: str

@@ -13,10 +13,20 @@ from typing import Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from oversight.ids import content_id, text_id
+from oversight.ids import canonical_json, canonical_object, content_id, encoded_id, text_id
 from oversight.types.protocols import Act, Orders, OversightProtocol, Role, Seat
 from oversight.types.ratings import Feedback, PrinciplesApplied
-from oversight.types.samples import AgentSpec, Belief, JudgeKind, Message, Prompt, Record, Sample
+from oversight.types.samples import (
+    FREE_JSON,
+    AgentSpec,
+    Belief,
+    JudgeKind,
+    Message,
+    Prompt,
+    Record,
+    Sample,
+    is_none,
+)
 
 
 class Source(Record):
@@ -181,7 +191,7 @@ class Turn(Record):
     unchanged: bool = Field(default=False, exclude_if=operator.not_)
     """A critique that found no fault; or a revision that found nothing to change: its text is that
     of the response before it."""
-    under: PrinciplesApplied | None = Field(default=None, exclude_if=lambda each: each is None)
+    under: PrinciplesApplied | None = Field(default=None, exclude_if=is_none)
     """Of a critique or its revision: the principles that it was asked for by."""
     defects: tuple[Defect, ...] = Field(default=(), exclude_if=operator.not_)
     """Of a critique or a revision by a model: faults of its form, which training leaves out."""
@@ -215,7 +225,27 @@ class Debate(Record):
 
     @cached_property
     def id(self) -> str:
-        return content_id("debate", self.model_dump(mode="json"))
+        own = self.model_dump(mode="json", exclude=SHARED_FIELDS)
+        texts = {name: canonical_json(value) for name, value in own.items()}
+        texts["protocol"] = self.protocol.canonical
+        agents = {role.value: spec.canonical for role, spec in self.agents.items()}
+        texts["agents"] = canonical_object(agents)
+        return encoded_id(f'["debate",{canonical_object(texts)}]')
+
+    @property
+    def body(self) -> str:
+        """Its JSON text as the store keeps it."""
+        own = self.model_dump(exclude=SHARED_FIELDS)
+        texts = {name: FREE_JSON.encode(value) for name, value in own.items()}
+        texts["protocol"] = self.protocol.body
+        specs = (f'"{role.value}":{spec.body}' for role, spec in self.agents.items())
+        texts["agents"] = f"{{{','.join(specs)}}}"
+        named = (f'"{name}":{texts[name]}' for name in type(self).model_fields if name in texts)
+        return f"{{{','.join(named)}}}"
+
+
+SHARED_FIELDS = {"protocol", "agents"}
+"""Fields of a debate that thousands of debates have in common."""
 
 
 class OutcomeStatus(StrEnum):
@@ -267,7 +297,7 @@ class Judgment(Record):
     samples: tuple[Sample, ...] = ()
     active_s: float | None = None
     """Seconds of active attention, of a person."""
-    unseen: dict[str, float] | None = Field(default=None, exclude_if=lambda each: each is None)
+    unseen: dict[str, float] | None = Field(default=None, exclude_if=is_none)
     """By id the turns that had not been on the person's screen completely when they sent this, each
     with the share that had. None: nobody recorded that."""
 
@@ -292,3 +322,38 @@ class Transcript:
     def spoken(self) -> tuple[Turn, ...]:
         """The turns that stand: siblings that were not chosen left out."""
         return tuple(turn for turn in self.turns if turn.chosen)
+
+
+class RunStart(Record):
+    """One start of a run: a command that makes records, and all it was started with.
+
+    A run is what its starts have in common, its name: a command that goes on with a run adds a
+    start to it. No record's id depends on a run, and one record may belong to several.
+    """
+
+    run: str
+    """Name of the run."""
+    named: bool
+    """True if a person gave the name; else it was made of the time and the command."""
+    tags: dict[str, str] = Field(default_factory=dict)
+    at: str
+    """UTC, ISO 8601."""
+    action: str
+    """The subcommand, such as `debate`."""
+    command: str
+    """The command line as a shell takes it, secrets taken out."""
+    recipe: str | None = None
+    """The recipe's path, as it was given."""
+    settings_id: str = ""
+    """Hash of all settings, defaults filled in."""
+    models: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    git: str | None = None
+    """Commit of the working directory, with `+changes` where it was edited."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of oversight, Python, and the model libraries that are loaded."""
+
+    @cached_property
+    def id(self) -> str:
+        """Id of the content."""
+        return content_id("run", self.model_dump(mode="json"))

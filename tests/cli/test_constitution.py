@@ -152,8 +152,10 @@ def test_lint_is_read_at_80_columns_and_writes_a_page(
     whole: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    page = tmp_path / "lint.html"
-    assert main.run(["constitution", "lint", "--store", whole, "--html", str(page)]) == 0
+    page, png = tmp_path / "lint.html", tmp_path / "new" / "lint.png"
+    words = ("--store", whole, "--html", str(page), "--png", str(png))
+    assert main.run(["constitution", "lint", *words]) == 0
+    assert png.read_bytes().startswith(b"\x89PNG")
 
     out = capsys.readouterr().out
     assert "Critiques and revisions" in out

@@ -101,7 +101,7 @@ def test_of_principles_asked_apart_those_are_named_that_found_the_fault(
     said = shown(capsys, "--store", str(path))
     assert f"Criticised: {ids[1]} (of 2 asked)" in said
     assert "Criticised" in shown(capsys, "--store", str(path), "--principle", ids[1])
-    assert "no such change" in shown(capsys, "--store", str(path), "--principle", ids[0], code=2)
+    assert "--all" in shown(capsys, "--store", str(path), "--principle", ids[0], code=2)
 
 
 def test_pieces_lead_from_one_text_to_the_other(
@@ -113,11 +113,22 @@ def test_pieces_lead_from_one_text_to_the_other(
         assert "".join(t for how, t in pieces if how != "removed") == change["revision"]
 
 
-def test_nothing_to_show_says_what_to_do(store: str, capsys: pytest.CaptureFixture[str]) -> None:
-    out = shown(capsys, "--store", store, "--principle", "nothing", code=2)
+def test_nothing_to_show_says_why(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = shown(capsys, "--store", store, "--principle", "nothing-invent", code=2)
+    assert "--principle 'nothing-invent': nothing was criticised by it." in unknown
+    assert "Did you mean 'nothing-invented'?" in unknown
 
-    assert "no such change" in out
-    assert "--all" in out
+    nobody = shown(capsys, "zz", "--store", store, code=2)
+    assert "an id that begins with 'zz'" in nobody
+
+    other = str(tmp_path / "d.db")
+    asked = ["debate", "-d", "world", "--limit", "1", "-p", "naive", "--no-live", "--store", other]
+    assert main.run(asked) == 0
+    capsys.readouterr()
+    debates = shown(capsys, "--store", other, code=2)
+    assert "no answer was criticised there" in debates
 
 
 def test_a_wide_terminal_has_both_side_by_side(

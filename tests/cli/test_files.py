@@ -15,6 +15,14 @@ from oversight.cli import main
 
 SMALL = 36_000
 """Bytes that a file may have: enough to open a store, too few to write much."""
+ASKING = """
+protocols = ["constitutional"]
+dataset = { dataset = "prompts", settings = { path = "asked.txt" } }
+engines.m = { engine = "scripted", settings = { fallback = "So." } }
+agents.responder = { agent = "responder", engine = "m" }
+agents.critic = { agent = "critic", engine = "m", settings = { constitution = "honesty" } }
+"""
+"""A recipe of prompts that are answered and criticised."""
 SCRATCH = "[model.scratch]\nhidden_size = 16\nnum_layers = 1\nvocab_size = 300\nmax_length = 128\n"
 BROKEN_TOML = {
     "deep": "x = " + "[" * 100_000,
@@ -99,3 +107,44 @@ def test_a_session_whose_store_cannot_be_written_ends_and_says_so(tmp_path) -> N
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("place", ["/proc/nope", "file/below"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train sft RECIPES/training/sft.toml --dry-run --out PLACE",
+        "train sft RECIPES/training/sft.toml --out PLACE",
+        "report --store none.db --html PLACE/x.html",
+        "report --store none.db --png PLACE/x.png",
+        "export PLACE/x.parquet --store none.db",
+        "plot none --out PLACE/x.png",
+        "run RECIPES/closed_circle.toml --quick --out PLACE",
+        "run RECIPES/constitutional_sl.toml --quick --out PLACE",
+        "demo --folder PLACE",
+        "pixels --out PLACE",
+        "prompts RECIPES/prompts.toml --out PLACE/x.jsonl",
+        "store seal --store none.db --out PLACE/x",
+        "constitution lint --store none.db --html PLACE/x.html",
+        "debate --store PLACE/x.db",
+        "critique c.toml --store PLACE/x.db",
+        "critique c.toml --batch PLACE",
+        "answer requests.jsonl --recipe RECIPES/vllm_debate.toml --out PLACE/x.jsonl",
+    ],
+)
+def test_a_place_for_results_that_cannot_be_written_is_refused_before_anything_runs(
+    capsys, tmp_path, monkeypatch, words, place
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "file": "",
+        "requests.jsonl": "",
+        "asked.txt": "Why?",
+        "c.toml": ASKING,
+    }.items():
+        Path(name).write_text(text)
+    before = sorted(os.listdir())
+    recipes = str(Path(__file__).parents[2] / "recipes")
+    given = [word.replace("PLACE", place).replace("RECIPES", recipes) for word in words.split()]
+    assert place in one_line(capsys, given)
+    assert sorted(os.listdir()) == before

@@ -37,6 +37,8 @@ def oversight(
     ("args", "message"),
     [
         (["debate", "--limt", "3"], r"no such option: --limt. Did you mean '--limit'?"),
+        (["run", "x.toml", "--resume"], "no such option: --resume. The same command goes on by it"),
+        (["critique", "x.toml", "--resume"], "The same command goes on by itself with what it did"),
         (["debat"], "No such command 'debat'. Did you mean 'debate'?"),
         (["debate", "--limit", "0"], "Invalid value for '--limit'"),
         (["debate", "--limit", "x"], "Invalid value for '--limit'"),
@@ -136,7 +138,8 @@ def test_a_small_data_set_is_shown_without_a_word_about_a_number_nobody_asked_fo
         ),
         (
             ["rate", "pears"],
-            "Invalid value for 'task': 'pears' is not one of 'pairs', 'principles', 'revisions'.",
+            "Invalid value for 'task': there is no task 'pears'. Did you mean 'pairs'? Known: "
+            "pairs, principles, revisions. Or name one of your own: 'file.py:Class'.",
         ),
     ],
 )
@@ -158,15 +161,96 @@ def test_a_report_on_a_protocol_that_the_store_lacks_tells_what_it_has(tmp_path:
     )
 
 
+KEPT = "; the same command goes on from what was kept"
+
+
+def test_an_export_of_nothing_is_refused_and_leaves_the_file_that_is_there(tmp_path: Path) -> None:
+    world = ("-d", "world", "--limit", "1", "-p", "naive", "--no-live")
+    assert oversight("debate", *world, cwd=tmp_path).returncode == 0
+    (tmp_path / "rows.jsonl").write_text("of before\n")
+    refused = oversight("export", "rows.jsonl", "-p", "debate", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(
+        "oversight: oversight.db: no complete debate with --protocol debate to export; without"
+    )
+    assert (tmp_path / "rows.jsonl").read_text() == "of before\n"
+
+
+def test_an_empty_file_is_no_store_and_stays_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    refused = oversight("report", "--store", "empty.db", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "empty.db holds nothing yet; check its name" in refused.stderr
+    assert [(p.name, p.stat().st_size) for p in tmp_path.iterdir()] == [("empty.db", 0)]
+
+
 def test_a_stopped_command_that_keeps_nothing_does_not_say_that_it_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(main, "app", lambda *args, **options: 130)
-    assert [main.run(args) for args in (["report"], ["debate"])] == [130, 130]
+    told = {
+        "report": "",
+        "debate": KEPT,
+        "train sft x.toml --dry-run": "",
+        "train sft x.toml": "; with --resume the same command goes on from the last checkpoint",
+        "store check": "",
+    }
+    assert {main.run(words.split()) for words in told} == {130}
     assert capsys.readouterr().err.splitlines() == [
-        "oversight: stopped",
-        "oversight: stopped; the same command goes on from here",
+        f"oversight: stopped{way_on}" for way_on in told.values()
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "way_on"),
+    [("report", ""), ("export", ""), ("diff", ""), ("feedback", KEPT), ("demo", KEPT)],
+)
+@pytest.mark.parametrize(
+    ("numbers", "how"),
+    [("15", "ended by SIGTERM"), ("2, 2", "stopped at once")],
+)
+def test_a_command_ended_at_once_says_that_it_goes_on_only_if_it_kept_something(
+    command: str, way_on: str, numbers: str, how: str
+) -> None:
+    program = f"""
+import contextlib, os
+from oversight.cli import main
+
+def app(*args, **options):
+    for number in ({numbers},):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+main.app = app
+main.main(["{command}"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == f"oversight: {how}{way_on}\n"
+
+
+@pytest.mark.parametrize("numbers", ["15", "2, 2"])
+def test_a_command_ended_at_once_leaves_no_half_of_a_file(tmp_path: Path, numbers: str) -> None:
+    program = f"""
+import contextlib, os, pathlib
+from oversight.cli import main
+from oversight.files import whole_file
+
+def app(*args, **options):
+    with whole_file(pathlib.Path("out.jsonl")) as part:
+        part.write_text("half")
+        for number in ({numbers},):
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+
+main.app = app
+main.main(["export"])
+"""
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_recipe_describes_a_run_and_options_override_it(tmp_path: Path) -> None:
@@ -215,7 +299,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> No
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
-    assert errors.strip().endswith("stopped; the same command goes on from here")
+    assert errors.strip().endswith("stopped; the same command goes on from what was kept")
     assert "Traceback" not in errors
     with Store.open(str(tmp_path / "oversight.db")) as store:
         assert store.check() == []

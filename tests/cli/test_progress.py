@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from oversight.cli import progress as shown
 from oversight.graphs.running import DebateProgress, Failure
@@ -48,3 +50,26 @@ def test_on_a_terminal_a_bar_is_drawn() -> None:
     with shown.RunProgress(4, Console(file=out, width=100, force_terminal=True)) as bar:
         bar(DebateProgress(done=3))
     assert "3/4" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda console: shown.RunProgress(9, console), shown.TaskProgress],
+    ids=["run", "tasks"],
+)
+def test_a_bar_that_is_cut_off_as_it_comes_up_gives_the_cursor_back(
+    monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    out = io.StringIO()
+    bar = make(Console(file=out, width=80, force_terminal=True))
+    refreshed: list[None] = []
+
+    def refresh(live: Any) -> None:
+        refreshed.append(None)
+        if len(refreshed) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Live, "refresh", refresh)
+    with pytest.raises(KeyboardInterrupt), bar:
+        pytest.fail("it has begun")
+    assert out.getvalue().rindex("\x1b[?25h") > out.getvalue().rindex("\x1b[?25l")

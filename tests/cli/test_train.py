@@ -27,6 +27,10 @@ from tests.cli.tiny_runs import SAMPLES, by, refused, rows, write
         (["sft", "tiny.toml", "-o", "x", "--set", "steps"], r"expected a\.b=value"),
         (["sft", "tiny.toml", "-o", "x", "--set", "bach_size=1"], r"Did you mean 'batch_size'\?"),
         (
+            ["dpo", "tiny.toml", "-o", "x", "--set", "beta=0.1"],
+            r"tiny\.toml: unknown setting 'beta'\. Here it is called 'options\.beta'\.",
+        ),
+        (
             ["sft", "tiny.toml", "-o", "x", "--set", "optimizer.lrr=1"],
             r"tiny\.toml: unknown setting 'optimizer\.lrr'\. Did you mean 'lr'\?",
         ),
@@ -64,7 +68,16 @@ from tests.cli.tiny_runs import SAMPLES, by, refused, rows, write
         (["sft", "tiny.toml", "-o", "trained"], r"out = 'trained' holds a finished run"),
         (
             ["sft", "tiny.toml", "-o", "trained", "--resume", "--set", "seed=1"],
-            r"out = 'trained' holds a finished run",
+            r"trained is of another run: config\.seed was 0 and is now 1",
+        ),
+        (
+            ["sft", "tiny.toml", "-o", "x", "--resume"],
+            r"out = 'x' holds no run to go on with; to begin one: [^;]+; or name",
+        ),
+        (["sft", "tiny.toml", "-o", "cache", "--resume"], r"out = 'cache' holds no run to go on"),
+        (
+            ["reward", "on.toml", "-o", "trained/x", "--resume", "--set", "members=2"],
+            r"out = 'trained/x' holds no run to go on with",
         ),
         (["sft", "on.toml", "-o", "x", "--set", "model.path=./no"], r"there is no such folder"),
         (
@@ -155,6 +168,17 @@ BAD: list[dict[str, Any]] = [
     *rows(1, id="alien", prompt_ids=[40, 41], chosen_ids=[42, 99999], rejected_ids=[42, 43]),
     *rows(1, id="nan", chosen="now", soft_label=float("nan")),
 ]
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_a_learning_rate_that_cannot_work_is_told_in_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    line = "optimizer.lr = 1e-05 hardly moves random weights: 1e-3 is usual for such a start"
+    given = ["train", "sft", "tiny.toml", "--out", "x", "--set", "optimizer.lr=1e-5"]
+    assert run([*given, *flags]) == 0
+    said = capsys.readouterr()
+    assert (said.out + said.err).count(line) == 1
 
 
 def test_bad_rows_are_counted_by_reason_with_their_ids_before_training(
@@ -261,6 +285,46 @@ def test_an_ensemble_of_reward_models_is_told_member_by_member(
     assert "LOAD REPORT" not in told.err
     assert run([*args, "--resume"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_an_adapter_in_place_of_a_model_is_refused_by_what_it_is(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lora = ["--set", "model.lora.merge=false", "--set", "model.lora.rank=2"]
+    assert run(["train", "sft", "on.toml", "--out", "a", *lora]) == 0
+    said = capsys.readouterr().out
+    assert "oversight debate" not in said
+    assert "peft merges this adapter into its model" in said
+    told = r"= 'a/model': this folder holds an adapter of trained/model, and no whole model; tr"
+    for flags in ([], ["--dry-run"]):
+        model = ["--set", "model.path=a/model", *flags]
+        refused(["sft", "on.toml", "-o", "x", *model], rf"model\.path {told}", capsys)
+        models = [*SAMPLES[2:], *by("model", 'models=["a/model"]'), *flags]
+        refused(["grpo", "on.toml", "-o", "x", *models], rf"reward\.models {told}", capsys)
+    assert run(["debate", "--model", "a/model", "--limit", "1", "--store", "x.db"]) == 2
+    assert re.search(rf"engine\.transformers\.model {told}", capsys.readouterr().err)
+
+
+def test_a_second_signal_in_a_step_says_what_is_kept_in_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "stops.py").write_text(
+        "import signal\n"
+        "calls = 0\n"
+        "def f(texts, fields):\n"
+        "    global calls\n"
+        "    calls += 1\n"
+        "    if calls == 3:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    return [float(len(text)) for text in texts]\n"
+    )
+    args = ["grpo", "tiny.toml", "-o", "x", *SAMPLES, "--set", "save_every=1", "--set", "steps=4"]
+    assert run(["train", *args, *by("function", "function=stops.py:f")]) == 130
+    *_, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"oversight: stopped at once; steps up to 2 are kept; go on with: .*", last)
+    assert last.endswith(" --resume")
+    assert run(["train", *args, *by("function", "function=stops.py:f"), "--resume"]) == 0
 
 
 def test_a_finished_run_that_is_to_go_on_tells_its_end_again(

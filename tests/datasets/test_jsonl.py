@@ -68,7 +68,7 @@ def test_a_source_may_be_text_alone_or_have_a_title(tmp_path):
         ({"sorce": "x"}, "Did you mean 'source'?"),
         ({"id": ...}, "key 'id' is missing"),
         ({"id": ""}, "id is empty"),
-        ({"id": 7}, "id = 7: Input should be a valid string"),
+        ({"id": 7}, "id = 7: give a text"),
         ({"question": "\n "}, "text is empty"),
         ({"question": None}, "question = None"),
         ({"options": ["one"]}, "at least two options, here are 1"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from oversight.datasets import register
 from oversight.datasets.register import Asks
 from oversight.evals.agreement import RaterCounter
-from oversight.evals.audit import audit_json, audit_tables, findings, notes
+from oversight.evals.audit import audit_json, audit_tables, findings, notes, write_audit
+from oversight.evals.audit_picture import picture, picture_height, write_picture
+from oversight.evals.drawing import LIGHT
 from oversight.evals.harm import decide
 from oversight.evals.intervals import mean_interval
 from oversight.evals.principles import (
@@ -476,3 +479,67 @@ def test_an_empty_audit_has_no_table_and_says_what_is_missing() -> None:
     assert audit_tables(found) == ()
     assert notes(found)[0].startswith("No critiques")
     assert audit_json(found)["effects"] == []
+
+
+# --- the picture ---
+
+
+def drawn(audit: ConstitutionAudit) -> tuple[dict[str, set[float]], list[str]]:
+    """Of the picture: where marks stand in each panel, by the panel's title, and all words."""
+    figure = picture(audit, LIGHT)
+    figure.canvas.draw()
+    marks: dict[str, set[float]] = {}
+    words: list[str] = [each.get_text() for each in figure.texts]
+    for axes in figure.axes:
+        texts = [each.get_text() for each in axes.texts]
+        words += texts + [each.get_text() for each in axes.get_yticklabels()]
+        found = {
+            float(line.get_xdata()[0])
+            for line in axes.lines
+            if line.get_marker() not in ("None", "")
+        }
+        if found:
+            marks[texts[0]] = found
+    return marks, words
+
+
+def test_the_picture_shows_each_share_and_each_agreement() -> None:
+    found = audited(
+        *CHAINS,
+        *(
+            compared(n, *both_orders(n, "kind", 0.9, 0.1), *both_orders(n, "brief", 0.1, 0.9))
+            for n in range(1, 9)
+        ),
+        compared(9, *both_orders(9, "kind", 0.9, 0.8)),
+    )
+    marks, words = drawn(found)
+
+    assert marks["changes the answer"] == {1 / 3, 1 / 2}
+    assert marks["flips"] == {0.0, 1 / 9}
+    assert marks["turns into a refusal"] == {0.0, 1 / 2}
+    assert "Agreement of principles" in words
+    assert "0" in words  # of eight comparisons under both, none agrees
+    assert {"brief", "kind"} <= set(words)
+
+
+def test_without_comparisons_the_picture_has_no_place_for_them() -> None:
+    marks, words = drawn(audited(*CHAINS))
+
+    assert set(marks) == {"changes the answer", "turns into a refusal"}
+    assert "Agreement of principles" not in words
+    assert picture_height(audited(*CHAINS)) < 3
+
+
+def test_a_name_of_many_letters_or_with_a_formula_is_drawn_as_it_is(tmp_path: Path) -> None:
+    ids = ["$x^2$", "a" * 80, *(f"principle-of-number-{n}" for n in range(22))]
+    chains = [chain(f"q{n}", "A", ([id_], "B")) for n, id_ in enumerate(ids)]
+    ratings = [each for n, id_ in enumerate(ids) for each in both_orders(1, id_, 0.9, 0.1)]
+    found = audited(*chains, compared(1, *ratings))
+
+    write_picture(found, tmp_path / "lint.png")
+    write_audit(found, tmp_path / "lint.html")
+
+    assert (tmp_path / "lint.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "lint.html").read_text()
+    assert page.count("data:image/svg+xml") == 2
+    assert "changes the answer of critiques by it 100 %" in page

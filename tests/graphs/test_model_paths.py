@@ -18,7 +18,7 @@ from oversight.graphs.running import DebateProgress, as_begun, run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.models import EMBEDDED
 from oversight.store import Store, migrations
-from oversight.store.schema import heads, links
+from oversight.store.schema import heads, links, run_members, runs
 from oversight.types import Debate, Option, Question, Role, Source
 
 QUESTION = Question(
@@ -103,6 +103,8 @@ def test_another_model_in_the_same_folder_gives_other_ids(folders):
 
 def as_left_by_the_version_before(path: Path) -> None:
     with Store.open(path) as store, store._database.writing() as connection:
+        run_members.drop(connection)
+        runs.drop(connection)
         links.drop(connection)
         heads.drop(connection)
         connection.execute(text("ALTER TABLE ratings DROP COLUMN kind"))

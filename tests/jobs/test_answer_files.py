@@ -144,6 +144,12 @@ def test_answers_of_another_job_are_named_and_counted(
     assert "2 lines cannot be read: other.jsonl:5 (it is no JSON" in notes
     assert told["answers"] == NUM_PROMPTS
 
+    # Each wave tells of it, for as long as the file lies there.
+    again = run(capsys, "critique", str(path), "--batch", str(job))
+    assert (again["answers"], again["notes"]) == (0, told["notes"])
+    other.unlink()
+    assert run(capsys, "critique", str(path), "--batch", str(job))["notes"] == []
+
 
 def test_two_answers_to_one_call_that_differ_are_named_and_the_first_stands(
     live: dict[str, Any],

@@ -240,6 +240,51 @@ def test_an_error_in_an_answer_file_is_the_failure_that_it_would_be_live(
     assert [each.cause for each in outcomes if each is not None] == [cause]
 
 
+FILTER = {"message": "The response was filtered.", "code": "content_filter"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"response": {"status_code": 400, "body": {"error": FILTER}}, "error": None},
+        {"response": None, "error": FILTER},
+        {"response": {"status_code": 400, "body": None}, "error": {"error": FILTER}},
+    ],
+)
+def test_an_answer_that_a_filter_withheld_is_asked_again_and_counted_as_such(
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    row: dict[str, Any],
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    asked: set[str] = set()
+    for _ in range(8):
+        words = ("critique", str(path), "--batch", str(job), "--json")
+        main.run(list(words))
+        told = json.loads(capsys.readouterr().out)
+        if not told["waiting"]:
+            break
+        answer(capsys, job, path)
+        for requests in (job / "requests").glob("*.jsonl"):
+            asked |= {
+                each["custom_id"] for each in lines(requests) if "jar 2" in json.dumps(each["body"])
+            }
+        for answers in (job / "answers").glob("*.jsonl"):
+            rows = [
+                {"custom_id": each["custom_id"], **row} if each["custom_id"] in asked else each
+                for each in lines(answers)
+            ]
+            answers.write_text("".join(json.dumps(each) + "\n" for each in rows))
+
+    assert (told["done"] + told["found"], told["failed"]) == (NUM_PROMPTS - 1, 1)
+    assert len(asked) == 3, "as often as a live server is asked"
+    with Store.open(str(path.with_suffix(".db"))) as store:
+        [failed] = [each for each in store.transcripts(complete=False) if each.outcome]
+    assert failed.outcome is not None
+    assert failed.outcome.cause == "content_filter"
+
+
 def test_the_cause_of_a_failed_call_survives_the_file_of_answers() -> None:
     said = AnswerLine("call-1", error="its prompt has 9 tokens", kind=PromptTooLongError)
 
@@ -351,3 +396,76 @@ def test_a_comparison_is_asked_in_the_principles_own_words(
     for words in compared:
         assert "Two versions are shown" in words
         assert sum(question in words for question in questions) == 1
+
+
+SEVERAL = """
+task = "revisions"
+store = "{store}"
+constitution = "honesty"
+[raters.one]
+agent = "rater"
+engine = "one"
+[raters.other]
+agent = "rater"
+engine = "other"
+[engines.one]
+engine = "scripted"
+settings = {{ model = "org/rater", beliefs = {{ A = 0.9, B = 0.1 }} }}
+[engines.other]
+engine = "scripted"
+settings = {{ model = "org rater", beliefs = {{ A = 0.2, B = 0.8 }} }}
+"""
+
+
+@pytest.mark.parametrize("loss", [lambda job, wave: None, no_index])
+def test_files_of_several_models_ask_for_one_model_each(
+    loss: Damage,
+    recipe: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    for name in ("one", "two"):
+        assert main.run(["critique", str(recipe(name))]) == 0
+    by_engine, by_files = (tmp_path / f"feedback-{n}.toml" for n in (1, 2))
+    by_engine.write_text(SEVERAL.format(store=tmp_path / "one.db"))
+    by_files.write_text(SEVERAL.format(store=tmp_path / "two.db"))
+    job, names = tmp_path / "rating", set()
+    done = run(capsys, "feedback", str(by_engine))
+    assert done["done"] > 0
+
+    for wave in range(9):
+        told = run(capsys, "feedback", str(by_files), "--batch", str(job), "--shards", "2")
+        if not told["waiting"]:
+            break
+        for file in told["files"]:
+            path = Path(file["path"])
+            names |= {path.name[9:].split("-shard-")[0]}
+            [model] = {line["body"]["model"] for line in lines(path)}
+            engine = {"org/rater": "one", "org rater": "other"}[model]
+            words = ("answer", file["path"], "--recipe", str(by_files), "--engine", engine)
+            given = run(capsys, *words)
+            assert given["asked_for"] == given["answered_by"] == model
+        loss(job, wave)
+
+    assert names == {"org-rater", "org-rater+"}
+    assert ratings(tmp_path / "two.db") == ratings(tmp_path / "one.db")
+
+
+def test_a_file_that_asks_for_several_models_is_refused_and_another_model_is_named(
+    recipe: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path, job = recipe("files"), tmp_path / "job"
+    [file] = run(capsys, "critique", str(path), "--batch", str(job))["files"]
+    requests = Path(file["path"])
+    text = requests.read_text()
+    requests.write_text(text.replace('"model":"script"', '"model":"large"', 1))
+    words = ("answer", str(requests), "--recipe", str(path))
+
+    assert main.run([*words]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "line 2: it asks for the model 'script', and lines before it for 'large'" in said
+    assert "divide the file by model" in said
+
+    requests.write_text(text.replace('"model":"script"', '"model":"large"'))
+    assert main.run([*words]) == 0
+    assert "The file asks for the model 'large'; 'script' answered." in capsys.readouterr().out

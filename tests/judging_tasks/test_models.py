@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from oversight.cli.main import run
-from oversight.errors import ConfigError, UnknownNameError
+from oversight.engines.scripted import Config, ScriptedEngine
+from oversight.errors import BudgetExceededError, ConfigError, UnknownNameError
 from oversight.graphs.running import DebateProgress
-from oversight.judging.model_ratings import ModelRatings
+from oversight.judging.model_ratings import ModelRatings, all_raters, rate_by_all
 from oversight.judging.settings import RatingSettings
 from oversight.store import Store
 from oversight.store.claims import ItemState
-from oversight.types import Feedback, JudgeKind, ModelAnswer, Task
+from oversight.types import (
+    Completion,
+    EngineSpec,
+    Feedback,
+    JudgeKind,
+    ModelAnswer,
+    Request,
+    Task,
+)
 from oversight.types.ratings import rater_of
 
 
@@ -340,3 +352,105 @@ def test_a_person_who_names_no_constitution_still_scores_by_the_usual_one(record
         ModelRatings(records.store, settings(constitution="honest_debat"), Task.PAIRS)
     with pytest.raises(ConfigError, match=r"agents\.rater is not described"):
         ModelRatings(records.store, RatingSettings.parse({}), Task.PAIRS)
+
+
+# --- several models ---
+
+
+class Watched(ScriptedEngine):
+    """An engine that writes down its calls and its end, and may wait for others to be asked too."""
+
+    def __init__(self, spec: EngineSpec, told: list[tuple[str, str]], *, is_served: bool) -> None:
+        super().__init__(config=Config.parse(spec.settings, where="engine"))
+        self.capabilities = replace(self.capabilities, is_served=is_served)
+        self.told = told
+        self.is_asked = asyncio.Event()
+        self.others: list[asyncio.Event] = []
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        self.told.append((self.model, "asked"))
+        self.is_asked.set()
+        async with asyncio.timeout(60):
+            for other in self.others:
+                await other.wait()
+        return await super().generate(requests)
+
+    async def aclose(self) -> None:
+        self.told.append((self.model, "closed"))
+        await super().aclose()
+
+
+def several(served: str, **changes: Any) -> tuple[RatingSettings, Any, list[tuple[str, str]]]:
+    """Settings of raters one to four over engines a, b and c; those among `served` are servers."""
+    told: list[tuple[str, str]] = []
+    all_asked: list[asyncio.Event] = []
+
+    def open_(spec: EngineSpec) -> Watched:
+        is_served = str(spec.settings["model"]) in served
+        engine = Watched(spec, told, is_served=is_served)
+        if is_served:
+            all_asked.append(engine.is_asked)
+            engine.others = all_asked
+        return engine
+
+    engines = {
+        name: {"engine": "scripted", "settings": {"model": name, "beliefs": {"A": 0.8}}}
+        for name in "abc"
+    }
+    raters = {
+        name: {"agent": "rater", "engine": engine, "settings": {"max_tokens": tokens}}
+        for name, engine, tokens in (
+            ("one", "a", 300),
+            ("two", "b", 300),
+            ("three", "c", 300),
+            ("four", "a", 200),
+        )
+    }
+    given = {"raters": raters, "engines": engines, "concurrency": 2, **changes}
+    return RatingSettings.parse(given), open_, told
+
+
+def test_models_behind_servers_are_asked_at_the_same_time_and_share_an_engine(records):
+    records.best_of("First words.", "Other words.")
+    found, open_, told = several("abc")
+
+    raters = all_raters(records.store, found, Task.PAIRS, open_)
+    before = gc.get_threshold()
+    # Each engine answers nobody before all three are asked: one after the other, none would end.
+    done = asyncio.run(rate_by_all(raters.values()))
+
+    assert (done.total, done.done, done.failures) == (8, 8, [])
+    assert done.num_tokens > 0
+    assert len({each.rater for each in records.ratings()}) == 4
+    assert sorted(each for each in told if each[1] == "closed") == [(m, "closed") for m in "abc"]
+    assert gc.get_threshold() == before
+
+
+def test_models_in_this_process_rate_one_after_the_other_beside_servers(records):
+    records.best_of("First words.", "Other words.")
+    found, open_, told = several("c")
+
+    done = asyncio.run(rate_by_all(all_raters(records.store, found, Task.PAIRS, open_).values()))
+
+    assert (done.total, done.done, done.failures) == (8, 8, [])
+    here = [each for each in told if each[0] != "c"]
+    # Of one model both raters are asked before the next model is loaded.
+    assert here == [*[("a", "asked")] * 4, ("a", "closed"), *[("b", "asked")] * 2, ("b", "closed")]
+
+
+def test_the_end_of_one_models_budget_ends_the_run_in_one_line(records):
+    for number in range(4):
+        records.best_of(f"First words {number}.", "Other words.")
+    found, _, _ = several("abc")
+
+    class Spent(ScriptedEngine):
+        async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+            raise BudgetExceededError("max_requests = 3 is used up")
+
+    def open_(spec: EngineSpec) -> ScriptedEngine:
+        return (Spent if spec.settings["model"] == "b" else ScriptedEngine)(
+            config=Config.parse(spec.settings, where="engine")
+        )
+
+    with pytest.raises(BudgetExceededError, match="max_requests = 3"):
+        asyncio.run(rate_by_all(all_raters(records.store, found, Task.PAIRS, open_).values()))

@@ -83,6 +83,8 @@ def old(records, tmp_path) -> tuple[str, Seal]:
         (stored,) = connection.execute("SELECT body FROM ratings").fetchone()
         assert json.loads(stored) == body
         connection.execute("ALTER TABLE ratings DROP COLUMN kind")
+        for table in ("run_members", "runs"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE oversight_version SET version_num = '0005'")
     connection.close()
     return url, seal

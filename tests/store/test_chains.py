@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from oversight.errors import StoreError
 from oversight.store import Problem, Store, migrations
-from oversight.store.schema import heads, links
+from oversight.store.schema import heads, links, run_members, runs
 from tests.store.chained import attack, body_of, problems, records, run
 
 CHANGED = "was changed after it was written"
@@ -205,6 +205,8 @@ def test_links_that_cannot_be_read_are_named(path, body):
 def without_chains(path: Path) -> None:
     """Make the store what the version before left."""
     with Store.open(path) as store, store._database.writing() as connection:
+        run_members.drop(connection)
+        runs.drop(connection)
         links.drop(connection)
         heads.drop(connection)
         connection.execute(text("ALTER TABLE ratings DROP COLUMN kind"))

@@ -18,6 +18,8 @@ from oversight.store.schema import (
     metadata,
     rating_events,
     ratings,
+    run_members,
+    runs,
 )
 
 
@@ -74,6 +76,8 @@ def _upgrade(database: Database, revision: str) -> None:
 def _downgrade_to_first(store: Store) -> None:
     """Make the store what the first version left: without claims, events, ratings and chains."""
     with store._database.writing() as connection:
+        run_members.drop(connection)
+        runs.drop(connection)
         links.drop(connection)
         heads.drop(connection)
         claims.drop(connection)

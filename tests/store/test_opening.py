@@ -168,7 +168,7 @@ def test_a_place_one_may_not_read_or_write_is_an_error_that_says_so(mode, folder
 def test_a_newer_schema_is_an_error_that_names_both_versions(new_url):
     with Store.open(new_url) as store, store._database.writing() as connection:
         connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(SchemaError, match=r"schema '9999'.* newer than '0006'.* upgrade oversight"):
+    with pytest.raises(SchemaError, match=r"schema '9999'.* newer than '0007'.* upgrade oversight"):
         Store.open(new_url)
 
 

@@ -6,7 +6,15 @@ import pytest
 from sqlalchemy import text
 
 from oversight.errors import StoreError
-from oversight.store.prompts import BLOCK_TOKENS, Known, pack, unpack
+from oversight.store.prompts import (
+    BLOCK_TOKENS,
+    TOKEN_BYTES,
+    Known,
+    RecentBlocks,
+    block_id,
+    pack,
+    unpack,
+)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +120,23 @@ def test_the_memory_of_what_is_stored_holds_no_more_keys_than_it_may():
     for key in "abc":
         known.remember(key, key.upper())
     assert [known.get(key) for key in "abc"] == [None, "B", "C"]
+
+
+def test_blocks_of_a_prompt_have_the_same_ids_whatever_prompt_was_before():
+    size = BLOCK_TOKENS * TOKEN_BYTES
+    shared, other = pack(range(4 * BLOCK_TOKENS)), pack(range(7, 7 + 3 * BLOCK_TOKENS))
+    recent = RecentBlocks(capacity=8 * size)
+    asked = [
+        shared,
+        shared + other,
+        shared[: 2 * size] + other,
+        shared[:size],
+        b"",
+        other,
+        shared + other + shared,  # more than is kept
+        shared + other,
+    ]
+    for data in asked * 2:
+        blocks = [data[at : at + size] for at in range(0, len(data), size)]
+        assert recent.ids_of(data) == [block_id(block) for block in blocks]
+        assert sum(len(kept) for kept, _ in recent._found.values()) == recent._size <= 8 * size

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from oversight.text.folding import fold
+from oversight.text.folding import _PIECE, _pieces, fold
 
 TYPOGRAPHY = st.lists(
     st.sampled_from(
@@ -115,3 +115,20 @@ def test_time_is_linear(unit: str) -> None:
     begin = time.process_time()
     fold(text)
     assert time.process_time() - begin < 1.5
+
+
+ASCII_PIECES = st.lists(
+    st.sampled_from(
+        [
+            *(" ", "  ", "\n", "\t", "\x1c", "\x00", "'", "''", "`", "``", "-", "--"),
+            *(".", "..", " . ", "-LRB-", " -RRB-", "RB-", "a", "word", "7"),
+        ]
+    ),
+    max_size=20,
+).map("".join)
+
+
+@given(ASCII_PIECES | TYPOGRAPHY)
+def test_the_short_way_through_ascii_finds_what_the_long_one_does(text: str) -> None:
+    short = [(piece.span(), piece.lastgroup) for piece in _pieces(text)]
+    assert short == [(piece.span(), piece.lastgroup) for piece in _PIECE.finditer(text)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -218,8 +219,7 @@ def test_grpo_agrees(peers: Any, name: str) -> None:
         token_values={"old_logps": tuple(each.numpy() for each in old)},
     )
     policy = PolicyModel(peers.build_llama())
-    options = {**ours_settings.get("options", {}), "extras": Extras()}
-    surrogate = losses.bind("policy", config.loss, options)
+    surrogate = partial(losses.bind("policy", config.loss, config.options), extras=Extras())
     experience: Any = SimpleNamespace(is_fresh=False)
     task = policy_step(config, policy, SESSION, experience, batch, surrogate)
     agree(policy.model, run(task, policy), theirs)

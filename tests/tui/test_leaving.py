@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
+import termios
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import typer
+from textual.events import Key
 
 from oversight.cli.persons import show
 from oversight.store import Store
@@ -230,6 +233,9 @@ def test_leaving_the_program_says_in_the_terminal_that_all_is_kept(
         def run(self) -> None:
             """Was left at once."""
 
+        def leave_soon(self) -> bool:
+            return False
+
     for stream in (sys.stdin, sys.stdout):
         monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.delenv("TEXTUAL_DRIVER", raising=False)
@@ -263,3 +269,64 @@ def test_a_screen_whose_terminal_is_gone_ends(tmp_path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_ctrl_c_as_a_signal_leaves_the_screen_and_says_how_to_go_on(tmp_path) -> None:
+    Store.open(tmp_path / "s.db").close()
+    leader, follower = pty.openpty()
+    before = termios.tcgetattr(follower)
+    words = [sys.executable, "-m", "oversight.cli.main", "judge", "--store=s.db", "--judge=anna"]
+    process = subprocess.Popen(
+        words,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        cwd=tmp_path,
+        start_new_session=True,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
+    try:
+        seen = b""
+        while b"Nothing to judge" not in seen:
+            assert select.select([leader], [], [], 60)[0], seen[-500:]
+            seen += os.read(leader, 1 << 16)
+        process.send_signal(signal.SIGINT)
+        while b"oversight: " not in seen or not seen.endswith(b"kept\r\n"):
+            assert select.select([leader], [], [], 60)[0], seen[-500:]
+            seen += os.read(leader, 1 << 16)
+        assert process.wait(60) == 130
+        assert seen.endswith(b"oversight: stopped; the same command goes on from what was kept\r\n")
+        assert b"Traceback" not in seen
+        assert seen.rindex(b"\x1b[?1049l") > seen.rindex(b"\x1b[?1049h")
+        assert termios.tcgetattr(follower) == before
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
+        os.close(follower)
+
+
+LATE = ["space", "j", "right_square_bracket", "z", "q", "c", "right"]
+"""Keys that need an item on the screen."""
+
+
+@pytest.mark.parametrize("first", ["s", "escape"])
+async def test_keys_that_come_while_an_item_is_left_do_nothing_to_it(
+    run_all, judging, first
+) -> None:
+    await run_all("debate_single_turn", num=2)
+    async with judging() as j:
+        await j.press("enter")
+        await j.see("round 1")
+        left = j.app.screen
+        for key in (first, *LATE):
+            # As somebody who types fast: the keys are there before the screen has gone.
+            character = {"space": " ", "right_square_bracket": "]"}.get(key, key)
+            j.app.post_message(Key(key, character if len(character) == 1 else None))
+        await j.until(lambda: j.app.screen is not left)
+        await j.pilot.pause(0.2)
+        assert j.app.is_running
+        kinds = [
+            event.kind for event in j.events() if event.debate_id == left.item.transcript.debate.id
+        ]
+        assert not {EventKind.BELIEF, EventKind.LEANED} & set(kinds)

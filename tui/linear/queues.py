@@ -196,7 +196,7 @@ class LinearRatings:
         if where != "next":
             self._write(f"{queue.num_sent} sent now; everything is kept.")
             return
-        self._write(f"{self._end(queue)} {queue.num_sent} sent now.")
+        self._write(f"{self._end(queue)}\n{queue.num_sent} sent now.")
 
     def _end(self, queue: QueueSession[RatingItem, RatingItem, TaskItem, Feedback]) -> str:
         """Say why no item comes any more."""

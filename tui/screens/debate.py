@@ -265,6 +265,7 @@ class DebateScreen(DebateReadingScreen[Where]):
             event.character is not None
             and event.character in "0123456789"
             and not self.session.argues
+            and self.takes_keys
         ):
             event.stop()
             self.query_one(BeliefBar).type_digit(event.character)

@@ -208,9 +208,10 @@ class RatingScreen(RatingReadingScreen[Where]):
 
     def on_key(self, event: events.Key) -> None:
         """A digit answers the question that is being answered."""
-        if event.character is not None and event.character in "0123456789":
+        is_digit = event.character is not None and event.character in "0123456789"
+        if is_digit and self.takes_keys:
             event.stop()
-            self.press(event.character)
+            self.press(str(event.character))
 
     def press(self, key: str) -> None:
         """Have the task's effect of a key, by its name, or of a digit."""

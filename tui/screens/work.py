@@ -156,6 +156,8 @@ class WorkScreen(ReadingScreen[LeftT]):
         super().__init__(session, settings.keys)
         self.acts: ActLog[Any, Any, Any] = session.acts
         self.rationale = Rationale(self.session.say_why, self)
+        self.takes_keys = False
+        """True from when the item is on the screen until it is left."""
         self._trouble = ""
         self._note = ""
         self._begin = ""
@@ -185,9 +187,16 @@ class WorkScreen(ReadingScreen[LeftT]):
 
     def on_mount(self) -> None:
         """Watch over the writing of acts, and count attention."""
+        self.takes_keys = True
         self.acts.on_trouble = self._on_store_trouble
         self.transcript.on_looked = self._on_looked
         self.set_interval(ATTENTION_S, self._note_attention)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Refuse keys that come while the item is not on the screen yet, or no longer."""
+        if action.startswith("do_") and not self.takes_keys:
+            return False
+        return super().check_action(action, parameters)
 
     # --- what is said ------------------------------------------------------------------
 
@@ -317,6 +326,7 @@ class WorkScreen(ReadingScreen[LeftT]):
             await self._leave("queue")
 
     async def _leave(self, where: Any) -> None:
+        self.takes_keys = False
         await self.close()
         self.dismiss(where)
 

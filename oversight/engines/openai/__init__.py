@@ -20,7 +20,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from oversight.chat import alternate_roles, fold_system
 from oversight.engines import answer_all
@@ -42,6 +42,7 @@ from oversight.errors import (
     EngineRefusedError,
     EngineTimeoutError,
     EngineUnavailableError,
+    NoLogprobsError,
 )
 from oversight.types import Capabilities, Chunk, Completion, Prompt, Request
 
@@ -78,7 +79,9 @@ class OpenAIEngine:
     def __init__(self, config: Config, *, key: str = "") -> None:
         self.model = config.model
         logprobs = config.logprobs and "logprobs" not in config.leave_out
-        self.capabilities = Capabilities(logprobs=logprobs, choices=config.dialect == "vllm")
+        self.capabilities = Capabilities(
+            logprobs=logprobs, choices=config.dialect == "vllm", is_served=True
+        )
         self.budget = Budget(config.max_requests, config.max_total_tokens)
         self._config = config
         self._wire = Wire(
@@ -97,6 +100,7 @@ class OpenAIEngine:
                 key=key,
                 connect_timeout_s=config.connect_timeout_s,
                 max_retries=config.max_retries,
+                key_variable=config.api_key_env,
             )
             for url in config.base_urls
         ]
@@ -166,7 +170,24 @@ class OpenAIEngine:
         except TimeoutError:
             if not flight.cancelled:
                 raise EngineTimeoutError(self._time_is_up(flight)) from None
-        return self._completion(flight)
+        except NoLogprobsError as error:
+            self._go_on_without_logprobs(error)
+            raise
+        try:
+            return self._completion(flight)
+        except NoLogprobsError as error:
+            self._go_on_without_logprobs(error)
+            raise
+
+    def _go_on_without_logprobs(self, error: NoLogprobsError) -> None:
+        """Promise none from now on, and say so once."""
+        if self.capabilities.logprobs:
+            self.capabilities = replace(self.capabilities, logprobs=False)
+            logger.warning(
+                "%s; answers are kept without log-probabilities from now on, and judges write "
+                "their beliefs",
+                error,
+            )
 
     def _check(self, request: Request) -> None:
         sampling = request.sampling
@@ -181,6 +202,7 @@ class OpenAIEngine:
         elif wants_logprobs and not self.capabilities.logprobs:
             reason = "log-probabilities are asked for, and logprobs = False"
             advice = "set logprobs = true if the server gives them"
+            raise NoLogprobsError(self._server.message(_name(request), reason, advice))
         else:
             return
         raise EngineRefusedError(self._server.message(_name(request), reason, advice))
@@ -338,8 +360,10 @@ def build(config: Config) -> OpenAIEngine:
     """An engine for the server that `config` names, with the key from the environment.
 
     Raises:
-        ConfigError: The environment's key holds characters that no key has.
+        ConfigError: The environment's key holds characters that no key has, or its address is
+            none.
     """
+    config = _at_the_address_of_the_environment(config)
     key = os.environ.get(config.api_key_env, "").strip() if config.api_key_env else ""
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(
@@ -347,6 +371,22 @@ def build(config: Config) -> OpenAIEngine:
             "that no key has, such as a line break; set it again"
         )
     return OpenAIEngine(config, key=key)
+
+
+ADDRESS_VARIABLE = "OPENAI_BASE_URL"
+_said_addresses: set[str] = set()
+
+
+def _at_the_address_of_the_environment(config: Config) -> Config:
+    """The settings with the address of OPENAI_BASE_URL, where they name none themselves."""
+    given = os.environ.get(ADDRESS_VARIABLE, "").strip()
+    if not given or "base_url" in config.model_fields_set:
+        return config
+    address = Config.parse({"base_url": given}, where=ADDRESS_VARIABLE).base_url
+    if given not in _said_addresses:
+        _said_addresses.add(given)
+        logger.warning("base_url = %s, from the environment variable %s", address, ADDRESS_VARIABLE)
+    return config.model_copy(update={"base_url": address})
 
 
 def _is_filtered(error: EngineRefusedError) -> bool:

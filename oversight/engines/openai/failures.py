@@ -12,10 +12,12 @@ import httpx
 
 from oversight.engines.openai.reply import ReportedError
 from oversight.errors import (
+    AccessError,
     EngineError,
     EngineRefusedError,
     EngineTimeoutError,
     EngineUnavailableError,
+    NoLogprobsError,
     PromptTooLongError,
 )
 from oversight.redaction import redacted
@@ -38,7 +40,10 @@ LOOK_AT_LOAD = "the server has too much to do: lower max_in_flight, or raise max
 LOOK_AT_REQUEST = "change the request or the settings, asking again would not help"
 LOOK_AT_API = "check that base_url is an OpenAI-compatible server, it usually ends in /v1"
 LOOK_AT_KEY = "put a valid key into the environment variable that api_key_env names"
-LOOK_AT_MODEL = "check model, and base_url, which usually ends in /v1"
+LOOK_AT_MODEL = (
+    "check model (--model), and base_url (--base-url, OPENAI_BASE_URL), which usually ends in /v1"
+)
+NO_LOGPROBS = "set logprobs = false in the engine's settings"
 LOOK_AT_QUOTA = "the account has no quota left"
 LOOK_AT_ROLES = (
     'set system_role = "fold" if the server takes no system role, alternate = true if it wants '
@@ -74,6 +79,9 @@ ROLES = re.compile(
 
 FILTERED = frozenset({"content_filter", "content_policy_violation", "data_inspection_failed"})
 """Codes of errors by which servers say that a content filter stopped a request."""
+
+ABOUT_CONTENT = re.compile(r"moderat|flagged|content|policy|safety", re.IGNORECASE)
+"""In a refusal with 403: it is this prompt that is refused, and not the key."""
 
 PARAMETERS = (
     *("temperature", "top_p", "seed", "stop", "stream_options", "top_logprobs", "logprobs"),
@@ -161,6 +169,10 @@ KINDS: dict[str, type[EngineError]] = {
 """Errors by the cause that answer files name them by."""
 
 
+ONE_BY_ONE = (AccessError, NoLogprobsError)
+"""Errors that are told apart of a live server only: rows of an answer file are taken singly."""
+
+
 def kind_in_file(status: int | None, message: str, code: str) -> type[EngineError]:
     """The error that an error row of an answer file comes to: that of a live server's same words.
 
@@ -169,16 +181,27 @@ def kind_in_file(status: int | None, message: str, code: str) -> type[EngineErro
     if code in KINDS:
         return KINDS[code]
     if status is not None and status >= 400:
-        return _by_status(status, message, code, 0.0).kind
+        kind = _by_status(status, message, code, 0.0).kind
+        return EngineRefusedError if issubclass(kind, ONE_BY_ONE) else kind
     is_too_long = BEYOND_CONTEXT.search(f"{code} {message}") is not None
     return PromptTooLongError if is_too_long else EngineError
+
+
+def is_filtered(status: int | None, code: str) -> bool:
+    """True if an error of this code says that a content filter withheld the answer.
+
+    Args:
+        status: Of the response; None in a file of answers that gives none.
+        code: The error's.
+    """
+    return (status is None or status in UNACCEPTED) and code.lower() in FILTERED
 
 
 def _by_status(
     status: int, message: str, code: str, after_s: float, parameter: str = ""
 ) -> AttemptError:
     reason = f"answered {status}: {_printable(message)}"
-    if status in UNACCEPTED and code.lower() in FILTERED:
+    if is_filtered(status, code):
         return AttemptError(EngineRefusedError, reason, retry=False, filtered=True)
     if status in UNACCEPTED and ROLES.search(message):
         return AttemptError(
@@ -194,7 +217,12 @@ def _by_status(
     advice = {401: LOOK_AT_KEY, 403: LOOK_AT_KEY, 404: LOOK_AT_MODEL}.get(status, LOOK_AT_REQUEST)
     if status in UNACCEPTED:
         advice = _about_parameter(message, parameter) or advice
-    return AttemptError(EngineRefusedError, reason, retry=False, advice=advice)
+    kind = EngineRefusedError
+    if advice == NO_LOGPROBS:
+        kind = NoLogprobsError
+    elif advice in (LOOK_AT_KEY, LOOK_AT_MODEL) and not ABOUT_CONTENT.search(message):
+        kind = AccessError
+    return AttemptError(kind, reason, retry=False, advice=advice)
 
 
 def _about_parameter(message: str, parameter: str) -> str:
@@ -204,7 +232,7 @@ def _about_parameter(message: str, parameter: str) -> str:
     if any(name.startswith("max_") for name in names):
         return "" if TOO_LONG.search(message) else OTHER_NAME
     if any("logprobs" in name for name in names):
-        return "set logprobs = false in the engine's settings"
+        return NO_LOGPROBS
     if not names:
         return ""
     lists = " or ".join(f'leave_out = ["{name}"]' for name in names)

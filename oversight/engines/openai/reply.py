@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from oversight.errors import EngineError, EngineRefusedError
+from oversight.errors import EngineError, EngineRefusedError, NoLogprobsError
 from oversight.text.thoughts import DividedText, closes_unopened, divide, is_wordless, opens_thought
 from oversight.types import Completion, FinishReason, Request, Usage
 
@@ -348,7 +348,7 @@ def complaint(request: Request, reply: Reply, dialect: str) -> Complaint | None:
         return None
     if not reply.logprobs and (reply.token_ids or _is_answer(reply)):
         reason = "the server sent no log-probabilities"
-        return EngineRefusedError, reason, "set logprobs = false if it does not give any"
+        return NoLogprobsError, reason, "set logprobs = false if it does not give any"
     if reply.token_ids and len(reply.token_ids) != len(reply.logprobs):
         reason = f"{len(reply.logprobs)} log-probabilities for {len(reply.token_ids)} token ids"
         return EngineError, reason, "this server contradicts itself"

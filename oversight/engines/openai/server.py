@@ -16,6 +16,7 @@ from typing import NoReturn, TypeVar
 import httpx
 
 from oversight.engines.openai.failures import (
+    LOOK_AT_KEY,
     AttemptError,
     broken_connection,
     refused_or_failed,
@@ -192,14 +193,23 @@ class Server:
     """A model server at one address."""
 
     def __init__(
-        self, base_url: str, *, key: str, connect_timeout_s: float, max_retries: int
+        self,
+        base_url: str,
+        *,
+        key: str,
+        connect_timeout_s: float,
+        max_retries: int,
+        key_variable: str = "",
     ) -> None:
         self.base_url = base_url
         self.num_in_flight = 0
         """Calls that it has been given and that have not ended."""
         self.rests_until = 0.0
-        """On `time.monotonic`'s clock; nobody answered there, and others are asked before it."""
+        """On `time.monotonic`'s clock; it did not answer, and others are asked before it."""
+        self.num_rests = 0
+        """Rests since it answered last."""
         register(key)
+        self._key_variable, self._has_key = key_variable, bool(key)
         self._max_retries = max_retries
         self._connections = Connections(base_url, key=key, connect_timeout_s=connect_timeout_s)
 
@@ -275,7 +285,11 @@ class Server:
             reason += f" (try {call.num_attempts})"
         if late:
             reason += "; the wait before another try would exceed timeout_s"
-        raise failure.kind(self.message(call.name, reason, failure.advice)) from failure
+        advice = failure.advice
+        if advice == LOOK_AT_KEY and self._key_variable:
+            given = "" if self._has_key else ", which is not set"
+            advice = f"put a valid key into {self._key_variable}{given} (api_key_env names it)"
+        raise failure.kind(self.message(call.name, reason, advice)) from failure
 
     async def _get(self, call: Exchange) -> bytes:
         with self._connections.client() as client:
@@ -304,8 +318,9 @@ class Server:
                 _read_body(call, await response.aread())
 
 
-REST_S = 30.0
-"""Time for which a server that does not answer is asked last."""
+FIRST_REST_S, REST_S = 1.0, 30.0
+"""Time for which a server that does not answer is asked last: the first time, and at most; each
+further time twice as long. So one that had too much to do for a moment is soon asked again."""
 SHARE = 1.25
 """Calls that a server may have in flight, as a multiple of the mean of all."""
 
@@ -350,11 +365,14 @@ class ServerGroup:
             call.num_attempts, call.max_retries = 0, 1
             try:
                 with server.asked():
-                    return await ask(server)
-            except EngineUnavailableError:
-                server.rests_until = time.monotonic() + REST_S
+                    found = await ask(server)
+            except EngineUnavailableError as error:
+                _send_to_rest(server, error)
                 if call.emitted:
                     raise
+            else:
+                server.num_rests = 0
+                return found
         call.num_attempts, call.max_retries = 0, None
         with last.asked():
             return await ask(last)
@@ -371,6 +389,17 @@ class ServerGroup:
                 text_id(route, each.base_url),
             ),
         )
+
+
+def _send_to_rest(server: Server, error: EngineUnavailableError) -> None:
+    """Have others asked before a server that did not answer, for as long as it says at least."""
+    if _rest(server):
+        return  # calls that were in flight together fail together
+    cause = error.__cause__
+    told_s = cause.after_s if isinstance(cause, AttemptError) else 0.0
+    rest_s = min(REST_S, FIRST_REST_S * 2 ** min(server.num_rests, 16))
+    server.num_rests += 1
+    server.rests_until = time.monotonic() + max(told_s, rest_s)
 
 
 def _rest(server: Server) -> float:

@@ -89,7 +89,9 @@ class ScriptedEngine:
     def __init__(self, script: Script | None = None, config: Config | None = None) -> None:
         self.config = config or Config()
         self.model = self.config.model
-        self.capabilities = Capabilities(logprobs=self.config.logprobs, choices=self.config.choices)
+        self.capabilities = Capabilities(
+            logprobs=self.config.logprobs, choices=self.config.choices, is_served=True
+        )
         self.requests: deque[Request] = deque(maxlen=self.config.keep_requests)
         """The requests seen, oldest first."""
         self.num_calls = 0

@@ -40,7 +40,7 @@ from oversight.config import Settings
 from oversight.engines import answer_all
 from oversight.engines.transformers.sequence import Job, ModelThread
 from oversight.errors import ConfigError
-from oversight.models import check_obtainable, content_name, is_content_name, resolve
+from oversight.models import check_obtainable, check_whole, content_name, is_content_name, resolve
 from oversight.types import Capabilities, Chunk, Completion, Request
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def check(config: Config) -> None:
     """
     _check_folder(config)
     check_obtainable(f"engine.{NAME}.model", config.model, config.revision)
+    check_whole(f"engine.{NAME}.model", config.model)
 
 
 class TransformersEngine:

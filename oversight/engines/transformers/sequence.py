@@ -16,18 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oversight.chat.answers import REPLACEMENT, AnswerDecoder
 from oversight.chat.prompt_ids import ChatIds
 from oversight.errors import EngineError, EngineRefusedError, OversightError, PromptTooLongError
-from oversight.text.thoughts import MARK_TOKENS, opens_thought
 from oversight.types import Completion, FinishReason, Request, Usage
 
 if TYPE_CHECKING:
     from oversight.chat.prompt_ids import TokenIds
     from oversight.engines.transformers.batching import SequenceBatch
-
-
-REPLACEMENT = "\ufffd"
-"""The character that decoding gives for bytes that are not, or not yet, a character."""
 
 
 class Detokenizer:
@@ -182,10 +178,6 @@ class RunningSequence:
         )
 
 
-PROMPT_END_TOKENS = 24
-"""Of a prompt: in so many a chat template opens a thought."""
-
-
 @dataclass(frozen=True)
 class BatchLimits:
     """Limits on the number and length of sequences that run at the same time."""
@@ -214,8 +206,7 @@ class Intake:
     def __init__(self, tokenizer: Any, chat: ChatIds, limits: BatchLimits) -> None:
         self._chat = chat
         self._limits = limits
-        self._decode = _decoder(tokenizer)
-        self._tokenizer = tokenizer
+        self._answers = AnswerDecoder(tokenizer)
 
     def sequence(self, job: Job) -> RunningSequence:
         """A job ready to run. An answer that could grow beyond the limit is cut there.
@@ -240,14 +231,14 @@ class Intake:
                 + (" or raise the setting" if setting == "max_batch_tokens" else "")
             )
         max_tokens = min(sampling.max_tokens, limit - len(prompt_ids))
-        job.opened = opens_thought(self._tokenizer.decode(prompt_ids[-PROMPT_END_TOKENS:]))
+        job.opened = self._answers.is_thinking(prompt_ids)
         return RunningSequence(
             job=job,
             prompt_ids=prompt_ids,
             max_tokens=max_tokens,
             max_length=len(prompt_ids) + (branches if choices else max_tokens),
             choices=choices,
-            text=Detokenizer(self._decode, sampling.stop),
+            text=Detokenizer(self._answers.text, sampling.stop),
             random=random.Random(sampling.seed),
         )
 
@@ -274,28 +265,6 @@ def check_sampling(request: Request) -> None:
                 f"request {request.id!r}: sampling.{name} = {getattr(sampling, name)!r}: "
                 f"give {accepted}"
             )
-
-
-def _decoder(tokenizer: Any) -> Callable[[Sequence[int]], str]:
-    """Decodes without special tokens, but for those that mark thoughts."""
-    names = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    marks = {i: name for i, name in names.items() if MARK_TOKENS.match(name)}
-
-    def plain(token_ids: Sequence[int]) -> str:
-        text: str = tokenizer.decode(
-            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
-
-    def decode(token_ids: Sequence[int]) -> str:
-        text, begin = "", 0
-        for place, token_id in enumerate(token_ids):
-            if token_id in marks:
-                text += plain(token_ids[begin:place]) + marks[token_id]
-                begin = place + 1
-        return text + plain(token_ids[begin:])
-
-    return decode if marks else plain
 
 
 class ModelThread:

@@ -53,7 +53,7 @@ from oversight.engines.vllm.settings import (
     unmasked_top,
 )
 from oversight.errors import ConfigError, EngineUnavailableError
-from oversight.models import check_obtainable, content_name
+from oversight.models import check_obtainable, check_whole, content_name
 from oversight.types import Capabilities, Chunk, Completion, FinishReason, Request
 
 __all__ = ["Config", "ReplicaMetrics", "VllmEngine", "build", "rendezvous"]
@@ -92,6 +92,7 @@ def check(config: Config) -> None:
     check_model(config.model)
     find_interpreter(config.python)
     check_obtainable("engine.vllm.model", config.model)
+    check_whole("engine.vllm.model", config.model)
 
 
 class VllmEngine:

@@ -12,6 +12,7 @@ import numpy as np
 
 from oversight import constitutions, protocols
 from oversight.agents import critic
+from oversight.chat.answers import AnswerDecoder
 from oversight.chat.prompt_ids import ChatIds
 from oversight.constitutions import Principle
 from oversight.errors import DataError
@@ -22,7 +23,7 @@ from oversight.modeling import TokenRow
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
 from oversight.train.loading import frozen, load_policy, read_config
-from oversight.train.rollouts.types import SampledResponse, ThoughtDivider, grouped
+from oversight.train.rollouts.types import SampledResponse, grouped
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample
 from oversight.types import Act, Debate, Draft, Prompt, Question, Role, Seat
@@ -62,7 +63,7 @@ class _Answers:
 
     def __init__(self, questions: Sequence[Question], tokenizer: Any) -> None:
         self.questions = questions
-        self._divider = ThoughtDivider(tokenizer)
+        self._divider = AnswerDecoder(tokenizer)
         self.metrics: dict[str, float] = {}
 
     def said(
@@ -98,12 +99,13 @@ class CritiqueRewards(_Answers):
         tokenizer: Any,
         model: str,
         principles: Sequence[Principle],
+        template_args: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(questions, tokenizer)
         settings = ModelSettings(path=model)
         config, vocabulary = read_config(settings, ())
         self._policy = frozen(load_policy(settings, config, 0))
-        self._chat = ChatIds(vocabulary.tokenizer)
+        self._chat = ChatIds(vocabulary.tokenizer, template_args=template_args)
         self._clean = np.array(
             vocabulary.tokenizer(critic.CLEAN, add_special_tokens=False)["input_ids"]
         )

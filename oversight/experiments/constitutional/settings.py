@@ -25,7 +25,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from oversight.config import DatasetSettings, Settings
+from oversight.chat import TemplateArgs
+from oversight.config import DatasetSettings, RunLabels
 
 Stage = Literal["sl", "rl"]
 RlMethod = Literal["dpo", "ppo", "grpo", "grpo_rule"]
@@ -33,13 +34,21 @@ Control = Literal["plain", "without_critique", "random_principle", "wrong_princi
 Overrides = dict[str, JsonValue]
 
 
-class ConstitutionalSettings(Settings):
+def _is_empty(given: object) -> bool:
+    """True of what a record leaves out: those of before have no word of it."""
+    return not given
+
+
+class ConstitutionalSettings(RunLabels):
     """An experiment, from a model that only helps to the report."""
 
     # Stages, methods and arms only add jobs, each known by its name: a folder in which the first
     # stage was run goes on with the second.
     incidental: ClassVar[frozenset[str]] = frozenset(
-        {"out", "jobs", "quick", "stages", "methods", "controls", "left_out", "seeds"}
+        {
+            *("out", "jobs", "quick", "stages", "methods", "controls", "left_out", "seeds"),
+            *("run", "tags"),
+        }
     )
     by_content: ClassVar[Mapping[str, str]] = {"model": "model"}
 
@@ -47,6 +56,9 @@ class ConstitutionalSettings(Settings):
     model: str = "porter"
     """Model that answers at the start, and that criticises, revises and compares throughout: a
     folder, a hub name, or an embedded model."""
+    template_args: TemplateArgs = Field(default_factory=dict, exclude_if=_is_empty)
+    """Further values for the model's chat template, such as `enable_thinking`, wherever it answers,
+    criticises, compares or is trained."""
     constitution: str = "register"
     """A constitution's name, or its file."""
     dataset: DatasetSettings

@@ -20,6 +20,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.errors import ConfigError, DataError, EngineError
 from oversight.evals.harm import Assess, rule_of
+from oversight.experiments.constitutional.methods import TRAINERS
 from oversight.experiments.constitutional.rewards import (
     CritiqueRewards,
     principles_of,
@@ -31,12 +32,11 @@ from oversight.experiments.trainer_runs import (
     LATER,
     check_model,
     check_run,
-    common,
     merged,
     tokenizer_of,
     train_or_find,
 )
-from oversight.experiments.workers import JobDone, folder_of
+from oversight.experiments.workers import JobDone, folder_of, label
 from oversight.graphs.planning import Cast, cast, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
@@ -47,7 +47,6 @@ from oversight.preferences.building import preferences
 from oversight.preferences.ratings import answers_given
 from oversight.preferences.settings import Dropped, PreferenceSettings
 from oversight.store import Store
-from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.types import Question, Role
 
 START, FULL = "start", "full"
@@ -57,6 +56,22 @@ SECONDS |= {"grpo": 120, "grpo_rule": 60, "arm": 20}
 WITHOUT_CRITIQUE = "Look at the answer again."
 """Words in the place of a critique, where the revision is to be made without one."""
 STORE = "answers.db"
+SHARED = frozenset({"model", "template_args", "dataset"})
+"""Settings that all jobs read."""
+READS: dict[str, frozenset[str]] = {
+    "critiques": frozenset({"constitution", "train_prompts", "temperature", "max_tokens"}),
+    "sft": frozenset({"sft"}),
+    "feedback": frozenset({"constitution", "train_prompts", "max_tokens"}),
+    "dpo": frozenset({"dpo"}),
+    "reward": frozenset({"reward"}),
+    "ppo": frozenset({"ppo", "train_prompts", "max_tokens"}),
+    "grpo": frozenset({"grpo", "constitution", "train_prompts", "max_tokens"}),
+    "grpo_rule": frozenset({"grpo", "train_prompts", "max_tokens"}),
+    "arm": frozenset({"held_out_prompts", "temperature", "max_tokens"}),
+}
+"""By the kind of a job, the other settings that it reads besides what the jobs before it made."""
+KINDS = {"sl": "sft"}
+"""Kinds of the jobs whose names begin otherwise."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +183,7 @@ class Constitutional:
             # Feedback and rows come later; a store stands for either.
             config = merged({"data": {"store": str(LATER)}}, config)
             check_run(name, trainer, config, getattr(settings, name))
-        check_model("model", settings.model)
+        check_model("model", settings.model, settings.template_args)
         for split in ("train", "held_out"):
             questions(settings, split)
 
@@ -179,6 +194,12 @@ class Constitutional:
             for split in ("train", "held_out")
         }
         return f"questions:{content_id(asked)}"
+
+    def reads(self, job: str) -> frozenset[str]:
+        """Settings that the job of that name reads, besides what other jobs have made."""
+        kind = KINDS.get(job.partition(".")[0], job.partition(".")[0])
+        every = frozenset(ConstitutionalSettings.model_fields) - ConstitutionalSettings.incidental
+        return SHARED | READS[kind] if kind in READS else every
 
     def run(self, job: StageJob) -> JobDone:
         """Do the job, or what is left of it, and give its record."""
@@ -225,6 +246,7 @@ def model_of(settings: ConstitutionalSettings, policy: str) -> str:
 
 
 def answer(
+    settings: ConstitutionalSettings,
     store: Path,
     protocol: str,
     asked: Iterable[Question],
@@ -237,11 +259,12 @@ def answer(
         EngineError: Some failed; the first reason.
     """
     named = {each.engine for each in agents.values() if each.engine}
-    actors = cast(dict(agents), {name: _engine(name) for name in named})
+    actors = cast(dict(agents), {name: _engine(settings, name) for name in named})
     planned = list(plan(tuple(asked), [protocols.load(protocol)], actors.specs, seed=seed))
 
     async def go(actors: Cast) -> str | None:
         with Store.open(str(store)) as opened:
+            label(opened, settings)
             async with actors:
                 runtime = Runtime(opened, actors)
                 done = await run_debates(planned, runtime, concurrency=IN_FLIGHT)
@@ -252,7 +275,7 @@ def answer(
         raise EngineError(f"prompts in {store} failed: {failure}")
 
 
-def _engine(model: str) -> EngineSettings:
+def _engine(settings: ConstitutionalSettings, model: str) -> EngineSettings:
     if model == WITHOUT_CRITIQUE:
         return EngineSettings(engine="scripted", settings={"fallback": WITHOUT_CRITIQUE})
     # In float64 a prompt that was cut off is answered as before, in whatever company.
@@ -262,6 +285,8 @@ def _engine(model: str) -> EngineSettings:
         "dtype": "float64",
         "max_batch_size": BATCH_SIZE,
     }
+    if settings.template_args:
+        given["template_args"] = settings.template_args
     return EngineSettings(engine="transformers", settings=given)
 
 
@@ -317,7 +342,7 @@ def _criticise(settings: ConstitutionalSettings, job: StageJob, folder: Path) ->
     protocol = "self_critique" if job.variant == "without_critique" else "constitutional"
     for critic, some in _critics(settings, job.variant, asked):
         agents = {Role.RESPONDER: _responder(settings, settings.model), Role.CRITIC: critic}
-        answer(folder / STORE, protocol, some, agents, job.seed)
+        answer(settings, folder / STORE, protocol, some, agents, job.seed)
     return JobDone()
 
 
@@ -327,12 +352,12 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
         Role.RESPONDER: _responder(settings, model_of(settings, job.policy), temperature=1.0),
         Role.JUDGE: AgentSettings(agent="lexical"),
     }
-    answer(store, "response_best_of_n", questions(settings, "train"), agents, job.seed)
+    answer(settings, store, "response_best_of_n", questions(settings, "train"), agents, job.seed)
     how = RatingSettings.model_validate(
         {
             "store": str(store),
             "agents": {"rater": {"agent": "rater", "engine": "frozen"}},
-            "engines": {"frozen": _engine(settings.model).model_dump()},
+            "engines": {"frozen": _engine(settings, settings.model).model_dump()},
             "constitution": settings.constitution,
             "num_principles": len(principles_of(settings.constitution)),
             "seed": job.seed,
@@ -340,6 +365,7 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
         }
     )
     with Store.open(str(store), create=False) as opened:
+        label(opened, settings)
         done = asyncio.run(ModelRatings(opened, how, "pairs").run())
     if done.failures:
         raise EngineError(f"ratings in {store} failed: {done.failures[0].error}")
@@ -349,7 +375,7 @@ def _feedback(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> 
 def _arm(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
     agents = {Role.RESPONDER: _responder(settings, model_of(settings, job.policy))}
     asked = questions(settings, "held_out")
-    answer(folder / STORE, "response", asked, agents, job.seed)
+    answer(settings, folder / STORE, "response", asked, agents, job.seed)
     with Store.open(str(folder / STORE), create=False) as opened:
         found = {each.question.id: each.turns[-1].text for each in opened.transcripts()}
     return ArmDone(answers=tuple((each.id, found[each.id]) for each in asked))
@@ -357,77 +383,12 @@ def _arm(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDo
 
 # --- training ---
 
-Made = tuple[Any, dict[str, Any]]
-"""A trainer and its settings."""
-
-
-def _sft(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {"batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4, "schedule": "linear"}}
-    return sft, merged({**common(policy, out, seed), **own}, settings.sft)
-
-
-def _dpo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {"batch_size": 32, "steps": 100, "optimizer": {"lr": 2e-4}, "options": {"beta": 0.2}}
-    return dpo, merged({**common(policy, out, seed), **own}, settings.dpo)
-
-
-def _reward(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {"batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}}
-    return reward, merged({**common(policy, out, seed), **own}, settings.reward)
-
-
-def _ppo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {
-        "batch_size": 64,
-        "steps": 60,
-        "data": {"format": "prompt", "duplicates": "keep"},
-        "optimizer": {"lr": 3e-4, "schedule": "linear"},
-        "samples": 2,
-        "mini_batches": 2,
-        "reuse": 1,
-        "kl": {"coefficient": 0.05},
-        "sampling": {"max_new_tokens": settings.max_tokens},
-        "shaping": {"missing_eos": 1.0, "scale": True},
-        "critic": {"coefficient": 0.1},
-        "reward": {
-            "source": "model",
-            "models": [str(folder_of(settings.out, f"reward.{seed}") / "model")],
-        },
-    }
-    return ppo, merged({**common(policy, out, seed), **own}, settings.ppo)
-
-
-def _grpo(settings: ConstitutionalSettings, policy: str, out: Path, seed: int) -> Made:
-    own = {
-        "batch_size": 16,
-        "steps": 80,
-        "data": {"format": "prompt", "duplicates": "keep"},
-        "optimizer": {"lr": 3e-4, "schedule": "linear"},
-        "guards": {"entropy": {"action": "warn"}},
-        "samples": 8,
-        "loss": "dr_grpo",
-        "kl_coefficient": 0.01,
-        "sampling": {"max_new_tokens": settings.max_tokens},
-        "shaping": {"missing_eos": 1.0},
-        # Rewards come from a source in memory; the settings only have to name some source.
-        "reward": {"source": "length"},
-    }
-    return grpo, merged({**common(policy, out, seed), **own}, settings.grpo)
-
-
-TRAINERS: dict[str, Callable[[ConstitutionalSettings, str, Path, int], Made]] = {
-    "sft": _sft,
-    "dpo": _dpo,
-    "reward": _reward,
-    "ppo": _ppo,
-    "grpo": _grpo,
-}
 PAIRS = {"kinds": ["pairs"], "ties": False, "min_margin": 0.02}
 """Answers that differ by one principle of five differ by a tenth in the mean over them."""
 
 
 def _train_first(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
-    trainer, config = _sft(settings, settings.model, folder, job.seed)
+    trainer, config = TRAINERS["sft"](settings, settings.model, folder, job.seed)
     last = job.variant != "plain"
     store = folder_of(settings.out, job.needs[0]) / STORE
     found = _num_answers(store, last=last)
@@ -470,13 +431,16 @@ def _num_pairs(store: Path) -> int:
 
 def _train_on_prompts(settings: ConstitutionalSettings, job: StageJob, folder: Path) -> JobDone:
     policy, asked = model_of(settings, job.policy), questions(settings, "train")
-    trainer, config = (_ppo if job.kind == "ppo" else _grpo)(settings, policy, folder, job.seed)
+    find = TRAINERS["ppo" if job.kind == "ppo" else "grpo"]
+    trainer, config = find(settings, policy, folder, job.seed)
     config["batch_size"] = min(config["batch_size"], len(asked))
     given: dict[str, Any] = {"rows": prompt_rows(asked)}
     if job.kind == "grpo":
         principles = principles_of(settings.constitution)
         tokenizer = tokenizer_of(policy)
-        given["rewards"] = CritiqueRewards(asked, tokenizer, settings.model, principles)
+        given["rewards"] = CritiqueRewards(
+            asked, tokenizer, settings.model, principles, settings.template_args
+        )
     elif job.kind == "grpo_rule":
         given["rewards"] = rule_rewards(asked, tokenizer_of(policy), rule(settings))
     train_or_find(trainer, config, **given)

@@ -335,7 +335,9 @@ def _run(
     with _alone_in(store):
         boards = _plan(settings, split.name, images, judges)
         games = {key: game for board in boards for key, game in board.games.items()}
-        found = {key for key, _ in stored_games(store, split.name)} & games.keys()
+        stored = {key: each.debate.id for key, each in stored_games(store, split.name)}
+        found = stored.keys() & games.keys()
+        store.include({stored[key]: stored[key] for key in found})
         exact = _play_all(boards, images, judges, store, found, len(games), report)
     return FinishedRun(
         settings=settings,

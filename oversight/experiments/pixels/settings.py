@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from oversight.config import Settings
+from oversight.config import RunLabels, Settings
 
 
 class JudgeSettings(Settings):
@@ -22,10 +22,10 @@ class JudgeSettings(Settings):
     """Learning rate of AdamW at the start; it falls to zero along a cosine."""
 
 
-class PixelSettings(Settings):
+class PixelSettings(RunLabels):
     """A run: every match on some held-out images, for each number of pixels."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"out", "store"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"out", "store", "run", "tags"})
 
     pixels: tuple[int, ...] = Field(default=(4, 6), min_length=1)
     """Numbers of pixels that the judge sees, both players together: even, from 2 to 8."""

@@ -21,6 +21,7 @@ from oversight.config import AgentSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.errors import DataError, EngineError, ProtocolError
 from oversight.experiments.selfplay.settings import Arena, CircleSettings
+from oversight.experiments.workers import label
 from oversight.graphs.planning import cast, check_question, draw_orders, plan
 from oversight.graphs.running import run_debates
 from oversight.graphs.runtime import Runtime
@@ -209,7 +210,7 @@ def debate(
         judging["temperature"] = 0.0
     agents = {**speakers, Role.JUDGE: _agent("judge", judge, judging)}
     names = {each.engine for each in agents.values() if each.engine}
-    engines = {name: _engine(name) for name in names}
+    engines = {name: _engine(name, circle.template_args_of(name, judge)) for name in names}
     chosen = protocols.load(protocol)
     chosen = chosen.model_copy(update={"swap": swap and bool(chosen.speakers)})
     actors = cast(agents, engines)
@@ -217,6 +218,7 @@ def debate(
 
     async def go() -> str | None:
         with Store.open(str(store)) as opened:
+            label(opened, circle)
             async with actors:
                 runtime = Runtime(opened, actors)
                 done = await run_debates(planned, runtime, concurrency=IN_FLIGHT)
@@ -243,7 +245,7 @@ def _agent(agent: str, model: str, settings: dict[str, Any]) -> AgentSettings:
     return AgentSettings(agent=agent, engine=model, settings=settings)
 
 
-def _engine(model: str) -> EngineSettings:
+def _engine(model: str, template_args: Mapping[str, Any]) -> EngineSettings:
     # In float64 since a debate that was cut off is sampled again in other company: with the
     # rounding of float32 one token in some ten thousand would then be another one.
     settings: dict[str, Any] = {
@@ -252,4 +254,6 @@ def _engine(model: str) -> EngineSettings:
         "dtype": "float64",
         "max_batch_size": BATCH_SIZE,
     }
+    if template_args:
+        settings["template_args"] = template_args
     return EngineSettings(engine="transformers", settings=settings)

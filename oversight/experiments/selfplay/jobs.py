@@ -403,10 +403,14 @@ def _crossplay(circle: CircleSettings, job: CircleJob, folder: Path) -> JobDone:
     arena = _arena(job)
     played = games(asked, arena, job.seed)
     said = {
-        policy: speeches(model_of(circle, policy), played, circle.max_tokens, job.seed)
+        policy: speeches(
+            *(model_of(circle, policy), played, circle.max_tokens, job.seed), circle.template_args
+        )
         for policy in (START, *job.needs)
     }
-    found = beliefs_in_first(BeliefReader(circle.judge), played, said, arena)
+    found = beliefs_in_first(
+        BeliefReader(circle.judge, circle.judge_template_args), played, said, arena
+    )
     return CrossplayDone.model_validate(found)
 
 

@@ -53,10 +53,20 @@ def sft_config(
 ) -> dict[str, Any]:
     """Settings of expert iteration's SFT."""
     return merged(
-        {**common(policy, out, seed), "batch_size": 32, "steps": 100, "optimizer": {"lr": 5e-4}},
+        {
+            **common(policy, out, seed, circle.template_args),
+            "batch_size": 32,
+            "steps": 100,
+            "optimizer": {"lr": 5e-4},
+        },
         {"data": {**_candidates_data(store, arena), "preferences": _PREFERENCES}},
         circle.sft,
     )
+
+
+def _shared(circle: CircleSettings, policy: str, out: Path, seed: int) -> dict[str, Any]:
+    """Settings that all runs of a circle share."""
+    return common(policy, out, seed, circle.template_args_of(policy, circle.judge))
 
 
 def train_dpo(
@@ -72,7 +82,12 @@ def dpo_config(
 ) -> dict[str, Any]:
     """Settings of DPO."""
     return merged(
-        {**common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 2e-4}},
+        {
+            **common(policy, out, seed, circle.template_args),
+            "batch_size": 32,
+            "steps": 150,
+            "optimizer": {"lr": 2e-4},
+        },
         {
             "data": {**_candidates_data(store, arena), "preferences": _PREFERENCES},
             "options": {"beta": 0.3},
@@ -89,14 +104,28 @@ def train_reward(
     tokenizer = tokenizer_of(policy)
     settings = PreferenceSettings.parse({**_PREFERENCES, "siblings": "all_pairs"})
     with Store.open(str(store), create=False) as opened:
-        rows = list(comparisons(opened, BEST_OF_N[arena], PROTOCOLS[arena], settings, tokenizer))
+        rows = list(
+            comparisons(
+                opened,
+                BEST_OF_N[arena],
+                PROTOCOLS[arena],
+                settings,
+                tokenizer,
+                circle.template_args,
+            )
+        )
     return _run_on_candidates(reward, config, store, len(rows), rows=rows)
 
 
 def reward_config(circle: CircleSettings, policy: str, out: Path, seed: int) -> dict[str, Any]:
     """Settings of the reward model that PPO learns from."""
     return merged(
-        {**common(policy, out, seed), "batch_size": 32, "steps": 150, "optimizer": {"lr": 5e-4}},
+        {
+            **common(policy, out, seed, circle.template_args),
+            "batch_size": 32,
+            "steps": 150,
+            "optimizer": {"lr": 5e-4},
+        },
         {"data": {"format": "pair", "ids": "given", "duplicates": "keep"}},
         circle.reward,
     )
@@ -115,7 +144,7 @@ def train_ppo(
     tokenizer = tokenizer_of(policy)
     rewards = RewardSettings.parse(config["reward"])
     models = RewardModels.load(rewards, tokenizer, "cpu")
-    judged = SpeechesAlone(games, models, tokenizer)
+    judged = SpeechesAlone(games, models, tokenizer, circle.template_args)
     return train_or_find(ppo, config, rows=rows(games), rewards=judged)
 
 
@@ -124,7 +153,11 @@ def ppo_config(
 ) -> dict[str, Any]:
     """Settings of PPO."""
     return merged(
-        {**common(policy, out, seed), "batch_size": BATCH_SIZES["ppo"], "steps": 80},
+        {
+            **common(policy, out, seed, circle.template_args),
+            "batch_size": BATCH_SIZES["ppo"],
+            "steps": 80,
+        },
         {
             "data": {"format": "prompt", "duplicates": "keep"},
             "optimizer": {"lr": 3e-4, "schedule": "linear"},
@@ -154,14 +187,20 @@ def train_grpo(
     """
     config = grpo_config(circle, policy, out, seed)
     tokenizer = tokenizer_of(policy)
-    judged = JudgedGames(games, BeliefReader(circle.judge), tokenizer, circle.opponents)
+    judged = JudgedGames(
+        games, BeliefReader(circle.judge, circle.judge_template_args), tokenizer, circle.opponents
+    )
     return train_or_find(grpo, config, rows=rows(games), rewards=judged)
 
 
 def grpo_config(circle: CircleSettings, policy: str, out: Path, seed: int) -> dict[str, Any]:
     """Settings of GRPO."""
     return merged(
-        {**common(policy, out, seed), "batch_size": BATCH_SIZES["grpo"], "steps": 200},
+        {
+            **common(policy, out, seed, circle.template_args),
+            "batch_size": BATCH_SIZES["grpo"],
+            "steps": 200,
+        },
         {
             "data": {"format": "prompt", "duplicates": "keep"},
             # It falls to nothing: a policy that goes on at full speed finds out what its judge
@@ -193,7 +232,11 @@ def train_judge(circle: CircleSettings, store: Path, out: Path, seed: int) -> Pa
 def judge_config(circle: CircleSettings, out: Path, seed: int) -> dict[str, Any]:
     """Settings of the judge's SFT."""
     return merged(
-        {**common(circle.judge, out, seed), "batch_size": 64, "steps": 60},
+        {
+            **common(circle.judge, out, seed, circle.judge_template_args),
+            "batch_size": 64,
+            "steps": 60,
+        },
         {
             "data": {"format": "prompt_completion", "duplicates": "keep"},
             "optimizer": {"lr": 2e-4},

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from oversight.agents.judging import SURFACE_FORMS, decide, in_question_order, labels
+from oversight.chat.answers import AnswerDecoder
 from oversight.chat.prompt_ids import ChatIds, TokenIds
 from oversight.engines.transformers.prefix_tree import common_prefix
 from oversight.errors import ConfigError, DataError
@@ -38,7 +39,6 @@ from oversight.train.rollouts.reward_models import RewardModels
 from oversight.train.rollouts.types import (
     SampledResponse,
     SamplingSettings,
-    ThoughtDivider,
     grouped,
 )
 from oversight.train.settings import ModelSettings
@@ -56,17 +56,18 @@ class BeliefReader:
 
     Args:
         model: A folder, a hub name, or an embedded model.
+        template_args: Further values for its chat template.
 
     Raises:
         ConfigError: It cannot be read, or its vocabulary has no single token for a letter.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, template_args: dict[str, Any] | None = None) -> None:
         settings = ModelSettings(path=model)
         config, vocabulary = read_config(settings, ())
         self._policy = frozen(load_policy(settings, config, 0))
         self._tokenizer = vocabulary.tokenizer
-        self._chat = ChatIds(self._tokenizer)
+        self._chat = ChatIds(self._tokenizer, template_args=template_args)
         self._world = World(0, 1, self._policy.device)
         if not all(self._forms[:2]):
             raise ConfigError(f"judge = {model!r}: its vocabulary has no token for the letter 'A'")
@@ -181,7 +182,7 @@ class JudgedGames:
         self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> dict[int, dict[Seat, list[str]]]:
         """Of each game what each seat said, without its thoughts."""
-        divider = ThoughtDivider(self.tokenizer)
+        divider = AnswerDecoder(self.tokenizer)
         texts: dict[int, dict[Seat, list[str]]] = defaultdict(dict)
         for example, group in zip(examples, sampled, strict=True):
             number, seat = game_and_seat(example)
@@ -218,7 +219,12 @@ def game_and_seat(example: PromptExample) -> tuple[int, Seat]:
 
 
 def comparisons(
-    store: Store, protocol: str, played: str, settings: PreferenceSettings, tokenizer: Any
+    store: Store,
+    protocol: str,
+    played: str,
+    settings: PreferenceSettings,
+    tokenizer: Any,
+    template_args: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows of the `pair` format, with token ids, for the trainer of reward models.
 
@@ -228,8 +234,9 @@ def comparisons(
         played: Name of the protocol without candidates, in whose words the judge is asked.
         settings: Which candidates are compared.
         tokenizer: Of the model to be trained.
+        template_args: Further values for its chat template.
     """
-    chat = ChatIds(tokenizer)
+    chat = ChatIds(tokenizer, template_args=template_args)
     for transcript in store.transcripts(protocol=protocol):
         game = _game(transcript, played)
         seats = {turn.id: turn.seat for turn in transcript.turns}
@@ -256,10 +263,11 @@ class SpeechesAlone:
     games: Sequence[Game]
     models: RewardModels
     tokenizer: Any
+    template_args: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        self._chat = ChatIds(self.tokenizer)
-        self._divider = ThoughtDivider(self.tokenizer)
+        self._chat = ChatIds(self.tokenizer, template_args=self.template_args)
+        self._divider = AnswerDecoder(self.tokenizer)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -305,20 +313,26 @@ Speeches = list[dict[Seat, str]]
 BOUTS_AT_ONCE = 256
 
 
-def speeches(model: str, games: Sequence[Game], max_tokens: int, seed: int) -> Speeches:
+def speeches(
+    model: str,
+    games: Sequence[Game],
+    max_tokens: int,
+    seed: int,
+    template_args: dict[str, Any] | None = None,
+) -> Speeches:
     """One speech of a policy at every seat of every game, without its thoughts."""
     settings = ModelSettings(path=model)
     config, vocabulary = read_config(settings, ())
     tokenizer = vocabulary.tokenizer
     policy = frozen(load_policy(settings, config, 0))
-    chat = ChatIds(tokenizer)
+    chat = ChatIds(tokenizer, template_args=template_args)
     places = [(number, seat) for number, game in enumerate(games) for seat in game.seats]
     prompts = [np.asarray(chat.prompt_ids(games[number].prompt(seat))) for number, seat in places]
     how = SamplingSettings(max_new_tokens=max_tokens)
     eos = None if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     sampled = InProcessSampler(policy, how, eos).sample(prompts, 1, seed)
     said: Speeches = [{} for _ in games]
-    divider = ThoughtDivider(tokenizer)
+    divider = AnswerDecoder(tokenizer)
     for (number, seat), prompt_ids, [one] in zip(places, prompts, sampled, strict=True):
         said[number][seat] = divider.said(prompt_ids, one.token_ids).text
     return said

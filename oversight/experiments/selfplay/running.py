@@ -29,8 +29,8 @@ def check(circle: CircleSettings) -> None:
     """
     for name, trainer, config in _runs(circle):
         check_run(name, trainer, config, getattr(circle, name))
-    for name in ("model", "judge"):
-        check_model(name, getattr(circle, name))
+    check_model("model", circle.model, circle.template_args)
+    check_model("judge", circle.judge, circle.judge_template_args)
     for arena in circle.arenas:
         for protocol in (PROTOCOLS[arena], BEST_OF_N[arena]):
             protocols.load(protocol)
@@ -107,6 +107,10 @@ class Circle:
             for split, number in self.settings.num_questions().items()
         }
         return f"questions:{content_id(asked)}"
+
+    def reads(self, job: str) -> frozenset[str]:
+        """All settings: a circle is measured as a whole."""
+        return frozenset(CircleSettings.model_fields) - CircleSettings.incidental
 
     def run(self, job: CircleJob) -> JobDone:
         """Do the job, or what is left of it, and give its record."""

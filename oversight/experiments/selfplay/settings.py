@@ -26,12 +26,19 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from oversight.config import DatasetSettings, Settings
+from oversight.chat import TemplateArgs
+from oversight.config import DatasetSettings, RunLabels
 
 Method = Literal["expert_iteration", "dpo", "ppo", "grpo"]
 Arena = Literal["debate", "consultancy"]
 
 Overrides = dict[str, JsonValue]
+
+
+def _is_empty(given: object) -> bool:
+    """True of what a record leaves out: those of before have no word of it."""
+    return not given
+
 
 NUM_SEATS: dict[Arena, int] = {"debate": 2, "consultancy": 1}
 BATCH_SIZES: dict[Method, int] = {"ppo": 64, "grpo": 16}
@@ -54,10 +61,10 @@ DATA: dict[str, str] = {"data.path": "data", "data.eval_path": "data"}
 """Files of rows, which a trainer knows by the examples that it made of them."""
 
 
-class CircleSettings(Settings):
+class CircleSettings(RunLabels):
     """A circle, from the model that debaters begin as to the report."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"out", "jobs", "quick"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"out", "jobs", "quick", "run", "tags"})
     by_content: ClassVar[Mapping[str, str]] = {
         "model": "model",
         "judge": "model",
@@ -69,6 +76,11 @@ class CircleSettings(Settings):
     """Model that debaters and consultants begin as: a folder, a hub name, or `seedling`."""
     judge: str = "seedling"
     """The frozen judge, likewise."""
+    template_args: TemplateArgs = Field(default_factory=dict, exclude_if=_is_empty)
+    """Further values for the chat template of `model`, such as `enable_thinking`, wherever it
+    speaks, is read or is trained."""
+    judge_template_args: TemplateArgs = Field(default_factory=dict, exclude_if=_is_empty)
+    """The same of `judge`."""
     dataset: DatasetSettings
     """Data set of the questions; `split` and `limit` are set by the circle."""
     train_questions: int = Field(default=200, ge=8)
@@ -112,10 +124,19 @@ class CircleSettings(Settings):
                 "dataset.split and dataset.limit are the circle's own: set train_questions and "
                 "held_out_questions"
             )
+        if self.model == self.judge and self.template_args != self.judge_template_args:
+            raise ValueError(
+                f"judge_template_args = {self.judge_template_args!r}, but template_args = "
+                f"{self.template_args!r}: judge and debaters are one model; give both the same"
+            )
         for method in self.methods:
             if method in BATCH_SIZES:
                 self._check_batch(method)
         return self
+
+    def template_args_of(self, model: str, judge: str) -> dict[str, JsonValue]:
+        """The values for a model's chat template where `judge` judges."""
+        return self.judge_template_args if model == judge else self.template_args
 
     def num_questions(self) -> dict[str, int]:
         """Number of questions asked of each split."""

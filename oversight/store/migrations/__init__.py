@@ -5,7 +5,7 @@ To change the schema: change `oversight/store/schema.py`, add a file
 its number to `REVISIONS`. A test compares the migrated schema with the metadata.
 """
 
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """All schema versions that this code knows, oldest first."""
 
 HEAD = REVISIONS[-1]

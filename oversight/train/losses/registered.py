@@ -40,7 +40,7 @@ GIVEN: dict[Family, tuple[str, ...]] = {
 }
 """Keywords by which trainers give a loss of each family what is no option of the run."""
 BOUND = {"extras": "extras: Extras = NO_EXTRAS", "kl": "kl: float | Tensor = 0.0"}
-"""Of these, what trainers fill in as they do options: with a default that shows its kind."""
+"""Of these, what is not always given: it has a default, which shows its kind."""
 PAIRED = ("soft_label_B", "tie_B", "margin_B")
 RANKED = ("ranks_BK", "mask_BK")
 
@@ -81,25 +81,37 @@ class Loss:
         return (inspect.getdoc(self.loss) or "").partition("\n")[0]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Its options with their defaults."""
-        return defaults(self.loss)
+    def given(self) -> tuple[str, ...]:
+        """Keywords that the trainer gives it at a call: counts, and what it reads of its rows."""
+        return _given(self.family, needs_kl=self.needs_kl, rankings=self.rankings)
 
-    def bind(self, given: Mapping[str, Any], *, where: str = "options") -> LossFunction:
-        """The function with its options filled in.
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a user may set of it, with the defaults."""
+        known = defaults(self.loss)
+        return {name: value for name, value in known.items() if name not in self.given}
+
+    def bind(self, options: Mapping[str, Any], *, where: str = "options") -> LossFunction:
+        """The function with a user's options filled in; the trainer adds the rest at each call.
 
         Raises:
             ConfigError: It has no such option, or not with such a value.
         """
         known = self.options
-        for key in given:
+        for key in options:
+            place = f"{where}.{key}".removeprefix(".")
+            if key in self.given:
+                raise ConfigError(
+                    f"{place}: the trainer gives the {self.family} loss {self.name!r} its {key!r}, "
+                    f"from the rows and the step; leave it out.{nearest('', known)}"
+                )
             if key not in known:
                 raise ConfigError(
-                    f"unknown setting '{where}.{key}' of the {self.family} loss {self.name!r}."
+                    f"unknown setting {place!r} of the {self.family} loss {self.name!r}."
                     f"{nearest(key, known)}"
                 )
-        check(self.loss, given, where)
-        return functools.partial(self.loss, **given)
+        check(self.loss, options, where)
+        return functools.partial(self.loss, **options)
 
     def start_value(self, **given: Any) -> float | None:
         """The loss of one plain row while the policy equals its reference; None if not known."""
@@ -168,12 +180,19 @@ DECORATORS: dict[str, Family] = {
 }
 
 
+def _given(family: Family, *, needs_kl: bool, rankings: bool) -> tuple[str, ...]:
+    """The keywords that the trainer gives a loss of a family at a call."""
+    found = GIVEN[family] + ("kl",) * needs_kl
+    if family == "reward":
+        found += RANKED if rankings else PAIRED
+    return found
+
+
 def _register(family: Family, **known: Any) -> Callable[[LossFunction], Loss]:
     def register(function: LossFunction) -> Loss:
         name = function.__name__
-        needed = GIVEN[family] + ("kl",) * bool(known.get("needs_kl"))
-        if family == "reward":
-            needed += RANKED if known["rankings"] else PAIRED
+        about = {name: bool(known.get(name)) for name in ("needs_kl", "rankings")}
+        needed = _given(family, **about)
         parameters = inspect.signature(function).parameters
         if missing := [each for each in needed if each not in parameters]:
             raise ConfigError(

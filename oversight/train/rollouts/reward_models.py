@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from oversight.chat.answers import AnswerDecoder
 from oversight.errors import ConfigError
 from oversight.modeling import Ids, TokenRow, contract
 from oversight.modeling.contract import own_angles
@@ -29,7 +30,6 @@ from oversight.train.rollouts.in_process import evaluating
 from oversight.train.rollouts.types import (
     RewardSettings,
     SampledResponse,
-    ThoughtDivider,
     check_folder,
     grouped,
 )
@@ -48,7 +48,7 @@ class RewardModels:
         self,
         models: Sequence[Scorer],
         disagreement_penalty: float = 0.0,
-        divider: ThoughtDivider | None = None,
+        divider: AnswerDecoder | None = None,
     ) -> None:
         self.metrics: dict[str, float] = {}
         self._divider = divider
@@ -68,7 +68,7 @@ class RewardModels:
         models = [
             scorer_of(_named(each), _read(each, tokenizer).to(device)) for each in settings.models
         ]
-        return cls(models, settings.disagreement_penalty, ThoughtDivider(tokenizer))
+        return cls(models, settings.disagreement_penalty, AnswerDecoder(tokenizer))
 
     def score(
         self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]

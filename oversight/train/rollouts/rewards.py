@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from oversight.chat.answers import AnswerDecoder
 from oversight.errors import ConfigError, DataError
 from oversight.registry import load_named, shortened, shown_error
 from oversight.train.rollouts.types import (
     RewardSettings,
     RewardSource,
     SampledResponse,
-    ThoughtDivider,
     grouped,
 )
 from oversight.train.types import PromptExample
@@ -120,7 +120,7 @@ class TextRewards:
         self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
     ) -> list[list[float]]:
         """One reward for each response, by one call of the function for all."""
-        divider = ThoughtDivider(self._tokenizer)
+        divider = AnswerDecoder(self._tokenizer)
         said = [
             [divider.said(example.prompt_ids, each.token_ids) for each in group]
             for example, group in zip(examples, sampled, strict=True)

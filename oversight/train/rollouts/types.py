@@ -39,8 +39,8 @@ from pydantic import Field, model_validator
 from oversight.config import Settings
 from oversight.errors import ConfigError, DataError
 from oversight.modeling import Floats, Ids, TokenRow
+from oversight.models import check_whole
 from oversight.registry import shortened
-from oversight.text.thoughts import MARK_TOKENS, DividedText, divide, opens_thought
 from oversight.train.types import PromptExample
 
 
@@ -143,56 +143,6 @@ def seeds_of(prompts: Sequence[Ids], seed: int) -> Iterator[bytes]:
         key = hashlib.blake2b(content, digest_size=16, salt=f"{occurrence}".encode()[:16])
         key.update(f"|{seed}".encode())
         yield key.digest()
-
-
-PROMPT_END_TOKENS = 24
-"""Of a prompt: in so many a chat template opens a thought."""
-
-
-class ThoughtDivider:
-    """Divides responses into what they say and what they think.
-
-    Args:
-        tokenizer: The policy's.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        known = getattr(tokenizer, "added_tokens_decoder", {})
-        self._marks = {
-            i: str(token)
-            for i, token in known.items()
-            if token.special and MARK_TOKENS.match(str(token))
-        }
-
-    def said(self, prompt_ids: Ids, response_ids: Ids) -> DividedText:
-        """A response's public words and its thoughts."""
-        end = self._tokenizer.decode(prompt_ids[-PROMPT_END_TOKENS:].tolist())
-        return divide(self._text(response_ids.tolist()), opens_thought(end))
-
-    def public_ids(self, prompt_ids: Ids, response_ids: Ids, finished: bool) -> Ids:
-        """The tokens of what a response says: its own where it holds no thought."""
-        said = self.said(prompt_ids, response_ids)
-        if not (said.thoughts or said.cut):
-            return response_ids
-        ids = list(self._tokenizer(said.text, add_special_tokens=False)["input_ids"])
-        end = self._tokenizer.eos_token_id
-        if end is not None and (finished or not ids):
-            ids.append(end)
-        return np.array(ids, dtype=response_ids.dtype)
-
-    def _text(self, ids: list[int]) -> str:
-        """Decoded as engines do: of special tokens those that mark thoughts, and no half character
-        at the end."""
-        text, begin = "", 0
-        for place, token_id in enumerate(ids):
-            if token_id in self._marks:
-                text += self._plain(ids[begin:place]) + self._marks[token_id]
-                begin = place + 1
-        return text + self._plain(ids[begin:]).rstrip("\ufffd")
-
-    def _plain(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
 class RewardSettings(Settings):
@@ -301,6 +251,7 @@ def check_folder(folder: str) -> Path:
     from oversight.train.loading import is_saved_model  # which loads torch
 
     place = Path(folder).expanduser()
+    check_whole("reward.models", folder)
     if not is_saved_model(place):
         inner = place / "model"
         hint = f"; did you mean its folder {str(inner)!r}?" if is_saved_model(inner) else ""

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from oversight.errors import CheckpointError
+from oversight.errors import AnotherRunError, CheckpointError
 from oversight.files import blake2b, remove, rename, sync, told, write_json
 from oversight.models import same_place, value_at
 from oversight.train.distributed import World
@@ -139,11 +139,11 @@ def check_fingerprint(place: Path, saved: Mapping[str, Any], here: Mapping[str, 
     does not write down stood at its default.
 
     Raises:
-        CheckpointError: Names the first thing that differs, and both values.
+        AnotherRunError: Names the first thing that differs, and both values.
     """
     if found := unlike(saved, here):
         more = f" ({len(found) - 1} more differ)" if len(found) > 1 else ""
-        raise CheckpointError(
+        raise AnotherRunError(
             f"{place} is of another run: {found[0]}{more}. "
             "Set it back to go on (the run's own config.toml has all of its settings), or begin a "
             "new run in another folder."

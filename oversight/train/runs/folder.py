@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import platform
 import re
 import shlex
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,9 +28,10 @@ from typing import IO, Any, Self
 
 from pydantic_core import to_jsonable_python
 
+from oversight import files
 from oversight.config import Settings
 from oversight.errors import ConfigError, OversightError, TrainingStopped
-from oversight.files import told, write_json, write_text
+from oversight.files import git_revision, to_toml, told, write_json, write_text
 from oversight.models import contents_of
 from oversight.train.distributed import World
 from oversight.train.runs.checkpoints import (
@@ -84,52 +83,7 @@ class FolderLock:
         self._file.close()
 
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def to_toml(data: Mapping[str, Any]) -> str:
-    """TOML of nested mappings, lists, texts and numbers. None has no form in TOML: left out."""
-    return "\n".join(_table(data, ())).strip() + "\n"
-
-
-def _table(data: Mapping[str, Any], way: tuple[str, ...]) -> list[str]:
-    plain = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
-    lines = [f"{_key(key)} = {_value(v)}" for key, v in plain.items() if v is not None]
-    if way and (lines or not data):
-        lines = ["", f"[{'.'.join(map(_key, way))}]", *lines]
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            lines += _table(value, (*way, key))
-    return lines
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _text(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else str(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, Mapping):
-        pairs = (f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
-        return "{" + ", ".join(pairs) + "}"
-    return "[" + ", ".join(_value(item) for item in value if item is not None) + "]"
-
-
-def _text(text: str) -> str:
-    # JSON's escapes are TOML's, but for DEL; half a surrogate pair has no form in TOML.
-    escaped = json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return escaped.encode("utf-8", "replace").decode("utf-8")
-
-
 PACKAGES = ("oversight", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy")
-GIT_TIMEOUT_S = 10
 OURS = ("oversight", "cli", "main.py")
 """End of the path that `python -m oversight.cli.main` shows as its program."""
 
@@ -153,8 +107,13 @@ def command() -> str:
 
 def resume_command() -> str:
     """The command line that goes on with this run."""
-    words = shlex.split(command())
-    return shlex.join(words if "--resume" in words else [*words, "--resume"])
+    words = [word for word in shlex.split(command()) if word not in ("--dry-run", "--resume")]
+    return shlex.join([*words, "--resume"])
+
+
+def begin_command() -> str:
+    """The command line that begins the run that this one was to go on with."""
+    return shlex.join(word for word in shlex.split(command()) if word != "--resume")
 
 
 def _program() -> list[str]:
@@ -182,29 +141,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_revision(folder: Path) -> str | None:
-    """The commit of `folder`, with `+changes` where it was edited; None outside a repository."""
-    revision = _git(folder, "rev-parse", "HEAD")
-    if revision is None:
-        return None
-    return revision + "+changes" * bool(_git(folder, "status", "--porcelain"))
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words],
-            capture_output=True,
-            text=True,
-            timeout=GIT_TIMEOUT_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
 MODEL = "model"
+BEGUN = ("config.json", MODEL)
+"""Names in a folder that make it one of a run."""
 BEFORE_A_RUN = re.compile(
     r"lock|origin\.json|config\.toml|\.(origin|config)\.(json|toml)(\.\d+)?\.part"
 )
@@ -425,10 +364,13 @@ def check_place(path: Path, resume: bool) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{place} is a file; name a folder")
     if (path / MODEL).exists():
-        raise ConfigError(
-            f"{place} holds a finished run (its model is {MODEL}/); take another folder to "
-            "train again, or resume (--resume, resume=True) to be given that model"
+        given = (
+            "with other settings or data than these; take another folder"
+            if resume
+            else f"(its model is {MODEL}/); take another folder to train again, or resume "
+            "(--resume, resume=True) to be given that model"
         )
+        raise ConfigError(f"{place} holds a finished run {given}")
     if (path / "config.json").exists():
         if not resume:
             raise ConfigError(
@@ -437,9 +379,7 @@ def check_place(path: Path, resume: bool) -> None:
             )
     elif path.is_dir() and any(not BEFORE_A_RUN.fullmatch(p.name) for p in path.iterdir()):
         raise ConfigError(f"{place} is not empty and no run; take another folder")
-    there = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise ConfigError(f"{place} cannot be made: {there} cannot be written to")
+    files.check_place(path, "out", is_folder=True)
 
 
 def check_places(config: Any, resume: bool) -> None:
@@ -452,6 +392,36 @@ def check_places(config: Any, resume: bool) -> None:
     for run in runs:
         if not (resume and len(runs) > 1 and (run / MODEL).exists()):
             check_place(run, resume)
+
+
+def check_begun(config: Any) -> None:
+    """Refuse to go on with a run that nobody has begun, as a wrong folder would be trained in anew.
+
+    Raises:
+        ConfigError: No folder of these settings holds a run.
+    """
+    if not any((run / name).exists() for run in run_folders(config) for name in BEGUN):
+        raise ConfigError(
+            f"out = {str(config.out)!r} holds no run to go on with; to begin one: "
+            f"{begin_command()}; or name the folder of a run"
+        )
+
+
+def check_finished(config: Any) -> None:
+    """Refuse to be given the model of a finished run that had other settings.
+
+    Raises:
+        AnotherRunError: It names the first setting that differs, and both values.
+    """
+    described = config.out / "config.json"
+    if not ((config.out / MODEL).is_dir() and described.is_file()):
+        return
+    try:
+        saved = json.loads(described.read_text(encoding="utf-8"))["fingerprint"]
+        known = {name: saved[name] for name in ("config", "contents") if name in saved}
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # no run of ours: the folder is refused where it is opened
+    check_fingerprint(config.out, known, describe_settings(config))
 
 
 def run_folders(config: Any) -> list[Path]:

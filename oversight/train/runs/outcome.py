@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from oversight.errors import ConfigError, DataError
-from oversight.files import whole_file
+from oversight.files import to_toml, whole_file
 from oversight.registry import nearest
 from oversight.text.numbers import count
-from oversight.train.runs.folder import RunDescription, to_toml
+from oversight.train.runs.folder import RunDescription
 from oversight.train.runs.metrics import FIXED, NAME, read_metrics
 
 if TYPE_CHECKING:

@@ -126,13 +126,20 @@ ASKED = b"\nfinishing this step and saving it; once more stops at once\n"
 
 
 class Interrupt:
-    """While it is open, a first signal only asks; a second one acts as it always does.
+    """While it is open, a first signal only asks; a second one ends the run where it is.
 
     In a thread other than the main one signals cannot be caught, and nothing is.
+
+    Args:
+        world: The processes of the run.
+        command: Gives the command line that goes on with it.
     """
 
-    def __init__(self, world: World = ALONE) -> None:
+    def __init__(self, world: World = ALONE, command: Callable[[], str] = str) -> None:
+        self.kept = 0
+        """The step of the last checkpoint."""
         self._world = world
+        self._command = command
         self._seen = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -153,16 +160,20 @@ class Interrupt:
         """Return whether any process was asked to stop. All processes must call it, once a step."""
         return self._world.max([float(self._seen)])[0] > 0.0
 
-    def leave(self, step: int, command: str) -> TrainingInterrupted:
+    def leave(self, step: int) -> TrainingInterrupted:
         """The error that ends the run after its checkpoint of `step`; says how to go on."""
-        return TrainingInterrupted(f"stopped after step {step}; go on with: {command}")
+        return TrainingInterrupted(f"stopped after step {step}; go on with: {self._command()}")
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if not self._seen and self._world.is_first:
+        if self._seen:
+            self._restore()
+            kept = f"steps up to {self.kept} are kept" if self.kept else "no step is kept yet"
+            # No error that somebody catches who calls a user's function, or a server.
+            raise KeyboardInterrupt(f"stopped at once; {kept}; go on with: {self._command()}")
+        if self._world.is_first:
             # Not through a console: its lock may be held by what was interrupted.
             os.write(2, ASKED)
         self._seen = True
-        self._restore()
 
     def _restore(self) -> None:
         for kind, handler in self._before.items():

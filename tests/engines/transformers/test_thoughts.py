@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from oversight.agents import build_agent
+from oversight.chat.answers import AnswerDecoder
 from oversight.engines import open_engine
 from oversight.engines.transformers import Config
-from oversight.engines.transformers.sequence import _decoder
 from oversight.errors import ConfigError, NoAnswerError
 from oversight.text.thoughts import divide
 from oversight.types import (
@@ -87,7 +87,7 @@ def test_special_tokens_that_mark_a_thought_are_written_and_no_others(tiny_model
     ids = tokenizer.encode(
         "[THINK]a secret[/THINK]The key.<|pad|><|end|>", add_special_tokens=False
     )
-    text = _decoder(tokenizer)(ids)
+    text = AnswerDecoder(tokenizer).text(ids)
 
     assert text == "[THINK]a secret[/THINK]The key."
     assert divide(text).text == "The key."
@@ -99,7 +99,7 @@ def test_without_such_tokens_text_is_decoded_as_ever(tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     ids = tokenizer.encode("<|user|>The key “is” here.<|end|>", add_special_tokens=False)
 
-    assert _decoder(tokenizer)(ids) == tokenizer.decode(ids, skip_special_tokens=True)
+    assert AnswerDecoder(tokenizer).text(ids) == tokenizer.decode(ids, skip_special_tokens=True)
 
 
 async def test_a_model_that_never_ends_the_thought_of_its_prompt_has_said_nothing(

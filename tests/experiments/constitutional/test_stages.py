@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,24 @@ import pytest
 
 from oversight import constitutions
 from oversight.datasets import register
-from oversight.errors import ConfigError, DataError, OversightError
+from oversight.errors import CheckpointError, ConfigError, DataError, OversightError
 from oversight.experiments import workers
-from oversight.experiments.constitutional.rewards import critique_prompt, prompt_rows, rule_rewards
+from oversight.experiments.constitutional.methods import TRAINERS
+from oversight.experiments.constitutional.rewards import (
+    CritiqueRewards,
+    critique_prompt,
+    prompt_rows,
+    rule_rewards,
+)
 from oversight.experiments.constitutional.settings import ConstitutionalSettings
-from oversight.experiments.constitutional.stages import Constitutional, _critics, plan_jobs
+from oversight.experiments.constitutional.stages import (
+    READS,
+    SHARED,
+    Constitutional,
+    _critics,
+    _engine,
+    plan_jobs,
+)
 from oversight.models import resolve
 from oversight.train.rollouts.types import SampledResponse
 from oversight.train.types import PromptExample
@@ -99,6 +113,126 @@ def test_all_is_tried_before_anything_runs(tmp_path, changed, said) -> None:
         workers.run(experiment)
     assert said in str(error.value)
     assert not experiment.out.exists()
+
+
+FIRST = ("critiques.full.0", "sl.full.0", "arm.start.0", "arm.sl.full.0")
+SECOND = ("feedback.0", "dpo.0", "arm.dpo.0", "grpo.0")
+
+
+def stands(out: Path, jobs: tuple[str, ...], **given: Any) -> None:
+    """Leave what a run of these settings leaves of some jobs."""
+    experiment = Constitutional(made(out, **given))
+    experiment.out.mkdir(parents=True, exist_ok=True)
+    workers.check_record(experiment, whole=False)
+    for job in jobs:
+        folder = workers.folder_of(experiment.out, job)
+        folder.mkdir(parents=True)
+        (folder / "work").touch()
+
+
+def goes_on(out: Path, **given: Any) -> None:
+    workers.check_record(Constitutional(made(out, **given)), whole=False)
+
+
+def test_settings_of_a_stage_to_come_may_change_while_what_is_done_stays(tmp_path: Path) -> None:
+    stands(tmp_path, FIRST, stages=["sl"])
+    later = {"grpo": {"steps": 40}, "dpo": {"steps": 30}}
+    goes_on(tmp_path, **later)
+    # Nothing of it has been begun, so that it may change once more.
+    stands(tmp_path, SECOND, **(later | {"grpo": {"steps": 50}}))
+    # Afterwards the first recipe, which does not read them, goes on in the same folder ...
+    goes_on(tmp_path, stages=["sl"], seeds=[0, 1])
+    # ... and makes no other settings of those that the second stage was made with.
+    with pytest.raises(
+        CheckpointError, match=r"another dpo\.steps \(30, now null\).* stages/dpo\.0"
+    ):
+        goes_on(tmp_path, grpo={"steps": 50})
+    goes_on(tmp_path, **(later | {"grpo": {"steps": 50}}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"sft": {"steps": 2}},
+            r"another sft\.steps \(null, now 2\), with which stages/sl\.full\.0",
+        ),
+        ({"temperature": 0.7}, r"another temperature \(0\.5, now 0\.7\)"),
+        ({"max_tokens": 16}, r"another max_tokens \(32, now 16\)"),
+        ({"grpo": {"steps": 41}}, r"another grpo\.steps \(40, now 41\), with which stages/grpo\.0"),
+    ],
+)
+def test_a_changed_setting_of_a_stage_that_stands_is_refused_by_name(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    stands(tmp_path, (*FIRST, "grpo.0"), grpo={"steps": 40})
+    with pytest.raises(CheckpointError, match=said):
+        goes_on(tmp_path, **({"grpo": {"steps": 40}} | changed))
+
+
+def test_every_setting_that_determines_a_result_is_read_by_a_kind_of_jobs(tmp_path: Path) -> None:
+    every = set(ConstitutionalSettings.model_fields) - ConstitutionalSettings.incidental
+    assert set(SHARED.union(*READS.values())) == every
+    experiment = Constitutional(made(tmp_path, controls=["plain"], left_out=True))
+    for job in experiment.plan():
+        assert experiment.reads(job.name) == SHARED | READS[job.kind]
+    assert experiment.reads("of.a.later.version") == every
+
+
+ARGS = {"enable_thinking": False}
+
+
+@pytest.fixture(scope="module")
+def opening(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Porter with a template that opens a thought unless it is told not to."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "opening"
+    shutil.copytree(resolve("porter"), folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template += (
+        "{% if add_generation_prompt and (enable_thinking is not defined or enable_thinking) %}"
+        "<think>{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_critiques_that_reward_are_asked_as_the_model_is_told_to_be(opening: str) -> None:
+    questions = [register.question_at(0, "train", n) for n in range(4)]
+    principles = constitutions.load("register").principles[:2]
+    tokenizer = tokenizer_of("porter")
+    examples, sampled = [], []
+    for row, question in zip(prompt_rows(questions), questions, strict=True):
+        ids = tokenizer(register.right_answer(question), add_special_tokens=False)["input_ids"]
+        examples.append(PromptExample(row["id"], np.array([1]), {"number": row["number"]}))
+        answer = SampledResponse(np.array(ids), np.zeros(len(ids), np.float32), finished=True)
+        sampled.append([answer])
+
+    def scores(model: str, args: dict[str, Any] | None) -> list[list[float]]:
+        given = CritiqueRewards(questions, tokenizer, model, principles, args)
+        return given.score(examples, sampled)
+
+    plain = scores(str(resolve("porter")), None)
+    assert scores(opening, ARGS) == plain
+    assert scores(opening, None) != plain
+
+
+def test_an_experiments_template_args_reach_all_that_asks_and_trains_its_model(
+    tmp_path: Path, opening: str
+) -> None:
+    told = made(tmp_path, model=opening, template_args=ARGS)
+    Constitutional(told).check()
+    assert _engine(told, opening).settings["template_args"] == ARGS
+    for find in TRAINERS.values():
+        assert find(told, opening, tmp_path / "x", 0)[1]["data"]["template_args"] == ARGS
+    with pytest.raises(
+        ConfigError, match=r"enable_thinking = False for the chat template: .*reads"
+    ):
+        Constitutional(made(tmp_path, template_args=ARGS)).check()
+    with pytest.raises(ConfigError, match="messages is set for each prompt and cannot be set here"):
+        made(tmp_path, template_args={"messages": []})
+    assert "template_args" not in made(tmp_path).model_dump()
 
 
 def asked_by(settings: ConstitutionalSettings, variant: str) -> list[tuple[Any, list[str]]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from oversight.errors import DataError, ProtocolError
+from oversight.errors import ConfigError, DataError, ProtocolError
+from oversight.experiments.selfplay import methods
 from oversight.experiments.selfplay.games import (
     PROTOCOLS,
     debate,
@@ -23,7 +25,8 @@ from oversight.experiments.selfplay.rewards import (
     rows,
     speeches,
 )
-from oversight.models import SEEDLING
+from oversight.experiments.selfplay.running import check
+from oversight.models import SEEDLING, resolve
 from oversight.store import Store
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.types import SampledResponse
@@ -63,6 +66,44 @@ def test_prompts_and_beliefs_are_those_of_the_graph(circle, reader, arena, tmp_p
             [belief] = reader.beliefs([prompt], [orders.options])
             assert belief.probs == pytest.approx(judgment.final.probs, abs=1e-4)
             assert belief.mass == pytest.approx(judgment.final.mass, abs=1e-4)
+
+
+def test_values_for_the_chat_template_reach_debaters_judge_and_games_alike(circle, tmp_path):
+    from transformers import AutoTokenizer
+
+    shutil.copytree(resolve(SEEDLING), tmp_path / "opening")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "opening")
+    tokenizer.chat_template += (
+        "{% if add_generation_prompt and (enable_thinking is not defined or enable_thinking) %}"
+        "A{% endif %}"
+    )
+    tokenizer.save_pretrained(tmp_path / "opening")
+    model, args = str(tmp_path / "opening"), {"enable_thinking": False}
+    told = {"model": model, "judge": model, "template_args": args, "judge_template_args": args}
+    circle = type(circle).parse({**circle.model_dump(), **told})
+    asked = questions(circle, "held_out", 2)
+    store = tmp_path / "debates.db"
+    debate(circle, store, PROTOCOLS["debate"], asked, speaking(circle, model), model, seed=3)
+    with Store.open(str(store), create=False) as opened:
+        transcript = next(iter(opened.transcripts()))
+        [judgment] = transcript.judgments
+        prompt = opened.prompt(judgment.samples[0].prompt_id).prompt
+    listing = transcript.debate.orders.options
+    for given, is_same in ((args, True), (None, False)):
+        [belief] = BeliefReader(model, given).beliefs([prompt], [listing])
+        assert (belief.probs == pytest.approx(judgment.final.probs, abs=1e-4)) is is_same
+    played = games(asked, "debate", 3)
+    plain = speeches(SEEDLING, played, 8, 0)
+    assert speeches(model, played, 8, 0, args) == plain
+    assert speeches(model, played, 8, 0) != plain
+    config = methods.grpo_config(circle, model, tmp_path / "x", 0)
+    assert config["data"]["template_args"] == args
+    check(circle)
+
+
+def test_two_ways_to_ask_one_model_are_refused(circle):
+    with pytest.raises(ConfigError, match="judge and debaters are one model; give both the same"):
+        type(circle).parse({**circle.model_dump(), "judge_template_args": {"a": 1}})
 
 
 def test_each_assignment_of_sides_is_one_game(circle, arena):

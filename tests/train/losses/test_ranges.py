@@ -105,8 +105,29 @@ def test_words_and_truth_values_are_checked_too():
         losses.bind("reward", "plackett_luce", {"ties": "none"})
     with pytest.raises(ConfigError, match=r"trl_mean = 1: give true or false"):
         losses.bind("preference", "ipo", {"trl_mean": 1})
-    with pytest.raises(ConfigError, match=r"weight_B = 3: give a Tensor or None"):
-        losses.bind("reward", "bradley_terry", {"weight_B": 3})
+    with pytest.raises(ConfigError, match=r"'weight_B' = 3: give a Tensor or None"):
+        losses.load("reward", "bradley_terry")(ONE, ONE, normalizer=1, weight_B=3)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "given"),
+    [
+        (family, name, given)
+        for family in FAMILIES
+        for name in losses.names(family)
+        for given in losses.load(family, name).given
+    ],
+)
+def test_what_a_trainer_gives_is_no_setting(family, name, given):
+    assert given not in losses.options(family, name)
+    with pytest.raises(ConfigError, match=rf"^options\.{given}: the trainer gives .* leave it out"):
+        losses.bind(family, name, {given: None}, where="options")
+
+
+def test_a_misspelt_option_is_answered_with_settings_alone():
+    known = r"Known: centring, label_smoothing, tie_strength\.$"
+    with pytest.raises(ConfigError, match=known):
+        losses.bind("reward", "davidson", {"weight": 1.0}, where="options")
 
 
 def test_a_learnable_tie_strength_is_not_held_to_numbers():

@@ -466,7 +466,7 @@ def test_a_function_is_given_what_was_said_and_the_thoughts_beside_it(tokenizer:
 
 
 def test_a_reward_model_reads_the_public_text_and_other_responses_by_their_ids() -> None:
-    from oversight.train.rollouts.types import ThoughtDivider
+    from oversight.chat.answers import AnswerDecoder
 
     class Words:
         eos_token_id = 9
@@ -479,7 +479,7 @@ def test_a_reward_model_reads_the_public_text_and_other_responses_by_their_ids()
             return {"input_ids": [5, 6]}
 
     prompt, thinks, speaks = np.array([3]), np.array([4, 1]), np.array([7, 2])
-    divider = ThoughtDivider(Words())
+    divider = AnswerDecoder(Words())
     assert divider.public_ids(prompt, thinks, finished=True).tolist() == [5, 6, 9]
     assert divider.public_ids(prompt, thinks, finished=False).tolist() == [5, 6]
     assert divider.public_ids(prompt, speaks, finished=True) is speaks

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from oversight.errors import CheckpointError, ConfigError
-from oversight.train.runs.folder import RunFolder, git_revision, resume_command
+from oversight.files import git_revision
+from oversight.train.runs.folder import RunFolder, check_begun, resume_command
 from oversight.train.runs.metrics import read_metrics
 
 
@@ -148,6 +150,26 @@ def test_the_git_revision_is_that_of_the_folder(tmp_path: Path) -> None:
 def test_resume_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "--resume"])
     assert resume_command() == "train.py --resume"
+
+
+def test_a_run_that_was_only_to_be_planned_is_not_gone_on_with_as_a_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "a.toml", "--dry-run", "--set", "seed=1"])
+    assert resume_command() == "train.py a.toml --set seed=1 --resume"
+
+
+def test_a_run_that_is_not_there_is_told_with_the_command_that_begins_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SimpleNamespace(out=tmp_path / "x", members=2)
+    monkeypatch.setattr(sys, "argv", ["oversight", "train", "--resume", "sft", "a b.toml"])
+    with pytest.raises(ConfigError, match=r"to begin one: oversight train sft 'a b\.toml'; or"):
+        check_begun(settings)
+    # One member of an ensemble has been begun: the others follow it.
+    (tmp_path / "x" / "member-1").mkdir(parents=True)
+    (tmp_path / "x" / "member-1" / "config.json").touch()
+    check_begun(settings)
 
 
 def test_a_folder_that_cannot_be_made_is_named(about: Any) -> None:

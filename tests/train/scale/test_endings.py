@@ -127,7 +127,7 @@ def torchrun(recipe: Path, trainer: str = "sft") -> subprocess.Popen[str]:
 
 
 def write_recipe(place: Any, name: str, trainer: str = "sft", **changes: Any) -> Path:
-    from oversight.train.runs.folder import to_toml
+    from oversight.files import to_toml
 
     recipe: Path = place.folder / f"{name}.toml"
     recipe.write_text(to_toml(place.config(name, trainer, **changes)))

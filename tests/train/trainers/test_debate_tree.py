@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -160,8 +161,8 @@ def _session(config: grpo.Config, model: PolicyModel) -> Session:
 
 
 def _surrogate(loss: str, options: dict[str, Any]) -> Any:
-    given = {**options, "extras": Extras(0.0, "k3_ratio", 0.01)}
-    return losses.bind("policy", loss, given, where="options")
+    extras = Extras(0.0, "k3_ratio", 0.01)
+    return partial(losses.bind("policy", loss, options, where="options"), extras=extras)
 
 
 def _old_logps(model: PolicyModel, batch: RolloutBatch) -> list[NDArray[np.float32]]:

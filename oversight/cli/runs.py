@@ -1,0 +1,353 @@
+"""`oversight runs`: which commands made the records of a store."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oversight import __version__
+from oversight.cli.options import DEFAULT_STORE, Json, Store, read_tag, show
+from oversight.redaction import redacted
+
+if TYPE_CHECKING:
+    from oversight.errors import StoreError
+    from oversight.evals.breakdown import By
+    from oversight.evals.report import Report
+    from oversight.store import Store as OpenStore
+    from oversight.store.runs import RunTokens, StoredRun
+
+
+def runs(
+    name: Annotated[
+        str | None, typer.Argument(help="Show this run alone.", show_default=False)
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tag", metavar="NAME=VALUE", help="Only runs with this tag.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the runs of a store: when, by which command and versions, with what, and how much.
+
+    Every command that makes records is a run, by the name that `--run` gives it or by its time. A
+    debate that a run found complete counts in it like one that it made.
+    """
+    from oversight.store import Store as OpenStore
+
+    with OpenStore.open(store, create=False, only_read=True) as opened:
+        if name is not None:
+            opened.require_run(name)
+        found = [
+            (each, opened.run_tokens(each.name))
+            for each in tagged(opened.runs(), tag or ())
+            if name in (None, each.name)
+        ]
+    if as_json:
+        typer.echo(json.dumps([_as_json(*each) for each in found], indent=2))
+    elif name is not None:
+        for each in found:
+            _print_one(*each)
+    elif found:
+        columns = ("run", "begun", "command", "models", "seeds", "debates", "people", "tokens")
+        show(store, columns, [_row(*each) for each in found], as_json=False)
+    else:
+        which = " with this tag" if tag else ""
+        typer.echo(f"{store}: no run{which}; a command that makes records begins one")
+
+
+def tagged(found: Sequence[StoredRun], tags: Sequence[str]) -> list[StoredRun]:
+    """The runs that have all of these tags.
+
+    Raises:
+        ConfigError: A tag is not written as NAME=VALUE.
+    """
+    wanted = dict(read_tag(each) for each in tags)
+    return [each for each in found if wanted.items() <= each.tags.items()]
+
+
+def names_of(opened: OpenStore, runs: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """Names of the runs that `--run` and `--tag` choose, in the order given, then of the store.
+
+    Raises:
+        StoreError: A run is not stored, or none has these tags.
+        ConfigError: A tag is not written as NAME=VALUE.
+    """
+    from oversight.errors import StoreError
+
+    for each in runs:
+        opened.require_run(each)
+    if not tags:
+        return list(dict.fromkeys(runs))
+    found = [each.name for each in tagged(opened.runs(), tags)]
+    chosen = [each for each in runs if each in found] if runs else found
+    if not chosen:
+        given = " ".join(f"--tag {each}" for each in tags)
+        raise StoreError(f"{opened.url}: no run has {given}; `oversight runs` lists them")
+    return list(dict.fromkeys(chosen))
+
+
+def _row(run: StoredRun, tokens: RunTokens) -> tuple[str, ...]:
+    from oversight.text.numbers import compact
+
+    people = run.num_judgments + run.num_ratings
+    more = f" (+{len(run.starts) - 1})" if len(run.starts) > 1 else ""
+    tags = "".join(f" {name}={value}" for name, value in run.tags.items())
+    return (
+        run.name + tags,
+        run.starts[0].at.replace("T", " ").removesuffix("+00:00") + more,
+        run.starts[0].action,
+        ", ".join(run.models) or "–",
+        ", ".join(map(str, run.seeds)) or "–",
+        f"{run.num_complete:,}/{run.num_debates:,}" if run.num_debates else "–",
+        f"{people:,}" if people else "–",
+        compact(tokens.prompt + tokens.completion) if tokens.calls else "–",
+    )
+
+
+def _print_one(run: StoredRun, tokens: RunTokens) -> None:
+    from oversight.text.numbers import count, duration, listed
+    from oversight.text.terminal import visible
+
+    def say(text: str) -> None:
+        typer.echo(visible(text, newlines=False))
+
+    say(run.name + "".join(f"  {name}={value}" for name, value in run.tags.items()))
+    say(f"  {count(run.num_debates, 'debate')}, {run.num_complete:,} complete")
+    if run.num_judgments or run.num_ratings:
+        judged, rated = count(run.num_judgments, "judgment"), count(run.num_ratings, "rating")
+        say(f"  {judged} by people, {rated}")
+    for model, used in tokens.by_model.items():
+        cached = f" ({used.cached:,} cached)" if used.cached else ""
+        say(
+            f"  {model}: {count(used.calls, 'call')}, {used.prompt:,} prompt tokens{cached}, "
+            f"{used.completion:,} written, {duration(used.seconds)} of calls"
+        )
+    for start in run.starts:
+        versions = [f"{name} {version}" for name, version in start.versions.items()]
+        seeds = f"; seed {listed(list(map(str, start.seeds)))}" if start.seeds else ""
+        say(f"  {start.at}: {start.command}")
+        say(f"    {', '.join(versions)}; git {start.git or 'none'}{seeds}")
+        say(f"    settings {start.settings_id[:12]}; models {', '.join(start.models) or 'none'}")
+
+
+def _as_json(run: StoredRun, tokens: RunTokens) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "run": run.name,
+        "tags": run.tags,
+        "models": run.models,
+        "seeds": run.seeds,
+        "debates": run.num_debates,
+        "complete": run.num_complete,
+        "judgments_by_people": run.num_judgments,
+        "ratings": run.num_ratings,
+        "tokens": asdict(tokens),
+        "starts": [
+            start.model_dump(mode="json", exclude={"run", "tags"}) | {"id": start.id}
+            for start in run.starts
+        ],
+    }
+
+
+# --- what a report is on ---
+
+
+def properties(given: Sequence[str]) -> list[By]:
+    """The properties of `--by`, each once.
+
+    Raises:
+        ConfigError: One is unknown.
+    """
+    from oversight.errors import ConfigError
+    from oversight.evals.breakdown import By
+    from oversight.registry import nearest
+
+    known = [each.value for each in By]
+    if unknown := next((each for each in given if each not in known), None):
+        raise ConfigError(f"--by {unknown!r}: no such property.{nearest(unknown, known)}")
+    return [By(each) for each in dict.fromkeys(given)]
+
+
+def stores_of(given: Sequence[str], default: str, arms: dict[str, str]) -> dict[str, str]:
+    """The stores that are reported on, by the names that they are told apart by.
+
+    Raises:
+        ConfigError: They are named in two ways, or one of them twice.
+    """
+    from oversight.errors import ConfigError
+    from oversight.store.database import parse_address, shown_address
+
+    if given and (arms or default != DEFAULT_STORE):
+        other = "--arm" if arms else "--store"
+        raise ConfigError(f"{given[0]}: stores are named by {other} already; leave one out")
+    if len(given) < 2:
+        return arms or {"": given[0] if given else default}
+    shown = [shown_address(parse_address(each)) for each in given]
+    if twice := next((each for each in shown if shown.count(each) > 1), None):
+        raise ConfigError(f"{twice}: named twice; a store is compared with another one")
+    short = [Path(each).name for each in shown]
+    names = shown if len(set(short)) < len(short) else short
+    return dict(zip(names, given, strict=True))
+
+
+@dataclass(frozen=True)
+class ReportChoice:
+    """Choice of what is reported on."""
+
+    stores: dict[str, str]
+    """By name; empty where there is one."""
+    runs: Sequence[str]
+    tags: Sequence[str]
+    protocol: str | None
+    dataset: str | None
+
+    def report(self, by: Sequence[By], prices: Path | None) -> Report:
+        """The report.
+
+        Raises:
+            StoreError: There is nothing to report on, or no such run.
+            ConfigError: A tag or a price is wrong.
+        """
+        from dataclasses import replace
+
+        from oversight.cli.progress import reading
+        from oversight.config import PriceTable
+        from oversight.evals.breakdown import ReportOrigin, RunMembership
+        from oversight.evals.report import build_report
+        from oversight.store import Store as OpenStore
+
+        table = None if prices is None else PriceTable.read(prices)
+        where: dict[str, Any] = {"protocol": self.protocol, "dataset": self.dataset}
+        read: dict[str, Any] = {}
+        failed: list[Any] = []
+        members: dict[str, RunMembership] = {}
+        origins: list[StoredRun] = []
+        num_complete = 0
+        with ExitStack() as stack:
+            opened = {
+                name: stack.enter_context(OpenStore.open(url, create=False, only_read=True))
+                for name, url in self.stores.items()
+            }
+            chosen = self._chosen(opened)
+            for name, store in opened.items():
+                num = store.counts()["complete"]
+                num_complete += num
+                known = store.runs()
+                tags = {each.name: each.tags for each in known}
+                for group, names in self._groups(name, chosen[name]):
+                    found = store.transcripts(runs=names, **where)
+                    read[group] = reading(found, num)
+                    failed.append(store.transcripts(complete=False, runs=names, **where))
+                    members[group] = RunMembership(_lookup(store), tags)
+                origins += [
+                    each for each in known if not self._is_filtered or each.name in chosen[name]
+                ]
+            built = build_report(
+                read.pop("", ()),
+                failed=chain.from_iterable(failed),
+                arms=read,
+                by=by,
+                runs=members,
+                prices=table,
+            )
+        if not built.num_debates:
+            raise self._nothing(built, num_complete)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        origin = ReportOrigin(
+            made_at=now,
+            version=__version__,
+            command=redacted(shlex.join(["oversight", *sys.argv[1:]])),
+            stores=tuple(store.url for store in opened.values()),
+            runs=tuple(dict.fromkeys(each.name for each in origins)),
+            run_commands=tuple(start.command for each in origins for start in each.starts),
+            models=built.models,
+            seeds=built.seeds,
+        )
+        return replace(built, origin=origin)
+
+    @property
+    def _is_filtered(self) -> bool:
+        return bool(self.runs or self.tags)
+
+    def _chosen(self, opened: Mapping[str, OpenStore]) -> dict[str, list[str]]:
+        """Of each store the runs that are reported on; a run has to be in one of them."""
+        if len(opened) == 1:
+            return {name: names_of(store, self.runs, self.tags) for name, store in opened.items()}
+        stored = {name: {each.name for each in store.runs()} for name, store in opened.items()}
+        for run in self.runs:
+            if not any(run in names for names in stored.values()):
+                next(iter(opened.values())).require_run(run)
+        return {
+            name: names_of(store, [run for run in self.runs if run in stored[name]], self.tags)
+            for name, store in opened.items()
+        }
+
+    def _groups(self, store: str, runs: list[str]) -> list[tuple[str, list[str]]]:
+        """What is measured by itself: the runs that were named, or all that a store has of them."""
+        if len(self.runs) > 1:
+            return [(f"{store}:{run}" if store else run, [run]) for run in runs]
+        return [] if self._is_filtered and not runs else [(store, runs)]
+
+    def _nothing(self, built: Report, num_complete: int) -> StoreError:
+        from oversight.errors import StoreError
+
+        causes = ", ".join(f"{f.num} × {f.cause.replace('_', ' ')}" for f in built.failures)
+        chosen = chosen_by(self.runs, self.tags, protocol=self.protocol, dataset=self.dataset)
+        stores = ", ".join(self.stores.values())
+        return StoreError(nothing_in(stores, chosen, num_complete, "to report on", causes))
+
+
+def chosen_by(
+    runs: Sequence[str], tags: Sequence[str], *, protocol: str | None, dataset: str | None
+) -> str:
+    """The options that choose among the debates of a store, as they were typed."""
+    given = [("--protocol", protocol), ("--dataset", dataset)]
+    given += [*(("--run", each) for each in runs), *(("--tag", each) for each in tags)]
+    return " ".join(f"{option} {value}" for option, value in given if value)
+
+
+def nothing_in(store: str, chosen: str, num_complete: int, purpose: str, causes: str = "") -> str:
+    """The words on a store that has no complete debate of those that the options choose.
+
+    Args:
+        store: Its path or URL.
+        chosen: The options (`chosen_by`); empty if there are none.
+        num_complete: Complete debates without them.
+        purpose: What they were wanted for: "to report on".
+        causes: Why debates failed, if any did.
+    """
+    from oversight.text.numbers import count
+
+    which = f" with {chosen}" if chosen else ""
+    advice = f"run `oversight debate --store {store}`"
+    if which and num_complete:
+        there = count(num_complete, "complete debate")
+        advice = f"without that it has {there}: `oversight report --store {store}`"
+    failed = f"failed: {causes}; " if causes else ""
+    return f"{store}: no complete debate{which} {purpose}; {failed}{advice}"
+
+
+def _lookup(store: OpenStore) -> Callable[[str], Sequence[str]]:
+    """From a debate's id to its runs, which are read when the first is asked for."""
+    known: dict[str, list[str]] = {}
+
+    def runs_of(debate_id: str) -> Sequence[str]:
+        if not known:
+            known.update(store.runs_of(store.debate_ids()))
+        return known.get(debate_id, ())
+
+    return runs_of

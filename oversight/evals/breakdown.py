@@ -1,0 +1,361 @@
+"""Judged debates taken apart: accuracy by a property of theirs, runs against each other, usage."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations
+
+from oversight.config import PriceTable
+from oversight.evals.accuracy import Accuracy, accuracy, difference
+from oversight.evals.intervals import Estimate
+from oversight.evals.observations import Arm, Observation
+from oversight.text.numbers import NONE, Table, duration, percent, points, share
+from oversight.types import Question, Sample, Transcript
+
+
+class By(StrEnum):
+    """Property of debates that accuracy is shown by."""
+
+    DIFFICULTY = "difficulty"
+    MODEL = "model"
+    TAG = "tag"
+    PROTOCOL = "protocol"
+    JUDGE = "judge"
+    DATASET = "dataset"
+    RUN = "run"
+
+
+UNKNOWN = "–"
+"""Stands for the value of a debate that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunMembership:
+    """Runs of one store, and which debates belong to them."""
+
+    runs_of: Callable[[str], Sequence[str]]
+    """From a debate's id to the names of its runs."""
+    tags: Mapping[str, Mapping[str, str]]
+    """Tags by name, of each run."""
+
+
+NO_RUNS = RunMembership(lambda debate_id: (), {})
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """Accuracy on the debates that have one value of a property."""
+
+    by: By
+    value: str
+    label: str
+    """The arm; empty where the property itself belongs to arms, and all with it are pooled."""
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class RunDifference:
+    """The paired difference in `accuracy_all` between two runs or stores, first minus second."""
+
+    first: str
+    second: str
+    protocol: str
+    judge: str
+    """Empty where the two have different judges, and all of them are pooled."""
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What the calls of one model took."""
+
+    group: str
+    """Run or store; empty where there is one."""
+    model: str
+    num_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    """Of the prompt tokens, those that an engine said to have served from a cache."""
+    seconds: float
+    """Sum over the calls, which may have run at the same time."""
+    cost: float | None = None
+    """By a table of prices; None where it has none for the model."""
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOrigin:
+    """Circumstances that a report was made in."""
+
+    made_at: str
+    """UTC, ISO 8601."""
+    version: str
+    """Of oversight."""
+    command: str
+    """The report's own command line, secrets taken out."""
+    stores: tuple[str, ...]
+    runs: tuple[str, ...] = ()
+    """Names of the runs that were chosen, or that the store has."""
+    run_commands: tuple[str, ...] = ()
+    """Command lines of the starts of these runs."""
+    models: tuple[str, ...] = ()
+    """Models, or agents without one, that spoke, judged or rated."""
+    seeds: tuple[int, ...] = ()
+    """Of the debates."""
+
+    def lines(self) -> tuple[str, ...]:
+        """The same in a few lines for people."""
+        at = self.made_at.replace("T", " ").replace("+00:00", " UTC")
+        of = f" · run {', '.join(self.runs)}" if 0 < len(self.runs) <= MAX_LISTED else ""
+        made = [f"made by: {command}" for command in self.run_commands[:MAX_LISTED]]
+        if more := len(self.run_commands) - MAX_LISTED:
+            made += [f"and by {more} more commands: oversight runs"] if more > 0 else []
+        seeds = ", ".join(map(str, self.seeds[:MAX_LISTED]))
+        seeds += f" and {len(self.seeds) - MAX_LISTED} more" if len(self.seeds) > MAX_LISTED else ""
+        return (
+            f"{at} · oversight {self.version} · {', '.join(self.stores)}{of}",
+            f"by {', '.join(self.models)} · seed {seeds}",
+            *made,
+        )
+
+
+MAX_LISTED = 4
+
+
+# --- by a property ---------------------------------------------------------------
+
+OF_ARMS = frozenset({By.MODEL, By.PROTOCOL, By.JUDGE})
+"""Properties that belong to arms: all arms with a value are pooled."""
+
+
+def values_of(by: By, question: Question, seen: Observation, runs: RunMembership) -> list[str]:
+    """The values that a ruling counts under: of a tag or a run it may have several."""
+    if by is By.RUN:
+        return list(runs.runs_of(seen.debate_id)) or [UNKNOWN]
+    if by is By.TAG:
+        names = runs.runs_of(seen.debate_id)
+        pairs = (pair for name in names for pair in runs.tags.get(name, {}).items())
+        return sorted({f"{tag}={value}" for tag, value in pairs}) or [UNKNOWN]
+    if by is By.DIFFICULTY:
+        return [_difficulty(question)]
+    plain = {
+        By.MODEL: seen.arm.speakers,
+        By.PROTOCOL: seen.arm.protocol,
+        By.JUDGE: seen.arm.judge,
+        By.DATASET: seen.dataset,
+    }
+    return [plain[by] or UNKNOWN]
+
+
+def _difficulty(question: Question) -> str:
+    """The difficulty that a data set gives, or whether its question counts as hard."""
+    if "difficulty" in question.meta:
+        return str(question.meta["difficulty"])
+    hard = question.meta.get("hard")
+    return UNKNOWN if hard is None else "hard" if hard else "not hard"
+
+
+def breakdowns(
+    valued: Iterable[tuple[By, str, Observation]], named: Mapping[Arm, str]
+) -> tuple[Breakdown, ...]:
+    """Accuracy by property, value and arm, in this order; values as numbers where they are."""
+    groups: dict[tuple[By, str, str], list[Observation]] = defaultdict(list)
+    for by, value, seen in valued:
+        groups[by, value, "" if by in OF_ARMS else named[seen.arm]].append(seen)
+    measured = (
+        (key, accuracy(groups[key]))
+        for key in sorted(groups, key=lambda key: (key[0], _number(key[1]), key[1:]))
+    )
+    return tuple(Breakdown(*key, found) for key, found in measured if found is not None)
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("inf")
+
+
+# --- runs against each other -----------------------------------------------------
+
+
+def run_differences(
+    observed: Mapping[Arm, Sequence[Observation]], groups: Sequence[str]
+) -> tuple[RunDifference, ...]:
+    """Every two of `groups`, protocol by protocol, on the questions that both were asked.
+
+    Judge by judge where both have the same judges, else with all judges of each pooled.
+    """
+    pooled: dict[tuple[str, str], dict[str, list[Observation]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for arm, group in observed.items():
+        pooled[arm.group, arm.protocol][arm.judge] += group
+    protocols = sorted({arm.protocol for arm in observed})
+    return tuple(
+        RunDifference(first, second, protocol, judge, gap)
+        for first, second in combinations(groups, 2)
+        for protocol in protocols
+        for judge, one, two in _alike(pooled[first, protocol], pooled[second, protocol])
+        if (gap := difference(one, two)) is not None
+    )
+
+
+def _alike(
+    first: Mapping[str, list[Observation]], second: Mapping[str, list[Observation]]
+) -> Iterator[tuple[str, list[Observation], list[Observation]]]:
+    """Rulings of two runs by judge where the judges are the same, else all of them together."""
+    if first.keys() == second.keys():
+        yield from ((judge, first[judge], second[judge]) for judge in sorted(first))
+    else:
+        one = [each for some in first.values() for each in some]
+        two = [each for some in second.values() for each in some]
+        yield "", one, two
+
+
+# --- usage -----------------------------------------------------------------------
+
+
+class UsageCounter:
+    """Counter of tokens and seconds by group and model, over transcripts as they pass by."""
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * 5)
+
+    def add(self, transcript: Transcript, group: str = "") -> None:
+        """Count the calls of a debate: those for candidates and for answers in vain too."""
+        for samples in (
+            *(turn.samples for turn in transcript.turns),
+            *(judgment.samples for judgment in transcript.judgments),
+            *(rating.samples for rating in transcript.ratings),
+        ):
+            for sample in samples:
+                self._count(sample, group)
+
+    def _count(self, sample: Sample, group: str) -> None:
+        usage = sample.usage
+        sums = self._calls[group, sample.model]
+        for place, number in enumerate(
+            (
+                1,
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.cached_tokens or 0,
+                sample.seconds,
+            )
+        ):
+            sums[place] += number
+
+    def counted(self, prices: PriceTable | None = None) -> tuple[ModelUsage, ...]:
+        """Usage of each model, by group."""
+        return tuple(
+            ModelUsage(
+                group,
+                model,
+                int(calls),
+                int(prompt),
+                int(completion),
+                int(cached),
+                seconds,
+                None
+                if prices is None
+                else prices.cost(model, int(prompt), int(completion), int(cached)),
+                prices.currency if prices else "",
+            )
+            for (group, model), (calls, prompt, completion, cached, seconds) in sorted(
+                self._calls.items()
+            )
+        )
+
+
+# --- tables ----------------------------------------------------------------------
+
+
+def breakdown_tables(found: Sequence[Breakdown]) -> Iterator[Table]:
+    """A table for each property."""
+    for by in dict.fromkeys(each.by for each in found):
+        yield Table(
+            title=f"By {by.value}",
+            note="As in judge accuracy. A debate of several runs or tags counts in each.",
+            columns=(by.value, "protocol", "accuracy", "all", "INVALID", "n / q."),
+            rows=tuple(
+                (
+                    each.value,
+                    each.label or "all",
+                    share(each.accuracy.accuracy),
+                    share(each.accuracy.accuracy_all),
+                    percent(each.accuracy.share_invalid),
+                    f"{each.accuracy.num:,}/{each.accuracy.num_questions:,}",
+                )
+                for each in found
+                if each.by is by
+            ),
+        )
+
+
+def difference_table(found: Sequence[RunDifference]) -> Table:
+    """Differences between runs or stores."""
+    return Table(
+        title="Differences between runs",
+        note="In percentage points of “all”, on the questions that both were asked, each counted "
+        "once; 95 % intervals clustered by question, not adjusted for their number.",
+        columns=("first − second", "protocol", "judges", "difference", "questions"),
+        rows=tuple(
+            (
+                f"{each.first} − {each.second}",
+                each.protocol,
+                each.judge or "all of each",
+                points(each.difference),
+                f"{each.difference.num_clusters:,}",
+            )
+            for each in found
+        ),
+    )
+
+
+def usage_table(found: Sequence[ModelUsage]) -> Table:
+    """Tokens, seconds and money by model."""
+    grouped = len({each.group for each in found}) > 1
+    priced = any(each.cost is not None for each in found)
+    currency = next((each.currency for each in found if each.currency), "")
+    return Table(
+        title="Tokens and time",
+        note="Of every call that is recorded, for candidates and answers in vain too. Seconds are "
+        "summed over calls, which ran side by side."
+        + (" Money by your table of prices; a dash: it has none for the model." * priced),
+        columns=(
+            "model",
+            *(("run",) if grouped else ()),
+            "calls",
+            "prompt",
+            "cached",
+            "written",
+            "time",
+            *((currency,) if priced else ()),
+        ),
+        rows=tuple(
+            (
+                each.model,
+                *((each.group or UNKNOWN,) if grouped else ()),
+                f"{each.num_calls:,}",
+                f"{each.prompt_tokens:,}",
+                f"{each.cached_tokens:,}",
+                f"{each.completion_tokens:,}",
+                duration(each.seconds),
+                *((money(each.cost),) if priced else ()),
+            )
+            for each in found
+            if each.prompt_tokens or each.completion_tokens
+        ),
+    )
+
+
+def money(amount: float | None) -> str:
+    """An amount with as many decimals as show it, two at least; a dash for none."""
+    if amount is None:
+        return NONE
+    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.2g}"
