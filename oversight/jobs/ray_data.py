@@ -98,7 +98,7 @@ class RayRunner:
 
     def _check_room(self) -> None:
         """Refuse at once what a machine alone has no processors for; a cluster may grow."""
-        import ray
+        ray = _import_ray()
 
         if os.environ.get(ON_A_CLUSTER) or not self.gpus:
             return
@@ -157,7 +157,8 @@ class RayRunner:
         for batch in answers.iter_batches(
             batch_size=None, batch_format="pyarrow", prefetch_batches=0
         ):
-            yield from batch.to_pylist()
+            table: Any = batch
+            yield from table.to_pylist()
 
 
 class _Worker:
