@@ -73,12 +73,14 @@ async def run_scripted(
     names: Sequence[str | OversightProtocol] = ("debate",),
     speech: str = SPEECH,
     verdict: str = "B",
+    choices: bool = True,
 ) -> tuple[list[Debate], Sent]:
     """Debates by the real graphs, with a model judge; and every prompt that an engine was sent."""
     chosen = [protocols.load(each) if isinstance(each, str) else each for each in names]
     rules = [{"pattern": r"(?i)(answer|decide|which option)[^\n]*\Z", "answer": verdict}]
     engine = EngineSettings(
-        engine="scripted", settings={"model": "made", "fallback": speech, "rules": rules}
+        engine="scripted",
+        settings={"model": "made", "fallback": speech, "rules": rules, "choices": choices},
     )
     model = {"settings": {"reasoning": False}, "engine": "e"}
     agents = {

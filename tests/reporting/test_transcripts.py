@@ -97,11 +97,12 @@ async def test_the_chart_ends_at_the_judgment_and_says_so_in_words(store) -> Non
 
 
 async def test_a_judge_that_cannot_be_read_is_invalid_with_what_it_said(store) -> None:
-    debate, _ = await one(store, "naive", verdict="no letter at all", speech="no letter at all")
+    words = {"verdict": "no letter at all", "speech": "no letter at all"}
+    debate, _ = await one(store, "naive", choices=False, **words)
     page = transcript_page(store, debate.id)
-    if page.judgments[0].belief.verdict == "invalid":
-        assert "no letter" in page.judgments[0].belief.raw
-        assert page.verdicts[0][1:] == ("INVALID", None)
+    assert page.judgments[0].belief.verdict == "invalid"
+    assert "no letter" in page.judgments[0].belief.raw
+    assert page.verdicts[0][1:] == ("INVALID", None)
 
 
 async def test_self_critique_shows_what_changed(store) -> None:
