@@ -129,7 +129,7 @@ def _wanted(transcript: Transcript, *, swap: bool) -> list[_Wanted]:
     if debate.protocol.is_open:
         raise ProtocolError(
             f"debate {debate.id} answers an open prompt, and there is nothing to judge: have its "
-            "responses rated instead (oversight rate, oversight feedback)"
+            "responses rated instead (`oversight rate`, `oversight feedback`)"
         )
     found = [_Wanted(transcript, debate.orders, False)]
     if swap:

@@ -10,9 +10,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False
+"""True to type checkers: `typing` would take as long as the rest."""
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from oversight import datasets, preferences, train
     from oversight.api import Transcripts, debate, debate_async, judge, judge_async, report
 

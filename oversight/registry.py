@@ -69,7 +69,7 @@ GROUPS: dict[str, Group] = {
     "graphs": Group(
         "graph",
         "oversight.graphs",
-        frozenset({"nodes", "planning", "running", "runtime", "views"}),
+        frozenset({"nodes", "planning", "rejudging", "running", "runtime", "views"}),
         needs=("NUM_SPEAKERS", "build"),
     ),
     "protocols": Group("protocol", "oversight.protocols", suffix=".toml"),

@@ -88,7 +88,7 @@ def test_every_command_that_needs_no_model_runs(root: Path, tmp_path: Path) -> N
     text = text.replace("\\\n", " ").replace("--limit 200", "--limit 3")
     lines = [line.split("#")[0].split() for line in text.splitlines()]
     commands = [words[1:] for words in lines if words[:1] == ["oversight"]]
-    assert len(commands) == 9
+    assert len(commands) == 10
     for words in commands:
         done = subprocess.run(
             [sys.executable, "-m", "oversight.cli.main", *words],

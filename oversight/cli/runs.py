@@ -251,7 +251,7 @@ class ReportChoice:
                 for group, names in self._groups(name, chosen[name]):
                     found = store.transcripts(runs=names, **where)
                     read[group] = reading(found, num)
-                    failed.append(store.transcripts(complete=False, runs=names, **where))
+                    failed += [store.transcripts(complete=False, runs=names, **where)]
                     members[group] = RunMembership(_lookup(store), tags)
                 origins += [
                     each for each in known if not self._is_filtered or each.name in chosen[name]

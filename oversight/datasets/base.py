@@ -27,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from oversight import registry
-from oversight.config import DatasetSettings, Settings, settings_of
+from oversight.config import DatasetSettings, Settings, in_words, settings_of
 from oversight.errors import ConfigError, DataError, OversightError
 from oversight.ids import content_id, text_number
 from oversight.registry import nearest, shown_error
@@ -461,7 +461,7 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"key {place!r} is missing"
     if kind == "string_too_short":
         return f"{place} is empty"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = in_words(detail)
     return f"{place} = {_shown(value)}: {message}" if place else message
 
 

@@ -109,7 +109,7 @@ class Index:
 
     def start(self) -> None:
         """Bring it up to date in a thread of its own, now and for as long as it is open."""
-        self._thread = threading.Thread(target=self._run, daemon=True, name="oversight index")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="oversight-index")
         self._thread.start()
 
     def wait_for_first(self, timeout_s: float) -> None:

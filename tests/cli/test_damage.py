@@ -71,6 +71,11 @@ def ran(words: list[str], given: str = "") -> tuple[int, str, str]:
 def without_sizes(text: str) -> str:
     """A command's output without times, speeds and the memory that happens to be free."""
     text = re.sub(r"^.*bfloat16 multiplies .*\n", "", text, flags=re.MULTILINE)
+    # When and of which store a report was made, and runs, which bear the time of their beginning.
+    text = re.sub(
+        r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC(?s:.*?)\n\n", "\n", text, flags=re.MULTILINE
+    )
+    text = re.sub(r"\d{4}-\d\d-\d\d-\d{6}(-\d+)?-\w+", "", text)
     return re.sub(r"[\d.,]+ (s|ms|[KMG]iB)\b", "", text)
 
 

@@ -87,7 +87,7 @@ def test_a_folder_that_is_a_file_is_named(capsys, tmp_path, words) -> None:
     path = tmp_path / "notes"
     path.write_text("")
     said = one_line(capsys, [*words, str(path)])
-    assert f"{path}: File exists; it is no folder" in said
+    assert f"'{path}' cannot be written: it is a file" in said
 
 
 def test_a_session_whose_store_cannot_be_written_ends_and_says_so(tmp_path) -> None:

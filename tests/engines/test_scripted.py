@@ -201,7 +201,7 @@ async def test_settings_give_beliefs_where_the_answer_is_no_choice():
 
 async def test_it_can_be_an_engine_without_choices_and_log_probabilities():
     engine = build(Config(choices=False, logprobs=False))
-    assert engine.capabilities == Capabilities(logprobs=False, choices=False)
+    assert engine.capabilities == Capabilities(logprobs=False, choices=False, is_served=True)
     with pytest.raises(EngineRefusedError, match="choices = False"):
         await engine.generate([ask(choices=("A",))])
     with pytest.raises(EngineRefusedError, match="logprobs = False"):

@@ -31,7 +31,7 @@ async def test_a_pair_is_compared_in_two_lines(records):
     said = await say(records.desk(Task.PAIRS), "7", "")
     assert "[verified] “At ten Bo carried the brass lamp down to the cellar.”" in said
     assert "You said: Right is much better. An empty line sends it." in said
-    assert "Nothing waits any more. 1 sent now." in said
+    assert "Nothing waits any more.\n1 sent now." in said
     (sent,) = records.ratings()
     assert (sent.answer.preferred.value, sent.answer.strength) == ("right", 3)
     assert sent.active_s is not None

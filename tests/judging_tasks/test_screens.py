@@ -167,7 +167,7 @@ async def test_what_is_done_can_be_opened_again_from_the_queue_and_revised(recor
         await screen.see("It is sent. r opens it again")
         await screen.press("r")
         await screen.press("t", "enter")
-        await screen.see("2 sent now")
+        await screen.see("1 sent now")
     assert [r.revision for r in records.ratings()] == [0, 1]
 
 

@@ -59,6 +59,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("oversight/cli/ending.py", "message"): "a line of the program's own",
     ("oversight/cli/ending.py", "shown"): "made printable a line above",
     ("oversight/cli/report.py", "rows"): "written to a file, as data",
+    ("oversight/cli/report.py", "built"): "figures, whose words `render_text` makes safe",
+    ("oversight/cli/report.py", "path"): "a place that the user named",
     ("oversight/cli/options.py", "table"): "a table, judged by what its rows are given",
     ("oversight/cli/options.py", "shown"): "made safe a line above",
 }

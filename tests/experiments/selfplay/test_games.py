@@ -215,7 +215,7 @@ def test_what_a_policy_says_is_without_a_thought_that_its_prompt_opened(
         return [saying(reader, ["I know that A is wrong.</think>A: x."]) for _ in prompts]
 
     monkeypatch.setattr(InProcessSampler, "sample", answers)
-    monkeypatch.setattr("oversight.train.rollouts.types.opens_thought", lambda end: True)
+    monkeypatch.setattr("oversight.chat.prompt_ids.opens_thought", lambda end: True)
     played = games(questions(circle, "held_out", 2), "consultancy", 0)
     said = speeches(SEEDLING, played, 48, 0)
     assert [each for game in said for each in game.values()] == ["A: x."] * 4

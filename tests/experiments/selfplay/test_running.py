@@ -54,7 +54,9 @@ def test_what_is_done_is_not_done_again(baselines):
 
 
 def test_other_settings_in_the_same_folder_are_refused(baselines):
-    baselines.out.mkdir()
+    begun = baselines.out / "stages" / "naive"
+    begun.mkdir(parents=True)
+    (begun / "debates.db").touch()
     known = json.loads(baselines.model_dump_json(exclude=set(baselines.incidental)))
     (baselines.out / Circle.record).write_text(json.dumps({**known, "held_out_questions": 99}))
     with pytest.raises(CheckpointError, match=r"another held_out_questions \(99, now 12\)"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from oversight.errors import CheckpointError, ConfigError
+from oversight.errors import CheckpointError, ConfigError, FileError
 from oversight.files import git_revision
 from oversight.train.runs.folder import RunFolder, check_begun, resume_command
 from oversight.train.runs.metrics import read_metrics
@@ -175,5 +175,5 @@ def test_a_run_that_is_not_there_is_told_with_the_command_that_begins_it(
 def test_a_folder_that_cannot_be_made_is_named(about: Any) -> None:
     if not Path("/proc/self").exists():
         pytest.skip("needs a folder where nothing can be made")
-    with pytest.raises(CheckpointError, match="out = '/proc/none/run' cannot be made"):
+    with pytest.raises(FileError, match="out = '/proc/none/run' cannot be written"):
         RunFolder(Path("/proc/none/run"), about())

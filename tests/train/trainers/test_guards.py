@@ -38,8 +38,8 @@ def test_a_wrong_reference_at_the_start_stops_dpo(
 ) -> None:
     opened = dpo.open_reference
 
-    def changing(name: str, settings: Any, policy: torch.nn.Module, *given: Any) -> Any:
-        reference = opened(name, settings, policy, *given)
+    def changing(name: str, settings: Any, policy: torch.nn.Module, *given: Any, **how: Any) -> Any:
+        reference = opened(name, settings, policy, *given, **how)
         with torch.no_grad():  # the policy is not what the reference was made of any more
             for weight in policy.parameters():
                 weight.mul_(1.3)

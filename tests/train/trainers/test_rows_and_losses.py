@@ -140,8 +140,8 @@ def test_a_wrong_reference_stops_whatever_rows_say(
 ) -> None:
     opened = dpo.open_reference
 
-    def changing(name: str, settings: Any, policy: torch.nn.Module, *given: Any) -> Any:
-        reference = opened(name, settings, policy, *given)
+    def changing(name: str, settings: Any, policy: torch.nn.Module, *given: Any, **how: Any) -> Any:
+        reference = opened(name, settings, policy, *given, **how)
         with torch.no_grad():
             for weight in policy.parameters():
                 weight.mul_(1.5)
