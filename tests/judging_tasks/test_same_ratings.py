@@ -110,9 +110,9 @@ async def test_revisions_are_rated_gone_back_to_and_put_off(records, rating) -> 
         await screen.press("u", "p")
         await screen.see("Enter sends it")
         await screen.press("enter")
-        await screen.see("2 sent.")
+        await screen.see("1 sent.")
         await screen.press("s")
-        await screen.see("That was the last one that waits. 2 sent now.")
+        await screen.see("That was the last one that waits. 1 sent now.")
 
     assert acts_of(records, "anna") == acts_of(records, "bo") == acts_of(records, "cy")
     kinds = [act["event"] for act in acts_of(records, "cy")]
