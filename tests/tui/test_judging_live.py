@@ -341,7 +341,7 @@ async def test_a_real_model_writes_before_the_judges_eyes(judging, store, monkey
             "store": store.url,
         }
     )
-    put_in_queue(settings)
+    put_in_queue(settings, start_of(settings, "debate"))
     heard: list[str] = []
     real = LiveRunner._hear
 

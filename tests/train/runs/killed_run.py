@@ -83,7 +83,7 @@ def main(path: Path, total: int, step_s: float) -> None:
                 if step % 2 == 0 or interrupted:
                     run.save(step, state, score)
                 if interrupted:
-                    raise interrupt.leave(step, "this script again")
+                    raise interrupt.leave(step)
                 print(step, flush=True)
                 time.sleep(step_s)
         save_file(dict(state.weights), path / "final.safetensors")
