@@ -8,6 +8,7 @@ import pytest
 
 from oversight import protocols
 from oversight.errors import StoreError
+from oversight.store.runs import start_of
 from oversight.types import Act, EventKind, OutcomeStatus, Role, Seat
 
 INTERACTIVE = "debate_interactive"

@@ -58,7 +58,10 @@ def main(path: Path, total: int, step_s: float) -> None:
     parts = {"rollouts": rollouts, "guards": guards, "stop": stop}
     state = RunState(trained_weights(model=model), optimizer, parts)
     about = RunDescription("ppo", {"lr": 1e-2}, {"lr": 1e-2}, "data", seed=0)
-    with RunFolder(path, about, resume=path.exists()) as run, Interrupt() as interrupt:
+    with (
+        RunFolder(path, about, resume=path.exists()) as run,
+        Interrupt(command=lambda: "this script again") as interrupt,
+    ):
         step = run.resume(state).step
         with TrainProgress("ppo", total, step) as progress:
             while step < total:
