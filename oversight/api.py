@@ -20,12 +20,14 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from oversight.agents import roles
 from oversight.config import AgentSettings, EngineSettings, RunSettings, SidesDesign, override
 from oversight.datasets.base import LoadedQuestions, load_questions
-from oversight.errors import ConfigError, MissingDependencyError
+from oversight.engines import metered
+from oversight.errors import ConfigError
+from oversight.evals.findings import frame_of, to_frame
 from oversight.evals.report import Report, build_report
 from oversight.graphs.planning import Cast, cast, casting, check_engines, plan
 from oversight.graphs.rejudging import judge_again
@@ -35,11 +37,9 @@ from oversight.preferences.building import rows_of
 from oversight.preferences.layouts import judgment_rows
 from oversight.protocols import load as load_protocol
 from oversight.store import Store
+from oversight.store.runs import start_of
 from oversight.text.terminal import visible
-from oversight.types import Debate, Preference, PromptRecord, Question, Role, Transcript
-
-if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
+from oversight.types import Debate, Preference, PromptRecord, Question, Role, RunStart, Transcript
 
 T = TypeVar("T")
 
@@ -115,13 +115,13 @@ class Transcripts(Sequence[Transcript]):
             found = opened.transcripts(debate_ids=self.ids)
             return rows_of(found, opened.prompt, **settings)
 
-    def to_frame(self) -> pd.DataFrame:
-        """A row for each judgment: debate, question, protocol, judge, verdict, belief, right.
+    def to_frame(self) -> Any:
+        """A pandas frame with a row for each judgment.
 
         Raises:
             MissingDependencyError: pandas is not installed.
         """
-        return _frame([row for each in self for row in judgment_rows(each)])
+        return frame_of([row for each in self for row in judgment_rows(each)])
 
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} failed" if self.failures else ""
@@ -155,6 +155,10 @@ class ShownReport(Report):
     def of(cls, report: Report) -> Self:
         """The same report."""
         return cls(**{each.name: getattr(report, each.name) for each in fields(report)})
+
+    def to_frame(self, table: str = "arms") -> Any:
+        """A table of the report as a pandas frame: see `oversight.evals.findings.to_frame`."""
+        return to_frame(self, table)
 
     def __rich__(self) -> Any:
         from oversight.evals.rendering import render_text
@@ -191,6 +195,8 @@ def debate(
     seed: int = 0,
     sides: SidesDesign = "drawn",
     swap: bool = False,
+    run: str | None = None,
+    tags: Mapping[str, str] | None = None,
     concurrency: int = 32,
     progress: bool = True,
 ) -> Transcripts:
@@ -209,6 +215,8 @@ def debate(
         seed: Of every random draw.
         sides: Assignment of options to seats: drawn, or each assignment once ("both").
         swap: Judge each debate with the sides swapped as well.
+        run: Name of the run that they belong to (`oversight runs`); unset, of time and command.
+        tags: Tags of the run.
         concurrency: Number of debates in flight at once.
         progress: Show how far they are, where there is a terminal or a notebook.
 
@@ -233,6 +241,8 @@ async def debate_async(
     seed: int = 0,
     sides: SidesDesign = "drawn",
     swap: bool = False,
+    run: str | None = None,
+    tags: Mapping[str, str] | None = None,
     concurrency: int = 32,
     progress: bool = True,
 ) -> Transcripts:
@@ -248,12 +258,16 @@ async def debate_async(
             "sides": sides,
             "swap": swap,
             "concurrency": concurrency,
+            "run": run,
+            "tags": dict(tags or {}),
         }
     )
     if isinstance(questions, str):
         questions = load_questions(settings.dataset, seed=seed)
     actors, planned = prepare(settings, _listed(questions))
+    check_engines(settings.cast(), settings.engines)
     with Store.open(store, transactions=settings.transactions) as opened:
+        opened.begin_run(_start(settings, "debate"))
         async with actors:
             planned = as_begun(planned, opened, actors)
             with _shown("debates", len(planned), progress) as tell:
@@ -268,16 +282,17 @@ async def debate_async(
 
 
 def prepare(settings: RunSettings, questions: Iterable[Question]) -> tuple[Cast, Planned]:
-    """The agents of a run, opened and checked, and every debate of it.
+    """The agents of a run, within its bounds on tokens and money, and every debate of it.
 
     Raises:
-        ConfigError: A setting is wrong, or an engine names a model that is nowhere.
+        ConfigError: A setting is wrong.
         ProtocolError: A protocol does not fit its graph or a question, or lacks an agent.
     """
     chosen = [load_protocol(name) for name in settings.protocols]
     if settings.swap:
         chosen = [protocol.model_copy(update={"swap": True}) for protocol in chosen]
-    actors = cast(settings.cast(), settings.engines)
+    opening = metered(settings.spending, settings.engines)
+    actors = cast(settings.cast(), settings.engines, opening)
     planned = plan(questions, chosen, actors.specs, seed=settings.seed, sides=settings.sides)
     return actors, list(planned)
 
@@ -291,6 +306,8 @@ def judge(
     engines: Mapping[str, Mapping[str, Any] | EngineSettings] | None = None,
     name: str | None = None,
     swap: bool = False,
+    run: str | None = None,
+    tags: Mapping[str, str] | None = None,
     concurrency: int = 32,
     progress: bool = True,
 ) -> Transcripts:
@@ -307,6 +324,8 @@ def judge(
         engines: Further engines by the names that agents give, as in a recipe.
         name: Of the judge in the records; unset, made of its agent, model and settings.
         swap: Judge each with the sides swapped as well.
+        run: Name of the run (`oversight runs`); unset, of time and command.
+        tags: Tags of the run.
         concurrency: Number of judgments in flight at once.
         progress: Show how far they are, where there is a terminal or a notebook.
 
@@ -327,16 +346,20 @@ async def judge_async(
     engines: Mapping[str, Mapping[str, Any] | EngineSettings] | None = None,
     name: str | None = None,
     swap: bool = False,
+    run: str | None = None,
+    tags: Mapping[str, str] | None = None,
     concurrency: int = 32,
     progress: bool = True,
 ) -> Transcripts:
     """Have debates judged once more, for `await`. Arguments and errors as of `judge`."""
     meant = Transcripts(debates) if isinstance(debates, str) else debates
     changes = _casting(judge=judge, model=model, engine=engine, engines=engines)
-    settings = _settings(changes | {"dataset.dataset": "in memory", "store": meant.store})
+    changes |= {"dataset.dataset": "in memory", "store": meant.store}
+    settings = _settings(changes | {"run": run, "tags": dict(tags or {})})
     actors = cast({Role.JUDGE: settings.cast()[Role.JUDGE]}, settings.engines)
     check_engines({Role.JUDGE: settings.cast()[Role.JUDGE]}, settings.engines)
     with Store.open(meant.store, create=False) as opened:
+        opened.begin_run(_start(settings, "judge"))
         async with actors:
             with _shown("judgments", len(meant) * (1 + swap), progress) as tell:
                 done = await judge_again(
@@ -359,6 +382,11 @@ def report(debates: Transcripts | str) -> ShownReport:
     """
     meant = Transcripts(debates) if isinstance(debates, str) else debates
     return ShownReport.of(build_report(meant))
+
+
+def _start(settings: RunSettings, action: str) -> RunStart:
+    """A start of a run from Python: this process's arguments say nothing of it."""
+    return start_of(settings, action).model_copy(update={"command": f"Python: oversight.{action}"})
 
 
 def _settings(changes: Mapping[str, Any]) -> RunSettings:
@@ -417,21 +445,6 @@ def _listed(questions: Any) -> list[Question]:
     if not found:
         raise ConfigError("questions: there is none")
     return found
-
-
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """A frame of plain rows.
-
-    Raises:
-        MissingDependencyError: pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise MissingDependencyError(
-            'a frame needs pandas: pip install "oversight[pandas]"'
-        ) from None
-    return pd.DataFrame(rows)
 
 
 @contextmanager

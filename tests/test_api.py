@@ -83,6 +83,7 @@ def test_a_report_shows_itself(debates: ov.Transcripts) -> None:
     assert "consultancy" in str(report)
     assert report._repr_html_().startswith("<iframe srcdoc=")
     assert ov.report(debates.store).arms == report.arms
+    assert len(report.to_frame()) == len(report.arms) == 2
 
 
 def test_a_frame_has_a_row_for_each_judgment(debates: ov.Transcripts) -> None:
@@ -107,6 +108,19 @@ def test_recorded_debates_are_judged_once_more(debates: ov.Transcripts) -> None:
     assert sum(len(each.judgments) for each in ov.Transcripts(debates.store)) == num
     with Store.open(debates.store, create=False) as store:
         assert not store.check()
+
+
+def test_what_is_made_belongs_to_a_run(tmp_path: Path, questions: list[Question]) -> None:
+    store = str(tmp_path / "s.db")
+    debates = ov.debate(questions, store=store, run="first", tags={"prompt": "short"})
+    ov.judge(debates, {"agent": "lexical", "settings": {"sharpness": 2.0}})
+    with Store.open(store, create=False) as opened:
+        [first, second] = opened.runs()
+    assert (first.name, first.tags, first.num_debates) == ("first", {"prompt": "short"}, 4)
+    assert [each.starts[0].command for each in (first, second)] == [
+        "Python: oversight.debate",
+        "Python: oversight.judge",
+    ]
 
 
 def test_the_debates_own_judge_does_not_judge_twice(debates: ov.Transcripts) -> None:

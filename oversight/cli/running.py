@@ -8,19 +8,18 @@ from typing import Any
 
 from rich.console import Console
 
+from oversight.api import Planned, prepare
 from oversight.cli.ending import INTERRUPTS
 from oversight.cli.progress import RunProgress
 from oversight.config import RunSettings
 from oversight.datasets.base import LoadedQuestions, load_questions
-from oversight.engines import metered
 from oversight.errors import ConfigError
 from oversight.evals.findings import to_json
 from oversight.evals.rendering import render_text
 from oversight.evals.report import Report, build_report
-from oversight.graphs.planning import Cast, cast, check_engines, plan
+from oversight.graphs.planning import Cast, check_engines
 from oversight.graphs.running import DebateProgress, Failure, as_begun, run_debates
 from oversight.graphs.runtime import Listener, Runtime
-from oversight.protocols import load
 from oversight.store import Store
 from oversight.text.numbers import count
 from oversight.text.terminal import rich_text
@@ -93,23 +92,10 @@ def put_in_queue(settings: RunSettings, start: RunStart) -> Run:
     return Run(settings, loaded, planned, progress, start)
 
 
-Planned = list[tuple[Debate, Question]]
-
-
 def _prepared(settings: RunSettings) -> tuple[LoadedQuestions, Cast, Planned]:
     """The questions, the agents, and every debate of the run."""
     loaded = load_questions(settings.dataset, seed=settings.seed)
-    chosen = [load(name) for name in settings.protocols]
-    if settings.swap:
-        chosen = [protocol.model_copy(update={"swap": True}) for protocol in chosen]
-    opening = metered(settings.spending, settings.engines)
-    actors = cast(settings.cast(), settings.engines, opening)
-    sides, seed = settings.sides, settings.seed
-    return (
-        loaded,
-        actors,
-        list(plan(loaded.questions, chosen, actors.specs, seed=seed, sides=sides)),
-    )
+    return (loaded, *prepare(settings, loaded.questions))
 
 
 async def _run_batch(

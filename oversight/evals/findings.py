@@ -400,13 +400,22 @@ def to_frame(report: Report, table: str = "arms") -> Any:
         raise ConfigError(
             f"table {table!r}: a report has none of that name.{nearest(table, known)}"
         )
+    return frame_of(frames(report).get(table, []))
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """A pandas frame of plain rows.
+
+    Raises:
+        MissingDependencyError: pandas is not installed.
+    """
     try:
         pandas: Any = importlib.import_module("pandas")  # it has no types of its own
     except ModuleNotFoundError:
         raise MissingDependencyError(
             'a frame needs pandas: pip install "oversight[pandas]"'
         ) from None
-    return pandas.DataFrame(frames(report).get(table, []))
+    return pandas.DataFrame(rows)
 
 
 def write_csv(report: Report, path: Path) -> list[Path]:
