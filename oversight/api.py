@@ -36,6 +36,7 @@ from oversight.graphs.runtime import Runtime
 from oversight.preferences.building import rows_of
 from oversight.preferences.layouts import judgment_rows
 from oversight.protocols import load as load_protocol
+from oversight.reporting.transcripts import verdicts
 from oversight.store import Store
 from oversight.store.runs import start_of
 from oversight.text.terminal import visible
@@ -142,8 +143,9 @@ class ShownTranscript(Transcript):
         for turn in self.turns:
             if turn.chosen and turn.text:
                 lines += [f"{turn.role.value} {turn.seat.value}:", turn.text, ""]
-        for judgment in self.judgments:
-            lines.append(f"{judgment.judge}: {judgment.final.verdict.value}")
+        for judge, said, is_right in verdicts(self):
+            known = {True: ", right", False: ", wrong", None: ""}[is_right]
+            lines.append(f"{judge}: {said}{known}")
         return visible("\n".join(lines))
 
 

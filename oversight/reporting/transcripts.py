@@ -106,7 +106,7 @@ def page_of(
         ended=outcome.ended_at if outcome else "",
         turns=turns,
         judgments=tuple(map(builder.judgment, transcript.judgments)),
-        verdicts=tuple(_verdicts(transcript)),
+        verdicts=tuple(verdicts(transcript)),
         ratings=tuple(map(builder.rating, transcript.ratings)),
         acts=tuple(map(_act, acts)),
         chart=_chart(transcript, builder.places),
@@ -365,7 +365,8 @@ def _orders(transcript: Transcript) -> str:
     return "shown first: seat " + ", then ".join(seat.value.upper() for seat in orders.shown)
 
 
-def _verdicts(transcript: Transcript) -> Iterator[tuple[str, str, bool | None]]:
+def verdicts(transcript: Transcript) -> Iterator[tuple[str, str, bool | None]]:
+    """Of each ruling the judge, its words, and whether it is right; None where nobody knows."""
     if transcript.question.is_open:
         return
     for ruling in rulings(transcript):
