@@ -198,49 +198,69 @@ class BudgetExceededError(EngineError):
     exit_code = 2
 
 
-_LACKS: dict[str, tuple[frozenset[int], str, str]] = {
+def _words(pattern: str) -> re.Pattern[str]:
+    # Made beforehand: where memory runs out there is none left to make it.
+    return re.compile(pattern, re.IGNORECASE)
+
+
+_LACKS: dict[str, tuple[frozenset[int], re.Pattern[str], str]] = {
     "there is not enough memory": (
         frozenset({errno.ENOMEM}),
-        r"can't allocate memory|cannot allocate memory|not enough memory|failed to map segment|"
-        r"bad_alloc|unable to allocate \d|error return without exception set|"
-        # Where an exception has no room to be made, the interpreter knows that one is missing.
-        r"returned NULL without setting an exception",
+        _words(
+            r"can't allocate memory|cannot allocate memory|not enough memory|failed to map segment|"
+            r"bad_alloc|unable to allocate \d|error return without exception set|"
+            # Where an exception has no room to be made, the interpreter knows that one is missing.
+            r"returned NULL without setting an exception"
+        ),
         "lower concurrency, jobs or batch sizes, take a smaller model, or raise the limit "
         "(ulimit -v) if there is one",
     ),
     "the GPU's memory is full": (
         frozenset(),
-        r"CUDA out of memory|CUDA error: out of memory|HIP out of memory|MPS backend out of memory",
+        _words(
+            r"CUDA out of memory|CUDA error: out of memory|HIP out of memory|"
+            r"MPS backend out of memory"
+        ),
         "lower batch sizes or concurrency, or take a smaller model or dtype",
     ),
     "no more threads or processes can be started": (
         frozenset({errno.EAGAIN}),
-        r"can't start new thread|can't fork|pthread_create",
+        _words(r"can't start new thread|can't fork|pthread_create"),
         "lower concurrency or jobs, set OMP_NUM_THREADS=1, or raise the limit (ulimit -u)",
     ),
     "too many files are open": (
         frozenset({errno.EMFILE, errno.ENFILE}),
-        r"too many open files|unable to open database file.*too many",
+        _words(r"too many open files|unable to open database file.*too many"),
         "lower concurrency, or raise the limit (ulimit -n)",
     ),
     "the disk is full": (
         frozenset({errno.ENOSPC, errno.EDQUOT}),
-        r"no space left on device|disk quota exceeded|database or disk is full",
+        _words(r"no space left on device|disk quota exceeded|database or disk is full"),
         "make room, or name another folder; what was written before is kept",
     ),
 }
 """Resources that may run out: the numbers and words that say so, and a remedy."""
 
+_NO_MEMORY = "there is not enough memory"
+NO_ROOM = f"{_NO_MEMORY}: {_LACKS[_NO_MEMORY][2]}"
+
 
 def lack(error: BaseException) -> str | None:
     """One line on what of the machine has run out, if that is behind `error`; else None."""
+    try:
+        return _lack(error)
+    except (MemoryError, SystemError):
+        return NO_ROOM  # not even for finding that out
+
+
+def _lack(error: BaseException) -> str | None:
     for each in _behind(error):
         if isinstance(each, RuntimeError) and "can't start new thread" in str(each):
             return _lacking(*_of_threads(str(each)))
         number = each.errno if isinstance(each, OSError) else None
         said = str(each)
         for what, (numbers, words, advice) in _LACKS.items():
-            if number in numbers or (_may_lack(each) and re.search(words, said, re.IGNORECASE)):
+            if number in numbers or (_may_lack(each) and words.search(said)):
                 return _lacking(what, said, advice)
         if isinstance(each, MemoryError) or type(each).__name__ == "OutOfMemoryError":
             what = "there is not enough memory"

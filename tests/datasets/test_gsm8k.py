@@ -98,7 +98,7 @@ def test_only_the_chosen_models_are_read(tmp_path):
     [
         ({"question": ""}, "question = ''"),
         ({"question": 3}, "question = 3"),
-        ({"6b_finetuning": "x"}, "6b_finetuning: Input should be"),
+        ({"6b_finetuning": "x"}, "6b_finetuning: give a table"),
         ({"6b_finetuning": {"solution": "A: 1"}}, "6b_finetuning: key 'is_correct' is missing"),
         ({"6b_finetuning": {"is_correct": True, "solution": None}}, "solution = None"),
     ],
