@@ -1,4 +1,4 @@
-"""What axe-core finds on the viewer's pages, in Chromium, light and dark, wide and on a phone.
+"""Prints faults that axe-core finds on the viewer's pages, light, dark, wide and on a phone.
 
 python benchmarks/accessibility.py AXE STORE_OR_FOLDER...
 

@@ -115,7 +115,7 @@ class CheckpointError(OversightError, RuntimeError):
 
 
 class AnotherRunError(CheckpointError):
-    """What is in a folder was made with other settings or data than those it is to go on with."""
+    """A folder's content was made with other settings or data than those it is to go on with."""
 
     exit_code = 2
 

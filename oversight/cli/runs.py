@@ -297,7 +297,7 @@ class ReportChoice:
         }
 
     def _groups(self, store: str, runs: list[str]) -> list[tuple[str, list[str]]]:
-        """What is measured by itself: the runs that were named, or all that a store has of them."""
+        """Groups that are measured apart: each named run, or all that a store has of them."""
         if len(self.runs) > 1:
             return [(f"{store}:{run}" if store else run, [run]) for run in runs]
         return [] if self._is_filtered and not runs else [(store, runs)]

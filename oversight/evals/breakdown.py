@@ -70,7 +70,7 @@ class RunDifference:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage:
-    """What the calls of one model took."""
+    """Tokens and time that the calls of one model took."""
 
     group: str
     """Run or store; empty where there is one."""

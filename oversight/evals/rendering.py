@@ -346,7 +346,7 @@ def html(report: Report) -> str:
 
 
 def report_page(report: Report) -> Page:
-    """What the page of a report holds."""
+    """Return the content of a report's page."""
     return Page(
         title="Oversight report",
         extent=extent(report),

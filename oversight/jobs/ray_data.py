@@ -111,7 +111,7 @@ class RayRunner:
             )
 
     def _reason(self, error: Exception) -> str:
-        """What became of the job, and what to do about it."""
+        """Return words on the end of the job, and on what to do about it."""
         import ray
 
         if isinstance(error, ray.exceptions.GetTimeoutError):

@@ -34,7 +34,7 @@ FACETS = {
     "judges": "Between judges",
     "status": "State",
 }
-"""What a person can filter by, with its label, in the order of the form."""
+"""Facets that a person can filter by, with their labels, in the order of the form."""
 MORE_FACETS = (
     "question",
     *("speakers", "family", "side", "quote", "ended", "defect", "cause", "policy", "rater", "task"),
@@ -84,7 +84,7 @@ class DebateRow:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """What a list is to hold."""
+    """Choice of the debates that a list holds."""
 
     filters: tuple[tuple[str, str], ...] = ()
     """(facet, value): each facet must hold, of one that is named several times any value."""
@@ -156,7 +156,7 @@ class Document:
 
 @dataclass
 class IndexEntry:
-    """What an index holds of one debate."""
+    """One debate as an index holds it."""
 
     seq: int
     row: DebateRow

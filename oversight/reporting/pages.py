@@ -57,7 +57,7 @@ class CallNote:
     """A call of a model, in a line."""
 
     key: str
-    """What its own page is found by."""
+    """The id by which its own page is found."""
     purpose: str
     model: str
     engine: str
@@ -103,7 +103,7 @@ class TurnShown:
     quotes: tuple[QuoteNote, ...]
     belief: BeliefShown | None
     notes: tuple[str, ...]
-    """What else is recorded of it, in words."""
+    """Everything else that is recorded of it, in words."""
     principles: tuple[str, ...]
     calls: tuple[CallNote, ...]
     candidates: tuple[TurnShown, ...]

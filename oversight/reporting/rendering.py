@@ -307,7 +307,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """What an expression of a template writes: text from anywhere is made visible first."""
+    """Text for an expression of a template: whatever its source, it is made visible first."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value)
     return value

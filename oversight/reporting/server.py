@@ -360,7 +360,7 @@ def address_of(host: str, port: int, token: str) -> str:
 
 
 def gate_of(host: str, port: int, token: str) -> Callable[[ASGIApp], Gate]:
-    """What stands before the application when it listens there."""
+    """Middleware before the application when it listens there."""
     names = None
     if is_loopback(host):
         own = urlsplit(address_of(host, port, "")).netloc

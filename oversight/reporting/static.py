@@ -231,7 +231,7 @@ def _file(lists: dict[Filters, int], filters: Filters, page: int = 0) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WrittenPages:
-    """What was written into a folder."""
+    """Account of the pages that were written into a folder."""
 
     path: Path
     """The report, to be opened in a browser."""

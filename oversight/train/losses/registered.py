@@ -87,7 +87,7 @@ class Loss:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a user may set of it, with the defaults."""
+        """Options that a user may set, with the defaults."""
         known = defaults(self.loss)
         return {name: value for name, value in known.items() if name not in self.given}
 

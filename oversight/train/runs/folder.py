@@ -273,7 +273,7 @@ class RunFolder:
         self.metrics.log(step, values, split)
 
     def noted(self, step: int, check: Callable[[], list[str]]) -> list[str]:
-        """What guards say of a step, kept in `guards.jsonl`; also of the one that stops the run."""
+        """Write down what guards say of a step in `guards.jsonl`; also that which stops the run."""
         try:
             said = check()
         except TrainingStopped as stop:
