@@ -63,6 +63,8 @@ class QuestionRow:
     question: Question
     file: str
     line: int | None = None
+    doubled: str = ""
+    """Reason to leave the row out where its id stood in a row before; without one it is bad."""
 
     @property
     def place(self) -> str:
@@ -230,7 +232,7 @@ class _Reading:
                     yield row.question
 
     def _is_new(self, row: QuestionRow) -> bool:
-        """True if the row's id is new; otherwise the row is made a bad one."""
+        """True if the row's id is new; otherwise the row is left out or made a bad one."""
         name = row.question.id
         self._first_file = self._first_file or row.file
         line = row.line if row.file == self._first_file else None
@@ -238,6 +240,9 @@ class _Reading:
         place = self._places.setdefault(text_number(name), row.place if line is None else line)
         if len(self._places) > before:
             return True
+        if row.doubled:
+            self.left_out[row.doubled] += 1
+            return False
         shown = f"{self._first_file}:{place}" if isinstance(place, int) else place
         self.bad.append(BadRow(row.file, row.line, f"id {name!r} stands already at {shown}", name))
         return False
@@ -436,10 +441,12 @@ def question_row(file: str, line: int | None, **fields: Any) -> QuestionRow | Ba
     return prompt_row(file, line, **fields)
 
 
-def prompt_row(file: str, line: int | None, **fields: Any) -> QuestionRow | BadRow:
+def prompt_row(
+    file: str, line: int | None, *, doubled: str = "", **fields: Any
+) -> QuestionRow | BadRow:
     """A row with the open prompt made of `fields`, or a bad row that says what is wrong with it."""
     try:
-        return QuestionRow(Question(**fields), file, line)
+        return QuestionRow(Question(**fields), file, line, doubled)
     except ValidationError as error:
         return BadRow(file, line, reason(error, Question), str(fields.get("id", "")))
 

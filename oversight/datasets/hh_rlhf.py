@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict
 from oversight.config import Settings
 from oversight.datasets.base import (
     BadRow,
-    LeftOut,
     QuestionRow,
     jsonl_objects,
     locate,
@@ -49,14 +48,13 @@ class _Pair(BaseModel):
     rejected: str
 
 
-def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
+def rows(config: Config) -> Iterator[QuestionRow | BadRow]:
     """Every dialogue as an open prompt, without the two answers that were compared.
 
     Raises:
         ConfigError: There is no such file.
     """
     path = locate(config.path, USUAL_PLACE, WHERE_TO_GET)
-    seen: set[str] = set()
     for item in jsonl_objects(path):
         if isinstance(item, BadRow):
             yield item
@@ -70,15 +68,11 @@ def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
         if isinstance(found, str):
             yield BadRow(str(path), number, found)
             continue
-        id_ = "hh-" + content_id([[each.role, each.content] for each in found])[:12]
-        if id_ in seen:
-            yield LeftOut(DOUBLED)
-            continue
-        seen.add(id_)
         yield prompt_row(
             str(path),
             number,
-            id=id_,
+            doubled=DOUBLED,
+            id="hh-" + content_id([[each.role, each.content] for each in found])[:12],
             dataset="hh_rlhf",
             text=found[-1].content,
             history=tuple(found[:-1]),

@@ -60,7 +60,8 @@ def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
     """
     path = locate(config.path, config.path, WHERE_TO_GET)
     history = (Message(role="system", parts=(config.system,)),) if config.system else ()
-    seen: set[int] = set()  # not the words: a hundred thousand prompts may be long
+    # Of rows with an id of their own: another's id is made of its words, and tells by itself.
+    named: set[int] = set()
     for item in _cells(path, config):
         if isinstance(item, BadRow):
             yield item
@@ -71,14 +72,15 @@ def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
             yield BadRow(str(path), number, f"{config.column} {said}", id_)
             continue
         words = cell.strip()
-        known_by = text_number(words)
-        if known_by in seen and not id_:
+        if id_:
+            named.add(text_number(words))
+        elif named and text_number(words) in named:
             yield LeftOut(DOUBLED)
             continue
-        seen.add(known_by)
         yield prompt_row(
             str(path),
             number,
+            doubled="" if id_ else DOUBLED,
             id=id_ or "prompt-" + content_id(config.system, words)[:12],
             dataset="prompts",
             text=words,

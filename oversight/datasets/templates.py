@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from oversight.config import Settings, describe
 from oversight.datasets.base import BadRow, LeftOut, QuestionRow, locate, prompt_row
 from oversight.errors import ConfigError
-from oversight.ids import content_id
+from oversight.ids import content_id, text_number
 from oversight.registry import nearest
 
 WHERE_TO_GET = "Such a file is yours to write: docs/datasets.md shows one."
@@ -49,7 +49,7 @@ def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
     """
     path = locate(config.path, config.path, WHERE_TO_GET)
     held = _read(path)
-    seen: set[str] = set()
+    seen: set[int] = set()  # not the words: there may be very many
     for number, template in enumerate(held.templates, start=1):
         names = list(dict.fromkeys(SLOT.findall(template)))
         for words in product(*(held.slots[name] for name in names)):
@@ -57,10 +57,11 @@ def rows(config: Config) -> Iterator[QuestionRow | BadRow | LeftOut]:
             # Filled in one pass: a word that looks like a slot stays what it is.
             parts = SLOT.split(template)
             text = "".join(filled[part] if index % 2 else part for index, part in enumerate(parts))
-            if text in seen:
+            known_by = text_number(text)
+            if known_by in seen:
                 yield LeftOut(DOUBLED)
                 continue
-            seen.add(text)
+            seen.add(known_by)
             yield prompt_row(
                 str(path),
                 None,

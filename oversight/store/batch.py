@@ -43,11 +43,11 @@ MAX_ROWS = 64
 """Rows a statement. Many rows in one statement cost one hand-over between threads, not many:
 the driver lets other threads run at every statement, and has to wait to run again."""
 
-PART_MEMORY_CHARS = 8_000_000
+PART_MEMORY_CHARS = 4_000_000
 BLOCK_MEMORY_CHARS = 320_000
 """Characters that are remembered, enough for what some hundreds of debates in flight with long
 sources share. In a job of many prompts the memory is full soon, so it takes this much."""
-RECENT_BYTES = 8_000_000
+RECENT_BYTES = 4_000_000
 """Token ids of the last prompts, of some hundreds of debates in flight."""
 
 
