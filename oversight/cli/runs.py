@@ -265,7 +265,8 @@ class ReportChoice:
                 prices=table,
             )
         if not built.num_debates:
-            raise self._nothing(built, num_complete)
+            again = [start.command for each in origins for start in each.starts][-1:]
+            raise self._nothing(built, num_complete, "".join(again))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         origin = ReportOrigin(
             made_at=now,
@@ -302,13 +303,14 @@ class ReportChoice:
             return [(f"{store}:{run}" if store else run, [run]) for run in runs]
         return [] if self._is_filtered and not runs else [(store, runs)]
 
-    def _nothing(self, built: Report, num_complete: int) -> StoreError:
+    def _nothing(self, built: Report, num_complete: int, again: str) -> StoreError:
         from oversight.errors import StoreError
 
         causes = ", ".join(f"{f.num} × {f.cause.replace('_', ' ')}" for f in built.failures)
         chosen = chosen_by(self.runs, self.tags, protocol=self.protocol, dataset=self.dataset)
         stores = ", ".join(self.stores.values())
-        return StoreError(nothing_in(stores, chosen, num_complete, "to report on", causes))
+        purpose = "to report on"
+        return StoreError(nothing_in(stores, chosen, num_complete, purpose, causes, again))
 
 
 def chosen_by(
@@ -320,7 +322,9 @@ def chosen_by(
     return " ".join(f"{option} {value}" for option, value in given if value)
 
 
-def nothing_in(store: str, chosen: str, num_complete: int, purpose: str, causes: str = "") -> str:
+def nothing_in(
+    store: str, chosen: str, num_complete: int, purpose: str, causes: str = "", again: str = ""
+) -> str:
     """The words on a store that has no complete debate of those that the options choose.
 
     Args:
@@ -329,6 +333,7 @@ def nothing_in(store: str, chosen: str, num_complete: int, purpose: str, causes:
         num_complete: Complete debates without them.
         purpose: What they were wanted for: "to report on".
         causes: Why debates failed, if any did.
+        again: The command that was given last; debates that failed are tried again by it.
     """
     from oversight.text.numbers import count
 
@@ -337,6 +342,8 @@ def nothing_in(store: str, chosen: str, num_complete: int, purpose: str, causes:
     if which and num_complete:
         there = count(num_complete, "complete debate")
         advice = f"without that it has {there}: `oversight report --store {store}`"
+    elif causes and again:
+        advice = f"it is tried again by `{again}`"
     failed = f"failed: {causes}; " if causes else ""
     return f"{store}: no complete debate{which} {purpose}; {failed}{advice}"
 

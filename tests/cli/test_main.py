@@ -324,6 +324,9 @@ settings = { base_url = "http://127.0.0.1:9/v1", model = "none", max_retries = 0
     assert "2 failed" in done.stdout
     assert "127.0.0.1:9" in done.stdout
     assert "Traceback" not in done.stderr
+    nothing = oversight("report", cwd=tmp_path)
+    assert nothing.returncode == 2
+    assert "tried again by `oversight debate run.toml --no-live`" in nothing.stderr
 
 
 @pytest.mark.parametrize("command", ["datasets", "models", "protocols"])
