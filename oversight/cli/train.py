@@ -202,7 +202,7 @@ def plot(
 ) -> None:
     """Draw loss, reward, KL and the like of one run, or of several over one another."""
     from oversight.files import check_place
-    from oversight.train.runs.outcome import plot as draw_plot
+    from oversight.train.runs.curves import plot as draw_plot
 
     target = out or runs[0] / "curves.png"
     if out is not None:

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_origin
 
 from pydantic import (
     BaseModel,
@@ -53,12 +53,16 @@ class Settings(BaseModel):
 
     @classmethod
     def all_by_content(cls) -> dict[str, str]:
-        """Dotted names of these fields, those of settings within settings too."""
+        """Dotted names of these fields, those of settings within settings too.
+
+        A `*` stands for each key of a table of settings.
+        """
         found = dict(cls.by_content)
         for name, field in cls.model_fields.items():
             inner = _inner_model(field.annotation)
             if isinstance(inner, type) and issubclass(inner, Settings):
-                found |= {f"{name}.{own}": kind for own, kind in inner.all_by_content().items()}
+                place = f"{name}.*" if get_origin(field.annotation) is dict else name
+                found |= {f"{place}.{own}": kind for own, kind in inner.all_by_content().items()}
         return found
 
     @classmethod

@@ -227,19 +227,30 @@ def contents_of(settings: Mapping[str, Any], fields: Mapping[str, str]) -> dict[
 
     Args:
         settings: JSON-plain.
-        fields: Dotted names of fields that hold places, and the kind of each (`content_of`).
+        fields: Dotted names of fields that hold places, and the kind of each (`content_of`); a `*`
+            stands for each key of a table.
 
     Raises:
         ConfigError: A file cannot be read.
     """
     found: dict[str, Any] = {}
-    for name, kind in fields.items():
+    named = [(name, kind) for each, kind in fields.items() for name in _filled(settings, each)]
+    for name, kind in named:
         value = value_at(settings, name)
         if isinstance(value, str) and value:
             found[name] = content_of(value, kind)
         elif isinstance(value, list | tuple) and value:
             found[name] = [content_of(str(each), kind) for each in value]
     return found
+
+
+def _filled(settings: Mapping[str, Any], name: str) -> list[str]:
+    """The dotted names that `name` stands for: a `*` in it is each key that is there."""
+    table, found, rest = name.partition(".*.")
+    if not found:
+        return [name]
+    keys = value_at(settings, table) or {}
+    return [each for key in keys for each in _filled(settings, f"{table}.{key}.{rest}")]
 
 
 def value_at(settings: Mapping[str, Any], name: str) -> Any:

@@ -16,7 +16,7 @@ from oversight.reporting.rendering import Plot, Series, metric_plot
 from oversight.text.numbers import duration
 
 if TYPE_CHECKING:
-    from oversight.train.runs.outcome import Curve
+    from oversight.train.runs.curves import Curve
 
 METRICS = "metrics.jsonl"
 MAX_DEPTH = 4
@@ -161,14 +161,14 @@ def _curves(folder: Path) -> tuple[Curve, ...]:
 @lru_cache(maxsize=64)
 def _read_curves(folder: Path, _stamp: tuple[int, int]) -> tuple[Curve, ...]:
     """The curves of a run, read once for each state of its file."""
-    from oversight.train.runs.outcome import read_curves
+    from oversight.train.runs.curves import read_curves
 
     return tuple(read_curves([folder]))
 
 
 def _plots(curves: list[tuple[str, Curve]], *, several: bool) -> Iterator[Plot]:
     """A chart for each metric, the known ones first."""
-    from oversight.train.runs.outcome import PANELS
+    from oversight.train.runs.curves import PANELS
 
     names = {curve.metric for _, curve in curves}
     for metric in [*(m for m in PANELS if m in names), *sorted(names - PANELS.keys())]:

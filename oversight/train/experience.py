@@ -46,6 +46,9 @@ from oversight.train.rollouts.types import CollectedBatch, Collector, RewardSour
 from oversight.train.start import TrainingStart
 from oversight.train.types import PromptExample
 
+PROMPT_CHARS = 2_000
+"""Characters at the end of a prompt that are kept beside its responses."""
+
 Valued = Callable[[RolloutBatch], tuple[RolloutBatch, dict[str, float]]]
 """Result of an algorithm's advantage estimation: the collection with advantages, and metrics."""
 
@@ -69,6 +72,10 @@ class Experience:
     """Collections made so far."""
     waiting: list[int] = field(default_factory=list)
     """Prompts whose responses are being sampled ahead."""
+    tokenizer: Any = None
+    """Of the texts of `samples`; None keeps none."""
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    """Responses of a collection made in the last `next`, for people to read; none of an old one."""
 
     def __post_init__(self) -> None:
         self.scale.clip = self.settings.shaping.clip
@@ -89,14 +96,42 @@ class Experience:
             valued: Gives a collection its advantages.
         """
         metrics: dict[str, float] = {}
+        self.samples = []
         if self.batch is None or self.used == self.settings.steps_per_collection:
             scored, metrics = self._collected(step, take)
             self.batch, found = valued(scored)
             self.used = 0
             metrics |= found
+            self.samples = list(self._told(self.batch))
         rows = self._mini_batch(self.batch)
         self.used += 1
         return self.batch.select(rows), metrics
+
+    def _told(self, batch: RolloutBatch) -> Iterator[dict[str, Any]]:
+        """The best and the worst response to some of the prompts, the best first."""
+        groups = np.unique(batch.groups_B)
+        order = even_order(len(groups), seed_from(self.settings.seed, "samples", self.number))
+        kept = self.settings.samples_kept if self.tokenizer is not None else 0
+        for group in groups[order[:kept]]:
+            rows = np.flatnonzero(batch.groups_B == group)
+            by_reward = rows[np.argsort(-batch.rewards_B[rows], kind="stable")]
+            for place in dict.fromkeys((int(by_reward[0]), int(by_reward[-1]))):
+                row = batch.rows[place]
+                prompt = self._text(row.prompt_ids)
+                yield {
+                    "collection": self.number,
+                    "id": row.id.rpartition("#")[0] or row.id,
+                    "prompt": prompt
+                    if len(prompt) <= PROMPT_CHARS
+                    else "…" + prompt[-PROMPT_CHARS:],
+                    "response": self._text(row.response_ids),
+                    "reward": float(batch.rewards_B[place]),
+                    "tokens": len(row.response_ids),
+                    "finished": bool(batch.finished_B[place]),
+                }
+
+    def _text(self, ids: Any) -> str:
+        return str(self.tokenizer.decode(np.asarray(ids).tolist(), skip_special_tokens=True))
 
     def state_dict(self) -> dict[str, Any]:
         """The collection, its use, and what is being sampled ahead."""
@@ -352,11 +387,11 @@ def check_experience(
     """
     if rewards:
         check_rewards(settings.reward, start.tokenizer, examples)
-        for folder in settings.reward.models if settings.reward.source == "model" else ():
+        for place, folder in settings.reward.models_named():
             known = read_reward_config(folder, start.tokenizer).get_text_config().vocab_size
             if known < start.vocabulary.size:
                 raise ConfigError(
-                    f"reward.models = {folder!r}: it has embeddings of {known} ids, and the policy "
+                    f"{place} = {folder!r}: it has embeddings of {known} ids, and the policy "
                     f"may sample {start.vocabulary.size}; take a reward model of the same size, "
                     "such as one that was trained from this policy"
                 )
@@ -383,9 +418,9 @@ def plan_experience(trainer: str, config: ExperienceSettings) -> Plan:
     if config.engine == "in_process":
         check_sampling_kind(start.config)
     found.tried.extend(tried_rewards(config.reward, start.tokenizer, loaded.examples))
-    for folder in config.reward.models if config.reward.source == "model" else ():
+    for place, folder in config.reward.models_named():
         known = read_reward_config(folder, start.tokenizer)
-        where = f"reward.models = {folder!r}"
+        where = f"{place} = {folder!r}"
         found.held.append(AuxiliaryModel("reward model", "scalar", known, folder, where))
     found.checked.append("reward")
     return found

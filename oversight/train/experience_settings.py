@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from oversight.config import Settings
 from oversight.train.reference import NONE
-from oversight.train.rollouts.types import RewardSettings, SamplingSettings
+from oversight.train.rollouts.types import REWARD_SETTINGS, RewardSettings, SamplingSettings
 from oversight.train.settings import DataSettings, TrainSettings
 
 
@@ -43,20 +43,14 @@ class ShapingSettings(Settings):
     """With `scale`: the largest scaled reward."""
 
 
-REWARD_SETTINGS = {
-    "model": ("models", "disagreement_penalty"),
-    "function": ("function",),
-    "matches": ("field", "how", "ignore_case"),
-    "length": ("target_tokens",),
-}
-"""Settings of each source of reward."""
-
-
 class ExperienceSettings(TrainSettings):
     """Settings that PPO and GRPO share."""
 
     by_content: ClassVar[Mapping[str, str]] = {"reference": "reference"}
-    incidental: ClassVar[frozenset[str]] = TrainSettings.incidental | {"weight_sync"}
+    incidental: ClassVar[frozenset[str]] = TrainSettings.incidental | {
+        "weight_sync",
+        "samples_kept",
+    }
 
     data: DataSettings
     reward: RewardSettings
@@ -81,6 +75,9 @@ class ExperienceSettings(TrainSettings):
     shaping: ShapingSettings = ShapingSettings()
     dynamic_sampling: int = Field(default=0, ge=0)
     """Sample again, at most so many times, until every prompt's rewards differ (DAPO, eq. 11)."""
+    samples_kept: int = Field(default=1, ge=0)
+    """Prompts of each collection whose best and worst response are kept in `samples.jsonl`; now and
+    then one is shown."""
 
     @model_validator(mode="after")
     def _check_experience(self) -> Self:
@@ -121,12 +118,14 @@ class ExperienceSettings(TrainSettings):
         if self.importance.mode == "none":
             for name in ("level", "high", "low"):
                 yield f"importance.{name}", "importance.mode = 'none' corrects nothing"
-        for source, names in REWARD_SETTINGS.items():
-            if source != self.reward.source:
-                for name in names:
-                    yield f"reward.{name}", f"it is of reward.source = {source!r}"
-        if len(self.reward.models) < 2:
-            yield "reward.disagreement_penalty", "fewer than two reward models cannot disagree"
+        for place, given in (*self.reward.sources(), ("reward", self.reward)):
+            for source, names in REWARD_SETTINGS.items():
+                for name in names if source != given.source else ():
+                    if name in type(given).model_fields:
+                        yield f"{place}.{name}", f"it is of {place}.source = {source!r}"
+            if len(given.models) < 2:
+                reason = "fewer than two reward models cannot disagree"
+                yield f"{place}.disagreement_penalty", reason
 
     def check_reference(self, name: str, coefficient: float) -> None:
         """Refuse to hold the policy to a reference that there is none of.

@@ -145,7 +145,14 @@ def train(
         collector = Collector(sampler, config.ahead)
         opened.callback(collector.close)
         experience = Experience(
-            config, loaded.examples, policy, collector, source, reference, start.world
+            config,
+            loaded.examples,
+            policy,
+            collector,
+            source,
+            reference,
+            start.world,
+            tokenizer=start.tokenizer,
         )
         valuing = GroupAdvantages(config, RoleBaseline(config.baseline_decay))
         session = opened.enter_context(
@@ -165,6 +172,7 @@ def train(
             batch, found = experience.next(step - 1, session.take, valuing)
             task = policy_step(config, policy, session, experience, batch, _surrogate(config))
             session.log(session.update(task) | found)
+            session.keep(experience.samples)
         return session.finish(policy, start.tokenizer, best=False)
 
 

@@ -255,7 +255,9 @@ def _steps(plan: Plan) -> Iterator[str]:
         f"{total:,}, {config.steps_per_collection} on each collection of {config.batch_size} "
         f"prompts × {config.samples} responses of at most {config.sampling.max_new_tokens} tokens"
     )
-    yield f"sampled {config.engine}; rewards: {config.reward.source}"
+    summed = " + ".join(f"{each.weight:g} × {name}" for name, each in config.reward.parts.items())
+    rewards = summed or config.reward.source
+    yield f"sampled {config.engine}; rewards: {rewards}"
 
 
 def _parts(plan: Plan) -> Iterator[list[list[TokenRow]]]:

@@ -185,7 +185,14 @@ def train(
         collector = Collector(sampler, config.ahead)
         opened.callback(collector.close)
         experience = Experience(
-            config, loaded.examples, policy, collector, source, reference, start.world
+            config,
+            loaded.examples,
+            policy,
+            collector,
+            source,
+            reference,
+            start.world,
+            tokenizer=start.tokenizer,
         )
         valuing = CriticAdvantages(config, experience, critic, _controller(config.kl))
         session = opened.enter_context(
@@ -210,6 +217,7 @@ def train(
             added = _value_term(config, critic, session, batch)
             task = policy_step(config, policy, session, experience, batch, surrogate, added)
             session.log(_explained(session.update(task)) | found)
+            session.keep(experience.samples)
         return session.finish(policy, start.tokenizer, best=False)
 
 

@@ -365,6 +365,11 @@ class Session:
         if self.step % self.settings.log_every == 0 or self.step == self.total:
             self._folder.log(self.step, values)
 
+    def keep(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Write down responses that were learnt from in this step (see `read_samples`)."""
+        self._folder.keep(self.step, samples)
+        self._progress.sample(self.step, samples)
+
     def evaluated(self, score: float, values: Mapping[str, float]) -> None:
         """Take in the held-out result of this step: `score` says which step is the best."""
         self._folder.log(self.step, values, "eval")

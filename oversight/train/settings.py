@@ -405,7 +405,7 @@ class TrainSettings(Settings):
             *path, last = name.split(".")
             owner: Any = self
             for part in path:
-                owner = getattr(owner, part)
+                owner = owner[part] if isinstance(owner, Mapping) else getattr(owner, part)
             value = getattr(owner, last)
             if value != type(owner).model_fields[last].get_default(call_default_factory=True):
                 raise ValueError(f"{name} = {value!r} is read by nothing: {why}; leave it out")

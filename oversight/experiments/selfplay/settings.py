@@ -54,6 +54,8 @@ PLACES: dict[str, str] = {
     "loss": "function",
     "reward.models": "model",
     "reward.function": "function",
+    "reward.parts.*.models": "model",
+    "reward.parts.*.function": "function",
     "critic.path": "model",
 }
 """Trainers' settings that count by their content (`Settings.by_content`), without loading one."""

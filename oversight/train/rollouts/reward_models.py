@@ -28,8 +28,8 @@ from oversight.modeling.scoring.policy import ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train.rollouts.in_process import evaluating
 from oversight.train.rollouts.types import (
-    RewardSettings,
     SampledResponse,
+    SourceSettings,
     check_folder,
     grouped,
 )
@@ -56,7 +56,7 @@ class RewardModels:
         self._penalty = disagreement_penalty
 
     @classmethod
-    def load(cls, settings: RewardSettings, tokenizer: Any, device: str) -> Self:
+    def load(cls, settings: SourceSettings, tokenizer: Any, device: str) -> Self:
         """The models of the settings' folders.
 
         Raises:

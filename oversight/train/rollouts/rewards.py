@@ -22,8 +22,10 @@ from oversight.train.rollouts.types import (
     RewardSettings,
     RewardSource,
     SampledResponse,
+    SourceSettings,
     grouped,
 )
+from oversight.train.runs.metrics import REWARD_PART
 from oversight.train.types import PromptExample
 
 ACCEPTED = (
@@ -50,14 +52,27 @@ def open_rewards(settings: RewardSettings, tokenizer: Any, device: str = "cpu") 
     Raises:
         ConfigError: A model or function cannot be used.
     """
+    if settings.source == "sum":
+        return SummedRewards(
+            {
+                name: (each.weight, _open(each, f"reward.parts.{name}", tokenizer, device))
+                for name, each in settings.parts.items()
+            }
+        )
+    return _open(settings, "reward", tokenizer, device)
+
+
+def _open(settings: SourceSettings, place: str, tokenizer: Any, device: str) -> RewardSource:
+    """The source of settings that stand at a dotted place and name one."""
     if settings.source == "model":
         from oversight.train.rollouts.reward_models import RewardModels
 
         return RewardModels.load(settings, tokenizer, device)
     if settings.source == "function":
-        return TextRewards(load_function(settings.function), tokenizer, settings.function)
+        function = load_function(settings.function, f"{place}.function")
+        return TextRewards(function, tokenizer, settings.function)
     if settings.source == "matches":
-        return TextRewards(_matches(settings), tokenizer, "matches")
+        return TextRewards(_matches(settings, place), tokenizer, "matches")
     return LengthRewards(settings.target_tokens)
 
 
@@ -70,18 +85,19 @@ def check_rewards(
         ConfigError: A model or function cannot be used.
         DataError: An example lacks what the source needs; with the row's id.
     """
-    if settings.source == "model":
-        from oversight.train.rollouts.reward_models import read_reward_config
+    for place, each in settings.sources():
+        if each.source == "model":
+            from oversight.train.rollouts.reward_models import read_reward_config
 
-        for folder in settings.models:
-            read_reward_config(folder, tokenizer)
-    elif settings.source == "function":
-        load_function(settings.function)
-    elif settings.source == "matches":
-        for example in examples:
-            wanted = _field({"id": example.id, **example.fields}, settings.field)
-            if settings.how == "regex":
-                _check_regex(example.id, wanted, settings)
+            for folder in each.models:
+                read_reward_config(folder, tokenizer)
+        elif each.source == "function":
+            load_function(each.function, f"{place}.function")
+        elif each.source == "matches":
+            for example in examples:
+                wanted = _field({"id": example.id, **example.fields}, each.field, place)
+                if each.how == "regex":
+                    _check_regex(example.id, wanted, each, place)
 
 
 def tried_rewards(
@@ -95,16 +111,50 @@ def tried_rewards(
         ConfigError: The function cannot be used.
         DataError: It raises, or gives what is no reward.
     """
-    if settings.source != "function":
-        return
-    source = TextRewards(load_function(settings.function), tokenizer, settings.function)
-    asked = list(examples[:TRIED_ROWS])
-    given = source.of_texts(asked, [list(DUMMIES) for _ in asked])
-    for example, rewards in zip(asked, given, strict=True):
-        found = " and ".join(
-            f"{reward:g} for {text!r}" for reward, text in zip(rewards, DUMMIES, strict=True)
-        )
-        yield f"{settings.function} gives row {example.id!r} {found}"
+    for place, each in settings.sources():
+        if each.source != "function":
+            continue
+        function = load_function(each.function, f"{place}.function")
+        source = TextRewards(function, tokenizer, each.function)
+        asked = list(examples[:TRIED_ROWS])
+        given = source.of_texts(asked, [list(DUMMIES) for _ in asked])
+        for example, rewards in zip(asked, given, strict=True):
+            found = " and ".join(
+                f"{reward:g} for {text!r}" for reward, text in zip(rewards, DUMMIES, strict=True)
+            )
+            yield f"{each.function} gives row {example.id!r} {found}"
+
+
+class SummedRewards:
+    """The weighted sum of several sources' rewards; `metrics` has the mean of each, unweighted.
+
+    Args:
+        sources: By name the weight and the source.
+    """
+
+    def __init__(self, sources: Mapping[str, tuple[float, RewardSource]]) -> None:
+        self.metrics: dict[str, float] = {}
+        self._sources = sources
+
+    def score(
+        self, examples: Sequence[PromptExample], sampled: Sequence[Sequence[SampledResponse]]
+    ) -> list[list[float]]:
+        """One reward for each response to each example."""
+        total = [[0.0] * len(group) for group in sampled]
+        self.metrics = {}
+        for name, (weight, source) in self._sources.items():
+            given = source.score(examples, sampled)
+            flat = [reward for group in given for reward in group]
+            self.metrics[f"{REWARD_PART}{name}"] = sum(flat) / len(flat) if flat else 0.0
+            for metric, value in source.metrics.items():
+                # The guard looks for one ensemble's disagreement by its own name.
+                key = f"{metric}_{name}" if metric in self.metrics else metric
+                self.metrics[key] = value
+            total = [
+                [before + weight * reward for before, reward in zip(*groups, strict=True)]
+                for groups in zip(total, given, strict=True)
+            ]
+        return total
 
 
 class TextRewards:
@@ -237,7 +287,7 @@ def _as_list(given: Any) -> list[Any]:
     return list(given)
 
 
-def load_function(path: str) -> RewardFunction:
+def load_function(path: str, setting: str = "reward.function") -> RewardFunction:
     """The function that "package.module:function" or "file.py:function" names.
 
     Its module is imported, which runs the code in it; its file is said on stderr first.
@@ -245,8 +295,8 @@ def load_function(path: str) -> RewardFunction:
     Raises:
         ConfigError: There is no such function, or it cannot be called as a reward is.
     """
-    function: RewardFunction = load_named(path, "reward.function")
-    _check_signature(function, f"reward.function = {path!r}")
+    function: RewardFunction = load_named(path, setting)
+    _check_signature(function, f"{setting} = {path!r}")
     return function
 
 
@@ -270,17 +320,17 @@ def _check_signature(function: Any, place: str) -> None:
         return  # of what is not written in Python nothing is known
 
 
-def _check_regex(id: str, pattern: str, settings: RewardSettings) -> None:
+def _check_regex(id: str, pattern: str, settings: SourceSettings, place: str) -> None:
     try:
         re.compile(pattern)
     except re.error as error:
         raise DataError(
-            f"row {id!r}: reward.field = {settings.field!r} is {shortened(pattern)!r} there, "
-            f"which is no regular expression ({error}); mend it, or set reward.how = 'contains'"
+            f"row {id!r}: {place}.field = {settings.field!r} is {shortened(pattern)!r} there, "
+            f"which is no regular expression ({error}); mend it, or set {place}.how = 'contains'"
         ) from None
 
 
-def _matches(settings: RewardSettings) -> RewardFunction:
+def _matches(settings: SourceSettings, place: str) -> RewardFunction:
     """1 for a response that fits its example's field, 0 for others."""
 
     def plain(text: str) -> str:
@@ -295,19 +345,19 @@ def _matches(settings: RewardSettings) -> RewardFunction:
         return plain(wanted) in plain(text)
 
     def score(texts: list[str], fields: list[dict[str, object]]) -> list[float]:
-        wanted = [_field(each, settings.field) for each in fields]
+        wanted = [_field(each, settings.field, place) for each in fields]
         return [float(fits(text, each)) for text, each in zip(texts, wanted, strict=True)]
 
     return score
 
 
-def _field(fields: dict[str, object], name: str) -> str:
+def _field(fields: dict[str, object], name: str, place: str) -> str:
     """The field as text; an empty one would fit everything."""
     value = fields.get(name)
     if value is None or not str(value).strip():
         known = ", ".join(sorted(fields))
         raise DataError(
-            f"row {fields['id']!r}: reward.field = {name!r} is missing or empty there; its fields "
+            f"row {fields['id']!r}: {place}.field = {name!r} is missing or empty there; its fields "
             f"are: {known}"
         )
     return str(value)

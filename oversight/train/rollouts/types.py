@@ -23,6 +23,7 @@ its weights are then exactly one update older, which its `version` says.
 from __future__ import annotations
 
 import hashlib
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,12 +146,22 @@ def seeds_of(prompts: Sequence[Ids], seed: int) -> Iterator[bytes]:
         yield key.digest()
 
 
-class RewardSettings(Settings):
-    """Source of rewards, with its own settings."""
+REWARD_SETTINGS = {
+    "model": ("models", "disagreement_penalty"),
+    "function": ("function",),
+    "matches": ("field", "how", "ignore_case"),
+    "length": ("target_tokens",),
+    "sum": ("parts",),
+}
+"""Settings of each source of reward."""
+
+
+class SourceSettings(Settings):
+    """One source of rewards, with its own settings."""
 
     by_content: ClassVar[Mapping[str, str]] = {"models": "model", "function": "function"}
 
-    source: Literal["model", "function", "matches", "length"] = "model"
+    source: Literal["model", "function", "matches", "length", "sum"] = "model"
     models: tuple[str, ...] = ()
     """`model`: folders of reward models of one label; the mean of several is the reward."""
     disagreement_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -176,6 +187,61 @@ class RewardSettings(Settings):
         if self.source == "function" and not self.function:
             raise ValueError("source = 'function' needs function, such as 'my_module:reward'")
         return self
+
+
+class WeightedSource(SourceSettings):
+    """A source that is one of several, and its weight among them."""
+
+    weight: float = 1.0
+    """Times this the source's rewards are added; 0 only draws its curve."""
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.source == "sum":
+            raise ValueError("source = 'sum' stands in a sum; name all sources side by side")
+        return self
+
+
+PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""Name of a source in a sum: it is a part of the names of metrics."""
+
+
+class RewardSettings(SourceSettings):
+    """Source of rewards: one, or the weighted sum of several."""
+
+    parts: dict[str, WeightedSource] = Field(default_factory=dict)
+    """`sum`: sources by name, each a table `[reward.parts.NAME]` with its `weight`; the mean of
+    each is the metric `rewards/NAME`."""
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.source != "sum":
+            return self
+        if not any(each.weight for each in self.parts.values()):
+            raise ValueError(
+                "source = 'sum' needs parts, tables such as [reward.parts.quotes], at least one "
+                "of them with another weight than 0"
+            )
+        for name in self.parts:
+            if not PART.fullmatch(name):
+                raise ValueError(
+                    f"parts.{name!r}: give a name of letters, digits, '-' and '_'; it is shown as "
+                    "the metric rewards/NAME"
+                )
+        return self
+
+    def sources(self) -> Iterator[tuple[str, SourceSettings]]:
+        """Each source of rewards by its dotted setting: `reward`, or `reward.parts.NAME`."""
+        if self.source != "sum":
+            yield "reward", self
+        for name, each in self.parts.items():
+            yield f"reward.parts.{name}", each
+
+    def models_named(self) -> Iterator[tuple[str, str]]:
+        """Each reward model's folder, by the dotted setting that names it."""
+        for place, each in self.sources():
+            for folder in each.models if each.source == "model" else ():
+                yield f"{place}.models", folder
 
 
 @typing.runtime_checkable

@@ -18,7 +18,7 @@ import re
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -43,7 +43,7 @@ from oversight.train.runs.checkpoints import (
     check_fingerprint,
     unlike,
 )
-from oversight.train.runs.metrics import MetricsLog, Split
+from oversight.train.runs.metrics import MetricsLog, SamplesLog, Split
 from oversight.train.runs.state import RunState
 
 NAME = "lock"
@@ -221,6 +221,7 @@ class RunFolder:
         self._tensorboard = tensorboard
         self._lock: FolderLock | None = None
         self._metrics: MetricsLog | None = None
+        self._samples: SamplesLog | None = None
         self.checkpoints = Checkpoints(
             path / "checkpoints",
             about.fingerprint(),
@@ -266,11 +267,17 @@ class RunFolder:
             writes=self._world.is_first,
             tensorboard=self._tensorboard,
         )
+        self._samples = SamplesLog(self.path, resumed.step, writes=self._world.is_first)
         return resumed
 
     def log(self, step: int, values: Mapping[str, float], split: Split = "train") -> None:
         """Append to the metrics; before the step is saved."""
         self.metrics.log(step, values, split)
+
+    def keep(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Append to the samples; before the step is saved."""
+        assert self._samples is not None
+        self._samples.keep(step, samples)
 
     def noted(self, step: int, check: Callable[[], list[str]]) -> list[str]:
         """Write down what guards say of a step in `guards.jsonl`; also that which stops the run."""

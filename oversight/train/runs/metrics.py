@@ -1,7 +1,8 @@
 """The figures of a run, step by step: lines of `metrics.jsonl`, and progress on stderr.
 
-The file has one line a logged step, as if the run had never been cut. On stderr is a bar with what
-matters or, where it is no terminal, a line now and then.
+The file has one line a logged step, as if the run had never been cut. Beside it, `samples.jsonl`
+has responses that PPO and GRPO have learnt from, a few of each collection. On stderr is a bar with
+what matters or, where it is no terminal, a line now and then.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
@@ -28,11 +29,12 @@ from rich.progress import (
 
 from oversight.errors import DataError, MissingDependencyError
 from oversight.files import told, write_text
-from oversight.text.numbers import compact, duration
+from oversight.text.numbers import compact, count, duration
 from oversight.text.terminal import rich_text, visible
 
 Split = Literal["train", "eval"]
 NAME = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
 TENSORBOARD = "tensorboard"
 """Folder of TensorBoard's files, in the run's folder."""
 FIXED = frozenset({"step", "split", "time", "wall_s"})
@@ -135,6 +137,58 @@ class MetricsLog:
                 self._recent[split, name].append(value)
 
 
+REWARD_PART = "rewards/"
+"""Before the name of a source in a sum of rewards: the metric of its mean."""
+
+
+def parts_of_reward(names: Iterable[str]) -> list[str]:
+    """Of metrics' names those of the parts of a summed reward, in alphabetical order."""
+    return sorted({each for each in names if each.startswith(REWARD_PART)})
+
+
+class SamplesLog:
+    """Appends sampled responses to a run's `samples.jsonl`, a line each.
+
+    Args:
+        folder: The run's folder.
+        step: Where the run goes on; lines after it are dropped.
+        writes: Whether this process is the one that writes.
+
+    Raises:
+        DataError: The file that is there cannot be read.
+    """
+
+    def __init__(self, folder: Path, step: int = 0, *, writes: bool = True) -> None:
+        self.path = folder / SAMPLES
+        self._writes = writes
+        if writes:
+            _keep_until(self.path, step)
+
+    def keep(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Append what was learnt from in this step."""
+        if not (self._writes and samples):
+            return
+        text = "".join(json.dumps({"step": step, **each}) + "\n" for each in samples)
+        with (
+            told(f"{self.path} cannot be written"),
+            self.path.open("a", encoding="utf-8", newline="\n") as file,
+        ):
+            file.write(text)
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `samples.jsonl`; none where it keeps no samples.
+
+    Each has `step`, `collection`, `id` (the example's), `prompt` (its end), `response`, `reward`,
+    `tokens` and `finished`.
+
+    Raises:
+        DataError: A line is none of them; names it.
+    """
+    path = folder / SAMPLES
+    return list(_lines(path)) if path.is_file() else []
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`; a last line that was cut short is left out.
 
@@ -147,19 +201,30 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return list(_lines(path))
 
 
+NUMBER = int | float
+KINDS: dict[str, dict[str, Any]] = {
+    NAME: {"step": int, "split": str, "wall_s": NUMBER},
+    SAMPLES: {"step": int, "prompt": str, "response": str, "reward": NUMBER},
+}
+"""Fields that a line of each file has to have."""
+LINES = {NAME: "metrics line", SAMPLES: "sample"}
+
+
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     # Bytes that are no UTF-8 are named with their line, as text that is no JSON.
     texts = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     for number, text in enumerate(texts[:-1], 1):
         try:
             line = json.loads(text)
-            if not (isinstance(line["step"], int) and isinstance(line["split"], str)):
-                raise TypeError
-            float(line["wall_s"])
+            for name, kind in KINDS[path.name].items():
+                if not isinstance(line[name], kind):
+                    raise TypeError
+                float(line[name] if kind is NUMBER else 0)  # a whole number may be too large
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+            *first, last = KINDS[path.name]
             raise DataError(
-                f"{path}:{number}: {text[:80]!r} is no metrics line (an object with step, split "
-                "and wall_s); remove the line"
+                f"{path}:{number}: {text[:80]!r} is no {LINES[path.name]} (an object with "
+                f"{', '.join(first)} and {last}); remove the line"
             ) from None
         yield line
 
@@ -195,6 +260,10 @@ def _open_board(folder: Path, step: int) -> Any:
     return writer(str(folder), purge_step=step + 1)
 
 
+SAMPLE_EVERY_S = 60.0
+"""Time between two samples that are shown."""
+SAMPLE_CHARS = 220
+"""Characters of a prompt's end, and of a response's beginning, that are shown."""
 LINE_EVERY_S = 10.0
 """Time between two lines where stderr is no terminal."""
 SHOWN = {"loss": "loss", "reward": "reward", "accuracy": "acc", "kl": "KL", "entropy": "entropy"}
@@ -245,6 +314,7 @@ class TrainProgress:
         self._marks: deque[tuple[float, int, int]] = deque(maxlen=RATE_STEPS + 1)
         self._marks.append((self._last_line, step, 0))
         self._shown: dict[str, float] = {}
+        self._next_sample = 0.0
 
     def __enter__(self) -> Self:
         if self._is_bar:
@@ -282,6 +352,21 @@ class TrainProgress:
     def say(self, message: str) -> None:
         """Print a line, such as a guard's warning; above the bar if there is one."""
         self._print(message)
+
+    def sample(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Show the first of the samples of a step, if none was shown for a while."""
+        now = time.monotonic()
+        if not samples or now < self._next_sample:
+            return
+        self._next_sample = now + SAMPLE_EVERY_S
+        first = samples[0]
+        asked, said = (" ".join(str(first[name]).split()) for name in ("prompt", "response"))
+        asked = asked if len(asked) <= SAMPLE_CHARS else "…" + asked[-SAMPLE_CHARS:]
+        said = said if len(said) <= SAMPLE_CHARS else said[:SAMPLE_CHARS] + "…"
+        self._print(
+            f"step {step}, a response of {count(first['tokens'], 'token')} with reward "
+            f"{first['reward']:.4g}\n  {asked}\n  -> {said or '(nothing)'}"
+        )
 
     def _print(self, text: str) -> None:
         self._console.print(rich_text(text), soft_wrap=True, highlight=False)

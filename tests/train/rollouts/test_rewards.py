@@ -483,3 +483,69 @@ def test_a_reward_model_reads_the_public_text_and_other_responses_by_their_ids()
     assert divider.public_ids(prompt, thinks, finished=True).tolist() == [5, 6, 9]
     assert divider.public_ids(prompt, thinks, finished=False).tolist() == [5, 6]
     assert divider.public_ids(prompt, speaks, finished=True) is speaks
+
+
+SUMMED = {
+    "matches": {"source": "matches"},
+    "short": {"source": "length", "target_tokens": 1, "weight": 0.5},
+    "watched": {"source": "length", "target_tokens": 2, "weight": 0.0},
+}
+
+
+def test_several_sources_are_added_by_weight_and_each_has_its_mean(
+    tokenizer: Any, asked: Any
+) -> None:
+    settings = RewardSettings.parse({"source": "sum", "parts": SUMMED})
+    source = open_rewards(settings, tokenizer)
+    own = {
+        name: open_rewards(
+            RewardSettings(**{k: v for k, v in each.items() if k != "weight"}), tokenizer
+        )
+        for name, each in SUMMED.items()
+    }
+    alone = {name: np.array(each.score(*asked)) for name, each in own.items()}
+    assert np.allclose(source.score(*asked), alone["matches"] + 0.5 * alone["short"])
+    assert source.metrics == {
+        f"rewards/{name}": pytest.approx(v.mean()) for name, v in alone.items()
+    }
+    assert isinstance(source, RewardSource)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "source = 'sum' needs parts"),
+        ({"a": {"source": "length", "weight": 0.0}}, "another weight than 0"),
+        ({"a": {"source": "sum"}}, "stands in a sum"),
+        ({"a.b": {"source": "length"}}, "give a name of letters, digits"),
+        ({"a": {"source": "function"}}, r"reward\.parts\.a = .*needs function"),
+    ],
+)
+def test_a_sum_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RewardSettings.parse({"source": "sum", "parts": given}, "reward")
+
+
+def test_an_error_names_the_part_of_a_sum(tokenizer: Any, asked: Any) -> None:
+    given = {"a": {"source": "function", "function": "nowhere.py:f"}}
+    settings = RewardSettings.parse({"source": "sum", "parts": given})
+    with pytest.raises(ConfigError, match=r"reward\.parts\.a\.function = 'nowhere\.py:f'"):
+        check_rewards(settings, tokenizer, asked[0])
+    given = {"a": {"source": "matches", "field": "wanted"}}
+    settings = RewardSettings.parse({"source": "sum", "parts": given})
+    with pytest.raises(DataError, match=r"row 'k': reward\.parts\.a\.field = 'wanted' is missing"):
+        check_rewards(settings, tokenizer, asked[0])
+
+
+def test_what_the_parts_of_a_sum_name_counts_by_its_content(tmp_path: Path) -> None:
+    from oversight.models import contents_of
+
+    code = tmp_path / "mine.py"
+    code.write_text("def f(texts, rows):\n    return [0.0] * len(texts)\n")
+    given = {"a": {"source": "function", "function": f"{code}:f"}}
+    settings = RewardSettings.parse({"source": "sum", "parts": given})
+    fields = RewardSettings.all_by_content()
+    first = contents_of(settings.identity(), fields)
+    assert list(first) == ["parts.a.function"]
+    code.write_text("def f(texts, rows):\n    return [1.0] * len(texts)\n")
+    assert contents_of(settings.identity(), fields) != first

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.runs.outcome import Curve, choose, draw, plot, read_curves
+from oversight.train.runs.curves import Curve, choose, draw, panels, plot, read_curves
 
 
 def make_run(path: Path, num: int = 40, **metrics: float) -> Path:
@@ -95,3 +95,43 @@ def test_the_picture_is_a_png(tmp_path: Path) -> None:
     out = tmp_path / "new" / "curves.png"
     plot([make_run(tmp_path / "東京", num=1, loss=1.0)], out)
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_measures_different_things_has_a_picture_of_its_own(tmp_path: Path) -> None:
+    runs = []
+    for name, trainer, config in (
+        ("a", "dpo", {"loss": "sigmoid", "options": {"beta": 0.1}}),
+        ("b", "dpo", {"loss": "sigmoid", "options": {"beta": 0.1}}),
+        ("c", "dpo", {"loss": "sigmoid", "options": {"beta": 0.5}}),
+        ("d", "grpo", {"loss": "grpo", "reward": {"source": "length", "target_tokens": 9}}),
+        ("e", "grpo", {"loss": "grpo", "reward": {"source": "length", "target_tokens": 8}}),
+        ("f", "sft", {}),
+    ):
+        runs.append(make_run(tmp_path / name, loss=1.0, kl=0.0, reward=0.0))
+        about = {"trainer": trainer, "config": config}
+        (tmp_path / name / "config.json").write_text(json.dumps(about))
+    curves = read_curves(runs)
+    found = [
+        (metric, title, sorted({curve.run for curve in mine}))
+        for metric, title, mine in panels(curves, ["loss", "reward", "kl"])
+    ]
+    assert found == [
+        ("loss", "Loss: dpo, sigmoid, beta 0.1", ["a", "b"]),
+        ("loss", "Loss: dpo, sigmoid, beta 0.5", ["c"]),
+        ("loss", "Loss: grpo, grpo", ["d", "e"]),
+        ("loss", "Loss: sft", ["f"]),
+        ("reward", "Reward: dpo, sigmoid, beta 0.1", ["a", "b"]),
+        ("reward", "Reward: dpo, sigmoid, beta 0.5", ["c"]),
+        ("reward", "Reward: length, target_tokens 9", ["d"]),
+        ("reward", "Reward: length, target_tokens 8", ["e"]),
+        ("reward", "Reward: sft", ["f"]),
+        ("kl", "KL from the reference", ["a", "b", "c", "d", "e", "f"]),
+    ]
+    assert [title for _, title, _ in panels(read_curves(runs[:2]), ["loss"])] == ["Loss"]
+    assert len(draw(curves, ["loss", "reward", "kl"]).axes) == 10
+
+
+def test_the_parts_of_a_sum_of_rewards_have_curves(tmp_path: Path) -> None:
+    parts = {"rewards/quotes": 1.0, "rewards/short": 2.0}
+    run = make_run(tmp_path / "a", loss=1.0, reward=0.0, reward_std=0.0, kl=0.0, **parts)
+    assert choose(read_curves([run])) == ["loss", "reward", *parts, "kl"]

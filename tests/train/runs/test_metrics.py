@@ -13,7 +13,13 @@ from rich.console import Console
 
 from oversight.errors import DataError, MissingDependencyError
 from oversight.train.runs import metrics as shown
-from oversight.train.runs.metrics import MetricsLog, TrainProgress, read_metrics
+from oversight.train.runs.metrics import (
+    MetricsLog,
+    SamplesLog,
+    TrainProgress,
+    read_metrics,
+    read_samples,
+)
 
 
 def test_a_line_tells_step_split_time_and_values(tmp_path: Path) -> None:
@@ -197,3 +203,47 @@ def test_a_bar_keeps_name_step_and_time_left_however_narrow_the_terminal_is(
     assert len(line.rstrip()) < width
     assert f"   7/1024 {', '.join(parts)}" in line
     assert "left" in line.partition(parts[-1])[2]
+
+
+def test_samples_after_the_step_that_a_run_goes_on_from_are_dropped(tmp_path: Path) -> None:
+    assert read_samples(tmp_path) == []
+    told = {"collection": 1, "id": "k", "prompt": "Where?", "response": "\u2028 there"}
+    told |= {"reward": 0.5, "tokens": 3, "finished": True}
+    log = SamplesLog(tmp_path)
+    for step in (1, 3, 5):
+        log.keep(step, [told, told | {"reward": -1.0}])
+    with (tmp_path / "samples.jsonl").open("a") as file:
+        file.write('{"step": 6, "prom')  # killed while it wrote
+    SamplesLog(tmp_path, step=3)
+    assert [(each["step"], each["reward"]) for each in read_samples(tmp_path)] == [
+        (1, 0.5),
+        (1, -1.0),
+        (3, 0.5),
+        (3, -1.0),
+    ]
+    assert read_samples(tmp_path)[0] == {"step": 1, **told}
+    SamplesLog(tmp_path, writes=False).keep(9, [told])
+    assert len(read_samples(tmp_path)) == 4
+    (tmp_path / "samples.jsonl").write_text("[]\n")
+    with pytest.raises(DataError, match=r"samples\.jsonl:1: '\[\]' is no sample"):
+        read_samples(tmp_path)
+
+
+def test_a_sample_is_shown_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    progress = TrainProgress("grpo", 9, console=Console(file=shown, width=100))
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    told = {"prompt": "p" * 900 + " Where?", "response": "[bold]\x1b[2Jthere", "reward": 0.25}
+    for step, after_s in enumerate((0.0, 30.0, 31.0), 1):
+        clock[0] += after_s
+        progress.sample(step, [told | {"tokens": 1}, told])
+    text = shown.getvalue()
+    assert "\x1b" not in text
+    assert [line for line in text.splitlines() if line.startswith("step")] == [
+        "step 1, a response of 1 token with reward 0.25",
+        "step 3, a response of 1 token with reward 0.25",
+    ]
+    assert "Where?" in text
+    assert "-> [bold]" in text
+    assert len(text) < 1_000

@@ -15,7 +15,7 @@ import numpy as np
 from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.train.experience_settings import ShapingSettings
 from oversight.train.rollouts.types import RewardSettings, SamplingSettings
-from oversight.train.runs.metrics import read_metrics
+from oversight.train.runs.metrics import read_metrics, read_samples
 from oversight.train.settings import DataSettings, ModelSettings, OptimizerSettings, ScratchSettings
 
 Row = dict[str, Any]
@@ -161,8 +161,12 @@ def remains(run: Path) -> dict[str, bytes]:
 
 
 def same(one: Path, other: Path) -> bool:
-    """True if two finished runs have left equal weights, bit for bit, and equal metrics."""
-    return remains(one) == remains(other) and timeless(one) == timeless(other)
+    """True if two finished runs have left equal weights, bit for bit, equal metrics and samples."""
+    return (
+        remains(one) == remains(other)
+        and timeless(one) == timeless(other)
+        and read_samples(one) == read_samples(other)
+    )
 
 
 def write_rows(path: Path, rows: list[Row]) -> Path:
