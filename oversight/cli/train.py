@@ -152,9 +152,9 @@ def _print_end(name: str, trainer: Trainer, config: TrainSettings) -> None:
     from rich.table import Table
 
     from oversight.text.terminal import rich_text
+    from oversight.train.runs.curves import outcome
     from oversight.train.runs.folder import run_folders
     from oversight.train.runs.metrics import read_metrics
-    from oversight.train.runs.outcome import outcome
 
     console = Console(highlight=False, soft_wrap=True)
     runs = run_folders(config)

@@ -64,7 +64,7 @@ class QuestionRow:
     file: str
     line: int | None = None
     doubled: str = ""
-    """Reason to leave the row out where its id stood in a row before; without one it is bad."""
+    """Reason to leave it out where its id stood in a row before; without one it is a bad row."""
 
     @property
     def place(self) -> str:
@@ -289,7 +289,7 @@ def _own_items(found: Any, config: Settings, name: str) -> Iterator[Item]:
         for number, item in enumerate(found.rows(config), start=1):
             if not isinstance(item, Item):
                 raise DataError(
-                    f"data set {name!r}: item {number} is {_shown(item)}; rows(config) yields "
+                    f"data set {name!r}: item {number} is {registry.shortened(repr(item), NUM_VALUE_CHARS)}; rows(config) yields "
                     "Question, or QuestionRow, BadRow and LeftOut from oversight.datasets.base"
                 )
             yield item
@@ -435,10 +435,10 @@ def question_row(file: str, line: int | None, **fields: Any) -> QuestionRow | Ba
 
     Without options it is a bad row: rows of open prompts are made by `prompt_row`.
     """
-    if not fields.get("options"):
-        reason_ = "a question needs at least two options, here are 0"
-        return BadRow(file, line, reason_, str(fields.get("id", "")))
-    return prompt_row(file, line, **fields)
+    if fields.get("options"):
+        return prompt_row(file, line, **fields)
+    few = "a question needs at least two options, here are 0"
+    return BadRow(file, line, few, str(fields.get("id", "")))
 
 
 def prompt_row(
@@ -469,12 +469,11 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "string_too_short":
         return f"{place} is empty"
     message = in_words(detail)
-    return f"{place} = {_shown(value)}: {message}" if place else message
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= NUM_VALUE_CHARS else text[:NUM_VALUE_CHARS] + "…"
+    return (
+        f"{place} = {registry.shortened(repr(value), NUM_VALUE_CHARS)}: {message}"
+        if place
+        else message
+    )
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

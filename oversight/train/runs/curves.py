@@ -1,5 +1,6 @@
-"""Curves of training runs, one run beside others: a PNG with a small picture for each metric.
+"""How training runs went: each metric's first, last and best value, and its curve.
 
+Curves are one PNG with a small picture for each metric, one run beside others.
 Raw values are faint, their smoothed form is strong; held-out results are dots. Losses of different
 trainers or with different options measure different things, as do rewards from different sources:
 each kind has a picture of its own. Text from outside is drawn as it is, never as mathematics.
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,47 @@ from oversight.train.runs.metrics import FIXED, NAME, parts_of_reward, read_metr
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+BEST: dict[str, Any] = {"loss": min, "nll": min, "perplexity": min, "accuracy": max, "reward": max}
+"""Metrics of which one value is better than another, and which of two that is."""
+AIMLESS = {"ppo": {"loss"}, "grpo": {"loss"}, "reward": {"reward"}}
+"""Of these by trainer none is better: a policy's loss changes its data with the policy, and the
+rewards of a reward model have no zero."""
+TOLD = ("nll", "loss", "accuracy", "reward", "kl", "entropy", "response_length")
+"""Metrics that are told at the end, in this order."""
+
+
+def outcome(
+    lines: Sequence[Mapping[str, Any]], trainer: str
+) -> list[tuple[str, str, str, str, str]]:
+    """Name, first, last, best and its step of each metric that is shown and was logged."""
+    return list(_rows(lines, trainer))
+
+
+def _rows(
+    lines: Sequence[Mapping[str, Any]], trainer: str
+) -> Iterator[tuple[str, str, str, str, str]]:
+    for split, where in (("eval", "held out "), ("train", "")):
+        parts = parts_of_reward(name for line in lines for name in line)
+        for name in (each for known in TOLD for each in (known, *parts * (known == "reward"))):
+            series = [
+                (line["step"], line[name])
+                for line in lines
+                if line["split"] == split and line.get(name) is not None
+            ]
+            if series:
+                yield f"{where}{name}", *summary(name, series, trainer)
+
+
+def summary(name: str, series: list[tuple[int, float]], trainer: str) -> tuple[str, str, str, str]:
+    """First, last and best value and the best one's step; dashes where none is better."""
+    first, last = f"{series[0][1]:.4g}", f"{series[-1][1]:.4g}"
+    pick = None if name in AIMLESS.get(trainer, ()) else BEST.get(name)
+    if pick is None:
+        return first, last, "–", "–"
+    step, best = pick(series, key=lambda item: item[1])
+    return first, last, f"{best:.4g}", str(step)
+
 
 Floats = npt.NDArray[np.float64]
 

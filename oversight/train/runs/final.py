@@ -3,7 +3,8 @@
 With LoRA the adapter stands in `RUN/model/adapter` beside the merged weights,
 or alone in `RUN/model` if they are not to be merged.
 
-Whether a saved model comes back as it was: its tokenizer by probes, its weights by hash.
+A saved model has to come back as it was: its tokenizer by probes, its weights by hash. Its card
+says what it was trained on and how, and how that went.
 
 transformers 5 chooses the class of a tokenizer by the model's type in
 `config.json`, and may read a tokenizer of another kind back as one that
@@ -17,8 +18,9 @@ import copy
 import hashlib
 import importlib
 import json
+import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,35 @@ from typing import Any
 import torch
 
 from oversight.errors import CheckpointError, ConfigError
-from oversight.files import told, whole_folder, write_text
+from oversight.files import to_toml, told, whole_folder, write_text
 from oversight.modeling.contract import as_configured, own_angles, switch_length
-from oversight.train.runs.folder import RunFolder
-from oversight.train.runs.metrics import read_metrics
-from oversight.train.runs.outcome import model_card
+from oversight.train.runs.curves import summary
+from oversight.train.runs.folder import RunDescription, RunFolder
+from oversight.train.runs.metrics import FIXED, read_metrics
+
+METHODS = {
+    "sft": "Supervised fine-tuning: cross-entropy on demonstrations.",
+    "reward": (
+        "Reward model from comparisons (Bradley and Terry, 1952; Ouyang et al., "
+        '"Training language models to follow instructions with human feedback", 2022).'
+    ),
+    "dpo": (
+        "Direct preference optimisation (Rafailov et al., "
+        '"Direct Preference Optimization: Your Language Model is Secretly a Reward Model", 2023).'
+    ),
+    "ppo": (
+        "Proximal policy optimisation (Schulman et al., "
+        '"Proximal Policy Optimization Algorithms", 2017).'
+    ),
+    "grpo": (
+        "Group-relative policy optimisation (Shao et al., "
+        '"DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models", '
+        "2024)."
+    ),
+}
+"""What each trainer does, with its paper."""
+FIRST = ("loss", "reward", "accuracy", "kl", "entropy")
+"""Metrics that stand first in the table."""
 
 PROBES = (
     "Which answer is right, A or B?",
@@ -357,3 +383,87 @@ def _card(run: RunFolder, ending: FinalModel) -> str:
         starts=origin["starts"],
         method=ending.method,
     )
+
+
+def model_card(
+    about: RunDescription,
+    lines: list[dict[str, Any]],
+    *,
+    base_model: str,
+    num_steps: int,
+    starts: list[dict[str, Any]],
+    method: str | None = None,
+) -> str:
+    """README.md of the model's folder.
+
+    Args:
+        about: Facts about the run.
+        lines: Its metrics.
+        base_model: The model that it began with.
+        num_steps: Steps done.
+        starts: The run's starts, as `start_record` gave them.
+        method: The method with its paper; the trainer's own if not given.
+    """
+    last = starts[-1] if starts else {}
+    parts = [
+        _head(about),
+        f"# A model trained with {about.trainer}",
+        method or METHODS.get(about.trainer, about.trainer),
+        f"- Base model: {code(base_model)}\n- Steps: {num_steps:,}\n- Seed: {about.seed}\n"
+        f"- Code: git {code(str(last.get('git')))}\n- Starts of the run: {len(starts)}",
+        "## Data\n\n" + _listing(about.provenance) + f"\n- Content hash: {code(about.data)}",
+        "## Metrics\n\n" + _table(lines, about.trainer),
+        "## Recipe\n\n" + _fenced(to_toml(about.config), "toml"),
+        "## Versions\n\n" + _listing(last.get("versions", {})),
+        "## Licence\n\nThe licences of the base model and of the data apply to this model; look "
+        "at both before it is passed on. This card grants nothing.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def code(text: str) -> str:
+    """Foreign text as a code span, whatever it holds."""
+    line = " ".join(text.split()) or "–"
+    ticks = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    pad = " " * (len(ticks) > 1)
+    return f"{ticks}{pad}{line}{pad}{ticks}"
+
+
+def _head(about: RunDescription) -> str:
+    tags = "".join(f"\n- {tag}" for tag in ("oversight", about.trainer))
+    return f"---\nlibrary_name: transformers\ntags:{tags}\n---"
+
+
+def _listing(values: Mapping[str, Any]) -> str:
+    shown = (
+        f"- {code(str(name))}: {code(value if isinstance(value, str) else json.dumps(value))}"
+        for name, value in values.items()
+        if value is not None
+    )
+    return "\n".join(shown) or "- not stated"
+
+
+def _table(lines: list[dict[str, Any]], trainer: str) -> str:
+    """First and last value of every metric by split, and the best where one is better."""
+    rows = [
+        "| split | metric | first | last | best | at step |",
+        "|---|---|---|---|---|---|",
+    ]
+    for split in ("eval", "train"):
+        mine = [line for line in lines if line["split"] == split]
+        for name in _ordered({name for line in mine for name in line} - FIXED):
+            series = [(line["step"], line[name]) for line in mine if line.get(name) is not None]
+            if series:
+                rows.append(
+                    f"| {split} | {code(name)} | {' | '.join(summary(name, series, trainer))} |"
+                )
+    return "\n".join(rows) if len(rows) > 2 else "None were logged."
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (FIRST.index(name) if name in FIRST else 99, name))
+
+
+def _fenced(text: str, language: str) -> str:
+    ticks = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    return f"{ticks}{language}\n{text}{ticks}"

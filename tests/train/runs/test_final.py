@@ -15,11 +15,11 @@ from oversight.train.runs.final import (
     FinalModel,
     check_before_training,
     check_weights,
+    code,
     finish,
     tensor_hashes,
 )
 from oversight.train.runs.folder import RunFolder
-from oversight.train.runs.outcome import code
 
 
 @pytest.fixture

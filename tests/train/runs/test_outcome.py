@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from oversight.train.runs.outcome import outcome
+from oversight.train.runs.curves import outcome
 
 
 def line(step: int, split: str = "train", **values: float | None) -> dict[str, Any]:
