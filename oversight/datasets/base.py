@@ -30,7 +30,7 @@ from oversight import registry
 from oversight.config import DatasetSettings, Settings, in_words, settings_of
 from oversight.errors import ConfigError, DataError, OversightError
 from oversight.ids import content_id, text_number
-from oversight.registry import nearest, shown_error
+from oversight.registry import nearest, shortened, shown_error
 from oversight.text.numbers import count
 from oversight.types import Question
 
@@ -289,8 +289,8 @@ def _own_items(found: Any, config: Settings, name: str) -> Iterator[Item]:
         for number, item in enumerate(found.rows(config), start=1):
             if not isinstance(item, Item):
                 raise DataError(
-                    f"data set {name!r}: item {number} is {registry.shortened(repr(item), NUM_VALUE_CHARS)}; rows(config) yields "
-                    "Question, or QuestionRow, BadRow and LeftOut from oversight.datasets.base"
+                    f"data set {name!r}: item {number} is {shortened(repr(item), 60)}; rows(config) "
+                    "yields Question, or QuestionRow, BadRow and LeftOut from oversight.datasets.base"
                 )
             yield item
     except OversightError:
@@ -326,9 +326,6 @@ DATA_VARIABLE = "OVERSIGHT_SHARED_DATA"
 
 DATA_FOLDERS = ("data", "../shared/data")
 """Folders, from the working directory, in which data sets are looked for otherwise."""
-
-NUM_VALUE_CHARS = 60
-"""Characters of a wrong value that a reason shows."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -469,11 +466,7 @@ def _explain(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "string_too_short":
         return f"{place} is empty"
     message = in_words(detail)
-    return (
-        f"{place} = {registry.shortened(repr(value), NUM_VALUE_CHARS)}: {message}"
-        if place
-        else message
-    )
+    return f"{place} = {shortened(repr(value), 60)}: {message}" if place else message
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

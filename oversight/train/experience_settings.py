@@ -9,8 +9,9 @@ from pydantic import Field, JsonValue, model_validator
 
 from oversight.config import Settings
 from oversight.train.reference import NONE
-from oversight.train.rollouts.types import REWARD_SETTINGS, RewardSettings, SamplingSettings
+from oversight.train.rollouts.types import RewardSettings, SamplingSettings
 from oversight.train.settings import DataSettings, TrainSettings
+from oversight.train.types import REWARD_SETTINGS
 
 
 class ImportanceSettings(Settings):

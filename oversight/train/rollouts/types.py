@@ -146,16 +146,6 @@ def seeds_of(prompts: Sequence[Ids], seed: int) -> Iterator[bytes]:
         yield key.digest()
 
 
-REWARD_SETTINGS = {
-    "model": ("models", "disagreement_penalty"),
-    "function": ("function",),
-    "matches": ("field", "how", "ignore_case"),
-    "length": ("target_tokens",),
-    "sum": ("parts",),
-}
-"""Settings of each source of reward."""
-
-
 class SourceSettings(Settings):
     """One source of rewards, with its own settings."""
 
