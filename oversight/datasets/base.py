@@ -289,8 +289,8 @@ def _own_items(found: Any, config: Settings, name: str) -> Iterator[Item]:
         for number, item in enumerate(found.rows(config), start=1):
             if not isinstance(item, Item):
                 raise DataError(
-                    f"data set {name!r}: item {number} is {shortened(repr(item), 60)}; rows(config) "
-                    "yields Question, or QuestionRow, BadRow and LeftOut from oversight.datasets.base"
+                    f"data set {name!r}: item {number} is {shortened(repr(item), 60)}; rows "
+                    "yields Question, or QuestionRow, BadRow, LeftOut of oversight.datasets.base"
                 )
             yield item
     except OversightError:

@@ -43,7 +43,7 @@ from oversight.train.runs.guards import Guards
 from oversight.train.runs.metrics import TrainProgress
 from oversight.train.runs.schedules import EarlyStop, Interrupt, multiplier
 from oversight.train.runs.state import Part, RunState, seed_all, trained_weights
-from oversight.train.settings import TrainSettings
+from oversight.train.settings import TRACKERS, TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Session:
             world=world,
             keep=settings.keep,
             higher_is_better=higher_is_better,
-            tensorboard=settings.tensorboard,
+            trackers=[name for name in TRACKERS if getattr(settings, name)],
         )
         self._open = ExitStack()
         self._name = about.trainer

@@ -325,11 +325,15 @@ SCRATCH_RATES, TRAINED_RATES = (5e-5, 5e-2), (1e-8, 5e-3)
 which it moves trained ones by less than their rounding, or away from all that they know."""
 
 
+TRACKERS = ("tensorboard", "wandb", "mlflow")
+"""Settings that name services which show a run."""
+
+
 class TrainSettings(Settings):
     """Settings that every trainer takes besides its own."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
-        {"out", "keep", "tensorboard", "save_every", "log_every"}
+        {"out", "keep", *TRACKERS, "save_every", "log_every"}
     )
 
     out: Path
@@ -360,6 +364,11 @@ class TrainSettings(Settings):
     """Evaluations without a better result after which the run ends early; None: never."""
     seed: int = Field(default=0, ge=0)
     tensorboard: bool = False
+    """Write TensorBoard's files into the run's folder."""
+    wandb: bool = False
+    """Show the run in Weights & Biases, as WANDB_API_KEY, WANDB_PROJECT and WANDB_MODE say."""
+    mlflow: bool = False
+    """Show the run in MLflow, at MLFLOW_TRACKING_URI, under MLFLOW_EXPERIMENT_NAME."""
     guards: GuardSettings = GuardSettings()
 
     @model_validator(mode="after")

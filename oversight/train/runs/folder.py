@@ -206,7 +206,7 @@ class RunFolder:
         world: World = ALONE,
         keep: int = 2,
         higher_is_better: bool = False,
-        tensorboard: bool = False,
+        trackers: Sequence[str] = (),
     ) -> None:
         """Make the folder, or open one to go on in it.
 
@@ -218,7 +218,7 @@ class RunFolder:
         self.path = path
         self.about = about
         self._world = world
-        self._tensorboard = tensorboard
+        self._trackers = trackers
         self._lock: FolderLock | None = None
         self._metrics: MetricsLog | None = None
         self._samples: SamplesLog | None = None
@@ -265,7 +265,7 @@ class RunFolder:
             self.path,
             resumed.step,
             writes=self._world.is_first,
-            tensorboard=self._tensorboard,
+            trackers=self._trackers,
         )
         self._samples = SamplesLog(self.path, resumed.step, writes=self._world.is_first)
         return resumed

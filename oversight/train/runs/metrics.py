@@ -27,16 +27,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from oversight.errors import DataError, MissingDependencyError
+from oversight.errors import DataError
 from oversight.files import told, write_text
 from oversight.text.numbers import compact, count, duration
 from oversight.text.terminal import rich_text, visible
+from oversight.train.runs.trackers import open_trackers
 
 Split = Literal["train", "eval"]
 NAME = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
-TENSORBOARD = "tensorboard"
-"""Folder of TensorBoard's files, in the run's folder."""
 FIXED = frozenset({"step", "split", "time", "wall_s"})
 """Names in a line besides those of metrics."""
 
@@ -51,11 +50,12 @@ class MetricsLog:
         folder: The run's folder.
         step: Where the run goes on; lines after it are dropped.
         writes: Whether this process is the one that writes.
-        tensorboard: Write TensorBoard's files as well.
+        trackers: Services that show the run as well: `tensorboard`, `wandb`, `mlflow`.
         window: Values that a moving average is over.
 
     Raises:
-        MissingDependencyError: TensorBoard is asked for and not installed.
+        MissingDependencyError: The package of a service is not installed.
+        ConfigError: A service cannot be reached.
         DataError: The file that is there cannot be read.
     """
 
@@ -65,14 +65,14 @@ class MetricsLog:
         step: int = 0,
         *,
         writes: bool = True,
-        tensorboard: bool = False,
+        trackers: Sequence[str] = (),
         window: int = 20,
     ) -> None:
         self.path = folder / NAME
         self._recent: dict[tuple[str, str], deque[float]] = defaultdict(
             lambda: deque(maxlen=window)
         )
-        self._board = _open_board(folder / TENSORBOARD, step) if writes and tensorboard else None
+        self._trackers = open_trackers(trackers if writes else (), folder, step)
         self._sealed = step
         self._before_s = 0.0
         for line in _keep_until(self.path, step) if writes else ():
@@ -106,9 +106,9 @@ class MetricsLog:
         with told(f"{self.path} cannot be written"):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-        if self._board is not None:
-            for name, value in plain.items():
-                self._board.add_scalar(f"{split}/{name}", value, step)
+        finite = {f"{split}/{n}": value for n, value in plain.items() if math.isfinite(value)}
+        for each in self._trackers:
+            each.log(step, finite)
 
     def mean(self, name: str, split: Split = "train") -> float:
         """The moving average of a metric; NaN where it was never logged."""
@@ -120,16 +120,16 @@ class MetricsLog:
         if self._file is not None:
             with told(f"{self.path} cannot be written"):
                 os.fsync(self._file.fileno())
-        if self._board is not None:
-            self._board.flush()
+        for each in self._trackers:
+            each.flush()
         self._sealed = max(self._sealed, step)
 
     def close(self) -> None:
         """Close the files."""
         if self._file is not None:
             self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for each in self._trackers:
+            each.close()
 
     def _remember(self, split: str, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -246,18 +246,6 @@ def _metrics(line: Mapping[str, Any]) -> dict[str, float]:
         for name, value in line.items()
         if name not in FIXED and isinstance(value, int | float)
     }
-
-
-def _open_board(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingDependencyError(
-            "tensorboard = true needs the package tensorboard: pip install tensorboard"
-        ) from None
-    # Untyped in torch. What a cut run wrote after its checkpoint is hidden.
-    writer: Any = SummaryWriter
-    return writer(str(folder), purge_step=step + 1)
 
 
 SAMPLE_EVERY_S = 60.0

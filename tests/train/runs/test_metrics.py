@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -74,7 +76,7 @@ def test_a_step_is_logged_before_it_is_saved(tmp_path: Path) -> None:
 
 
 def test_processes_that_do_not_write_leave_no_file(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path, writes=False, tensorboard=True)
+    log = MetricsLog(tmp_path, writes=False, trackers=["tensorboard"])
     log.log(1, {"loss": 1.0})
     log.sync(1)
     log.close()
@@ -98,14 +100,14 @@ def test_without_tensorboard_the_message_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingDependencyError, match="pip install tensorboard"):
-        MetricsLog(tmp_path, tensorboard=True)
+        MetricsLog(tmp_path, trackers=["tensorboard"])
 
 
 def test_tensorboard_reads_what_was_logged(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = MetricsLog(tmp_path, tensorboard=True)
+    log = MetricsLog(tmp_path, trackers=["tensorboard"])
     for step in (1, 2):
         log.log(step, {"loss": float(step)})
     log.sync(2)
@@ -113,6 +115,88 @@ def test_tensorboard_reads_what_was_logged(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 1.0), (2, 2.0)]
+
+
+def test_mlflow_reads_what_was_logged_over_both_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    run = tmp_path / "run"
+    run.mkdir()
+    about = {"trainer": "dpo", "config": {"steps": 3, "optimizer": {"lr": 0.1}}}
+    (run / "config.json").write_text(json.dumps(about))
+    for begin in (0, 2):
+        log = MetricsLog(run, begin, trackers=["mlflow"])
+        for step in range(begin + 1, begin + 4):
+            log.log(step, {"loss": float(step), "kl": math.inf}, "eval")
+        log.sync(begin + 3)
+        log.close()
+    client = tracking.MlflowClient()
+    [found] = client.search_runs([client.get_experiment_by_name("oversight").experiment_id])
+    assert (found.info.run_name, found.info.status) == ("run", "FINISHED")
+    assert found.data.params == {"trainer": "dpo", "steps": "3", "optimizer.lr": "0.1"}
+    history = client.get_metric_history(found.info.run_id, "eval/loss")
+    # The third step was done twice, as a run does that was cut behind its checkpoint.
+    assert sorted((e.step, e.value) for e in history) == [(i, i) for i in (1, 2, 3, 3, 4, 5)]
+    assert list(found.data.metrics) == ["eval/loss"]
+
+
+def test_wandb_keeps_a_run_on_disk_where_it_is_offline(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from oversight.train.runs.metrics import MetricsLog\n"
+        "log = MetricsLog(Path(sys.argv[1]), int(sys.argv[2]), trackers=['wandb'])\n"
+        "log.log(int(sys.argv[2]) + 1, {'loss': 0.5}); log.sync(1); log.close()"
+    )
+    for step in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path), step],
+            env=os.environ | {"WANDB_MODE": "offline"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    id = json.loads((tmp_path / "trackers.json").read_text())["wandb"]
+    found = sorted((tmp_path / "wandb").glob(f"offline-run-*-{id}/run-{id}.wandb"))
+    assert len(found) == 2
+    assert all(b"train/loss" in path.read_bytes() for path in found)
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_service_that_cannot_be_had_is_refused_with_what_helps(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
+    with pytest.raises(MissingDependencyError, match=rf"{name} = true needs .*pip install {name}"):
+        MetricsLog(tmp_path, trackers=[name])
+
+
+def test_a_service_that_fails_later_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("the server has gone")
+
+    log = MetricsLog(tmp_path, trackers=["mlflow"])
+    monkeypatch.setattr(tracking.MlflowClient, "log_batch", refuse)
+    for step in (1, 2):
+        log.log(step, {"loss": 1.0})
+        log.sync(step)
+    log.close()
+    assert len(read_metrics(tmp_path)) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "mlflow takes no more metrics (ConnectionError: the server has gone); the run goes on "
+        "without it"
+    ]
 
 
 @pytest.fixture
