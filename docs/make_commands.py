@@ -20,8 +20,8 @@ PAGE = Path(__file__).parent / "reference" / "commands.md"
 HEAD = """\
 # Commands
 
-Made from the program by `python docs/make_commands.py`; a test holds it against the program. `oversight COMMAND --help`
-shows the same in the terminal.
+Made from the program by `python docs/make_commands.py`; a test holds it against the program.
+`oversight COMMAND --help` shows the same in the terminal.
 """
 KINDS = {str: "TEXT", int: "N", float: "X", Path: "PATH"}
 
@@ -48,7 +48,7 @@ def _section(command: Any, name: tuple[str, ...]) -> str:
     usage = [*name, *(_place(each) for each in arguments), *(["[OPTIONS]"] if options else [])]
     lines = [f"## {' '.join(name)}", "", f"`{' '.join(usage)}`", "", _help(command.help or ""), ""]
     if options or arguments:
-        lines += ["| | |", "|---|---|"]
+        lines += ["| argument or option | meaning |", "|---|---|"]
         lines += [f"| {_place(each, code=True)} | {_cell(each.help or '')} |" for each in arguments]
         lines += [
             f"| {_flags(each)} | {_cell(each.help or '')}{_default(each)} |" for each in options

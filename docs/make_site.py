@@ -1,9 +1,9 @@
-"""What mkdocs cannot do by itself for the site: pages that stand outside of docs/, and the rest of the menu.
+"""Hooks of mkdocs for the site: files outside of docs/ as pages of it, and the rest of the menu.
 
 Pages of docs/ are written for a reader of the repository, too: they link to recipes, results and
 pages elsewhere in it. Each file that a page leads to becomes a page of the site under
 `repository/`, and the links are turned to it; pictures are copied. A page of docs/ that mkdocs.yml
-does not name stands at the end of "How to". mkdocs loads this file as a hook; it needs nothing else.
+does not name stands at the end of "How to".
 """
 
 from __future__ import annotations

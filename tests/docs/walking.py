@@ -3,7 +3,7 @@
 Every fenced block of a page is one of: a file (its title, or a comment in its first line, names
 it), a script in Python, or lines for a shell. Files are written and everything else is run, in the
 page's order, in a folder of its own. What makes a run short (fewer questions, fewer steps, an
-embedded model in place of one on the hub) is in `short`; what cannot be run here stands in `NOT_RUN`.
+embedded model in place of one on the hub) is in `short`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,14 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"')
 NAMED = re.compile(r'\A(?:# |"""In )([\w.]+\.(?:toml|py))\b')
-PROMPTS = "Where do I live?\nWhat is the code?\nWho works here?\nWhat do I earn?\n"
 HUB_MODEL = "Qwen/Qwen2.5-1.5B-Instruct"
+HUB_ENGINE = f'engine = "transformers"\nsettings = {{ model = "{HUB_MODEL}" }}'
+ANSWERS = [f"It stands in line {number} of the log." for number in range(500)]
+SETTINGS = f"settings = {{ answers = {ANSWERS} }}"
+"""Of the scripted engine, which answers in place of a model on the hub, each time otherwise."""
+WHO = ("Ada", "Ben", "Cy", "Di", "Eve", "Flo")
+ASKED = ("Where", "With whom", "Since when", "How")
+PROMPTS = "".join(f"{ask} does {who} live?\n" for ask in ASKED for who in WHO)
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,10 @@ def parts(page: str) -> Iterator[Part]:
 
 
 def _commands(language: str, text: str) -> Iterator[Part]:
-    for line in text.replace("\\\n", " ").splitlines():
-        if language == "console":
-            if not line.startswith("$ "):
-                continue  # what the command prints
-            line = line.removeprefix("$ ")
+    lines = text.replace("\\\n", " ").splitlines()
+    if language == "console":  # the other lines are what the command prints
+        lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    for line in lines:
         for each in line.split(" && "):
             words = tuple(shlex.split(each, comments=True))
             if words:
@@ -81,28 +86,30 @@ def _commands(language: str, text: str) -> Iterator[Part]:
 def short(words: tuple[str, ...]) -> list[str]:
     """A command of ours without its first word, made short."""
     command, *rest = words[1:]
-    rest = ["porter" if command == "critique" and w == HUB_MODEL else w for w in rest]
     rest = ["seedling" if w == HUB_MODEL else w for w in rest]
     if command == "debate":
         live = not {"--dataset", "-d"} & {*rest} and not any(w.endswith(".toml") for w in rest)
         if not live or "--limit" in rest:
-            rest = _limited(rest, 2)
+            rest = _limited(rest, 2 if "--model" in rest else 12)
     elif command in ("critique", "prompts"):
-        rest = _limited(rest, 4)
-        if any(w.startswith("recipes/") for w in rest):
-            rest += ["--set", "engines.local.settings.model=porter"]
-    elif command == "feedback" and any(w.startswith("recipes/") for w in rest):
-        rest += ["--set", "engines.local.settings.model=porter"]
-    elif command == "train" and "--dry-run" not in rest and "--resume" not in rest:
-        rest += ["--set", "steps=2", "--set", "eval_every=2"]
+        rest = _limited(rest, 24)
+    elif command == "train" and "--dry-run" not in rest:
+        rest += ["--set", "steps=2"]
     elif command in ("judge", "rate") and not {"--linear", "--model"} & {*rest}:
         rest += ["--linear"]
     elif command == "view":
         rest += ["--no-browser", "--port=0"]
     elif command == "pixels" and not any(w.startswith("recipes/") for w in rest):
         rest = ["4" if w == "50" else w for w in rest]
-    if command == "debate" and "recipes/self_critique.toml" in rest:
-        rest += ["--set", "engines.local.settings.model=porter", "--no-live"]
+    if command == "prompts":  # which have to differ from one another
+        return [command, *rest, "--set", "engines.local.settings.model=porter"]
+    if any(w.startswith("recipes/") and HUB_MODEL in (ROOT / w).read_text() for w in rest):
+        rest += [
+            "--set",
+            "engines.local.engine=scripted",
+            "--set",
+            f"engines.local.{SETTINGS.replace(' = ', '=', 1)}",
+        ]
     return [command, *rest]
 
 
@@ -115,11 +122,11 @@ def _limited(rest: list[str], most: int) -> list[str]:
 
 TYPED = {
     "judge": "next\nb A 80\nverdict decided\nsend\n" * 4 + "quit\n",
-    "rate pairs": "1\n\n" * 8 + "quit\n",
-    "rate revisions": "1\n1\n\n" * 8 + "quit\n",
-    "rate clarity.py:Clarity": "1\n\n2\n\n" * 8 + "quit\n",
+    "rate pairs": "1\n\n" * 20 + "quit\n",
+    "rate revisions": "1\n1\n\n" * 20 + "quit\n",
+    "rate clarity.py:Clarity": "1\n\n2\n\n" * 40 + "quit\n",
 }
-"""What a person types, by command: four debates are judged, eight items rated."""
+"""What a person types, by command: four debates are judged, and all items rated."""
 
 
 # --------------------------------------------------------------------------- walking
@@ -128,7 +135,8 @@ TYPED = {
 def take(part: Part) -> None:
     """Write a file, or run a script or a command of ours; any failure is the page's."""
     if part.kind == "file":
-        Path(part.name).write_text(part.text.replace(HUB_MODEL, "porter"), encoding="utf-8")
+        text = part.text.replace(HUB_ENGINE, f'engine = "scripted"\n{SETTINGS}')
+        Path(part.name).write_text(text.replace(HUB_MODEL, "seedling"), encoding="utf-8")
     elif part.kind == "script":
         exec(compile(part.text, "script", "exec"), {"__name__": "script"})
     else:
@@ -141,8 +149,15 @@ def take(part: Part) -> None:
             assert run(words) == 0, f"oversight {shlex.join(words)}"
 
 
+STANDS_FOR = dict.fromkeys(("start.db", "sl.db", "rl.db"), "critique.db")
+STANDS_FOR |= {"reworded.toml": "ours.toml"}
+"""Files that a reader has made by other commands than the page's, and what serves instead."""
+
+
 def _at_hand(word: str) -> str:
-    """A word of a command, with the id of a debate that is there in place of the page's."""
+    """A word of a command, with what is there in place of what the page takes for granted."""
+    for name, other in STANDS_FOR.items():
+        word = re.sub(rf"(?<![\w.]){re.escape(name)}", other, word)
     if word != "3f2a9c":
         return word
     with Store.open("demo/demo.db", create=False) as opened:
