@@ -92,7 +92,7 @@ def short(words: tuple[str, ...]) -> list[str]:
         if not live or "--limit" in rest:
             rest = _limited(rest, 2 if "--model" in rest else 12)
     elif command in ("critique", "prompts"):
-        rest = _limited(rest, 24)
+        rest = [re.sub(r"limit=\d+", "limit=24", word) for word in _limited(rest, 24)]
     elif command == "train" and "--dry-run" not in rest:
         rest += ["--set", "steps=2"]
     elif command in ("judge", "rate") and not {"--linear", "--model"} & {*rest}:
