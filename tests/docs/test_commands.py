@@ -59,7 +59,7 @@ NO_COMMANDS_OF_OURS = ("make", "source")
 LONG = frozenset(
     {
         "README.md",
-        *("docs/constitution.md", "docs/judging.md", "docs/rating.md"),
+        *("docs/constitution.md", "docs/datasets.md", "docs/judging.md", "docs/rating.md"),
         *("docs/tutorials/own_reward.md", "docs/tutorials/train.md"),
     }
 )
