@@ -54,7 +54,7 @@ GROUPS: dict[str, Group] = {
     "agents": Group(
         "agent",
         "oversight.agents",
-        frozenset({"speaking", "judging"}),
+        frozenset({"judging", "prompting", "speaking"}),
         needs=("Config", "build"),
         members=("ROLES", "Config", "act"),
     ),

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from oversight.errors import ConfigError
-from oversight.registry import nearest
+from oversight.registry import nearest, shortened
 
 logger = logging.getLogger("oversight.config")
 
@@ -129,7 +129,12 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
     if first["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
         reason += "." + nearest(str(first["input"]), known).split(" Known:")[0]
-    return f"{place} = {first['input']!r}: {reason}{more}" if place else f"{reason}{more}"
+    value = shortened(repr(first["input"]), MAX_SHOWN)
+    return f"{place} = {value}: {reason}{more}" if place else f"{reason}{more}"
+
+
+MAX_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
 
 
 def _alternatives(errors: list[ErrorDetails]) -> tuple[tuple[int | str, ...], list[str]]:

@@ -1,4 +1,4 @@
-"""New prompts from seeds by a red team: `oversight prompts`.
+"""New prompts from seeds by a red team: `oversight propose`.
 
 Calls go in rounds. A call of a round is shown a few examples, drawn from the seeds and from what
 was taken in earlier rounds, each with a chance in proportion to its distance to the prompts before
