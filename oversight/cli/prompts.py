@@ -161,7 +161,7 @@ def propose(
     """
     from rich.console import Console
 
-    from oversight.config import assignments, override, read_toml
+    from oversight.config import assignments, read_toml
     from oversight.errors import ConfigError
     from oversight.files import check_place
     from oversight.jobs.writing import Writing, WritingSettings
@@ -171,7 +171,7 @@ def propose(
     flags = {"num": limit, "out": None if out is None else str(out), "concurrency": concurrency}
     changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     changes |= assignments(sets or ())
-    settings = WritingSettings.parse(override(read_toml(recipe), changes), where=recipe.name)
+    settings = WritingSettings.changed(read_toml(recipe), changes, where=recipe.name)
     check_place(settings.out, "out")
     console = Console(stderr=as_json)
     told: dict[str, Any] = {}

@@ -74,6 +74,15 @@ class Settings(BaseModel):
             raise ConfigError(describe(error, cls, where)) from None
 
     @classmethod
+    def changed(cls, data: Mapping[str, Any], changes: Mapping[str, Any], where: str = "") -> Self:
+        """Check `data`, in which the value at each dotted name of `changes` is replaced.
+
+        Raises:
+            ConfigError: As `parse` and `override`.
+        """
+        return cls.parse(override(data, changes), where)
+
+    @classmethod
     def name_here(cls, name: str) -> str | None:
         """The dotted setting that a user of other libraries may mean by `name`."""
         return None
@@ -300,8 +309,8 @@ def load_recipe(model: type[SettingsT], path: Path, changes: Mapping[str, Any]) 
     Raises:
         ConfigError: One line that names the file, the dotted field, and what is accepted.
     """
-    data = override(read_toml(path), changes)
+    data = read_toml(path)
     try:
-        return model.parse(data)
+        return model.changed(data, changes)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None

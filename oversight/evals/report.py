@@ -49,6 +49,8 @@ from oversight.evals.breakdown import (
     Breakdown,
     By,
     ModelUsage,
+    OwnPrompt,
+    OwnPromptCounter,
     ReportOrigin,
     RunDifference,
     RunMembership,
@@ -211,6 +213,7 @@ class Report:
     run_differences: tuple[RunDifference, ...] = ()
     """Between every two runs or stores that were named."""
     usage: tuple[ModelUsage, ...] = ()
+    prompts: tuple[OwnPrompt, ...] = ()
     models: tuple[str, ...] = ()
     """Models, or agents without one, by name."""
     seeds: tuple[int, ...] = ()
@@ -250,12 +253,10 @@ def build_report(
         runs: By the same names, which debates belong to which runs.
         prices: Of the models' tokens.
     """
-    ends = EndCounter()
+    ends, usage, own_prompts = EndCounter(), UsageCounter(), OwnPromptCounter()
     gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
-    responses = ResponseCounter()
-    raters = RaterCounter()
+    responses, raters = ResponseCounter(), RaterCounter()
     answers, principles = AnswerCounter(), PrincipleCounter()
-    usage = UsageCounter()
     valued: list[tuple[By, str, Observation]] = []
     questions, prompts, models, seeds = set(), set(), set(), set()
     num_debates = num_unjudged = 0
@@ -264,6 +265,7 @@ def build_report(
         num_debates += 1
         ends.add(transcript)
         usage.add(transcript, name)
+        own_prompts.add(transcript, name)
         models |= {named_agent(spec) for spec in transcript.debate.agents.values()}
         seeds.add(transcript.debate.seed)
         raters.add(transcript)
@@ -319,6 +321,7 @@ def build_report(
         breakdowns=breakdowns(valued, named),
         run_differences=run_differences(observed, list(arms or ())),
         usage=usage.counted(prices),
+        prompts=own_prompts.counted(),
         models=tuple(sorted(models)),
         seeds=tuple(sorted(seeds)),
     )
