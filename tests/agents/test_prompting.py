@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from oversight.agents import build_agent, identify
 from oversight.agents.prompting import AgentPrompts, declared, read_file
 from oversight.agents.speaking import shared_parts
 from oversight.cli.main import run
-from oversight.config import RunSettings
+from oversight.config import RunSettings, load_recipe
 from oversight.errors import ConfigError, OversightError, PromptError
 from oversight.store import Store
 from oversight.types import Act, AgentSpec, Help, Role, Seat, Task
@@ -66,6 +68,13 @@ def test_every_template_can_be_replaced_and_is_then_what_the_model_reads(
     helped_view: Any,
     rated_view: Any,
 ) -> None:
+    pair = rated_view(Task.PAIRS)
+    under = pair.rating.under.model_copy(update={"requests": {"plain": "Which is plainer?"}})
+    rated = [rated_view(task) for task in Task]
+    for rules in (None, under):
+        rated.append(replace(pair, rating=replace(pair.rating, under=rules)))
+    criticised = responder_view(Act.REVISE)
+    by = [turn.model_copy(update={"under": under}) for turn in criticised.turns]
     views = {
         "debater": [make_view()],
         "consultant": [make_view(role=Role.CONSULTANT), reviser_view()],
@@ -73,12 +82,12 @@ def test_every_template_can_be_replaced_and_is_then_what_the_model_reads(
             critic_view(),
             responder_view(Act.CRITIQUE, seat=Seat.B, role=Role.CRITIC, may_end=True),
         ],
-        "responder": [responder_view(Act.REVISE)],
+        "responder": [criticised, replace(criticised, turns=tuple(by))],
         "judge": [
             *(judge_view(act) for act in (Act.ASK, Act.DECIDE)),
             responder_view(Act.SCORE, seat=Seat.JUDGE, role=Role.JUDGE),
         ],
-        "rater": [rated_view(task) for task in Task],
+        "rater": rated,
         "red_team": [make_view(role=Role.RED_TEAM, act=Act.PROPOSE, examples=("Who is it?",))],
     }.get(name, [helped_view(each) for each in Help])
     more: list[dict[str, Any]] = {
@@ -101,13 +110,7 @@ def test_every_template_can_be_replaced_and_is_then_what_the_model_reads(
                 asyncio.run(agent.act(view))
             for request in engine.requests:
                 sent += "".join(part for each in request.prompt.messages for part in each.parts)
-    expected = set(declared(name).prompts)
-    # Asked for where the store has what they are about, which these views do not hold.
-    expected -= {
-        "responder": {"revise_by"},
-        "rater": {"pair_by_principle", "pair_by_question"},
-    }.get(name, set())
-    assert {each for each in expected if f"{MARK} [{each}] " not in sent} == set()
+    assert {each for each in declared(name).prompts if f"{MARK} [{each}] " not in sent} == set()
 
 
 def test_other_templates_make_another_identity_that_holds_their_words() -> None:
@@ -305,11 +308,6 @@ def test_a_wrong_use_of_the_command_is_one_line(
     assert (here / "there.toml").read_text() == "seed = 1\n"
 
 
-DEBATE = [
-    *("debate", "--dataset", "world", "--limit", "1", "-p", "debate_single_turn", "--no-live"),
-    *("--model", "scripted", "--engine", "scripted", "--store", "own.db", "--json"),
-    *("--set", 'engines.model={engine = "scripted"}'),
-]
 RHYME = "Argue in rhyme for option {{ label }}, {{ name }}."
 
 
@@ -479,15 +477,30 @@ def test_an_agent_of_ones_own_may_declare_templates_too(
     spec = AgentSpec(agent="mine.py:Echo", settings={"prompts": "p.toml"})
     assert identify(spec).settings == {"prompts": {"ask": "Sing, {{ name }}."}}
     (here / "p.toml").write_text("[echo]\nask = 'Sing.'\n")
-    with pytest.raises(OversightError, match="echo.ask: {{ name }} must stand in it"):
+    with pytest.raises(OversightError, match=r"echo\.ask: \{\{ name \}\} must stand in it"):
         identify(spec)
 
 
 def test_an_agent_without_templates_takes_none(here: Path) -> None:
     with pytest.raises(PromptError, match="has no prompt templates"):
         AgentPrompts().checked({"rules": "x"})
-    with pytest.raises(ConfigError, match="unknown setting 'prompts'"):
+    with pytest.raises(ConfigError, match=r"unknown setting 'agent\.settings\.prompts'"):
         identify(AgentSpec(agent="lexical", settings={"prompts": {"rules": "x"}}))
+
+
+def test_the_page_on_prompts_shows_files_that_are_taken(here: Path, root: Path) -> None:
+    page = (root / "docs" / "prompts.md").read_text(encoding="utf-8")
+    prompts, recipe = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (here / "prompts.toml").write_text(prompts)
+    assert {name: list(table) for name, table in read_file("prompts.toml").items()} == {
+        "debater": ["speech"],
+        "judge": ["rules"],
+    }
+    (here / "recipe.toml").write_text('[dataset]\ndataset = "world"\n' + recipe)
+    engine = {"agents.debater.engine": "m", "engines.m.engine": "scripted"}
+    debater = load_recipe(RunSettings, here / "recipe.toml", engine).cast()[Role.DEBATER]
+    spec = AgentSpec(agent=debater.agent, settings=debater.settings)
+    assert list(identify(spec).settings["prompts"]) == ["speech"]
 
 
 OWN = """
