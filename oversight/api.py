@@ -411,7 +411,7 @@ def _casting(
 ) -> dict[str, Any]:
     """Settings of the agents and engines, by dotted name."""
     chosen: dict[str, Any] = {"debater": debater, "judge": judge}
-    names = {key: value for key, value in chosen.items() if isinstance(value, str | None)}
+    names: dict[str, Any] = {k: v for k, v in chosen.items() if isinstance(v, str | None)}
     changes = casting(**names, model=model, engine=engine)
     for key, value in chosen.items():
         if isinstance(value, str | None):

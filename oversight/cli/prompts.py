@@ -37,8 +37,9 @@ def prompts(
 ) -> None:
     """Show the prompt templates of agents, copy them out, or check a file of them.
 
-    oversight prompts debater --copy prompts.toml writes a file to change;
-    oversight prompts prompts.toml checks it; --set debater.prompts=prompts.toml uses it.
+    oversight prompts debater --copy prompts.toml writes a file to change, and
+    oversight prompts prompts.toml checks it. The setting debater.prompts is the file's place:
+    docs/prompts.md.
     """
     from oversight.errors import ConfigError
 

@@ -14,6 +14,7 @@ from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Arm, Observation
 from oversight.registry import shortened
 from oversight.text.numbers import NONE, Table, duration, percent, points, share
+from oversight.text.terminal import visible
 from oversight.types import Question, Sample, Transcript
 
 
@@ -264,18 +265,23 @@ def prompt_table(found: Sequence[OwnPrompt]) -> Table:
         note="Templates in place of the agents' own, which `oversight prompts` shows. "
         + f"Cut at {PROMPT_CHARS} characters: whole in --json."
         * any(len(each.text) > PROMPT_CHARS for each in found),
-        columns=("role", "template", *(("run",) if grouped else ()), "debates", "words"),
+        columns=("template", *(("run",) if grouped else ()), "debates", "words"),
         rows=tuple(
             (
-                each.role,
-                f"{each.agent}.{each.template}",
+                visible(_named(each)),
                 *((each.group or UNKNOWN,) if grouped else ()),
                 f"{each.num_debates:,}",
-                shortened(" ".join(each.text.split()), PROMPT_CHARS),
+                visible(shortened(" ".join(each.text.split()), PROMPT_CHARS)),
             )
             for each in found
         ),
     )
+
+
+def _named(each: OwnPrompt) -> str:
+    """The template by its agent, and by the role where that has another name."""
+    agent = each.agent if each.agent == each.role else f"{each.role}: {each.agent}"
+    return f"{agent}.{each.template}"
 
 
 # --- usage -----------------------------------------------------------------------
