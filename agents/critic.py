@@ -116,7 +116,7 @@ class Critic:
         self.of_response = SpeakerPrompts.of(
             config, "response_critique", "response_notes", "response_rules"
         )
-        self.asking = Asking(config.template("principles"), config.template("no_fault"))
+        self.asking = CritiqueRequest(config.template("principles"), config.template("no_fault"))
         self.principles, self.constitution, self.fingerprint = principles_of(config)
         self.examples = demonstrations(Path(config.examples)) if config.examples else ()
 
@@ -231,14 +231,14 @@ class _CritiqueOfResponse(Speaker):
 
 def critique_prompt(view: View, principles: Sequence[Principle]) -> Prompt:
     """The prompt that asks at once for a critique of a response by some principles."""
-    asked = Asking(_BY_PRINCIPLES, _NO_FAULT).of(
+    asked = CritiqueRequest(_BY_PRINCIPLES, _NO_FAULT).of(
         [each.critique or each.text for each in principles], view
     )
     return speech_prompt(OF_RESPONSE, view, role_facts(view) | {"principles": asked})
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class CritiqueRequest:
     """The end of a request for a critique of a response."""
 
     by_principles: Template

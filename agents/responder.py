@@ -82,7 +82,7 @@ class Responder:
         self.config = config
         self.engine = needed(engine, self.name)
         self.examples = demonstrations(Path(config.examples)) if config.examples else ()
-        self.asking = Asking(config.template("revise"), config.template("revise_by"))
+        self.asking = RevisionRequest(config.template("revise"), config.template("revise_by"))
 
     async def act(self, view: View) -> Draft:
         """A response, or its revision; one that finds nothing to change repeats the response.
@@ -133,7 +133,7 @@ def build(config: Config, engine: Engine | None) -> Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class RevisionRequest:
     """The request for a revision, which ends the critic's words."""
 
     freely: Template
@@ -146,7 +146,9 @@ class Asking:
         return self.by_principles.render(requests=" ".join(requests))
 
 
-def conversation(view: View, examples: tuple[CritiqueExample, ...], asking: Asking) -> Prompt:
+def conversation(
+    view: View, examples: tuple[CritiqueExample, ...], asking: RevisionRequest
+) -> Prompt:
     """The chat, and for a revision what was answered and criticised since: it grows at its end.
 
     Examples of revisions stand before the chat, behind its system message.
@@ -194,7 +196,7 @@ def under_of(criticism: Sequence[Turn]) -> PrinciplesApplied | None:
     )
 
 
-def _request(criticism: Sequence[Turn], orders: Orders, asking: Asking) -> Message:
+def _request(criticism: Sequence[Turn], orders: Orders, asking: RevisionRequest) -> Message:
     """The user's message that asks for a revision, by the principles' own requests if any."""
     parts = [turn_part(turn, orders) for turn in criticism]
     under = under_of(criticism)
@@ -202,7 +204,7 @@ def _request(criticism: Sequence[Turn], orders: Orders, asking: Asking) -> Messa
     return Message(role="user", parts=(*parts, asking.of(requests)))
 
 
-def _shown(example: CritiqueExample, asking: Asking) -> tuple[Message, ...]:
+def _shown(example: CritiqueExample, asking: RevisionRequest) -> tuple[Message, ...]:
     """An example of a revision, as this responder would be asked for it."""
     criticism = str(_CRITICISM.render(text=example.critique))
     ask = Message(role="user", parts=(criticism, asking.of([example.revision_request])))

@@ -413,10 +413,8 @@ def _casting(
     chosen: dict[str, Any] = {"debater": debater, "judge": judge}
     names: dict[str, Any] = {k: v for k, v in chosen.items() if isinstance(v, str | None)}
     changes = casting(**names, model=model, engine=engine)
-    for key, value in chosen.items():
-        if isinstance(value, str | None):
-            continue
-        given = dict(value)
+    for key in sorted(chosen.keys() - names):
+        given = dict(chosen[key])
         if "agent" not in given:
             raise ConfigError(f"{key} = {given!r}: 'agent', the name of an agent, is missing")
         able = roles(given["agent"])

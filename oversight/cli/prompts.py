@@ -155,7 +155,7 @@ def propose(
 ) -> None:
     """Have a red team write new prompts from seeds, none twice: oversight propose RECIPE.
 
-    Examples are drawn anew for each call, the more novel ones more often (recipes/prompts.toml).
+    Examples are drawn anew for each call, the more novel ones more often (recipes/propose.toml).
     Each new prompt is kept with its distance to the nearest one before it; what is left out is
     counted by its reason. The same command goes on after an interruption. With --batch calls go by
     files, as in `oversight critique`.
@@ -168,7 +168,7 @@ def propose(
     from oversight.jobs.writing import Writing, WritingSettings
 
     if recipe is None:
-        raise ConfigError("name a recipe: oversight propose recipes/prompts.toml")
+        raise ConfigError("name a recipe: oversight propose recipes/propose.toml")
     flags = {"num": limit, "out": None if out is None else str(out), "concurrency": concurrency}
     changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     changes |= assignments(sets or ())

@@ -235,7 +235,7 @@ def _alike(
 # --- prompts ---------------------------------------------------------------------
 
 
-class OwnPromptCounter:
+class PromptCounter:
     """Counter of debates by each prompt template of the user's, over transcripts as they pass."""
 
     def __init__(self) -> None:

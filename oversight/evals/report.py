@@ -50,7 +50,7 @@ from oversight.evals.breakdown import (
     By,
     ModelUsage,
     OwnPrompt,
-    OwnPromptCounter,
+    PromptCounter,
     ReportOrigin,
     RunDifference,
     RunMembership,
@@ -253,10 +253,9 @@ def build_report(
         runs: By the same names, which debates belong to which runs.
         prices: Of the models' tokens.
     """
-    ends, usage, own_prompts = EndCounter(), UsageCounter(), OwnPromptCounter()
+    ends, usage, responses, own = EndCounter(), UsageCounter(), ResponseCounter(), PromptCounter()
     gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
-    responses, raters = ResponseCounter(), RaterCounter()
-    answers, principles = AnswerCounter(), PrincipleCounter()
+    raters, answers, principles = RaterCounter(), AnswerCounter(), PrincipleCounter()
     valued: list[tuple[By, str, Observation]] = []
     questions, prompts, models, seeds = set(), set(), set(), set()
     num_debates = num_unjudged = 0
@@ -265,7 +264,7 @@ def build_report(
         num_debates += 1
         ends.add(transcript)
         usage.add(transcript, name)
-        own_prompts.add(transcript, name)
+        own.add(transcript, name)
         models |= {named_agent(spec) for spec in transcript.debate.agents.values()}
         seeds.add(transcript.debate.seed)
         raters.add(transcript)
@@ -321,7 +320,7 @@ def build_report(
         breakdowns=breakdowns(valued, named),
         run_differences=run_differences(observed, list(arms or ())),
         usage=usage.counted(prices),
-        prompts=own_prompts.counted(),
+        prompts=own.counted(),
         models=tuple(sorted(models)),
         seeds=tuple(sorted(seeds)),
     )

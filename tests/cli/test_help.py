@@ -98,7 +98,7 @@ RUNNERS: dict[str, Runner] = {
         batch_settings(root / "recipes" / "feedback.toml", example)
     ),
     "propose": lambda example, store, root: WritingSettings.parse(
-        batch_settings(root / "recipes" / "prompts.toml", example)
+        batch_settings(root / "recipes" / "propose.toml", example)
     ),
     **{f"train {name}": trained(name) for name in ("sft", "reward", "dpo", "ppo", "grpo")},
 }
