@@ -188,6 +188,10 @@ def read_file(path: str, asking: AgentPrompts | None = None) -> dict[str, dict[s
         raise PromptError(f"prompt file {path!r} is not TOML: {error}") from None
     if not data:
         raise PromptError(f"prompt file {path!r} is empty; `oversight prompts debater` shows one")
+    if "dataset" in data or "agents" in data:
+        raise PromptError(
+            f"{path!r} is a recipe and no file of prompts; `oversight propose` runs a red team's"
+        )
     found: dict[str, dict[str, str]] = {}
     for agent, table in data.items():
         own = asking if asking and asking.agent == agent else _of_table(agent, path)

@@ -199,6 +199,7 @@ def test_what_a_prompt_may_well_say_is_taken(text: str) -> None:
         ("[debator]\nrules = 'x'\n", "'debator' is no agent; a prompt file has a table"),
         ("[debator]\nrules = 'x'\n", "Did you mean 'debater'?"),
         ("[lexical]\nrules = 'x'\n", "'lexical' has no prompts"),
+        ("dataset.dataset = 'world'\n", "mine.toml' is a recipe and no file of prompts"),
         ("debater = 'x'\n", "debater = 'x': give a table of templates by name"),
         ("[judge]\nrules = 'Be kind.'\n", "it has no table [debater]; it has [judge]"),
         ("[debater]\nrules = 'x'\n[judge]\nchoise = 'x'\n", "judge.choise: there is no template"),
