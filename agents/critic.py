@@ -371,6 +371,8 @@ _NO_FAULT = Template(
     "If the answer keeps to all that is asked here, write only: {{ no_fault }}",
     name="critic without a fault",
 )
+NOTHING = _NO_FAULT.render(no_fault=Safe(CLEAN))
+"""End of a request to a critic that may find no fault."""
 
 OF_RESPONSE = SpeakerPrompts(
     rules=_RESPONSE_RULES,
