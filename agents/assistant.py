@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from pydantic import Field, create_model, field_validator
 
 from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
+from oversight.agents.prompting import AgentPrompt, AgentPrompts, PromptedSettings, leading
 from oversight.agents.speaking import belief_text, shared_parts, speaker_name
-from oversight.config import Settings
 from oversight.errors import ProtocolError
 from oversight.text.prompts import Template
 from oversight.types import (
@@ -57,7 +57,7 @@ KINDS = {
 """Kinds of help that the agents of these names give unless their settings say otherwise."""
 
 
-class Config(Settings):
+class Config(PromptedSettings):
     """Settings of the assistant."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
@@ -72,6 +72,11 @@ class Config(Settings):
     """Length that an answer should have, told to the model."""
     attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
     """Largest number of tries of a call that says nothing; a greedy one is made once."""
+
+    @classmethod
+    def templates(cls) -> AgentPrompts:
+        """The prompt templates of an assistant."""
+        return templates_of("assistant")
 
     @field_validator("kinds")
     @classmethod
@@ -91,10 +96,19 @@ class Config(Settings):
 def named(name: str) -> SimpleNamespace:
     """The agent of one of `NAMES`, with what a module of its own would hold."""
     kinds = KINDS[name]
+
+    class OfKinds(Config):
+        """Settings of an assistant that gives fewer kinds of help."""
+
+        @classmethod
+        def templates(cls) -> AgentPrompts:
+            """The prompt templates of this one, in a table of its own."""
+            return templates_of(name)
+
     return SimpleNamespace(
         __doc__=NAMES[name],
         ROLES=ROLES,
-        Config=create_model("Config", __base__=Config, kinds=(tuple[Help, ...], kinds)),
+        Config=create_model("Config", __base__=OfKinds, kinds=(tuple[Help, ...], kinds)),
         build=partial(Assistant, name),
         ASKS={kind: ASKS[kind] for kind in kinds},
     )
@@ -118,6 +132,8 @@ class Assistant:
         self.name = name
         self.config = config
         self.engine = needed(engine, name)
+        self.rules = config.template("rules")
+        self.asks = {each: config.template(each.value) for each in config.kinds}
 
     async def act(self, view: View) -> Draft:
         """The answer to the view's request.
@@ -127,13 +143,13 @@ class Assistant:
             EngineError: The model could not answer.
         """
         request = self._checked(view)
-        ask = ASKS[request.help].render(**_facts(request, view, self.config.max_words))
+        ask = self.asks[request.help].render(**_facts(request, view, self.config.max_words))
         calls = Calls(self.engine, view, self.config.attempts)
         answer = await calls.make(
             Purpose.ASSISTANCE,
             Prompt(
                 messages=(
-                    Message(role="system", parts=(RULES.render(),)),
+                    Message(role="system", parts=(self.rules.render(),)),
                     Message(role="user", parts=(*shared_parts(view), ask)),
                 )
             ),
@@ -233,3 +249,26 @@ ASKS = {
     Help.FREE: _asking("\n<statement>{{ text }}</statement>", "assistant free question"),
 }
 """Requests by kind of help, each the last part of its prompt."""
+
+NEEDED = {
+    Help.CHECK: frozenset({"text"}),
+    Help.AGAINST: frozenset({"belief"}),
+    Help.CRITIQUE: frozenset({"speaker", "round"}),
+    Help.FREE: frozenset({"text"}),
+}
+"""Variables without which a request asks for nothing in particular."""
+FACTS = frozenset({"max_words", "text", "belief", "speaker", "round"})
+
+
+def templates_of(name: str) -> AgentPrompts:
+    """The prompt templates of the assistant of that name, by kind of help."""
+    asks = {
+        kind.value: AgentPrompt(
+            ASKS[kind],
+            f"The end of the request for help of the kind {kind.value!r}.",
+            FACTS,
+            NEEDED.get(kind, frozenset()),
+        )
+        for kind in Help
+    }
+    return AgentPrompts(name, {"rules": leading(RULES)} | asks)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from oversight.agents.speaking import Speaker, SpeakerPrompts, SpeechSettings
+from oversight.agents.prompting import AgentPrompts, leading
+from oversight.agents.speaking import (
+    AFTER_NOTES,
+    Speaker,
+    SpeakerPrompts,
+    SpeechSettings,
+    of_speaker,
+)
 from oversight.text.prompts import Template
 from oversight.types import Act, Agent, Engine, Role
 
@@ -12,6 +19,11 @@ ROLES = frozenset({Role.CONSULTANT})
 class Config(SpeechSettings):
     """Settings of a consultant."""
 
+    @classmethod
+    def templates(cls) -> AgentPrompts:
+        """The prompt templates of a consultant."""
+        return TEMPLATES
+
 
 def build(config: Config, engine: Engine | None) -> Agent:
     """A consultant that thinks with `engine`.
@@ -19,7 +31,11 @@ def build(config: Config, engine: Engine | None) -> Agent:
     Raises:
         ConfigError: No engine is given.
     """
-    return Speaker("consultant", config, engine, {Act.SPEAK: PROMPTS, Act.REVISE: REVISION})
+    prompts = {
+        Act.SPEAK: SpeakerPrompts.of(config, "speech", "notes"),
+        Act.REVISE: SpeakerPrompts.of(config, "revision", "revision_notes"),
+    }
+    return Speaker("consultant", config, engine, prompts)
 
 
 _RULES = Template(
@@ -63,3 +79,22 @@ light of the criticism, at most {{ max_words }} words.""",
 
 PROMPTS = SpeakerPrompts(rules=_RULES, notes=_NOTES, speech=_SPEECH)
 REVISION = SpeakerPrompts(rules=_RULES, notes=_REVISION_NOTES, speech=_REVISION)
+TEMPLATES = AgentPrompts(
+    "consultant",
+    {
+        "rules": leading(_RULES),
+        "notes": of_speaker(_NOTES, "The end of the request for private notes.", "label"),
+        "speech": of_speaker(
+            _SPEECH, "The end of the request for a speech, without notes.", "label"
+        ),
+        "revision_notes": of_speaker(
+            _REVISION_NOTES, "The end of the request for notes before a revision.", "label"
+        ),
+        "revision": of_speaker(
+            _REVISION, "The end of the request for a revision, without notes.", "label"
+        ),
+        "after_notes": of_speaker(
+            AFTER_NOTES, "The request for a speech or revision behind private notes.", more="label"
+        ),
+    },
+)

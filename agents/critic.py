@@ -8,6 +8,7 @@ import operator
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,12 +16,14 @@ from pydantic import Field, model_validator
 
 from oversight import constitutions
 from oversight.agents._calls import needed
+from oversight.agents.prompting import AgentPrompt, AgentPrompts, leading
 from oversight.agents.speaking import (
     PrincipleSettings,
     Speaker,
     SpeakerPrompts,
     SpeechSettings,
     message_part,
+    of_speaker,
     own_words,
     plain,
     question_part,
@@ -58,7 +61,6 @@ NO_FAULT = re.compile(
 """A critique that finds the response good as it stands."""
 CLEAN = "NOTHING TO CHANGE"
 """Words in which a critic says that it finds no fault."""
-NOTHING = f"If the answer keeps to all that is asked here, write only: {CLEAN}"
 
 
 class Config(PrincipleSettings, SpeechSettings):
@@ -87,6 +89,11 @@ class Config(PrincipleSettings, SpeechSettings):
             raise ValueError(f"by = {self.by!r} needs principles: name a constitution")
         return self
 
+    @classmethod
+    def templates(cls) -> AgentPrompts:
+        """The prompt templates of a critic."""
+        return TEMPLATES
+
     def identity(self) -> dict[str, Any]:
         """The settings that determine a critique; the few-shot file is known by its content."""
         found = super().identity()
@@ -104,7 +111,12 @@ class Critic:
     def __init__(self, config: Config, engine: Engine | None) -> None:
         self.config = config
         self.engine = needed(engine, self.name)
-        self.of_speech = Speaker(self.name, config, self.engine, {Act.CRITIQUE: PROMPTS})
+        of_speech = SpeakerPrompts.of(config, "critique", "notes")
+        self.of_speech = Speaker(self.name, config, self.engine, {Act.CRITIQUE: of_speech})
+        self.of_response = SpeakerPrompts.of(
+            config, "response_critique", "response_notes", "response_rules"
+        )
+        self.asking = CritiqueRequest(config.template("principles"), config.template("no_fault"))
         self.principles, self.constitution, self.fingerprint = principles_of(config)
         self.examples = demonstrations(Path(config.examples)) if config.examples else ()
 
@@ -190,14 +202,16 @@ class _CritiqueOfResponse(Speaker):
     """One critique of a response, by some of a critic's principles."""
 
     def __init__(self, critic: Critic, principles: Sequence[Principle]) -> None:
-        super().__init__(critic.name, critic.config, critic.engine, {Act.CRITIQUE: OF_RESPONSE})
+        prompts = {Act.CRITIQUE: critic.of_response}
+        super().__init__(critic.name, critic.config, critic.engine, prompts)
+        self.asking = critic.asking
         self.principles = principles
         self.examples = critic.examples
 
     def facts(self, view: View) -> dict[str, str | int]:
         """The values that fill in the role part, with the principles of this critique."""
         rules = [each.critique or each.text for each in self.principles]
-        return super().facts(view) | {"principles": _asking(rules, view)}
+        return super().facts(view) | {"principles": self.asking.of(rules, view)}
 
     def demonstrations(self, view: View) -> tuple[Message, ...]:
         """The few-shot examples, each as this critic would be asked for it."""
@@ -205,9 +219,10 @@ class _CritiqueOfResponse(Speaker):
         for example in self.examples:
             chat = (message_part(message) for message in example.chat[:-2])
             asked = example.chat[-2].content, example.chat[-1].content
-            facts = super().facts(view) | {"principles": _asking([example.critique_request], view)}
+            by = self.asking.of([example.critique_request], view)
+            facts = super().facts(view) | {"principles": by}
             answer = _ANSWER.render(text=asked[1])
-            ask = OF_RESPONSE.speech.render(**facts)
+            ask = self.prompts[Act.CRITIQUE].speech.render(**facts)
             parts = (*chat, question_part(asked[0], (), ()), str(answer), ask)
             shown.append(Message(role="user", parts=parts))
             shown.append(Message(role="assistant", parts=(plain(example.critique),)))
@@ -216,19 +231,29 @@ class _CritiqueOfResponse(Speaker):
 
 def critique_prompt(view: View, principles: Sequence[Principle]) -> Prompt:
     """The prompt that asks at once for a critique of a response by some principles."""
-    asked = _asking([each.critique or each.text for each in principles], view)
+    asked = CritiqueRequest(_BY_PRINCIPLES, _NO_FAULT).of(
+        [each.critique or each.text for each in principles], view
+    )
     return speech_prompt(OF_RESPONSE, view, role_facts(view) | {"principles": asked})
 
 
-def _asking(rules: Sequence[str], view: View) -> Safe:
-    """The end of the request: the principles, and the words that say that there is no fault."""
-    parts: list[str] = []
-    if rules:
-        rows = (_PRINCIPLE.render(number=n, text=text) for n, text in enumerate(rules, start=1))
-        parts.append(" Criticise it by these principles alone:\n" + "\n".join(rows))
-    if view.may_end:
-        parts.append(("\n" if rules else " ") + NOTHING)
-    return Safe("".join(parts))
+@dataclass(frozen=True, slots=True)
+class CritiqueRequest:
+    """The end of a request for a critique of a response."""
+
+    by_principles: Template
+    or_no_fault: Template
+
+    def of(self, rules: Sequence[str], view: View) -> Safe:
+        """The principles, and the words that say that there is no fault."""
+        parts: list[str] = []
+        if rules:
+            rows = (_PRINCIPLE.render(number=n, text=text) for n, text in enumerate(rules, start=1))
+            parts.append(self.by_principles.render(principles=Safe("\n".join(rows))))
+        if view.may_end:
+            no_fault = self.or_no_fault.render(no_fault=Safe(CLEAN))
+            parts.append(("\n" if rules else " ") + no_fault)
+        return Safe("".join(parts))
 
 
 def principles_of(config: Config) -> tuple[tuple[Principle, ...], str, str]:
@@ -339,10 +364,47 @@ You are the critic. Criticise the responder's last answer, at most {{ max_words 
 )
 _ANSWER = Template('<turn speaker="Responder" round="1">\n{{ text }}\n</turn>\n', name="answer")
 _PRINCIPLE = Template("{{ number }}. {{ text }}", name="principle")
+_BY_PRINCIPLES = Template(
+    " Criticise it by these principles alone:\n{{ principles }}", name="critic's principles"
+)
+_NO_FAULT = Template(
+    "If the answer keeps to all that is asked here, write only: {{ no_fault }}",
+    name="critic without a fault",
+)
+NOTHING = _NO_FAULT.render(no_fault=Safe(CLEAN))
+"""End of a request to a critic that may find no fault."""
 
 OF_RESPONSE = SpeakerPrompts(
     rules=_RESPONSE_RULES,
     notes=_RESPONSE_NOTES,
     speech=_RESPONSE_CRITIQUE,
     after_notes=_AFTER_NOTES,
+)
+TEMPLATES = AgentPrompts(
+    "critic",
+    {
+        "rules": leading(_RULES, "The system message, of a critic of speeches."),
+        "notes": of_speaker(_NOTES, "The end of the request for private notes on a speech."),
+        "critique": of_speaker(_CRITIQUE, "The end of the request for criticism of a speech."),
+        "response_rules": leading(
+            _RESPONSE_RULES, "The system message, of a critic of answers to open prompts."
+        ),
+        "response_notes": of_speaker(
+            _RESPONSE_NOTES, "The end of the request for private notes on an answer.", "principles"
+        ),
+        "response_critique": of_speaker(
+            _RESPONSE_CRITIQUE, "The end of the request for criticism of an answer.", "principles"
+        ),
+        "after_notes": of_speaker(_AFTER_NOTES, "The request for criticism behind private notes."),
+        "principles": AgentPrompt(
+            _BY_PRINCIPLES,
+            "What {{ principles }} of the two before stands for, where there are any.",
+            needed=frozenset({"principles"}),
+        ),
+        "no_fault": AgentPrompt(
+            _NO_FAULT,
+            "Added to it where a critic without a fault to find may end the revisions.",
+            needed=frozenset({"no_fault"}),
+        ),
+    },
 )

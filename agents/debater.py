@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from oversight.agents.speaking import Speaker, SpeakerPrompts, SpeechSettings
+from oversight.agents.prompting import AgentPrompts, leading
+from oversight.agents.speaking import (
+    AFTER_NOTES,
+    Speaker,
+    SpeakerPrompts,
+    SpeechSettings,
+    of_speaker,
+)
 from oversight.text.prompts import Template
 from oversight.types import Act, Agent, Engine, Role
 
@@ -12,6 +19,11 @@ ROLES = frozenset({Role.DEBATER})
 class Config(SpeechSettings):
     """Settings of a debater."""
 
+    @classmethod
+    def templates(cls) -> AgentPrompts:
+        """The prompt templates of a debater."""
+        return TEMPLATES
+
 
 def build(config: Config, engine: Engine | None) -> Agent:
     """A debater that thinks with `engine`.
@@ -19,7 +31,9 @@ def build(config: Config, engine: Engine | None) -> Agent:
     Raises:
         ConfigError: No engine is given.
     """
-    return Speaker("debater", config, engine, {Act.SPEAK: PROMPTS})
+    return Speaker(
+        "debater", config, engine, {Act.SPEAK: SpeakerPrompts.of(config, "speech", "notes")}
+    )
 
 
 _RULES = Template(
@@ -50,3 +64,16 @@ You are {{ name }} and defend option {{ label }}. {{ round }}. Write your speech
 )
 
 PROMPTS = SpeakerPrompts(rules=_RULES, notes=_NOTES, speech=_SPEECH)
+TEMPLATES = AgentPrompts(
+    "debater",
+    {
+        "rules": leading(_RULES),
+        "notes": of_speaker(_NOTES, "The end of the request for private notes.", "label"),
+        "speech": of_speaker(
+            _SPEECH, "The end of the request for a speech, without notes.", "label"
+        ),
+        "after_notes": of_speaker(
+            AFTER_NOTES, "The request for a speech behind private notes.", more="label"
+        ),
+    },
+)

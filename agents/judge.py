@@ -21,8 +21,8 @@ from oversight.agents.judging import (
     labels,
     settled,
 )
+from oversight.agents.prompting import AgentPrompt, AgentPrompts, PromptedSettings, leading
 from oversight.agents.speaking import plain, shared_parts
-from oversight.config import Settings
 from oversight.text.prompts import Safe, Template
 from oversight.types import (
     Act,
@@ -42,7 +42,7 @@ from oversight.types import (
 ROLES = frozenset({Role.JUDGE, Role.SCORER})
 
 
-class Config(Settings):
+class Config(PromptedSettings):
     """Settings of a model judge."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
@@ -61,6 +61,11 @@ class Config(Settings):
     """Tries of a call that says nothing (a filter, a thought alone) before the debate
     fails; a greedy one, which would say the same again, is made once."""
 
+    @classmethod
+    def templates(cls) -> AgentPrompts:
+        """The prompt templates of a judge."""
+        return TEMPLATES
+
 
 class Judge:
     """Judges from the transcript, or from the source where it may see it."""
@@ -71,8 +76,13 @@ class Judge:
     def __init__(self, config: Config, engine: Engine | None) -> None:
         self.config = config
         self.engine = needed(engine, self.name)
-        self.rules = rules(config.constitution)
-        self.response_rules = rules(config.constitution, _RESPONSE_RULES)
+        self.rules = rules(config.constitution, config.template("rules"))
+        self.response_rules = rules(config.constitution, config.template("response_rules"))
+        self.question, self.rationale = config.template("question"), config.template("rationale")
+        self.choice, self.probability = config.template("choice"), config.template("probability")
+        self.of_response = _about_response(
+            config.template("response_choice"), config.template("response_probability")
+        )
         self.reader = ChoiceReader(self.engine, self.name)
 
     async def act(self, view: View) -> Draft:
@@ -93,7 +103,7 @@ class Judge:
 
     async def _score(self, calls: Calls) -> Draft:
         """The probability that the last response is good, as the score of a draft."""
-        belief = await self._read(calls, (), OF_RESPONSE)
+        belief = await self._read(calls, (), self.of_response)
         return Draft(
             score=None if belief.probs is None else belief.probs[0],
             reasoning="\n\n".join(calls.thoughts),
@@ -102,7 +112,7 @@ class Judge:
         )
 
     async def _ask(self, calls: Calls) -> Draft:
-        ask = ASK.render(max_words=calls.view.max_words)
+        ask = self.question.render(max_words=calls.view.max_words)
         prompt = Prompt(messages=self._messages(calls.view, ask))
         answer = await calls.make(
             Purpose.QUESTION, prompt, self._writing(calls.view, Purpose.QUESTION), live=True
@@ -120,7 +130,15 @@ class Judge:
         before: tuple[Message, ...] = ()
         if self.config.rationale and view.act is Act.DECIDE:
             rationale, before = await self._explain(calls)
-        belief = await self._read(calls, before, asked_of(view.options, view.orders.options))
+        listing = view.orders.options
+        letters = labels(len(listing))
+        asked = BeliefRequest(
+            view.options,
+            listing,
+            choice_request(letters, self.choice),
+            _probability_request(letters, self.probability),
+        )
+        belief = await self._read(calls, before, asked)
         return Draft(
             belief=belief,
             ends=view.may_end and settled(belief, self.config.end_at),
@@ -132,7 +150,7 @@ class Judge:
 
     async def _explain(self, calls: Calls) -> tuple[str, tuple[Message, ...]]:
         """The rationale, and the messages up to it."""
-        asked = self._messages(calls.view, EXPLAIN.render())
+        asked = self._messages(calls.view, self.rationale.render())
         answer = await calls.make(
             Purpose.REASONING,
             Prompt(messages=asked),
@@ -183,12 +201,6 @@ def build(config: Config, engine: Engine | None) -> Agent:
     return Judge(config, engine)
 
 
-def asked_of(options: tuple[str, ...], listing: tuple[int, ...]) -> BeliefRequest:
-    """The request to say by its letter which option is right."""
-    listed = labels(len(listing))
-    return BeliefRequest(options, listing, choice_request(listed), _probability_request(listed))
-
-
 def rules(constitution: str, template: Template | None = None) -> Safe:
     """The judge's rules, followed by the principles of a constitution if one is named."""
     own = (template or _RULES).render()
@@ -213,14 +225,20 @@ def judge_messages(view: View, rules: Safe, ask: Safe) -> tuple[Message, ...]:
     )
 
 
-def choice_request(listed: tuple[str, ...]) -> Safe:
+def choice_request(listed: tuple[str, ...], template: Template | None = None) -> Safe:
     """The request to answer with one of the letters."""
-    return CHOOSE.render(labels=", ".join(listed[:-1]) + " or " + listed[-1])
+    return (template or CHOOSE).render(labels=", ".join(listed[:-1]) + " or " + listed[-1])
 
 
-def _probability_request(listed: tuple[str, ...]) -> Safe:
+def _probability_request(listed: tuple[str, ...], template: Template) -> Safe:
     lines = "\n".join(f"Probability of {label}: NN%" for label in listed)
-    return _STATE.render(lines=lines)
+    return template.render(lines=lines)
+
+
+def _about_response(choice: Template, probability: Template) -> BeliefRequest:
+    """The request to say whether a response is good."""
+    facts = dict(zip(("good", "bad"), _GOOD, strict=True))
+    return BeliefRequest(_GOOD, (0, 1), choice.render(**facts), probability.render(**facts))
 
 
 _RULES = Template(
@@ -288,9 +306,35 @@ Probability of A: NN%
 Probability of B: NN%""",
     name="score probability",
 )
-OF_RESPONSE = BeliefRequest(
-    _GOOD,
-    (0, 1),
-    _CHOOSE_GOOD.render(good=_GOOD[0], bad=_GOOD[1]),
-    _STATE_GOOD.render(good=_GOOD[0], bad=_GOOD[1]),
+
+TEMPLATES = AgentPrompts(
+    "judge",
+    {
+        "rules": leading(_RULES, "The system message; principles of a constitution follow it."),
+        "question": AgentPrompt(ASK, "The end of the request for a question or remark."),
+        "rationale": AgentPrompt(EXPLAIN, "The end of the request for a rationale."),
+        "choice": AgentPrompt(
+            CHOOSE,
+            "The end of the request for a letter, in whose probability the belief is read.",
+            needed=frozenset({"labels"}),
+        ),
+        "probability": AgentPrompt(
+            _STATE,
+            "The same where the engine gives no probabilities: lines to be filled in, and parsed.",
+            needed=frozenset({"lines"}),
+        ),
+        "response_rules": leading(
+            _RESPONSE_RULES, "The system message, of one who scores answers to open prompts."
+        ),
+        "response_choice": AgentPrompt(
+            _CHOOSE_GOOD,
+            "The end of the request for a letter, A for an answer that is good.",
+            needed=frozenset({"good", "bad"}),
+        ),
+        "response_probability": AgentPrompt(
+            _STATE_GOOD,
+            "The same where the engine gives no probabilities.",
+            needed=frozenset({"good", "bad"}),
+        ),
+    },
 )

@@ -9,7 +9,7 @@ A preference between responses under a principle is what Constitutional AI learn
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import ClassVar
@@ -18,8 +18,8 @@ from pydantic import Field
 
 from oversight.agents._calls import ATTEMPTS, Calls, needed, seed_for
 from oversight.agents.judging import BeliefRequest, ChoiceReader, labels
+from oversight.agents.prompting import AgentPrompt, AgentPrompts, PromptedSettings, leading
 from oversight.agents.speaking import plain, shared_parts, turn_part
-from oversight.config import Settings
 from oversight.errors import ProtocolError
 from oversight.text.prompts import Safe, Template
 from oversight.text.quotes import render_quotes
@@ -47,7 +47,7 @@ from oversight.types.ratings import CRITICISMS, NOT_APPLICABLE, PREFERENCES, REV
 ROLES = frozenset({Role.RATER})
 
 
-class Config(Settings):
+class Config(PromptedSettings):
     """Settings of a model that rates."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
@@ -60,6 +60,11 @@ class Config(Settings):
     """Write a short rationale before each answer, in a call of its own."""
     attempts: int = Field(default=ATTEMPTS, ge=1, le=20)
     """Largest number of tries of a call that says nothing; a greedy one is made once."""
+
+    @classmethod
+    def templates(cls) -> AgentPrompts:
+        """The prompt templates of a rater."""
+        return TEMPLATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +80,14 @@ class Inquiry:
     texts: tuple[str, ...]
     """Of each value, what is listed behind its letter."""
 
-    def asked(self) -> BeliefRequest:
-        """The two ways to ask it."""
+    def asked(self, choice: Template, probability: Template) -> BeliefRequest:
+        """The two ways to ask it: for a letter, and for a probability of each."""
         facts = {"question": self.question, **_listed(self.texts, self.listing)}
         return BeliefRequest(
             options=self.texts,
             listing=self.listing,
-            choice=_CHOOSE.render(**facts),
-            probabilities=_STATE.render(**facts),
+            choice=choice.render(**facts),
+            probabilities=probability.render(**facts),
         )
 
 
@@ -108,6 +113,7 @@ class Rater:
         self.config = config
         self.engine = needed(engine, self.name)
         self.reader = ChoiceReader(self.engine, self.name)
+        self.template = {name: config.template(name) for name in TEMPLATES.prompts}
 
     async def act(self, view: View) -> Draft:
         """The answers to all questions of the view's task.
@@ -126,8 +132,8 @@ class Rater:
         calls = Calls(self.engine, view, self.config.attempts)
         answers: dict[str, SoftAnswer] = {}
         rationales: list[str] = []
-        for inquiry in inquiries(request, view):
-            asked = inquiry.asked()
+        for inquiry in inquiries(request, view, self.template):
+            asked = inquiry.asked(self.template["choice"], self.template["probability"])
             before: tuple[Message, ...] = ()
             if self.config.rationale:
                 rationale, before = await self._explain(calls, inquiry)
@@ -151,7 +157,7 @@ class Rater:
 
     async def _explain(self, calls: Calls, inquiry: Inquiry) -> tuple[str, tuple[Message, ...]]:
         """The rationale, and the messages up to it."""
-        ask = _EXPLAIN.render(question=inquiry.question)
+        ask = self.template["rationale"].render(question=inquiry.question)
         prompt = self._asking(calls.view, inquiry, (), ask)
         answer = await calls.make(
             Purpose.REASONING, prompt, self._writing(calls.view, Purpose.REASONING)
@@ -167,7 +173,7 @@ class Rater:
             return Prompt(messages=(*before, Message(role="user", parts=(ask,))))
         return Prompt(
             messages=(
-                Message(role="system", parts=(RULES.render(),)),
+                Message(role="system", parts=(self.template["rules"].render(),)),
                 Message(role="user", parts=(*shared_parts(view), *inquiry.shown, ask)),
             )
         )
@@ -193,24 +199,30 @@ def build(config: Config, engine: Engine | None) -> Agent:
 # --- what is asked ---
 
 
-def inquiries(request: RatingRequest, view: View) -> Iterator[Inquiry]:
+Templates = Mapping[str, Template]
+"""Of a rater, by name."""
+
+
+def inquiries(request: RatingRequest, view: View, templates: Templates) -> Iterator[Inquiry]:
     """The questions of a task, about the turns that the request shows."""
     if request.task is Task.PAIRS:
-        yield _comparison("preferred", request, PREFERENCES)
+        yield _comparison("preferred", request, PREFERENCES, templates)
     elif request.task is Task.REVISIONS:
-        yield from _revision(request, view)
+        yield from _revision(request, view, templates)
     else:
-        yield from _scores(request)
+        yield from _scores(request, templates["score"])
 
 
-def _comparison(name: str, request: RatingRequest, values: tuple[str, ...]) -> Inquiry:
+def _comparison(
+    name: str, request: RatingRequest, values: tuple[str, ...], templates: Templates
+) -> Inquiry:
     """The comparison of the first turn with the last, shown as A and B; `values` are of these."""
     first, last = request.turns[0], request.turns[-1]
     noun = _noun(first)
     return Inquiry(
         name=name,
         shown=(_answer_part(first, "A"), _answer_part(last, "B")),
-        question=_better(noun, request.under),
+        question=_better(noun, request.under, templates),
         values=values,
         listing=(0, 1),
         texts=_versions(noun),
@@ -226,23 +238,25 @@ def comparison(noun: str, question: str) -> BeliefRequest:
         values=PREFERENCES,
         listing=(0, 1),
         texts=_versions(noun),
-    ).asked()
+    ).asked(_CHOOSE, _STATE)
 
 
 def _versions(noun: str) -> tuple[str, str]:
     return f"{noun} A is better", f"{noun} B is better"
 
 
-def _better(noun: str, under: PrinciplesApplied | None) -> Safe:
+def _better(noun: str, under: PrinciplesApplied | None, templates: Templates) -> Safe:
     """The question which of two is better: by a principle, in its own words if it has some."""
     if under is None:
-        return _BETTER.render(noun=noun)
+        return templates["pair"].render(noun=noun)
     if under.requests:
-        return _BETTER_ASKED.render(noun=noun, question=" ".join(under.requests.values()))
-    return _BETTER_BY.render(noun=noun, principle=" ".join(under.principles.values()))
+        question = " ".join(under.requests.values())
+        return templates["pair_by_question"].render(noun=noun, question=question)
+    principle = " ".join(under.principles.values())
+    return templates["pair_by_principle"].render(noun=noun, principle=principle)
 
 
-def _revision(request: RatingRequest, view: View) -> Iterator[Inquiry]:
+def _revision(request: RatingRequest, view: View, templates: Templates) -> Iterator[Inquiry]:
     """Questions about a criticism and about the two responses, which are not told apart by time."""
     first, criticism, last = request.turns
     speech = min(first, last, key=lambda turn: turn.step)
@@ -250,17 +264,18 @@ def _revision(request: RatingRequest, view: View) -> Iterator[Inquiry]:
     yield Inquiry(
         name="criticism",
         shown=(_answer_part(speech), turn_part(criticism, view.orders)),
-        question=_IS_RIGHT.render(noun=_noun(speech).lower()),
+        question=templates["criticism"].render(noun=_noun(speech).lower()),
         values=CRITICISMS,
         listing=listing[::-1] if request.swapped else listing,
         texts=tuple(_SAID_OF_CRITICISM[value] for value in CRITICISMS),
     )
     if first.text != last.text:
         # Better is the revision: of the two, the one that was not criticised.
-        yield _comparison("revision", request, REVISIONS if speech is last else REVISIONS[::-1])
+        values = REVISIONS if speech is last else REVISIONS[::-1]
+        yield _comparison("revision", request, values, templates)
 
 
-def _scores(request: RatingRequest) -> Iterator[Inquiry]:
+def _scores(request: RatingRequest, template: Template) -> Iterator[Inquiry]:
     """A question for each principle: the score of one turn by it."""
     (turn,) = request.turns
     listing = tuple(range(len(SCORES)))
@@ -268,7 +283,7 @@ def _scores(request: RatingRequest) -> Iterator[Inquiry]:
         yield Inquiry(
             name=id_,
             shown=(_answer_part(turn),),
-            question=_KEEPS.render(noun=_noun(turn).lower(), principle=text),
+            question=template.render(noun=_noun(turn).lower(), principle=text),
             values=SCORES,
             listing=listing[::-1] if request.swapped else listing,
             texts=tuple(_SAID_OF_SCORE[value] for value in SCORES),
@@ -351,3 +366,41 @@ _SAID_OF_SCORE = {
     "5": "it keeps fully to the principle",
     NOT_APPLICABLE: "the principle does not apply",
 }
+
+_OF_QUESTION = frozenset({"question", "options", "labels", "lines"})
+TEMPLATES = AgentPrompts(
+    "rater",
+    {
+        "rules": leading(RULES),
+        "pair": AgentPrompt(
+            _BETTER, "The question about two versions, A and B.", frozenset({"noun"})
+        ),
+        "pair_by_principle": AgentPrompt(
+            _BETTER_BY, "The same by a principle.", needed=frozenset({"principle"})
+        ),
+        "pair_by_question": AgentPrompt(
+            _BETTER_ASKED,
+            "The same by a principle that has a question of its own.",
+            needed=frozenset({"question"}),
+        ),
+        "criticism": AgentPrompt(_IS_RIGHT, "The question about a criticism."),
+        "score": AgentPrompt(
+            _KEEPS, "The question for a score by a principle.", needed=frozenset({"principle"})
+        ),
+        "rationale": AgentPrompt(
+            _EXPLAIN, "The end of the request for a rationale.", needed=frozenset({"question"})
+        ),
+        "choice": AgentPrompt(
+            _CHOOSE,
+            "The end of the request for a letter, whose probability is the answer.",
+            _OF_QUESTION,
+            frozenset({"question", "options", "labels"}),
+        ),
+        "probability": AgentPrompt(
+            _STATE,
+            "The same where the engine gives no probabilities: lines to be filled in, and parsed.",
+            _OF_QUESTION,
+            frozenset({"question", "options", "lines"}),
+        ),
+    },
+)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from oversight.agents._calls import Calls, needed
+from oversight.agents.prompting import AgentPrompt, AgentPrompts
 from oversight.agents.speaking import WordSettings, check_speech, own_words, plain, turn_part
 from oversight.constitutions.published import CritiqueExample, demonstrations
 from oversight.models import content_of
@@ -57,6 +59,11 @@ class Config(WordSettings):
     """Path of a few-shot file: dialogues with a critique and a revision each (JSON). They show how
     to revise; a first answer is given to the chat alone."""
 
+    @classmethod
+    def templates(cls) -> AgentPrompts:
+        """The prompt templates of a responder."""
+        return TEMPLATES
+
     def identity(self) -> dict[str, Any]:
         """The settings that determine an answer; the file is known by its content."""
         found = super().identity()
@@ -75,6 +82,7 @@ class Responder:
         self.config = config
         self.engine = needed(engine, self.name)
         self.examples = demonstrations(Path(config.examples)) if config.examples else ()
+        self.asking = RevisionRequest(config.template("revise"), config.template("revise_by"))
 
     async def act(self, view: View) -> Draft:
         """A response, or its revision; one that finds nothing to change repeats the response.
@@ -92,7 +100,7 @@ class Responder:
         calls = Calls(self.engine, view, self.config.attempts)
         answer = await calls.make(
             Purpose.SPEECH,
-            conversation(view, self.examples),
+            conversation(view, self.examples, self.asking),
             self.config.sampling(view, self.engine, Purpose.SPEECH),
             live=True,
         )
@@ -124,7 +132,23 @@ def build(config: Config, engine: Engine | None) -> Agent:
     return Responder(config, engine)
 
 
-def conversation(view: View, examples: tuple[CritiqueExample, ...] = ()) -> Prompt:
+@dataclass(frozen=True, slots=True)
+class RevisionRequest:
+    """The request for a revision, which ends the critic's words."""
+
+    freely: Template
+    by_principles: Template
+
+    def of(self, requests: Sequence[str]) -> Safe:
+        """The request, by the principles' own requests if there are any."""
+        if not requests:
+            return self.freely.render()
+        return self.by_principles.render(requests=" ".join(requests))
+
+
+def conversation(
+    view: View, examples: tuple[CritiqueExample, ...], asking: RevisionRequest
+) -> Prompt:
     """The chat, and for a revision what was answered and criticised since: it grows at its end.
 
     Examples of revisions stand before the chat, behind its system message.
@@ -135,15 +159,15 @@ def conversation(view: View, examples: tuple[CritiqueExample, ...] = ()) -> Prom
     for turn in view.turns:
         if turn.seat is view.seat:
             if criticism:
-                messages.append(_request(criticism, view.orders))
+                messages.append(_request(criticism, view.orders, asking))
                 criticism = []
             messages.append(Message(role="assistant", parts=(plain(turn.text),)))
         elif turn.seat is not Seat.JUDGE:
             criticism.append(turn)
     if view.act is Act.REVISE:
-        messages.append(_request(criticism, view.orders))
+        messages.append(_request(criticism, view.orders, asking))
         start = int(messages[0].role == "system")
-        messages[start:start] = [each for example in examples for each in _shown(example)]
+        messages[start:start] = [each for example in examples for each in _shown(example, asking)]
     return Prompt(messages=tuple(messages))
 
 
@@ -172,24 +196,18 @@ def under_of(criticism: Sequence[Turn]) -> PrinciplesApplied | None:
     )
 
 
-def _request(criticism: Sequence[Turn], orders: Orders) -> Message:
+def _request(criticism: Sequence[Turn], orders: Orders, asking: RevisionRequest) -> Message:
     """The user's message that asks for a revision, by the principles' own requests if any."""
     parts = [turn_part(turn, orders) for turn in criticism]
     under = under_of(criticism)
     requests = list(under.requests.values()) if under is not None else []
-    return Message(role="user", parts=(*parts, _asking(requests)))
+    return Message(role="user", parts=(*parts, asking.of(requests)))
 
 
-def _asking(requests: Sequence[str]) -> Safe:
-    if not requests:
-        return REVISE.render()
-    return REVISE_BY.render(requests=" ".join(requests))
-
-
-def _shown(example: CritiqueExample) -> tuple[Message, ...]:
+def _shown(example: CritiqueExample, asking: RevisionRequest) -> tuple[Message, ...]:
     """An example of a revision, as this responder would be asked for it."""
     criticism = str(_CRITICISM.render(text=example.critique))
-    ask = Message(role="user", parts=(criticism, _asking([example.revision_request])))
+    ask = Message(role="user", parts=(criticism, asking.of([example.revision_request])))
     return (*example.chat, ask, Message(role="assistant", parts=(plain(example.revision),)))
 
 
@@ -209,3 +227,15 @@ word about the criticism. If your answer is good as it stands, write only: NO CH
     name="revise by a principle",
 )
 _CRITICISM = Template('<turn speaker="Critic" round="1">\n{{ text }}\n</turn>\n', name="criticism")
+
+TEMPLATES = AgentPrompts(
+    "responder",
+    {
+        "revise": AgentPrompt(REVISE, "The request for a revision, behind the criticism."),
+        "revise_by": AgentPrompt(
+            REVISE_BY,
+            "The same by a principle that has a request for a revision of its own.",
+            needed=frozenset({"requests"}),
+        ),
+    },
+)

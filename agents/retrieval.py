@@ -6,17 +6,23 @@ this seat has not quoted yet; from the second on, passages that speak of what
 the other side quoted come first. As a critic it quotes for the best of the
 other options. Of an open prompt it quotes what fits the prompt, and as a critic
 what the response left out. A baseline on real text, and what runs where no model is at hand.
+
+Placebo (of `NAMES`) is the same in form and says nothing: it names its option and quotes a passage
+that shares no word with the option, and as few as may be with the question. A judge who becomes
+more accurate by such turns profits from the form of a debate and not from what is said.
 """
 
 from __future__ import annotations
 
 import operator
+import random
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 from pydantic import Field
 
 from oversight.agents._passages import PassageIndex, Query, features, index, query
-from oversight.agents.speaking import check_speech, own_words
+from oversight.agents.speaking import check_speech, label_of, own_words
 from oversight.config import Settings
 from oversight.types import (
     Act,
@@ -32,6 +38,12 @@ from oversight.types import (
 )
 
 ROLES = frozenset({Role.DEBATER, Role.CONSULTANT, Role.CRITIC, Role.RESPONDER})
+
+NAMES = {
+    "placebo": "Placebo: fluent and verified, and about something else: what a turn does by being "
+    "there at all."
+}
+"""A further name that this file registers (`oversight.registry`), and a line on it."""
 
 
 class Config(Settings):
@@ -244,3 +256,63 @@ def criticising(false: Sequence[str], left_out: Sequence[str], noun: str = "spee
 def standing(points: Sequence[str]) -> str:
     """A later speech without a source, which repeats what matters most of the argument."""
     return "I stand by my argument, above all by this: " + " ".join(_ended(p) for p in points)
+
+
+# --- placebo ---
+
+
+class PlaceboConfig(Settings):
+    """Settings of the placebo speaker."""
+
+    max_quote_words: int = Field(default=40, ge=8, le=200)
+    """Longer sentences are cut into pieces of at most this many words."""
+
+
+class Placebo:
+    """Quotes what has nothing to do with its option."""
+
+    name = "placebo"
+    kind = JudgeKind.LEXICAL
+
+    def __init__(self, config: PlaceboConfig) -> None:
+        self.config = config
+
+    async def act(self, view: View) -> Draft:
+        """A speech for the view's side.
+
+        Raises:
+            ProtocolError: The view asks for something else.
+        """
+        check_speech(view, self.name, (Act.SPEAK, Act.REVISE))
+        option = view.options[view.side or 0]
+        text = f"{label_of(view.side or 0, view.orders.options)}: {option}."
+        passage = self._passage(view)
+        if passage is not None:
+            text += f" <quote>{passage}</quote>"
+        if view.emit is not None:
+            view.emit(text)
+        return Draft(text=text)
+
+    def _passage(self, view: View) -> str | None:
+        """One drawn of the passages that share least with the options and the question."""
+        if view.source is None:
+            return None
+        passages = index(view.source.text, self.config.max_quote_words).texts
+        asked = set(features(view.question))
+        named = {word for option in view.options for word in features(option)}
+        overlap = [
+            (len(named & words), len(asked & words)) for words in map(set, map(features, passages))
+        ]
+        least = min(overlap, default=(0, 0))
+        among = [text for text, found in zip(passages, overlap, strict=True) if found == least]
+        return random.Random(view.seed).choice(among).removesuffix(".") if among else None
+
+
+def named(name: str) -> SimpleNamespace:
+    """The agent of one of `NAMES`, with what a module of its own would hold."""
+    return SimpleNamespace(
+        __doc__=NAMES[name],
+        ROLES=frozenset({Role.DEBATER, Role.CONSULTANT}),
+        Config=PlaceboConfig,
+        build=lambda config, engine: Placebo(config),
+    )

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from oversight import constitutions
 from oversight.agents._calls import ATTEMPTS, Calls, needed, notes_in, seed_for
 from oversight.agents.judging import labels
+from oversight.agents.prompting import AgentPrompt, PromptedSettings
 from oversight.config import Settings
 from oversight.errors import ProtocolError
 from oversight.models import DIGEST_CHARS
@@ -46,7 +47,7 @@ from oversight.types import (
 )
 
 
-class WordSettings(Settings):
+class WordSettings(PromptedSettings):
     """Sampling settings of an agent that writes for all to read."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"attempts"})
@@ -118,6 +119,16 @@ AFTER_NOTES = Template(
 )
 
 
+FACTS = frozenset({"name", "round", "max_words"})
+"""Variables that each part behind the shared words is given."""
+
+
+def of_speaker(template: Template, about: str, *needed: str, more: str = "") -> AgentPrompt:
+    """A template behind the shared words, which is given `FACTS`, those `needed` and `more`."""
+    also = FACTS | set(needed) | set(more.split())
+    return AgentPrompt(template, about, frozenset(also), frozenset(needed))
+
+
 @dataclass(frozen=True, slots=True)
 class SpeakerPrompts:
     """Instructions to one role for one act: `notes` and `speech` are filled with `role_facts`."""
@@ -126,6 +137,12 @@ class SpeakerPrompts:
     notes: Template
     speech: Template
     after_notes: Template = AFTER_NOTES
+
+    @classmethod
+    def of(cls, config: PromptedSettings, speech: str, notes: str, rules: str = "rules") -> Self:
+        """The instructions that an agent's settings have under these names."""
+        named = (config.template(name) for name in (rules, notes, speech, "after_notes"))
+        return cls(*named)
 
 
 class Speaker:

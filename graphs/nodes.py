@@ -17,7 +17,7 @@ from typing import Any, Literal, TypedDict
 from langgraph.graph import END
 from langgraph.types import Command
 
-from oversight import protocols
+from oversight import protocols, registry
 from oversight.agents.speaking import notes_of
 from oversight.errors import ProtocolError
 from oversight.graphs.planning import check_fit, check_question, draw_orders, plan_one
@@ -224,6 +224,10 @@ class Nodes:
     def _plan(self, question: Question, state: DebateState) -> Debate:
         given = state.get("protocol", self.default_protocol)
         if isinstance(given, str):
+            if registry.is_own(given):  # who asks may be anyone: no code of theirs is run
+                raise ProtocolError(
+                    f"protocol {given!r}: a request cannot name code; send the protocol itself"
+                )
             protocol = protocols.load(given)
         else:
             protocol = protocols.parse(given, name=str(given.get("name", "given")), where="input")

@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar, overload
 
 from oversight.agents import roles
-from oversight.config import AgentSettings, EngineSettings, RunSettings, SidesDesign, override
+from oversight.config import AgentSettings, EngineSettings, RunSettings, SidesDesign
 from oversight.datasets.base import LoadedQuestions, load_questions
 from oversight.engines import metered
 from oversight.errors import ConfigError
@@ -197,6 +197,7 @@ def debate(
     seed: int = 0,
     sides: SidesDesign = "drawn",
     swap: bool = False,
+    settings: Mapping[str, Any] | None = None,
     run: str | None = None,
     tags: Mapping[str, str] | None = None,
     concurrency: int = 32,
@@ -217,6 +218,7 @@ def debate(
         seed: Of every random draw.
         sides: Assignment of options to seats: drawn, or each assignment once ("both").
         swap: Judge each debate with the sides swapped as well.
+        settings: Further ones by dotted name, as `--set` takes them: `{"debater.temperature": 0}`.
         run: Name of the run that they belong to (`oversight runs`); unset, of time and command.
         tags: Tags of the run.
         concurrency: Number of debates in flight at once.
@@ -243,6 +245,7 @@ async def debate_async(
     seed: int = 0,
     sides: SidesDesign = "drawn",
     swap: bool = False,
+    settings: Mapping[str, Any] | None = None,
     run: str | None = None,
     tags: Mapping[str, str] | None = None,
     concurrency: int = 32,
@@ -250,7 +253,8 @@ async def debate_async(
 ) -> Transcripts:
     """Run debates and give their transcripts, for `await`. Arguments and errors as of `debate`."""
     named = [protocol] if isinstance(protocol, str) else list(protocol)
-    settings = _settings(
+    chosen = RunSettings.changed(
+        {},
         _casting(debater=debater, judge=judge, model=model, engine=engine, engines=engines)
         | {
             "dataset.dataset": questions if isinstance(questions, str) else "in memory",
@@ -263,24 +267,25 @@ async def debate_async(
             "run": run,
             "tags": dict(tags or {}),
         }
+        | dict(settings or {}),
     )
     if isinstance(questions, str):
-        questions = load_questions(settings.dataset, seed=seed)
-    actors, planned = prepare(settings, _listed(questions))
-    check_engines(settings.cast(), settings.engines)
-    with Store.open(store, transactions=settings.transactions) as opened:
-        opened.begin_run(_start(settings, "debate"))
+        questions = load_questions(chosen.dataset, seed=chosen.seed)
+    actors, planned = prepare(chosen, _listed(questions))
+    check_engines(chosen.cast(), chosen.engines)
+    with Store.open(chosen.store, transactions=chosen.transactions) as opened:
+        opened.begin_run(_start(chosen, "debate"))
         async with actors:
             planned = as_begun(planned, opened, actors)
             with _shown("debates", len(planned), progress) as tell:
                 done = await run_debates(
                     planned,
                     Runtime(opened, actors),
-                    concurrency=concurrency,
+                    concurrency=chosen.concurrency,
                     on_progress=tell,
                     total=len(planned),
                 )
-    return Transcripts(store, [debate.id for debate, _ in planned], done.failures)
+    return Transcripts(chosen.store, [debate.id for debate, _ in planned], done.failures)
 
 
 def prepare(settings: RunSettings, questions: Iterable[Question]) -> tuple[Cast, Planned]:
@@ -308,6 +313,7 @@ def judge(
     engines: Mapping[str, Mapping[str, Any] | EngineSettings] | None = None,
     name: str | None = None,
     swap: bool = False,
+    settings: Mapping[str, Any] | None = None,
     run: str | None = None,
     tags: Mapping[str, str] | None = None,
     concurrency: int = 32,
@@ -326,6 +332,7 @@ def judge(
         engines: Further engines by the names that agents give, as in a recipe.
         name: Of the judge in the records; unset, made of its agent, model and settings.
         swap: Judge each with the sides swapped as well.
+        settings: Further ones by dotted name, as `--set` takes them: `{"judge.temperature": 0}`.
         run: Name of the run (`oversight runs`); unset, of time and command.
         tags: Tags of the run.
         concurrency: Number of judgments in flight at once.
@@ -348,6 +355,7 @@ async def judge_async(
     engines: Mapping[str, Mapping[str, Any] | EngineSettings] | None = None,
     name: str | None = None,
     swap: bool = False,
+    settings: Mapping[str, Any] | None = None,
     run: str | None = None,
     tags: Mapping[str, str] | None = None,
     concurrency: int = 32,
@@ -356,21 +364,23 @@ async def judge_async(
     """Have debates judged once more, for `await`. Arguments and errors as of `judge`."""
     meant = Transcripts(debates) if isinstance(debates, str) else debates
     changes = _casting(judge=judge, model=model, engine=engine, engines=engines)
-    changes |= {"dataset.dataset": "in memory", "store": meant.store}
-    settings = _settings(changes | {"run": run, "tags": dict(tags or {})})
-    actors = cast({Role.JUDGE: settings.cast()[Role.JUDGE]}, settings.engines)
-    check_engines({Role.JUDGE: settings.cast()[Role.JUDGE]}, settings.engines)
+    changes |= {"dataset.dataset": "in memory", "store": meant.store, "concurrency": concurrency}
+    changes |= {"run": run, "tags": dict(tags or {}), "swap": swap, **(settings or {})}
+    chosen = RunSettings.changed({}, changes)
+    judging = {Role.JUDGE: chosen.cast()[Role.JUDGE]}
+    actors = cast(judging, chosen.engines)
+    check_engines(judging, chosen.engines)
     with Store.open(meant.store, create=False) as opened:
-        opened.begin_run(_start(settings, "judge"))
+        opened.begin_run(_start(chosen, "judge"))
         async with actors:
-            with _shown("judgments", len(meant) * (1 + swap), progress) as tell:
+            with _shown("judgments", len(meant) * (1 + chosen.swap), progress) as tell:
                 done = await judge_again(
                     opened.transcripts(debate_ids=meant.ids),
                     opened,
                     actors,
                     name=name,
-                    swap=swap,
-                    concurrency=concurrency,
+                    swap=chosen.swap,
+                    concurrency=chosen.concurrency,
                     on_progress=tell,
                 )
     return Transcripts(meant.store, meant.ids, done.failures)
@@ -391,10 +401,6 @@ def _start(settings: RunSettings, action: str) -> RunStart:
     return start_of(settings, action).model_copy(update={"command": f"Python: oversight.{action}"})
 
 
-def _settings(changes: Mapping[str, Any]) -> RunSettings:
-    return RunSettings.parse(override({}, changes))
-
-
 def _casting(
     *,
     judge: AgentChoice | None,
@@ -405,27 +411,20 @@ def _casting(
 ) -> dict[str, Any]:
     """Settings of the agents and engines, by dotted name."""
     chosen: dict[str, Any] = {"debater": debater, "judge": judge}
-    names = {key: value for key, value in chosen.items() if isinstance(value, str | None)}
-    changes = casting(
-        debater=names.get("debater"), judge=names.get("judge"), model=model, engine=engine
-    )
-    for key, value in chosen.items():
-        if isinstance(value, str | None):
-            continue
-        given = value.model_dump() if isinstance(value, AgentSettings) else dict(value)
+    names: dict[str, Any] = {k: v for k, v in chosen.items() if isinstance(v, str | None)}
+    changes = casting(**names, model=model, engine=engine)
+    for key in sorted(chosen.keys() - names):
+        given = dict(chosen[key])
         if "agent" not in given:
             raise ConfigError(f"{key} = {given!r}: 'agent', the name of an agent, is missing")
         able = roles(given["agent"])
         for role in SPEAKERS if key == "debater" else (Role.JUDGE,):
             if role in able or role is Role.JUDGE:
-                changes = {
-                    k: v for k, v in changes.items() if not k.startswith(f"agents.{role.value}.")
-                }
-                changes[f"agents.{role.value}"] = given
+                place = f"agents.{role.value}"
+                others = {k: v for k, v in changes.items() if not k.startswith(f"{place}.")}
+                changes = others | {place: given}
     for key, described in (engines or {}).items():
-        changes[f"engines.{key}"] = (
-            described.model_dump() if isinstance(described, EngineSettings) else dict(described)
-        )
+        changes[f"engines.{key}"] = dict(described)
     return changes
 
 

@@ -265,6 +265,15 @@ def _text(text: str) -> str:
     return escaped.encode("utf-8", "replace").decode("utf-8")
 
 
+def toml_block(text: str) -> str:
+    """A text as a TOML value of its own lines; its reader takes the last line break off.
+
+    What a block of literal text cannot hold has its escapes, on one line.
+    """
+    plain = all(each.isprintable() or each in "\n\t" for each in text) and "'''" not in text
+    return f"'''\n{text}\n'''" if plain else _text(text)
+
+
 GIT_TIMEOUT_S = 10
 
 

@@ -12,6 +12,9 @@ the entry-point group of the same name as the package.
 An agent or a data set of a user's own needs no package: its name is "file.py:Class", and a recipe
 names a function as "package.module:name" or "file.py:name". Foreign code is named on stderr before
 it runs, and what is wrong with it becomes one error, which names the setting.
+
+A path is taken in the same way wherever a name is: code as "file.py:name", data as a file
+("file.jsonl" for questions, "file.toml" for a protocol). `check_path` says of all what they lack.
 """
 
 from __future__ import annotations
@@ -48,13 +51,15 @@ class Group:
     """Members that the module of another distribution has to have, whatever it is used for."""
     members: tuple[str, ...] = ()
     """Members of a user's own class of this kind, "file.py:Name"; empty where none is taken."""
+    files: tuple[str, ...] = ()
+    """Endings of files of data that are taken by their path in place of a name."""
 
 
 GROUPS: dict[str, Group] = {
     "agents": Group(
         "agent",
         "oversight.agents",
-        frozenset({"speaking", "judging"}),
+        frozenset({"judging", "prompting", "speaking"}),
         needs=("Config", "build"),
         members=("ROLES", "Config", "act"),
     ),
@@ -65,6 +70,7 @@ GROUPS: dict[str, Group] = {
         frozenset({"base"}),
         needs=("Config", "rows"),
         members=("Config", "rows"),
+        files=(".jsonl",),
     ),
     "graphs": Group(
         "graph",
@@ -181,6 +187,10 @@ def load(group: str, name: str) -> Any:
         ConfigError: A user's own, or one of another distribution, cannot be imported, or lacks what
             it needs.
     """
+    spec = GROUPS[group]
+    if spec.members:
+        setting = spec.noun.replace(" ", "")
+        check_path(name, setting, spec.noun, code="class", files=spec.files)
     if is_own(name):
         return _own(group, name, Path.cwd())
     entry = _entries(group).get(name)
@@ -251,8 +261,6 @@ _BY_CONTENT = re.compile(r"py:[0-9a-f]{16}:")
 
 def _unknown(group: str, name: str) -> str:
     spec = GROUPS[group]
-    if spec.members and name.endswith(".py"):
-        return f"there is no {spec.noun} {name!r}; of a file name the class too: '{name}:Name'"
     if spec.suffix == ".py" and (":" in name or name.endswith(".py")):
         article = "an" if spec.noun[0] in "aeiou" else "a"
         return (
@@ -261,6 +269,43 @@ def _unknown(group: str, name: str) -> str:
             "CONTRIBUTING.md"
         )
     return f"there is no {spec.noun} {name!r}.{nearest(name, names(group))}"
+
+
+_IS_PATH = re.compile(
+    r".*\.(?:py|jsonl?|toml|csv|tsv|txt|parquet|ya?ml|ipynb)|.*[/\\].*", re.DOTALL
+)
+
+
+def check_path(
+    value: str, setting: str, noun: str, *, code: str, files: tuple[str, ...] = ()
+) -> None:
+    """Refuse a path that leads to nothing, or to nothing of that kind; a name passes.
+
+    Args:
+        value: A name, "file.py:name", "package.module:name", or the path of a file of data.
+        setting: The dotted setting that it stands in.
+        noun: The kind of thing, for messages.
+        code: Kind of what a file of code has of it: class or function.
+        files: Endings of files of data that are taken.
+
+    Raises:
+        ConfigError: One line that names the setting, the value and what is accepted.
+    """
+    file, colon, name = value.rpartition(":") if ":" in value else (value, "", "")
+    path = Path(file).expanduser()
+    if colon and (not name or not file.endswith(".py")):
+        return  # a module's name, or what has no form at all: its import says so
+    if not _IS_PATH.fullmatch(file):
+        return
+    place = f"{setting} = {value!r}"
+    if file.endswith(".py") or (path.suffix in files and not colon):
+        if not path.is_file():
+            raise ConfigError(f"{place}: there is no such file")
+        if file.endswith(".py") and not colon:
+            raise ConfigError(f"{place}: name the {code} in the file too, as '{value}:name'")
+        return
+    forms = " or ".join(f"'file{each}'" for each in (*files, f".py:{code}"))
+    raise ConfigError(f"{place}: this is no file of a {noun}; give a name, or {forms}")
 
 
 def load_named(path: str, setting: str, *ours: str, kind: str = "function") -> Any:
@@ -280,6 +325,7 @@ def load_named(path: str, setting: str, *ours: str, kind: str = "function") -> A
     """
     module_name, _, name = path.rpartition(":")
     place = f"{setting} = {path!r}"
+    check_path(path, setting, setting.partition(".")[0], code=kind)
     if not module_name or not name:
         raise ConfigError(f"{place}: write it as 'package.module:{kind}' or 'file.py:{kind}'")
     try:

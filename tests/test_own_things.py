@@ -1,20 +1,25 @@
-"""Agents and data sets of a user's own, in a file outside the package: "file.py:Class"."""
+"""Things of a user's own by path: "file.py:name", "file.jsonl", "file.toml"."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from oversight import registry
+from oversight import protocols, registry
 from oversight.agents import build_agent, identify, roles
 from oversight.cli.main import run
 from oversight.config import DatasetSettings
 from oversight.datasets.base import load_questions
-from oversight.errors import ConfigError, DataError, UnknownNameError
+from oversight.errors import ConfigError, DataError, ProtocolError, UnknownNameError
+from oversight.judging import tasks
 from oversight.store import Store
+from oversight.train import registered as trainers
+from oversight.train.losses import registered as losses
+from oversight.train.rollouts.rewards import load_function
 from oversight.types import AgentSpec, Role
 
 MINE = '''
@@ -198,8 +203,6 @@ def test_roles_that_are_none_are_refused() -> None:
 @pytest.mark.parametrize(
     ("group", "name", "told"),
     [
-        ("agents", "mine.py", "of a file name the class too: 'mine.py:Name'"),
-        ("datasets", "mine.py", "of a file name the class too: 'mine.py:Name'"),
         ("agents", "py:0123456789abcdef:Shouter", "give the file itself, as 'file.py:Name'"),
         ("graphs", "mine.py:Shouter", "there is no graph 'mine.py:Shouter'"),
     ],
@@ -207,6 +210,86 @@ def test_roles_that_are_none_are_refused() -> None:
 def test_a_name_that_gives_no_class_says_what_would(group: str, name: str, told: str) -> None:
     with pytest.raises(UnknownNameError, match=told):
         registry.load(group, name)
+
+
+KINDS: dict[str, tuple[str, str, Callable[[str], object]]] = {
+    "agent": ("class", "'file.py:class'", lambda path: registry.load("agents", path)),
+    "dataset": (
+        "class",
+        "'file.jsonl' or 'file.py:class'",
+        lambda path: load_questions(DatasetSettings(dataset=path)),
+    ),
+    "protocol": ("function", "'file.toml' or 'file.py:function'", protocols.load),
+    "loss": ("function", "'file.py:function'", lambda path: losses.load("preference", path)),
+    "reward.function": ("function", "'file.py:function'", load_function),
+    "task": ("class", "'file.py:class'", tasks.load),
+    "trainer": ("function", "'file.py:function'", trainers.load),
+}
+"""By setting: the kind of thing in a file of code, the forms of a path, and how one is loaded."""
+
+
+@pytest.mark.parametrize("setting", KINDS)
+def test_a_path_that_leads_nowhere_is_refused_in_the_same_words_everywhere(setting: str) -> None:
+    code, forms, load = KINDS[setting]
+    wanted = {
+        "mine.py": f"name the {code} in the file too, as 'mine.py:name'",
+        "away.py": "there is no such file",
+        "away.py:Thing": "there is no such file",
+        "some/folder": f"give a name, or {forms}",
+        "mine.csv": f"give a name, or {forms}",
+        "mine.py:Lost": f"'mine.py' has no {code} 'Lost'",
+    }
+    for path, told in wanted.items():
+        with pytest.raises(ConfigError) as refused:
+            load(path)
+        assert str(refused.value).startswith(f"{setting} = {path!r}: ")
+        assert told in str(refused.value)
+        assert refused.value.exit_code == 2
+
+
+PROTOCOL = """
+def short():
+    return {"graph": "debate", "opening": [{"slots": [{"seat": "a"}, {"seat": "b"}]}]}
+
+
+def none():
+    return None
+
+
+def broken():
+    raise KeyError("rounds")
+
+
+def wrong():
+    return {"graph": "debte"}
+"""
+
+
+def test_a_protocol_of_a_function_is_told_and_runs_like_one_of_a_file(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "plans.py").write_text(PROTOCOL)
+    args = ["debate", "--dataset", "mine.py:Words", "--limit", "1", "--json", "--no-live"]
+    assert run([*args, "--protocol", "plans.py:short", "--store", "own.db"]) == 0
+    assert "plans.py, whose code runs as part of this command" in capsys.readouterr().err
+    with Store.open("own.db", create=False) as store:
+        [transcript] = store.transcripts()
+    assert transcript.debate.protocol.name == "short"
+    assert protocols.load("plans.py:short").opening == transcript.debate.protocol.opening
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("none", "the function gives a NoneType; let it return"),
+        ("broken", r"the function failed \(KeyError: 'rounds' \(.*plans.py, line 11\)\)"),
+        ("wrong", "graph = 'debte' does not exist. Did you mean 'debate'"),
+    ],
+)
+def test_a_function_that_gives_no_protocol_is_one_error(here: Path, name: str, told: str) -> None:
+    (here / "plans.py").write_text(PROTOCOL)
+    with pytest.raises((ConfigError, ProtocolError), match=told):
+        protocols.load(f"plans.py:{name}")
 
 
 @pytest.mark.parametrize(

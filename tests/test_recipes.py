@@ -25,7 +25,7 @@ from oversight.train import reward
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]
-BATCHES = {FOLDER / "feedback.toml": RatingSettings, FOLDER / "prompts.toml": WritingSettings}
+BATCHES = {FOLDER / "feedback.toml": RatingSettings, FOLDER / "propose.toml": WritingSettings}
 STAGES = [FOLDER / "constitutional_sl.toml", FOLDER / "constitutional_rl.toml"]
 RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES) - set(BATCHES) - set(STAGES))
 TRAINING = sorted(FOLDER.glob("training/*.toml"))

@@ -93,7 +93,7 @@ def critique(
     """
     from rich.console import Console
 
-    from oversight.config import RunSettings, assignments, override, read_toml
+    from oversight.config import RunSettings, assignments, read_toml
     from oversight.errors import ConfigError
     from oversight.store.runs import start_of
 
@@ -103,7 +103,7 @@ def critique(
     changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     changes |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
     changes |= assignments(sets or ())
-    settings = RunSettings.parse(override(read_toml(recipe), changes), where=recipe.name)
+    settings = RunSettings.changed(read_toml(recipe), changes, where=recipe.name)
     console = Console(stderr=as_json)
     job = _CritiqueJob(settings, part_of(shard), start_of(settings, "critique", recipe))
     if batch is None:
@@ -218,7 +218,7 @@ def feedback(
 
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.progress import RunProgress
-    from oversight.config import assignments, override, read_toml
+    from oversight.config import assignments, read_toml
     from oversight.errors import ConfigError
     from oversight.jobs.folder import JobFolder, file_engines
     from oversight.judging.model_ratings import all_raters, rate_by_all
@@ -231,11 +231,11 @@ def feedback(
     changes: dict[str, Any] = {"store": store} if store is not None else {}
     changes |= labelled(run, tag)
     changes |= assignments(sets or ())
-    data = override(read_toml(recipe), changes)
-    task = data.pop("task", "pairs")
+    data = read_toml(recipe)
+    task = changes.pop("task", data.pop("task", "pairs"))
     if not isinstance(task, str):
         raise ConfigError(f"{recipe.name}: task = {task!r}: expected a name, such as 'pairs'")
-    settings = RatingSettings.parse(data, where=recipe.name)
+    settings = RatingSettings.changed(data, changes, where=recipe.name)
     console = Console(stderr=as_json)
 
     def give(opened: Any, **how: Any) -> DebateProgress:

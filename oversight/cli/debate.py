@@ -185,10 +185,10 @@ def debate(
 
 def _settings(recipe: Path | None, changes: dict[str, Any], *, of_the_demo: bool) -> RunSettings:
     """The recipe, or one debate `of_the_demo`, with changes by dotted name."""
-    from oversight.config import RunSettings, override, read_toml
+    from oversight.config import RunSettings, read_toml
 
     base = read_toml(recipe) if recipe else _one_of_the_demo() if of_the_demo else {}
-    return RunSettings.parse(override(base, changes), where=recipe.name if recipe else "")
+    return RunSettings.changed(base, changes, where=recipe.name if recipe else "")
 
 
 def _run(

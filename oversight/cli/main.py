@@ -20,7 +20,7 @@ from oversight.cli.ending import INTERRUPTS
 from oversight.cli.options import INTERRUPTED, datasets, models, protocols
 from oversight.cli.persons import judge
 from oversight.cli.pixels import pixels
-from oversight.cli.prompts import prompts
+from oversight.cli.prompts import prompts, propose
 from oversight.cli.rate import rate
 from oversight.cli.report import diff, export, report
 from oversight.cli.run import demo
@@ -50,7 +50,7 @@ UNUSABLE = {
 
 GOING_ON = frozenset(
     {
-        *("answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "prompts"),
+        *("answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "propose"),
         *("rate", "run"),
     }
 )
@@ -74,6 +74,7 @@ for command in (
     critique,
     feedback,
     answer,
+    propose,
     prompts,
     view,
     show,

@@ -1,23 +1,141 @@
-"""`oversight prompts`: a red team writes new prompts from seeds."""
+"""`oversight prompts`: agents' prompt templates, shown and copied; `oversight propose`: a red team
+writes new prompts from seeds."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from oversight.cli.batch import Batch, Shards
-from oversight.cli.options import Json, Recipe, set_option
+from oversight.cli.options import Json, Recipe, set_option, show_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from oversight.agents.prompting import AgentPrompts
     from oversight.jobs.writing import Writing, WritingProgress
 
 
 def prompts(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[AGENT]...",
+            help="Agents whose templates are shown, or a file of them to check.",
+            show_default=False,
+        ),
+    ] = None,
+    copy: Annotated[
+        Path | None,
+        typer.Option("--copy", help="Write them to this file, to be changed.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the prompt templates of agents, copy them out, or check a file of them.
+
+    oversight prompts debater --copy prompts.toml writes a file to change, and
+    oversight prompts prompts.toml checks it. The setting debater.prompts is the file's place:
+    docs/prompts.md.
+    """
+    from oversight.errors import ConfigError
+
+    files = [name for name in names or () if name.endswith(".toml")]
+    if not names:
+        if copy is not None:
+            raise ConfigError("--copy: name the agents, as in oversight prompts debater --copy ...")
+        _list_agents(as_json=as_json)
+    elif files and (len(names) > 1 or copy is not None):
+        raise ConfigError(f"{files[0]!r} is a file, and is checked by itself; name agents beside")
+    elif files:
+        _check_file(files[0], as_json=as_json)
+    else:
+        _show_agents(names, copy, as_json=as_json)
+
+
+def _list_agents(*, as_json: bool) -> None:
+    """Print the agents that have templates, each with their names."""
+    from oversight import registry
+    from oversight.agents.prompting import declared
+    from oversight.errors import OversightError
+
+    rows = []
+    for name in registry.names("agents"):
+        try:
+            found = declared(name).prompts
+        except OversightError:
+            continue  # `oversight models` says what is wrong with it
+        if found:
+            rows.append((name, " ".join(found)))
+    show_table("Prompts of agents", ("agent", "templates"), rows, as_json)
+
+
+def _show_agents(names: Sequence[str], copy: Path | None, *, as_json: bool) -> None:
+    """Print the templates of agents as the file that would replace them, or write that file."""
+    from oversight.agents.prompting import declared
+    from oversight.errors import ConfigError
+    from oversight.files import check_place, write_text
+
+    found = {name: declared(name) for name in names}
+    for name, own in found.items():
+        if not own.prompts:
+            raise ConfigError(
+                f"agent {name!r} has no prompt templates; `oversight prompts` lists those that have"
+            )
+    text = "\n".join(_as_file(each) for each in found.values())
+    if copy is not None:
+        if copy.exists():
+            raise ConfigError(f"--copy {str(copy)!r}: it is there already; name another file")
+        check_place(copy, "--copy")
+        write_text(copy, text, "--copy")
+        agent = next(iter(found.values())).agent
+        typer.echo(f"Written to {copy}. Change it, and use it: --set {agent}.prompts={copy}")
+    elif as_json:
+        typer.echo(json.dumps({name: _described(own) for name, own in found.items()}, indent=2))
+    else:
+        typer.echo(text, nl=False)
+
+
+def _check_file(path: str, *, as_json: bool) -> None:
+    """Check a prompt file, and print which templates in it are not the agents' own."""
+    from oversight.agents.prompting import read_file
+
+    found = read_file(path)
+    rows = [(agent, " ".join(changed) or "none") for agent, changed in found.items()]
+    show_table(f"{path} is in order", ("agent", "templates changed"), rows, as_json)
+
+
+def _described(own: AgentPrompts) -> dict[str, Any]:
+    return {
+        name: {
+            "about": each.about,
+            "variables": each.variables,
+            "needed": sorted(each.needed),
+            "text": each.text,
+        }
+        for name, each in own.prompts.items()
+    }
+
+
+def _as_file(own: AgentPrompts) -> str:
+    """The table of an agent in a prompt file, with what is to be known of each template."""
+    from oversight.files import toml_block
+
+    lines = [f"[{own.agent}]"]
+    for name, each in own.prompts.items():
+        given = ", ".join(
+            f"{{{{ {variable} }}}}" + " (needed)" * (variable in each.needed)
+            for variable in each.variables
+        )
+        lines += [f"# {each.about}", *([f"# Variables: {given}."] if given else [])]
+        lines += [f"{name} = {toml_block(each.text)}", ""]
+    return "\n".join(lines)
+
+
+def propose(
     recipe: Recipe = None,
     limit: Annotated[
         int | None,
@@ -35,26 +153,26 @@ def prompts(
     sets: Annotated[list[str] | None, set_option("min_distance=0.4")] = None,
     as_json: Json = False,
 ) -> None:
-    """Have a red team write new prompts from seeds, none twice: oversight prompts RECIPE.
+    """Have a red team write new prompts from seeds, none twice: oversight propose RECIPE.
 
-    Examples are drawn anew for each call, the more novel ones more often (recipes/prompts.toml).
+    Examples are drawn anew for each call, the more novel ones more often (recipes/propose.toml).
     Each new prompt is kept with its distance to the nearest one before it; what is left out is
     counted by its reason. The same command goes on after an interruption. With --batch calls go by
     files, as in `oversight critique`.
     """
     from rich.console import Console
 
-    from oversight.config import assignments, override, read_toml
+    from oversight.config import assignments, read_toml
     from oversight.errors import ConfigError
     from oversight.files import check_place
     from oversight.jobs.writing import Writing, WritingSettings
 
     if recipe is None:
-        raise ConfigError("name a recipe: oversight prompts recipes/prompts.toml")
+        raise ConfigError("name a recipe: oversight propose recipes/propose.toml")
     flags = {"num": limit, "out": None if out is None else str(out), "concurrency": concurrency}
     changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     changes |= assignments(sets or ())
-    settings = WritingSettings.parse(override(read_toml(recipe), changes), where=recipe.name)
+    settings = WritingSettings.changed(read_toml(recipe), changes, where=recipe.name)
     check_place(settings.out, "out")
     console = Console(stderr=as_json)
     told: dict[str, Any] = {}

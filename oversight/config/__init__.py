@@ -7,7 +7,7 @@ What all settings have in common, and recipes, the files that they are read from
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -31,6 +31,7 @@ from oversight.types import Role
 __all__ = [
     "EMBEDDED_AGENTS",
     "AgentSettings",
+    "CastSettings",
     "DatasetSettings",
     "EngineSettings",
     "ModelPrice",
@@ -226,14 +227,86 @@ class TransactionSettings(Settings):
     """Seconds that a transaction waits for more; unset: 5 ms while many come, else not at all."""
 
 
-class RunSettings(RunLabels):
+class CastSettings(Settings):
+    """Settings that name agents by role, of which a part can be set without the rest.
+
+    A table of a role's name is short for the settings of its agent: `[debater] temperature = 0.3`
+    is `[agents.debater.settings]`, and so is `debater.temperature=0.3`. Where no agent is named the
+    role keeps its default, of which that one value is changed.
+    """
+
+    agents: dict[Role, AgentSettings] = Field(default_factory=dict)
+    """Agents by role; roles that are not named are played by the embedded agents."""
+
+    @classmethod
+    def changed(cls, data: Mapping[str, Any], changes: Mapping[str, Any], where: str = "") -> Self:
+        """Check `data` with `changes` by dotted name, either in the short form or in full."""
+        try:
+            base = cls._in_full(data)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}" if where else str(error)) from None
+        return super().changed(base, {cls._name_in_full(k): v for k, v in changes.items()}, where)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_short_forms(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        data = cls._in_full(given)
+        if not isinstance(data.get("agents"), dict):
+            return data
+        return {**data, "agents": {role: _named(role, it) for role, it in data["agents"].items()}}
+
+    @classmethod
+    def _short(cls) -> frozenset[str]:
+        """Roles whose name is no setting of another meaning here."""
+        return frozenset(role.value for role in Role) - frozenset(cls.model_fields)
+
+    @classmethod
+    def _name_in_full(cls, name: str) -> str:
+        """A dotted name in its long form: `debater.x` is `agents.debater.settings.x`."""
+        role, dot, rest = name.partition(".")
+        return f"agents.{role}.settings.{rest}" if dot and role in cls._short() else name
+
+    @classmethod
+    def _in_full(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The data with each table of a role's name moved to where its agent's settings stand."""
+        short = {name: table for name, table in data.items() if name in cls._short()}
+        found: dict[str, Any] = {name: each for name, each in data.items() if name not in short}
+        for role, table in short.items():
+            if not isinstance(table, dict):
+                raise ValueError(
+                    f"{role} = {table!r}: give a table of its agent's settings; the agent itself "
+                    f"is agents.{role}.agent"
+                )
+            way: Any = found
+            for part in ("agents", role, "settings"):
+                way = way.get(part, {}) if isinstance(way, Mapping) else {}
+            if twice := sorted(set(table) & set(way)):
+                raise ValueError(
+                    f"{role}.{twice[0]} is short for agents.{role}.settings.{twice[0]}, and both "
+                    "are set: leave one out"
+                )
+            changes = {f"agents.{role}.settings.{name}": value for name, value in table.items()}
+            found = override(found, changes)
+        return found
+
+
+def _named(role: Any, given: Any) -> Any:
+    """What is said of a role's agent, with its default agent where it names none."""
+    default = EMBEDDED_AGENTS.get(role)
+    if not isinstance(given, dict) or "agent" in given or role not in set(Role):
+        return given
+    # Agents that think with a model are called by their roles.
+    return {"agent": default.agent if default and "engine" not in given else role, **given}
+
+
+class RunSettings(RunLabels, CastSettings):
     """A run of debates over a data set."""
 
     dataset: DatasetSettings
     protocols: tuple[str, ...] = Field(default=("debate",), min_length=1)
     """Names of protocols, or paths of protocol files."""
-    agents: dict[Role, AgentSettings] = Field(default_factory=dict)
-    """Agents by role; roles that are not named are played by the embedded agents."""
     engines: dict[str, EngineSettings] = Field(default_factory=dict)
     store: str = "oversight.db"
     """Path of an SQLite file, or a postgresql:// URL."""

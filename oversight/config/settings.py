@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from oversight.errors import ConfigError
-from oversight.registry import nearest
+from oversight.registry import nearest, shortened
 
 logger = logging.getLogger("oversight.config")
 
@@ -78,6 +78,15 @@ class Settings(BaseModel):
             raise ConfigError(describe(error, cls, where)) from None
 
     @classmethod
+    def changed(cls, data: Mapping[str, Any], changes: Mapping[str, Any], where: str = "") -> Self:
+        """Check `data`, in which the value at each dotted name of `changes` is replaced.
+
+        Raises:
+            ConfigError: As `parse` and `override`.
+        """
+        return cls.parse(override(data, changes), where)
+
+    @classmethod
     def name_here(cls, name: str) -> str | None:
         """The dotted setting that a user of other libraries may mean by `name`."""
         return None
@@ -133,7 +142,12 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
     if first["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
         reason += "." + nearest(str(first["input"]), known).split(" Known:")[0]
-    return f"{place} = {first['input']!r}: {reason}{more}" if place else f"{reason}{more}"
+    value = shortened(repr(first["input"]), MAX_SHOWN)
+    return f"{place} = {value}: {reason}{more}" if place else f"{reason}{more}"
+
+
+MAX_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
 
 
 def _alternatives(errors: list[ErrorDetails]) -> tuple[tuple[int | str, ...], list[str]]:
@@ -299,8 +313,8 @@ def load_recipe(model: type[SettingsT], path: Path, changes: Mapping[str, Any]) 
     Raises:
         ConfigError: One line that names the file, the dotted field, and what is accepted.
     """
-    data = override(read_toml(path), changes)
+    data = read_toml(path)
     try:
-        return model.parse(data)
+        return model.changed(data, changes)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +12,9 @@ from oversight.config import PriceTable
 from oversight.evals.accuracy import Accuracy, accuracy, difference
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Arm, Observation
+from oversight.registry import shortened
 from oversight.text.numbers import NONE, Table, duration, percent, points, share
+from oversight.text.terminal import visible
 from oversight.types import Question, Sample, Transcript
 
 
@@ -66,6 +68,19 @@ class RunDifference:
     judge: str
     """Empty where the two have different judges, and all of them are pooled."""
     difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPrompt:
+    """A prompt template that stood in the place of an agent's own."""
+
+    group: str
+    """Run or store; empty where there is one."""
+    role: str
+    agent: str
+    template: str
+    text: str
+    num_debates: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +230,58 @@ def _alike(
         one = [each for some in first.values() for each in some]
         two = [each for some in second.values() for each in some]
         yield "", one, two
+
+
+# --- prompts ---------------------------------------------------------------------
+
+
+class PromptCounter:
+    """Counter of debates by each prompt template of the user's, over transcripts as they pass."""
+
+    def __init__(self) -> None:
+        self._debates: Counter[tuple[str, str, str, str, str]] = Counter()
+
+    def add(self, transcript: Transcript, group: str = "") -> None:
+        """Count the templates in the settings of a debate's agents."""
+        for role, spec in transcript.debate.agents.items():
+            prompts = spec.settings.get("prompts")
+            for template, text in prompts.items() if isinstance(prompts, dict) else ():
+                self._debates[group, role.value, spec.agent, template, str(text)] += 1
+
+    def counted(self) -> tuple[OwnPrompt, ...]:
+        """Every template with its number of debates."""
+        return tuple(OwnPrompt(*key, number) for key, number in sorted(self._debates.items()))
+
+
+PROMPT_CHARS = 300
+"""Characters of a template that the table shows."""
+
+
+def prompt_table(found: Sequence[OwnPrompt]) -> Table:
+    """Templates that stood in the place of agents' own."""
+    grouped = len({each.group for each in found}) > 1
+    return Table(
+        title="Prompts of your own",
+        note="Templates in place of the agents' own, which `oversight prompts` shows. "
+        + f"Cut at {PROMPT_CHARS} characters: whole in --json."
+        * any(len(each.text) > PROMPT_CHARS for each in found),
+        columns=("template", *(("run",) if grouped else ()), "debates", "words"),
+        rows=tuple(
+            (
+                visible(_named(each)),
+                *((each.group or UNKNOWN,) if grouped else ()),
+                f"{each.num_debates:,}",
+                visible(shortened(" ".join(each.text.split()), PROMPT_CHARS)),
+            )
+            for each in found
+        ),
+    )
+
+
+def _named(each: OwnPrompt) -> str:
+    """The template by its agent, and by the role where that has another name."""
+    agent = each.agent if each.agent == each.role else f"{each.role}: {each.agent}"
+    return f"{agent}.{each.template}"
 
 
 # --- usage -----------------------------------------------------------------------

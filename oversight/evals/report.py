@@ -49,6 +49,8 @@ from oversight.evals.breakdown import (
     Breakdown,
     By,
     ModelUsage,
+    OwnPrompt,
+    PromptCounter,
     ReportOrigin,
     RunDifference,
     RunMembership,
@@ -211,6 +213,7 @@ class Report:
     run_differences: tuple[RunDifference, ...] = ()
     """Between every two runs or stores that were named."""
     usage: tuple[ModelUsage, ...] = ()
+    prompts: tuple[OwnPrompt, ...] = ()
     models: tuple[str, ...] = ()
     """Models, or agents without one, by name."""
     seeds: tuple[int, ...] = ()
@@ -250,12 +253,9 @@ def build_report(
         runs: By the same names, which debates belong to which runs.
         prices: Of the models' tokens.
     """
-    ends = EndCounter()
+    ends, usage, responses, own = EndCounter(), UsageCounter(), ResponseCounter(), PromptCounter()
     gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
-    responses = ResponseCounter()
-    raters = RaterCounter()
-    answers, principles = AnswerCounter(), PrincipleCounter()
-    usage = UsageCounter()
+    raters, answers, principles = RaterCounter(), AnswerCounter(), PrincipleCounter()
     valued: list[tuple[By, str, Observation]] = []
     questions, prompts, models, seeds = set(), set(), set(), set()
     num_debates = num_unjudged = 0
@@ -264,6 +264,7 @@ def build_report(
         num_debates += 1
         ends.add(transcript)
         usage.add(transcript, name)
+        own.add(transcript, name)
         models |= {named_agent(spec) for spec in transcript.debate.agents.values()}
         seeds.add(transcript.debate.seed)
         raters.add(transcript)
@@ -319,6 +320,7 @@ def build_report(
         breakdowns=breakdowns(valued, named),
         run_differences=run_differences(observed, list(arms or ())),
         usage=usage.counted(prices),
+        prompts=own.counted(),
         models=tuple(sorted(models)),
         seeds=tuple(sorted(seeds)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from oversight.evals.answers import QuoteUse
-from oversight.evals.breakdown import breakdown_tables, difference_table, usage_table
+from oversight.evals.breakdown import breakdown_tables, difference_table, prompt_table, usage_table
 from oversight.evals.constitutional import answer_tables
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
@@ -43,6 +43,7 @@ def tables(report: Report) -> tuple[Table, ...]:
         _answer_ends(report),
         _failures(report),
         usage_table(report.usage),
+        prompt_table(report.prompts),
     )
     return tuple(table for table in built if table.rows)
 

@@ -1,4 +1,4 @@
-"""New prompts from seeds by a red team: `oversight prompts`.
+"""New prompts from seeds by a red team: `oversight propose`.
 
 Calls go in rounds. A call of a round is shown a few examples, drawn from the seeds and from what
 was taken in earlier rounds, each with a chance in proportion to its distance to the prompts before
@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal, Self, TextIO
 
 from pydantic import Field, model_validator
 
-from oversight.config import AgentSettings, DatasetSettings, EngineSettings, Settings
+from oversight.config import AgentSettings, CastSettings, DatasetSettings, EngineSettings
 from oversight.datasets.base import load_questions
 from oversight.engines import open_engine
 from oversight.errors import AnswerPending, ConfigError, DataError, FileError
@@ -51,7 +51,7 @@ from oversight.types import (
 CALLS_SUFFIX = ".calls.jsonl"
 
 
-class WritingSettings(Settings):
+class WritingSettings(CastSettings):
     """Settings of a run of a red team."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"out", "num", "patience", "concurrency"})

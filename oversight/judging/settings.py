@@ -25,7 +25,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from oversight.config import AgentSettings, EngineSettings, RunLabels, Settings
+from oversight.config import AgentSettings, CastSettings, EngineSettings, RunLabels, Settings
 from oversight.types import Role, Task
 
 NO_ASSISTANCE = "none"
@@ -123,7 +123,7 @@ class JudgingSettings(SessionSettings):
 DEFAULT_CONSTITUTION = "honest_debate"
 
 
-class RatingSettings(SessionSettings):
+class RatingSettings(SessionSettings, CastSettings):
     """A session of rating, of a person or of a model: of a study, both rate the same items."""
 
     constitution: str | None = None

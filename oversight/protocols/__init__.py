@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from pydantic import ValidationError
 
 from oversight import registry
 from oversight.config import describe
-from oversight.errors import ProtocolError
+from oversight.errors import ConfigError, ProtocolError
 from oversight.types import Act, OversightProtocol, Seat, Step
 
 ACTS_OF_SEAT: dict[Seat, frozenset[Act]] = {
@@ -38,14 +39,21 @@ ACTS_OF_SEAT: dict[Seat, frozenset[Act]] = {
 
 
 def load(name_or_path: str) -> OversightProtocol:
-    """The protocol of that name, or the one in that .toml file.
+    """The protocol of that name, or the one in that file: "file.toml", or "file.py:function".
+
+    A function gives, without arguments, what such a file holds, or an `OversightProtocol`. Its
+    module is imported, which runs the code in it; its file is said on stderr first.
 
     Raises:
         UnknownNameError: There is no protocol of that name.
+        ConfigError: There is no such file or function.
         ProtocolError: The file cannot be read, or what it says cannot be run.
     """
-    is_file = name_or_path.endswith(".toml") or "/" in name_or_path
-    path = Path(name_or_path) if is_file else registry.path("protocols", name_or_path)
+    registry.check_path(name_or_path, "protocol", "protocol", code="function", files=(".toml",))
+    if registry.is_own(name_or_path):
+        return _of_function(name_or_path, Path.cwd())
+    is_file = name_or_path.endswith(".toml")
+    path = Path(name_or_path).expanduser() if is_file else registry.path("protocols", name_or_path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -53,6 +61,25 @@ def load(name_or_path: str) -> OversightProtocol:
     except (ValueError, RecursionError) as error:  # also numbers too long, lists too deep
         raise ProtocolError(f"protocol file {str(path)!r} is not TOML: {error}") from None
     return parse(data, name=path.stem, where=str(path))
+
+
+@cache
+def _of_function(name: str, folder: Path) -> OversightProtocol:
+    """The protocol that a user's function gives; it is called once in a folder."""
+    function = registry.load_named(name, "protocol", __file__)
+    try:
+        given = function()
+    except Exception as error:  # its code may raise whatever there is
+        said = registry.shown_error(error, __file__)
+        raise ConfigError(f"protocol = {name!r}: the function failed ({said})") from error
+    if isinstance(given, OversightProtocol):
+        given = given.model_dump(mode="json")
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"protocol = {name!r}: the function gives a {type(given).__name__}; let it return an "
+            "OversightProtocol, or a dict as the TOML file of a protocol would hold it"
+        )
+    return parse(given, name=name.rpartition(":")[2], where=f"protocol {name!r}")
 
 
 def parse(data: Mapping[str, Any], name: str, where: str) -> OversightProtocol:

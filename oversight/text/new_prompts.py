@@ -280,7 +280,7 @@ def novelty(texts: list[str], fields: Sequence[Mapping[str, Any]]) -> list[float
     A reward for training a red team (`reward.function = "oversight.text.new_prompts:novelty"`), as
     curiosity-driven red teaming rewards novelty (Hong et al. 2024, arXiv:2402.19464). The others
     are the examples of the response's row (its column `seeds`, a list of texts, as the file of
-    calls of `oversight prompts` has it), and all prompts of all responses of the batch, the
+    calls of `oversight propose` has it), and all prompts of all responses of the batch, the
     response's own included: a prompt that is said twice is worth 0 both times. What cannot be taken
     as a prompt (a refusal, a hole, the format of a further turn) counts 0.
 

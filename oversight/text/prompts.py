@@ -39,7 +39,7 @@ from oversight.text.folding import (
     picture,
 )
 
-__all__ = ["RESERVED_TAGS", "Safe", "Template", "data", "labelled"]
+__all__ = ["RESERVED_TAGS", "Safe", "Template", "data", "first_mark", "labelled", "parsed"]
 
 
 def _names(text: str) -> frozenset[str]:
@@ -158,6 +158,16 @@ def _defused(match: re.Match[str]) -> str:
     if char in _TILDES:
         return "&#126;" if _joins_brackets(text, match.start()) else char
     return _escaped(char)
+
+
+_OURS = re.compile(rf"</?(?:{'|'.join(sorted(RESERVED_TAGS))})[\s>]")
+
+
+def first_mark(text: str) -> int | None:
+    """Place of the first mark in `text` that `data` would break, but for tags of our prompts, also
+    of one that `text` may begin at its end; None if there is none."""
+    found = (match for match in _SUSPECT.finditer(text) if not _OURS.match(text, match.start()))
+    return next((match.start() for match in found if _defused(match) != match[0]), None)
 
 
 def _opens_tag(text: str, place: int) -> bool:
@@ -334,6 +344,11 @@ def _environment() -> _Sandbox:
 _ENVIRONMENT = _environment()
 
 
+def parsed(source: str) -> jinja2.nodes.Template:
+    """The syntax tree of a template; a jinja2.TemplateSyntaxError if it is none."""
+    return _ENVIRONMENT.parse(source)
+
+
 SHORT_CHARS = 80
 MAX_KEPT = 256
 """Renderings that a template keeps, of short values: the same rules and requests in all debates."""
@@ -355,7 +370,7 @@ class Template:
         self.source = source
         try:
             self._rendered: dict[tuple[tuple[type, str | int], ...], Safe] = {}
-            self.names = frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+            self.names = frozenset(meta.find_undeclared_variables(parsed(source)))
             self._compiled = _ENVIRONMENT.from_string(source)
         except jinja2.TemplateSyntaxError as error:
             reason = f"line {error.lineno}: {error.message}"

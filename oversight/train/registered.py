@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from oversight.errors import ConfigError, UnknownNameError
-from oversight.registry import load_named, nearest
+from oversight.registry import check_path, load_named, nearest
 
 if TYPE_CHECKING:
     from oversight.train.plan import Plan
@@ -139,6 +139,7 @@ def load(name: str) -> Trainer:
         UnknownNameError: There is none of that name.
         ConfigError: The user's is no trainer.
     """
+    check_path(name, "trainer", "trainer", code="function")
     if name in _files():
         found = getattr(import_module(f"{__package__}.{name}"), _files()[name][0])
     elif ":" in name or name in _plugins():

@@ -97,8 +97,8 @@ RUNNERS: dict[str, Runner] = {
     "feedback": lambda example, store, root: RatingSettings.parse(
         batch_settings(root / "recipes" / "feedback.toml", example)
     ),
-    "prompts": lambda example, store, root: WritingSettings.parse(
-        batch_settings(root / "recipes" / "prompts.toml", example)
+    "propose": lambda example, store, root: WritingSettings.parse(
+        batch_settings(root / "recipes" / "propose.toml", example)
     ),
     **{f"train {name}": trained(name) for name in ("sft", "reward", "dpo", "ppo", "grpo")},
 }

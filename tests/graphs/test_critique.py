@@ -189,6 +189,9 @@ async def test_the_graph_plans_a_critique_of_its_own(theatre: Any, question: Que
     wrong = given | {"protocol": protocol(graph="debate").model_dump(mode="json")}
     with pytest.raises(ProtocolError, match="takes 0 critic seats"):
         await build(theatre.runtime()).ainvoke(wrong)
+    for code in ("mine.py:plan", "os:getcwd"):
+        with pytest.raises(ProtocolError, match="a request cannot name code"):
+            await build(theatre.runtime()).ainvoke(given | {"protocol": code})
 
 
 # --- the real agents ---

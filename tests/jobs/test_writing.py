@@ -283,14 +283,14 @@ def test_the_command_says_what_was_written_and_what_was_left_out(
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.format(folder=tmp_path))
 
-    assert main.run(["prompts", str(recipe), "--limit", "3"]) == 0
+    assert main.run(["propose", str(recipe), "--limit", "3"]) == 0
 
     told = " ".join(capsys.readouterr().out.split())
     assert "3 of 3 new prompts, in" in told
     assert "with a place to be filled in" in told
     assert "Distance to the nearest prompt before: median" in told
     capsys.readouterr()
-    assert main.run(["prompts", str(recipe), "--json"]) == 1  # there are but three to be had
+    assert main.run(["propose", str(recipe), "--json"]) == 1  # there are but three to be had
     document = json.loads(capsys.readouterr().out)
     assert (document["written"], document["found"]) == (3, 3)
     assert "nothing new" in document["stopped"]
@@ -308,7 +308,7 @@ def test_by_files_a_run_comes_to_the_same(
         recipe = folder / "recipe.toml"
         recipe.write_text(RECIPE.format(folder=folder))
         for _ in range(20):
-            code = main.run(["prompts", str(recipe), "--limit", "3", *words])
+            code = main.run(["propose", str(recipe), "--limit", "3", *words])
             if (folder / "new.jsonl").read_text().count("\n") == 3:
                 break
             assert code == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from oversight import protocols, registry
-from oversight.errors import ProtocolError, UnknownNameError
+from oversight.errors import ConfigError, ProtocolError, UnknownNameError
 from oversight.types import AgentSpec, OversightProtocol, Role
 
 ROUND = '[[round]]\nslots = [{ seat = "a" }, { seat = "b" }]\n'
@@ -144,5 +144,5 @@ def test_an_unknown_name_is_met_with_the_nearest() -> None:
 
 
 def test_an_absent_file_is_named() -> None:
-    with pytest.raises(ProtocolError, match="No such file"):
+    with pytest.raises(ConfigError, match=r"protocol = 'nowhere/mine.toml': there is no such file"):
         protocols.load("nowhere/mine.toml")

@@ -25,7 +25,7 @@ from oversight.ids import seed_from
 from oversight.judging.log import now
 from oversight.judging.settings import RatingSettings
 from oversight.judging.work import RatingWork
-from oversight.registry import load_named, nearest
+from oversight.registry import check_path, load_named, nearest
 from oversight.store.rating_queue import RatingItem
 from oversight.types import Feedback, OwnAnswer, Record, Task
 from oversight.types.ratings import Answer
@@ -328,6 +328,7 @@ def load(name: str) -> RatingTask:
         UnknownNameError: There is none of that name.
         ConfigError: The user's is no task.
     """
+    check_path(name, "task", "task", code="class")
     own = _plugins().get(name, name)
     if ":" in own:
         return _own(own)

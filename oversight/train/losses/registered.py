@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from oversight.errors import ConfigError, OversightError
-from oversight.registry import load_named, nearest, shown_error
+from oversight.registry import check_path, load_named, nearest, shown_error
 from oversight.train.losses.options import check, checked, defaults, settings_of
 
 Family = Literal["reward", "preference", "unpaired", "policy"]
@@ -263,6 +263,7 @@ def find(families: Sequence[str], name: str, *, where: str = "loss") -> Loss:
         ConfigError: There is no such family, no loss of that name, or the user's is no loss of
             these families.
     """
+    check_path(name, where, "loss", code="function")
     known = {each: family for family in reversed(families) for each in names(family)}
     kind = f"{families[0]} loss" if len(families) == 1 else "loss"
     if ":" in name:
