@@ -217,6 +217,7 @@ def feedback(
     from rich.console import Console
 
     from oversight.cli.ending import INTERRUPTS
+    from oversight.cli.persons import require_chosen
     from oversight.cli.progress import RunProgress
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
@@ -246,8 +247,7 @@ def feedback(
             return INTERRUPTS.run(rate_by_all(several, shown))
 
     with Store.open(settings.store, create=False) as opened:
-        if settings.from_run is not None:
-            opened.require_run(settings.from_run)
+        require_chosen(opened, settings)
         opened.begin_run(start_of(settings, "feedback", recipe))
         if batch is None:
             progress = give(opened)

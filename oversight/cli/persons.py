@@ -152,8 +152,7 @@ class PersonOptions:
 
             keymap(settings.keys, keys)
             with Store.open(settings.store, create=False) as opened:
-                if settings.from_run is not None:
-                    opened.require_run(settings.from_run)
+                require_chosen(opened, settings)
                 check(opened)
             serve(
                 command,
@@ -207,16 +206,22 @@ def person_options(example: str) -> Callable[[Callable[..., None]], Callable[...
 
 
 def begin_run(store: Store, settings: SessionSettings, action: str) -> None:
-    """Begin the run of a session, or go on with it.
-
-    Raises:
-        StoreError: There is no run of the name that debates are chosen by.
-    """
+    """Begin the run of a session, or go on with it; raises as `require_chosen`."""
     from oversight.store.runs import start_of
 
+    require_chosen(store, settings)
+    store.begin_run(start_of(settings, action))
+
+
+def require_chosen(store: Store, settings: SessionSettings) -> None:
+    """Refuse to choose debates by a name that the store does not have.
+
+    Raises:
+        StoreError: There is no such run, or no debate of the protocol or the data set.
+    """
     if settings.from_run is not None:
         store.require_run(settings.from_run)
-    store.begin_run(start_of(settings, action))
+    store.require_debates(protocol=settings.protocol, dataset=settings.dataset)
 
 
 class App(Protocol):

@@ -240,6 +240,7 @@ def export(
         chosen = chosen_by(runs=run or (), tags=tag or (), protocol=protocol, dataset=dataset)
         where: Any = {"protocol": protocol, "dataset": dataset, "runs": runs}
         num = opened.counts()["complete"]
+        opened.require_debates(protocol=protocol, dataset=dataset)
         if not opened.debate_ids(complete=True, **where):
             raise StoreError(nothing_in(store, chosen, num, "to export"))
         transcripts = reading(opened.transcripts(**where), num)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -243,6 +243,7 @@ class ReportChoice:
                 for name, url in self.stores.items()
             }
             chosen = self._chosen(opened)
+            self._require_debates(opened.values())
             for name, store in opened.items():
                 num = store.counts()["complete"]
                 num_complete += num
@@ -278,6 +279,19 @@ class ReportChoice:
             seeds=built.seeds,
         )
         return replace(built, origin=origin)
+
+    def _require_debates(self, opened: Collection[OpenStore]) -> None:
+        """Refuse a protocol or data set that none of the stores has."""
+        from oversight.errors import StoreError
+
+        lacking: list[StoreError] = []
+        for store in opened:
+            try:
+                store.require_debates(protocol=self.protocol, dataset=self.dataset)
+            except StoreError as error:
+                lacking.append(error)
+        if len(lacking) == len(opened):
+            raise lacking[0]
 
     @property
     def _is_filtered(self) -> bool:

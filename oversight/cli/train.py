@@ -95,11 +95,12 @@ def _train(
     trainer: str, recipe: Path, out: Path | None, sets: list[str], resume: bool, dry_run: bool
 ) -> None:
     from oversight.errors import TrainingInterrupted
+
+    config = _settings(trainer, recipe, out, sets)  # before torch is loaded: a slip is told at once
     from oversight.train.distributed import leave
     from oversight.train.runs.folder import check_begun, check_finished, check_places, is_finished
 
     found = load(trainer)
-    config = _settings(trainer, recipe, out, sets)
     if resume:
         check_begun(config)
         check_finished(config)
@@ -123,13 +124,15 @@ def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> 
     """The run's settings: the recipe, with what the command line says in its place."""
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
+    from oversight.train.experience_settings import SETTINGS_OF
 
     changes = assignments(sets) | ({} if out is None else {"out": str(out)})
     data = override(read_toml(recipe), changes)
     if "out" not in data:
         raise ConfigError(f"{recipe}: no folder for the run; set out = 'runs/NAME', or give --out")
+    settings = SETTINGS_OF.get(trainer) or load(trainer).settings
     try:
-        return load(trainer).settings.parse(data)
+        return settings.parse(data)
     except ConfigError as error:
         raise ConfigError(f"{recipe}: {error}") from None
 

@@ -60,12 +60,12 @@ SAMPLED = {
     "ref_model": "reference",
 }
 NAMES_ELSEWHERE = {
-    "settings": COMMON,
-    "sft": {
+    "TrainSettings": COMMON,
+    "SFTSettings": {
         **dict.fromkeys(("assistant_only_loss", "completion_only_loss"), "data.train_on"),
     },
-    "reward": {"center_rewards_coefficient": "options.centring"},
-    "dpo": {
+    "RewardModelSettings": {"center_rewards_coefficient": "options.centring"},
+    "DPOSettings": {
         "loss_type": "loss",
         **{name: f"options.{name}" for name in ("beta", "label_smoothing")},
         **{name: f"options.{name}" for name in ("desirable_weight", "undesirable_weight")},
@@ -77,8 +77,8 @@ NAMES_ELSEWHERE = {
         "precompute_ref_log_probs": "precompute",
         **dict.fromkeys(("ref_model", "reference_model", "reference_free"), "reference"),
     },
-    "experience_settings": SAMPLED,
-    "grpo": {
+    "ExperienceSettings": SAMPLED,
+    "GRPOSettings": {
         "loss_type": "loss",
         "beta": "kl_coefficient",
         "epsilon": "options.clip_low",
@@ -86,7 +86,7 @@ NAMES_ELSEWHERE = {
         "delta": "options.dual_clip",
         "scale_rewards": "scale",
     },
-    "ppo": {
+    "PPOSettings": {
         **dict.fromkeys(("beta", "kl_coef", "init_kl_coef"), "kl.coefficient"),
         **dict.fromkeys(("cliprange", "epsilon"), "clip_low"),
         "epsilon_high": "clip_high",
@@ -97,5 +97,5 @@ NAMES_ELSEWHERE = {
         "whiten_rewards": "shaping.scale",
     },
 }
-"""By the module of a class of settings: names that users of TRL and transformers type, and the
+"""By the name of a class of settings: names that users of TRL and transformers type, and the
 setting that does here what they mean."""

@@ -30,29 +30,18 @@ from dataclasses import dataclass
 from itertools import islice
 from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
 
-from oversight.config import Settings
 from oversight.errors import ConfigError, DataError
 from oversight.modeling import Floats, Ids, TokenRow
 from oversight.models import check_whole
 from oversight.registry import shortened
+from oversight.train.experience_settings import RewardSettings as RewardSettings
+from oversight.train.experience_settings import SamplingSettings as SamplingSettings
 from oversight.train.types import PromptExample
-
-
-class SamplingSettings(Settings):
-    """Settings of sampling: temperature, lengths and stops."""
-
-    max_new_tokens: int = Field(default=256, ge=1)
-    """A response that has not ended by then is cut off, and says so."""
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Of softmax(logits / temperature), which is also what the trainer scores."""
-    rows_at_once: int = Field(default=256, ge=1)
-    """Responses that are decoded side by side; changes memory and speed, and no token."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,39 +132,6 @@ def seeds_of(prompts: Sequence[Ids], seed: int) -> Iterator[bytes]:
         key = hashlib.blake2b(content, digest_size=16, salt=f"{occurrence}".encode()[:16])
         key.update(f"|{seed}".encode())
         yield key.digest()
-
-
-class RewardSettings(Settings):
-    """Source of rewards, with its own settings."""
-
-    by_content: ClassVar[Mapping[str, str]] = {"models": "model", "function": "function"}
-
-    source: Literal["model", "function", "matches", "length"] = "model"
-    models: tuple[str, ...] = ()
-    """`model`: folders of reward models of one label; the mean of several is the reward."""
-    disagreement_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """`model`: times the models' standard deviation, taken off the reward (after Coste et al. 2023,
-    arXiv:2310.02743, whose uncertainty-weighted optimisation takes off the variance)."""
-    function: str = ""
-    """`function`: "package.module:function" or "file.py:function", called with the texts of the
-    responses, without thoughts, and, for each, a mapping of its row's fields, its prompt's text
-    (`prompt`) and its thoughts (`thoughts`)."""
-    field: str = "answer"
-    """`matches`: the example's field that a response is held against."""
-    how: Literal["contains", "equals", "regex"] = "contains"
-    """`matches`: how; a regex is the field itself, searched for in the response."""
-    ignore_case: bool = True
-    """`matches`: whether case and outer blanks are disregarded."""
-    target_tokens: int = Field(default=64, ge=1)
-    """`length`: 1 for a response of so many tokens, falling by its relative distance from that."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.source == "model" and not self.models:
-            raise ValueError("source = 'model' needs models, folders of reward models")
-        if self.source == "function" and not self.function:
-            raise ValueError("source = 'function' needs function, such as 'my_module:reward'")
-        return self
 
 
 @typing.runtime_checkable
