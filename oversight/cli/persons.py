@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hi
 import typer
 
 from oversight.cli.ending import INTERRUPTS, in_browser
-from oversight.cli.options import RunName, Tags, labelled, set_option
+from oversight.cli.options import RunName, Tags, labelled, places, registered, set_option
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,8 +41,14 @@ class PersonOptions:
     judge: Annotated[
         str | None, typer.Option(help="Your pseudonym.", show_default="your user name")
     ] = None
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None
-    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Only this data set.", autocompletion=registered("datasets")),
+    ] = None
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Only this protocol.", autocompletion=registered("protocols")),
+    ] = None
     from_run: Annotated[
         str | None, typer.Option("--from-run", metavar="NAME", help="Only debates of this run.")
     ] = None
@@ -305,7 +311,11 @@ def judge(
     options: PersonOptions,
     study: Annotated[
         Path | None,
-        typer.Argument(help="A study's TOML file; see docs/judging.md.", show_default=False),
+        typer.Argument(
+            help="A study's TOML file; see docs/judging.md.",
+            show_default=False,
+            autocompletion=places(".toml"),
+        ),
     ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Show recorded debates whole, not round by round.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.options import Json
+from oversight.cli.options import Json, one_of, places, registered
 from oversight.cli.persons import App, PersonOptions, again, begin_run, person_options, session
 from oversight.errors import ConfigError
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from oversight.graphs.running import DebateProgress
     from oversight.judging.model_ratings import ModelRatings
     from oversight.judging.settings import RatingSettings
+
+
+def known_tasks() -> list[str]:
+    """Names of the registered tasks."""
+    from oversight.judging.tasks import names
+
+    return names()
 
 
 def known_task(name: str) -> str:
@@ -43,6 +50,7 @@ def rate(
         str,
         typer.Argument(
             callback=known_task,
+            autocompletion=one_of(known_tasks),
             help="pairs: which of two candidates of one turn is better. principles: how well a "
             "speech keeps to each principle of a constitution. revisions: whether a criticism is "
             "right, and the revision better. Or a task of your own, file.py:Class.",
@@ -51,7 +59,11 @@ def rate(
     ],
     study: Annotated[
         Path | None,
-        typer.Argument(help="A study's TOML file; see docs/rating.md.", show_default=False),
+        typer.Argument(
+            help="A study's TOML file; see docs/rating.md.",
+            show_default=False,
+            autocompletion=places(".toml"),
+        ),
     ] = None,
     constitution: Annotated[
         str | None,
@@ -59,6 +71,7 @@ def rate(
             help="Whose principles are rated by, or drawn for a model to compare by: a name, or "
             "a .toml file of your own.",
             show_default="principles: honest_debate",
+            autocompletion=registered("constitutions"),
         ),
     ] = None,
     rater: Annotated[

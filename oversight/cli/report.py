@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import DEFAULT_STORE, Json, Prices, RunNames, RunTags, Store, set_option
+from oversight.cli.options import (
+    DEFAULT_STORE,
+    Json,
+    Prices,
+    RunNames,
+    RunTags,
+    Store,
+    one_of,
+    registered,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +30,10 @@ if TYPE_CHECKING:
     from oversight.evals.principles import Change
     from oversight.store import Store as Records
     from oversight.types import Transcript
+
+
+BY = ("difficulty", "model", "tag", "protocol", "judge", "dataset", "run")
+"""Properties by which a report can be divided (`evals.breakdown.By`)."""
 
 
 def report(
@@ -34,16 +48,31 @@ def report(
         list[str] | None,
         typer.Option(
             "--by",
-            metavar="difficulty|model|tag|protocol|judge|dataset|run",
+            metavar="|".join(BY),
             help="Also by this. May be repeated.",
             show_default=False,
+            autocompletion=one_of(lambda: BY),
         ),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", "-p", help="Only this protocol.", show_default=False)
+        str | None,
+        typer.Option(
+            "--protocol",
+            "-p",
+            help="Only this protocol.",
+            show_default=False,
+            autocompletion=registered("protocols"),
+        ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Only this data set.", show_default=False)
+        str | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Only this data set.",
+            show_default=False,
+            autocompletion=registered("datasets"),
+        ),
     ] = None,
     arm: Annotated[
         list[str] | None,
@@ -198,10 +227,24 @@ def export(
         ),
     ] = ExportLayout.PREFERENCE,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", "-p", help="Only this protocol.", show_default=False)
+        str | None,
+        typer.Option(
+            "--protocol",
+            "-p",
+            help="Only this protocol.",
+            show_default=False,
+            autocompletion=registered("protocols"),
+        ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Only this data set.", show_default=False)
+        str | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Only this data set.",
+            show_default=False,
+            autocompletion=registered("datasets"),
+        ),
     ] = None,
     run: RunNames = None,
     tag: RunTags = None,
@@ -270,6 +313,13 @@ def export(
         typer.echo(f"  {rows} left out (ties, or K-wise): use --layout kwise")
     for number, reason in in_words(dropped.to_json().items()):
         typer.echo(f"  {number:,} dropped: {reason}")
+    if not (written.num_rows or written.num_left_out or dropped.total):
+        kinds = ", ".join(settings.kinds)
+        typer.echo(
+            f"  Nothing there can be compared ({kinds}): run a protocol with candidates (oversight "
+            "debate --protocol debate_best_of_n), rate what was said (oversight rate pairs), or "
+            "take --layout unpaired"
+        )
     if written.num_repaired:
         replaced = count(written.num_repaired, "character")
         typer.echo(f"  {replaced} replaced that no file can hold")

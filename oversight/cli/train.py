@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from oversight.cli.options import set_option
+from oversight.cli.options import App, Commands, places, set_option
 from oversight.train.registered import Trainer, load, names, own_names, summary
 
 if TYPE_CHECKING:
@@ -18,7 +17,12 @@ if TYPE_CHECKING:
 
 
 Recipe = Annotated[
-    Path, typer.Argument(help="The run's TOML file; see recipes/training/.", show_default=False)
+    Path,
+    typer.Argument(
+        help="The run's TOML file; see recipes/training/.",
+        show_default=False,
+        autocompletion=places(".toml"),
+    ),
 ]
 Sets = Annotated[list[str] | None, set_option("batch_size=8")]
 Out = Annotated[
@@ -36,7 +40,7 @@ DryRun = Annotated[
 ]
 
 
-class Trainers(TyperGroup):
+class Trainers(Commands):
     """The registered trainers, and one of the user's own as `file.py:function`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -52,16 +56,15 @@ class Trainers(TyperGroup):
             said = summary(cmd_name)
         else:
             return super().get_command(ctx, cmd_name)
-        app = typer.Typer(rich_markup_mode="rich")
+        app = App(add_completion=False)
         app.command(cmd_name)(_command(cmd_name, said))
         return typer.main.get_command(app)
 
 
-train = typer.Typer(
+train = App(
     cls=Trainers,
     help="Train a model. Your own trainer is FILE.py:FUNCTION, in place of a name.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
 )
 
 
