@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oversight import registry
-from oversight.cli.options import DEFAULT_STORE, App, Json, Store, registered, show_table
+from oversight.cli.options import DEFAULT_STORE, CommandLine, Json, Store, registered, show_table
 from oversight.errors import OversightError
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from oversight.evals.principles import ConstitutionAudit, HarmBrought
     from oversight.types import Transcript
 
-constitution = App(help="List, read, check and measure sets of principles.", no_args_is_help=True)
+constitution = CommandLine(
+    help="List, read, check and measure sets of principles.", no_args_is_help=True
+)
 
 Named = Annotated[
     str,

@@ -37,14 +37,14 @@ class _PlainFlags:
 
 
 class Command(_PlainFlags, TyperCommand):
-    """A command of `App`."""
+    """A command of `CommandLine`."""
 
 
 class Commands(_PlainFlags, TyperGroup):
-    """A group of commands of `App`."""
+    """A group of commands of `CommandLine`."""
 
 
-class App(typer.Typer):
+class CommandLine(typer.Typer):
     """Commands with `-h` beside `--help`, and flags that show no kind of value."""
 
     def __init__(self, *, cls: type[Commands] = Commands, **how: Any) -> None:

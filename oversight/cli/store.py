@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.options import DEFAULT_STORE, App, Json, Store, places, show_table
+from oversight.cli.options import DEFAULT_STORE, CommandLine, Json, Store, places, show_table
 from oversight.errors import StoreError
 from oversight.files import check_place
 from oversight.text.terminal import visible
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NUM_LISTED = 20
 """Number of problems that are listed; the rest are only counted."""
 
-store = App(
+store = CommandLine(
     help="Look after a store: check it, seal it, count what is in it.", no_args_is_help=True
 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import App, Commands, places, set_option
+from oversight.cli.options import CommandLine, Commands, places, set_option
 from oversight.train.registered import Trainer, load, names, own_names, summary
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ class Trainers(Commands):
             said = summary(cmd_name)
         else:
             return super().get_command(ctx, cmd_name)
-        app = App(add_completion=False)
+        app = CommandLine(add_completion=False)
         app.command(cmd_name)(_command(cmd_name, said))
         return typer.main.get_command(app)
 
 
-train = App(
+train = CommandLine(
     cls=Trainers,
     help="Train a model. Your own trainer is FILE.py:FUNCTION, in place of a name.",
     no_args_is_help=True,

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 from oversight.chat import checked_template_args
 from oversight.config import Settings
 from oversight.preferences.settings import PreferenceSettings
-from oversight.train.names_elsewhere import NAMES_ELSEWHERE
+from oversight.train.registered import NAMES_ELSEWHERE
 
 Action = Literal["stop", "warn", "off"]
 """Action of a guard: end the run, say it once and go on, or nothing."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from oversight.errors import ConfigError
 from oversight.experiments.trainer_runs import check_run
 from oversight.train import dpo, grpo, losses, ppo, reward, sft
-from oversight.train.names_elsewhere import NAMES_ELSEWHERE
+from oversight.train.registered import NAMES_ELSEWHERE
 
 CLASSES = {
     "SFTSettings": "sft",
