@@ -235,6 +235,9 @@ def _settings(recipe: Path | None, changes: dict[str, Any], *, of_the_demo: bool
     from oversight.config import RunSettings, override, read_toml
 
     base = read_toml(recipe) if recipe else _one_of_the_demo() if of_the_demo else {}
+    for role, agent in [*base.get("agents", {}).items()] if of_the_demo else ():
+        if changes.get(f"agents.{role}.agent", agent["agent"]) != agent["agent"]:
+            del base["agents"][role]  # another agent has other settings
     return RunSettings.parse(override(base, changes), where=recipe.name if recipe else "")
 
 

@@ -365,7 +365,7 @@ async def test_openais_own_package_is_asked_through_langchain(server, monkeypatc
     spec = EngineSpec(engine="langchain", settings=settings)
     check_engine(spec)
     opened = open_engine(spec)
-    server.reply = lambda asked, number: answer(BELIEF, "length")
+    server.reply = lambda asked, number: answer(BELIEF, "length", role="assistant")
     found = await one(opened, ask(temperature=0.5, max_tokens=30))
     assert (found.text, found.finish_reason) == (BELIEF, FinishReason.LENGTH)
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (11, 4)
