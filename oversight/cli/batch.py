@@ -21,6 +21,7 @@ from oversight.cli.options import (
     part_of,
     set_option,
 )
+from oversight.cli.persons import RaterEngine, RaterModel, ServerUrl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,6 +203,9 @@ def feedback(
     store: StoreUrl = None,
     batch: Batch = None,
     shards: Shards = 1,
+    model: RaterModel = None,
+    engine: RaterEngine = None,
+    base_url: ServerUrl = None,
     run: RunName = None,
     tag: Tags = None,
     sets: Annotated[list[str] | None, set_option("num_principles=4")] = None,
@@ -217,7 +221,7 @@ def feedback(
     from rich.console import Console
 
     from oversight.cli.ending import INTERRUPTS
-    from oversight.cli.persons import require_chosen
+    from oversight.cli.persons import described, require_chosen
     from oversight.cli.progress import RunProgress
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
@@ -232,7 +236,11 @@ def feedback(
     changes: dict[str, Any] = {"store": store} if store is not None else {}
     changes |= labelled(run, tag)
     changes |= assignments(sets or ())
-    data = override(read_toml(recipe), changes)
+    data = read_toml(recipe)
+    if found := described("model", model, engine, base_url):
+        data.pop("raters", None)
+        changes = found | {"agents.rater.agent": "rater", "agents.rater.engine": "model"} | changes
+    data = override(data, changes)
     task = data.pop("task", "pairs")
     if not isinstance(task, str):
         raise ConfigError(f"{recipe.name}: task = {task!r}: expected a name, such as 'pairs'")

@@ -478,11 +478,11 @@ def protocols(
         return
     console = Console(highlight=False)
     console.print(rich_text(f"{found.name}: {found.description}", style="bold"), soft_wrap=True)
-    rows = [
+    steps = [
         (each.index + 1, each.round, ", ".join(map(_in_words, each.slots)))
         for each in found.schedule()
     ]
-    show_table("", ("step", "round", "at the same time"), rows, as_json=False)
+    show_table("", ("step", "round", "at the same time"), steps, as_json=False)
     values = found.model_dump(mode="json", exclude={"name", "description", "opening", "round"})
     show_table("", ("setting", "value"), [(k, json.dumps(v)) for k, v in values.items()], False)
 

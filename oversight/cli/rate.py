@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oversight.cli.options import Json, one_of, places, registered
-from oversight.cli.persons import App, PersonOptions, again, begin_run, person_options, session
+from oversight.cli.persons import (
+    App,
+    PersonOptions,
+    RaterEngine,
+    RaterModel,
+    ServerUrl,
+    again,
+    begin_run,
+    described,
+    person_options,
+    session,
+)
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,14 +89,9 @@ def rate(
         str | None,
         typer.Option(help="A model rates, without a screen: its agent.", show_default=False),
     ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="Engine that runs --model.", show_default="transformers"),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Model of the agent rater, by folder or hub name.", show_default=False),
-    ] = None,
+    engine: RaterEngine = None,
+    model: RaterModel = None,
+    base_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
     """Rate what was said in debates and to open prompts: pairs, principles, revisions.
@@ -116,10 +122,12 @@ def rate(
 
     if rater is not None or model is not None:
         check_model_way(options.of_persons())
-        flags = options.flags(constitution=constitution, **rater_flags(rater, engine, model))
+        flags = options.flags(
+            constitution=constitution, **rater_flags(rater, engine, model, base_url)
+        )
         rate_by_model(session(RatingSettings, study, flags, options), task, as_json=as_json)
         return
-    check_person_way({"engine": engine, "json": as_json})
+    check_person_way({"engine": engine, "base-url": base_url, "json": as_json})
 
     flags = options.flags(constitution=constitution)
     options.check()
@@ -161,19 +169,13 @@ def check_person_way(given: Mapping[str, object]) -> None:
         )
 
 
-def rater_flags(rater: str | None, engine: str | None, model: str | None) -> dict[str, object]:
-    """The settings, by dotted name, that the options for a model stand for.
-
-    Raises:
-        ConfigError: An engine is named without a model.
-    """
-    if engine is not None and model is None:
-        raise ConfigError(f"--engine {engine!r} needs --model; or describe it in a study's file")
+def rater_flags(
+    rater: str | None, engine: str | None, model: str | None, base_url: str | None
+) -> dict[str, object]:
+    """The settings, by dotted name, that options for a model stand for; raises as `described`."""
     flags: dict[str, object] = {"agents.rater.agent": rater or "rater"}
-    if model is not None:
-        flags["engines.model.engine"] = engine or "transformers"
-        flags["engines.model.settings.model"] = model
-        flags["agents.rater.engine"] = "model"
+    if found := described("model", model, engine, base_url):
+        flags |= found | {"agents.rater.engine": "model"}
     return flags
 
 

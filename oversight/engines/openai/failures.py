@@ -61,7 +61,8 @@ UNACCEPTED = frozenset({400, 404, 422, 500})
 """Statuses by which servers refuse a request's content; some templates' errors come as 500."""
 
 BEYOND_CONTEXT = re.compile(
-    r"maximum context length|context[_ ]length[_ ]exceeded|exceeds? (?:the |its )?context"
+    r"maximum context length|context[_ ]length[_ ]exceeded"
+    r"|exceeds? (?:the |its )?(?:available )?context|exceed_context_size"
     r"|(?:prompt|input)\b.{0,60}\b(?:too long|longer than|exceeds?)\b",
     re.IGNORECASE | re.DOTALL,
 )
