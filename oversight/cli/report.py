@@ -32,6 +32,26 @@ if TYPE_CHECKING:
     from oversight.types import Transcript
 
 
+OnlyProtocol = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        "-p",
+        help="Only this protocol.",
+        show_default=False,
+        autocompletion=registered("protocols"),
+    ),
+]
+OnlyDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="Only this data set.",
+        show_default=False,
+        autocompletion=registered("datasets"),
+    ),
+]
 BY = ("difficulty", "model", "tag", "protocol", "judge", "dataset", "run")
 """Properties by which a report can be divided (`evals.breakdown.By`)."""
 
@@ -54,26 +74,8 @@ def report(
             autocompletion=one_of(lambda: BY),
         ),
     ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            "--protocol",
-            "-p",
-            help="Only this protocol.",
-            show_default=False,
-            autocompletion=registered("protocols"),
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            help="Only this data set.",
-            show_default=False,
-            autocompletion=registered("datasets"),
-        ),
-    ] = None,
+    protocol: OnlyProtocol = None,
+    dataset: OnlyDataset = None,
     arm: Annotated[
         list[str] | None,
         typer.Option(
@@ -226,26 +228,8 @@ def export(
             "transcripts: whole debates."
         ),
     ] = ExportLayout.PREFERENCE,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            "--protocol",
-            "-p",
-            help="Only this protocol.",
-            show_default=False,
-            autocompletion=registered("protocols"),
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            help="Only this data set.",
-            show_default=False,
-            autocompletion=registered("datasets"),
-        ),
-    ] = None,
+    protocol: OnlyProtocol = None,
+    dataset: OnlyDataset = None,
     run: RunNames = None,
     tag: RunTags = None,
     sets: Sets = None,
@@ -268,10 +252,9 @@ def export(
     from oversight.files import check_place
     from oversight.preferences.building import export as write
     from oversight.preferences.building import preferences
-    from oversight.preferences.settings import Dropped, PreferenceSettings, in_words
+    from oversight.preferences.settings import Dropped, PreferenceSettings
     from oversight.preferences.sides import labelled_speeches, without_unseen
     from oversight.store import Store as OpenStore
-    from oversight.text.numbers import count
 
     if out.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
@@ -297,6 +280,14 @@ def export(
             else make(transcripts, settings, opened.prompt, dropped)
         )
         written = write(rows, out, FORMAT_OF_SUFFIX[out.suffix], layout.value)
+    _tell_export(written, dropped, settings.kinds, as_json=as_json)
+
+
+def _tell_export(written: Any, dropped: Any, kinds: Sequence[str], *, as_json: bool) -> None:
+    """Print what was written and, sentence by sentence, why the rest was not."""
+    from oversight.preferences.settings import explained
+    from oversight.text.numbers import count
+
     if as_json:
         document = {
             "path": str(written.path),
@@ -311,15 +302,8 @@ def export(
     if written.num_left_out:
         rows = count(written.num_left_out, "row")
         typer.echo(f"  {rows} left out (ties, or K-wise): use --layout kwise")
-    for number, reason in in_words(dropped.to_json().items()):
-        typer.echo(f"  {number:,} dropped: {reason}")
-    if not (written.num_rows or written.num_left_out or dropped.total):
-        kinds = ", ".join(settings.kinds)
-        typer.echo(
-            f"  Nothing there can be compared ({kinds}): run a protocol with candidates (oversight "
-            "debate --protocol debate_best_of_n), rate what was said (oversight rate pairs), or "
-            "take --layout unpaired"
-        )
+    for line in explained(dropped, kinds, is_empty=not (written.num_rows or written.num_left_out)):
+        typer.echo(f"  {line}")
     if written.num_repaired:
         replaced = count(written.num_repaired, "character")
         typer.echo(f"  {replaced} replaced that no file can hold")

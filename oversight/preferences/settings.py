@@ -239,6 +239,17 @@ def in_words(reasons: Iterable[tuple[str, int]], within: str = "") -> list[tuple
     return [(number, known.get(name, name)) for name, number in reasons]
 
 
+def explained(dropped: Dropped, kinds: Iterable[str], *, is_empty: bool) -> list[str]:
+    """Sentences on what became no row, or on why there is no row at all, and what to do."""
+    if dropped.total or not is_empty:
+        return [f"{n:,} dropped: {reason}" for n, reason in in_words(dropped.to_json().items())]
+    return [
+        f"Nothing there can be compared ({', '.join(kinds)}): run a protocol with candidates "
+        "(oversight debate --protocol debate_best_of_n), rate what was said (oversight rate "
+        "pairs), or take --layout unpaired"
+    ]
+
+
 class PromptOf(Protocol):
     """Gives the stored prompt of an id, as `Store.prompt` does."""
 
