@@ -123,21 +123,26 @@ BaseUrl = Annotated[
         show_default=False,
     ),
 ]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="Data set: a name, or a file of your own.",
+        show_default="one of world",
+        autocompletion=registered("datasets"),
+    ),
+]
+BothSides = Annotated[
+    bool,
+    typer.Option("--both-sides", help="Run each question twice, with the two sides exchanged."),
+]
 Sets = Annotated[list[str] | None, set_option("dataset.limit=10")]
 
 
 def debate(
     recipe: Recipe = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            "-d",
-            help="Data set: a name, or a file of your own.",
-            show_default="one of world",
-            autocompletion=registered("datasets"),
-        ),
-    ] = None,
+    dataset: DatasetName = None,
     protocol: Protocols = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many questions.", show_default=False)
@@ -157,10 +162,7 @@ def debate(
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
     prices: Prices = None,
-    both_sides: Annotated[
-        bool,
-        typer.Option("--both-sides", help="Run each question twice, with the two sides exchanged."),
-    ] = False,
+    both_sides: BothSides = False,
     swap: Annotated[
         bool, typer.Option("--swap", help="Judge each debate with the sides swapped as well.")
     ] = False,
