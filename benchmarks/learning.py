@@ -32,10 +32,10 @@ from oversight.train import dpo, grpo, ppo, reward, sft
 from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import World
+from oversight.train.experience_settings import RewardSettings, SamplingSettings
 from oversight.train.loading import load_policy, read_config
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.rewards import TextRewards
-from oversight.train.rollouts.types import RewardSettings, SamplingSettings
 from oversight.train.runs.metrics import read_metrics
 from oversight.train.settings import DataSettings, ModelSettings, OptimizerSettings, ScratchSettings
 

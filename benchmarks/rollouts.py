@@ -26,8 +26,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.types import SamplingSettings
 
 BAR = 3.0
 NUM_SAMPLES = 8

@@ -263,8 +263,8 @@ def run_rollouts(steps: int) -> Measurement:
     import torch
 
     from oversight.modeling.scoring.policy import PolicyModel
+    from oversight.train.experience_settings import SamplingSettings
     from oversight.train.rollouts.in_process import InProcessSampler
-    from oversight.train.rollouts.types import SamplingSettings
 
     torch.set_num_threads(1)
     clock = StepClock(1)

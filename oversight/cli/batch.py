@@ -21,6 +21,7 @@ from oversight.cli.options import (
     part_of,
     set_option,
 )
+from oversight.cli.persons import RaterEngine, RaterModel, ServerUrl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,6 +203,9 @@ def feedback(
     store: StoreUrl = None,
     batch: Batch = None,
     shards: Shards = 1,
+    model: RaterModel = None,
+    engine: RaterEngine = None,
+    base_url: ServerUrl = None,
     run: RunName = None,
     tag: Tags = None,
     sets: Annotated[list[str] | None, set_option("num_principles=4")] = None,
@@ -217,6 +221,7 @@ def feedback(
     from rich.console import Console
 
     from oversight.cli.ending import INTERRUPTS
+    from oversight.cli.persons import described, require_chosen
     from oversight.cli.progress import RunProgress
     from oversight.config import assignments, read_toml
     from oversight.errors import ConfigError
@@ -232,6 +237,9 @@ def feedback(
     changes |= labelled(run, tag)
     changes |= assignments(sets or ())
     data = read_toml(recipe)
+    if found := described("model", model, engine, base_url):
+        data.pop("raters", None)
+        changes = found | {"agents.rater.agent": "rater", "agents.rater.engine": "model"} | changes
     task = changes.pop("task", data.pop("task", "pairs"))
     if not isinstance(task, str):
         raise ConfigError(f"{recipe.name}: task = {task!r}: expected a name, such as 'pairs'")
@@ -246,8 +254,7 @@ def feedback(
             return INTERRUPTS.run(rate_by_all(several, shown))
 
     with Store.open(settings.store, create=False) as opened:
-        if settings.from_run is not None:
-            opened.require_run(settings.from_run)
+        require_chosen(opened, settings)
         opened.begin_run(start_of(settings, "feedback", recipe))
         if batch is None:
             progress = give(opened)

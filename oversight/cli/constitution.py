@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oversight import registry
-from oversight.cli.options import DEFAULT_STORE, Json, Store, show_table
+from oversight.cli.options import DEFAULT_STORE, CommandLine, Json, Store, registered, show_table
 from oversight.errors import OversightError
 
 if TYPE_CHECKING:
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from oversight.evals.principles import ConstitutionAudit, HarmBrought
     from oversight.types import Transcript
 
-constitution = typer.Typer(
+constitution = CommandLine(
     help="List, read, check and measure sets of principles.", no_args_is_help=True
 )
 
-Named = Annotated[str, typer.Argument(help="A set by name, or the path of its file.")]
+Named = Annotated[
+    str,
+    typer.Argument(
+        help="A set by name, or the path of its file.", autocompletion=registered("constitutions")
+    ),
+]
 
 
 @constitution.command("list")
@@ -73,7 +78,13 @@ def show_(
 
 @constitution.command("check")
 def check(
-    names: Annotated[list[str], typer.Argument(help="Sets by name, or the paths of their files.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Sets by name, or the paths of their files.",
+            autocompletion=registered("constitutions"),
+        ),
+    ],
 ) -> int:
     """Check that sets can be used: their form, ids, texts, and the sets that they include."""
     from oversight import constitutions

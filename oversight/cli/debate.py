@@ -18,7 +18,9 @@ from oversight.cli.options import (
     RunName,
     Tags,
     bounded,
+    complete_models,
     labelled,
+    registered,
     set_option,
 )
 
@@ -32,6 +34,7 @@ Protocols = Annotated[
         "-p",
         help="Name or .toml file of a protocol. May be repeated.",
         show_default="debate",
+        autocompletion=registered("protocols"),
     ),
 ]
 
@@ -39,7 +42,12 @@ Protocols = Annotated[
 Concurrency = Annotated[
     int | None, typer.Option(min=1, help="Debates in flight at once.", show_default="32")
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random draw.", show_default="0")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Seed of every random draw; without a data set, of the question too.", show_default="0"
+    ),
+]
 StorePath = Annotated[
     str | None,
     typer.Option(
@@ -49,14 +57,23 @@ StorePath = Annotated[
 Debater = Annotated[
     str | None,
     typer.Option(
-        help="Agent that debates, consults, responds and criticises.", show_default="see below"
+        help="Agent that debates, consults, responds and criticises.",
+        show_default="see below",
+        autocompletion=registered("agents"),
     ),
 ]
-Judge = Annotated[str | None, typer.Option(help="Agent that judges.", show_default="see below")]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="Agent that judges.", show_default="see below", autocompletion=registered("agents")
+    ),
+]
 EngineName = Annotated[
     str | None,
     typer.Option(
-        help="Engine that runs the models.", show_default="transformers; openai by --base-url"
+        help="Engine that runs the models.",
+        show_default="transformers; openai by --base-url",
+        autocompletion=registered("engines"),
     ),
 ]
 ModelName = Annotated[
@@ -64,20 +81,40 @@ ModelName = Annotated[
     typer.Option(
         help="Model, by folder, hub name or a server's name, for debaters and judge alike.",
         show_default=False,
+        autocompletion=complete_models,
     ),
 ]
 DebaterModel = Annotated[
     str | None,
-    typer.Option(help="Another model for those who speak.", show_default="--model"),
+    typer.Option(
+        help="Another model for those who speak.",
+        show_default="--model",
+        autocompletion=complete_models,
+    ),
 ]
 JudgeModel = Annotated[
-    str | None, typer.Option(help="Another model for the judge.", show_default="--model")
+    str | None,
+    typer.Option(
+        help="Another model for the judge.",
+        show_default="--model",
+        autocompletion=complete_models,
+    ),
 ]
 DebaterEngine = Annotated[
-    str | None, typer.Option(help="Engine of --debater-model.", show_default="--engine")
+    str | None,
+    typer.Option(
+        help="Engine of --debater-model.",
+        show_default="--engine",
+        autocompletion=registered("engines"),
+    ),
 ]
 JudgeEngine = Annotated[
-    str | None, typer.Option(help="Engine of --judge-model.", show_default="--engine")
+    str | None,
+    typer.Option(
+        help="Engine of --judge-model.",
+        show_default="--engine",
+        autocompletion=registered("engines"),
+    ),
 ]
 BaseUrl = Annotated[
     str | None,
@@ -86,14 +123,26 @@ BaseUrl = Annotated[
         show_default=False,
     ),
 ]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="Data set: a name, or a file of your own.",
+        show_default="one of world",
+        autocompletion=registered("datasets"),
+    ),
+]
+BothSides = Annotated[
+    bool,
+    typer.Option("--both-sides", help="Run each question twice, with the two sides exchanged."),
+]
 Sets = Annotated[list[str] | None, set_option("dataset.limit=10")]
 
 
 def debate(
     recipe: Recipe = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Data set.", show_default="one of world")
-    ] = None,
+    dataset: DatasetName = None,
     protocol: Protocols = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many questions.", show_default=False)
@@ -113,10 +162,7 @@ def debate(
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
     prices: Prices = None,
-    both_sides: Annotated[
-        bool,
-        typer.Option("--both-sides", help="Run each question twice, with the two sides exchanged."),
-    ] = False,
+    both_sides: BothSides = False,
     swap: Annotated[
         bool, typer.Option("--swap", help="Judge each debate with the sides swapped as well.")
     ] = False,
@@ -176,7 +222,10 @@ def debate(
     changes |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
     by_hand = assignments(sets or ())
     models.refuse_contradictions(changes, by_hand)
-    settings = _settings(recipe, changes | by_hand, of_the_demo=recipe is None and dataset is None)
+    of_the_demo = recipe is None and dataset is None
+    if of_the_demo and seed is not None:
+        changes["dataset.settings.seed"] = seed  # another question, and not only other orders
+    settings = _settings(recipe, changes | by_hand, of_the_demo=of_the_demo)
     _check_speakers(debater, settings.protocols, by_hand)
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
@@ -188,6 +237,9 @@ def _settings(recipe: Path | None, changes: dict[str, Any], *, of_the_demo: bool
     from oversight.config import RunSettings, read_toml
 
     base = read_toml(recipe) if recipe else _one_of_the_demo() if of_the_demo else {}
+    for role, agent in [*base.get("agents", {}).items()] if of_the_demo else ():
+        if changes.get(f"agents.{role}.agent", agent["agent"]) != agent["agent"]:
+            del base["agents"][role]  # another agent has other settings
     return RunSettings.changed(base, changes, where=recipe.name if recipe else "")
 
 

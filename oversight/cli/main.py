@@ -17,7 +17,7 @@ from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate
 from oversight.cli.ending import INTERRUPTS
-from oversight.cli.options import INTERRUPTED, datasets, models, protocols
+from oversight.cli.options import INTERRUPTED, CommandLine, datasets, models, protocols
 from oversight.cli.persons import judge
 from oversight.cli.pixels import pixels
 from oversight.cli.prompts import prompts, propose
@@ -57,13 +57,11 @@ GOING_ON = frozenset(
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
 anew."""
 
-app = typer.Typer(
+app = CommandLine(
     name="oversight",
     help="AI debate and scalable oversight: run debates, judge them, turn them into training data.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
 )
 app.command("run")(run_recipe)
 for command in (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand, TyperGroup
 
 from oversight import registry
 from oversight.errors import ConfigError, OversightError
@@ -20,6 +21,93 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from oversight.text import numbers
+    from oversight.types import Slot
+
+
+class _PlainFlags:
+    """Help in which a flag, which takes no value, has no kind of one."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters, `--help` included."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for each in params:
+            if getattr(each, "is_bool_flag", False) and each.metavar is None:
+                each.metavar = ""
+        return params
+
+
+class Command(_PlainFlags, TyperCommand):
+    """A command of `CommandLine`."""
+
+
+class Commands(_PlainFlags, TyperGroup):
+    """A group of commands of `CommandLine`."""
+
+
+class CommandLine(typer.Typer):
+    """Commands with `-h` beside `--help`, and flags that show no kind of value."""
+
+    def __init__(self, *, cls: type[Commands] = Commands, **how: Any) -> None:
+        names = {"help_option_names": ["-h", "--help"]}
+        super().__init__(cls=cls, context_settings=names, rich_markup_mode="rich", **how)
+
+    def command(self, name: str | None = None, **how: Any) -> Callable[[Any], Any]:
+        """As of `typer.Typer`."""
+        return super().command(name, **({"cls": Command} | how))
+
+
+Completed = list[tuple[str, str]]
+"""Words that complete what was typed, each with a line on it."""
+
+
+def registered(*groups: str) -> Callable[[str], Completed]:
+    """Completes the names of registered things, and files where a folder is begun.
+
+    Args:
+        groups: Of the registry, such as "protocols".
+    """
+
+    def complete(incomplete: str) -> Completed:
+        found = [
+            (name, registry.summary(group, name))
+            for group in groups
+            for name in registry.names(group)
+            if name.startswith(incomplete)
+        ]
+        return found or places(".toml", ".jsonl", ".py")(incomplete)
+
+    return complete
+
+
+def places(*endings: str) -> Callable[[str], Completed]:
+    """Completes folders, and files with one of these endings."""
+
+    def complete(incomplete: str) -> Completed:
+        folder, slash, begun = incomplete.rpartition("/")
+        try:
+            inside = sorted(Path(f"{folder}{slash}" or ".").expanduser().iterdir())
+        except OSError:
+            return []
+        shown = [each for each in inside if each.name.startswith(begun)]
+        shown = [each for each in shown if begun or not each.name.startswith(".")]
+        return [
+            (f"{folder}{slash}{each.name}{'/' if each.is_dir() else ''}", "")
+            for each in shown
+            if each.suffix in endings or each.is_dir()
+        ]
+
+    return complete
+
+
+def one_of(known: Callable[[], Iterable[str]]) -> Callable[[str], Completed]:
+    """Completes words that are known once they are asked for."""
+    return lambda incomplete: [(each, "") for each in known() if each.startswith(incomplete)]
+
+
+def complete_models(incomplete: str) -> Completed:
+    """Embedded models, and folders."""
+    own = [(each.name, each.description) for each in EMBEDDED.values()]
+    return [each for each in own if each[0].startswith(incomplete)] or places()(incomplete)
 
 
 Store = Annotated[
@@ -27,7 +115,10 @@ Store = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Recipe = Annotated[
-    Path | None, typer.Argument(help="A run's TOML file; see recipes/.", show_default=False)
+    Path | None,
+    typer.Argument(
+        help="A run's TOML file; see recipes/.", show_default=False, autocompletion=places(".toml")
+    ),
 ]
 
 
@@ -160,9 +251,9 @@ def part_of(shard: str | None) -> tuple[int, int]:
 
 
 def show_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], as_json: bool
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str | int]], as_json: bool
 ) -> None:
-    """Print rows under their columns; as JSON, a list of objects."""
+    """Print rows under their columns; as JSON, a list of objects, in which numbers are numbers."""
     if as_json:
         typer.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2))
         return
@@ -170,7 +261,7 @@ def show_table(
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(rich_text, row))
+        table.add_row(*(rich_text(f"{each:,}" if isinstance(each, int) else each) for each in row))
     Console().print(table)
 
 
@@ -203,7 +294,12 @@ Sets = Annotated[
 
 def datasets(
     name: Annotated[
-        str | None, typer.Argument(help="A data set to look into.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A data set to look into.",
+            show_default=False,
+            autocompletion=registered("datasets"),
+        ),
     ] = None,
     limit: Annotated[
         int | None,
@@ -262,8 +358,23 @@ def _excerpt(text: str) -> str:
     return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + " …"
 
 
-def models(as_json: Json = False) -> None:
-    """List the agents with their roles, the engines that models run on, and embedded models."""
+def models(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="An agent, an engine or an embedded model to look into.",
+            show_default=False,
+            autocompletion=lambda incomplete: (
+                registered("agents", "engines")(incomplete) + complete_models(incomplete)
+            ),
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List agents with their roles, engines and embedded models, or show settings of one."""
+    if name is not None:
+        _show_model(name, as_json=as_json)
+        return
     agents = [_agent(name) for name in registry.names("agents")]
     engines = [(name, registry.summary("engines", name)) for name in registry.names("engines")]
     embedded = [(model.name, model.description) for model in EMBEDDED.values()]
@@ -282,6 +393,56 @@ def models(as_json: Json = False) -> None:
     show_table("Embedded models", ("name", "description"), embedded, as_json=False)
 
 
+def _show_model(name: str, *, as_json: bool) -> None:
+    """Print what goes by a name: roles, description, and the settings with their defaults.
+
+    Raises:
+        UnknownNameError: There is neither an agent nor an engine nor an embedded model.
+    """
+    from pydantic_core import to_jsonable_python
+
+    from oversight.config import settings_of
+    from oversight.errors import UnknownNameError
+
+    found: list[dict[str, Any]] = []
+    for group in ("agents", "engines"):
+        if name in registry.names(group) or (group == "agents" and registry.is_own(name)):
+            fields = settings_of(registry.load(group, name), name).model_fields
+            about = {"kind": registry.GROUPS[group].noun, "name": name}
+            if group == "agents":
+                about["roles"] = _agent(name)[1]
+            if not registry.is_own(name):
+                about["description"] = registry.summary(group, name)
+            defaults = {
+                each: "needed"
+                if field.is_required()
+                else to_jsonable_python(field.get_default(call_default_factory=True), fallback=str)
+                for each, field in fields.items()
+            }
+            found.append(about | {"settings": defaults})
+    if name in EMBEDDED:
+        model = EMBEDDED[name]
+        about = {"kind": "embedded model", "name": name, "description": model.description}
+        found.append(about | {"folder": str(model.folder)})
+    if not found:
+        known = [*registry.names("agents"), *registry.names("engines"), *EMBEDDED]
+        raise UnknownNameError(
+            f"there is no agent, engine or embedded model {name!r}.{registry.nearest(name, known)} "
+            "`oversight models` lists them"
+        )
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    console = Console(highlight=False)
+    for each in found:
+        given = each.pop("settings", {})
+        for key, value in each.items():
+            console.print(rich_text(f"{key}: {value}"), soft_wrap=True)
+        rows = [(setting, json.dumps(value)) for setting, value in given.items()]
+        if rows:
+            show_table("", ("setting", "default"), rows, as_json=False)
+
+
 def _agent(name: str) -> tuple[str, str, str]:
     """An agent's name, roles and summary; one that cannot be loaded has its error for a summary."""
     from oversight.agents import roles
@@ -292,7 +453,41 @@ def _agent(name: str) -> tuple[str, str, str]:
         return name, "", str(error)
 
 
-def protocols(as_json: Json = False) -> None:
-    """List the protocols: debates, consultancies, critiques, and direct judgments."""
-    rows = [(name, registry.summary("protocols", name)) for name in registry.names("protocols")]
-    show_table("Protocols", ("name", "description"), rows, as_json)
+def protocols(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A protocol to look into: a name, or a .toml file.",
+            show_default=False,
+            autocompletion=registered("protocols"),
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the protocols (debates, consultancies, critiques), or show one, step by step."""
+    if name is None:
+        known = registry.names("protocols")
+        rows = [(each, registry.summary("protocols", each)) for each in known]
+        show_table("Protocols", ("name", "description"), rows, as_json)
+        return
+    from oversight.protocols import load
+
+    found = load(name)
+    if as_json:
+        typer.echo(json.dumps(found.model_dump(mode="json"), indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(rich_text(f"{found.name}: {found.description}", style="bold"), soft_wrap=True)
+    steps = [
+        (each.index + 1, each.round, ", ".join(map(_in_words, each.slots)))
+        for each in found.schedule()
+    ]
+    show_table("", ("step", "round", "at the same time"), steps, as_json=False)
+    values = found.model_dump(mode="json", exclude={"name", "description", "opening", "round"})
+    show_table("", ("setting", "value"), [(k, json.dumps(v)) for k, v in values.items()], False)
+
+
+def _in_words(slot: Slot) -> str:
+    """A seat and its act, such as "judge: believe"."""
+    several = f" (best of {slot.candidates})" if slot.candidates > 1 else ""
+    return f"{slot.seat.value}: {slot.act.value}{several}"

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hi
 import typer
 
 from oversight.cli.ending import INTERRUPTS, in_browser
-from oversight.cli.options import RunName, Tags, labelled, set_option
+from oversight.cli.options import (
+    RunName,
+    Tags,
+    complete_models,
+    labelled,
+    places,
+    registered,
+    set_option,
+)
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +29,27 @@ if TYPE_CHECKING:
     from oversight.store import Store
     from oversight.tui.keys import Keys
 
+
+RaterModel = Annotated[
+    str | None,
+    typer.Option(
+        help="Model that rates, by folder, hub name or a server's name.",
+        show_default=False,
+        autocompletion=complete_models,
+    ),
+]
+RaterEngine = Annotated[
+    str | None,
+    typer.Option(
+        help="Engine that runs --model.",
+        show_default="transformers; openai by --base-url",
+        autocompletion=registered("engines"),
+    ),
+]
+ServerUrl = Annotated[
+    str | None,
+    typer.Option(help="Address of the model's server, up to /v1.", show_default=False),
+]
 
 LOOPBACK = "127.0.0.1"
 
@@ -41,8 +70,14 @@ class PersonOptions:
     judge: Annotated[
         str | None, typer.Option(help="Your pseudonym.", show_default="your user name")
     ] = None
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None
-    protocol: Annotated[str | None, typer.Option(help="Only this protocol.")] = None
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Only this data set.", autocompletion=registered("datasets")),
+    ] = None
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Only this protocol.", autocompletion=registered("protocols")),
+    ] = None
     from_run: Annotated[
         str | None, typer.Option("--from-run", metavar="NAME", help="Only debates of this run.")
     ] = None
@@ -152,8 +187,7 @@ class PersonOptions:
 
             keymap(settings.keys, keys)
             with Store.open(settings.store, create=False) as opened:
-                if settings.from_run is not None:
-                    opened.require_run(settings.from_run)
+                require_chosen(opened, settings)
                 check(opened)
             serve(
                 command,
@@ -207,16 +241,22 @@ def person_options(example: str) -> Callable[[Callable[..., None]], Callable[...
 
 
 def begin_run(store: Store, settings: SessionSettings, action: str) -> None:
-    """Begin the run of a session, or go on with it.
-
-    Raises:
-        StoreError: There is no run of the name that debates are chosen by.
-    """
+    """Begin the run of a session, or go on with it; raises as `require_chosen`."""
     from oversight.store.runs import start_of
 
+    require_chosen(store, settings)
+    store.begin_run(start_of(settings, action))
+
+
+def require_chosen(store: Store, settings: SessionSettings) -> None:
+    """Refuse to choose debates by a name that the store does not have.
+
+    Raises:
+        StoreError: There is no such run, or no debate of the protocol or the data set.
+    """
     if settings.from_run is not None:
         store.require_run(settings.from_run)
-    store.begin_run(start_of(settings, action))
+    store.require_debates(protocol=settings.protocol, dataset=settings.dataset)
 
 
 class App(Protocol):
@@ -231,6 +271,39 @@ class App(Protocol):
 
     def leave_soon(self) -> bool:
         """Have it leave, from a signal's handler; false if it has not begun."""
+
+
+def described(
+    name: str, model: str | None, engine: str | None, base_url: str | None, option: str = "--model"
+) -> dict[str, object]:
+    """The settings, by dotted name, of the engine `name` that options for a model stand for.
+
+    Args:
+        name: The engine's, among `engines`.
+        model: A folder, a hub name, or a server's name; None if no model is named.
+        engine: That runs it; None for openai where there is an address, else transformers.
+        base_url: Of its server.
+        option: The option that names the model, for messages.
+
+    Raises:
+        ConfigError: An engine or an address is named without a model, or an address beside an
+            engine that asks none.
+    """
+    if model is None:
+        for other, value in (("engine", engine), ("base-url", base_url)):
+            if value is not None:
+                raise ConfigError(
+                    f"--{other} {value!r} needs {option}; or describe it in a study's file"
+                )
+        return {}
+    runs = engine or ("openai" if base_url else "transformers")
+    if base_url is not None and runs != "openai":
+        raise ConfigError(f"--base-url is for the engine openai, and --engine is {runs!r}")
+    found: dict[str, object] = {
+        f"engines.{name}.engine": runs,
+        f"engines.{name}.settings.model": model,
+    }
+    return found | ({f"engines.{name}.settings.base_url": base_url} if base_url else {})
 
 
 def session(kind: type[S], study: Path | None, flags: Flags, options: PersonOptions) -> S:
@@ -300,11 +373,32 @@ def judge(
     options: PersonOptions,
     study: Annotated[
         Path | None,
-        typer.Argument(help="A study's TOML file; see docs/judging.md.", show_default=False),
+        typer.Argument(
+            help="A study's TOML file; see docs/judging.md.",
+            show_default=False,
+            autocompletion=places(".toml"),
+        ),
     ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Show recorded debates whole, not round by round.")
     ] = False,
+    assistant_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that assists you: a folder, a hub name, or a server's name.",
+            show_default=False,
+            autocompletion=complete_models,
+        ),
+    ] = None,
+    assistant_engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Engine of --assistant-model.",
+            show_default="transformers; openai by --base-url",
+            autocompletion=registered("engines"),
+        ),
+    ] = None,
+    base_url: ServerUrl = None,
 ) -> None:
     """Judge debates: those that are recorded, and live ones that wait for you.
 
@@ -323,15 +417,25 @@ def judge(
 
         return JudgeApp(store, settings)
 
+    assisted = described(
+        "assistant", assistant_model, assistant_engine, base_url, "--assistant-model"
+    )
+    if assisted:
+        assisted["assistance.assistant"] = {"agent": "assistant", "engine": "assistant"}
     flags = options.flags(stepped=False if whole else None)
     options.check()
-    settings = session(JudgingSettings, study, flags, options)
+    settings = session(JudgingSettings, study, flags | assisted, options)
     if not options.keys:
         load_assistance(settings)
+    own = {
+        "assistant_model": assistant_model,
+        "assistant_engine": assistant_engine,
+        "base_url": base_url,
+    }
     options.begin(
         settings,
         KEYS,
-        again("judge", flags, options.sets, [study] if study else []),
+        again("judge", flags | own, options.sets, [study] if study else []),
         check=lambda store: None,
         lines=lines,
         screen=screen,

@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.options import Json
-from oversight.cli.persons import App, PersonOptions, again, begin_run, person_options, session
+from oversight.cli.options import Json, one_of, places, registered
+from oversight.cli.persons import (
+    App,
+    PersonOptions,
+    RaterEngine,
+    RaterModel,
+    ServerUrl,
+    again,
+    begin_run,
+    described,
+    person_options,
+    session,
+)
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +28,13 @@ if TYPE_CHECKING:
     from oversight.graphs.running import DebateProgress
     from oversight.judging.model_ratings import ModelRatings
     from oversight.judging.settings import RatingSettings
+
+
+def known_tasks() -> list[str]:
+    """Names of the registered tasks."""
+    from oversight.judging.tasks import names
+
+    return names()
 
 
 def known_task(name: str) -> str:
@@ -43,6 +61,7 @@ def rate(
         str,
         typer.Argument(
             callback=known_task,
+            autocompletion=one_of(known_tasks),
             help="pairs: which of two candidates of one turn is better. principles: how well a "
             "speech keeps to each principle of a constitution. revisions: whether a criticism is "
             "right, and the revision better. Or a task of your own, file.py:Class.",
@@ -51,7 +70,11 @@ def rate(
     ],
     study: Annotated[
         Path | None,
-        typer.Argument(help="A study's TOML file; see docs/rating.md.", show_default=False),
+        typer.Argument(
+            help="A study's TOML file; see docs/rating.md.",
+            show_default=False,
+            autocompletion=places(".toml"),
+        ),
     ] = None,
     constitution: Annotated[
         str | None,
@@ -59,20 +82,16 @@ def rate(
             help="Whose principles are rated by, or drawn for a model to compare by: a name, or "
             "a .toml file of your own.",
             show_default="principles: honest_debate",
+            autocompletion=registered("constitutions"),
         ),
     ] = None,
     rater: Annotated[
         str | None,
         typer.Option(help="A model rates, without a screen: its agent.", show_default=False),
     ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="Engine that runs --model.", show_default="transformers"),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Model of the agent rater, by folder or hub name.", show_default=False),
-    ] = None,
+    engine: RaterEngine = None,
+    model: RaterModel = None,
+    base_url: ServerUrl = None,
     as_json: Json = False,
 ) -> None:
     """Rate what was said in debates and to open prompts: pairs, principles, revisions.
@@ -103,10 +122,12 @@ def rate(
 
     if rater is not None or model is not None:
         check_model_way(options.of_persons())
-        flags = options.flags(constitution=constitution, **rater_flags(rater, engine, model))
+        flags = options.flags(
+            constitution=constitution, **rater_flags(rater, engine, model, base_url)
+        )
         rate_by_model(session(RatingSettings, study, flags, options), task, as_json=as_json)
         return
-    check_person_way({"engine": engine, "json": as_json})
+    check_person_way({"engine": engine, "base-url": base_url, "json": as_json})
 
     flags = options.flags(constitution=constitution)
     options.check()
@@ -148,19 +169,13 @@ def check_person_way(given: Mapping[str, object]) -> None:
         )
 
 
-def rater_flags(rater: str | None, engine: str | None, model: str | None) -> dict[str, object]:
-    """The settings, by dotted name, that the options for a model stand for.
-
-    Raises:
-        ConfigError: An engine is named without a model.
-    """
-    if engine is not None and model is None:
-        raise ConfigError(f"--engine {engine!r} needs --model; or describe it in a study's file")
+def rater_flags(
+    rater: str | None, engine: str | None, model: str | None, base_url: str | None
+) -> dict[str, object]:
+    """The settings, by dotted name, that options for a model stand for; raises as `described`."""
     flags: dict[str, object] = {"agents.rater.agent": rater or "rater"}
-    if model is not None:
-        flags["engines.model.engine"] = engine or "transformers"
-        flags["engines.model.settings.model"] = model
-        flags["agents.rater.engine"] = "model"
+    if found := described("model", model, engine, base_url):
+        flags |= found | {"agents.rater.engine": "model"}
     return flags
 
 

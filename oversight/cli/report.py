@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import DEFAULT_STORE, Json, Prices, RunNames, RunTags, Store, set_option
+from oversight.cli.options import (
+    DEFAULT_STORE,
+    Json,
+    Prices,
+    RunNames,
+    RunTags,
+    Store,
+    one_of,
+    registered,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +30,30 @@ if TYPE_CHECKING:
     from oversight.evals.principles import Change
     from oversight.store import Store as Records
     from oversight.types import Transcript
+
+
+OnlyProtocol = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        "-p",
+        help="Only this protocol.",
+        show_default=False,
+        autocompletion=registered("protocols"),
+    ),
+]
+OnlyDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="Only this data set.",
+        show_default=False,
+        autocompletion=registered("datasets"),
+    ),
+]
+BY = ("difficulty", "model", "tag", "protocol", "judge", "dataset", "run")
+"""Properties by which a report can be divided (`evals.breakdown.By`)."""
 
 
 def report(
@@ -34,17 +68,14 @@ def report(
         list[str] | None,
         typer.Option(
             "--by",
-            metavar="difficulty|model|tag|protocol|judge|dataset|run",
+            metavar="|".join(BY),
             help="Also by this. May be repeated.",
             show_default=False,
+            autocompletion=one_of(lambda: BY),
         ),
     ] = None,
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", "-p", help="Only this protocol.", show_default=False)
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Only this data set.", show_default=False)
-    ] = None,
+    protocol: OnlyProtocol = None,
+    dataset: OnlyDataset = None,
     arm: Annotated[
         list[str] | None,
         typer.Option(
@@ -197,12 +228,8 @@ def export(
             "transcripts: whole debates."
         ),
     ] = ExportLayout.PREFERENCE,
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", "-p", help="Only this protocol.", show_default=False)
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Only this data set.", show_default=False)
-    ] = None,
+    protocol: OnlyProtocol = None,
+    dataset: OnlyDataset = None,
     run: RunNames = None,
     tag: RunTags = None,
     sets: Sets = None,
@@ -225,10 +252,9 @@ def export(
     from oversight.files import check_place
     from oversight.preferences.building import export as write
     from oversight.preferences.building import preferences
-    from oversight.preferences.settings import Dropped, PreferenceSettings, in_words
+    from oversight.preferences.settings import Dropped, PreferenceSettings
     from oversight.preferences.sides import labelled_speeches, without_unseen
     from oversight.store import Store as OpenStore
-    from oversight.text.numbers import count
 
     if out.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
@@ -240,6 +266,7 @@ def export(
         chosen = chosen_by(runs=run or (), tags=tag or (), protocol=protocol, dataset=dataset)
         where: Any = {"protocol": protocol, "dataset": dataset, "runs": runs}
         num = opened.counts()["complete"]
+        opened.require_debates(protocol=protocol, dataset=dataset)
         if not opened.debate_ids(complete=True, **where):
             raise StoreError(nothing_in(store, chosen, num, "to export"))
         transcripts = reading(opened.transcripts(**where), num)
@@ -253,6 +280,14 @@ def export(
             else make(transcripts, settings, opened.prompt, dropped)
         )
         written = write(rows, out, FORMAT_OF_SUFFIX[out.suffix], layout.value)
+    _tell_export(written, dropped, settings.kinds, as_json=as_json)
+
+
+def _tell_export(written: Any, dropped: Any, kinds: Sequence[str], *, as_json: bool) -> None:
+    """Print what was written and, sentence by sentence, why the rest was not."""
+    from oversight.preferences.settings import explained
+    from oversight.text.numbers import count
+
     if as_json:
         document = {
             "path": str(written.path),
@@ -267,8 +302,8 @@ def export(
     if written.num_left_out:
         rows = count(written.num_left_out, "row")
         typer.echo(f"  {rows} left out (ties, or K-wise): use --layout kwise")
-    for number, reason in in_words(dropped.to_json().items()):
-        typer.echo(f"  {number:,} dropped: {reason}")
+    for line in explained(dropped, kinds, is_empty=not (written.num_rows or written.num_left_out)):
+        typer.echo(f"  {line}")
     if written.num_repaired:
         replaced = count(written.num_repaired, "character")
         typer.echo(f"  {replaced} replaced that no file can hold")

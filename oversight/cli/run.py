@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import INTERRUPTED, Json, RunName, Tags, labelled, set_option
+from oversight.cli.options import INTERRUPTED, Json, RunName, Tags, labelled, places, set_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +37,12 @@ Sets = Annotated[list[str] | None, set_option("iterations=2")]
 
 def run(
     recipe: Annotated[
-        Path, typer.Argument(help="Its TOML file: recipes/closed_circle.toml.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Its TOML file: recipes/closed_circle.toml.",
+            show_default=False,
+            autocompletion=places(".toml"),
+        ),
     ],
     out: Annotated[
         Path | None,

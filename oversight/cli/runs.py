@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,9 +50,10 @@ def runs(
     with OpenStore.open(store, create=False, only_read=True) as opened:
         if name is not None:
             opened.require_run(name)
+        known = opened.runs()
         found = [
             (each, opened.run_tokens(each.name))
-            for each in tagged(opened.runs(), tag or ())
+            for each in tagged(known, tag or ())
             if name in (None, each.name)
         ]
     if as_json:
@@ -64,8 +65,7 @@ def runs(
         columns = ("run", "begun", "command", "models", "seeds", "debates", "people", "tokens")
         show_table(store, columns, [_row(*each) for each in found], as_json=False)
     else:
-        which = " with this tag" if tag else ""
-        typer.echo(f"{store}: no run{which}; a command that makes records begins one")
+        typer.echo(f"{store}: {none_tagged(known, tag or ())}")
 
 
 def tagged(found: Sequence[StoredRun], tags: Sequence[str]) -> list[StoredRun]:
@@ -76,6 +76,18 @@ def tagged(found: Sequence[StoredRun], tags: Sequence[str]) -> list[StoredRun]:
     """
     wanted = dict(read_tag(each) for each in tags)
     return [each for each in found if wanted.items() <= each.tags.items()]
+
+
+def none_tagged(found: Sequence[StoredRun], tags: Sequence[str]) -> str:
+    """The words on a store of which no run has these tags, with those that there are."""
+    from oversight.registry import nearest
+
+    if not found:
+        return "no run; a command that makes records begins one: oversight debate --run NAME"
+    given = " ".join(f"--tag {each}" for each in tags)
+    known = {f"{name}={value}" for each in found for name, value in each.tags.items()}
+    hint = nearest(tags[0], known) if known else " No run has a tag."
+    return f"no run has {given}.{hint} `oversight runs` lists all of them"
 
 
 def names_of(opened: OpenStore, runs: Sequence[str], tags: Sequence[str]) -> list[str]:
@@ -91,11 +103,11 @@ def names_of(opened: OpenStore, runs: Sequence[str], tags: Sequence[str]) -> lis
         opened.require_run(each)
     if not tags:
         return list(dict.fromkeys(runs))
-    found = [each.name for each in tagged(opened.runs(), tags)]
+    known = opened.runs()
+    found = [each.name for each in tagged(known, tags)]
     chosen = [each for each in runs if each in found] if runs else found
     if not chosen:
-        given = " ".join(f"--tag {each}" for each in tags)
-        raise StoreError(f"{opened.url}: no run has {given}; `oversight runs` lists them")
+        raise StoreError(f"{opened.url}: {none_tagged(known, tags)}")
     return list(dict.fromkeys(chosen))
 
 
@@ -243,6 +255,7 @@ class ReportChoice:
                 for name, url in self.stores.items()
             }
             chosen = self._chosen(opened)
+            self._require_debates(opened.values())
             for name, store in opened.items():
                 num = store.counts()["complete"]
                 num_complete += num
@@ -279,6 +292,19 @@ class ReportChoice:
             seeds=built.seeds,
         )
         return replace(built, origin=origin)
+
+    def _require_debates(self, opened: Collection[OpenStore]) -> None:
+        """Refuse a protocol or data set that none of the stores has."""
+        from oversight.errors import StoreError
+
+        lacking: list[StoreError] = []
+        for store in opened:
+            try:
+                store.require_debates(protocol=self.protocol, dataset=self.dataset)
+            except StoreError as error:
+                lacking.append(error)
+        if len(lacking) == len(opened):
+            raise lacking[0]
 
     @property
     def _is_filtered(self) -> bool:

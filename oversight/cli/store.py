@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.options import DEFAULT_STORE, Json, Store, show_table
+from oversight.cli.options import DEFAULT_STORE, CommandLine, Json, Store, places, show_table
 from oversight.errors import StoreError
 from oversight.files import check_place
 from oversight.text.terminal import visible
@@ -24,9 +24,30 @@ if TYPE_CHECKING:
 NUM_LISTED = 20
 """Number of problems that are listed; the rest are only counted."""
 
-store = typer.Typer(
+store = CommandLine(
     help="Look after a store: check it, seal it, count what is in it.", no_args_is_help=True
 )
+
+File = Annotated[
+    str | None,
+    typer.Argument(
+        help="The store, in place of --store.", show_default=False, autocompletion=places(".db")
+    ),
+]
+
+
+def _chosen(file: str | None, store: str) -> str:
+    """The store that is meant.
+
+    Raises:
+        ConfigError: It is named twice.
+    """
+    from oversight.errors import ConfigError
+
+    if file is not None and store not in (DEFAULT_STORE, file):
+        raise ConfigError(f"{file} and --store {store} name two stores: leave one out")
+    return file or store
+
 
 SealOption = Annotated[
     str | None,
@@ -40,13 +61,15 @@ Out = Annotated[
 
 
 @store.command()
-def check(store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json = False) -> None:
+def check(
+    file: File = None, store: Store = DEFAULT_STORE, seal: SealOption = None, as_json: Json = False
+) -> None:
     """Verify that every row parses, that every reference holds, and that all chains of
     what was written fit. Exits with 1 if anything is wrong."""
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 
-    sealed = _read_seal(seal)
+    store, sealed = _chosen(file, store), _read_seal(seal)
     with OpenStore.open(store, create=False, only_read=True) as opened:
         problems = opened.check(None if isinstance(sealed, str) else sealed)
         counts, now = opened.counts(), _seal_of(opened)
@@ -136,12 +159,15 @@ def _since(sealed: Seal | str, now: Seal) -> str:
 
 
 @store.command()
-def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -> None:
+def seal(
+    file: File = None, store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False
+) -> None:
     """Print a short digest of all that is written, for a paper; with --out, write the ends of
     all chains to a file, which `oversight store check --seal` compares with."""
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 
+    store = _chosen(file, store)
     if out is not None:
         check_place(out, "--out")
     with OpenStore.open(store, create=False, only_read=True) as opened:
@@ -150,7 +176,7 @@ def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -
     if problems:
         raise StoreError(
             f"store {store} has {count(len(problems), 'problem')} and is not sealed: "
-            f"see `oversight store check --store {store}`"
+            f"see `oversight store check {store}`"
         )
     if out is not None:
         found.write(out)
@@ -166,13 +192,14 @@ def seal(store: Store = DEFAULT_STORE, out: Out = None, as_json: Json = False) -
 
 
 @store.command()
-def info(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
+def info(file: File = None, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     """Count the records of each kind."""
     from oversight.store import Store as OpenStore
 
+    store = _chosen(file, store)
     with OpenStore.open(store, create=False, only_read=True) as opened:
         counts = opened.counts()
-    show_table(store, ("table", "rows"), [(name, str(n)) for name, n in counts.items()], as_json)
+    show_table(store, ("table", "rows"), list(counts.items()), as_json)
 
 
 RUNS = Path("runs")

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from oversight.cli.options import set_option
+from oversight.cli.options import CommandLine, Commands, places, set_option
 from oversight.train.registered import Trainer, load, names, own_names, summary
 
 if TYPE_CHECKING:
@@ -18,7 +17,12 @@ if TYPE_CHECKING:
 
 
 Recipe = Annotated[
-    Path, typer.Argument(help="The run's TOML file; see recipes/training/.", show_default=False)
+    Path,
+    typer.Argument(
+        help="The run's TOML file; see recipes/training/.",
+        show_default=False,
+        autocompletion=places(".toml"),
+    ),
 ]
 Sets = Annotated[list[str] | None, set_option("batch_size=8")]
 Out = Annotated[
@@ -36,7 +40,7 @@ DryRun = Annotated[
 ]
 
 
-class Trainers(TyperGroup):
+class Trainers(Commands):
     """The registered trainers, and one of the user's own as `file.py:function`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -52,16 +56,15 @@ class Trainers(TyperGroup):
             said = summary(cmd_name)
         else:
             return super().get_command(ctx, cmd_name)
-        app = typer.Typer(rich_markup_mode="rich")
+        app = CommandLine(add_completion=False)
         app.command(cmd_name)(_command(cmd_name, said))
         return typer.main.get_command(app)
 
 
-train = typer.Typer(
+train = CommandLine(
     cls=Trainers,
     help="Train a model. Your own trainer is FILE.py:FUNCTION, in place of a name.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
 )
 
 
@@ -95,11 +98,12 @@ def _train(
     trainer: str, recipe: Path, out: Path | None, sets: list[str], resume: bool, dry_run: bool
 ) -> None:
     from oversight.errors import TrainingInterrupted
+
+    config = _settings(trainer, recipe, out, sets)  # before torch is loaded: a slip is told at once
     from oversight.train.distributed import leave
     from oversight.train.runs.folder import check_begun, check_finished, check_places, is_finished
 
     found = load(trainer)
-    config = _settings(trainer, recipe, out, sets)
     if resume:
         check_begun(config)
         check_finished(config)
@@ -123,13 +127,15 @@ def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> 
     """The run's settings: the recipe, with what the command line says in its place."""
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
+    from oversight.train.experience_settings import SETTINGS_OF
 
     changes = assignments(sets) | ({} if out is None else {"out": str(out)})
     data = override(read_toml(recipe), changes)
     if "out" not in data:
         raise ConfigError(f"{recipe}: no folder for the run; set out = 'runs/NAME', or give --out")
+    settings = SETTINGS_OF.get(trainer) or load(trainer).settings
     try:
-        return load(trainer).settings.parse(data)
+        return settings.parse(data)
     except ConfigError as error:
         raise ConfigError(f"{recipe}: {error}") from None
 

@@ -46,6 +46,10 @@ STYLES = {
 STRIP_WIDTH = 40
 """Characters from 0 to 100 % in the picture of the intervals, where there is room."""
 MIN_STRIP = 20
+BREAK = r"(?<=[_·\-/ ])"
+"""Places in a name behind which a line may end."""
+MAX_PIECE = 24
+"""A piece of a name that is longer, such as a hash, is broken anywhere."""
 MIN_NAME = 12
 """Characters that a column of names keeps before the columns of figures are parted."""
 MIN_WORDS = 30
@@ -150,7 +154,9 @@ def layouts(table: Table, width: int, gap: int = 1) -> list[TableLayout]:
         return [TableLayout((*keys, *values), {})]
     least = [*natural]
     for place in keys:
-        least[place] = min(natural[place], MIN_NAME)
+        pieces = (piece for row in shown for piece in re.split(BREAK, row[place]))
+        longest = max((cell_len(piece.rstrip()) for piece in pieces), default=0)
+        least[place] = min(natural[place], max(MIN_NAME, min(longest, MAX_PIECE)))
     for place in values:
         if table.columns[place] in WORDS:
             least[place] = min(natural[place], MIN_WORDS)
@@ -222,7 +228,7 @@ def _in_lines(text: str, width: int | None) -> str:
     if width is None or cell_len(text) <= width:
         return text
     lines = [""]
-    for piece in re.split(r"(?<=[_·\-/ ])", text):
+    for piece in re.split(BREAK, text):
         if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
             lines.append("")
         lines[-1] += piece
@@ -237,9 +243,7 @@ def _parts(table: Table, parted: Sequence[TableLayout]) -> Iterable[RenderableTy
     for number, layout in enumerate(parted):
         made = RichTable(
             title=None if number else Text(table.title, style="bold"),
-            caption=_dim(table.note) if number == len(parted) - 1 else None,
             title_justify="left",
-            caption_justify="left",
             header_style="bright_black",
             box=None,
             padding=(0, 1, 0, 0),
@@ -247,6 +251,7 @@ def _parts(table: Table, parted: Sequence[TableLayout]) -> Iterable[RenderableTy
         )
         add_columns(made, table, layout)
         yield made
+    yield _dim(table.note)
 
 
 def _bullet(mark: str, sentence: str, style: str) -> RenderableType:

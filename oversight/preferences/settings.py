@@ -185,10 +185,69 @@ class Dropped:
         return counts | tasks
 
 
-def in_words(reasons: Iterable[tuple[str, int]]) -> list[tuple[int, str]]:
-    """Counts by reason, as `Dropped.to_json` gives them, with words for people."""
-    # Reasons that name a task are in words already, and names may hold the sign.
-    return [(n, name if " " in name else name.replace("_", " ")) for name, n in reasons]
+WORDS: dict[Reason, str] = {
+    Reason.NO_RULING: "No judge has judged the debate: run `oversight debate` again to finish it, "
+    "or judge it (`oversight judge`)",
+    Reason.UNSEEN: "A person judged or rated before all turns had been on their screen: keep such "
+    "with --set unseen=true",
+    Reason.INVALID: "The judge's or rater's answer could not be read: `oversight show ID --prompts`"
+    " has its words; give it more max_tokens, or another model",
+    Reason.ABSTAIN: "The judges abstained: ask another judge (--judge, --judge-model)",
+    Reason.NO_TRUTH: "The right answer is unknown, or no side defended it: take --set label=judge, "
+    "or a data set that marks what is right",
+    Reason.NEITHER_BELIEVED: "The judges believed neither side's option: take questions of two "
+    "options, or --set label=truth",
+    Reason.NO_COMMON_PROMPT: "The responses do not answer one and the same prompt, as two sides of "
+    "a debate never do: run a protocol with candidates (debate_best_of_n, self_critique_best_of_n)"
+    ", or take --layout unpaired",
+    Reason.NO_PROMPT: "No engine sampled the speech, so there is no prompt to learn from: let a "
+    "model speak (--model)",
+    Reason.SEVERAL_SAMPLES: "A speech was put together from several samples: run it with an agent "
+    "that says it in one",
+    Reason.CANCELLED: "The response was cut off by a cancelled call: run the debate again",
+    Reason.EMPTY: "A response holds no words: raise max_tokens where thoughts use it up",
+    Reason.IDENTICAL: "Both responses have the same words: sample with a higher temperature, or "
+    "more candidates",
+    Reason.UNCHANGED: "The revision is the response once more: nothing is to be learnt from the "
+    "two; `oversight diff --all` shows what the critique found",
+    Reason.DEFECTIVE: "A revision or its critique has a defect of form: keep such with "
+    "--set defects=true, or read them with `oversight diff`",
+    Reason.UNSCORED: "A candidate has no score: run its debate again, so that the judge chooses",
+    Reason.BELOW_MARGIN: "The judges were nearer to 0.5, or the scores nearer together, than asked "
+    "for: lower --set min_margin or --set min_score_gap",
+    Reason.TIE: "It is a tie: keep such with --set ties=true, or in the layout kwise",
+    Reason.BOTH_BAD: "A rating said that both responses are bad: sample better candidates",
+    Reason.SAYS_NOTHING: "The answer in a task of your own prefers neither response: let its "
+    "`preference` give a number, 0.5 for a tie",
+    Reason.ALONE: "A response was scored, and none beside it: rate its siblings too "
+    "(`oversight rate principles`)",
+    Reason.DUPLICATE: "The same row from the same debate was there before: nothing is lost",
+}
+"""A sentence for people on each reason, and what to do about it."""
+
+
+def in_words(reasons: Iterable[tuple[str, int]], within: str = "") -> list[tuple[int, str]]:
+    """Counts by reason, as `Dropped.to_json` gives them, with a sentence for people.
+
+    Args:
+        reasons: One that names a task is in words already.
+        within: Dotted place of these settings in those of the command, such as "data.preferences.".
+    """
+    known = {
+        reason.value: words.replace("--set ", f"--set {within}") for reason, words in WORDS.items()
+    }
+    return [(number, known.get(name, name)) for name, number in reasons]
+
+
+def explained(dropped: Dropped, kinds: Iterable[str], *, is_empty: bool) -> list[str]:
+    """Sentences on what became no row, or on why there is no row at all, and what to do."""
+    if dropped.total or not is_empty:
+        return [f"{n:,} dropped: {reason}" for n, reason in in_words(dropped.to_json().items())]
+    return [
+        f"Nothing there can be compared ({', '.join(kinds)}): run a protocol with candidates "
+        "(oversight debate --protocol debate_best_of_n), rate what was said (oversight rate "
+        "pairs), or take --layout unpaired"
+    ]
 
 
 class PromptOf(Protocol):

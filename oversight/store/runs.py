@@ -41,6 +41,7 @@ from oversight.store.schema import (
     encode,
     judgments,
     key_text,
+    questions,
     ratings,
     run_members,
     runs,
@@ -250,6 +251,28 @@ def require(connection: Connection, store: str, name: str) -> None:
             "" if known else " No command that made records in it has named one."
         )
         raise StoreError(f"{store} has no run {name!r}.{hint} `oversight runs` lists them")
+
+
+def require_debates(
+    connection: Connection, store: str, protocol: str | None, dataset: str | None
+) -> None:
+    """Refuse a protocol or a data set that no debate of the store is of; an empty store has none
+    to refuse by.
+
+    Raises:
+        StoreError: Names the nearest one.
+    """
+    for what, name, column in (
+        ("protocol", protocol, debates.c.protocol),
+        ("data set", dataset, questions.c.dataset),
+    ):
+        query = select(column).distinct()
+        if column is questions.c.dataset:
+            query = query.join(debates, questions.c.id == debates.c.question_id)
+        if name is None or key_text(name) in (known := set(connection.scalars(query))):
+            continue
+        if known:
+            raise StoreError(f"{store} has no debate of {what} {name!r}.{nearest(name, known)}")
 
 
 def only_of_runs(

@@ -187,6 +187,15 @@ class Store:
         with self._database.reading() as connection:
             run_records.require(connection, self.url, name)
 
+    def require_debates(self, *, protocol: str | None = None, dataset: str | None = None) -> None:
+        """Refuse a protocol or a data set that no debate of the store is of, if it has any.
+
+        Raises:
+            StoreError: Names the nearest one.
+        """
+        with self._database.reading() as connection:
+            run_records.require_debates(connection, self.url, protocol, dataset)
+
     def runs_of(self, debate_ids: Iterable[str]) -> dict[str, list[str]]:
         """Names of the runs that each of these debates belongs to."""
         with self._database.reading() as connection:

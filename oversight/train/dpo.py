@@ -10,14 +10,13 @@ Shapes: B pairs, R response tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
 from oversight.modeling import TokenRow
@@ -25,7 +24,7 @@ from oversight.modeling.scoring.policy import PolicyModel, Scores
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import losses
 from oversight.train.batches import PairLabels, is_decided, padded, unread_margins
-from oversight.train.data.examples import PairsOf, expand
+from oversight.train.data.examples import expand
 from oversight.train.data.loading import LoadedExamples, load_comparisons, load_labelled
 from oversight.train.distributed import World, shard
 from oversight.train.loading import load_policy
@@ -49,46 +48,14 @@ from oversight.train.losses.responses import (
     wpo_weight,
 )
 from oversight.train.plan import Plan, begin_alone
-from oversight.train.reference import INITIAL, NONE, Reference, open_reference
+from oversight.train.reference import Reference, open_reference
 from oversight.train.registered import trainer
 from oversight.train.session import Objective, Session, num_steps
-from oversight.train.settings import DataSettings, TrainSettings
+from oversight.train.settings import INITIAL, NONE, DPOSettings
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison
 
-
-class Config(TrainSettings):
-    """Settings of a DPO run."""
-
-    by_content: ClassVar[Mapping[str, str]] = {"reference": "reference", "loss": "function"}
-
-    data: DataSettings
-    loss: str = "sigmoid"
-    """The name of a loss of pairs or, for labelled single responses, of an unpaired one, both
-    below; or your own, as "file.py:function"."""
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-    """The loss's own, such as `beta` or `label_smoothing`."""
-    reference: str = "initial"
-    """`initial`: the policy as it was before training. `none`: a uniform one. Or a model."""
-    precompute: bool = True
-    """Score all rows by the reference once, before training, and keep that by content hash."""
-    sft_weight: float = Field(default=0.0, ge=0.0)
-    """Of an added likelihood term on the chosen responses (Pang et al. 2024)."""
-    length_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Weight of tokens beyond the shorter response's length (LD-DPO, Liu et al. 2024)."""
-    weighted: bool = False
-    """Weigh pairs by how likely the policy is to say them, beside what it would say itself (WPO,
-    Zhou et al. 2024, eq. 2)."""
-    soft_labels: bool = True
-    """Learn the probabilities that judges gave, and not only who won."""
-    pairs_of: PairsOf = "all"
-    """The pairs of a ranking that are compared."""
-
-    def unread(self) -> Iterator[tuple[str, str]]:
-        """Settings that nothing reads beside the others, each with the reason."""
-        yield from super().unread()
-        yield "data.train_on", "DPO learns from responses"
-        yield "data.margin", "no loss of DPO's family takes a margin from the rows"
+Config = DPOSettings
 
 
 def plan(config: Config) -> Plan:

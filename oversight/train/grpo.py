@@ -9,21 +9,19 @@ Shapes: B responses, R response tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import Field, JsonValue, model_validator
 
 from oversight.train import losses
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
 from oversight.train.experience import Experience, check_experience, open_sampler, plan_experience
-from oversight.train.experience_settings import ExperienceSettings
+from oversight.train.experience_settings import GRPOSettings
 from oversight.train.loading import load_policy
 from oversight.train.losses.advantages import (
     RoleBaseline,
@@ -32,7 +30,6 @@ from oversight.train.losses.advantages import (
     rloo,
     role_baseline,
 )
-from oversight.train.losses.kl import LossEstimator
 from oversight.train.losses.metrics import Metrics
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.plan import Plan
@@ -45,49 +42,7 @@ from oversight.train.rollouts.types import Collector, RewardSource, Sampler
 from oversight.train.session import Session, num_steps
 from oversight.train.start import Rows, about, begin, finished_model
 
-Advantage = Literal["group", "rloo", "reinforce_plus_plus", "role_baseline"]
-
-
-class Config(ExperienceSettings):
-    """Settings of a GRPO run."""
-
-    by_content: ClassVar[Mapping[str, str]] = {"reference": "reference", "loss": "function"}
-
-    loss: str = "grpo"
-    """The name of a policy loss (below): grpo, dr_grpo, dapo, gspo, cispo, reinforce …; or your
-    own, as "file.py:function"."""
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-    """The loss's own, such as `clip_high`."""
-    advantage: Advantage = "group"
-    scale: Literal["group", "none", "batch"] | None = None
-    """Of group advantages: what they are divided by. None: what the loss says, which is nothing for
-    dr_grpo, else the group's standard deviation."""
-    baseline_decay: float = Field(default=0.95, ge=0.0, lt=1.0)
-    """Of role baselines."""
-    kl_coefficient: float = Field(default=0.0, ge=0.0)
-    """Of KL(policy || reference) in the loss."""
-    kl_estimator: LossEstimator = "k3_ratio"
-    entropy_coefficient: float = Field(default=0.0, ge=0.0)
-
-    @model_validator(mode="after")
-    def _check_grpo(self) -> Self:
-        if self.samples == 1 and self.advantage != "role_baseline":
-            raise ValueError(
-                "samples = 1: a group of one response has no advantage over itself; take more "
-                "samples, or advantage = 'role_baseline'"
-            )
-        self.check_reference("kl_coefficient", self.kl_coefficient)
-        return self
-
-    def unread(self) -> Iterator[tuple[str, str]]:
-        """Settings that nothing reads beside the others, each with the reason."""
-        yield from super().unread()
-        if self.advantage != "group":
-            yield "scale", f"advantage = {self.advantage!r} has no such divisor"
-        if self.advantage != "role_baseline":
-            yield "baseline_decay", f"advantage = {self.advantage!r} has no role baselines"
-        if not self.kl_coefficient:
-            yield "kl_estimator", "kl_coefficient = 0 adds no divergence"
+Config = GRPOSettings
 
 
 def plan(config: Config) -> Plan:

@@ -25,11 +25,12 @@ from oversight.train.data.loading import LoadedExamples
 from oversight.train.distributed import World, num_processes
 from oversight.train.estimate import BatchLoad, ModelShape, available, bfloat16_speed, estimate
 from oversight.train.loading import adapted, check_weights, named, resolve_device
-from oversight.train.reference import INITIAL, NONE, read_other
+from oversight.train.reference import read_other
 from oversight.train.registered import Trainer
 from oversight.train.runs.checkpoints import check_fingerprint
 from oversight.train.runs.folder import MODEL, check_places
 from oversight.train.session import num_steps
+from oversight.train.settings import INITIAL, NONE
 from oversight.train.start import TrainingStart, about, begin
 from oversight.train.types import Comparison, Demonstration, Example, LabelledExample
 

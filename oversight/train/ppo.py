@@ -10,18 +10,15 @@ Shapes: B responses, R response tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 
-from oversight.config import Settings
 from oversight.errors import ConfigError
 from oversight.modeling.scoring.policy import ScalarModel, Scores
 from oversight.modeling.scoring.trie import RowBatch
@@ -30,11 +27,11 @@ from oversight.train.batches import padded, row_values
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import shard
 from oversight.train.experience import Experience, check_experience, open_sampler, plan_experience
-from oversight.train.experience_settings import ExperienceSettings
+from oversight.train.experience_settings import PPOSettings, RewardKLSettings
 from oversight.train.loading import Vocabulary, load_policy, load_scalar, named, read_config
 from oversight.train.losses import value
 from oversight.train.losses.advantages import gae
-from oversight.train.losses.kl import AdaptiveKL, Estimator, FixedKL, kl_in_reward
+from oversight.train.losses.kl import AdaptiveKL, FixedKL, kl_in_reward
 from oversight.train.losses.metrics import SIGNAL, Metrics, is_rounding, masked_sum, peak_of
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.losses.value import token_rewards
@@ -49,72 +46,7 @@ from oversight.train.session import Session, num_steps
 from oversight.train.settings import ModelSettings
 from oversight.train.start import Rows, about, begin, finished_model
 
-
-class RewardKLSettings(Settings):
-    """The hold to the reference, as a part of the reward."""
-
-    coefficient: float = Field(default=0.05, ge=0.0)
-    estimator: Estimator = "k1"
-    target: float | None = Field(default=None, gt=0.0)
-    """Nats a response that an adaptive coefficient steers to (Ziegler et al. 2019); None: fixed."""
-    horizon: float = Field(default=10_000.0, gt=0.0)
-    """Responses over which the adaptive coefficient reacts."""
-
-
-class CriticSettings(Settings):
-    """The model of values."""
-
-    by_content: ClassVar[Mapping[str, str]] = {"path": "model"}
-
-    kind: Literal["shared", "apart"] = "shared"
-    """A head on the policy's own layers, or a model of its own."""
-    path: str | None = None
-    """`apart`: what it begins as, such as a reward model; None for the policy's own beginning."""
-    coefficient: float = Field(default=0.5, ge=0.0)
-    """Of its loss, which is added to the policy's."""
-    clip: float | None = Field(default=0.2, gt=0.0)
-    """Most that a value may move from its former one; None for the plain square."""
-
-
-class Config(ExperienceSettings):
-    """Settings of a PPO run."""
-
-    needs_logprobs: ClassVar[bool] = True  # for the divergence in the reward
-
-    samples: int = Field(default=1, ge=1)
-    mini_batches: int = Field(default=4, ge=1)
-    reuse: int = Field(default=4, ge=1)
-    loss: Literal["ppo"] = "ppo"
-    clip_low: float = Field(default=0.2, ge=0.0, le=1.0)
-    clip_high: float = Field(default=0.2, ge=0.0)
-    dual_clip: float | None = Field(default=None, gt=1.0)
-    """Bound on the ratio where the advantage is negative (Ye et al. 2020); 3 is usual."""
-    gamma: float = Field(default=1.0, ge=0.0, le=1.0)
-    lam: float = Field(default=0.95, ge=0.0, le=1.0)
-    """Of generalised advantage estimation."""
-    whiten: bool = True
-    """Advantages with mean 0 and variance 1 over the collection, all processes together."""
-    kl: RewardKLSettings = RewardKLSettings()
-    critic: CriticSettings = CriticSettings()
-    entropy_coefficient: float = Field(default=0.0, ge=0.0)
-
-    def unread(self) -> Iterator[tuple[str, str]]:
-        """Settings that nothing reads beside the others, each with the reason."""
-        yield from super().unread()
-        if not self.kl.coefficient:
-            for name in ("estimator", "target", "horizon"):
-                yield f"kl.{name}", "kl.coefficient = 0 takes nothing off the reward"
-        if self.kl.target is None:
-            yield "kl.horizon", "without kl.target the coefficient is fixed"
-        if self.critic.kind == "shared":
-            yield "critic.path", "critic.kind = 'shared' is a head on the policy's own layers"
-        if not self.critic.coefficient:
-            yield "critic.clip", "critic.coefficient = 0 trains no critic"
-
-    @model_validator(mode="after")
-    def _check_ppo(self) -> Self:
-        self.check_reference("kl.coefficient", self.kl.coefficient)
-        return self
+Config = PPOSettings
 
 
 def plan(config: Config) -> Plan:

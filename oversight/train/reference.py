@@ -28,9 +28,7 @@ from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World, shard
 from oversight.train.loading import Vocabulary, frozen, load_policy, named, read_config
-from oversight.train.settings import ModelSettings
-
-INITIAL, NONE = "initial", "none"
+from oversight.train.settings import INITIAL, NONE, ModelSettings
 
 
 @dataclass(frozen=True, slots=True)

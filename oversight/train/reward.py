@@ -8,20 +8,19 @@ reward is not to be trusted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import Field, JsonValue
 
 from oversight.errors import ConfigError, DataError
 from oversight.modeling.scoring.policy import ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import losses
 from oversight.train.batches import PairLabels, is_decided, ranks_of, unread_margins
-from oversight.train.data.examples import PairsOf, expand
+from oversight.train.data.examples import expand
 from oversight.train.data.loading import LoadedExamples, load_comparisons
 from oversight.train.distributed import shard
 from oversight.train.loading import load_scalar
@@ -36,32 +35,11 @@ from oversight.train.losses.metrics import (
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.registered import trainer
 from oversight.train.session import Objective, Session, num_steps
-from oversight.train.settings import DataSettings, TrainSettings
+from oversight.train.settings import RewardModelSettings
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Comparison
 
-
-class Config(TrainSettings):
-    """Settings of a reward model's run."""
-
-    by_content: ClassVar[Mapping[str, str]] = {"loss": "function"}
-
-    data: DataSettings
-    loss: str = "bradley_terry"
-    """The name of a reward loss (below), or your own, as "file.py:function"."""
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-    """The loss's own, such as `centring` or `label_smoothing`."""
-    soft_labels: bool = True
-    """Learn the probabilities that judges gave, and not only who won."""
-    pairs_of: PairsOf = "all"
-    """The pairs of a ranking that are compared (not with plackett_luce, which takes it whole)."""
-    members: int = Field(default=1, ge=1, le=64)
-    """Models of an ensemble: each is a run of its own, in OUT/member-1 and so on."""
-
-    def unread(self) -> Iterator[tuple[str, str]]:
-        """Settings that nothing reads beside the others, each with the reason."""
-        yield from super().unread()
-        yield "data.train_on", "a reward model reads each response as a whole"
+Config = RewardModelSettings
 
 
 def plan(config: Config) -> Plan:

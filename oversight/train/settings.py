@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from oversight.chat import checked_template_args
 from oversight.config import Settings
 from oversight.preferences.settings import PreferenceSettings
-from oversight.train.names_elsewhere import NAMES_ELSEWHERE
+from oversight.train.registered import NAMES_ELSEWHERE
 
 Action = Literal["stop", "warn", "off"]
 """Action of a guard: end the run, say it once and go on, or nothing."""
@@ -130,6 +130,10 @@ FormatName = Literal[
 """`formats` says which columns each of them has."""
 
 Truncation = Literal["drop", "prompt_left", "response_right"]
+PairsOf = Literal["all", "best_worst", "adjacent"]
+
+INITIAL, NONE = "initial", "none"
+"""References that are no model's name: the policy as it began, or none."""
 
 
 class DataSettings(Settings):
@@ -381,8 +385,7 @@ class TrainSettings(Settings):
     @classmethod
     def name_here(cls, name: str) -> str | None:
         """The dotted setting that users of TRL and transformers mean by `name`."""
-        modules = (kind.__module__.rpartition(".")[2] for kind in cls.__mro__)
-        tables = (NAMES_ELSEWHERE.get(module, {}) for module in modules)
+        tables = (NAMES_ELSEWHERE.get(kind.__name__, {}) for kind in cls.__mro__)
         return next((table[name] for table in tables if name in table), None)
 
     def notes(self) -> tuple[str, ...]:
@@ -419,3 +422,73 @@ class TrainSettings(Settings):
             if value != type(owner).model_fields[last].get_default(call_default_factory=True):
                 raise ValueError(f"{name} = {value!r} is read by nothing: {why}; leave it out")
         return self
+
+
+class SFTSettings(TrainSettings):
+    """Settings of an SFT run."""
+
+    data: DataSettings
+    per_sequence: bool = False
+    """Let each response count the same instead of each token."""
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        yield "data.margin", "SFT learns one response a row"
+
+
+class RewardModelSettings(TrainSettings):
+    """Settings of a reward model's run."""
+
+    by_content: ClassVar[Mapping[str, str]] = {"loss": "function"}
+
+    data: DataSettings
+    loss: str = "bradley_terry"
+    """The name of a reward loss (below), or your own, as "file.py:function"."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """The loss's own, such as `centring` or `label_smoothing`."""
+    soft_labels: bool = True
+    """Learn the probabilities that judges gave, and not only who won."""
+    pairs_of: PairsOf = "all"
+    """The pairs of a ranking that are compared (not with plackett_luce, which takes it whole)."""
+    members: int = Field(default=1, ge=1, le=64)
+    """Models of an ensemble: each is a run of its own, in OUT/member-1 and so on."""
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        yield "data.train_on", "a reward model reads each response as a whole"
+
+
+class DPOSettings(TrainSettings):
+    """Settings of a DPO run."""
+
+    by_content: ClassVar[Mapping[str, str]] = {"reference": "reference", "loss": "function"}
+
+    data: DataSettings
+    loss: str = "sigmoid"
+    """The name of a loss of pairs or, for labelled single responses, of an unpaired one, both
+    below; or your own, as "file.py:function"."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """The loss's own, such as `beta` or `label_smoothing`."""
+    reference: str = "initial"
+    """`initial`: the policy as it was before training. `none`: a uniform one. Or a model."""
+    precompute: bool = True
+    """Score all rows by the reference once, before training, and keep that by content hash."""
+    sft_weight: float = Field(default=0.0, ge=0.0)
+    """Of an added likelihood term on the chosen responses (Pang et al. 2024)."""
+    length_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Weight of tokens beyond the shorter response's length (LD-DPO, Liu et al. 2024)."""
+    weighted: bool = False
+    """Weigh pairs by how likely the policy is to say them, beside what it would say itself (WPO,
+    Zhou et al. 2024, eq. 2)."""
+    soft_labels: bool = True
+    """Learn the probabilities that judges gave, and not only who won."""
+    pairs_of: PairsOf = "all"
+    """The pairs of a ranking that are compared."""
+
+    def unread(self) -> Iterator[tuple[str, str]]:
+        """Settings that nothing reads beside the others, each with the reason."""
+        yield from super().unread()
+        yield "data.train_on", "DPO learns from responses"
+        yield "data.margin", "no loss of DPO's family takes a margin from the rows"

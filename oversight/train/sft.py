@@ -6,7 +6,7 @@ data's business (`data.train_on`): the assistant's turns, or every one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,22 +21,11 @@ from oversight.train.losses.responses import sft_loss
 from oversight.train.plan import Plan, begin_alone
 from oversight.train.registered import trainer
 from oversight.train.session import Objective, Session, num_steps
-from oversight.train.settings import DataSettings, TrainSettings
+from oversight.train.settings import SFTSettings
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import Demonstration
 
-
-class Config(TrainSettings):
-    """Settings of an SFT run."""
-
-    data: DataSettings
-    per_sequence: bool = False
-    """Let each response count the same instead of each token."""
-
-    def unread(self) -> Iterator[tuple[str, str]]:
-        """Settings that nothing reads beside the others, each with the reason."""
-        yield from super().unread()
-        yield "data.margin", "SFT learns one response a row"
+Config = SFTSettings
 
 
 def plan(config: Config) -> Plan:

@@ -17,15 +17,6 @@ from oversight.errors import DataError
 from oversight.modeling import Ids, TokenRow
 from oversight.text.terminal import visible
 
-REWARD_SETTINGS = {
-    "model": ("models", "disagreement_penalty"),
-    "function": ("function",),
-    "matches": ("field", "how", "ignore_case"),
-    "length": ("target_tokens",),
-    "sum": ("parts",),
-}
-"""Settings of each source of reward."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Demonstration:

@@ -38,8 +38,9 @@ from oversight.train.losses.metrics import (
     silent_B,
 )
 from oversight.train.losses.responses import UnpairedLogps, sequence_sum
-from oversight.train.reference import INITIAL, NONE, Reference, open_reference
+from oversight.train.reference import Reference, open_reference
 from oversight.train.session import Objective, Session, num_steps
+from oversight.train.settings import INITIAL, NONE
 from oversight.train.start import Rows, about, begin, finished_model
 from oversight.train.types import LabelledExample
 

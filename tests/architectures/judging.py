@@ -305,8 +305,8 @@ def judge_gradient(policy: Any, rows: Sequence[TokenRow], truth: Truth) -> None:
 @torch.no_grad()
 def judge_sampler(policy: Any, truth: Truth) -> float:
     """Log-probabilities of sampled tokens: those of the plain model."""
+    from oversight.train.experience_settings import SamplingSettings
     from oversight.train.rollouts.in_process import InProcessSampler
-    from oversight.train.rollouts.types import SamplingSettings
 
     rng = np.random.default_rng(1)
     prompts = [rng.integers(FIRST_ID, sizes.VOCAB, size) for size in (45, 4, 20)]
@@ -337,8 +337,8 @@ def _judge_samples(sampler: Any, prompts: Sequence[Any], truth: Truth) -> float:
 @torch.no_grad()
 def judge_reward(folder: Path, truth: Truth, ended: bool) -> float:
     """Scores that a reward model gives to rows in company and alone."""
+    from oversight.train.experience_settings import RewardSettings
     from oversight.train.rollouts.reward_models import RewardModels
-    from oversight.train.rollouts.types import RewardSettings
 
     tokenizer = AutoTokenizer.from_pretrained(folder)  # which may be of another class by now
     settings = RewardSettings(source="model", models=(str(folder),))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,44 @@ def test_what_is_set_by_hand_comes_before_the_short_form(recipe):
     assert short.held_out_questions == 9
     by_hand = load_circle(Path(recipe), {}, ["held_out_questions=10"], quick=True)
     assert by_hand.held_out_questions == 10
+
+
+CIRCLE, PRINCIPLES = "recipes/closed_circle.toml", "recipes/constitutional_sl.toml"
+TRAINER = "recipes/training/grpo.toml"
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "says"),
+    [
+        (["run", CIRCLE], "grpo.stps=9", "'grpo.stps'. Did you mean 'steps'?"),
+        (["run", CIRCLE], "grpo.shaping.clp=1", "'grpo.shaping.clp'. Did you mean 'clip'?"),
+        (["run", CIRCLE], "dpo.beta=0.1", "Here it is called 'dpo.options.beta'"),
+        (["run", CIRCLE], "ppo.steps=x", "ppo.steps = 'x': give a whole number"),
+        (["run", CIRCLE], "grpo.loss=dr_grop", "grpo.loss = 'dr_grop': there is no policy loss"),
+        (["run", CIRCLE], "sft_judge.out=x", "sft_judge.out = 'x': leave it out"),
+        (["run", PRINCIPLES], "sft.stps=9", "'sft.stps'. Did you mean 'steps'?"),
+        (["train", "grpo", TRAINER], "samles=2", "'samles'. Did you mean 'samples'?"),
+    ],
+)
+def test_a_slip_in_a_trainers_table_is_refused_before_torch_is_loaded(
+    root: Path, command: list[str], given: str, says: str
+) -> None:
+    words = [str(root / word) if word.endswith(".toml") else word for word in command]
+    program = (
+        "import sys\nfrom oversight.cli.main import run\n"
+        f"code = run({[*words, '--set', given]!r})\nprint(code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == "2 False\n"
+
+
+def test_settings_of_a_table_that_work_beside_the_experiments_own_are_taken(recipe) -> None:
+    # Alone, no shaping.scale would read the bound.
+    from oversight.cli.run import load_circle
+
+    circle = load_circle(Path(recipe), {"ppo.shaping.clip": 2.0}, [], quick=False)
+    assert circle.ppo == {"shaping": {"clip": 2.0}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
@@ -36,6 +37,10 @@ class Mood:
     status: int = 200
     logprobs: str = "refused"
     """Of a request that asks for log-probabilities: `refused`, or `none` are given."""
+    error: dict[str, Any] | None = None
+    """Of a status that is not 200, in place of the usual one."""
+    varies: bool = False
+    """No two speeches are the same."""
     seen: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -58,13 +63,19 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Mood]:
                 mood.num_busy -= 1
                 return self.say(429, {"error": {"message": "slow down"}}, ("retry-after", "0"))
             if mood.status != 200:
-                return self.say(mood.status, {"error": {"message": f"no {body['model']}"}})
+                error = mood.error or {"message": f"no {body['model']}"}
+                return self.say(mood.status, {"error": error})
             if body.get("logprobs") and mood.logprobs == "refused":
                 refusal = {"message": "logprobs is not supported", "param": "logprobs"}
                 return self.say(400, {"error": refusal})
             asked = body["messages"][-1]["content"]
-            text = BELIEF if "How probable" in asked else SPEECH
-            choice = {"index": 0, "finish_reason": "stop", "message": {"content": text}}
+            spoken = f"{SPEECH} I say so {len(mood.seen)} times."
+            text = BELIEF if "How probable" in asked else spoken if mood.varies else SPEECH
+            choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+            choice["message"] = {"role": "assistant", "content": text}
+            if body.get("logprobs") and mood.logprobs == "local":
+                token = {"id": 7, "token": text, "bytes": [65], "logprob": -0.25}
+                choice["logprobs"] = {"content": [{**token, "top_logprobs": [token]}]}
             usage = {"prompt_tokens": 100, "completion_tokens": 10}
             return self.say(200, {"model": body["model"], "choices": [choice], "usage": usage})
 
@@ -217,6 +228,97 @@ def test_the_address_of_the_environment_is_taken_and_said_once(server, monkeypat
     # An address that is given counts for more.
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     assert call([*words, "--seed", "1", "--base-url", server.url]) == 0
+
+
+LLAMA_CPP = {
+    "code": 400,
+    "message": "request (9120 tokens) exceeds the available context size (4096 tokens), try "
+    "increasing it",
+    "type": "exceed_context_size_error",
+    "n_prompt_tokens": 9120,
+    "n_ctx": 4096,
+}
+OLLAMA = {
+    "message": "model 'tiny' not found",
+    "type": "not_found_error",
+    "param": None,
+    "code": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "code", "told"),
+    [
+        (400, LLAMA_CPP, 1, "serve the model with a larger context"),
+        (404, OLLAMA, 2, "check model (--model), and base_url"),
+        (
+            503,
+            {"code": 503, "message": "Loading model", "type": "unavailable_error"},
+            1,
+            "lower max_",
+        ),
+    ],
+)
+def test_errors_of_local_servers_are_told_with_what_to_do(
+    server, capsys, status, error, code, told
+) -> None:
+    server.status, server.error = status, error
+    words = ["debate", "-d", "world", "--limit", "1", "--model", "tiny", "--base-url", server.url]
+    assert call([*words, "--set", "engines.model.settings.max_retries=0"]) == code
+    found = capsys.readouterr()
+    assert told in found.out + found.err
+
+
+def test_log_probabilities_in_the_form_of_local_servers_are_read(server) -> None:
+    # llama.cpp adds the token's id and bytes; both end with a usage that has further fields.
+    server.logprobs = "local"
+    words = ["debate", "-d", "world", "--limit", "1", "-p", "debate_single_turn"]
+    assert call([*words, "--model", "tiny", "--base-url", server.url]) == 0
+    [found] = debates()
+    samples = [each for turn in found.turns for each in turn.samples]
+    assert samples
+    assert all(each.logprobs for each in samples if each.text)
+
+
+@pytest.fixture
+def recorded(server) -> None:
+    """A store with a pair of candidates to rate, of a speaker that needs no server."""
+    words = ["debate", "-d", "world", "--limit", "1", "-p", "debate_single_turn_best_of_n"]
+    server.varies = True
+    words += ["--set", "agents.debater.settings.reasoning=false"]
+    assert call([*words, "--no-live", "--model", "tiny", "--base-url", server.url]) == 0
+    server.seen.clear()
+
+
+def test_a_model_on_a_server_rates_and_gives_feedback_by_the_same_options(
+    recorded, server, root
+) -> None:
+    at = ["--model", "wise", "--base-url", server.url]
+    call(["rate", "pairs", *at])
+    assert {body["model"] for body in server.seen} == {"wise"}
+    server.seen.clear()
+    call(["feedback", str(root / "recipes" / "feedback.toml"), "--store", "oversight.db", *at])
+    assert {body["model"] for body in server.seen} == {"wise"}
+
+
+def test_a_model_on_a_server_assists_a_judge_by_the_same_options(
+    recorded, server, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    # Without input the first item is only listed: the options were taken.
+    at = ["--assistant-model", "wise", "--base-url", server.url]
+    assert call(["judge", "--linear", *at]) == 0
+    assert "Queue: 1 waiting" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", [["rate", "pairs", "--rater", "rater"], ["feedback", "r.toml"], ["judge"]]
+)
+def test_an_address_without_a_model_is_refused_there_too(server, capsys, root, command) -> None:
+    Path("r.toml").write_text((root / "recipes" / "feedback.toml").read_text())
+    assert call([*command, "--base-url", ADDRESS]) == 2
+    assert f"--base-url '{ADDRESS}' needs --" in capsys.readouterr().err
+    assert not server.seen
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,22 @@ from pydantic import BaseModel
 from oversight.errors import ConfigError
 from oversight.experiments.trainer_runs import check_run
 from oversight.train import dpo, grpo, losses, ppo, reward, sft
-from oversight.train.names_elsewhere import NAMES_ELSEWHERE
+from oversight.train.registered import NAMES_ELSEWHERE
 
+CLASSES = {
+    "SFTSettings": "sft",
+    "RewardModelSettings": "reward",
+    "DPOSettings": "dpo",
+    "GRPOSettings": "grpo",
+    "PPOSettings": "ppo",
+}
 TRAINERS: dict[str, Any] = {"sft": sft, "reward": reward, "dpo": dpo, "grpo": grpo, "ppo": ppo}
 FAMILIES = {"reward": ["reward"], "dpo": ["preference", "unpaired"], "grpo": ["policy"]}
-SHARED = {"settings": list(TRAINERS), "experience_settings": ["grpo", "ppo"]}
+SHARED = {"TrainSettings": list(TRAINERS), "ExperienceSettings": ["grpo", "ppo"]}
 NAMES = [
     (trainer, name)
-    for module, table in NAMES_ELSEWHERE.items()
-    for trainer in SHARED.get(module, [module])
+    for kind, table in NAMES_ELSEWHERE.items()
+    for trainer in SHARED.get(kind) or [CLASSES[kind]]
     for name in table
     if name not in TRAINERS[trainer].Config.model_fields
 ]

@@ -12,9 +12,9 @@ import torch
 
 from oversight.engines import vllm
 from oversight.train import grpo, sft
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.loading import load_policy, read_config
 from oversight.train.rollouts.server import serving
-from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.rollouts.weight_sync import check_weights
 from oversight.train.settings import ModelSettings
 

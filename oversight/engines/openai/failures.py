@@ -61,7 +61,8 @@ UNACCEPTED = frozenset({400, 404, 422, 500})
 """Statuses by which servers refuse a request's content; some templates' errors come as 500."""
 
 BEYOND_CONTEXT = re.compile(
-    r"maximum context length|context[_ ]length[_ ]exceeded|exceeds? (?:the |its )?context"
+    r"maximum context length|context[_ ]length[_ ]exceeded"
+    r"|exceeds? (?:the |its )?(?:available )?context|exceed_context_size"
     r"|(?:prompt|input)\b.{0,60}\b(?:too long|longer than|exceeds?)\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -149,14 +150,14 @@ def refused_or_failed(response: httpx.Response) -> AttemptError:
         return AttemptError(EngineRefusedError, reason, retry=False, advice=advice)
     message, code, parameter = _explanation(response.content)
     after_s = _retry_after_s(response.headers)
-    return _by_status(response.status_code, message, code, after_s, parameter)
+    return by_status(response.status_code, message, code, after_s, parameter)
 
 
 def reported(error: ReportedError) -> AttemptError:
     """For an error object that came where an answer should have been."""
     if error.status is None:
         return AttemptError(EngineError, f"reported an error: {_printable(error.message)}")
-    return _by_status(error.status, error.message, error.code, 0.0)
+    return by_status(error.status, error.message, error.code, 0.0)
 
 
 KINDS: dict[str, type[EngineError]] = {
@@ -181,7 +182,7 @@ def kind_in_file(status: int | None, message: str, code: str) -> type[EngineErro
     if code in KINDS:
         return KINDS[code]
     if status is not None and status >= 400:
-        kind = _by_status(status, message, code, 0.0).kind
+        kind = by_status(status, message, code, 0.0).kind
         return EngineRefusedError if issubclass(kind, ONE_BY_ONE) else kind
     is_too_long = BEYOND_CONTEXT.search(f"{code} {message}") is not None
     return PromptTooLongError if is_too_long else EngineError
@@ -197,9 +198,10 @@ def is_filtered(status: int | None, code: str) -> bool:
     return (status is None or status in UNACCEPTED) and code.lower() in FILTERED
 
 
-def _by_status(
+def by_status(
     status: int, message: str, code: str, after_s: float, parameter: str = ""
 ) -> AttemptError:
+    """For an error of that HTTP status, with the words and the code that the server gave it."""
     reason = f"answered {status}: {_printable(message)}"
     if is_filtered(status, code):
         return AttemptError(EngineRefusedError, reason, retry=False, filtered=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx
 
 from oversight.engines.vllm import launcher as launching
-from oversight.engines.vllm.settings import HOST
+from oversight.engines.vllm.settings import HOST, remedy
 from oversight.errors import EngineError, EngineRefusedError, EngineUnavailableError
 from oversight.types import Chunk, Completion, Engine, FinishReason, Request, Usage
 
@@ -189,10 +189,10 @@ class ServerProcess:
         return f"{self.name} {what}. {self.log_excerpt()}"
 
     def log_excerpt(self) -> str:
-        """Name of the log file, what it gives as the cause, and its last lines."""
+        """Name of the log file, the cause that it gives, what helps, and its last lines."""
         lines = log_lines(self.log)
         causes = [line for line in lines if CAUSE.search(line) and not NO_CAUSE.search(line)]
-        cause = f" Cause: {causes[-1]}" if causes else ""
+        cause = f" Cause: {causes[-1]} {remedy(causes[-1])}".rstrip() if causes else ""
         tail = "\n".join(f"  {line}" for line in lines[-NUM_LOG_LINES:])
         return f"Log: {self.log}.{cause} Last lines:\n{tail or '  (none)'}"
 

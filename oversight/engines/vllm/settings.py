@@ -290,3 +290,32 @@ def unmasked_top(
 
 def _identifies(text: str) -> bool:
     return bool(text) and UNREADABLE not in text
+
+
+TOO_LITTLE_FREE = re.compile(
+    r"\((?P<free>[\d.]+)/(?P<whole>[\d.]+) GiB\) (?:on startup )?is less than desired .PU memory"
+)
+NO_ROOM_FOR_CACHE = re.compile(
+    r"No available memory for the cache blocks|larger than the available KV cache memory"
+)
+"""Words of a server that does not start for lack of memory (vLLM 0.32)."""
+
+
+def remedy(cause: str) -> str:
+    """The settings that help against the error of a server that did not start; empty if unknown."""
+    if found := TOO_LITTLE_FREE.search(cause):
+        # A tenth of what is free stays so: others may take some until the server comes to it.
+        share = max(0.05, int(18 * float(found["free"]) / float(found["whole"])) / 20)
+        setting = f"gpu_memory_utilization = {share:g}"
+    elif NO_ROOM_FOR_CACHE.search(cause):
+        return (
+            "Raise gpu_memory_utilization (on a CPU it is a share of the main memory), or lower "
+            "max_model_len, in the engine's settings."
+        )
+    else:
+        return ""
+    option = f"--set engines.model.settings.{setting.replace(' ', '')}"
+    return (
+        f"Set {setting} in the engine's settings, the share of the memory that the server takes "
+        f"(beside --model: {option}), or end what takes the rest."
+    )

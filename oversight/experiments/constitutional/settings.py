@@ -27,6 +27,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from oversight.chat import TemplateArgs
 from oversight.config import DatasetSettings, RunLabels
+from oversight.experiments.trainer_runs import check_given
 
 Stage = Literal["sl", "rl"]
 RlMethod = Literal["dpo", "ppo", "grpo", "grpo_rule"]
@@ -100,6 +101,8 @@ class ConstitutionalSettings(RunLabels):
                 raise ValueError(f"{name} = {list(given)} names one twice")
         if "sl" not in self.stages:
             raise ValueError("stages = ['rl']: it begins with what the stage sl has made")
+        for table in ("sft", "dpo", "reward", "ppo", "grpo"):
+            check_given(table, getattr(self, table))
         if self.dataset.split or self.dataset.limit:
             raise ValueError(
                 "dataset.split and dataset.limit are the experiment's own: set train_prompts and "

@@ -32,8 +32,8 @@ from oversight.preferences.building import preferences
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
 from oversight.train import dpo, grpo, ppo, reward, sft
+from oversight.train.experience_settings import RewardSettings
 from oversight.train.rollouts.reward_models import RewardModels
-from oversight.train.rollouts.types import RewardSettings
 from oversight.types import Purpose
 
 MIN_SCORE_GAP = 0.05

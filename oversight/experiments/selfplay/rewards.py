@@ -32,14 +32,11 @@ from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
 from oversight.train.batches import row_logprobs
 from oversight.train.distributed import World
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.loading import frozen, load_policy, read_config
 from oversight.train.rollouts.in_process import InProcessSampler
 from oversight.train.rollouts.reward_models import RewardModels
-from oversight.train.rollouts.types import (
-    SampledResponse,
-    SamplingSettings,
-    grouped,
-)
+from oversight.train.rollouts.types import SampledResponse, grouped
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample
 from oversight.types import Belief, BeliefMethod, Prompt, Response, Seat, Transcript

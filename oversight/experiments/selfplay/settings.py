@@ -28,6 +28,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from oversight.chat import TemplateArgs
 from oversight.config import DatasetSettings, RunLabels
+from oversight.experiments.trainer_runs import check_given
 
 Method = Literal["expert_iteration", "dpo", "ppo", "grpo"]
 Arena = Literal["debate", "consultancy"]
@@ -121,6 +122,8 @@ class CircleSettings(RunLabels):
             given = getattr(self, name)
             if len(set(given)) < len(given):
                 raise ValueError(f"{name} = {list(given)} names one twice")
+        for table in TABLES:
+            check_given(table, getattr(self, table))
         if self.dataset.split or self.dataset.limit:
             raise ValueError(
                 "dataset.split and dataset.limit are the circle's own: set train_questions and "

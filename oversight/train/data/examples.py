@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, singledispatch
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from oversight.ids import text_id
 from oversight.modeling import Ids, TokenRow
 from oversight.text.numbers import percent
 from oversight.train.data.encoding import IdSources
+from oversight.train.settings import PairsOf
 from oversight.train.types import (
     Comparison,
     Demonstration,
@@ -29,8 +30,6 @@ from oversight.train.types import (
     LabelledExample,
     PromptExample,
 )
-
-PairsOf = Literal["all", "best_worst", "adjacent"]
 
 
 def expand(ranking: Comparison, how: PairsOf = "all", *, ties: bool = False) -> list[Comparison]:

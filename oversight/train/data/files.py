@@ -261,6 +261,7 @@ def _store(settings: DataSettings) -> DataSource:
     def each() -> Iterator[Item]:
         with Store.open(settings.store, create=False, only_read=True) as store:
             about["store"] = store.url
+            store.require_debates(protocol=settings.protocol, dataset=settings.dataset)
             found = store.transcripts(protocol=settings.protocol, dataset=settings.dataset)
             made: Iterator[Preference | GivenResponse]
             if settings.answers == "compared":

@@ -262,7 +262,7 @@ class LoadedExamples(Generic[E]):
         return [
             f"{number:,} not comparable in the store: {reason}"
             for source in self.provenance
-            for number, reason in in_words(source.get("left_out", {}).items())
+            for number, reason in in_words(source.get("left_out", {}).items(), "data.preferences.")
         ]
 
 

@@ -30,16 +30,21 @@ Shapes: B sequences, T response tokens (padded).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from oversight.train.losses.metrics import Metrics, clean, divide, mean_of, promote
-from oversight.train.losses.options import NonNegative, Positive, check, checked, require
-
-Estimator = Literal["k1", "k2", "k3"]
-LossEstimator = Literal["k2", "k3", "k2_ratio", "k3_ratio"]
+from oversight.train.losses.options import (
+    Estimator,
+    LossEstimator,
+    NonNegative,
+    Positive,
+    check,
+    checked,
+    require,
+)
 
 MAX_LOG = 20.0
 """Log-ratios are held to this before an exponential: e^20 = 5e8 stays finite in products."""

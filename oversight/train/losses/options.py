@@ -70,6 +70,10 @@ class AtLeast:
         return value
 
 
+Estimator = Literal["k1", "k2", "k3"]
+LossEstimator = Literal["k2", "k3", "k2_ratio", "k3_ratio"]
+"""Estimators of a divergence, and those that have a gradient (`losses/kl.py`)."""
+
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

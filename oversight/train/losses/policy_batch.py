@@ -26,7 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from oversight.train.losses.kl import MAX_LOG, LossEstimator, estimate, per_token, safe_exp
+from oversight.train.losses.kl import MAX_LOG, estimate, per_token, safe_exp
 from oversight.train.losses.metrics import (
     Mean,
     Metrics,
@@ -39,6 +39,7 @@ from oversight.train.losses.metrics import (
 )
 from oversight.train.losses.options import (
     DualClip,
+    LossEstimator,
     NonNegative,
     Positive,
     Share,

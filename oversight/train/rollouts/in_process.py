@@ -28,13 +28,9 @@ from oversight.modeling.scoring.attention import Layout, choose_back_end, trie_a
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import TokenTrie
 from oversight.modeling.small import NEVER
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.rollouts.decoding import SharedPrompts
-from oversight.train.rollouts.types import (
-    SampledResponse,
-    SamplingSettings,
-    check_prompts,
-    seeds_of,
-)
+from oversight.train.rollouts.types import SampledResponse, check_prompts, seeds_of
 
 LEAVE_SHARE = 8
 """Ended rows leave when they are this part (one eighth) of the batch: leaving copies the rest."""

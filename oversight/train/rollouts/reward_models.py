@@ -26,13 +26,9 @@ from oversight.modeling.contract import own_angles
 from oversight.modeling.scoring.checks import check_scalar, has_labels, scalar_problem, tolerance_of
 from oversight.modeling.scoring.policy import ScalarModel
 from oversight.modeling.scoring.trie import RowBatch
+from oversight.train.experience_settings import SourceSettings
 from oversight.train.rollouts.in_process import evaluating
-from oversight.train.rollouts.types import (
-    SampledResponse,
-    SourceSettings,
-    check_folder,
-    grouped,
-)
+from oversight.train.rollouts.types import SampledResponse, check_folder, grouped
 from oversight.train.runs.final import quiet
 from oversight.train.types import PromptExample
 

@@ -18,13 +18,8 @@ from typing import Any
 from oversight.chat.prompt_ids import AnswerDecoder
 from oversight.errors import ConfigError, DataError
 from oversight.registry import load_named, shortened, shown_error
-from oversight.train.rollouts.types import (
-    RewardSettings,
-    RewardSource,
-    SampledResponse,
-    SourceSettings,
-    grouped,
-)
+from oversight.train.experience_settings import RewardSettings, SourceSettings
+from oversight.train.rollouts.types import RewardSource, SampledResponse, grouped
 from oversight.train.runs.metrics import REWARD_PART
 from oversight.train.types import PromptExample
 

@@ -16,12 +16,8 @@ from oversight.engines import vllm
 from oversight.engines.openai.settings import VLLM_NEUTRAL
 from oversight.errors import ConfigError, EngineError, EngineRefusedError, EngineUnavailableError
 from oversight.modeling import Ids
-from oversight.train.rollouts.types import (
-    SampledResponse,
-    SamplingSettings,
-    check_prompts,
-    seeds_of,
-)
+from oversight.train.experience_settings import SamplingSettings
+from oversight.train.rollouts.types import SampledResponse, check_prompts, seeds_of
 
 if TYPE_CHECKING:
     from oversight.modeling.scoring.policy import PolicyModel

@@ -23,7 +23,6 @@ its weights are then exactly one update older, which its `version` says.
 from __future__ import annotations
 
 import hashlib
-import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,29 +30,16 @@ from dataclasses import dataclass
 from itertools import islice
 from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
 
-from oversight.config import Settings
 from oversight.errors import ConfigError, DataError
 from oversight.modeling import Floats, Ids, TokenRow
 from oversight.models import check_whole
 from oversight.registry import shortened
 from oversight.train.types import PromptExample
-
-
-class SamplingSettings(Settings):
-    """Settings of sampling: temperature, lengths and stops."""
-
-    max_new_tokens: int = Field(default=256, ge=1)
-    """A response that has not ended by then is cut off, and says so."""
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Of softmax(logits / temperature), which is also what the trainer scores."""
-    rows_at_once: int = Field(default=256, ge=1)
-    """Responses that are decoded side by side; changes memory and speed, and no token."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,94 +130,6 @@ def seeds_of(prompts: Sequence[Ids], seed: int) -> Iterator[bytes]:
         key = hashlib.blake2b(content, digest_size=16, salt=f"{occurrence}".encode()[:16])
         key.update(f"|{seed}".encode())
         yield key.digest()
-
-
-class SourceSettings(Settings):
-    """One source of rewards, with its own settings."""
-
-    by_content: ClassVar[Mapping[str, str]] = {"models": "model", "function": "function"}
-
-    source: Literal["model", "function", "matches", "length", "sum"] = "model"
-    models: tuple[str, ...] = ()
-    """`model`: folders of reward models of one label; the mean of several is the reward."""
-    disagreement_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """`model`: times the models' standard deviation, taken off the reward (after Coste et al. 2023,
-    arXiv:2310.02743, whose uncertainty-weighted optimisation takes off the variance)."""
-    function: str = ""
-    """`function`: "package.module:function" or "file.py:function", called with the texts of the
-    responses, without thoughts, and, for each, a mapping of its row's fields, its prompt's text
-    (`prompt`) and its thoughts (`thoughts`)."""
-    field: str = "answer"
-    """`matches`: the example's field that a response is held against."""
-    how: Literal["contains", "equals", "regex"] = "contains"
-    """`matches`: how; a regex is the field itself, searched for in the response."""
-    ignore_case: bool = True
-    """`matches`: whether case and outer blanks are disregarded."""
-    target_tokens: int = Field(default=64, ge=1)
-    """`length`: 1 for a response of so many tokens, falling by its relative distance from that."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.source == "model" and not self.models:
-            raise ValueError("source = 'model' needs models, folders of reward models")
-        if self.source == "function" and not self.function:
-            raise ValueError("source = 'function' needs function, such as 'my_module:reward'")
-        return self
-
-
-class WeightedSource(SourceSettings):
-    """A source that is one of several, and its weight among them."""
-
-    weight: float = 1.0
-    """Times this the source's rewards are added; 0 only draws its curve."""
-
-    @model_validator(mode="after")
-    def _check_source(self) -> Self:
-        if self.source == "sum":
-            raise ValueError("source = 'sum' stands in a sum; name all sources side by side")
-        return self
-
-
-PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""Name of a source in a sum: it is a part of the names of metrics."""
-
-
-class RewardSettings(SourceSettings):
-    """Source of rewards: one, or the weighted sum of several."""
-
-    parts: dict[str, WeightedSource] = Field(default_factory=dict)
-    """`sum`: sources by name, each a table `[reward.parts.NAME]` with its `weight`; the mean of
-    each is the metric `rewards/NAME`."""
-
-    @model_validator(mode="after")
-    def _check_parts(self) -> Self:
-        if self.source != "sum":
-            return self
-        if not any(each.weight for each in self.parts.values()):
-            raise ValueError(
-                "source = 'sum' needs parts, tables such as [reward.parts.quotes], at least one "
-                "of them with another weight than 0"
-            )
-        for name in self.parts:
-            if not PART.fullmatch(name):
-                raise ValueError(
-                    f"parts.{name!r}: give a name of letters, digits, '-' and '_'; it is shown as "
-                    "the metric rewards/NAME"
-                )
-        return self
-
-    def sources(self) -> Iterator[tuple[str, SourceSettings]]:
-        """Each source of rewards by its dotted setting: `reward`, or `reward.parts.NAME`."""
-        if self.source != "sum":
-            yield "reward", self
-        for name, each in self.parts.items():
-            yield f"reward.parts.{name}", each
-
-    def models_named(self) -> Iterator[tuple[str, str]]:
-        """Each reward model's folder, by the dotted setting that names it."""
-        for place, each in self.sources():
-            for folder in each.models if each.source == "model" else ():
-                yield f"{place}.models", folder
 
 
 @typing.runtime_checkable

@@ -33,8 +33,8 @@ from oversight.errors import ConfigError, EngineError
 from oversight.files import whole_folder
 from oversight.modeling import Ids, TokenRow
 from oversight.train.distributed import World
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.rollouts.server import Servers
-from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.runs.final import quiet
 
 if TYPE_CHECKING:

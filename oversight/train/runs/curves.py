@@ -23,8 +23,8 @@ from oversight.errors import ConfigError, DataError
 from oversight.files import whole_file
 from oversight.registry import nearest
 from oversight.text.numbers import count
+from oversight.train.experience_settings import REWARD_SETTINGS
 from oversight.train.runs.metrics import FIXED, NAME, parts_of_reward, read_metrics
-from oversight.train.types import REWARD_SETTINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

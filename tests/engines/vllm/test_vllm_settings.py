@@ -234,3 +234,38 @@ async def test_a_server_that_did_not_start_is_told_with_the_error_that_began_it(
     told = server.log_excerpt()
     await server.aclose()
     assert "Cause: (VllmWorker-0 pid=7) ERROR ValueError: Available memory on node 0" in told
+
+
+CPU = (
+    "Available memory on node 0 (9.4/18.96 GiB) on startup is less than desired CPU memory "
+    "utilization (0.92, 17.44 GiB). On the CPU backend, the `--gpu-memory-utilization` flag"
+)
+GPU = (
+    "Free memory on device cuda:0 (3.1/79.2 GiB) on startup is less than desired GPU memory "
+    "utilization (0.92, 72.8 GiB). Decrease GPU memory utilization"
+)
+CACHE = (
+    "To serve at least one request with the model's max seq len (131072), (14.0 GiB KV cache is "
+    "needed, which is larger than the available KV cache memory (3.2 GiB)."
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (CPU, "Set gpu_memory_utilization = 0.4 in the engine's settings"),
+        (CPU, "--set engines.model.settings.gpu_memory_utilization=0.4)"),
+        (GPU, "Set gpu_memory_utilization = 0.05 in the engine's settings"),
+        (CACHE, "lower max_model_len, in the engine's settings"),
+        ("No available memory for the cache blocks. Try", "Raise gpu_memory_utilization (on a"),
+    ],
+)
+async def test_a_server_that_lacks_memory_is_told_with_the_setting_that_helps(
+    tmp_path: Path, said: str, told: str
+) -> None:
+    log = tmp_path / "replica0.log"
+    log.write_text(f"(EngineCore pid=6) ERROR ValueError: {said}\nlauncher: ended\n")
+    server = ServerProcess("vllm replica 0", [], {}, "http://127.0.0.1:9", log, 1.0)
+    excerpt = server.log_excerpt()
+    await server.aclose()
+    assert told in excerpt.partition(" Last lines:")[0]

@@ -18,9 +18,10 @@ from oversight.experiments.selfplay.rewards import SpeechesAlone, comparisons, r
 from oversight.models import SEEDLING
 from oversight.preferences.settings import PreferenceSettings
 from oversight.store import Store
+from oversight.train.experience_settings import RewardSettings
 from oversight.train.loading import read_config
 from oversight.train.rollouts.reward_models import RewardModels
-from oversight.train.rollouts.types import RewardSettings, SampledResponse
+from oversight.train.rollouts.types import SampledResponse
 from oversight.train.settings import ModelSettings
 from oversight.train.types import PromptExample
 from oversight.types import Seat

@@ -16,8 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.distributed import World, shard
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.types import SamplingSettings
 
 EOS = (1, 3, 5, 7, 9)
 

@@ -15,14 +15,9 @@ from oversight.errors import ConfigError
 from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.types import (
-    CollectedBatch,
-    Collector,
-    SampledResponse,
-    Sampler,
-    SamplingSettings,
-)
+from oversight.train.rollouts.types import CollectedBatch, Collector, SampledResponse, Sampler
 
 SETTINGS = SamplingSettings(max_new_tokens=9, temperature=1.2)
 PROMPTS: list[Ids] = [np.arange(10, 20), np.arange(5, 12)]

@@ -13,8 +13,9 @@ from oversight.errors import ConfigError, DataError
 from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.rollouts.in_process import InProcessSampler, evaluating
-from oversight.train.rollouts.types import SampledResponse, Sampler, SamplingSettings
+from oversight.train.rollouts.types import SampledResponse, Sampler
 
 TEMPERATURE = 0.8
 SETTINGS = SamplingSettings(max_new_tokens=12, temperature=TEMPERATURE)

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError, DataError
+from oversight.train.experience_settings import RewardSettings
 from oversight.train.rollouts.rewards import check_rewards, open_rewards, tried_rewards
-from oversight.train.rollouts.types import RewardSettings, RewardSource, SampledResponse
+from oversight.train.rollouts.types import RewardSource, SampledResponse
 from oversight.train.types import PromptExample
 
 

@@ -23,6 +23,7 @@ from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.store import Store
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.rollouts.buffer import (
     Segment,
     belief_reward,
@@ -31,7 +32,6 @@ from oversight.train.rollouts.buffer import (
     segment_rows,
 )
 from oversight.train.rollouts.in_process import InProcessSampler
-from oversight.train.rollouts.types import SamplingSettings
 from oversight.types import Purpose, Role, Seat, Transcript, Turn, Usage
 
 

@@ -15,8 +15,9 @@ from oversight.errors import EngineError
 from oversight.modeling import Ids
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
+from oversight.train.experience_settings import SamplingSettings
 from oversight.train.rollouts.server import Servers, ServerSampler, serving
-from oversight.train.rollouts.types import Collector, SampledResponse, Sampler, SamplingSettings
+from oversight.train.rollouts.types import Collector, SampledResponse, Sampler
 from oversight.train.rollouts.weight_sync import FolderSync, check_weights
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]

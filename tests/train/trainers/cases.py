@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from oversight.train import dpo, grpo, ppo, reward, sft
-from oversight.train.experience_settings import ShapingSettings
-from oversight.train.rollouts.types import RewardSettings, SamplingSettings
+from oversight.train.experience_settings import RewardSettings, SamplingSettings, ShapingSettings
 from oversight.train.runs.metrics import read_metrics, read_samples
 from oversight.train.settings import DataSettings, ModelSettings, OptimizerSettings, ScratchSettings
 

@@ -18,11 +18,10 @@ from oversight.modeling.scoring.policy import PolicyModel
 from oversight.modeling.scoring.trie import RowBatch
 from oversight.train import grpo, losses
 from oversight.train.distributed import World
-from oversight.train.experience_settings import ShapingSettings
+from oversight.train.experience_settings import SamplingSettings, ShapingSettings
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.policy_step import policy_step
 from oversight.train.rollouts.buffer import RolloutBatch, Segment, num_segment_tokens, segment_rows
-from oversight.train.rollouts.types import SamplingSettings
 from oversight.train.runs.folder import RunDescription
 from oversight.train.session import Session
 

@@ -14,8 +14,7 @@ import transformers
 
 from oversight.errors import OversightError
 from oversight.train import dpo, grpo, plan, ppo, registered, reward, sft
-from oversight.train.experience_settings import ShapingSettings
-from oversight.train.rollouts.types import RewardSettings, SamplingSettings
+from oversight.train.experience_settings import RewardSettings, SamplingSettings, ShapingSettings
 
 
 @pytest.fixture(scope="module")
