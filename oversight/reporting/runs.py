@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,8 @@ METRICS = "metrics.jsonl"
 MAX_DEPTH = 4
 """Folders below a named one in which runs and stores are looked for."""
 MAX_FOLDERS = 5_000
+EXPERIMENTS = {"circle.json": "closed circle", "constitutional.json": "constitutional experiment"}
+"""Files that make a folder an experiment's, and what it is."""
 SHOWN_FIGURES = ("loss", "reward", "accuracy", "kl")
 
 
@@ -61,9 +63,19 @@ class RunPage:
     """Runs that can be shown beside it."""
 
 
-def find(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Run folders and stores (`*.db`) in a folder and those below it."""
-    runs, stores = [], []
+@dataclass(slots=True)
+class FoldersFound:
+    """Folders and stores in a place, and below it."""
+
+    runs: list[Path] = field(default_factory=list)
+    stores: list[Path] = field(default_factory=list)
+    """Files `*.db`."""
+    experiments: list[Path] = field(default_factory=list)
+
+
+def find(folder: Path) -> FoldersFound:
+    """The runs, stores and experiments in a folder and those below it."""
+    found = FoldersFound()
     todo, seen = [(folder, 0)], 0
     while todo and seen < MAX_FOLDERS:
         here, depth = todo.pop()
@@ -73,13 +85,15 @@ def find(folder: Path) -> tuple[list[Path], list[Path]]:
         except OSError:
             continue
         if (here / METRICS).is_file() or (here / "origin.json").is_file():
-            runs.append(here)
+            found.runs.append(here)
             continue
-        stores += [each for each in entries if each.suffix == ".db" and each.is_file()]
+        if any((here / name).is_file() for name in EXPERIMENTS):
+            found.experiments.append(here)
+        found.stores += [each for each in entries if each.suffix == ".db" and each.is_file()]
         if depth < MAX_DEPTH:
             below = [each for each in entries if each.is_dir() and not each.name.startswith(".")]
             todo += [(each, depth + 1) for each in reversed(below)]
-    return runs, stores
+    return found
 
 
 def named_folders(folders: Sequence[Path]) -> dict[str, Path]:
@@ -94,8 +108,8 @@ def named_folders(folders: Sequence[Path]) -> dict[str, Path]:
 
 def run_row(name: str, folder: Path) -> RunRow:
     """A run for the list; a file that cannot be read is said, and hides nothing else."""
-    config = _json(folder / "config.json")
-    origin = _json(folder / "origin.json")
+    config = json_of(folder / "config.json")
+    origin = json_of(folder / "origin.json")
     figures: list[tuple[str, str]] = []
     step, problem = 0, ""
     try:
@@ -122,7 +136,7 @@ def run_row(name: str, folder: Path) -> RunRow:
 def run_page(name: str, folders: dict[str, Path], beside: str = "") -> RunPage:
     """The page of a run, with the curves of another beside its own if one is named."""
     folder = folders[name]
-    config, origin = _json(folder / "config.json"), _json(folder / "origin.json")
+    config, origin = json_of(folder / "config.json"), json_of(folder / "origin.json")
     problems: list[str] = []
     wanted = [name, *([beside] if beside in folders and beside != name else [])]
     curves: list[tuple[str, Curve]] = []
@@ -139,15 +153,26 @@ def run_page(name: str, folders: dict[str, Path], beside: str = "") -> RunPage:
         state=_state(folder),
         step=max(steps, default=0),
         steps=_steps(config),
-        is_live=_is_training(folder),
+        is_live=is_training(folder),
         facts=tuple(_facts(folder, origin)),
         guards=tuple(_guards(folder)),
-        plots=tuple(_plots(curves, several=len(wanted) > 1)),
+        plots=tuple(_plots(curves, {each: _loss_kind(folders[each]) for each in wanted})),
         settings=_text(folder / "config.toml"),
         starts=tuple(json.dumps(each, indent=1, ensure_ascii=False) for each in starts),
         problems=tuple(problems),
         others=tuple(each for each in folders if each != name),
     )
+
+
+def _loss_kind(folder: Path) -> str:
+    """The trainer of a run with the loss that it was given; losses of two kinds have no common
+    axis."""
+    config = json_of(folder / "config.json")
+    settings = config.get("config")
+    loss = settings.get("loss") if isinstance(settings, dict) else None
+    trainer = str(json_of(folder / "origin.json").get("trainer") or config.get("trainer") or "run")
+    name = loss if isinstance(loss, str) else ""
+    return f"{trainer} {name}".strip()
 
 
 def _curves(folder: Path) -> tuple[Curve, ...]:
@@ -166,39 +191,62 @@ def _read_curves(folder: Path, _stamp: tuple[int, int]) -> tuple[Curve, ...]:
     return tuple(read_curves([folder]))
 
 
-def _plots(curves: list[tuple[str, Curve]], *, several: bool) -> Iterator[Plot]:
-    """A chart for each metric, the known ones first."""
+ALIKE = frozenset({"lr", "grad_norm", "kl", "entropy", "response_length", "nll", "perplexity"})
+"""Metrics that mean the same whichever trainer and loss they come from."""
+
+
+def _plots(curves: list[tuple[str, Curve]], kinds: Mapping[str, str]) -> Iterator[Plot]:
+    """A chart for each metric, the known ones first; runs whose losses are of different kinds
+    share none but of metrics that mean the same in both.
+
+    Args:
+        curves: With the names of their runs.
+        kinds: Of each run, what its loss is.
+    """
     from oversight.train.runs.outcome import PANELS
 
+    several = len(kinds) > 1
     names = {curve.metric for _, curve in curves}
     for metric in [*(m for m in PANELS if m in names), *sorted(names - PANELS.keys())]:
-        series = []
-        for run, curve in curves:
-            if curve.metric != metric:
-                continue
-            held_out = curve.split == "eval"
-            label = "held out" if held_out else "train"
-            points = list(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
-            smooth = None if held_out or metric == "lr" else curve.smoothed()
-            strong = (
-                points
-                if smooth is None
-                else list(zip(curve.steps.tolist(), smooth.tolist(), strict=True))
+        apart = len(set(kinds.values())) > 1 and metric not in ALIKE
+        for axis in dict.fromkeys(kinds.values()) if apart else ("",):
+            held = [
+                (run, curve)
+                for run, curve in curves
+                if curve.metric == metric and axis in ("", kinds[run])
+            ]
+            title = PANELS.get(metric, metric) + (f", {axis}" if axis else "")
+            yield from _plot_of(title, metric, held, several=several)
+
+
+def _plot_of(
+    title: str, metric: str, curves: list[tuple[str, Curve]], *, several: bool
+) -> Iterator[Plot]:
+    series = []
+    for run, curve in curves:
+        held_out = curve.split == "eval"
+        label = "held out" if held_out else "train"
+        points = list(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
+        smooth = None if held_out or metric == "lr" else curve.smoothed()
+        strong = (
+            points
+            if smooth is None
+            else list(zip(curve.steps.tolist(), smooth.tolist(), strict=True))
+        )
+        series.append(
+            Series(
+                label=f"{run}, {label}" if several else label,
+                points=strong,
+                raw=points if smooth is not None else (),
+                is_dotted=held_out,
             )
-            series.append(
-                Series(
-                    label=f"{run}, {label}" if several else label,
-                    points=strong,
-                    raw=points if smooth is not None else (),
-                    is_dotted=held_out,
-                )
-            )
-        if series:
-            yield metric_plot(PANELS.get(metric, metric), series)
+        )
+    if series:
+        yield metric_plot(title, series)
 
 
 def _guards(folder: Path) -> Iterator[str]:
-    from oversight.train.runs.folder import GUARDS
+    from oversight.train.runs.metrics import GUARDS
 
     for line in _text(folder / GUARDS).splitlines():
         try:
@@ -236,10 +284,10 @@ def _steps(config: dict[str, Any]) -> int | None:
 def _state(folder: Path) -> str:
     if (folder / "model").is_dir():
         return "finished"
-    return "training now" if _is_training(folder) else "stopped before its end"
+    return "training now" if is_training(folder) else "stopped before its end"
 
 
-def _is_training(folder: Path) -> bool:
+def is_training(folder: Path) -> bool:
     """True if a process holds the run's lock; asks without taking it from anybody."""
     try:
         with (folder / "lock").open("rb") as file:
@@ -251,7 +299,8 @@ def _is_training(folder: Path) -> bool:
     return False
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -33,6 +33,8 @@ from oversight.text.terminal import rich_text, visible
 
 Split = Literal["train", "eval"]
 NAME = "metrics.jsonl"
+GUARDS = "guards.jsonl"
+"""File of what guards said, a line each."""
 TENSORBOARD = "tensorboard"
 """Folder of TensorBoard's files, in the run's folder."""
 FIXED = frozenset({"step", "split", "time", "wall_s"})

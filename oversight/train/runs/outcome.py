@@ -23,13 +23,13 @@ from oversight.errors import ConfigError, DataError
 from oversight.files import to_toml, whole_file
 from oversight.registry import nearest
 from oversight.text.numbers import count
-from oversight.train.runs.folder import RunDescription
 from oversight.train.runs.metrics import FIXED, NAME, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from oversight.train.runs.folder import RunDescription
 
 METHODS = {
     "sft": "Supervised fine-tuning: cross-entropy on demonstrations.",
