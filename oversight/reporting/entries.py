@@ -331,7 +331,8 @@ class FacetSets:
     """
 
     def __init__(self) -> None:
-        self._lock, self._state = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._state: Any = None
         self._held: dict[tuple[str, str], int] = {}
 
     def fitting(self, connection: sqlite3.Connection, facets: Facets) -> int:
@@ -486,8 +487,7 @@ def _searched(
 def number_of_debates(connection: sqlite3.Connection) -> int:
     """Debates in it, as they were counted last."""
     query = "SELECT number FROM counts WHERE kind = '' AND value = ''"
-    found = connection.execute(query).fetchone()
-    return 0 if found is None else int(found[0])
+    return int((connection.execute(query).fetchone() or (0,))[0])
 
 
 def _row(text: str, seq: int, found_in: str = "") -> DebateRow:

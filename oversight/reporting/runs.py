@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -97,13 +98,24 @@ def find(folder: Path) -> FoldersFound:
 
 
 def named_folders(folders: Sequence[Path]) -> dict[str, Path]:
-    """Run folders by the shortest endings of their paths that tell them apart."""
+    """Folders or files, each by the shortest ending of its path that no other has."""
     paths = list(dict.fromkeys(folder.resolve() for folder in folders))
-    for depth in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
-        labels = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(labels)) == len(paths):
-            return dict(zip(labels, paths, strict=True))
-    return {str(path): path for path in paths}
+    endings = Counter(
+        path.parts[-depth:] for path in paths for depth in range(1, len(path.parts) + 1)
+    )
+    return {
+        "/".join(
+            next(
+                (
+                    path.parts[-depth:]
+                    for depth in range(1, len(path.parts))
+                    if endings[path.parts[-depth:]] == 1
+                ),
+                path.parts,
+            )
+        ): path
+        for path in paths
+    }
 
 
 def run_row(name: str, folder: Path) -> RunRow:

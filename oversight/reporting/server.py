@@ -273,9 +273,19 @@ class Viewer:
         if len(chosen) == 2:
             rulings = [self._rulings_of(name, shelf, run.name) for run in chosen]
             page = runs_page(chosen[0], chosen[1], rulings[0], rulings[1])
-        shown = {"runs": list(reversed(stored.values())), "numbers": shelf.index.numbers("run")}
-        shown |= {"chosen": chosen, "page": page, "a": asked[0], "b": asked[1], "key": key_text}
-        return HTMLResponse(self._render("stored_runs.html", name, "stored", **shown))
+        text = self._render(
+            "stored_runs.html",
+            name,
+            "stored",
+            runs=list(reversed(stored.values())),
+            numbers=shelf.index.numbers("run"),
+            chosen=chosen,
+            page=page,
+            a=asked[0],
+            b=asked[1],
+            key=key_text,
+        )
+        return HTMLResponse(text)
 
     def _rulings_of(self, name: str, shelf: Shelf, run: str) -> RunRulings:
         """The rulings of a run, read once for each state of its store."""

@@ -460,12 +460,12 @@ def compare_page(left: TranscriptPage, right: TranscriptPage) -> ComparePage:
         left=left,
         right=right,
         turns=tuple(
-            (one, two, comparing.of(one and one.text, two and two.text))
+            (one, two, comparing.of(one.text if one else None, two.text if two else None))
             for key in sorted({*turns[0], *turns[1]})
             for one, two in [(turns[0].get(key), turns[1].get(key))]
         ),
         judgments=tuple(
-            (one, two, comparing.of(one and one.rationale, two and two.rationale))
+            (one, two, comparing.of(one.rationale if one else None, two.rationale if two else None))
             for key in sorted({*judged[0], *judged[1]})
             for one, two in [(judged[0].get(key), judged[1].get(key))]
         ),
