@@ -310,7 +310,7 @@ def experiment_page(name: str, folder: Path) -> ExperimentPage:
     """The page of an experiment: its arms as far as they are measured, and its jobs."""
     record = _record(folder)
     settings, results = json_of(folder / record), json_of(folder / "results.json")
-    stages = tuple(_stages(folder))
+    stages, warnings = tuple(_stages(folder)), results.get("warnings")
     problems: list[str] = []
     if not settings:
         problems.append(f"{folder / record} holds no JSON object; restore a copy")
@@ -330,7 +330,7 @@ def experiment_page(name: str, folder: Path) -> ExperimentPage:
         columns=columns,
         arms=arms,
         plots=plots,
-        warnings=tuple(map(str, results.get("warnings") or ())),
+        warnings=tuple(map(str, warnings)) if isinstance(warnings, list) else (),
         stages=stages,
         settings=json.dumps(settings, indent=1, ensure_ascii=False),
         problems=tuple(problems),

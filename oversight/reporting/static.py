@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -185,12 +185,11 @@ class Behind:
                     found[kind, cell] = None
         return self._within(found, groups)
 
-    def _within(self, found: Iterable[tuple[str, str]], groups: Iterable[str]) -> Filters:
+    def _within(self, found: Collection[tuple[str, str]], groups: Iterable[str]) -> Filters:
         """Filters with the runs or stores that they are asked of: all, where none is named."""
         chosen = dict.fromkeys(each for name in groups for each in self._groups.get(name, ()))
-        if any(kind in CHOOSING for kind, _ in found):
-            return tuple(found)
-        return (*found, *(chosen or self._whole))
+        held = {kind for kind, _ in found}
+        return (*found, *(each for each in chosen or self._whole if each[0] not in held))
 
     def _named_in(self, text: str) -> Filters:
         """Filters of the arms whose labels stand in a sentence; all debates if none does."""

@@ -32,6 +32,7 @@ from oversight.types import (
     RunStart,
     Source,
 )
+from tests.store.conftest import postgres_server  # noqa: F401
 
 SOURCE = Source(
     title="The house log",
@@ -71,7 +72,7 @@ def begin(store: Store, name: str, **tags: str) -> None:
             at="2026-01-02T03:04:05+00:00",
             action="debate",
             command="oversight debate --made-up",
-            settings_id=f"settings-of-{name}",
+            settings_id=f"{name}-settings",
         )
     )
 

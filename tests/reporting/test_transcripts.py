@@ -132,25 +132,27 @@ async def test_two_transcripts_are_paired_turn_by_turn(store) -> None:
         left.turns, key=lambda t: (t.step, ["a", "b", "judge"].index(t.seat), t.act)
     )
     for a, b, words in page.turns:
-        if a and b:
+        if a and b and (a.text.strip() or b.text.strip()):
             told = "".join(p.text for p in words.pieces if p.change != "removed")
             assert words.said.startswith("Word for word") if a.text == b.text else told == b.text
             assert (a.step, a.seat, a.act) == (b.step, b.seat, b.act)
 
 
 async def test_judgments_are_compared_too_and_long_texts_are_not(store) -> None:
-    long = "word " * 5_000
-    [debate], _ = await run_scripted(store, [make_question()], ["consultancy"], speech=long)
+    debate, _ = await one(store)
     page = transcript_page(store, debate.id)
-    changed = replace(
-        page,
-        turns=tuple(replace(turn, text=f"{turn.text} more") for turn in page.turns),
-        judgments=tuple(replace(each, rationale="It was so.") for each in page.judgments),
+    judgments = tuple(replace(each, rationale="It was so.") for each in page.judgments)
+    left, right = (
+        replace(
+            page,
+            turns=tuple(replace(turn, text="word " * 5_000 + end) for turn in page.turns),
+            judgments=judgments,
+        )
+        for end in ("", "more")
     )
-    compared_page = compare_page(replace(changed, turns=page.turns), changed)
-    spoken = [words for one, _, words in compared_page.turns if one and one.text.strip()]
-    assert spoken
-    assert all(words.said.startswith("Too long") for words in spoken)
+    compared_page = compare_page(left, right)
+    assert compared_page.turns
+    assert all(words.said.startswith("Too long") for *_, words in compared_page.turns)
     assert [words.said for *_, words in compared_page.judgments] == ["Word for word the same."]
     assert compare_page(page, replace(page, judgments=())).judgments[0][1] is None
 
