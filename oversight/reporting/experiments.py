@@ -425,7 +425,7 @@ class _Circle:
                     percent(self._invalid(jobs)),
                 ),
                 stores=tuple(
-                    (f"seed {job.split('.')[3]}" if is_trained else "transcripts", store)
+                    (f"seed {job.split('.')[3]}" if is_trained else "all", store)
                     for job in jobs
                     if (store := self._stores.get(job))
                 ),
