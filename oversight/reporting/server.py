@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 import uvicorn
@@ -29,7 +30,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from oversight.errors import ConfigError, OversightError, StoreError
 from oversight.reporting import rendering
 from oversight.reporting.entries import FACETS, ListQuery
-from oversight.reporting.experiments import RunRulings, experiment_page, experiment_row, runs_page
 from oversight.reporting.index import Index, Progress
 from oversight.reporting.pages import call_page, probability
 from oversight.reporting.rendering import ServerLinks, belief_plot, render
@@ -37,6 +37,9 @@ from oversight.reporting.runs import run_page, run_row
 from oversight.reporting.transcripts import compare_page, transcript_page
 from oversight.store import Store
 from oversight.store.schema import key_text
+
+if TYPE_CHECKING:  # the first page does not wait for what only other pages need
+    from oversight.reporting.experiments import RunRulings
 
 COOKIE = "oversight_view"
 MAX_NAMED = 20
@@ -261,6 +264,8 @@ class Viewer:
 
     def _stored_runs(self, request: Request) -> Response:
         """The runs of a store, one of them, or two side by side."""
+        from oversight.reporting.experiments import runs_page
+
         name, shelf = self._shelf(request)
         stored = {run.name: run for run in shelf.store.runs(counted=False)}
         asked = [request.query_params.get(side, "") for side in ("a", "b")]
@@ -289,6 +294,8 @@ class Viewer:
 
     def _rulings_of(self, name: str, shelf: Shelf, run: str) -> RunRulings:
         """The rulings of a run, read once for each state of its store."""
+        from oversight.reporting.experiments import RunRulings
+
         key = (name, run, tuple(shelf.store.marks().items()))
         if key not in self._rulings:
             while len(self._rulings) >= MAX_HELD:
@@ -312,10 +319,14 @@ class Viewer:
         return HTMLResponse(self._render("run.html", "", "runs", page=page, beside=beside))
 
     def _list_experiments(self, request: Request) -> Response:
+        from oversight.reporting.experiments import experiment_row
+
         rows = [experiment_row(name, path) for name, path in self._experiments().items()]
         return HTMLResponse(self._render("experiments.html", "", "experiments", rows=rows))
 
     def _experiment(self, request: Request) -> Response:
+        from oversight.reporting.experiments import experiment_page
+
         name, experiments = request.path_params["name"], self._experiments()
         if name not in experiments:
             known = ", ".join(experiments) or "none"
