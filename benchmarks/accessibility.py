@@ -44,14 +44,13 @@ async def look(axe: str, address: str, limit: int) -> list[tuple[str, str, dict[
         async with chromium(Path(folder)) as browser:
             await browser.visit(f"{address}/")
             pages = [f"{address}/", f"{address}/nowhere", f"{address}/compare"]
-            kinds = {"/t/": 3, "/call/": 1, "/compare?": 1, "/runs": 3}
+            kinds = {"/t/": 3, "/call/": 1, "/compare?": 2, "/runs": 3, "/stored-runs": 3}
+            kinds["/experiments"] = 3
             todo, seen = list(pages), set(pages)
             while todo and len(pages) < limit:
                 await browser.visit(todo.pop(0))
                 for url in await browser.value(LINKS):
-                    kind = next(
-                        (k for k in ("/call/", "/compare?", "/runs", "/t/") if k in url), ""
-                    )
+                    kind = next((k for k in sorted(kinds, key=len, reverse=True) if k in url), "")
                     if kind and url not in seen and kinds[kind] > 0:
                         kinds[kind] -= 1
                         seen.add(url)
@@ -77,7 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("axe", type=Path)
     parser.add_argument("places", nargs="+")
-    parser.add_argument("--limit", type=int, default=14, help="Pages at most.")
+    parser.add_argument("--limit", type=int, default=20, help="Pages at most.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         process = subprocess.Popen(

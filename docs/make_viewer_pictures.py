@@ -1,6 +1,6 @@
-"""The pictures of the viewer in docs/pictures: a list, a transcript in the dark, and a phone.
+"""The pictures of the viewer in docs/pictures: a list, transcripts, two runs, a closed circle.
 
-python docs/make_viewer_pictures.py [--out docs/pictures]
+python docs/make_viewer_pictures.py [--out docs/pictures] [--circle FOLDER]
 
 A small model that ships with the package debates on generated questions, `oversight view` serves
 the store as it would a person's, and a headless Chromium takes the pictures. Needs Chromium.
@@ -77,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--store", type=Path, help="Of `oversight demo`, used as it is.")
+    parser.add_argument("--circle", type=Path, help="Of `oversight run`; without it no picture.")
     out, store = (given := parser.parse_args()).out, given.store
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
@@ -87,6 +88,11 @@ def main() -> None:
         long = folder / "long.db"
         baselines = ["--dataset", "world", "--limit", "3", "-p", "debate", "--store", str(long)]
         subprocess.run([*OVERSIGHT, "debate", *baselines], check=True, stdout=subprocess.DEVNULL)
+        runs = folder / "runs.db"
+        for name, more in (("retrieval", ()), ("placebo", ("--debater", "placebo"))):
+            words = ["--dataset", "world", "--limit", "8", "-p", "debate_single_turn", *more]
+            words += ["--run", name, "--tag", f"speakers={name}", "--store", str(runs)]
+            subprocess.run([*OVERSIGHT, "debate", *words], check=True, stdout=subprocess.DEVNULL)
         debated, best = _ids(long, "debate"), _ids(store, "debate_single_turn_best_of_n")
         unfold = "document.querySelector('.calls details').open = true"
         shots = [
@@ -94,8 +100,13 @@ def main() -> None:
             Shot("view_transcript.png", f"/t/{debated[0]}?store=long.db", 1100, 900, "dark"),
             Shot("view_call.png", f"/t/{best[0]}?store={store.name}", 1100, 900, "light", unfold),
             Shot("view_phone.png", f"/t/{debated[0]}?store=long.db", 390, 780),
+            Shot("view_runs.png", "/stored-runs?store=runs.db&a=retrieval&b=placebo", 1100, 900),
         ]
-        with serving(str(store), str(long), cache=folder / "cache") as address:
+        places = [str(store), str(long), str(runs)]
+        if given.circle is not None:
+            places.append(str(given.circle))
+            shots.append(Shot("view_circle.png", f"/experiments/{given.circle.name}", 1100, 900))
+        with serving(*places, cache=folder / "cache") as address:
             asyncio.run(take(address, shots, out))
 
 

@@ -20,14 +20,13 @@ Shapes: Q questions, K players, R resamples.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from oversight.types import (
     Belief,
@@ -47,6 +46,12 @@ from oversight.types import (
     Verdict,
 )
 from oversight.types.ratings import MAX_STRENGTH, NOT_APPLICABLE, Answer
+
+if TYPE_CHECKING:  # a viewer's first page waits for whatever is imported here
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 TIE_TOLERANCE = 1e-9
 """Probabilities closer than this are equal: averaging leaves rounding errors of that size."""
@@ -313,14 +318,12 @@ def _mean_probs(beliefs: Sequence[Belief]) -> tuple[float, ...]:
 
 LEVEL = 0.95
 """Coverage aimed at by every interval."""
-ELO = 400.0 / np.log(10.0)
+ELO = 400.0 / math.log(10.0)
 """Points a unit of natural log-strength."""
 PRIOR = 0.5
 NUM_RESAMPLES = 300
 MAX_ROUNDS = 1000
 TOLERANCE = 1e-6
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +358,8 @@ def ratings(
     Raises:
         ValueError: The shapes do not fit, or a count is negative or no number.
     """
+    import numpy as np
+
     number = len(players)
     wins_QKK = np.asarray(wins_QKK, dtype=np.float64)
     if wins_QKK.shape[1:] != (number, number) or not len(wins_QKK):
@@ -395,6 +400,8 @@ def connected(wins_KK: Floats) -> list[int]:
 
 def _log_strengths(wins_RKK: Floats) -> Floats:
     """Natural log of each player's strength, up to a constant, for many tables at once."""
+    import numpy as np
+
     met_RKK = wins_RKK + wins_RKK.swapaxes(1, 2)
     won_RK = wins_RKK.sum(2)
     strength_RK = np.ones_like(won_RK)

@@ -15,7 +15,7 @@ from oversight.config import RunSettings, load_recipe, override, read_toml
 from oversight.experiments import constitutional, selfplay
 from oversight.experiments.constitutional.settings import ConstitutionalSettings
 from oversight.experiments.constitutional.stages import plan_jobs as plan_stages
-from oversight.experiments.pixels.settings import PixelSettings
+from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings

@@ -13,9 +13,9 @@ from oversight.cli.options import Json, Recipe, RunName, Tags, labelled, set_opt
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from oversight.experiments.pixels import PixelSettings
     from oversight.experiments.pixels.results import PixelResults
     from oversight.experiments.pixels.running import FinishedRun
-    from oversight.experiments.pixels.settings import PixelSettings
     from oversight.store import Store
 
 
@@ -62,7 +62,7 @@ def pixels(
 def _settings(recipe: Path | None, given: dict[str, Any], sets: list[str]) -> PixelSettings:
     from oversight.config import assignments, override, read_toml
     from oversight.errors import ConfigError
-    from oversight.experiments.pixels.settings import PixelSettings
+    from oversight.experiments.pixels import PixelSettings
 
     named = {name: value for name, value in given.items() if value is not None}
     data = read_toml(recipe) if recipe else {}

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from oversight.cli.runs import ReportChoice
     from oversight.evals.principles import Change
+    from oversight.evals.report import Report
     from oversight.store import Store as Records
     from oversight.types import Transcript
 
@@ -127,17 +129,13 @@ def report(
     read = ReportChoice(
         stores_of(stores or (), store, _arms(arm or ())), run or (), tag or (), protocol, dataset
     )
-    if html is not None and html.suffix.lower() not in PAGE_SUFFIXES:
-        _check_folder(html, has_parts=bool(run or tag) or len(stores or ()) > 1)
     built = read.report(properties(by or ()), prices)
     if as_json:
         typer.echo(json.dumps(to_json(built), indent=2))
     else:
         Console().print(render_text(built))
     if html is not None and html.suffix.lower() not in PAGE_SUFFIXES:
-        asked = {"protocol": protocol, "dataset": dataset}
-        only = tuple((kind, value) for kind, value in asked.items() if value)
-        _write_folder(built, list(read.stores.values()), html, only)
+        _write_folder(built, read, html)
         html = None
     for path, render in ((html, render_html), (png, render_png)):
         if path is not None:
@@ -151,34 +149,19 @@ PAGE_SUFFIXES = (".html", ".htm")
 """Ends of names for which --html is one page; any other name is a folder's."""
 
 
-def _check_folder(folder: Path, *, has_parts: bool) -> None:
-    """Refuse a folder of transcripts for parts of stores, or for several that are compared.
-
-    Raises:
-        ConfigError: It would lead from a number to transcripts that are not behind it.
-    """
-    from oversight.errors import ConfigError
-
-    if has_parts:
-        raise ConfigError(
-            f"--html {folder}: a folder leads to the transcripts of a whole store; with --run, "
-            "--tag or several stores name a page, NAME.html"
-        )
-
-
-def _write_folder(
-    built: Any, stores: Sequence[str], folder: Path, only: tuple[tuple[str, str], ...]
-) -> None:
+def _write_folder(built: Report, read: ReportChoice, folder: Path) -> None:
     """Write a report with the transcripts behind its numbers."""
     from oversight.reporting.static import write_folder
     from oversight.store import Store as OpenStore
     from oversight.text.numbers import count
 
     with ExitStack() as stack:
-        opened = [
-            stack.enter_context(OpenStore.open(url, create=False, only_read=True)) for url in stores
-        ]
-        written = write_folder(built, opened, folder, only)
+        opened = {
+            name: stack.enter_context(OpenStore.open(url, create=False, only_read=True))
+            for name, url in read.stores.items()
+        }
+        only, groups = read.filters(opened)
+        written = write_folder(built, opened, folder, only, groups)
     said = count(written.num_transcripts, "transcript")
     typer.echo(f"{written.path} written, with {said} behind its numbers", err=True)
 

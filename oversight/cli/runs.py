@@ -329,6 +329,26 @@ class ReportChoice:
             return [(f"{store}:{run}" if store else run, [run]) for run in runs]
         return [] if self._is_filtered and not runs else [(store, runs)]
 
+    def filters(
+        self, opened: Mapping[str, OpenStore]
+    ) -> tuple[tuple[tuple[str, str], ...], dict[str, tuple[tuple[str, str], ...]]]:
+        """What the report is on, and of the parts that are measured apart what each is on, as
+        the kinds and values by which pages list debates."""
+        from oversight.store.schema import key_text
+
+        chosen = self._chosen(opened)
+        asked = [("protocol", self.protocol), ("dataset", self.dataset)]
+        only = [(kind, value) for kind, value in asked if value]
+        if self._is_filtered:
+            names = dict.fromkeys(name for names in chosen.values() for name in names)
+            only += [("run", key_text(name)) for name in names]
+        groups = {}
+        for store in opened:
+            of_store = (("store", store),) if store else ()
+            for group, runs in self._groups(store, chosen[store]):
+                groups[group] = (*of_store, *(("run", key_text(name)) for name in runs))
+        return tuple(only), groups
+
     def _nothing(self, built: Report, num_complete: int, again: str) -> StoreError:
         from oversight.errors import StoreError
 

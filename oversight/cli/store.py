@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -202,6 +203,8 @@ def info(file: File = None, store: Store = DEFAULT_STORE, as_json: Json = False)
     show_table(store, ("table", "rows"), list(counts.items()), as_json)
 
 
+LOOK_EVERY_S = 1.0
+"""Seconds between two looks into the folders for runs that were begun meanwhile."""
 RUNS = Path("runs")
 """Folder of training runs that is looked into where nothing is named."""
 
@@ -231,12 +234,16 @@ def view(
     Lists with filters and search, each transcript with its prompts, quotes, beliefs, candidates
     and judgments, two of them side by side, and runs with live curves. Ctrl-C ends it.
     """
+    import gc
     from contextlib import ExitStack
 
+    gc.disable()  # nothing of what is imported becomes garbage, and the first page waits for it
     from oversight.reporting import server
-    from oversight.reporting.runs import named_folders
+    from oversight.reporting.runs import FoldersFound, find, named_folders
     from oversight.text.terminal import visible
 
+    gc.freeze()
+    gc.enable()
     token_asked = server.token_for(host, token)
     stores, folders = _places(places)
     with ExitStack() as stack:
@@ -244,10 +251,24 @@ def view(
         listening = stack.enter_context(server.listen(host, port))
         bound = listening.getsockname()[1]
 
-        def runs() -> dict[str, Path]:
-            return named_folders([run for folder in folders for run in _runs_in(folder)])
+        looked: tuple[float, FoldersFound] | None = None
 
-        app = server.Viewer(shelves, runs).app(server.gate_of(host, bound, token_asked))
+        def there() -> FoldersFound:
+            """What is in the folders, looked at once a second at most."""
+            nonlocal looked
+            if looked is None or time.monotonic() - looked[0] > LOOK_EVERY_S:
+                every = [find(folder) for folder in folders]
+                runs = [run for each in every for run in each.runs]
+                experiments = [one for each in every for one in each.experiments]
+                looked = time.monotonic(), FoldersFound(runs, [], experiments)
+            return looked[1]
+
+        viewer = server.Viewer(
+            shelves,
+            lambda: named_folders(there().runs),
+            lambda: named_folders(there().experiments),
+        )
+        app = viewer.app(server.gate_of(host, bound, token_asked))
         address = server.address_of(host, bound, token_asked)
         typer.echo(f"Viewing at {visible(address, newlines=False)} — Ctrl-C ends it.")
         if browser and server.is_loopback(host):
@@ -277,21 +298,15 @@ def _places(given: Sequence[str] | None) -> tuple[list[str], list[Path]]:
         if "://" in place or not path.is_dir():
             stores.append(place)
             continue
-        runs, held = find(path)
-        if not runs and not held and given:
+        found = find(path)
+        if not found.runs and not found.stores and given:
             raise ConfigError(
                 f"{place}: no store (*.db) and no training run is in this folder; name a store's "
                 "file or the folder of a run"
             )
-        stores += [str(each) for each in held]
+        stores += [str(each) for each in found.stores]
         folders.append(path)
     return list(dict.fromkeys(stores)), folders
-
-
-def _runs_in(folder: Path) -> list[Path]:
-    from oversight.reporting.runs import find
-
-    return find(folder)[0]
 
 
 def _shelves(stores: Sequence[str], stack: object) -> dict[str, Shelf]:
@@ -299,19 +314,23 @@ def _shelves(stores: Sequence[str], stack: object) -> dict[str, Shelf]:
     from contextlib import ExitStack
 
     from oversight.reporting.index import Index
+    from oversight.reporting.runs import named_folders
     from oversight.reporting.server import Shelf
     from oversight.store import Store as Records
     from oversight.store.database import hidden
 
     assert isinstance(stack, ExitStack)
     shelves: dict[str, Shelf] = {}
+    files = [Path(place) for place in stores if "://" not in place]
+    names = {path: name for name, path in named_folders(files).items()}
     for place in stores:
         opened = stack.enter_context(Records.open(place, create=False, only_read=True))
         index = Index(opened)
         stack.callback(index.close)
         index.start()
-        name = hidden(place) if "://" in place else Path(place).name
-        shelves[name if name not in shelves else hidden(place)] = Shelf(opened, index)
+        shelves[hidden(place) if "://" in place else names[Path(place).resolve()]] = Shelf(
+            opened, index
+        )
     return shelves
 
 

@@ -11,7 +11,7 @@ from itertools import combinations
 from oversight.config import PriceTable
 from oversight.evals.accuracy import Accuracy, accuracy, difference
 from oversight.evals.intervals import Estimate
-from oversight.evals.observations import Arm, Observation
+from oversight.evals.observations import UNKNOWN, Arm, Observation, difficulty_of
 from oversight.registry import shortened
 from oversight.text.numbers import NONE, Table, duration, percent, points, share
 from oversight.text.terminal import visible
@@ -28,10 +28,6 @@ class By(StrEnum):
     JUDGE = "judge"
     DATASET = "dataset"
     RUN = "run"
-
-
-UNKNOWN = "–"
-"""Stands for the value of a debate that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +152,7 @@ def values_of(by: By, question: Question, seen: Observation, runs: RunMembership
         pairs = (pair for name in names for pair in runs.tags.get(name, {}).items())
         return sorted({f"{tag}={value}" for tag, value in pairs}) or [UNKNOWN]
     if by is By.DIFFICULTY:
-        return [_difficulty(question)]
+        return [difficulty_of(question)]
     plain = {
         By.MODEL: seen.arm.speakers,
         By.PROTOCOL: seen.arm.protocol,
@@ -164,14 +160,6 @@ def values_of(by: By, question: Question, seen: Observation, runs: RunMembership
         By.DATASET: seen.dataset,
     }
     return [plain[by] or UNKNOWN]
-
-
-def _difficulty(question: Question) -> str:
-    """The difficulty that a data set gives, or whether its question counts as hard."""
-    if "difficulty" in question.meta:
-        return str(question.meta["difficulty"])
-    hard = question.meta.get("hard")
-    return UNKNOWN if hard is None else "hard" if hard else "not hard"
 
 
 def breakdowns(

@@ -13,6 +13,8 @@ from oversight.types import AgentSpec, Debate, JudgeKind, Question, Seat, Transc
 
 UNKNOWN_CAUSE = "other"
 """Of failures whose kind was not written down."""
+UNKNOWN = "–"
+"""Stands for the value of a debate that has none."""
 
 Cluster = tuple[str, str]
 """All that concerns one underlying question, which is not independent: (data set, key)."""
@@ -143,6 +145,14 @@ def _active_s(ruling: Ruling) -> float | None:
 def cluster_of(question: Question) -> Cluster:
     """Cluster that the question counts in: rows about one underlying question are one cluster."""
     return (question.dataset, str(question.meta.get(CLUSTER, question.id)))
+
+
+def difficulty_of(question: Question) -> str:
+    """The difficulty that a data set gives, or whether its question counts as hard."""
+    if "difficulty" in question.meta:
+        return str(question.meta["difficulty"])
+    hard = question.meta.get("hard")
+    return UNKNOWN if hard is None else "hard" if hard else "not hard"
 
 
 def kind_of(debate: Debate) -> Kind:

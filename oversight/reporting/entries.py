@@ -1,8 +1,8 @@
 """Entries of the index, and lists of them: rows, what they can be filtered by, words.
 
 What was judged is read by the same functions as a report's figures, so that a filter finds the
-debates that a figure counts. Lists come out of the index's file by facets, by words, in pages by
-key.
+debates that a figure counts. Lists come out of the index's file by sets of debates, one for each
+value of a facet, and by words, in pages by key.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from oversight.aggregation import last_words, rulings
-from oversight.evals.observations import UNKNOWN_CAUSE, named, observe, side_of
+from oversight.evals.observations import UNKNOWN_CAUSE, difficulty_of, named, observe, side_of
 from oversight.store.reading import DebateRows
 from oversight.types import OutcomeStatus, QuoteStatus, Role, Seat, Transcript, Verdict
 
@@ -24,6 +25,8 @@ JOINED = "\x1f"
 
 
 FACETS = {
+    "run": "Run",
+    "tag": "Tag",
     "dataset": "Data set",
     "protocol": "Protocol",
     "agent": "Agent",
@@ -39,6 +42,7 @@ MORE_FACETS = (
     "question",
     *("speakers", "family", "side", "quote", "ended", "defect", "cause", "policy", "rater", "task"),
     *("assistance", "study", "unseen", "principle", "kind", "person"),
+    *("difficulty", "called"),
 )
 """Filters that only links use: those behind the numbers of a report."""
 OF_A_RULING = ("verdict", "result", "unseen", "flips")
@@ -126,8 +130,6 @@ class ListQuery:
 
 
 MAX_QUERY_CHARS = 500
-
-
 _TERM = re.compile(r'"([^"]*)"|(\S+)')
 
 
@@ -144,6 +146,9 @@ def match_of(words: str) -> str:
 
 
 # --- what an index holds of a debate ---
+
+
+MAX_QUESTION_CHARS = 240
 
 
 @dataclass
@@ -164,9 +169,6 @@ class IndexEntry:
     documents: list[Document] = field(default_factory=list)
 
 
-MAX_QUESTION_CHARS = 240
-
-
 def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
 
@@ -180,6 +182,8 @@ def entry_of(rows: DebateRows) -> IndexEntry:
         ("question", question.id),
         ("protocol", debate.protocol.name),
         ("status", _status(rows)),
+        ("difficulty", difficulty_of(question)),
+        *(("run", run) for run in rows.runs),
     }
     if family := str(question.meta.get("family", "")):
         facets.add(("family", family))
@@ -296,16 +300,13 @@ def _turns(rows: DebateRows, facets: set[tuple[str, str]]) -> tuple[int, list[Do
 def _ends(samples: Iterable[dict[str, Any]], facets: set[tuple[str, str]]) -> None:
     for sample in samples:
         model = str(sample.get("model", ""))
-        facets.add(("ended", f"{model} {sample.get('finish_reason', '')}"))
+        facets |= {("called", model), ("ended", f"{model} {sample.get('finish_reason', '')}")}
         if sample.get("purpose") == "unanswered":
             facets.add(("ended", f"{model} unanswered"))
 
 
 MAX_DOCUMENTS = 1 << 14
 """Texts of one debate that can be searched; each has a number of its own."""
-MAX_COUNTED = 10_000
-"""Debates that are counted under several filters; more are "more than"."""
-
 Facets = Sequence[tuple[str, tuple[str, ...]]]
 
 
@@ -315,32 +316,75 @@ class Listing:
 
     rows: tuple[DebateRow, ...]
     total: int | None
-    """None where counting would take longer than the page is worth."""
+    """None of a search, whose hits are not counted."""
     older: int | None
     """Row number for the next page's `before`."""
     newer: int | None
     """For the `after` of the page before."""
 
 
-def find(connection: sqlite3.Connection, query: ListQuery, limit: int) -> Listing:
+class FacetSets:
+    """Debates by facet and value, as whole numbers whose bits are the row numbers.
+
+    Two filters are one operation on two numbers, whatever they have in common. A set is read when
+    it is asked for and kept until the index changes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state: Any = None
+        self._held: dict[tuple[str, str], int] = {}
+
+    def fitting(self, connection: sqlite3.Connection, facets: Facets) -> int:
+        """The debates that have one of the values of each facet."""
+        found = -1
+        for kind, values in facets:
+            either = 0
+            for value in values:
+                either |= self._set(connection, kind, value)
+            found &= either
+        return found
+
+    def _set(self, connection: sqlite3.Connection, kind: str, value: str) -> int:
+        query = "SELECT value FROM meta WHERE key = 'changed'"
+        state = connection.execute(query).fetchone()
+        with self._lock:
+            if state != self._state or len(self._held) >= MAX_SETS:
+                self._state, self._held = state, {}
+            if (known := self._held.get((kind, value))) is not None:
+                return known
+        query = "SELECT seq FROM facets WHERE kind = ? AND value = ? ORDER BY seq"
+        seqs = [row[0] for row in connection.execute(query, (kind, value))]
+        bits = bytearray(seqs[-1] // 8 + 1 if seqs else 0)
+        for seq in seqs:
+            bits[seq >> 3] |= 1 << (seq & 7)
+        found = int.from_bytes(bits, "little")
+        with self._lock:
+            if state == self._state:
+                self._held[kind, value] = found
+        return found
+
+
+MAX_SETS = 256
+
+
+def find(connection: sqlite3.Connection, query: ListQuery, limit: int, sets: FacetSets) -> Listing:
     """A page of the debates that fit, the newest first."""
-    facets = _by_rarity(connection, query.facets())
+    facets = _of_runs(connection, query.facets())
     if query.words:
-        return _searched(connection, query, facets, limit)
+        return _searched(connection, query, sets.fitting(connection, facets), limit)
     forward = query.after is not None
-    wanted, values = _conditions(facets)
-    place = "f" if _is_gone_through(facets) else "i"
-    if query.before is not None:
-        wanted.append(f"{place}.seq < ?")
-        values.append(query.before)
-    if query.after is not None:
-        wanted.append(f"{place}.seq > ?")
-        values.append(query.after)
-    where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
+    if facets:
+        fitting = sets.fitting(connection, facets)
+        total = fitting.bit_count()
+        seqs = _some(fitting, query, limit + 1)
+        condition, values = f"WHERE seq IN ({', '.join('?' * len(seqs))})", tuple(seqs)
+    else:
+        total = number_of_debates(connection)
+        condition, values = _bounds(query)
     found = connection.execute(
-        f"SELECT i.seq, i.row FROM {_tables(facets)} {where} "
-        f"ORDER BY {place}.seq "
-        f"{'ASC' if forward else 'DESC'} LIMIT ?",
+        f"SELECT seq, row FROM items {condition} ORDER BY seq {'ASC' if forward else 'DESC'} "
+        "LIMIT ?",
         (*values, limit + 1),
     ).fetchall()
     more = len(found) > limit
@@ -353,17 +397,50 @@ def find(connection: sqlite3.Connection, query: ListQuery, limit: int) -> Listin
     is_all = not more and query.before is None and query.after is None
     return Listing(
         rows=rows,
-        total=len(rows) if is_all else _total(connection, facets),
+        total=len(rows) if is_all else total,
         older=rows[-1].seq if rows and has_older else None,
         newer=rows[0].seq if rows and has_newer else None,
     )
 
 
+def _of_runs(connection: sqlite3.Connection, facets: Facets) -> Facets:
+    """The facets, a tag as the runs that have it: a run may be given one later."""
+    query = "SELECT run FROM run_tags WHERE tag = ?"
+    return [
+        (kind, values)
+        if kind != "tag"
+        else ("run", tuple(row[0] for tag in values for row in connection.execute(query, (tag,))))
+        for kind, values in facets
+    ]
+
+
+def _bounds(query: ListQuery) -> tuple[str, tuple[int, ...]]:
+    wanted, values = [], []
+    for sign, place in (("<", query.before), (">", query.after)):
+        if place is not None:
+            wanted.append(f"seq {sign} ?")
+            values.append(place)
+    return (f"WHERE {' AND '.join(wanted)}" if wanted else ""), tuple(values)
+
+
+def _some(fitting: int, query: ListQuery, limit: int) -> list[int]:
+    """Row numbers out of a set: the highest below `before`, or the lowest above `after`."""
+    if query.before is not None:
+        fitting &= (1 << min(query.before, fitting.bit_length())) - 1
+    if query.after is not None:
+        cut = min(query.after + 1, fitting.bit_length())
+        fitting = fitting >> cut << cut
+    found: list[int] = []
+    while fitting and len(found) < limit:
+        lowest = fitting & -fitting
+        seq = (lowest if query.after is not None else fitting).bit_length() - 1
+        found.append(seq)
+        fitting ^= 1 << seq
+    return found
+
+
 def _searched(
-    connection: sqlite3.Connection,
-    query: ListQuery,
-    facets: Facets,
-    limit: int,
+    connection: sqlite3.Connection, query: ListQuery, fitting: int, limit: int
 ) -> Listing:
     """Debates in whose words all terms stand in one text, the newest first."""
     sought = match_of(query.words)
@@ -381,14 +458,10 @@ def _searched(
         (sought, edge),
     )
     hits: dict[int, int] = {}
-    refused: set[int] = set()
     more = False
     for (number,) in found:
         seq = number // MAX_DOCUMENTS
-        if seq in refused:
-            continue
-        if seq not in hits and not _fits(connection, seq, facets):
-            refused.add(seq)
+        if seq not in hits and not fitting >> seq & 1:
             continue
         if seq not in hits and len(hits) == limit:
             more = True
@@ -397,9 +470,8 @@ def _searched(
     rows = []
     for seq, number in hits.items():
         [row] = connection.execute("SELECT row FROM items WHERE seq = ?", (seq,)).fetchone()
-        [key] = connection.execute(
-            "SELECT key FROM documents WHERE number = ?", (number,)
-        ).fetchone()
+        asked = "SELECT key FROM documents WHERE number = ?"
+        [key] = connection.execute(asked, (number,)).fetchone()
         rows.append(_row(row, seq, key.partition(" ")[2]))
     rows.sort(key=lambda each: -each.seq)
     has_newer = more if forward else query.before is not None
@@ -412,80 +484,10 @@ def _searched(
     )
 
 
-def _fits(connection: sqlite3.Connection, seq: int, facets: Facets) -> bool:
-    return all(
-        connection.execute(
-            f"SELECT 1 FROM facets WHERE kind = ? AND value IN ({_marks(values)}) AND seq = ?",
-            (kind, *values, seq),
-        ).fetchone()
-        for kind, values in facets
-    )
-
-
-def _by_rarity(connection: sqlite3.Connection, facets: Facets) -> Facets:
-    """The facets, first that of one value and the fewest debates, which is gone through."""
-    query = "SELECT number FROM counts WHERE kind = ? AND value = ?"
-
-    def weight(facet: tuple[str, tuple[str, ...]]) -> tuple[bool, int]:
-        kind, values = facet
-        found = (connection.execute(query, (kind, value)).fetchone() for value in values)
-        return len(values) > 1, sum(row[0] for row in found if row)
-
-    return sorted(facets, key=weight)
-
-
-def _total(connection: sqlite3.Connection, facets: Facets) -> int | None:
-    if not facets:
-        return number_of_debates(connection)
-    wanted, values = _conditions(facets)
-    [number] = connection.execute(
-        f"SELECT count(*) FROM (SELECT 1 FROM {_tables(facets)} "
-        f"WHERE {' AND '.join(wanted)} LIMIT {MAX_COUNTED + 1})",
-        values,
-    ).fetchone()
-    return None if number > MAX_COUNTED else int(number)
-
-
 def number_of_debates(connection: sqlite3.Connection) -> int:
     """Debates in it, as they were counted last."""
     query = "SELECT number FROM counts WHERE kind = '' AND value = ''"
-    found = connection.execute(query).fetchone()
-    return 0 if found is None else int(found[0])
-
-
-def _conditions(facets: Facets) -> tuple[list[str], list[Any]]:
-    if not facets:
-        return [], []
-    wanted: list[str] = []
-    values: list[Any] = []
-    first, others = facets[0], facets[1:]
-    if _is_gone_through(facets):
-        wanted.append("f.kind = ? AND f.value = ?")
-        values += [first[0], *first[1]]
-    else:
-        others = facets
-    for kind, some in others:
-        wanted.append(
-            f"EXISTS (SELECT 1 FROM facets o WHERE o.kind = ? AND o.value IN ({_marks(some)}) "
-            "AND o.seq = i.seq)"
-        )
-        values += [kind, *some]
-    return wanted, values
-
-
-def _is_gone_through(facets: Facets) -> bool:
-    """True if there is a facet of one value: its debates are gone through, and no others."""
-    return bool(facets) and len(facets[0][1]) == 1
-
-
-def _tables(facets: Facets) -> str:
-    if _is_gone_through(facets):
-        return "facets f CROSS JOIN items i ON i.seq = f.seq"
-    return "items i"
-
-
-def _marks(values: Sequence[str]) -> str:
-    return ", ".join("?" * len(values))
+    return int((connection.execute(query).fetchone() or (0,))[0])
 
 
 def _row(text: str, seq: int, found_in: str = "") -> DebateRow:

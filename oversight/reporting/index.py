@@ -25,6 +25,7 @@ from oversight.ids import text_id
 from oversight.reporting.entries import (
     FACETS,
     MAX_DOCUMENTS,
+    FacetSets,
     IndexEntry,
     Listing,
     ListQuery,
@@ -35,7 +36,7 @@ from oversight.reporting.entries import (
 from oversight.store import Store
 from oversight.store.reading import DebateRows
 
-VERSION = "1"
+VERSION = "2"
 """Of what is kept in an index: another version makes it anew."""
 PAGE = 50
 """Debates on a page of a list."""
@@ -54,6 +55,7 @@ CREATE INDEX IF NOT EXISTS facets_of ON facets (seq);
 CREATE TABLE IF NOT EXISTS documents (number INTEGER PRIMARY KEY, key TEXT UNIQUE);
 CREATE TABLE IF NOT EXISTS counts (kind TEXT, value TEXT, number INTEGER,
     PRIMARY KEY (kind, value)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS run_tags (tag TEXT, run TEXT, PRIMARY KEY (tag, run)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, content='', tokenize='unicode61');
 """
 
@@ -97,6 +99,7 @@ class Index:
         self.path = path or cache_folder() / f"{text_id('index', store.url)}.db"
         self.progress = Progress()
         self._local = threading.local()
+        self._sets = FacetSets()
         self._stop = threading.Event()
         self._first = threading.Event()
         self._lock: IO[str] | None = None
@@ -151,7 +154,7 @@ class Index:
         if marks is None:
             marks = self.store.marks()
             self._write(connection, [], marks=marks, low=marks["debates"] + 1)
-        changed = False
+        changed = self._take_tags(connection)
         while not self._stop.is_set():
             since = marks if self._is_sqlite else _lowered(marks)
             ids, after = self.store.changes(since, ROWS_A_CHANGE + OVERLAP)
@@ -167,6 +170,19 @@ class Index:
         if self._uncounted and time.monotonic() >= self._count_at:
             self._count(connection)
         self._measure()
+
+    def _take_tags(self, connection: sqlite3.Connection) -> bool:
+        """Take in the tags of runs that were begun meanwhile."""
+        last = self._meta(connection, "starts") or 0
+        pairs, now = self.store.run_tags(last if self._is_sqlite else max(0, last - OVERLAP))
+        if now == last:
+            return False
+        with connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO run_tags VALUES (?, ?)", [(tag, run) for run, tag in pairs]
+            )
+            _note(connection, starts=now)
+        return True
 
     def _go_down(self, connection: sqlite3.Connection) -> bool:
         """Take in the debates below those that are known, the newest first."""
@@ -211,7 +227,7 @@ class Index:
             "SELECT seq, id FROM items ORDER BY seq DESC LIMIT 1"
         ).fetchone()
         if newest is not None and self.store.place_of(newest[1]) != newest[0]:
-            for table in ("items", "facets", "documents", "counts", "meta"):
+            for table in ("items", "facets", "documents", "counts", "run_tags", "meta"):
                 connection.execute(f"DELETE FROM {table}")
             connection.execute("INSERT INTO words(words) VALUES ('delete-all')")
             connection.execute("INSERT INTO meta VALUES ('version', ?)", (VERSION,))
@@ -243,10 +259,9 @@ class Index:
                     [(kind, value, entry.seq) for kind, value in entry.facets],
                 )
                 self._write_documents(connection, entry)
-            for key, value in meta.items():
-                connection.execute(
-                    "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value))
-                )
+            if entries:
+                meta["changed"] = time.time_ns()
+            _note(connection, **meta)
 
     def _write_documents(self, connection: sqlite3.Connection, entry: IndexEntry) -> None:
         base = entry.seq * MAX_DOCUMENTS
@@ -277,6 +292,10 @@ class Index:
                 "INSERT INTO counts SELECT kind, value, count(*) FROM facets "
                 "WHERE kind <> 'question' GROUP BY kind, value"
             )
+            connection.execute(
+                "INSERT INTO counts SELECT 'tag', t.tag, count(DISTINCT f.seq) FROM run_tags t "
+                "JOIN facets f ON f.kind = 'run' AND f.value = t.run GROUP BY t.tag"
+            )
             connection.execute("INSERT INTO counts SELECT '', '', count(*) FROM items")
         self._uncounted = False
         self._count_at = time.monotonic() + COUNT_SHARE * (time.monotonic() - begun)
@@ -294,6 +313,16 @@ class Index:
             found.setdefault(kind, []).append((value, number))
         return found
 
+    def numbers(self, kind: str) -> dict[str, int]:
+        """Number of debates by the value of one facet."""
+        query = "SELECT value, number FROM counts WHERE kind = ?"
+        return dict(self._connection().execute(query, (kind,)))
+
+    def has_runs(self) -> bool:
+        """True if any debate belongs to a run."""
+        query = "SELECT 1 FROM counts WHERE kind = 'run' LIMIT 1"
+        return self._connection().execute(query).fetchone() is not None
+
     def known(self) -> dict[str, frozenset[str]]:
         """The values that each facet has, all kinds but the question."""
         found: dict[str, set[str]] = {}
@@ -303,7 +332,7 @@ class Index:
 
     def listing(self, query: ListQuery, limit: int = PAGE) -> Listing:
         """A page of the debates that fit, the newest first."""
-        return find(self._connection(), query, limit)
+        return find(self._connection(), query, limit, self._sets)
 
     def ids(self, query: ListQuery) -> list[str]:
         """Ids of all debates that fit, the newest first."""
@@ -365,6 +394,11 @@ REFRESH_S = 2.0
 COUNT_EVERY_S = 5.0
 COUNT_SHARE = 20.0
 """Times as long as counting took nothing is counted again."""
+
+
+def _note(connection: sqlite3.Connection, **meta: Any) -> None:
+    rows = [(key, json.dumps(value)) for key, value in meta.items()]
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
 
 def _lowered(marks: dict[str, int]) -> dict[str, int]:

@@ -257,12 +257,29 @@ class CallPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparedText:
+    """Two texts word by word."""
+
+    pieces: tuple[Piece, ...] = ()
+    """From the left one to the right one; empty if they are alike or too long for it."""
+    said: str = ""
+    """The outcome in words, where there are no pieces."""
+
+    @property
+    def is_close(self) -> bool:
+        """True if at least half of the letters stand in both."""
+        kept = sum(len(piece.text) for piece in self.pieces if piece.change == "kept")
+        return 2 * kept >= sum(len(piece.text) for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
 class ComparePage:
-    """Two transcripts side by side, turn against turn."""
+    """Two transcripts side by side, turn against turn and judgment against judgment."""
 
     left: TranscriptPage
     right: TranscriptPage
-    pairs: tuple[tuple[TurnShown | None, TurnShown | None], ...]
+    turns: tuple[tuple[TurnShown | None, TurnShown | None, ComparedText], ...]
+    judgments: tuple[tuple[JudgmentShown | None, JudgmentShown | None, ComparedText], ...]
     differing: tuple[tuple[str, str, str], ...]
     """(what, left, right) of what was set up differently."""
 

@@ -32,8 +32,7 @@ from oversight.text.numbers import compact
 from oversight.text.revisions import Piece
 from oversight.text.terminal import rich_text, visible
 
-WIDTH, HEIGHT = 640.0, 200.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 12.0, 26.0
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640.0, 200.0, 52.0, 14.0, 12.0, 26.0
 NUM_COLOURS = 8
 """Colours of lines in the style sheet; more lines begin again."""
 MAX_POINTS = 600
@@ -84,7 +83,6 @@ class Series:
 
 def belief_plot(chart: BeliefChart) -> Plot:
     """Beliefs in one option by judge."""
-    last = max(place for place, _ in chart.ticks)
     said = "; ".join(
         f"{line.judge}: {', '.join(f'{p:.0%}' for _, p in line.points)}" for line in chart.lines
     )
@@ -93,7 +91,7 @@ def belief_plot(chart: BeliefChart) -> Plot:
         title=f"Belief in {right}: {chart.option}",
         said=said,
         series=[Series(line.judge, line.points) for line in chart.lines],
-        x_range=(0.0, last),
+        x_range=(0.0, max(place for place, _ in chart.ticks)),
         y_range=(0.0, 1.0),
         x_ticks=chart.ticks,
         y_ticks=[(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")],
@@ -111,7 +109,7 @@ def metric_plot(title: str, series: Sequence[Series]) -> Plot:
     low = min(values[cut], *strong)
     high = max(values[-1 - cut], *strong)
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
-    span = (low - margin, high + margin)
+    span = low - margin, high + margin
     said = "; ".join(
         f"{one.label}: from {one.points[0][1]:.4g} to {one.points[-1][1]:.4g} "
         f"at step {one.points[-1][0]:.0f}"
@@ -176,8 +174,7 @@ def _plot(
 
 
 def _share(value: float, span: tuple[float, float]) -> float:
-    low, high = span
-    return 0.5 if high <= low else (value - low) / (high - low)
+    return 0.5 if span[1] <= span[0] else (value - span[0]) / (span[1] - span[0])
 
 
 def _round_ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
@@ -228,12 +225,16 @@ class Links(Protocol):
         """Of two transcripts side by side."""
         ...
 
-    def runs(self) -> str:
-        """Of the list of training runs."""
+    def run(self, name: str = "") -> str:
+        """Of one training run, or of the list of them."""
         ...
 
-    def run(self, name: str) -> str:
-        """Of one training run."""
+    def experiment(self, name: str = "") -> str:
+        """Of one experiment, or of the list of them."""
+        ...
+
+    def stored_runs(self, left: str = "", right: str = "") -> str:
+        """Of the runs of the store: of the list, of one of them, of two side by side."""
         ...
 
 
@@ -265,25 +266,30 @@ class ServerLinks:
         """Of two transcripts side by side."""
         return self._at("/compare", [("a", left), ("b", right)])
 
-    def runs(self) -> str:
-        """Of the list of training runs."""
-        return "/runs"
+    def run(self, name: str = "") -> str:
+        """Of one training run, or of the list of them."""
+        return "/runs" + (f"/{quote(name, safe='')}" if name else "")
 
-    def run(self, name: str) -> str:
-        """Of one training run."""
-        return f"/runs/{quote(name, safe='')}"
+    def experiment(self, name: str = "") -> str:
+        """Of one experiment, or of the list of them."""
+        return "/experiments" + (f"/{quote(name, safe='')}" if name else "")
+
+    def stored_runs(self, left: str = "", right: str = "") -> str:
+        """Of the runs of the store: of the list, of one of them, of two side by side."""
+        given = [(name, value) for name, value in (("a", left), ("b", right)) if value]
+        return self._at("/stored-runs", given)
 
     def _at(self, path: str, params: Sequence[tuple[str, str]] = (), anchor: str = "") -> str:
         query = urlencode([*params, *self._store])
         return path + (f"?{query}" if query else "") + (f"#{anchor}" if anchor else "")
 
 
+@lru_cache
 def asset(name: str) -> bytes:
     """The content of a file of style or script."""
     return files("oversight.reporting").joinpath("templates", name).read_bytes()
 
 
-@lru_cache
 def stamp(name: str) -> str:
     """A few letters that change with the content of a file."""
     return hashlib.blake2b(asset(name), digest_size=6).hexdigest()
@@ -319,13 +325,8 @@ def render(template: str, links: Links, **values: Any) -> str:
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-STYLES = {
-    "verified": "green",
-    "near": "yellow",
-    "unverified": "red",
-    "too_short": "dim",
-    "quoted": "green",
-}
+STYLES = {"verified": "green", "near": "yellow", "unverified": "red", "too_short": "dim"}
+STYLES["quoted"] = STYLES["verified"]
 MARKS = {"verified": "✓", "near": "≈", "unverified": "✗", "too_short": "·"}
 """Signs behind a quote, so that its status is told without colour."""
 SEATS = {"a": "bold blue", "b": "bold magenta", "judge": "bold cyan"}
@@ -353,8 +354,8 @@ def print_transcript(page: TranscriptPage, console: Console, *, with_source: boo
         console.print()
         _print_turn(turn, console)
     for change in page.changes:
-        console.print()
         by = ", ".join(change.principles) or "freely"
+        console.print()
         console.print(rich_text(f"What critique {change.number} changed ({by})", style="bold"))
         if change.pieces:
             console.print(_pieces(change.pieces, console))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,10 @@ METRICS = "metrics.jsonl"
 MAX_DEPTH = 4
 """Folders below a named one in which runs and stores are looked for."""
 MAX_FOLDERS = 5_000
+MAX_SAMPLES = 40
+"""Samples of rollouts that a run's page shows."""
+EXPERIMENTS = {"circle.json": "closed circle", "constitutional.json": "constitutional experiment"}
+"""Files that make a folder an experiment's, and what it is."""
 SHOWN_FIGURES = ("loss", "reward", "accuracy", "kl")
 
 
@@ -52,6 +57,8 @@ class RunPage:
     is_live: bool
     facts: tuple[str, ...]
     guards: tuple[str, ...]
+    samples: tuple[dict[str, Any], ...]
+    """Responses that were learnt from, as `read_samples` gives them, the newest first."""
     plots: tuple[Plot, ...]
     """One for each metric: what differs in kind never shares an axis."""
     settings: str
@@ -61,9 +68,19 @@ class RunPage:
     """Runs that can be shown beside it."""
 
 
-def find(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Run folders and stores (`*.db`) in a folder and those below it."""
-    runs, stores = [], []
+@dataclass(slots=True)
+class FoldersFound:
+    """Folders and stores in a place, and below it."""
+
+    runs: list[Path] = field(default_factory=list)
+    stores: list[Path] = field(default_factory=list)
+    """Files `*.db`."""
+    experiments: list[Path] = field(default_factory=list)
+
+
+def find(folder: Path) -> FoldersFound:
+    """The runs, stores and experiments in a folder and those below it."""
+    found = FoldersFound()
     todo, seen = [(folder, 0)], 0
     while todo and seen < MAX_FOLDERS:
         here, depth = todo.pop()
@@ -73,29 +90,42 @@ def find(folder: Path) -> tuple[list[Path], list[Path]]:
         except OSError:
             continue
         if (here / METRICS).is_file() or (here / "origin.json").is_file():
-            runs.append(here)
+            found.runs.append(here)
             continue
-        stores += [each for each in entries if each.suffix == ".db" and each.is_file()]
+        if any((here / name).is_file() for name in EXPERIMENTS):
+            found.experiments.append(here)
+        found.stores += [each for each in entries if each.suffix == ".db" and each.is_file()]
         if depth < MAX_DEPTH:
             below = [each for each in entries if each.is_dir() and not each.name.startswith(".")]
             todo += [(each, depth + 1) for each in reversed(below)]
-    return runs, stores
+    return found
 
 
 def named_folders(folders: Sequence[Path]) -> dict[str, Path]:
-    """Run folders by the shortest endings of their paths that tell them apart."""
+    """Folders or files, each by the shortest ending of its path that no other has."""
     paths = list(dict.fromkeys(folder.resolve() for folder in folders))
-    for depth in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
-        labels = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(labels)) == len(paths):
-            return dict(zip(labels, paths, strict=True))
-    return {str(path): path for path in paths}
+    endings = Counter(
+        path.parts[-depth:] for path in paths for depth in range(1, len(path.parts) + 1)
+    )
+    return {
+        "/".join(
+            next(
+                (
+                    path.parts[-depth:]
+                    for depth in range(1, len(path.parts))
+                    if endings[path.parts[-depth:]] == 1
+                ),
+                path.parts,
+            )
+        ): path
+        for path in paths
+    }
 
 
 def run_row(name: str, folder: Path) -> RunRow:
     """A run for the list; a file that cannot be read is said, and hides nothing else."""
-    config = _json(folder / "config.json")
-    origin = _json(folder / "origin.json")
+    config = json_of(folder / "config.json")
+    origin = json_of(folder / "origin.json")
     figures: list[tuple[str, str]] = []
     step, problem = 0, ""
     try:
@@ -122,16 +152,16 @@ def run_row(name: str, folder: Path) -> RunRow:
 def run_page(name: str, folders: dict[str, Path], beside: str = "") -> RunPage:
     """The page of a run, with the curves of another beside its own if one is named."""
     folder = folders[name]
-    config, origin = _json(folder / "config.json"), _json(folder / "origin.json")
+    config, origin = json_of(folder / "config.json"), json_of(folder / "origin.json")
     problems: list[str] = []
     wanted = [name, *([beside] if beside in folders and beside != name else [])]
-    curves: list[tuple[str, Curve]] = []
+    curves: list[Curve] = []
     for each in wanted:
         try:
-            curves += [(each, curve) for curve in _curves(folders[each])]
+            curves += [replace(curve, run=each) for curve in _curves(folders[each])]
         except DataError as error:
             problems.append(str(error))
-    steps = [int(c.steps[-1]) for run, c in curves if run == name and c.split == "train"]
+    steps = [int(c.steps[-1]) for c in curves if c.run == name and c.split == "train"]
     starts = origin.get("starts", [])
     return RunPage(
         name=name,
@@ -139,9 +169,10 @@ def run_page(name: str, folders: dict[str, Path], beside: str = "") -> RunPage:
         state=_state(folder),
         step=max(steps, default=0),
         steps=_steps(config),
-        is_live=_is_training(folder),
+        is_live=is_training(folder),
         facts=tuple(_facts(folder, origin)),
         guards=tuple(_guards(folder)),
+        samples=tuple(_samples(folder, problems)),
         plots=tuple(_plots(curves, several=len(wanted) > 1)),
         settings=_text(folder / "config.toml"),
         starts=tuple(json.dumps(each, indent=1, ensure_ascii=False) for each in starts),
@@ -166,45 +197,58 @@ def _read_curves(folder: Path, _stamp: tuple[int, int]) -> tuple[Curve, ...]:
     return tuple(read_curves([folder]))
 
 
-def _plots(curves: list[tuple[str, Curve]], *, several: bool) -> Iterator[Plot]:
-    """A chart for each metric, the known ones first."""
-    from oversight.train.runs.curves import PANELS
+def _plots(curves: list[Curve], *, several: bool) -> Iterator[Plot]:
+    """A chart for each metric, the known ones first, and for each thing that it measures."""
+    from oversight.train.runs.curves import PANELS, panels
 
-    names = {curve.metric for _, curve in curves}
-    for metric in [*(m for m in PANELS if m in names), *sorted(names - PANELS.keys())]:
-        series = []
-        for run, curve in curves:
-            if curve.metric != metric:
-                continue
-            held_out = curve.split == "eval"
-            label = "held out" if held_out else "train"
-            points = list(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
-            smooth = None if held_out or metric == "lr" else curve.smoothed()
-            strong = (
-                points
-                if smooth is None
-                else list(zip(curve.steps.tolist(), smooth.tolist(), strict=True))
+    names = {curve.metric for curve in curves}
+    wanted = [*(name for name in PANELS if name in names), *sorted(names - PANELS.keys())]
+    for metric, title, held in panels(curves, wanted):
+        yield from _plot_of(title, metric, held, several=several)
+
+
+def _plot_of(title: str, metric: str, curves: list[Curve], *, several: bool) -> Iterator[Plot]:
+    series = []
+    for curve in curves:
+        held_out = curve.split == "eval"
+        label = "held out" if held_out else "train"
+        points = list(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
+        smooth = None if held_out or metric == "lr" else curve.smoothed()
+        strong = (
+            points
+            if smooth is None
+            else list(zip(curve.steps.tolist(), smooth.tolist(), strict=True))
+        )
+        series.append(
+            Series(
+                label=f"{curve.run}, {label}" if several else label,
+                points=strong,
+                raw=points if smooth is not None else (),
+                is_dotted=held_out,
             )
-            series.append(
-                Series(
-                    label=f"{run}, {label}" if several else label,
-                    points=strong,
-                    raw=points if smooth is not None else (),
-                    is_dotted=held_out,
-                )
-            )
-        if series:
-            yield metric_plot(PANELS.get(metric, metric), series)
+        )
+    if series:
+        yield metric_plot(title, series)
 
 
 def _guards(folder: Path) -> Iterator[str]:
-    from oversight.train.runs.folder import GUARDS
+    from oversight.train.runs.metrics import GUARDS
 
     for line in _text(folder / GUARDS).splitlines():
         try:
             yield str(json.loads(line)["message"])
         except (ValueError, KeyError, TypeError):
             continue
+
+
+def _samples(folder: Path, problems: list[str]) -> list[dict[str, Any]]:
+    from oversight.train.runs.metrics import read_samples
+
+    try:
+        return read_samples(folder)[: -MAX_SAMPLES - 1 : -1]
+    except DataError as error:
+        problems.append(str(error))
+        return []
 
 
 def _facts(folder: Path, origin: dict[str, Any]) -> Iterator[str]:
@@ -236,10 +280,10 @@ def _steps(config: dict[str, Any]) -> int | None:
 def _state(folder: Path) -> str:
     if (folder / "model").is_dir():
         return "finished"
-    return "training now" if _is_training(folder) else "stopped before its end"
+    return "training now" if is_training(folder) else "stopped before its end"
 
 
-def _is_training(folder: Path) -> bool:
+def is_training(folder: Path) -> bool:
     """True if a process holds the run's lock; asks without taking it from anybody."""
     try:
         with (folder / "lock").open("rb") as file:
@@ -251,7 +295,8 @@ def _is_training(folder: Path) -> bool:
     return False
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

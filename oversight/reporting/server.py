@@ -11,9 +11,11 @@ import hmac
 import ipaddress
 import secrets
 import socket
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 import uvicorn
@@ -34,8 +36,16 @@ from oversight.reporting.rendering import ServerLinks, belief_plot, render
 from oversight.reporting.runs import run_page, run_row
 from oversight.reporting.transcripts import compare_page, transcript_page
 from oversight.store import Store
+from oversight.store.schema import key_text
+
+if TYPE_CHECKING:  # the first page does not wait for what only other pages need
+    from oversight.reporting.experiments import RunRulings
 
 COOKIE = "oversight_view"
+MAX_NAMED = 20
+"""Runs that a message names."""
+MAX_HELD = 4
+"""Runs whose rulings are kept for the next page on them."""
 FIRST_WAIT_S = 0.5
 """Seconds that the first list waits for the newest debates to be read."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -63,11 +73,19 @@ class Viewer:
     Args:
         shelves: Stores by name, the first of which is shown first.
         runs: Gives the run folders by name; asked each time, as runs begin meanwhile.
+        experiments: Gives the folders of experiments by name, likewise.
     """
 
-    def __init__(self, shelves: dict[str, Shelf], runs: Callable[[], dict[str, Path]]) -> None:
+    def __init__(
+        self,
+        shelves: dict[str, Shelf],
+        runs: Callable[[], dict[str, Path]],
+        experiments: Callable[[], dict[str, Path]] = dict,
+    ) -> None:
         self._shelves = shelves
         self._runs = runs
+        self._experiments = experiments
+        self._rulings: dict[object, RunRulings] = {}
 
     def app(self, gate: Callable[[ASGIApp], ASGIApp] | None = None) -> ASGIApp:
         """The application; `gate` stands before it."""
@@ -76,6 +94,9 @@ class Viewer:
             "/t/{id}": self._transcript,
             "/t/{id}/call/{key}": self._call,
             "/compare": self._compare,
+            "/stored-runs": self._stored_runs,
+            "/experiments": self._list_experiments,
+            "/experiments/{name:path}": self._experiment,
             "/runs": self._list_runs,
             "/runs/{name:path}": self._run,
             "/assets/{stamp}/{name}": self._asset,
@@ -98,6 +119,11 @@ class Viewer:
                     "Nothing is lost: this page only reads. Mend what it says and load it again."
                 )
                 return self._problem(503, "The store cannot be read", str(error), advice)
+            except Exception as error:
+                traceback.print_exc()
+                said = f"{type(error).__name__}: {error}"
+                advice = "The other pages are not touched; where it failed stands in the terminal."
+                return self._problem(500, "This page failed", said, advice)
 
         return answer
 
@@ -106,17 +132,30 @@ class Viewer:
         return HTMLResponse(text, status_code=code)
 
     def _render(self, template: str, store: str, place: str = "", **values: object) -> str:
-        several = store if len(self._shelves) > 1 else ""
+        links = self._links(store)
         return render(
             template,
-            ServerLinks(several),
+            links,
             place=place,
-            has_runs=bool(self._runs()),
+            sections=list(self._sections(store, links)),
             report_link="",
             stores=list(self._shelves),
             store=store,
             **values,
         )
+
+    def _links(self, store: str) -> ServerLinks:
+        return ServerLinks(store if len(self._shelves) > 1 else "")
+
+    def _sections(self, store: str, links: ServerLinks) -> Iterator[tuple[str, str, str]]:
+        """Kind of place, address and label of what there is besides debates."""
+        shelf = self._shelves.get(store) or next(iter(self._shelves.values()), None)
+        if shelf is not None and shelf.index.has_runs():
+            yield "stored", links.stored_runs(), "Runs"
+        if self._runs():
+            yield "runs", links.run(), "Training runs"
+        if self._experiments():
+            yield "experiments", links.experiment(), "Experiments"
 
     # --- debates --------------------------------------------------------------------
 
@@ -138,7 +177,7 @@ class Viewer:
         shelf.index.wait_for_first(FIRST_WAIT_S)
         query = ListQuery.parse(request.query_params.multi_items())
         listing = shelf.index.listing(query)
-        links = ServerLinks(name if len(self._shelves) > 1 else "")
+        links = self._links(name)
         kept = [*query.filters, *([("q", query.words)] if query.words else [])]
         chosen = {kind: value for kind, value in query.filters if kind in FACETS}
         progress = shelf.index.progress
@@ -223,7 +262,48 @@ class Viewer:
         shown = {"page": compared, "others": others, "said": said, "a": a, "b": b}
         return HTMLResponse(self._render("compare.html", name, "", **shown))
 
-    # --- training runs --------------------------------------------------------------
+    def _stored_runs(self, request: Request) -> Response:
+        """The runs of a store, one of them, or two side by side."""
+        from oversight.reporting.experiments import runs_page
+
+        name, shelf = self._shelf(request)
+        stored = {run.name: run for run in shelf.store.runs(counted=False)}
+        asked = [request.query_params.get(side, "") for side in ("a", "b")]
+        for each in asked:
+            if each and each not in stored:
+                known = ", ".join(list(stored)[-MAX_NAMED:]) or "none"
+                raise NotThere(f"{shelf.store.url} has no run {each!r}.", f"There is: {known}.")
+        chosen = [stored[each] for each in asked if each]
+        page = None
+        if len(chosen) == 2:
+            rulings = [self._rulings_of(name, shelf, run.name) for run in chosen]
+            page = runs_page(chosen[0], chosen[1], rulings[0], rulings[1])
+        text = self._render(
+            "stored_runs.html",
+            name,
+            "stored",
+            runs=list(reversed(stored.values())),
+            numbers=shelf.index.numbers("run"),
+            chosen=chosen,
+            page=page,
+            a=asked[0],
+            b=asked[1],
+            key=key_text,
+        )
+        return HTMLResponse(text)
+
+    def _rulings_of(self, name: str, shelf: Shelf, run: str) -> RunRulings:
+        """The rulings of a run, read once for each state of its store."""
+        from oversight.reporting.experiments import RunRulings
+
+        key = (name, run, tuple(shelf.store.marks().items()))
+        if key not in self._rulings:
+            while len(self._rulings) >= MAX_HELD:
+                self._rulings.pop(next(iter(self._rulings)), None)
+            self._rulings[key] = RunRulings.read(shelf.store, run)
+        return self._rulings[key]
+
+    # --- folders --------------------------------------------------------------------
 
     def _list_runs(self, request: Request) -> Response:
         rows = [run_row(name, folder) for name, folder in self._runs().items()]
@@ -237,6 +317,28 @@ class Viewer:
         beside = request.query_params.get("with", "")
         page = run_page(name, runs, beside)
         return HTMLResponse(self._render("run.html", "", "runs", page=page, beside=beside))
+
+    def _list_experiments(self, request: Request) -> Response:
+        from oversight.reporting.experiments import experiment_row
+
+        rows = [experiment_row(name, path) for name, path in self._experiments().items()]
+        return HTMLResponse(self._render("experiments.html", "", "experiments", rows=rows))
+
+    def _experiment(self, request: Request) -> Response:
+        from oversight.reporting.experiments import experiment_page
+
+        name, experiments = request.path_params["name"], self._experiments()
+        if name not in experiments:
+            known = ", ".join(experiments) or "none"
+            raise NotThere(f"No experiment {name!r} is being viewed.", f"There is: {known}.")
+        page = experiment_page(name, experiments[name])
+        runs = {path.resolve(): run for run, path in self._runs().items()}
+        stores = {
+            Path(shelf.store.url).resolve(): self._links(each).listing()
+            for each, shelf in self._shelves.items()
+        }
+        shown = {"page": page, "runs": runs, "listings": stores}
+        return HTMLResponse(self._render("experiment.html", "", "experiments", **shown))
 
     # --- files ----------------------------------------------------------------------
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from oversight.errors import ConfigError
+from oversight.evals.breakdown import Breakdown, By
+from oversight.evals.observations import UNKNOWN
 from oversight.evals.rendering import drawn, report_page
 from oversight.evals.report import ArmReport, Report
 from oversight.files import write_text
@@ -53,6 +55,14 @@ BY_COLUMN: Mapping[tuple[str, str], Filters] = {
 
 BY_CELL = ("dataset", "family", "protocol", "policy", "principle", "rater", "study", "task")
 """Facets whose values stand in cells of their own."""
+PROPERTIES: Mapping[By, str] = {
+    **{each: each.value for each in (By.DIFFICULTY, By.TAG, By.PROTOCOL, By.JUDGE, By.RUN)},
+    By.MODEL: "speakers",
+    By.DATASET: "dataset",
+}
+"""Facets by the property that a report takes debates apart by."""
+CHOOSING = ("run", "tag", "store")
+"""Kinds of filters that say which debates a report, or a part of it, is on."""
 QUOTE_COLUMNS = {"verified", "near", "unverified", "too short"}
 _NUMBER = re.compile(r"[−+-]?\d[\d.,]*(?:\s?%)?(?:\s\[[^\]]*\])?")
 
@@ -72,15 +82,25 @@ class Behind:
         report: The report.
         known: The values of each facet that its debates have.
         only: Filters that the report itself was made under.
+        groups: Where runs or stores are measured apart, the filters that choose each of them.
     """
 
     def __init__(
-        self, report: Report, known: Mapping[str, frozenset[str]], only: Filters = ()
+        self,
+        report: Report,
+        known: Mapping[str, frozenset[str]],
+        only: Filters = (),
+        groups: Mapping[str, Filters] | None = None,
     ) -> None:
         self._report = report
-        self._base = (*COMPLETE, *only)
+        self._base = (*COMPLETE, *(each for each in only if each[0] not in CHOOSING))
+        self._whole = tuple(each for each in only if each[0] in CHOOSING)
+        self._groups = groups or {}
         self._known = known
         self._arms = {arm.label: arm for arm in report.arms}
+        self._broken_down: dict[str, list[Breakdown]] = {}
+        for part in report.breakdowns:
+            self._broken_down.setdefault(f"By {part.by.value}", []).append(part)
 
     def table(self, table: Table) -> list[list[Cell]]:
         """The rows of a table, each cell that holds a number with what is behind it."""
@@ -106,11 +126,13 @@ class Behind:
         self, table: Table, column: str, number: int, own: Filters, row: Sequence[str]
     ) -> Filters:
         if table.title == "Debates that failed":
-            return (("status", "failed"), ("cause", self._report.failures[number].cause))
+            cause = self._report.failures[number].cause
+            return (("status", "failed"), ("cause", cause), *self._whole)
         if table.title == "How answers ended":
             reason = column.replace(" ", "_") if column != "made again" else "unanswered"
             ended = ("ended", f"{row[0]} {reason}")
-            return (ended,) if ended[1] in self._known.get("ended", ()) else (("model", row[0]),)
+            is_known = ended[1] in self._known.get("ended", ())
+            return (ended if is_known else ("called", row[0]), *self._whole)
         if table.title == "Quotes" and column in QUOTE_COLUMNS:
             status = column.replace(" ", "_")
             return (*own, ("quote", f"{row[1]} {status}"))
@@ -128,8 +150,25 @@ class Behind:
             named = [
                 self._arms[label] for label in (each.first, each.second) if label in self._arms
             ]
+        groups = [arm.arm.group for arm in named]
         for arm in named:
             found |= dict.fromkeys(_arm_filters(arm))
+        if table.title == "Differences between runs":
+            gap = self._report.run_differences[number]
+            groups = [gap.first, gap.second]
+            found["protocol", gap.protocol] = None
+            if gap.judge:
+                found["judge", gap.judge] = None
+        if table.title in self._broken_down:
+            part = self._broken_down[table.title][number]
+            if part.value != UNKNOWN:
+                found[PROPERTIES[part.by], part.value] = None
+        if table.title == "Tokens and time":
+            used = [
+                each for each in self._report.usage if each.prompt_tokens + each.completion_tokens
+            ]
+            groups = [used[number].group]
+            found["called", used[number].model] = None
         if table.title == "Agreement of judges":
             judged = self._report.agreements[number]
             found |= dict.fromkeys(("judge", judge) for judge in judged.judges)
@@ -144,7 +183,13 @@ class Behind:
             for kind in BY_CELL:
                 if cell in self._known.get(kind, ()):
                     found[kind, cell] = None
-        return tuple(found)
+        return self._within(found, groups)
+
+    def _within(self, found: Collection[tuple[str, str]], groups: Iterable[str]) -> Filters:
+        """Filters with the runs or stores that they are asked of: all, where none is named."""
+        chosen = dict.fromkeys(each for name in groups for each in self._groups.get(name, ()))
+        held = {kind for kind, _ in found}
+        return (*found, *(each for each in chosen or self._whole if each[0] not in held))
 
     def _named_in(self, text: str) -> Filters:
         """Filters of the arms whose labels stand in a sentence; all debates if none does."""
@@ -156,7 +201,7 @@ class Behind:
         found: dict[tuple[str, str], None] = dict.fromkeys(self._base)
         for arm in named:
             found |= dict.fromkeys(_arm_filters(arm))
-        return tuple(found)
+        return self._within(found, (arm.arm.group for arm in named))
 
 
 def _arm_filters(arm: ArmReport) -> Iterator[tuple[str, str]]:
@@ -215,11 +260,15 @@ class FolderLinks:
         """Not in a folder: there is nothing to ask."""
         return ""
 
-    def runs(self) -> str:
+    def run(self, name: str = "") -> str:
         """Not in a folder."""
         return ""
 
-    def run(self, name: str) -> str:
+    def experiment(self, name: str = "") -> str:
+        """Not in a folder."""
+        return ""
+
+    def stored_runs(self, left: str = "", right: str = "") -> str:
         """Not in a folder."""
         return ""
 
@@ -240,15 +289,21 @@ class WrittenPages:
 
 
 def write_folder(
-    report: Report, stores: Sequence[Store], folder: Path, only: Filters = ()
+    report: Report,
+    stores: Sequence[Store] | Mapping[str, Store],
+    folder: Path,
+    only: Filters = (),
+    groups: Mapping[str, Filters] | None = None,
 ) -> WrittenPages:
     """Write a report with the transcripts behind its numbers.
 
     Args:
         report: The report on debates of these stores.
-        stores: Where the debates stand.
+        stores: Where the debates stand; by name where `groups` tell them apart.
         folder: Made if it is not there; files of the same names are replaced, no other is touched.
-        only: Filters of the report itself, such as one protocol.
+        only: Filters of the report itself, such as one protocol or the runs that it is on.
+        groups: Filters of the runs or stores that are measured apart, by the report's names: of
+            kinds `run` and `store`.
 
     Raises:
         ConfigError: Something else than such a folder is there.
@@ -258,16 +313,16 @@ def write_folder(
     for name in rendering.ASSETS:
         text = rendering.asset(name).decode("utf-8")
         write_text(folder / "assets" / name, text, "html")
+    named = stores if isinstance(stores, Mapping) else {str(n): s for n, s in enumerate(stores)}
     with tempfile.TemporaryDirectory() as temporary:
-        indexes = []
-        for number, store in enumerate(stores):
-            index = Index(store, Path(temporary, f"{number}.db"))
-            index.update()
-            indexes.append(index)
+        indexes = {}
         try:
-            return _Folder(report, indexes, folder, only).write()
+            for number, (name, store) in enumerate(named.items()):
+                indexes[name] = Index(store, Path(temporary, f"{number}.db"))
+                indexes[name].update()
+            return _Folder(report, indexes, folder, only, groups or {}).write()
         finally:
-            for index in indexes:
+            for index in indexes.values():
                 index.close()
 
 
@@ -290,9 +345,15 @@ class _Folder:
     """The pages of one folder."""
 
     def __init__(
-        self, report: Report, indexes: Sequence[Index], folder: Path, only: Filters
+        self,
+        report: Report,
+        indexes: Mapping[str, Index],
+        folder: Path,
+        only: Filters,
+        groups: Mapping[str, Filters],
     ) -> None:
         self._report = report
+        self._groups = groups
         self._indexes = indexes
         self._folder = folder
         self._only = only
@@ -313,7 +374,7 @@ class _Folder:
         text = render(
             template,
             FolderLinks(self._lists, up),
-            has_runs=False,
+            sections=(),
             report_link=f"{up}index.html",
             **values,
         )
@@ -321,7 +382,7 @@ class _Folder:
 
     def _write_report(self) -> None:
         page = report_page(self._report)
-        behind = Behind(self._report, _known(self._indexes), self._only)
+        behind = Behind(self._report, _known(self._indexes.values()), self._only, self._groups)
         self._render(
             "index.html",
             "",
@@ -338,7 +399,7 @@ class _Folder:
 
     def _transcripts(self) -> Iterator[str]:
         """Write each transcript with its calls; gives its id."""
-        for index in self._indexes:
+        for index in self._indexes.values():
             for id_ in index.ids(ListQuery(self._only)):
                 transcript = index.store.transcript(id_)
                 page = page_of(transcript, index.store.acts(id_))
@@ -386,8 +447,16 @@ class _Folder:
 
     def _rows(self, filters: Filters) -> list[DebateRow]:
         """Rows of a list: of the debates that the report is on."""
-        query = ListQuery(tuple(dict.fromkeys((*filters, *self._only))))
-        return [row for index in self._indexes for row in _all_rows(index, query)]
+        kinds = {kind for kind, _ in filters}
+        only = (each for each in self._only if each[0] not in kinds)
+        stores = [value for kind, value in filters if kind == "store"]
+        query = ListQuery(tuple(e for e in dict.fromkeys((*filters, *only)) if e[0] != "store"))
+        return [
+            row
+            for name, index in self._indexes.items()
+            if not stores or name in stores
+            for row in _all_rows(index, query)
+        ]
 
 
 def _all_rows(index: Index, query: ListQuery) -> Iterator[DebateRow]:

@@ -16,6 +16,7 @@ from oversight.reporting.pages import (
     BeliefLine,
     BeliefShown,
     ChangeShown,
+    ComparedText,
     ComparePage,
     JudgmentShown,
     MarkedStretch,
@@ -436,12 +437,15 @@ def _changes(transcript: Transcript) -> Iterator[ChangeShown]:
 
 
 def compare_page(left: TranscriptPage, right: TranscriptPage) -> ComparePage:
-    """Both transcripts, their turns paired by step, seat and act."""
-    keyed = [
-        {(turn.step, turn.seat, turn.act): turn for turn in page.turns} for page in (left, right)
+    """Both transcripts: turns paired by step, seat and act, judgments by judge and order."""
+    comparing = _Comparing()
+    seats = {"a": 0, "b": 1, "judge": 2}
+    turns = [
+        {(t.step, seats.get(t.seat, 3), t.act): t for t in side.turns} for side in (left, right)
     ]
-    order = {"a": 0, "b": 1, "judge": 2}
-    keys = sorted({*keyed[0], *keyed[1]}, key=lambda k: (k[0], order.get(k[1], 3), k[2]))
+    judged = [
+        {(j.judge, j.is_swapped, j.revision): j for j in side.judgments} for side in (left, right)
+    ]
     facts = (
         ("question", left.question, right.question),
         ("protocol", left.protocol, right.protocol),
@@ -455,9 +459,38 @@ def compare_page(left: TranscriptPage, right: TranscriptPage) -> ComparePage:
     return ComparePage(
         left=left,
         right=right,
-        pairs=tuple((keyed[0].get(key), keyed[1].get(key)) for key in keys),
+        turns=tuple(
+            (one, two, comparing.of(one.text if one else None, two.text if two else None))
+            for key in sorted({*turns[0], *turns[1]})
+            for one, two in [(turns[0].get(key), turns[1].get(key))]
+        ),
+        judgments=tuple(
+            (one, two, comparing.of(one.rationale if one else None, two.rationale if two else None))
+            for key in sorted({*judged[0], *judged[1]})
+            for one, two in [(judged[0].get(key), judged[1].get(key))]
+        ),
         differing=tuple(fact for fact in facts if fact[1] != fact[2]),
     )
+
+
+class _Comparing:
+    """Compares texts as long as a page has not taken too much time with it."""
+
+    def __init__(self) -> None:
+        self._left = MAX_COMPARED_WORDS
+
+    def of(self, left: str | None, right: str | None) -> ComparedText:
+        """Both word by word; nothing where one is missing."""
+        if left is None or right is None or not (left.strip() or right.strip()):
+            return ComparedText()
+        if left == right:
+            return ComparedText(said="Word for word the same.")
+        num_words = max(len(left.split()), len(right.split()))
+        pieces = compared(left, right) if num_words <= self._left else ()
+        if not pieces:
+            return ComparedText(said="Too long to compare word by word on this page.")
+        self._left -= num_words
+        return ComparedText(pieces)
 
 
 def _agents(page: TranscriptPage) -> Iterator[tuple[str, str]]:

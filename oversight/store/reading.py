@@ -314,7 +314,7 @@ def _transcript(
     )
 
 
-WATCHED = (debates, turns, judgments, outcomes, ratings)
+WATCHED = (debates, turns, judgments, outcomes, ratings, run_members)
 """Tables whose new rows change what is known of a debate."""
 
 Marks = Mapping[str, int]
@@ -336,6 +336,8 @@ class DebateRows:
     outcome: Outcome | None
     """The complete one if there is one, else the latest."""
     ratings: tuple[Feedback, ...]
+    runs: tuple[str, ...] = ()
+    """Names of the runs that it, or a judgment or rating of it, belongs to."""
 
 
 def marks(connection: Connection) -> dict[str, int]:
@@ -406,6 +408,10 @@ def read_rows(connection: Connection, debate_ids: Sequence[str]) -> list[DebateR
         for row in _rows_of(connection, turns, some):
             with naming("turns", row.id, row.debate_id):
                 said[row.debate_id].append({**json.loads(row.body), "id": row.id})
+        belongs = defaultdict(list)
+        members = select(run_members.c.debate_id, run_members.c.run).order_by(run_members.c.seq)
+        for row in connection.execute(members.where(run_members.c.debate_id.in_(some))):
+            belongs[row.debate_id].append(row.run)
         for row in rows:
             debate = read(Debate, "debates", row.id, row.body)
             with naming("debates", row.id):
@@ -419,6 +425,7 @@ def read_rows(connection: Connection, debate_ids: Sequence[str]) -> list[DebateR
                     judgments=tuple(given[row.id]),
                     outcome=outcome.get(row.id),
                     ratings=tuple(rated[row.id]),
+                    runs=tuple(dict.fromkeys(belongs[row.id])),
                 )
             )
     return sorted(found, key=lambda each: each.seq)

@@ -183,11 +183,25 @@ def _starts(connection: Connection, name: str | None = None) -> list[RunStart]:
     return [read(RunStart, "runs", id_, body) for id_, body in connection.execute(query)]
 
 
-def read_runs(connection: Connection) -> list[StoredRun]:
-    """All runs with what belongs to them, in the order of their first starts."""
+def read_tags(connection: Connection, since: int) -> tuple[list[tuple[str, str]], int]:
+    """Pairs of a run's key and a tag, NAME=VALUE, of starts with a row number above `since`, and
+    the highest number now."""
+    query = select(runs.c.id, runs.c.seq, runs.c.body).where(runs.c.seq > since)
+    found, last = [], since
+    for id_, seq, body in connection.execute(query.order_by(runs.c.seq)):
+        start = read(RunStart, "runs", id_, body)
+        found += [(key_text(start.run), f"{name}={value}") for name, value in start.tags.items()]
+        last = seq
+    return found, last
+
+
+def read_runs(connection: Connection, *, counted: bool = True) -> list[StoredRun]:
+    """All runs in the order of their first starts, with the numbers of what belongs to them."""
     by_name: dict[str, list[RunStart]] = defaultdict(list)
     for start in _starts(connection):
         by_name[start.run].append(start)
+    if not counted:
+        return [StoredRun(name, tuple(starts)) for name, starts in by_name.items()]
     numbers = {table.name: _numbers(connection, table) for table in MEMBER_TABLES}
     done = _numbers(connection, debates, only_complete=True)
     return [

@@ -168,10 +168,11 @@ class Store:
         self._writer.submit(Write(batch, waiter))
         waiter.result()
 
-    def runs(self) -> list[run_records.StoredRun]:
-        """All runs with what belongs to them, in the order of their first starts."""
+    def runs(self, *, counted: bool = True) -> list[run_records.StoredRun]:
+        """All runs with what belongs to them, in the order of their first starts; without the
+        numbers of their records if these are not `counted`."""
         with self._database.reading() as connection:
-            return run_records.read_runs(connection)
+            return run_records.read_runs(connection, counted=counted)
 
     def run_tokens(self, name: str) -> run_records.RunTokens:
         """Tokens of all calls behind the records of a run."""
@@ -403,6 +404,11 @@ class Store:
         """Ids of debates with rows above `since`, at most `limit` a table, and the marks then."""
         with self._database.reading() as connection:
             return reading.changes(connection, since, limit)
+
+    def run_tags(self, since: int = 0) -> tuple[list[tuple[str, str]], int]:
+        """Runs with their tags, of the starts above a row number, and the highest number now."""
+        with self._database.reading() as connection:
+            return run_records.read_tags(connection, since)
 
     def older(self, before: int, limit: int) -> list[str]:
         """Ids of the debates written last among those below a row number."""

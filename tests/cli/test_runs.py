@@ -194,8 +194,6 @@ def test_export_takes_the_rows_of_a_run(tmp_path, capsys):
         (["report", "--store", "a.db", "--tag", "size"], "--tag 'size': write NAME=VALUE"),
         (["report", "--store", "a.db", "--tag", "size=big"], "no run has --tag size=big"),
         (["report", "a.db", "a.db"], "named twice"),
-        (["report", "a.db", "b.db", "--html", "out"], "--html out: a folder leads to"),
-        (["report", "--store", "a.db", "--run", "base", "--html", "out"], "name a page, NAME.html"),
         (["report", "a.db", "--store", "b.db"], "stores are named by --store already"),
         (["report", "--store", "a.db", "--by", "juge"], "no such property. Did you mean 'judge'"),
         (["export", "x.jsonl", "--store", "a.db", "--run", "bas"], "no run 'bas'"),

@@ -29,10 +29,10 @@ from oversight.evals.pictures import Picture, pictures
 from oversight.evals.rendering import html
 from oversight.evals.report import ArmDifference, ArmReport, Report, build_report
 from oversight.evals.tables import tables
+from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.pixels import results as pixels
 from oversight.experiments.pixels.game import GameKind
 from oversight.experiments.pixels.running import FinishedRun
-from oversight.experiments.pixels.settings import PixelSettings
 from oversight.experiments.selfplay import results as circles
 from oversight.experiments.selfplay import words
 from oversight.experiments.selfplay.settings import CircleSettings

@@ -29,8 +29,10 @@ from oversight.types import (
     Question,
     Request,
     Role,
+    RunStart,
     Source,
 )
+from tests.store.conftest import postgres_server  # noqa: F401
 
 SOURCE = Source(
     title="The house log",
@@ -58,6 +60,21 @@ def make_question(number: int = 0, **changes: Any) -> Question:
         "source": SOURCE,
     }
     return Question(**(given | changes))
+
+
+def begin(store: Store, name: str, **tags: str) -> None:
+    """Let what is written from now on belong to a run."""
+    store.begin_run(
+        RunStart(
+            run=name,
+            named=True,
+            tags=tags,
+            at="2026-01-02T03:04:05+00:00",
+            action="debate",
+            command="oversight debate --made-up",
+            settings_id=f"{name}-settings",
+        )
+    )
 
 
 @dataclass
@@ -156,12 +173,14 @@ def get(index: Callable[[Store], Index]) -> Callable[..., Get]:
     def over(
         *stores: Store,
         runs: dict[str, Path] | None = None,
+        experiments: dict[str, Path] | None = None,
         host: str = "127.0.0.1",
         token: str = "",
         **more: Shelf,
     ) -> Get:
         shelves = {Path(each.url).name: Shelf(each, index(each)) for each in stores} | more
-        app = Viewer(shelves, lambda: runs or {}).app(gate_of(host, 80, token))
+        viewer = Viewer(shelves, lambda: runs or {}, lambda: experiments or {})
+        app = viewer.app(gate_of(host, 80, token))
 
         def ask(path: str = "/", method: str = "GET", **headers: str) -> httpx.Response:
             async def go() -> httpx.Response:

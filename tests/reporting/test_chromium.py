@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from oversight.evals.report import build_report
 from oversight.reporting.static import write_folder
@@ -20,10 +22,15 @@ from tests.reporting.test_server import HOSTILE, hostile_store
 from tests.tui.browser import Browser, chromium, in_chromium
 
 
-@contextmanager
-def viewing(store: Store, folder: Path) -> Iterator[str]:
+def viewing(store: Store, folder: Path) -> AbstractContextManager[str]:
     """The address of `oversight view` on a store."""
-    command = [sys.executable, "-m", "oversight.cli.main", "view", store.url]
+    return viewing_at(store.url, folder)
+
+
+@contextmanager
+def viewing_at(url: str, folder: Path) -> Iterator[str]:
+    """The address of `oversight view` on a store's path or URL."""
+    command = [sys.executable, "-m", "oversight.cli.main", "view", url]
     process = subprocess.Popen(
         [*command, "--no-browser", "--port=0"],
         stdout=subprocess.PIPE,
@@ -125,6 +132,65 @@ async def test_foreign_text_runs_nothing_and_asks_for_nothing(store, tmp_path) -
             await asyncio.sleep(1.0)
             assert browser.requests_beyond(address) == []
             assert browser.complaints == []
+
+
+@in_chromium
+async def test_a_store_that_is_being_written_shows_what_is_new(store, tmp_path) -> None:
+    with viewing(store, tmp_path) as address:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.visit(address)
+            assert await browser.value("document.body.innerText.includes('no debate yet')")
+            [debate], _ = await run_scripted(store, [make_question()], ["debate"])
+            store.add(debate.model_copy(update={"seed": 99}))
+            for _ in range(60):
+                await browser.visit(address)
+                if await browser.value("document.querySelectorAll('.rows li').length === 2"):
+                    break
+                await asyncio.sleep(0.5)
+            assert await browser.value("document.body.innerText.includes('unfinished')")
+            assert browser.complaints == []
+
+
+@in_chromium
+async def test_a_turn_of_a_megabyte_and_a_wrong_link_fit_a_phone(store, tmp_path) -> None:
+    long = "\u202eevil\u202c " + "word" * 50_000 + " word" * 160_000
+    names = ["consultancy_single_turn"]
+    [debate], _ = await run_scripted(store, [make_question()], names, speech=long)
+    with viewing(store, tmp_path) as address:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.visit(f"{address}/t/{debate.id}", 390, 800)
+            wide = "document.documentElement.scrollWidth"
+            assert await browser.value(wide) <= 390
+            assert await browser.value("document.body.textContent.length > 1e6")
+            assert await browser.value("!document.body.textContent.includes('\\u202e')")
+            assert browser.complaints == []
+            await browser.visit(f"{address}/t/{'f' * 80}", 390, 800)
+            assert await browser.value("document.body.innerText.includes('no such page')")
+            assert await browser.value(wide) <= 390
+
+
+@pytest.mark.postgres
+@in_chromium
+async def test_a_store_on_postgresql_that_goes_away_is_said_until_it_is_back(
+    postgres_server, tmp_path
+) -> None:
+    url = postgres_server.new_database()
+    with Store.open(url) as store:
+        [debate], _ = await run_scripted(store, [make_question()], ["debate"])
+    with viewing_at(url, tmp_path) as address:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.visit(f"{address}/t/{debate.id}")
+            assert await browser.value("document.querySelectorAll('.turn').length > 2")
+            postgres_server.stop()
+            try:
+                await browser.visit(f"{address}/t/{debate.id}")
+                said = await browser.value("document.querySelector('main').innerText")
+                assert "The store cannot be read" in said
+                assert "Traceback" not in said
+            finally:
+                postgres_server.start()
+            await browser.visit(f"{address}/t/{debate.id}")
+            assert await browser.value("document.querySelectorAll('.turn').length > 2")
 
 
 @in_chromium

@@ -14,7 +14,7 @@ from oversight.reporting.entries import ListQuery, match_of
 from oversight.reporting.index import Index
 from oversight.store import Store
 from oversight.types import Belief, BeliefMethod, JudgeKind, Judgment, Verdict
-from tests.reporting.conftest import make_question, run_scripted
+from tests.reporting.conftest import begin, make_question, run_scripted
 
 
 def ask(index: Index, *filters: tuple[str, str], words: str = "") -> list[str]:
@@ -87,6 +87,46 @@ def test_pages_by_key_hold_each_debate_once_in_both_directions(debated, index) -
             after = page.newer
         assert [row.id for row in up] == [row.id for row in down[:-1]]
         assert whole.total == len(down) > 4
+
+
+async def test_debates_are_found_by_run_and_by_tag(store, index) -> None:
+    begin(store, "one", size="small", team="x")
+    first, _ = await run_scripted(store, [make_question(n) for n in range(2)], ["naive"])
+    begin(store, "two", size="large", team="x")
+    second, _ = await run_scripted(store, [make_question(2)], ["naive"])
+    store.include({first[0].id: first[0].id})
+    made = index(store)
+    assert set(ask(made, ("run", "one"))) == {each.id for each in first}
+    assert set(ask(made, ("run", "two"))) == {second[0].id, first[0].id}
+    assert ask(made, ("run", "one"), ("tag", "size=large")) == [first[0].id]
+    assert len(ask(made, ("tag", "team=x"))) == 3
+    assert len(ask(made, ("tag", "size=small"), ("tag", "size=large"))) == 3
+    assert ask(made, ("tag", "size=none")) == ask(made, ("run", "on")) == []
+    assert dict(made.values()["tag"])["team=x"] == 3
+    assert set(ask(made, ("run", "two"), words="lamp")) == {second[0].id, first[0].id}
+
+
+async def test_a_tag_that_a_run_gets_later_is_of_all_its_debates(store, index) -> None:
+    begin(store, "one")
+    debates, _ = await run_scripted(store, [make_question(n) for n in range(2)], ["naive"])
+    made = index(store)
+    assert "tag" not in made.values()
+    begin(store, "one", size="small")
+    made.update()
+    assert set(ask(made, ("tag", "size=small"))) == {each.id for each in debates}
+
+
+def test_a_page_out_of_a_set_is_what_a_query_would_find(debated, index) -> None:
+    made = index(debated)
+    whole = made.listing(ListQuery((("protocol", "naive"),)), limit=100).rows
+    for place in range(len(whole) - 1):
+        below = ListQuery((("protocol", "naive"),), before=whole[place].seq)
+        assert made.listing(below, limit=2).rows == whole[place + 1 : place + 3]
+        above = ListQuery((("protocol", "naive"),), after=whole[place + 1].seq)
+        assert made.listing(above, limit=1).rows == whole[place : place + 1]
+    far = ListQuery((("protocol", "naive"),), before=10**18)
+    assert made.listing(far, limit=100).rows == whole
+    assert made.listing(ListQuery((("protocol", "naive"),), after=10**18)).rows == ()
 
 
 def test_words_are_found_where_they_stand(debated, index) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +83,26 @@ def test_metrics_of_two_runs_share_an_axis_only_by_metric(run, stopped) -> None:
     assert page.others == ("stopped",)
 
 
+def test_losses_of_different_kinds_share_no_axis(run, tmp_path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other, ignore=shutil.ignore_patterns("model", "checkpoints"))
+    held = json.loads((other / "origin.json").read_text())
+    (other / "origin.json").write_text(json.dumps(held | {"trainer": "dpo"}))
+    plots = {plot.title: plot for plot in run_page("s", {"s": run, "d": other}, "d").plots}
+    assert {line.label for line in plots["Loss, sft"].lines} == {"s, train"}
+    assert {line.label for line in plots["Loss, dpo"].lines} == {"d, train"}
+    assert "Loss" not in plots
+    assert len(plots["Gradient norm"].lines) == 2, "that means the same in both"
+
+
+def test_a_page_of_runs_loads_no_model_library() -> None:
+    code = (
+        "import sys, pathlib; from oversight.reporting.runs import run_row; "
+        "run_row('x', pathlib.Path('.')); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_pages_are_served(run, stopped, debated, get) -> None:
     ask = get(debated, runs={"a/small": run, "stopped": stopped})
     assert 'href="/runs/a%2Fsmall"' in ask("/runs").text
@@ -98,11 +121,11 @@ def test_damaged_files_of_a_run_are_said_and_hide_nothing(tmp_path) -> None:
 
 
 def test_runs_and_stores_are_found_in_folders(run, tmp_path) -> None:
-    runs, stores = find(run.parent)
-    assert run in runs
+    found = find(run.parent)
+    assert run in found.runs
     (tmp_path / "a.db").write_text("")
-    assert find(tmp_path) == ([], [tmp_path / "a.db"])
-    assert stores == []
+    assert find(tmp_path).stores == [tmp_path / "a.db"]
+    assert found.stores == found.experiments == []
     assert list(named_folders([Path("/x/one/sft"), Path("/x/two/sft")])) == ["one/sft", "two/sft"]
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from oversight.cli import main
 from oversight.errors import ConfigError, StoreError
 from oversight.reporting import server
 from oversight.reporting.server import Gate, address_of, is_loopback, token_for
-from oversight.store import Store
+from oversight.store import Store, migrations
 from tests.reporting.conftest import make_question, run_scripted
 
 HOSTILE = [
@@ -253,6 +254,17 @@ async def test_a_store_that_goes_away_is_said(store, get, monkeypatch) -> None:
     assert answer.status_code == 503
     assert "check that the server runs" in answer.text
     assert ask("/").status_code == 200, "the list was read before"
+
+
+def test_a_store_of_a_newer_schema_is_refused_in_one_line(store, tmp_path, capfd) -> None:
+    path = tmp_path / "newer.db"
+    Store.open(path).close()
+    with sqlite3.connect(path) as file:
+        file.execute(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'")
+    assert main.run(["view", str(path), "--no-browser", "--port", "0"]) == 2
+    said = capfd.readouterr().err.strip()
+    assert "newer" in said
+    assert "Traceback" not in said
 
 
 # --- who may come in ----------------------------------------------------------------------

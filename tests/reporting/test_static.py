@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from contextlib import chdir
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from oversight.cli import main
 from oversight.errors import ConfigError
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.reporting.entries import ListQuery
 from oversight.reporting.static import Behind, write_folder
-from tests.reporting.conftest import make_question, run_scripted
+from tests.reporting.conftest import begin, make_question, run_scripted
 from tests.reporting.test_server import HOSTILE, KNOWN_TAGS, Page, hostile_store
 
 
@@ -123,6 +125,35 @@ async def test_foreign_text_is_inert_in_files_too(store, tmp_path) -> None:
         assert set(page.tags) <= KNOWN_TAGS
         assert page.tags.count("script") == 1
         assert not [n for n, _ in page.attributes if n.startswith("on") or n == "style"]
+
+
+async def test_runs_side_by_side_lead_to_their_own_debates(store, tmp_path, index) -> None:
+    begin(store, "base", size="small")
+    await run_scripted(store, [make_question(n) for n in range(3)], ["naive"], verdict="A")
+    begin(store, "wide", size="large")
+    await run_scripted(store, [make_question(n) for n in range(4)], ["naive"], verdict="B",
+                       speech="Yes.")  # fmt: skip
+    begin(store, "third")
+    await run_scripted(store, [make_question(9)], ["naive"])
+    with chdir(tmp_path):
+        words = ["report", "--store", store.url, "--run", "base", "--run", "wide"]
+        assert main.run([*words, "--by", "run", "--by", "tag", "--html", "out"]) == 0
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert len(list((tmp_path / "out" / "t").iterdir())) == 7, "the third run is not in it"
+    held = {}
+    for title in ("Judge accuracy", "By run", "By tag", "Differences between runs"):
+        table = text.partition(f"<h2>{title}</h2>")[2].partition("</table>")[0]
+        for row in re.findall("<tr>(.*?)</tr>", table, re.S):
+            files = re.findall(r'href="lists/(\d+)\.html">([^<]+)</a>', row)
+            counts = [
+                int(re.search(r"(\d+) debates?", (tmp_path / f"out/lists/{n}.html").read_text())[1])
+                for n, _ in files
+            ]
+            held.setdefault(title, []).append((re.sub("<[^>]*>", " ", row).split(), counts))
+    for title in ("Judge accuracy", "By run", "By tag"):
+        rows = [counts[-1] for words, counts in held[title] if counts]
+        assert sorted(rows) == [3, 4], title
+    assert [counts for _, counts in held["Differences between runs"] if counts] == [[7, 7]]
 
 
 async def test_two_stores_stand_in_one_folder(debated, store, tmp_path) -> None:

@@ -128,12 +128,33 @@ async def test_two_transcripts_are_paired_turn_by_turn(store) -> None:
     left, right = (transcript_page(store, each.id) for each in debates)
     page = compare_page(left, right)
     assert {what for what, *_ in page.differing} >= {"protocol"}
-    assert [a for a, _ in page.pairs if a] == sorted(
+    assert [a for a, *_ in page.turns if a] == sorted(
         left.turns, key=lambda t: (t.step, ["a", "b", "judge"].index(t.seat), t.act)
     )
-    for a, b in page.pairs:
-        if a and b:
+    for a, b, words in page.turns:
+        if a and b and (a.text.strip() or b.text.strip()):
+            told = "".join(p.text for p in words.pieces if p.change != "removed")
+            assert words.said.startswith("Word for word") if a.text == b.text else told == b.text
             assert (a.step, a.seat, a.act) == (b.step, b.seat, b.act)
+
+
+async def test_judgments_are_compared_too_and_long_texts_are_not(store) -> None:
+    debate, _ = await one(store)
+    page = transcript_page(store, debate.id)
+    judgments = tuple(replace(each, rationale="It was so.") for each in page.judgments)
+    left, right = (
+        replace(
+            page,
+            turns=tuple(replace(turn, text="word " * 5_000 + end) for turn in page.turns),
+            judgments=judgments,
+        )
+        for end in ("", "more")
+    )
+    compared_page = compare_page(left, right)
+    assert compared_page.turns
+    assert all(words.said.startswith("Too long") for *_, words in compared_page.turns)
+    assert [words.said for *_, words in compared_page.judgments] == ["Word for word the same."]
+    assert compare_page(page, replace(page, judgments=())).judgments[0][1] is None
 
 
 async def test_quotes_that_do_not_fit_their_text_break_nothing(store) -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from oversight.errors import CheckpointError, DataError, FileError
-from oversight.experiments.pixels.settings import JudgeSettings
+from oversight.experiments.pixels import JudgeSettings
 from oversight.files import whole_file
 from oversight.ids import content_id
 

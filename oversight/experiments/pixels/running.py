@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from oversight.errors import ConfigError, StoreError
+from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.pixels.game import MATCHES, GameKind, PixelGame, PixelMatch, Search, play
 from oversight.experiments.pixels.judge import (
     NUM_LABELS,
@@ -28,7 +29,6 @@ from oversight.experiments.pixels.judge import (
     load_images,
     obtain_judge,
 )
-from oversight.experiments.pixels.settings import PixelSettings
 from oversight.ids import content_id, seed_from
 from oversight.store import Store
 from oversight.types import (

@@ -24,7 +24,7 @@ from oversight.files import whole_file
 from oversight.registry import nearest
 from oversight.text.numbers import count
 from oversight.train.experience_settings import REWARD_SETTINGS
-from oversight.train.runs.metrics import FIXED, NAME, parts_of_reward, read_metrics
+from oversight.train.runs.metrics import FIXED, NAME, REWARD_PART, parts_of_reward, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,6 +84,8 @@ PANELS: dict[str, str] = {
     "lr": "Learning rate",
 }
 """Metrics that are shown where a run has them, in this order, with their titles."""
+ALIKE = frozenset({"lr", "grad_norm", "kl", "entropy", "response_length", "nll", "perplexity"})
+"""Metrics that mean the same whichever trainer and loss they come from."""
 SMOOTH_SHARE = 0.02
 """Share of a curve's points that its smoothed form looks back over."""
 MIN_POINTS = 30
@@ -100,7 +102,7 @@ class Curve:
     steps: Floats
     values: Floats
     objective: str = ""
-    """What it measures, in words, where that is not the same in all runs: of which loss."""
+    """What it measures, in words, where runs differ in that: a loss, or a source of reward."""
 
     def smoothed(self) -> Floats | None:
         """A running mean with exponential weights; None where the curve is too short for one."""
@@ -167,13 +169,13 @@ def panels(curves: Sequence[Curve], metrics: Sequence[str]) -> list[tuple[str, s
     return found
 
 
-def _objectives(folder: Path) -> dict[str, str]:
-    """By metric what it measures in this run, of those for which runs differ."""
+def _objectives(folder: Path) -> tuple[str, str]:
+    """The loss and the source of reward of a run, in words; empty where that is not known."""
     try:
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         trainer, config = str(about["trainer"]), dict(about["config"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return {}
+        return "", ""
     given = config.get("options")
     options = sorted(given.items()) if isinstance(given, dict) else []
     words = [trainer, str(config.get("loss", ""))]
@@ -182,7 +184,7 @@ def _objectives(folder: Path) -> dict[str, str]:
     reward = config.get("reward")
     # Sampled responses are scored by a source of reward; elsewhere the loss says what one is.
     source = _source(reward) if isinstance(reward, dict) else loss
-    return {"loss": loss, "reward": source, "accuracy": trainer}
+    return loss, source
 
 
 def _source(reward: Mapping[str, Any]) -> str:
@@ -195,8 +197,9 @@ def _source(reward: Mapping[str, Any]) -> str:
 
 
 def _curves(
-    lines: list[dict[str, Any]], run: str, split: str, objectives: Mapping[str, str]
+    lines: list[dict[str, Any]], run: str, split: str, objectives: tuple[str, str]
 ) -> list[Curve]:
+    loss, source = objectives
     mine = [line for line in lines if line["split"] == split]
     names = sorted({name for line in mine for name in line} - FIXED)
     found = []
@@ -208,7 +211,9 @@ def _curves(
         ]
         if points:
             steps, values = np.array(points, dtype=np.float64).T
-            found.append(Curve(run, name, split, steps, values, objectives.get(name, "")))
+            of_reward = name in ("reward", "reward_std") or name.startswith(REWARD_PART)
+            objective = "" if name in ALIKE else source if of_reward else loss
+            found.append(Curve(run, name, split, steps, values, objective))
     return found
 
 

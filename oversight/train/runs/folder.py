@@ -43,12 +43,10 @@ from oversight.train.runs.checkpoints import (
     check_fingerprint,
     unlike,
 )
-from oversight.train.runs.metrics import MetricsLog, SamplesLog, Split
+from oversight.train.runs.metrics import GUARDS, MetricsLog, SamplesLog, Split
 from oversight.train.runs.state import RunState
 
 NAME = "lock"
-GUARDS = "guards.jsonl"
-"""File of what guards said, a line each."""
 
 
 class FolderLock:

@@ -36,6 +36,8 @@ from oversight.train.runs.trackers import open_trackers
 Split = Literal["train", "eval"]
 NAME = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
+GUARDS = "guards.jsonl"
+"""File of what guards said, a line each."""
 FIXED = frozenset({"step", "split", "time", "wall_s"})
 """Names in a line besides those of metrics."""
 
@@ -204,7 +206,15 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 NUMBER = int | float
 KINDS: dict[str, dict[str, Any]] = {
     NAME: {"step": int, "split": str, "wall_s": NUMBER},
-    SAMPLES: {"step": int, "prompt": str, "response": str, "reward": NUMBER},
+    SAMPLES: {
+        "step": int,
+        "id": str,
+        "prompt": str,
+        "response": str,
+        "reward": NUMBER,
+        "tokens": int,
+        "finished": bool,
+    },
 }
 """Fields that a line of each file has to have."""
 LINES = {NAME: "metrics line", SAMPLES: "sample"}

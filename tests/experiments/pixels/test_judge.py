@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from oversight.errors import CheckpointError, DataError
+from oversight.experiments.pixels import JudgeSettings
 from oversight.experiments.pixels.judge import (
     SparseJudge,
     as_tensor,
@@ -21,7 +22,6 @@ from oversight.experiments.pixels.judge import (
     read_idx,
     train_judge,
 )
-from oversight.experiments.pixels.settings import JudgeSettings
 
 IMAGES = "t10k-images-idx3-ubyte"
 LABELS = "t10k-labels-idx1-ubyte.gz"

@@ -18,10 +18,10 @@ from oversight.cli import main
 from oversight.errors import ConfigError, StoreError
 from oversight.evals.observations import Kind
 from oversight.evals.report import build_report
+from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.pixels.game import MATCHES
 from oversight.experiments.pixels.results import NAMES, PUBLISHED, PixelResults, results
 from oversight.experiments.pixels.running import FinishedRun, PixelProgress, run, stored_games
-from oversight.experiments.pixels.settings import PixelSettings
 from oversight.store import Store
 
 GAMES_AN_IMAGE = sum(len(match.orders) for match in MATCHES)
