@@ -34,8 +34,12 @@ from oversight.train.batches import row_logprobs
 from oversight.train.data.loading import load_prompts
 from oversight.train.distributed import World, num_processes
 from oversight.train.experience_settings import ExperienceSettings
-from oversight.train.losses.advantages import informative
-from oversight.train.losses.value import RunningScale, missing_eos, overlong_penalty
+from oversight.train.losses.advantages import (
+    RunningScale,
+    informative,
+    missing_eos,
+    overlong_penalty,
+)
 from oversight.train.plan import AuxiliaryModel, Plan, begin_alone
 from oversight.train.reference import Reference
 from oversight.train.rollouts.buffer import RolloutBatch

@@ -29,12 +29,11 @@ from oversight.train.distributed import shard
 from oversight.train.experience import Experience, check_experience, open_sampler, plan_experience
 from oversight.train.experience_settings import PPOSettings, RewardKLSettings
 from oversight.train.loading import Vocabulary, load_policy, load_scalar, named, read_config
-from oversight.train.losses import value
-from oversight.train.losses.advantages import gae
+from oversight.train.losses.advantages import gae, token_rewards
 from oversight.train.losses.kl import AdaptiveKL, FixedKL, kl_in_reward
 from oversight.train.losses.metrics import SIGNAL, Metrics, is_rounding, masked_sum, peak_of
+from oversight.train.losses.policy import value_loss
 from oversight.train.losses.policy_batch import Extras
-from oversight.train.losses.value import token_rewards
 from oversight.train.plan import TRAINED, AuxiliaryModel, Plan
 from oversight.train.policy_step import Added, policy_step
 from oversight.train.reference import open_reference, same_vocabulary
@@ -254,7 +253,7 @@ def _value_term(
             padded([torch.from_numpy(v) for v in part.token_values[name]], scores.mask_BR)
             for name in ("values", "returns")
         )
-        total, metrics = value.loss(
+        total, metrics = value_loss(
             values_BR,
             old_BR,
             returns_BR,

@@ -12,7 +12,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from oversight.errors import ConfigError
 from oversight.train import losses
-from oversight.train.losses import kl, pairs, policy_batch, value
+from oversight.train.losses import kl, pairs, policy_batch
+from oversight.train.losses.advantages import RunningScale, missing_eos
 from oversight.train.losses.kl import AdaptiveKL, FixedKL
 from oversight.train.losses.options import (
     NonNegative,
@@ -22,6 +23,7 @@ from oversight.train.losses.options import (
     range_text,
 )
 from oversight.train.losses.pairs import PairLogps, sft_term
+from oversight.train.losses.policy import value_loss
 from oversight.train.losses.policy_batch import Extras
 from oversight.train.losses.reward import combine
 
@@ -146,14 +148,14 @@ PAIR = PairLogps(ONE, ONE, chosen_length_B=ONE, rejected_length_B=ONE)
 CALLS = {
     "beta": lambda: losses.load("preference", "sigmoid").loss(PAIR, normalizer=1, beta=-1),
     "alpha": lambda: sft_term(PAIR, normalizer=1, alpha=-1.0),
-    "clip": lambda: value.loss(LINE, LINE, LINE, MASK, normalizer=1, clip=0.0),
+    "clip": lambda: value_loss(LINE, LINE, LINE, MASK, normalizer=1, clip=0.0),
     "coefficient": lambda: kl.kl_in_reward(LINE, LINE, MASK, coefficient=-0.1),
     "how": lambda: combine(LINE, how="median"),
     "estimator": lambda: kl.estimate(LINE, LINE, estimator="k4"),
     "high": lambda: policy_batch.importance_weights(LINE, LINE, MASK, high=0.0),
     "low": lambda: policy_batch.importance_weights(LINE, LINE, MASK, low=-0.1),
     "label_smoothing": lambda: pairs.target_B(ONE, label_smoothing=0.5),
-    "penalty": lambda: value.missing_eos(ONE, MASK[0, :1], penalty=-1.0),
+    "penalty": lambda: missing_eos(ONE, MASK[0, :1], penalty=-1.0),
     "value": lambda: FixedKL(-0.1),
     "horizon": lambda: AdaptiveKL(0.1, 1.0, horizon=0.0),
     "kl_coefficient": lambda: Extras(kl_coefficient=-0.1),
@@ -170,7 +172,7 @@ def test_an_option_out_of_range_is_refused_at_a_call(option):
 
 def test_running_scale_is_clipped_at_a_number_above_0():
     with pytest.raises(ConfigError, match="'clip' = 0: give a number above 0 or None"):
-        value.RunningScale(clip=0)
+        RunningScale(clip=0)
 
 
 @pytest.mark.parametrize(

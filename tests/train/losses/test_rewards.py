@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.errors import ConfigError, DataError
-from oversight.train.losses.value import (
+from oversight.train.losses.advantages import (
     RunningScale,
     missing_eos,
     overlong_penalty,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from oversight.errors import ConfigError
-from oversight.train.losses import value
 from oversight.train.losses.metrics import merge
+from oversight.train.losses.policy import explained_variance, value_loss
 
 VALUES, OLD, RETURNS = [0.9, 0.1, -0.5], [0.5, 0.2, -0.4], [1.0, -1.0, 0.0]
 MASK = torch.tensor([[True, True, True, False]])
@@ -20,7 +20,7 @@ def tensor(values):
 
 def test_value_loss_is_half_the_larger_square():
     values = tensor(VALUES).requires_grad_()
-    loss, metrics = value.loss(values, tensor(OLD), tensor(RETURNS), MASK, normalizer=3)
+    loss, metrics = value_loss(values, tensor(OLD), tensor(RETURNS), MASK, normalizer=3)
     expected = 0.0
     for v, o, r in zip(VALUES, OLD, RETURNS, strict=True):
         held = min(max(v, o - 0.2), o + 0.2)
@@ -34,7 +34,7 @@ def test_value_loss_is_half_the_larger_square():
 
 
 def test_without_a_clip_it_is_the_plain_square():
-    loss, _ = value.loss(
+    loss, _ = value_loss(
         tensor(VALUES), tensor(OLD), tensor(RETURNS), MASK, normalizer=3, clip=None
     )
     squares = [(v - r) ** 2 for v, r in zip(VALUES, RETURNS, strict=True)]
@@ -49,20 +49,20 @@ def test_explained_variance_comes_from_merged_micro_batches():
     merged = {}
     for row in range(4):
         v, r = torch.tensor(values[row : row + 1]), torch.tensor(returns[row : row + 1])
-        merged = merge(merged, value.loss(v, v, r, mask[:1], normalizer=1)[1])
+        merged = merge(merged, value_loss(v, v, r, mask[:1], normalizer=1)[1])
     expected = 1 - np.var(returns - values) / np.var(returns)
-    assert value.explained_variance(merged) == pytest.approx(expected)
+    assert explained_variance(merged) == pytest.approx(expected)
 
 
 def test_nothing_to_learn_from_runs_backward():
     values = tensor(VALUES).requires_grad_()
     none = torch.zeros_like(MASK)
-    loss, metrics = value.loss(values, tensor(OLD), tensor(RETURNS), none, normalizer=0)
+    loss, metrics = value_loss(values, tensor(OLD), tensor(RETURNS), none, normalizer=0)
     loss.backward()
     assert loss.item() == 0
-    assert value.explained_variance(metrics) == 0
+    assert explained_variance(metrics) == 0
 
 
 def test_a_clip_of_zero_is_refused():
     with pytest.raises(ConfigError, match="clip"):
-        value.loss(tensor(VALUES), tensor(OLD), tensor(RETURNS), MASK, normalizer=1, clip=0.0)
+        value_loss(tensor(VALUES), tensor(OLD), tensor(RETURNS), MASK, normalizer=1, clip=0.0)
