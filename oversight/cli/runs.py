@@ -302,7 +302,7 @@ class ReportChoice:
             try:
                 store.require_debates(protocol=self.protocol, dataset=self.dataset)
             except StoreError as error:
-                lacking.append(error)
+                lacking += [error]
         if len(lacking) == len(opened):
             raise lacking[0]
 

@@ -289,8 +289,9 @@ def _own_items(found: Any, config: Settings, name: str) -> Iterator[Item]:
         for number, item in enumerate(found.rows(config), start=1):
             if not isinstance(item, Item):
                 raise DataError(
-                    f"data set {name!r}: item {number} is {shortened(repr(item), 60)}; rows "
-                    "yields Question, or QuestionRow, BadRow, LeftOut of oversight.datasets.base"
+                    f"data set {name!r}: item {number} is {shortened(repr(item), 60)}; "
+                    "rows(config) yields Question, or QuestionRow, BadRow and LeftOut from "
+                    "oversight.datasets.base"
                 )
             yield item
     except OversightError:
@@ -428,10 +429,7 @@ def parse_record(model: type[M], value: Any, file: str, line: int | None) -> M |
 
 
 def question_row(file: str, line: int | None, **fields: Any) -> QuestionRow | BadRow:
-    """A row with the question made of `fields`, or a bad row that says what is wrong with them.
-
-    Without options it is a bad row: rows of open prompts are made by `prompt_row`.
-    """
+    """A row with the question made of `fields`, or a bad row: open prompts go by `prompt_row`."""
     if fields.get("options"):
         return prompt_row(file, line, **fields)
     few = "a question needs at least two options, here are 0"

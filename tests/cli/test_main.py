@@ -155,9 +155,8 @@ def test_a_report_on_a_protocol_that_the_store_lacks_tells_what_it_has(tmp_path:
     assert oversight("debate", "-p", "naive", cwd=tmp_path).returncode == 0
     refused = oversight("report", "-p", "debate", cwd=tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr == (
-        "oversight: oversight.db: no complete debate with --protocol debate to report on; without "
-        "that it has 1 complete debate: `oversight report --store oversight.db`\n"
+    assert refused.stderr.endswith(
+        "oversight.db has no debate of protocol 'debate'. Known: naive.\n"
     )
 
 
@@ -170,8 +169,8 @@ def test_an_export_of_nothing_is_refused_and_leaves_the_file_that_is_there(tmp_p
     (tmp_path / "rows.jsonl").write_text("of before\n")
     refused = oversight("export", "rows.jsonl", "-p", "debate", cwd=tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr.startswith(
-        "oversight: oversight.db: no complete debate with --protocol debate to export; without"
+    assert refused.stderr.endswith(
+        "oversight.db has no debate of protocol 'debate'. Known: naive.\n"
     )
     assert (tmp_path / "rows.jsonl").read_text() == "of before\n"
 

@@ -91,7 +91,7 @@ from tests.cli.tiny_runs import SAMPLES, by, refused, rows, write
         ),
         (
             ["grpo", "on.toml", "-o", "x", *SAMPLES[2:], *by("function", "function=absent.py:f")],
-            r"reward\.function = 'absent\.py:f': 'absent\.py' cannot be imported",
+            r"reward\.function = 'absent\.py:f': there is no such file",
         ),
     ],
 )

@@ -91,7 +91,7 @@ def short(words: tuple[str, ...]) -> list[str]:
         live = not {"--dataset", "-d"} & {*rest} and not any(w.endswith(".toml") for w in rest)
         if not live or "--limit" in rest:
             rest = _limited(rest, 2 if "--model" in rest else 12)
-    elif command in ("critique", "prompts"):
+    elif command in ("critique", "propose"):
         rest = [re.sub(r"limit=\d+", "limit=24", word) for word in _limited(rest, 24)]
     elif command == "train" and "--dry-run" not in rest:
         rest += ["--set", "steps=2"]
@@ -101,7 +101,7 @@ def short(words: tuple[str, ...]) -> list[str]:
         rest += ["--no-browser", "--port=0"]
     elif command == "pixels" and not any(w.startswith("recipes/") for w in rest):
         rest = ["4" if w == "50" else w for w in rest]
-    if command == "prompts":  # which have to differ from one another
+    if command == "propose":  # which have to differ from one another
         return [command, *rest, "--set", "engines.local.settings.model=porter"]
     if any(w.startswith("recipes/") and HUB_MODEL in (ROOT / w).read_text() for w in rest):
         rest += [

@@ -86,11 +86,12 @@ def test_metrics_of_two_runs_share_an_axis_only_by_metric(run, stopped) -> None:
 def test_losses_of_different_kinds_share_no_axis(run, tmp_path) -> None:
     other = tmp_path / "other"
     shutil.copytree(run, other, ignore=shutil.ignore_patterns("model", "checkpoints"))
-    held = json.loads((other / "origin.json").read_text())
-    (other / "origin.json").write_text(json.dumps(held | {"trainer": "dpo"}))
+    for name in ("origin.json", "config.json"):
+        held = json.loads((other / name).read_text())
+        (other / name).write_text(json.dumps(held | {"trainer": "dpo"}))
     plots = {plot.title: plot for plot in run_page("s", {"s": run, "d": other}, "d").plots}
-    assert {line.label for line in plots["Loss, sft"].lines} == {"s, train"}
-    assert {line.label for line in plots["Loss, dpo"].lines} == {"d, train"}
+    assert {line.label for line in plots["Loss: sft"].lines} == {"s, train"}
+    assert {line.label for line in plots["Loss: dpo"].lines} == {"d, train"}
     assert "Loss" not in plots
     assert len(plots["Gradient norm"].lines) == 2, "that means the same in both"
 

@@ -108,11 +108,10 @@ def test_settings_that_make_no_experiment_are_refused(tmp_path, changed, said) -
     ],
 )
 def test_all_is_tried_before_anything_runs(tmp_path, changed, said) -> None:
-    experiment = Constitutional(made(tmp_path, **changed))
     with pytest.raises(OversightError) as error:
-        workers.run(experiment)
+        workers.run(Constitutional(made(tmp_path / "out", **changed)))
     assert said in str(error.value)
-    assert not experiment.out.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 FIRST = ("critiques.full.0", "sl.full.0", "arm.start.0", "arm.sl.full.0")

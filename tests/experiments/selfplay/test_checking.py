@@ -39,9 +39,8 @@ def test_a_setting_that_a_piece_would_refuse_is_refused_before_any_begins(
     circle: Any, name: str
 ) -> None:
     changes, message = WRONG[name]
-    broken = type(circle).parse({**circle.model_dump(), **changes})
     with pytest.raises((ConfigError, UnknownNameError), match=message):
-        run(broken)
+        run(type(circle).parse({**circle.model_dump(), **changes}))
     assert not circle.out.exists()
 
 

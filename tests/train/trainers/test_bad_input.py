@@ -15,7 +15,7 @@ import pytest
 
 from oversight.errors import CheckpointError, ConfigError, DataError, OversightError
 from oversight.train import dpo, grpo, ppo, reward, sft
-from oversight.train.experience_settings import ImportanceSettings
+from oversight.train.experience_settings import CriticSettings, ImportanceSettings
 from oversight.train.runs.folder import RunFolder
 
 
@@ -95,7 +95,7 @@ def test_a_reference_of_another_vocabulary_is_refused(
 def test_a_critic_of_another_vocabulary_is_refused(
     cases: ModuleType, other_vocabulary: Path, tmp_path: Path
 ) -> None:
-    critic = ppo.CriticSettings(kind="apart", path=str(other_vocabulary))
+    critic = CriticSettings(kind="apart", path=str(other_vocabulary))
     with pytest.raises(ConfigError, match=r"critic\.path"):
         cases.CASES["ppo"](tmp_path / "run", critic=critic)
 

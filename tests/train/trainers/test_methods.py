@@ -14,6 +14,7 @@ import pytest
 from oversight.errors import TrainingStopped
 from oversight.modeling import TokenRow
 from oversight.train import grpo, ppo
+from oversight.train.experience_settings import CriticSettings
 from oversight.train.rollouts.buffer import RolloutBatch
 from oversight.train.settings import (
     DisagreementSettings,
@@ -115,7 +116,7 @@ def test_a_critic_apart_begins_as_a_reward_model_and_learns(
         **cases.common(
             out,
             model=told,
-            critic=ppo.CriticSettings(kind="apart", path=str(judge), coefficient=1.0, clip=None),
+            critic=CriticSettings(kind="apart", path=str(judge), coefficient=1.0, clip=None),
             optimizer=FAST.model_copy(update={"lr": 3e-3}),
             steps=16,
             whiten=True,
