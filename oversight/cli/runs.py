@@ -332,8 +332,8 @@ class ReportChoice:
     def filters(
         self, opened: Mapping[str, OpenStore]
     ) -> tuple[tuple[tuple[str, str], ...], dict[str, tuple[tuple[str, str], ...]]]:
-        """What the report is on, and of the parts that are measured apart what each is on, as
-        the kinds and values by which pages list debates."""
+        """Filters of the whole report, and by name those of each part that is measured apart: kinds
+        and values by which pages list debates."""
         from oversight.store.schema import key_text
 
         chosen = self._chosen(opened)

@@ -254,7 +254,7 @@ def view(
         looked: tuple[float, FoldersFound] | None = None
 
         def there() -> FoldersFound:
-            """What is in the folders, looked at once a second at most."""
+            """Runs, stores and experiments in the folders, read again once a second at most."""
             nonlocal looked
             if looked is None or time.monotonic() - looked[0] > LOOK_EVERY_S:
                 every = [find(folder) for folder in folders]

@@ -293,7 +293,7 @@ class CastSettings(Settings):
 
 
 def _named(role: Any, given: Any) -> Any:
-    """What is said of a role's agent, with its default agent where it names none."""
+    """The settings given for a role's agent, with its default agent where they name none."""
     default = EMBEDDED_AGENTS.get(role)
     if not isinstance(given, dict) or "agent" in given or role not in set(Role):
         return given

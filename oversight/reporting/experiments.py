@@ -31,7 +31,7 @@ MAX_LISTED = 100
 """Questions that are listed of each kind."""
 
 Params = tuple[tuple[str, str], ...]
-"""What a list is asked for, as the query of its address."""
+"""Filters of a list, as the query of its address."""
 
 
 @dataclass(frozen=True, slots=True)

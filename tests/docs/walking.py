@@ -58,7 +58,7 @@ def pages() -> list[str]:
 
 
 def parts(page: str) -> Iterator[Part]:
-    """What a page says, in its order."""
+    """The commands and files of a page, in their order."""
     for language, info, text in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
         title = TITLE.search(info) or NAMED.match(text)
         if title:
@@ -126,7 +126,7 @@ TYPED = {
     "rate revisions": "1\n1\n\n" * 20 + "quit\n",
     "rate clarity.py:Clarity": "1\n\n2\n\n" * 40 + "quit\n",
 }
-"""What a person types, by command: four debates are judged, and all items rated."""
+"""Input of a person, by command: four debates are judged, and all items rated."""
 
 
 # --------------------------------------------------------------------------- walking

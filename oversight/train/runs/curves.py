@@ -102,7 +102,7 @@ class Curve:
     steps: Floats
     values: Floats
     objective: str = ""
-    """What it measures, in words, where runs differ in that: a loss, or a source of reward."""
+    """The loss or source of reward that it measures, in words; empty where runs do not differ."""
 
     def smoothed(self) -> Floats | None:
         """A running mean with exponential weights; None where the curve is too short for one."""

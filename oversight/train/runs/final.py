@@ -54,7 +54,7 @@ METHODS = {
         "2024)."
     ),
 }
-"""What each trainer does, with its paper."""
+"""The method of each trainer, with its paper."""
 FIRST = ("loss", "reward", "accuracy", "kl", "entropy")
 """Metrics that stand first in the table."""
 
