@@ -405,7 +405,11 @@ def main() -> None:
             if options.profile:
                 profile(name, options.steps)
                 continue
-            found = run_ours(name, options.steps)
+            # Memory is counted in a process that has run no other case before.
+            alone = len(names) == 1
+            found = (
+                run_ours(name, options.steps) if alone else measured("ours", name, options.steps)
+            )
             if options.json:
                 print(found.to_line())
             else:

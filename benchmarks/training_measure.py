@@ -435,7 +435,13 @@ class StepClock:
         self._last = time.process_time()
 
     def measurement(self, tokens_per_step: int, **details: Any) -> Measurement:
-        """The figures of all steps so far."""
+        """The figures of all steps so far.
+
+        Raises:
+            SystemExit: Less is held than before the model was built: another case ran here before.
+        """
+        if self._peak <= self.imported:
+            raise SystemExit("memory is measured in a process that has run no other case before")
         return Measurement(
             cpu_s_per_step=min(self.times),
             peak_bytes=self._peak - self.imported,
@@ -462,7 +468,7 @@ def measure_steps(
     return clock
 
 
-def measured_subprocess(command: Sequence[str], timeout_s: float = 1800) -> Measurement:
+def measured_subprocess(command: Sequence[str], timeout_s: float = 7200) -> Measurement:
     """Run a case in a fresh process under `ENVIRONMENT`; return what it measured of itself."""
     done = subprocess.run(
         command,

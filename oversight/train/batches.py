@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -17,7 +18,9 @@ from oversight.train.settings import TrainSettings
 from oversight.train.types import Comparison
 
 
-def micro_batches(groups: Sequence[Sequence[TokenRow]], max_tokens: int) -> list[list[int]]:
+def micro_batches(
+    groups: Sequence[Sequence[TokenRow]], max_tokens: int, enough: int | None = None
+) -> list[list[int]]:
     """Numbers of the groups that are computed together, in an order that depends on them alone.
 
     A group (a pair, the samples of a prompt) stays whole, even if it is larger than `max_tokens`;
@@ -27,6 +30,8 @@ def micro_batches(groups: Sequence[Sequence[TokenRow]], max_tokens: int) -> list
     Args:
         groups: Rows of each group.
         max_tokens: Tokens of a part, shared beginnings counted once.
+        enough: Tokens of a part beyond which it takes in no group but one that shares its
+            beginning; None where a part is as large as it may be.
     """
     order = sorted(range(len(groups)), key=lambda i: (_first(groups[i]).tobytes(), i))
     parts: list[list[int]] = []
@@ -35,7 +40,8 @@ def micro_batches(groups: Sequence[Sequence[TokenRow]], max_tokens: int) -> list
     for i in order:
         alone = _num_tokens(groups[i])
         own = alone if before is None else alone - common_prefix(before, _first(groups[i]))
-        if not parts or size + own > max_tokens:
+        most = max_tokens if enough is None or own < alone * OWN_SHARE else min(enough, max_tokens)
+        if not parts or size + own > most:
             parts.append([])
             size, own = 0, alone
         parts[-1].append(i)
@@ -56,6 +62,42 @@ def _num_tokens(group: Sequence[TokenRow]) -> int:
         total += row.num_tokens - shared
         before = row.prompt_ids
     return total
+
+
+OWN_SHARE = 0.9
+"""A group of which less is its own shares its beginning with the one before."""
+CACHED_TOKENS = 1280
+"""Tokens whose passes are long beside adding to a layer's gradients, which each part does once: by
+computing more at once a CPU wins nothing, and loses what its caches would have held."""
+HEAD_SHARE = 0.25
+"""Weight of embeddings and head beside a layer's: gradients of embeddings are by rows, and few
+tokens may pass through the head."""
+
+
+def enough_tokens(
+    model: Any, settings: TrainSettings, device: torch.device, num_processes: int
+) -> int | None:
+    """Tokens of a micro-batch than which more would be computed no faster; None where more would.
+
+    That is on a CPU, in one process: several exchange weights in each part.
+
+    Args:
+        model: Of transformers, with or without adapters; it may stand on the meta device.
+        settings: Of the run.
+        device: That the model runs on.
+        num_processes: Of the run.
+    """
+    if device.type != "cpu" or num_processes > 1 or settings.model.router_aux_coefficient:
+        return None
+    num_words = len(model.get_input_embeddings().weight)
+    wide, others = 0, 1
+    for weight in model.parameters():
+        if weight.dim() == 2 and len(weight) == num_words:
+            wide += weight.numel()
+        else:
+            others += weight.numel()
+    lowered = settings.model.precision == "bfloat16"
+    return int(CACHED_TOKENS * (1.0 + HEAD_SHARE * wide / others)) * (2 if lowered else 1)
 
 
 USEFUL_SHARE = 0.75
@@ -81,6 +123,15 @@ class Cutting:
         self._max_tokens = settings.micro_batch_tokens
         self._attention = settings.model.attention
         self._models = [model for model in models.values() if isinstance(model, Backbone)]
+        self.enough = max(
+            (
+                found
+                for model in self._models
+                if (found := enough_tokens(model.inner, settings, model.device, world.size))
+            ),
+            default=None,
+        )
+        """Tokens of a part than which more would be computed no faster; see `enough_tokens`."""
         alone = world.size == 1 and len(self._models) == len(models)
         self._may = alone and not settings.model.router_aux_coefficient
         lora = settings.model.lora

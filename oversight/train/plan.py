@@ -19,7 +19,7 @@ from oversight.modeling import Ids, TokenRow
 from oversight.modeling.scoring.checks import check_policy_kind, check_scalar_kind, empty_model
 from oversight.modeling.scoring.trie import TokenTrie
 from oversight.text.numbers import memory
-from oversight.train.batches import Cutting, micro_batches
+from oversight.train.batches import Cutting, enough_tokens, micro_batches
 from oversight.train.data.examples import EpochOrder
 from oversight.train.data.loading import LoadedExamples
 from oversight.train.distributed import World, num_processes
@@ -116,6 +116,8 @@ class Plan:
     kind: Kind = "policy"
     """Of the model that is trained."""
     held: list[AuxiliaryModel] = field(default_factory=list)
+    enough: int | None = None
+    """Tokens of a micro-batch than which more would be computed no faster."""
     checked: list[str] = field(default_factory=lambda: ["settings", "folder", "model", "data"])
     tried: list[str] = field(default_factory=list)
     """Rewards that a reward function gave for dummy responses to the first rows."""
@@ -157,6 +159,7 @@ def lines(trainer: Trainer, config: Any, *, resume: bool = False) -> Iterator[st
     _check_same(plan, resume)
     model, others = _models(plan)
     shape = ModelShape.of(plan.start.config, model)
+    plan.enough = enough_tokens(model, config, plan.start.world.device, num_processes())
     yield f"{plan.trainer} of {_named(plan, shape)}, into {config.out}"
     yield from _indented(plan.start.notes)
     yield from ("", "data", *_indented([*plan.loaded.lines(), *plan.notes]))
@@ -271,7 +274,7 @@ def _parts(plan: Plan) -> Iterator[list[list[TokenRow]]]:
         batch = [groups[int(i)] for i in taken]
         yield [
             [row for i in part for row in batch[i]]
-            for part in micro_batches(batch, config.micro_batch_tokens)
+            for part in micro_batches(batch, config.micro_batch_tokens, plan.enough)
         ]
 
 
@@ -343,7 +346,8 @@ def _load(plan: Plan) -> BatchLoad:
     longest = max(len(example.prompt_ids) for example in plan.loaded.examples)
     answers = config.samples * config.sampling.max_new_tokens
     groups = max(1, config.batch_size // config.mini_batches)
-    together = max(1, min(groups, config.micro_batch_tokens // (longest + answers)))
+    room = min(config.micro_batch_tokens, plan.enough or config.micro_batch_tokens)
+    together = max(1, min(groups, room // (longest + answers)))
     most = together * (longest + answers)
     if _cuts(config):
         most = min(most, max(config.micro_batch_tokens, longest + config.sampling.max_new_tokens))

@@ -60,11 +60,11 @@ class Objective:
     of_rows: Callable[[int, list[int]], tuple[torch.Tensor, Metrics]] | None = None
     """The same for some rows of one group, where the loss is a sum over rows as well."""
 
-    def parts(self, max_tokens: int) -> list[list[int]]:
+    def parts(self, max_tokens: int, enough: int | None = None) -> list[list[int]]:
         """Numbers of the groups that are computed together."""
         if self.in_one:
             return [list(range(len(self.groups)))]
-        return micro_batches(self.groups, max_tokens)
+        return micro_batches(self.groups, max_tokens, enough)
 
 
 UPDATE = ("loss", "start_loss", "grad_norm")
@@ -249,7 +249,7 @@ class Session:
         """
         for model in self._models.values():
             model.train()
-        parts = task.parts(self.settings.micro_batch_tokens)
+        parts = task.parts(self.settings.micro_batch_tokens, self._cutting.enough)
         metrics: Metrics = {}
         total_loss = total_aux = 0.0
         padded = self.world.padded(parts)
@@ -388,7 +388,7 @@ class Session:
         """
         for model in self._models.values():
             model.eval()
-        parts = task.parts(self.settings.micro_batch_tokens)
+        parts = task.parts(self.settings.micro_batch_tokens, self._cutting.enough)
         metrics: Metrics = {}
         total_loss = 0.0
         with torch.no_grad():
