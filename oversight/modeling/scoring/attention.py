@@ -134,9 +134,8 @@ def trie_attention(
     if trie.back_end == "flex":
         output = flex_attention_over(query, key, value, trie, scale, window)
     elif trie.back_end == "blocks" and window is None:
-        output = BlockAttention.apply(  # type: ignore[no-untyped-call]
-            query, key, value, trie.blocks, scale
-        )
+        blocks = trie.blocks if query.dtype.itemsize < 4 else trie.blocks_in_pieces
+        output = BlockAttention.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
     else:
         output = dense_attention(query, key, value, trie, scale, window)
     return output.transpose(1, 2), None

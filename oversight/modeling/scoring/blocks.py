@@ -60,12 +60,23 @@ class Block:
         return stretch_1HtD[0].reshape(num_heads, self.num, -1, size).transpose(0, 1)
 
 
-def blocks_of(runs: tuple[TrieSegment, ...], tails: tuple[int, ...]) -> tuple[Block, ...]:
+PIECE = 192
+"""Tokens of the pieces that a run's causal block is cut into: in float32 the kernel computes keys
+512 at a time, also those that no query of a causal block sees, and cutting saves these."""
+PIECES = 1.5, 16
+"""Runs of so many pieces are cut: shorter ones gain nothing, in longer ones little is in vain."""
+
+
+def blocks_of(
+    runs: tuple[TrieSegment, ...], tails: tuple[int, ...], *, in_pieces: bool = False
+) -> tuple[Block, ...]:
     """The blocks, so that each query's causal block is the first it takes part in.
 
     Args:
         runs: Of the line.
         tails: For each run the first place that asks; those from there to its end are queries.
+        in_pieces: Whether causal blocks are cut into a causal one for each `PIECE` tokens, side by
+            side, and a full one of each piece with what stands before it.
     """
     starts = [0]
     for run, tail in zip(runs, tails, strict=True):
@@ -76,7 +87,10 @@ def blocks_of(runs: tuple[TrieSegment, ...], tails: tuple[int, ...]) -> tuple[Bl
         own, below = slice(starts[i], starts[i + 1]), slice(starts[i + 1], starts[ends[i]])
         full.append(Block(own, slice(run.start, tail), causal=False))
         full.append(Block(below, slice(run.start, run.stop), causal=False))
-    blocks = [*_causal(runs, tails, starts), *full]
+    causal = [
+        part for b in _causal(runs, tails, starts) for part in (_cut(b) if in_pieces else [b])
+    ]
+    blocks = [*causal, *full]
     return tuple(
         b for b in blocks if b.queries.start < b.queries.stop and b.keys.start < b.keys.stop
     )
@@ -94,6 +108,29 @@ def _causal(
         keys = slice(tails[i], runs[j - 1].stop)
         yield Block(slice(starts[i], starts[j]), keys, causal=size > 1, num=j - i, first=True)
         i = j
+
+
+def _cut(block: Block) -> Iterator[Block]:
+    """A causal block, or several of one size, in pieces if that saves time."""
+    size = (block.keys.stop - block.keys.start) // block.num
+    if not PIECES[0] * PIECE <= size <= PIECES[1] * PIECE:
+        yield block
+        return
+    for i in range(block.num):
+        query, key = block.queries.start + i * size, block.keys.start + i * size
+        whole = size - size % PIECE
+        for start, stop in ((0, whole), (whole, size)):
+            if start < stop:
+                yield Block(
+                    slice(query + start, query + stop),
+                    slice(key + start, key + stop),
+                    causal=stop - start > 1,
+                    num=max(1, (stop - start) // PIECE),
+                    first=True,
+                )
+        for start in range(PIECE, size, PIECE):
+            asking = slice(query + start, query + min(start + PIECE, size))
+            yield Block(asking, slice(key, key + start), causal=False)
 
 
 def _line(block_NHtD: torch.Tensor) -> torch.Tensor:
@@ -231,6 +268,11 @@ class Layout:
     def blocks(self) -> tuple[Block, ...]:
         """The same as dense blocks."""
         return blocks_of(self.runs, self.tails)
+
+    @cached_property
+    def blocks_in_pieces(self) -> tuple[Block, ...]:
+        """The same in pieces, for float32 and more: in less, sums would be rounded once more."""
+        return blocks_of(self.runs, self.tails, in_pieces=True)
 
     @cached_property
     def places_T(self) -> torch.Tensor:

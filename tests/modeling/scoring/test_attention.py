@@ -10,6 +10,7 @@ import torch
 
 from oversight.errors import ConfigError
 from oversight.modeling import TokenRow
+from oversight.modeling.scoring import blocks
 from oversight.modeling.scoring.attention import Layout, choose_back_end, trie_attention
 from oversight.modeling.scoring.blocks import (
     BlockAttention,
@@ -49,6 +50,62 @@ def test_blocks_give_the_output_and_gradients_of_the_dense_mask(
     assert (outputs[0] - outputs[1]).abs().max() < tolerance
     for ours, plain in zip(*grads, strict=True):
         assert (ours - plain).abs().max() < tolerance
+
+
+def long_rows() -> list[TokenRow]:
+    """Rows that share a long prompt, and others as long that share nothing."""
+    draw = np.random.default_rng(0).integers
+    prompt = draw(0, 90, 600)
+    shared = [TokenRow(prompt, draw(0, 90, 40)) for _ in range(3)]
+    return [*shared, *(TokenRow(draw(0, 90, 400), draw(0, 90, 37)) for _ in range(3))]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 3e-6)])
+def test_long_runs_in_pieces_give_the_output_and_gradients_of_the_dense_mask(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    layout = layout_of(long_rows())
+    assert len(layout.blocks_in_pieces) > len(layout.blocks) + 4
+    inputs = random_inputs(len(layout.ends_T), 2, dtype)
+    outputs = [
+        BlockAttention.apply(*inputs, layout.blocks_in_pieces, 0.3),
+        dense_attention(*inputs, layout, 0.3, None),
+    ]
+    weights = torch.randn_like(outputs[0])
+    grads = [torch.autograd.grad(output, inputs, weights) for output in outputs]
+    assert (outputs[0] - outputs[1]).abs().max() < tolerance
+    for ours, plain in zip(*grads, strict=True):
+        assert (ours - plain).abs().max() < tolerance
+
+
+def num_seen(layout: Layout) -> torch.Tensor:
+    """How often each place that asks meets each place of the line in blocks in pieces, [Q, T]."""
+    seen = torch.zeros(len(layout.asking_Q), len(layout.ends_T), dtype=torch.int64)
+    for block in layout.blocks_in_pieces:
+        queries = torch.arange(block.queries.start, block.queries.stop).chunk(block.num)
+        keys = torch.arange(block.keys.start, block.keys.stop).chunk(block.num)
+        for query_Q, key_T in zip(queries, keys, strict=True):
+            part = torch.ones(len(query_Q), len(key_T), dtype=torch.int64)
+            seen[query_Q[:, None], key_T] += part.tril() if block.causal else part
+            if block.first:
+                assert not seen[query_Q].sum(1).gt(len(key_T)).any()
+    return seen
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("piece", [2, 3, 5])
+def test_blocks_in_pieces_hold_each_visible_pair_once(
+    rows: list[TokenRow], monkeypatch: pytest.MonkeyPatch, piece: int, cut: bool
+) -> None:
+    monkeypatch.setattr(blocks, "PIECE", piece)
+    layout = layout_of(rows)
+    if cut:
+        needed = np.arange(0, len(layout.ends_T), 3)
+        tails = tails_of(layout.runs, needed)
+        trie = TokenTrie.build([row.ids() for row in rows])
+        layout = Layout(trie, torch.device("cpu"), "blocks", tails)
+    assert len(layout.blocks_in_pieces) > len(layout.blocks)
+    assert torch.equal(num_seen(layout), layout.visible(None).long())
 
 
 def test_block_gradients_are_those_of_finite_differences(rows: list[TokenRow]) -> None:
