@@ -36,5 +36,5 @@ def table_line(name: str, ours: Measurement, peer: Measurement) -> str:
     return (
         f"{case.title:<26} {ours.cpu_s_per_step:>7.3f} s {peer.cpu_s_per_step:>7.3f} s"
         f" {faster:>7.2f}× ≥ {case.bar():>4.1f}× {case.bound():>6.2f}× {of_bound:>5.0%}"
-        f" {share:>8.2f} {memory:>6}{'  MISSED' if missed else ''}"
+        f" {share:>8.3f} {memory:>6}{'  MISSED' if missed else ''}"
     )

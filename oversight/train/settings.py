@@ -356,7 +356,8 @@ class TrainSettings(Settings):
     micro_batch_tokens: int = Field(default=8192, ge=16)
     """Tokens that a process computes at once, shared beginnings counted once; a step's examples
     are cut into as many parts as that takes, and a group that is larger into its rows, which
-    changes nothing but the memory."""
+    changes nothing but the memory. On a CPU, groups that share nothing come in smaller parts still,
+    where that is no slower."""
     eval_every: int = Field(default=50, ge=1)
     """Steps between evaluations on the held-out part."""
     save_every: int = Field(default=50, ge=1)
