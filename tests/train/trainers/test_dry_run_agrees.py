@@ -40,7 +40,7 @@ def models(cases: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
         kind(made).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     sizes = {
-        "vocab_size": len(tokenizer),
+        "vocab_size": transformers.AutoConfig.from_pretrained(policy).vocab_size,
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
