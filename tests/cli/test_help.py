@@ -14,8 +14,8 @@ import pytest
 import typer
 
 from oversight.cli import main
+from oversight.cli.debate import _pixel_settings as pixel_settings
 from oversight.cli.persons import PersonOptions
-from oversight.cli.pixels import _settings as pixel_settings
 from oversight.cli.run import load_circle
 from oversight.cli.train import _settings as train_settings
 from oversight.config import RunSettings, assignments, load_recipe, override, read_toml
