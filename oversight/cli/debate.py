@@ -200,10 +200,10 @@ def debate(
     Debates that are complete in the store are not run again: after an interruption,
     the same command finishes the rest.
     """
-    from oversight.config import assignments
+    from oversight.config import assignments, chosen
     from oversight.graphs.planning import ModelOptions, casting
 
-    flags = {
+    flags: dict[str, Any] = {
         "dataset.dataset": dataset,
         "protocols": protocol or None,
         "dataset.limit": limit,
@@ -214,7 +214,7 @@ def debate(
         "swap": swap or None,
         "dataset.skip_bad": skip_bad or None,
     }
-    changes: dict[str, Any] = {name: each for name, each in flags.items() if each is not None}
+    flags |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
     models = ModelOptions(
         model=model,
         engine=engine,
@@ -224,14 +224,14 @@ def debate(
         judge_engine=judge_engine,
         base_url=base_url,
     )
-    changes |= casting(debater=debater, judge=judge, models=models)
-    changes |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
+    cast_as = casting(debater=debater, judge=judge, models=models)
     by_hand = assignments(sets or ())
-    models.refuse_contradictions(changes, by_hand)
+    models.refuse_contradictions(cast_as, by_hand)
     of_the_demo = recipe is None and dataset is None
     if of_the_demo and seed is not None:
-        changes["dataset.settings.seed"] = seed  # another question, and not only other orders
-    settings = _settings(recipe, changes | by_hand, of_the_demo=of_the_demo)
+        cast_as["dataset.settings.seed"] = seed  # another question, and not only other orders
+    changes = cast_as | chosen(flags, sets or ())
+    settings = _settings(recipe, changes, of_the_demo=of_the_demo)
     _check_speakers(debater, settings.protocols, by_hand)
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
@@ -339,14 +339,14 @@ def pixels(
 
 
 def _pixel_settings(recipe: Path | None, given: dict[str, Any], sets: list[str]) -> PixelSettings:
-    from oversight.config import assignments, override, read_toml
+    from oversight.config import chosen, override, read_toml
     from oversight.errors import ConfigError
     from oversight.experiments.pixels import PixelSettings
 
-    named = {name: value for name, value in given.items() if value is not None}
     data = read_toml(recipe) if recipe else {}
+    changes = chosen(given, sets)
     try:
-        return PixelSettings.parse(override(data, named | assignments(sets)))
+        return PixelSettings.parse(override(data, changes))
     except ConfigError as error:
         raise ConfigError(f"{recipe}: {error}" if recipe else str(error)) from None
 

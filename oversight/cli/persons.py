@@ -312,11 +312,9 @@ def session(kind: type[S], study: Path | None, flags: Flags, options: PersonOpti
     Raises:
         ConfigError: The file or a value is wrong; says which.
     """
-    from oversight.config import assignments, read_toml
+    from oversight.config import chosen, read_toml
 
-    given = {**flags, "port": options.port}
-    changes = {key: value for key, value in given.items() if value is not None}
-    changes |= assignments(options.sets)
+    changes = chosen({**flags, "port": options.port}, options.sets)
     base = read_toml(study) if study else {}
     return kind.changed(base, changes, where=study.name if study else "")
 

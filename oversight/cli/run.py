@@ -124,7 +124,7 @@ def _circle(recipe: Path, data: dict[str, Any]) -> CircleSettings:
 
 
 def _data(recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool) -> dict[str, Any]:
-    from oversight.config import assignments, override, read_toml
+    from oversight.config import chosen, override, read_toml
     from oversight.errors import ConfigError
 
     data = read_toml(recipe)
@@ -133,7 +133,7 @@ def _data(recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool
         if not short:
             raise ConfigError(f"{recipe}: it has no short form; leave --quick out")
         data = override(data, short)
-    data = override(data, changes | assignments(sets))
+    data = override(data, chosen(changes, sets))
     named = data.get("experiment", CIRCLE)
     if named not in (CIRCLE, CONSTITUTIONAL):
         raise ConfigError(

@@ -127,11 +127,11 @@ def _train(
 
 def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> Any:
     """The run's settings: the recipe, with what the command line says in its place."""
-    from oversight.config import assignments, override, read_toml
+    from oversight.config import chosen, override, read_toml
     from oversight.errors import ConfigError
     from oversight.train.experience_settings import SETTINGS_OF
 
-    changes = assignments(sets) | ({} if out is None else {"out": str(out)})
+    changes = chosen({"out": None if out is None else str(out)}, sets)
     data = override(read_toml(recipe), changes)
     if "out" not in data:
         raise ConfigError(f"{recipe}: no folder for the run; set out = 'runs/NAME', or give --out")

@@ -64,7 +64,6 @@ class Hub:
     """The status that requests get whose method and path fit a pattern."""
     drops: str = ""
     """Connections of requests that fit this pattern are closed without an answer."""
-    files_per_answer: int = 256
 
     def num(self, pattern: str) -> int:
         """Number of requests that fit."""
@@ -150,7 +149,8 @@ class Handler(BaseHTTPRequestHandler):
         if found[3] == "preupload":
             return self.preupload(repository.files(branch), body)
         if found[3] == "commit":
-            return self.commit(repository, branch, body)
+            page = f"{self.hub.url}/{f'{found[1]}/'.removeprefix('models/')}{found[2]}"
+            return self.commit(repository, branch, body, page)
         return self.say(
             200,
             {
@@ -201,7 +201,7 @@ class Handler(BaseHTTPRequestHandler):
             objects.append(answer)
         return self.say(200, {"transfer": "basic", "objects": objects})
 
-    def commit(self, repository: Repository, branch: str, body: bytes) -> None:
+    def commit(self, repository: Repository, branch: str, body: bytes, page: str) -> None:
         added: Tree = {}
         message = ""
         for line in map(json.loads, body.splitlines()):
@@ -214,7 +214,7 @@ class Handler(BaseHTTPRequestHandler):
                 assert line["key"] == "file"
                 added[value["path"]] = base64.b64decode(value["content"])
         oid = repository.commit(branch, added, message)
-        self.say(200, {"commitUrl": f"{self.hub.url}/commit/{oid}", "commitOid": oid})
+        self.say(200, {"commitUrl": f"{page}/commit/{oid}", "commitOid": oid})
 
     def say(self, status: int, value: Any, *headers: tuple[str, str]) -> None:
         data = json.dumps(value).encode()
@@ -241,6 +241,7 @@ def serving() -> Iterator[Hub]:
     hub = Hub()
     handler = type("OneHub", (Handler,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True  # a client keeps its connection open
         hub.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
