@@ -21,7 +21,7 @@ from oversight.cli.options import (
     part_of,
     set_option,
 )
-from oversight.cli.persons import RaterEngine, RaterModel, ServerUrl
+from oversight.cli.persons import RaterEngine, RaterModel, ServerUrls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,7 +204,7 @@ def feedback(
     shards: Shards = 1,
     model: RaterModel = None,
     engine: RaterEngine = None,
-    base_url: ServerUrl = None,
+    base_url: ServerUrls = None,
     run: RunName = None,
     tag: Tags = None,
     sets: Annotated[list[str] | None, set_option("num_principles=4")] = None,

@@ -23,6 +23,7 @@ from oversight.cli.options import (
     registered,
     set_option,
 )
+from oversight.cli.persons import addresses
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,10 +123,12 @@ JudgeEngine = Annotated[
         autocompletion=registered("engines"),
     ),
 ]
-BaseUrl = Annotated[
-    str | None,
+BaseUrls = Annotated[
+    list[str] | None,
     typer.Option(
-        help="Address of the models' server, up to /v1; their engine is then openai.",
+        "--base-url",
+        help="Address of the models' server, up to /v1; their engine is then openai. May be "
+        "repeated, for several servers.",
         show_default=False,
     ),
 ]
@@ -164,7 +167,7 @@ def debate(
     judge_model: JudgeModel = None,
     debater_engine: DebaterEngine = None,
     judge_engine: JudgeEngine = None,
-    base_url: BaseUrl = None,
+    base_url: BaseUrls = None,
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
     prices: Prices = None,
@@ -222,7 +225,7 @@ def debate(
         judge_model=judge_model,
         debater_engine=debater_engine,
         judge_engine=judge_engine,
-        base_url=base_url,
+        base_url=addresses(base_url),
     )
     cast_as = casting(debater=debater, judge=judge, models=models)
     by_hand = assignments(sets or ())
@@ -396,7 +399,7 @@ def _write_pixels(played: FinishedRun, found: PixelResults, store: Store) -> Non
 
 
 def _print_pixels(played: FinishedRun, found: PixelResults, console: Console) -> None:
-    from oversight.cli.options import print_table
+    from oversight.cli.report import print_table
     from oversight.experiments.pixels.results import extent, headlines, methods, table
     from oversight.text.numbers import count
     from oversight.text.terminal import rich_text

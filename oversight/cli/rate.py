@@ -13,7 +13,7 @@ from oversight.cli.persons import (
     PersonOptions,
     RaterEngine,
     RaterModel,
-    ServerUrl,
+    ServerUrls,
     again,
     begin_run,
     described,
@@ -91,7 +91,7 @@ def rate(
     ] = None,
     engine: RaterEngine = None,
     model: RaterModel = None,
-    base_url: ServerUrl = None,
+    base_url: ServerUrls = None,
     as_json: Json = False,
 ) -> None:
     """Rate what was said in debates and to open prompts: pairs, principles, revisions.
@@ -173,7 +173,7 @@ def rater_flags(
     rater: str | None,
     engine: str | None,
     model: str | None,
-    base_url: str | None,
+    base_url: Sequence[str] | None,
     sets: Sequence[str] = (),
 ) -> dict[str, object]:
     """The settings, by dotted name, that options for a model stand for; raises as `described`.

@@ -199,7 +199,7 @@ def print_constitutional(
     results: ConstitutionalResults, written: Sequence[Path], console: Console
 ) -> None:
     """Findings, tables, limits, and where the files are."""
-    from oversight.cli.options import print_table
+    from oversight.cli.report import print_table
     from oversight.experiments.constitutional.results import LIMITS, findings, tables
     from oversight.text.terminal import rich_text
 
@@ -247,7 +247,7 @@ def print_results(
     circle: CircleSettings, results: CircleResults, console: Console, *, short: bool = False
 ) -> None:
     """Findings, what to mind, tables (only the first if `short`), and where the page is."""
-    from oversight.cli.options import print_table
+    from oversight.cli.report import print_table
     from oversight.experiments.selfplay import words
     from oversight.text.terminal import rich_text
 
