@@ -435,10 +435,17 @@ def _told(goods: Shipment, endpoint: str) -> Iterator[None]:
             raise HubError(
                 f"{endpoint} does not take this: {' '.join(str(error).split())}"
             ) from None
+        failed = "does not answer" if any(map(_is_of_network, chain)) else "did not take this"
         raise HubError(
-            f"{endpoint} does not answer ({said}); the same command goes on: what was uploaded is "
-            "not uploaded again"
+            f"{endpoint} {failed} ({said}); the same command goes on: what was uploaded is not "
+            "uploaded again"
         ) from None
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """True of errors of connections: the system's, and those of the HTTP library in use."""
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or library in ("httpx", "httpx2", "httpcore", "httpcore2")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
