@@ -7,7 +7,7 @@ also checks settings, records the run and gives transcripts.
 
     python benchmarks/facade.py
 
-Bar: the façade adds less than 5 %. Other work on the same cores raises CPU times as well, so the two
+Bar: the façade adds less than 5 %. Other work on the same cores raises CPU times too, so the two
 alternate, which of them is first changes from pair to pair, and the median of the ratios of all
 pairs counts; its range is printed beside it.
 """
