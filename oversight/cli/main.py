@@ -50,7 +50,7 @@ UNUSABLE = {
 GOING_ON = frozenset(
     {
         *("answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "propose"),
-        *("rate", "run"),
+        *("push", "rate", "run"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin

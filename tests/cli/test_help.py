@@ -84,7 +84,7 @@ def batch_settings(recipe: Path, example: str) -> dict[str, Any]:
 
 
 RUNNERS: dict[str, Runner] = {
-    "debate": typed("debate", "-d", "world", "--limit", "1", "--no-live", "--store", "{store}"),
+    "debate": typed("debate", "-d", "world", "--no-live", "--store", "{store}"),
     "datasets": typed("datasets", "world", "--limit", "1"),
     "export": typed("export", "{folder}/rows.jsonl", "--store", "{store}"),
     "judge": typed("judge", "--store", "{store}", "--keys"),
