@@ -20,7 +20,6 @@ from oversight.text.terminal import rich_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from oversight.text import numbers
     from oversight.types import Slot
 
 
@@ -110,6 +109,22 @@ def complete_models(incomplete: str) -> Completed:
     return [each for each in own if each[0].startswith(incomplete)] or places()(incomplete)
 
 
+def run_names(ctx: typer.Context, incomplete: str) -> Completed:
+    """Completes the names of the runs in the store at hand."""
+    from oversight.cli.runs import runs_at_hand
+
+    found = runs_at_hand(ctx.params)
+    return [(name, command) for name, command, _ in found if name.startswith(incomplete)]
+
+
+def tag_names(ctx: typer.Context, incomplete: str) -> Completed:
+    """Completes the names of the tags in the store at hand, each up to its sign "="."""
+    from oversight.cli.runs import runs_at_hand
+
+    names = {f"{name}=": "" for *_, tags in runs_at_hand(ctx.params) for name in tags}
+    return [each for each in names.items() if each[0].startswith(incomplete)]
+
+
 Store = Annotated[
     str, typer.Option("--store", help="Path of an SQLite file, or a postgresql:// URL.")
 ]
@@ -129,12 +144,17 @@ RunName = Annotated[
         metavar="NAME",
         help="Name this run; the same name again goes on with it.",
         show_default="time and command",
+        autocompletion=run_names,
     ),
 ]
 Tags = Annotated[
     list[str] | None,
     typer.Option(
-        "--tag", metavar="NAME=VALUE", help="Tag this run. May be repeated.", show_default=False
+        "--tag",
+        metavar="NAME=VALUE",
+        help="Tag this run. May be repeated.",
+        show_default=False,
+        autocompletion=tag_names,
     ),
 ]
 
@@ -146,6 +166,7 @@ RunNames = Annotated[
         metavar="NAME",
         help="Only what this run made or found. May be repeated.",
         show_default=False,
+        autocompletion=run_names,
     ),
 ]
 RunTags = Annotated[
@@ -155,6 +176,7 @@ RunTags = Annotated[
         metavar="NAME=VALUE",
         help="Only runs with this tag. May be repeated.",
         show_default=False,
+        autocompletion=tag_names,
     ),
 ]
 
@@ -263,25 +285,6 @@ def show_table(
     for row in rows:
         table.add_row(*(rich_text(f"{each:,}" if isinstance(each, int) else each) for each in row))
     Console().print(table)
-
-
-GAP = 2
-"""Spaces between two columns."""
-
-
-def print_table(table: numbers.Table, console: Console) -> None:
-    """A table under its title, with its note below; in parts where the terminal is narrow."""
-    from rich.table import Table as RichTable
-
-    from oversight.evals.rendering import add_columns, layouts
-
-    console.print()
-    for number, layout in enumerate(layouts(table, console.width, GAP)):
-        title = None if number else table.title
-        shown = RichTable(box=None, pad_edge=False, title=title, title_justify="left")
-        add_columns(shown, table, layout)
-        console.print(shown)
-    console.print(table.note, style="dim", highlight=False)
 
 
 NUM_SHOWN = 3

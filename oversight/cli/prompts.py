@@ -162,7 +162,7 @@ def propose(
     """
     from rich.console import Console
 
-    from oversight.config import assignments, read_toml
+    from oversight.config import chosen, read_toml
     from oversight.errors import ConfigError
     from oversight.files import check_place
     from oversight.jobs.writing import Writing, WritingSettings
@@ -170,8 +170,7 @@ def propose(
     if recipe is None:
         raise ConfigError("name a recipe: oversight propose recipes/propose.toml")
     flags = {"num": limit, "out": None if out is None else str(out), "concurrency": concurrency}
-    changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    changes |= assignments(sets or ())
+    changes = chosen(flags, sets or ())
     settings = WritingSettings.changed(read_toml(recipe), changes, where=recipe.name)
     check_place(settings.out, "out")
     console = Console(stderr=as_json)
