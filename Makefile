@@ -14,6 +14,10 @@ PIP := -m pip --disable-pip-version-check install --quiet --constraint constrain
 # More than cores: a third of the time of the screens' tests is waiting.
 WORKERS ?= 3
 
+# Compiled once, also where the shell says otherwise: each of three workers would compile all tests,
+# and each of some hundred processes all modules.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-vllm fuzz check lint format bench bench-training bench-vllm docs clean
 
