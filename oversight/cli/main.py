@@ -17,9 +17,9 @@ from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
 from oversight.cli.ending import INTERRUPTS
-from oversight.cli.options import INTERRUPTED, CommandLine, datasets, models, protocols
+from oversight.cli.listing import datasets, models, prompts, propose, protocols
+from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
-from oversight.cli.prompts import prompts, propose
 from oversight.cli.rate import rate
 from oversight.cli.report import diff, export, report
 from oversight.cli.run import demo

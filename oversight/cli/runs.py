@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import sqlite3
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -405,32 +404,3 @@ def _lookup(store: OpenStore) -> Callable[[str], Sequence[str]]:
         return known.get(debate_id, ())
 
     return runs_of
-
-
-# --- completion ---
-
-
-NUM_COMPLETED = 200
-"""Runs that completion offers, the newest ones."""
-
-
-def runs_at_hand(params: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
-    """The newest runs of the stores that a command line names so far: name, command, tags.
-
-    For completion: an SQLite file is read as it is, without the library that looks after stores. A
-    server is not asked, and whatever goes wrong gives nothing.
-
-    Args:
-        params: Parameters of the command line, as far as it is typed.
-    """
-    given = params.get("store") or DEFAULT_STORE
-    found: dict[str, tuple[str, list[str]]] = {}
-    for place in [given] if isinstance(given, str) else given:
-        with suppress(Exception):
-            path = Path(str(place).rpartition("=")[2]).expanduser().resolve(strict=True)
-            query = "SELECT body FROM runs ORDER BY seq DESC LIMIT ?"
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
-                for (body,) in db.execute(query, (NUM_COMPLETED,)):
-                    start = json.loads(body)
-                    found.setdefault(start["run"], (start["action"], [*start.get("tags", {})]))
-    return [(name, *each) for name, each in found.items()]
