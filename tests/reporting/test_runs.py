@@ -119,7 +119,9 @@ def test_losses_of_different_kinds_share_no_axis(run, tmp_path) -> None:
     for name in ("origin.json", "config.json"):
         held = json.loads((other / name).read_text())
         (other / name).write_text(json.dumps(held | {"trainer": "dpo"}))
-    plots = {plot.title: plot for plot in run_page("s", {"s": run, "d": other}, "d").plots}
+    page = run_page("s", {"s": run, "d": other}, "d")
+    every = (*page.plots, *(plot for _, plots in page.more for plot in plots))
+    plots = {plot.title: plot for plot in every}
     assert {line.label for line in plots["Loss: sft"].lines} == {"s, train"}
     assert {line.label for line in plots["Loss: dpo"].lines} == {"d, train"}
     assert "Loss" not in plots
