@@ -383,8 +383,7 @@ def print_transcript(page: TranscriptPage, console: Console, *, with_source: boo
         console.print(rich_text("Acts of people", style="bold"))
         for act in page.acts:
             about = ", ".join(place.words for place in act.about)
-            told = f"  {act.at}  {act.who}  {act.what} {about}  {act.detail}"
-            console.print(rich_text(told.rstrip()))
+            console.print(rich_text(f"  {act.at}  {act.who}  {act.what} {about}  {act.detail}"))
     console.print()
 
 

@@ -269,12 +269,16 @@ async def test_what_a_rater_did_leads_to_the_turns_and_the_rating(store) -> None
     ids = tuple(turn.id for turn in turns)
     item = item_id("pairs", ids)
     rating = Feedback(
-        debate_id=debate.id, item=item, turn_ids=ids, judge="bea", answer=PairAnswer(preferred="a")
+        debate_id=debate.id,
+        item=item,
+        turn_ids=ids,
+        judge="bea",
+        answer=PairAnswer(preferred="left"),
     )
     acts: list[AnyRatingAct] = [
         RatingOpened(shown=ids),
         AttentionPaid(panels={}, seen={ids[1]: ((0.0, 1.0),)}),
-        QuestionsAnswered(answers={"better": "a"}),
+        QuestionsAnswered(answers={"preferred": "left"}),
         RatingSent(revision=0),
     ]
     store.add(
