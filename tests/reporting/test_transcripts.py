@@ -273,7 +273,7 @@ async def test_what_a_rater_did_leads_to_the_turns_and_the_rating(store) -> None
         item=item,
         turn_ids=ids,
         judge="bea",
-        answer=PairAnswer(preferred="left"),
+        answer=PairAnswer(preferred="left", strength=1),
     )
     acts: list[AnyRatingAct] = [
         RatingOpened(shown=ids),
