@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from oversight import registry
 from oversight.cli.batch import Batch, Shards
@@ -25,8 +26,6 @@ from oversight.models import EMBEDDED
 from oversight.text.terminal import rich_text
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from oversight.agents.prompting import AgentPrompts
     from oversight.jobs.writing import Writing, WritingProgress
     from oversight.types import Slot

@@ -108,13 +108,13 @@ def complete_models(incomplete: str) -> Completed:
 
 def run_names(ctx: typer.Context, incomplete: str) -> Completed:
     """Completes the names of the runs in the store at hand."""
-    found = _runs_at_hand(ctx.params)
+    found = runs_at_hand(ctx.params)
     return [(name, command) for name, command, _ in found if name.startswith(incomplete)]
 
 
 def tag_names(ctx: typer.Context, incomplete: str) -> Completed:
     """Completes the names of the tags in the store at hand, each up to its sign "="."""
-    names = {f"{name}=": "" for *_, tags in _runs_at_hand(ctx.params) for name in tags}
+    names = {f"{name}=": "" for *_, tags in runs_at_hand(ctx.params) for name in tags}
     return [each for each in names.items() if each[0].startswith(incomplete)]
 
 
@@ -122,7 +122,7 @@ NUM_COMPLETED = 200
 """Runs that completion offers, the newest ones."""
 
 
-def _runs_at_hand(params: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+def runs_at_hand(params: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
     """The newest runs of the stores that a command line names so far: name, command, tags.
 
     For completion: an SQLite file is read as it is, without the library that looks after stores. A

@@ -442,8 +442,8 @@ def _list_debates(store: str, filters: Mapping[str, Any], *, as_json: bool) -> N
             num = opened.counts()["complete"]
             raise StoreError(nothing_in(store, chosen, num, "to show"))
         newest = ids[: -(filters["limit"] or NUM_LISTED) - 1 : -1]
-        entries = [entry_of(each) for each in opened.rows_of(newest)]
-    found = sorted((each.row for each in entries), key=lambda row: -row.seq)
+        rows_of = {each.row.id: each.row for each in map(entry_of, opened.rows_of(newest))}
+    found = [rows_of[each] for each in newest]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found], indent=2))
         return

@@ -194,7 +194,7 @@ def _way_on(run: Path) -> str:
     last = starts[-1] if isinstance(starts, list) and starts else None
     command = last.get("command") if isinstance(last, dict) else None
     if not isinstance(command, str):
-        return "go on with it: oversight train TRAINER RECIPE --resume"
+        return "go on with it by the command that began it, and --resume"
     return f"go on with it: {command}{'' if '--resume' in command.split() else ' --resume'}"
 
 
