@@ -466,7 +466,9 @@ def _chart(transcript: Transcript, places: dict[str, int]) -> BeliefChart | None
             lines.append(BeliefLine(ruling.judge, tuple(sorted(points))))
     if all(len(line.points) < 2 for line in lines):
         return None
-    ticks = [(float(place), str(place)) for place in range(1, end)][:: max(1, end // 10)]
+    # The word "judgment" takes the end of the axis.
+    shown = range(1, int(end * 0.88) + 1, max(1, end // 10))
+    ticks = [(float(place), str(place)) for place in shown]
     return BeliefChart(
         option=question.options[about].text,
         is_right=question.correct is not None,
