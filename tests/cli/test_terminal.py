@@ -321,6 +321,7 @@ def test_what_disagrees_or_is_misspelt_is_refused_in_one_line(
 
 
 def test_the_list_of_make_targets_stands_in_columns(root) -> None:
-    said = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "help"]  # which it prints where make runs the tests
+    said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     lines = said.stdout.splitlines()
     assert {re.match(r"[a-z-]+ +", line).end() for line in lines} == {16}  # type: ignore[union-attr]
