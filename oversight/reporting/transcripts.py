@@ -141,7 +141,7 @@ class _Builder:
         self._spans: list[tuple[int, int, int]] = []
 
     def place(self, target: ActTarget) -> ActPlace:
-        """Where on the page something stands that an act is about; after `turns`."""
+        """The place on the page that an act is about; after `turns`."""
         if target.kind != "turn":
             return ActPlace(f"{target.kind}-{target.id}", f"the {target.kind}")
         quote = self._quotes.get((target.id, -1 if target.quote is None else target.quote))
