@@ -1,5 +1,5 @@
-"""Lists of what there is to choose from: `oversight datasets`, `models`, `protocols`, `prompts`; and
-`oversight propose`, by which a red team writes more prompts from seeds."""
+"""Lists of what there is to choose from: `oversight datasets`, `models`, `protocols`, `prompts`;
+and `oversight propose`, by which a red team writes more prompts from seeds."""
 
 from __future__ import annotations
 
