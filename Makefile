@@ -14,11 +14,15 @@ PIP := -m pip --disable-pip-version-check install --quiet --constraint constrain
 # More than cores: a third of the time of the screens' tests is waiting.
 WORKERS ?= 3
 
+# Compiled once, also where the shell says otherwise: each of three workers would compile all tests,
+# and each of some hundred processes all modules.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-vllm fuzz check lint format bench bench-training bench-vllm docs clean
 
 help: ## This list.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{printf "%-16s%s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

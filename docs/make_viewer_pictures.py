@@ -1,6 +1,6 @@
-"""The pictures of the viewer in docs/pictures: a list, transcripts, two runs, a closed circle.
+"""The pictures of the viewer in docs/pictures: a list, transcripts, runs, a closed circle.
 
-python docs/make_viewer_pictures.py [--out docs/pictures] [--circle FOLDER]
+python docs/make_viewer_pictures.py [--out docs/pictures] [--circle FOLDER] [--run FOLDER]
 
 A small model that ships with the package debates on generated questions, `oversight view` serves
 the store as it would a person's, and a headless Chromium takes the pictures. Needs Chromium.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import io
 import os
 import signal
 import subprocess
@@ -23,9 +24,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from PIL import Image
+
 from tests.tui.browser import chromium
 
 OVERSIGHT = (sys.executable, "-m", "oversight.cli.main")
+NUM_COLOURS = 128
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,11 @@ async def take(address: str, shots: list[Shot], out: Path) -> None:
                     await browser.value(shot.script)
                 await asyncio.sleep(2.0)
                 answer = await browser.ask("Page.captureScreenshot", format="png")
-                (out / shot.name).write_bytes(base64.b64decode(answer["data"]))
-                print(out / shot.name)
+                picture = Image.open(io.BytesIO(base64.b64decode(answer["data"]))).convert("RGB")
+                # Few colours: a page has no more, and the file is a third as large.
+                few = picture.quantize(NUM_COLOURS, dither=Image.Dither.NONE)
+                few.save(out / shot.name, optimize=True)
+                print(out / shot.name, f"{(out / shot.name).stat().st_size / 1000:.0f} kB")
             assert browser.complaints == [], browser.complaints
 
 
@@ -78,6 +85,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--store", type=Path, help="Of `oversight demo`, used as it is.")
     parser.add_argument("--circle", type=Path, help="Of `oversight run`; without it no picture.")
+    parser.add_argument(
+        "--run", type=Path, help="Of `oversight train grpo`; without it no picture."
+    )
     out, store = (given := parser.parse_args()).out, given.store
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
@@ -106,6 +116,9 @@ def main() -> None:
         if given.circle is not None:
             places.append(str(given.circle))
             shots.append(Shot("view_circle.png", f"/experiments/{given.circle.name}", 1100, 900))
+        if given.run is not None:
+            places.append(str(given.run))
+            shots.append(Shot("view_run.png", f"/runs/{given.run.name}", 1100, 1300))
         with serving(*places, cache=folder / "cache") as address:
             asyncio.run(take(address, shots, out))
 

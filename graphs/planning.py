@@ -343,7 +343,8 @@ class ModelOptions:
     judge_model: str | None = None
     debater_engine: str | None = None
     judge_engine: str | None = None
-    base_url: str | None = None
+    base_url: str | tuple[str, ...] | None = None
+    """Address of the models' server, or of several."""
 
     def of(self, role: str) -> tuple[str, dict[str, Any]] | None:
         """The name of the engine of the debater or the judge, and its settings; None if no model is

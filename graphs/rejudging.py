@@ -96,6 +96,7 @@ async def judge_again(
         judgment = Judgment(
             debate_id=debate.id,
             judge=name,
+            agent=spec,
             kind=agent.kind,
             orders=each.orders,
             swapped=each.swapped,

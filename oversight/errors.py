@@ -14,6 +14,7 @@
     ├── TrainingStopped                           a guard ended a run that had gone wrong
     ├── TrainingInterrupted                       somebody asked a run to stop; it can go on later
     ├── AnswerPending                             a batch job's call has no answer yet
+    ├── HubError               (RuntimeError)     the Hugging Face hub failed, or does not answer
     └── EngineError            (RuntimeError)     a model could not answer
         ├── EngineUnavailableError (ConnectionError)  nobody answers at the address
         ├── EngineTimeoutError     (TimeoutError)     no answer in time
@@ -141,6 +142,12 @@ class TrainingInterrupted(OversightError):
 
 class AnswerPending(OversightError):
     """A call of a batch job has no answer yet: what asked goes on once it has one."""
+
+
+class HubError(OversightError, RuntimeError):
+    """The Hugging Face hub failed or does not answer; the message says how to go on."""
+
+    exit_code = 1
 
 
 class EngineError(OversightError, RuntimeError):

@@ -61,12 +61,30 @@ def redacted(text: str) -> str:
     return _without_pieces(text, pieces)
 
 
+def name_of_secret(text: str) -> str | None:
+    """The place that a secret in `text` is known from, such as "HF_TOKEN"; None if none is in it.
+
+    Only whole secrets count, in any of their forms: a piece of one may be a word by chance.
+    """
+    named = [("registered in this process", each) for each in _registered]
+    named += [*_variables(), *(("the saved login of the hub", each) for each in _of_hub())]
+    every = frozenset(secret for _, secret in named)
+    if not every or not _tables(every)[0].search(text):
+        return None
+    return next(name for name, secret in named if _tables(frozenset({secret}))[0].search(text))
+
+
 def _of_environment() -> Iterator[str]:
+    return (value for _, value in _variables())
+
+
+def _variables() -> Iterator[tuple[str, str]]:
+    """Variables of the environment that hold a secret, with their values."""
     for name, given in os.environ.items():
         value = given.strip()
         is_path = value.startswith(("/", "~", "./"))
         if _VARIABLE.search(name) and len(value) >= ENVIRONMENT_MIN_CHARS and not is_path:
-            yield value
+            yield name, value
 
 
 def _of_hub() -> tuple[str, ...]:

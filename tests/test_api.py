@@ -103,6 +103,8 @@ def test_recorded_debates_are_judged_once_more(debates: ov.Transcripts) -> None:
         names = [(judgment.judge, judgment.swapped) for judgment in each.judgments]
         assert len(set(names)) == 3
         assert names[0] == ("lexical", False)
+        assert each.judgments[0].agent is None
+        assert all(j.agent and j.agent.settings["sharpness"] == 2.0 for j in each.judgments[1:])
     num = sum(len(each.judgments) for each in again)
     ov.judge(debates, config, swap=True)
     assert sum(len(each.judgments) for each in ov.Transcripts(debates.store)) == num

@@ -22,6 +22,7 @@ from oversight.judging.settings import JudgingSettings, RatingSettings
 from oversight.store import Store
 from oversight.tui.keys import RATING_KEYS, keymap
 from oversight.tui.screens.queues import JudgingQueueScreen, RatingQueueScreen
+from oversight.tui.screens.work import leave_out_program
 
 LEAVE_S = 5.0
 """Time that leaving waits for a store that cannot be written."""
@@ -78,6 +79,7 @@ class PersonApp(App[None]):
 
     def on_mount(self) -> None:
         """Show the queue."""
+        leave_out_program()
         self._running_in = asyncio.get_running_loop()
         self.theme = "textual-light" if self._is_light else "textual-dark"
         self.set_keymap(self._keys)

@@ -21,7 +21,7 @@ from oversight.cli.options import (
     part_of,
     set_option,
 )
-from oversight.cli.persons import RaterEngine, RaterModel, ServerUrl
+from oversight.cli.persons import RaterEngine, RaterModel, ServerUrls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,16 +94,15 @@ def critique(
     """
     from rich.console import Console
 
-    from oversight.config import RunSettings, assignments, read_toml
+    from oversight.config import RunSettings, chosen, read_toml
     from oversight.errors import ConfigError
     from oversight.store.runs import start_of
 
     if recipe is None:
         raise ConfigError("name a recipe: oversight critique recipes/constitutional.toml")
-    flags = {"dataset.limit": limit, "concurrency": concurrency, "store": store}
-    changes: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
-    changes |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
-    changes |= assignments(sets or ())
+    flags: dict[str, Any] = {"dataset.limit": limit, "concurrency": concurrency, "store": store}
+    flags |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
+    changes = chosen(flags, sets or ())
     settings = RunSettings.changed(read_toml(recipe), changes, where=recipe.name)
     console = Console(stderr=as_json)
     job = _CritiqueJob(settings, part_of(shard), start_of(settings, "critique", recipe))
@@ -205,7 +204,7 @@ def feedback(
     shards: Shards = 1,
     model: RaterModel = None,
     engine: RaterEngine = None,
-    base_url: ServerUrl = None,
+    base_url: ServerUrls = None,
     run: RunName = None,
     tag: Tags = None,
     sets: Annotated[list[str] | None, set_option("num_principles=4")] = None,
@@ -223,7 +222,7 @@ def feedback(
     from oversight.cli.ending import INTERRUPTS
     from oversight.cli.persons import described, require_chosen
     from oversight.cli.progress import RunProgress
-    from oversight.config import assignments, read_toml
+    from oversight.config import chosen, read_toml
     from oversight.errors import ConfigError
     from oversight.jobs.folder import JobFolder, file_engines
     from oversight.judging.model_ratings import all_raters, rate_by_all
@@ -233,9 +232,7 @@ def feedback(
 
     if recipe is None:
         raise ConfigError("name a recipe: oversight feedback recipes/feedback.toml")
-    changes: dict[str, Any] = {"store": store} if store is not None else {}
-    changes |= labelled(run, tag)
-    changes |= assignments(sets or ())
+    changes = chosen({"store": store, **labelled(run, tag)}, sets or ())
     data = read_toml(recipe)
     if found := described("model", model, engine, base_url):
         data.pop("raters", None)

@@ -147,7 +147,7 @@ def lint(
     from rich.console import Console
 
     from oversight import constitutions
-    from oversight.cli.options import print_table
+    from oversight.cli.report import print_table
     from oversight.evals.audit import (
         audit_json,
         audit_tables,

@@ -1,4 +1,4 @@
-"""`oversight debate`: one debate live in the terminal, or a whole data set."""
+"""`oversight debate`, about questions, live or in bulk, and `oversight pixels`, about images."""
 
 from __future__ import annotations
 
@@ -23,9 +23,16 @@ from oversight.cli.options import (
     registered,
     set_option,
 )
+from oversight.cli.persons import addresses
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from oversight.config import RunSettings
+    from oversight.experiments.pixels import PixelSettings
+    from oversight.experiments.pixels.results import PixelResults
+    from oversight.experiments.pixels.running import FinishedRun
+    from oversight.store import Store
 
 Protocols = Annotated[
     list[str] | None,
@@ -116,10 +123,12 @@ JudgeEngine = Annotated[
         autocompletion=registered("engines"),
     ),
 ]
-BaseUrl = Annotated[
-    str | None,
+BaseUrls = Annotated[
+    list[str] | None,
     typer.Option(
-        help="Address of the models' server, up to /v1; their engine is then openai.",
+        "--base-url",
+        help="Address of the models' server, up to /v1; their engine is then openai. May be "
+        "repeated, for several servers.",
         show_default=False,
     ),
 ]
@@ -158,7 +167,7 @@ def debate(
     judge_model: JudgeModel = None,
     debater_engine: DebaterEngine = None,
     judge_engine: JudgeEngine = None,
-    base_url: BaseUrl = None,
+    base_url: BaseUrls = None,
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
     prices: Prices = None,
@@ -194,10 +203,10 @@ def debate(
     Debates that are complete in the store are not run again: after an interruption,
     the same command finishes the rest.
     """
-    from oversight.config import assignments
+    from oversight.config import assignments, chosen
     from oversight.graphs.planning import ModelOptions, casting
 
-    flags = {
+    flags: dict[str, Any] = {
         "dataset.dataset": dataset,
         "protocols": protocol or None,
         "dataset.limit": limit,
@@ -208,7 +217,7 @@ def debate(
         "swap": swap or None,
         "dataset.skip_bad": skip_bad or None,
     }
-    changes: dict[str, Any] = {name: each for name, each in flags.items() if each is not None}
+    flags |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
     models = ModelOptions(
         model=model,
         engine=engine,
@@ -216,16 +225,16 @@ def debate(
         judge_model=judge_model,
         debater_engine=debater_engine,
         judge_engine=judge_engine,
-        base_url=base_url,
+        base_url=addresses(base_url),
     )
-    changes |= casting(debater=debater, judge=judge, models=models)
-    changes |= labelled(run, tag) | bounded(max_tokens, max_cost, prices)
+    cast_as = casting(debater=debater, judge=judge, models=models)
     by_hand = assignments(sets or ())
-    models.refuse_contradictions(changes, by_hand)
+    models.refuse_contradictions(cast_as, by_hand)
     of_the_demo = recipe is None and dataset is None
     if of_the_demo and seed is not None:
-        changes["dataset.settings.seed"] = seed  # another question, and not only other orders
-    settings = _settings(recipe, changes | by_hand, of_the_demo=of_the_demo)
+        cast_as["dataset.settings.seed"] = seed  # another question, and not only other orders
+    changes = cast_as | chosen(flags, sets or ())
+    settings = _settings(recipe, changes, of_the_demo=of_the_demo)
     _check_speakers(debater, settings.protocols, by_hand)
     single = settings.dataset.limit == 1 and len(settings.protocols) == 1
     show_live = (single and not as_json) if live is None else live
@@ -293,3 +302,122 @@ def _check_speakers(debater: str | None, named: Iterable[str], by_hand: Iterable
     for name in named:
         for role in {Role.DEBATER, Role.CONSULTANT} & set(roles_of(load(name))) - given:
             check_role(role, debater)
+
+
+def pixels(
+    recipe: Recipe = None,
+    pixels: Annotated[
+        list[int] | None,
+        typer.Option(help="Pixels that the judge sees. May be repeated.", show_default="4, 6"),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Held-out images to play on.", show_default="150")
+    ] = None,
+    mnist: Annotated[
+        Path | None,
+        typer.Option(help="Folder with MNIST's IDX files.", show_default="scikit-learn's digits"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the split, the judges and every random draw.", show_default="0"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for everything.", show_default="pixels"),
+    ] = None,
+    run: RunName = None,
+    tag: Tags = None,
+    sets: Annotated[list[str] | None, set_option("judge.steps=1000")] = None,
+    as_json: Json = False,
+) -> None:
+    """Debate about an image before a judge who sees a few pixels of it (Irving et al. 2018).
+
+    The same command goes on where it was stopped, and prints the same table again.
+    """
+    given: dict[str, Any] = {"pixels": pixels, "images": images, "mnist": mnist}
+    given |= {"seed": seed, "out": out}
+    given |= labelled(run, tag)
+    settings = _pixel_settings(recipe, given, sets or [])
+    _run_pixels(settings, as_json)
+
+
+def _pixel_settings(recipe: Path | None, given: dict[str, Any], sets: list[str]) -> PixelSettings:
+    from oversight.config import chosen, override, read_toml
+    from oversight.errors import ConfigError
+    from oversight.experiments.pixels import PixelSettings
+
+    data = read_toml(recipe) if recipe else {}
+    changes = chosen(given, sets)
+    try:
+        return PixelSettings.parse(override(data, changes))
+    except ConfigError as error:
+        raise ConfigError(f"{recipe}: {error}" if recipe else str(error)) from None
+
+
+def _run_pixels(settings: PixelSettings, as_json: bool) -> None:
+    from rich.console import Console
+
+    from oversight.cli.progress import TaskProgress
+    from oversight.experiments.pixels.results import results
+    from oversight.experiments.pixels.running import run, stored_games
+    from oversight.files import check_place
+    from oversight.store import Store
+    from oversight.store.runs import start_of
+
+    check_place(settings.out, "out", is_folder=True)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    with Store.open(settings.store_url) as store:
+        store.begin_run(start_of(settings, "pixels"))
+        with TaskProgress(Console(stderr=True)) as shown:
+            played = run(settings, store, lambda at: shown(at.doing, at.done + at.found, at.total))
+        found = results(played.dataset, played.games, stored_games(store, played.dataset))
+        _write_pixels(played, found, store)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        _print_pixels(played, found, Console())
+
+
+def _write_pixels(played: FinishedRun, found: PixelResults, store: Store) -> None:
+    from oversight.evals.drawing import LIGHT, save_png
+    from oversight.experiments.pixels.pictures import (
+        draw_games,
+        draw_results,
+        pick_games,
+        write_page,
+    )
+    from oversight.experiments.pixels.running import stored_games
+    from oversight.files import write_json
+
+    out = played.settings.out
+    won, lost = pick_games(played.games, stored_games(store, played.dataset))
+    save_png(draw_results(found, LIGHT), out / "results.png")
+    if won or lost:
+        save_png(draw_games(won, lost, LIGHT), out / "games.png")
+    write_page(played, found, won, lost, out / "report.html")
+    write_json(out / "results.json", found.to_json())
+
+
+def _print_pixels(played: FinishedRun, found: PixelResults, console: Console) -> None:
+    from oversight.cli.report import print_table
+    from oversight.experiments.pixels.results import extent, headlines, methods, table
+    from oversight.text.numbers import count
+    from oversight.text.terminal import rich_text
+
+    console.print(rich_text(extent(found), style="bold"))
+    for line in headlines(found):
+        console.print(rich_text(f"• {line}"))
+    print_table(table(found, wide=False), console)
+    for line in methods(played, found):
+        console.print(rich_text(line, style="dim"))
+    settings = played.settings
+    console.print(
+        f"{count(played.num_played, 'game')} played, {played.num_found:,} found complete.",
+        highlight=False,
+    )
+    for line in (
+        f"{settings.out}: report.html, results.png, games.png, results.json",
+        f"Every game is a debate of {settings.store_url}: "
+        f"oversight report --store {settings.store_url} -p pixels{settings.pixels[-1]}_debate",
+    ):
+        console.print(rich_text(line), soft_wrap=True)

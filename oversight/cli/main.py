@@ -15,19 +15,18 @@ from oversight import __version__, registry
 from oversight.cli import ending
 from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
-from oversight.cli.debate import debate
+from oversight.cli.debate import debate, pixels
 from oversight.cli.ending import INTERRUPTS
-from oversight.cli.options import INTERRUPTED, CommandLine, datasets, models, protocols
+from oversight.cli.listing import datasets, models, prompts, propose, protocols
+from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
-from oversight.cli.pixels import pixels
-from oversight.cli.prompts import prompts, propose
 from oversight.cli.rate import rate
 from oversight.cli.report import diff, export, report
 from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
 from oversight.cli.runs import runs
 from oversight.cli.store import show, store, view
-from oversight.cli.train import plot, train
+from oversight.cli.train import plot, push, train
 from oversight.errors import OversightError, TrainingInterrupted, lack
 
 FIRST_SPEAKS_S = 20.0
@@ -51,7 +50,7 @@ UNUSABLE = {
 GOING_ON = frozenset(
     {
         *("answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "propose"),
-        *("rate", "run"),
+        *("push", "rate", "run"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
@@ -82,6 +81,7 @@ for command in (
     runs,
     export,
     plot,
+    push,
     datasets,
     models,
     protocols,

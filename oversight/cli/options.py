@@ -1,11 +1,13 @@
-"""Options and tables that commands share, and `oversight datasets`, `models` and `protocols`."""
+"""Options that commands share, what completes them, and the table that lists are printed as."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,15 +15,9 @@ from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
 from oversight import registry
-from oversight.errors import ConfigError, OversightError
+from oversight.errors import ConfigError
 from oversight.models import EMBEDDED
 from oversight.text.terminal import rich_text
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from oversight.text import numbers
-    from oversight.types import Slot
 
 
 class _PlainFlags:
@@ -110,6 +106,44 @@ def complete_models(incomplete: str) -> Completed:
     return [each for each in own if each[0].startswith(incomplete)] or places()(incomplete)
 
 
+def run_names(ctx: typer.Context, incomplete: str) -> Completed:
+    """Completes the names of the runs in the store at hand."""
+    found = runs_at_hand(ctx.params)
+    return [(name, command) for name, command, _ in found if name.startswith(incomplete)]
+
+
+def tag_names(ctx: typer.Context, incomplete: str) -> Completed:
+    """Completes the names of the tags in the store at hand, each up to its sign "="."""
+    names = {f"{name}=": "" for *_, tags in runs_at_hand(ctx.params) for name in tags}
+    return [each for each in names.items() if each[0].startswith(incomplete)]
+
+
+NUM_COMPLETED = 200
+"""Runs that completion offers, the newest ones."""
+
+
+def runs_at_hand(params: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """The newest runs of the stores that a command line names so far: name, command, tags.
+
+    For completion: an SQLite file is read as it is, without the library that looks after stores. A
+    server is not asked, and whatever goes wrong gives nothing.
+
+    Args:
+        params: Parameters of the command line, as far as it is typed.
+    """
+    given = params.get("store") or DEFAULT_STORE
+    found: dict[str, tuple[str, list[str]]] = {}
+    for place in [given] if isinstance(given, str) else given:
+        with suppress(Exception):
+            path = Path(str(place).rpartition("=")[2]).expanduser().resolve(strict=True)
+            query = "SELECT body FROM runs ORDER BY seq DESC LIMIT ?"
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
+                for (body,) in db.execute(query, (NUM_COMPLETED,)):
+                    start = json.loads(body)
+                    found.setdefault(start["run"], (start["action"], [*start.get("tags", {})]))
+    return [(name, *each) for name, each in found.items()]
+
+
 Store = Annotated[
     str, typer.Option("--store", help="Path of an SQLite file, or a postgresql:// URL.")
 ]
@@ -129,12 +163,17 @@ RunName = Annotated[
         metavar="NAME",
         help="Name this run; the same name again goes on with it.",
         show_default="time and command",
+        autocompletion=run_names,
     ),
 ]
 Tags = Annotated[
     list[str] | None,
     typer.Option(
-        "--tag", metavar="NAME=VALUE", help="Tag this run. May be repeated.", show_default=False
+        "--tag",
+        metavar="NAME=VALUE",
+        help="Tag this run. May be repeated.",
+        show_default=False,
+        autocompletion=tag_names,
     ),
 ]
 
@@ -146,6 +185,7 @@ RunNames = Annotated[
         metavar="NAME",
         help="Only what this run made or found. May be repeated.",
         show_default=False,
+        autocompletion=run_names,
     ),
 ]
 RunTags = Annotated[
@@ -155,6 +195,7 @@ RunTags = Annotated[
         metavar="NAME=VALUE",
         help="Only runs with this tag. May be repeated.",
         show_default=False,
+        autocompletion=tag_names,
     ),
 ]
 
@@ -263,231 +304,3 @@ def show_table(
     for row in rows:
         table.add_row(*(rich_text(f"{each:,}" if isinstance(each, int) else each) for each in row))
     Console().print(table)
-
-
-GAP = 2
-"""Spaces between two columns."""
-
-
-def print_table(table: numbers.Table, console: Console) -> None:
-    """A table under its title, with its note below; in parts where the terminal is narrow."""
-    from rich.table import Table as RichTable
-
-    from oversight.evals.rendering import add_columns, layouts
-
-    console.print()
-    for number, layout in enumerate(layouts(table, console.width, GAP)):
-        title = None if number else table.title
-        shown = RichTable(box=None, pad_edge=False, title=title, title_justify="left")
-        add_columns(shown, table, layout)
-        console.print(shown)
-    console.print(table.note, style="dim", highlight=False)
-
-
-NUM_SHOWN = 3
-"""Number of questions shown where none was asked for."""
-
-Sets = Annotated[
-    list[str] | None, set_option("difficulty=3", "Set one of the data set's own settings")
-]
-
-
-def datasets(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            help="A data set to look into.",
-            show_default=False,
-            autocompletion=registered("datasets"),
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many questions to show.", show_default=str(NUM_SHOWN)),
-    ] = None,
-    skip_bad: Annotated[bool, typer.Option(help="Go on without rows that cannot be used.")] = False,
-    sets: Sets = None,
-    as_json: Json = False,
-) -> None:
-    """List the data sets, or show questions of one: oversight datasets world --set difficulty=3."""
-    if name is None:
-        rows = [(each, registry.summary("datasets", each)) for each in registry.names("datasets")]
-        show_table("Data sets", ("name", "description"), rows, as_json)
-        return
-    from oversight.config import DatasetSettings, assignments
-    from oversight.datasets.base import load_questions
-    from oversight.errors import ConfigError
-
-    settings = DatasetSettings(
-        dataset=name,
-        settings=assignments(sets or ()),
-        limit=limit or NUM_SHOWN,
-        skip_bad=skip_bad,
-    )
-    try:
-        loaded = load_questions(settings)
-    except ConfigError as error:
-        # Here --set names settings of the data set, and not of a recipe around it.
-        raise ConfigError(str(error).replace("dataset.settings.", "")) from None
-    from rich.console import Console
-
-    from oversight.text.terminal import rich_text
-
-    if limit and loaded.shortage:
-        Console(stderr=True).print(rich_text(f"{loaded.shortage}.", style="yellow"), soft_wrap=True)
-    if as_json:
-        typer.echo(json.dumps([q.model_dump(mode="json") for q in loaded.questions], indent=2))
-        return
-    console = Console()
-    for question in loaded.questions:
-        console.rule(rich_text(question.id, style="bold"))
-        if question.source:
-            console.print(rich_text(_excerpt(question.source.text), style="dim"))
-        for message in question.history:
-            console.print(rich_text(f"{message.role}: {message.content}", style="dim"))
-        console.print(rich_text(question.text, style="bold"))
-        for index, option in enumerate(question.options):
-            mark = "✓" if index == question.correct else " "
-            console.print(rich_text(f"  {mark} {option.text}"))
-
-
-EXCERPT_CHARS = 1200
-
-
-def _excerpt(text: str) -> str:
-    return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + " …"
-
-
-def models(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            help="An agent, an engine or an embedded model to look into.",
-            show_default=False,
-            autocompletion=lambda incomplete: (
-                registered("agents", "engines")(incomplete) + complete_models(incomplete)
-            ),
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List agents with their roles, engines and embedded models, or show settings of one."""
-    if name is not None:
-        _show_model(name, as_json=as_json)
-        return
-    agents = [_agent(name) for name in registry.names("agents")]
-    engines = [(name, registry.summary("engines", name)) for name in registry.names("engines")]
-    embedded = [(model.name, model.description) for model in EMBEDDED.values()]
-    if as_json:
-        document = {
-            "agents": [{"name": n, "roles": r.split(), "description": d} for n, r, d in agents],
-            "engines": [{"name": n, "description": d} for n, d in engines],
-            "embedded": [{"name": n, "description": d} for n, d in embedded],
-        }
-        typer.echo(json.dumps(document, indent=2))
-        return
-    show_table("Agents", ("name", "roles", "description"), agents, as_json=False)
-    typer.echo("")
-    show_table("Engines", ("name", "description"), engines, as_json=False)
-    typer.echo("")
-    show_table("Embedded models", ("name", "description"), embedded, as_json=False)
-
-
-def _show_model(name: str, *, as_json: bool) -> None:
-    """Print what goes by a name: roles, description, and the settings with their defaults.
-
-    Raises:
-        UnknownNameError: There is neither an agent nor an engine nor an embedded model.
-    """
-    from pydantic_core import to_jsonable_python
-
-    from oversight.config import settings_of
-    from oversight.errors import UnknownNameError
-
-    found: list[dict[str, Any]] = []
-    for group in ("agents", "engines"):
-        if name in registry.names(group) or (group == "agents" and registry.is_own(name)):
-            fields = settings_of(registry.load(group, name), name).model_fields
-            about = {"kind": registry.GROUPS[group].noun, "name": name}
-            if group == "agents":
-                about["roles"] = _agent(name)[1]
-            if not registry.is_own(name):
-                about["description"] = registry.summary(group, name)
-            defaults = {
-                each: "needed"
-                if field.is_required()
-                else to_jsonable_python(field.get_default(call_default_factory=True), fallback=str)
-                for each, field in fields.items()
-            }
-            found.append(about | {"settings": defaults})
-    if name in EMBEDDED:
-        model = EMBEDDED[name]
-        about = {"kind": "embedded model", "name": name, "description": model.description}
-        found.append(about | {"folder": str(model.folder)})
-    if not found:
-        known = [*registry.names("agents"), *registry.names("engines"), *EMBEDDED]
-        raise UnknownNameError(
-            f"there is no agent, engine or embedded model {name!r}.{registry.nearest(name, known)} "
-            "`oversight models` lists them"
-        )
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
-    console = Console(highlight=False)
-    for each in found:
-        given = each.pop("settings", {})
-        for key, value in each.items():
-            console.print(rich_text(f"{key}: {value}"), soft_wrap=True)
-        rows = [(setting, json.dumps(value)) for setting, value in given.items()]
-        if rows:
-            show_table("", ("setting", "default"), rows, as_json=False)
-
-
-def _agent(name: str) -> tuple[str, str, str]:
-    """An agent's name, roles and summary; one that cannot be loaded has its error for a summary."""
-    from oversight.agents import roles
-
-    try:
-        return name, " ".join(sorted(roles(name))), registry.summary("agents", name)
-    except OversightError as error:
-        return name, "", str(error)
-
-
-def protocols(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            help="A protocol to look into: a name, or a .toml file.",
-            show_default=False,
-            autocompletion=registered("protocols"),
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List the protocols (debates, consultancies, critiques), or show one, step by step."""
-    if name is None:
-        known = registry.names("protocols")
-        rows = [(each, registry.summary("protocols", each)) for each in known]
-        show_table("Protocols", ("name", "description"), rows, as_json)
-        return
-    from oversight.protocols import load
-
-    found = load(name)
-    if as_json:
-        typer.echo(json.dumps(found.model_dump(mode="json"), indent=2))
-        return
-    console = Console(highlight=False)
-    console.print(rich_text(f"{found.name}: {found.description}", style="bold"), soft_wrap=True)
-    steps = [
-        (each.index + 1, each.round, ", ".join(map(_in_words, each.slots)))
-        for each in found.schedule()
-    ]
-    show_table("", ("step", "round", "at the same time"), steps, as_json=False)
-    values = found.model_dump(mode="json", exclude={"name", "description", "opening", "round"})
-    show_table("", ("setting", "value"), [(k, json.dumps(v)) for k, v in values.items()], False)
-
-
-def _in_words(slot: Slot) -> str:
-    """A seat and its act, such as "judge: believe"."""
-    several = f" (best of {slot.candidates})" if slot.candidates > 1 else ""
-    return f"{slot.seat.value}: {slot.act.value}{several}"

@@ -46,9 +46,13 @@ RaterEngine = Annotated[
         autocompletion=registered("engines"),
     ),
 ]
-ServerUrl = Annotated[
-    str | None,
-    typer.Option(help="Address of the model's server, up to /v1.", show_default=False),
+ServerUrls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--base-url",
+        help="Address of the model's server, up to /v1. May be repeated, for several servers.",
+        show_default=False,
+    ),
 ]
 
 LOOPBACK = "127.0.0.1"
@@ -273,8 +277,19 @@ class App(Protocol):
         """Have it leave, from a signal's handler; false if it has not begun."""
 
 
+def addresses(given: Sequence[str] | None) -> str | tuple[str, ...] | None:
+    """The setting `base_url` that the addresses of `--base-url` stand for; None without any."""
+    if not given:
+        return None
+    return given[0] if len(given) == 1 else tuple(given)
+
+
 def described(
-    name: str, model: str | None, engine: str | None, base_url: str | None, option: str = "--model"
+    name: str,
+    model: str | None,
+    engine: str | None,
+    base_urls: Sequence[str] | None,
+    option: str = "--model",
 ) -> dict[str, object]:
     """The settings, by dotted name, of the engine `name` that options for a model stand for.
 
@@ -282,13 +297,14 @@ def described(
         name: The engine's, among `engines`.
         model: A folder, a hub name, or a server's name; None if no model is named.
         engine: That runs it; None for openai where there is an address, else transformers.
-        base_url: Of its server.
+        base_urls: Of its servers.
         option: The option that names the model, for messages.
 
     Raises:
         ConfigError: An engine or an address is named without a model, or an address beside an
             engine that asks none.
     """
+    base_url = addresses(base_urls)
     if model is None:
         for other, value in (("engine", engine), ("base-url", base_url)):
             if value is not None:
@@ -312,11 +328,9 @@ def session(kind: type[S], study: Path | None, flags: Flags, options: PersonOpti
     Raises:
         ConfigError: The file or a value is wrong; says which.
     """
-    from oversight.config import assignments, read_toml
+    from oversight.config import chosen, read_toml
 
-    given = {**flags, "port": options.port}
-    changes = {key: value for key, value in given.items() if value is not None}
-    changes |= assignments(options.sets)
+    changes = chosen({**flags, "port": options.port}, options.sets)
     base = read_toml(study) if study else {}
     return kind.changed(base, changes, where=study.name if study else "")
 
@@ -337,7 +351,8 @@ def again(
         elif name.startswith("tags."):
             words.append(f"--tag={name.removeprefix('tags.')}={value}")
         elif value is not None:
-            words.append(f"--{name.replace('_', '-')}={value}")
+            every = value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}={each}" for each in every]
     words += [f"--set={each}" for each in sets or []]
     return [*words, "--", *map(str, arguments)] if arguments else words
 
@@ -398,7 +413,7 @@ def judge(
             autocompletion=registered("engines"),
         ),
     ] = None,
-    base_url: ServerUrl = None,
+    base_url: ServerUrls = None,
 ) -> None:
     """Judge debates: those that are recorded, and live ones that wait for you.
 

@@ -13,7 +13,7 @@ from oversight.cli.persons import (
     PersonOptions,
     RaterEngine,
     RaterModel,
-    ServerUrl,
+    ServerUrls,
     again,
     begin_run,
     described,
@@ -23,7 +23,7 @@ from oversight.cli.persons import (
 from oversight.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from oversight.graphs.running import DebateProgress
     from oversight.judging.model_ratings import ModelRatings
@@ -91,7 +91,7 @@ def rate(
     ] = None,
     engine: RaterEngine = None,
     model: RaterModel = None,
-    base_url: ServerUrl = None,
+    base_url: ServerUrls = None,
     as_json: Json = False,
 ) -> None:
     """Rate what was said in debates and to open prompts: pairs, principles, revisions.
@@ -123,7 +123,7 @@ def rate(
     if rater is not None or model is not None:
         check_model_way(options.of_persons())
         flags = options.flags(
-            constitution=constitution, **rater_flags(rater, engine, model, base_url)
+            constitution=constitution, **rater_flags(rater, engine, model, base_url, options.sets)
         )
         rate_by_model(session(RatingSettings, study, flags, options), task, as_json=as_json)
         return
@@ -170,10 +170,18 @@ def check_person_way(given: Mapping[str, object]) -> None:
 
 
 def rater_flags(
-    rater: str | None, engine: str | None, model: str | None, base_url: str | None
+    rater: str | None,
+    engine: str | None,
+    model: str | None,
+    base_url: Sequence[str] | None,
+    sets: Sequence[str] = (),
 ) -> dict[str, object]:
-    """The settings, by dotted name, that options for a model stand for; raises as `described`."""
-    flags: dict[str, object] = {"agents.rater.agent": rater or "rater"}
+    """The settings, by dotted name, that options for a model stand for; raises as `described`.
+
+    The agent is `rater` where neither --rater nor --set names one.
+    """
+    by_hand = any(each.startswith("agents.rater") for each in sets)
+    flags: dict[str, object] = {"agents.rater.agent": rater or (None if by_hand else "rater")}
     if found := described("model", model, engine, base_url):
         flags |= found | {"agents.rater.engine": "model"}
     return flags

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oversight.evals.principles import Change
     from oversight.evals.report import Report
     from oversight.store import Store as Records
+    from oversight.text import numbers
     from oversight.types import Transcript
 
 
@@ -186,6 +187,25 @@ def _arms(given: Sequence[str]) -> dict[str, str]:
 
 
 Sets = Annotated[list[str] | None, set_option("min_margin=0.1", "What counts as a preference")]
+
+
+GAP = 2
+"""Spaces between two columns."""
+
+
+def print_table(table: numbers.Table, console: Console) -> None:
+    """A table under its title, with its note below; in parts where the terminal is narrow."""
+    from rich.table import Table as RichTable
+
+    from oversight.evals.rendering import add_columns, layouts
+
+    console.print()
+    for number, layout in enumerate(layouts(table, console.width, GAP)):
+        title = None if number else table.title
+        shown = RichTable(box=None, pad_edge=False, title=title, title_justify="left")
+        add_columns(shown, table, layout)
+        console.print(shown)
+    console.print(table.note, style="dim", highlight=False)
 
 
 class ExportLayout(StrEnum):

@@ -124,7 +124,7 @@ def _circle(recipe: Path, data: dict[str, Any]) -> CircleSettings:
 
 
 def _data(recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool) -> dict[str, Any]:
-    from oversight.config import assignments, override, read_toml
+    from oversight.config import chosen, override, read_toml
     from oversight.errors import ConfigError
 
     data = read_toml(recipe)
@@ -133,7 +133,7 @@ def _data(recipe: Path, changes: dict[str, Any], sets: list[str], *, quick: bool
         if not short:
             raise ConfigError(f"{recipe}: it has no short form; leave --quick out")
         data = override(data, short)
-    data = override(data, changes | assignments(sets))
+    data = override(data, chosen(changes, sets))
     named = data.get("experiment", CIRCLE)
     if named not in (CIRCLE, CONSTITUTIONAL):
         raise ConfigError(
@@ -199,7 +199,7 @@ def print_constitutional(
     results: ConstitutionalResults, written: Sequence[Path], console: Console
 ) -> None:
     """Findings, tables, limits, and where the files are."""
-    from oversight.cli.options import print_table
+    from oversight.cli.report import print_table
     from oversight.experiments.constitutional.results import LIMITS, findings, tables
     from oversight.text.terminal import rich_text
 
@@ -247,7 +247,7 @@ def print_results(
     circle: CircleSettings, results: CircleResults, console: Console, *, short: bool = False
 ) -> None:
     """Findings, what to mind, tables (only the first if `short`), and where the page is."""
-    from oversight.cli.options import print_table
+    from oversight.cli.report import print_table
     from oversight.experiments.selfplay import words
     from oversight.text.terminal import rich_text
 

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import DEFAULT_STORE, CommandLine, Json, Store, places, show_table
+from oversight.cli.options import (
+    DEFAULT_STORE,
+    CommandLine,
+    Json,
+    RunNames,
+    RunTags,
+    Store,
+    places,
+    show_table,
+)
+from oversight.cli.report import OnlyDataset, OnlyProtocol
 from oversight.errors import StoreError
 from oversight.files import check_place
 from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
+    from oversight.reporting.entries import DebateRow
     from oversight.reporting.server import Shelf
     from oversight.store import Problem, Seal
     from oversight.store import Store as OpenStore
 
 
 NUM_LISTED = 20
-"""Number of problems that are listed; the rest are only counted."""
+"""Number of problems, or of debates, that are listed; the rest are only counted."""
 
 store = CommandLine(
     help="Look after a store: check it, seal it, count what is in it.", no_args_is_help=True
@@ -336,10 +347,22 @@ def _shelves(stores: Sequence[str], stack: object) -> dict[str, Shelf]:
 
 def show(
     ids: Annotated[
-        list[str],
-        typer.Argument(help="Ids of debates, turns or judgments, or their beginnings."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Ids of debates, turns or judgments, or their beginnings. Without any, the newest "
+            "debates are listed.",
+            show_default=False,
+        ),
+    ] = None,
     store: Store = DEFAULT_STORE,
+    protocol: OnlyProtocol = None,
+    dataset: OnlyDataset = None,
+    run: RunNames = None,
+    tag: RunTags = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="List at most so many debates.", show_default=str(NUM_LISTED)),
+    ] = None,
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Also every prompt as it was sent, and raw answers.")
     ] = False,
@@ -348,20 +371,29 @@ def show(
 ) -> None:
     """Show transcripts: turns, quotes, beliefs, judgments: oversight show 3f2a9c.
 
-    Ids stand in `oversight view`, in exports and in messages; the beginning of one is enough.
+    Without ids it lists the newest debates with theirs, those that the options choose. Ids stand
+    in `oversight view`, in exports and in messages as well; the beginning of one is enough.
     """
     import json
     from dataclasses import asdict
 
     from rich.console import Console
 
-    from oversight.errors import StoreError
+    from oversight.errors import ConfigError, StoreError
     from oversight.reporting.pages import call_page, samples_of
     from oversight.reporting.rendering import print_call, print_transcript
     from oversight.reporting.transcripts import transcript_page
     from oversight.store import Store as Records
 
     console = Console(highlight=False)
+    filters = {"protocol": protocol, "dataset": dataset, "run": run, "tag": tag, "limit": limit}
+    if not ids:
+        if prompts or source:
+            raise ConfigError("--prompts and --source show one debate: give its id, too")
+        _list_debates(store, filters, as_json=as_json)
+        return
+    if given_too := next((name for name, value in filters.items() if value), None):
+        raise ConfigError(f"--{given_too} chooses what is listed; leave it out, or the ids")
     with Records.open(store, create=False, only_read=True) as opened:
         documents = []
         for given in ids:
@@ -372,7 +404,7 @@ def show(
                     f"{opened.url}: {given!r} {told}"
                     if found
                     else f"{opened.url}: no debate, turn or judgment has an id that begins with "
-                    f"{given!r}; `oversight view {store}` lists them"
+                    f"{given!r}; `oversight show --store {store}` lists the newest"
                 )
             id_ = given if given in found else found[0]
             page = transcript_page(opened, id_)
@@ -388,3 +420,45 @@ def show(
                 print_call(call, console)
         if as_json:
             typer.echo(json.dumps(documents, indent=2))
+
+
+def _list_debates(store: str, filters: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the newest debates that `filters` choose: id, question, protocol, verdict.
+
+    Raises:
+        StoreError: There is none.
+    """
+    from oversight.cli.runs import chosen_by, names_of, nothing_in
+    from oversight.reporting.entries import entry_of
+    from oversight.store import Store as Records
+
+    of: dict[str, Any] = {name: filters[name] for name in ("protocol", "dataset")}
+    runs, tags = filters["run"] or (), filters["tag"] or ()
+    with Records.open(store, create=False, only_read=True) as opened:
+        opened.require_debates(**of)
+        ids = opened.debate_ids(**of, runs=names_of(opened, runs, tags))
+        if not ids:
+            chosen = chosen_by(runs=runs, tags=tags, **of)
+            num = opened.counts()["complete"]
+            raise StoreError(nothing_in(store, chosen, num, "to show"))
+        newest = ids[: -(filters["limit"] or NUM_LISTED) - 1 : -1]
+        rows_of = {each.row.id: each.row for each in map(entry_of, opened.rows_of(newest))}
+    found = [rows_of[each] for each in newest]
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in found], indent=2))
+        return
+    rows = [(row.id[:ID_CHARS], row.question, row.protocol, _verdict(row)) for row in found]
+    show_table(store, ("id", "question", "protocol", "verdict"), rows, as_json=False)
+    if len(ids) > len(found):
+        typer.echo(f"{len(ids) - len(found):,} older ones: --limit {len(ids)}, or oversight view")
+
+
+ID_CHARS = 12
+"""Characters of an id in a list: enough to give it to `oversight show`."""
+
+
+def _verdict(row: DebateRow) -> str:
+    """The rulings on a debate, each with its mark where it is known which option is right."""
+    marks = {True: " ✓", False: " ✗", None: ""}
+    said = [f"{each.choice or each.verdict}{marks[each.right]}" for each in row.judged]
+    return "; ".join(said) or row.status

@@ -1,7 +1,8 @@
-"""`oversight train`, each trainer from a recipe, and `oversight plot`, its curves as a picture."""
+"""`oversight train`, each trainer from a recipe; `plot`, its curves; `push`, its way to the hub."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oversight.cli.options import CommandLine, Commands, places, set_option
+from oversight.cli.options import CommandLine, Commands, Json, places, set_option
 from oversight.train.registered import Trainer, load, names, own_names, summary
 
 if TYPE_CHECKING:
+    from oversight.train.runs.hub import Shipment
     from oversight.train.settings import LoraSettings, TrainSettings
 
 
@@ -125,11 +127,11 @@ def _train(
 
 def _settings(trainer: str, recipe: Path, out: Path | None, sets: list[str]) -> Any:
     """The run's settings: the recipe, with what the command line says in its place."""
-    from oversight.config import assignments, override, read_toml
+    from oversight.config import chosen, override, read_toml
     from oversight.errors import ConfigError
     from oversight.train.experience_settings import SETTINGS_OF
 
-    changes = assignments(sets) | ({} if out is None else {"out": str(out)})
+    changes = chosen({"out": None if out is None else str(out)}, sets)
     data = override(read_toml(recipe), changes)
     if "out" not in data:
         raise ConfigError(f"{recipe}: no folder for the run; set out = 'runs/NAME', or give --out")
@@ -215,3 +217,116 @@ def plot(
         check_place(out, "--out")
     draw_plot(runs, target, metric or ())
     typer.echo(f"{target} written", err=True)
+
+
+def push(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="A finished run or its model, or an export: a file, or a folder of them.",
+            show_default=False,
+            autocompletion=places(".parquet", ".jsonl"),
+        ),
+    ],
+    repo: Annotated[
+        str, typer.Option("--repo", metavar="OWNER/NAME", help="The repository on the hub.")
+    ],
+    private: Annotated[
+        bool, typer.Option("--private/--public", help="Who may see a repository that is made.")
+    ] = True,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, made where there is none.", show_default="main"),
+    ] = None,
+    message: Annotated[
+        str | None,
+        typer.Option("--message", "-m", help="Of the commit.", show_default="what is added"),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Also send files of this name that are left out otherwise: hidden ones, "
+            "checkpoints, states of optimizers, logs. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and show what would be sent; send nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Send a trained model or exported data with its card to the Hugging Face hub.
+
+    The token is HF_TOKEN's, or that of `hf auth login`; HF_ENDPOINT names another hub. A model's
+    card is the one of its run, that of data is made from its rows. Files that stand there already
+    are not sent again: after an interruption, give the same command.
+    """
+    from oversight.train.runs.hub import check_token, shipment
+    from oversight.train.runs.hub import push as send
+
+    how: dict[str, Any] = {"private": private, "revision": revision, "message": message}
+    goods = shipment(folder, repo, **how, include=include or ())
+    if dry_run:
+        _tell_shipment(goods, as_json=as_json)
+        return
+    check_token()
+    pushed = send(goods)
+    if as_json:
+        document = {"url": pushed.url, "commit": pushed.commit, "changed": pushed.is_changed}
+        typer.echo(json.dumps(_facts(goods) | document | {"others": pushed.others}, indent=2))
+        return
+    from oversight.text.numbers import count, memory
+
+    num, size = len(goods.files), sum(each.size for each in goods.files)
+    _say(
+        f"{pushed.url}: {count(num, 'file')}, {memory(size)}"
+        if pushed.is_changed
+        else f"{pushed.url}: nothing has changed, {count(num, 'file')} stand there already"
+    )
+    if pushed.others:
+        few = ", ".join(pushed.others[:3]) + (" …" if len(pushed.others) > 3 else "")
+        _say(f"Left as they are, {count(len(pushed.others), 'file')} that are not here: {few}")
+
+
+def _facts(goods: Shipment) -> dict[str, Any]:
+    """The content of a shipment, JSON-plain."""
+    return {
+        "repo": goods.repo,
+        "type": goods.kind,
+        "private": goods.private,
+        "revision": goods.revision or "main",
+        "message": goods.message,
+        "files": [{"name": each.name, "bytes": each.size} for each in goods.files],
+        "left_out": list(goods.left_out),
+    }
+
+
+def _tell_shipment(goods: Shipment, *, as_json: bool) -> None:
+    """Print what would be sent where, and the card."""
+    from oversight.cli.options import show_table
+    from oversight.text.numbers import memory
+    from oversight.train.runs.hub import KINDS
+
+    if as_json:
+        typer.echo(json.dumps(_facts(goods) | {"card": goods.card}, indent=2))
+        return
+    seen = "private" if goods.private else "public"
+    _say(f"{KINDS[goods.kind]} {goods.repo} ({seen}), branch {goods.revision or 'main'}")
+    _say(f"Commit: {goods.message}")
+    show_table("", ("file", "size"), [(e.name, memory(e.size)) for e in goods.files], False)
+    if goods.left_out:
+        _say(f"Left out (--include PATTERN sends them): {', '.join(goods.left_out)}")
+    _say("")
+    for line in goods.card.splitlines():
+        _say(line)
+    _say("")
+    _say("Nothing was sent.")
+
+
+def _say(line: str) -> None:
+    from rich.console import Console
+
+    from oversight.text.terminal import rich_text
+
+    Console(highlight=False, soft_wrap=True).print(rich_text(line))

@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from oversight.config.settings import (
     Settings,
     assignments,
+    chosen,
     describe,
     in_words,
     load_recipe,
@@ -43,6 +44,7 @@ __all__ = [
     "SpendingSettings",
     "TransactionSettings",
     "assignments",
+    "chosen",
     "describe",
     "in_words",
     "load_recipe",

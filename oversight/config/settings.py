@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import logging
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, get_origin
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -114,6 +116,8 @@ def settings_of(thing: Any, setting: str) -> type[Settings]:
 def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
     """The first of the errors as one line, with the number of the others."""
     errors = error.errors(include_url=False)
+    # A setting that is missing may be the one that is misspelt.
+    errors.sort(key=lambda each: each["type"] == "missing")
     first = errors[0]
     loc, kinds = _alternatives(errors)
     # A file's name is no part of a setting's: it would be copied into --set with it.
@@ -132,10 +136,18 @@ def describe(error: ValidationError, model: type[BaseModel], where: str = "") ->
             here = ".".join([inside] * bool(inside) + [meant])
             return f"{file}unknown setting {setting!r}. Here it is called {here!r}.{more}"
         known = _fields_at(model, first["loc"][:-1])
-        hint = nearest(str(first["loc"][-1]), known)
+        hint = nearest(str(loc[-1]), known)
+        if further_in := _further_in(model, loc, known):
+            hint = further_in + "".join(hint.partition(" Known:")[1:])
         if not hint and known:
             hint = f" Known: {', '.join(sorted(known))}."
         return f"{file}unknown setting {setting!r}.{hint}{more}"
+    if loc[-1:] == ("[key]",):
+        known = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+        here = setting.removesuffix(".[key]")
+        others = sum(each["loc"][: len(loc) - 1] != loc[:-1] for each in errors)
+        more = f" ({others} more)" if others else ""
+        return f"{file}unknown setting {here!r}.{nearest(str(first['input']), known)}{more}"
     if first["type"] == "missing":
         return f"{file}setting {setting!r} is missing; give it in the recipe or by --set{more}"
     reason = in_words(first)
@@ -192,6 +204,36 @@ def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
             return []
         current = _inner_model(fields[part].annotation)
     return list(getattr(current, "model_fields", {}))
+
+
+SURE = 0.75
+"""Likeness from which a name further in is meant by one that stands outside of its table."""
+
+
+def _further_in(model: type[BaseModel], loc: tuple[int | str, ...], known: list[str]) -> str:
+    """A sentence that names the setting one table further in that a name is most like, if any."""
+    name = str(loc[-1])
+    found = dict[str, str]()
+    for field in known:
+        place = (*loc[:-1], field)
+        names = _keys_at(model, place) or _fields_at(model, place)
+        found |= {each: f"{field}.{each}" for each in names if each not in found}
+    close = difflib.get_close_matches(name, found, n=1, cutoff=SURE)
+    if not close or difflib.get_close_matches(name, known, n=1, cutoff=SURE):
+        return ""
+    meant = ".".join([*map(str, loc[:-1]), found[close[0]]])
+    return f" Did you mean {meant!r}?"
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that the table at `loc` takes, where these are chosen from a few."""
+    current: Any = model
+    for part in loc[:-1]:
+        current = _inner_model(current.model_fields[part].annotation)
+    annotation = current.model_fields[loc[-1]].annotation
+    keys = get_args(annotation)[:1] if get_origin(annotation) is dict else ()
+    is_chosen = bool(keys) and isinstance(keys[0], type) and issubclass(keys[0], Enum)
+    return [str(each.value) for each in keys[0]] if is_chosen else []
 
 
 def _inner_model(annotation: Any) -> Any:
@@ -285,6 +327,44 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {text!r}: expected a.b=value")
         values[dotted.strip()] = parse_value(value.strip())
     return values
+
+
+def chosen(options: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
+    """The values at dotted names that options and `--set` give together, in the order to apply.
+
+    Whole tables come first: what an option says holds inside of them.
+
+    Args:
+        options: Values of options by dotted name; those that are None were not given.
+        texts: As of `assignments`.
+
+    Raises:
+        ConfigError: `--set` gives a setting that an option gives, and another value.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    by_hand = assignments(texts)
+    for dotted, value in by_hand.items():
+        for name, said in given.items():
+            inside = name.removeprefix(f"{dotted}.").split(".") if name != dotted else []
+            if name != dotted and not name.startswith(f"{dotted}."):
+                continue
+            here: Any = value
+            for key in inside:
+                here = here.get(key, said) if isinstance(here, Mapping) else said
+            if _plain(here) != _plain(said):
+                raise ConfigError(
+                    f"--set {dotted}={value!r}: an option of this command says {name} = {said!r}; "
+                    "leave one out"
+                )
+    tables = {name: value for name, value in by_hand.items() if isinstance(value, Mapping)}
+    return tables | given | {name: by_hand[name] for name in by_hand if name not in tables}
+
+
+def _plain(value: Any) -> Any:
+    """A value as `--set` and options alike give it: paths as text, tuples as lists."""
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def override(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

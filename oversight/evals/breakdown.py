@@ -15,7 +15,7 @@ from oversight.evals.observations import UNKNOWN, Arm, Observation, difficulty_o
 from oversight.registry import shortened
 from oversight.text.numbers import NONE, Table, duration, percent, points, share
 from oversight.text.terminal import visible
-from oversight.types import Question, Sample, Transcript
+from oversight.types import Question, Role, Sample, Transcript
 
 
 class By(StrEnum):
@@ -230,11 +230,16 @@ class PromptCounter:
         self._debates: Counter[tuple[str, str, str, str, str]] = Counter()
 
     def add(self, transcript: Transcript, group: str = "") -> None:
-        """Count the templates in the settings of a debate's agents."""
-        for role, spec in transcript.debate.agents.items():
+        """Count the templates of a debate's agents, of further judges and of raters."""
+        asked = [*transcript.debate.agents.items()]
+        asked += [(Role.JUDGE, each.agent) for each in transcript.judgments if each.agent]
+        asked += [(Role.RATER, each.agent) for each in transcript.ratings if each.agent]
+        found: set[tuple[str, str, str, str, str]] = set()
+        for role, spec in asked:
             prompts = spec.settings.get("prompts")
             for template, text in prompts.items() if isinstance(prompts, dict) else ():
-                self._debates[group, role.value, spec.agent, template, str(text)] += 1
+                found.add((group, role.value, spec.agent, template, str(text)))
+        self._debates.update(found)
 
     def counted(self) -> tuple[OwnPrompt, ...]:
         """Every template with its number of debates."""

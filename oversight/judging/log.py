@@ -1,18 +1,41 @@
-"""A person's acts at one item, written one by one as they happen."""
+"""A person's acts at one item, written one by one as they happen, and what each is about."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from oversight.errors import StoreError
 from oversight.judging.work import JudgingWork, RatingWork, apply, fold, fold_ratings
 from oversight.store import Store
-from oversight.types import AnyJudgingAct, AnyRatingAct, JudgingEvent, RatingEvent, Stored
+from oversight.types import (
+    AnyJudgingAct,
+    AnyRatingAct,
+    AssistantAnswered,
+    AssistantAsked,
+    AttentionPaid,
+    BeliefGiven,
+    DebateActed,
+    ItemReopened,
+    JudgingEvent,
+    JudgmentSent,
+    QuoteLeanedOn,
+    RatingEvent,
+    RatingOpened,
+    RatingSent,
+    RationaleGiven,
+    Stored,
+    Transcript,
+    TurnsRevealed,
+    VerdictChosen,
+    WordsDrafted,
+)
 
 WorkT = TypeVar("WorkT", JudgingWork, RatingWork)
 ActT = TypeVar("ActT", AnyJudgingAct, AnyRatingAct)
@@ -170,3 +193,76 @@ class RatingLog(ActLog[RatingWork, AnyRatingAct, RatingEvent]):
             at=now(),
             act=act,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ActTarget:
+    """Something of a debate that a person's act is about."""
+
+    kind: Literal["turn", "judgment", "rating"]
+    id: str
+    quote: int | None = None
+    """Of a turn: index of the quote in it that is meant."""
+
+
+class ActTargets:
+    """Finds what acts at one debate are about; takes them in the order of their time."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self._transcript = transcript
+        self._ids = {turn.id for turn in transcript.turns}
+        self._spoken = transcript.spoken()
+        self._items = {each.item: each.turn_ids for each in transcript.ratings}
+        self._asked: dict[tuple[str, int], tuple[ActTarget, ...]] = {}
+        """By judge and number."""
+        self._revisions: dict[tuple[str, str], int] = defaultdict(int)
+        """The next revision by person and item; the debate itself is the item ""."""
+
+    def of(self, event: JudgingEvent | RatingEvent) -> tuple[ActTarget, ...]:
+        """Turns, a judgment or a rating; nothing if the act is about the whole debate."""
+        act = event.act
+        if isinstance(act, AttentionPaid):
+            return self._turns(act.seen)
+        if isinstance(event, RatingEvent):
+            if isinstance(act, RatingOpened) and act.shown:
+                self._items.setdefault(event.item, act.shown)
+            return self._record(event, event.item) or self._turns(self._items.get(event.item, ()))
+        match act:
+            case QuoteLeanedOn(turn=turn, quote=quote) if turn in self._ids:
+                return (ActTarget("turn", turn, quote),)
+            case DebateActed(step=step, seat=seat):
+                return self._of_step(step, seat)
+            case TurnsRevealed(step=step) | BeliefGiven(step=step) | WordsDrafted(step=step):
+                return self._of_step(step)
+            case AssistantAsked(number=number, turn=turn):
+                self._asked[event.judge, number] = self._turns((turn or "",))
+                return self._asked[event.judge, number]
+            case AssistantAnswered(number=number):
+                return self._asked.get((event.judge, number), ())
+            case VerdictChosen() | RationaleGiven() | JudgmentSent() | ItemReopened():
+                return self._record(event, "")
+        return ()
+
+    def _turns(self, ids: Iterable[str]) -> tuple[ActTarget, ...]:
+        return tuple(ActTarget("turn", each) for each in ids if each in self._ids)
+
+    def _of_step(self, step: int, seat: str = "") -> tuple[ActTarget, ...]:
+        """The turn of a seat at a step; without one, those that were spoken last by then."""
+        own = [turn.id for turn in self._spoken if (turn.step, turn.seat.value) == (step, seat)]
+        last = max((turn.step for turn in self._spoken if turn.step <= step), default=None)
+        return self._turns(own or [turn.id for turn in self._spoken if turn.step == last])
+
+    def _record(self, event: JudgingEvent | RatingEvent, item: str) -> tuple[ActTarget, ...]:
+        """The judgment, or the rating of an item, that came of an act."""
+        revision = self._revisions[event.judge, item]
+        if isinstance(event.act, JudgmentSent | RatingSent):
+            revision = event.act.revision
+            self._revisions[event.judge, item] = revision + 1
+        wanted = (event.judge, revision)
+        if not item:
+            made = [j.id for j in self._transcript.judgments if (j.judge, j.revision) == wanted]
+            return tuple(ActTarget("judgment", each) for each in made)
+        if not isinstance(event.act, RationaleGiven | RatingSent):
+            return ()
+        held = [each for each in self._transcript.ratings if each.item == item]
+        return tuple(ActTarget("rating", r.id) for r in held if (r.judge, r.revision) == wanted)

@@ -1,5 +1,7 @@
 """Preference rows: made of judged debates and of feedback, and written as files for other tools.
 
+`read_export` reads the facts of such a file again, and `data_card` writes them down beside it.
+
 A file, JSONL or Parquet, appears under its name only once it is whole: it is written beside it
 first and then renamed. Rows stream through in groups, so that memory does not
 grow with their number.
@@ -8,14 +10,16 @@ grow with their number.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from oversight.errors import ConfigError, DataError
-from oversight.files import whole_file
+from oversight.files import blake2b, whole_file
 from oversight.preferences.layouts import (
     Layout,
     Repairs,
@@ -38,7 +42,10 @@ from oversight.preferences.settings import (
     Reason,
 )
 from oversight.preferences.sides import sibling_preferences, side_preferences, without_unseen
+from oversight.redaction import name_of_secret
 from oversight.registry import nearest
+from oversight.text.numbers import count
+from oversight.text.terminal import code_span
 from oversight.types import (
     Labelled,
     Preference,
@@ -233,3 +240,159 @@ def _write_parquet(rows: Iterator[Row], path: Path, layout: str) -> int:
             writer.write_table(pa.Table.from_pylist(group, schema=columns))
             num_rows += len(group)
     return num_rows
+
+
+# --- the card of an export ------------------------------------------------------
+
+SIGNS: dict[tuple[str, Layout], frozenset[str]] = {
+    ("", "preference"): frozenset({"id", "kind", "prompt", "chosen", "rejected", "debate_id"}),
+    ("", "kwise"): frozenset({"id", "kind", "prompt", "completions", "ranks", "debate_id"}),
+    ("", "unpaired"): frozenset({"id", "prompt", "completion", "label", "debate_id"}),
+    (".jsonl", "transcripts"): frozenset({"debate_id", "debate", "question", "turns"}),
+    (".parquet", "transcripts"): frozenset({"debate_id", "turn_id", "seat", "act", "text"}),
+}
+"""Columns by which a layout is known, in a file of any ending or of one."""
+CONTENT = {
+    "preference": "One row a pair: `prompt`, `chosen` and `rejected`, as lists of messages.",
+    "kwise": "One row a comparison: `prompt`, `completions` and their `ranks` (0 is best).",
+    "unpaired": "One row a speech: `prompt`, `completion` and `label`, whether it was believed.",
+    "transcripts": "Debates as they were recorded, with their turns and judgments.",
+}
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
+"""Classes of sizes as the hub writes them."""
+NUM_NAMED = 12
+"""Names that are listed of a kind; of more, the most frequent ones."""
+
+
+@dataclass
+class ExportFacts:
+    """Facts of an exported file, as its rows give them."""
+
+    layout: Layout
+    num_rows: int
+    content_hash: str
+    debates: set[str] = field(default_factory=set)
+    counted: dict[str, Counter[str]] = field(default_factory=dict)
+    """Rows by their values: kinds, protocols, judges, data sets, constitutions."""
+    secret: str | None = None
+    """The place that a secret in a row is known from; only of Parquet, whose text is compressed."""
+
+
+def read_export(path: Path) -> ExportFacts:
+    """The facts of a file that `export` wrote; every row is read.
+
+    Raises:
+        ConfigError: It is no such file, or holds no row.
+        DataError: A row cannot be read.
+    """
+    rows = _rows_of_parquet(path) if path.suffix == ".parquet" else _rows_of_jsonl(path)
+    found: ExportFacts | None = None
+    for row in rows:
+        if found is None:
+            found = ExportFacts(_layout_of(path, row), 0, blake2b(path))
+        found.num_rows += 1
+        found.debates.add(str(row.get("debate_id")))
+        try:
+            for name, value in _counted(row):
+                found.counted.setdefault(name, Counter())[value] += 1
+        except (LookupError, TypeError, AttributeError):
+            raise DataError(
+                f"{path}, row {found.num_rows:,}: it is not as `oversight export` writes it; write "
+                "it anew"
+            ) from None
+        if path.suffix == ".parquet" and found.secret is None:
+            found.secret = name_of_secret(json.dumps(row, ensure_ascii=False, default=str))
+    if found is None:
+        raise ConfigError(f"{path}: it holds no row; `oversight export` says why when it writes it")
+    return found
+
+
+def _layout_of(path: Path, row: Row) -> Layout:
+    for (suffix, layout), signs in SIGNS.items():
+        if suffix in ("", path.suffix) and signs <= row.keys():
+            return layout
+    raise ConfigError(
+        f"{path}: this is no export of oversight (its columns: {', '.join(list(row)[:8])}); write "
+        "one with `oversight export`"
+    )
+
+
+def _rows_of_jsonl(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{path}, line {number:,}: {error}; write it anew") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number:,}: it is no object; write it anew")
+            yield row
+
+
+def _rows_of_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROW_GROUP):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise DataError(f"{path} cannot be read as Parquet ({said}); write it anew") from None
+
+
+def _counted(row: Row) -> Iterator[tuple[str, str]]:
+    """The facts of a row that are counted, each with its name."""
+    debate, question = row.get("debate"), row.get("question")
+    protocol = debate["protocol"]["name"] if isinstance(debate, dict) else row.get("protocol")
+    dataset = question.get("dataset") if isinstance(question, dict) else row.get("dataset")
+    judges = [each["judge"] for each in row.get("judgments") or ()] or row.get("judges") or ()
+    given = (
+        *(("kind", row.get("kind")), ("protocol", protocol), ("data set", dataset)),
+        *(("judge", each) for each in dict.fromkeys(judges)),
+        ("constitution", row.get("constitution")),
+    )
+    return ((name, str(value)) for name, value in given if value)
+
+
+def data_card(files: Mapping[str, ExportFacts], title: str) -> str:
+    """README.md of exported files on the hub, made of the facts of the files themselves.
+
+    Args:
+        files: The facts of each file, by its name there.
+        title: Name of the data set.
+    """
+    total = sum(each.num_rows for each in files.values())
+    size = next((name for limit, name in SIZES if total < limit), "n>1M")
+    stems = [name.rpartition(".")[0].replace("/", "-") for name in files]
+    names = ["default"] if len(files) == 1 else list(files) if len({*stems}) < len(stems) else stems
+    configs = [
+        f"- config_name: {json.dumps(name)}\n  data_files:\n  - split: train\n"
+        f"    path: {json.dumps(file)}"
+        for name, file in zip(names, files, strict=True)
+    ]
+    head = "\n".join(
+        ("---", "tags:", "- oversight", "- debate", f"size_categories:\n- {size}", "configs:")
+    )
+    parts = [
+        "\n".join([head, *configs, "---"]),
+        f"# {code_span(title)}",
+        f"Exported by oversight {metadata.version('oversight')}: {count(total, 'row')} in "
+        f"{count(len(files), 'file')}.",
+        *(_file_section(name, facts) for name, facts in files.items()),
+        "## Licence\n\nThe licences of the questions, and of the models whose words these are, "
+        "apply to this data; look at them before it is passed on. This card grants nothing.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _file_section(name: str, facts: ExportFacts) -> str:
+    lines = [f"## {code_span(name)}", "", CONTENT[facts.layout], ""]
+    lines += [f"- Layout: {facts.layout}", f"- Rows: {facts.num_rows:,}"]
+    lines.append(f"- Debates: {len(facts.debates):,}")
+    for what, values in facts.counted.items():
+        shown = [f"{code_span(value)} ({num:,})" for value, num in values.most_common(NUM_NAMED)]
+        more = f", and {len(values) - NUM_NAMED:,} more" if len(values) > NUM_NAMED else ""
+        lines.append(f"- Rows by {what}: {', '.join(shown)}{more}")
+    return "\n".join([*lines, f"- Content hash: {code_span(facts.content_hash)}"])

@@ -1,4 +1,4 @@
-"""Contents of the pages as plain data, for HTML and terminal alike; calls of models among them.
+"""Contents of the pages as plain data, for HTML and terminal alike; calls of models, comparisons.
 
 A call has the prompt exactly as it was sent and the answer exactly as it came. Texts stand here as
 they were written; whatever shows them makes them safe.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from oversight.errors import StoreError
 from oversight.store import Store
-from oversight.text.revisions import Piece
+from oversight.text.revisions import Piece, differences
 from oversight.types import Sample, Transcript
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ class TurnShown:
     score: float | None
     text: str
     """The whole text, as it was written."""
+    acts: tuple[ActShown, ...] = ()
+    """Acts of people that are about it or a quote in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ class JudgmentShown:
     leaned_on: tuple[int, ...]
     """Numbers of quotes."""
     calls: tuple[CallNote, ...]
+    acts: tuple[ActShown, ...] = ()
+    """Acts of people that led to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +150,32 @@ class RatingShown:
     rationale: str
     notes: tuple[str, ...]
     calls: tuple[CallNote, ...]
+    acts: tuple[ActShown, ...] = ()
+    """Acts of people that led to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActPlace:
+    """A place on the page that an act is about."""
+
+    anchor: str
+    words: str
+    turn: str = ""
+    """Id of the turn that it is or stands in."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActShown:
     """One act of a person."""
 
+    number: int
+    """In the order of time, from 1."""
     at: str
     who: str
     what: str
     detail: str
+    about: tuple[ActPlace, ...]
+    """Turns, a quote, a judgment or a rating; the question where it is about the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,3 +421,79 @@ def probability(logprob: float) -> str:
     """A log-probability as a share."""
     p = math.exp(min(0.0, logprob))
     return f"{100 * p:.1f} %" if p >= 0.001 or not p else f"{100 * p:.1g} %"
+
+
+# --- two transcripts side by side ---
+
+MAX_COMPARED_WORDS = 4_000
+"""Longer texts are not compared word by word: that takes time with the square of their length."""
+
+
+def compared(before: str, after: str) -> tuple[Piece, ...]:
+    """Word-by-word differences; nothing of texts that are too long for that."""
+    if max(len(before), len(after)) > 8 * MAX_COMPARED_WORDS:
+        return ()
+    num_words = max(len(before.split()), len(after.split()))
+    return () if num_words > MAX_COMPARED_WORDS else differences(before, after)
+
+
+def compare_page(left: TranscriptPage, right: TranscriptPage) -> ComparePage:
+    """Both transcripts: turns paired by step, seat and act, judgments by judge and order."""
+    comparing = _Comparing()
+    seats = {"a": 0, "b": 1, "judge": 2}
+    turns = [
+        {(t.step, seats.get(t.seat, 3), t.act): t for t in side.turns} for side in (left, right)
+    ]
+    judged = [
+        {(j.judge, j.is_swapped, j.revision): j for j in side.judgments} for side in (left, right)
+    ]
+    facts = (
+        ("question", left.question, right.question),
+        ("protocol", left.protocol, right.protocol),
+        *(
+            (role, dict(_agents(left)).get(role, "–"), dict(_agents(right)).get(role, "–"))
+            for role in dict(_agents(left)) | dict(_agents(right))
+        ),
+        ("orders", left.orders, right.orders),
+        ("seed", str(left.seed), str(right.seed)),
+    )
+    return ComparePage(
+        left=left,
+        right=right,
+        turns=tuple(
+            (one, two, comparing.of(one.text if one else None, two.text if two else None))
+            for key in sorted({*turns[0], *turns[1]})
+            for one, two in [(turns[0].get(key), turns[1].get(key))]
+        ),
+        judgments=tuple(
+            (one, two, comparing.of(one.rationale if one else None, two.rationale if two else None))
+            for key in sorted({*judged[0], *judged[1]})
+            for one, two in [(judged[0].get(key), judged[1].get(key))]
+        ),
+        differing=tuple(fact for fact in facts if fact[1] != fact[2]),
+    )
+
+
+class _Comparing:
+    """Compares texts as long as a page has not taken too much time with it."""
+
+    def __init__(self) -> None:
+        self._left = MAX_COMPARED_WORDS
+
+    def of(self, left: str | None, right: str | None) -> ComparedText:
+        """Both word by word; nothing where one is missing."""
+        if left is None or right is None or not (left.strip() or right.strip()):
+            return ComparedText()
+        if left == right:
+            return ComparedText(said="Word for word the same.")
+        num_words = max(len(left.split()), len(right.split()))
+        pieces = compared(left, right) if num_words <= self._left else ()
+        if not pieces:
+            return ComparedText(said="Too long to compare word by word on this page.")
+        self._left -= num_words
+        return ComparedText(pieces)
+
+
+def _agents(page: TranscriptPage) -> Iterator[tuple[str, str]]:
+    for role, name, settings in page.agents:
+        yield role, f"{name} {' '.join(settings.split())}"

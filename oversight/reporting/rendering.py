@@ -382,7 +382,8 @@ def print_transcript(page: TranscriptPage, console: Console, *, with_source: boo
         console.print()
         console.print(rich_text("Acts of people", style="bold"))
         for act in page.acts:
-            console.print(rich_text(f"  {act.at}  {act.who}  {act.what}  {act.detail}".rstrip()))
+            about = ", ".join(place.words for place in act.about)
+            console.print(rich_text(f"  {act.at}  {act.who}  {act.what} {about}  {act.detail}"))
     console.print()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -28,6 +28,22 @@ MAX_SAMPLES = 40
 EXPERIMENTS = {"circle.json": "closed circle", "constitutional.json": "constitutional experiment"}
 """Files that make a folder an experiment's, and what it is."""
 SHOWN_FIGURES = ("loss", "reward", "accuracy", "kl")
+MAIN = ("loss", "reward", "accuracy", "kl", "entropy", "response_length")
+"""Metrics that a run's page shows first, where it has them, with the parts of its reward."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Rewards and responses": (
+        *("reward_std", "judge_right", "no_signal", "finished", "margin", "reward_chosen"),
+        *("reward_rejected", "logp_chosen", "logp_rejected", "return"),
+    ),
+    "The policy's update": (
+        *("policy_loss", "approx_kl", "advantage", "kl_per_token", "sampler_kl", "ratio"),
+        *("ratio_max", "ratio_error", "clip_low", "clip_high", "kl_rollout", "kl_coefficient"),
+    ),
+    "Importance weights": ("importance/",),
+    "Value function": ("value/",),
+    "Optimizer": ("lr", "grad_norm", "skipped"),
+}
+"""Other metrics by what they are about: names, or with a slash how names begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +75,14 @@ class RunPage:
     guards: tuple[str, ...]
     samples: tuple[dict[str, Any], ...]
     """Responses that were learnt from, as `read_samples` gives them, the newest first."""
+    outcome: tuple[tuple[str, str, str, str, str], ...]
+    """Title, first, last and best value and its step of the main metrics."""
     plots: tuple[Plot, ...]
-    """One for each metric: what differs in kind never shares an axis."""
+    """One for each of the main metrics: what differs in kind never shares an axis."""
+    more: tuple[tuple[str, tuple[Plot, ...]], ...]
+    """Likewise for all other metrics, by what they are about, see `GROUPS`."""
+    card: str
+    """README.md of the finished model; empty before."""
     settings: str
     starts: tuple[str, ...]
     problems: tuple[str, ...]
@@ -163,9 +185,12 @@ def run_page(name: str, folders: dict[str, Path], beside: str = "") -> RunPage:
             problems.append(str(error))
     steps = [int(c.steps[-1]) for c in curves if c.run == name and c.split == "train"]
     starts = origin.get("starts", [])
+    trainer = str(origin.get("trainer") or config.get("trainer") or "run")
+    main, grouped = _sorted({curve.metric for curve in curves})
+    several = len(wanted) > 1
     return RunPage(
         name=name,
-        trainer=str(origin.get("trainer") or config.get("trainer") or "run"),
+        trainer=trainer,
         state=_state(folder),
         step=max(steps, default=0),
         steps=_steps(config),
@@ -173,7 +198,13 @@ def run_page(name: str, folders: dict[str, Path], beside: str = "") -> RunPage:
         facts=tuple(_facts(folder, origin)),
         guards=tuple(_guards(folder)),
         samples=tuple(_samples(folder, problems)),
-        plots=tuple(_plots(curves, several=len(wanted) > 1)),
+        outcome=tuple(_outcome([c for c in curves if c.run == name], main, trainer)),
+        plots=tuple(_plots(curves, main, several=several)),
+        more=tuple(
+            (title, tuple(_plots(curves, names, several=several)))
+            for title, names in grouped.items()
+        ),
+        card=_text(folder / "model" / "README.md"),
         settings=_text(folder / "config.toml"),
         starts=tuple(json.dumps(each, indent=1, ensure_ascii=False) for each in starts),
         problems=tuple(problems),
@@ -197,13 +228,43 @@ def _read_curves(folder: Path, _stamp: tuple[int, int]) -> tuple[Curve, ...]:
     return tuple(read_curves([folder]))
 
 
-def _plots(curves: list[Curve], *, several: bool) -> Iterator[Plot]:
-    """A chart for each metric, the known ones first, and for each thing that it measures."""
-    from oversight.train.runs.curves import PANELS, panels
+def _sorted(names: Collection[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """The main metrics in their order, and the others by group."""
+    from oversight.train.runs.metrics import parts_of_reward
 
-    names = {curve.metric for curve in curves}
-    wanted = [*(name for name in PANELS if name in names), *sorted(names - PANELS.keys())]
-    for metric, title, held in panels(curves, wanted):
+    parts = parts_of_reward(names)
+    main = [each for known in MAIN for each in (known, *parts * (known == "reward"))]
+    left = sorted(set(names) - set(main))
+    grouped = {}
+    for title, known in GROUPS.items():
+        places = {name: place for place, name in enumerate(known)}
+        mine = [each for each in left if each in known or f"{each.split('/')[0]}/" in known]
+        if mine:
+            grouped[title] = sorted(mine, key=lambda name: places.get(name, 0))
+        left = [name for name in left if name not in mine]
+    if left:
+        grouped["Other metrics"] = left
+    return [name for name in main if name in names], grouped
+
+
+def _outcome(
+    curves: Sequence[Curve], metrics: Sequence[str], trainer: str
+) -> Iterator[tuple[str, str, str, str, str]]:
+    """Title, first, last and best value and its step, of the held-out part too."""
+    from oversight.train.runs.curves import PANELS, summary
+
+    for metric in metrics:
+        for curve in (each for each in curves if each.metric == metric):
+            points = [(int(n), float(v)) for n, v in zip(curve.steps, curve.values, strict=True)]
+            title = PANELS.get(metric, metric) + ", held out" * (curve.split == "eval")
+            yield title, *summary(metric, points, trainer)
+
+
+def _plots(curves: list[Curve], metrics: Sequence[str], *, several: bool) -> Iterator[Plot]:
+    """A chart for each of these metrics, and for each thing that it measures."""
+    from oversight.train.runs.curves import panels
+
+    for metric, title, held in panels(curves, metrics):
         yield from _plot_of(title, metric, held, several=several)
 
 

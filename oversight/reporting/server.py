@@ -11,10 +11,12 @@ import hmac
 import ipaddress
 import secrets
 import socket
+import sqlite3
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
@@ -31,10 +33,10 @@ from oversight.errors import ConfigError, OversightError, StoreError
 from oversight.reporting import rendering
 from oversight.reporting.entries import FACETS, ListQuery
 from oversight.reporting.index import Index, Progress
-from oversight.reporting.pages import call_page, probability
+from oversight.reporting.pages import call_page, compare_page, probability
 from oversight.reporting.rendering import ServerLinks, belief_plot, render
 from oversight.reporting.runs import run_page, run_row
-from oversight.reporting.transcripts import compare_page, transcript_page
+from oversight.reporting.transcripts import transcript_page
 from oversight.store import Store
 from oversight.store.schema import key_text
 
@@ -114,10 +116,8 @@ class Viewer:
                 return await run_in_threadpool(page, request)
             except NotThere as error:
                 return self._problem(404, "There is no such page", error.said, error.advice)
-            except (OversightError, OSError) as error:
-                advice = (
-                    "Nothing is lost: this page only reads. Mend what it says and load it again."
-                )
+            except (OversightError, OSError, sqlite3.Error) as error:
+                advice = "Nothing is lost: this page only reads. Mend it, and load the page again."
                 return self._problem(503, "The store cannot be read", str(error), advice)
             except Exception as error:
                 traceback.print_exc()
@@ -150,8 +150,9 @@ class Viewer:
     def _sections(self, store: str, links: ServerLinks) -> Iterator[tuple[str, str, str]]:
         """Kind of place, address and label of what there is besides debates."""
         shelf = self._shelves.get(store) or next(iter(self._shelves.values()), None)
-        if shelf is not None and shelf.index.has_runs():
-            yield "stored", links.stored_runs(), "Runs"
+        with contextlib.suppress(sqlite3.Error):  # the page itself says what is wrong
+            if shelf is not None and shelf.index.has_runs():
+                yield "stored", links.stored_runs(), "Runs"
         if self._runs():
             yield "runs", links.run(), "Training runs"
         if self._experiments():
@@ -161,9 +162,8 @@ class Viewer:
 
     def _shelf(self, request: Request) -> tuple[str, Shelf]:
         if not self._shelves:
-            raise NotThere(
-                "No store is being viewed.", "Name one: oversight view oversight.db runs"
-            )
+            said = "No store is being viewed."
+            raise NotThere(said, "Name one: oversight view oversight.db runs")
         name = request.query_params.get("store") or next(iter(self._shelves))
         if name not in self._shelves:
             known = ", ".join(self._shelves)
@@ -171,8 +171,8 @@ class Viewer:
         return name, self._shelves[name]
 
     def _list(self, request: Request) -> Response:
-        if not self._shelves and self._runs():
-            return RedirectResponse("/runs")
+        if not self._shelves and (there := next(iter(self._sections("", self._links(""))), None)):
+            return RedirectResponse(there[1])
         name, shelf = self._shelf(request)
         shelf.index.wait_for_first(FIRST_WAIT_S)
         query = ListQuery.parse(request.query_params.multi_items())
@@ -196,7 +196,7 @@ class Viewer:
             told_filters=[(FACETS.get(kind, kind), value) for kind, value in query.filters],
             older=links.listing([*kept, ("before", str(listing.older))]) if listing.older else "",
             newer=links.listing([*kept, ("after", str(listing.newer))]) if listing.newer else "",
-            nothing=_why_empty(query, progress, name),
+            nothing=_why_empty(query, progress, shelf.store.url),
         )
         return HTMLResponse(text)
 
@@ -356,7 +356,7 @@ class Viewer:
         )
 
 
-def _why_empty(query: ListQuery, progress: Progress, name: str) -> str:
+def _why_empty(query: ListQuery, progress: Progress, url: str) -> str:
     """Reason for an empty list, and the way on."""
     if query.filters or query.words:
         return (
@@ -365,7 +365,7 @@ def _why_empty(query: ListQuery, progress: Progress, name: str) -> str:
         )
     if progress.done:
         return "No debate is on this page of the list."
-    return f"This store holds no debate yet: oversight debate --store {name} makes some."
+    return f"This store holds no debate yet: oversight debate --store {quote(url)} makes some."
 
 
 # --- who may come in -------------------------------------------------------------------------

@@ -6,18 +6,18 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from oversight.aggregation import rulings
 from oversight.evals.observations import named, observe, side_of
 from oversight.reporting.pages import (
+    ActPlace,
     ActShown,
     BeliefChart,
     BeliefLine,
     BeliefShown,
     ChangeShown,
-    ComparedText,
-    ComparePage,
     JudgmentShown,
     MarkedStretch,
     QuoteNote,
@@ -25,11 +25,11 @@ from oversight.reporting.pages import (
     TranscriptPage,
     TurnShown,
     calls_of,
+    compared,
 )
 from oversight.store import Store
 from oversight.text.numbers import count, duration
 from oversight.text.quotes import strip_quotes
-from oversight.text.revisions import Piece, differences
 from oversight.types import (
     Act,
     Belief,
@@ -37,6 +37,7 @@ from oversight.types import (
     JudgingEvent,
     Judgment,
     ModelAnswer,
+    Option,
     OutcomeStatus,
     Quote,
     QuoteStatus,
@@ -47,8 +48,8 @@ from oversight.types import (
     Turn,
 )
 
-MAX_COMPARED_WORDS = 4_000
-"""Longer texts are not compared word by word: that takes time with the square of their length."""
+if TYPE_CHECKING:
+    from oversight.judging.log import ActTarget
 
 
 def transcript_page(store: Store, debate_id: str) -> TranscriptPage:
@@ -67,6 +68,7 @@ def page_of(
     debate, question = transcript.debate, transcript.question
     builder = _Builder(transcript)
     turns = builder.turns()
+    done = tuple(_acts(transcript, builder, acts))
     outcome = transcript.outcome
     defended = {
         debate.orders.defended_by(seat): f"seat {seat.value.upper()}"
@@ -105,11 +107,17 @@ def page_of(
         status="unfinished" if outcome is None else outcome.status.value,
         error=outcome.error if outcome and outcome.status is OutcomeStatus.FAILED else "",
         ended=outcome.ended_at if outcome else "",
-        turns=turns,
-        judgments=tuple(map(builder.judgment, transcript.judgments)),
+        turns=tuple(_at_turn(turn, done) for turn in turns),
+        judgments=tuple(
+            replace(builder.judgment(each), acts=_at(f"judgment-{each.id}", done))
+            for each in transcript.judgments
+        ),
         verdicts=tuple(verdicts(transcript)),
-        ratings=tuple(map(builder.rating, transcript.ratings)),
-        acts=tuple(map(_act, acts)),
+        ratings=tuple(
+            replace(builder.rating(each), acts=_at(f"rating-{each.id}", done))
+            for each in transcript.ratings
+        ),
+        acts=done,
         chart=_chart(transcript, builder.places),
         changes=tuple(_changes(transcript)),
         is_open=question.is_open,
@@ -131,6 +139,17 @@ class _Builder:
         self._number = itertools.count(1)
         self._quotes: dict[tuple[str, int], QuoteNote] = {}
         self._spans: list[tuple[int, int, int]] = []
+
+    def place(self, target: ActTarget) -> ActPlace:
+        """The place on the page that an act is about; after `turns`."""
+        if target.kind != "turn":
+            return ActPlace(f"{target.kind}-{target.id}", f"the {target.kind}")
+        quote = self._quotes.get((target.id, -1 if target.quote is None else target.quote))
+        if quote is not None and quote.turn:
+            return ActPlace(f"quote-{quote.number}", f"quote {quote.number}", target.id)
+        number = self.places.get(target.id)
+        words = "a candidate" if number is None else f"turn {number}"
+        return ActPlace(f"turn-{number or target.id}", words, target.id)
 
     def turns(self) -> tuple[TurnShown, ...]:
         """The turns in reading order."""
@@ -281,15 +300,6 @@ class _Builder:
         )
 
 
-def compared(before: str, after: str) -> tuple[Piece, ...]:
-    """Word-by-word differences; nothing of texts that are too long for that."""
-    if max(len(before), len(after)) > 8 * MAX_COMPARED_WORDS:
-        return ()
-    if max(len(before.split()), len(after.split())) > MAX_COMPARED_WORDS:
-        return ()
-    return differences(before, after)
-
-
 def _principles(turn: Turn) -> Iterator[str]:
     assert turn.under is not None
     for name, text in turn.under.principles.items():
@@ -349,10 +359,61 @@ def _answers(rating: Feedback) -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
-def _act(event: JudgingEvent | RatingEvent) -> ActShown:
-    fields = {name: value for name, value in event.data.items() if name not in ("samples", "seen")}
-    told = ", ".join(f"{name} {_plain(value)}" for name, value in fields.items() if value != "")
-    return ActShown(event.at, event.judge, event.kind.value, told)
+# --- what people did ---
+
+QUESTION = ActPlace("question", "the question")
+UNTOLD = ("samples", "seen", "step", "turn", "quote", "number", "move", "shown")
+"""Fields of acts that are no words: links stand for them."""
+
+
+def _acts(
+    transcript: Transcript, builder: _Builder, events: Iterable[JudgingEvent | RatingEvent]
+) -> Iterator[ActShown]:
+    """Acts of people in the order of time, each with the places of the page that it is about."""
+    from oversight.judging.log import ActTargets
+
+    targets = ActTargets(transcript)
+    options = transcript.question.options
+    for number, event in enumerate(events, 1):
+        told = (_field(name, value, options) for name, value in event.data.items())
+        about = tuple(builder.place(each) for each in targets.of(event))
+        yield ActShown(
+            number=number,
+            at=event.at,
+            who=event.judge,
+            what=event.kind.value,
+            detail=", ".join(filter(None, told)),
+            about=about or (QUESTION,),
+        )
+
+
+def _field(name: str, value: Any, options: Sequence[Option]) -> str:
+    """A field of an act in words; nothing of one that says nothing."""
+    if name == "on":
+        return "picked" if value else "put back"
+    if name in UNTOLD or value in ("", None, 0, {}):
+        return ""
+    if name == "probs":
+        return ", ".join(f"{o.text} {p:.0%}" for o, p in zip(options, value, strict=False))
+    if name == "unseen":
+        return f"{count(len(value), 'turn')} not read to the end"
+    if value is True:
+        return name.replace("_", " ")
+    if isinstance(value, dict):
+        unit = " s" if name == "panels" else ""
+        return ", ".join(f"{key} {_plain(held)}{unit}" for key, held in value.items())
+    return value if name == "text" else f"{name.replace('_', ' ')} {_plain(value)}"
+
+
+def _at_turn(turn: TurnShown, done: Sequence[ActShown]) -> TurnShown:
+    """The turn and its candidates, with the acts that are about them."""
+    acts = tuple(act for act in done if any(each.turn == turn.id for each in act.about))
+    candidates = tuple(_at_turn(each, done) for each in turn.candidates)
+    return replace(turn, acts=acts, candidates=candidates)
+
+
+def _at(anchor: str, done: Sequence[ActShown]) -> tuple[ActShown, ...]:
+    return tuple(act for act in done if any(each.anchor == anchor for each in act.about))
 
 
 def _plain(value: Any) -> str:
@@ -405,7 +466,9 @@ def _chart(transcript: Transcript, places: dict[str, int]) -> BeliefChart | None
             lines.append(BeliefLine(ruling.judge, tuple(sorted(points))))
     if all(len(line.points) < 2 for line in lines):
         return None
-    ticks = [(float(place), str(place)) for place in range(1, end)][:: max(1, end // 10)]
+    # The word "judgment" takes the end of the axis.
+    shown = range(1, int(end * 0.88) + 1, max(1, end // 10))
+    ticks = [(float(place), str(place)) for place in shown]
     return BeliefChart(
         option=question.options[about].text,
         is_right=question.correct is not None,
@@ -434,65 +497,3 @@ def _changes(transcript: Transcript) -> Iterator[ChangeShown]:
             after=after,
             outcome=outcome,
         )
-
-
-def compare_page(left: TranscriptPage, right: TranscriptPage) -> ComparePage:
-    """Both transcripts: turns paired by step, seat and act, judgments by judge and order."""
-    comparing = _Comparing()
-    seats = {"a": 0, "b": 1, "judge": 2}
-    turns = [
-        {(t.step, seats.get(t.seat, 3), t.act): t for t in side.turns} for side in (left, right)
-    ]
-    judged = [
-        {(j.judge, j.is_swapped, j.revision): j for j in side.judgments} for side in (left, right)
-    ]
-    facts = (
-        ("question", left.question, right.question),
-        ("protocol", left.protocol, right.protocol),
-        *(
-            (role, dict(_agents(left)).get(role, "–"), dict(_agents(right)).get(role, "–"))
-            for role in dict(_agents(left)) | dict(_agents(right))
-        ),
-        ("orders", left.orders, right.orders),
-        ("seed", str(left.seed), str(right.seed)),
-    )
-    return ComparePage(
-        left=left,
-        right=right,
-        turns=tuple(
-            (one, two, comparing.of(one.text if one else None, two.text if two else None))
-            for key in sorted({*turns[0], *turns[1]})
-            for one, two in [(turns[0].get(key), turns[1].get(key))]
-        ),
-        judgments=tuple(
-            (one, two, comparing.of(one.rationale if one else None, two.rationale if two else None))
-            for key in sorted({*judged[0], *judged[1]})
-            for one, two in [(judged[0].get(key), judged[1].get(key))]
-        ),
-        differing=tuple(fact for fact in facts if fact[1] != fact[2]),
-    )
-
-
-class _Comparing:
-    """Compares texts as long as a page has not taken too much time with it."""
-
-    def __init__(self) -> None:
-        self._left = MAX_COMPARED_WORDS
-
-    def of(self, left: str | None, right: str | None) -> ComparedText:
-        """Both word by word; nothing where one is missing."""
-        if left is None or right is None or not (left.strip() or right.strip()):
-            return ComparedText()
-        if left == right:
-            return ComparedText(said="Word for word the same.")
-        num_words = max(len(left.split()), len(right.split()))
-        pieces = compared(left, right) if num_words <= self._left else ()
-        if not pieces:
-            return ComparedText(said="Too long to compare word by word on this page.")
-        self._left -= num_words
-        return ComparedText(pieces)
-
-
-def _agents(page: TranscriptPage) -> Iterator[tuple[str, str]]:
-    for role, name, settings in page.agents:
-        yield role, f"{name} {' '.join(settings.split())}"

@@ -121,6 +121,10 @@ T = TypeVar("T")
 ATTEMPTS = 3
 """Tries of a transaction that the database broke off for reasons of its own."""
 
+PAUSE_S = 0.1
+"""Seconds between the first two tries, longer between later ones: the other transaction of a
+deadlock is woken and goes on first."""
+
 PASSING = frozenset({"40P01", "40001"})
 """PostgreSQL's codes of a deadlock and of a serialisation failure."""
 
@@ -309,6 +313,7 @@ class Writer:
                     self._disconnect()
                     if attempt == ATTEMPTS or not _is_passing(error):
                         raise
+            time.sleep(attempt * PAUSE_S)
         raise AssertionError("unreachable")
 
     def _connect(self) -> Connection:

@@ -70,10 +70,13 @@ def per_cent(value: float, digits: int = 0) -> str:
 
 
 def interval(estimate: Estimated | None) -> str:
-    """`[71, 81]`, in per cent."""
+    """`[71, 81]`, in per cent, both ends with as many decimals as either needs: `[0.1, 99.0]`."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
-    return f"[{per_cent(estimate.low)}, {per_cent(estimate.high)}]"
+    ends = (estimate.low, estimate.high)
+    digits = max(len(per_cent(end).partition(".")[2]) for end in ends)
+    low, high = (per_cent(end, digits) for end in ends)
+    return f"[{low}, {high}]"
 
 
 def share(estimate: Estimated | None) -> str:

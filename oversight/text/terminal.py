@@ -120,3 +120,11 @@ def tell(lines: Iterable[str]) -> None:
     console = Console(stderr=True)
     for line in lines:
         console.print(rich_text(line), soft_wrap=True, highlight=False)
+
+
+def code_span(text: str) -> str:
+    """Foreign text as a code span of Markdown, whatever it holds."""
+    line = " ".join(text.split()) or "–"
+    ticks = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    pad = " " * (len(ticks) > 1)
+    return f"{ticks}{pad}{line}{pad}{ticks}"

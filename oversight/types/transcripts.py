@@ -273,6 +273,8 @@ class Judgment(Record):
     judge: str
     """Pseudonym of a person, or the agent and model that judged."""
     kind: JudgeKind
+    agent: AgentSpec | None = Field(default=None, exclude_if=is_none)
+    """Of a further judge, which is none of the debate's agents: as it was asked."""
     orders: Orders
     swapped: bool = False
     """Judged with the sides shown the other way round than drawn."""

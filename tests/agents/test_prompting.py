@@ -397,6 +397,10 @@ def test_the_report_shows_templates_that_stood_in_the_place_of_agents_own(
     assert (shown.role, shown.agent, shown.template) == ("judge", "judge", "rules")
     assert (shown.text, shown.num_debates) == ("Judge in haste.", 1)
     assert "Judge in haste." in str(report)
+    again = {"agent": "judge", "engine": "m", "settings": {"prompts": {"rules": "Judge twice."}}}
+    ov.judge("own.db", again, engines={"m": {"engine": "scripted"}}, progress=False)
+    both = {each.text: (each.role, each.num_debates) for each in ov.report("own.db").prompts}
+    assert both == {"Judge in haste.": ("judge", 1), "Judge twice.": ("judge", 2)}
     capsys.readouterr()
 
 

@@ -14,8 +14,8 @@ import pytest
 import typer
 
 from oversight.cli import main
+from oversight.cli.debate import _pixel_settings as pixel_settings
 from oversight.cli.persons import PersonOptions
-from oversight.cli.pixels import _settings as pixel_settings
 from oversight.cli.run import load_circle
 from oversight.cli.train import _settings as train_settings
 from oversight.config import RunSettings, assignments, load_recipe, override, read_toml
@@ -84,7 +84,7 @@ def batch_settings(recipe: Path, example: str) -> dict[str, Any]:
 
 
 RUNNERS: dict[str, Runner] = {
-    "debate": typed("debate", "-d", "world", "--limit", "1", "--no-live", "--store", "{store}"),
+    "debate": typed("debate", "-d", "world", "--no-live", "--store", "{store}"),
     "datasets": typed("datasets", "world", "--limit", "1"),
     "export": typed("export", "{folder}/rows.jsonl", "--store", "{store}"),
     "judge": typed("judge", "--store", "{store}", "--keys"),

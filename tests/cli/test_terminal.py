@@ -18,6 +18,7 @@ import typer
 
 from oversight.cli import main
 from oversight.cli.main import run
+from oversight.cli.options import run_names, runs_at_hand, tag_names
 from oversight.preferences.settings import WORDS, PreferenceSettings, Reason, in_words
 from oversight.store import Store
 
@@ -266,3 +267,61 @@ def test_an_export_without_rows_says_why_and_how_to_go_on(store, tmp_path, capsy
 def test_a_tag_that_no_run_has_is_told_with_what_there_is(store, capsys) -> None:
     assert run(["runs", "--tag", "a=b", "--store", store]) == 0
     assert "no run has --tag a=b. No run has a tag." in capsys.readouterr().out
+
+
+def test_without_an_id_the_newest_debates_are_listed_with_theirs(store, capsys) -> None:
+    newest = Store.open(store).debate_ids()[::-1]
+    capsys.readouterr()
+    assert run(["show", "--store", store, "--limit", "3", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [each["id"] for each in listed] == newest[:3]
+    assert run(["show", "--store", store, "-p", "naive"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("naive") == 4
+    assert "debate " not in said
+    first = re.findall(r"^[0-9a-f]{12}", said, re.MULTILINE)[0]
+    assert run(["show", first, "--store", store]) == 0
+    assert run(["show", first, "--store", store, "--limit", "3"]) == 2
+    assert run(["show", "--store", store, "--prompts"]) == 2
+    assert run(["show", "--store", store, "-p", "debat"]) == 2
+    assert "Did you mean 'debate'?" in capsys.readouterr().err
+
+
+def test_names_of_runs_and_tags_of_the_store_complete(tmp_path) -> None:
+    path = str(tmp_path / "debates.db")
+    words = ["debate", "-d", "world", "--limit", "1", "-p", "naive", "--no-live", "--store", path]
+    assert run([*words, "--run", "base", "--tag", "prompt=short"]) == 0
+    assert run([*words, "--run", "other"]) == 0
+    assert [name for name, *_ in runs_at_hand({"store": path})] == ["other", "base"]
+    context = typer.Context(typer.main.get_command(main.app))
+    context.params = {"store": path}
+    assert run_names(context, "ba") == [("base", "debate")]
+    assert tag_names(context, "p") == [("prompt=", "")]
+    for place in (str(tmp_path / "none.db"), "postgresql://nobody@127.0.0.1:9/x", str(tmp_path)):
+        assert runs_at_hand({"store": place}) == []
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--limit", "3", "--set", "dataset.limit=4"], "--set dataset.limit=4: an option of this"),
+        (["--limit", "3", "--set", "dataset={dataset='world', limit=4}"], "dataset.limit = 3"),
+        (["--set", "debter.x=1"], "unknown setting 'debter'. Did you mean 'agents.debater'?"),
+        (["--set", "agents.debter.agent='x'"], "'agents.debter'. Did you mean 'debater'?"),
+    ],
+)
+@pytest.mark.parametrize("command", ["debate", "critique"])
+def test_what_disagrees_or_is_misspelt_is_refused_in_one_line(
+    root, capsys, command, words, says
+) -> None:
+    recipe = str(root / "recipes" / "constitutional.toml")
+    assert run([command, recipe, *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_list_of_make_targets_stands_in_columns(root) -> None:
+    command = ["make", "--no-print-directory", "help"]  # which it prints where make runs the tests
+    said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    lines = said.stdout.splitlines()
+    assert {re.match(r"[a-z-]+ +", line).end() for line in lines} == {16}  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ from oversight.config import (
     RunSettings,
     Settings,
     assignments,
+    chosen,
     load_recipe,
     override,
     parse_value,
@@ -213,3 +214,11 @@ def test_a_setting_of_several_kinds_names_them_all_and_no_kind_of_python(kinds, 
     with pytest.raises(ConfigError) as caught:
         made.parse({"value": given}, where="where")
     assert str(caught.value).removesuffix('"a", "b"]') == f"where.value = {said}"
+
+
+def test_an_option_holds_inside_of_a_table_that_set_gives() -> None:
+    given = chosen({"dataset.limit": 3, "store": None}, ['dataset={dataset="world"}', "seed=2"])
+    assert override({}, given) == {"dataset": {"dataset": "world", "limit": 3}, "seed": 2}
+    assert chosen({"seed": 2}, ["seed=2"]) == {"seed": 2}
+    with pytest.raises(ConfigError, match="--set seed=3: an option of this command says seed = 2"):
+        chosen({"seed": 2}, ["seed=3"])

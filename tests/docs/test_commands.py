@@ -34,6 +34,7 @@ NOT_RUN = {
         "oversight pixels recipes": "tests/experiments/pixels/test_running.py",
         "oversight train": TRAINERS,
         "oversight plot runs/sft": TRAINERS,
+        "oversight push runs/dpo": TRAINERS,
         "oversight debate --model runs/grpo/model": TRAINERS,
     },
     "docs/constitution.md": {
@@ -50,7 +51,11 @@ NOT_RUN = {
     },
     "docs/selfplay.md": {"oversight run": CIRCLE},
     "docs/servers.md": {"export OPENAI_API_KEY": SERVERS, "oversight": SERVERS},
-    "docs/training.md": {"torchrun": "tests/train/scale"},
+    "docs/training.md": {
+        "torchrun": "tests/train/scale",
+        "oversight push runs/sft": "tests/cli/test_push.py",
+        "oversight push preferences.parquet": "tests/cli/test_push.py",
+    },
     "docs/viewer.md": {"oversight view postgresql://": "tests/reporting"},
 }
 """By page and by how the command begins: the test that runs it, or why none can."""

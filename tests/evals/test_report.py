@@ -216,12 +216,12 @@ def test_rows_of_a_table_are_as_wide_as_its_head(full):
 def test_numbers_read_as_people_write_them():
     gap = Estimate(-0.004, -0.05, 0.12, 10, 10, "cr2-t")
     assert points(gap) == "−0.4 [−5, 12]"
-    assert points(Estimate(0.12, 0.001, 0.23, 9, 9, "cr2-t")) == "+12 [0.1, 23]"
+    assert points(Estimate(0.12, 0.001, 0.23, 9, 9, "cr2-t")) == "+12 [0.1, 23.0]"
     assert points(Estimate(0.0, -0.1, 0.1, 9, 9, "cr2-t")) == "0 [−10, 10]"
     assert share(Estimate(0.756, 0.71, 0.81, 10, 10, "cr2-t")) == "76 % [71, 81]"
     assert (percent(None), share(None), interval(None)) == ("–", "–", "")
     assert interval(Estimate(0.5, -1e-12, 0.5, 1, 1, "wilson")) == "[0, 50]"
-    assert interval(Estimate(0.5, -0.001, 0.5, 1, 1, "wilson")) == "[−0.1, 50]"
+    assert interval(Estimate(0.5, -0.001, 0.5, 1, 1, "wilson")) == "[−0.1, 50.0]"
 
 
 def test_methods_name_the_interval_and_the_floor(full):

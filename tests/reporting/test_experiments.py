@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
 
 import pytest
 
@@ -17,7 +20,8 @@ from oversight.text.numbers import points, share
 from oversight.train.runs.folder import FolderLock
 from tests.experiments.selfplay.test_results import arm, crossplay
 from tests.reporting.conftest import begin, make_question, run_scripted
-from tests.reporting.test_server import links
+from tests.reporting.test_runs import run  # noqa: F401
+from tests.reporting.test_server import Page, links
 
 # --- two runs -----------------------------------------------------------------------------
 
@@ -34,7 +38,7 @@ async def two_runs(store) -> Store:
 
 
 async def test_figures_of_two_runs_are_those_of_the_report(two_runs) -> None:
-    found = {run.name: run for run in two_runs.runs()}
+    found = {each.name: each for each in two_runs.runs()}
     rulings = [RunRulings.read(two_runs, name) for name in ("base", "wide")]
     page = runs_page(found["base"], found["wide"], rulings[0], rulings[1])
     report = build_report(
@@ -178,3 +182,50 @@ def test_damaged_records_of_a_circle_are_said(circle, get, text) -> None:
     answer = get(experiments={"circle": circle})("/experiments/circle")
     assert answer.status_code == 200
     assert "naive" in answer.text
+
+
+# --- all pages ----------------------------------------------------------------------------
+
+
+async def test_every_link_of_every_page_leads_to_a_page_with_a_title(
+    two_runs,
+    circle,
+    run,  # noqa: F811
+    get,
+) -> None:
+    shutil.copytree(run, circle / "stages" / "grpo.debate.0", dirs_exist_ok=True)
+    arm_store = Store.open(circle / "stages" / "arm.start.debate" / "debates.db")
+    await run_scripted(arm_store, [make_question(9)], ["debate"])
+    runs = {"a/small": run, "grpo.debate.0": circle / "stages" / "grpo.debate.0"}
+    ask = get(two_runs, arm_store, runs=runs, experiments={"a circle": circle})
+    todo, pages = ["/", "/compare", "/runs?with=1"], {}
+    while todo:
+        address = todo.pop()
+        if address in pages:
+            continue
+        answer = ask(address)
+        if answer.is_redirect:
+            answer = ask(answer.headers["location"])
+        assert answer.status_code == 200, address
+        pages[address] = page = Page(answer.text)
+        todo += [urldefrag(urljoin(address, each)).url for each in _leads(page)]
+    for address, page in pages.items():
+        if "/assets/" in address:
+            continue
+        assert re.search(r"<title>[^<·]*\w[^<·]* · oversight</title>", ask(address).text), address
+        assert page.tags.count("h1") == 1, address
+        for link in _leads(page):
+            to, anchor = urldefrag(urljoin(address, link))
+            ids = {value for name, value in pages[to].attributes if name == "id"}
+            assert not anchor or unquote(anchor) in ids, (address, link)
+    places = {address.partition("?")[0].split("/")[1] for address in pages}
+    assert places == {"", "t", "compare", "runs", "stored-runs", "experiments", "assets"}
+    assert any("/call/" in address for address in pages)
+    arm_store.close()
+
+
+def _leads(page: Page) -> list[str]:
+    """Addresses of a page's links, of its parts on demand, and of where its forms ask."""
+    found = [value for name, value in page.attributes if name in ("href", "data-load", "action")]
+    assert "" not in found
+    return [each for each in found if not each.startswith("data:")]

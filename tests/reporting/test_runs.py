@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,35 @@ def test_a_finished_run_shows_its_curves_settings_and_state(run) -> None:
     assert dict(row.figures).keys() >= {"loss"}
 
 
+def test_a_run_is_read_from_what_matters_to_its_settings(run, stopped, get, tmp_path) -> None:
+    sampled = tmp_path / "sampled"
+    shutil.copytree(run, sampled)
+    line = {"split": "train", "wall_s": 1.0, "loss": 0.5, "reward": 1.0, "rewards/length": 0.5}
+    line |= {"value/loss": 0.1, "ratio": 1.0, "made_up": 2.0, "lr": 0.1, "importance/ess": 1.0}
+    steps = [json.dumps({"step": n, **line}) for n in range(1, 4)]
+    (sampled / "metrics.jsonl").write_text("\n".join(steps) + "\n")
+    response = {"collection": 1, "id": "p", "prompt": "Why?", "response": "So.", "reward": 1.0}
+    shown = [response | {"step": n, "tokens": 2, "finished": True} for n in range(9)]
+    (sampled / "samples.jsonl").write_text("".join(json.dumps(each) + "\n" for each in shown))
+    page = run_page("sampled", {"sampled": sampled})
+    assert [plot.title for plot in page.plots] == ["Loss", "Reward", "rewards/length"]
+    assert {title: len(plots) for title, plots in page.more} == {
+        "The policy's update": 1,
+        "Importance weights": 1,
+        "Value function": 1,
+        "Optimizer": 1,
+        "Other metrics": 1,
+    }
+    assert page.outcome[0] == ("Loss", "0.5", "0.5", "0.5", "1")
+    (sampled / "guards.jsonl").write_text((stopped / "guards.jsonl").read_text())
+    text = get(runs={"sampled": sampled})("/runs/sampled").text
+    marks = ("guards", "outcome", "curves", "samples", "more", "settings", "card")
+    places = [text.index(f'<h2 id="{each}"') for each in marks]
+    assert places == sorted(places)
+    assert "3 earlier samples" in text
+    assert not re.search(r'class="more"[^>]* open', text), "the rest is folded"
+
+
 def test_guards_that_fired_are_kept_and_shown(stopped) -> None:
     page = run_page("stopped", {"stopped": stopped})
     assert any("stopped the run" in said for said in page.guards)
@@ -89,7 +119,9 @@ def test_losses_of_different_kinds_share_no_axis(run, tmp_path) -> None:
     for name in ("origin.json", "config.json"):
         held = json.loads((other / name).read_text())
         (other / name).write_text(json.dumps(held | {"trainer": "dpo"}))
-    plots = {plot.title: plot for plot in run_page("s", {"s": run, "d": other}, "d").plots}
+    page = run_page("s", {"s": run, "d": other}, "d")
+    every = (*page.plots, *(plot for _, plots in page.more for plot in plots))
+    plots = {plot.title: plot for plot in every}
     assert {line.label for line in plots["Loss: sft"].lines} == {"s, train"}
     assert {line.label for line in plots["Loss: dpo"].lines} == {"d, train"}
     assert "Loss" not in plots

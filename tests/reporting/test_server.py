@@ -13,7 +13,7 @@ import pytest
 from oversight.cli import main
 from oversight.errors import ConfigError, StoreError
 from oversight.reporting import server
-from oversight.reporting.server import Gate, address_of, is_loopback, token_for
+from oversight.reporting.server import Gate, Shelf, address_of, is_loopback, token_for
 from oversight.store import Store, migrations
 from tests.reporting.conftest import make_question, run_scripted
 
@@ -227,7 +227,31 @@ async def test_two_stores_are_told_apart(debated, store, get) -> None:
 def test_an_empty_store_says_how_to_go_on(store, get) -> None:
     answer = get(store)("/")
     assert answer.status_code == 200
-    assert "oversight debate --store" in answer.text
+    assert f"oversight debate --store {store.url} makes some" in answer.text
+
+
+@pytest.mark.parametrize(("kind", "place"), [("runs", "/runs"), ("experiments", "/experiments")])
+def test_without_a_store_the_first_page_is_of_what_there_is(get, tmp_path, kind, place) -> None:
+    ask = get(**{kind: {"one": tmp_path}})
+    answer = ask("/")
+    assert (answer.is_redirect, answer.headers["location"]) == (True, place)
+    page = ask(place)
+    assert page.status_code == 200
+    assert ">Debates</a>" not in page.text
+    assert ">Debates</a>" not in ask("/nowhere").text
+
+
+def test_an_index_that_is_gone_is_said(debated, index, get) -> None:
+    made = index(debated)
+    ask = get(house=Shelf(debated, made))
+    assert ask("/").status_code == 200
+    with sqlite3.connect(made.path) as connection:
+        connection.execute("DROP TABLE counts")
+        connection.execute("DROP TABLE items")
+    answer = ask("/")
+    assert answer.status_code == 503
+    assert "no such table" in answer.text
+    assert "Nothing is lost" in answer.text
 
 
 async def test_a_damaged_row_is_named_and_hides_no_other(store, get) -> None:

@@ -35,9 +35,12 @@ def test_every_link_leads_to_a_file_and_a_place_in_it(folder) -> None:
     }
     num = 0
     for path, page in pages.items():
+        assert re.search(r"<title>[^<·]*\w[^<·]* · oversight</title>", path.read_text()), path
+        assert page.tags.count("h1") == 1, path
         for name, value in page.attributes:
             if name not in ("href", "src", "data-load") or value.startswith("data:"):
                 continue
+            assert value, (path, name)
             place, _, anchor = unquote(value).partition("#")
             to = (path.parent / place).resolve() if place else path
             assert to.is_file(), (path, value)

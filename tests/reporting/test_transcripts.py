@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
-from oversight.reporting.pages import call_page, samples_of
+from oversight.judging.desk import Desk
+from oversight.judging.session import DebateSession, SentJudgment
+from oversight.judging.settings import JudgingSettings
+from oversight.reporting.pages import call_page, compare_page, compared, samples_of
 from oversight.reporting.rendering import belief_plot
-from oversight.reporting.transcripts import compare_page, compared, page_of, transcript_page
+from oversight.reporting.transcripts import page_of, transcript_page
 from oversight.text.quotes import strip_quotes
-from oversight.types import Act, QuoteStatus, Seat
+from oversight.types import (
+    Act,
+    AnyRatingAct,
+    AttentionPaid,
+    Feedback,
+    PairAnswer,
+    QuestionsAnswered,
+    QuoteStatus,
+    RatingEvent,
+    RatingOpened,
+    RatingSent,
+    Seat,
+)
+from oversight.types.ratings import item_id
 from tests.reporting.conftest import SOURCE, chat, make_question, run_scripted
 
 
@@ -168,3 +185,116 @@ async def test_quotes_that_do_not_fit_their_text_break_nothing(store) -> None:
     page = page_of(replace(transcript, turns=(changed,)))
     assert "".join(part.text for part in page.source) == SOURCE.text
     assert broken.status is QuoteStatus.VERIFIED
+
+
+async def judged_by_a_person(store, debate_id: str) -> DebateSession:
+    """A person reads a debate, picks a quote, undoes, gives a belief and a reason, and sends."""
+    desk = Desk(store, JudgingSettings.parse({"judge": "anna"}, where="test"))
+    item, _ = desk.take(debate_id)
+    assert item is not None
+    desk.open(item)
+    session = DebateSession(desk, item, lambda: None)
+    session.begin()
+    while session.has_more:
+        session.reveal()
+    turns = [turn for turn in item.transcript.spoken() if turn.quotes]
+    session.acts.add(AttentionPaid(panels={"turns": 4.0}, seen={turns[0].id: ((0.0, 1.0),)}))
+    session.lean(turns[0], 0)
+    session.believe((0.25, 0.75))
+    session.waive([turn.id for turn in item.turns()])
+    session.say_why("The log says so.")
+    sent = await session.send()
+    assert isinstance(sent, SentJudgment)
+    await desk.close(item)
+    return session
+
+
+async def test_acts_of_people_lead_to_what_they_are_about_and_back(store, get) -> None:
+    debate, _ = await one(store)
+    await judged_by_a_person(store, debate.id)
+    page = transcript_page(store, debate.id)
+    about = {act.what: [place.anchor for place in act.about] for act in page.acts}
+    judgment = next(each for each in page.judgments if each.judge == "anna")
+    leaned = next(turn for turn in page.turns if turn.quotes)
+    assert about["opened"] == ["question"]
+    assert about["leaned"] == [f"quote-{leaned.quotes[0].number}"]
+    assert about["attention"] == [f"turn-{leaned.number}"]
+    assert about["rationale"] == about["sent"] == [f"judgment-{judgment.id}"]
+    assert {act.what for act in leaned.acts} >= {"leaned", "attention"}
+    assert {act.what for act in judgment.acts} >= {"rationale", "sent"}
+    told = {act.what: act.detail for act in page.acts}
+    assert told["leaned"] == "picked"
+    assert told["belief"].startswith("the attic 25%, the cellar 75%, ")
+    assert told["belief"].endswith(" not read to the end")
+    text = get(store)(f"/t/{debate.id}").text
+    targets = set(re.findall(r' id="([^"]+)"', text))
+    timeline = text[text.index('class="acts"') :]
+    leads = re.findall(r'<li id="act-(\d+)".*?</li>', timeline, re.S)
+    assert len(leads) == len(page.acts)
+    for each in re.findall(r'<li id="act-\d+".*?</li>', timeline, re.S):
+        assert set(re.findall(r'href="#([^"]+)"', each)) <= targets
+        assert 'href="#' in each
+    back = re.findall(r'href="#act-(\d+)"', text)
+    assert set(back) <= set(leads)
+    assert set(back) >= {str(act.number) for act in page.acts if act.about[0].turn}
+
+
+async def test_acts_of_a_second_revision_lead_to_it(store) -> None:
+    debate, _ = await one(store)
+    session = await judged_by_a_person(store, debate.id)
+    reopened = await judged_again(store, debate.id, session)
+    page = transcript_page(store, debate.id)
+    sent = [act.about[0].anchor for act in page.acts if act.what == "sent"]
+    assert sent == [f"judgment-{each}" for each in reopened]
+
+
+async def judged_again(store, debate_id: str, session: DebateSession) -> list[str]:
+    """The person changes their mind; gives the ids of both judgments."""
+    first = store.transcript(debate_id).judgments
+    item, _ = session.desk.take(debate_id)
+    session.desk.open(item)
+    again = DebateSession(session.desk, item, lambda: None)
+    assert again.revise() is None
+    again.believe((0.9, 0.1))
+    assert isinstance(await again.send(), SentJudgment)
+    await session.desk.close(item)
+    mine = [each for each in store.transcript(debate_id).judgments if each.judge == "anna"]
+    assert len(mine) == 2, first
+    return [each.id for each in sorted(mine, key=lambda each: each.revision)]
+
+
+async def test_what_a_rater_did_leads_to_the_turns_and_the_rating(store) -> None:
+    debate, _ = await one(store)
+    turns = [turn for turn in store.transcript(debate.id).spoken() if turn.argues][:2]
+    ids = tuple(turn.id for turn in turns)
+    item = item_id("pairs", ids)
+    rating = Feedback(
+        debate_id=debate.id,
+        item=item,
+        turn_ids=ids,
+        judge="bea",
+        answer=PairAnswer(preferred="left", strength=1),
+    )
+    acts: list[AnyRatingAct] = [
+        RatingOpened(shown=ids),
+        AttentionPaid(panels={}, seen={ids[1]: ((0.0, 1.0),)}),
+        QuestionsAnswered(answers={"preferred": "left"}),
+        RatingSent(revision=0),
+    ]
+    store.add(
+        rating,
+        *(
+            RatingEvent(
+                debate_id=debate.id, item=item, judge="bea", session="s", number=n,
+                at=f"2026-01-01T00:00:0{n}.000", act=act,
+            )
+            for n, act in enumerate(acts)
+        ),
+    )  # fmt: skip
+    page = transcript_page(store, debate.id)
+    numbers = {turn.id: turn.number for turn in page.turns}
+    both = [f"turn-{numbers[each]}" for each in ids]
+    assert [[place.anchor for place in act.about] for act in page.acts] == [
+        both, both[1:], both, [f"rating-{rating.id}"],
+    ]  # fmt: skip
+    assert [act.what for act in page.ratings[0].acts] == ["sent"]

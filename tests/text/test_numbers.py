@@ -36,6 +36,21 @@ def test_all_but_one_is_not_all_and_one_is_not_none(whole) -> None:
 
 def test_ends_of_an_interval_and_differences_are_told_apart_from_all_and_none() -> None:
     near = Estimate(0.996, 0.004, 0.9996, 500, 500, "wilson")
-    assert interval(near) == "[0.4, 99.96]"
-    assert share(near) == "99.6 % [0.4, 99.96]"
-    assert points(Estimate(-0.0004, -0.997, 0.2, 9, 9, "cr2-t")) == ("−0.04 [−99.7, 20]")
+    assert interval(near) == "[0.40, 99.96]"
+    assert share(near) == "99.6 % [0.40, 99.96]"
+    assert points(Estimate(-0.0004, -0.997, 0.2, 9, 9, "cr2-t")) == ("−0.04 [−99.7, 20.0]")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.001, 0.99, "[0.1, 99.0]"),
+        (0.01, 0.996, "[1.0, 99.6]"),
+        (0.0, 0.998, "[0.0, 99.8]"),
+        (0.0, 1.0, "[0, 100]"),
+        (0.71, 0.81, "[71, 81]"),
+        (-0.00004, 0.2, "[−0.004, 20.000]"),
+    ],
+)
+def test_both_ends_of_an_interval_have_like_decimals(low: float, high: float, said: str) -> None:
+    assert interval(Estimate(0.5, low, high, 9, 9, "wilson")) == said

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from oversight import protocols
+from oversight.tui.screens.work import settle
 from oversight.types import EventKind, JudgeKind, Verdict
 
 
@@ -364,3 +368,20 @@ async def test_a_click_goes_to_a_turn_and_to_a_quote_of_it(run_all, judging, wid
         assert j.app.screen.transcript.current_quote is None
         await j.pilot.click(offset=(line.index("“At ten"), y))
         await j.until(lambda: j.app.screen.transcript.current_quote == 0)
+
+
+async def test_opening_an_item_collects_the_one_before_and_never_the_whole_program(
+    run_all, judging
+) -> None:
+    await run_all("debate_single_turn", num=3)
+    async with judging() as j:
+        program = gc.get_freeze_count()
+        await j.press("enter")
+        await j.see("round 1")
+        left = weakref.ref(j.app.screen)
+        await j.press("escape")
+        await j.see("Left; all you did is kept")
+        await j.press("enter")
+        await j.see("round 1")
+        await j.until(lambda: settle() is None and left() is None)
+        assert gc.get_freeze_count() == program > len(gc.get_objects())

@@ -47,6 +47,8 @@
       const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
       if (!place) return;
       for (let at = place; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+      if (place.tabIndex < 0) place.tabIndex = -1; // the next Tab goes on from here
+      place.focus({ preventScroll: true });
       place.scrollIntoView({ block: "center" });
     };
     addEventListener("hashchange", unfold);
@@ -64,6 +66,10 @@
           const page = new DOMParser().parseFromString(await answer.text(), "text/html");
           const now = page.getElementById("live");
           const before = document.getElementById("live");
+          for (const each of before?.querySelectorAll("details[id]") ?? []) {
+            const same = now?.querySelector(`#${CSS.escape(each.id)}`);
+            if (same) same.open = each.open; // what a person unfolded stays so
+          }
           if (answer.ok && now && before && now.innerHTML !== before.innerHTML) {
             const chosen = document.activeElement?.getAttribute?.("href");
             before.replaceWith(now);
@@ -91,11 +97,12 @@
 
     let place = -1;
     const step = (by) => {
-      const steps = [...document.querySelectorAll("[data-step]")];
+      const steps = [...document.querySelectorAll("[data-step]")].filter((each) => each.checkVisibility());
       if (!steps.length) return;
       place = Math.max(0, Math.min(steps.length - 1, place + by));
       steps.forEach((each, number) => each.classList.toggle("chosen", number === place));
-      const to = steps[place].querySelector("a[href]") ?? steps[place];
+      const to = steps[place].querySelector("a[href], summary") ?? steps[place];
+      if (to.tabIndex < 0) to.tabIndex = -1;
       to.focus({ preventScroll: true });
       steps[place].scrollIntoView({ block: "nearest" });
     };
@@ -112,7 +119,7 @@
         "/": () => document.getElementById("search")?.focus(),
         "?": () => help.showModal(),
         t: turnOver,
-        u: () => follow("nav a[href]:nth-of-type(2)"),
+        u: () => follow(document.querySelector(".crumbs a[href]") ? ".crumbs a[href]" : "nav a.home"),
         s: () => { location.hash = "source"; unfold(); },
         o: () => {
           const chosen = document.querySelector(".chosen") ?? document;

@@ -30,6 +30,7 @@ import torch
 from oversight.errors import CheckpointError, ConfigError
 from oversight.files import to_toml, told, whole_folder, write_text
 from oversight.modeling.contract import as_configured, own_angles, switch_length
+from oversight.text.terminal import code_span
 from oversight.train.runs.curves import summary
 from oversight.train.runs.folder import RunDescription, RunFolder
 from oversight.train.runs.metrics import FIXED, read_metrics
@@ -409,9 +410,9 @@ def model_card(
         _head(about),
         f"# A model trained with {about.trainer}",
         method or METHODS.get(about.trainer, about.trainer),
-        f"- Base model: {code(base_model)}\n- Steps: {num_steps:,}\n- Seed: {about.seed}\n"
-        f"- Code: git {code(str(last.get('git')))}\n- Starts of the run: {len(starts)}",
-        "## Data\n\n" + _listing(about.provenance) + f"\n- Content hash: {code(about.data)}",
+        f"- Base model: {code_span(base_model)}\n- Steps: {num_steps:,}\n- Seed: {about.seed}\n"
+        f"- Code: git {code_span(str(last.get('git')))}\n- Starts of the run: {len(starts)}",
+        "## Data\n\n" + _listing(about.provenance) + f"\n- Content hash: {code_span(about.data)}",
         "## Metrics\n\n" + _table(lines, about.trainer),
         "## Recipe\n\n" + _fenced(to_toml(about.config), "toml"),
         "## Versions\n\n" + _listing(last.get("versions", {})),
@@ -421,14 +422,6 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def code(text: str) -> str:
-    """Foreign text as a code span, whatever it holds."""
-    line = " ".join(text.split()) or "–"
-    ticks = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
-    pad = " " * (len(ticks) > 1)
-    return f"{ticks}{pad}{line}{pad}{ticks}"
-
-
 def _head(about: RunDescription) -> str:
     tags = "".join(f"\n- {tag}" for tag in ("oversight", about.trainer))
     return f"---\nlibrary_name: transformers\ntags:{tags}\n---"
@@ -436,9 +429,10 @@ def _head(about: RunDescription) -> str:
 
 def _listing(values: Mapping[str, Any]) -> str:
     shown = (
-        f"- {code(str(name))}: {code(value if isinstance(value, str) else json.dumps(value))}"
+        f"- {code_span(str(name))}: {code_span(text)}"
         for name, value in values.items()
         if value is not None
+        for text in [value if isinstance(value, str) else json.dumps(value)]
     )
     return "\n".join(shown) or "- not stated"
 
@@ -454,9 +448,8 @@ def _table(lines: list[dict[str, Any]], trainer: str) -> str:
         for name in _ordered({name for line in mine for name in line} - FIXED):
             series = [(line["step"], line[name]) for line in mine if line.get(name) is not None]
             if series:
-                rows.append(
-                    f"| {split} | {code(name)} | {' | '.join(summary(name, series, trainer))} |"
-                )
+                values = " | ".join(summary(name, series, trainer))
+                rows.append(f"| {split} | {code_span(name)} | {values} |")
     return "\n".join(rows) if len(rows) > 2 else "None were logged."
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from oversight.errors import CheckpointError, ConfigError
+from oversight.text.terminal import code_span
 from oversight.train.runs import final
 from oversight.train.runs.final import (
     FinalModel,
     check_before_training,
     check_weights,
-    code,
     finish,
     tensor_hashes,
 )
@@ -72,8 +72,8 @@ def test_the_card_tells_data_recipe_metrics_and_versions(
 
 
 def test_foreign_text_stays_inside_its_code_span() -> None:
-    assert code("a `b` ``c``\n# d") == "``` a `b` ``c`` # d ```"
-    assert code("") == "`–`"
+    assert code_span("a `b` ``c``\n# d") == "``` a `b` ``c`` # d ```"
+    assert code_span("") == "`–`"
 
 
 def test_a_reward_model_loads_as_one(run: RunFolder, tiny_llama: Any, tiny_tokenizer: Any) -> None:

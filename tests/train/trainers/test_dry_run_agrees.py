@@ -39,7 +39,40 @@ def models(cases: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
         made = transformers.AutoConfig.from_pretrained(policy, **changes)
         kind(made).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
+    sizes = {
+        "vocab_size": transformers.AutoConfig.from_pretrained(policy).vocab_size,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    for name, (architecture, changes) in INEXACT.items():
+        made = getattr(transformers, f"{architecture.partition('For')[0]}Config")
+        getattr(transformers, architecture)(made(**sizes, **changes)).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
     return folder
+
+
+INEXACT: dict[str, tuple[str, dict[str, Any]]] = {
+    "window": ("PhimoeForCausalLM", {"sliding_window": 300, "num_local_experts": 2}),
+    "state": (
+        "JambaForCausalLM",
+        {
+            "attn_layer_period": 2,
+            "attn_layer_offset": 1,
+            "num_experts": 2,
+            "mamba_d_state": 4,
+            "use_mamba_kernels": False,
+        },
+    ),
+    "headless": ("GraniteForCausalLM", {}),
+    "renamed": ("BertForSequenceClassification", {"num_labels": 1}),
+}
+"""Folders of models that no trie, or no reward model's head, can be exact for."""
 
 
 SAMPLES = {
@@ -87,6 +120,11 @@ CASES: dict[str, tuple[Any, dict[str, Any], str]] = {
         "weight_sync = 'nccl' transfers weights from GPU to GPU, and the policy is on 'cpu'",
     ),
     "tied": (reward, {"loss": "plackett_luce"}, "learns nothing from any"),
+    "a window of the mask": (sft, {"model": {"path": "window"}}, "past its sliding_window = 300"),
+    "a state": (dpo, {"model": {"path": "state"}}, "with the rows that it is computed with"),
+    "a reference's state": (dpo, {"reference": "state"}, "with the rows that it is computed with"),
+    "no head": (reward, {"model": {"path": "headless"}}, "no sequence-classification class"),
+    "another head": (reward, {"model": {"path": "renamed"}}, "no head called 'score'"),
 }
 
 
