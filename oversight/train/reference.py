@@ -10,7 +10,9 @@ Shapes: R response tokens of one row.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -40,13 +42,18 @@ class Reference:
     """The policy itself with its adapters off: no second model is held."""
     fingerprint: str = ""
     """Hash of its weights and its precision, where scores are kept."""
+    files: tuple[mmap.mmap, ...] = ()
+    """Files that its weights are read from as they are needed: `_read_only`."""
 
     def logprobs(
         self, rows: Sequence[TokenRow], world: World, max_tokens: int, temperature: float = 1.0
     ) -> list[torch.Tensor]:
         """Log-probability of each row's response tokens, one tensor [R] a row."""
         with self.model.as_reference() if self.is_policy else nullcontext():
-            return row_logprobs(self.model, rows, world, max_tokens, temperature)
+            logps = row_logprobs(self.model, rows, world, max_tokens, temperature)
+        for file in self.files:
+            file.madvise(mmap.MADV_DONTNEED)
+        return logps
 
     def kept_logprobs(
         self, rows: Sequence[TokenRow], world: World, max_tokens: int
@@ -159,9 +166,53 @@ def open_reference(
         other, other_config = read_other(name, settings, vocabulary)
         with named(other.path, f"reference = {name!r}"):
             model = load_policy(other, other_config, seed)
-    reference = Reference(frozen(model), False, fingerprint(model))
+    found = fingerprint(frozen(model))
     shard(model, world)
-    return reference
+    return Reference(model, False, found, _read_only(model) if world.size == 1 else ())
+
+
+def _read_only(model: PolicyModel) -> tuple[mmap.mmap, ...]:
+    """Map weights on a CPU that equal their file's read-only, and return the files mapped.
+
+    Their pages are the file's: they leave the process's memory while the policy's gradients need
+    it, and come back when they are read. Where a system does not tell which files are mapped,
+    nothing changes.
+    """
+    mapped = _mapped_weights()
+    files: dict[str, mmap.mmap] = {}
+    for weight in model.parameters():
+        address = weight.data_ptr() if weight.device.type == "cpu" and weight.is_contiguous() else 0
+        for addresses, path, start in mapped:
+            if address not in addresses:
+                continue
+            try:
+                with open(path, "rb") as opened:
+                    file = files.get(path) or mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+                same = _view(file, start + address - addresses.start, weight)
+            except (OSError, ValueError):  # replaced since, or cut short
+                continue
+            if torch.equal(same, weight):
+                files[path], weight.data = file, same
+    return tuple(files.values())
+
+
+def _view(file: mmap.mmap, offset: int, like: torch.Tensor) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        flat = torch.frombuffer(file, dtype=like.dtype, count=like.numel(), offset=offset)
+    return flat.view(like.shape)
+
+
+def _mapped_weights() -> list[tuple[range, str, int]]:
+    """Addresses of mapped files of weights, with the path and where in the file they begin."""
+    found: list[tuple[range, str, int]] = []
+    with suppress(OSError), open("/proc/self/maps") as maps:
+        for line in maps:
+            addresses, _, offset, _, _, *path = line.rstrip("\n").split(maxsplit=5)
+            if path and path[0].endswith(".safetensors"):
+                first, end = (int(address, 16) for address in addresses.split("-"))
+                found.append((range(first, end), path[0], int(offset, 16)))
+    return found
 
 
 def read_other(

@@ -13,7 +13,7 @@ from oversight.modeling import TokenRow
 from oversight.modeling.scoring.policy import PolicyModel
 from oversight.train.distributed import World
 from oversight.train.loading import Vocabulary, load_policy, read_config, train_tokenizer
-from oversight.train.reference import Reference, open_reference
+from oversight.train.reference import Reference, _read_only, open_reference
 from oversight.train.settings import ModelSettings
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -98,6 +98,43 @@ def test_a_reference_of_another_vocabulary_is_refused(tmp_path: Path, made: Made
     train_tokenizer(["entirely different words here"] * 9, 300).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="vocabulary"):
         opened(made, str(tmp_path))
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps").exists(), reason="the system does not tell what is in memory"
+)
+def test_weights_of_a_file_leave_memory_between_uses_and_score_as_before(
+    tmp_path: Path, made: Made, rows: list[TokenRow]
+) -> None:
+    policy, config, vocabulary = made
+    policy.model.save_pretrained(tmp_path / "model")
+    stored = ModelSettings(path=str(tmp_path / "model"))
+    reference = open_reference("initial", stored, policy, vocabulary, config, 0, ALONE)
+    assert reference is not None
+    for _ in range(2):
+        found = reference.logprobs(rows, ALONE, 1000)
+        assert _resident(tmp_path) == 0
+        for ours, theirs in zip(found, opened(made).logprobs(rows, ALONE, 1000), strict=True):
+            assert torch.equal(ours, theirs)
+    written = load_policy(stored, config, seed=0)
+    with torch.no_grad():
+        written.model.lm_head.weight.add_(1.0)
+    kept = written.model.lm_head.weight.clone()
+    _read_only(written)
+    assert torch.equal(written.model.lm_head.weight, kept)
+
+
+def _resident(folder: Path) -> int:
+    """Bytes of mapped files of a folder that are in the process's memory, by the system."""
+    resident, is_ours, seen = 0, False, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.split(maxsplit=1)[0].count("-") == 1:
+            is_ours = str(folder) in line
+            seen |= is_ours
+        elif is_ours and line.startswith("Rss:"):
+            resident += int(line.split()[1]) << 10
+    assert seen
+    return resident
 
 
 def test_none_is_no_reference(made: Made) -> None:
