@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it: in a process of its own where that is what is asked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,24 @@ def oversight(
         timeout=100,
         check=False,
     )
+
+
+Answer = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Answer:
+    """What a command line gives and says in the test's folder, without a process of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def given(*args: str) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()
+        code = main.run([*args])
+        return subprocess.CompletedProcess(args, code, *capfd.readouterr())
+
+    return given
 
 
 @pytest.mark.parametrize(
@@ -67,8 +86,8 @@ def oversight(
         (["judge", "--linear", "--light"], "--light is for a screen"),
     ],
 )
-def test_wrong_input_is_met_with_one_line(args: list[str], message: str, tmp_path: Path) -> None:
-    done = oversight(*args, cwd=tmp_path)
+def test_wrong_input_is_met_with_one_line(args: list[str], message: str, answer: Answer) -> None:
+    done = answer(*args)
     assert message in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.returncode in (1, 2)
@@ -107,22 +126,23 @@ def test_a_data_set_is_run_reported_and_exported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shown", [["--json"], ["--no-live"]])
-def test_fewer_questions_than_asked_for_are_said(shown: list[str], tmp_path: Path) -> None:
+def test_fewer_questions_than_asked_for_are_said(shown: list[str], answer: Answer) -> None:
     asked = ["-d", "world", "--set", "dataset.settings.num=2", "--limit", "9", "-p", "naive"]
-    done = oversight("debate", *asked, *shown, cwd=tmp_path)
+    done = answer("debate", *asked, *shown)
     assert done.returncode == 0, done.stderr
     expected = "9 questions were asked for, and data set 'world' has 2 such questions"
     assert expected in done.stdout
-    looked_at = oversight("datasets", "world", "--set", "num=2", "--limit", "9", cwd=tmp_path)
+    looked_at = answer("datasets", "world", "--set", "num=2", "--limit", "9")
     assert expected in looked_at.stderr
 
 
 def test_a_small_data_set_is_shown_without_a_word_about_a_number_nobody_asked_for(
     tmp_path: Path,
+    answer: Answer,
 ) -> None:
     row = '{"id": "1", "question": "Where?", "options": ["here", "there"]}'
     (tmp_path / "mine.jsonl").write_text(row + "\n")
-    shown = oversight("datasets", "jsonl", "--set", "path=mine.jsonl", cwd=tmp_path)
+    shown = answer("datasets", "jsonl", "--set", "path=mine.jsonl")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "Where?" in shown.stdout
 
@@ -144,16 +164,16 @@ def test_a_small_data_set_is_shown_without_a_word_about_a_number_nobody_asked_fo
     ],
 )
 def test_a_wrong_value_of_an_option_is_named_with_what_is_accepted(
-    args: list[str], message: str, tmp_path: Path
+    args: list[str], message: str, answer: Answer
 ) -> None:
-    refused = oversight(*args, cwd=tmp_path)
+    refused = answer(*args)
     assert refused.returncode == 2
     assert refused.stderr == f"oversight: {message} See 'oversight {args[0]} --help'.\n"
 
 
-def test_a_report_on_a_protocol_that_the_store_lacks_tells_what_it_has(tmp_path: Path) -> None:
-    assert oversight("debate", "-p", "naive", cwd=tmp_path).returncode == 0
-    refused = oversight("report", "-p", "debate", cwd=tmp_path)
+def test_a_report_on_a_protocol_that_the_store_lacks_tells_what_it_has(answer: Answer) -> None:
+    assert answer("debate", "-p", "naive").returncode == 0
+    refused = answer("report", "-p", "debate")
     assert refused.returncode == 2
     assert refused.stderr.endswith(
         "oversight.db has no debate of protocol 'debate'. Known: naive.\n"
@@ -163,11 +183,13 @@ def test_a_report_on_a_protocol_that_the_store_lacks_tells_what_it_has(tmp_path:
 KEPT = "; the same command goes on from what was kept"
 
 
-def test_an_export_of_nothing_is_refused_and_leaves_the_file_that_is_there(tmp_path: Path) -> None:
+def test_an_export_of_nothing_is_refused_and_leaves_the_file_that_is_there(
+    tmp_path: Path, answer: Answer
+) -> None:
     world = ("-d", "world", "--limit", "1", "-p", "naive", "--no-live")
-    assert oversight("debate", *world, cwd=tmp_path).returncode == 0
+    assert answer("debate", *world).returncode == 0
     (tmp_path / "rows.jsonl").write_text("of before\n")
-    refused = oversight("export", "rows.jsonl", "-p", "debate", cwd=tmp_path)
+    refused = answer("export", "rows.jsonl", "-p", "debate")
     assert refused.returncode == 2
     assert refused.stderr.endswith(
         "oversight.db has no debate of protocol 'debate'. Known: naive.\n"
@@ -175,9 +197,9 @@ def test_an_export_of_nothing_is_refused_and_leaves_the_file_that_is_there(tmp_p
     assert (tmp_path / "rows.jsonl").read_text() == "of before\n"
 
 
-def test_an_empty_file_is_no_store_and_stays_empty(tmp_path: Path) -> None:
+def test_an_empty_file_is_no_store_and_stays_empty(tmp_path: Path, answer: Answer) -> None:
     (tmp_path / "empty.db").touch()
-    refused = oversight("report", "--store", "empty.db", cwd=tmp_path)
+    refused = answer("report", "--store", "empty.db")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "empty.db holds nothing yet; check its name" in refused.stderr
     assert [(p.name, p.stat().st_size) for p in tmp_path.iterdir()] == [("empty.db", 0)]
@@ -252,18 +274,18 @@ main.main(["export"])
     assert os.listdir(tmp_path) == []
 
 
-def test_a_recipe_describes_a_run_and_options_override_it(tmp_path: Path) -> None:
+def test_a_recipe_describes_a_run_and_options_override_it(tmp_path: Path, answer: Answer) -> None:
     (tmp_path / "run.toml").write_text(
         'protocols = ["naive"]\nstore = "mine.db"\n[dataset]\ndataset = "world"\nlimit = 2\n'
     )
-    done = oversight(
-        "debate", "run.toml", "--set", "dataset.limit=3", "--json", "--no-live", cwd=tmp_path
-    )
+    done = answer("debate", "run.toml", "--set", "dataset.limit=3", "--json", "--no-live")
     document = json.loads(done.stdout)
     assert (document["debates"], document["store"]) == (3, "mine.db")
 
 
-def test_a_bad_row_stops_the_run_before_it_begins_unless_skipped(tmp_path: Path) -> None:
+def test_a_bad_row_stops_the_run_before_it_begins_unless_skipped(
+    tmp_path: Path, answer: Answer
+) -> None:
     rows = [
         {"id": "1", "question": "Who?", "options": ["Ada", "Bo"], "correct": 0},
         {"id": "2", "question": "", "options": ["Ada", "Bo"]},
@@ -272,12 +294,12 @@ def test_a_bad_row_stops_the_run_before_it_begins_unless_skipped(tmp_path: Path)
     text = "\n".join(json.dumps(row) for row in rows) + "\n{broken\n"
     (tmp_path / "mine.jsonl").write_text(text)
     args = ["debate", "-d", "jsonl", "--set", "dataset.settings.path=mine.jsonl", "-p", "naive"]
-    refused = oversight(*args, cwd=tmp_path)
+    refused = answer(*args)
     assert refused.returncode == 2
     for line in (2, 3, 4):
         assert f"mine.jsonl:{line}" in refused.stderr
     assert not (tmp_path / "oversight.db").exists()
-    skipped = oversight(*args, "--skip-bad", "--no-live", cwd=tmp_path)
+    skipped = answer(*args, "--skip-bad", "--no-live")
     assert skipped.returncode == 0, skipped.stderr
     assert "3 bad rows were skipped" in skipped.stdout
 
@@ -329,25 +351,27 @@ settings = { base_url = "http://127.0.0.1:9/v1", model = "none", max_retries = 0
 
 
 @pytest.mark.parametrize("command", ["datasets", "models", "protocols"])
-def test_what_there_is_is_listed_for_people_and_machines(command: str, tmp_path: Path) -> None:
-    shown = oversight(command, cwd=tmp_path)
+def test_what_there_is_is_listed_for_people_and_machines(command: str, answer: Answer) -> None:
+    shown = answer(command)
     assert shown.returncode == 0, shown.stderr
-    assert json.loads(oversight(command, "--json", cwd=tmp_path).stdout)
+    assert json.loads(answer(command, "--json").stdout)
 
 
-def test_without_a_command_the_help_is_printed(tmp_path: Path) -> None:
-    done = oversight(cwd=tmp_path)
+def test_without_a_command_the_help_is_printed(answer: Answer) -> None:
+    done = answer()
     assert "Usage" in done.stdout
     assert (done.returncode, done.stderr) == (2, "")
 
 
-def test_problems_of_a_store_are_listed_and_the_exit_code_tells(tmp_path: Path) -> None:
-    oversight("debate", "-d", "world", "--limit", "9", "-p", "debate", "--no-live", cwd=tmp_path)
+def test_problems_of_a_store_are_listed_and_the_exit_code_tells(
+    tmp_path: Path, answer: Answer
+) -> None:
+    answer("debate", "-d", "world", "--limit", "9", "-p", "debate", "--no-live")
     with sqlite3.connect(tmp_path / "oversight.db") as connection:
         connection.execute("UPDATE turns SET body = replace(body, 'The source says', 'x')")
         connection.execute("UPDATE turns SET id = 'x' || id")
     connection.close()
-    done = oversight("store", "check", cwd=tmp_path)
+    done = answer("store", "check")
     assert done.returncode == 1
     # Each of 81 turns is found under the wrong id and missed under its own.
     assert "162 problems" in done.stdout
@@ -358,9 +382,9 @@ def test_the_version_is_printed(tmp_path: Path) -> None:
     assert oversight("--version", cwd=tmp_path).stdout.startswith("oversight 0.")
 
 
-def test_every_command_has_help(tmp_path: Path) -> None:
+def test_every_command_has_help(answer: Answer) -> None:
     for command in ("demo", "debate", "report", "export", "datasets", "models", "protocols"):
-        done = oversight(command, "--help", cwd=tmp_path)
+        done = answer(command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout
 
