@@ -22,6 +22,7 @@ from oversight.cli.options import (
     set_option,
     show_table,
 )
+from oversight.redaction import without_password
 
 if TYPE_CHECKING:
     from oversight.interop.base import Imported, ImportSettings
@@ -144,15 +145,16 @@ def _print(settings: ImportSettings, start: RunStart, found: Imported) -> None:
             say(f"  … and {len(found.bad) - NUM_LISTED:,} more")
     for reason, number in found.left_out.items():
         say(f"{count(number, 'item')} left out: {reason}", "dim")
-    say(f"Recorded in {settings.store} as run {start.run}.", "dim")
-    flag = "" if settings.store == DEFAULT_STORE else f" --store {settings.store}"
+    store = without_password(settings.store)
+    say(f"Recorded in {store} as run {start.run}.", "dim")
+    flag = "" if store == DEFAULT_STORE else f" --store {store}"
     say(f"Next: oversight report{flag}", "dim")
 
 
 def _as_json(settings: ImportSettings, start: RunStart, found: Imported) -> dict[str, Any]:
     """The same for machines."""
     return {
-        "store": settings.store,
+        "store": without_password(settings.store),
         "run_name": start.run,
         "debates": found.num_debates,
         "found": found.num_found,
