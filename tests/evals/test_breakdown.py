@@ -13,7 +13,7 @@ from oversight.config import PriceTable
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.evals.breakdown import RunMembership, money
 from oversight.evals.findings import frames, to_frame, write_csv
-from oversight.evals.properties import By
+from oversight.evals.properties import By, property_of
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.types import FinishReason, Purpose, Sample, Usage
