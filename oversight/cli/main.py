@@ -13,6 +13,7 @@ import typer
 
 from oversight import __version__, registry
 from oversight.cli import ending
+from oversight.cli.audit import audit
 from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
@@ -49,7 +50,17 @@ UNUSABLE = {
 
 GOING_ON = frozenset(
     {
-        *("answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "propose"),
+        *(
+            "answer",
+            "audit",
+            "critique",
+            "debate",
+            "demo",
+            "feedback",
+            "judge",
+            "pixels",
+            "propose",
+        ),
         *("push", "rate", "run"),
     }
 )
@@ -90,6 +101,7 @@ for command in (
 app.add_typer(train, name="train")
 app.add_typer(store, name="store")
 app.add_typer(constitution, name="constitution")
+app.add_typer(audit, name="audit")
 
 
 def _print_version(wanted: bool) -> None:
