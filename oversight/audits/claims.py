@@ -81,6 +81,12 @@ def _of_accuracy(audit: JudgeAudit) -> Iterator[AuditClaim]:
 
 def _of_order(audit: JudgeAudit) -> Iterator[AuditClaim]:
     if audit.same is None:
+        yield AuditClaim(
+            about="the order of the sides",
+            says="The order of the sides is not measured: nowhere did two speak at once.",
+            control="none, as no order could be turned round.",
+            limit="Not shown: what being read last, or alone, is worth with this judge.",
+        )
         return
     gain, again = audit.order.gain, audit.effect("unchanged")
     gains = "" if gain is None else f"; being shown first gains a side {points(gain)} points"

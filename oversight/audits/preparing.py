@@ -71,6 +71,8 @@ class AuditWork:
     name: str
     """The judge's in the records."""
     originals: list[str] = field(default_factory=list)
+    with_orders: set[str] = field(default_factory=set)
+    """Of these, debates in which either side may be shown first."""
     edits: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By id of an edited debate: the intervention, and the debate that was edited."""
     without: Counter[str] = field(default_factory=Counter)

@@ -20,6 +20,7 @@ from oversight.audits.measures import (
     JudgeAudit,
     JudgedTranscript,
     effects_of,
+    has_orders,
     measure_direct,
     measure_order,
 )
@@ -70,7 +71,10 @@ async def run_audit(work: AuditWork, store: Store, tell: Tell) -> None:
         questions = _questions(work, store)
         _edit(work, store)
         store.include({id_: id_ for id_ in (*work.originals, *work.edits)})
-        await _judge(work, store, tell, "judging transcripts", work.originals, swap=True)
+        once = [each for each in work.originals if each not in work.with_orders]
+        both = [each for each in work.originals if each in work.with_orders]
+        await _judge(work, store, tell, "judging in both orders", both, swap=True)
+        await _judge(work, store, tell, "judging in one order", once, swap=False)
         await _judge(work, store, tell, "judging changed ones", list(work.edits), swap=False)
         await _ask_directly(work, store, tell, questions)
 
@@ -157,7 +161,7 @@ async def _hold(work: AuditWork, store: Store, tell: Tell) -> None:
 
 
 def _questions(work: AuditWork, store: Store) -> list[Question]:
-    """Each question of the transcripts once.
+    """Each question of the transcripts once; and what the transcripts allow to be asked.
 
     Raises:
         StoreError: They are too few for an interval.
@@ -166,6 +170,8 @@ def _questions(work: AuditWork, store: Store) -> list[Question]:
     for each in store.transcripts(debate_ids=work.originals):
         found.setdefault(each.question.fingerprint, each.question)
         protocol = each.debate.protocol
+        if has_orders(protocol):
+            work.with_orders.add(each.debate.id)
         work.expert_reads_source |= bool(protocol.speakers_see_source and each.question.source)
     if len({cluster_of(question) for question in found.values()}) < MIN_QUESTIONS:
         raise StoreError(

@@ -217,6 +217,18 @@ def test_consultancies_have_one_side_and_no_other(
         6,
     )
     assert any("Nothing to change" in note for note in found["notes"])
+    assert found["same"] is None  # one side alone is in no order
+    assert any(each["says"].startswith("The order of the sides is not") for each in found["claims"])
+
+
+def test_sides_that_speak_in_turn_are_judged_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["audit", "judge", "-d", "world", "--limit", "4", "-p", "debate_sequential", "--json"]
+    assert run([*words, "--into", str(tmp_path / "a.db"), "-i", "authority"]) == 0
+    assert json.loads(capsys.readouterr().out)["same"] is None
+    with Store.open(tmp_path / "a.db") as store:
+        assert not any(j.swapped for each in store.transcripts() for j in each.judgments)
 
 
 def test_whoever_speaks_is_asked_directly(
@@ -230,6 +242,49 @@ def test_whoever_speaks_is_asked_directly(
     assert direct["expert"]["accuracy_all"]["value"] > 0.8
     assert direct["knows_more"]["low"] > 0
     assert direct["alone"]["num"] == 24
+
+
+def scripted(tmp_path: Path, **settings: Any) -> list[str]:
+    """A judge that thinks with the scripted engine, over debates held by programs."""
+    words = ["audit", "judge", "-d", "world", "--limit", "6", "-p", "debate_single_turn", "--json"]
+    words += ["-i", "authority", "--into", str(tmp_path / "a.db"), "--concurrency", "1"]
+    words += ["--judge-model", "scripted", "--judge-engine", "scripted"]
+    words += ["--set", "engines.judge.settings.beliefs={A=0.7, B=0.3}"]
+    for name, value in settings.items():
+        words += ["--set", f"engines.judge.settings.{name}={value}"]
+    return words
+
+
+def test_a_judge_with_an_engine_goes_on_after_calls_that_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The first twelve calls decide the debates; two judgments of changed ones fail.
+    assert run(scripted(tmp_path, fail_calls=[20, 21])) == 1
+    broken = json.loads(capsys.readouterr().out)
+    assert broken["num_failed"] == 2
+    assert any("2 answers could not be had" in note for note in broken["notes"])
+    assert run(scripted(tmp_path)) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["num_failed"] == 0
+    assert len(whole["pairs"]) == len(broken["pairs"]) + 2
+    assert whole["model"] == "scripted"
+
+
+def test_an_audit_stops_at_its_budget_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*scripted(tmp_path), "--max-tokens", "9000"]) != 0
+    assert "stopped at" in capsys.readouterr().err
+    with Store.open(tmp_path / "a.db") as store:
+        judged = store.counts()["judgments"]
+    assert judged > 6
+    assert run(scripted(tmp_path)) == 0
+    found = json.loads(capsys.readouterr().out)
+    with Store.open(tmp_path / "a.db") as store:
+        assert store.counts()["judgments"] > judged
+        assert store.check() == []
+    # It chooses by the letter, which stands for either side alike.
+    assert effects(found)["authority"]["belief"]["value"] == 0.0
 
 
 # --- bad input ---
