@@ -306,6 +306,7 @@ def measure_audit(work: AuditWork, store: Store, run: str = "") -> JudgeAudit:
         judge=work.name,
         agent=spec.agent,
         model=named(spec) if spec.engine is not None else "",
+        speakers=tuple(sorted({_speaker(each.transcript.debate) for each in judged.values()})),
         datasets=tuple(sorted({each.dataset for each in questions})),
         protocols=tuple(sorted({e.transcript.debate.protocol.name for e in judged.values()})),
         num_transcripts=len(judged),
@@ -323,6 +324,10 @@ def measure_audit(work: AuditWork, store: Store, run: str = "") -> JudgeAudit:
         seed=work.settings.seed,
         num_failed=len(work.failures),
     )
+
+
+def _speaker(debate: Debate) -> str:
+    return debate.agents[debate.protocol.speaker_role].agent
 
 
 def _direct(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -138,12 +139,8 @@ def test_an_audit_that_was_stopped_goes_on(audit: Audit, tmp_path: Path) -> None
     assert whole["num_transcripts"] == 24
     alone = ["--into", str(tmp_path / "other.db")]
     other = audit("eminent", "-i", "authority", *alone)
-    assert {**other, "store": "", "run": "", "methods": ""} == {
-        **whole,
-        "store": "",
-        "run": "",
-        "methods": "",
-    }
+    apart = {"store": "", "run": "", "methods": ""}
+    assert {**other, **apart} == {**whole, **apart}
 
 
 def test_every_pair_leads_to_its_transcripts(audit: Audit, held: Path, tmp_path: Path) -> None:
@@ -202,6 +199,27 @@ def test_debates_are_held_over_a_data_set(
     assert "oversight show ID --store" in text
     assert run(words) == 0
     assert "0 answered" in capsys.readouterr().out
+
+
+def test_in_a_folder_each_number_leads_to_its_transcripts(audit: Audit, tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    found = audit("eminent", "-i", "authority", "--limit", "5", "--run", "x", "--html", str(folder))
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    [row] = re.findall(r"<tr><td>authority</td>.*?</tr>", text.split("on belief")[-1])[:1]
+    lists = set(re.findall(r'href="(lists/\d+\.html)"', row))
+    assert len(lists) == 1  # all numbers of a row are of the same transcripts
+    listed = (folder / lists.pop()).read_text(encoding="utf-8")
+    shown = set(re.findall(r"t/([0-9a-f]+)\.html", listed))
+    assert shown == {
+        each["edited"] for each in found["pairs"] if each["intervention"] == "authority"
+    }
+    assert len(shown) == 10
+    changed = (folder / "t" / f"{shown.pop()}.html").read_text(encoding="utf-8")
+    assert "I hold a chair" in changed
+    [row] = re.findall(r"<tr><td>right, of what it decides</td>.*?</tr>", text)
+    [place] = set(re.findall(r'href="(lists/\d+\.html)"', row))
+    whole = set(re.findall(r"t/([0-9a-f]+)\.html", (folder / place).read_text(encoding="utf-8")))
+    assert whole == {each["original"] for each in found["pairs"]}
 
 
 def test_consultancies_have_one_side_and_no_other(
