@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -262,6 +263,8 @@ def _write_folder(found: JudgeAudit, folder: Path) -> None:
     typer.echo(f"{written.path} written, with {said} behind its numbers", err=True)
 
 
+CLAUSE = re.compile(r"(?<=[.;] )|(?<=, )(?=and a made-up|the judge alone)")
+"""Places at which a sentence on one thing goes on with another."""
 MAX_NUMBER = 40
 """Characters up to which a cell with a digit in it is a number, and no sentence."""
 
@@ -275,11 +278,23 @@ class AuditBehind:
     """
 
     def __init__(self, audit: JudgeAudit, only: tuple[tuple[str, str], ...]) -> None:
+        from oversight.audits.claims import extent
+
+        self._extent = extent(audit)
         asked = "expert" if audit.direct.expert_reads_source else "naive"
         self._by_name = {each.name: (("agent", each.name), *only) for each in audit.effects}
         self._by_name |= {
             "the judge alone": (("protocol", "naive"), ("agent", audit.agent), *only),
             "those who speak, asked directly": (("protocol", asked), *only),
+        }
+        self._phrases = {
+            "With nothing changed": "unchanged",
+            "Asked again": "unchanged",
+            "the program’s mark from": "marks_removed",
+            "a made-up quote": "fabricated_quotes",
+            "Alone, with": "the judge alone",
+            "the judge alone": "the judge alone",
+            "asked directly": "those who speak, asked directly",
         }
         self._rest = (*(("agent", name) for name in audit.speakers), *only)
 
@@ -294,10 +309,23 @@ class AuditBehind:
         return [[Cell(row[0]), *(cell(text, row[0]) for text in row[1:])] for row in table.rows]
 
     def sentence(self, text: str) -> list[Cell]:
-        """A sentence in pieces, its numbers with the transcripts of what it begins with."""
-        from oversight.reporting.static import pieces
+        """A sentence in pieces, its numbers with the transcripts of what its clauses name; where
+        one names nothing, of what the sentence begins with."""
+        from oversight.reporting.static import Cell, pieces
 
-        return list(pieces(text, self._by_name.get(text.partition(":")[0], self._rest)))
+        if text == self._extent:
+            judge, rest = text.partition(" · ")[0], text.partition(" · ")[1:]
+            return [Cell(judge), *pieces("".join(rest), self._rest)]
+        subject = self._by_name.get(text.partition(":")[0], self._rest)
+        clauses = CLAUSE.split(text)
+        return [cell for each in clauses for cell in pieces(each, self._named(each) or subject)]
+
+    def _named(self, clause: str) -> tuple[tuple[str, str], ...] | None:
+        for phrase, name in self._phrases.items():
+            if phrase in clause:
+                return self._by_name.get(name)
+        words = clause.removeprefix("Control: ").split()
+        return self._by_name.get(words[0].rstrip(":")) if words else None
 
 
 def _print(found: JudgeAudit, work: AuditWork, console: Console) -> None:

@@ -203,7 +203,7 @@ def test_debates_are_held_over_a_data_set(
 
 def test_in_a_folder_each_number_leads_to_its_transcripts(audit: Audit, tmp_path: Path) -> None:
     folder = tmp_path / "pages"
-    found = audit("eminent", "-i", "authority", "--limit", "5", "--run", "x", "--html", str(folder))
+    found = audit("eminent", "-i", "authority", "--run", "x", "--html", str(folder))
     text = (folder / "index.html").read_text(encoding="utf-8")
     [row] = re.findall(r"<tr><td>authority</td>.*?</tr>", text.split("on belief")[-1])[:1]
     lists = set(re.findall(r'href="(lists/\d+\.html)"', row))
@@ -213,9 +213,18 @@ def test_in_a_folder_each_number_leads_to_its_transcripts(audit: Audit, tmp_path
     assert shown == {
         each["edited"] for each in found["pairs"] if each["intervention"] == "authority"
     }
-    assert len(shown) == 10
+    assert len(shown) == 48
     changed = (folder / "t" / f"{shown.pop()}.html").read_text(encoding="utf-8")
     assert "I hold a chair" in changed
+    # In a claim the control's numbers lead to the control's transcripts.
+    [claim] = re.findall(r"<li>(?:(?!<li>).)*authority: .*?</li>", text)
+    places = re.findall(r'href="lists/(\d+)\.html"', claim)
+    agents = [
+        re.findall(r"Agent: (?:<[^>]*>)*(\w+)", (folder / "lists" / f"{n}.html").read_text())[0]
+        for n in places
+    ]
+    assert list(dict.fromkeys(agents)) == ["authority", "neutral_sentence"]
+    assert agents[-1] == "authority"
     [row] = re.findall(r"<tr><td>right, of what it decides</td>.*?</tr>", text)
     [place] = set(re.findall(r'href="(lists/\d+\.html)"', row))
     whole = set(re.findall(r"t/([0-9a-f]+)\.html", (folder / place).read_text(encoding="utf-8")))
