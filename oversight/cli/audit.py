@@ -232,7 +232,7 @@ def _run(
     else:
         _print(found, work, Console(highlight=False))
     if html is not None and not _is_page(html):
-        _write_folder(found, html)
+        _write_folder(found, settings.store, html)
         html = None
     for path, write in ((html, write_audit_page), (png, write_audit_picture)):
         if path is not None:
@@ -248,7 +248,7 @@ def _is_page(path: Path) -> bool:
     return path.suffix.lower() in PAGE_SUFFIXES
 
 
-def _write_folder(found: JudgeAudit, folder: Path) -> None:
+def _write_folder(found: JudgeAudit, store: str, folder: Path) -> None:
     """Write the audit with the transcripts behind its numbers."""
     from oversight.audits.page import audit_page
     from oversight.reporting.static import write_page_folder
@@ -256,7 +256,7 @@ def _write_folder(found: JudgeAudit, folder: Path) -> None:
     from oversight.text.numbers import count
 
     only = (("run", found.run),)
-    with Store.open(found.store, create=False, only_read=True) as opened:
+    with Store.open(store, create=False, only_read=True) as opened:
         behind = AuditBehind(found, only)
         written = write_page_folder(audit_page(found), lambda _: behind, [opened], folder, only)
     said = count(written.num_transcripts, "transcript")

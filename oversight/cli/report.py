@@ -22,6 +22,7 @@ from oversight.cli.options import (
     registered,
     set_option,
 )
+from oversight.redaction import without_password
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -181,7 +182,8 @@ def _arms(given: Sequence[str]) -> dict[str, str]:
         if not (name and equals and store):
             raise ConfigError(f"--arm {each!r}: write a name and a store, as in start=start.db")
         if name in found:
-            raise ConfigError(f"--arm {name!r}: named twice ({found[name]} and {store})")
+            shown = " and ".join(map(without_password, (found[name], store)))
+            raise ConfigError(f"--arm {name!r}: named twice ({shown})")
         found[name] = store
     return found
 

@@ -349,6 +349,20 @@ def test_what_cannot_be_audited_is_refused_in_one_line(
     assert told[-1].startswith("oversight: ")
 
 
+def test_the_password_of_a_store_is_printed_and_kept_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["audit", "judge", "--store", "postgresql://me:hunter2x@127.0.0.1:1/debates"]
+    monkeypatch.setattr("sys.argv", ["oversight", *words])
+    assert run(words) != 0
+    said = "".join(capsys.readouterr())
+    assert said
+    assert "hunter2x" not in said
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"hunter2x" not in path.read_bytes(), path
+
+
 def test_one_question_bears_no_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
