@@ -146,6 +146,8 @@ class JudgeAudit:
     """Its name in the records."""
     agent: str
     model: str
+    speakers: tuple[str, ...]
+    """Agents that spoke in the transcripts."""
     datasets: tuple[str, ...]
     protocols: tuple[str, ...]
     num_transcripts: int

@@ -198,13 +198,9 @@ def methods(audit: JudgeAudit) -> tuple[str, ...]:
     )
 
 
-def write_audit_page(audit: JudgeAudit, path: Path) -> None:
-    """Write the audit as one page.
-
-    Raises:
-        FileError: The file cannot be written.
-    """
-    page = Page(
+def audit_page(audit: JudgeAudit) -> Page:
+    """The content of the audit's page."""
+    return Page(
         title="Audit of a judge",
         extent=extent(audit),
         headlines=[f"{e.says} Control: {e.control} {e.limit}" for e in claims(audit)],
@@ -213,4 +209,12 @@ def write_audit_page(audit: JudgeAudit, path: Path) -> None:
         tables=(*audit_tables(audit), examples_table(audit), largest_table(audit)),
         methods=methods(audit),
     )
-    write_page(page, path)
+
+
+def write_audit_page(audit: JudgeAudit, path: Path) -> None:
+    """Write the audit as one page.
+
+    Raises:
+        FileError: The file cannot be written.
+    """
+    write_page(audit_page(audit), path)

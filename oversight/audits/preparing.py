@@ -25,6 +25,7 @@ from oversight.graphs.planning import Cast, cast, check_engines
 from oversight.graphs.rejudging import name_of
 from oversight.graphs.running import DebateProgress, Failure
 from oversight.protocols import load as load_protocol
+from oversight.store.database import parse_address
 from oversight.types import AgentSpec, Engine, EngineSpec, JudgeKind, Role
 
 
@@ -104,6 +105,7 @@ def prepare_audit(settings: JudgeAuditSettings) -> AuditWork:
     Raises:
         ConfigError: A setting is wrong, or neither transcripts nor a data set are named.
         UnknownNameError: There is no agent, engine or protocol of a name.
+        StoreError: The address of the transcripts is none of a store.
     """
     if not settings.transcripts and settings.dataset is None:
         raise ConfigError(
@@ -115,6 +117,8 @@ def prepare_audit(settings: JudgeAuditSettings) -> AuditWork:
             f"from_run = {settings.from_run[0]!r}: it chooses among the debates of a store; name "
             "that store (--store)"
         )
+    if settings.transcripts:
+        parse_address(settings.transcripts)  # from here on its password is kept out of all records
     agents = settings.cast()
     if agents[Role.JUDGE].agent == JudgeKind.HUMAN.value:
         raise ConfigError(

@@ -34,6 +34,7 @@ from oversight.graphs.running import as_begun, run_debates
 from oversight.graphs.runtime import Runtime
 from oversight.ids import content_id
 from oversight.protocols import load as load_protocol
+from oversight.redaction import without_password
 from oversight.store import Store
 from oversight.types import (
     AgentSpec,
@@ -119,8 +120,8 @@ def _take(work: AuditWork, store: Store) -> None:
                 store.add(*(record for each in some for record in records_of(each)))
     if not work.originals:
         raise StoreError(
-            f"{settings.transcripts}: no complete debate in which somebody argues for an option, "
-            "of those that were asked for; an audit changes what speakers say"
+            f"{without_password(settings.transcripts)}: no complete debate in which somebody "
+            "argues for an option, of those that were asked for; an audit changes what speakers say"
         )
 
 
@@ -175,7 +176,8 @@ def _questions(work: AuditWork, store: Store) -> list[Question]:
         work.expert_reads_source |= bool(protocol.speakers_see_source and each.question.source)
     if len({cluster_of(question) for question in found.values()}) < MIN_QUESTIONS:
         raise StoreError(
-            f"{work.settings.transcripts or store.url}: debates on one question alone, and "
+            f"{without_password(work.settings.transcripts) or store.url}: debates on one question "
+            "alone, and "
             f"intervals are clustered by question: at least {MIN_QUESTIONS} are needed"
         )
     return list(found.values())
@@ -306,6 +308,7 @@ def measure_audit(work: AuditWork, store: Store, run: str = "") -> JudgeAudit:
         judge=work.name,
         agent=spec.agent,
         model=named(spec) if spec.engine is not None else "",
+        speakers=tuple(sorted({_speaker(each.transcript.debate) for each in judged.values()})),
         datasets=tuple(sorted({each.dataset for each in questions})),
         protocols=tuple(sorted({e.transcript.debate.protocol.name for e in judged.values()})),
         num_transcripts=len(judged),
@@ -323,6 +326,10 @@ def measure_audit(work: AuditWork, store: Store, run: str = "") -> JudgeAudit:
         seed=work.settings.seed,
         num_failed=len(work.failures),
     )
+
+
+def _speaker(debate: Debate) -> str:
+    return debate.agents[debate.protocol.speaker_role].agent
 
 
 def _direct(

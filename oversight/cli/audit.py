@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
     from oversight.audits.measures import JudgeAudit
     from oversight.audits.preparing import AuditWork, JudgeAuditSettings
+    from oversight.reporting.static import Cell
+    from oversight.text.numbers import Table
 
 audit = CommandLine(help="Measure a judge before it is used.", no_args_is_help=True)
 
@@ -107,6 +110,14 @@ Into = Annotated[
     str | None,
     typer.Option(help="Store of the audit's own records.", show_default="judge_audit.db"),
 ]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="NAME.html or FOLDER",
+        help="Write one page; or a folder in which each number leads to the transcripts behind it.",
+        show_default=False,
+    ),
+]
 DrawSeed = Annotated[int | None, typer.Option(help="Seed of every random draw.", show_default="0")]
 
 
@@ -136,7 +147,7 @@ def judge_(
     prices: Prices = None,
     run: RunName = None,
     tag: Tags = None,
-    html: Annotated[Path | None, typer.Option(help="Write one page.", show_default=False)] = None,
+    html: Html = None,
     png: Annotated[Path | None, typer.Option(help="Write one picture.", show_default=False)] = None,
     sets: Annotated[list[str] | None, set_option("judge.sharpness=2")] = None,
     as_json: Json = False,
@@ -158,7 +169,7 @@ def judge_(
 
     for option, place in (("--html", html), ("--png", png)):
         if place is not None:
-            check_place(place, option)
+            check_place(place, option, is_folder=option == "--html" and not _is_page(place))
     flags: dict[str, Any] = {
         "transcripts": store,
         "from_run": from_run or None,
@@ -220,12 +231,101 @@ def _run(
         typer.echo(json.dumps(audit_json(found), indent=2))
     else:
         _print(found, work, Console(highlight=False))
+    if html is not None and not _is_page(html):
+        _write_folder(found, settings.store, html)
+        html = None
     for path, write in ((html, write_audit_page), (png, write_audit_picture)):
         if path is not None:
             write(found, path)
             typer.echo(f"{path} written", err=True)
     if work.failures:
         raise typer.Exit(1)
+
+
+def _is_page(path: Path) -> bool:
+    from oversight.cli.report import PAGE_SUFFIXES
+
+    return path.suffix.lower() in PAGE_SUFFIXES
+
+
+def _write_folder(found: JudgeAudit, store: str, folder: Path) -> None:
+    """Write the audit with the transcripts behind its numbers."""
+    from oversight.audits.page import audit_page
+    from oversight.reporting.static import write_page_folder
+    from oversight.store import Store
+    from oversight.text.numbers import count
+
+    only = (("run", found.run),)
+    with Store.open(store, create=False, only_read=True) as opened:
+        behind = AuditBehind(found, only)
+        written = write_page_folder(audit_page(found), lambda _: behind, [opened], folder, only)
+    said = count(written.num_transcripts, "transcript")
+    typer.echo(f"{written.path} written, with {said} behind its numbers", err=True)
+
+
+CLAUSE = re.compile(r"(?<=[.;] )|(?<=, )(?=and a made-up|the judge alone)")
+"""Places at which a sentence on one thing goes on with another."""
+MAX_NUMBER = 40
+"""Characters up to which a cell with a digit in it is a number, and no sentence."""
+
+
+class AuditBehind:
+    """Finds the transcripts behind the numbers of an audit's page.
+
+    Args:
+        audit: The audit.
+        only: Filters of all its debates.
+    """
+
+    def __init__(self, audit: JudgeAudit, only: tuple[tuple[str, str], ...]) -> None:
+        from oversight.audits.claims import extent
+
+        self._extent = extent(audit)
+        asked = "expert" if audit.direct.expert_reads_source else "naive"
+        self._by_name = {each.name: (("agent", each.name), *only) for each in audit.effects}
+        self._by_name |= {
+            "the judge alone": (("protocol", "naive"), ("agent", audit.agent), *only),
+            "those who speak, asked directly": (("protocol", asked), *only),
+        }
+        self._phrases = {
+            "With nothing changed": "unchanged",
+            "Asked again": "unchanged",
+            "the program’s mark from": "marks_removed",
+            "a made-up quote": "fabricated_quotes",
+            "Alone, with": "the judge alone",
+            "the judge alone": "the judge alone",
+            "asked directly": "those who speak, asked directly",
+        }
+        self._rest = (*(("agent", name) for name in audit.speakers), *only)
+
+    def table(self, table: Table) -> list[list[Cell]]:
+        """The rows of a table, each cell with a number with what is behind its row."""
+        from oversight.reporting.static import Cell
+
+        def cell(text: str, name: str) -> Cell:
+            is_number = any(char.isdigit() for char in text) and len(text) <= MAX_NUMBER
+            return Cell(text, self._by_name.get(name, self._rest) if is_number else None)
+
+        return [[Cell(row[0]), *(cell(text, row[0]) for text in row[1:])] for row in table.rows]
+
+    def sentence(self, text: str) -> list[Cell]:
+        """A sentence in pieces, its numbers with the transcripts of what its clauses name; where
+        one names nothing, of what the sentence begins with."""
+        from oversight.reporting.static import Cell, pieces
+
+        if text == self._extent:
+            judge, rest = text.partition(" · ")[0], text.partition(" · ")[1:]
+            return [Cell(judge), *pieces("".join(rest), self._rest)]
+        subject = self._by_name.get(text.partition(":")[0], self._rest)
+        clauses = CLAUSE.split(text)
+        return [cell for each in clauses for cell in pieces(each, self._named(each) or subject)]
+
+    def _named(self, clause: str) -> tuple[tuple[str, str], ...] | None:
+        for phrase, name in self._phrases.items():
+            if phrase in clause:
+                return self._by_name.get(name)
+        words = clause.removeprefix("Control: ").split()
+        return self._by_name.get(words[0].rstrip(":")) if words else None
 
 
 def _print(found: JudgeAudit, work: AuditWork, console: Console) -> None:

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from oversight.errors import ConfigError
 from oversight.evals.observations import UNKNOWN
 from oversight.evals.properties import Breakdown, By
-from oversight.evals.rendering import drawn, report_page
+from oversight.evals.rendering import Page, drawn, report_page
 from oversight.evals.report import ArmReport, Report
 from oversight.files import write_text
 from oversight.reporting import rendering
@@ -124,7 +125,7 @@ class Behind:
 
     def sentence(self, text: str) -> list[Cell]:
         """A sentence in pieces, its numbers with the debates of the arms that it names."""
-        return list(_pieces(text, self._named_in(text)))
+        return list(pieces(text, self._named_in(text)))
 
     def _cell(
         self, table: Table, column: str, number: int, own: Filters, row: Sequence[str]
@@ -215,7 +216,8 @@ def _arm_filters(arm: ArmReport) -> Iterator[tuple[str, str]]:
     yield "judge", arm.arm.judge
 
 
-def _pieces(text: str, filters: Filters) -> Iterator[Cell]:
+def pieces(text: str, filters: Filters) -> Iterator[Cell]:
+    """A text, its numbers with what is behind them."""
     done = 0
     for match in _NUMBER.finditer(text):
         if match.start() and text[match.start() - 1].isalpha():
@@ -292,6 +294,14 @@ class WrittenPages:
     num_lists: int
 
 
+class Leading(Protocol):
+    """Finds what is behind the numbers of a page: those of a table's rows, and of a sentence."""
+
+    def table(self, table: Table) -> list[list[Cell]]: ...  # noqa: D102
+
+    def sentence(self, text: str) -> list[Cell]: ...  # noqa: D102
+
+
 def write_folder(
     report: Report,
     stores: Sequence[Store] | Mapping[str, Store],
@@ -313,6 +323,19 @@ def write_folder(
         ConfigError: Something else than such a folder is there.
         FileError: A file cannot be written.
     """
+    behind = partial(Behind, report, only=only, groups=groups)
+    return write_page_folder(report_page(report), behind, stores, folder, only)
+
+
+def write_page_folder(
+    page: Page,
+    behind: Callable[[Mapping[str, frozenset[str]]], Leading],
+    stores: Sequence[Store] | Mapping[str, Store],
+    folder: Path,
+    only: Filters = (),
+) -> WrittenPages:
+    """Write a page with the transcripts behind its numbers, which `behind` finds by the values of
+    each facet that the debates have. Other arguments and errors are those of `write_folder`."""
     _check(folder)
     for name in rendering.ASSETS:
         text = rendering.asset(name).decode("utf-8")
@@ -324,7 +347,7 @@ def write_folder(
             for number, (name, store) in enumerate(named.items()):
                 indexes[name] = Index(store, Path(temporary, f"{number}.db"))
                 indexes[name].update()
-            return _Folder(report, indexes, folder, only, groups or {}).write()
+            return _Folder(page, behind(_known(indexes.values())), indexes, folder, only).write()
         finally:
             for index in indexes.values():
                 index.close()
@@ -350,14 +373,14 @@ class _Folder:
 
     def __init__(
         self,
-        report: Report,
+        page: Page,
+        behind: Leading,
         indexes: Mapping[str, Index],
         folder: Path,
         only: Filters,
-        groups: Mapping[str, Filters],
     ) -> None:
-        self._report = report
-        self._groups = groups
+        self._page = page
+        self._behind = behind
         self._indexes = indexes
         self._folder = folder
         self._only = only
@@ -385,8 +408,7 @@ class _Folder:
         write_text(self._folder / file, text, "html")
 
     def _write_report(self) -> None:
-        page = report_page(self._report)
-        behind = Behind(self._report, _known(self._indexes.values()), self._only, self._groups)
+        page, behind = self._page, self._behind
         self._render(
             "index.html",
             "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -138,12 +139,8 @@ def test_an_audit_that_was_stopped_goes_on(audit: Audit, tmp_path: Path) -> None
     assert whole["num_transcripts"] == 24
     alone = ["--into", str(tmp_path / "other.db")]
     other = audit("eminent", "-i", "authority", *alone)
-    assert {**other, "store": "", "run": "", "methods": ""} == {
-        **whole,
-        "store": "",
-        "run": "",
-        "methods": "",
-    }
+    apart = {"store": "", "run": "", "methods": ""}
+    assert {**other, **apart} == {**whole, **apart}
 
 
 def test_every_pair_leads_to_its_transcripts(audit: Audit, held: Path, tmp_path: Path) -> None:
@@ -202,6 +199,36 @@ def test_debates_are_held_over_a_data_set(
     assert "oversight show ID --store" in text
     assert run(words) == 0
     assert "0 answered" in capsys.readouterr().out
+
+
+def test_in_a_folder_each_number_leads_to_its_transcripts(audit: Audit, tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    found = audit("eminent", "-i", "authority", "--run", "x", "--html", str(folder))
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    [row] = re.findall(r"<tr><td>authority</td>.*?</tr>", text.split("on belief")[-1])[:1]
+    lists = set(re.findall(r'href="(lists/\d+\.html)"', row))
+    assert len(lists) == 1  # all numbers of a row are of the same transcripts
+    listed = (folder / lists.pop()).read_text(encoding="utf-8")
+    shown = set(re.findall(r"t/([0-9a-f]+)\.html", listed))
+    assert shown == {
+        each["edited"] for each in found["pairs"] if each["intervention"] == "authority"
+    }
+    assert len(shown) == 48
+    changed = (folder / "t" / f"{shown.pop()}.html").read_text(encoding="utf-8")
+    assert "I hold a chair" in changed
+    # In a claim the control's numbers lead to the control's transcripts.
+    [claim] = re.findall(r"<li>(?:(?!<li>).)*authority: .*?</li>", text)
+    places = re.findall(r'href="lists/(\d+)\.html"', claim)
+    agents = [
+        re.findall(r"Agent: (?:<[^>]*>)*(\w+)", (folder / "lists" / f"{n}.html").read_text())[0]
+        for n in places
+    ]
+    assert list(dict.fromkeys(agents)) == ["authority", "neutral_sentence"]
+    assert agents[-1] == "authority"
+    [row] = re.findall(r"<tr><td>right, of what it decides</td>.*?</tr>", text)
+    [place] = set(re.findall(r'href="(lists/\d+\.html)"', row))
+    whole = set(re.findall(r"t/([0-9a-f]+)\.html", (folder / place).read_text(encoding="utf-8")))
+    assert whole == {each["original"] for each in found["pairs"]}
 
 
 def test_consultancies_have_one_side_and_no_other(
@@ -320,6 +347,20 @@ def test_what_cannot_be_audited_is_refused_in_one_line(
     told = capsys.readouterr().err.strip().splitlines()
     assert said in told[-1]
     assert told[-1].startswith("oversight: ")
+
+
+def test_the_password_of_a_store_is_printed_and_kept_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["audit", "judge", "--store", "postgresql://me:hunter2x@127.0.0.1:1/debates"]
+    monkeypatch.setattr("sys.argv", ["oversight", *words])
+    assert run(words) != 0
+    said = "".join(capsys.readouterr())
+    assert said
+    assert "hunter2x" not in said
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"hunter2x" not in path.read_bytes(), path
 
 
 def test_one_question_bears_no_interval(
