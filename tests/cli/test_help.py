@@ -91,7 +91,9 @@ def batch_settings(recipe: Path, example: str) -> dict[str, Any]:
     return dict(data)
 
 
+AUDIT = ("--limit", "2", "-i", "authority", "--into", "{folder}/audit.db")
 RUNNERS: dict[str, Runner] = {
+    "audit judge": typed("audit", "judge", "--store", "{store}", *AUDIT),
     "debate": typed("debate", "-d", "world", "--no-live", "--store", "{store}"),
     "datasets": typed("datasets", "world", "--limit", "1"),
     "export": typed("export", "{folder}/rows.jsonl", "--store", "{store}"),

@@ -60,7 +60,7 @@ class SpeechSegment(_Closed):
         return self
 
 
-class Speech(_Shape):
+class RecordedSpeech(_Shape):
     """Words of one person, or of a model, at a time in milliseconds since 1970."""
 
     speaker: str
@@ -75,14 +75,14 @@ Side = Literal["0", "1"]
 class Speeches(_Closed):
     """Speeches of one round."""
 
-    speeches: dict[Side, Speech]
+    speeches: dict[Side, RecordedSpeech]
 
 
 class JudgeWords(_Closed):
     """A judge's belief, and what they say with it."""
 
     distribution: tuple[float, ...]
-    feedback: Speech
+    feedback: RecordedSpeech
     ends: bool = Field(alias="endDebate")
 
     @model_validator(mode="after")
@@ -147,7 +147,7 @@ class Round(_Closed):
         return kind  # type: ignore[no-any-return]
 
     @property
-    def speeches(self) -> dict[int, Speech]:
+    def speeches(self) -> dict[int, RecordedSpeech]:
         """Speeches of the debaters by the index of their answer; none of a judge's round."""
         spoken = self.simultaneous or self.sequential
         return {int(side): each for side, each in spoken.speeches.items()} if spoken else {}
