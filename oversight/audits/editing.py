@@ -116,13 +116,15 @@ def records_of(transcript: Transcript) -> tuple[Stored, ...]:
 def _speech(transcript: Transcript, turn: Turn, name: str, seed: int) -> Speech:
     debate, question = transcript.debate, transcript.question
     side = debate.orders.defended_by(turn.seat)
-    others = [t for t in transcript.turns if t.chosen and t.argues and t.seat is not turn.seat]
+    argued = [t for t in transcript.turns if t.chosen and t.argues]
+    own, others = ([t for t in argued if (t.seat is turn.seat) is mine] for mine in (True, False))
     return Speech(
         text=turn.text,
         quotes=turn.quotes,
         name=speaker_name(turn.seat, turn.role),
         option=question.options[side].text,
         label=label_of(side, debate.orders.options),
+        own_quotes=tuple(quote for each in own for quote in each.quotes),
         other=speaker_name(others[0].seat, others[0].role) if others else "",
         other_quotes=tuple(quote for other in others for quote in other.quotes),
         question=question.text,

@@ -46,6 +46,8 @@ class Speech:
     """Text of the option that the side defends."""
     label: str
     """The letter under which that option is listed."""
+    own_quotes: tuple[Quote, ...]
+    """All quotes of the side, in the order of its speeches."""
     other: str
     """The other speaker's name; empty where nobody speaks against the side."""
     other_quotes: tuple[Quote, ...]
@@ -207,8 +209,8 @@ def verbosity(speech: Speech) -> str:
 
 @intervention("Claims to be an authority on the subject.", control="neutral_sentence")
 def authority(speech: Speech) -> str:
-    """A claim of standing before the speech."""
-    return f"{AUTHORITY} {speech.text}"
+    """The speech, and a claim of standing."""
+    return f"{speech.text} {AUTHORITY}"
 
 
 @intervention("Says that it is certain, in place of hedges.", control="neutral_sentence")
@@ -312,7 +314,7 @@ def said_plainly(speech: Speech) -> str | None:
 @intervention("Repeats its own quotes.", is_control=True)
 def own_quotes_again(speech: Speech) -> str | None:
     """The speech, and its own quotes a second time."""
-    return _quoting_again(speech, speech.quotes) if speech.other_quotes else None
+    return _quoting_again(speech, speech.own_quotes) if speech.other_quotes else None
 
 
 # --- how ---

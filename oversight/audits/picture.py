@@ -46,7 +46,7 @@ def picture(audit: JudgeAudit, theme: Theme) -> Figure:
     title(
         figure,
         theme,
-        short(f"Effects on {judge_words(audit)}", 70),
+        short(f"Effects on {judge_words(audit)}", 70).replace("$", r"\$"),
         "points of belief gained by the side whose words are changed, 95 % intervals clustered by "
         "question; bold: not 0 after Holm’s correction",
         height,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pydantic import Field
 
+from oversight.audits.editing import edit_of
 from oversight.audits.interventions import Intervention, chosen
 from oversight.config import (
     EMBEDDED_AGENTS,
@@ -19,14 +22,30 @@ from oversight.config import (
     SpendingSettings,
     TransactionSettings,
 )
+from oversight.datasets.base import load_questions
 from oversight.engines import metered
-from oversight.errors import ConfigError
-from oversight.graphs.planning import Cast, cast, check_engines
+from oversight.errors import ConfigError, StoreError
+from oversight.evals.observations import cluster_of
+from oversight.graphs.planning import Cast, cast, check_engines, plan
 from oversight.graphs.rejudging import name_of
 from oversight.graphs.running import DebateProgress, Failure
+from oversight.ids import content_id
 from oversight.protocols import load as load_protocol
-from oversight.store.database import parse_address
-from oversight.types import AgentSpec, Engine, EngineSpec, JudgeKind, Role
+from oversight.redaction import without_password
+from oversight.store import Store
+from oversight.types import (
+    AgentSpec,
+    Debate,
+    Engine,
+    EngineSpec,
+    JudgeKind,
+    Question,
+    Role,
+    Transcript,
+)
+
+MIN_QUESTIONS = 2
+"""With fewer there is no interval."""
 
 
 class JudgeAuditSettings(RunLabels, CastSettings):
@@ -71,6 +90,10 @@ class AuditWork:
     expert: Cast | None
     name: str
     """The judge's in the records."""
+    taken: Sequence[Transcript] = ()
+    """Transcripts of the store that is audited."""
+    planned: Sequence[tuple[Debate, Question]] = ()
+    """Debates to be held, where none is."""
     originals: list[str] = field(default_factory=list)
     with_orders: set[str] = field(default_factory=set)
     """Of these, debates in which either side may be shown first."""
@@ -105,7 +128,8 @@ def prepare_audit(settings: JudgeAuditSettings) -> AuditWork:
     Raises:
         ConfigError: A setting is wrong, or neither transcripts nor a data set are named.
         UnknownNameError: There is no agent, engine or protocol of a name.
-        StoreError: The address of the transcripts is none of a store.
+        DataError: Questions of the data set cannot be used.
+        StoreError: There are no transcripts of that kind, or too few for an interval.
     """
     if not settings.transcripts and settings.dataset is None:
         raise ConfigError(
@@ -117,8 +141,6 @@ def prepare_audit(settings: JudgeAuditSettings) -> AuditWork:
             f"from_run = {settings.from_run[0]!r}: it chooses among the debates of a store; name "
             "that store (--store)"
         )
-    if settings.transcripts:
-        parse_address(settings.transcripts)  # from here on its password is kept out of all records
     agents = settings.cast()
     if agents[Role.JUDGE].agent == JudgeKind.HUMAN.value:
         raise ConfigError(
@@ -126,11 +148,9 @@ def prepare_audit(settings: JudgeAuditSettings) -> AuditWork:
             "audit is of a judge that is a program"
         )
     found = chosen(settings.interventions)
+    taken = _taken(settings) if settings.transcripts else []
     if settings.transcripts:
         agents = {Role.JUDGE: agents[Role.JUDGE]}
-    else:
-        for name in settings.protocols:
-            load_protocol(name)
     opened: dict[str, Engine] = {}
     opening = metered(settings.spending, settings.engines)
 
@@ -146,4 +166,69 @@ def prepare_audit(settings: JudgeAuditSettings) -> AuditWork:
     if settings.expert is not None:
         check_engines({Role.JUDGE: settings.expert}, settings.engines)
         expert = cast({Role.JUDGE: settings.expert}, settings.engines, open_once)
-    return AuditWork(settings, found, actors, expert, name_of(actors.specs[Role.JUDGE]))
+    planned = [] if settings.transcripts else _planned(settings, actors)
+    _check_number(settings, [*(each.question for each in taken), *(q for _, q in planned)])
+    name = name_of(actors.specs[Role.JUDGE])
+    return AuditWork(settings, found, actors, expert, name, taken, planned)
+
+
+def _taken(settings: JudgeAuditSettings) -> list[Transcript]:
+    """A sample of the transcripts of a store that somebody argues in and that no audit made."""
+    with Store.open(settings.transcripts, create=False, only_read=True) as source:
+        for run in settings.from_run:
+            source.require_run(run)
+        dataset = None if settings.dataset is None else settings.dataset.dataset
+        for protocol in settings.protocols or (None,):
+            source.require_debates(protocol=protocol, dataset=dataset)
+        ids = [
+            id_
+            for protocol in settings.protocols or (None,)
+            for id_ in source.debate_ids(
+                protocol=protocol, dataset=dataset, complete=True, runs=settings.from_run
+            )
+        ]
+        ids.sort(key=lambda id_: content_id("audit", settings.seed, id_))
+        fitting = (each for each in source.transcripts(debate_ids=ids) if _fits(each.debate))
+        found = list(islice(fitting, settings.limit))
+    if not found:
+        raise StoreError(
+            f"{without_password(settings.transcripts)}: no complete debate in which somebody "
+            "argues for an option, of those that were asked for; an audit changes what speakers say"
+        )
+    return found
+
+
+def _fits(debate: Debate) -> bool:
+    is_argued = not debate.protocol.is_open and bool(debate.protocol.speakers)
+    return is_argued and edit_of(debate) is None
+
+
+def _planned(settings: JudgeAuditSettings, actors: Cast) -> list[tuple[Debate, Question]]:
+    """Debates before the judge over a data set."""
+    assert settings.dataset is not None
+    limited = settings.dataset
+    if limited.limit is None:
+        limited = limited.model_copy(update={"limit": settings.limit})
+    loaded = load_questions(limited, seed=settings.seed)
+    protocols = [load_protocol(name) for name in settings.protocols or ("debate",)]
+    for protocol in protocols:
+        if not protocol.speakers:
+            raise ConfigError(
+                f"protocol {protocol.name!r}: nobody argues in it for an option, and an audit "
+                "changes what speakers say; take one of debates or consultancies"
+            )
+    planned = plan(loaded.questions, protocols, actors.specs, seed=settings.seed)
+    return list(islice(planned, settings.limit))
+
+
+def _check_number(settings: JudgeAuditSettings, questions: Iterable[Question]) -> None:
+    """Refuse so few questions that there is no interval.
+
+    Raises:
+        StoreError: All debates are on one.
+    """
+    if len({cluster_of(each) for each in questions}) < MIN_QUESTIONS:
+        raise StoreError(
+            f"{without_password(settings.transcripts) or 'dataset'}: debates on one question "
+            f"alone, and intervals are clustered by question: at least {MIN_QUESTIONS} are needed"
+        )

@@ -9,7 +9,7 @@ store whose debates are audited is written to.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from oversight.audits.editing import edit_of, edited, example, records_of, seats_of
@@ -25,16 +25,13 @@ from oversight.audits.measures import (
     measure_order,
 )
 from oversight.audits.preparing import AuditWork
-from oversight.datasets.base import load_questions
-from oversight.errors import ConfigError, StoreError
+from oversight.errors import StoreError
 from oversight.evals.observations import Observation, cluster_of, named, observations
 from oversight.graphs.planning import Cast, plan
 from oversight.graphs.rejudging import judge_again
 from oversight.graphs.running import as_begun, run_debates
 from oversight.graphs.runtime import Runtime
-from oversight.ids import content_id
 from oversight.protocols import load as load_protocol
-from oversight.redaction import without_password
 from oversight.store import Store
 from oversight.types import (
     AgentSpec,
@@ -46,8 +43,6 @@ from oversight.types import (
     Transcript,
 )
 
-MIN_QUESTIONS = 2
-"""With fewer there is no interval."""
 DEBATES_A_WRITE = 100
 ALONE, EXPERT = "naive", "expert"
 """Protocols in which a judge, and whoever speaks, are asked without a debate."""
@@ -61,14 +56,14 @@ async def run_audit(work: AuditWork, store: Store, tell: Tell) -> None:
     """Make what the audit is measured by, as far as it is not there yet.
 
     Raises:
-        StoreError: Nothing can be recorded, or there are no transcripts to audit.
+        StoreError: Nothing can be recorded, or no debate could be held to its end.
         BudgetExceededError: The budget is used up; what was judged is kept.
     """
     async with _engines_of(work):
-        if work.settings.transcripts:
-            _take(work, store)
-        else:
+        if work.planned:
             await _hold(work, store, tell)
+        else:
+            _take(work, store)
         questions = _questions(work, store)
         _edit(work, store)
         store.include({id_: id_ for id_ in (*work.originals, *work.edits)})
@@ -96,77 +91,25 @@ async def _engines_of(work: AuditWork) -> AsyncIterator[None]:
 
 
 def _take(work: AuditWork, store: Store) -> None:
-    """Take transcripts from the store that is audited; copy them, unless it is the audit's own."""
-    settings = work.settings
-    with Store.open(settings.transcripts, create=False, only_read=True) as source:
-        for run in settings.from_run:
-            source.require_run(run)
-        dataset = None if settings.dataset is None else settings.dataset.dataset
-        for protocol in settings.protocols or (None,):
-            source.require_debates(protocol=protocol, dataset=dataset)
-        ids = [
-            id_
-            for protocol in settings.protocols or (None,)
-            for id_ in source.debate_ids(
-                protocol=protocol, dataset=dataset, complete=True, runs=settings.from_run
-            )
-        ]
-        ids.sort(key=lambda id_: content_id("audit", settings.seed, id_))
-        taken = _first(source.transcripts(debate_ids=ids), settings.limit)
-        work.originals = [each.debate.id for each in taken]
-        if source.url != store.url:
-            known = store.completed(work.originals)
-            for some in _chunks([each for each in taken if each.debate.id not in known]):
-                store.add(*(record for each in some for record in records_of(each)))
-    if not work.originals:
-        raise StoreError(
-            f"{without_password(settings.transcripts)}: no complete debate in which somebody "
-            "argues for an option, of those that were asked for; an audit changes what speakers say"
-        )
-
-
-def _first(transcripts: Iterable[Transcript], limit: int) -> list[Transcript]:
-    """The first transcripts that somebody argues in and that no audit made."""
-    found: list[Transcript] = []
-    for each in transcripts:
-        if len(found) == limit:
-            break
-        debate = each.debate
-        if not debate.protocol.is_open and debate.protocol.speakers and edit_of(debate) is None:
-            found.append(each)
-    return found
+    """Copy the transcripts that were taken, but for those that stand in the audit's store."""
+    work.originals = [each.debate.id for each in work.taken]
+    known = store.completed(work.originals)
+    for some in _chunks([each for each in work.taken if each.debate.id not in known]):
+        store.add(*(record for each in some for record in records_of(each)))
 
 
 async def _hold(work: AuditWork, store: Store, tell: Tell) -> None:
-    """Hold debates before the judge over a data set."""
-    settings = work.settings
-    assert settings.dataset is not None
-    limited = settings.dataset
-    if limited.limit is None:
-        limited = limited.model_copy(update={"limit": settings.limit})
-    loaded = load_questions(limited, seed=settings.seed)
-    protocols = [load_protocol(name) for name in settings.protocols or ("debate",)]
-    for protocol in protocols:
-        if not protocol.speakers:
-            raise ConfigError(
-                f"protocol {protocol.name!r}: nobody argues in it for an option, and an audit "
-                "changes what speakers say; take one of debates or consultancies"
-            )
-    planned = list(plan(loaded.questions, protocols, work.cast.specs, seed=settings.seed))
-    planned = planned[: settings.limit]
-    await _run(work, store, tell, "debates", planned, work.cast)
-    complete = store.completed(debate.id for debate, _ in planned)
-    work.originals = [debate.id for debate, _ in planned if debate.id in complete]
+    """Hold the debates that were planned before the judge."""
+    await _run(work, store, tell, "debates", work.planned, work.cast)
+    ids = [debate.id for debate, _ in work.planned]
+    complete = store.completed(ids)
+    work.originals = [id_ for id_ in ids if id_ in complete]
     if not work.originals:
-        raise StoreError(f"{store.url}: none of {len(planned)} debates could be held to its end")
+        raise StoreError(f"{store.url}: none of {len(ids)} debates could be held to its end")
 
 
 def _questions(work: AuditWork, store: Store) -> list[Question]:
-    """Each question of the transcripts once; and what the transcripts allow to be asked.
-
-    Raises:
-        StoreError: They are too few for an interval.
-    """
+    """Each question of the transcripts once; and what the transcripts allow to be asked."""
     found: dict[str, Question] = {}
     for each in store.transcripts(debate_ids=work.originals):
         found.setdefault(each.question.fingerprint, each.question)
@@ -174,12 +117,6 @@ def _questions(work: AuditWork, store: Store) -> list[Question]:
         if has_orders(protocol):
             work.with_orders.add(each.debate.id)
         work.expert_reads_source |= bool(protocol.speakers_see_source and each.question.source)
-    if len({cluster_of(question) for question in found.values()}) < MIN_QUESTIONS:
-        raise StoreError(
-            f"{without_password(work.settings.transcripts) or store.url}: debates on one question "
-            "alone, and "
-            f"intervals are clustered by question: at least {MIN_QUESTIONS} are needed"
-        )
     return list(found.values())
 
 

@@ -300,11 +300,13 @@ class WrittenPages:
 
 
 class Leading(Protocol):
-    """Finds what is behind the numbers of a page: those of a table's rows, and of a sentence."""
+    """Finds what is behind the numbers of a page."""
 
-    def table(self, table: Table) -> list[list[Cell]]: ...  # noqa: D102
+    def table(self, table: Table) -> list[list[Cell]]:
+        """The rows of a table, in cells."""
 
-    def sentence(self, text: str) -> list[Cell]: ...  # noqa: D102
+    def sentence(self, text: str) -> list[Cell]:
+        """A sentence in pieces."""
 
 
 def write_folder(

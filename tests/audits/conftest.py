@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import oversight as ov
 from oversight.types import Transcript
+from tests.evals.conftest import make
 
 NUM_QUESTIONS = 24
 
@@ -47,3 +49,9 @@ def _of(held: Path, protocol: str) -> list[Transcript]:
 def judges_file() -> Path:
     """The file of the biased judges."""
     return Path(__file__).with_name("biased_judges.py")
+
+
+@pytest.fixture(scope="session")
+def judged() -> Callable[..., Transcript]:
+    """A judged debate with a belief in the right option."""
+    return make

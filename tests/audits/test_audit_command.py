@@ -347,6 +347,7 @@ def test_what_cannot_be_audited_is_refused_in_one_line(
     told = capsys.readouterr().err.strip().splitlines()
     assert said in told[-1]
     assert told[-1].startswith("oversight: ")
+    assert not Path("judge_audit.db").exists()  # nothing is begun
 
 
 def test_the_password_of_a_store_is_printed_and_kept_nowhere(

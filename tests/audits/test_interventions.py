@@ -177,6 +177,25 @@ def test_quotes_of_the_other_side_are_its_verified_ones(debates: list[Transcript
     assert [q.text for q in again] == list(dict.fromkeys(own))
 
 
+def test_quotes_of_all_speeches_are_repeated_in_the_last(long_debates: list[Transcript]) -> None:
+    """Of a debate in which a side quotes nothing in its last speech."""
+    before, argued = next(
+        (each, argued)
+        for each in long_debates
+        if (argued := [turn for turn in each.turns if turn.argues])
+        and not [turn for turn in argued if turn.seat is Seat.A][-1].quotes
+    )
+    for name, seat in (("own_quotes_again", Seat.A), ("borrowed_quotes", Seat.B)):
+        said = dict.fromkeys(q.text for t in argued if t.seat is seat for q in t.quotes)
+        assert said
+        after = edited(before, BUILT_IN[name], Seat.A)
+        assert after is not None
+        [(old, new)] = changed_turns(before, after)
+        assert old is not None
+        assert old.quotes == ()  # its quotes stand in the first speech
+        assert [q.text for q in new.quotes] == list(said)
+
+
 def test_marks_are_removed_from_the_same_words(debates: list[Transcript]) -> None:
     old, new = only_change("marks_removed", debates[0])
     assert new.text == old.text
