@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oversight.cli.importing import AsFormat, write_as
 from oversight.cli.options import (
     DEFAULT_STORE,
     Json,
@@ -56,8 +57,8 @@ OnlyDataset = Annotated[
         autocompletion=registered("datasets"),
     ),
 ]
-BY = ("difficulty", "model", "tag", "protocol", "judge", "dataset", "run")
-"""Properties by which a report can be divided (`evals.breakdown.By`)."""
+BY = ("difficulty", "model", "tag", "protocol", "judge", "study", "dataset", "run")
+"""Properties by which a report can be divided (`evals.properties.By`)."""
 
 
 def report(
@@ -72,8 +73,9 @@ def report(
         list[str] | None,
         typer.Option(
             "--by",
-            metavar="|".join(BY),
-            help="Also by this. May be repeated.",
+            metavar="|".join((*BY, "meta.NAME")),
+            help="Also by this, meta.NAME being a value that questions carry; several joined by + "
+            "are crossed, all arms pooled. May be repeated.",
             show_default=False,
             autocompletion=one_of(lambda: BY),
         ),
@@ -233,6 +235,7 @@ def export(
             "transcripts: whole debates."
         ),
     ] = ExportLayout.PREFERENCE,
+    as_format: AsFormat = None,
     protocol: OnlyProtocol = None,
     dataset: OnlyDataset = None,
     run: RunNames = None,
@@ -240,7 +243,7 @@ def export(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Write preference rows or transcripts as Parquet or JSONL.
+    """Write preference rows or transcripts as Parquet or JSONL, or debates in another's format.
 
     Settings for --set, with their defaults: kinds=["sides", "siblings", "pairs", "principles",
     "revisions"] (and what was rated in tasks of your own, by their names), label="judge" (or
@@ -261,6 +264,10 @@ def export(
     from oversight.preferences.sides import labelled_speeches, without_unseen
     from oversight.store import Store as OpenStore
 
+    if as_format is not None:
+        only = {"protocol": protocol, "dataset": dataset}
+        write_as(as_format, out, store, only, (run or (), tag or ()), sets, as_json=as_json)
+        return
     if out.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
     settings = PreferenceSettings.parse(assignments(sets or ()))

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from oversight.errors import ConfigError
-from oversight.evals.breakdown import Breakdown, By
 from oversight.evals.observations import UNKNOWN
+from oversight.evals.properties import Breakdown, By
 from oversight.evals.rendering import Page, drawn, report_page
 from oversight.evals.report import ArmReport, Report
 from oversight.files import write_text
@@ -57,7 +57,10 @@ BY_COLUMN: Mapping[tuple[str, str], Filters] = {
 BY_CELL = ("dataset", "family", "protocol", "policy", "principle", "rater", "study", "task")
 """Facets whose values stand in cells of their own."""
 PROPERTIES: Mapping[By, str] = {
-    **{each: each.value for each in (By.DIFFICULTY, By.TAG, By.PROTOCOL, By.JUDGE, By.RUN)},
+    **{
+        each: each.value
+        for each in (By.DIFFICULTY, By.TAG, By.PROTOCOL, By.JUDGE, By.STUDY, By.RUN)
+    },
     By.MODEL: "speakers",
     By.DATASET: "dataset",
 }
@@ -101,7 +104,8 @@ class Behind:
         self._arms = {arm.label: arm for arm in report.arms}
         self._broken_down: dict[str, list[Breakdown]] = {}
         for part in report.breakdowns:
-            self._broken_down.setdefault(f"By {part.by.value}", []).append(part)
+            for title in (f"By {part.by}", f"Debates by {part.by}"):
+                self._broken_down.setdefault(title, []).append(part)
 
     def table(self, table: Table) -> list[list[Cell]]:
         """The rows of a table, each cell that holds a number with what is behind it."""
@@ -162,8 +166,8 @@ class Behind:
                 found["judge", gap.judge] = None
         if table.title in self._broken_down:
             part = self._broken_down[table.title][number]
-            if part.value != UNKNOWN:
-                found[PROPERTIES[part.by], part.value] = None
+            if part.value != UNKNOWN and part.by in PROPERTIES:
+                found[PROPERTIES[By(part.by)], part.value] = None
         if table.title == "Tokens and time":
             used = [
                 each for each in self._report.usage if each.prompt_tokens + each.completion_tokens
@@ -332,12 +336,10 @@ def write_page_folder(
     folder: Path,
     only: Filters = (),
 ) -> WrittenPages:
-    """Write a page with the transcripts behind its numbers, which `behind` finds by the values of
-    each facet that the debates have. Other arguments and errors are those of `write_folder`."""
+    """Write a page, and what `behind` finds by the debates' values; see `write_folder`."""
     _check(folder)
     for name in rendering.ASSETS:
-        text = rendering.asset(name).decode("utf-8")
-        write_text(folder / "assets" / name, text, "html")
+        write_text(folder / "assets" / name, rendering.asset(name).decode("utf-8"), "html")
     named = stores if isinstance(stores, Mapping) else {str(n): s for n, s in enumerate(stores)}
     with tempfile.TemporaryDirectory() as temporary:
         indexes = {}
@@ -377,18 +379,14 @@ class _Folder:
         folder: Path,
         only: Filters,
     ) -> None:
-        self._page = page
-        self._behind = behind
-        self._indexes = indexes
-        self._folder = folder
-        self._only = only
+        self._page, self._behind, self._only = page, behind, only
+        self._indexes, self._folder = indexes, folder
         self._lists: dict[Filters, int] = {ALL: 0}
 
     def write(self) -> WrittenPages:
         """Write all of it: transcripts, the report, and the lists that these lead to."""
-        num = sum(1 for _ in self._transcripts())
+        num, written = sum(1 for _ in self._transcripts()), 0
         self._write_report()
-        written = 0
         while written < len(self._lists):  # a list may lead to others
             filters = list(self._lists)[written]
             self._write_list(filters)
