@@ -341,12 +341,10 @@ def write_page_folder(
     folder: Path,
     only: Filters = (),
 ) -> WrittenPages:
-    """Write a page with the transcripts behind its numbers, which `behind` finds by the values of
-    each facet that the debates have. Other arguments and errors are those of `write_folder`."""
+    """Write a page, and what `behind` finds by the debates' values; see `write_folder`."""
     _check(folder)
     for name in rendering.ASSETS:
-        text = rendering.asset(name).decode("utf-8")
-        write_text(folder / "assets" / name, text, "html")
+        write_text(folder / "assets" / name, rendering.asset(name).decode("utf-8"), "html")
     named = stores if isinstance(stores, Mapping) else {str(n): s for n, s in enumerate(stores)}
     with tempfile.TemporaryDirectory() as temporary:
         indexes = {}
@@ -386,18 +384,14 @@ class _Folder:
         folder: Path,
         only: Filters,
     ) -> None:
-        self._page = page
-        self._behind = behind
-        self._indexes = indexes
-        self._folder = folder
-        self._only = only
+        self._page, self._behind, self._only = page, behind, only
+        self._indexes, self._folder = indexes, folder
         self._lists: dict[Filters, int] = {ALL: 0}
 
     def write(self) -> WrittenPages:
         """Write all of it: transcripts, the report, and the lists that these lead to."""
-        num = sum(1 for _ in self._transcripts())
+        num, written = sum(1 for _ in self._transcripts()), 0
         self._write_report()
-        written = 0
         while written < len(self._lists):  # a list may lead to others
             filters = list(self._lists)[written]
             self._write_list(filters)
