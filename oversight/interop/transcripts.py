@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from oversight.config import Settings
 from oversight.datasets.base import BadRow, LeftOut, reason
-from oversight.errors import StoreError
+from oversight.errors import ConfigError, StoreError
 from oversight.files import whole_file
 from oversight.interop.base import ImportedDebate, ImportItem, PromptOf, UnusableItem, lines_of
 from oversight.preferences.layouts import Repairs, debate_row
@@ -86,7 +86,15 @@ def count(path: Path, config: Config) -> int:
 
 
 def read(path: Path, config: Config) -> Iterator[ImportItem]:
-    """The debates of an export, line by line."""
+    """The debates of an export, line by line.
+
+    Raises:
+        ConfigError: It is of the other kind of file, which holds turns alone.
+    """
+    if path.suffix == ".parquet":
+        raise ConfigError(
+            f"PATH = {str(path)!r}: Parquet holds turns alone; export whole debates as NAME.jsonl"
+        )
     for number, value in lines_of(path, "oversight export NAME.jsonl --layout transcripts"):
         if isinstance(value, BadRow):
             yield value

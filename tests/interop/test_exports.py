@@ -212,7 +212,12 @@ def test_a_folder_and_an_empty_file_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
-    for path, said in ((tmp_path, "Is a directory"), (tmp_path / "empty.jsonl", "no debate")):
+    (tmp_path / "turns.parquet").write_bytes(b"PAR1")
+    for path, said in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "empty.jsonl", "no debate"),
+        (tmp_path / "turns.parquet", "Parquet holds turns alone"),
+    ):
         store = str(tmp_path / "none.db")
         assert run(["import", "transcripts", str(path), "--store", store]) == 2
         assert said in capsys.readouterr().err
