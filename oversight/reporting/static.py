@@ -57,10 +57,7 @@ BY_COLUMN: Mapping[tuple[str, str], Filters] = {
 BY_CELL = ("dataset", "family", "protocol", "policy", "principle", "rater", "study", "task")
 """Facets whose values stand in cells of their own."""
 PROPERTIES: Mapping[By, str] = {
-    **{
-        each: each.value
-        for each in (By.DIFFICULTY, By.TAG, By.PROTOCOL, By.JUDGE, By.STUDY, By.RUN)
-    },
+    **{by: by.value for by in (By.DIFFICULTY, By.TAG, By.PROTOCOL, By.JUDGE, By.STUDY, By.RUN)},
     By.MODEL: "speakers",
     By.DATASET: "dataset",
 }
@@ -456,7 +453,6 @@ class _Folder:
         rows = self._rows(filters)
         pages = [rows[n : n + ROWS_A_PAGE] for n in range(0, max(1, len(rows)), ROWS_A_PAGE)]
         for number, some in enumerate(pages):
-            older = number + 1 < len(pages)
             self._render(
                 f"lists/{_file(self._lists, filters, number)}",
                 "../",
@@ -467,7 +463,7 @@ class _Folder:
                 listing=Listing(tuple(some), len(rows), None, None),
                 progress=Progress(whole=True),
                 told_filters=[(FACETS.get(kind, kind), value) for kind, value in filters],
-                older=_file(self._lists, filters, number + 1) if older else "",
+                older=_file(self._lists, filters, number + 1) if number + 1 < len(pages) else "",
                 newer=_file(self._lists, filters, number - 1) if number else "",
                 nothing="No debate is behind this number.",
             )
