@@ -129,7 +129,7 @@ def _of_effect(audit: JudgeAudit, effect: InterventionEffect) -> AuditClaim:
 
 
 def _control_of(audit: JudgeAudit, effect: InterventionEffect) -> str:
-    """What the control of an effect does in the same pairs, and what is beyond it."""
+    """The control's effect in the same pairs, and the part of the effect beyond it, in words."""
     control = audit.effect(effect.control)
     if control is None or effect.of_control is None or effect.beyond is None:
         return "none in the same pairs."

@@ -74,7 +74,7 @@ class Intervention:
     name: str
     change: Change
     about: str
-    """What it does, in one sentence."""
+    """Its effect on the words, in one sentence."""
     where: Where = "last"
     sides: Sides = "each"
     control: str = ""

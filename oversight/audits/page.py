@@ -117,7 +117,7 @@ def _itself(audit: JudgeAudit) -> Table:
 
 
 def examples_table(audit: JudgeAudit) -> Table:
-    """What each intervention changes, with an example of it."""
+    """One row an intervention: its description, and an example before and after."""
     rows = []
     for each in audit.effects:
         if each.name in audit.examples:

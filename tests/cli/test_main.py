@@ -41,7 +41,7 @@ Answer = Callable[..., subprocess.CompletedProcess[str]]
 def answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Answer:
-    """What a command line gives and says in the test's folder, without a process of its own."""
+    """Run a command line in the test's folder, in this process: its exit code and output."""
     monkeypatch.chdir(tmp_path)
 
     def given(*args: str) -> subprocess.CompletedProcess[str]:
