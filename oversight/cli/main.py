@@ -20,6 +20,7 @@ from oversight.cli.ending import INTERRUPTS
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
 from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
+from oversight.cli.power import power
 from oversight.cli.rate import rate
 from oversight.cli.report import diff, export, report
 from oversight.cli.run import demo
@@ -81,6 +82,7 @@ for command in (
     runs,
     export,
     plot,
+    power,
     push,
     datasets,
     models,

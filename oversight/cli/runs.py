@@ -227,7 +227,7 @@ class ReportChoice:
     protocol: str | None
     dataset: str | None
 
-    def report(self, by: Sequence[By], prices: Path | None) -> Report:
+    def report(self, by: Sequence[By], prices: Path | None, turn_price: float) -> Report:
         """The report.
 
         Raises:
@@ -276,6 +276,7 @@ class ReportChoice:
                 by=by,
                 runs=members,
                 prices=table,
+                turn_price=turn_price,
             )
         if not built.num_debates:
             again = [start.command for each in origins for start in each.starts][-1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -314,3 +315,23 @@ class Unread:
     """Of the arm, of all kinds."""
     answer: str
     """The first answer of the kind as it was written, in one line and shortened."""
+
+
+MAX_KINDS = 3
+"""Kinds of unreadable answers that are shown of an arm."""
+KIND_CHARS = 60
+"""Answers that begin alike, apart from numbers, are of one kind."""
+
+
+def unread_kinds(label: str, answers: Iterable[str]) -> list[Unread]:
+    """The most frequent kinds of an arm's unreadable answers, which are shortened already."""
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for answer in answers:
+        kind = re.sub(r"\d+", "0", answer.casefold())[:KIND_CHARS]
+        counts[kind] += 1
+        first.setdefault(kind, answer)
+    return [
+        Unread(label, num, counts.total(), first[kind])
+        for kind, num in counts.most_common(MAX_KINDS)
+    ]
