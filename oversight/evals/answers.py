@@ -68,6 +68,11 @@ class EndCounter:
                 sample.purpose is Purpose.UNANSWERED
             )
 
+    def update(self, other: EndCounter) -> None:
+        """Add what another one counted."""
+        for model, counts in other._ends.items():
+            self._ends[model].update(counts)
+
     def counted(self) -> tuple[AnswerEnds, ...]:
         """The counts so far, by model."""
         reasons = [reason.value for reason in FinishReason]

@@ -278,6 +278,10 @@ class PromptCounter:
                 found.add((group, role.value, spec.agent, template, str(text)))
         self._debates.update(found)
 
+    def update(self, other: PromptCounter) -> None:
+        """Add what another one counted."""
+        self._debates.update(other._debates)
+
     def counted(self) -> tuple[OwnPrompt, ...]:
         """Every template with its number of debates."""
         return tuple(OwnPrompt(*key, number) for key, number in sorted(self._debates.items()))
@@ -321,7 +325,7 @@ class UsageCounter:
     """Counter of tokens and seconds by group and model, over transcripts as they pass by."""
 
     def __init__(self) -> None:
-        self._calls: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * 5)
+        self._calls: dict[tuple[str, str], list[float]] = {}
 
     def add(self, transcript: Transcript, group: str = "") -> None:
         """Count the calls of a debate: those for candidates and for answers in vain too."""
@@ -335,7 +339,7 @@ class UsageCounter:
 
     def _count(self, sample: Sample, group: str) -> None:
         usage = sample.usage
-        sums = self._calls[group, sample.model]
+        sums = self._calls.setdefault((group, sample.model), [0.0] * 5)
         for place, number in enumerate(
             (
                 1,
@@ -346,6 +350,12 @@ class UsageCounter:
             )
         ):
             sums[place] += number
+
+    def update(self, other: UsageCounter) -> None:
+        """Add what another one counted."""
+        for key, numbers in other._calls.items():
+            sums = self._calls.setdefault(key, [0.0] * 5)
+            self._calls[key] = [one + two for one, two in zip(sums, numbers, strict=True)]
 
     def counted(self, prices: PriceTable | None = None) -> tuple[ModelUsage, ...]:
         """Usage of each model, by group."""

@@ -163,6 +163,13 @@ class CourseCounter:
         seated = [each for each in found if each.seated]
         self._rulings[arm] += seated or found
 
+    def update(self, other: CourseCounter) -> None:
+        """Add what another one gathered."""
+        for arm, debates in other._debates.items():
+            self._debates[arm] += debates
+        for arm, found in other._rulings.items():
+            self._rulings[arm] += found
+
     def courses(self) -> tuple[DebateCourse, ...]:
         """The means of each protocol."""
         names = labels(self._debates)

@@ -186,11 +186,11 @@ def bootstrap_interval(
         return Estimate(mean, None, None, num, num_clusters, "none")
     rng = np.random.default_rng(seed)
     means = np.empty(num_resamples)
-    chunk = max(1, 4_000_000 // num_clusters)
+    chunk = max(1, 1_000_000 // num_clusters)
     for start in range(0, num_resamples, chunk):
         rows = min(chunk, num_resamples - start)
-        drawn = rng.multinomial(num_clusters, np.full(num_clusters, 1.0 / num_clusters), size=rows)
-        means[start : start + rows] = (drawn @ sums) / (drawn @ sizes)
+        drawn = rng.integers(num_clusters, size=(rows, num_clusters), dtype=np.int32)
+        means[start : start + rows] = sums[drawn].sum(1) / sizes[drawn].sum(1)
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return Estimate(mean, float(low), float(high), num, num_clusters, "bootstrap")
@@ -270,8 +270,8 @@ def _by_cluster(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[
         raise ValueError(
             f"{len(values)} values and {len(clusters)} clusters: need as many, and one"
         )
-    index: dict[Hashable, int] = {}
-    places = [index.setdefault(cluster, len(index)) for cluster in clusters]
+    index = {cluster: place for place, cluster in enumerate(dict.fromkeys(clusters))}
+    places = np.fromiter(map(index.__getitem__, clusters), dtype=np.intp, count=len(clusters))
     sums = np.bincount(places, weights=np.asarray(values, dtype=np.float64)).astype(np.float64)
     return sums, np.bincount(places).astype(np.float64)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from oversight.aggregation import Ruling, rulings
 from oversight.config import PriceTable
 from oversight.evals.accuracy import (
     Accuracy,
     Assistance,
-    OrderReading,
     PositionBias,
     Treated,
     Unseen,
@@ -20,7 +17,6 @@ from oversight.evals.accuracy import (
     assistance,
     honest_win_rate,
     position_bias,
-    reading,
     scores,
     seat_win_rate,
     treated,
@@ -29,52 +25,40 @@ from oversight.evals.accuracy import (
 from oversight.evals.agreement import (
     Agreement,
     RaterAgreement,
-    RaterCounter,
     RaterSummary,
     judge_agreements,
 )
 from oversight.evals.answers import (
     AnswerEnds,
-    EndCounter,
     FailureCount,
-    QuoteCount,
     QuoteUse,
     ResponseCount,
-    ResponseCounter,
     Unread,
     count_failures,
-    quote_counts,
     quote_use,
-    shortened,
     unread_kinds,
 )
 from oversight.evals.breakdown import (
-    NO_RUNS,
     Breakdown,
     By,
     ModelUsage,
     OwnPrompt,
-    PromptCounter,
     ReportOrigin,
     RunDifference,
     RunMembership,
     Slice,
-    UsageCounter,
     breakdowns,
     run_differences,
     slices_of,
-    values_of,
 )
 from oversight.evals.calibration import (
     TURN_PRICE,
-    BeliefPath,
     Calibration,
     TrajectoryPoint,
     calibration,
     mean_mass,
     mean_priced,
     mean_scores,
-    path,
     trajectory,
 )
 from oversight.evals.comparisons import (
@@ -86,39 +70,30 @@ from oversight.evals.comparisons import (
     gaps_recovered,
 )
 from oversight.evals.course import (
-    CourseCounter,
     DebateCourse,
-    RulingCourse,
     TurnBelief,
-    ruling_course,
 )
-from oversight.evals.harm import AnswerCounter, AnswerDrift, AnswerPair, AnswerStage
+from oversight.evals.gathering import GatheredDebates, MeasuredRuling
+from oversight.evals.harm import AnswerDrift, AnswerPair, AnswerStage
 from oversight.evals.intervals import Estimate
 from oversight.evals.mixed_model import MixedFit, mixed_model
 from oversight.evals.observations import (
     Arm,
-    Cluster,
     Kind,
     Observation,
-    cluster_of,
     labels,
-    observe,
 )
-from oversight.evals.observations import named as named_agent
-from oversight.evals.people import PeopleCounter, PeopleRating
-from oversight.evals.principles import PrincipleCounter, PrincipleEffect
+from oversight.evals.people import PeopleRating
+from oversight.evals.principles import PrincipleEffect
 from oversight.evals.winning import (
     AgentScoreDifference,
-    Contest,
     FeatureEffect,
     WinRate,
-    contents_of,
-    contest_of,
     feature_effects,
     score_difference,
     win_rates,
 )
-from oversight.types import Transcript, Verdict
+from oversight.types import Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,20 +200,6 @@ class Report:
     origin: ReportOrigin | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Ruled:
-    """Measurements of one ruling; the transcript itself is not kept."""
-
-    observation: Observation
-    reading: OrderReading
-    path: BeliefPath | None
-    course: RulingCourse
-    contest: Contest
-    quotes: tuple[QuoteCount, ...]
-    unread: tuple[str, ...]
-    """Answers that could not be read, shortened."""
-
-
 def build_report(
     transcripts: Iterable[Transcript],
     seed: int = 0,
@@ -249,6 +210,7 @@ def build_report(
     runs: Mapping[str, RunMembership] | None = None,
     prices: PriceTable | None = None,
     turn_price: float = TURN_PRICE,
+    others: Iterable[tuple[GatheredDebates, Iterable[tuple[str, Transcript]]]] = (),
 ) -> Report:
     """The report on `transcripts`, which are read once and not held.
 
@@ -261,11 +223,17 @@ def build_report(
         runs: By the same names, which debates belong to which runs.
         prices: Of the models' tokens.
         turn_price: Of a judge's turn, in points of the log score to base 2.
+        others: What other processes gathered by the same properties, each with the transcripts
+            that it left, by name; asked for when the rest has been read.
     """
-    gathered = _Gathered(by, runs or {})
+    gathered = GatheredDebates(by, runs or {})
     named_arms = [("", transcripts), *(arms or {}).items()]
     for name, some in named_arms:
         for transcript in some:
+            gathered.add(transcript, name)
+    for other, left in others:
+        gathered.update(other)
+        for name, transcript in left:
             gathered.add(transcript, name)
     rulings_of = gathered.rulings()
     observed = {arm: [one.observation for one in group] for arm, group in rulings_of.items()}
@@ -278,7 +246,7 @@ def build_report(
     between_runs = run_differences(observed, list(arms or ()))
     effects = feature_effects(contests)
     return replace(
-        gathered.counted(prices),
+        _counted(gathered, prices),
         num_rulings=len(every),
         num_unknown=sum(each.correct is None for each in every),
         arms=tuple(ranked),
@@ -319,119 +287,38 @@ def _known(found: Iterable[T | None]) -> tuple[T, ...]:
     return tuple(each for each in found if each is not None)
 
 
-class _Gathered:
-    """What is counted and measured of transcripts while they pass by; none of them is kept."""
-
-    def __init__(self, by: Sequence[By], runs: Mapping[str, RunMembership]) -> None:
-        self.valued: list[tuple[By, str, Observation]] = []
-        """(property, value, ruling) by the properties that are asked for."""
-        self._by, self._runs = by, runs
-        self._rulings: dict[Arm, list[_Ruled]] = defaultdict(list)
-        self._ends, self._usage, self._own = EndCounter(), UsageCounter(), PromptCounter()
-        self._raters, self._people, self._course = RaterCounter(), PeopleCounter(), CourseCounter()
-        self._responses, self._answers = ResponseCounter(), AnswerCounter()
-        self._principles = PrincipleCounter()
-        self._questions: set[Cluster] = set()
-        self._prompts: set[Cluster] = set()
-        self._models: set[str] = set()
-        self._seeds: set[int] = set()
-        self._num_debates = self._num_unjudged = 0
-
-    def add(self, transcript: Transcript, group: str) -> None:
-        """Take in one transcript of a run or store."""
-        debate, cluster = transcript.debate, cluster_of(transcript.question)
-        self._num_debates += 1
-        self._ends.add(transcript)
-        self._usage.add(transcript, group)
-        self._own.add(transcript, group)
-        self._models |= {named_agent(spec) for spec in debate.agents.values()}
-        self._seeds.add(debate.seed)
-        self._raters.add(transcript)
-        self._people.add(transcript)
-        self._questions.add(cluster)
-        if transcript.question.is_open:
-            self._prompts.add(cluster)
-            self._responses.add(transcript)
-            self._answers.add(transcript, group)
-            self._principles.add(transcript)
-            return
-        ruled = _ruled(transcript, rulings(transcript), group)
-        self._num_unjudged += not ruled
-        self._course.add(transcript, [one.course for one in ruled], group)
-        runs = self._runs.get(group, NO_RUNS)
-        for one in ruled:
-            self._rulings[one.observation.arm].append(one)
-            self.valued += [
-                (each, value, one.observation)
-                for each in self._by
-                for value in values_of(each, transcript.question, one.observation, runs)
-            ]
-
-    def rulings(self) -> dict[Arm, list[_Ruled]]:
-        """Rulings by arm, in an order that does not depend on that of reading."""
-        return {
-            arm: sorted(self._rulings[arm], key=lambda one: one.observation.debate_id)
-            for arm in sorted(self._rulings)
-        }
-
-    def counted(self, prices: PriceTable | None) -> Report:
-        """A report of the counts alone."""
-        return Report(
-            num_debates=self._num_debates,
-            num_questions=len(self._questions),
-            num_rulings=0,
-            num_unjudged=self._num_unjudged,
-            num_unknown=0,
-            datasets=tuple(sorted({dataset for dataset, _ in self._questions})),
-            arms=(),
-            responses=self._responses.counted(),
-            num_prompts=len(self._prompts),
-            answer_ends=self._ends.counted(),
-            raters=self._raters.summaries(),
-            rater_agreements=self._raters.agreements(),
-            stages=self._answers.stages(),
-            drifts=self._answers.drifts(),
-            principles=self._principles.counted().effects,
-            pairs=self._answers.pairs(),
-            courses=self._course.courses(),
-            turn_beliefs=self._course.turn_beliefs(),
-            people=self._people.ratings(),
-            usage=self._usage.counted(prices),
-            prompts=self._own.counted(),
-            models=tuple(sorted(self._models)),
-            seeds=tuple(sorted(self._seeds)),
-        )
+def _counted(gathered: GatheredDebates, prices: PriceTable | None) -> Report:
+    """A report of the counts alone."""
+    return Report(
+        num_debates=gathered.num_debates,
+        num_questions=len(gathered.questions),
+        num_rulings=0,
+        num_unjudged=gathered.num_unjudged,
+        num_unknown=0,
+        datasets=tuple(sorted({dataset for dataset, _ in gathered.questions})),
+        arms=(),
+        responses=gathered.responses.counted(),
+        num_prompts=len(gathered.prompts),
+        answer_ends=gathered.ends.counted(),
+        raters=gathered.raters.summaries(),
+        rater_agreements=gathered.raters.agreements(),
+        stages=gathered.answers.stages(),
+        drifts=gathered.answers.drifts(),
+        principles=gathered.principles.counted().effects,
+        pairs=gathered.answers.pairs(),
+        courses=gathered.course.courses(),
+        turn_beliefs=gathered.course.turn_beliefs(),
+        people=gathered.people.ratings(),
+        usage=gathered.usage.counted(prices),
+        prompts=gathered.own.counted(),
+        models=tuple(sorted(gathered.models)),
+        seeds=tuple(sorted(gathered.seeds)),
+    )
 
 
 ARMS_FAMILY, RUNS_FAMILY = "differences between arms", "differences between runs"
 FEATURES_FAMILY = "what goes with winning"
 """Names of the families of tests."""
-
-
-def _ruled(transcript: Transcript, found: Sequence[Ruling], group: str) -> list[_Ruled]:
-    """Measurements of every ruling on one debate; what they share is measured once."""
-    if not found:
-        return []
-    contents, quotes = contents_of(transcript), tuple(quote_counts(transcript))
-    ruled = []
-    for ruling in found:
-        observation = observe(transcript, ruling, group)
-        ruled.append(
-            _Ruled(
-                observation=observation,
-                reading=reading(transcript, ruling),
-                path=path(transcript, ruling),
-                course=ruling_course(transcript, ruling, observation),
-                contest=contest_of(observation, ruling, contents),
-                quotes=quotes,
-                unread=tuple(
-                    shortened(judgment.final.raw)
-                    for judgment in ruling.judgments
-                    if judgment.final.verdict is Verdict.INVALID
-                ),
-            )
-        )
-    return ruled
 
 
 def _mixed(by_arm: Mapping[str, Sequence[Observation]]) -> MixedFit | None:
@@ -453,7 +340,7 @@ def _rank(report: ArmReport) -> tuple[bool, float, str]:
 
 
 def _arm(
-    label: str, arm: Arm, group: Sequence[_Ruled], seed: int, turn_price: float
+    label: str, arm: Arm, group: Sequence[MeasuredRuling], seed: int, turn_price: float
 ) -> ArmReport | None:
     """Everything of one arm, or None if the right answer is known of none of its questions."""
     observed = [one.observation for one in group]
