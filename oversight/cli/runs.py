@@ -237,7 +237,13 @@ class ReportChoice:
         from dataclasses import replace
 
         from oversight.cli.progress import reading
-        from oversight.cli.sharing import ReadPart, halves, read_beside, runs_by_debate
+        from oversight.cli.sharing import (
+            ReadPart,
+            halves,
+            read_beside,
+            runs_by_debate,
+            uncollected,
+        )
         from oversight.config import PriceTable
         from oversight.evals.breakdown import ReportOrigin, RunMembership
         from oversight.evals.report import build_report
@@ -252,6 +258,7 @@ class ReportChoice:
         parts: list[ReadPart] = []
         num_complete = 0
         with ExitStack() as stack:
+            stack.enter_context(uncollected())
             opened = {
                 name: stack.enter_context(OpenStore.open(url, create=False, only_read=True))
                 for name, url in self.stores.items()
