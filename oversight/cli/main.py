@@ -13,10 +13,12 @@ import typer
 
 from oversight import __version__, registry
 from oversight.cli import ending
+from oversight.cli.audit import audit
 from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
 from oversight.cli.ending import INTERRUPTS
+from oversight.cli.importing import import_records
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
 from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
@@ -50,8 +52,8 @@ UNUSABLE = {
 
 GOING_ON = frozenset(
     {
-        *("answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "propose"),
-        *("push", "rate", "run"),
+        *("answer", "audit", "critique", "debate", "demo", "feedback", "import", "judge"),
+        *("pixels", "propose", "push", "rate", "run"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
@@ -64,6 +66,7 @@ app = CommandLine(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run_recipe)
+app.command("import")(import_records)
 for command in (
     demo,
     debate,
@@ -92,6 +95,7 @@ for command in (
 app.add_typer(train, name="train")
 app.add_typer(store, name="store")
 app.add_typer(constitution, name="constitution")
+app.add_typer(audit, name="audit")
 
 
 def _print_version(wanted: bool) -> None:

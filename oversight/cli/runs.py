@@ -17,11 +17,11 @@ import typer
 
 from oversight import __version__
 from oversight.cli.options import DEFAULT_STORE, Json, Store, read_tag, show_table
-from oversight.redaction import redacted
+from oversight.redaction import redacted, without_password
 
 if TYPE_CHECKING:
     from oversight.errors import StoreError
-    from oversight.evals.breakdown import By
+    from oversight.evals.properties import Property
     from oversight.evals.report import Report
     from oversight.store import Store as OpenStore
     from oversight.store.runs import RunTokens, StoredRun
@@ -63,9 +63,9 @@ def runs(
             _print_one(*each)
     elif found:
         columns = ("run", "begun", "command", "models", "seeds", "debates", "people", "tokens")
-        show_table(store, columns, [_row(*each) for each in found], as_json=False)
+        show_table(opened.url, columns, [_row(*each) for each in found], as_json=False)
     else:
-        typer.echo(f"{store}: {none_tagged(known, tag or ())}")
+        typer.echo(f"{opened.url}: {none_tagged(known, tag or ())}")
 
 
 def tagged(found: Sequence[StoredRun], tags: Sequence[str]) -> list[StoredRun]:
@@ -178,20 +178,15 @@ def _as_json(run: StoredRun, tokens: RunTokens) -> dict[str, Any]:
 # --- what a report is on ---
 
 
-def properties(given: Sequence[str]) -> list[By]:
+def properties(given: Sequence[str]) -> list[Property]:
     """The properties of `--by`, each once.
 
     Raises:
         ConfigError: One is unknown.
     """
-    from oversight.errors import ConfigError
-    from oversight.evals.breakdown import By
-    from oversight.registry import nearest
+    from oversight.evals.properties import property_of
 
-    known = [each.value for each in By]
-    if unknown := next((each for each in given if each not in known), None):
-        raise ConfigError(f"--by {unknown!r}: no such property.{nearest(unknown, known)}")
-    return [By(each) for each in dict.fromkeys(given)]
+    return [property_of(each) for each in dict.fromkeys(given)]
 
 
 def stores_of(given: Sequence[str], default: str, arms: dict[str, str]) -> dict[str, str]:
@@ -227,7 +222,7 @@ class ReportChoice:
     protocol: str | None
     dataset: str | None
 
-    def report(self, by: Sequence[By], prices: Path | None, turn_price: float) -> Report:
+    def report(self, by: Sequence[Property], prices: Path | None, turn_price: float) -> Report:
         """The report.
 
         Raises:
@@ -397,6 +392,7 @@ def nothing_in(
     """
     from oversight.text.numbers import count
 
+    store = without_password(store)
     which = f" with {chosen}" if chosen else ""
     advice = f"run `oversight debate --store {store}`"
     if which and num_complete:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from oversight.evals.breakdown import By, RunMembership
     from oversight.evals.gathering import GatheredDebates
+    from oversight.evals.properties import Property
     from oversight.store import Store as OpenStore
     from oversight.types import Transcript
 
@@ -64,7 +64,7 @@ def uncollected() -> Iterator[None]:
 
 
 def gather(
-    parts: Sequence[ReadPart], by: Sequence[By]
+    parts: Sequence[ReadPart], by: Sequence[Property]
 ) -> tuple[GatheredDebates, list[tuple[int, str]]]:
     """What stands in the debates of `parts`, and those that are left: (part, debate id)."""
     from oversight.evals.breakdown import RunMembership
@@ -90,7 +90,7 @@ Gathering = Iterator[tuple["GatheredDebates", Iterator[tuple[str, "Transcript"]]
 
 @contextmanager
 def read_beside(
-    parts: Sequence[ReadPart], by: Sequence[By], opened: Mapping[str, OpenStore]
+    parts: Sequence[ReadPart], by: Sequence[Property], opened: Mapping[str, OpenStore]
 ) -> Iterator[Gathering]:
     """Read `parts` in a process of its own while this one reads the rest.
 

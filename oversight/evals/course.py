@@ -16,6 +16,7 @@ from oversight.evals.accuracy import Accuracy, accuracy
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Cluster, Observation, cluster_of, labels, named
 from oversight.text.numbers import Table, decimal, decimals, share
+from oversight.text.quotes import strip_quotes
 from oversight.types import Act, Seat, Transcript
 
 
@@ -156,7 +157,7 @@ class CourseCounter:
                 cluster_of(transcript.question),
                 len({turn.round for turn in said}),
                 max((each.num_turns for each in found), default=0),
-                sum(len(turn.text) for turn in said),
+                sum(len(strip_quotes(turn.text)) for turn in said),
                 sum(len(turn.quotes) for turn in said),
             )
         )
@@ -229,7 +230,7 @@ class CourseCounter:
 def course_table(found: Sequence[DebateCourse]) -> Table:
     """Rounds, characters and quotes per debate by protocol."""
     return Table(
-        title="Debates by protocol",
+        title="Debates",
         note="Means per debate. Accuracy is of the judges who gave beliefs on the way, all judges "
         "of a protocol together. Turns: the judge's, with a belief, after somebody spoke.",
         columns=(

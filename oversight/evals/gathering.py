@@ -22,11 +22,9 @@ from oversight.evals.answers import (
 )
 from oversight.evals.breakdown import (
     NO_RUNS,
-    By,
     PromptCounter,
     RunMembership,
     UsageCounter,
-    values_of,
 )
 from oversight.evals.calibration import BeliefPath, path
 from oversight.evals.course import CourseCounter, RulingCourse, ruling_course
@@ -35,6 +33,7 @@ from oversight.evals.observations import Arm, Cluster, Observation, cluster_of, 
 from oversight.evals.observations import named as named_agent
 from oversight.evals.people import PeopleCounter
 from oversight.evals.principles import PrincipleCounter
+from oversight.evals.properties import BreakdownCounter, Property
 from oversight.evals.winning import Contest, contents_of, contest_of
 from oversight.types import Transcript, Verdict
 
@@ -84,10 +83,9 @@ def measured_rulings(
 class GatheredDebates:
     """What is counted and measured of transcripts while they pass by; none of them is kept."""
 
-    def __init__(self, by: Sequence[By], runs: Mapping[str, RunMembership]) -> None:
-        self.valued: list[tuple[By, str, Observation]] = []
-        """(property, value, ruling) by the properties that are asked for."""
-        self._by, self._runs = by, runs
+    def __init__(self, by: Sequence[Property], runs: Mapping[str, RunMembership]) -> None:
+        self.taken_apart = BreakdownCounter(by)
+        self._runs = runs
         self.by_arm: dict[Arm, list[MeasuredRuling]] = defaultdict(list)
         self.ends, self.usage, self.own = EndCounter(), UsageCounter(), PromptCounter()
         self.raters, self.people, self.course = RaterCounter(), PeopleCounter(), CourseCounter()
@@ -117,17 +115,14 @@ class GatheredDebates:
             self.answers.add(transcript, group)
             self.principles.add(transcript)
             return
-        ruled = measured_rulings(transcript, rulings(transcript), group)
+        found = rulings(transcript)
+        ruled = measured_rulings(transcript, found, group)
         self.num_unjudged += not ruled
         self.course.add(transcript, [one.course for one in ruled], group)
         runs = self._runs.get(group, NO_RUNS)
-        for one in ruled:
+        for ruling, one in zip(found, ruled, strict=True):
             self.by_arm[one.observation.arm].append(one)
-            self.valued += [
-                (each, value, one.observation)
-                for each in self._by
-                for value in values_of(each, transcript.question, one.observation, runs)
-            ]
+            self.taken_apart.add(transcript, ruling, one.observation, runs)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the runs, which are looked up in a store and stay in their process."""
@@ -140,7 +135,7 @@ class GatheredDebates:
 
     def update(self, other: GatheredDebates) -> None:
         """Take in what another process gathered, all of it mergeable."""
-        self.valued += other.valued
+        self.taken_apart.update(other.taken_apart)
         for arm, ruled in other.by_arm.items():
             self.by_arm[arm] += ruled
         self.ends.update(other.ends)

@@ -39,15 +39,12 @@ from oversight.evals.answers import (
     unread_kinds,
 )
 from oversight.evals.breakdown import (
-    Breakdown,
-    By,
     ModelUsage,
     OwnPrompt,
     ReportOrigin,
     RunDifference,
     RunMembership,
     Slice,
-    breakdowns,
     run_differences,
     slices_of,
 )
@@ -85,6 +82,7 @@ from oversight.evals.observations import (
 )
 from oversight.evals.people import PeopleRating
 from oversight.evals.principles import PrincipleEffect
+from oversight.evals.properties import Breakdown, Property
 from oversight.evals.winning import (
     AgentScoreDifference,
     FeatureEffect,
@@ -206,7 +204,7 @@ def build_report(
     *,
     failed: Iterable[Transcript] = (),
     arms: Mapping[str, Iterable[Transcript]] | None = None,
-    by: Sequence[By] = (),
+    by: Sequence[Property] = (),
     runs: Mapping[str, RunMembership] | None = None,
     prices: PriceTable | None = None,
     turn_price: float = TURN_PRICE,
@@ -219,7 +217,7 @@ def build_report(
         seed: Of the bootstrap.
         failed: Debates that are not complete; those that failed are counted by cause.
         arms: More of them by the name of a run, a store or an arm, each measured by itself.
-        by: Properties that accuracy is also shown by.
+        by: Properties that figures are also shown by.
         runs: By the same names, which debates belong to which runs.
         prices: Of the models' tokens.
         turn_price: Of a judge's turn, in points of the log score to base 2.
@@ -261,7 +259,7 @@ def build_report(
             for each in unread_kinds(named[arm], (text for one in group for text in one.unread))
         ),
         unseen=tuple(each for arm in observed for each in unseen(named[arm], observed[arm])),
-        breakdowns=breakdowns(gathered.valued, named),
+        breakdowns=gathered.taken_apart.counted(named),
         run_differences=between_runs,
         treatments=_known(treated(each.label, observed[each.arm]) for each in ranked),
         win_rates=tuple(each for label, of in contests.items() for each in win_rates(label, of)),

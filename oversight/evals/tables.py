@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from oversight.evals.accuracy import treatment_table
 from oversight.evals.answers import QuoteUse
 from oversight.evals.breakdown import (
-    breakdown_tables,
     difference_table,
     prompt_table,
     slice_table,
@@ -20,6 +19,7 @@ from oversight.evals.intervals import Estimate
 from oversight.evals.mixed_model import mixed_table
 from oversight.evals.observations import Kind
 from oversight.evals.people import people_table
+from oversight.evals.properties import breakdown_tables
 from oversight.evals.report import ARMS_FAMILY, FEATURES_FAMILY, RUNS_FAMILY, ArmReport, Report
 from oversight.evals.winning import feature_table, score_table, win_table
 from oversight.text.numbers import Table, count, decimal, decimals, interval, percent, points, share

@@ -27,6 +27,7 @@ from oversight.evals.comparisons import (
 from oversight.evals.intervals import Estimate, Floats, mean_interval, paired_difference
 from oversight.evals.observations import Cluster, Kind, Observation
 from oversight.text.numbers import NONE, Table, count, decimals, points, share
+from oversight.text.quotes import strip_quotes
 from oversight.types import QuoteStatus, Transcript
 
 Scored = tuple[Cluster, float]
@@ -60,7 +61,7 @@ def contents_of(transcript: Transcript) -> tuple[SideContent, ...]:
         if turn.chosen and turn.argues and turn.seat in found:
             of = found[turn.seat]
             statuses = [quote.status for quote in turn.quotes]
-            of[0] += len(turn.text)
+            of[0] += len(strip_quotes(turn.text))
             of[1] += len(statuses)
             of[2] += sum(status is not QuoteStatus.TOO_SHORT for status in statuses)
             of[3] += sum(status is QuoteStatus.VERIFIED for status in statuses)

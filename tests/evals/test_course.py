@@ -86,7 +86,7 @@ def test_a_judgment_without_speakers_has_no_course(judged, protocols):
 
 def test_the_figures_stand_in_tables_and_frames(simulated, protocols):
     report = build_report(simulated(20, protocols["debate"], 0.8))
-    assert shown(report)["Debates by protocol"].columns[4:] == (
+    assert shown(report)["Debates"].columns[4:] == (
         *("rounds", "judge turns", "characters", "quotes"),
     )
     [row] = shown(report)["Belief by judge turn"].rows
