@@ -291,7 +291,7 @@ def average(beliefs: Sequence[Belief]) -> Belief:
 def top(probs: Sequence[float]) -> tuple[int, ...]:
     """Indices of the options believed most; more than one where they are equal."""
     best = max(probs)
-    return tuple(index for index, p in enumerate(probs) if best - p <= TIE_TOLERANCE)
+    return tuple([index for index, p in enumerate(probs) if best - p <= TIE_TOLERANCE])
 
 
 def readable(belief: Belief) -> bool:

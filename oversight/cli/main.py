@@ -22,6 +22,7 @@ from oversight.cli.importing import import_records
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
 from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
+from oversight.cli.power import power
 from oversight.cli.rate import rate
 from oversight.cli.report import diff, export, report
 from oversight.cli.run import demo
@@ -84,6 +85,7 @@ for command in (
     runs,
     export,
     plot,
+    power,
     push,
     datasets,
     models,

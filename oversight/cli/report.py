@@ -92,6 +92,9 @@ def report(
         ),
     ] = None,
     prices: Prices = None,
+    turn_price: Annotated[
+        float, typer.Option(min=0.0, help="Of a judge's turn, in points of the log score, base 2.")
+    ] = 0.05,
     html: Annotated[
         Path | None,
         typer.Option(
@@ -133,7 +136,7 @@ def report(
     read = ReportChoice(
         stores_of(stores or (), store, _arms(arm or ())), run or (), tag or (), protocol, dataset
     )
-    built = read.report(properties(by or ()), prices)
+    built = read.report(properties(by or ()), prices, turn_price)
     if as_json:
         typer.echo(json.dumps(to_json(built), indent=2))
     else:

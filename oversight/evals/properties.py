@@ -171,6 +171,11 @@ class BreakdownCounter:
             for value in values_of(by, transcript.question, seen, runs):
                 self._groups[by, value, arm].append(one)
 
+    def update(self, other: BreakdownCounter) -> None:
+        """Add what another one gathered."""
+        for key, group in other._groups.items():
+            self._groups[key] += group
+
     def counted(self, named: Mapping[Arm, str]) -> tuple[Breakdown, ...]:
         """Figures by property, value and arm, in this order; values as numbers where they are."""
         found = []
