@@ -45,7 +45,7 @@ MAX_CHORDS = 12
 """Steps in which all ends of profile intervals are looked for at once."""
 LOOSE = 1e-3
 """Log-likelihood by which the end of a profile interval may miss its level."""
-CHUNK = 8_000_000
+CHUNK = 2_000_000
 """Entries of the largest table that a profile makes at once."""
 
 IntervalMethod = Literal["profile", "bootstrap"]

@@ -3,10 +3,6 @@ that bear it."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -14,14 +10,7 @@ from scipy.stats import chi2
 
 from oversight.aggregation.bradley_terry import PairedGames
 from oversight.aggregation.ratings import ELO, fit_ratings
-
-_spec = importlib.util.spec_from_file_location(
-    "simulated", Path(__file__).with_name("simulated.py")
-)
-_module = importlib.util.module_from_spec(_spec)
-sys.modules["simulated"] = _module
-_spec.loader.exec_module(_module)
-simulated = _module.simulated
+from tests.aggregation.simulated import simulated
 
 STRENGTHS = np.array([0.0, 0.5, 1.1, -0.6, 0.2])
 STRENGTHS = STRENGTHS - STRENGTHS.mean()
