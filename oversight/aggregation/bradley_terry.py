@@ -208,7 +208,9 @@ class BradleyTerry:
         number = len(self.first_U)
 
         def of(result: float) -> Floats:
-            return np.bincount(self.row_G, weight_G * (self.result_G == result), minlength=number)
+            weights_G = weight_G * (self.result_G == result)
+            found: Floats = np.bincount(self.row_G, weights_G, minlength=number).astype(np.float64)
+            return found
 
         return ResultCounts(of(1.0), of(0.0), of(0.5))
 

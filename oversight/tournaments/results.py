@@ -360,11 +360,11 @@ def _ratings_table(results: TournamentResults) -> Table:
         )
     return Table(
         title="Ratings",
-        note="Elo points beside the mean of the part, with 95 % intervals by a bootstrap over questions; "
-        "“right”, “wrong”: arguing for that answer, each player rated as two; “games "
-        "independent”: from one judgment of each debate, with the profile likelihood’s intervals; “part”: only within one can "
-        "ratings be compared; “won”: ties half; “online”: Glicko’s after the last round ± its "
-        "deviation.",
+        note="Elo points beside the mean of the part, with 95 % intervals by a bootstrap over "
+        "questions; “right”, “wrong”: arguing for that answer, each player rated as two; “games "
+        "independent”: from one judgment of each debate, with the profile likelihood’s intervals; "
+        "“part”: only within one can ratings be compared; “won”: ties half; “online”: Glicko’s "
+        "after the last round ± its deviation.",
         columns=(
             *("player", "agent", "rating", "right", "wrong", "games independent", "part"),
             *("games", "won", "online"),

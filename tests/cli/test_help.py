@@ -101,6 +101,9 @@ RUNNERS: dict[str, Runner] = {
     "judge": typed("judge", "--store", "{store}", "--keys"),
     "rate": typed("rate", "pairs", "--store", "{store}", "--keys"),
     "pixels": lambda example, store, root: pixel_settings(None, {}, [example]),
+    "tournament": lambda example, store, root: TournamentSettings.changed(
+        read_toml(root / "recipes" / "tournament.toml"), assignments([example])
+    ),
     "run": lambda example, store, root: load_circle(RECIPE, {}, [example], quick=False),
     "critique": lambda example, store, root: load_recipe(
         RunSettings, root / "recipes" / "constitutional.toml", assignments([example])
