@@ -22,6 +22,7 @@ from oversight.config import RunSettings, assignments, load_recipe, override, re
 from oversight.experiments.selfplay import RECIPE
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
+from oversight.tournaments.playing import TournamentSettings
 from tests.interop.nyu_files import a_debate, a_folder
 
 
