@@ -17,7 +17,7 @@ covariates), N parameters (strengths, effects, log nu), S points, P parts, Q que
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ class PairedGames:
         result: Sequence[float] | Floats,
         *,
         cluster: Sequence[int] | Ints | None = None,
-        covariates: dict[str, Sequence[float] | Floats] | None = None,
+        covariates: Mapping[str, Sequence[float] | Floats] | None = None,
     ) -> PairedGames:
         """Checked games; without `cluster` each stands for itself.
 

@@ -78,7 +78,7 @@ def _draw_ratings(axes: Axes, results: TournamentResults, theme: Theme) -> None:
     for row, player in enumerate(results.players):
         for side, shift in SHIFTS.items():
             found = results.rating(player, side)
-            if found is None or found.value is None:
+            if found is None or found.value is None or found.low is None or found.high is None:
                 continue
             bar: dict[str, Any] = {"color": tints[side], "clip_on": False}
             ends, at = [found.low, found.high], [row + shift] * 2

@@ -134,7 +134,8 @@ class TournamentWork:
     specs: dict[str, AgentSpec]
     """By player, as records identify it."""
     rounds: list[tuple[Meeting, ...]] = field(default_factory=list)
-    debates: list[str] = field(default_factory=list)
+    round_of: dict[str, int] = field(default_factory=dict)
+    """By debate the index of its round."""
     failures: list[Failure] = field(default_factory=list)
     num_done: int = 0
     num_found: int = 0
@@ -231,7 +232,13 @@ async def run_tournament(work: TournamentWork, store: Store, tell: Tell) -> None
     async with work.cast:
         if work.settings.schedule == "round_robin":
             work.rounds += meetings_of_round_robin(work.players)
-            await _play(work, store, tell, "debates", [m for r in work.rounds for m in r])
+            planned = [
+                (index, each)
+                for index, meetings in enumerate(work.rounds)
+                for pair in meetings
+                for each in _planned(work, pair)
+            ]
+            await _play(work, store, tell, "debates", planned)
             return
         number = work.settings.rounds or max(1, (len(work.players) - 1).bit_length())
         standing = dict.fromkeys(work.players, OnlineRating())
@@ -241,37 +248,56 @@ async def run_tournament(work: TournamentWork, store: Store, tell: Tell) -> None
             values = {player: rating.value for player, rating in standing.items()}
             meetings = meetings_of_swiss_round(work.players, values, met, rested)
             work.rounds.append(meetings)
-            ids = await _play(work, store, tell, f"round {index + 1} of {number}", meetings)
+            # Who meets again debates anew: another seed makes other debates of the same questions.
+            planned = [(index, each) for p in meetings for each in _planned(work, p, met[p])]
+            await _play(work, store, tell, f"round {index + 1} of {number}", planned)
             if work.failures or work.num_elsewhere:
                 return  # the next round follows from this one's results
             met.update(meetings)
             rested.update(set(work.players) - {player for pair in meetings for player in pair})
-            played = games_of(store.transcripts(debate_ids=ids))
-            standing = online_ratings(standing, ((g.right, g.wrong, g.score) for g in played))
+            ids = [debate.id for _, (debate, _) in planned]
+            standing = after_round(standing, games_of(store.transcripts(debate_ids=ids)))
+
+
+def after_round(
+    standing: Mapping[str, OnlineRating], games: Iterable[DebateGame]
+) -> dict[str, OnlineRating]:
+    """Online ratings after a round's games, of those that were decided or tied."""
+    return online_ratings(standing, ((g.right, g.wrong, g.score) for g in games if g.is_played))
 
 
 async def _play(
-    work: TournamentWork, store: Store, tell: Tell, doing: str, meetings: Sequence[Meeting]
-) -> list[str]:
-    """Hold the debates of some meetings; their ids."""
-    planned = [each for pair in meetings for each in _planned(work, pair)]
+    work: TournamentWork,
+    store: Store,
+    tell: Tell,
+    doing: str,
+    planned: Sequence[tuple[int, tuple[Debate, Question]]],
+) -> None:
+    """Hold debates, each with the index of its round."""
+    work.round_of.update((debate.id, index) for index, (debate, _) in planned)
     total = len(planned)
-    work.debates += [debate.id for debate, _ in planned]
     progress = await run_debates(
-        planned,
+        [each for _, each in planned],
         Runtime(store, work.cast),
         concurrency=work.settings.concurrency,
         on_progress=lambda at: tell(doing, at.done + at.found + len(at.failures), total),
         total=total,
     )
     work.count(progress)
-    return [debate.id for debate, _ in planned]
 
 
-def _planned(work: TournamentWork, pair: Meeting) -> Iterator[tuple[Debate, Question]]:
+def _planned(
+    work: TournamentWork, pair: Meeting, again: int = 0
+) -> Iterator[tuple[Debate, Question]]:
     """The debates of two players: on each question each of them defends the right answer once;
-    where they speak in turn, either begins."""
-    seed, is_swapped = work.settings.seed, work.protocol.swap
+    where they speak in turn, either begins.
+
+    Args:
+        work: The tournament.
+        pair: The players.
+        again: How often they have met before.
+    """
+    seed, is_swapped = work.settings.seed + again, work.protocol.swap
     for question in work.loaded.questions:
         drawn = draw_orders(question, seed)
         seatings = (pair,) if is_swapped else (pair, pair[::-1])

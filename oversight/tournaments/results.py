@@ -25,8 +25,8 @@ from oversight.aggregation.ratings import (
 from oversight.errors import StoreError
 from oversight.store import Store
 from oversight.text.numbers import NONE, Table, count, listed, percent
-from oversight.tournaments.playing import DebateGame, TournamentWork, games_of
-from oversight.tournaments.schedules import OnlineRating, online_ratings
+from oversight.tournaments.playing import DebateGame, TournamentWork, after_round, games_of
+from oversight.tournaments.schedules import OnlineRating
 
 FEW_QUESTIONS = 10
 """With fewer, a bootstrap over questions is not to be trusted, which is said."""
@@ -99,7 +99,7 @@ def measure_tournament(work: TournamentWork, store: Store, run: str = "") -> Tou
     Raises:
         StoreError: Nothing was judged.
     """
-    games = games_of(store.transcripts(debate_ids=work.debates))
+    games = games_of(store.transcripts(debate_ids=list(work.round_of)))
     played = [game for game in games if game.is_played]
     if not games:
         why = f" ({work.failures[0].error})" if work.failures else ""
@@ -119,10 +119,8 @@ def measure_tournament(work: TournamentWork, store: Store, run: str = "") -> Tou
         independent = _fitted(arrays, "profile", 0, 0, [])
     notes += _notes(work, games, overall, by_side)
     online = dict.fromkeys(work.players, OnlineRating())
-    for meetings in work.rounds:
-        pairs = set(meetings)
-        own = [g for g in played if {(g.right, g.wrong), (g.wrong, g.right)} & pairs]
-        online = online_ratings(online, ((g.right, g.wrong, g.score) for g in own))
+    for index in range(len(work.rounds)):
+        online = after_round(online, (g for g in games if work.round_of[g.debate] == index))
     return TournamentResults(
         players=work.players,
         agents={name: _in_words(work, name) for name in work.players},
@@ -204,14 +202,20 @@ def _fitted(
     plain = PairedGames.of(
         games.players, games.first_G, games.second_G, games.result_G, cluster=games.cluster_G
     )
+    reason = ""
     for given, order in ((games, True), (games, False), (plain, True), (plain, False)):
         try:
-            return fit_ratings(
+            found = fit_ratings(
                 given, order=order, intervals=method, num_resamples=num_resamples, seed=seed
             )
         except ValueError as error:
-            left_out = ("shown first", *given.covariates) if order else given.covariates
-            notes.append(f"Ratings are without {listed(left_out) or 'ties'}: {error}.")
+            reason = reason or str(error)
+            continue
+        left_out = [*["first"] * (not order), *(games.covariates if given is plain else ())]
+        if left_out:
+            names = listed([EFFECT_WORDS[name] for name in left_out])
+            notes.append(f"Ratings are without these effects: {names} ({reason}).")
+        return found
     return None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import re
 
 from oversight.config import Settings
+from oversight.errors import ProtocolError
 from oversight.types import Act, Belief, BeliefMethod, Draft, JudgeKind, Role, Verdict
 
 
@@ -25,7 +27,10 @@ class Strong:
         self.name, self.kind, self.config = "strong", JudgeKind.MODEL, config
 
     async def act(self, view):
-        """The speech."""
+        """The speech; in an environment that says so, some debates fail."""
+        drawn = random.Random(view.debate_id).random()
+        if drawn < 0.3 and os.environ.get("RIGGED_FAILS"):
+            raise ProtocolError("no voice today")
         uniform = random.Random(f"{view.debate_id}{view.seat}").random()
         drawn = -math.log(-math.log(uniform))  # Gumbel: the larger of two follows Bradley-Terry
         return Draft(text=f"strength {self.config.strength + self.config.noise * drawn:.4f}")

@@ -172,3 +172,33 @@ def test_one_player_is_refused(tmp_path, capsys):
     recipe = recipe_of(tmp_path, {"low": {"strength": 0.0}})
     assert run(["tournament", str(recipe), "--store", str(tmp_path / "t.db")]) == 2
     assert "players" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("schedule", ["round_robin", "swiss"])
+def test_after_a_failure_the_same_command_comes_to_the_same_end(
+    played, tmp_path, monkeypatch, schedule
+):
+    recipe = recipe_of(tmp_path, THREE, more=f'schedule = "{schedule}"')
+    monkeypatch.setenv("RIGGED_FAILS", "1")
+    stopped = played(recipe, "--limit", "3", code=1)
+    monkeypatch.delenv("RIGGED_FAILS")
+    mended = played(recipe, "--limit", "3")
+    whole = played(recipe, "--limit", "3", "--store", str(tmp_path / "whole.db"))
+    assert len(stopped["games"]) < len(mended["games"])
+    for part in ("games", "ratings", "ratings_by_side", "online", "cross_play"):
+        assert mended[part] == whole[part]
+
+
+def test_who_has_to_meet_again_debates_anew(played, tmp_path):
+    players = {name: THREE[name] for name in ("low", "middle")}
+    recipe = recipe_of(tmp_path, players, more='schedule = "swiss"\nrounds = 3')
+    found = played(recipe, "--limit", "5")
+    assert len({g["debate"] for g in found["games"]}) == 3 * 5 * 2
+
+
+def test_a_covariate_that_never_differs_is_left_out_and_named(played, tmp_path):
+    recipe = recipe_of(tmp_path, THREE, more='covariates = ["words", "verified_quotes"]')
+    found = played(recipe, "--limit", "10")
+    assert {each["name"] for each in found["ratings"]["effects"]} <= {"first"}
+    assert any("verified quote" in note and "cannot be told" in note for note in found["notes"])
+    assert all(row["value"] is not None for row in found["ratings"]["ratings"])
