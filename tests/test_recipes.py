@@ -22,16 +22,19 @@ from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
 from oversight.registry import load_named
+from oversight.tournaments.playing import TournamentSettings
 from oversight.train import reward
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml"))]
 BATCHES = {FOLDER / "feedback.toml": RatingSettings, FOLDER / "propose.toml": WritingSettings}
 STAGES = [FOLDER / "constitutional_sl.toml", FOLDER / "constitutional_rl.toml"]
-RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES) - set(BATCHES) - set(STAGES))
+TOURNAMENT = FOLDER / "tournament.toml"
+RECIPES = sorted(set(FOLDER.glob("*.toml")) - {TOURNAMENT, *CIRCLES} - set(BATCHES) - set(STAGES))
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
     FOLDER / "audits" / "seedling.toml": JudgeAuditSettings,
+    TOURNAMENT: TournamentSettings,
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
 }

@@ -29,7 +29,7 @@ from oversight.evals.accuracy import (
 )
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Cluster, Observation, observe
-from oversight.types import Belief, Judgment, OversightProtocol, Transcript, Verdict
+from oversight.types import Belief, Judgment, Transcript, Verdict
 
 ALPHA = 0.05
 """Chance of any false finding among all interventions that are tested together."""
@@ -385,12 +385,6 @@ def holm(p: Mapping[str, float | None]) -> dict[str, float]:
 # --- the judge by itself ---
 
 
-def has_orders(protocol: OversightProtocol) -> bool:
-    """True if several sides speak at once, so that either may be shown first."""
-    steps = (*protocol.opening, *protocol.round)
-    return any(sum(slot.act.argues(protocol.role_of(slot)) for slot in s.slots) > 1 for s in steps)
-
-
 @dataclass(frozen=True, slots=True)
 class JudgedTranscript:
     """A transcript with the judge's answers in both orders, as far as there are any."""
@@ -406,7 +400,7 @@ class JudgedTranscript:
 
     def in_both_orders(self) -> OrderReading | None:
         """Effects of the order, where there are two and the judge was asked in both."""
-        if self.swapped is None or not has_orders(self.transcript.debate.protocol):
+        if self.swapped is None or not self.transcript.debate.protocol.has_orders:
             return None
         both = (self.drawn, self.swapped)
         ruling = Ruling(

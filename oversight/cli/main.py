@@ -29,6 +29,7 @@ from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
 from oversight.cli.runs import runs
 from oversight.cli.store import show, store, view
+from oversight.cli.tournament import tournament
 from oversight.cli.train import plot, push, train
 from oversight.errors import OversightError, TrainingInterrupted, lack
 
@@ -53,7 +54,7 @@ UNUSABLE = {
 GOING_ON = frozenset(
     {
         *("answer", "audit", "critique", "debate", "demo", "feedback", "import", "judge"),
-        *("pixels", "propose", "push", "rate", "run"),
+        *("pixels", "propose", "push", "rate", "run", "tournament"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
@@ -81,6 +82,7 @@ for command in (
     show,
     diff,
     pixels,
+    tournament,
     report,
     runs,
     export,
