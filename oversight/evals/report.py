@@ -8,13 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from oversight.aggregation import (
-    Ruling,
-    cohen_kappa,
-    krippendorff_alpha,
-    pairwise_agreement,
-    rulings,
-)
+from oversight.aggregation import Ruling, rulings
 from oversight.config import PriceTable
 from oversight.evals.accuracy import (
     Accuracy,
@@ -70,6 +64,7 @@ from oversight.evals.observations import Arm, Kind, Observation, cluster_of, lab
 from oversight.evals.observations import named as named_agent
 from oversight.evals.principles import PrincipleCounter, PrincipleEffect
 from oversight.evals.properties import Breakdown, BreakdownCounter, Property
+from oversight.panels.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
 from oversight.types import JudgeKind, Transcript, Verdict
 
 Observed = Mapping[Arm, Sequence[Observation]]
