@@ -117,6 +117,58 @@ def choices(votes_QGA: Floats, rule: Rule, weights: Sequence[float] | None = Non
     return chosen
 
 
+def combined(
+    probs_JA: Sequence[Sequence[float]],
+    groups_J: Sequence[str],
+    rule: Rule,
+    weights_J: Sequence[float] | None = None,
+) -> tuple[float, ...] | None:
+    """One probability of each alternative from several judges' of one item, as a soft label.
+
+    `majority`: the share of judges who believe it most, equals shared. Of the others the score
+    that the rule chooses by, over the groups' mean probabilities, scaled to sum to one; groups
+    count alike in `weighted`. None where that score is 0 of every alternative: for each there is a
+    group that rules it out.
+
+    Args:
+        probs_JA: Each judge's probabilities.
+        groups_J: Each judge's group.
+        rule: One of `RULES`.
+        weights_J: Of each judge within the group, or within all of `majority`; 1 if None.
+
+    Raises:
+        ConfigError: The rule is unknown.
+    """
+    import numpy as np
+
+    from oversight.errors import ConfigError
+    from oversight.registry import nearest
+
+    if rule not in RULES:
+        raise ConfigError(f"rule = {rule!r} is unknown.{nearest(rule, RULES)}")
+    probs = np.asarray(probs_JA, dtype=np.float64)
+    weight_J = np.ones(len(probs)) if weights_J is None else np.asarray(weights_J, float)
+    if rule == "majority":
+        is_top = probs >= probs.max(1, keepdims=True) - EQUAL
+        score_A = weight_J @ (is_top / is_top.sum(1, keepdims=True))
+    else:
+        names = sorted(set(groups_J))
+        is_of_GJ = np.array([[name == group for group in groups_J] for name in names])
+        votes_GA = (is_of_GJ * weight_J) @ probs
+        given_G = (is_of_GJ * weight_J).sum(1)[:, None]
+        worth_GA = votes_GA / given_G
+        if rule == "weighted":
+            score_A = worth_GA.mean(0)
+        elif rule == "maximin":
+            score_A = worth_GA.min(0)
+        elif rule == "nash":
+            score_A = worth_GA.prod(0)
+        else:
+            score_A = ((1.0 + votes_GA) / (2.0 + given_G)).prod(0)
+    total = float(score_A.sum())
+    return tuple(float(score) / total for score in score_A) if total > 0.0 else None
+
+
 def regrets(votes_QGA: Floats, chosen_Q: Ints) -> Floats:
     """Each group's regret (Q, G), 0 to 1: the worth of what it likes best above the choice's."""
     import numpy as np
