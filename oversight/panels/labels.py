@@ -70,7 +70,7 @@ class LabelModel:
 class RaterQuality:
     """One rater's accuracy as a model of votes has it, with a percentile interval over items."""
 
-    accuracy: float
+    value: float
     low: float
     high: float
     num_votes: int

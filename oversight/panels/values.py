@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from oversight.aggregation import LEVEL
+from oversight.aggregation import LEVEL, EloRating, ratings
 
 if TYPE_CHECKING:  # a viewer's first page waits for whatever is imported here
     import numpy as np
@@ -286,3 +286,45 @@ def _check(votes_QGA: Floats, rule: str, weights: Sequence[float] | None) -> Non
         raise ValueError("votes have to be finite and not negative")
     if not (votes_QGA.sum(2) > 0).all():
         raise ValueError("a group has no vote on some question")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRatings:
+    """Strengths of the same players in the comparisons of one group, by Bradley and Terry."""
+
+    group: str
+    ratings: tuple[EloRating, ...]
+    flaw: str | None
+    """Reason why they must not be read as the group's; None where there is none."""
+
+
+def group_ratings(
+    players: Sequence[str], wins_GQKK: Floats, groups: Sequence[str], num_raters: Sequence[int]
+) -> tuple[GroupRatings, ...]:
+    """Bradley–Terry ratings in each group, with intervals over questions, as `ratings` has them.
+
+    Each group's ratings have a mean of 0 within each connected part, so that what is compared
+    between groups is order and distance. A group that compared nothing is left out.
+
+    Args:
+        players: Their names: responses, agents or whatever is compared.
+        wins_GQKK: By group and question, how often the first was preferred to the second.
+        groups: Names of the groups.
+        num_raters: Number of raters of each group.
+
+    Raises:
+        ValueError: As of `ratings`, or names are not as many as groups.
+    """
+    if not len(wins_GQKK) == len(groups) == len(num_raters):
+        raise ValueError(
+            f"wins of {len(wins_GQKK)} groups, {len(groups)} names, {len(num_raters)} numbers"
+        )
+    found = []
+    for wins_QKK, group, raters in zip(wins_GQKK, groups, num_raters, strict=True):
+        if not wins_QKK.any():
+            continue
+        compared = ratings(players, wins_QKK)
+        parts = len({each.part for each in compared})
+        apart = f"players fall in {parts} parts that never met" if parts > 1 else None
+        found.append(GroupRatings(group, compared, _flaw(raters) or apart))
+    return tuple(found)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oversight.errors import ConfigError
-from oversight.panels.values import RULES, choices, regrets, rule_regrets
+from oversight.panels.values import RULES, choices, group_ratings, regrets, rule_regrets
 
 # Eight of the large group like 0 and two 2; the two of the small group like 1 and 2.
 SPLIT = np.array([[[8.0, 0.0, 2.0], [0.0, 1.0, 1.0]]])
@@ -112,3 +112,22 @@ def test_intervals_of_the_largest_regret_cover_in_short():
 @pytest.mark.slow
 def test_intervals_of_the_largest_regret_cover():
     assert 0.93 <= covered(400) <= 0.97
+
+
+def test_groups_rate_the_same_players_apart():
+    wins = np.zeros((4, 30, 3, 3))
+    wins[0, :, 0, 1] = wins[0, :, 1, 2] = 3  # the first group likes a, then b, then c
+    wins[0, :, 1, 0] = wins[0, :, 2, 1] = 1
+    wins[1] = wins[0].swapaxes(1, 2)
+    wins[2, :, 0, 1] = 1
+    found = group_ratings("abc", wins, ("one", "two", "three", "silent"), (5, 5, 2, 4))
+    assert [each.group for each in found] == ["one", "two", "three"]
+    first, second, third = found
+    assert [each.flaw for each in (first, second)] == [None, None]
+    assert first.ratings[0].low > first.ratings[2].high
+    assert second.ratings[0].value == pytest.approx(-first.ratings[0].value, abs=1e-3)
+    assert first.ratings[0].value - first.ratings[1].value == pytest.approx(
+        400 * np.log10(90.5 / 30.5), rel=0.01
+    )
+    assert third.flaw == "players fall in 2 parts that never met"
+    assert "group of 1" in group_ratings("abc", wins[:1], ("one",), (1,))[0].flaw
