@@ -118,7 +118,7 @@ class GroupValues:
 
 
 @dataclass(frozen=True, slots=True)
-class Votes:
+class JudgedPairs:
     """Pairs of responses, and how many judges of each group were for the first, and in all."""
 
     first_ND: Floats
@@ -129,7 +129,7 @@ class Votes:
 
 def votes_of(
     values: GroupValues, settings: WhoseValuesSettings, rng: np.random.Generator, *, shuffled: bool
-) -> Votes:
+) -> JudgedPairs:
     """Judged pairs; a judge is for the first with the logistic probability of the two worths.
 
     Args:
@@ -149,10 +149,12 @@ def votes_of(
         who_NJ = rng.choice(groups, size=who_NJ.shape, p=settings.sizes)
     is_of_NJG = np.eye(groups)[who_NJ]
     for_first = (is_of_NJG * said_NJ[..., None]).sum(1)
-    return Votes(first_ND, second_ND, for_first, is_of_NJG.sum(1))
+    return JudgedPairs(first_ND, second_ND, for_first, is_of_NJG.sum(1))
 
 
-def trained(method: Method, votes: Votes, settings: WhoseValuesSettings, seed: int) -> nn.Module:
+def trained(
+    method: Method, votes: JudgedPairs, settings: WhoseValuesSettings, seed: int
+) -> nn.Module:
     """A reward model of one head, or of one a group, trained on the votes.
 
     The loss is the project's `bradley_terry`: majority labels with ties as ties; shares of votes

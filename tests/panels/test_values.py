@@ -111,7 +111,7 @@ def test_intervals_of_the_largest_regret_cover_in_short():
 
 @pytest.mark.slow
 def test_intervals_of_the_largest_regret_cover():
-    assert 0.93 <= covered(400) <= 0.97
+    assert 0.93 <= covered(1200) <= 0.97  # of which chance moves 400 by 0.011
 
 
 def test_groups_rate_the_same_players_apart():
