@@ -10,17 +10,15 @@ from statistics import fmean
 
 from oversight.aggregation import (
     TIE_TOLERANCE,
-    cohen_kappa,
-    krippendorff_alpha,
     last_words,
     p_of_lower,
     p_of_revision,
-    pairwise_agreement,
     rater_rulings,
     rater_scores,
 )
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Cluster, Observation, cluster_of
+from oversight.panels.agreement import cohen_kappa, krippendorff_alpha, pairwise_agreement
 from oversight.types import (
     Feedback,
     ModelAnswer,
