@@ -1,0 +1,353 @@
+"""Inspect's log files, read and written one sample at a time.
+
+A log of today is a ZIP archive (`.eval`): `header.json`, one member of `samples/` for each sample,
+`summaries.json` for lists. Its members are compressed by zstd since inspect-ai 0.3.206, before that
+by deflate. A run that was cut off has no header but what `_journal/start.json` says. Logs as one
+JSON document (`.json`) are read in pieces as well: no file is ever in memory whole. None of
+this needs inspect-ai: its own reader makes a model of every event, which takes twenty times as long.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from oversight.errors import DataError
+from oversight.files import whole_file
+
+VERSIONS = (1, 2)
+"""Versions of Inspect's log that are read; 2 is written."""
+MAX_MEMBER_BYTES = 1 << 30
+"""Largest sample that is read, in bytes of its JSON text: a forged size must not fill the memory."""
+CHUNK_CHARS = 1 << 20
+ZSTD = 93
+"""Number of zstd among the compressions of ZIP, which Python's own reader knows from 3.14 on."""
+HEADER, START, SUMMARIES, SAMPLES = (
+    "header.json",
+    "_journal/start.json",
+    "summaries.json",
+    "samples/",
+)
+MOMENT = (1980, 1, 1, 0, 0, 0)
+"""Time of all members that are written: the same records are the same file."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadSample:
+    """A sample that cannot be read, and why."""
+
+    place: str
+    reason: str
+
+
+class InspectFile:
+    """One log of Inspect, of which the header is read and the samples can be."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the header.
+
+        Raises:
+            DataError: It is no log of Inspect's, or of a version that nobody knew of here.
+        """
+        self.path = path
+        self.is_archive = _is_archive(path)
+        self.header: Json = self._read_header()
+        version = self.header.get("version", 1)
+        if version not in VERSIONS:
+            raise DataError(
+                f"{path}: version = {version!r} of Inspect's log; versions "
+                f"{' and '.join(map(str, VERSIONS))} are read: convert it with `inspect log "
+                "convert` of an inspect-ai that writes one of these"
+            )
+        if not isinstance(self.header.get("eval"), dict):
+            raise DataError(f"{path}: no log of Inspect's: it has no 'eval' that says what was run")
+
+    @property
+    def spec(self) -> Json:
+        """Task, model and data set of the evaluation."""
+        found: Json = self.header["eval"]
+        return found
+
+    @property
+    def status(self) -> str:
+        """`success`, `error`, `cancelled`, or `started` of a run that was cut off."""
+        return str(self.header.get("status") or "started")
+
+    def samples(self) -> Iterator[Json | BadSample]:
+        """Every sample as its JSON object, the last of those that stand under one name."""
+        return self._members() if self.is_archive else self._elements()
+
+    def _read_header(self) -> Json:
+        if not self.is_archive:
+            found: Json = {}
+            for key, value in _document(self.path):
+                if key != "samples":
+                    found[key] = value
+                elif "eval" in found:
+                    break  # what else a header has stands before the samples
+                else:
+                    for _ in value:
+                        pass
+            return found
+        with _archive(self.path) as (archive, file):
+            infos = {info.filename: info for info in archive.infolist()}
+            info = infos.get(HEADER) or infos.get(START)
+            if info is None:
+                raise DataError(
+                    f"{self.path}: a ZIP archive, and no log of Inspect's: it has neither "
+                    f"{HEADER} nor {START}"
+                )
+            return _parsed(_content(archive, file, info), f"{self.path}: {info.filename}")
+
+    def _members(self) -> Iterator[Json | BadSample]:
+        with _archive(self.path) as (archive, file):
+            infos = {
+                info.filename: info
+                for info in archive.infolist()
+                if info.filename.startswith(SAMPLES) and info.filename.endswith(".json")
+            }
+            for name, info in infos.items():
+                place = f"{self.path}: {name}"
+                try:
+                    yield _parsed(_content(archive, file, info), place)
+                except DataError as error:
+                    yield BadSample(place, str(error).removeprefix(f"{place}: "))
+
+    def _elements(self) -> Iterator[Json | BadSample]:
+        for key, value in _document(self.path):
+            if key == "samples":
+                for number, sample in enumerate(value):
+                    if isinstance(sample, dict):
+                        yield sample
+                    else:
+                        kind = type(sample).__name__
+                        yield BadSample(f"{self.path}: samples.{number}", f"{kind} and no object")
+                return
+
+
+def _is_archive(path: Path) -> bool:
+    """True of a ZIP archive, False of a JSON document.
+
+    Raises:
+        DataError: It is neither.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(64)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    if first.startswith(b"PK\x03\x04"):
+        return True
+    if first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return False
+    raise DataError(f"{path}: no log of Inspect's: neither a ZIP archive (.eval) nor JSON (.json)")
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, IO[bytes]]]:
+    """The archive, and its file for members that its reader does not know how to take out."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise DataError(
+            f"{path}: the archive's list of members cannot be read ({error}): the run was cut off "
+            "while it wrote, or the file was; `inspect log recover` may save what is there"
+        ) from None
+    with archive, path.open("rb") as file:
+        yield archive, file
+
+
+def _content(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
+    """One member, unpacked and checked against its sum.
+
+    Raises:
+        DataError: It is damaged, or larger than anything that is read.
+    """
+    place = f"{archive.filename}: {info.filename}"
+    if info.file_size > MAX_MEMBER_BYTES:
+        raise DataError(
+            f"{place}: {info.file_size:,} bytes, and at most {MAX_MEMBER_BYTES:,} are read"
+        )
+    try:
+        return _zstd(file, info) if info.compress_type == ZSTD else archive.read(info)
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as e:
+        raise DataError(f"{place}: damaged ({' '.join(str(e).split()) or type(e).__name__})") from None
+
+
+def _zstd(file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
+    """A member packed by zstd, in one frame or several."""
+    import pyarrow
+
+    file.seek(info.header_offset)
+    head = file.read(30)
+    if len(head) < 30 or not head.startswith(b"PK\x03\x04"):
+        raise ValueError("no member begins where the list says")
+    file.seek(int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"), 1)
+    packed = file.read(info.compress_size)
+    if not info.file_size:
+        return b""
+    found: bytes = pyarrow.Codec("zstd").decompress(
+        packed, decompressed_size=info.file_size, asbytes=True
+    )
+    if zlib.crc32(found) != info.CRC:
+        raise ValueError("its sum does not agree")
+    return found
+
+
+def _parsed(content: bytes, place: str) -> Json:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{place}: JSON, but no object")
+    return found
+
+
+# --- one JSON document, in pieces ---
+
+
+def _document(path: Path) -> Iterator[tuple[str, Any]]:
+    """The keys of a JSON object with their values; of `samples` an iterator over its elements.
+
+    The iterator has to be used up before the next key is asked for.
+
+    Raises:
+        DataError: It is no JSON, or ends in the middle.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        text = _Text(file, path)
+        text.take("{")
+        if text.peek() == "}":
+            return
+        while True:
+            key = str(text.value())
+            text.take(":")
+            if key == "samples" and text.peek() == "[":
+                yield key, text.elements()
+            else:
+                yield key, text.value()
+            if text.take(",}") == "}":
+                return
+
+
+class _Text:
+    """A JSON text of which no more is in memory than the value that is being read."""
+
+    SPACE = re.compile(r"[ \t\r\n]*")
+
+    def __init__(self, file: IO[str], path: Path) -> None:
+        self._file, self._path = file, path
+        self._text, self._at = "", 0
+        self._ended = False
+        self._decoder = json.JSONDecoder()
+
+    def _more(self) -> bool:
+        """Read on; at least as much again as there is, so that a long value is not tried often."""
+        if self._ended:
+            return False
+        rest = self._text[self._at :]
+        try:
+            piece = self._file.read(max(CHUNK_CHARS, len(rest)))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self._path}: no UTF-8 text ({error})") from None
+        self._ended = not piece
+        self._text, self._at = rest + piece, 0
+        return bool(piece)
+
+    def peek(self) -> str:
+        """The next character that is no space."""
+        while True:
+            found = self.SPACE.match(self._text, self._at)
+            self._at = found.end() if found else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                raise DataError(f"{self._path}: the JSON text ends in the middle")
+
+    def take(self, one_of: str) -> str:
+        """The next character that is no space, which has to be one of these."""
+        char = self.peek()
+        if char not in one_of:
+            wanted = " or ".join(map(repr, one_of))
+            raise DataError(f"{self._path}: no JSON ({char!r} where {wanted} should stand)")
+        self._at += 1
+        return char
+
+    def value(self) -> Any:
+        """The value that begins here."""
+        self.peek()
+        while True:
+            try:
+                found, end = self._decoder.raw_decode(self._text, self._at)
+            except RecursionError:
+                raise DataError(f"{self._path}: JSON that is nested too deeply") from None
+            except ValueError as error:
+                if self._more():
+                    continue
+                raise DataError(f"{self._path}: no JSON ({error})") from None
+            if end == len(self._text) and self._more():
+                continue  # a number may go on
+            self._at = end
+            if len(self._text) - end < CHUNK_CHARS // 16 or end > CHUNK_CHARS:
+                self._text, self._at = self._text[end:], 0
+            return found
+
+    def elements(self) -> Iterator[Any]:
+        """The elements of the array that begins here, one after the other."""
+        self.take("[")
+        if self.peek() == "]":
+            self.take("]")
+            return
+        while True:
+            yield self.value()
+            if self.take(",]") == "]":
+                return
+
+
+# --- writing ---
+
+
+class InspectWriter:
+    """Writes a log as Inspect reads it: samples as they come, lists and header at the end."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        self._summaries: list[Json] = []
+
+    def add(self, sample: Json, summary: Json) -> None:
+        """Write one sample, and keep its line for the list."""
+        self._put(f"{SAMPLES}{sample['id']}_epoch_{sample['epoch']}.json", sample)
+        self._summaries.append(summary)
+
+    def end(self, header: Mapping[str, Any]) -> None:
+        """Write the list of the samples and the header."""
+        start = {key: header[key] for key in ("version", "eval", "plan")}
+        self._put(START, start)
+        self._put(SUMMARIES, self._summaries)
+        self._put(HEADER, header)
+
+    def _put(self, name: str, value: Any) -> None:
+        info = zipfile.ZipInfo(name, MOMENT)
+        info.compress_type = zipfile.ZIP_DEFLATED
+        self._archive.writestr(info, json.dumps(value, separators=(",", ":")), compresslevel=3)
+
+
+@contextmanager
+def inspect_writer(path: Path, setting: str = "OUT") -> Iterator[InspectWriter]:
+    """A writer of a log, which stands under its name only once it is whole.
+
+    Raises:
+        FileError: It cannot be written.
+    """
+    with whole_file(path, setting) as part, zipfile.ZipFile(part, "w") as archive:
+        yield InspectWriter(archive)
