@@ -78,6 +78,13 @@ GROUPS: dict[str, Group] = {
         frozenset({"nodes", "planning", "rejudging", "running", "runtime", "views"}),
         needs=("NUM_SPEAKERS", "build"),
     ),
+    "interop": Group(
+        "format",
+        "oversight.interop",
+        frozenset({"base"}),
+        needs=("Config", "read"),
+        members=("Config", "read"),
+    ),
     "protocols": Group("protocol", "oversight.protocols", suffix=".toml"),
     "constitutions": Group("constitution", "oversight.constitutions", suffix=".toml"),
 }

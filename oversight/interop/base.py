@@ -1,0 +1,298 @@
+"""Importing: a format's files read, checked as a whole, then written in large transactions.
+
+A format has `Config(Settings)` and `read(path, config)`, which yields
+
+- `ImportedDebate`: one debate as the store's records, and the place it was read from;
+- `BadRow`: what cannot be used, with file, line or place inside, and the reason;
+- `LeftOut`: what is in order but is not imported, with the reason.
+
+It may have `count(path, config)`, the number of items that `read` will yield, for the progress; and
+`write(transcripts, path, config)`, which writes debates back and yields a `LeftOut` for each that
+the format cannot hold.
+
+Ids are hashes of content: to import again is harmless, and goes on where an import was cut off.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import Field
+
+from oversight import registry
+from oversight.config import RunLabels, settings_of
+from oversight.datasets.base import NUM_LISTED, BadRow, LeftOut, parse_object
+from oversight.errors import ConfigError, DataError, OversightError, StoreError
+from oversight.registry import shortened, shown_error
+from oversight.store import Store
+from oversight.text.numbers import count
+from oversight.types import Feedback, Judgment, Stored, Transcript, Turn
+
+GROUP = "interop"
+"""The group of formats in the registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedDebate:
+    """One debate as the store's records, and the place it was read from."""
+
+    place: str
+    """File, and line or place inside it."""
+    debate_id: str
+    records: tuple[Stored, ...]
+    """Question, debate, turns, judgments, outcome, feedback, prompts: all that is known of it."""
+
+
+ImportItem: TypeAlias = ImportedDebate | BadRow | LeftOut
+"""Items that a format's `read` yields."""
+
+
+class ImportSettings(RunLabels):
+    """Settings of one import."""
+
+    format: str
+    path: str
+    store: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """The format's own."""
+    skip_bad: bool = False
+    """Go on without what cannot be used."""
+
+
+@dataclass
+class Imported:
+    """Counts of what an import read, wrote, found and left out."""
+
+    num_debates: int = 0
+    num_found: int = 0
+    """Of these, debates that were stored already."""
+    num_turns: int = 0
+    num_quotes: int = 0
+    num_judgments: int = 0
+    num_ratings: int = 0
+    bad: list[BadRow] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Number of items that were left out, by reason."""
+
+    def add(self, debate: ImportedDebate) -> None:
+        """Count the records of a debate."""
+        self.num_debates += 1
+        for record in debate.records:
+            if isinstance(record, Turn):
+                self.num_turns += 1
+                self.num_quotes += len(record.quotes)
+            self.num_judgments += isinstance(record, Judgment)
+            self.num_ratings += isinstance(record, Feedback)
+
+
+OnProgress: TypeAlias = Callable[[int], None]
+"""Told the number of items that have been read in a pass."""
+
+RECORDS_A_WRITE = 4000
+"""Records of a transaction, more or less: a commit costs the same for one of them."""
+
+
+def import_debates(
+    settings: ImportSettings,
+    store: Store,
+    on_progress: OnProgress = lambda done: None,
+) -> Imported:
+    """Read a file or folder of a format into `store`, and tell what was read and left out.
+
+    All of it is read and checked before anything is written, unless bad items are skipped.
+
+    Raises:
+        DataError: Something cannot be used; the message lists places and reasons. Or there is no
+            debate at all.
+        ConfigError: A setting is wrong, or there is no such file.
+        UnknownNameError: There is no such format.
+        StoreError: A record is stored already with other content, or nothing could be written.
+    """
+    if not settings.skip_bad:
+        check_items(settings, on_progress)
+    found, waiting = Imported(), list[ImportedDebate]()
+    for item in _counted(items_of(settings), on_progress):
+        if isinstance(item, BadRow):
+            found.bad.append(item)
+        elif isinstance(item, LeftOut):
+            found.left_out[item.reason] += 1
+        else:
+            found.add(item)
+            waiting.append(item)
+            if sum(len(each.records) for each in waiting) >= RECORDS_A_WRITE:
+                found.num_found += _write(store, waiting)
+                waiting.clear()
+    found.num_found += _write(store, waiting)
+    if found.bad and not settings.skip_bad:
+        raise DataError(_complaint(settings.format, found.bad))  # changed since it was checked
+    if not found.num_debates:
+        raise DataError(_nothing(settings, found))
+    return found
+
+
+def check_items(settings: ImportSettings, on_progress: OnProgress = lambda done: None) -> None:
+    """Read everything once, and refuse what cannot be used.
+
+    Raises:
+        DataError: The message lists places and reasons.
+    """
+    bad = [item for item in _counted(items_of(settings), on_progress) if isinstance(item, BadRow)]
+    if bad:
+        raise DataError(_complaint(settings.format, bad))
+
+
+def config_of(name: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The module or class of a format, and its settings, checked.
+
+    Raises:
+        UnknownNameError: There is no such format.
+        ConfigError: A setting is wrong.
+    """
+    found = registry.load(GROUP, name)
+    return found, settings_of(found, f"format = {name!r}").parse(settings)
+
+
+def lines_of(path: Path, written_by: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+    """The objects of a JSONL file by their 1-based lines; lines of white space are passed over.
+
+    Args:
+        path: The file.
+        written_by: Command or tool that writes such files, for the message.
+
+    Raises:
+        ConfigError: It is a folder, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, parse_object(line, str(path), number)
+    except OSError as error:
+        raise ConfigError(
+            f"PATH = {str(path)!r}: not readable as a file ({error.strerror or error}); name one "
+            f"that {written_by} wrote"
+        ) from None
+
+
+def num_items(settings: ImportSettings) -> int | None:
+    """The number of items that will be read, where the format knows it beforehand."""
+    found, config = config_of(settings.format, settings.settings)
+    counted = getattr(found, "count", None)
+    return None if counted is None else int(counted(_existing(settings.path), config))
+
+
+def items_of(settings: ImportSettings) -> Iterator[ImportItem]:
+    """All that the file or folder holds, item by item.
+
+    Raises:
+        ConfigError: There is no such path, or a setting is wrong.
+        DataError: A format of the user's own failed, or yields something else.
+    """
+    found, config = config_of(settings.format, settings.settings)
+    path = _existing(settings.path)
+    if not registry.is_own(settings.format):
+        yield from found.read(path, config)
+        return
+    try:
+        for number, item in enumerate(found.read(path, config), start=1):
+            if not isinstance(item, ImportItem):
+                raise DataError(
+                    f"format {settings.format!r}: item {number} is {shortened(repr(item), 60)}; "
+                    "read(path, config) yields ImportedDebate from oversight.interop.base, or "
+                    "BadRow and LeftOut from oversight.datasets.base"
+                )
+            yield item
+    except OversightError:
+        raise
+    except Exception as error:
+        said = shown_error(error, __file__, theirs=inspect.getsourcefile(found))
+        raise DataError(
+            f"format {settings.format!r}: read(path, config) failed ({said})"
+        ) from error
+
+
+def write_debates(
+    name: str, transcripts: Iterable[Transcript], path: Path, settings: Mapping[str, Any]
+) -> Imported:
+    """Write debates in a format, as far as it can hold them, and tell what was left out.
+
+    Raises:
+        ConfigError: The format is read only, or a setting is wrong.
+        UnknownNameError: There is no such format.
+    """
+    found, config = config_of(name, settings)
+    write = getattr(found, "write", None)
+    if write is None:
+        able = [each for each in registry.names(GROUP) if hasattr(_loaded(each), "write")]
+        raise ConfigError(
+            f"format {name!r}: debates cannot be written in it; they can in {', '.join(able)}"
+        )
+    told = Imported()
+
+    def passing() -> Iterator[Transcript]:
+        for transcript in transcripts:
+            told.num_debates += 1
+            yield transcript
+
+    for item in write(passing(), path, config):
+        told.left_out[item.reason] += 1
+        told.num_debates -= 1
+    return told
+
+
+def _loaded(name: str) -> Any:
+    try:
+        return registry.load(GROUP, name)
+    except OversightError:
+        return None  # it needs a package that is not installed
+
+
+def _counted(items: Iterable[ImportItem], on_progress: OnProgress) -> Iterator[ImportItem]:
+    for number, item in enumerate(items, start=1):
+        yield item
+        on_progress(number)
+
+
+def _existing(path: str) -> Path:
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise ConfigError(f"PATH = {path!r}: there is no such file or folder")
+    return found
+
+
+def _write(store: Store, debates: list[ImportedDebate]) -> int:
+    """Write debates in one transaction; the number of those that were stored already.
+
+    Raises:
+        StoreError: One of them is stored with other content; it is named by its place.
+    """
+    known = store.known(each.debate_id for each in debates)
+    try:
+        store.add(*(record for each in debates for record in each.records))
+    except StoreError:
+        for each in debates:
+            try:
+                store.add(*each.records)
+            except StoreError as error:
+                raise StoreError(f"{each.place}: {error}") from None
+    return len(known)
+
+
+def _complaint(name: str, bad: list[BadRow]) -> str:
+    more = [f"  … and {len(bad) - NUM_LISTED} more"] if len(bad) > NUM_LISTED else []
+    lines = [*(f"  {row}" for row in bad[:NUM_LISTED]), *more]
+    head = f"format {name!r}: {count(len(bad), 'item')} cannot be used, and nothing was imported"
+    return "\n".join([head, *lines, "Mend them, or go on without them: --skip-bad."])
+
+
+def _nothing(settings: ImportSettings, found: Imported) -> str:
+    reasons = [f"{number} left out: {reason}" for reason, number in found.left_out.items()]
+    if found.bad:
+        reasons.append(f"{len(found.bad)} bad, the first {found.bad[0]}")
+    why = "; ".join(reasons) or "nothing of this format is there"
+    return f"PATH = {settings.path!r}: no debate to import as {settings.format!r} ({why})"
