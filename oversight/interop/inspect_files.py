@@ -3,8 +3,8 @@
 A log of today is a ZIP archive (`.eval`): `header.json`, one member of `samples/` for each sample,
 `summaries.json` for lists. Its members are compressed by zstd since inspect-ai 0.3.206, before that
 by deflate. A run that was cut off has no header but what `_journal/start.json` says. Logs as one
-JSON document (`.json`) are read in pieces as well: no file is ever in memory whole. None of
-this needs inspect-ai: its own reader makes a model of every event, which takes twenty times as long.
+JSON document (`.json`) are read in pieces as well: no file is ever in memory whole. None of this
+needs inspect-ai, whose own reader makes a model of every event and takes many times as long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from oversight.errors import DataError
 from oversight.files import whole_file
@@ -25,7 +25,7 @@ from oversight.files import whole_file
 VERSIONS = (1, 2)
 """Versions of Inspect's log that are read; 2 is written."""
 MAX_MEMBER_BYTES = 1 << 30
-"""Largest sample that is read, in bytes of its JSON text: a forged size must not fill the memory."""
+"""Most bytes of a sample's JSON text that are read: a forged size must not fill the memory."""
 CHUNK_CHARS = 1 << 20
 ZSTD = 93
 """Number of zstd among the compressions of ZIP, which Python's own reader knows from 3.14 on."""
@@ -38,7 +38,13 @@ HEADER, START, SUMMARIES, SAMPLES = (
 MOMENT = (1980, 1, 1, 0, 0, 0)
 """Time of all members that are written: the same records are the same file."""
 
-Json = dict[str, Any]
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""Errors of damaged members."""
+
+Json: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,14 @@ class InspectFile:
         """`success`, `error`, `cancelled`, or `started` of a run that was cut off."""
         return str(self.header.get("status") or "started")
 
+    @property
+    def num_samples(self) -> int:
+        """The number of samples, as far as the log says it without being read."""
+        if not self.is_archive:
+            return int((self.header.get("results") or {}).get("total_samples") or 0)
+        with _archive(self.path) as (archive, _):
+            return len({name for name in archive.namelist() if _is_sample(name)})
+
     def samples(self) -> Iterator[Json | BadSample]:
         """Every sample as its JSON object, the last of those that stand under one name."""
         return self._members() if self.is_archive else self._elements()
@@ -111,9 +125,7 @@ class InspectFile:
     def _members(self) -> Iterator[Json | BadSample]:
         with _archive(self.path) as (archive, file):
             infos = {
-                info.filename: info
-                for info in archive.infolist()
-                if info.filename.startswith(SAMPLES) and info.filename.endswith(".json")
+                info.filename: info for info in archive.infolist() if _is_sample(info.filename)
             }
             for name, info in infos.items():
                 place = f"{self.path}: {name}"
@@ -132,6 +144,10 @@ class InspectFile:
                         kind = type(sample).__name__
                         yield BadSample(f"{self.path}: samples.{number}", f"{kind} and no object")
                 return
+
+
+def _is_sample(name: str) -> bool:
+    return name.startswith(SAMPLES) and name.endswith(".json")
 
 
 def _is_archive(path: Path) -> bool:
@@ -179,8 +195,9 @@ def _content(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInfo) -
         )
     try:
         return _zstd(file, info) if info.compress_type == ZSTD else archive.read(info)
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as e:
-        raise DataError(f"{place}: damaged ({' '.join(str(e).split()) or type(e).__name__})") from None
+    except UNREADABLE as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{place}: damaged ({said})") from None
 
 
 def _zstd(file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
@@ -256,6 +273,10 @@ class _Text:
         if self._ended:
             return False
         rest = self._text[self._at :]
+        if len(rest) > MAX_MEMBER_BYTES:
+            raise DataError(
+                f"{self._path}: a value of more than {MAX_MEMBER_BYTES:,} characters, or no JSON"
+            )
         try:
             piece = self._file.read(max(CHUNK_CHARS, len(rest)))
         except UnicodeDecodeError as error:
@@ -291,9 +312,11 @@ class _Text:
                 found, end = self._decoder.raw_decode(self._text, self._at)
             except RecursionError:
                 raise DataError(f"{self._path}: JSON that is nested too deeply") from None
-            except ValueError as error:
+            except json.JSONDecodeError as error:
                 if self._more():
                     continue
+                if error.pos >= len(self._text) or error.msg.startswith("Unterminated"):
+                    raise DataError(f"{self._path}: the JSON text ends in the middle") from None
                 raise DataError(f"{self._path}: no JSON ({error})") from None
             if end == len(self._text) and self._more():
                 continue  # a number may go on

@@ -1,184 +1,40 @@
-"""A debate as a sample of Inspect's: what `inspect view` shows, and the records themselves.
+"""A debate as a sample of Inspect's: what `inspect view` shows of it, and its records.
 
-Turns, beliefs and scores are written where Inspect looks for them: as messages, as events in spans,
-and under `scores`. These are for eyes, and leave things out. What is read back are the records,
-which stand in the sample's `store` as one JSON text in ASCII: Inspect's own writers neither drop
-nulls nor replace characters in it.
+Turns, beliefs and scores stand where Inspect looks for them: as messages, as events in spans, and
+under `scores`. These are for eyes, and leave things out; what is read back are the records.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from oversight.datasets.base import reason
-from oversight.errors import DataError, StoreError
 from oversight.ids import content_id
+from oversight.interop.inspect_records import RECORDS, records_text
 from oversight.types import (
-    Act,
     Belief,
     Debate,
-    Feedback,
     FinishReason,
     Judgment,
     Message,
-    Outcome,
     OutcomeStatus,
-    Prompt,
     PromptRecord,
     Question,
     Role,
     Sample,
-    Stored,
     Transcript,
     Turn,
     Verdict,
 )
 
-Json = dict[str, Any]
-PromptOf: TypeAlias = Callable[[str, int | None], PromptRecord]
-"""A stored prompt by its id and number of tokens, as `Store.prompt` gives it."""
-
-RECORDS = "oversight"
-"""Key of the records in a sample's store."""
-LAYOUT = 1
-"""Version of the records' layout."""
+Json: TypeAlias = dict[str, Any]
 VERDICT, BELIEF, INVALID = "verdict", "belief", "invalid"
 """Names of the scores of a judged debate."""
 UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Begin of what nobody knows the time of."""
-
-
-# --- the records ---
-
-
-class _Prompts(BaseModel):
-    """Prompts of a debate, whose common parts stand once."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    parts: list[str] = []
-    prompts: list[tuple[list[tuple[str, list[int]]], list[int]]] = []
-    """Of each its messages, as a role and indices of parts, and its token ids."""
-
-
-class _Records(BaseModel):
-    """All that is kept of a debate, as a sample's store holds it."""
-
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
-
-    layout: int
-    question: Question
-    debate: Debate
-    turns: tuple[Turn, ...] = ()
-    judgments: tuple[Judgment, ...] = ()
-    ratings: tuple[Feedback, ...] = ()
-    outcome: Outcome | None = None
-    prompts: _Prompts = _Prompts()
-
-
-def records_text(transcript: Transcript, prompts: Iterable[PromptRecord]) -> str:
-    """The records of a debate as one JSON text in ASCII."""
-    shared, places = _Prompts(), dict[str, int]()
-    for each in prompts:
-        messages = []
-        for message in each.prompt.messages:
-            indices = []
-            for part in message.parts:
-                if part not in places:
-                    places[part] = len(places)
-                    shared.parts.append(part)
-                indices.append(places[part])
-            messages.append((str(message.role), indices))
-        shared.prompts.append((messages, list(each.token_ids)))
-    found = _Records(
-        layout=LAYOUT,
-        question=transcript.question,
-        debate=transcript.debate,
-        turns=transcript.turns,
-        judgments=transcript.judgments,
-        ratings=transcript.ratings,
-        outcome=transcript.outcome,
-        prompts=shared,
-    )
-    return json.dumps(found.model_dump(mode="json"), separators=(",", ":"))
-
-
-def records_of(text: str) -> tuple[str, tuple[Stored, ...]]:
-    """The id of the debate that such a text holds, and its records.
-
-    Raises:
-        DataError: One of them is not as it was written, or of another debate.
-    """
-    try:
-        found = _Records.model_validate_json(text)
-    except ValidationError:
-        # A character that is half of one may stand in a record, but not in pydantic's JSON.
-        found = _read_slowly(text)
-    debate, question = found.debate, found.question
-    if found.layout != LAYOUT:
-        raise DataError(
-            f"layout = {found.layout!r} of the records; {LAYOUT} is read: a newer oversight wrote "
-            "them"
-        )
-    if debate.question_fingerprint != question.fingerprint:
-        raise DataError("the debate is of another question than stands beside it")
-    said: tuple[Turn | Judgment | Feedback, ...] = (
-        *found.turns,
-        *found.judgments,
-        *found.ratings,
-    )
-    for each in (*said, *((found.outcome,) if found.outcome else ())):
-        if each.debate_id != debate.id:
-            raise DataError(
-                f"{type(each).__name__} of debate {each.debate_id!r}, and the debate beside it is "
-                f"{debate.id!r}: it was changed since it was written"
-            )
-    outcome = () if found.outcome is None else (found.outcome,)
-    return debate.id, (question, debate, *_prompts(found.prompts), *said, *outcome)
-
-
-def _read_slowly(text: str) -> _Records:
-    try:
-        return _Records.model_validate(json.loads(text))
-    except ValidationError as error:
-        raise DataError(f"records.{reason(error, _Records)}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"records: no JSON ({error})") from None
-
-
-def _prompts(shared: _Prompts) -> Iterator[PromptRecord]:
-    for messages, token_ids in shared.prompts:
-        try:
-            given = tuple(
-                Message.model_validate(
-                    {"role": role, "parts": tuple(shared.parts[index] for index in indices)}
-                )
-                for role, indices in messages
-            )
-            yield PromptRecord(Prompt(messages=given), tuple(token_ids))
-        except (IndexError, ValidationError):
-            raise DataError("records.prompts: a message has a part or role that is none") from None
-
-
-def prompts_of(transcript: Transcript, prompt_of: PromptOf) -> dict[str, PromptRecord]:
-    """The stored prompts of all samples of a debate, by id; those that are not stored left out."""
-    found: dict[str, PromptRecord] = {}
-    said = (*transcript.turns, *transcript.judgments, *transcript.ratings)
-    for sample in (sample for each in said for sample in each.samples):
-        if sample.prompt_id not in found:
-            try:
-                num = sample.usage.prompt_tokens if sample.token_ids else None
-                found[sample.prompt_id] = prompt_of(sample.prompt_id, num)
-            except StoreError:
-                continue
-    return found
 
 
 # --- what is shown ---
@@ -265,8 +121,8 @@ def heading(turn: Turn, question: Question, debate: Debate) -> str:
     return place
 
 
-def messages_of(transcript: Transcript) -> list[Json]:
-    """The question and the turns that stand, as messages of a chat."""
+def messages_of(transcript: Transcript, judgment: Judgment | None) -> list[Json]:
+    """The question, the turns that stand and a judgment, as messages of a chat."""
     question, debate = transcript.question, transcript.debate
     messages = [_message(debate.id, "question", "user", asked(question))]
     for turn in transcript.spoken():
@@ -277,7 +133,6 @@ def messages_of(transcript: Transcript) -> list[Json]:
         about |= {"round": turn.round, "step": turn.step}
         message = _message(debate.id, turn.id, "assistant", "\n\n".join(words))
         messages.append(message | {"metadata": about})
-    judgment = first_judgment(transcript)
     if judgment is not None:
         text = f"**Judge, verdict**\n\n{belief_line(question, judgment.final)}"
         text += f"\n\n{shown(judgment.rationale)}" if judgment.rationale else ""
@@ -287,9 +142,7 @@ def messages_of(transcript: Transcript) -> list[Json]:
 
 def asked(question: Question) -> str:
     """The question as it is shown: the text, and the options by their letters."""
-    options = [
-        f"{letter(index)}) {option.text}" for index, option in enumerate(question.options)
-    ]
+    options = [f"{letter(index)}) {option.text}" for index, option in enumerate(question.options)]
     return shown("\n".join([question.text, *options]))
 
 
@@ -297,9 +150,8 @@ def _message(debate_id: str, place: str, role: str, content: str) -> Json:
     return {"id": content_id("message", debate_id, place)[:22], "role": role, "content": content}
 
 
-def output_of(transcript: Transcript) -> Json:
+def output_of(transcript: Transcript, judgment: Judgment | None) -> Json:
     """The judge's answer, or the last response to an open prompt, as Inspect's output."""
-    judgment = first_judgment(transcript)
     if judgment is not None:
         model = judgment.judge
         text = judgment.final.raw or judgment.rationale
@@ -368,7 +220,7 @@ class _Events:
 
     debate_id: str
     at: datetime
-    prompts: dict[str, PromptRecord]
+    prompts: Mapping[str, PromptRecord]
     events: list[Json] = field(default_factory=list)
     attachments: dict[str, str] = field(default_factory=dict)
     started: datetime = UNKNOWN_TIME
@@ -418,7 +270,7 @@ class _Events:
                 config=config,
                 output=_output(model, shown(sample.text), sample),
                 working_time=sample.seconds,
-                completed=(self.at + timedelta(seconds=sample.seconds)).isoformat(),
+                completed=(self.at + timedelta(seconds=_seconds(sample.seconds))).isoformat(),
             )
 
     def _parts(self, message: Message) -> list[Json]:
@@ -433,7 +285,9 @@ class _Events:
         return f"attachment://{key}"
 
 
-def _events_of(transcript: Transcript, prompts: dict[str, PromptRecord], begin: datetime) -> _Events:
+def _events_of(
+    transcript: Transcript, prompts: Mapping[str, PromptRecord], begin: datetime
+) -> _Events:
     """Each turn and judgment in a span of its own: calls of models, words, belief, scores."""
     question, debate = transcript.question, transcript.debate
     events = _Events(debate.id, begin, prompts)
@@ -468,7 +322,7 @@ def _events_of(transcript: Transcript, prompts: dict[str, PromptRecord], begin: 
 
 def _seconds(value: float) -> float:
     """A length of time that a date can be moved by."""
-    return min(max(value, 0.0), 1e9) if math.isfinite(value) else 0.0
+    return min(max(value, 0.0), 1e7) if math.isfinite(value) else 0.0
 
 
 def _belief(question: Question, belief: Belief) -> Json:
@@ -516,7 +370,7 @@ def about(transcript: Transcript) -> Json:
 
 
 def sample_of(
-    transcript: Transcript, prompts: dict[str, PromptRecord], sample_id: str, epoch: int
+    transcript: Transcript, prompts: Mapping[str, PromptRecord], sample_id: str, epoch: int
 ) -> Json:
     """A debate as a sample of a log.
 
@@ -537,8 +391,8 @@ def sample_of(
         "input": shown(question.text),
         "target": target_of(question),
         "metadata": about(transcript),
-        "messages": messages_of(transcript),
-        "output": output_of(transcript),
+        "messages": messages_of(transcript, judgment),
+        "output": output_of(transcript, judgment),
         "scores": scores_of(question, judgment) if judgment else None,
         "store": {RECORDS: records_text(transcript, prompts.values())},
         "events": events.events,
@@ -586,8 +440,3 @@ def summary_of(sample: Json) -> Json:
 def _cut(value: Any) -> Any:
     is_long = isinstance(value, str) and len(value) > MAX_SUMMARY
     return f"{value[:MAX_SUMMARY]}..." if is_long else value
-
-
-def spoken_acts(turns: Sequence[Turn]) -> int:
-    """The number of turns that everybody reads."""
-    return sum(turn.act.is_spoken or turn.act is Act.ASK for turn in turns)
