@@ -149,7 +149,11 @@ def _prompts(shared: _Prompts) -> Iterator[PromptRecord]:
 def prompts_of(transcript: Transcript, prompt_of: PromptOf) -> dict[str, PromptRecord]:
     """The stored prompts of all samples of a debate, by id; those that are not stored left out."""
     found: dict[str, PromptRecord] = {}
-    said = (*transcript.turns, *transcript.judgments, *transcript.ratings)
+    said: tuple[Turn | Judgment | Feedback, ...] = (
+        *transcript.turns,
+        *transcript.judgments,
+        *transcript.ratings,
+    )
     for sample in (sample for each in said for sample in each.samples):
         if sample.prompt_id not in found:
             try:

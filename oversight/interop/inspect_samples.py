@@ -129,7 +129,7 @@ def messages_of(transcript: Transcript, judgment: Judgment | None) -> list[Json]
         words = [f"**{heading(turn, question, debate)}**"]
         words += [shown(turn.text)] if turn.text else []
         words += [belief_line(question, turn.belief)] if turn.belief else []
-        about = {"seat": turn.seat.value, "role": turn.role.value, "act": turn.act.value}
+        about: Json = {"seat": turn.seat.value, "role": turn.role.value, "act": turn.act.value}
         about |= {"round": turn.round, "step": turn.step}
         message = _message(debate.id, turn.id, "assistant", "\n\n".join(words))
         messages.append(message | {"metadata": about})
@@ -205,7 +205,8 @@ def _usage(samples: Iterable[Sample]) -> Json:
 def usage_by_model(transcript: Transcript) -> dict[str, Json]:
     """Tokens of a debate by model."""
     by_model: dict[str, list[Sample]] = {}
-    for each in (*transcript.turns, *transcript.judgments):
+    said: tuple[Turn | Judgment, ...] = (*transcript.turns, *transcript.judgments)
+    for each in said:
         for sample in each.samples:
             by_model.setdefault(shown(sample.model), []).append(sample)
     return {model: _usage(samples) for model, samples in by_model.items()}

@@ -90,7 +90,7 @@ def _engine_settings(model: Model) -> dict[str, Any]:
     return found | ({"base_url": model.explicit_base_url} if model.explicit_base_url else {})
 
 
-def _is_plain(name: str, value: object) -> bool:
+def _is_plain(name: str, value: Any) -> bool:
     try:
         json.dumps(value)
         check_no_secret({name: value})

@@ -170,7 +170,7 @@ def judge(
         swap: Judge each debate with the sides swapped as well.
         settings: Further ones by dotted name, as `oversight judge --set` takes them.
     """
-    samples = []
+    samples: list[Sample] = []
     with Store.open(store, create=False, only_read=True) as opened:
         for each in opened.transcripts(protocol=protocol):
             if limit is not None and len(samples) >= limit:

@@ -27,7 +27,7 @@ from oversight.errors import (
 from oversight.types import EngineSpec, FinishReason, Message, Prompt, Request, Sampling
 
 MODELS = pytest.importorskip(
-    "inspect_ai.model", reason="needs inspect-ai (make test-inspect installs it apart)"
+    "inspect_ai.model", reason="needs inspect-ai: pip install oversight[inspect]"
 )
 
 # Inspect's own calls of tenacity, whose newest version has another word for one argument.
