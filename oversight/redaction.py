@@ -48,6 +48,12 @@ def register(secret: str | None) -> None:
         _registered.add(secret.strip())
 
 
+def without_password(address: str) -> str:
+    """The address of a store or a server with `***` in place of the password in its URL."""
+    address = re.sub(r"(://[^:/?#]*):.*@", rf"\1:{SHOWN}@", address, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&\s]*", rf"\1{SHOWN}", address)
+
+
 def redacted(text: str) -> str:
     """`text` with `***` in place of each known secret, its forms and its pieces.
 

@@ -22,6 +22,7 @@ from oversight.cli.options import (
     set_option,
 )
 from oversight.cli.persons import RaterEngine, RaterModel, ServerUrls
+from oversight.redaction import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,7 @@ def critique(
         told = _counts(progress)
     else:
         progress, told = job.by_files(batch, shards)
-    _tell(told, progress, settings.store, console, as_json=as_json)
+    _tell(told, progress, without_password(settings.store), console, as_json=as_json)
     if progress.failures:
         raise typer.Exit(1)
 
@@ -246,13 +247,13 @@ def feedback(
     def give(opened: Any, **how: Any) -> DebateProgress:
         """The ratings of every model."""
         several = all_raters(opened, settings, task, **how).values()
+        opened.begin_run(start_of(settings, "feedback", recipe))  # no run of engines refused
         total = sum(each.num_planned for each in several)
         with RunProgress(total, Console(stderr=True), noun="ratings") as shown:
             return INTERRUPTS.run(rate_by_all(several, shown))
 
     with Store.open(settings.store, create=False) as opened:
         require_chosen(opened, settings)
-        opened.begin_run(start_of(settings, "feedback", recipe))
         if batch is None:
             progress = give(opened)
             told = _counts(progress)
@@ -262,7 +263,7 @@ def feedback(
                 with job.wave(shards) as wave:
                     progress = give(opened, open_=file_engines(job, wave))
                 told = {**_counts(progress), **of_folder(job, taken, wave.num_requests)}
-    _tell(told, progress, settings.store, console, as_json=as_json)
+    _tell(told, progress, without_password(settings.store), console, as_json=as_json)
     if progress.failures:
         raise typer.Exit(1)
 

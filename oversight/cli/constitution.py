@@ -11,6 +11,7 @@ import typer
 from oversight import registry
 from oversight.cli.options import DEFAULT_STORE, CommandLine, Json, Store, registered, show_table
 from oversight.errors import OversightError
+from oversight.redaction import without_password
 
 if TYPE_CHECKING:
     from oversight.evals.harm import Decided
@@ -200,7 +201,8 @@ def _runs_without(given: list[str] | tuple[()]) -> dict[str, str]:
                 f"--left-out {each!r}: write a principle and a store, as in privacy=without.db"
             )
         if id_ in found:
-            raise ConfigError(f"--left-out {id_}: named twice ({found[id_]} and {store})")
+            shown = " and ".join(map(without_password, (found[id_], store)))
+            raise ConfigError(f"--left-out {id_}: named twice ({shown})")
         found[id_] = store
     return found
 

@@ -24,6 +24,7 @@ from oversight.cli.options import (
     set_option,
 )
 from oversight.cli.persons import addresses
+from oversight.redaction import without_password
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -415,9 +416,10 @@ def _print_pixels(played: FinishedRun, found: PixelResults, console: Console) ->
         f"{count(played.num_played, 'game')} played, {played.num_found:,} found complete.",
         highlight=False,
     )
+    url = without_password(settings.store_url)
     for line in (
         f"{settings.out}: report.html, results.png, games.png, results.json",
-        f"Every game is a debate of {settings.store_url}: "
-        f"oversight report --store {settings.store_url} -p pixels{settings.pixels[-1]}_debate",
+        f"Every game is a debate of {url}: "
+        f"oversight report --store {url} -p pixels{settings.pixels[-1]}_debate",
     ):
         console.print(rich_text(line), soft_wrap=True)

@@ -17,6 +17,7 @@ from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
 from oversight.cli.ending import INTERRUPTS
+from oversight.cli.importing import import_records
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
 from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
@@ -49,8 +50,8 @@ UNUSABLE = {
 
 GOING_ON = frozenset(
     {
-        *("answer", "critique", "debate", "demo", "feedback", "judge", "pixels", "propose"),
-        *("push", "rate", "run"),
+        *("answer", "critique", "debate", "demo", "feedback", "import", "judge", "pixels"),
+        *("propose", "push", "rate", "run"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
@@ -63,6 +64,7 @@ app = CommandLine(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run_recipe)
+app.command("import")(import_records)
 for command in (
     demo,
     debate,

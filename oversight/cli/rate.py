@@ -15,12 +15,13 @@ from oversight.cli.persons import (
     RaterModel,
     ServerUrls,
     again,
-    begin_run,
     described,
     person_options,
+    require_chosen,
     session,
 )
 from oversight.errors import ConfigError
+from oversight.redaction import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -201,12 +202,14 @@ def rate_by_model(settings: RatingSettings, task: str, *, as_json: bool) -> None
     from oversight.errors import StoreError
     from oversight.judging.model_ratings import ModelRatings
     from oversight.store import Store
+    from oversight.store.runs import start_of
 
     with Store.open(settings.store, create=False) as opened:
-        begin_run(opened, settings, "rate")
+        require_chosen(opened, settings)
         ratings = ModelRatings(opened, settings, task)
         if not ratings.items:
             raise StoreError(f"{opened.url}: there is nothing to rate: {ratings.nothing}")
+        opened.begin_run(start_of(settings, "rate"))
         with RunProgress(ratings.num_planned, Console(stderr=True), noun="ratings") as shown:
             progress = INTERRUPTS.run(ratings.run(shown))
     print_ratings(ratings, progress, as_json=as_json)
@@ -224,7 +227,7 @@ def print_ratings(ratings: ModelRatings, progress: DebateProgress, *, as_json: b
     from oversight.text.numbers import count
     from oversight.text.terminal import rich_text
 
-    store = ratings.settings.store
+    store = without_password(ratings.settings.store)
     if as_json:
         document = {
             "store": store,

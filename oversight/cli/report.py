@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oversight.cli.importing import AsFormat, write_as
 from oversight.cli.options import (
     DEFAULT_STORE,
     Json,
@@ -22,6 +23,7 @@ from oversight.cli.options import (
     registered,
     set_option,
 )
+from oversight.redaction import without_password
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -181,7 +183,8 @@ def _arms(given: Sequence[str]) -> dict[str, str]:
         if not (name and equals and store):
             raise ConfigError(f"--arm {each!r}: write a name and a store, as in start=start.db")
         if name in found:
-            raise ConfigError(f"--arm {name!r}: named twice ({found[name]} and {store})")
+            shown = " and ".join(map(without_password, (found[name], store)))
+            raise ConfigError(f"--arm {name!r}: named twice ({shown})")
         found[name] = store
     return found
 
@@ -231,6 +234,7 @@ def export(
             "transcripts: whole debates."
         ),
     ] = ExportLayout.PREFERENCE,
+    as_format: AsFormat = None,
     protocol: OnlyProtocol = None,
     dataset: OnlyDataset = None,
     run: RunNames = None,
@@ -238,7 +242,7 @@ def export(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Write preference rows or transcripts as Parquet or JSONL.
+    """Write preference rows or transcripts as Parquet or JSONL, or debates in another's format.
 
     Settings for --set, with their defaults: kinds=["sides", "siblings", "pairs", "principles",
     "revisions"] (and what was rated in tasks of your own, by their names), label="judge" (or
@@ -259,6 +263,10 @@ def export(
     from oversight.preferences.sides import labelled_speeches, without_unseen
     from oversight.store import Store as OpenStore
 
+    if as_format is not None:
+        only = {"protocol": protocol, "dataset": dataset}
+        write_as(as_format, out, store, only, (run or (), tag or ()), sets, as_json=as_json)
+        return
     if out.suffix not in FORMAT_OF_SUFFIX:
         raise ConfigError(f"{str(out)!r}: the name ends in .parquet or .jsonl")
     settings = PreferenceSettings.parse(assignments(sets or ()))

@@ -20,6 +20,7 @@ from oversight.evals.report import Report, build_report
 from oversight.graphs.planning import Cast, check_engines
 from oversight.graphs.running import DebateProgress, Failure, as_begun, run_debates
 from oversight.graphs.runtime import Listener, Runtime
+from oversight.redaction import without_password
 from oversight.store import Store
 from oversight.text.numbers import count
 from oversight.text.terminal import rich_text
@@ -162,12 +163,13 @@ def print_summary(run: Run, console: Console, *, short: bool) -> None:
     _print_left_out(run, console)
     print_failures(progress.failures, console)
     of = f" as run {run.start.run}" if run.start is not None else ""
-    said = f"Recorded in {run.settings.store}{of}."
+    store = without_password(run.settings.store)
+    said = f"Recorded in {store}{of}."
     console.print(rich_text(said, style="dim"), soft_wrap=True)
     if progress.waiting:
-        console.print(rich_text(f"Next: oversight judge --store {run.settings.store}", "dim"))
+        console.print(rich_text(f"Next: oversight judge --store {store}", "dim"))
     elif not short and progress.done + progress.found:
-        flag = "" if run.settings.store == "oversight.db" else f" --store {run.settings.store}"
+        flag = "" if store == "oversight.db" else f" --store {store}"
         console.print(
             rich_text(
                 f"Next: oversight report{flag} --html report.html, "
@@ -217,7 +219,7 @@ def summary_json(run: Run) -> dict[str, Any]:
     progress = run.progress
     complete = progress.done + progress.found
     return {
-        "store": run.settings.store,
+        "store": without_password(run.settings.store),
         "run_name": None if run.start is None else run.start.run,
         "debates": len(run.planned),
         "run": progress.done,

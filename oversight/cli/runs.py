@@ -17,7 +17,7 @@ import typer
 
 from oversight import __version__
 from oversight.cli.options import DEFAULT_STORE, Json, Store, read_tag, show_table
-from oversight.redaction import redacted
+from oversight.redaction import redacted, without_password
 
 if TYPE_CHECKING:
     from oversight.errors import StoreError
@@ -63,9 +63,9 @@ def runs(
             _print_one(*each)
     elif found:
         columns = ("run", "begun", "command", "models", "seeds", "debates", "people", "tokens")
-        show_table(store, columns, [_row(*each) for each in found], as_json=False)
+        show_table(opened.url, columns, [_row(*each) for each in found], as_json=False)
     else:
-        typer.echo(f"{store}: {none_tagged(known, tag or ())}")
+        typer.echo(f"{opened.url}: {none_tagged(known, tag or ())}")
 
 
 def tagged(found: Sequence[StoredRun], tags: Sequence[str]) -> list[StoredRun]:
@@ -383,6 +383,7 @@ def nothing_in(
     """
     from oversight.text.numbers import count
 
+    store = without_password(store)
     which = f" with {chosen}" if chosen else ""
     advice = f"run `oversight debate --store {store}`"
     if which and num_complete:

@@ -24,6 +24,7 @@ from oversight.cli.options import (
 from oversight.cli.report import OnlyDataset, OnlyProtocol
 from oversight.errors import StoreError
 from oversight.files import check_place
+from oversight.redaction import without_password
 from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def _chosen(file: str | None, store: str) -> str:
     from oversight.errors import ConfigError
 
     if file is not None and store not in (DEFAULT_STORE, file):
-        raise ConfigError(f"{file} and --store {store} name two stores: leave one out")
+        raise ConfigError(
+            f"{file} and --store {without_password(store)} name two stores: leave one out"
+        )
     return file or store
 
 
@@ -93,14 +96,14 @@ def check(
         facts = {"problems": rows, "counts": counts, "digest": now and now.digest}
         typer.echo(json.dumps(facts | {"before_chains": num_before}, indent=2))
     elif problems:
-        typer.echo(f"{store}: {count(len(problems), 'problem')}")
+        typer.echo(f"{opened.url}: {count(len(problems), 'problem')}")
         for each in problems[:NUM_LISTED]:
             typer.echo(visible(_line(each), newlines=False))
         if len(problems) > NUM_LISTED:
             typer.echo(f"… and {len(problems) - NUM_LISTED} more; --json lists them all")
     elif now is not None:
         total = f"{count(sum(counts.values()), 'row')} in {count(len(counts), 'table')}"
-        typer.echo(f"{store}: {total}, all sound")
+        typer.echo(f"{opened.url}: {total}, all sound")
         typer.echo(_chained(now, num_before, is_sealed=sealed is not None))
         if sealed is not None:
             typer.echo(_since(sealed, now))
@@ -187,8 +190,8 @@ def seal(
         found = opened.seal()
     if problems:
         raise StoreError(
-            f"store {store} has {count(len(problems), 'problem')} and is not sealed: "
-            f"see `oversight store check {store}`"
+            f"store {opened.url} has {count(len(problems), 'problem')} and is not sealed: "
+            f"see `oversight store check {opened.url}`"
         )
     if out is not None:
         found.write(out)
@@ -211,7 +214,7 @@ def info(file: File = None, store: Store = DEFAULT_STORE, as_json: Json = False)
     store = _chosen(file, store)
     with OpenStore.open(store, create=False, only_read=True) as opened:
         counts = opened.counts()
-    show_table(store, ("table", "rows"), list(counts.items()), as_json)
+    show_table(opened.url, ("table", "rows"), list(counts.items()), as_json)
 
 
 LOOK_EVERY_S = 1.0
@@ -328,7 +331,6 @@ def _shelves(stores: Sequence[str], stack: object) -> dict[str, Shelf]:
     from oversight.reporting.runs import named_folders
     from oversight.reporting.server import Shelf
     from oversight.store import Store as Records
-    from oversight.store.database import hidden
 
     assert isinstance(stack, ExitStack)
     shelves: dict[str, Shelf] = {}
@@ -339,8 +341,8 @@ def _shelves(stores: Sequence[str], stack: object) -> dict[str, Shelf]:
         index = Index(opened)
         stack.callback(index.close)
         index.start()
-        shelves[hidden(place) if "://" in place else names[Path(place).resolve()]] = Shelf(
-            opened, index
+        shelves[without_password(place) if "://" in place else names[Path(place).resolve()]] = (
+            Shelf(opened, index)
         )
     return shelves
 
@@ -404,7 +406,7 @@ def show(
                     f"{opened.url}: {given!r} {told}"
                     if found
                     else f"{opened.url}: no debate, turn or judgment has an id that begins with "
-                    f"{given!r}; `oversight show --store {store}` lists the newest"
+                    f"{given!r}; `oversight show --store {opened.url}` lists the newest"
                 )
             id_ = given if given in found else found[0]
             page = transcript_page(opened, id_)
@@ -440,7 +442,7 @@ def _list_debates(store: str, filters: Mapping[str, Any], *, as_json: bool) -> N
         if not ids:
             chosen = chosen_by(runs=runs, tags=tags, **of)
             num = opened.counts()["complete"]
-            raise StoreError(nothing_in(store, chosen, num, "to show"))
+            raise StoreError(nothing_in(opened.url, chosen, num, "to show"))
         newest = ids[: -(filters["limit"] or NUM_LISTED) - 1 : -1]
         rows_of = {each.row.id: each.row for each in map(entry_of, opened.rows_of(newest))}
     found = [rows_of[each] for each in newest]
@@ -448,9 +450,10 @@ def _list_debates(store: str, filters: Mapping[str, Any], *, as_json: bool) -> N
         typer.echo(json.dumps([asdict(row) for row in found], indent=2))
         return
     rows = [(row.id[:ID_CHARS], row.question, row.protocol, _verdict(row)) for row in found]
-    show_table(store, ("id", "question", "protocol", "verdict"), rows, as_json=False)
+    show_table(opened.url, ("id", "question", "protocol", "verdict"), rows, as_json=False)
     if len(ids) > len(found):
-        typer.echo(f"{len(ids) - len(found):,} older ones: --limit {len(ids)}, or oversight view")
+        older = f"{len(ids) - len(found):,} older ones: --limit {len(ids)}"
+        typer.echo(f"{older}, or oversight view {opened.url}")
 
 
 ID_CHARS = 12

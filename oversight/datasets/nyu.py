@@ -143,9 +143,13 @@ class _Debate(BaseModel):
     def question_id(self) -> str:
         """The same for debates about one question and pair of answers, in either order."""
         setup = self.setup
-        answers = sorted(answer.strip() for answer in setup.answers)
-        key = content_id(setup.material.story.article_id, setup.question.strip(), answers)
-        return f"nyu:{key[:16]}"
+        return question_key(setup.material.story.article_id, setup.question, setup.answers)
+
+
+def question_key(article: str, question: str, answers: Sequence[str]) -> str:
+    """Id of a question with its answers in any order: debates about it are one cluster."""
+    key = content_id(article, question.strip(), sorted(answer.strip() for answer in answers))
+    return f"nyu:{key[:16]}"
 
 
 def rows(config: Config) -> Iterator[QuestionRow | BadRow]:

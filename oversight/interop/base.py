@@ -48,6 +48,13 @@ class ImportedDebate:
     """Question, debate, turns, judgments, outcome, feedback, prompts: all that is known of it."""
 
 
+class Unusable(ValueError):
+    """An item cannot be used; says the place inside it, the value and what is right.
+
+    Within a format: its `read` yields a `BadRow` in place of it.
+    """
+
+
 ImportItem: TypeAlias = ImportedDebate | BadRow | LeftOut
 """Items that a format's `read` yields."""
 
@@ -90,17 +97,19 @@ class Imported:
             self.num_ratings += isinstance(record, Feedback)
 
 
-OnProgress: TypeAlias = Callable[[int], None]
-"""Told the number of items that have been read in a pass."""
+OnProgress: TypeAlias = Callable[[str, int], None]
+"""Told the pass, `checking` or `writing`, and the number of items that have been read in it."""
 
 RECORDS_A_WRITE = 4000
 """Records of a transaction, more or less: a commit costs the same for one of them."""
 
 
+def _silent(task: str, done: int) -> None:
+    pass
+
+
 def import_debates(
-    settings: ImportSettings,
-    store: Store,
-    on_progress: OnProgress = lambda done: None,
+    settings: ImportSettings, store: Store, on_progress: OnProgress = _silent
 ) -> Imported:
     """Read a file or folder of a format into `store`, and tell what was read and left out.
 
@@ -113,10 +122,29 @@ def import_debates(
         UnknownNameError: There is no such format.
         StoreError: A record is stored already with other content, or nothing could be written.
     """
-    if not settings.skip_bad:
-        check_items(settings, on_progress)
+    check_items(settings, on_progress)
+    return write_items(settings, store, on_progress)
+
+
+def check_items(settings: ImportSettings, on_progress: OnProgress = _silent) -> None:
+    """Read everything once and refuse what cannot be used, unless that is to be skipped.
+
+    Raises:
+        DataError: The message lists places and reasons.
+    """
+    if settings.skip_bad:
+        return
+    items = _counted(items_of(settings), "checking", on_progress)
+    if bad := [item for item in items if isinstance(item, BadRow)]:
+        raise DataError(_complaint(settings.format, bad))
+
+
+def write_items(
+    settings: ImportSettings, store: Store, on_progress: OnProgress = _silent
+) -> Imported:
+    """Write what can be used, in large transactions; otherwise as `import_debates`."""
     found, waiting = Imported(), list[ImportedDebate]()
-    for item in _counted(items_of(settings), on_progress):
+    for item in _counted(items_of(settings), "writing", on_progress):
         if isinstance(item, BadRow):
             found.bad.append(item)
         elif isinstance(item, LeftOut):
@@ -129,21 +157,10 @@ def import_debates(
                 waiting.clear()
     found.num_found += _write(store, waiting)
     if found.bad and not settings.skip_bad:
-        raise DataError(_complaint(settings.format, found.bad))  # changed since it was checked
+        raise DataError(_complaint(settings.format, found.bad))  # it changed since it was checked
     if not found.num_debates:
         raise DataError(_nothing(settings, found))
     return found
-
-
-def check_items(settings: ImportSettings, on_progress: OnProgress = lambda done: None) -> None:
-    """Read everything once, and refuse what cannot be used.
-
-    Raises:
-        DataError: The message lists places and reasons.
-    """
-    bad = [item for item in _counted(items_of(settings), on_progress) if isinstance(item, BadRow)]
-    if bad:
-        raise DataError(_complaint(settings.format, bad))
 
 
 def config_of(name: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -252,10 +269,12 @@ def _loaded(name: str) -> Any:
         return None  # it needs a package that is not installed
 
 
-def _counted(items: Iterable[ImportItem], on_progress: OnProgress) -> Iterator[ImportItem]:
+def _counted(
+    items: Iterable[ImportItem], task: str, on_progress: OnProgress
+) -> Iterator[ImportItem]:
     for number, item in enumerate(items, start=1):
         yield item
-        on_progress(number)
+        on_progress(task, number)
 
 
 def _existing(path: str) -> Path:
@@ -286,7 +305,7 @@ def _write(store: Store, debates: list[ImportedDebate]) -> int:
 def _complaint(name: str, bad: list[BadRow]) -> str:
     more = [f"  … and {len(bad) - NUM_LISTED} more"] if len(bad) > NUM_LISTED else []
     lines = [*(f"  {row}" for row in bad[:NUM_LISTED]), *more]
-    head = f"format {name!r}: {count(len(bad), 'item')} cannot be used, and nothing was imported"
+    head = f"format {name!r}: {count(len(bad), 'item')} cannot be used"
     return "\n".join([head, *lines, "Mend them, or go on without them: --skip-bad."])
 
 

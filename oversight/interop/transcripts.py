@@ -15,12 +15,16 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from oversight.config import Settings
 from oversight.datasets.base import BadRow, reason
-from oversight.interop.base import ImportedDebate, ImportItem, lines_of
+from oversight.interop.base import ImportedDebate, ImportItem, Unusable, lines_of
 from oversight.types import Debate, Feedback, Judgment, Outcome, Question, Turn
 
 
 class Config(Settings):
-    """An export has no settings."""
+    """Settings of an import of our own exports."""
+
+    samples: bool = True
+    """Keep what the models' calls came to, token for token. Their prompts are no part of an
+    export: without samples, `oversight store check` misses none."""
 
 
 class _Row(BaseModel):
@@ -50,16 +54,12 @@ def read(path: Path, config: Config) -> Iterator[ImportItem]:
             yield value
             continue
         try:
-            yield _debate(path, number, value)
-        except _Refused as refused:
-            yield BadRow(str(path), number, str(refused), str(value.get("debate_id", "")))
+            yield _debate(path, number, value, config)
+        except Unusable as error:
+            yield BadRow(str(path), number, str(error), str(value.get("debate_id", "")))
 
 
-class _Refused(ValueError):
-    """A record of a line is not as it was exported."""
-
-
-def _debate(path: Path, number: int, value: dict[str, Any]) -> ImportedDebate:
+def _debate(path: Path, number: int, value: dict[str, Any], config: Config) -> ImportedDebate:
     row = _parsed(_Row, value, "")
     debate = _parsed(Debate, row.debate, "debate")
     question = _parsed(Question, row.question, "question")
@@ -78,6 +78,8 @@ def _debate(path: Path, number: int, value: dict[str, Any]) -> ImportedDebate:
             record = _parsed(model, own, place)
             _same(f"{place}.id", fields.get("id"), record.id)
             _same(f"{place}.debate_id", record.debate_id, debate.id)
+            if not config.samples:
+                record = record.model_copy(update={"samples": ()})
             records.append(record)
     if row.outcome is not None:
         outcome = _parsed(Outcome, row.outcome, "outcome")
@@ -91,17 +93,17 @@ def _parsed(model: type[Any], value: Any, place: str) -> Any:
         return model.model_validate(value)
     except ValidationError as error:
         said = reason(error, model)
-        raise _Refused(f"{place}.{said}" if place else said) from None
+        raise Unusable(f"{place}.{said}" if place else said) from None
 
 
 def _same(place: str, found: Any, wanted: str) -> None:
     """Refuse an id that is not that of the content.
 
     Raises:
-        _Refused: Names the place and both ids.
+        Unusable: Names the place and both ids.
     """
     if found != wanted:
-        raise _Refused(
+        raise Unusable(
             f"{place} = {found!r}, but its content gives {wanted!r}: it was changed since it was "
             "exported, or characters were replaced that no file can hold"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from oversight.errors import MissingDependencyError, StoreError
-from oversight.redaction import register
+from oversight.redaction import register, without_password
 from oversight.store.schema import NotText
 
 ACCEPTED = "a file's path, sqlite:///path or postgresql://user@host/database"
@@ -33,30 +32,30 @@ def parse_address(address: str | Path) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise StoreError(f"store {hidden(text)!r} is no URL; accepted: {ACCEPTED}") from None
+        raise StoreError(
+            f"store {without_password(text)!r} is no URL; accepted: {ACCEPTED}"
+        ) from None
     backend = url.drivername.partition("+")[0]
     if backend == "sqlite":
         if url.query or url.host:
-            raise StoreError(f"store {hidden(text)!r}: a SQLite URL is sqlite:///path, no more")
+            raise StoreError(
+                f"store {without_password(text)!r}: a SQLite URL is sqlite:///path, no more"
+            )
         return _sqlite(url.database or "", text)
     if backend in ("postgresql", "postgres"):
         register(url.password)
         register(str(url.query.get("password", "")))
         return url.set(drivername="postgresql+psycopg")
-    raise StoreError(f"store {hidden(text)!r}: {backend!r} is not known; accepted: {ACCEPTED}")
-
-
-def hidden(text: str) -> str:
-    """`text` with the password of a URL in it made unreadable."""
-    text = re.sub(r"(://[^:/?#]*):.*@", r"\1:***@", text, flags=re.DOTALL)
-    return re.sub(r"(password=)[^&\s]*", r"\1***", text)
+    raise StoreError(
+        f"store {without_password(text)!r}: {backend!r} is not known; accepted: {ACCEPTED}"
+    )
 
 
 def shown_address(url: URL) -> str:
     """The address for people: a path, or a URL without its password."""
     if is_sqlite(url):
         return str(url.database)
-    return hidden(url.set(drivername="postgresql").render_as_string(hide_password=True))
+    return without_password(url.set(drivername="postgresql").render_as_string(hide_password=True))
 
 
 def is_sqlite(url: URL) -> bool:

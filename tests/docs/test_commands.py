@@ -44,6 +44,11 @@ NOT_RUN = {
         'oversight answer "$file"': "tests/jobs/test_answer_files.py",
         "done": "a task of a Slurm array",
     },
+    "docs/importing.md": {
+        "oversight import nyu": "tests/interop/test_nyu.py",
+        "oversight import llm_debate": "tests/interop/test_llm_debate.py",
+        "oversight export nyu-again": "tests/interop/test_nyu.py",
+    },
     "docs/judging.md": {"oversight judge --web": WEB},
     "docs/pixels.md": {
         "oversight pixels": "tests/experiments/pixels/test_running.py",

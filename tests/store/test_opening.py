@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sqlite3
@@ -11,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from oversight.cli import main
 from oversight.errors import MissingDependencyError, SchemaError, StoreError
@@ -404,3 +405,36 @@ def test_what_is_opened_to_be_read_where_it_cannot_be_written_refuses_to_write(t
 def test_an_absent_store_that_is_to_be_read_is_said_to_be_absent(tmp_path):
     with pytest.raises(StoreError, match="there is no store at"):
         Store.open(tmp_path / "runs.db", create=False, only_read=True)
+
+
+@pytest.mark.postgres
+def test_no_command_prints_the_password_of_a_store(
+    postgres_server, tmp_path, monkeypatch, capfd
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = make_url(postgres_server.new_database()).set(password="hunter2x")
+    address = url.render_as_string(hide_password=False)
+    run = ["debate", "-d", "world", "--limit", "2", "-p", "naive", "--no-live"]
+    commands = [
+        *(
+            run,
+            [*run, "--json"],
+            ["debate", "-d", "world", "--limit", "3", "-p", "naive", "--limit", "3"],
+        ),
+        *(["show"], ["show", "--limit", "1"], ["show", "--json"], ["show", "0"], ["runs"]),
+        *(["runs", "--tag", "a=b"], ["report"], ["report", "--json"], ["report", "--html", "rep"]),
+        *(["report", "--arm", f"a={address}", "--arm", f"b={address}"], ["store", "check"]),
+        *(["report", "--arm", f"a={address}", "--arm", f"a={address}"], ["store", "info"]),
+        *(["store", "seal", "--out", "seal.json"], ["store", "check", "other.db"]),
+        *(["export", "rows.jsonl", "-p", "naive"], ["judge", "--linear"], ["rate", "pairs"]),
+        *(["export", "rows.jsonl", "-p", "debate"], ["rate", "pairs", "--model", "scripted"]),
+        ["constitution", "lint", "--left-out", f"a={address}", "--left-out", f"a={address}"],
+    ]
+    for command in commands:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("quit\n"))
+        main.run([*command, "--store", address])
+        said = "".join(capfd.readouterr())
+        assert said
+        assert "hunter2x" not in said, (command, said)
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"hunter2x" not in path.read_bytes(), path
