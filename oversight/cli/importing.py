@@ -200,7 +200,13 @@ def write_as(
         opened.require_debates(**where)
         found = opened.transcripts(complete=None, runs=names_of(opened, *runs), **where)
         shown = reading(found, opened.counts()["debates"])
-        told = write_debates(format, shown, out, assignments(sets or ()))
+        told = write_debates(
+            format,
+            shown,
+            out,
+            assignments(sets or ()),
+            lambda id_, num: opened.prompt(id_, num_tokens=num),
+        )
     if as_json:
         document = {"path": str(out), "debates": told.num_debates, "left_out": dict(told.left_out)}
         typer.echo(json.dumps(document, indent=2))

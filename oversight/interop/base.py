@@ -31,7 +31,7 @@ from oversight.errors import ConfigError, DataError, OversightError, StoreError
 from oversight.registry import shortened, shown_error
 from oversight.store import Store
 from oversight.text.numbers import count
-from oversight.types import Feedback, Judgment, Stored, Transcript, Turn
+from oversight.types import Feedback, Judgment, PromptRecord, Stored, Transcript, Turn
 
 GROUP = "interop"
 """The group of formats in the registry."""
@@ -96,6 +96,9 @@ class Imported:
             self.num_judgments += isinstance(record, Judgment)
             self.num_ratings += isinstance(record, Feedback)
 
+
+PromptOf: TypeAlias = Callable[[str, int | None], PromptRecord]
+"""A stored prompt by its id and number of tokens, as `Store.prompt` gives it."""
 
 OnProgress: TypeAlias = Callable[[str, int], None]
 """Told the pass, `checking` or `writing`, and the number of items that have been read in it."""
@@ -234,9 +237,21 @@ def items_of(settings: ImportSettings) -> Iterator[ImportItem]:
 
 
 def write_debates(
-    name: str, transcripts: Iterable[Transcript], path: Path, settings: Mapping[str, Any]
+    name: str,
+    transcripts: Iterable[Transcript],
+    path: Path,
+    settings: Mapping[str, Any],
+    prompt_of: PromptOf | None = None,
 ) -> Imported:
     """Write debates in a format, as far as it can hold them, and tell what was left out.
+
+    Args:
+        name: Of the format.
+        transcripts: The debates.
+        path: The file or folder.
+        settings: The format's own.
+        prompt_of: The stored prompt of an id and a number of tokens, for a format that has a place
+            for prompts: its `write` then takes it under this name.
 
     Raises:
         ConfigError: The format is read only, or a setting is wrong.
@@ -256,7 +271,9 @@ def write_debates(
             told.num_debates += 1
             yield transcript
 
-    for item in write(passing(), path, config):
+    takes = inspect.signature(write).parameters
+    prompts = {"prompt_of": prompt_of} if "prompt_of" in takes else {}
+    for item in write(passing(), path, config, **prompts):
         told.left_out[item.reason] += 1
         told.num_debates -= 1
     return told

@@ -17,10 +17,10 @@ from oversight.config import Settings
 from oversight.datasets.base import BadRow, LeftOut
 from oversight.errors import ConfigError, DataError
 from oversight.ids import content_id
-from oversight.interop.base import ImportedDebate, ImportItem
+from oversight.interop.base import ImportedDebate, ImportItem, PromptOf
 from oversight.interop.inspect_evals import Evaluated, NoQuestion
 from oversight.interop.inspect_files import BadSample, InspectFile, inspect_writer
-from oversight.interop.inspect_records import RECORDS, PromptOf, prompts_of, records_of
+from oversight.interop.inspect_records import RECORDS, prompts_of, records_of
 from oversight.interop.inspect_samples import (
     BELIEF,
     INVALID,

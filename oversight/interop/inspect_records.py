@@ -7,13 +7,13 @@ and replace halves of characters elsewhere, and keep a text as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from oversight.datasets.base import reason
 from oversight.errors import DataError, StoreError
+from oversight.interop.base import PromptOf
 from oversight.types import (
     Debate,
     Feedback,
@@ -27,9 +27,6 @@ from oversight.types import (
     Transcript,
     Turn,
 )
-
-PromptOf: TypeAlias = Callable[[str, int | None], PromptRecord]
-"""A stored prompt by its id and number of tokens, as `Store.prompt` gives it."""
 
 RECORDS = "oversight"
 """Key of the records in a sample's store."""

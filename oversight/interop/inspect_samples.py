@@ -129,10 +129,7 @@ def messages_of(transcript: Transcript, judgment: Judgment | None) -> list[Json]
         words = [f"**{heading(turn, question, debate)}**"]
         words += [shown(turn.text)] if turn.text else []
         words += [belief_line(question, turn.belief)] if turn.belief else []
-        about: Json = {"seat": turn.seat.value, "role": turn.role.value, "act": turn.act.value}
-        about |= {"round": turn.round, "step": turn.step}
-        message = _message(debate.id, turn.id, "assistant", "\n\n".join(words))
-        messages.append(message | {"metadata": about})
+        messages.append(_message(debate.id, turn.id, "assistant", "\n\n".join(words)))
     if judgment is not None:
         text = f"**Judge, verdict**\n\n{belief_line(question, judgment.final)}"
         text += f"\n\n{shown(judgment.rationale)}" if judgment.rationale else ""
@@ -243,10 +240,10 @@ class _Events:
         self.events.append(event)
         return event
 
-    def span(self, name: str, kind: str) -> str:
+    def span(self, name: str) -> str:
         """Begin a span; returns its id."""
         place = content_id("span", self.debate_id, len(self.events))[:22]
-        self.add("span_begin", place, id=place, name=name, type=kind)
+        self.add("span_begin", place, id=place, name=name)
         return place
 
     def calls(self, span: str, role: str, samples: Iterable[Sample]) -> None:
@@ -300,18 +297,18 @@ def _events_of(
         events.at = at
         name = heading(turn, question, debate)
         name += "" if turn.chosen else f" (candidate {turn.candidate}, not chosen)"
-        span = events.span(name, "agent")
+        span = events.span(name)
         events.calls(span, turn.role.value, turn.samples)
         events.at = at + timedelta(seconds=_seconds(turn.seconds))
         if turn.text:
-            events.add("info", span, source=RECORDS, data=shown(turn.text))
+            events.add("info", span, source="said", data=shown(turn.text))
         if turn.belief is not None:
             events.add("info", span, source="belief", data=_belief(question, turn.belief))
         events.add("span_end", span, id=span)
     events.at = at + timedelta(seconds=longest)
     for judgment in transcript.judgments:
         name = f"{judgment.judge} decides{' (sides swapped)' if judgment.swapped else ''}"
-        span = events.span(shown(name), "agent")
+        span = events.span(shown(name))
         events.calls(span, Role.JUDGE.value, judgment.samples)
         events.add("info", span, source="belief", data=_belief(question, judgment.final))
         if judgment is first_judgment(transcript):

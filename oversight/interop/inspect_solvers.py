@@ -111,10 +111,10 @@ class _Spanned:
         """One act, with its words and its belief as events."""
         seat = "" if view.role is Role.JUDGE else f" {view.seat.value.upper()}"
         name = f"{view.role.value}{seat}, {view.act.value}, round {view.round}"
-        async with span(name, type="agent"):
+        async with span(name):
             draft = await self._agent.act(view)
             if draft.text:
-                inspect_transcript().info(shown(draft.text), source=RECORDS)
+                inspect_transcript().info(shown(draft.text), source="said")
             question = self._questions.get(view.debate_id)
             if draft.belief is not None and question is not None:
                 probs = draft.belief.probs
@@ -202,7 +202,7 @@ class _Runs:
 
 def _message(given: dict[str, Any]) -> ChatMessage:
     kind = ChatMessageUser if given["role"] == "user" else ChatMessageAssistant
-    return kind(content=given["content"], id=given["id"], metadata=given.get("metadata"))
+    return kind(content=given["content"], id=given["id"])
 
 
 def _raise_failures(progress: DebateProgress) -> None:
