@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -88,14 +87,19 @@ def write_all(folder: Path, num: int) -> dict[str, Path]:
     begin = time.perf_counter()
     list(write(clones(folder, num, asked), ours, Config(), lambda id_, _: asked[id_]))
     print(f"export: {num / (time.perf_counter() - begin):,.0f} debates a second")
-    with zipfile.ZipFile(ours) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
-    zstd_archive(zstd, [(name, text, packed(text)) for name, text in contents.items()])
-    with document.open("w") as file:
-        head = json.loads(contents["header.json"])
+    with zipfile.ZipFile(ours) as archive, document.open("w") as file:
+        head = json.loads(archive.read("header.json"))
         file.write(json.dumps(head)[:-1] + ', "samples": [')
-        samples = [text.decode() for name, text in contents.items() if name.startswith("samples/")]
-        file.write(",\n".join(samples) + "]}")
+        begin_with = ""
+        for name in archive.namelist():
+            if name.startswith("samples/"):
+                file.write(begin_with + archive.read(name).decode())
+                begin_with = ",\n"
+        file.write("]}")
+        names = archive.namelist()
+        zstd_archive(
+            zstd, ((name, text, packed(text)) for name in names for text in [archive.read(name)])
+        )
     text = " ".join(["the answer cannot be known from this line alone"] * 40)
     others = [
         choosing(
@@ -140,6 +144,12 @@ def import_one(path: Path, folder: Path) -> dict[str, float]:
     return {"seconds": time.perf_counter() - begin, "num": done.num_debates, "records": 0}
 
 
+def peak_mb() -> float:
+    """The largest memory of this process; `getrusage` would give that of its parent as well."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def in_a_process(path: Path, how: str) -> dict[str, float]:
     """What a fresh process measures."""
     command = [sys.executable, __file__, "--log", str(path), "--how", how]
@@ -162,7 +172,7 @@ def main() -> None:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 found = import_one(given.log, Path(folder))
-        found["mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found["mb"] = peak_mb()
         print(json.dumps(found))
         return
     lines = [f"{given.samples:,} samples of Inspect's logs: seconds and MB of a fresh process"]

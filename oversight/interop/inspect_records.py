@@ -34,14 +34,28 @@ LAYOUT = 1
 """Version of the records' layout."""
 
 
+class _Prompt(BaseModel):
+    """One prompt: its messages, and its token ids behind those that it shares with another."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: list[tuple[str, list[int]]]
+    """Roles, and indices of parts."""
+    like: int = 0
+    """Index of an earlier prompt, whose first ids it begins with."""
+    shared: int = 0
+    """Number of these."""
+    ids: list[int] = []
+    """Those that follow."""
+
+
 class _Prompts(BaseModel):
-    """Prompts of a debate, whose common parts stand once."""
+    """Prompts of a debate, which grow at their ends: what they have in common stands once."""
 
     model_config = ConfigDict(extra="forbid")
 
     parts: list[str] = []
-    prompts: list[tuple[list[tuple[str, list[int]]], list[int]]] = []
-    """Of each its messages, as a role and indices of parts, and its token ids."""
+    prompts: list[_Prompt] = []
 
 
 class _Records(BaseModel):
@@ -62,6 +76,7 @@ class _Records(BaseModel):
 def records_text(transcript: Transcript, prompts: Iterable[PromptRecord]) -> str:
     """The records of a debate as one JSON text in ASCII."""
     shared, places = _Prompts(), dict[str, int]()
+    before: list[tuple[int, ...]] = []
     for each in prompts:
         messages = []
         for message in each.prompt.messages:
@@ -72,7 +87,14 @@ def records_text(transcript: Transcript, prompts: Iterable[PromptRecord]) -> str
                     shared.parts.append(part)
                 indices.append(places[part])
             messages.append((str(message.role), indices))
-        shared.prompts.append((messages, list(each.token_ids)))
+        ids = each.token_ids
+        lengths = [_common(ids, other) for other in before]
+        num = max(lengths, default=0)
+        like = lengths.index(num) if num else 0
+        shared.prompts.append(
+            _Prompt(messages=messages, like=like, shared=num, ids=list(ids[num:]))
+        )
+        before.append(ids)
     found = _Records(
         layout=LAYOUT,
         question=transcript.question,
@@ -84,6 +106,18 @@ def records_text(transcript: Transcript, prompts: Iterable[PromptRecord]) -> str
         prompts=shared,
     )
     return json.dumps(found.model_dump(mode="json"), separators=(",", ":"))
+
+
+def _common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+    """The number of ids that two prompts begin with alike."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def records_of(text: str) -> tuple[str, tuple[Stored, ...]]:
@@ -130,15 +164,20 @@ def _read_slowly(text: str) -> _Records:
 
 
 def _prompts(shared: _Prompts) -> Iterator[PromptRecord]:
-    for messages, token_ids in shared.prompts:
+    known: dict[tuple[str, tuple[int, ...]], Message] = {}
+    before: list[tuple[int, ...]] = []
+    for each in shared.prompts:
         try:
-            given = tuple(
-                Message.model_validate(
-                    {"role": role, "parts": tuple(shared.parts[index] for index in indices)}
-                )
-                for role, indices in messages
-            )
-            yield PromptRecord(Prompt(messages=given), tuple(token_ids))
+            messages = []
+            for role, indices in each.messages:
+                key = (role, tuple(indices))
+                if key not in known:
+                    parts = tuple(shared.parts[index] for index in indices)
+                    known[key] = Message.model_validate({"role": role, "parts": parts})
+                messages.append(known[key])
+            begin = before[each.like][: each.shared] if each.shared else ()
+            before.append((*begin, *each.ids))
+            yield PromptRecord(Prompt(messages=tuple(messages)), before[-1])
         except (IndexError, ValidationError):
             raise DataError("records.prompts: a message has a part or role that is none") from None
 

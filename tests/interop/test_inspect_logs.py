@@ -213,21 +213,22 @@ def packed(text: bytes, *, frames: int = 1) -> bytes:
     return b"".join(codec.compress(piece, asbytes=True) for piece in pieces)
 
 
-def zstd_archive(path: Path, members: list[tuple[str, bytes, bytes]]) -> Path:
+def zstd_archive(path: Path, members: Iterable[tuple[str, bytes, bytes]]) -> Path:
     """A ZIP archive of members that are packed already: (name, content, packed content)."""
-    body, listed = b"", b""
-    for name, content, data in members:
-        encoded = name.encode()
-        head = struct.pack(
-            "<HHHHHIIIHH",
-            *(63, 0, 93, 0, 33, zlib.crc32(content), len(data), len(content), len(encoded), 4),
-        )
-        listed += b"PK\x01\x02" + struct.pack("<H", 63) + head[:24]
-        listed += struct.pack("<HHHHII", 0, 0, 0, 0, 0, len(body)) + encoded
-        # An extra field here, which the list of members does not have: it has to be passed over.
-        body += b"PK\x03\x04" + head + encoded + b"\x01\x02\x00\x00" + data
-    end = struct.pack("<HHHHIIH", 0, 0, len(members), len(members), len(listed), len(body), 0)
-    path.write_bytes(body + listed + b"PK\x05\x06" + end)
+    listed: list[bytes] = []
+    with path.open("wb") as file:
+        for name, content, data in members:
+            encoded = name.encode()
+            sizes = (zlib.crc32(content), len(data), len(content), len(encoded))
+            head = struct.pack("<HHHHHIIIH", 63, 0, 93, 0, 33, *sizes)
+            listed.append(b"PK\x01\x02" + struct.pack("<H", 63) + head)
+            listed.append(struct.pack("<HHHHII", 0, 0, 0, 0, 0, file.tell()) + encoded)
+            # An extra field that the list of members does not have: it has to be passed over.
+            file.write(b"PK\x03\x04" + head + b"\x04\x00" + encoded + b"\x01\x02\x00\x00" + data)
+        where, num = file.tell(), len(listed) // 2
+        file.write(b"".join(listed))
+        sizes = (file.tell() - where, where)
+        file.write(b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, num, num, *sizes, 0))
     return path
 
 
