@@ -172,13 +172,13 @@ def main() -> None:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 found = import_one(given.log, Path(folder))
-        found["mb"] = peak_mb()
+        found |= {"mb": peak_mb(), "cpu": time.process_time()}
         print(json.dumps(found))
         return
     lines = [f"{given.samples:,} samples of Inspect's logs: seconds and MB of a fresh process"]
     with tempfile.TemporaryDirectory() as folder:
         logs = write_all(Path(folder), given.samples)
-        lines.append(f"{'log':48}{'MB':>6}{'':>8}{'s':>7}{'bar':>6}{'MB':>7}{'bar':>6}")
+        lines.append(f"{'log':48}{'MB':>6}{'':>8}{'s':>7}{'CPU':>7}{'bar':>6}{'MB':>7}{'bar':>6}")
         runs = [(name, path, "read") for name, path in logs.items()]
         runs.append((*next(iter(logs.items())), "import"))
         for name, path, how in runs:
@@ -186,7 +186,8 @@ def main() -> None:
             assert found["num"] == given.samples, found
             size = path.stat().st_size / 2**20
             lines.append(
-                f"{name:48}{size:>6.0f}{how:>8}{found['seconds']:>7.1f}{BAR_S:>6.0f}"
+                f"{name:48}{size:>6.0f}{how:>8}{found['seconds']:>7.1f}"
+                f"{found['cpu']:>7.1f}{BAR_S:>6.0f}"
                 f"{found['mb']:>7.0f}{BAR_MB:>6.0f}"
             )
     lines.append(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -78,7 +78,7 @@ def _debates(file: InspectFile) -> Iterator[ImportItem]:
         if isinstance(sample, BadSample):
             yield BadRow(sample.place, None, sample.reason)
             continue
-        place = f"{file.path}: sample {sample.get('id')!r}, epoch {sample.get('epoch')}"
+        place = f"{file.path}: sample {str(sample.get('id'))!r}, epoch {sample.get('epoch')}"
         held = (sample.get("store") or {}).get(RECORDS)
         try:
             if isinstance(held, str):
@@ -99,7 +99,7 @@ def _debates(file: InspectFile) -> Iterator[ImportItem]:
 def _samples(file: InspectFile) -> Iterator[Json | BadSample]:
     """The samples, and one that cannot be read in place of all behind a place that is broken."""
     try:
-        yield from file.samples()
+        yield from file.samples(RECORDS)
     except DataError as error:
         yield BadSample(str(file.path), str(error).removeprefix(f"{file.path}: "))
 

@@ -98,9 +98,14 @@ class InspectFile:
         with _archive(self.path) as (archive, _):
             return len({name for name in archive.namelist() if _is_sample(name)})
 
-    def samples(self) -> Iterator[Json | BadSample]:
-        """Every sample as its JSON object, the last of those that stand under one name."""
-        return self._members() if self.is_archive else self._elements()
+    def samples(self, held: str = "") -> Iterator[Json | BadSample]:
+        """Every sample as its JSON object, the last of those that stand under one name.
+
+        Args:
+            held: A key of samples' `store`: a sample of an archive that has a text there is given
+                with its id, its epoch and its store alone, which takes a third of the time.
+        """
+        return self._members(held) if self.is_archive else self._elements()
 
     def _read_header(self) -> Json:
         if not self.is_archive:
@@ -124,7 +129,7 @@ class InspectFile:
                 )
             return _parsed(_content(archive, file, info), f"{self.path}: {info.filename}")
 
-    def _members(self) -> Iterator[Json | BadSample]:
+    def _members(self, held: str) -> Iterator[Json | BadSample]:
         with _archive(self.path) as (archive, file):
             infos = {
                 info.filename: info for info in archive.infolist() if _is_sample(info.filename)
@@ -132,7 +137,8 @@ class InspectFile:
             for name, info in infos.items():
                 place = f"{self.path}: {name}"
                 try:
-                    yield _parsed(_content(archive, file, info), place)
+                    content = _content(archive, file, info)
+                    yield _holding(content, held, name) or _parsed(content, place)
                 except DataError as error:
                     yield BadSample(place, str(error).removeprefix(f"{place}: "))
 
@@ -220,6 +226,28 @@ def _zstd(file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
     if zlib.crc32(found) != info.CRC:
         raise ValueError("its sum does not agree")
     return found
+
+
+def _holding(content: bytes, key: str, name: str) -> Json | None:
+    """Id, epoch and store of a sample that has a JSON object's text there; None if that is not
+    plain to see.
+
+    In a JSON text a quote within a text has a backslash before it. So nothing but a key looks like
+    the begin that is searched for, and the first brace before a bare quote is the object's last.
+    """
+    if not key:
+        return None
+    begin = f'"store":{{"{key}":'.encode()
+    start = content.find(begin) + len(begin)
+    end = content.find(b'}"', start) + 2
+    is_one = start > len(begin) and end > start and content.find(begin, end) < 0
+    if not is_one or content[start : start + 2] != b'"{':
+        return None
+    sample_id, _, epoch = name.removeprefix(SAMPLES).removesuffix(".json").rpartition("_epoch_")
+    try:
+        return {"id": sample_id, "epoch": epoch, "store": {key: from_json(content[start:end])}}
+    except ValueError:
+        return None
 
 
 def _parsed(content: bytes, place: str) -> Json:

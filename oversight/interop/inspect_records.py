@@ -7,6 +7,8 @@ and replace halves of characters elsewhere, and keep a text as it is.
 from __future__ import annotations
 
 import json
+import struct
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -45,8 +47,8 @@ class _Prompt(BaseModel):
     """Index of an earlier prompt, whose first ids it begins with."""
     shared: int = 0
     """Number of these."""
-    ids: list[int] = []
-    """Those that follow."""
+    ids: str = ""
+    """Those that follow: base64 of 32-bit numbers, which is read faster than digits."""
 
 
 class _Prompts(BaseModel):
@@ -92,7 +94,7 @@ def records_text(transcript: Transcript, prompts: Iterable[PromptRecord]) -> str
         num = max(lengths, default=0)
         like = lengths.index(num) if num else 0
         shared.prompts.append(
-            _Prompt(messages=messages, like=like, shared=num, ids=list(ids[num:]))
+            _Prompt(messages=messages, like=like, shared=num, ids=_packed(ids[num:]))
         )
         before.append(ids)
     found = _Records(
@@ -106,6 +108,15 @@ def records_text(transcript: Transcript, prompts: Iterable[PromptRecord]) -> str
         prompts=shared,
     )
     return json.dumps(found.model_dump(mode="json"), separators=(",", ":"))
+
+
+def _packed(ids: tuple[int, ...]) -> str:
+    return b64encode(struct.pack(f"<{len(ids)}I", *ids)).decode()
+
+
+def _unpacked(text: str) -> tuple[int, ...]:
+    data = b64decode(text)
+    return struct.unpack(f"<{len(data) // 4}I", data)
 
 
 def _common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
@@ -176,10 +187,12 @@ def _prompts(shared: _Prompts) -> Iterator[PromptRecord]:
                     known[key] = Message.model_validate({"role": role, "parts": parts})
                 messages.append(known[key])
             begin = before[each.like][: each.shared] if each.shared else ()
-            before.append((*begin, *each.ids))
+            before.append(begin + _unpacked(each.ids))
             yield PromptRecord(Prompt(messages=tuple(messages)), before[-1])
-        except (IndexError, ValidationError):
-            raise DataError("records.prompts: a message has a part or role that is none") from None
+        except (IndexError, ValueError, struct.error):  # pydantic's is a ValueError
+            raise DataError(
+                "records.prompts: a part, a role or token ids are not as they were written"
+            ) from None
 
 
 def prompts_of(transcript: Transcript, prompt_of: PromptOf) -> dict[str, PromptRecord]:
