@@ -198,6 +198,35 @@ async def test_a_record_that_was_changed_in_a_log_is_refused_by_its_place(store,
     assert "of another question" in bad[1].reason
 
 
+HOSTILE = 'Where}"? {"store":{"oversight":"{}"}} \\"} \ud800 \x00 "}'
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+async def test_words_that_look_like_the_file_itself_change_nothing(tmp_path, indent):
+    with Store.open(tmp_path / "ours.db") as opened:
+        await run_scripted(opened, [make_question(text=HOSTILE.replace("\ud800", ""))], ["naive"])
+        [transcript] = opened.transcripts()
+    halves = transcript.question.model_copy(
+        update={"text": HOSTILE, "id": HOSTILE.replace("\ud800", "x")}
+    )
+    debate = transcript.debate.model_copy(
+        update={"question_id": halves.id, "question_fingerprint": halves.fingerprint}
+    )
+    given = Transcript(debate, halves, ())
+    path = tmp_path / "a.eval"
+    list(write([given], path, Config()))
+    spread = tmp_path / "spread.eval"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(spread, "w") as new:
+        for name in old.namelist():
+            # As a sample of another writer's, in which a second text looks like the records.
+            text = json.loads(old.read(name))
+            if name.startswith("samples/"):
+                text["metadata"]["store"] = {"oversight": "{}"} if indent else {}
+            new.writestr(name, json.dumps(text, indent=indent))
+    for each in (path, spread):
+        assert list(only(read(each, Config()))) == [halves, debate]
+
+
 def test_a_log_is_named_by_its_ending(tmp_path):
     with pytest.raises(ConfigError, match=r"ends in \.eval"):
         list(write([], tmp_path / "log.jsonl", Config()))

@@ -6,10 +6,13 @@ logging and of the screen.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from oversight.store import Store
 from oversight.types import Debate, Judgment, PromptRecord, Question, Role, Turn, Verdict
 from tests.interop.test_inspect_logs import all_of, contents, written
 from tests.reporting.conftest import make_question, run_scripted
+from tests.tui.browser import Browser, chromium, in_chromium
 
 pytest.importorskip("inspect_ai", reason="needs inspect-ai: pip install oversight[inspect]")
 
@@ -294,3 +298,59 @@ def test_evaluations_that_inspect_ran_are_read(tmp_path, installed):
     [prompt] = of_kind(answers[0], PromptRecord)
     assert [each["role"] for each in prompt.prompt.chat()] == ["system", "user"]
     assert prompt.prompt.chat()[0]["content"] == "Add."
+
+
+def _viewing(folder: Path, path: str) -> tuple[subprocess.Popen[bytes], int]:
+    """`inspect view` on a folder of logs, and its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "inspect_ai", "view", "start", "--log-dir", str(folder)]
+    server = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        env=os.environ | {"PYTHONPATH": path, "HOME": str(folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return server, port
+
+
+@in_chromium
+async def test_the_viewer_shows_turns_beliefs_and_scores(tmp_path, installed):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with Store.open(tmp_path / "ours.db") as store:
+        await run_scripted(store, [make_question(1)], ["debate"])
+        written(store, folder / "2026-11-30T00-00-00+00-00_debate_ours.eval")
+    server, port = _viewing(folder, installed)
+    log = f"http://127.0.0.1:{port}/#/logs/2026-11-30T00-00-00+00-00_debate_ours.eval"
+    sample = f"{log}/samples/sample/debate:q1/1"
+
+    async def holds(browser: Browser, address: str, *words: str) -> str:
+        await browser.visit(address, 1300, 1500)
+        text = ""
+        for _ in range(300):
+            text = str(await browser.value("document.body.innerText"))
+            if all(word in text for word in words):
+                return text
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"a minute later {words} are not all in {text[:3000]}")
+
+    try:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+                break
+            await asyncio.sleep(0.2)
+        async with chromium(tmp_path / "profile") as browser:
+            await holds(browser, log, "debate:q1", "Where is the brass lamp on day 1?", "VERDICT")
+            await browser.keep("inspect_list.png")
+            words = ("Debater A, speak, round 1, for A: the attic", "A 0% (the attic), B 100%")
+            await holds(browser, f"{sample}/messages", *words)
+            await browser.keep("inspect_messages.png")
+            await holds(browser, f"{sample}/transcript", "Debater B, speak, round 3", "MODEL CALL")
+            await browser.keep("inspect_transcript.png")
+            scored = await holds(browser, f"{sample}/scoring", "verdict", "belief", "trajectory")
+            assert "judge (made)" in scored
+    finally:
+        server.terminate()
+        server.wait(30)
