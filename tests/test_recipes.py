@@ -10,6 +10,7 @@ from shutil import copytree, ignore_patterns
 import pytest
 
 from oversight import constitutions, protocols, registry
+from oversight.audits.preparing import JudgeAuditSettings
 from oversight.cli.run import load_circle
 from oversight.config import RunSettings, load_recipe, override, read_toml
 from oversight.experiments import constitutional, selfplay
@@ -30,6 +31,7 @@ STAGES = [FOLDER / "constitutional_sl.toml", FOLDER / "constitutional_rl.toml"]
 RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES) - set(BATCHES) - set(STAGES))
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
+    FOLDER / "audits" / "seedling.toml": JudgeAuditSettings,
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
 }
@@ -146,7 +148,8 @@ def test_every_recipe_is_of_a_kind_that_is_tested_here() -> None:
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_another_recipe_fits_its_command(path: Path) -> None:
-    assert load_recipe(OTHERS[path], path, {}).out
+    settings = load_recipe(OTHERS[path], path, {})
+    assert getattr(settings, "out", None) or settings.store
 
 
 @pytest.mark.parametrize("place", [FOLDER.parent, Path("/")])

@@ -13,6 +13,7 @@ import typer
 
 from oversight import __version__, registry
 from oversight.cli import ending
+from oversight.cli.audit import audit
 from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
@@ -50,8 +51,8 @@ UNUSABLE = {
 
 GOING_ON = frozenset(
     {
-        *("answer", "critique", "debate", "demo", "feedback", "import", "judge", "pixels"),
-        *("propose", "push", "rate", "run"),
+        *("answer", "audit", "critique", "debate", "demo", "feedback", "import", "judge"),
+        *("pixels", "propose", "push", "rate", "run"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
@@ -92,6 +93,7 @@ for command in (
 app.add_typer(train, name="train")
 app.add_typer(store, name="store")
 app.add_typer(constitution, name="constitution")
+app.add_typer(audit, name="audit")
 
 
 def _print_version(wanted: bool) -> None:

@@ -57,8 +57,8 @@ OnlyDataset = Annotated[
         autocompletion=registered("datasets"),
     ),
 ]
-BY = ("difficulty", "model", "tag", "protocol", "judge", "dataset", "run")
-"""Properties by which a report can be divided (`evals.breakdown.By`)."""
+BY = ("difficulty", "model", "tag", "protocol", "judge", "study", "dataset", "run")
+"""Properties by which a report can be divided (`evals.properties.By`)."""
 
 
 def report(
@@ -73,8 +73,9 @@ def report(
         list[str] | None,
         typer.Option(
             "--by",
-            metavar="|".join(BY),
-            help="Also by this. May be repeated.",
+            metavar="|".join((*BY, "meta.NAME")),
+            help="Also by this, meta.NAME being a value that questions carry; several joined by + "
+            "are crossed, all arms pooled. May be repeated.",
             show_default=False,
             autocompletion=one_of(lambda: BY),
         ),

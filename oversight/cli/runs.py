@@ -21,7 +21,7 @@ from oversight.redaction import redacted, without_password
 
 if TYPE_CHECKING:
     from oversight.errors import StoreError
-    from oversight.evals.breakdown import By
+    from oversight.evals.properties import Property
     from oversight.evals.report import Report
     from oversight.store import Store as OpenStore
     from oversight.store.runs import RunTokens, StoredRun
@@ -178,20 +178,15 @@ def _as_json(run: StoredRun, tokens: RunTokens) -> dict[str, Any]:
 # --- what a report is on ---
 
 
-def properties(given: Sequence[str]) -> list[By]:
+def properties(given: Sequence[str]) -> list[Property]:
     """The properties of `--by`, each once.
 
     Raises:
         ConfigError: One is unknown.
     """
-    from oversight.errors import ConfigError
-    from oversight.evals.breakdown import By
-    from oversight.registry import nearest
+    from oversight.evals.properties import property_of
 
-    known = [each.value for each in By]
-    if unknown := next((each for each in given if each not in known), None):
-        raise ConfigError(f"--by {unknown!r}: no such property.{nearest(unknown, known)}")
-    return [By(each) for each in dict.fromkeys(given)]
+    return [property_of(each) for each in dict.fromkeys(given)]
 
 
 def stores_of(given: Sequence[str], default: str, arms: dict[str, str]) -> dict[str, str]:
@@ -227,7 +222,7 @@ class ReportChoice:
     protocol: str | None
     dataset: str | None
 
-    def report(self, by: Sequence[By], prices: Path | None) -> Report:
+    def report(self, by: Sequence[Property], prices: Path | None) -> Report:
         """The report.
 
         Raises:

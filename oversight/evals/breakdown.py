@@ -1,33 +1,20 @@
-"""Judged debates taken apart: accuracy by a property of theirs, runs against each other, usage."""
+"""Runs of a report: what they are made of, runs against each other, prompts, tokens and money."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations
 
 from oversight.config import PriceTable
-from oversight.evals.accuracy import Accuracy, accuracy, difference
+from oversight.evals.accuracy import difference
 from oversight.evals.intervals import Estimate
-from oversight.evals.observations import UNKNOWN, Arm, Observation, difficulty_of
+from oversight.evals.observations import UNKNOWN, Arm, Observation
 from oversight.registry import shortened
-from oversight.text.numbers import NONE, Table, duration, percent, points, share
+from oversight.text.numbers import NONE, Table, duration, points
 from oversight.text.terminal import visible
-from oversight.types import Question, Role, Sample, Transcript
-
-
-class By(StrEnum):
-    """Property of debates that accuracy is shown by."""
-
-    DIFFICULTY = "difficulty"
-    MODEL = "model"
-    TAG = "tag"
-    PROTOCOL = "protocol"
-    JUDGE = "judge"
-    DATASET = "dataset"
-    RUN = "run"
+from oversight.types import Role, Sample, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +28,6 @@ class RunMembership:
 
 
 NO_RUNS = RunMembership(lambda debate_id: (), {})
-
-
-@dataclass(frozen=True, slots=True)
-class Breakdown:
-    """Accuracy on the debates that have one value of a property."""
-
-    by: By
-    value: str
-    label: str
-    """The arm; empty where the property itself belongs to arms, and all with it are pooled."""
-    accuracy: Accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,52 +111,6 @@ class ReportOrigin:
 
 
 MAX_LISTED = 4
-
-
-# --- by a property ---------------------------------------------------------------
-
-OF_ARMS = frozenset({By.MODEL, By.PROTOCOL, By.JUDGE})
-"""Properties that belong to arms: all arms with a value are pooled."""
-
-
-def values_of(by: By, question: Question, seen: Observation, runs: RunMembership) -> list[str]:
-    """The values that a ruling counts under: of a tag or a run it may have several."""
-    if by is By.RUN:
-        return list(runs.runs_of(seen.debate_id)) or [UNKNOWN]
-    if by is By.TAG:
-        names = runs.runs_of(seen.debate_id)
-        pairs = (pair for name in names for pair in runs.tags.get(name, {}).items())
-        return sorted({f"{tag}={value}" for tag, value in pairs}) or [UNKNOWN]
-    if by is By.DIFFICULTY:
-        return [difficulty_of(question)]
-    plain = {
-        By.MODEL: seen.arm.speakers,
-        By.PROTOCOL: seen.arm.protocol,
-        By.JUDGE: seen.arm.judge,
-        By.DATASET: seen.dataset,
-    }
-    return [plain[by] or UNKNOWN]
-
-
-def breakdowns(
-    valued: Iterable[tuple[By, str, Observation]], named: Mapping[Arm, str]
-) -> tuple[Breakdown, ...]:
-    """Accuracy by property, value and arm, in this order; values as numbers where they are."""
-    groups: dict[tuple[By, str, str], list[Observation]] = defaultdict(list)
-    for by, value, seen in valued:
-        groups[by, value, "" if by in OF_ARMS else named[seen.arm]].append(seen)
-    measured = (
-        (key, accuracy(groups[key]))
-        for key in sorted(groups, key=lambda key: (key[0], _number(key[1]), key[1:]))
-    )
-    return tuple(Breakdown(*key, found) for key, found in measured if found is not None)
-
-
-def _number(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return float("inf")
 
 
 # --- runs against each other -----------------------------------------------------
@@ -333,28 +263,6 @@ class UsageCounter:
 
 
 # --- tables ----------------------------------------------------------------------
-
-
-def breakdown_tables(found: Sequence[Breakdown]) -> Iterator[Table]:
-    """A table for each property."""
-    for by in dict.fromkeys(each.by for each in found):
-        yield Table(
-            title=f"By {by.value}",
-            note="As in judge accuracy. A debate of several runs or tags counts in each.",
-            columns=(by.value, "protocol", "accuracy", "all", "INVALID", "n / q."),
-            rows=tuple(
-                (
-                    each.value,
-                    each.label or "all",
-                    share(each.accuracy.accuracy),
-                    share(each.accuracy.accuracy_all),
-                    percent(each.accuracy.share_invalid),
-                    f"{each.accuracy.num:,}/{each.accuracy.num_questions:,}",
-                )
-                for each in found
-                if each.by is by
-            ),
-        )
 
 
 def difference_table(found: Sequence[RunDifference]) -> Table:

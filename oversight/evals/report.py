@@ -46,8 +46,6 @@ from oversight.evals.answers import (
 )
 from oversight.evals.breakdown import (
     NO_RUNS,
-    Breakdown,
-    By,
     ModelUsage,
     OwnPrompt,
     PromptCounter,
@@ -55,9 +53,7 @@ from oversight.evals.breakdown import (
     RunDifference,
     RunMembership,
     UsageCounter,
-    breakdowns,
     run_differences,
-    values_of,
 )
 from oversight.evals.calibration import (
     SCORES,
@@ -73,6 +69,7 @@ from oversight.evals.intervals import Estimate, mean_interval
 from oversight.evals.observations import Arm, Kind, Observation, cluster_of, labels, observe
 from oversight.evals.observations import named as named_agent
 from oversight.evals.principles import PrincipleCounter, PrincipleEffect
+from oversight.evals.properties import Breakdown, BreakdownCounter, Property
 from oversight.types import JudgeKind, Transcript, Verdict
 
 Observed = Mapping[Arm, Sequence[Observation]]
@@ -238,7 +235,7 @@ def build_report(
     *,
     failed: Iterable[Transcript] = (),
     arms: Mapping[str, Iterable[Transcript]] | None = None,
-    by: Sequence[By] = (),
+    by: Sequence[Property] = (),
     runs: Mapping[str, RunMembership] | None = None,
     prices: PriceTable | None = None,
 ) -> Report:
@@ -249,14 +246,14 @@ def build_report(
         seed: Of the bootstrap.
         failed: Debates that are not complete; those that failed are counted by cause.
         arms: More of them by the name of a run, a store or an arm, each measured by itself.
-        by: Properties that accuracy is also shown by.
+        by: Properties that figures are also shown by.
         runs: By the same names, which debates belong to which runs.
         prices: Of the models' tokens.
     """
     ends, usage, responses, own = EndCounter(), UsageCounter(), ResponseCounter(), PromptCounter()
     gathered: dict[Arm, list[_Ruled]] = defaultdict(list)
     raters, answers, principles = RaterCounter(), AnswerCounter(), PrincipleCounter()
-    valued: list[tuple[By, str, Observation]] = []
+    taken_apart = BreakdownCounter(by)
     questions, prompts, models, seeds = set(), set(), set(), set()
     num_debates = num_unjudged = 0
     named_arms = [("", transcripts), *(arms or {}).items()]
@@ -280,13 +277,7 @@ def build_report(
         for ruling in found:
             one = _ruled(transcript, ruling, name)
             gathered[one.observation.arm].append(one)
-            valued += [
-                (each, value, one.observation)
-                for each in by
-                for value in values_of(
-                    each, transcript.question, one.observation, (runs or {}).get(name, NO_RUNS)
-                )
-            ]
+            taken_apart.add(transcript, ruling, one.observation, (runs or {}).get(name, NO_RUNS))
     for group in gathered.values():
         group.sort(key=lambda one: one.observation.debate_id)
     observed = {arm: [one.observation for one in gathered[arm]] for arm in sorted(gathered)}
@@ -317,7 +308,7 @@ def build_report(
         drifts=answers.drifts(),
         principles=principles.counted().effects,
         pairs=answers.pairs(),
-        breakdowns=breakdowns(valued, named),
+        breakdowns=taken_apart.counted(named),
         run_differences=run_differences(observed, list(arms or ())),
         usage=usage.counted(prices),
         prompts=own.counted(),

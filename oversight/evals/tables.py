@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from oversight.evals.answers import QuoteUse
-from oversight.evals.breakdown import breakdown_tables, difference_table, prompt_table, usage_table
+from oversight.evals.breakdown import difference_table, prompt_table, usage_table
 from oversight.evals.constitutional import answer_tables
 from oversight.evals.intervals import Estimate
 from oversight.evals.observations import Kind
+from oversight.evals.properties import breakdown_tables
 from oversight.evals.report import ArmReport, Report
 from oversight.text.numbers import Table, count, decimal, decimals, interval, percent, points, share
 from oversight.text.terminal import visible

@@ -48,7 +48,7 @@ class ImportedDebate:
     """Question, debate, turns, judgments, outcome, feedback, prompts: all that is known of it."""
 
 
-class Unusable(ValueError):
+class UnusableItem(ValueError):
     """An item cannot be used; says the place inside it, the value and what is right.
 
     Within a format: its `read` yields a `BadRow` in place of it.

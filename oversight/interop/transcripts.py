@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from oversight.config import Settings
 from oversight.datasets.base import BadRow, reason
-from oversight.interop.base import ImportedDebate, ImportItem, Unusable, lines_of
+from oversight.interop.base import ImportedDebate, ImportItem, UnusableItem, lines_of
 from oversight.types import Debate, Feedback, Judgment, Outcome, Question, Turn
 
 
@@ -55,7 +55,7 @@ def read(path: Path, config: Config) -> Iterator[ImportItem]:
             continue
         try:
             yield _debate(path, number, value, config)
-        except Unusable as error:
+        except UnusableItem as error:
             yield BadRow(str(path), number, str(error), str(value.get("debate_id", "")))
 
 
@@ -93,17 +93,17 @@ def _parsed(model: type[Any], value: Any, place: str) -> Any:
         return model.model_validate(value)
     except ValidationError as error:
         said = reason(error, model)
-        raise Unusable(f"{place}.{said}" if place else said) from None
+        raise UnusableItem(f"{place}.{said}" if place else said) from None
 
 
 def _same(place: str, found: Any, wanted: str) -> None:
     """Refuse an id that is not that of the content.
 
     Raises:
-        Unusable: Names the place and both ids.
+        UnusableItem: Names the place and both ids.
     """
     if found != wanted:
-        raise Unusable(
+        raise UnusableItem(
             f"{place} = {found!r}, but its content gives {wanted!r}: it was changed since it was "
             "exported, or characters were replaced that no file can hold"
         )

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from oversight.errors import ConfigError
-from oversight.evals.breakdown import Breakdown, By
 from oversight.evals.observations import UNKNOWN
+from oversight.evals.properties import Breakdown, By
 from oversight.evals.rendering import drawn, report_page
 from oversight.evals.report import ArmReport, Report
 from oversight.files import write_text
@@ -56,7 +56,10 @@ BY_COLUMN: Mapping[tuple[str, str], Filters] = {
 BY_CELL = ("dataset", "family", "protocol", "policy", "principle", "rater", "study", "task")
 """Facets whose values stand in cells of their own."""
 PROPERTIES: Mapping[By, str] = {
-    **{each: each.value for each in (By.DIFFICULTY, By.TAG, By.PROTOCOL, By.JUDGE, By.RUN)},
+    **{
+        each: each.value
+        for each in (By.DIFFICULTY, By.TAG, By.PROTOCOL, By.JUDGE, By.STUDY, By.RUN)
+    },
     By.MODEL: "speakers",
     By.DATASET: "dataset",
 }
@@ -100,7 +103,8 @@ class Behind:
         self._arms = {arm.label: arm for arm in report.arms}
         self._broken_down: dict[str, list[Breakdown]] = {}
         for part in report.breakdowns:
-            self._broken_down.setdefault(f"By {part.by.value}", []).append(part)
+            for title in (f"By {part.by}", f"Debates by {part.by}"):
+                self._broken_down.setdefault(title, []).append(part)
 
     def table(self, table: Table) -> list[list[Cell]]:
         """The rows of a table, each cell that holds a number with what is behind it."""
@@ -161,8 +165,8 @@ class Behind:
                 found["judge", gap.judge] = None
         if table.title in self._broken_down:
             part = self._broken_down[table.title][number]
-            if part.value != UNKNOWN:
-                found[PROPERTIES[part.by], part.value] = None
+            if part.value != UNKNOWN and part.by in PROPERTIES:
+                found[PROPERTIES[By(part.by)], part.value] = None
         if table.title == "Tokens and time":
             used = [
                 each for each in self._report.usage if each.prompt_tokens + each.completion_tokens

@@ -22,6 +22,7 @@ from oversight.config import RunSettings, assignments, load_recipe, override, re
 from oversight.experiments.selfplay import RECIPE
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
+from tests.interop.nyu_files import a_debate, a_folder
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -71,6 +72,13 @@ def typed(*words: str) -> Runner:
     return run
 
 
+def imported(example: str, store: Path, root: Path) -> None:
+    """Imports the one file of a folder with the example."""
+    folder = a_folder(store.parent / "nyu", {"one": a_debate()})
+    words = ["import", "nyu", str(folder), "--store", str(store.parent / "nyu.db")]
+    assert main.run([*words, "--set", example]) == 0
+
+
 def trained(trainer: str) -> Runner:
     return lambda example, store, root: train_settings(
         trainer, root / "recipes" / "training" / f"{trainer}.toml", None, [example]
@@ -83,10 +91,13 @@ def batch_settings(recipe: Path, example: str) -> dict[str, Any]:
     return dict(data)
 
 
+AUDIT = ("--limit", "2", "-i", "authority", "--into", "{folder}/audit.db")
 RUNNERS: dict[str, Runner] = {
+    "audit judge": typed("audit", "judge", "--store", "{store}", *AUDIT),
     "debate": typed("debate", "-d", "world", "--no-live", "--store", "{store}"),
     "datasets": typed("datasets", "world", "--limit", "1"),
     "export": typed("export", "{folder}/rows.jsonl", "--store", "{store}"),
+    "import": imported,
     "judge": typed("judge", "--store", "{store}", "--keys"),
     "rate": typed("rate", "pairs", "--store", "{store}", "--keys"),
     "pixels": lambda example, store, root: pixel_settings(None, {}, [example]),

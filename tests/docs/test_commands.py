@@ -47,6 +47,7 @@ NOT_RUN = {
     "docs/importing.md": {
         "oversight import nyu": "tests/interop/test_nyu.py",
         "oversight import llm_debate": "tests/interop/test_llm_debate.py",
+        "oversight report --store nyu.db": "tests/interop/test_nyu_report.py",
         "oversight export nyu-again": "tests/interop/test_nyu.py",
     },
     "docs/inspect.md": {

@@ -11,8 +11,9 @@ import pytest
 
 from oversight.config import PriceTable
 from oversight.errors import ConfigError, MissingDependencyError
-from oversight.evals.breakdown import By, RunMembership, money
+from oversight.evals.breakdown import RunMembership, money
 from oversight.evals.findings import frames, to_frame, write_csv
+from oversight.evals.properties import By, property_of
 from oversight.evals.report import build_report
 from oversight.evals.tables import tables
 from oversight.types import FinishReason, Purpose, Sample, Usage
@@ -86,6 +87,77 @@ def test_difficulties_are_listed_as_numbers(rows):
     ]
     found = build_report(debates, by=[By.DIFFICULTY]).breakdowns
     assert [(each.value, each.accuracy.num) for each in found] == [("2", 2), ("10", 1)]
+
+
+def marked(debate, **meta):
+    question = debate.question
+    return replace(debate, question=question.model_copy(update={"meta": question.meta | meta}))
+
+
+def test_properties_joined_by_a_plus_are_crossed_and_pool_all_arms(rows):
+    debates = [
+        *(marked(each, paper=True) for each in rows([0.9, 0.2], judge="x")),
+        *(marked(each, paper=False) for each in rows([0.9], judge="y")),
+        *rows([0.5], judge="y"),
+    ]
+    found = build_report(debates, by=[property_of("protocol+meta.paper")]).breakdowns
+    counted = {(e.value, e.label): (e.accuracy.num, e.share_right) for e in found}
+    assert counted == {
+        ("debate, yes", ""): (2, 0.5),
+        ("debate, no", ""): (1, 1.0),
+        ("debate, –", ""): (1, 0.0),
+    }, "a tie is not right"
+
+
+def test_a_value_that_questions_carry_is_a_property(rows):
+    debates = [
+        marked(each, level=level)
+        for each, level in zip(rows([0.9] * 3), (3, "a", [1]), strict=True)
+    ]
+    found = build_report(debates, by=["meta.level"]).breakdowns
+    assert [(each.value, each.label) for each in found] == [
+        ("3", "debate"),
+        ("[1]", "debate"),
+        ("a", "debate"),
+    ]
+
+
+def test_judgments_are_told_apart_by_their_study(rows):
+    debates = rows([0.9, 0.2])
+    first, *_ = debates[0].judgments
+    of_study = replace(debates[0], judgments=(first.model_copy(update={"study": "live"}),))
+    found = build_report([of_study, debates[1]], by=[By.STUDY]).breakdowns
+    assert [(each.value, each.accuracy.num) for each in found] == [("live", 1), ("–", 1)]
+
+
+def test_beliefs_go_by_the_judges_turn_and_sizes_by_the_debate(rows, judged):
+    long = judged(0.9, question="q1", path=(0.4, 0.6, 0.9))
+    short = judged(0.2, question="q2", path=(0.2,))
+    [found] = build_report([long, short], by=[By.PROTOCOL]).breakdowns
+    points = {each.round: each.belief.value for each in found.beliefs}
+    assert points == pytest.approx({0: 0.3, 1: 0.6, 2: 0.9, None: 0.55})
+    carried = {each.round: each.belief.value for each in found.beliefs_carried}
+    assert carried == pytest.approx({0: 0.3, 1: 0.4, 2: 0.55, None: 0.55})
+    text = "Said: <quote>the lamp</quote>."
+    turn = long.turns[0].model_copy(update={"text": text, "quotes": ()})
+    later = turn.model_copy(update={"round": turn.round + 1})
+    debates = [replace(long, turns=(turn, later)), replace(short, turns=(turn,))]
+    [found] = build_report(debates, by=[By.PROTOCOL]).breakdowns
+    assert found.sizes.num_debates == 2
+    assert found.sizes.rounds.value == 1.5
+    assert found.sizes.characters.value == 1.5 * len("Said: the lamp.")
+
+
+def test_a_debate_that_several_judged_is_counted_once_in_sizes(judged):
+    debate = judged(0.9, more_judges={"other": 0.2})
+    [found] = build_report([debate], by=[By.PROTOCOL]).breakdowns
+    assert (found.accuracy.num, found.sizes.num_debates) == (2, 1)
+
+
+@pytest.mark.parametrize("text", ["colour", "protocol+colour", "meta.", "", "protocol+"])
+def test_an_unknown_property_is_refused(text):
+    with pytest.raises(ConfigError, match=r"no such property.*meta\.NAME"):
+        property_of(text)
 
 
 def sample(model: str, **usage: int) -> Sample:

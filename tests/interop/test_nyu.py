@@ -23,7 +23,7 @@ from oversight.interop.base import (
     items_of,
     write_debates,
 )
-from oversight.interop.nyu.stories import restored, story_text
+from oversight.interop.nyu.files import restored, story_text
 from oversight.store import Store
 from oversight.types import (
     Act,

@@ -25,8 +25,8 @@ from oversight.config import Settings
 from oversight.datasets.base import BadRow, LeftOut, parse_object, reason
 from oversight.errors import ConfigError
 from oversight.files import whole_file
-from oversight.interop.base import ImportedDebate, ImportItem, Unusable, lines_of
-from oversight.interop.llm_debate.records import KEPT, GivenTranscript, RowRecords, TranscriptRow
+from oversight.interop.base import ImportedDebate, ImportItem, UnusableItem, lines_of
+from oversight.interop.llm_debate.records import KEPT, GivenTranscript, LlmDebateRow, RowRecords
 from oversight.types import Transcript
 
 
@@ -65,7 +65,7 @@ def read(path: Path, config: Config) -> Iterator[ImportItem]:
             yield row if isinstance(row, BadRow) else _item(row, config)
 
 
-def _rows(file: Path) -> Iterator[TranscriptRow | BadRow]:
+def _rows(file: Path) -> Iterator[LlmDebateRow | BadRow]:
     if file.suffix == ".csv":
         yield from _rows_of_csv(file)
         return
@@ -76,11 +76,11 @@ def _rows(file: Path) -> Iterator[TranscriptRow | BadRow]:
             yield value
         elif isinstance(value.get("transcript"), dict):
             columns = {k: _cell(v) for k, v in value.items() if k != "transcript"}
-            yield TranscriptRow(file, line, value["transcript"], columns)
+            yield LlmDebateRow(file, line, value["transcript"], columns)
         elif isinstance(value.get("transcript"), str):
             yield _parsed(file, line, {key: _cell(each) for key, each in value.items()})
         else:
-            yield TranscriptRow(file, line, value, {})
+            yield LlmDebateRow(file, line, value, {})
 
 
 def _whole(file: Path) -> Iterator[tuple[None, dict[str, Any] | BadRow]]:
@@ -97,7 +97,7 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _rows_of_csv(file: Path) -> Iterator[TranscriptRow | BadRow]:
+def _rows_of_csv(file: Path) -> Iterator[LlmDebateRow | BadRow]:
     csv.field_size_limit(max(FIELD_CHARS, csv.field_size_limit()))
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
@@ -120,7 +120,7 @@ def _rows_of_csv(file: Path) -> Iterator[TranscriptRow | BadRow]:
         ) from None
 
 
-def _parsed(file: Path, line: int | None, columns: dict[str, str]) -> TranscriptRow | BadRow:
+def _parsed(file: Path, line: int | None, columns: dict[str, str]) -> LlmDebateRow | BadRow:
     """A row whose transcript is JSON in a field."""
     text = columns.pop("transcript")
     if not text.lstrip().startswith("{"):
@@ -129,10 +129,10 @@ def _parsed(file: Path, line: int | None, columns: dict[str, str]) -> Transcript
     value = parse_object(text.encode("utf-8", "surrogatepass"), str(file), line)
     if isinstance(value, BadRow):
         return BadRow(str(file), line, f"transcript: {value.reason}")
-    return TranscriptRow(file, line, value, columns)
+    return LlmDebateRow(file, line, value, columns)
 
 
-def _item(row: TranscriptRow, config: Config) -> ImportItem:
+def _item(row: LlmDebateRow, config: Config) -> ImportItem:
     """One debate, or why it is not imported."""
     if old := sorted(LEGACY & row.given.keys()):
         return BadRow(str(row.file), row.line, f"keys {old}: an older version's transcript")
@@ -150,7 +150,7 @@ def _item(row: TranscriptRow, config: Config) -> ImportItem:
         return ImportedDebate(row.place, records.debate.id, tuple(records.all()))
     except ValidationError as error:
         return BadRow(str(row.file), row.line, reason(error, GivenTranscript))
-    except Unusable as error:
+    except UnusableItem as error:
         return BadRow(str(row.file), row.line, str(error))
 
 

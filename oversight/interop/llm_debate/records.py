@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from oversight.datasets.base import CLUSTER
 from oversight.ids import content_id
-from oversight.interop.base import Unusable
+from oversight.interop.base import UnusableItem
 from oversight.text.quotes import find_quotes
 from oversight.types import (
     Act,
@@ -94,7 +94,7 @@ class GivenTranscript(_Shape):
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
-class TranscriptRow(NamedTuple):
+class LlmDebateRow(NamedTuple):
     """A transcript, with the columns that it stood in."""
 
     file: Path
@@ -115,7 +115,7 @@ SIDES = ("correct", "incorrect")
 class RowRecords:
     """One row as records."""
 
-    def __init__(self, row: TranscriptRow, given: GivenTranscript, judge: str) -> None:
+    def __init__(self, row: LlmDebateRow, given: GivenTranscript, judge: str) -> None:
         self.row, self.given, self.judge = row, given, judge
         self.source = self._source()
         self.seats = self._seats()
@@ -305,9 +305,9 @@ class RowRecords:
         try:
             p = float(columns[place])
         except ValueError:
-            raise Unusable(f"{place} = {columns[place]!r}: it is no number") from None
+            raise UnusableItem(f"{place} = {columns[place]!r}: it is no number") from None
         if not 0.0 <= p <= 1.0:
-            raise Unusable(f"{place} = {columns[place]!r}: it is no probability")
+            raise UnusableItem(f"{place} = {columns[place]!r}: it is no probability")
         return Judgment(
             debate_id=self.debate.id,
             judge=f"judge {columns.get('judge_id', '')}".strip(),

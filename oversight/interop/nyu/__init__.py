@@ -25,10 +25,10 @@ from oversight.datasets.base import BadRow, LeftOut, parse_object, reason
 from oversight.datasets.nyu import WHERE_TO_GET
 from oversight.errors import ConfigError
 from oversight.files import whole_file
-from oversight.interop.base import ImportedDebate, ImportItem, Unusable, lines_of
+from oversight.interop.base import ImportedDebate, ImportItem, UnusableItem, lines_of
 from oversight.interop.nyu import files
+from oversight.interop.nyu.files import restored, story_text
 from oversight.interop.nyu.records import KEPT, SURVEY, FileRecords, material_of, survey_of
-from oversight.interop.nyu.stories import restored, story_text
 from oversight.types import Act, OwnAnswer, Transcript
 
 
@@ -124,7 +124,7 @@ def _item(file: Path, told: dict[str, Any] | None, config: Config) -> ImportItem
         return ImportedDebate(str(file), reading.debate.id, tuple(reading.records()))
     except ValidationError as error:
         return BadRow(str(file), None, reason(error, files.DebateFile), file.stem)
-    except Unusable as error:
+    except UnusableItem as error:
         return BadRow(str(file), None, str(error), file.stem)
 
 

@@ -13,9 +13,9 @@ from oversight.datasets.base import (
     CLUSTER,
 )
 from oversight.datasets.nyu import question_key
-from oversight.interop.base import Unusable
+from oversight.interop.base import UnusableItem
 from oversight.interop.nyu import files
-from oversight.interop.nyu.stories import story_text
+from oversight.interop.nyu.files import story_text
 from oversight.types import (
     Act,
     AgentSpec,
@@ -75,7 +75,7 @@ class FileRecords:
         self.given, self.setup, self.known = given, given.setup, known
         self.story = story_text(self.setup.material.story.title, self.setup.material.story.contents)
         if len(self.setup.answers) != 2:
-            raise Unusable(f"setup.answers: 2 are needed, here are {len(self.setup.answers)}")
+            raise UnusableItem(f"setup.answers: 2 are needed, here are {len(self.setup.answers)}")
 
     def records(self) -> Iterator[Stored]:
         """Question, debate, turns, judgments, survey and outcome."""
@@ -212,7 +212,7 @@ class FileRecords:
         self, opening: list[Step], repeated: list[Step], rounds: int, *, judged: bool
     ) -> OversightProtocol:
         if rounds > 100:
-            raise Unusable(
+            raise UnusableItem(
                 f"rounds: {len(self.given.rounds)} of them, more than a protocol can have"
             )
         what = "debate" if self.is_debate else "consultancy"
@@ -333,7 +333,7 @@ class FileRecords:
     def _belief(self, given: files.JudgeWords, place: str) -> Belief:
         probs = given.distribution
         if len(probs) != len(self.setup.answers):
-            raise Unusable(
+            raise UnusableItem(
                 f"{place}.distribution = {list(probs)}: one probability an answer is needed, and "
                 f"there are {len(self.setup.answers)} answers"
             )
