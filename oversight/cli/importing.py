@@ -80,7 +80,7 @@ def import_records(
 
     from oversight.cli.progress import LINE_EVERY_S, TaskProgress
     from oversight.config import assignments
-    from oversight.interop.base import ImportSettings, check_items, num_items, write_items
+    from oversight.interop.base import DebateImport, ImportSettings, num_items
     from oversight.store import Store as OpenStore
     from oversight.store.runs import start_of
 
@@ -98,10 +98,11 @@ def import_records(
                 shown(task, done, max(total, done))
                 told_at = time.monotonic()
 
-        check_items(settings, tell)
+        begun = DebateImport(settings, tell)
+        begun.check()
         with OpenStore.open(store) as opened:
             start = opened.begin_run(start_of(settings, "import"))
-            found = write_items(settings, opened, tell)
+            found = begun.write(opened)
     if as_json:
         typer.echo(json.dumps(_as_json(settings, start, found), indent=2))
     else:

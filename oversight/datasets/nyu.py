@@ -54,6 +54,7 @@ TIGHT_RIGHT = frozenset(["``", "`", "$", "£", "#", "-LSB-", "-LRB-", "-LCB-", "
 
 CLIPPED = frozenset([("gon", "na"), ("wan", "na"), ("got", "ta"), ("'t", "is"), ("'t", "was")])
 """Pairs that the tokeniser cut in two without leaving a mark."""
+LONGEST_END = max(len(end) for _, end in CLIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +85,20 @@ def detokenise(tokens: Sequence[str]) -> TokenText:
     spans: list[tuple[int, int]] = []
     length = 0
     before = "\n"
+    joins = True  # no space stands before a token
     for token in tokens:
         surface = SURFACE.get(token, token)
-        if _spaced(before, token):
+        if not (joins or token in TIGHT_LEFT or token.isspace() or not token) and (
+            len(token) > LONGEST_END or (before.lower(), token.lower()) not in CLIPPED
+        ):
             pieces.append(" ")
             length += 1
         pieces.append(surface)
-        spans.append((length, length + len(surface)))
-        length += len(surface)
-        before = token
+        end = length + len(surface)
+        spans.append((length, end))
+        length, before = end, token
+        joins = token in TIGHT_RIGHT or token.isspace()
     return TokenText("".join(pieces), tuple(spans))
-
-
-def _spaced(before: str, token: str) -> bool:
-    if before.isspace() or token.isspace() or not token:
-        return False
-    if token in TIGHT_LEFT or before in TIGHT_RIGHT:
-        return False
-    return (before.lower(), token.lower()) not in CLIPPED
 
 
 USUAL_PLACE = "nyu-debates"

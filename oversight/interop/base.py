@@ -31,7 +31,15 @@ from oversight.errors import ConfigError, DataError, OversightError, StoreError
 from oversight.registry import shortened, shown_error
 from oversight.store import Store
 from oversight.text.numbers import count
-from oversight.types import Feedback, Judgment, PromptRecord, Stored, Transcript, Turn
+from oversight.types import (
+    Feedback,
+    Judgment,
+    PromptRecord,
+    Question,
+    Stored,
+    Transcript,
+    Turn,
+)
 
 GROUP = "interop"
 """The group of formats in the registry."""
@@ -105,10 +113,83 @@ OnProgress: TypeAlias = Callable[[str, int], None]
 
 RECORDS_A_WRITE = 4000
 """Records of a transaction, more or less: a commit costs the same for one of them."""
+HELD_CHARS = 60_000_000
+RECORD_CHARS = 1000
+"""Characters that a record counts as, whatever its words."""
 
 
 def _silent(task: str, done: int) -> None:
     pass
+
+
+class DebateImport:
+    """One import: read and checked as a whole, then written in large transactions.
+
+    What was read in the check is kept for the writing up to `HELD_CHARS`; more is read again.
+    """
+
+    def __init__(self, settings: ImportSettings, on_progress: OnProgress = _silent) -> None:
+        self.settings = settings
+        self._on_progress = on_progress
+        self._held: list[ImportItem] | None = None
+
+    def check(self) -> None:
+        """Read everything once and refuse what cannot be used, unless that is to be skipped.
+
+        Raises:
+            DataError: The message lists places and reasons.
+            ConfigError: A setting is wrong, or there is no such file.
+            UnknownNameError: There is no such format.
+        """
+        if self.settings.skip_bad:
+            return
+        bad: list[BadRow] = []
+        held: list[ImportItem] | None = []
+        num_chars = 0
+        for item in self._read("checking"):
+            if isinstance(item, BadRow):
+                bad.append(item)
+            elif isinstance(item, ImportedDebate):
+                num_chars += _chars(item)
+            if held is not None:
+                held.append(item)
+                held = held if num_chars <= HELD_CHARS else None
+        if bad:
+            raise DataError(_complaint(self.settings.format, bad))
+        self._held = held
+
+    def write(self, store: Store) -> Imported:
+        """Write what can be used into `store`, and tell what was read and left out.
+
+        Raises:
+            DataError: There is no debate at all, or something cannot be used any more.
+            StoreError: A record is stored already with other content, or nothing could be written.
+        """
+        found, waiting = Imported(), list[ImportedDebate]()
+        items = self._read("writing") if self._held is None else iter(self._held)
+        self._held = None
+        for item in items:
+            if isinstance(item, BadRow):
+                found.bad.append(item)
+            elif isinstance(item, LeftOut):
+                found.left_out[item.reason] += 1
+            else:
+                found.add(item)
+                waiting.append(item)
+                if sum(len(each.records) for each in waiting) >= RECORDS_A_WRITE:
+                    found.num_found += _write(store, waiting)
+                    waiting.clear()
+        found.num_found += _write(store, waiting)
+        if found.bad and not self.settings.skip_bad:
+            raise DataError(_complaint(self.settings.format, found.bad))
+        if not found.num_debates:
+            raise DataError(_nothing(self.settings, found))
+        return found
+
+    def _read(self, task: str) -> Iterator[ImportItem]:
+        for number, item in enumerate(items_of(self.settings), start=1):
+            yield item
+            self._on_progress(task, number)
 
 
 def import_debates(
@@ -125,45 +206,25 @@ def import_debates(
         UnknownNameError: There is no such format.
         StoreError: A record is stored already with other content, or nothing could be written.
     """
-    check_items(settings, on_progress)
-    return write_items(settings, store, on_progress)
+    begun = DebateImport(settings, on_progress)
+    begun.check()
+    return begun.write(store)
 
 
-def check_items(settings: ImportSettings, on_progress: OnProgress = _silent) -> None:
-    """Read everything once and refuse what cannot be used, unless that is to be skipped.
-
-    Raises:
-        DataError: The message lists places and reasons.
-    """
-    if settings.skip_bad:
-        return
-    items = _counted(items_of(settings), "checking", on_progress)
-    if bad := [item for item in items if isinstance(item, BadRow)]:
-        raise DataError(_complaint(settings.format, bad))
-
-
-def write_items(
-    settings: ImportSettings, store: Store, on_progress: OnProgress = _silent
-) -> Imported:
-    """Write what can be used, in large transactions; otherwise as `import_debates`."""
-    found, waiting = Imported(), list[ImportedDebate]()
-    for item in _counted(items_of(settings), "writing", on_progress):
-        if isinstance(item, BadRow):
-            found.bad.append(item)
-        elif isinstance(item, LeftOut):
-            found.left_out[item.reason] += 1
-        else:
-            found.add(item)
-            waiting.append(item)
-            if sum(len(each.records) for each in waiting) >= RECORDS_A_WRITE:
-                found.num_found += _write(store, waiting)
-                waiting.clear()
-    found.num_found += _write(store, waiting)
-    if found.bad and not settings.skip_bad:
-        raise DataError(_complaint(settings.format, found.bad))  # it changed since it was checked
-    if not found.num_debates:
-        raise DataError(_nothing(settings, found))
-    return found
+def _chars(debate: ImportedDebate) -> int:
+    """Characters of a debate's records, more or less: sources, words, tokens."""
+    total = 0
+    for record in debate.records:
+        total += RECORD_CHARS
+        if isinstance(record, Question):
+            total += len(record.source.text) if record.source else 0
+        elif isinstance(record, PromptRecord):
+            total += 4 * len(record.token_ids)
+            total += sum(len(part) for each in record.prompt.messages for part in each.parts)
+        elif isinstance(record, Turn):
+            total += len(record.text) + len(record.reasoning)
+            total += sum(len(each.text) + 8 * len(each.token_ids) for each in record.samples)
+    return total
 
 
 def config_of(name: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -284,14 +345,6 @@ def _loaded(name: str) -> Any:
         return registry.load(GROUP, name)
     except OversightError:
         return None  # it needs a package that is not installed
-
-
-def _counted(
-    items: Iterable[ImportItem], task: str, on_progress: OnProgress
-) -> Iterator[ImportItem]:
-    for number, item in enumerate(items, start=1):
-        yield item
-        on_progress(task, number)
 
 
 def _existing(path: str) -> Path:

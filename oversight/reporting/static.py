@@ -116,11 +116,16 @@ class Behind:
                     Cell(text, self._cell(table, name, number, own, row))
                     if any(char.isdigit() for char in text)
                     and not (place == 0 and text in self._arms)
+                    and self._is_listed(table.title, number)
                     else Cell(text)
                     for place, (name, text) in enumerate(zip(table.columns, row, strict=True))
                 ]
             )
         return shown
+
+    def _is_listed(self, title: str, number: int) -> bool:
+        """False of a row by a property that no list of debates is chosen by."""
+        return title not in self._broken_down or self._broken_down[title][number].by in PROPERTIES
 
     def sentence(self, text: str) -> list[Cell]:
         """A sentence in pieces, its numbers with the debates of the arms that it names."""

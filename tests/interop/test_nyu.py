@@ -24,6 +24,10 @@ from oversight.interop.base import (
     write_debates,
 )
 from oversight.interop.nyu.files import restored, story_text
+from oversight.interop.nyu.records import survey_fields, survey_of
+from oversight.judging.desk import Desk
+from oversight.judging.settings import JudgingSettings
+from oversight.reporting.transcripts import page_of
 from oversight.store import Store
 from oversight.types import (
     Act,
@@ -263,7 +267,55 @@ def test_the_survey_is_feedback_of_those_who_answered_it(tmp_path: Path) -> None
         {turn.id for turn in found.turns},
     )
     assert isinstance(rating.answer, OwnAnswer)
-    assert rating.answer.fields == {"role": "Judge", "clarity": {"first": 2, "second": 4}}
+    assert rating.answer.fields == {"role": "Judge", "clarity · first": 2, "clarity · second": 4}
+
+
+@given(
+    st.dictionaries(
+        st.text("ab ·", max_size=4),
+        st.integers() | st.dictionaries(st.text("ab ·", max_size=3), st.integers(), max_size=2),
+        max_size=3,
+    ),
+    st.sampled_from(["Judge", "Debater", "role"]),
+)
+def test_answers_to_the_survey_come_back(answers: dict[str, Any], role: str) -> None:
+    given = {role: {"answers": answers}}
+    assert survey_of(survey_fields(given)) == given
+
+
+async def test_an_imported_debate_is_judged_on_the_screen_like_one_of_ours(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "in", {"one": a_debate()})
+    url = str(tmp_path / "one.db")
+    with Store.open(url) as store:
+        import_debates(settings(folder), store)
+        desk = Desk(store, JudgingSettings(judge="me", store=url, overlap=9))
+        item = desk.take_next()
+        assert item is not None
+        assert not item.live
+        assert [(turn.seat, turn.act) for turn in item.turns()] == [
+            (Seat.A, Act.SPEAK),
+            (Seat.B, Act.SPEAK),
+            (Seat.JUDGE, Act.ASK),
+            (Seat.A, Act.SPEAK),
+            (Seat.B, Act.SPEAK),
+        ], "beliefs of others are not shown"
+        assert not item.lost(item.turns())
+        desk.open(item)
+        item.believe(6, (0.1, 0.9), stepped=False)
+        sent = await desk.send(item)
+        assert (sent.judge, sent.final.choice) == ("me", 1)
+        assert {each.judge for each in next(store.transcripts()).judgments} == {"Kiki", "me"}
+        assert not store.check()
+
+
+def test_an_imported_debate_has_a_page_like_one_of_ours(tmp_path: Path) -> None:
+    page = page_of(transcript(tmp_path, a_debate()))
+    assert [(word, is_right) for _, word, is_right in page.verdicts] == [("She did. (75%)", True)]
+    assert len(page.turns) == 8
+    assert page.chart is not None
+    [line] = page.chart.lines
+    assert [y for _, y in line.points] == [0.5, pytest.approx(0.3), 0.75, 0.75]
+    assert [rating.task for rating in page.ratings] == ["nyu_survey"]
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,21 @@ async def test_runs_side_by_side_lead_to_their_own_debates(store, tmp_path, inde
     assert [counts for _, counts in held["Differences between runs"] if counts] == [[7, 7]]
 
 
+async def test_numbers_by_what_no_list_is_chosen_by_lead_nowhere(store, tmp_path) -> None:
+    await run_scripted(store, [make_question(n, meta={"level": n}) for n in range(2)], ["naive"])
+    with chdir(tmp_path):
+        words = ["report", "--store", store.url, "--by", "meta.level", "--by", "protocol+judge"]
+        assert main.run([*words, "--by", "protocol", "--html", "out"]) == 0
+    text = (tmp_path / "out" / "index.html").read_text()
+    links = {}
+    for title in ("By meta.level", "By protocol+judge", "Debates by protocol"):
+        table = text.partition(f"<h2>{title}</h2>")[2].partition("</table>")[0]
+        assert "<td" in table, title
+        links[title] = len(re.findall("href=", table))
+    assert links["By meta.level"] == links["By protocol+judge"] == 0
+    assert links["Debates by protocol"] > 0
+
+
 async def test_two_stores_stand_in_one_folder(debated, store, tmp_path) -> None:
     await run_scripted(store, [make_question(50)], ["naive"])
     report = build_report(debated.transcripts(), arms={"other": store.transcripts()})

@@ -50,6 +50,8 @@ SURVEY = "nyu_survey"
 """Name of the task of the survey that debaters and judges answered afterwards."""
 ROLE = "role"
 """Key of the answers to the survey under which the part stands that the person had."""
+WITHIN = " · "
+"""Sign between a question of the survey and the side that it is answered for."""
 LIVE, OFFLINE = "live", "offline"
 """Studies: the judge who talked with the debaters, and those who read afterwards."""
 RECORDED = "recorded"
@@ -438,21 +440,38 @@ class FileRecords:
 
 
 def survey_fields(given: dict[str, Any]) -> dict[str, Any]:
-    """A person's answers to the survey beside their role, `{role: {"answers": {...}}}` made flat;
-    another shape as it is."""
-    if len(given) == 1:
-        [(role, inner)] = given.items()
-        answers = inner.get("answers") if isinstance(inner, dict) and len(inner) == 1 else None
-        if isinstance(answers, dict) and ROLE not in answers:
-            return {ROLE: role, **answers}
-    return given
+    """A person's answers to the survey beside their role: `{role: {"answers": {...}}}` made flat,
+    answers on both sides as two; another shape as it is."""
+    if len(given) != 1:
+        return given
+    [(role, inner)] = given.items()
+    answers = inner.get("answers") if isinstance(inner, dict) and len(inner) == 1 else None
+    if not isinstance(answers, dict) or ROLE in answers:
+        return given
+    inside = (side for value in answers.values() if isinstance(value, dict) for side in value)
+    if any(WITHIN.strip() in key for key in (*answers, *inside)):
+        return given
+    found = {ROLE: role}
+    for key, value in answers.items():
+        if isinstance(value, dict) and value:
+            found |= {f"{key}{WITHIN}{side}": each for side, each in value.items()}
+        else:
+            found[key] = value
+    return found
 
 
 def survey_of(fields: dict[str, Any]) -> dict[str, Any]:
     """Answers to the survey as files have them: the way back from `survey_fields`."""
-    if isinstance(role := fields.get(ROLE), str):
-        return {role: {"answers": {k: v for k, v in fields.items() if k != ROLE}}}
-    return fields
+    if not isinstance(role := fields.get(ROLE), str):
+        return fields
+    answers: dict[str, Any] = {}
+    for key, value in fields.items():
+        name, within, side = key.partition(WITHIN)
+        if within:
+            answers.setdefault(name, {})[side] = value
+        elif key != ROLE:
+            answers[key] = value
+    return {role: {"answers": answers}}
 
 
 def _recorded(model: str, names: dict[str, str]) -> AgentSpec:
