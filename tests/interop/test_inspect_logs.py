@@ -66,7 +66,8 @@ def made(records: Iterable[object], debate: Debate) -> Transcript:
     )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.timeout(600)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(debates(), min_size=1, max_size=3, unique_by=lambda pair: pair[1].id),
     st.lists(prompts, min_size=1, max_size=3),

@@ -320,7 +320,7 @@ async def test_the_viewer_shows_turns_beliefs_and_scores(tmp_path, installed):
     folder = tmp_path / "logs"
     folder.mkdir()
     with Store.open(tmp_path / "ours.db") as store:
-        await run_scripted(store, [make_question(1)], ["debate"])
+        await run_scripted(store, [make_question(1), make_question(2)], ["debate"])
         written(store, folder / "2026-11-30T00-00-00+00-00_debate_ours.eval")
     server, port = _viewing(folder, installed)
     log = f"http://127.0.0.1:{port}/#/logs/2026-11-30T00-00-00+00-00_debate_ours.eval"
