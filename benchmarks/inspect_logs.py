@@ -3,11 +3,11 @@
 python benchmarks/inspect_logs.py [--samples 10000] [--out FILE]
 
 A few debates are run by the real graphs, with a scripted model, and cloned under other questions;
-the log of them is written by `oversight export`'s own writer. The same samples are then packed as
-Inspect packs them (zstd), and as one JSON document; a log of another evaluation, with choices, is
-made beside them. Each is read in a fresh process, whose largest memory is the whole of it:
-interpreter and libraries included. `import` reads twice (all is checked before anything is
-written), and writes a store.
+the log of them is written by `oversight export`'s own writer, packed by zstd as Inspect's own.
+Three rounds are ten calls of models with prompts and token ids, one round is three calls. The same
+as one JSON document, and a log of another evaluation, with choices, are made beside them. Each is
+read in a fresh process, whose largest memory is the whole of it: interpreter and libraries
+included. `import` checks all before anything is written, and writes a store.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,15 +31,15 @@ BAR_S, BAR_MB = 10.0, 300.0
 SPEECH = "The ledger says <quote>the lamp stood in the cellar</quote> on that day. " * 8
 
 
-def template(folder: Path) -> list[tuple[Any, dict[str, Any]]]:
+def template(folder: Path, protocol: str) -> list[tuple[Any, dict[str, Any]]]:
     """Transcripts of debates by the real graphs, each with its prompts by id."""
     from oversight.interop.inspect_records import prompts_of
     from oversight.store import Store
     from tests.reporting.conftest import make_question, run_scripted
 
-    with Store.open(folder / "template.db") as store:
+    with Store.open(folder / f"{protocol}.db") as store:
         questions = [make_question(number) for number in range(4)]
-        asyncio.run(run_scripted(store, questions, ["debate"], speech=SPEECH))
+        asyncio.run(run_scripted(store, questions, [protocol], speech=SPEECH))
         found = list(store.transcripts())
         return [
             (each, prompts_of(each, lambda id_, num: store.prompt(id_, num_tokens=num)))
@@ -48,9 +47,9 @@ def template(folder: Path) -> list[tuple[Any, dict[str, Any]]]:
         ]
 
 
-def clones(folder: Path, num: int, asked: dict[str, Any]) -> Iterator[Any]:
+def clones(folder: Path, num: int, asked: dict[str, Any], protocol: str) -> Iterator[Any]:
     """Debates under `num` questions of their own, with the turns of the template."""
-    made = template(folder)
+    made = template(folder, protocol)
     for number in range(num):
         transcript, prompts = made[number % len(made)]
         asked.update(prompts)
@@ -74,32 +73,28 @@ def clones(folder: Path, num: int, asked: dict[str, Any]) -> Iterator[Any]:
 def write_all(folder: Path, num: int) -> dict[str, Path]:
     """The four logs, by what they are."""
     from oversight.interop.inspect import Config, write
+    from oversight.interop.inspect_files import InspectFile
     from tests.interop.test_inspect_logs import choosing, evaluation, packed, zstd_archive
 
     logs = {
-        "ours, exported (.eval, deflate)": folder / "ours.eval",
-        "the same as Inspect packs it (.eval, zstd)": folder / "zstd.eval",
-        "the same as one document (.json)": folder / "ours.json",
-        "another evaluation, with choices (.eval, zstd)": folder / "other.eval",
+        "debates of three rounds, exported (.eval)": folder / "three.eval",
+        "debates of one round, exported (.eval)": folder / "one.eval",
+        "the same as one document (.json)": folder / "one.json",
+        "another evaluation, with choices (.eval)": folder / "other.eval",
     }
-    ours, zstd, document, other = logs.values()
-    asked: dict[str, Any] = {}
-    begin = time.perf_counter()
-    list(write(clones(folder, num, asked), ours, Config(), lambda id_, _: asked[id_]))
-    print(f"export: {num / (time.perf_counter() - begin):,.0f} debates a second")
-    with zipfile.ZipFile(ours) as archive, document.open("w") as file:
-        head = json.loads(archive.read("header.json"))
-        file.write(json.dumps(head)[:-1] + ', "samples": [')
-        begin_with = ""
-        for name in archive.namelist():
-            if name.startswith("samples/"):
-                file.write(begin_with + archive.read(name).decode())
-                begin_with = ",\n"
-        file.write("]}")
-        names = archive.namelist()
-        zstd_archive(
-            zstd, ((name, text, packed(text)) for name in names for text in [archive.read(name)])
-        )
+    three, one, document, other = logs.values()
+    for protocol, path in (("debate", three), ("debate_single_turn", one)):
+        asked: dict[str, Any] = {}
+        begin = time.process_time()
+        made_of = clones(folder, num, asked, protocol)
+        list(write(made_of, path, Config(), lambda id_, _, asked=asked: asked[id_]))
+        print(f"export of {protocol}: {num / (time.process_time() - begin):,.0f} a CPU second")
+    file = InspectFile(one)
+    with document.open("w") as out:
+        out.write(json.dumps(file.header)[:-1] + ', "samples": [')
+        for number, sample in enumerate(file.samples()):
+            out.write(("," if number else "") + json.dumps(sample))
+        out.write("]}")
     text = " ".join(["the answer cannot be known from this line alone"] * 40)
     others = [
         choosing(

@@ -382,7 +382,10 @@ class InspectWriter:
     """Writes a log as Inspect reads it: samples as they come, lists and header at the end."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
+        import pyarrow
+
         self._archive = archive
+        self._codec = pyarrow.Codec("zstd")
         self._summaries: list[Json] = []
 
     def add(self, sample: Json, summary: Json) -> None:
@@ -398,9 +401,17 @@ class InspectWriter:
         self._put(HEADER, header)
 
     def _put(self, name: str, value: Any) -> None:
+        content = json.dumps(value, separators=(",", ":")).encode()
         info = zipfile.ZipInfo(name, MOMENT)
-        info.compress_type = zipfile.ZIP_DEFLATED
-        self._archive.writestr(info, json.dumps(value, separators=(",", ":")), compresslevel=3)
+        self._archive.writestr(info, self._codec.compress(content, asbytes=True))
+        # Python's writer took the packed text for the text itself: now its heads say what it is.
+        info.compress_type, info.file_size, info.CRC = ZSTD, len(content), zlib.crc32(content)
+        file = self._archive.fp
+        assert file is not None
+        end = file.tell()
+        file.seek(info.header_offset)
+        file.write(info.FileHeader(zip64=False))
+        file.seek(end)
 
 
 @contextmanager
