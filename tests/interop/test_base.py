@@ -101,6 +101,17 @@ def test_what_is_wrong_with_a_format_of_ones_own_is_one_error(
     assert "\n" not in str(caught.value)
 
 
+def test_a_format_that_is_only_read_is_not_written(
+    own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ["--store", str(tmp_path / "some.db")]
+    assert run(["import", "nyu", str(folder(tmp_path, 1)), *store]) == 0
+    assert run(["export", str(tmp_path / "out"), "--as", own, *store]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "cannot be written in it; they can in" in told
+    assert "llm_debate, nyu, transcripts" in told
+
+
 def test_an_unknown_format_is_met_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"no format 'nyuu'\. Did you mean 'nyu'\?"):
         DebateImport(settings("nyuu", tmp_path)).check()

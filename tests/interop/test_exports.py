@@ -89,6 +89,51 @@ def test_an_export_of_what_was_imported_is_the_same_file(exported: Path, tmp_pat
     assert again.read_bytes() == exported.read_bytes()
 
 
+def test_with_their_prompts_debates_come_back_as_a_whole(debated: Path, tmp_path: Path) -> None:
+    out, store = tmp_path / "whole.jsonl", tmp_path / "new.db"
+    assert run(["export", str(out), "--as", "transcripts", "--store", str(debated)]) == 0
+    assert run(["import", "transcripts", str(out), "--store", str(store)]) == 0
+    with Store.open(store) as new, Store.open(debated, only_read=True) as old:
+        assert not new.check()
+        wanted = list(old.transcripts())
+        assert list(new.transcripts()) == wanted
+        samples = [s for each in wanted for turn in each.turns for s in turn.samples]
+        assert samples
+        for sample in samples:
+            num = sample.usage.prompt_tokens
+            asked = old.prompt(sample.prompt_id, num_tokens=num)
+            assert new.prompt(sample.prompt_id, num_tokens=num) == asked
+    rows = []
+    for name, url in (("old", debated), ("new", store)):
+        words = ["export", str(tmp_path / f"{name}.jsonl"), "--layout", "unpaired"]
+        assert run([*words, "--store", str(url)]) == 0
+        rows.append(sorted((tmp_path / f"{name}.jsonl").read_text().splitlines()))
+    assert rows[0] == rows[1] != []
+    texts = [part for line in lines_of(out) for part in line["prompts"]["parts"]]
+    assert len(texts) < sum(len(line["prompts"]["prompts"]) for line in lines_of(out)) * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda given: given["parts"].pop(), "part "),
+        (lambda given: given["parts"].__setitem__(0, "Other."), "prompts.prompts.0.id = "),
+        (
+            lambda given: given["prompts"][0].update(role="x"),
+            "unknown key 'prompts.prompts.0.role'",
+        ),
+    ],
+)
+def test_edited_prompts_are_refused(change: Any, said: str, debated: Path, tmp_path: Path) -> None:
+    out = tmp_path / "whole.jsonl"
+    assert run(["export", str(out), "--as", "transcripts", "--store", str(debated)]) == 0
+    path = changed(out, tmp_path / "edited.jsonl", lambda line: change(line["prompts"]))
+    with pytest.raises(DataError) as caught:
+        import_debates(settings(path), Store.open(tmp_path / "none.db"))
+    assert f"{path}:2: " in str(caught.value)
+    assert said in str(caught.value)
+
+
 def test_importing_into_the_store_it_came_from_changes_nothing(
     debated: Path, exported: Path
 ) -> None:
@@ -167,7 +212,12 @@ def test_a_folder_and_an_empty_file_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
-    for path, said in ((tmp_path, "Is a directory"), (tmp_path / "empty.jsonl", "no debate")):
+    (tmp_path / "turns.parquet").write_bytes(b"PAR1")
+    for path, said in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "empty.jsonl", "no debate"),
+        (tmp_path / "turns.parquet", "Parquet holds turns alone"),
+    ):
         store = str(tmp_path / "none.db")
         assert run(["import", "transcripts", str(path), "--store", store]) == 2
         assert said in capsys.readouterr().err

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oversight.cli.main import run
 from oversight.datasets.base import BadRow, LeftOut
@@ -19,6 +22,7 @@ from oversight.interop.base import (
     items_of,
     write_debates,
 )
+from oversight.interop.llm_debate.records import quoted, read_answer
 from oversight.store import Store
 from oversight.types import (
     Act,
@@ -27,6 +31,7 @@ from oversight.types import (
     QuoteStatus,
     Role,
     Seat,
+    Source,
     Transcript,
     Verdict,
 )
@@ -162,6 +167,38 @@ def test_without_a_story_the_tags_say_which_quotes_stand_in_it(tmp_path: Path) -
     ]
 
 
+TAGGED = st.lists(
+    st.sampled_from(
+        ["<v_quote>", "</v_quote>", "<u_quote>", "</U_QUOTE>", "<quote>", "</quote>", "<", "quote>"]
+    )
+    | st.text(max_size=12)
+    | st.sampled_from(["Ada carried the brass lamp", "to the attic."])
+).map("".join)
+
+
+@given(TAGGED, st.sampled_from([None, Source(text=STORY)]))
+def test_whatever_is_tagged_quotes_stand_in_the_words(text: str, source: Source | None) -> None:
+    words, quotes = quoted(text, source)
+    assert not re.search("<(/?)[vu]_quote>", words, re.IGNORECASE)
+    for each in quotes:
+        assert words[each.start : each.end] == each.text
+        if source is not None and each.status is QuoteStatus.VERIFIED:
+            assert source.text[each.source_start : each.source_end] == each.source_text
+
+
+@given(st.text() | TAGGED, st.booleans())
+def test_whatever_a_judge_answers_is_read_or_invalid(text: str, swap: bool) -> None:
+    for answer in (
+        text,
+        f"{text}\nAnswer: A",
+        f"Prob A: {text}, Prob B: 0.5",
+        f"Prob A: 1.., Prob B: {text}",
+    ):
+        belief = read_answer(answer, swap=swap)
+        assert belief.raw == answer
+        assert (belief.probs is None) == (belief.verdict is Verdict.INVALID)
+
+
 def test_a_consultant_sits_at_a(tmp_path: Path) -> None:
     rounds = [{"incorrect": "In the cellar, surely.", "type": "sim"}]
     names = {"incorrect": "Consultant"}
@@ -272,7 +309,8 @@ def test_a_models_answer_is_read_in_the_order_shown(
     folder.mkdir()
     row = {"transcript": a_transcript(swap=swap), "complete_judge": "True", "answer_judge": answer}
     [judgment] = one(a_csv(folder / "data0_judgement.csv", row), tmp_path).judgments
-    assert (judgment.judge, judgment.kind) == ("gpt-4", JudgeKind.MODEL)
+    kind = JudgeKind.HUMAN if method is BeliefMethod.HUMAN else JudgeKind.MODEL
+    assert (judgment.judge, judgment.kind) == ("gpt-4", kind)
     assert judgment.final.raw == answer
     if p is None:
         assert judgment.final.verdict is Verdict.INVALID

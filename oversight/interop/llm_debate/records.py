@@ -260,7 +260,7 @@ class RowRecords:
                 if text is None:
                     continue
                 in_turn = given.type == "seq" and seat is Seat.B
-                words, quotes = self._quoted(text)
+                words, quotes = quoted(text, self.source)
                 yield Turn(
                     **shared,
                     step=place + asks + in_turn,
@@ -270,23 +270,6 @@ class RowRecords:
                     text=words,
                     quotes=quotes,
                 )
-
-    def _quoted(self, text: str) -> tuple[str, tuple[Quote, ...]]:
-        """A speech with the tags of this project, and its quotes; checked where there is a story,
-        else as its tags say."""
-        words = _TAG.sub(lambda tag: f"<{tag['close']}quote>", text)
-        found = find_quotes(words, self.source)
-        if self.source is not None:
-            return words, found
-        marks = [tag["mark"] for tag in _TAG.finditer(text) if not tag["close"]]
-        if len(marks) != len(found):
-            return words, found  # tags within tags: nothing says which of them counts
-        return words, tuple(
-            quote.model_copy(update={"status": QuoteStatus.VERIFIED, "source_text": quote.text})
-            if mark.lower() == "v_"
-            else quote
-            for mark, quote in zip(marks, found, strict=True)
-        )
 
     # judgments
 
@@ -323,12 +306,14 @@ class RowRecords:
         """A judgment as `answer_judge` has it: letters in the order shown, or a person's number."""
         vote = column.removeprefix("answer_")
         named = self.judge or self.row.file.parent.name
+        final = read_answer(answer, swap=self.given.swap)
+        is_persons = final.method is BeliefMethod.HUMAN
         return Judgment(
             debate_id=self.debate.id,
             judge=named if vote == "judge" else f"{named} {vote}",
-            kind=JudgeKind.MODEL,
+            kind=JudgeKind.HUMAN if is_persons else JudgeKind.MODEL,
             orders=self.debate.orders,
-            final=_read_answer(answer, swap=self.given.swap),
+            final=final,
         )
 
 
@@ -339,7 +324,25 @@ _PROBS = re.compile(r"Prob A: ([0-9.]+), Prob B: ([0-9.]+)")
 _CONFIDENCE = re.compile(r"Confidence correct: ([0-9.]+)\s*\Z")
 
 
-def _read_answer(answer: str, *, swap: bool) -> Belief:
+def quoted(text: str, source: Source | None) -> tuple[str, tuple[Quote, ...]]:
+    """A speech with the tags of this project, and its quotes; checked where there is a story, else
+    as its tags say."""
+    words = _TAG.sub(lambda tag: f"<{tag['close']}quote>", text)
+    found = find_quotes(words, source)
+    if source is not None:
+        return words, found
+    marks = [tag["mark"] for tag in _TAG.finditer(text) if not tag["close"]]
+    if len(marks) != len(found):
+        return words, found  # tags within tags: nothing says which of them counts
+    return words, tuple(
+        quote.model_copy(update={"status": QuoteStatus.VERIFIED, "source_text": quote.text})
+        if mark.lower() == "v_"
+        else quote
+        for mark, quote in zip(marks, found, strict=True)
+    )
+
+
+def read_answer(answer: str, *, swap: bool) -> Belief:
     """The belief in an answer of the program's judges, INVALID where it cannot be read.
 
     They answer with two probabilities, or with a letter after "Answer:", which is all of it.

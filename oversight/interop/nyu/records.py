@@ -350,9 +350,9 @@ class FileRecords:
 
     def _judgments(self) -> Iterator[Judgment]:
         """The judgment of whoever ended the debate, and those given afterwards."""
-        live = ""
+        judges: list[str] = []
         if self._ending is not None:
-            live = self._ending.feedback.speaker
+            judges.append(self._ending.feedback.speaker)
             beliefs = [(turn.step, turn.belief) for turn in self.turns if turn.belief is not None]
             yield self._judgment(self._ending, beliefs, LIVE)
         for number, each in enumerate(self.given.rounds):
@@ -365,8 +365,10 @@ class FileRecords:
                 ]
                 if work.judgments and work.judgments[-1].ends:
                     made = self._judgment(work.judgments[-1], beliefs, f"{OFFLINE} {work.mode}")
-                    again = {"judge": judge, "revision": int(judge == live)}
-                    yield made.model_copy(update=again)
+                    again = judges.count(judge)  # by one name it would revise the other judgment
+                    judges.append(judge)
+                    name = f"{judge} ({OFFLINE} {again})" if again else judge
+                    yield made.model_copy(update={"judge": name})
 
     def _step_after(self, num_read: int) -> int:
         """The last step of so many rounds of speeches."""
