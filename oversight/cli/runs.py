@@ -222,7 +222,13 @@ class ReportChoice:
     protocol: str | None
     dataset: str | None
 
-    def report(self, by: Sequence[Property], prices: Path | None, turn_price: float) -> Report:
+    def report(
+        self,
+        by: Sequence[Property],
+        prices: Path | None,
+        turn_price: float,
+        groups: Mapping[str, str] | None = None,
+    ) -> Report:
         """The report.
 
         Raises:
@@ -285,6 +291,7 @@ class ReportChoice:
                 prices=table,
                 turn_price=turn_price,
                 others=stack.enter_context(read_beside(parts, by, opened)),
+                groups=groups,
             )
         if not built.num_debates:
             again = [start.command for each in origins for start in each.starts][-1:]
@@ -402,3 +409,23 @@ def nothing_in(
         advice = f"it is tried again by `{again}`"
     failed = f"failed: {causes}; " if causes else ""
     return f"{store}: no complete debate{which} {purpose}; {failed}{advice}"
+
+
+def arms_of(given: Sequence[str]) -> dict[str, str]:
+    """The stores of `--arm` by the names of the arms.
+
+    Raises:
+        ConfigError: One is not written as NAME=STORE, or a name stands twice.
+    """
+    from oversight.errors import ConfigError
+
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, store = each.partition("=")
+        if not (name and equals and store):
+            raise ConfigError(f"--arm {each!r}: write a name and a store, as in start=start.db")
+        if name in found:
+            shown = " and ".join(map(without_password, (found[name], store)))
+            raise ConfigError(f"--arm {name!r}: named twice ({shown})")
+        found[name] = store
+    return found

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from oversight.aggregation import Ruling, rulings
+from oversight.aggregation import Ruling, last_words, p_of_lower, rater_rulings, rulings
 from oversight.evals.accuracy import OrderReading, reading
 from oversight.evals.agreement import RaterCounter
 from oversight.evals.answers import (
@@ -35,7 +35,8 @@ from oversight.evals.people import PeopleCounter
 from oversight.evals.principles import PrincipleCounter
 from oversight.evals.properties import BreakdownCounter, Property
 from oversight.evals.winning import Contest, contents_of, contest_of
-from oversight.types import Transcript, Verdict
+from oversight.ids import text_id
+from oversight.types import Debate, Feedback, Role, Task, Transcript, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,41 @@ class MeasuredRuling:
     quotes: tuple[QuoteCount, ...]
     unread: tuple[str, ...]
     """Answers that could not be read, shortened."""
+    words: str
+    """Id of all that the judge was shown, in its order: equal where the same was judged again."""
+    sent_at: str
+    """Time at which a person sent it: UTC, ISO 8601; empty of a model."""
+    debaters: tuple[str, ...]
+    """By option the player of a tournament that defended it; empty of other debates."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatedPair:
+    """One rater's word on two responses."""
+
+    protocol: str
+    item: str
+    rater: str
+    is_person: bool
+    cluster: Cluster
+    p_lower: float
+    """Probability that the response of the lower id is better."""
+
+
+def rated_pairs(transcript: Transcript) -> list[RatedPair]:
+    """What each rater said of each two responses, a model's orders and principles averaged."""
+    by_item: dict[str, list[Feedback]] = defaultdict(list)
+    for each in last_words(transcript) if transcript.ratings else ():
+        if each.task is Task.PAIRS:
+            by_item[each.item].append(each)
+    cluster, protocol = cluster_of(transcript.question), transcript.debate.protocol.name
+    return [
+        RatedPair(protocol, item, one.judge, one.is_persons, cluster, ruling.p)
+        for item, given in by_item.items()
+        for ruling in rater_rulings(given, p_of_lower)
+        if ruling.p is not None
+        for one in ruling.ratings[:1]
+    ]
 
 
 def measured_rulings(
@@ -59,6 +95,9 @@ def measured_rulings(
     if not found:
         return []
     contents, quotes = contents_of(transcript), tuple(quote_counts(transcript))
+    spoken = [f"{turn.step} {turn.seat}: {turn.text}" for turn in transcript.spoken()]
+    debaters = _players(transcript.debate)
+    said = text_id(transcript.debate.question_fingerprint, *spoken)
     ruled = []
     for ruling in found:
         observation = observe(transcript, ruling, group)
@@ -75,9 +114,33 @@ def measured_rulings(
                     for judgment in ruling.judgments
                     if judgment.final.verdict is Verdict.INVALID
                 ),
+                words=text_id(said, *map(str, _shown(ruling))),
+                sent_at=max(judgment.sent_at for judgment in ruling.judgments),
+                debaters=debaters,
             )
         )
     return ruled
+
+
+def _players(debate: Debate) -> tuple[str, ...]:
+    """Players of a tournament by the option that they defended, of two."""
+    spec, defends = debate.agents.get(Role.DEBATER), debate.orders.defends
+    if spec is None or sorted(defends) != [0, 1]:
+        return ()
+    names: dict[int, str] = {}
+    for seat, option in zip(debate.protocol.speakers, defends, strict=False):
+        told = spec.settings.get(seat.value)
+        player = told.get("player") if isinstance(told, dict) else None
+        if isinstance(player, str):
+            names[option] = player
+    return (names[0], names[1]) if len(names) == 2 else ()
+
+
+def _shown(ruling: Ruling) -> tuple[object, ...]:
+    """Orders in which a judge was shown a debate."""
+    return tuple(
+        (each.orders.options, each.orders.shown, each.orders.defends) for each in ruling.judgments
+    )
 
 
 class GatheredDebates:
@@ -91,6 +154,7 @@ class GatheredDebates:
         self.raters, self.people, self.course = RaterCounter(), PeopleCounter(), CourseCounter()
         self.responses, self.answers = ResponseCounter(), AnswerCounter()
         self.principles = PrincipleCounter()
+        self.rated_pairs: list[RatedPair] = []
         self.questions: set[Cluster] = set()
         self.prompts: set[Cluster] = set()
         self.models: set[str] = set()
@@ -107,6 +171,7 @@ class GatheredDebates:
         self.models |= {named_agent(spec) for spec in debate.agents.values()}
         self.seeds.add(debate.seed)
         self.raters.add(transcript)
+        self.rated_pairs += rated_pairs(transcript)
         self.people.add(transcript)
         self.questions.add(cluster)
         if transcript.question.is_open:

@@ -71,6 +71,13 @@ from oversight.evals.course import (
     TurnBelief,
 )
 from oversight.evals.gathering import GatheredDebates, MeasuredRuling
+from oversight.evals.groups import (
+    DebaterInGroup,
+    GroupedVotes,
+    GroupUnderRule,
+    JudgeGroup,
+    grouped_votes,
+)
 from oversight.evals.harm import AnswerDrift, AnswerPair, AnswerStage
 from oversight.evals.intervals import Estimate
 from oversight.evals.mixed_model import MixedFit, mixed_model
@@ -83,6 +90,12 @@ from oversight.evals.observations import (
 from oversight.evals.people import PeopleRating
 from oversight.evals.principles import PrincipleEffect
 from oversight.evals.properties import Breakdown, Property
+from oversight.evals.reliability import (
+    JudgeStanding,
+    PanelWord,
+    judge_standings,
+    panel_words,
+)
 from oversight.evals.winning import (
     AgentScoreDifference,
     FeatureEffect,
@@ -147,6 +160,16 @@ class Report:
     agreements: tuple[Agreement, ...] = ()
     responses: tuple[ResponseCount, ...] = ()
     """Of answers to open prompts, in which nothing is decided."""
+    panels: tuple[PanelWord, ...] = ()
+    """Labels of all judges of the same debates together."""
+    standings: tuple[JudgeStanding, ...] = ()
+    """Judges of the same debates, each by itself."""
+    judge_groups: tuple[JudgeGroup, ...] = ()
+    """Judges in groups, where groups were named."""
+    group_rules: tuple[GroupUnderRule, ...] = ()
+    """Regret of each group under each rule."""
+    group_debaters: tuple[DebaterInGroup, ...] = ()
+    """Bradley–Terry ratings of debaters in each group."""
     num_prompts: int = 0
     """Open prompts among the questions."""
     answer_ends: tuple[AnswerEnds, ...] = ()
@@ -209,6 +232,7 @@ def build_report(
     prices: PriceTable | None = None,
     turn_price: float = TURN_PRICE,
     others: Iterable[tuple[GatheredDebates, Iterable[tuple[str, Transcript]]]] = (),
+    groups: Mapping[str, str] | None = None,
 ) -> Report:
     """The report on `transcripts`, which are read once and not held.
 
@@ -223,6 +247,10 @@ def build_report(
         turn_price: Of a judge's turn, in points of the log score to base 2.
         others: What other processes gathered by the same properties, each with the transcripts
             that it left, by name; asked for when the rest has been read.
+        groups: Group of a judge by name, or of all other `persons` or `models`.
+
+    Raises:
+        ConfigError: There are fewer than two groups, or a name among them is nobody's.
     """
     gathered = GatheredDebates(by, runs or {})
     named_arms = [("", transcripts), *(arms or {}).items()]
@@ -239,10 +267,14 @@ def build_report(
     reports = (_arm(named[arm], arm, rulings_of[arm], seed, turn_price) for arm in observed)
     ranked = sorted((arm for arm in reports if arm is not None), key=_rank)
     every = [each for group in observed.values() for each in group]
+    ruled = [one for group in rulings_of.values() for one in group]
     contests = {each.label: [one.contest for one in rulings_of[each.arm]] for each in ranked}
     comparisons = arm_differences(observed, named)
     between_runs = run_differences(observed, list(arms or ()))
     effects = feature_effects(contests)
+    grouped = (
+        GroupedVotes() if groups is None else grouped_votes(ruled, gathered.rated_pairs, groups)
+    )
     return replace(
         _counted(gathered, prices),
         num_rulings=len(every),
@@ -251,6 +283,11 @@ def build_report(
         slices=slices_of(observed, named),
         comparisons=comparisons,
         agreements=judge_agreements(every),
+        panels=panel_words(ruled),
+        standings=judge_standings(ruled),
+        judge_groups=grouped.groups,
+        group_rules=grouped.rules,
+        group_debaters=grouped.debaters,
         failures=count_failures(failed),
         assistance=assistance(every),
         unread=tuple(

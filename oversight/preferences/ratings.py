@@ -291,6 +291,7 @@ class _Rows:
                 responses=each.responses if each.p >= 0.5 else each.responses[::-1],
                 ranks=(0, 0) if tied else (0, 1),
                 soft_label=p,
+                margin=self.settings.margin_of(weights["margin"]),
                 weight=weights[self.settings.weight],
                 provenance=self._provenance(each.ratings),
             )
