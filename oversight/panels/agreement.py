@@ -44,7 +44,7 @@ class AlphaEstimate:
 
     value: float
     low: float | None
-    """None where there are too few units, or most resamples hold one value alone."""
+    """None where there are too few units, most resamples hold one value alone, or none differs."""
     high: float | None
     num_units: int
     """Units with at least two ratings."""
@@ -164,6 +164,8 @@ def alpha_interval(
         return AlphaEstimate(value, None, None, units, ratings)
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(found, [tail, 1.0 - tail])
+    if high - low < ROUNDING:
+        return AlphaEstimate(value, None, None, units, ratings)
     return AlphaEstimate(value, float(low), float(high), units, ratings)
 
 

@@ -69,7 +69,8 @@ class LabelModel:
 
 @dataclass(frozen=True, slots=True)
 class RaterQuality:
-    """One rater's accuracy as a model of votes has it, with a percentile interval over items."""
+    """One rater's accuracy as a model of votes has it, with a percentile interval over items; with
+    Wilson's where no resample differs."""
 
     value: float
     low: float
@@ -191,10 +192,21 @@ def rater_qualities(
     ]
     tail = (1.0 - level) / 2.0
     low_R, high_R = np.quantile(found, [tail, 1.0 - tail], axis=0)
-    return tuple(
-        RaterQuality(float(value), float(low), float(high), int((votes != MISSING).sum()))
-        for value, low, high, votes in zip(whole.accuracy_R, low_R, high_R, votes_RU, strict=True)
-    )
+    qualities = []
+    for value, low, high, votes in zip(whole.accuracy_R, low_R, high_R, votes_RU, strict=True):
+        ends = float(low), float(high)
+        if ends[1] - ends[0] < ROUGH:  # equal in every resample, which says nothing of others
+            ends = _wilson(float(value), len(set(cluster_U[votes != MISSING].tolist())), level)
+        qualities.append(RaterQuality(float(value), *ends, int((votes != MISSING).sum())))
+    return tuple(qualities)
+
+
+def _wilson(share: float, number: int, level: float) -> tuple[float, float]:
+    """The Wilson interval of a share of `number` items."""
+    from scipy import stats
+
+    found = stats.binomtest(round(share * number), number).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _whole(

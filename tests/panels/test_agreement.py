@@ -111,6 +111,22 @@ def test_alpha_has_no_interval_where_one_unit_was_rated_by_two():
     assert (found.low, found.high, found.num_units) == (None, None, 1)
 
 
+def test_units_about_one_question_are_resampled_together():
+    raters = noisy(random.Random(3), 120)
+    alone = alpha_interval(raters)
+    together = alpha_interval([each * 4 for each in raters], clusters=list(range(120)) * 4)
+    naive = alpha_interval([each * 4 for each in raters])
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.25)
+    assert naive.high - naive.low < 0.7 * (together.high - together.low)
+    few = alpha_interval(raters, clusters=[at % 9 for at in range(120)])
+    assert (few.low, few.high) == (None, None)
+
+
+def test_agreement_that_never_varies_has_no_interval_of_no_width():
+    found = alpha_interval([["a", "b"] * 10, ["a", "b"] * 10])
+    assert (found.value, found.low, found.high) == (1.0, None, None)
+
+
 def test_kappa_of_a_worked_table():
     # 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: (0.7 - 0.5) / 0.5
     first = ["y"] * 25 + ["n"] * 25

@@ -81,6 +81,20 @@ def test_votes_that_cannot_bear_a_fit_are_named():
     assert unfit(np.zeros((3, 20), dtype=int)) is None
 
 
+def test_items_about_one_question_are_resampled_together_and_no_interval_is_a_point():
+    _, votes = votes_of([0.85, 0.8, 0.7, 0.6], 150, 2, seed=5)
+    (alone, *_) = rater_qualities(votes, 2)
+    four = np.tile(votes, (1, 4))
+    (together, *_) = rater_qualities(four, 2, clusters=list(range(150)) * 4)
+    (naive, *_) = rater_qualities(four, 2)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.25)
+    assert naive.high - naive.low < 0.7 * (together.high - together.low)
+    same = np.tile(np.arange(20) % 2, (3, 1))
+    (sure, *_) = rater_qualities(same, 2)
+    assert sure.value == pytest.approx(1.0)
+    assert (sure.low, sure.high) == pytest.approx((0.839, 1.0), abs=1e-3)  # Wilson of 20 of 20
+
+
 def test_a_vote_for_no_label_is_an_error():
     with pytest.raises(ValueError, match="a vote is 2: labels are 0 to 1"):
         dawid_skene(np.array([[0, 2]]), 2)
