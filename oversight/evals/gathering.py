@@ -27,7 +27,7 @@ from oversight.evals.breakdown import (
     UsageCounter,
 )
 from oversight.evals.calibration import BeliefPath, path
-from oversight.evals.course import CourseCounter, RulingCourse, ruling_course
+from oversight.evals.course import CourseCounter, RulingCourse, debate_measures, ruling_course
 from oversight.evals.harm import AnswerCounter
 from oversight.evals.observations import Arm, Cluster, Observation, cluster_of, observe
 from oversight.evals.observations import named as named_agent
@@ -115,14 +115,14 @@ class GatheredDebates:
             self.answers.add(transcript, group)
             self.principles.add(transcript)
             return
-        found = rulings(transcript)
-        ruled = measured_rulings(transcript, found, group)
+        ruled = measured_rulings(transcript, rulings(transcript), group)
         self.num_unjudged += not ruled
-        self.course.add(transcript, [one.course for one in ruled], group)
+        measured = debate_measures(transcript)
+        self.course.add(transcript, measured, [one.course for one in ruled], group)
         runs = self._runs.get(group, NO_RUNS)
-        for ruling, one in zip(found, ruled, strict=True):
+        for one in ruled:
             self.by_arm[one.observation.arm].append(one)
-            self.taken_apart.add(transcript, ruling, one.observation, runs)
+            self.taken_apart.add(transcript.question, measured, one.course, runs)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the runs, which are looked up in a store and stay in their process."""
