@@ -222,7 +222,14 @@ class ReportChoice:
     protocol: str | None
     dataset: str | None
 
-    def report(self, by: Sequence[Property], prices: Path | None, turn_price: float) -> Report:
+    def report(
+        self,
+        by: Sequence[Property],
+        prices: Path | None,
+        turn_price: float,
+        *,
+        each_person: bool = False,
+    ) -> Report:
         """The report.
 
         Raises:
@@ -284,6 +291,7 @@ class ReportChoice:
                 runs=members,
                 prices=table,
                 turn_price=turn_price,
+                each_person=each_person,
                 others=stack.enter_context(read_beside(parts, by, opened)),
             )
         if not built.num_debates:

@@ -305,7 +305,7 @@ class Agreement:
     """Only of two judges."""
 
 
-def judge_agreements(every: Sequence[Observation]) -> tuple[Agreement, ...]:
+def judge_agreements(every: Iterable[Observation]) -> tuple[Agreement, ...]:
     """Agreement in each protocol whose debates several judges decided."""
     choices: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     for each in every:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from oversight.aggregation import Ruling, rulings
@@ -29,13 +29,13 @@ from oversight.evals.breakdown import (
 from oversight.evals.calibration import BeliefPath, path
 from oversight.evals.course import CourseCounter, RulingCourse, debate_measures, ruling_course
 from oversight.evals.harm import AnswerCounter
-from oversight.evals.observations import Arm, Cluster, Observation, cluster_of, observe
+from oversight.evals.observations import PEOPLE, Arm, Cluster, Observation, cluster_of, observe
 from oversight.evals.observations import named as named_agent
 from oversight.evals.people import PeopleCounter
 from oversight.evals.principles import PrincipleCounter
 from oversight.evals.properties import BreakdownCounter, Property
 from oversight.evals.winning import Contest, contents_of, contest_of
-from oversight.types import Transcript, Verdict
+from oversight.types import JudgeKind, Transcript, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ class MeasuredRuling:
     quotes: tuple[QuoteCount, ...]
     unread: tuple[str, ...]
     """Answers that could not be read, shortened."""
+
+    def of_arm(self, arm: Arm) -> MeasuredRuling:
+        """The same, counted in another arm."""
+        return replace(self, observation=replace(self.observation, arm=arm))
 
 
 def measured_rulings(
@@ -78,6 +82,10 @@ def measured_rulings(
             )
         )
     return ruled
+
+
+MAX_PEOPLE_APART = 5
+"""Persons who judged one protocol and are still measured one by one."""
 
 
 class GatheredDebates:
@@ -147,6 +155,24 @@ class GatheredDebates:
         self.seeds |= other.seeds
         self.num_debates += other.num_debates
         self.num_unjudged += other.num_unjudged
+
+    def pool_people(self) -> None:
+        """Measure the persons who judged one arm together where they are many.
+
+        A study with twenty judges has twenty arms of a few debates each, of which none says
+        anything by itself.
+        """
+        judges: dict[Arm, list[Arm]] = defaultdict(list)
+        for arm, ruled in self.by_arm.items():
+            if ruled[0].observation.judge_kind is JudgeKind.HUMAN:
+                judges[replace(arm, judge=PEOPLE)].append(arm)
+        for together, apart in judges.items():
+            if len(apart) > MAX_PEOPLE_APART:
+                pooled = [
+                    one.of_arm(together) for arm in sorted(apart) for one in self.by_arm.pop(arm)
+                ]
+                self.by_arm[together] += pooled
+                self.taken_apart.pool(apart, together)
 
     def rulings(self) -> dict[Arm, list[MeasuredRuling]]:
         """Rulings by arm, in an order that does not depend on that of reading."""

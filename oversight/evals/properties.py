@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -157,6 +157,12 @@ class BreakdownCounter:
         """Add what another one gathered."""
         for key, group in other._groups.items():
             self._groups[key] += group
+
+    def pool(self, apart: Iterable[Arm], together: Arm) -> None:
+        """Count what several arms have as one arm's."""
+        of = set(apart)
+        for key in [key for key in self._groups if key[2] in of]:
+            self._groups[key[0], key[1], together] += self._groups.pop(key)
 
     def counted(self, named: Mapping[Arm, str]) -> tuple[Breakdown, ...]:
         """Figures by property, value and arm, in this order; values as numbers where they are."""

@@ -192,6 +192,7 @@ class Report:
     turn_price: float = TURN_PRICE
     usage: tuple[ModelUsage, ...] = ()
     prompts: tuple[OwnPrompt, ...] = ()
+    num_judges: int = 0
     models: tuple[str, ...] = ()
     """Models, or agents without one, by name."""
     seeds: tuple[int, ...] = ()
@@ -208,6 +209,7 @@ def build_report(
     runs: Mapping[str, RunMembership] | None = None,
     prices: PriceTable | None = None,
     turn_price: float = TURN_PRICE,
+    each_person: bool = False,
     others: Iterable[tuple[GatheredDebates, Iterable[tuple[str, Transcript]]]] = (),
 ) -> Report:
     """The report on `transcripts`, which are read once and not held.
@@ -221,6 +223,8 @@ def build_report(
         runs: By the same names, which debates belong to which runs.
         prices: Of the models' tokens.
         turn_price: Of a judge's turn, in points of the log score to base 2.
+        each_person: Measure persons one by one however many judged; else those who judged the
+            same protocol are one arm if there are more than `MAX_PEOPLE_APART`.
         others: What other processes gathered by the same properties, each with the transcripts
             that it left, by name; asked for when the rest has been read.
     """
@@ -233,6 +237,12 @@ def build_report(
         gathered.update(other)
         for name, transcript in left:
             gathered.add(transcript, name)
+    agreements = judge_agreements(
+        one.observation for ruled in gathered.rulings().values() for one in ruled
+    )
+    num_judges = len({arm.judge for arm in gathered.by_arm})
+    if not each_person:
+        gathered.pool_people()
     rulings_of = gathered.rulings()
     observed = {arm: [one.observation for one in group] for arm, group in rulings_of.items()}
     named = labels(observed)
@@ -245,12 +255,13 @@ def build_report(
     effects = feature_effects(contests)
     return replace(
         _counted(gathered, prices),
+        num_judges=num_judges,
         num_rulings=len(every),
         num_unknown=sum(each.correct is None for each in every),
         arms=tuple(ranked),
         slices=slices_of(observed, named),
         comparisons=comparisons,
-        agreements=judge_agreements(every),
+        agreements=agreements,
         failures=count_failures(failed),
         assistance=assistance(every),
         unread=tuple(
