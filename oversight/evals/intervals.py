@@ -204,6 +204,8 @@ def paired_difference(
 ) -> Estimate | None:
     """Mean of first minus second over the clusters that have both, each cluster counted once.
 
+    None without a shared cluster, and no interval with a single one.
+
     Args:
         first: (cluster, value in [0, 1]) of each observation.
         second: The same of what is subtracted.
@@ -211,6 +213,8 @@ def paired_difference(
         bounds: Of a difference; None for values without bounds.
     """
     gaps, shared = paired_gaps(first, second)
+    if len(shared) == 1:
+        return Estimate(gaps[0], None, None, 1, 1, "none")
     return mean_interval(gaps, shared, bounds=bounds, level=level) if shared else None
 
 
