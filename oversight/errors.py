@@ -269,8 +269,7 @@ def _lack(error: BaseException) -> str | None:
         for what, (numbers, words, advice) in _LACKS.items():
             if number in numbers or (_may_lack(each) and words.search(said)):
                 return _lacking(what, said, advice)
-        is_memory = isinstance(each, MemoryError) or type(each).__name__ == "OutOfMemoryError"
-        if is_memory or _is_unmapped(each):
+        if isinstance(each, MemoryError) or type(each).__name__ == "OutOfMemoryError":
             what = "there is not enough memory"
             return _lacking(what, said, _LACKS[what][2])
     return None
@@ -292,7 +291,7 @@ def _of_threads(said: str) -> tuple[str, str, str]:
 _NO_THREADS = "no more threads or processes can be started"
 
 
-def _is_unmapped(error: BaseException) -> bool:
+def is_unmapped(error: BaseException) -> bool:
     """True of SQLite's I/O errors that under a limit are a lack of address space, and no fault of
     the disk: it maps the index of its write-ahead log."""
     name = getattr(error, "sqlite_errorname", "")
