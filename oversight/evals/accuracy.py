@@ -133,16 +133,11 @@ def treated_accuracy(
             f"{len(right)} rulings, {len(verdicts)} verdicts, {len(chances)} chances and "
             f"{len(clusters)} clusters: need as many"
         )
-    by_class = (
-        dict.fromkeys(UNDECIDED, treatment) if isinstance(treatment, Treatment) else treatment
-    )
-    values = _treated_scores(right, verdicts, chances, by_class)
-    if None not in values:
-        return mean_interval([value or 0.0 for value in values], clusters) if values else None
-    kept = [
-        (value, each) for value, each in zip(values, clusters, strict=True) if value is not None
-    ]
-    return mean_interval([v for v, _ in kept], [each for _, each in kept]) if kept else None
+    if isinstance(treatment, Treatment):
+        treatment = dict.fromkeys(UNDECIDED, treatment)
+    scored = _treated_scores(right, verdicts, chances, treatment)
+    kept = [(value, of) for value, of in zip(scored, clusters, strict=True) if value is not None]
+    return mean_interval([value for value, _ in kept], [of for _, of in kept]) if kept else None
 
 
 def _treated_scores(
