@@ -17,6 +17,7 @@ from oversight.cli.audit import audit
 from oversight.cli.batch import answer, critique, feedback
 from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
+from oversight.cli.diff import diff
 from oversight.cli.ending import INTERRUPTS
 from oversight.cli.importing import import_records
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
@@ -24,7 +25,7 @@ from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
 from oversight.cli.power import power
 from oversight.cli.rate import rate
-from oversight.cli.report import diff, export, report
+from oversight.cli.report import export, report
 from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
 from oversight.cli.runs import runs

@@ -227,6 +227,8 @@ class ReportChoice:
         by: Sequence[Property],
         prices: Path | None,
         turn_price: float,
+        *,
+        each_person: bool = False,
         groups: Mapping[str, str] | None = None,
     ) -> Report:
         """The report.
@@ -290,6 +292,7 @@ class ReportChoice:
                 runs=members,
                 prices=table,
                 turn_price=turn_price,
+                each_person=each_person,
                 others=stack.enter_context(read_beside(parts, by, opened)),
                 groups=groups,
             )

@@ -12,10 +12,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import httpx
+from pydantic import Field
 
+from oversight.config import Settings
 from oversight.engines import answer_all
 from oversight.engines.openai.failures import by_status
 from oversight.engines.openai.reply import MalformedReplyError, Reply, complaint, completion
@@ -52,6 +54,29 @@ class Library:
     model: str
     key: str
     """The environment variable with the key, in words."""
+
+
+class LibraryConfig(Settings):
+    """Settings that an engine over any library's chat models has."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"api_key_env", "timeout_s", "max_retries", "max_in_flight"}
+    )
+
+    api_key_env: str = ""
+    """Environment variable with the key; empty for the one that the provider's package reads."""
+    logprobs: bool = False
+    """Ask for log-probabilities, which few providers give this way."""
+    system_role: Literal["auto", "fold"] = "auto"
+    """`fold` puts the system message at the head of the first user message."""
+    alternate: bool = False
+    """Send messages of one role that follow each other as one."""
+    timeout_s: float = Field(default=600.0, gt=0)
+    """For one request, retries included."""
+    max_retries: int = Field(default=5, ge=0)
+    """Of the library or the provider's package, which wait between them."""
+    max_in_flight: int = Field(default=32, ge=1)
+    """Requests under way at the same time; the others wait here."""
 
 
 class LibraryEngine:

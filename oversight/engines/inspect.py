@@ -19,8 +19,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from oversight.chat import alternate_roles, fold_system
-from oversight.config import Settings
-from oversight.engines._library import Flight, Library, LibraryEngine
+from oversight.engines._library import Flight, Library, LibraryConfig, LibraryEngine
 from oversight.engines.openai.settings import check_no_secret
 from oversight.errors import BudgetExceededError, ConfigError, MissingDependencyError
 from oversight.redaction import redacted, register
@@ -36,12 +35,10 @@ OWN_OPTIONS = frozenset(
 """Options that are set from a request or a setting, or that would change what a request says."""
 
 
-class Config(Settings):
+class Config(LibraryConfig):
     """Model, its provider's options, time-outs and retries."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset(
-        {"api_key_env", "base_url", "timeout_s", "max_retries", "max_in_flight"}
-    )
+    incidental: ClassVar[frozenset[str]] = LibraryConfig.incidental | {"base_url"}
 
     model: str = Field(min_length=1, pattern=r"^[^/\s]+/\S+$")
     """`provider/name` as Inspect has it."""
@@ -51,22 +48,8 @@ class Config(Settings):
     """Arguments of the provider, which `inspect eval` takes with -M; no keys."""
     base_url: str | None = None
     """Address of the provider's server; unset, the provider's own."""
-    api_key_env: str = ""
-    """Environment variable with the key; empty for the one that the provider reads."""
     leave_out: tuple[Literal["temperature", "max_tokens", "top_p", "stop", "seed"], ...] = ()
     """Parameters that the provider refuses."""
-    logprobs: bool = False
-    """Ask for log-probabilities, which some providers give."""
-    system_role: Literal["auto", "fold"] = "auto"
-    """`fold` puts the system message at the head of the first user message."""
-    alternate: bool = False
-    """Send messages of one role that follow each other as one."""
-    timeout_s: float = Field(default=600.0, gt=0)
-    """For one request, retries included."""
-    max_retries: int = Field(default=5, ge=0)
-    """Of Inspect, which waits between them."""
-    max_in_flight: int = Field(default=32, ge=1)
-    """Requests under way at the same time; the others wait here."""
 
     @field_validator("options", "model_args")
     @classmethod

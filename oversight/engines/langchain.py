@@ -19,13 +19,12 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
 from oversight.chat import alternate_roles, fold_system
-from oversight.config import Settings
-from oversight.engines._library import Flight, Library, LibraryEngine
+from oversight.engines._library import Flight, Library, LibraryConfig, LibraryEngine
 from oversight.engines.openai.reply import Reply
 from oversight.engines.openai.settings import check_no_secret
 from oversight.errors import (
@@ -47,33 +46,15 @@ OWN_OPTIONS = frozenset({"model", "model_provider", "temperature", "max_tokens",
 """Keywords that are set from a request or a setting."""
 
 
-class Config(Settings):
+class Config(LibraryConfig):
     """Model, its provider's options, time-outs and retries."""
-
-    incidental: ClassVar[frozenset[str]] = frozenset(
-        {"api_key_env", "timeout_s", "max_retries", "max_in_flight"}
-    )
 
     model: str = Field(min_length=1)
     """`provider:name` as LangChain has it, or a chat model of your own, `file.py:function`."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Further keywords of the model's class, such as `base_url` or `thinking`; no keys."""
-    api_key_env: str = ""
-    """Environment variable with the key; empty for the one that the provider's package reads."""
     leave_out: tuple[Literal["temperature", "max_tokens", "top_p", "stop"], ...] = ()
     """Parameters that the provider refuses."""
-    logprobs: bool = False
-    """Ask for log-probabilities, which few providers give through LangChain."""
-    system_role: Literal["auto", "fold"] = "auto"
-    """`fold` puts the system message at the head of the first user message."""
-    alternate: bool = False
-    """Send messages of one role that follow each other as one."""
-    timeout_s: float = Field(default=600.0, gt=0)
-    """For one request, retries included."""
-    max_retries: int = Field(default=5, ge=0)
-    """Of the provider's package."""
-    max_in_flight: int = Field(default=32, ge=1)
-    """Requests under way at the same time; the others wait here."""
 
     @field_validator("options")
     @classmethod

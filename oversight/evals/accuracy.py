@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import fmean
 
 from oversight.aggregation import TIE_TOLERANCE, Ruling, readable, top
 from oversight.evals.calibration import brier
@@ -132,16 +133,31 @@ def treated_accuracy(
             f"{len(right)} rulings, {len(verdicts)} verdicts, {len(chances)} chances and "
             f"{len(clusters)} clusters: need as many"
         )
-    values: list[float] = []
-    kept: list[Hashable] = []
-    for hit, verdict, chance, cluster in zip(right, verdicts, chances, clusters, strict=True):
-        how = treatment if isinstance(treatment, Treatment) else treatment[verdict]
-        if hit is None and how is Treatment.LEFT_OUT:
+    if isinstance(treatment, Treatment):
+        treatment = dict.fromkeys(UNDECIDED, treatment)
+    scored = _treated_scores(right, verdicts, chances, treatment)
+    kept = [(value, of) for value, of in zip(scored, clusters, strict=True) if value is not None]
+    return mean_interval([value for value, _ in kept], [of for _, of in kept]) if kept else None
+
+
+def _treated_scores(
+    right: Sequence[bool | None],
+    verdicts: Sequence[Verdict],
+    chances: Sequence[float],
+    by_class: Mapping[Verdict, Treatment],
+) -> list[float | None]:
+    """The score of each ruling; None of one that is left out."""
+    found: list[float | None] = []
+    for hit, verdict, chance in zip(right, verdicts, chances, strict=True):
+        if hit is not None:
+            found.append(1.0 if hit else 0.0)
             continue
-        undecided = {Treatment.GUESS: chance, Treatment.RIGHT: 1.0}.get(how, 0.0)
-        values.append(undecided if hit is None else float(hit))
-        kept.append(cluster)
-    return mean_interval(values, kept) if values else None
+        how = by_class[verdict]
+        if how is Treatment.GUESS:
+            found.append(chance)
+        else:
+            found.append(None if how is Treatment.LEFT_OUT else float(how is Treatment.RIGHT))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +198,8 @@ def treated(label: str, observations: Iterable[Observation]) -> Treated | None:
     counts = Counter(arrays[1])
 
     def alone(verdict: Verdict, treatment: Treatment) -> float:
-        by_class = dict.fromkeys(Verdict, Treatment.GUESS) | {verdict: treatment}
-        found = treated_accuracy(*arrays, by_class)
-        return found.value if found else 0.0
+        by_class = dict.fromkeys(UNDECIDED, Treatment.GUESS) | {verdict: treatment}
+        return fmean(value or 0.0 for value in _treated_scores(*arrays[:3], by_class))
 
     return Treated(
         label=label,

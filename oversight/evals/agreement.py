@@ -321,7 +321,7 @@ MIN_QUESTIONS = 2
 """Questions from which agreement is corrected for chance."""
 
 
-def judge_agreements(every: Sequence[Observation]) -> tuple[Agreement, ...]:
+def judge_agreements(every: Iterable[Observation]) -> tuple[Agreement, ...]:
     """Agreement in each protocol whose debates several judges decided."""
     choices: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     clusters: dict[str, Cluster] = {}

@@ -8,7 +8,7 @@ spoken, where there is one, and turn k the k-th behind it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from oversight.aggregation import Ruling, readable
@@ -21,23 +21,41 @@ from oversight.types import Act, Seat, Transcript
 
 
 @dataclass(frozen=True, slots=True)
+class DebateMeasures:
+    """What one debate is made of."""
+
+    debate_id: str
+    cluster: Cluster
+    rounds: int
+    characters: int
+    quotes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DebateSizes:
+    """Means over debates, each counted once; intervals are clustered by question."""
+
+    num_debates: int
+    rounds: Estimate
+    """Rounds in which somebody spoke; the opening is one."""
+    characters: Estimate
+    """Of all speeches of a debate that stand, quotes included."""
+    quotes: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class DebateCourse:
     """Means over the debates of one protocol; all intervals are clustered by question."""
 
     label: str
     """The protocol, with its speakers where they vary."""
-    num_debates: int
     num_questions: int
     accuracy: Accuracy | None
     """Of the judges who sat in the debates: those who gave beliefs on the way, or where none did
     all judges together. None if no answer is known."""
-    rounds: Estimate
-    """Rounds in which somebody spoke."""
     judge_turns: Estimate
     """The judge's turns with a belief, without the one before anybody has spoken."""
-    characters: Estimate
-    """Of all speeches of a debate that stand, quotes included."""
-    quotes: Estimate
+    sizes: DebateSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +112,32 @@ class RulingCourse:
     by_turn: tuple[tuple[int, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _DebateMeasures:
-    debate_id: str
-    cluster: Cluster
-    rounds: int
-    judge_turns: int
-    characters: int
-    quotes: int
+def debate_measures(transcript: Transcript) -> DebateMeasures:
+    """The size of one debate: the speeches that stand, of those who argue before the judge."""
+    speakers = transcript.debate.protocol.speakers
+    said = [turn for turn in transcript.spoken() if turn.seat in speakers and turn.act.is_spoken]
+    return DebateMeasures(
+        debate_id=transcript.debate.id,
+        cluster=cluster_of(transcript.question),
+        rounds=len({turn.round for turn in said}),
+        characters=sum(len(strip_quotes(turn.text)) for turn in said),
+        quotes=sum(len(turn.quotes) for turn in said),
+    )
+
+
+def debate_sizes(measured: Sequence[DebateMeasures]) -> DebateSizes:
+    """Means over different debates."""
+    clusters = [each.cluster for each in measured]
+
+    def mean(values: Iterable[int]) -> Estimate:
+        return mean_interval([float(value) for value in values], clusters, bounds=None)
+
+    return DebateSizes(
+        num_debates=len(measured),
+        rounds=mean(each.rounds for each in measured),
+        characters=mean(each.characters for each in measured),
+        quotes=mean(each.quotes for each in measured),
+    )
 
 
 def ruling_course(transcript: Transcript, ruling: Ruling, observation: Observation) -> RulingCourse:
@@ -135,32 +171,24 @@ class CourseCounter:
     """Gathers the course of debates, one transcript after the other."""
 
     def __init__(self) -> None:
-        self._debates: dict[Arm, list[_DebateMeasures]] = defaultdict(list)
+        self._debates: dict[Arm, list[tuple[DebateMeasures, int]]] = defaultdict(list)
         self._rulings: dict[Arm, list[RulingCourse]] = defaultdict(list)
 
-    def add(self, transcript: Transcript, found: Sequence[RulingCourse], group: str = "") -> None:
+    def add(
+        self,
+        transcript: Transcript,
+        measured: DebateMeasures,
+        found: Sequence[RulingCourse],
+        group: str = "",
+    ) -> None:
         """Take in one debate with the ways of its judges; without speakers it has no course."""
         debate = transcript.debate
-        speakers = debate.protocol.speakers
-        if not speakers:
+        if not debate.protocol.speakers:
             return
         spec = debate.agents.get(debate.protocol.speaker_role)
         arm = Arm(debate.protocol.name, named(spec) if spec else "", "", group)
-        said = [
-            turn
-            for turn in transcript.turns
-            if turn.chosen and turn.seat in speakers and turn.act.is_spoken
-        ]
-        self._debates[arm].append(
-            _DebateMeasures(
-                debate.id,
-                cluster_of(transcript.question),
-                len({turn.round for turn in said}),
-                max((each.num_turns for each in found), default=0),
-                sum(len(strip_quotes(turn.text)) for turn in said),
-                sum(len(turn.quotes) for turn in said),
-            )
-        )
+        judge_turns = max((each.num_turns for each in found), default=0)
+        self._debates[arm].append((measured, judge_turns))
         seated = [each for each in found if each.seated]
         self._rulings[arm] += seated or found
 
@@ -176,23 +204,16 @@ class CourseCounter:
         names = labels(self._debates)
         found = []
         for arm in sorted(self._debates):
-            debates = sorted(self._debates[arm], key=lambda each: each.debate_id)
-            clusters = [each.cluster for each in debates]
-
-            def mean(name: str, of: list[_DebateMeasures] = debates) -> Estimate:
-                values = [float(getattr(each, name)) for each in of]
-                return mean_interval(values, [each.cluster for each in of], bounds=None)
-
+            debates = sorted(self._debates[arm], key=lambda each: each[0].debate_id)
+            clusters = [each.cluster for each, _ in debates]
+            turns = [float(judge_turns) for _, judge_turns in debates]
             found.append(
                 DebateCourse(
                     label=names[arm],
-                    num_debates=len(debates),
                     num_questions=len(set(clusters)),
                     accuracy=accuracy(each.observation for each in self._sorted(arm)),
-                    rounds=mean("rounds"),
-                    judge_turns=mean("judge_turns"),
-                    characters=mean("characters"),
-                    quotes=mean("quotes"),
+                    judge_turns=mean_interval(turns, clusters, bounds=None),
+                    sizes=debate_sizes([each for each, _ in debates]),
                 )
             )
         return tuple(found)
@@ -240,13 +261,13 @@ def course_table(found: Sequence[DebateCourse]) -> Table:
         rows=tuple(
             (
                 each.label,
-                f"{each.num_debates:,}",
+                f"{each.sizes.num_debates:,}",
                 f"{each.num_questions:,}",
                 share(each.accuracy.accuracy if each.accuracy else None),
-                _mean_cell(each.rounds),
+                _mean_cell(each.sizes.rounds),
                 _mean_cell(each.judge_turns),
-                _mean_cell(each.characters),
-                _mean_cell(each.quotes),
+                _mean_cell(each.sizes.characters),
+                _mean_cell(each.sizes.quotes),
             )
             for each in found
         ),

@@ -75,7 +75,9 @@ def headlines(report: Report) -> tuple[str, ...]:
         )
         return (unmeasured, *answered)[:MAX_HEADLINES]
     told = [
-        _sentence(report, each) for each in report.comparisons if each.kinds[1] is not Kind.DEBATE
+        _sentence(report, each)
+        for each in report.comparisons
+        if each.kinds[1] is not Kind.DEBATE and each.difference.low is not None
     ]
     if not told:
         told = [_alone(arm) for arm in report.arms]
@@ -202,6 +204,7 @@ def _of_report(report: Report) -> Iterator[str]:
             )
     for each in report.comparisons:
         against = each.kinds == (Kind.DEBATE, Kind.CONSULTANCY)
+        against = against and each.difference.low is not None
         against = against and _incomparable(_compared(report, each)) is None
         if against and not (each.is_shown and each.difference.value > 0):
             gap = points(each.difference)

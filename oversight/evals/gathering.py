@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from oversight.aggregation import Ruling, last_words, p_of_lower, rater_rulings, rulings
@@ -27,16 +27,16 @@ from oversight.evals.breakdown import (
     UsageCounter,
 )
 from oversight.evals.calibration import BeliefPath, path
-from oversight.evals.course import CourseCounter, RulingCourse, ruling_course
+from oversight.evals.course import CourseCounter, RulingCourse, debate_measures, ruling_course
 from oversight.evals.harm import AnswerCounter
-from oversight.evals.observations import Arm, Cluster, Observation, cluster_of, observe
+from oversight.evals.observations import PEOPLE, Arm, Cluster, Observation, cluster_of, observe
 from oversight.evals.observations import named as named_agent
 from oversight.evals.people import PeopleCounter
 from oversight.evals.principles import PrincipleCounter
 from oversight.evals.properties import BreakdownCounter, Property
 from oversight.evals.winning import Contest, contents_of, contest_of
 from oversight.ids import text_id
-from oversight.types import Debate, Feedback, Role, Task, Transcript, Verdict
+from oversight.types import Debate, Feedback, JudgeKind, Role, Task, Transcript, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ class MeasuredRuling:
     """Time at which a person sent it: UTC, ISO 8601; empty of a model."""
     debaters: tuple[str, ...]
     """By option the player of a tournament that defended it; empty of other debates."""
+
+    def of_arm(self, arm: Arm) -> MeasuredRuling:
+        """The same, counted in another arm."""
+        return replace(self, observation=replace(self.observation, arm=arm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,10 @@ def _shown(ruling: Ruling) -> tuple[object, ...]:
     )
 
 
+MAX_PEOPLE_APART = 5
+"""Persons who judged one protocol and are still measured one by one."""
+
+
 class GatheredDebates:
     """What is counted and measured of transcripts while they pass by; none of them is kept."""
 
@@ -180,14 +188,14 @@ class GatheredDebates:
             self.answers.add(transcript, group)
             self.principles.add(transcript)
             return
-        found = rulings(transcript)
-        ruled = measured_rulings(transcript, found, group)
+        ruled = measured_rulings(transcript, rulings(transcript), group)
         self.num_unjudged += not ruled
-        self.course.add(transcript, [one.course for one in ruled], group)
+        measured = debate_measures(transcript)
+        self.course.add(transcript, measured, [one.course for one in ruled], group)
         runs = self._runs.get(group, NO_RUNS)
-        for ruling, one in zip(found, ruled, strict=True):
+        for one in ruled:
             self.by_arm[one.observation.arm].append(one)
-            self.taken_apart.add(transcript, ruling, one.observation, runs)
+            self.taken_apart.add(transcript.question, measured, one.course, runs)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the runs, which are looked up in a store and stay in their process."""
@@ -212,6 +220,24 @@ class GatheredDebates:
         self.seeds |= other.seeds
         self.num_debates += other.num_debates
         self.num_unjudged += other.num_unjudged
+
+    def pool_people(self) -> None:
+        """Measure the persons who judged one arm together where they are many.
+
+        A study with twenty judges has twenty arms of a few debates each, of which none says
+        anything by itself.
+        """
+        judges: dict[Arm, list[Arm]] = defaultdict(list)
+        for arm, ruled in self.by_arm.items():
+            if ruled[0].observation.judge_kind is JudgeKind.HUMAN:
+                judges[replace(arm, judge=PEOPLE)].append(arm)
+        for together, apart in judges.items():
+            if len(apart) > MAX_PEOPLE_APART:
+                pooled = [
+                    one.of_arm(together) for arm in sorted(apart) for one in self.by_arm.pop(arm)
+                ]
+                self.by_arm[together] += pooled
+                self.taken_apart.pool(apart, together)
 
     def rulings(self) -> dict[Arm, list[MeasuredRuling]]:
         """Rulings by arm, in an order that does not depend on that of reading."""

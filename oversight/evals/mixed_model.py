@@ -83,8 +83,8 @@ def mixed_model(
         gap = None
         if place:
             variance = covariance[place, place] + covariance[0, 0] - 2.0 * covariance[place, 0]
-            gap = _t_interval(means[place] - means[0], variance, *size)
-        own = _t_interval(means[place], covariance[place, place], *size)
+            gap = _t_interval(means[place] - means[0], variance, *size, lowest=-1.0)
+        own = _t_interval(means[place], covariance[place, place], *size, lowest=0.0)
         effects.append(MixedEffect(name, own, gap))
     return MixedFit(tuple(effects), math.sqrt(within * icc / (1.0 - icc)), icc)
 
@@ -170,13 +170,16 @@ def _cannot_fit(arms: Sequence[str], questions: Sequence[Hashable], values: Sequ
     return ""
 
 
-def _t_interval(value: float, variance: float, num: int, clusters: int, degrees: int) -> Estimate:
+def _t_interval(
+    value: float, variance: float, num: int, clusters: int, degrees: int, *, lowest: float
+) -> Estimate:
+    """An interval by Student's t, cut where no share or difference can be: at `lowest` and 1."""
     from scipy import stats
 
     half = float(stats.t.ppf(0.5 + LEVEL / 2.0, degrees)) * math.sqrt(max(variance, 0.0))
     if half == 0.0:
         return Estimate(float(value), None, None, num, clusters, "none")
-    ends = (float(value) - half, float(value) + half)
+    ends = (max(float(value) - half, lowest), min(float(value) + half, 1.0))
     return Estimate(float(value), *ends, num, clusters, "mixed")
 
 

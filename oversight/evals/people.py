@@ -25,7 +25,9 @@ from oversight.types import (
 )
 
 MAX_CHOICES = 8
-"""Different words from which on an answer of a task of one's own is taken for free text."""
+"""Different words of a question of one's own above which its answers are free text."""
+MAX_CHOICE_CHARS = 40
+"""Length of a word above which the same is true; as it is where most words came only once."""
 CRITICISM = {CriticismIs.RIGHT: 1.0, CriticismIs.PARTLY: 0.5, CriticismIs.WRONG: 0.0}
 
 
@@ -88,11 +90,9 @@ class PeopleCounter:
     def ratings(self) -> tuple[PeopleRating, ...]:
         """Every question's mean or share, by task, protocol and question."""
         answers = dict(self._answers)
+        choices = self._choices()
         for (task, protocol, name), given in self._words.items():
-            words = sorted({word for word, _, _ in given})
-            if len(words) > MAX_CHOICES:
-                continue
-            for word in words:
+            for word in choices[task, name]:
                 held = answers.setdefault((task, protocol, f"{name}: {word}", True), _Answers())
                 for each, rating, cluster in given:
                     held.add(rating, float(each == word), cluster)
@@ -112,6 +112,20 @@ class PeopleCounter:
                 answers.items(), key=lambda each: each[0]
             )
         )
+
+    def _choices(self) -> dict[tuple[str, str], list[str]]:
+        """The words that each question of a task has for answers; none of free text."""
+        given: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for (task, _, name), some in self._words.items():
+            given[task, name] += [word for word, _, _ in some]
+        return {key: _classes(words) for key, words in given.items()}
+
+
+def _classes(words: Sequence[str]) -> list[str]:
+    found = sorted(set(words))
+    too_long = any(len(word) > MAX_CHOICE_CHARS for word in found)
+    is_free = too_long or len(found) > MAX_CHOICES or len(words) < 2 * len(found)
+    return [] if is_free else found
 
 
 def _values(rating: Feedback, chosen: set[str]) -> Iterator[tuple[str, bool, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from oversight.config import PriceTable
 from oversight.evals.accuracy import (
@@ -215,6 +215,7 @@ class Report:
     turn_price: float = TURN_PRICE
     usage: tuple[ModelUsage, ...] = ()
     prompts: tuple[OwnPrompt, ...] = ()
+    num_judges: int = 0
     models: tuple[str, ...] = ()
     """Models, or agents without one, by name."""
     seeds: tuple[int, ...] = ()
@@ -231,6 +232,7 @@ def build_report(
     runs: Mapping[str, RunMembership] | None = None,
     prices: PriceTable | None = None,
     turn_price: float = TURN_PRICE,
+    each_person: bool = False,
     others: Iterable[tuple[GatheredDebates, Iterable[tuple[str, Transcript]]]] = (),
     groups: Mapping[str, str] | None = None,
 ) -> Report:
@@ -245,6 +247,8 @@ def build_report(
         runs: By the same names, which debates belong to which runs.
         prices: Of the models' tokens.
         turn_price: Of a judge's turn, in points of the log score to base 2.
+        each_person: Measure persons one by one however many judged; else those who judged the
+            same protocol are one arm if there are more than `MAX_PEOPLE_APART`.
         others: What other processes gathered by the same properties, each with the transcripts
             that it left, by name; asked for when the rest has been read.
         groups: Group of a judge by name, or of all other `persons` or `models`.
@@ -261,33 +265,29 @@ def build_report(
         gathered.update(other)
         for name, transcript in left:
             gathered.add(transcript, name)
+    judges = _of_judges(gathered, groups)
+    num_judges = len({arm.judge for arm in gathered.by_arm})
+    if not each_person:
+        gathered.pool_people()
     rulings_of = gathered.rulings()
     observed = {arm: [one.observation for one in group] for arm, group in rulings_of.items()}
     named = labels(observed)
     reports = (_arm(named[arm], arm, rulings_of[arm], seed, turn_price) for arm in observed)
     ranked = sorted((arm for arm in reports if arm is not None), key=_rank)
     every = [each for group in observed.values() for each in group]
-    ruled = [one for group in rulings_of.values() for one in group]
     contests = {each.label: [one.contest for one in rulings_of[each.arm]] for each in ranked}
     comparisons = arm_differences(observed, named)
     between_runs = run_differences(observed, list(arms or ()))
     effects = feature_effects(contests)
-    grouped = (
-        GroupedVotes() if groups is None else grouped_votes(ruled, gathered.rated_pairs, groups)
-    )
     return replace(
         _counted(gathered, prices),
+        num_judges=num_judges,
         num_rulings=len(every),
         num_unknown=sum(each.correct is None for each in every),
         arms=tuple(ranked),
         slices=slices_of(observed, named),
         comparisons=comparisons,
-        agreements=judge_agreements(every),
-        panels=panel_words(ruled),
-        standings=judge_standings(ruled),
-        judge_groups=grouped.groups,
-        group_rules=grouped.rules,
-        group_debaters=grouped.debaters,
+        **judges,
         failures=count_failures(failed),
         assistance=assistance(every),
         unread=tuple(
@@ -313,6 +313,22 @@ def build_report(
         mixed=_mixed({each.label: observed[each.arm] for each in ranked}),
         turn_price=turn_price,
     )
+
+
+def _of_judges(gathered: GatheredDebates, groups: Mapping[str, str] | None) -> dict[str, Any]:
+    """Fields of the report on judges one by one, and in groups."""
+    ruled = [one for some in gathered.rulings().values() for one in some]
+    grouped = (
+        GroupedVotes() if groups is None else grouped_votes(ruled, gathered.rated_pairs, groups)
+    )
+    return {
+        "agreements": judge_agreements(one.observation for one in ruled),
+        "panels": panel_words(ruled),
+        "standings": judge_standings(ruled),
+        "judge_groups": grouped.groups,
+        "group_rules": grouped.rules,
+        "group_debaters": grouped.debaters,
+    }
 
 
 T = TypeVar("T")

@@ -450,14 +450,13 @@ MAX_ERROR_CHARS = 160
 
 def extent(report: Report) -> str:
     """Extent of the report, in one line."""
-    judges = len({arm.arm.judge for arm in report.arms})
     num_open = sum(each.num_runs for each in report.responses)
     about = [count(len(report.datasets), "data set")]
     if num_open < report.num_debates or not num_open:
         about = [
             count(report.num_debates - num_open, "debate"),
             count(report.num_questions - report.num_prompts, "question"),
-            count(judges, "judge"),
+            count(report.num_judges, "judge"),
             *about,
         ]
     if num_open:

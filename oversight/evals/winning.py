@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -89,10 +89,15 @@ class Contest:
     shown_first: int | None
     """Option whose side was shown first; likewise."""
 
-    @property
-    def won(self) -> float | None:
-        """1 if A's option is believed more than any other that was argued for, 1/2 if equally; of
-        a consultancy, if the consultant's is. None where nothing could be read."""
+    won: float | None = field(init=False)
+    """1 if A's option is believed more than any other that was argued for, 1/2 if equally; of a
+    consultancy, if the consultant's is. None where nothing could be read."""
+
+    def __post_init__(self) -> None:
+        # Asked for many times over.
+        object.__setattr__(self, "won", self._won())
+
+    def _won(self) -> float | None:
         seen = self.observation
         if seen.probs is None or not seen.defends:
             return None

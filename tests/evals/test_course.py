@@ -34,11 +34,11 @@ def test_debates_are_counted_once_however_many_judged_them(judged):
     ]
     report = build_report(made)
     [course] = report.courses
-    assert (course.label, course.num_debates, course.num_questions) == ("debate", 3, 3)
-    assert course.rounds.value == 3.0
+    assert (course.label, course.sizes.num_debates, course.num_questions) == ("debate", 3, 3)
+    assert course.sizes.rounds.value == 3.0
     assert course.judge_turns.value == 2.0
-    assert course.characters.value == 6 * len("words")
-    assert course.quotes.value == 9.0
+    assert course.sizes.characters.value == 6 * len("words")
+    assert course.sizes.quotes.value == 9.0
 
 
 def test_accuracy_by_protocol_is_of_the_judges_who_sat_in_the_debate(judged):
@@ -92,7 +92,7 @@ def test_the_figures_stand_in_tables_and_frames(simulated, protocols):
     [row] = shown(report)["Belief by judge turn"].rows
     assert row[1].endswith("(20)")
     [frame] = frames(report)["courses"]
-    assert {"rounds", "judge_turns", "characters", "quotes", "accuracy_accuracy"} <= frame.keys()
+    assert {"sizes_rounds", "judge_turns", "sizes_characters", "accuracy_accuracy"} <= frame.keys()
     assert [each["turn"] for each in frames(report)["turn_beliefs"]] == [1, 2, 3, None]
 
 

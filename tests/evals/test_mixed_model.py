@@ -125,3 +125,12 @@ def test_the_model_stands_in_the_report_of_several_arms(simulated, protocols):
     table = next(table for table in tables(report) if table.title == "Mixed model")
     assert [row[0] for row in table.rows] == ["debate", "naive"]
     assert "of the variance lies between them" in table.note
+
+
+def test_no_interval_is_wider_than_a_share_can_be():
+    arms = ["a"] * 12 + ["b"] * 12
+    questions = [*range(6), *range(6)] * 2
+    values = [1.0] * 11 + [0.0] + [1.0] * 10 + [0.0, 0.0]
+    found = mixed_model(arms, questions, values)
+    assert all(each.share.low >= 0.0 and each.share.high <= 1.0 for each in found.effects)
+    assert any(each.share.high == 1.0 for each in found.effects)

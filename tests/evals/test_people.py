@@ -95,3 +95,15 @@ def test_only_the_last_word_of_a_person_counts(judged):
     )
     _, found = measured(replace(made, ratings=(first, later)))
     assert found["survey", "clear"].mean.value == 5.0
+
+
+@pytest.mark.parametrize(
+    "words", [["fine", "fine", "I asked both of them to show me more of the story."], ["x", "y"]]
+)
+def test_free_text_is_no_class_however_few_wrote_one(judged, words):
+    made = [
+        rated(judged(0.9, question=f"q{n}"), OwnAnswer(task="survey", fields={"note": word}))
+        for n, word in enumerate(words)
+    ]
+    _, found = measured(*made)
+    assert found == {}
