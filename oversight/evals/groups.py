@@ -307,7 +307,10 @@ def group_tables(
         title="Groups of judges",
         note="Items: debates, or pairs of responses, that somebody of the group decided; α within "
         f"the group, of {MIN_QUESTIONS} questions or more that two of it decided.",
-        columns=("protocol", "group", "judges", "items", "Krippendorff’s α", "not said, because"),
+        columns=(
+            *("protocol", "group", "judges", "items", "Krippendorff’s α"),
+            *("not said, because",) * any(each.flaw for each in groups),
+        ),
         rows=tuple(
             (
                 each.protocol,
@@ -315,7 +318,7 @@ def group_tables(
                 f"{len(each.judges):,}",
                 f"{each.num_items:,}",
                 _ranged(each.alpha, each.alpha_low, each.alpha_high),
-                each.flaw,
+                *(each.flaw,) * any(one.flaw for one in groups),
             )
             for each in groups
         ),
@@ -347,14 +350,17 @@ def group_tables(
         note="Bradley–Terry in each group, in Elo points beside the mean of those who met, "
         "questions resampled; compare order and distance between groups, not the zero. Groups that "
         f"decided on fewer than {MIN_QUESTIONS} questions are left out.",
-        columns=("protocol", "group", "debater", "rating", "not the group's, because"),
+        columns=(
+            *("protocol", "group", "debater", "rating"),
+            *("not the group's, because",) * any(each.flaw for each in debaters),
+        ),
         rows=tuple(
             (
                 each.protocol,
                 visible(each.group, newlines=False),
                 visible(each.debater, newlines=False),
                 _ranged(each.rating, each.low, each.high, digits=0),
-                each.flaw,
+                *(each.flaw,) * any(one.flaw for one in debaters),
             )
             for each in sorted(debaters, key=lambda e: (e.protocol, e.group, -e.rating))
         ),

@@ -409,6 +409,8 @@ def _share_right(probs_L: NDArray[np.float64], seen: Observation) -> float:
 
 
 EQUAL = 1e-9
+BECAUSE = "not said, because"
+"""Column of the reasons, where there are any."""
 
 
 def panel_tables(
@@ -422,7 +424,7 @@ def panel_tables(
         "debates on which the former’s label is not the majority’s.",
         columns=(
             *("protocol", "judges", "debates", "majority", "Dawid–Skene", "one-coin", "changed"),
-            "not said, because",
+            *(BECAUSE,) * any(each.flaw for each in words),
         ),
         rows=tuple(
             (
@@ -431,7 +433,7 @@ def panel_tables(
                 f"{each.num_debates:,}",
                 *(share(found) for found in (each.majority, each.dawid_skene, each.one_coin)),
                 "–" if each.num_changed is None else f"{each.num_changed:,}",
-                each.flaw,
+                *(each.flaw,) * any(one.flaw for one in words),
             )
             for each in words
         ),
@@ -443,7 +445,7 @@ def panel_tables(
         "together.",
         columns=(
             *("protocol", "judge", "decided", "by known answers", "by agreement"),
-            "not said, because",
+            *(BECAUSE,) * any(each.flaws for each in standings),
         ),
         rows=tuple(
             (
@@ -452,7 +454,7 @@ def panel_tables(
                 f"{each.num_decided:,}",
                 share(each.gold),
                 share(each.fitted),
-                "; ".join(each.flaws),
+                *("; ".join(each.flaws),) * any(one.flaws for one in standings),
             )
             for each in standings
         ),

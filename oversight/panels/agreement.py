@@ -36,6 +36,8 @@ MIN_UNITS = 10
 """Units, or clusters of them, with two ratings or more from which there is an interval: of fewer
 the resamples are too alike."""
 ROUNDING = 1e-12
+MOST_DRAWN = 5_000_000
+"""Numbers of a bootstrap that are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,13 @@ def alpha_interval(
     if number < MIN_UNITS:
         return AlphaEstimate(value, None, None, units, ratings)
     rng = np.random.default_rng(seed)
-    drawn = (rng.multinomial(number, np.full(number, 1 / number)) for _ in range(num_resamples))
-    found = [alpha for weight in drawn if (alpha := table.alpha(weight[cluster_U])) is not None]
+    found: list[float] = []
+    left = num_resamples
+    while left:
+        size = min(left, max(1, MOST_DRAWN // number))
+        drawn_SC = rng.multinomial(number, np.full(number, 1 / number), size=size)
+        found += table.resampled(drawn_SC, cluster_U)
+        left -= size
     if 2 * len(found) < num_resamples:
         return AlphaEstimate(value, None, None, units, ratings)
     tail = (1.0 - level) / 2.0
@@ -191,6 +198,27 @@ class _Table:
     sizes_U: Floats
     agreeing_U: Floats
     """Ordered pairs of equal ratings."""
+
+    def resampled(self, drawn_SC: Ints, cluster_U: Ints) -> list[float]:
+        """Alphas of so many of each cluster (S resamples, C clusters), without those that have
+        none; of nominal data, all of whose sums are over units, of the clusters' sums at once."""
+        import numpy as np
+
+        if self.scale != "nominal":
+            every = (self.alpha(drawn_C[cluster_U]) for drawn_C in drawn_SC)
+            return [alpha for alpha in every if alpha is not None]
+        kinds, clusters = len(self.values_V), drawn_SC.shape[1]
+        cells = cluster_U[self.units_P] * kinds + self.codes_P
+        totals_CV = np.bincount(cells, minlength=clusters * kinds).reshape(clusters, kinds)
+        apart_U = self.sizes_U - self.agreeing_U / (self.sizes_U - 1.0)
+        drawn = drawn_SC.astype(np.float64)
+        totals_SV = drawn @ totals_CV
+        observed_S = drawn @ np.bincount(cluster_U, apart_U, minlength=clusters)
+        n_S = totals_SV.sum(1)
+        expected_S = n_S**2 - (totals_SV**2).sum(1)
+        bears_S = ((totals_SV > 0).sum(1) > 1) & (expected_S > ROUNDING)
+        alphas = 1.0 - (n_S - 1.0)[bears_S] * observed_S[bears_S] / expected_S[bears_S]
+        return [float(alpha) for alpha in alphas]
 
     def alpha(self, weight_U: Ints | None) -> float | None:
         """Alpha, each unit counted `weight_U` times."""

@@ -122,6 +122,17 @@ def test_units_about_one_question_are_resampled_together():
     assert (few.low, few.high) == (None, None)
 
 
+def test_resamples_of_nominal_data_are_those_of_their_two_values_as_numbers():
+    """Between two values every distance is alike, so that both ways give one interval."""
+    raters = [[None if x is None else int(x) for x in each] for each in noisy(random.Random(4), 60)]
+    by_sums, one_by_one = (
+        alpha_interval(raters, scale, clusters=[at // 3 for at in range(60)], num_resamples=100)
+        for scale in ("nominal", "interval")
+    )
+    for name in ("value", "low", "high"):
+        assert getattr(by_sums, name) == pytest.approx(getattr(one_by_one, name), abs=1e-9)
+
+
 def test_agreement_that_never_varies_has_no_interval_of_no_width():
     found = alpha_interval([["a", "b"] * 10, ["a", "b"] * 10])
     assert (found.value, found.low, found.high) == (1.0, None, None)
