@@ -306,9 +306,15 @@ def headlines(results: TournamentResults) -> list[str]:
     )
     if len(ranked) > 1:
         best = ranked[0]
+        near = [
+            row.player
+            for row in ranked[1:]
+            if row.high is not None and best.low is not None and row.high >= best.low
+        ]
+        told = f"; into its interval reach those of {listed(near)}" if near else ""
         said.append(
             f"{best.player} is rated highest: {elo_words(best)} Elo points beside the mean of "
-            f"{count(len(ranked), 'player')}."
+            f"{count(len(ranked), 'player')}{told}."
         )
     played = [game for game in results.games if game.is_played]
     if played:
