@@ -153,7 +153,9 @@ def test_the_script_prints_its_figures_under_what_made_them(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_models_of_groups_help_the_worst_off_only_where_groups_are_known_and_differ(tmp_path):
-    results = run(SMALL, tmp_path)
+    larger = {"pairs": 1800, "questions": 200, "reward": {"steps": 90}}
+    settings = SMALL.model_copy(update=larger)
+    results = run(settings, tmp_path)
     rows = {(row.world, row.method): row for row in results.regrets}
     worst = {name: row.worst.value for (world, name), row in rows.items() if world == DIFFER}
     gains = {(world, method): gain for world, method, gain in results.gains}
@@ -166,7 +168,7 @@ def test_models_of_groups_help_the_worst_off_only_where_groups_are_known_and_dif
     assert all(each.agreed.value > each.contested.value for each in leads.values())
     assert leads["majority, margins"].agreed.value > leads["majority"].agreed.value
     assert leads["soft labels"].agreed.value < leads["majority"].agreed.value
-    text = as_text(whose_values_tables(results, SMALL))
+    text = as_text(whose_values_tables(results, settings))
     assert "group of 10%" in text
     assert text.count("a model a group, shuffled") == 2
 
