@@ -29,14 +29,14 @@ from oversight.evals.breakdown import (
 from oversight.evals.calibration import BeliefPath, path
 from oversight.evals.course import CourseCounter, RulingCourse, debate_measures, ruling_course
 from oversight.evals.harm import AnswerCounter
-from oversight.evals.observations import PEOPLE, Arm, Cluster, Observation, cluster_of, observe
+from oversight.evals.observations import Arm, Cluster, Observation, cluster_of, observe
 from oversight.evals.observations import named as named_agent
 from oversight.evals.people import PeopleCounter
 from oversight.evals.principles import PrincipleCounter
 from oversight.evals.properties import BreakdownCounter, Property
 from oversight.evals.winning import Contest, contents_of, contest_of
 from oversight.ids import text_id
-from oversight.types import Debate, Feedback, JudgeKind, Role, Task, Transcript, Verdict
+from oversight.types import PEOPLE, Debate, Feedback, JudgeKind, Role, Task, Transcript, Verdict
 
 
 @dataclass(frozen=True, slots=True)

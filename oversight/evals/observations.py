@@ -24,8 +24,6 @@ from oversight.types import (
 
 UNKNOWN_CAUSE = "other"
 """Of failures whose kind was not written down."""
-PEOPLE = "people"
-"""Stands for all persons who judged one arm, where they are measured together."""
 UNKNOWN = "–"
 """Stands for the value of a debate that has none."""
 
