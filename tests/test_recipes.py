@@ -21,6 +21,7 @@ from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
+from oversight.redteam.preparing import RedTeamSettings
 from oversight.registry import load_named
 from oversight.train import reward
 
@@ -34,6 +35,8 @@ OTHERS = {
     FOLDER / "audits" / "seedling.toml": JudgeAuditSettings,
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
+    FOLDER / "redteam" / "policy.toml": RedTeamSettings,
+    FOLDER / "redteam" / "judge.toml": RedTeamSettings,
 }
 
 
