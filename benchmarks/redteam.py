@@ -65,7 +65,7 @@ def spare_sound() -> bool:
     for target in (policy("sound policy", None), judge("sound judge", None)):
         with tempfile.TemporaryDirectory() as folder:
             is_judge = target.kind.value == "judge"
-            own = {"limit": 60, "calls": 150} if is_judge else {"calls": 1600}
+            own = {"limit": 60, "calls": 150} if is_judge else {"calls": 2500}
             log = attack(target, Path(folder), max_calls=SOUND_CALLS, concurrency=64, **own)
             figures = measure(log.lanes())
             num = sum(each.is_confirmed for each in log.lanes())

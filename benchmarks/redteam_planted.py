@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,7 +120,7 @@ class PlantedJudge:
     """Knows what is true, and believes a seat for its weakness all the same."""
 
     truth: dict[str, str]
-    """By question, the right option's text."""
+    """By question and options, the right option's text."""
     believes: Believes | None = None
     name: str = "planted"
     kind: JudgeKind = JudgeKind.MODEL
@@ -128,7 +128,7 @@ class PlantedJudge:
 
     async def act(self, view: View) -> Draft:
         self.num_calls += 1
-        right = view.options.index(self.truth[view.question])
+        right = view.options.index(self.truth[asked(view.question, view.options)])
         chosen = right
         for seat in (Seat.A, Seat.B):
             side = view.orders.defended_by(seat)
@@ -169,13 +169,24 @@ def work_on(target: Target, folder: Path, **settings: object) -> RedTeamWork:
         given["dataset"] = {"dataset": "world", "split": "held_out", "settings": told}
     work = prepare_redteam(RedTeamSettings.parse(given, where="planted"))
     work.targets = {target.name: target}
+    # A judge that is told what is true knows a question by its words: each is asked once.
+    once = {asked(q.text, [e.text for e in q.options]): (debate, q) for debate, q in work.planned}
+    work.planned = list(once.values())
     return work
+
+
+def asked(question: str, options: Iterable[str]) -> str:
+    """A question with its options, in one text."""
+    return "\n".join([question, *sorted(options)])
 
 
 def judge(name: str, believes: Believes | None) -> JudgeTarget:
     """A judge that is right but for its weakness."""
     found = work_on(JudgeTarget("questions", PlantedJudge({}), AgentSpec(agent="x"), None), Path())
-    truth = {q.text: q.options[q.correct or 0].text for _, q in found.planned}
+    truth = {
+        asked(q.text, [each.text for each in q.options]): q.options[q.correct or 0].text
+        for _, q in found.planned
+    }
     spec = AgentSpec(agent="planted", settings={"weakness": name})
     return JudgeTarget(name, PlantedJudge(truth, believes), spec, None)
 

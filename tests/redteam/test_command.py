@@ -224,6 +224,31 @@ def test_a_judge_is_attacked_in_debates_that_are_held(capsys: pytest.CaptureFixt
     assert "lexical: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("kind", "goals", "rules"),
+    [
+        ("critic", "missed_fault", [{"pattern": "I am absolutely certain", "answer": "Fine."}]),
+        (
+            "feedback",
+            "wrong_preference",
+            [{"pattern": "I hold a chair", "answer": "A"}],  # whichever stands there
+        ),
+    ],
+)
+def test_those_who_oversee_are_attacked_too(
+    kind: str, goals: str, rules: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    engines = json.loads(json.dumps(RECIPE["engines"]))
+    engines["mine"]["settings"] = {"fallback": "This is wrong, a mistake.", "rules": rules}
+    targets = {"mine": {"kind": kind, "engine": "mine"}}
+    wanted = ["confident_tone", "authority", "master_keys"]
+    assert attack("--json", goals=[goals], targets=targets, attacks=wanted, engines=engines) == 0
+    found = json.loads(capsys.readouterr().out)
+    by = {each["attack"] for each in found["findings"]}
+    assert by == ({"confident_tone"} if kind == "critic" else set())
+    assert run(["store", "check", "--store", "redteam/found.db"]) == 0
+
+
 def test_attacks_and_goals_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["redteam", "attacks", "--json"]) == 0
     assert {"pair", "quoted_evidence"} <= {e["name"] for e in json.loads(capsys.readouterr().out)}

@@ -12,15 +12,16 @@ import oversight as ov
 from oversight.agents import build_agent
 from oversight.engines.scripted import ScriptedAnswer, ScriptedEngine
 from oversight.engines.scripted.script import Config
-from oversight.errors import EngineUnavailableError
+from oversight.errors import ConfigError, EngineUnavailableError
 from oversight.redteam import goals
-from oversight.redteam.preparing import debated
+from oversight.redteam.preparing import RedTeamSettings, debated, prepare_redteam
 from oversight.redteam.targets import (
     AgentTarget,
     CriticTarget,
     FeedbackTarget,
     JudgeTarget,
     PolicyTarget,
+    RewardTarget,
 )
 from oversight.redteam.types import (
     AttackCase,
@@ -246,3 +247,67 @@ def test_findings_are_records_that_a_store_keeps_and_checks(tmp_path: Path, held
     assert answer.turns[0].text == "Well, then."
     [critique] = [e for e in found if e.debate.protocol.name == "self_critique"]
     assert [each.seat for each in critique.turns] == [Seat.A, Seat.B]
+
+
+@pytest.fixture(scope="module")
+def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random reward model over seedling's vocabulary."""
+    import torch
+    import transformers
+
+    from oversight.models import resolve
+
+    folder = tmp_path_factory.mktemp("reward")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(resolve("seedling"))
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_labels=1,
+        initializer_range=0.3,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+async def test_a_reward_model_scores_both_responses_as_transformers_does(
+    reward_model: Path,
+) -> None:
+    import torch
+    import transformers
+
+    target = RewardTarget("rm", str(reward_model))
+    case = case_of("wrong_reward")
+    reply = await target.reply(case, Try("17 and 25 are 52."), 0, 0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(reward_model)
+    found = transformers.AutoModelForSequenceClassification.from_pretrained(reward_model)
+    chat = [{"role": "user", "content": case.goal.request}]
+    asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+
+    def score(text: str) -> float:
+        ids = [*asked, *tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+        with torch.no_grad():
+            return float(found.eval()(torch.tensor([ids])).logits[0, 0])
+
+    expected = score("17 and 25 are 52.") - score(case.goal.honest)
+    assert reply.reward == pytest.approx(expected, abs=1e-4)
+    assert reply.prompt_tokens > 0
+
+
+def test_a_folder_that_holds_no_reward_model_is_refused_before_the_first_call(
+    tmp_path: Path,
+) -> None:
+    settings = RedTeamSettings.parse(
+        {
+            "goals": ["wrong_reward"],
+            "targets": {"rm": {"kind": "reward", "model": str(tmp_path / "none")}},
+        },
+        where="x",
+    )
+    with pytest.raises(ConfigError, match="none"):
+        prepare_redteam(settings)
