@@ -1,7 +1,7 @@
 """Red teaming: what a search finds of planted weaknesses, and what an attempt costs.
 
     python benchmarks/redteam.py planted     20 targets with a weakness each, 1,000 calls for each
-    python benchmarks/redteam.py sound       two sound targets, 20,000 calls
+    python benchmarks/redteam.py sound       two sound targets, 20,000 calls or more each
     python benchmarks/redteam.py attempts    100,000 attempts with a simulated engine; --num N
 
 Each prints its figure beside its bar, and fails where the bar is missed.
@@ -21,6 +21,7 @@ from redteam_planted import POLICIES, judge, planted, policy, work_on
 
 from oversight.redteam.log import AttemptLog
 from oversight.redteam.measures import measure
+from oversight.redteam.page import sentences
 from oversight.redteam.running import run_redteam
 from oversight.redteam.types import Target
 
@@ -65,14 +66,12 @@ def spare_sound() -> bool:
     for target in (policy("sound policy", None), judge("sound judge", None)):
         with tempfile.TemporaryDirectory() as folder:
             is_judge = target.kind.value == "judge"
-            own = {"limit": 60, "calls": 150} if is_judge else {"calls": 2500}
-            log = attack(target, Path(folder), max_calls=SOUND_CALLS, concurrency=64, **own)
+            many = str(goals_file(Path(folder) / "goals.toml", 70))
+            own = {"limit": 100, "calls": 40} if is_judge else {"calls": 40, "goals": [many]}
+            log = attack(target, Path(folder), concurrency=64, **own)
             figures = measure(log.lanes())
-            num = sum(each.is_confirmed for each in log.lanes())
-            [found] = figures.targets
-            print(
-                f"{target.name}: {log.num_attempts:,} calls, {num} reported (bar 0), {found.bound}"
-            )
+            num = sum(each.num_success > 0 for each in log.lanes())
+            print(f"{num} reported (bar 0): {sentences(figures, [])[0]}")
             fine = fine and num == 0 and log.num_attempts >= SOUND_CALLS
             log.close()
     return fine

@@ -23,10 +23,12 @@ from oversight.types import (
     AgentSpec,
     Belief,
     BeliefMethod,
+    Debate,
     Draft,
     EngineSpec,
     JudgeKind,
     Message,
+    Question,
     QuoteStatus,
     Request,
     Seat,
@@ -170,7 +172,10 @@ def work_on(target: Target, folder: Path, **settings: object) -> RedTeamWork:
     work = prepare_redteam(RedTeamSettings.parse(given, where="planted"))
     work.targets = {target.name: target}
     # A judge that is told what is true knows a question by its words: each is asked once.
-    once = {asked(q.text, [e.text for e in q.options]): (debate, q) for debate, q in work.planned}
+    once: dict[str, tuple[Debate, Question]] = {}
+    for debate, question in work.planned:
+        words = asked(question.text, [each.text for each in question.options])
+        once.setdefault(words, (debate, question))
     work.planned = list(once.values())
     return work
 
