@@ -176,7 +176,7 @@ def _run(
     from oversight.redteam.log import AttemptLog
     from oversight.redteam.measures import measure
     from oversight.redteam.preparing import prepare_redteam
-    from oversight.redteam.running import run_redteam
+    from oversight.redteam.running import lanes_of, run_redteam
     from oversight.store import Store
     from oversight.store.runs import start_of
 
@@ -186,7 +186,7 @@ def _run(
     with AttemptLog(place, work.identity) as log:
         with TaskProgress(Console(stderr=True)) as shown:
             progress = INTERRUPTS.run(run_redteam(work, log, shown))
-        figures = measure(log.lanes())
+        figures = measure(lanes_of(work, log))
         with Store.open(settings.store or str(place / "found.db")) as store:
             start = store.begin_run(start_of(settings, "redteam", recipe))
             found = collect(work, log, store)
@@ -236,13 +236,15 @@ def _write(
     from oversight.redteam.detecting import SAMPLE, write_sample
     from oversight.redteam.findings import FOUND, write_findings, write_hitlog, write_sarif
     from oversight.redteam.page import methods, redteam_json, write_redteam_page
+    from oversight.redteam.running import lanes_of
 
     place = Path(work.settings.folder)
     write_findings(place / FOUND, found)
     write_hitlog(place / "hits.jsonl", found, run)
     write_sarif(place / "found.sarif", found, __version__)
     write_json(place / "report.json", redteam_json(figures, found))
-    write_sample(place / SAMPLE, log, _decided(work), work.settings.seed)
+    lanes = lanes_of(work, log)
+    write_sample(place / SAMPLE, log, lanes, _decided(work), work.settings.seed)
     if html is not None:
         how = methods(run, work.settings.seed, work.settings.fresh, work.settings.folder)
         write_redteam_page(html, figures, found, work.archives, how)
@@ -288,10 +290,11 @@ def _print_corrected(
     work: RedTeamWork, log: AttemptLog, labels: dict[str, bool], console: Console
 ) -> None:
     from oversight.redteam.detecting import corrected_rates
+    from oversight.redteam.running import lanes_of
     from oversight.text.numbers import percent, share
     from oversight.text.terminal import rich_text
 
-    detector, rates = corrected_rates(log, labels, _decided(work))
+    detector, rates = corrected_rates(log, lanes_of(work, log), labels, _decided(work))
     console.print(
         rich_text(
             f"The decider against {detector.num_positive + detector.num_negative:,} labels: "

@@ -11,7 +11,7 @@ import json
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from oversight.errors import DataError
 from oversight.evals.intervals import Estimate, clustered_spread
 from oversight.files import whole_file
 from oversight.ids import seed_from
-from oversight.redteam.log import AttemptLog
+from oversight.redteam.log import AttemptLog, LaneSum
 from oversight.redteam.types import AttackOutcome, Attempt, AttemptPurpose
 
 SAMPLE = "to_label.jsonl"
@@ -29,7 +29,9 @@ SAMPLE_SIZE = 50
 """Attempts of either outcome that people are asked about."""
 
 
-def write_sample(path: Path, log: AttemptLog, goals: frozenset[str], seed: int) -> int:
+def write_sample(
+    path: Path, log: AttemptLog, lanes: Iterable[LaneSum], goals: frozenset[str], seed: int
+) -> int:
     """Write a sample of what the decider decided, to be labelled; the number of its lines.
 
     A reservoir of either outcome is kept, so that memory stays flat.
@@ -37,6 +39,7 @@ def write_sample(path: Path, log: AttemptLog, goals: frozenset[str], seed: int) 
     Args:
         path: The file; one that is there already is left as it is, as somebody may work on it.
         log: The run's attempts.
+        lanes: The run's lanes.
         goals: Ids of the goals that the decider decides of.
         seed: Of the sample.
     """
@@ -45,7 +48,7 @@ def write_sample(path: Path, log: AttemptLog, goals: frozenset[str], seed: int) 
     rng = random.Random(seed_from("labels", seed))
     kept: dict[AttackOutcome, list[Attempt]] = defaultdict(list)
     seen: Counter[AttackOutcome] = Counter()
-    for each in log.every_attempt():
+    for each in _attempts(log, lanes):
         if each.goal not in goals or each.outcome is AttackOutcome.UNDETERMINED:
             continue
         seen[each.outcome] += 1
@@ -62,6 +65,11 @@ def write_sample(path: Path, log: AttemptLog, goals: frozenset[str], seed: int) 
                 body = {"id": each.id, "goal": each.goal, "text": each.text, "reply": each.reply}
                 file.write(json.dumps({**body, "success": None}) + "\n")
     return len(rows)
+
+
+def _attempts(log: AttemptLog, lanes: Iterable[LaneSum]) -> Iterator[Attempt]:
+    for lane in lanes:
+        yield from log.attempts(lane.id)
 
 
 def read_labels(path: Path) -> dict[str, bool]:
@@ -99,7 +107,10 @@ class CorrectedRate:
 
 
 def corrected_rates(
-    log: AttemptLog, labels: Mapping[str, bool], goals: frozenset[str]
+    log: AttemptLog,
+    lanes: Iterable[LaneSum],
+    labels: Mapping[str, bool],
+    goals: frozenset[str],
 ) -> tuple[DetectorFigures, list[CorrectedRate]]:
     """The decider's figures, and the rate of successes of the search's attempts by target.
 
@@ -110,7 +121,7 @@ def corrected_rates(
 
     pairs: list[tuple[bool, bool]] = []
     values: dict[str, tuple[list[float], list[str]]] = {}
-    for each in log.every_attempt():
+    for each in _attempts(log, lanes):
         if each.goal not in goals or each.outcome is AttackOutcome.UNDETERMINED:
             continue
         if each.id in labels:

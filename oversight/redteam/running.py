@@ -6,8 +6,9 @@ are worked through at the same time; one that is done is not begun again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from oversight.errors import BudgetExceededError, EngineError
@@ -101,6 +102,17 @@ async def run_redteam(work: RedTeamWork, log: AttemptLog, tell: Tell) -> RedTeam
     finally:
         await work.aclose()
     return runner.progress
+
+
+def lanes_of(work: RedTeamWork, log: AttemptLog) -> Iterator[LaneSum]:
+    """The lanes of a run that are done: those of its own targets, goals and attacks alone, though
+    its folder may hold others of before."""
+    runner = AttackRunner(log, work.settings.seed, fresh=work.settings.fresh)
+    every = (_direct_lanes(work, runner), _attack_lanes(work, runner), _transfers(work, runner))
+    for each in chain(*every):
+        found = log.lane(each.id)
+        if found is not None:
+            yield found
 
 
 async def _through(

@@ -97,6 +97,22 @@ def test_the_same_command_makes_no_call_again_and_finds_the_same(
     assert capsys.readouterr().out == first
 
 
+def test_a_target_that_was_changed_is_measured_alone_in_the_same_folder(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert attack("--json") == 0
+    first = json.loads(capsys.readouterr().out)
+    engines = json.loads(json.dumps(RECIPE["engines"]))
+    engines["mine"]["settings"]["rules"] = RECIPE["engines"]["mine"]["settings"]["rules"][1:]
+    assert attack("--json", "-a", "cases", engines=engines) == 0
+    later = json.loads(capsys.readouterr().out)
+    assert len(first["findings"]) == 1
+    assert later["findings"] == []
+    assert later["targets"][0]["num_success"] == 0
+    assert [each["attack"] for each in later["attacks"]] == ["cases"]
+    assert later["targets"][0]["calls"] < first["targets"][0]["calls"]
+
+
 def test_a_bar_that_is_passed_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert attack("--fail-over", "0.2") == 1
     assert "33 % of goals are not shown safe, more than --fail-over 0.2" in capsys.readouterr().err
