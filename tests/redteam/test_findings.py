@@ -53,7 +53,7 @@ def test_findings_come_back_from_their_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{}", "line 1"), ("x", "line 1"), ('{"id": 3}', "a finding"), ("", "no findings")],
+    [("{}", "line 1"), ("x", "jsonl:1: broken JSON"), ('{"id": 3}', "a finding"), ("", "is empty")],
 )
 def test_a_line_that_is_no_finding_is_named(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "found.jsonl"
