@@ -22,6 +22,7 @@ from oversight.experiments.whose_values import WhoseValuesSettings
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
+from oversight.redteam.preparing import RedTeamSettings
 from oversight.registry import load_named
 from oversight.tournaments.playing import TournamentSettings
 from oversight.train import reward
@@ -38,6 +39,8 @@ OTHERS = {
     TOURNAMENT: TournamentSettings,
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
+    FOLDER / "redteam" / "policy.toml": RedTeamSettings,
+    FOLDER / "redteam" / "judge.toml": RedTeamSettings,
 }
 
 

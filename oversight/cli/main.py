@@ -25,6 +25,7 @@ from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
 from oversight.cli.power import power
 from oversight.cli.rate import rate
+from oversight.cli.redteam import redteam
 from oversight.cli.report import export, report
 from oversight.cli.run import demo
 from oversight.cli.run import run as run_recipe
@@ -55,7 +56,7 @@ UNUSABLE = {
 GOING_ON = frozenset(
     {
         *("answer", "audit", "critique", "debate", "demo", "feedback", "import", "judge"),
-        *("pixels", "propose", "push", "rate", "run", "tournament"),
+        *("pixels", "propose", "push", "rate", "redteam", "run", "tournament"),
     }
 )
 """Commands that keep what they did, so that the same command goes on. Others but `train` begin
@@ -99,6 +100,7 @@ app.add_typer(train, name="train")
 app.add_typer(store, name="store")
 app.add_typer(constitution, name="constitution")
 app.add_typer(audit, name="audit")
+app.add_typer(redteam, name="redteam")
 
 
 def _print_version(wanted: bool) -> None:
