@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -87,7 +87,7 @@ class Guard:
 
     async def stream(
         self, path: Path, body: Json, outcome: list[str] | None = None
-    ) -> AsyncIterator[Json]:
+    ) -> AsyncGenerator[Json, None]:
         """The checked answer in events.
 
         Args:
@@ -347,7 +347,7 @@ class StreamedChoices:
         stopped = [each for each in self._choices.values() if each.screen.stop is not None]
         return len(stopped) >= self._number and all(each.is_over for each in stopped)
 
-    async def take(self, event: Json) -> AsyncIterator[Json]:
+    async def take(self, event: Json) -> AsyncGenerator[Json, None]:
         """The events that can be sent once this one has come."""
         self._head = {k: v for k, v in event.items() if k not in ("choices", "usage")}
         self._head["id"] = public_id(self._call)
@@ -363,7 +363,7 @@ class StreamedChoices:
                     yield checked
                 yield self._head | {"choices": [], "usage": event["usage"]}
 
-    async def _take_choice(self, choice: Json) -> AsyncIterator[Json]:
+    async def _take_choice(self, choice: Json) -> AsyncGenerator[Json, None]:
         index = int(choice.get("index") or 0)
         run = self._choices.get(index)
         if run is None:
@@ -401,7 +401,7 @@ class StreamedChoices:
             events.append(self._event(run.index, {**first, "content": ""}))
         return events
 
-    async def _finish(self, run: OneChoice) -> AsyncIterator[Json]:
+    async def _finish(self, run: OneChoice) -> AsyncGenerator[Json, None]:
         ending = await run.screen.finish()
         for event in self._events(run, ending.sent, {}):
             yield event
@@ -422,7 +422,7 @@ class StreamedChoices:
         run.close("".join(run.delivered), ending.stop, reason)
         yield self._event(run.index, {} if self._chat else {"text": ""}, None, reason)
 
-    async def end(self) -> AsyncIterator[Json]:
+    async def end(self) -> AsyncGenerator[Json, None]:
         """The last events of choices that have none yet."""
         for run in self._choices.values():
             if not run.is_over:

@@ -267,7 +267,7 @@ def build_policy(
 ) -> Policy:
     """The policy of some settings; raises as `read_policy`."""
     words, canary = _system(settings.system)
-    system = f"{words}\n{canary}" if canary else words
+    system = f"{words}\nMark: {canary}" if canary else words
     around = Surroundings(system=words, canary=canary, open=open_)
     inputs: list[TextRule] = []
     outputs: list[TextRule] = []
@@ -337,7 +337,7 @@ def _system(settings: SystemSettings | None) -> tuple[str, str]:
             f"system.hash = {settings.hash!r}: the system prompt is another one, with the hash "
             f"{found[:16]!r}; if the change is meant, write that and raise version"
         )
-    return words, f"Mark: {secrets.token_hex(12)}" if settings.canary else ""
+    return words, secrets.token_hex(12) if settings.canary else ""
 
 
 def system_hash(settings: SystemSettings) -> str:

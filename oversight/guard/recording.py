@@ -108,11 +108,11 @@ def question_of(call: Call, prompt: Prompt) -> Question:
     facts = {"id": f"{DATASET}:{call.id}", "dataset": DATASET, "meta": meta}
     if last.role == "user":
         try:
-            return Question(text=last.content, history=tuple(before), **facts)  # type: ignore[arg-type]
+            return Question(text=last.content, history=tuple(before), **facts)
         except ValidationError:
             pass  # an empty message, or a chat that begins with an answer: kept as one text
     text = "\n\n".join(f"{each.role}: {each.content}" for each in prompt.messages)
-    return Question(text=text, **facts)  # type: ignore[arg-type]
+    return Question(text=text, **facts)
 
 
 def _of_choice(
@@ -132,7 +132,7 @@ def _of_choice(
     }
     agents = {Role.RESPONDER: AgentSpec(agent="responder", settings={}, engine=engine)}
     if is_criticised:
-        agents[Role.CRITIC] = AgentSpec(agent="guard", settings=facts)  # type: ignore[arg-type]
+        agents[Role.CRITIC] = AgentSpec(agent="guard", settings=facts)
     debate = Debate(
         question_id=question.id,
         question_fingerprint=question.fingerprint,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from oversight.errors import ConfigError
@@ -26,7 +26,7 @@ class GivenWords:
         message = {"role": "assistant", "content": self._words}
         return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
 
-    async def stream(self, path: Path, body: Json) -> AsyncIterator[Json]:
+    async def stream(self, path: Path, body: Json) -> AsyncGenerator[Json, None]:
         """The words in one event."""
         delta = {"role": "assistant", "content": self._words}
         yield {"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]}

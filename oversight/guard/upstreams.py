@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal, Protocol
@@ -116,7 +116,7 @@ class Upstream(Protocol):
         """
         ...
 
-    def stream(self, path: Path, body: Json) -> AsyncIterator[Json]:
+    def stream(self, path: Path, body: Json) -> AsyncGenerator[Json, None]:
         """The answer in events; raises as `answer`, also in its middle."""
         ...
 
@@ -159,7 +159,7 @@ class ServerUpstream:
                     )
         return self._object(content)
 
-    async def stream(self, path: Path, body: Json) -> AsyncIterator[Json]:
+    async def stream(self, path: Path, body: Json) -> AsyncGenerator[Json, None]:
         """The answer in events; raises as the protocol says."""
         rest, done = b"", False
         async with aclosing(self._chunks(path, body, "text/event-stream")) as chunks:
@@ -185,7 +185,7 @@ class ServerUpstream:
                 f"{self._name}: the answer ended in its middle", code="upstream_closed"
             )
 
-    async def _chunks(self, path: Path, body: Json, wanted: str) -> AsyncIterator[bytes]:
+    async def _chunks(self, path: Path, body: Json, wanted: str) -> AsyncGenerator[bytes, None]:
         """The bytes of a good answer of the kind wanted."""
         sent = body | {"model": self._settings.model} if self._settings.model else body
         try:
@@ -301,7 +301,7 @@ class EngineUpstream:
             choices.append({"index": index, **words, "logprobs": None, "finish_reason": _end(each)})
         return self._head(path, "") | {"choices": choices, "usage": _usage(done)}
 
-    async def stream(self, path: Path, body: Json) -> AsyncIterator[Json]:
+    async def stream(self, path: Path, body: Json) -> AsyncGenerator[Json, None]:
         """The answer in events; raises as the protocol says."""
         requests = self._requests(path, body)
         head = self._head(path, ".chunk")

@@ -30,17 +30,16 @@ ROLE_TAGS = (
 """Tags of the chat templates in use, in the folded text."""
 
 _FORGET = r"(?:ignore|disregard|forget|override|bypass|do not follow|stop following)"
-_WHOSE = (
-    r"(?:all|any|the|your|my|these|those|of|previous|prior|above|earlier|preceding|initial|"
-    r"original|system)"
-)
+_WHOSE = r"(?:any|the|my|these|those|of)"
+_WHICH = r"(?:all|your|previous|prior|above|earlier|preceding|initial|original|system)"
 _RULES = (
     r"(?:instructions?|prompts?|rules?|directives?|guidelines?|guardrails?|constraints?|messages?)"
 )
 _TELL = r"(?:reveal|print|show|repeat|output|tell|write out|what is|what are|what was)"
 _GAP = r"\s{1,3}"
 REQUESTS = (
-    rf"\b{_FORGET}(?:{_GAP}{_WHOSE}){{1,5}}{_GAP}{_RULES}\b",
+    rf"\b{_FORGET}(?:{_GAP}{_WHOSE}){{0,3}}{_GAP}{_WHICH}(?:{_GAP}(?:{_WHOSE}|{_WHICH})){{0,4}}"
+    rf"{_GAP}{_RULES}\b",
     rf"\b{_TELL}(?:{_GAP}(?:me|us|all|of|the|full|entire|exact)){{0,5}}{_GAP}(?:your|the)"
     rf"(?:{_GAP}(?:system|hidden|secret|initial|original)){{1,2}}{_GAP}"
     r"(?:prompts?|messages?|instructions?)\b",

@@ -172,7 +172,7 @@ def _plain(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     """The messages that have words, in the three roles of a prompt."""
     roles = {"system": "system", "developer": "system", "assistant": "assistant"}
     return [
-        Message(role=roles.get(str(each.get("role")), "user"), parts=("\n\n".join(said),))  # type: ignore[arg-type]
+        Message(role=roles.get(str(each.get("role")), "user"), parts=("\n\n".join(said),))
         for each in messages
         if any(said := texts_of(each))
     ]

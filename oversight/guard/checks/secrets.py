@@ -9,7 +9,7 @@ import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -116,13 +116,13 @@ PersonalKind = Literal["email", "card", "iban", "us_ssn", "phone", "ip"]
 class Config(Settings):
     """Kinds of secrets."""
 
-    kinds: tuple[SecretKind, ...] = Field(default=tuple(SECRETS), min_length=1)  # type: ignore[assignment]
+    kinds: tuple[SecretKind, ...] = Field(default=get_args(SecretKind), min_length=1)
 
 
 class PersonalConfig(Settings):
     """Kinds of personal data."""
 
-    kinds: tuple[PersonalKind, ...] = Field(default=tuple(PERSONAL), min_length=1)  # type: ignore[assignment]
+    kinds: tuple[PersonalKind, ...] = Field(default=get_args(PersonalKind), min_length=1)
 
 
 class KindsCheck:
