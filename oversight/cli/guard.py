@@ -11,6 +11,7 @@ import typer
 
 from oversight.cli.options import CommandLine
 from oversight.errors import ConfigError
+from oversight.text.terminal import visible
 
 if TYPE_CHECKING:
     from oversight.guard.policy import Policy
@@ -55,8 +56,11 @@ def serve(
         policy = server.guard.policy
         shown = f"[{where}]" if ":" in where else where
         typer.echo(
-            f"guard: policy {policy.name} ({policy.fingerprint[:16]}) at "
-            f"http://{shown}:{listening.getsockname()[1]}/v1; a stream holds back {_window(policy)}"
+            visible(
+                f"guard: policy {policy.name} ({policy.fingerprint[:16]}) at "
+                f"http://{shown}:{listening.getsockname()[1]}/v1; a stream holds back "
+                f"{_window(policy)}"
+            )
         )
         await serve_until_stopped(server, listening)
 
@@ -88,9 +92,83 @@ def check(path: GuardFile) -> None:
     if lines:
         raise ConfigError("\n".join(lines))
     typer.echo(
-        f"policy {policy.name}, version {policy.settings.version}, hash {policy.fingerprint[:16]}: "
-        f"{len(policy.settings.checks)} checks, {len(policy.settings.cases)} cases hold; a stream "
-        f"holds back {_window(policy)}"
+        visible(
+            f"policy {policy.name}, version {policy.settings.version}, hash "
+            f"{policy.fingerprint[:16]}: {len(policy.settings.checks)} checks, "
+            f"{len(policy.settings.cases)} cases hold; a stream holds back {_window(policy)}"
+        )
     )
     if policy.settings.system is not None:
         typer.echo(f"system prompt: hash {system_hash(policy.settings.system)}")
+
+
+@guard.command()
+def evaluate(
+    path: GuardFile,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            help="A data set whose rule decides harm (register), or a .jsonl file with prompt, "
+            "harmful, and if you like kind and answer.",
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Name under [upstreams] that answers; by default the first."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Prompts of a data set.")] = 200,
+    split: Annotated[str | None, typer.Option(help="Split of a data set.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Of the answers.")] = 0.5,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Choose the threshold that keeps harm to this share "
+            "of requests, by conformal risk control.",
+        ),
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Picture of the trade-off.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print plain data.")] = False,
+) -> None:
+    """Measure both sides of a guard: harm that comes through, and harmless requests refused."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from oversight.guard.evaluating import evaluate_guard
+    from oversight.guard.settings import GuardSettings
+    from oversight.guard.showing import (
+        evaluation_json,
+        evaluation_table,
+        sentences,
+        write_trade_off,
+    )
+    from oversight.text.terminal import rich_text
+
+    settings = GuardSettings.read(path)
+    options = {"temperature": temperature, "max_tokens": max_tokens, "seed": 0}
+    found = asyncio.run(
+        evaluate_guard(settings, path.parent, data, model, limit, split, options, alpha)
+    )
+    if png is not None:
+        write_trade_off(found, png)
+    if as_json:
+        typer.echo(json.dumps(evaluation_json(found), indent=2))
+        return
+    console = Console()
+    table = evaluation_table(found)
+    shown = RichTable(box=None, pad_edge=False, title=rich_text(table.title), title_justify="left")
+    for column in table.columns:
+        shown.add_column(rich_text(column, style="dim"))
+    for row in table.rows:
+        shown.add_row(*map(rich_text, row))
+    console.print(shown)
+    for sentence in sentences(found):
+        console.print(rich_text(sentence))
