@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,7 +65,9 @@ def serve(
         )
         await serve_until_stopped(server, listening)
 
-    with listen(where, settings.port if port is None else port) as listening:
+    listening = listen(where, settings.port if port is None else port)
+    # Ctrl-C is how a person ends it, and no failure.
+    with listening, contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(listening))
 
 
