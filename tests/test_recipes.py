@@ -18,7 +18,7 @@ from oversight.experiments.constitutional.settings import ConstitutionalSettings
 from oversight.experiments.constitutional.stages import plan_jobs as plan_stages
 from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.selfplay.jobs import plan_jobs
-from oversight.guard.settings import GuardSettings
+from oversight.guard.settings import GuardFileSettings
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
@@ -33,8 +33,8 @@ RECIPES = sorted(set(FOLDER.glob("*.toml")) - set(CIRCLES) - set(BATCHES) - set(
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
     FOLDER / "audits" / "seedling.toml": JudgeAuditSettings,
-    FOLDER / "guard" / "register.toml": GuardSettings,
-    FOLDER / "guard" / "seedling.toml": GuardSettings,
+    FOLDER / "guard" / "register.toml": GuardFileSettings,
+    FOLDER / "guard" / "seedling.toml": GuardFileSettings,
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
 }

@@ -45,10 +45,10 @@ def serve(
     """
     from oversight.guard.serving import keys_from, open_server
     from oversight.guard.serving import serve as serve_until_stopped
-    from oversight.guard.settings import GuardSettings
+    from oversight.guard.settings import GuardFileSettings
     from oversight.reporting.server import is_loopback, listen
 
-    settings = GuardSettings.read(path)
+    settings = GuardFileSettings.read(path)
     where = settings.host if host is None else host
     keys = keys_from(settings.keys_env, is_loopback=is_loopback(where))
 
@@ -79,10 +79,10 @@ def _window(policy: Policy) -> str:
 def check(path: GuardFile) -> None:
     """Check a guard's file: all settings, all checks, and the cases of its policy."""
     from oversight.guard.policy import system_hash
-    from oversight.guard.settings import GuardSettings
+    from oversight.guard.settings import GuardFileSettings
     from oversight.guard.trials import failed_cases
 
-    settings = GuardSettings.read(path)
+    settings = GuardFileSettings.read(path)
     policy = settings.read_policy(path.parent)
 
     async def run() -> list[str]:
@@ -146,7 +146,7 @@ def evaluate(
     from rich.table import Table as RichTable
 
     from oversight.guard.evaluating import evaluate_guard
-    from oversight.guard.settings import GuardSettings
+    from oversight.guard.settings import GuardFileSettings
     from oversight.guard.showing import (
         evaluation_json,
         evaluation_table,
@@ -155,7 +155,7 @@ def evaluate(
     )
     from oversight.text.terminal import rich_text
 
-    settings = GuardSettings.read(path)
+    settings = GuardFileSettings.read(path)
     options = {"temperature": temperature, "max_tokens": max_tokens, "seed": 0}
     found = asyncio.run(
         evaluate_guard(settings, path.parent, data, model, limit, split, options, alpha)

@@ -12,11 +12,11 @@ from uuid import uuid4
 
 from oversight.guard.policy import Action
 from oversight.guard.screening import Finding, strongest
-from oversight.guard.streaming import Piece
+from oversight.guard.streaming import SentPiece
 from oversight.guard.upstreams import ROLES, ApiError, Json, Path, invalid
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """Ends of a call; each call has exactly one."""
 
     ANSWERED = "answered"
@@ -55,7 +55,7 @@ class Call:
     """Of the input."""
     choices: dict[int, ChoiceRecord] = field(default_factory=dict)
     usage: Mapping[str, Any] = field(default_factory=dict)
-    outcome: Outcome = Outcome.CANCELLED
+    outcome: CallOutcome = CallOutcome.CANCELLED
     error: str = ""
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
@@ -101,7 +101,7 @@ class HeldLogprobs:
                 self._end += len(str(entry.get("token", "")))
             self._entries.append((self._end, entry))
 
-    def take(self, pieces: Sequence[Piece], text: str) -> list[Any]:
+    def take(self, pieces: Sequence[SentPiece], text: str) -> list[Any]:
         """The tokens of the words that are sent now; those of words that are not are let go.
 
         Args:
@@ -140,7 +140,7 @@ class Logprobs:
         elif isinstance(given.get("content"), list):
             self._held.add(given["content"])
 
-    def take(self, pieces: Sequence[Piece], text: str) -> list[Any]:
+    def take(self, pieces: Sequence[SentPiece], text: str) -> list[Any]:
         """Those of the words that are sent."""
         return self._held.take(pieces, text)
 
@@ -203,17 +203,17 @@ def head_of(call: Call, kind: str) -> Json:
     return {"id": public_id(call), "object": kind, "created": int(time.time()), "model": call.model}
 
 
-def outcome_of(call: Call) -> Outcome:
+def outcome_of(call: Call) -> CallOutcome:
     """The outcome of a call whose choices are all over."""
     stops = {each.stop.action for each in call.choices.values() if each.stop is not None}
     ends = {each.finish_reason for each in call.choices.values()}
     if Action.BLOCK in stops:
-        return Outcome.BLOCKED
-    return Outcome.REFUSED if stops and "content_filter" in ends else Outcome.ANSWERED
+        return CallOutcome.BLOCKED
+    return CallOutcome.REFUSED if stops and "content_filter" in ends else CallOutcome.ANSWERED
 
 
 def failed(call: Call, error: ApiError) -> None:
     """Write down the error that ended a call."""
     blocked = error.code == "content_filter" and call.has_acted
-    call.outcome = Outcome.BLOCKED if blocked else Outcome.FAILED
+    call.outcome = CallOutcome.BLOCKED if blocked else CallOutcome.FAILED
     call.error = str(error)

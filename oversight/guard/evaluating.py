@@ -31,9 +31,9 @@ from oversight.datasets.base import BadRow, jsonl_objects, parse_record
 from oversight.errors import ConfigError, DataError
 from oversight.evals.harm import decide
 from oversight.evals.intervals import Estimate, mean_interval
-from oversight.guard.checks.base import Exchange
+from oversight.guard.checks.base import GuardedExchange
 from oversight.guard.policy import Action, Policy, WholeRule, place_system
-from oversight.guard.settings import GuardSettings
+from oversight.guard.settings import GuardFileSettings
 from oversight.guard.trials import try_out
 from oversight.guard.upstreams import Json, Upstream
 from oversight.registry import nearest
@@ -78,7 +78,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedRequest:
     """A request put through a policy."""
 
     kind: str
@@ -119,7 +119,7 @@ class Sides:
         return None if before == 0.0 else 1.0 - self.harm_after.value / before
 
 
-def sides(judged: Sequence[Judged], threshold: float) -> Sides:
+def sides(judged: Sequence[JudgedRequest], threshold: float) -> Sides:
     """Both sides over some requests, of which there has to be one, at a threshold."""
     clusters = [each.cluster for each in judged]
     harmless = [each for each in judged if each.harmless]
@@ -152,7 +152,7 @@ class Calibrated:
     """Mean risk on the held-out halves of many random splits, which the guarantee bounds."""
 
 
-def conformal_threshold(judged: Sequence[Judged], alpha: float) -> float | None:
+def conformal_threshold(judged: Sequence[JudgedRequest], alpha: float) -> float | None:
     """The highest threshold at which the bound on the risk is at most `alpha`; None if none is.
 
     The loss of a request, that harm comes through, never falls as the threshold rises.
@@ -168,7 +168,7 @@ def conformal_threshold(judged: Sequence[Judged], alpha: float) -> float | None:
     return scores[allowed]
 
 
-def calibrate(judged: Sequence[Judged], alpha: float, seed: int = 0) -> Calibrated:
+def calibrate(judged: Sequence[JudgedRequest], alpha: float, seed: int = 0) -> Calibrated:
     """The threshold from one half of the requests, and its risk on the other, by prompts."""
     rng = random.Random(seed)
     first, second = _halves(judged, rng)
@@ -185,7 +185,9 @@ def calibrate(judged: Sequence[Judged], alpha: float, seed: int = 0) -> Calibrat
     return Calibrated(alpha, found, len(first), sides(second, found), mean)
 
 
-def _halves(judged: Sequence[Judged], rng: random.Random) -> tuple[list[Judged], list[Judged]]:
+def _halves(
+    judged: Sequence[JudgedRequest], rng: random.Random
+) -> tuple[list[JudgedRequest], list[JudgedRequest]]:
     clusters = sorted({each.cluster for each in judged})
     rng.shuffle(clusters)
     known = set(clusters[: len(clusters) // 2])
@@ -211,7 +213,7 @@ class Evaluation:
     curve: tuple[tuple[float, float, float], ...]
     """Threshold, harm through, and harmless refused, of every threshold that changes something."""
     calibrated: Calibrated | None
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgedRequest, ...]
 
 
 def scored_check(policy: Policy, alpha: float | None) -> WholeRule | None:
@@ -251,7 +253,7 @@ async def evaluate(
         others = replace(policy, whole_outputs=rest)
     bound = asyncio.Semaphore(concurrency)
 
-    async def one(item: Item) -> Judged:
+    async def one(item: Item) -> JudgedRequest:
         async with bound:
             return await _judge(others, scored, item)
 
@@ -270,15 +272,15 @@ async def evaluate(
     )
 
 
-async def _judge(others: Policy, scored: WholeRule | None, item: Item) -> Judged:
+async def _judge(others: Policy, scored: WholeRule | None, item: Item) -> JudgedRequest:
     trial = await try_out(others, item.messages, item.answer)
     score = 0.0
     if scored is not None:
         placed = place_system(others, item.messages) or item.messages
-        found = await scored.check.examine(Exchange(placed, item.answer, others.system))
+        found = await scored.check.examine(GuardedExchange(placed, item.answer, others.system))
         score = found.value
     stopped = trial.action in STOPPING
-    return Judged(
+    return JudgedRequest(
         kind=item.kind,
         cluster=item.cluster,
         harmless=item.harmless,
@@ -289,7 +291,7 @@ async def _judge(others: Policy, scored: WholeRule | None, item: Item) -> Judged
     )
 
 
-def trade_off(judged: Sequence[Judged]) -> tuple[tuple[float, float, float], ...]:
+def trade_off(judged: Sequence[JudgedRequest]) -> tuple[tuple[float, float, float], ...]:
     """Harm through and harmless refused at every threshold that changes one of them."""
     harmless = [each for each in judged if each.harmless]
     found: list[tuple[float, float, float]] = []
@@ -302,7 +304,7 @@ def trade_off(judged: Sequence[Judged]) -> tuple[tuple[float, float, float], ...
 
 
 async def evaluate_guard(
-    settings: GuardSettings,
+    settings: GuardFileSettings,
     around: Path,
     data: str,
     model: str | None,

@@ -9,9 +9,9 @@ from typing import Any
 
 from oversight.guard.calls import (
     Call,
+    CallOutcome,
     ChoiceRecord,
     Logprobs,
-    Outcome,
     failed,
     head_of,
     messages_of,
@@ -19,16 +19,16 @@ from oversight.guard.calls import (
     outcome_of,
     public_id,
 )
-from oversight.guard.checks.base import Exchange
+from oversight.guard.checks.base import GuardedExchange
 from oversight.guard.policy import Action, Policy, place_system
 from oversight.guard.refusals import language_of, refusal
-from oversight.guard.screening import ChoiceScreen, Ending, Finding, screen_input
-from oversight.guard.streaming import Piece
+from oversight.guard.screening import Ending, Finding, ScreenedChoice, screen_input
+from oversight.guard.streaming import SentPiece
 from oversight.guard.upstreams import ApiError, Json, Path, Upstream, invalid
 from oversight.registry import nearest
 
 
-class Guard:
+class ModelGuard:
     """A policy in front of some models."""
 
     def __init__(
@@ -182,12 +182,12 @@ class Guard:
         if stop.action is Action.BLOCK:
             return ""
         reason = self.policy.settings.checks[stop.check].reason
-        language = language_of(Exchange(call.messages).request)
+        language = language_of(GuardedExchange(call.messages).request)
         return refusal(reason, language, self.policy.settings.refusals, partly=partly)
 
     def _refused_whole(self, call: Call, stop: Finding, number: int) -> Json:
         words = self.refusal(call, stop, partly=False)
-        call.outcome = Outcome.REFUSED
+        call.outcome = CallOutcome.REFUSED
         for index in range(number):
             call.choices[index] = ChoiceRecord("", words, [], stop, "content_filter")
         chat = call.path == "chat/completions"
@@ -273,8 +273,8 @@ class Guard:
             return None
         if not isinstance(words, str) or not words:
             return None
-        exchange = Exchange(call.sent, system=self.policy.system)
-        screen = ChoiceScreen(self.policy, exchange, {each.check for each in call.findings})
+        exchange = GuardedExchange(call.sent, system=self.policy.system)
+        screen = ScreenedChoice(self.policy, exchange, {each.check for each in call.findings})
         sent = screen.feed({"content": words})
         ending = await screen.finish()
         if ending.stop is not None:
@@ -298,9 +298,9 @@ class Guard:
 class OneChoice:
     """The screen of one choice, and its record."""
 
-    def __init__(self, guard: Guard, call: Call, index: int) -> None:
-        exchange = Exchange(call.sent, system=guard.policy.system)
-        self.screen = ChoiceScreen(guard.policy, exchange, {each.check for each in call.findings})
+    def __init__(self, guard: ModelGuard, call: Call, index: int) -> None:
+        exchange = GuardedExchange(call.sent, system=guard.policy.system)
+        self.screen = ScreenedChoice(guard.policy, exchange, {each.check for each in call.findings})
         self.index = index
         self.delivered: list[str] = []
         self.is_over = False
@@ -331,7 +331,7 @@ class OneChoice:
 class StreamedChoices:
     """The choices of an answer that comes in events."""
 
-    def __init__(self, guard: Guard, call: Call, upstream: Upstream, number: int) -> None:
+    def __init__(self, guard: ModelGuard, call: Call, upstream: Upstream, number: int) -> None:
         self._guard, self._call, self._upstream = guard, call, upstream
         self._number = number
         self._choices: dict[int, OneChoice] = {}
@@ -384,7 +384,7 @@ class StreamedChoices:
                 yield event
 
     def _events(
-        self, run: OneChoice, sent: Sequence[tuple[str, list[Piece]]], first: Json
+        self, run: OneChoice, sent: Sequence[tuple[str, list[SentPiece]]], first: Json
     ) -> list[Json]:
         events = []
         for name, pieces in sent:

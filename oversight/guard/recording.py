@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from oversight import protocols
 from oversight.errors import OversightError
-from oversight.guard.calls import Call, ChoiceRecord, Outcome
+from oversight.guard.calls import Call, CallOutcome, ChoiceRecord
 from oversight.guard.policy import Policy
 from oversight.guard.screening import Finding
 from oversight.guard.upstreams import as_prompt
@@ -145,14 +145,14 @@ def _of_choice(
     first = choice.written or choice.delivered
     samples = (_sample(call, prompt, choice),) if choice.written else ()
     said = _reasoning(findings)
-    if first or call.outcome is not Outcome.FAILED:
+    if first or call.outcome is not CallOutcome.FAILED:
         responder = (Seat.A, Role.RESPONDER)
         private = "" if is_criticised else said
         yield _turn(debate, 0, *responder, Act.RESPOND, first, private, samples)
         if is_criticised:
             yield _turn(debate, 1, Seat.B, Role.CRITIC, Act.CRITIQUE, _criticism(findings), said)
             yield _turn(debate, 2, *responder, Act.REVISE, choice.delivered)
-    is_whole = call.outcome not in (Outcome.FAILED, Outcome.CANCELLED)
+    is_whole = call.outcome not in (CallOutcome.FAILED, CallOutcome.CANCELLED)
     yield DebateOutcome(
         debate_id=debate.id,
         status=OutcomeStatus.COMPLETE if is_whole else OutcomeStatus.FAILED,

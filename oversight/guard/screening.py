@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from oversight.guard.checks.base import Exchange
+from oversight.guard.checks.base import GuardedExchange
 from oversight.guard.policy import ORDER, Action, CheckSettings, Policy, WholeRule
-from oversight.guard.streaming import Found, GrowingText, Piece
+from oversight.guard.streaming import Found, GrowingText, SentPiece
 from oversight.guard.upstreams import Json, invalid
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def _of_failure(settings: CheckSettings) -> Action:
 
 
 async def weigh(
-    rules: Sequence[WholeRule], exchange: Exchange, found_by: set[str], where: str
+    rules: Sequence[WholeRule], exchange: GuardedExchange, found_by: set[str], where: str
 ) -> list[Finding]:
     """The findings of checks of the whole, from cheap to dear, up to the first that stops.
 
@@ -90,7 +90,7 @@ async def weigh(
     return findings
 
 
-async def _weigh_one(rule: WholeRule, exchange: Exchange, where: str) -> Finding | None:
+async def _weigh_one(rule: WholeRule, exchange: GuardedExchange, where: str) -> Finding | None:
     settings, started = rule.settings, time.perf_counter()
     try:
         async with asyncio.timeout(settings.timeout_s):
@@ -149,7 +149,7 @@ async def screen_input(policy: Policy, messages: list[Json]) -> Screened:
             return Screened(checked, findings, stop)
     found_by = {each.check for each in findings}
     more = await weigh(
-        policy.whole_inputs, Exchange(checked, system=policy.system), found_by, "input"
+        policy.whole_inputs, GuardedExchange(checked, system=policy.system), found_by, "input"
     )
     findings += more
     stop = next((each for each in more if each.action in (Action.REFUSE, Action.BLOCK)), None)
@@ -198,17 +198,17 @@ def _screen_parts(
 class Ending:
     """The end of a choice: what is sent still, and the verdict on it."""
 
-    sent: list[tuple[str, list[Piece]]]
+    sent: list[tuple[str, list[SentPiece]]]
     """By field, pieces that waited and stand."""
     extra: list[Json]
     """Deltas of other fields, which wait for the end."""
     stop: Finding | None
 
 
-class ChoiceScreen:
+class ScreenedChoice:
     """The checks of one choice of an answer, whose words come piece by piece."""
 
-    def __init__(self, policy: Policy, exchange: Exchange, found_by: set[str]) -> None:
+    def __init__(self, policy: Policy, exchange: GuardedExchange, found_by: set[str]) -> None:
         self._policy = policy
         self._exchange = exchange
         self._found_by = found_by
@@ -229,7 +229,7 @@ class ChoiceScreen:
         """All words that the model wrote in a field so far."""
         return self._texts[name].text if name in self._texts else ""
 
-    def feed(self, delta: Mapping[str, Any]) -> list[tuple[str, list[Piece]]]:
+    def feed(self, delta: Mapping[str, Any]) -> list[tuple[str, list[SentPiece]]]:
         """Pieces that can be sent of the words in a delta, by their field."""
         sent = []
         rest: Json = {}
@@ -243,7 +243,7 @@ class ChoiceScreen:
             self._extra.append(rest)
         return sent
 
-    def _feed_text(self, name: str, words: str, *, final: bool = False) -> list[Piece]:
+    def _feed_text(self, name: str, words: str, *, final: bool = False) -> list[SentPiece]:
         if self.stop is not None:
             return []
         text = self._texts.get(name)
@@ -278,7 +278,7 @@ class ChoiceScreen:
             main = "content" if "content" in self._texts else "text"
             calls = json.dumps(extra, ensure_ascii=False) if extra else ""
             said = "\n\n".join(filter(None, (self.words(main), calls)))
-            exchange = Exchange(self._exchange.messages, said, self._exchange.system)
+            exchange = GuardedExchange(self._exchange.messages, said, self._exchange.system)
             more = await weigh(self._policy.whole_outputs, exchange, self._found_by, "output")
             self.findings += more
             stopping = (Action.REFUSE, Action.BLOCK, Action.REVISE)

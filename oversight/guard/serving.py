@@ -28,9 +28,9 @@ from starlette.types import Receive, Scope, Send
 from oversight import __version__
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.guard.calls import Call
-from oversight.guard.exchanges import Guard
+from oversight.guard.exchanges import ModelGuard
 from oversight.guard.recording import Recorder
-from oversight.guard.settings import GuardSettings, LimitSettings
+from oversight.guard.settings import GuardFileSettings, LimitSettings
 from oversight.guard.trials import check_cases
 from oversight.guard.upstreams import ApiError, Json, Path, invalid
 from oversight.redaction import register
@@ -116,7 +116,7 @@ class GuardServer:
 
     def __init__(
         self,
-        guard: Guard,
+        guard: ModelGuard,
         limits: LimitSettings,
         keys: Sequence[str] = (),
         on_end: Sequence[Callable[[], Awaitable[None]]] = (),
@@ -431,7 +431,7 @@ def keys_from(name: str, *, is_loopback: bool) -> tuple[str, ...]:
 
 
 async def open_server(
-    settings: GuardSettings, around: FilePath | None = None, keys: Sequence[str] = ()
+    settings: GuardFileSettings, around: FilePath | None = None, keys: Sequence[str] = ()
 ) -> GuardServer:
     """The server of a guard's file, its checks loaded and its policy's cases run.
 
@@ -446,7 +446,7 @@ async def open_server(
     """
     policy = settings.read_policy(around)
     await check_cases(policy)
-    guard = Guard(policy, settings.open_upstreams())
+    guard = ModelGuard(policy, settings.open_upstreams())
     closing: list[Callable[[], Awaitable[None]]] = []
     if settings.store:
         recorder = Recorder(Store.open(settings.store), policy, settings.sample)

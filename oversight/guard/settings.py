@@ -45,7 +45,7 @@ class LimitSettings(Settings):
     """Longest wait for a client to take what was sent; then the call is over."""
 
 
-class GuardSettings(Settings):
+class GuardFileSettings(Settings):
     """A guard, as its file has it."""
 
     policy: str = "basic"

@@ -55,7 +55,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SentPiece:
     """Words to be sent, and where in the model's text they come from."""
 
     text: str
@@ -210,7 +210,7 @@ class GrowingText:
         self._texts: list[str] = []
         self._num = 0
         self._open: list[Found] = []
-        self._held: list[Piece] = []
+        self._held: list[SentPiece] = []
         self._unsent = ""
         self._sent = 0
 
@@ -219,7 +219,7 @@ class GrowingText:
         """All that came, as the model wrote it."""
         return "".join(self._texts)
 
-    def feed(self, piece: str, *, final: bool = False) -> list[Piece]:
+    def feed(self, piece: str, *, final: bool = False) -> list[SentPiece]:
         """Pieces that can be sent, in order.
 
         Args:
@@ -245,7 +245,7 @@ class GrowingText:
             read.let_go(min(scan.place for scan in self._scans if scan.read is read))
         return pieces
 
-    def release(self) -> list[Piece]:
+    def release(self) -> list[SentPiece]:
         """The pieces that waited, once no whole check has stopped them."""
         held, self._held = self._held, []
         return held
@@ -253,9 +253,9 @@ class GrowingText:
     def _order(self, found: Found) -> tuple[int, int]:
         return found.start, self._ranks[found.rule]
 
-    def _settle(self, horizon: int, *, final: bool) -> list[Piece]:
+    def _settle(self, horizon: int, *, final: bool) -> list[SentPiece]:
         """Pieces up to a place before which all findings are known."""
-        pieces: list[Piece] = []
+        pieces: list[SentPiece] = []
         while self._open and (final or self._open[0].start < horizon):
             first = self._open[0]
             rule = self._rules[first.rule]
@@ -281,7 +281,7 @@ class GrowingText:
             self.waits = True
 
     def _replace(
-        self, first: Found, words: str, horizon: int, pieces: list[Piece], *, final: bool
+        self, first: Found, words: str, horizon: int, pieces: list[SentPiece], *, final: bool
     ) -> bool:
         """True if a stretch, and all that overlap it, were replaced; False if more may come."""
         group, end = [first], first.end
@@ -301,20 +301,20 @@ class GrowingText:
         if end > self._sent:
             start = self._sent
             self._drop(end)
-            self._put(pieces, Piece("" if first.goes_on else words, start, end, is_own=False))
+            self._put(pieces, SentPiece("" if first.goes_on else words, start, end, is_own=False))
         self._open = [each for each in self._open if each not in group]
         for each in group:
             self._note(each)
         return True
 
-    def _send(self, pieces: list[Piece], until: int) -> None:
+    def _send(self, pieces: list[SentPiece], until: int) -> None:
         """Let the model's own words go up to a place."""
         if until > self._sent:
             start = self._sent
-            self._put(pieces, Piece(self._unsent[: until - start], start, until))
+            self._put(pieces, SentPiece(self._unsent[: until - start], start, until))
             self._drop(until)
 
-    def _put(self, pieces: list[Piece], piece: Piece) -> None:
+    def _put(self, pieces: list[SentPiece], piece: SentPiece) -> None:
         (self._held if self.waits else pieces).append(piece)
 
     def _drop(self, until: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from oversight.errors import ConfigError
 from oversight.guard.calls import Call
-from oversight.guard.exchanges import Guard
+from oversight.guard.exchanges import ModelGuard
 from oversight.guard.policy import Action, CaseSettings, Policy
 from oversight.guard.screening import Finding
 from oversight.guard.upstreams import ApiError, Json, Path
@@ -55,7 +55,7 @@ class Trial:
 async def try_out(policy: Policy, messages: list[Json], answer: str) -> Trial:
     """What a policy makes of a request and the answer that a model gave to it."""
     calls: list[Call] = []
-    guard = Guard(policy, {MODEL: GivenWords(answer)}, (calls.append,))
+    guard = ModelGuard(policy, {MODEL: GivenWords(answer)}, (calls.append,))
     delivered = ""
     try:
         body = {"model": MODEL, "messages": messages}

@@ -21,7 +21,7 @@ pytest.importorskip("re2", reason="google-re2 is not installed")
 
 from oversight.guard.calls import Call
 from oversight.guard.serving import GuardServer, open_server
-from oversight.guard.settings import GuardSettings
+from oversight.guard.settings import GuardFileSettings
 
 Json = dict[str, Any]
 
@@ -186,7 +186,7 @@ async def guarded(tmp_path: Any) -> AsyncIterator[Start]:
                 "upstreams": {"sim": {"base_url": f"{upstream.url}/v1"}},
                 **settings,
             }
-            server = await open_server(GuardSettings.parse(data), keys=keys)
+            server = await open_server(GuardFileSettings.parse(data), keys=keys)
             running = await stack.enter_async_context(Running(server.app))
             return Guarded(running, server, simulated)
 

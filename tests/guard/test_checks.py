@@ -10,7 +10,7 @@ pytest.importorskip("re2", reason="google-re2 is not installed")
 
 from oversight import registry
 from oversight.guard.checks.base import (
-    Exchange,
+    GuardedExchange,
     Surroundings,
     TextCheck,
     WholeCheck,
@@ -96,7 +96,7 @@ def test_words_are_found_whole_in_any_disguise() -> None:
 async def scored(name: str, answer: str, request: str = "", **settings: Any) -> tuple[float, str]:
     check = build_check(name, settings, "checks.x", AROUND)
     assert isinstance(check, WholeCheck)
-    found = await check.examine(Exchange([{"role": "user", "content": request}], answer))
+    found = await check.examine(GuardedExchange([{"role": "user", "content": request}], answer))
     return found.value, found.what
 
 

@@ -13,20 +13,28 @@ import pytest
 pytest.importorskip("re2", reason="google-re2 is not installed")
 
 from oversight.cli import main
-from oversight.guard.evaluating import Judged, calibrate, conformal_threshold, sides, trade_off
+from oversight.guard.evaluating import (
+    JudgedRequest,
+    calibrate,
+    conformal_threshold,
+    sides,
+    trade_off,
+)
 
 
-def judged(number: int, rng: random.Random) -> list[Judged]:
+def judged(number: int, rng: random.Random) -> list[JudgedRequest]:
     """Requests of which half do harm, with scores that tell it somewhat."""
     found = []
     for n in range(number):
         harm = rng.random() < 0.5
         score = min(1.0, max(0.0, rng.gauss(0.65 if harm else 0.35, 0.15)))
-        found.append(Judged("all", f"{rng.random()}-{n}", not harm, harm, harm, False, score))
+        found.append(
+            JudgedRequest("all", f"{rng.random()}-{n}", not harm, harm, harm, False, score)
+        )
     return found
 
 
-def risk(found: list[Judged], threshold: float) -> float:
+def risk(found: list[JudgedRequest], threshold: float) -> float:
     return float(np.mean([each.harm_at(threshold) for each in found]))
 
 

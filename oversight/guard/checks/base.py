@@ -35,7 +35,7 @@ class Reading(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class FoundStretch:
     """Characters that a check found, in the reading that it asked for."""
 
     start: int
@@ -72,13 +72,13 @@ class TextCheck(Protocol):
     reach: int
     """A stretch that starts at i is decided by the characters from i - 1 to i + reach."""
 
-    def search(self, passage: Passage, start: int) -> Stretch | None:
+    def search(self, passage: Passage, start: int) -> FoundStretch | None:
         """The first stretch that starts at `start` or after it, by places in `passage.text`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class GuardedExchange:
     """Request and answer, as a whole check sees them."""
 
     messages: Sequence[Mapping[str, Any]]
@@ -129,7 +129,7 @@ class WholeCheck(abc.ABC):
     """Score from which on something is found."""
 
     @abc.abstractmethod
-    async def examine(self, exchange: Exchange) -> Score:
+    async def examine(self, exchange: GuardedExchange) -> Score:
         """The score of an exchange.
 
         Raises:

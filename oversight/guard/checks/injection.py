@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from oversight.config import Settings
-from oversight.guard.checks.base import Passage, Reading, Stretch, Surroundings
+from oversight.guard.checks.base import FoundStretch, Passage, Reading, Surroundings
 from oversight.guard.checks.patterns import PatternCheck, compiled
 from oversight.text.folding import BIDI_CONTROLS, TAGS, UNSEEN
 
@@ -99,14 +99,14 @@ class HiddenCheck:
         self._expression = compiled(f"[{inside}]")
         self._spared = frozenset(_NEEDED)
 
-    def search(self, passage: Passage, start: int) -> Stretch | None:
+    def search(self, passage: Passage, start: int) -> FoundStretch | None:
         """The first of them from `start` on."""
         if isinstance(passage.searched, bytes):  # ASCII has none
             return None
         at = start
         while (hit := self._expression.search(passage.text, at)) is not None:
             if hit.group() not in self._spared:
-                return Stretch(hit.start(), hit.end(), f"U+{ord(hit.group()):04X}")
+                return FoundStretch(hit.start(), hit.end(), f"U+{ord(hit.group()):04X}")
             at = hit.end()
         return None
 

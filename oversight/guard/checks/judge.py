@@ -21,7 +21,7 @@ from oversight.agents.critic import NO_FAULT, critique_prompt
 from oversight.config import Settings
 from oversight.constitutions import Principle
 from oversight.errors import ConfigError, NoLogprobsError
-from oversight.guard.checks.base import Exchange, Score, Surroundings, WholeCheck, texts_of
+from oversight.guard.checks.base import GuardedExchange, Score, Surroundings, WholeCheck, texts_of
 from oversight.ids import content_id, text_id
 from oversight.types import (
     Act,
@@ -75,7 +75,7 @@ class JudgeCheck(WholeCheck):
         self._principles = principles
         self._engine = engine
 
-    async def examine(self, exchange: Exchange) -> Score:
+    async def examine(self, exchange: GuardedExchange) -> Score:
         """The probability of a fault, and the principle that it is most likely under.
 
         Raises:
@@ -109,7 +109,7 @@ class JudgeCheck(WholeCheck):
 
     async def prepare(self) -> None:
         """Load the model by a first question."""
-        await self.examine(Exchange([{"role": "user", "content": "Hello."}], "Hello."))
+        await self.examine(GuardedExchange([{"role": "user", "content": "Hello."}], "Hello."))
 
     async def aclose(self) -> None:
         """Close the model, also for other checks that share it."""
@@ -130,7 +130,7 @@ def fault_of(answer: Completion) -> float:
     return max(0.5, math.exp(min(0.0, answer.logprobs[0])))
 
 
-def _view(exchange: Exchange, *, by_source: bool) -> View:
+def _view(exchange: GuardedExchange, *, by_source: bool) -> View:
     """The exchange as a critic sees an answer to an open prompt."""
     messages = _plain(exchange.messages)
     question, source = exchange.request, None
@@ -219,7 +219,7 @@ class ClassifierCheck(WholeCheck):
         self._loaded: tuple[RewardModels, ChatIds, int | None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def examine(self, exchange: Exchange) -> Score:
+    async def examine(self, exchange: GuardedExchange) -> Score:
         """One minus the logistic function of the reward.
 
         Raises:
@@ -229,7 +229,7 @@ class ClassifierCheck(WholeCheck):
             reward = await asyncio.to_thread(self._reward, exchange)
         return Score(1.0 / (1.0 + math.exp(max(-60.0, min(60.0, reward)))), f"reward {reward:.2f}")
 
-    def _reward(self, exchange: Exchange) -> float:
+    def _reward(self, exchange: GuardedExchange) -> float:
         import numpy as np
 
         from oversight.modeling import TokenRow

@@ -12,11 +12,11 @@ from pydantic import Field, JsonValue
 from oversight.config import Settings
 from oversight.errors import ConfigError, MissingDependencyError
 from oversight.guard.checks.base import (
-    Exchange,
+    FoundStretch,
+    GuardedExchange,
     Passage,
     Reading,
     Score,
-    Stretch,
     Surroundings,
     WholeCheck,
 )
@@ -43,12 +43,12 @@ class LengthCheck:
     def __init__(self, max_chars: int) -> None:
         self._max_chars = max_chars
 
-    def search(self, passage: Passage, start: int) -> Stretch | None:
+    def search(self, passage: Passage, start: int) -> FoundStretch | None:
         """The first characters beyond the length."""
         at = max(start, self._max_chars - passage.base)
         if at >= len(passage.text):
             return None
-        return Stretch(at, at + 1, f"more than {self._max_chars} characters")
+        return FoundStretch(at, at + 1, f"more than {self._max_chars} characters")
 
 
 def build(config: Config, around: Surroundings) -> LengthCheck:
@@ -84,7 +84,7 @@ class RepetitionCheck:
         # Every run of that size has such a place early enough to see a whole period behind it.
         self._stride = max(1, max_chars - max_period - _SEED)
 
-    def search(self, passage: Passage, start: int) -> Stretch | None:
+    def search(self, passage: Passage, start: int) -> FoundStretch | None:
         """The first run from `start` on, as long as it takes to be one."""
         text, best = passage.text, None
         first = -(-(passage.base + start) // self._stride) * self._stride - passage.base
@@ -94,7 +94,7 @@ class RepetitionCheck:
             found = self._run_at(text, anchor, start)
             if found is not None and (best is None or found < best):
                 best = found
-        return None if best is None else Stretch(best, best + self._size, "a repetition")
+        return None if best is None else FoundStretch(best, best + self._size, "a repetition")
 
     def _run_at(self, text: str, anchor: int, start: int) -> int | None:
         """The start of the first run that holds the place `anchor`."""
@@ -134,7 +134,7 @@ class SchemaCheck(WholeCheck):
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._validator = _validator(schema)
 
-    async def examine(self, exchange: Exchange) -> Score:
+    async def examine(self, exchange: GuardedExchange) -> Score:
         """1 for an answer that breaks it, with the place and the reason."""
         try:
             given = json.loads(exchange.output or "", parse_constant=_no_constant)

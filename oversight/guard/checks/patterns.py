@@ -18,9 +18,9 @@ from pydantic import Field
 from oversight.config import Settings
 from oversight.errors import ConfigError
 from oversight.guard.checks.base import (
+    FoundStretch,
     Passage,
     Reading,
-    Stretch,
     Surroundings,
     expressions,
     read_as,
@@ -56,10 +56,10 @@ class PatternCheck:
         joined = "|".join(f"(?:{each})" for each in patterns)
         self._expression = compiled(joined, ignore_case=ignore_case)
 
-    def search(self, passage: Passage, start: int) -> Stretch | None:
+    def search(self, passage: Passage, start: int) -> FoundStretch | None:
         """The first match from `start` on."""
         hit = self._expression.search(passage.searched, start)
-        return None if hit is None else Stretch(hit.start(), hit.end(), self._what)
+        return None if hit is None else FoundStretch(hit.start(), hit.end(), self._what)
 
 
 def build(config: Config, around: Surroundings) -> PatternCheck:
@@ -167,13 +167,13 @@ class WordsCheck:
             rf"(?:^|[^\pL\pN])({'|'.join(escaped)})(?:[^\pL\pN]|\z)",
         )
 
-    def search(self, passage: Passage, start: int) -> Stretch | None:
+    def search(self, passage: Passage, start: int) -> FoundStretch | None:
         """The first whole word from `start` on."""
         at = max(start - 1, 0)
         while (hit := self._expression.search(passage.searched, at)) is not None:
             found, end = hit.span(1)
             if found >= start:
-                return Stretch(found, end, self._what)
+                return FoundStretch(found, end, self._what)
             at = found
         return None
 

@@ -9,11 +9,11 @@ from pydantic import Field
 from oversight.config import Settings
 from oversight.errors import ConfigError
 from oversight.guard.checks.base import (
-    Exchange,
+    FoundStretch,
+    GuardedExchange,
     Passage,
     Reading,
     Score,
-    Stretch,
     Surroundings,
     WholeCheck,
     read_as,
@@ -49,7 +49,7 @@ class LeakCheck:
         self._block = size // 2
         self._blocks = _parts(letters, self._block)
 
-    def search(self, passage: Passage, start: int) -> Stretch | None:
+    def search(self, passage: Passage, start: int) -> FoundStretch | None:
         """The first stretch of the secret from `start` on."""
         text, size, block = passage.text, self._size, self._block
         first = -(-(passage.base + start) // block) * block - passage.base
@@ -58,7 +58,7 @@ class LeakCheck:
                 continue
             for at in range(max(start, anchor - block), anchor + 1):
                 if text[at : at + size] in self._parts:
-                    return Stretch(at, at + size, "the system prompt")
+                    return FoundStretch(at, at + size, "the system prompt")
         return None
 
 
@@ -120,7 +120,7 @@ class QuotesCheck(WholeCheck):
     def __init__(self, config: QuotesConfig) -> None:
         self._config = config
 
-    async def examine(self, exchange: Exchange) -> Score:
+    async def examine(self, exchange: GuardedExchange) -> Score:
         """1 where a quote is not verified, or where one is missing."""
         answer = exchange.output or ""
         words = exchange.input

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from oversight.config import Settings
-from oversight.guard.checks.base import Passage, Reading, Stretch, Surroundings
+from oversight.guard.checks.base import FoundStretch, Passage, Reading, Surroundings
 from oversight.guard.checks.patterns import compiled, longest_match
 
 NAMES = {
@@ -23,14 +23,14 @@ NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Form:
     """A form that something has, and how much of what has it stands its check."""
 
     pattern: str
     fits: Callable[[str], int] = len
     """Of a match, the number of characters that are the thing; 0 for none."""
     tail: Callable[[str], bool] | None = None
-    """Characters that go on with it, as in `Stretch.tail`."""
+    """Characters that go on with it, as in `FoundStretch.tail`."""
 
 
 def _longest(holds: Callable[[str], bool]) -> Callable[[str], int]:
@@ -79,32 +79,32 @@ def _of(characters: str) -> Callable[[str], bool]:
 
 
 _TOKEN = _of("_-")
-SECRETS: Mapping[str, Kind] = {
-    "aws": Kind(r"\b(?:AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{16}\b"),
-    "github": Kind(r"\b(?:gh[pousr]_[A-Za-z0-9]{30}|github_pat_[A-Za-z0-9_]{20})", tail=_TOKEN),
-    "openai": Kind(r"\bsk-(?:proj-|ant-|svcacct-)?[A-Za-z0-9_\-]{20}", tail=_TOKEN),
-    "slack": Kind(r"\bxox[abposr]-[A-Za-z0-9\-]{10}", tail=_TOKEN),
-    "google": Kind(r"\bAIza[0-9A-Za-z_\-]{35}", tail=_TOKEN),
-    "stripe": Kind(r"\b[rs]k_(?:live|test)_[0-9A-Za-z]{16}", tail=_TOKEN),
-    "hugging_face": Kind(r"\bhf_[A-Za-z0-9]{30}", tail=_TOKEN),
-    "gitlab": Kind(r"\bglpat-[A-Za-z0-9_\-]{20}", tail=_TOKEN),
-    "jwt": Kind(r"\beyJ[A-Za-z0-9_\-]{8,80}\.eyJ[A-Za-z0-9_\-]{8}", tail=_of("_-.")),
+SECRETS: Mapping[str, Form] = {
+    "aws": Form(r"\b(?:AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{16}\b"),
+    "github": Form(r"\b(?:gh[pousr]_[A-Za-z0-9]{30}|github_pat_[A-Za-z0-9_]{20})", tail=_TOKEN),
+    "openai": Form(r"\bsk-(?:proj-|ant-|svcacct-)?[A-Za-z0-9_\-]{20}", tail=_TOKEN),
+    "slack": Form(r"\bxox[abposr]-[A-Za-z0-9\-]{10}", tail=_TOKEN),
+    "google": Form(r"\bAIza[0-9A-Za-z_\-]{35}", tail=_TOKEN),
+    "stripe": Form(r"\b[rs]k_(?:live|test)_[0-9A-Za-z]{16}", tail=_TOKEN),
+    "hugging_face": Form(r"\bhf_[A-Za-z0-9]{30}", tail=_TOKEN),
+    "gitlab": Form(r"\bglpat-[A-Za-z0-9_\-]{20}", tail=_TOKEN),
+    "jwt": Form(r"\beyJ[A-Za-z0-9_\-]{8,80}\.eyJ[A-Za-z0-9_\-]{8}", tail=_of("_-.")),
     # Its lines follow each other without a space.
-    "private_key": Kind(r"-----BEGIN (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----", tail=_of("+/=\r\n-")),
-    "url_password": Kind(r"\b[a-z][a-z0-9+]{1,11}://[^\s:@/]{1,32}:[^\s:@/]{3,64}@"),
-    "assigned": Kind(
+    "private_key": Form(r"-----BEGIN (?:[A-Z]{2,12} ){0,2}PRIVATE KEY-----", tail=_of("+/=\r\n-")),
+    "url_password": Form(r"\b[a-z][a-z0-9+]{1,11}://[^\s:@/]{1,32}:[^\s:@/]{3,64}@"),
+    "assigned": Form(
         r"(?i)\b(?:api_?key|secret|token|passwd|password|pwd)\s{0,3}[:=]\s{0,3}['\"][^\s'\"]{8}",
         _whole(_varied),
         lambda char: not char.isspace() and char not in "'\"",
     ),
 }
-PERSONAL: Mapping[str, Kind] = {
-    "email": Kind(r"\b[A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9\-]{1,40}\.[A-Za-z]{2}", tail=_of(".-")),
-    "card": Kind(r"\b\d(?:[ \-]?\d){12,18}\b", _longest(_luhn)),
-    "iban": Kind(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b", _longest(_iban)),
-    "us_ssn": Kind(r"\b(?:00[1-9]|0[1-9]\d|[1-578]\d\d|6[0-57-9]\d)-(?:0[1-9]|[1-9]\d)-\d{4}\b"),
-    "phone": Kind(r"\+\d{1,3}(?:[ \-.]?\(?\d{1,4}\)?){2,6}\b", _whole(_phone)),
-    "ip": Kind(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", _whole(_ip)),
+PERSONAL: Mapping[str, Form] = {
+    "email": Form(r"\b[A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9\-]{1,40}\.[A-Za-z]{2}", tail=_of(".-")),
+    "card": Form(r"\b\d(?:[ \-]?\d){12,18}\b", _longest(_luhn)),
+    "iban": Form(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b", _longest(_iban)),
+    "us_ssn": Form(r"\b(?:00[1-9]|0[1-9]\d|[1-578]\d\d|6[0-57-9]\d)-(?:0[1-9]|[1-9]\d)-\d{4}\b"),
+    "phone": Form(r"\+\d{1,3}(?:[ \-.]?\(?\d{1,4}\)?){2,6}\b", _whole(_phone)),
+    "ip": Form(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", _whole(_ip)),
 }
 SecretKind = Literal[
     "aws", "github", "openai", "slack", "google", "stripe", "hugging_face", "gitlab", "jwt",
@@ -130,18 +130,18 @@ class KindsCheck:
 
     reading = Reading.RAW
 
-    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+    def __init__(self, kinds: Mapping[str, Form]) -> None:
         self._kinds = list(kinds.items())
         self.reach = max(longest_match(kind.pattern) for kind in kinds.values())
         self._any = compiled("|".join(f"(?:{kind.pattern})" for kind in kinds.values()))
         self._each = [compiled(kind.pattern) for kind in kinds.values()]
 
-    def search(self, passage: Passage, start: int) -> Stretch | None:
+    def search(self, passage: Passage, start: int) -> FoundStretch | None:
         """The first that holds from `start` on; of one place, the longest."""
         text = passage.searched
         if self._any.search(text, start) is None:  # most texts hold none, and end here
             return None
-        best: Stretch | None = None
+        best: FoundStretch | None = None
         for (name, kind), expression in zip(self._kinds, self._each, strict=True):
             at = start
             while (hit := expression.search(text, at)) is not None:
@@ -149,7 +149,7 @@ class KindsCheck:
                     break
                 size = kind.fits(passage.text[hit.start() : hit.end()])
                 if size:
-                    found = Stretch(hit.start(), hit.start() + size, name, kind.tail)
+                    found = FoundStretch(hit.start(), hit.start() + size, name, kind.tail)
                     if best is None or (found.start, -found.end) < (best.start, -best.end):
                         best = found
                     break
