@@ -17,8 +17,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-pytest.importorskip("re2", reason="google-re2 is not installed")
-
 from oversight.guard.calls import Call
 from oversight.guard.serving import GuardServer, open_server
 from oversight.guard.settings import GuardFileSettings

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse
 
+pytest.importorskip("re2", reason="google-re2 is not installed")
+
 from tests.guard.conftest import Guarded, Start, asked
 
 POLICY = """

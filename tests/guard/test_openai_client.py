@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("re2", reason="google-re2 is not installed")
+
 from tests.guard.conftest import Start
 
 openai = pytest.importorskip("openai", reason="openai is not installed")

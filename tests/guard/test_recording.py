@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from oversight.store import Store
 from oversight.types import Act
+
+pytest.importorskip("re2", reason="google-re2 is not installed")
+
 from tests.guard.conftest import Start, asked
 
 POLICY = """
