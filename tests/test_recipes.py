@@ -19,6 +19,7 @@ from oversight.experiments.constitutional.stages import plan_jobs as plan_stages
 from oversight.experiments.pixels import PixelSettings
 from oversight.experiments.selfplay.jobs import plan_jobs
 from oversight.experiments.whose_values import WhoseValuesSettings
+from oversight.guard.settings import GuardFileSettings
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
@@ -36,6 +37,8 @@ RECIPES = sorted(set(FOLDER.glob("*.toml")) - {TOURNAMENT, *CIRCLES} - set(BATCH
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
     FOLDER / "audits" / "seedling.toml": JudgeAuditSettings,
+    FOLDER / "guard" / "register.toml": GuardFileSettings,
+    FOLDER / "guard" / "seedling.toml": GuardFileSettings,
     TOURNAMENT: TournamentSettings,
     FOLDER / "hh_rlhf" / "reward.toml": reward.Config,
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,

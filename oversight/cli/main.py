@@ -19,6 +19,7 @@ from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
 from oversight.cli.diff import diff
 from oversight.cli.ending import INTERRUPTS
+from oversight.cli.guard import guard
 from oversight.cli.importing import import_records
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
 from oversight.cli.options import INTERRUPTED, CommandLine
@@ -101,6 +102,7 @@ app.add_typer(store, name="store")
 app.add_typer(constitution, name="constitution")
 app.add_typer(audit, name="audit")
 app.add_typer(redteam, name="redteam")
+app.add_typer(guard, name="guard")
 
 
 def _print_version(wanted: bool) -> None:
