@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oversight.errors import DataError
+from oversight.errors import ConfigError, DataError
 from oversight.evals.calibration import expected_calibration_error, reliability
 from oversight.evals.intervals import Estimate, mean_interval
 from oversight.interp.contrasts import NUM_FOLDS, ContrastSet, Labels01
@@ -37,6 +37,8 @@ from oversight.interp.probes import FittedProbe, Floats64, ProbeData, fit
 
 FALSE_POSITIVES = 0.01
 HELD_OUT, NUM_SHUFFLES = 0.4, 20
+CLAIMED_AT = 0.01
+"""Level of the test against shuffled labels."""
 
 
 def auroc_estimate(scores: Floats64, labels: Labels01, clusters: Sequence[str]) -> Estimate:
@@ -120,6 +122,8 @@ class ProbeReport:
     """AUROC of each control on the held-out questions; None where its states were not given."""
     shuffled_high: float
     """97.5 % quantile of the AUROC under shuffled labels."""
+    shuffled_p: float
+    """Chance of such an AUROC under shuffled labels, by the t law of those that were fitted."""
     selectivity: float
     findings: tuple[str, ...]
     fitted: FittedProbe = field(repr=False)
@@ -127,9 +131,12 @@ class ProbeReport:
 
     @property
     def claims(self) -> bool:
-        """The probe is above chance, shuffled labels and every control that was run."""
+        """The probe is above chance, shuffled labels and every control of the surface.
+
+        Chance of a claim where there is nothing is below `CLAIMED_AT`.
+        """
         auroc = self.held_out.auroc
-        above = auroc.low is not None and auroc.low > 0.5 and auroc.value > self.shuffled_high
+        above = auroc.low is not None and auroc.low > 0.5 and self.shuffled_p < CLAIMED_AT
         return above and not any(
             each is not None and each.value >= auroc.value
             for name, each in self.controls.items()
@@ -210,7 +217,7 @@ def study(
         probe: A registered name, or "file.py:function".
         others: Other data sets with states at the same sites.
         num_folds: Of the cross-validation.
-        num_shuffles: Fits to shuffled labels.
+        num_shuffles: Fits to shuffled labels, at least 3.
         seed: Of split and shuffles.
         **options: Of the probe.
 
@@ -219,6 +226,8 @@ def study(
         ConfigError: There is no such probe, or it cannot be fitted to such data.
     """
     contrasts.check(num_folds)
+    if num_shuffles < 3:
+        raise ConfigError(f"num_shuffles = {num_shuffles}: give at least 3; 20 are the default")
     train, test = split_questions(contrasts.questions, seed)
     validated = choose_site(contrasts, train, probe, num_folds, **options)
     site = next(iter(validated))
@@ -236,7 +245,7 @@ def study(
     held_out = figures(scores, labels, clusters)
     if held_out is None:
         raise DataError("the held-out questions have one class; give more questions")
-    controls, shuffled_high = _controls(
+    controls, shuffled = _controls(
         contrasts, site, probe, train, test, fitted, num_shuffles, seed, options
     )
     report = ProbeReport(
@@ -247,7 +256,8 @@ def study(
         templates=_templates(contrasts, site, probe, train, test, options),
         other={name: _on(other, site, fitted) for name, other in (others or {}).items()},
         controls=controls,
-        shuffled_high=shuffled_high,
+        shuffled_high=float(np.quantile(shuffled, 0.975)),
+        shuffled_p=_chance_of(held_out.auroc.value, shuffled),
         selectivity=_selectivity(contrasts, site, probe, train, test, scores, seed, options),
         findings=(),
         fitted=fitted,
@@ -270,8 +280,8 @@ def _controls(
     num_shuffles: int,
     seed: int,
     options: Mapping[str, Any],
-) -> tuple[dict[str, Estimate | None], float]:
-    """AUROC of each control on the held-out part, and the high quantile under shuffled labels."""
+) -> tuple[dict[str, Estimate | None], list[float]]:
+    """AUROC of each control on the held-out part, and those of all fits to shuffled labels."""
     from sklearn.metrics import roc_auc_score
 
     labels, clusters = contrasts.labels_N[test], [contrasts.questions[i] for i in test]
@@ -280,12 +290,13 @@ def _controls(
     def area(scores: Floats64) -> Estimate:
         return auroc_estimate(scores, labels, clusters)
 
-    shuffled, last = [], np.zeros(len(test))
+    shuffled: list[float] = []
+    last = np.zeros(len(test))
     for _ in range(num_shuffles):
         mixed = shuffled_labels(contrasts.labels_N, contrasts.questions, rng)
         some = replace(data, labels_N=mixed).chosen(train)
         last = fit(probe, some, **options).score(data.chosen(test))
-        shuffled.append(roc_auc_score(mixed[test], last))
+        shuffled.append(float(roc_auc_score(mixed[test], last)))
     found: dict[str, Estimate | None] = {"shuffled labels": area(last)}
     found["bag of words"] = area(_words_alone(contrasts, train, test))
     sizes = np.stack([contrasts.lengths_N, [len(text) for text in contrasts.texts]], 1)
@@ -305,7 +316,14 @@ def _controls(
     design = np.column_stack([np.ones(len(given)), given])
     slope = np.linalg.lstsq(design[train], whole[train], rcond=None)[0]
     found["entropy and length taken out"] = area((whole - design @ slope)[test])
-    return found, float(np.quantile(shuffled, 0.975))
+    return found, shuffled
+
+
+def _chance_of(area: float, shuffled: Sequence[float]) -> float:
+    from scipy.stats import t
+
+    spread = float(np.std(shuffled, ddof=1)) * (1.0 + 1.0 / len(shuffled)) ** 0.5
+    return float(t.sf((area - float(np.mean(shuffled))) / max(spread, 1e-9), len(shuffled) - 1))
 
 
 def _as_tokens(data: ProbeData, states_NE: Floats64) -> list[Floats64] | None:
@@ -414,10 +432,10 @@ def _findings(report: ProbeReport) -> list[str]:
     said = []
     if auroc.low is None or auroc.low <= 0.5:
         said.append(f"The probe is not above chance: AUROC {_shown(auroc)}.")
-    elif auroc.value <= report.shuffled_high:
+    elif report.shuffled_p >= CLAIMED_AT:
         said.append(
-            f"The probe is no better than shuffled labels, of which one in forty reaches "
-            f"{report.shuffled_high:.2f}."
+            f"The probe does not stand out from shuffled labels (p = {report.shuffled_p:.3f}), of "
+            f"which one in forty reaches {report.shuffled_high:.2f}."
         )
     for name in SURFACE:
         own = report.controls.get(name)

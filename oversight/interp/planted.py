@@ -46,7 +46,8 @@ def random_model(seed: int = 0, **changes: Any) -> Any:
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made: Any = LlamaForCausalLM(LlamaConfig(**known | changes))
+        kind: Any = LlamaForCausalLM
+        made: Any = kind(LlamaConfig(**known | changes))
     return made.eval().requires_grad_(False)
 
 

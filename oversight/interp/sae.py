@@ -118,7 +118,10 @@ class SparseAutoencoder:
                 raise ValueError(f"architecture {known.get('architecture')!r}, and 'topk' is read")
             about = known.get("metadata") or {}
             found = cls(
-                *(arrays[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")),
+                arrays["W_enc"],
+                arrays["b_enc"],
+                arrays["W_dec"],
+                arrays["b_dec"],
                 k=int(known["k"]),
                 num_dead=int(about.get("num_dead", 0)),
                 explained=float(about.get("explained", 0.0)),
@@ -211,11 +214,14 @@ def fit_sae(
         with torch.no_grad():
             w_dec /= w_dec.norm(dim=-1, keepdim=True).clamp_min(1e-8)
     with torch.no_grad():
-        codes = torch.cat([_code(x, w_enc, b_enc, b_dec, k) for x in x_NE.split(4096)])
+        codes = torch.cat([_code(x, w_enc, b_enc, b_dec, k) for x in torch.split(x_NE, 4096)])
         left_over = (x_NE - (codes @ w_dec + b_dec)).square().sum()
         explained = 1.0 - float(left_over / (x_NE - x_NE.mean(0)).square().sum())
     return SparseAutoencoder(
-        *(each.detach() for each in (w_enc, b_enc, w_dec, b_dec)),
+        w_enc.detach(),
+        b_enc.detach(),
+        w_dec.detach(),
+        b_dec.detach(),
         k=k,
         scale=scale,
         num_dead=int((codes.amax(0) <= 0).sum()),

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from oversight.errors import DataError
-from oversight.interp.contrasts import ContrastSet
+from oversight.interp.contrasts import ContrastSet, contrast_set
 from oversight.interp.evaluation import (
     after_training,
     auroc_estimate,
@@ -20,6 +20,8 @@ from oversight.interp.evaluation import (
     split_questions,
     study,
 )
+from oversight.interp.planted import random_examples, random_model
+from oversight.interp.reading import SiteReader
 
 
 def contrasts(strength: float = 1.5, num: int = 60, seed: int = 0, **changes: Any) -> ContrastSet:
@@ -152,6 +154,23 @@ def test_a_frozen_probe_and_one_fitted_again_are_both_reported_after_training() 
     assert frozen is not None
     assert again is not None
     assert frozen.auroc.value < 0.7 < 0.9 < again.auroc.value
+
+
+def test_hardly_anything_is_claimed_of_random_models() -> None:
+    claims = [
+        study(
+            contrast_set(
+                reader := SiteReader(random_model(seed)),
+                random_examples(24, seed),
+                reader.modules.every(["residual"]),
+            ),
+            "mean_difference",
+            num_shuffles=10,
+            seed=seed,
+        ).claims
+        for seed in range(5)
+    ]
+    assert sum(claims) <= 1
 
 
 def test_sets_that_no_honest_figure_can_be_had_of_are_refused() -> None:
