@@ -19,6 +19,7 @@ from oversight.cli.constitution import constitution
 from oversight.cli.debate import debate, pixels
 from oversight.cli.ending import INTERRUPTS
 from oversight.cli.importing import import_records
+from oversight.cli.inspecting import inspect
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
 from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
@@ -78,6 +79,7 @@ for command in (
     prompts,
     view,
     show,
+    inspect,
     diff,
     pixels,
     report,

@@ -152,7 +152,7 @@ def ablate(
 
 
 def _tuple(numbers: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if numbers is None else tuple(int(each) for each in numbers)
+    return None if numbers is None else tuple(map(int, numbers))
 
 
 _ATTENTION = ("self_attn", "attn", "attention", "self_attention")
@@ -217,13 +217,11 @@ class SiteModules:
         """The projection from a layer's heads to its output."""
         site, attention = Site("heads", layer), self.attention(layer)
         found = dict(attention.named_children())
-        for name in _MIXING:
-            if name in found:
-                return found[name]
         inner = [child for child in found.values() if "Attention" in type(child).__name__]
-        for name in _MIXING if inner else ():
-            if name in (deeper := dict(inner[0].named_children())):
-                return deeper[name]
+        for children in (found, *(dict(child.named_children()) for child in inner)):
+            for name in _MIXING:
+                if name in children:
+                    return children[name]
         raise ConfigError(f"a model of type {self.kind!r} has no site {str(site)!r}")
 
     def _child(self, site: Site, names: Sequence[str], word: str) -> torch.nn.Module:
@@ -266,9 +264,9 @@ class SiteModules:
 class _PlacedEdit:
     edit: SiteEdit
     places: torch.Tensor | None
-    """Indices of the changed tokens in what is computed; None for all."""
+    """The changed tokens of what is computed; None for all."""
     keys: torch.Tensor | None = None
-    """Of an attention pattern: places of the row's tokens."""
+    """Of a pattern: places of the row's tokens."""
 
 
 @dataclass(slots=True)
