@@ -374,8 +374,10 @@ def causal_check(
         seed: Of these.
 
     Raises:
-        ConfigError: It does not fit the model.
+        ConfigError: The direction is 0 or no numbers, or does not fit the model.
     """
+    if not (direction_E.isfinite().all() and direction_E.any()):
+        raise ConfigError(f"causal check at {site}: the direction is 0, or holds no numbers")
     policy = _policy(reader)
     rng = torch.Generator().manual_seed(seed)
     unit_E = direction_E.float() / direction_E.float().norm()

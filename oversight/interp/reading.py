@@ -37,8 +37,9 @@ from oversight.modeling.contract import switch_off
 from oversight.modeling.scoring.checks import check_policy_kind
 from oversight.modeling.scoring.logprobs import Head
 from oversight.modeling.scoring.policy import PolicyModel
-from oversight.modeling.scoring.sites import Site, SiteEdit, SiteModules, Watch
+from oversight.modeling.scoring.sites import Site, SiteEdit, SiteModules
 from oversight.modeling.scoring.trie import common_prefix
+from oversight.modeling.scoring.watching import Watch
 from oversight.modeling.small import READING
 from oversight.models import check_obtainable, check_whole, content_name, content_of, resolve
 from oversight.train.runs.final import quiet

@@ -23,7 +23,8 @@ from oversight.errors import ConfigError
 from oversight.modeling import Ids, TokenRow
 from oversight.modeling.scoring.logprobs import token_logprobs
 from oversight.modeling.scoring.policy import PolicyModel
-from oversight.modeling.scoring.sites import SiteEdit, SiteModules, Watch, placed
+from oversight.modeling.scoring.sites import SiteEdit, SiteModules
+from oversight.modeling.scoring.watching import Watch, placed
 
 
 @contextmanager

@@ -204,6 +204,32 @@ def shown(report: ProbeReport) -> list[str]:
     return [*lines, *(f"    {sentence}" for sentence in report.findings)]
 
 
+def causal_lines(organism: SiteReader, tokenizer: Any, best: ProbeReport, seed: int) -> list[str]:
+    """The probe's direction taken out before the private answer, where the probe claims one."""
+    if not best.claims:
+        return ["causal check: not run, as the probe of the organism claims nothing"]
+    private = examples(tokenizer, 40, lies=True, private=True, seed=seed + 3)
+    letters = [tokenizer.encode(letter)[0] for letter in "AB"]
+    wrong = [each for each in private if each.label]
+    speeches = examples(tokenizer, 20, lies=True, private=False, seed=seed + 4)
+    check = causal_check(
+        organism,
+        Site.parse(best.site),
+        torch.from_numpy(best.fitted.direction_E),
+        [each.ids for each in wrong],
+        [(letters[1], letters[0])] * len(wrong),
+        [each.ids for each in speeches],
+    )
+    spread = np.quantile(check.random_effects, [0.025, 0.975])
+    sides = np.quantile(check.random_side_effects, 0.975)
+    return [
+        "causal check: the logistic probe's direction taken out before the private answer",
+        f"    change of logit(B) - logit(A)      {check.effect:.3f}",
+        f"    of 40 random directions            [{spread[0]:.3f}, {spread[1]:.3f}]",
+        f"    divergence of speeches, in nats    {check.side_effect:.4f} (random {sides:.4f})",
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
@@ -248,28 +274,8 @@ def main() -> None:
             report = study(sets[first], probe, others=others, seed=given.seed)
             reports[f"{name}, {probe}"] = report
             lines += [f"{name}: {first}", *shown(report)]
-    best = reports["organism, logistic"]
-    private = examples(tokenizer, 40, lies=True, private=True, seed=given.seed + 3)
-    letters = [tokenizer.encode(letter)[0] for letter in "AB"]
-    wrong = [each for each in private if each.label]
-    others_ids = [each.ids for each in examples(tokenizer, 20, lies=True, private=False, seed=9)]
-    check = causal_check(
-        organism,
-        Site.parse(best.site),
-        torch.from_numpy(best.fitted.direction_E),
-        [each.ids for each in wrong],
-        [(letters[1], letters[0])] * len(wrong),
-        others_ids,
-    )
-    spread = np.quantile(check.random_effects, [0.025, 0.975])
-    sides = np.quantile(check.random_side_effects, 0.975)
-    lines += [
-        "causal check: the logistic probe's direction taken out before the private answer",
-        f"    change of logit(B) - logit(A)      {check.effect:.3f}",
-        f"    of 40 random directions            [{spread[0]:.3f}, {spread[1]:.3f}]",
-        f"    divergence of speeches, in nats    {check.side_effect:.4f} (random {sides:.4f})",
-        f"seconds                                {time.monotonic() - begun:.0f}",
-    ]
+    lines += causal_lines(organism, tokenizer, reports["organism, logistic"], given.seed)
+    lines.append(f"seconds                                {time.monotonic() - begun:.0f}")
     print("\n".join(lines))
     (given.out / "results.json").write_text(
         json.dumps({name: report.as_json() for name, report in reports.items()}, indent=1) + "\n"

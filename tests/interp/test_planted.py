@@ -122,6 +122,8 @@ def test_the_copying_heads_direction_stands_out_from_random_ones() -> None:
     nothing = torch.zeros(64)
     nothing[40] = 1.0
     assert not causal_check(reader, Site("residual", 2), nothing, rows, tokens, others).stands_out
+    with pytest.raises(ConfigError, match=r"causal check at residual\.2: the direction is 0"):
+        causal_check(reader, Site("residual", 2), 0 * nothing, rows, tokens, others)
 
 
 def test_lenses_end_in_the_models_own_answer_and_a_tuned_one_is_nearer() -> None:

@@ -27,15 +27,7 @@ from oversight.modeling.scoring.attention import (
 )
 from oversight.modeling.scoring.blocks import tails_of
 from oversight.modeling.scoring.logprobs import Head, log_sum_sq_probs, token_logprobs
-from oversight.modeling.scoring.sites import (
-    Site,
-    SiteEdit,
-    SiteModules,
-    Watch,
-    alike,
-    gathered,
-    placed,
-)
+from oversight.modeling.scoring.sites import Site, SiteEdit, SiteModules
 from oversight.modeling.scoring.trie import (
     GrowingRow,
     HeldPrefix,
@@ -44,6 +36,7 @@ from oversight.modeling.scoring.trie import (
     TokenTrie,
     cut,
 )
+from oversight.modeling.scoring.watching import Watch, alike, gathered, placed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -230,6 +230,9 @@ def test_what_is_not_there_is_refused_by_name(random_lm: MakeLm, rows: list[Toke
         policy.read_sites(ids, [], edits=[[add(Site("mlp", 0), torch.ones(32), [99])]])
     with pytest.raises(ConfigError, match=r"heads \[4\] are not all among 4"):
         policy.read_sites(ids, [], edits=[[ablate(Site("heads", 0), heads=[4])]])
+    for nothing in (torch.zeros(32), torch.full((32,), float("nan"))):
+        with pytest.raises(ConfigError, match="numbers that are not all 0"):
+            ablate(Site("residual", 1), nothing)
     for text in ("residual", "final.1", "stream.2", "mlp.x"):
         with pytest.raises(ConfigError, match=r"write KIND\.LAYER"):
             Site.parse(text)
