@@ -253,7 +253,8 @@ def main() -> None:
         lines.append(f"  {name:66} {value:.3f}")
     reports: dict[str, ProbeReport] = {}
     for name, reader in (("organism", organism), ("shipped seedling", shipped)):
-        sites = reader.modules.every(["residual"])
+        # Before layer 0 all prompts are alike at their last token.
+        sites = reader.modules.every(["residual"])[1:]
         sets = {
             key: contrast_set(
                 reader,
