@@ -276,7 +276,7 @@ def store_examples(
     numbers: dict[str, int] = {}
     for row in rows_of_store(store, tokenizer, debate_ids):
         labels = row.labels
-        if labels["defends_right"] is None or labels["act"] != "speak":
+        if labels["defends_right"] is None or not labels["last"]:
             continue
         start, stop = labels["span"]
         words = np.array(tokenizer.encode(labels["text"] or " "))
@@ -307,7 +307,8 @@ def rows_of_store(
 
     Read are the answer's tokens and the prompt's last one, which is before a word is spoken. Labels
     are debate, question, turn, seat, role, act, round, the span of the answer's tokens, those
-    of its quotes with their status, the option that it defends and whether that is right.
+    of its quotes with their status, the option that it defends and whether that is right; and
+    whether it is the turn's last answer, after others that were asked for again.
 
     Args:
         store: Where the debates are.
@@ -332,7 +333,6 @@ def rows_of_store(
 
 def _rows_of(store: Store, transcript: Transcript, tokenizer: Any) -> Iterator[ReadRow]:
     debate, question = transcript.debate, transcript.question
-    defends = dict(zip("AB", debate.orders.defends, strict=False))
     for turn in transcript.spoken():
         for sample in turn.samples:
             if not sample.token_ids:
@@ -341,7 +341,7 @@ def _rows_of(store: Store, transcript: Transcript, tokenizer: Any) -> Iterator[R
             if not known.token_ids:
                 continue
             start = len(known.token_ids)
-            option = defends.get(str(turn.seat))
+            option = debate.orders.defended_by(turn.seat) if turn.argues else None
             spans = token_spans(
                 tokenizer, sample.token_ids, [(q.text, q.status.value) for q in turn.quotes]
             )
@@ -356,6 +356,7 @@ def _rows_of(store: Store, transcript: Transcript, tokenizer: Any) -> Iterator[R
                     "role": str(turn.role),
                     "act": str(turn.act),
                     "purpose": str(sample.purpose),
+                    "last": sample is turn.samples[-1],
                     "round": turn.round,
                     "span": [start, start + len(sample.token_ids)],
                     "quotes": [[a + start, b + start, status] for a, b, status in spans],

@@ -46,7 +46,8 @@ def test_rows_of_a_store_know_turn_seat_span_quotes_and_option(held: Path, token
     turns = {turn.id: turn for turn in transcript.spoken()}
     for row in speeches:
         turn, (start, stop) = turns[row.labels["turn"]], row.labels["span"]
-        assert row.ids[start:stop].tolist() == list(turn.samples[0].token_ids)
+        written = [list(sample.token_ids) for sample in turn.samples]
+        assert row.ids[start:stop].tolist() in written
         assert row.read.tolist() == list(range(start - 1, stop))
         assert row.labels["option"] == transcript.debate.orders.defended_by(turn.seat)
         right = row.labels["option"] == transcript.question.correct
@@ -54,9 +55,6 @@ def test_rows_of_a_store_know_turn_seat_span_quotes_and_option(held: Path, token
         for begin, end, status in row.labels["quotes"]:
             words = tokenizer.decode(row.ids[begin:end])
             assert any(q.text in words and q.status == status for q in turn.quotes)
-    assert sum(len(row.labels["quotes"]) for row in speeches) == sum(
-        len(turns[row.labels["turn"]].quotes) for row in speeches
-    )
     assert sorted(each.label for each in examples) == [False, True]
     assert len({each.pair for each in examples}) == 1
 
