@@ -21,6 +21,7 @@ from oversight.cli.diff import diff
 from oversight.cli.ending import INTERRUPTS
 from oversight.cli.guard import guard
 from oversight.cli.importing import import_records
+from oversight.cli.inspecting import inspect
 from oversight.cli.listing import datasets, models, prompts, propose, protocols
 from oversight.cli.options import INTERRUPTED, CommandLine
 from oversight.cli.persons import judge
@@ -83,6 +84,7 @@ for command in (
     prompts,
     view,
     show,
+    inspect,
     diff,
     pixels,
     tournament,
