@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 from oversight.chat import plain_text
 from oversight.config import Settings
 from oversight.errors import BudgetExceededError
-from oversight.redaction import register
+from oversight.redaction import register, register_login
 from oversight.types import Prompt, Request, Sampling, Usage
 from oversight.types.samples import is_none
 
@@ -165,20 +165,31 @@ Parameter = Literal[
 """Parameters that can be left out of a request."""
 
 
-def check_no_secret(extra_body: Mapping[str, JsonValue]) -> None:
-    """Refuse further fields of a request that hold a key: settings are kept with every debate.
+def check_no_secret(fields: Mapping[str, JsonValue]) -> None:
+    """Refuse further fields of a request, or options of a model's class, that hold a key or an
+    address with a password, at any depth: settings are kept with every debate.
 
     Raises:
         ValueError: It names the field.
     """
-    secret = [name for name in extra_body if SECRET_FIELD.fullmatch(name)]
-    for name in secret:
-        register(str(extra_body[name]))  # the message shows the setting
-    if secret:
+    found = list(_secrets(fields))
+    if found:
         raise ValueError(
-            f"{secret[0]} is a secret, and settings are kept with every debate: put it into "
+            f"{found[0]} is a secret, and settings are kept with every debate: put it into "
             "the environment variable that api_key_env names"
         )
+
+
+def _secrets(fields: Mapping[str, JsonValue], before: str = "") -> Iterator[str]:
+    """Names of fields with a secret, which messages will not show."""
+    for name, value in fields.items():
+        if SECRET_FIELD.fullmatch(name):
+            register(str(value))
+            yield before + name
+        elif isinstance(value, dict):
+            yield from _secrets(value, f"{before}{name}.")
+        elif isinstance(value, str) and "://" in value and register_login(value):
+            yield f"the password in {before}{name}"
 
 
 def template_values(
@@ -316,15 +327,17 @@ def _address(value: str) -> str:
     Raises:
         ValueError: It is none.
     """
+    has_login = register_login(value)  # the message shows the address
     try:
         url = httpx.URL(value)
     except httpx.InvalidURL as error:
-        raise ValueError(f"no address: {error}") from None
+        said = "" if has_login else f": {error}"  # which may be of a piece of the password
+        raise ValueError(f"no address{said}; give one such as http://127.0.0.1:8000/v1") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError("an address begins with http:// or https:// and names a host")
-    if url.userinfo or url.query or url.fragment:
-        for secret in (url.password, url.username, *url.params.values()):
-            register(secret)  # the message shows the address
+    if has_login or url.query or url.fragment:
+        for secret in url.params.values():
+            register(secret)
         raise ValueError(
             "an address holds no user, password, query or fragment; keys go into "
             "the environment variable that api_key_env names"
