@@ -9,6 +9,8 @@ import logging
 import pytest
 
 from oversight import redaction
+from oversight.engines.openai import OpenAIEngine
+from oversight.engines.openai.settings import Config, Wire
 from oversight.errors import BudgetExceededError, ConfigError, EngineError, EngineRefusedError
 from oversight.types import Engine, FinishReason, Message, Prompt, Request, Sampling
 
@@ -430,6 +432,19 @@ async def test_a_retry_is_no_second_request_of_the_budget(server, open_engine, w
 
 
 # --- settings ---
+
+
+def test_llama_cpp_is_asked_for_enforced_choices_and_the_whole_distribution():
+    config = Config.parse({"dialect": "llama.cpp"})
+    wire = Wire(config.api, config.dialect, config.max_tokens_name, config.extra_body)
+    sampling = Sampling(choices=("A", 'B "b"'), logprobs=True, top_logprobs=3)
+    request = Request(Prompt(messages=(Message(role="user", parts=()),)), sampling)
+    sent = json.loads(wire.body("m", request, request.prompt, stream=False, live=False))
+    assert sent["grammar"] == r'root ::= "A" | "B \"b\""'
+    assert (sent["top_k"], sent["min_p"], sent["top_logprobs"]) == (0, 0.0, 3)
+    assert {"return_token_ids", "structured_outputs", "stream"}.isdisjoint(sent)
+    assert config.logprobs_temperature(Sampling(temperature=0.5)) == 1.0
+    assert OpenAIEngine(config).capabilities.choices
 
 
 @pytest.mark.parametrize(
