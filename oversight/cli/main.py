@@ -36,6 +36,7 @@ from oversight.cli.store import show, store, view
 from oversight.cli.tournament import tournament
 from oversight.cli.train import plot, push, train
 from oversight.errors import OversightError, TrainingInterrupted, lack
+from oversight.redaction import register_login
 
 FIRST_SPEAKS_S = 20.0
 """Seconds that all processes of a machine but the first wait before they report a failure."""
@@ -134,6 +135,9 @@ def main(args: Sequence[str] | None = None) -> None:
 def run(args: list[str]) -> int:
     """The exit code of the command line `args`: 0, 1 (it failed), 2 (mend the input), 130."""
     INTERRUPTS.way_on = way_on(args)
+    for each in args:
+        if "://" in each:
+            register_login(each)
     try:
         return _run(args)
     except KeyboardInterrupt:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Protocol
@@ -307,9 +309,20 @@ def _environment() -> Environment:
     )
     environment.filters["percent"] = lambda p: f"{p:.0%}".replace("%", " %")
     environment.filters["short"] = lambda id_: id_[:8]
+    environment.filters["moment"] = _moment
+    environment.filters["shell"] = shlex.quote
     environment.filters["line"] = lambda text: " ".join(text.split())
     environment.filters["number"] = lambda n: f"{n:,}"
     return environment
+
+
+def _moment(at: str) -> Markup:
+    """An ISO time as a person reads it, to the second; the whole one where the pointer rests."""
+    try:
+        shown = f"{datetime.fromisoformat(at):%d %b %Y %H:%M:%S}"
+    except ValueError:
+        shown = at
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(visible(at), visible(shown))
 
 
 def _shown(value: Any) -> Any:
@@ -383,7 +396,8 @@ def print_transcript(page: TranscriptPage, console: Console, *, with_source: boo
         console.print(rich_text("Acts of people", style="bold"))
         for act in page.acts:
             about = ", ".join(place.words for place in act.about)
-            console.print(rich_text(f"  {act.at}  {act.who}  {act.what} {about}  {act.detail}"))
+            at = act.at.partition(".")[0].replace("T", " ")
+            console.print(rich_text(f"  {at}  {act.who}  {act.what} {about}  {act.detail}"))
     console.print()
 
 

@@ -207,7 +207,10 @@ class Viewer:
             return RedirectResponse(f"/t/{id_}" + (f"?{query}" if query else ""))
         page = transcript_page(shelf.store, id_)
         drawn = None if page.chart is None else belief_plot(page.chart)
-        return HTMLResponse(self._render("transcript.html", name, page=page, drawn=drawn))
+        address = shelf.store.url
+        return HTMLResponse(
+            self._render("transcript.html", name, page=page, drawn=drawn, store_address=address)
+        )
 
     def _debate(self, request: Request, given: str) -> tuple[str, Shelf, str]:
         """The store and the whole id of a debate, of which the beginning may be given."""

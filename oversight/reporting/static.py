@@ -434,6 +434,7 @@ class _Folder:
                     place="",
                     page=page,
                     drawn=None if page.chart is None else belief_plot(page.chart),
+                    store_address=index.store.url,
                 )
                 calls = [call_of(index.store, transcript, *each) for each in samples_of(transcript)]
                 if calls:

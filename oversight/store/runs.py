@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +32,7 @@ from oversight.config import EngineSettings, RunLabels
 from oversight.errors import StoreError
 from oversight.files import git_revision
 from oversight.ids import content_id
-from oversight.redaction import redacted
+from oversight.redaction import command_line, redacted
 from oversight.registry import nearest
 from oversight.store.reading import chunks, completed_outcome, naming, read
 from oversight.store.schema import (
@@ -130,7 +129,7 @@ def start_of(settings: RunLabels, action: str, recipe: Path | None = None) -> Ru
         tags=settings.tags,
         at=now.isoformat(timespec="seconds"),
         action=action,
-        command=redacted(shlex.join(["oversight", *sys.argv[1:]])),
+        command=command_line(["oversight", *sys.argv[1:]]),
         recipe=None if recipe is None else redacted(str(recipe)),
         settings_id=content_id(given),
         models=tuple(dict.fromkeys(redacted(each) for each in models)),
@@ -149,8 +148,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def begin(connection: Connection, start: RunStart) -> RunStart:
-    """Write a start of a run inside the running transaction; the start as it was written.
+def checked(connection: Connection, start: RunStart) -> RunStart:
+    """A start as it can be written now.
 
     A name that was made of time and command gets a number where another run has it.
 
@@ -169,6 +168,16 @@ def begin(connection: Connection, start: RunStart) -> RunStart:
                     f"--tag {tag}={value}: run {start.run!r} was begun with {tag}="
                     f"{before.tags[tag]}; leave the tag out, or name another run"
                 )
+    return start
+
+
+def begin(connection: Connection, start: RunStart) -> RunStart:
+    """Write a start of a run inside the running transaction; the start as it was written.
+
+    Raises:
+        StoreError: As `checked`.
+    """
+    start = checked(connection, start)
     known = select(runs.c.id).where(runs.c.id == start.id)
     if connection.scalar(known) is None:
         row = {"id": start.id, "run": key_text(start.run), "body": encode(start)}
