@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 import platform
 import sys
+import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -80,6 +81,30 @@ class StoredRun:
     def seeds(self) -> tuple[int, ...]:
         """Seeds of all its starts, each once."""
         return tuple(dict.fromkeys(seed for start in self.starts for seed in start.seeds))
+
+
+class BegunRun:
+    """The run that a store's records belong to, whose start is written just before the first."""
+
+    def __init__(self, call: Callable[[Callable[[Connection], RunStart]], RunStart]) -> None:
+        """`call` runs a function in a transaction of its own."""
+        self._call = call
+        self._waiting: RunStart | None = None
+        self._lock = threading.Lock()
+        self.written: RunStart | None = None
+        """The start as it was written; None while the run has no record."""
+
+    def begin(self, start: RunStart) -> RunStart:
+        """The start as it is to be written. Raises as `begin`."""
+        self.written, self._waiting = None, self._call(lambda c: checked(c, start))
+        return self._waiting
+
+    def name(self) -> str | None:
+        """The run's name for a record, its start written; None if no run was begun."""
+        with self._lock:
+            if (start := self._waiting) is not None:
+                self.written, self._waiting = self._call(lambda c: begin(c, start)), None
+        return None if self.written is None else self.written.run
 
 
 @dataclass(slots=True)

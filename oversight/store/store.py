@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -58,10 +57,7 @@ class Store:
         self._writer = Writer(database, transactions)
         self._sources = Sources()
         self._keys_checked = False
-        self._start: RunStart | None = None
-        """Of the run that was begun, until its first record is written."""
-        self._start_lock = threading.Lock()
-        self._run: RunStart | None = None
+        self._run = run_records.BegunRun(self._writer.call)
         self._at_exit = weakref.finalize(self, self._writer.stop, EXIT_WAIT_S)
 
     @classmethod
@@ -139,9 +135,7 @@ class Store:
             await waiter
 
     def _batch(self, records: tuple[Stored, ...]) -> Batch:
-        if self._start is not None and any(map(is_member, records)):
-            self._write_start()
-        run = None if self._run is None else self._run.run
+        run = self._run.name() if any(map(is_member, records)) else None
         return encode_records(records, self._writer.memory, run)
 
     # --- runs --------------------------------------------------------------------
@@ -149,7 +143,7 @@ class Store:
     @property
     def run(self) -> RunStart | None:
         """The start of the run that was begun, as it was written; None while it has no record."""
-        return None if self._start is not None else self._run
+        return self._run.written
 
     def begin_run(self, start: RunStart) -> RunStart:
         """Let what is written from now on belong to a run.
@@ -164,15 +158,7 @@ class Store:
         Raises:
             StoreError: The run has another value for one of the tags.
         """
-        found = self._writer.call(lambda c: run_records.checked(c, start))
-        self._start, self._run = found, None
-        return found
-
-    def _write_start(self) -> None:
-        with self._start_lock:
-            if (start := self._start) is not None:
-                self._run = self._writer.call(lambda c: run_records.begin(c, start))
-                self._start = None
+        return self._run.begin(start)
 
     def include(self, found: Mapping[str, str]) -> None:
         """Let records that are stored already belong to the run that was begun, if one was.
@@ -180,15 +166,11 @@ class Store:
         Args:
             found: Ids of debates, judgments or ratings, each with the id of its debate.
         """
-        if not found:
-            return
-        if self._start is not None:
-            self._write_start()
-        if self._run is None:
+        if not found or (run := self._run.name()) is None:
             return
         batch = Batch()
         for id_, debate_id in found.items():
-            put_member(batch, self._run.run, id_, debate_id)
+            put_member(batch, run, id_, debate_id)
         waiter: Future[None] = Future()
         self._writer.submit(Write(batch, waiter))
         waiter.result()
