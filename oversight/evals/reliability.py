@@ -9,7 +9,7 @@ cannot be said stands there in words.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -185,15 +185,14 @@ def _decided(given: dict[str, MeasuredRuling]) -> list[str]:
     return [debate for debate, each in given.items() if each.observation.choice is not None]
 
 
-def judge_standings(ruled: Iterable[MeasuredRuling]) -> tuple[JudgeStanding, ...]:
-    """Every judge of debates between two options, by protocol and name; nothing of a protocol in
-    which no two judges decided the same debate.
+def judge_standings(panels: Mapping[str, Panel]) -> tuple[JudgeStanding, ...]:
+    """Every judge of each protocol's panel (`panels_of`), by protocol and name.
 
     Accuracy by known answers and accuracy from agreement stand beside each other: where judges err
     together, the second is too high for all of them.
     """
     found = []
-    for protocol, panel in panels_of(ruled).items():
+    for protocol, panel in panels.items():
         fitted, reasons = _fitted(panel)
         for judge, given in sorted(panel.items()):
             found.append(
@@ -348,9 +347,9 @@ def _fitted(panel: Panel) -> tuple[dict[str, RaterQuality], dict[str, str]]:
     return dict(zip(judges, found, strict=True)), reasons
 
 
-def panel_words(ruled: Iterable[MeasuredRuling]) -> tuple[PanelWord, ...]:
-    """Labels of all judges together in each protocol in which two judges decided one debate."""
-    return tuple(_word(protocol, panel) for protocol, panel in panels_of(ruled).items())
+def panel_words(panels: Mapping[str, Panel]) -> tuple[PanelWord, ...]:
+    """Labels of all judges of each protocol's panel (`panels_of`) together."""
+    return tuple(_word(protocol, panel) for protocol, panel in panels.items())
 
 
 def _word(protocol: str, panel: Panel) -> PanelWord:

@@ -95,6 +95,7 @@ from oversight.evals.reliability import (
     PanelWord,
     judge_standings,
     panel_words,
+    panels_of,
 )
 from oversight.evals.winning import (
     AgentScoreDifference,
@@ -321,10 +322,11 @@ def _of_judges(gathered: GatheredDebates, groups: Mapping[str, str] | None) -> d
     grouped = (
         GroupedVotes() if groups is None else grouped_votes(ruled, gathered.rated_pairs, groups)
     )
+    panels = panels_of(ruled)
     return {
         "agreements": judge_agreements(one.observation for one in ruled),
-        "panels": panel_words(ruled),
-        "standings": judge_standings(ruled),
+        "panels": panel_words(panels),
+        "standings": judge_standings(panels),
         "judge_groups": grouped.groups,
         "group_rules": grouped.rules,
         "group_debaters": grouped.debaters,
