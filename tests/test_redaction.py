@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from oversight import errors, redaction
 from oversight.errors import OversightError
 from oversight.files import write_json
+from oversight.guard.upstreams import ApiError
 from oversight.redaction import redacted, register
 from oversight.store.database import parse_address
 
@@ -113,6 +114,7 @@ def test_no_error_of_ours_holds_a_secret(kind: type[OversightError]) -> None:
     more: dict[type[OversightError], tuple[Any, ...]] = {
         errors.TrainingStopped: ("guard", 1.0, 0.0, 3),
         errors.NoAnswerError: ("empty",),
+        ApiError: (400, "invalid_request_error"),
     }
     error = kind(f"the key {KEY} was refused", *more.get(kind, ()))
     assert str(error) == "the key *** was refused"
