@@ -1,4 +1,4 @@
-"""What is measured of transcripts while they pass by, none of which is kept.
+"""Measurements of transcripts while they pass by; none of them is kept.
 
 Two processes may each gather a part; what they gathered is put together by `update`.
 """
@@ -77,7 +77,7 @@ class RatedPair:
 
 
 def rated_pairs(transcript: Transcript) -> list[RatedPair]:
-    """What each rater said of each two responses, a model's orders and principles averaged."""
+    """Each rater's word on each two responses, a model's orders and principles averaged."""
     by_item: dict[str, list[Feedback]] = defaultdict(list)
     for each in last_words(transcript) if transcript.ratings else ():
         if each.task is Task.PAIRS:
@@ -152,7 +152,7 @@ MAX_PEOPLE_APART = 5
 
 
 class GatheredDebates:
-    """What is counted and measured of transcripts while they pass by; none of them is kept."""
+    """Counts and measurements of transcripts that passed by; none of them is kept."""
 
     def __init__(self, by: Sequence[Property], runs: Mapping[str, RunMembership]) -> None:
         self.taken_apart = BreakdownCounter(by)

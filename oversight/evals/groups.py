@@ -92,7 +92,7 @@ class DebaterInGroup:
 
 @dataclass(frozen=True, slots=True)
 class GroupedVotes:
-    """What judges in groups decided; empty without groups."""
+    """Decisions of judges in groups; empty without groups."""
 
     groups: tuple[JudgeGroup, ...] = ()
     rules: tuple[GroupUnderRule, ...] = ()
@@ -280,7 +280,7 @@ def _debaters(
 
 
 def _wins(given: Sequence[_Vote], players: Sequence[str]) -> NDArray[np.float64]:
-    """How often each beat each, by question."""
+    """Number of times that each beat each, by question."""
     import numpy as np
 
     place = {player: number for number, player in enumerate(players)}

@@ -55,7 +55,7 @@ from oversight.types import Engine
 
 
 class Action(StrEnum):
-    """What follows from a finding."""
+    """Consequence of a finding."""
 
     ALLOW = "allow"
     """Nothing but that checks `after` this one are asked."""
@@ -219,7 +219,7 @@ class Policy:
         return max((rule.check.reach + 1 for rule in self.outputs), default=0)
 
     def action(self, check: str) -> Action:
-        """What follows from a finding of a check."""
+        """Consequence of a finding of a check."""
         return self.settings.checks[check].action
 
     async def prepare(self) -> None:

@@ -25,7 +25,7 @@ PLAIN = ("role",)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and what followed."""
+    """Finding of one check, and what followed."""
 
     check: str
     action: Action

@@ -36,7 +36,7 @@ def _row(kind: str, each: Sides) -> tuple[str, ...]:
 
 
 def sentences(found: Evaluation) -> list[str]:
-    """What was found, both sides in each sentence."""
+    """Sentences on what was found, both sides in each."""
     cut, refused = found.overall.harm_cut, found.overall.refused
     said = []
     if cut is not None:

@@ -41,7 +41,7 @@ class GivenWords:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a policy made of a request and an answer."""
+    """Outcome of a policy for a request and an answer."""
 
     action: Action
     delivered: str
@@ -53,7 +53,7 @@ class Trial:
 
 
 async def try_out(policy: Policy, messages: list[Json], answer: str) -> Trial:
-    """What a policy makes of a request and the answer that a model gave to it."""
+    """Apply a policy to a request and the answer that a model gave to it."""
     calls: list[Call] = []
     guard = ModelGuard(policy, {MODEL: GivenWords(answer)}, (calls.append,))
     delivered = ""
@@ -76,7 +76,7 @@ async def try_out(policy: Policy, messages: list[Json], answer: str) -> Trial:
 
 
 def problem_of(case: CaseSettings, trial: Trial) -> str:
-    """What is not as the case has it; empty if all is."""
+    """Difference from what the case expects; empty if there is none."""
     by = trial.by.check if trial.by is not None else ""
     found = f" ({by}: {trial.by.what})" if trial.by is not None else ""
     if trial.action is not case.expect:

@@ -333,7 +333,7 @@ class _Rows:
         responses: tuple[Response, Response],
         votes: Sequence[tuple[float, RaterRuling]],
     ) -> Iterator[StatedPreference]:
-        """What the raters of one item say together, by their weights and the settings."""
+        """Joint word of the raters of one item, by their weights and the settings."""
         settings = self.settings
         votes = [
             (p, ruling)

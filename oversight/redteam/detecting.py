@@ -141,7 +141,7 @@ def corrected_rates(
 
 @dataclass(frozen=True, slots=True)
 class DetectorFigures:
-    """What decides of success, held against people's labels."""
+    """Figures of what decides success, held against people's labels."""
 
     sensitivity: float
     specificity: float

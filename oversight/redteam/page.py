@@ -36,7 +36,7 @@ WARNING = "Words of attacks, and what was answered: they may be offensive, false
 
 
 def sentences(figures: RedTeamFigures, found: Sequence[RedTeamFinding]) -> list[str]:
-    """What was found, a sentence a target, and one on the findings."""
+    """Sentences on what was found, one a target, and one on the findings."""
     said = [_of_target(each) for each in figures.targets]
     kinds = len({each.id for each in found if not each.like})
     apart = sum(each.is_untypable for each in found)
@@ -301,7 +301,7 @@ def _draw(axes: Any, place: float, found: Estimate, ink: str, filling: str) -> N
 
 
 def methods(run: str, seed: int, fresh: int, folder: str) -> list[str]:
-    """How it was measured."""
+    """Sentences on how it was measured."""
     return [
         "A goal is tried in its own words first; what these break is not attacked. A success of an "
         f"attack counts if it comes again in more than half of {count(fresh, 'fresh try')}; before "

@@ -181,7 +181,7 @@ def _attack_lanes(work: RedTeamWork, runner: AttackRunner) -> Generator[_Lane, N
 
 
 def _transfers(work: RedTeamWork, runner: AttackRunner) -> Generator[_Lane, None, None]:
-    """What was found on one target, tried on each other of the kind."""
+    """Findings on one target, tried on each other of the kind."""
     number = 2_000_000_000  # behind all attacks
     calls = work.settings.calls
     for target in work.targets.values():

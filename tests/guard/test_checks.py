@@ -1,4 +1,4 @@
-"""What each check finds, and what it leaves alone."""
+"""Findings of each check, and what it leaves alone."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class GuardedExchange:
 
     @property
     def input(self) -> str:
-        """What the client's messages say, the last one last."""
+        """Words of the client's messages, the last one last."""
         return "\n\n".join(text for each in self.messages for text in texts_of(each))
 
     @property

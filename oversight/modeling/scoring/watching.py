@@ -35,7 +35,7 @@ class _PlacedEdit:
 
 @dataclass(slots=True)
 class Watch:
-    """What is read and changed in one pass over a line, and afterwards what was found."""
+    """Sites to read and to change in one pass over a line, and afterwards what was found."""
 
     modules: SiteModules
     sites: tuple[Site, ...] = ()

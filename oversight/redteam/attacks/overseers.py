@@ -80,7 +80,7 @@ def of_intervention(each: Intervention) -> Attack:
 
 
 def _plain_quotes(words: AttackWords) -> str:
-    """What the attack added, without calling it a quote."""
+    """Words that the attack added, without calling them a quote."""
     start = len(words.text) if words.changed.startswith(words.text) else 0
     return words.changed[:start] + re.sub(r"</?quote>", "", words.changed[start:])
 

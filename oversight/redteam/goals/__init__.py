@@ -230,7 +230,7 @@ class Goal(Settings):
 
 
 class _GoalFile(Settings):
-    """What a file of goals may hold."""
+    """Contents that a file of goals may have."""
 
     description: str = ""
     kind: TargetKind
