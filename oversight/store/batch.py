@@ -300,6 +300,11 @@ def put_member(batch: Batch, run: str, id_: str, debate_id: str) -> None:
     batch.put("run_members", f"{key}\0{id_}", (key, id_, debate_id))
 
 
+def begins_run(record: Stored) -> bool:
+    """True for records before the first of which the start of their run is written."""
+    return isinstance(record, Debate | Judgment | Feedback)
+
+
 def is_member(record: Stored) -> bool:
     """True for records that can be members of a run; the words of models belong to their debate."""
     return isinstance(record, Debate | Feedback) or (

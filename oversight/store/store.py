@@ -17,7 +17,7 @@ from oversight.errors import StoreError
 from oversight.store import checking, claims, opening, reading, sealing
 from oversight.store import rating_queue as rating_queues
 from oversight.store import runs as run_records
-from oversight.store.batch import Batch, encode_records, is_member, put_member
+from oversight.store.batch import Batch, begins_run, encode_records, put_member
 from oversight.store.claims import ClaimResult, QueueFilter, QueueItem
 from oversight.store.database import Database, parse_address
 from oversight.store.prompts import read_prompt
@@ -135,7 +135,7 @@ class Store:
             await waiter
 
     def _batch(self, records: tuple[Stored, ...]) -> Batch:
-        run = self._run.name() if any(map(is_member, records)) else None
+        run = self._run.name() if any(map(begins_run, records)) else None
         return encode_records(records, self._writer.memory, run)
 
     # --- runs --------------------------------------------------------------------
