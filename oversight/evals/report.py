@@ -205,7 +205,7 @@ class Report:
     win_rates: tuple[WinRate, ...] = ()
     score_differences: tuple[AgentScoreDifference, ...] = ()
     feature_effects: tuple[FeatureEffect, ...] = ()
-    """How length and quotes go with winning."""
+    """Correlations of length and quotes with winning."""
     gaps_recovered: tuple[GapRecovered, ...] = ()
     people: tuple[PeopleRating, ...] = ()
     """People's ratings."""

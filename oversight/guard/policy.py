@@ -109,7 +109,7 @@ class CheckSettings(Settings):
     timeout_s: float = Field(default=10.0, gt=0.0)
     """Longest time of one check of a whole exchange."""
     on_failure: Literal["open", "closed"] = "closed"
-    """What a check that fails, or is not done in time, counts as: nothing found, or found."""
+    """Reading of a check that fails, or is not done in time: nothing found, or found."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """The check's own settings."""
 

@@ -23,11 +23,11 @@ class RefusalWords(Settings):
     """Words of a refusal for one reason in one language."""
 
     what: str = Field(min_length=1)
-    """What cannot be done."""
+    """Words on what cannot be done."""
     why: str = Field(min_length=1)
-    """Why, in general: never which check found what."""
+    """Reason in general: never which check found what."""
     instead: str = Field(min_length=1)
-    """What can be done instead."""
+    """Words on what can be done instead."""
 
 
 @cache

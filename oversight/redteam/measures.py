@@ -70,7 +70,7 @@ class TargetFigures:
     undetermined: float
     num_success: int
     bound: tuple[float, float] | None
-    """Where nothing was found: the upper bound of a further goal being broken, and of a further
+    """Upper bounds where nothing was found: of a further goal being broken, and of a further
     attempt's success if attempts were independent."""
     by_harm: Mapping[str, Estimate] = field(default_factory=dict)
     """Share of goals broken either way, by kind of harm."""
@@ -101,7 +101,7 @@ class RedTeamFigures:
     attacks: tuple[AttackFigures, ...]
     laws: tuple[PowerLaw, ...]
     notes: tuple[str, ...]
-    """What was out of the ordinary, in sentences."""
+    """Sentences on what was out of the ordinary."""
     transfer: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
     """By the target that an attack was found on and the one that it was tried on: its success."""
 

@@ -204,7 +204,7 @@ class Viewer:
         name, shelf, id_ = self._debate(request, request.path_params["id"])
         if id_ != request.path_params["id"]:
             query = urlencode(request.query_params.multi_items())
-            return RedirectResponse(f"/t/{id_}" + (f"?{query}" if query else ""))
+            return RedirectResponse(f"/t/{id_}?{query}" if query else f"/t/{id_}")
         page = transcript_page(shelf.store, id_)
         drawn = None if page.chart is None else belief_plot(page.chart)
         shown: dict[str, Any] = {"page": page, "drawn": drawn, "store_address": shelf.store.url}

@@ -38,7 +38,6 @@ Filters = tuple[tuple[str, str], ...]
 
 COMPLETE: Filters = (("status", "complete"),)
 """A report is on complete debates; those that failed it counts apart."""
-
 BY_COLUMN: Mapping[tuple[str, str], Filters] = {
     ("Judge accuracy", "accuracy"): (("verdict", "decided"),),
     ("Judge accuracy", "tie"): (("verdict", "tie"),),
