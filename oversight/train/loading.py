@@ -232,6 +232,12 @@ def frozen(model: Any) -> Any:
     return model.eval().requires_grad_(False)
 
 
+def head_alone(model: torch.nn.Module) -> None:
+    """Leave nothing of a sequence-classification model to be trained but its linear head."""
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("score" in name.split("."))
+
+
 def _read(part: str, name: str, revision: str | None) -> Any:
     from transformers import AutoConfig, AutoTokenizer
 

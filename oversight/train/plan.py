@@ -24,7 +24,7 @@ from oversight.train.data.examples import EpochOrder
 from oversight.train.data.loading import LoadedExamples
 from oversight.train.distributed import World, num_processes
 from oversight.train.estimate import BatchLoad, ModelShape, available, bfloat16_speed, estimate
-from oversight.train.loading import adapted, check_weights, named, resolve_device
+from oversight.train.loading import adapted, check_weights, head_alone, named, resolve_device
 from oversight.train.reference import read_other
 from oversight.train.registered import Trainer
 from oversight.train.runs.checkpoints import check_fingerprint
@@ -115,6 +115,8 @@ class Plan:
     """Notes about the data, for the person."""
     kind: Kind = "policy"
     """Of the model that is trained."""
+    head_alone: bool = False
+    """True if only its head is."""
     held: list[AuxiliaryModel] = field(default_factory=list)
     enough: int | None = None
     """Tokens of a micro-batch than which more would be computed no faster."""
@@ -200,6 +202,8 @@ def _models(plan: Plan) -> tuple[Any, list[tuple[str, int]]]:
         settings,
         "SEQ_CLS" if plan.kind == "scalar" else "CAUSAL_LM",
     )
+    if plan.head_alone:
+        head_alone(model)
     others = []
     for each in plan.held:
         with named(each.path, each.where) if each.where else nullcontext():
@@ -231,7 +235,8 @@ def _checked(held: AuxiliaryModel, attention: Any) -> Any:
 def _named(plan: Plan, shape: ModelShape) -> str:
     settings = plan.config.model
     what = "random weights" if settings.path is None else settings.path
-    trained = f", {shape.num_trained:,} of them trained" if settings.lora is not None else ""
+    is_part = shape.num_trained < shape.num_weights
+    trained = f", {shape.num_trained:,} of them trained" if is_part else ""
     return f"{what} ({plan.start.config.model_type}, {shape.num_weights:,} weights{trained})"
 
 

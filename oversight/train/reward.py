@@ -3,7 +3,7 @@
 Losses: `losses/reward.py`. Pairs go through Bradley–Terry or one of the models of
 ties; rankings of K responses whole through Plackett–Luce, or in pairs. Several
 members with other seeds make an ensemble, whose disagreement says where a
-reward is not to be trusted.
+reward is not to be trusted. With `trains = "head"` the layers stay as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from oversight.train.batches import PairLabels, is_decided, ranks_of, unread_mar
 from oversight.train.data.examples import expand
 from oversight.train.data.loading import LoadedExamples, load_comparisons
 from oversight.train.distributed import shard
-from oversight.train.loading import load_scalar
+from oversight.train.loading import head_alone, load_scalar
 from oversight.train.losses.metrics import (
     SIGNAL,
     Metrics,
@@ -49,7 +49,8 @@ def plan(config: Config) -> Plan:
     loaded = start.load(load_comparisons, config.data, config.batch_size)
     notes = check_examples(config, loaded)
     groups = [each.rows() for each in _as_learnt(config, loaded.examples)]
-    return Plan("reward", config, start, loaded, groups, notes, kind="scalar")
+    head = config.trains == "head"
+    return Plan("reward", config, start, loaded, groups, notes, kind="scalar", head_alone=head)
 
 
 @trainer(Config, plan=plan, makes="reward model")
@@ -161,6 +162,8 @@ def _train_one(config: Config, rows: Rows | None, resume: bool) -> Path:
     if (before := finished_model("reward", config, loaded, resume=resume)) is not None:
         return before
     model = load_scalar(config.model, start.config, config.seed)
+    if config.trains == "head":
+        head_alone(model)
     shard(model, start.world)
     examples = _as_learnt(config, loaded.examples)
     held_out = start.world.share(_as_learnt(config, loaded.eval_examples))

@@ -11,109 +11,8 @@ from pydantic import Field, JsonValue, model_validator
 from oversight.chat import checked_template_args
 from oversight.config import Settings
 from oversight.preferences.settings import PreferenceSettings
+from oversight.train.guard_settings import GuardSettings
 from oversight.train.registered import NAMES_ELSEWHERE
-
-Action = Literal["stop", "warn", "off"]
-"""Action of a guard: end the run, say it once and go on, or nothing."""
-
-
-class StartLossSettings(Settings):
-    """The first loss is that of a policy equal to its reference, on the labels, ties and weights of
-    the batch (ln 2 for DPO's sigmoid loss)."""
-
-    action: Action = "stop"
-    tolerance: float = Field(default=0.01, gt=0.0)
-    """Allowed difference: absolute, and of a loss above 1 a share."""
-
-
-class FreshRatioSettings(Settings):
-    """On rollouts that were just sampled, policy and sampler agree: their ratio is 1."""
-
-    action: Action = "stop"
-    tolerance: float = Field(default=0.02, gt=0.0)
-    """Largest |ratio - 1|. Raise it for a sampler of lower precision than the trainer."""
-
-
-class NotFiniteSettings(Settings):
-    """No metric that training stands on is NaN or infinite."""
-
-    action: Action = "stop"
-
-
-class GradientSettings(Settings):
-    """The gradient norm, before clipping, stays near what it has been."""
-
-    action: Action = "stop"
-    factor: float = Field(default=50.0, gt=1.0)
-    """Times the median of the last `window` norms."""
-    window: int = Field(default=50, ge=2)
-    """Steps that the median is of; until half of them are seen, nothing is judged."""
-    patience: int = Field(default=3, ge=1)
-    """So many steps in a row; a single spike is what clipping is for."""
-    floor: float = Field(default=0.1, ge=0.0)
-    """A norm below it is never too large: the median falls to nothing where nothing is left to
-    learn, and any one example then stands far above it."""
-
-
-class KLGuardSettings(Settings):
-    """The policy stays near its reference."""
-
-    action: Action = "stop"
-    bound: float = Field(default=50.0, gt=0.0)
-    """Nats a response, summed over its tokens."""
-    patience: int = Field(default=3, ge=1)
-    """So many steps in a row."""
-
-
-class EntropySettings(Settings):
-    """The policy still chooses: its entropy stays above a share of where it began."""
-
-    action: Action = "stop"
-    share: float = Field(default=0.05, ge=0.0, lt=1.0)
-    """Of the entropy over the first `window` steps."""
-    floor: float = Field(default=0.0, ge=0.0)
-    """Nats a token, whatever the run began with."""
-    window: int = Field(default=5, ge=1)
-    patience: int = Field(default=5, ge=1)
-    """So many steps in a row."""
-
-
-class DisagreementSettings(Settings):
-    """A rising reward is not one that the ensemble of reward models disagrees about more."""
-
-    action: Action = "stop"
-    factor: float = Field(default=2.0, gt=1.0)
-    """Times the disagreement over the first `window` steps."""
-    rise: float = Field(default=1.0, ge=0.0)
-    """Least rise of the reward that counts, in standard deviations over its first steps."""
-    window: int = Field(default=20, ge=2)
-    """Steps that are averaged, at the start and now."""
-
-
-class LengthSettings(Settings):
-    """A rising reward is not one that is paid for length."""
-
-    action: Action = "stop"
-    factor: float = Field(default=3.0, gt=1.0)
-    """Times the response length over the first `window` steps."""
-    rise: float = Field(default=1.0, ge=0.0)
-    """Least rise of the reward that counts, in standard deviations over its first steps."""
-    window: int = Field(default=20, ge=2)
-    """Steps that are averaged, at the start and now."""
-
-
-class GuardSettings(Settings):
-    """Guards that end a bad run early; each can warn instead or be off."""
-
-    start_loss: StartLossSettings = StartLossSettings()
-    fresh_ratio: FreshRatioSettings = FreshRatioSettings()
-    not_finite: NotFiniteSettings = NotFiniteSettings()
-    gradient: GradientSettings = GradientSettings()
-    kl: KLGuardSettings = KLGuardSettings()
-    entropy: EntropySettings = EntropySettings()
-    disagreement: DisagreementSettings = DisagreementSettings()
-    length: LengthSettings = LengthSettings()
-
 
 FormatName = Literal[
     "auto",
@@ -389,13 +288,17 @@ class TrainSettings(Settings):
         tables = (NAMES_ELSEWHERE.get(kind.__name__, {}) for kind in cls.__mro__)
         return next((table[name] for table in tables if name in table), None)
 
+    def rates(self) -> tuple[str, str, tuple[float, float]]:
+        """The name of what learns, its usual rate, and the bounds of those that can work."""
+        if self.model.scratch is not None:
+            return "random weights", "1e-3", SCRATCH_RATES
+        return "a trained model", "1e-5", TRAINED_RATES
+
     def notes(self) -> tuple[str, ...]:
         """Lines for the person on settings that cannot work, though nothing forbids them."""
-        lr, is_random = self.optimizer.lr, self.model.scratch is not None
-        low, high = SCRATCH_RATES if is_random else TRAINED_RATES
+        lr, (what, usual, (low, high)) = self.optimizer.lr, self.rates()
         if low <= lr <= high:
             return ()
-        what, usual = ("random weights", "1e-3") if is_random else ("a trained model", "1e-5")
         does = "hardly moves" if lr < low else "ruins"
         return (f"optimizer.lr = {lr:g} {does} {what}: {usual} is usual for such a start",)
 
@@ -454,11 +357,30 @@ class RewardModelSettings(TrainSettings):
     """The pairs of a ranking that are compared (not with plackett_luce, which takes it whole)."""
     members: int = Field(default=1, ge=1, le=64)
     """Models of an ensemble: each is a run of its own, in OUT/member-1 and so on."""
+    trains: Literal["model", "head"] = "model"
+    """`head`: only the last linear map from a state to the reward, while the layers stay those of
+    `model.path`. So several groups of raters have heads of their own on one trunk."""
+
+    @model_validator(mode="after")
+    def _has_a_trunk(self) -> Self:
+        if self.trains == "head" and self.model.scratch is not None:
+            raise ValueError(
+                "trains = 'head' learns a head on the layers of a trained model, and model.scratch "
+                "gives random ones; give model.path, or leave trains out"
+            )
+        return self
+
+    def rates(self) -> tuple[str, str, tuple[float, float]]:
+        """A linear map bears the rates of random weights."""
+        return super().rates() if self.trains == "model" else ("a head", "1e-2", SCRATCH_RATES)
 
     def unread(self) -> Iterator[tuple[str, str]]:
         """Settings that nothing reads beside the others, each with the reason."""
         yield from super().unread()
         yield "data.train_on", "a reward model reads each response as a whole"
+        if self.trains == "head":
+            for name in ("lora", "gradient_checkpointing", "router_aux_coefficient"):
+                yield f"model.{name}", "trains = 'head' leaves all layers as they are"
 
 
 class DPOSettings(TrainSettings):

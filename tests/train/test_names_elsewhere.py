@@ -103,3 +103,13 @@ def test_a_learning_rate_that_cannot_work_from_such_a_start_is_told(
     rate = {} if lr is None else {"optimizer": {"lr": lr}}
     config = sft.Config.parse({"out": "x", "model": model, "data": {}, **rate})
     assert [each.startswith(note or "") for each in config.notes()] == [True] * bool(note)
+
+
+@pytest.mark.parametrize(
+    ("lr", "note"),
+    [(1e-5, "optimizer.lr = 1e-05 hardly moves a head: 1e-2 is usual"), (3e-2, None)],
+)
+def test_a_head_alone_is_told_its_own_rates(lr: float, note: str | None) -> None:
+    given = {"out": "x", "model": TRAINED, "data": {}, "optimizer": {"lr": lr}, "trains": "head"}
+    found = reward.Config.parse(given).notes()
+    assert [each.startswith(note or "") for each in found] == [True] * bool(note)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from oversight.train import losses
 from oversight.train.data.formats import FORMATS
-from oversight.train.settings import GuardSettings
+from oversight.train.guard_settings import GuardSettings
 
 
 def test_the_page_of_settings_is_what_the_code_makes(root: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from oversight.errors import TrainingStopped
-from oversight.train.settings import (
+from oversight.train.guard_settings import (
     DisagreementSettings,
     EntropySettings,
     FreshRatioSettings,

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from oversight.train.guard_settings import GuardSettings
 from oversight.train.runs.folder import RunDescription, RunFolder
 from oversight.train.runs.guards import Guards
 from oversight.train.runs.metrics import TrainProgress
 from oversight.train.runs.schedules import EarlyStop, Interrupt, multiplier
 from oversight.train.runs.state import RunState, trained_weights
-from oversight.train.settings import GuardSettings
 
 
 class Rollouts:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from oversight.errors import ConfigError, TrainingStopped
+from oversight.train.guard_settings import GuardSettings
 from oversight.train.runs.guards import READ, Guards
-from oversight.train.settings import GuardSettings
 
 
 def stopped(series: Iterable[dict[str, float]], **settings: Any) -> TrainingStopped | None:

@@ -14,15 +14,15 @@ import torch
 from oversight.errors import TrainingStopped
 from oversight.train import dpo, grpo, sft
 from oversight.train.distributed import World
-from oversight.train.runs.folder import RunDescription
-from oversight.train.session import Objective, Session
-from oversight.train.settings import (
+from oversight.train.guard_settings import (
     EntropySettings,
     GradientSettings,
     GuardSettings,
     KLGuardSettings,
-    OptimizerSettings,
 )
+from oversight.train.runs.folder import RunDescription
+from oversight.train.session import Objective, Session
+from oversight.train.settings import OptimizerSettings
 
 LN_2 = math.log(2.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,18 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
-from oversight.errors import TrainingStopped
+from oversight.errors import ConfigError, TrainingStopped
 from oversight.modeling import TokenRow
-from oversight.train import grpo, ppo
+from oversight.train import grpo, plan, ppo, registered, reward
 from oversight.train.experience_settings import CriticSettings
+from oversight.train.guard_settings import DisagreementSettings, GuardSettings
 from oversight.train.rollouts.buffer import RolloutBatch
-from oversight.train.settings import (
-    DisagreementSettings,
-    GuardSettings,
-    ModelSettings,
-    OptimizerSettings,
-)
+from oversight.train.settings import ModelSettings, OptimizerSettings
 
 FAST = OptimizerSettings(lr=0.02, schedule="constant", warmup=0.0)
 
@@ -205,3 +203,64 @@ def test_a_reward_that_rises_with_disagreement_is_stopped(
     with pytest.raises(TrainingStopped, match="reward models know nothing") as raised:
         grpo.train(grpo.Config(**settings), rows=cases.prompts(), rewards=Hacked())
     assert raised.value.guard == "disagreement"
+
+
+def test_a_head_learns_alone_on_layers_that_stay(cases: ModuleType, tmp_path: Path) -> None:
+    trunk = cases.CASES["reward"](tmp_path / "trunk", steps=3)
+    told = {
+        "model": ModelSettings(path=str(trunk), device="cpu"),
+        "optimizer": FAST.model_copy(update={"lr": 0.05}),
+        "trains": "head",
+        "steps": 30,
+    }
+    head = cases.CASES["reward"](tmp_path / "head", **told)
+    before, after = (load_file(each / "model.safetensors") for each in (trunk, head))
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert changed == {"score.weight"}
+    lines = train_lines(cases, tmp_path / "head")
+    assert sum(each["loss"] for each in lines[-5:]) < 0.9 * sum(each["loss"] for each in lines[:5])
+    config = reward.Config(**cases.common(tmp_path / "planned", **told))
+    data = config.data.model_copy(update={"path": str(tmp_path / "rows.jsonl")})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, cases.pairs())), "utf-8")
+    said = " ".join(plan.lines(registered.load("reward"), config.model_copy(update={"data": data})))
+    assert f"{before['score.weight'].numel()} of them trained" in said
+
+
+def test_a_head_cut_short_goes_on_as_if_it_had_not_been(cases: ModuleType, tmp_path: Path) -> None:
+    trunk = cases.CASES["reward"](tmp_path / "trunk", steps=2)
+    told = {"model": ModelSettings(path=str(trunk), device="cpu"), "trains": "head", "steps": 6}
+    whole = cases.CASES["reward"](tmp_path / "whole", **told)
+    with pytest.MonkeyPatch.context() as patch:
+        saved = reward.Session.update
+
+        def cut(session: Any, *given: Any) -> Any:
+            if session.step == 3:
+                raise KeyboardInterrupt
+            return saved(session, *given)
+
+        patch.setattr(reward.Session, "update", cut)
+        with pytest.raises(KeyboardInterrupt):
+            cases.CASES["reward"](tmp_path / "cut", **told)
+    resumed = cases.CASES["reward"](tmp_path / "cut", resume=True, **told)
+    one, two = (load_file(each / "model.safetensors") for each in (whole, resumed))
+    assert all(one[name].equal(two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ({"scratch": {}}, "trains = 'head' learns a head on the layers of a trained model"),
+        (
+            {"path": "x", "lora": {}},
+            "model.lora = .* trains = 'head' leaves all layers as they are",
+        ),
+        ({"path": "x", "gradient_checkpointing": True}, "model.gradient_checkpointing = True"),
+        ({"path": "x", "router_aux_coefficient": 0.1}, "model.router_aux_coefficient = 0.1"),
+    ],
+)
+def test_what_trains_layers_is_refused_where_only_a_head_learns(
+    tmp_path: Path, model: dict[str, Any], told: str
+) -> None:
+    given = {"out": tmp_path, "model": model, "data": {}, "trains": "head"}
+    with pytest.raises(ConfigError, match=told):
+        reward.Config.parse(given)
