@@ -14,8 +14,11 @@ soft labels
     The share of people for either response.
 a model a group
     Soft labels of each group's own people; a question's response is chosen by maximin.
-a model a group, shuffled
-    The control: people's names drawn anew within each pair, so that groups are known no more.
+one head a group
+    One trunk: the model of the soft labels, whose layers stay as they are. On them each group has
+    a head that learns its people's soft labels; a response is chosen by maximin.
+a model a group, shuffled; one head a group, shuffled
+    The controls: people's names drawn anew within each pair, so that groups are known no more.
 
 On held-out questions the single models choose what they reward most. A question's worths are
 scaled to 0 (a group's worst response) to 1 (its best): only so can several models, whose zero and
@@ -85,6 +88,8 @@ class Method:
     """True if the rows' probabilities are learnt, and not only who won."""
     by_group: bool = False
     """True of one model a group, of the words of its own people."""
+    on_trunk: bool = False
+    """True if only the heads of these models differ; their layers are those of the soft labels."""
     shuffled: bool = False
     worlds: tuple[str, ...] = (DIFFER,)
 
@@ -92,13 +97,17 @@ class Method:
 MAJORITY = "majority"
 WORD: dict[str, Any] = {"combine": "majority", "ties": False}
 SHARES: dict[str, Any] = {"combine": "majority"}
+SOFT = Method("soft labels", SHARES, soft=True, worlds=(DIFFER, ALIKE))
+BY_GROUP: dict[str, Any] = {"soft": True, "by_group": True}
 METHODS = (
     Method(MAJORITY, WORD, worlds=(DIFFER, ALIKE)),
     Method("majority, weighted", WORD | {"weight": "margin"}),
     Method("majority, margins", WORD | {"margin": 1.0}),
-    Method("soft labels", SHARES, soft=True, worlds=(DIFFER, ALIKE)),
-    Method("a model a group", SHARES, soft=True, by_group=True, worlds=(DIFFER, ALIKE)),
-    Method("a model a group, shuffled", SHARES, soft=True, by_group=True, shuffled=True),
+    SOFT,
+    Method("a model a group", SHARES, **BY_GROUP, worlds=(DIFFER, ALIKE)),
+    Method("a model a group, shuffled", SHARES, **BY_GROUP, shuffled=True),
+    Method("one head a group", SHARES, **BY_GROUP, on_trunk=True, worlds=(DIFFER, ALIKE)),
+    Method("one head a group, shuffled", SHARES, **BY_GROUP, on_trunk=True, shuffled=True),
 )
 RANDOM, KNOWN = "random", "known values"
 
@@ -122,6 +131,8 @@ OWN: dict[str, Any] = {
     "keep": 1,
 }
 """Settings of a reward model, unless the recipe has others."""
+HEAD: dict[str, Any] = {"trains": "head", "optimizer": {"lr": 3e-2}}
+"""Settings that differ where a trunk is given."""
 
 
 class WhoseValuesSettings(Settings):
@@ -179,11 +190,15 @@ def rows_of_ratings(
 
 
 def trainer_settings(
-    settings: WhoseValuesSettings, out: Path, seed: int, *, soft: bool
+    settings: WhoseValuesSettings, out: Path, seed: int, *, soft: bool, trunk: Path | None = None
 ) -> dict[str, Any]:
-    """All settings of one reward model's run."""
+    """All settings of one reward model's run, or of that of a head on a trunk."""
     own = {"out": str(out), "seed": seed, "soft_labels": soft, "data": {}}
-    return merged(OWN, own, settings.reward)
+    whole = merged(OWN, own, settings.reward)
+    if trunk is not None:
+        layers = {name: value for name, value in whole["model"].items() if name != "scratch"}
+        whole = merged({**whole, "model": layers | {"path": str(trunk)}}, HEAD)
+    return whole
 
 
 def trained(
@@ -192,14 +207,16 @@ def trained(
     settings: WhoseValuesSettings,
     out: Path,
     seed: int,
+    trunk: Path | None = None,
 ) -> list[Path]:
-    """Folders of the reward models of one method: one, or one a group."""
+    """Folders of the reward models of one method: one, or one a group, all of them on `trunk` if
+    that is given."""
     groups = list(range(len(settings.groups))) if method.by_group else [None]
     found = []
     for group in groups:
         rows = rows_of_ratings(rated, method, settings, group)
         place = out if group is None else out / f"group-{group + 1}"
-        config = trainer_settings(settings, place, seed, soft=method.soft)
+        config = trainer_settings(settings, place, seed, soft=method.soft, trunk=trunk)
         found.append(train_or_find(reward, config, rows=rows))
     return found
 
@@ -269,7 +286,9 @@ def run(settings: WhoseValuesSettings, out: Path) -> WhoseValuesResults:
     Raises:
         ConfigError: The trainer refuses a setting of the table `reward`.
     """
-    check_run("reward", reward, trainer_settings(settings, out, 0, soft=True), settings.reward)
+    for trunk in (None, out):
+        config = trainer_settings(settings, out, 0, soft=True, trunk=trunk)
+        check_run("reward", reward, config, settings.reward)
     found: dict[tuple[str, str], list[_Measured]] = {}
     for seed in settings.seeds:
         rng = np.random.default_rng([seed, 0])
@@ -325,6 +344,7 @@ def _measure(
         return missed
 
     rng = np.random.default_rng([seed, 3])
+    trunk: Path | None = None
     yield RANDOM, _Measured(regret(rng.integers(settings.alternatives, size=settings.questions)))
     for shuffled in (False, True):
         used = [each for each in METHODS if world in each.worlds and each.shuffled == shuffled]
@@ -338,7 +358,9 @@ def _measure(
         )
         for method in used:
             out = place / method.name.replace(",", "").replace(" ", "-")
-            models = trained(rated, method, settings, out, seed)
+            base = trunk if method.on_trunk else None
+            models = trained(rated, method, settings, out, seed, base)
+            trunk = models[0] if method is SOFT else trunk
             rewards_QAG = np.stack([rewards_of(each, held_out) for each in models], axis=2)
             if method.by_group:
                 yield method.name, _Measured(regret(maximin(rewards_QAG)))

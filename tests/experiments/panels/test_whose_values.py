@@ -1,10 +1,12 @@
 """The experiment on whose values a reward model learns: its parts, and its finding in small."""
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from oversight.config import load_recipe
@@ -145,9 +147,26 @@ def test_the_script_prints_its_figures_under_what_made_them(tmp_path):
         assert told.stdout.count(f"  {method.name}  ") >= len(method.worlds)
     assert all(f"group of {share}" in told.stdout for share in ("50%",))
     models = list((tmp_path / "models").glob("seed-4/*/**/model"))
-    assert len(models) == 8 + 4
+    assert len(models) == 12 + 6
+    layers = {
+        name: read(tmp_path / "models" / "seed-4" / DIFFER.replace(" ", "-") / place / "model")
+        for name, place in {
+            "trunk": "soft-labels",
+            "first": "one-head-a-group/group-1",
+            "second": "one-head-a-group/group-2",
+            "shuffled": "one-head-a-group-shuffled/group-1",
+        }.items()
+    }
+    heads = {name: of.pop("score.weight") for name, of in layers.items()}
+    for name in ("first", "second", "shuffled"):
+        assert all(layers[name][key].equal(layers["trunk"][key]) for key in layers["trunk"])
+    assert not any(one.equal(two) for one, two in combinations(heads.values(), 2))
     wrong = CliRunner().invoke(app, [str(tmp_path / "none.toml")])
     assert wrong.exit_code == 2
+
+
+def read(model):
+    return load_file(model / "model.safetensors")
 
 
 @pytest.mark.slow
