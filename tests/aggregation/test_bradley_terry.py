@@ -236,7 +236,7 @@ def test_profile_intervals_cover_known_strengths():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("method", "given"),
     [

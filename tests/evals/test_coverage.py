@@ -171,7 +171,7 @@ def test_intervals_cover_in_a_few_studies(study):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.__name__)
 def test_intervals_cover_in_93_to_97_of_a_hundred_studies(study):
     found = coverage(study, 400)

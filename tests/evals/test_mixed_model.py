@@ -43,7 +43,7 @@ def test_known_effects_are_covered_in_a_few_studies():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("overlap", [1.0, 0.5])
 def test_known_effects_are_covered_in_93_to_97_of_a_hundred_studies(overlap):
     shares, gains = covered(400, overlap=overlap)

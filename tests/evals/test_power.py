@@ -71,7 +71,7 @@ def test_power_is_what_simulated_studies_find(plan):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_power_is_what_thousands_of_simulated_studies_find(plan):
     number = questions_needed(plan, 0.8)

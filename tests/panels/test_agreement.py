@@ -101,7 +101,7 @@ def test_intervals_of_alpha_cover_in_short():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_intervals_of_alpha_cover():
     assert 0.93 <= alpha_covered(400) <= 0.97
 

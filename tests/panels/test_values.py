@@ -110,7 +110,7 @@ def test_intervals_of_the_largest_regret_cover_in_short():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_intervals_of_the_largest_regret_cover():
     assert 0.93 <= covered(1200) <= 0.97  # of which chance moves 400 by 0.011
 
