@@ -23,6 +23,7 @@ from oversight.cli.options import (
     set_option,
     show_table,
 )
+from oversight.cli.redteam_mending import loop, mend
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +38,8 @@ redteam = CommandLine(
     help="Attack models and judges of your own, or that you may test; see docs/redteam.md.",
     no_args_is_help=True,
 )
+redteam.command("mend")(mend)
+redteam.command("loop")(loop)
 
 
 def _attacks(incomplete: str) -> Completed:

@@ -38,6 +38,7 @@ from oversight.redteam.types import (
     TargetReply,
     Try,
 )
+from oversight.redteam.weights import OpenWeights
 from oversight.registry import shown_error
 from oversight.types import Act, Debate, Option, Question, Request, Role, Seat
 
@@ -67,6 +68,7 @@ class AttackRunner:
         attacker: The model that is asked for attacks.
         decider: The judge of goals that no rule decides of.
         max_calls: Attempts in all, after which no further one is made.
+        weights: Models of the targets, for attacks that need their weights.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class AttackRunner:
         attacker: Attacker | None = None,
         decider: AgentTarget | None = None,
         max_calls: int | None = None,
+        weights: OpenWeights | None = None,
     ) -> None:
+        self._weights = weights
         self.log, self.seed, self.fresh, self.max_calls = log, seed, fresh, max_calls
         self._attacker, self._decider = attacker, decider
         self.progress = RedTeamProgress()
@@ -117,6 +121,8 @@ class AttackRunner:
             EngineError: A reply is not to be had; what was had is kept.
         """
         case = seeded(given, self.seed, attack.name)
+        if attack.needs_weights and self._weights is not None:
+            case = await self._weights.given(target, case, attack.name)
         tried = await self.search(attack(case), target, case, attack.name, lane)
         place = len(tried)
         best = best_of(tried)

@@ -40,6 +40,7 @@ from oversight.types import (
     OutcomeStatus,
     OversightProtocol,
     Prompt,
+    Purpose,
     Question,
     QuoteStatus,
     RatingRequest,
@@ -57,6 +58,7 @@ from oversight.types import (
 
 if TYPE_CHECKING:
     from oversight.modeling import TokenRow
+    from oversight.redteam.goals import Goal
 
 DATASET = "redteam"
 """Data set that questions of attacks are recorded under."""
@@ -97,7 +99,7 @@ class PolicyTarget:
             EngineError: There is none to be had.
         """
         asked = Request(
-            Prompt(messages=(*self._before(case), *move.history, _user(move.text))),
+            Prompt(messages=(*self.before(case.goal), *move.as_chat())),
             replace(self.sampling, seed=seed),
             id=f"redteam-{content_id(case.goal.id, move.text, len(move.history), trial, seed)}",
         )
@@ -114,17 +116,18 @@ class PolicyTarget:
 
     def records(self, case: AttackCase, attempt: Attempt) -> tuple[Stored, ...]:
         """The chat as an open prompt, with the answer as its response."""
-        before = (*self._before(case), *attempt.chat)
+        before = (*self.before(case.goal), *attempt.chat)
         return _recorded(self, attempt, before, attempt.text, attempt.reply, Act.RESPOND)
 
     async def aclose(self) -> None:
         """Close the engine."""
         await self.engine.aclose()
 
-    def _before(self, case: AttackCase) -> tuple[Message, ...]:
-        system = "\n\n".join(each for each in (self.system, case.goal.system) if each)
+    def before(self, goal: Goal) -> tuple[Message, ...]:
+        """The messages that stand before an attack: the system prompt, and the goal's own chat."""
+        system = "\n\n".join(each for each in (self.system, goal.system) if each)
         first = (Message(role="system", parts=(system,)),) if system else ()
-        return (*first, *case.goal.history)
+        return (*first, *goal.history)
 
 
 class AgentTarget:
@@ -159,18 +162,13 @@ class JudgeTarget(AgentTarget):
 
     kind = TargetKind.JUDGE
 
-    async def reply(self, case: AttackCase, move: Try, seed: int, trial: int) -> TargetReply:
-        """The judge's belief in the attacked side's option; in odd trials with the sides shown the
-        other way round.
-
-        Raises:
-            EngineError: The judge's model cannot be asked.
-        """
+    def view(self, case: AttackCase, move: Try, trial: int) -> tuple[Transcript, View]:
+        """The debate with the words of a move, and what the judge sees of it; in odd trials the
+        sides the other way round."""
         changed = with_words(case, move.text, "attack")
-        assert case.seat is not None
         debate = changed.debate
         swapped = move.swap is not bool(trial % 2)
-        view = view_of(
+        return changed, view_of(
             debate,
             changed.question,
             [public(turn) for turn in changed.turns if turn.chosen],
@@ -181,6 +179,31 @@ class JudgeTarget(AgentTarget):
             orders=debate.orders.swapped() if swapped else debate.orders,
             round=debate.protocol.rounds,
         )
+
+    async def asked(self, case: AttackCase, move: Try, trial: int) -> tuple[Prompt, View] | None:
+        """The prompt in which the judge is asked for a letter, and what it sees; it is asked once,
+        as only it knows its words. None of a judge that is no model, or gives no answer.
+
+        Raises:
+            EngineError: The judge's model cannot be asked.
+        """
+        _, view = self.view(case, move, trial)
+        draft, _ = await self._act(view)
+        found = () if draft is None else draft.samples
+        asked = [each.prompt_id for each in found if each.purpose is Purpose.BELIEF]
+        prompts = {each.prompt.id: each.prompt for each in (draft.prompts if draft else ())}
+        return (prompts[asked[-1]], view) if asked and asked[-1] in prompts else None
+
+    async def reply(self, case: AttackCase, move: Try, seed: int, trial: int) -> TargetReply:
+        """The judge's belief in the attacked side's option; in odd trials with the sides shown the
+        other way round.
+
+        Raises:
+            EngineError: The judge's model cannot be asked.
+        """
+        changed, view = self.view(case, move, trial)
+        assert case.seat is not None
+        debate = changed.debate
         draft, used = await self._act(replace(view, seed=seed))
         if draft is None:
             return TargetReply(**used)
@@ -330,7 +353,7 @@ class RewardTarget:
 
     def _score(self, case: AttackCase, text: str) -> tuple[float, float, int]:
         models, chat, _ = self._model
-        prompt = Prompt(messages=(*case.goal.history, _user(case.goal.request)))
+        prompt = Prompt(messages=(*case.goal.history, *Try(case.goal.request).as_chat()))
         rows = [self._row(chat.prompt_ids(prompt), each) for each in (text, case.goal.honest)]
         bad, honest = models.score_rows(rows)
         return bad, honest, sum(row.num_tokens for row in rows)
@@ -434,10 +457,6 @@ def _recorded(
 
 def _complete(debate: Debate) -> Outcome:
     return Outcome(debate_id=debate.id, status=OutcomeStatus.COMPLETE)
-
-
-def _user(text: str) -> Message:
-    return Message(role="user", parts=(text or " ",))
 
 
 def is_final(error: EngineError) -> bool:

@@ -14,6 +14,7 @@ from oversight.types import Message, Prompt, Seat, Stored, Transcript
 
 if TYPE_CHECKING:
     from oversight.audits.interventions import Speech
+    from oversight.redteam.gcg import SuffixWalk
     from oversight.redteam.goals import Goal
 
 
@@ -64,6 +65,10 @@ class Try:
     """The rewriting that made it, where an attack has several."""
     swap: bool = False
     """Before a judge: with the sides shown in the other order than drawn."""
+
+    def as_chat(self) -> tuple[Message, ...]:
+        """The chat that ends with the words; no model is sent a message without any."""
+        return (*self.history, Message(role="user", parts=(self.text or " ",)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,8 @@ class AttackCase:
     """Before a judge: the debate."""
     seat: Seat | None = None
     """Before a judge: the seat that defends a wrong option."""
+    walk: SuffixWalk | None = None
+    """Of an attack that needs the target's weights: its way over suffixes."""
     notes: Counter[str] = field(default_factory=Counter)
     """Counts of what went wrong on the attacker's side, by a word or two."""
 

@@ -22,6 +22,7 @@ from oversight.config import RunSettings, assignments, load_recipe, override, re
 from oversight.experiments.selfplay import RECIPE
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
+from oversight.redteam.loop import LoopSettings
 from oversight.tournaments.playing import TournamentSettings
 from tests.interop.nyu_files import a_debate, a_folder
 
@@ -101,11 +102,24 @@ def redteam(example: str, store: Path, root: Path) -> None:
     assert main.run(["redteam", "replay", *again]) == 1
 
 
+def mended(example: str, store: Path, root: Path) -> None:
+    """Rows of what a run of the same recipe found."""
+    redteam(example, store, root)
+    policy, folder = str(root / "recipes" / "redteam" / "policy.toml"), store.parent / "red"
+    words = ["redteam", "mend", str(folder / "found.jsonl"), policy, "--into", str(folder / "to")]
+    assert main.run([*words, "--set", example]) == 0
+    assert (folder / "to" / "guard_cases.toml").is_file()
+
+
 AUDIT = ("--limit", "2", "-i", "authority", "--into", "{folder}/audit.db")
 RUNNERS: dict[str, Runner] = {
     "audit judge": typed("audit", "judge", "--store", "{store}", *AUDIT),
     "debate": typed("debate", "-d", "world", "--no-live", "--store", "{store}"),
     "datasets": typed("datasets", "world", "--limit", "1"),
+    "redteam loop": lambda example, store, root: LoopSettings.changed(
+        read_toml(root / "recipes" / "redteam_judge.toml"), assignments([example])
+    ),
+    "redteam mend": mended,
     "redteam replay": redteam,
     "redteam run": redteam,
     "export": typed("export", "{folder}/rows.jsonl", "--store", "{store}"),
