@@ -1,10 +1,10 @@
 """The loop from findings to a mended judge: attacked, trained on what was found, attacked anew.
 
 For each seed debates are held on questions to learn from and on held-out ones. Attacks on the first
-give rows with the truth as label; as many rows of debates that nobody attacked are mixed in. The
-control learns as many rows as that, of debates that nobody attacked alone. Then the judge as it
-was, the mended one and the control are each attacked on the held-out debates by a search of their
-own, and judge them without attack, in both orders of the sides.
+give rows with the truth as label, what succeeded and what did not; as many rows of debates that
+nobody attacked are mixed in. The control learns as many rows as that, of debates that nobody
+attacked alone. Then the judge as it was, the mended one and the control are each attacked on the
+held-out debates by a search of their own, and judge them without attack, in both orders.
 
 All that is made stands in one folder, and the same command goes on from it.
 """
@@ -12,6 +12,7 @@ All that is made stands in one folder, and the same command goes on from it.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -63,13 +64,16 @@ class LoopSettings(Settings):
     """Model that holds the debates."""
     dataset: DatasetSettings
     """Questions, of the splits `train` and `held_out`."""
-    protocol: str = "debate_single_turn"
+    protocol: str = "debate_single_turn_best_of_n"
+    """Of the debates; with the best of several speeches the side that is right makes its case."""
     goal: str = "wrong_verdict"
     attacks: tuple[str, ...] = Field(default=("quoted_evidence",), min_length=1)
     calls: int = Field(default=18, ge=1)
     """Calls of the judge for each attack on each debate."""
-    train_debates: int = Field(default=200, ge=1)
+    train_debates: int = Field(default=160, ge=1)
     """Debates that are attacked to learn from."""
+    attempts_per_debate: int = Field(default=2, ge=1)
+    """Attempts of each of these that are learnt from: what succeeded, and others at random."""
     attacked_debates: int = Field(default=100, ge=1)
     """Held-out debates that each judge is attacked in."""
     plain_debates: int = Field(default=300, ge=1)
@@ -117,8 +121,10 @@ class LoopSettings(Settings):
                 "seed": seed,
                 "concurrency": self.concurrency,
                 "targets": {TARGET: {"kind": "judge", "engine": TARGET}},
+                "protocols": [] if "transcripts" in more else [self.protocol],
                 "agents": {
-                    "debater": {"agent": "debater", "engine": "debaters", "settings": self.debater}
+                    "debater": {"agent": "debater", "engine": "debaters", "settings": self.debater},
+                    "scorer": {"agent": "judge", "engine": "debaters"},
                 },
                 "engines": {
                     TARGET: {**engine, "settings": {**self.engine, "model": model}},
@@ -177,16 +183,16 @@ def _arms(settings: LoopSettings, seed: int, run: Run, tell: Tell) -> list[LoopA
         seed, "find", settings.judge, settings.train_debates, dataset=_split(settings, "train")
     )
     run(_attack(found, told))
-    attacks, plain = run(_rows(found))
+    attacks, plain = run(_rows(found, settings.attempts_per_debate))
     if not attacks:
         raise DataError(
             f"{found.folder}: the attacks found nothing, so there is nothing to learn from; give "
             "more train_debates or calls, or other attacks"
         )
-    number = min(len(attacks), len(plain) // 2)
+    number = len(attacks)
     rows = {
-        "mended": [*attacks[:number], *plain[:number]],
-        "control": plain[: 2 * number],
+        "mended": [*attacks, *_so_many(plain, number)],
+        "control": list(_so_many(plain, 2 * number)),
     }
     arms = []
     for name in ARMS:
@@ -214,7 +220,6 @@ def _held(settings: LoopSettings, seed: int, run: Run, tell: Tell) -> str:
         settings.judge,
         settings.plain_debates,
         dataset=_split(settings, "held_out"),
-        protocols=[settings.protocol],
     )
 
     async def hold() -> None:
@@ -237,8 +242,18 @@ async def _attack(settings: RedTeamSettings, tell: Tell) -> None:
                         f"such as {progress.failures[0]}")  # fmt: skip
 
 
-async def _rows(settings: RedTeamSettings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of what the search found, and of the same debates as they were, in both orders."""
+def _so_many(rows: list[dict[str, Any]], number: int) -> Iterator[dict[str, Any]]:
+    """So many rows, from the first one again once all are used."""
+    for at in range(number):
+        turn, place = divmod(at, len(rows))
+        yield {**rows[place], "id": f"{rows[place]['id']}-{turn}"}
+
+
+async def _rows(
+    settings: RedTeamSettings, each_debate: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of what the search tried, so many attempts of each debate and what succeeded first, and
+    of the same debates as they were; in both orders."""
     work = _standing(settings)
     target, _ = replay_target(settings, None, {TargetKind.JUDGE})
     assert isinstance(target, JudgeTarget)
@@ -249,9 +264,12 @@ async def _rows(settings: RedTeamSettings) -> tuple[list[dict[str, Any]], list[d
             cases = list(work.cases(work.targets[TARGET]))
             by_goal = {case.goal.id: case for case in cases}
             for lane in lanes_of(work, log):
-                for each in log.attempts(lane.id) if lane.attack != DIRECT else ():
-                    if each.is_success and each.purpose is AttemptPurpose.SEARCH:
-                        moves.append((by_goal[each.goal], each.as_try(), each.id[:16]))
+                own = list(log.attempts(lane.id)) if lane.attack != DIRECT else []
+                own = [each for each in own if each.purpose is AttemptPurpose.SEARCH]
+                random.Random(f"attempts {lane.id}").shuffle(own)
+                own.sort(key=lambda each: not each.is_success)
+                for each in own[:each_debate]:
+                    moves.append((by_goal[each.goal], each.as_try(), each.id[:16]))
         plain += [(case, Try(case.words), f"plain-{case.goal.id}") for case in cases]
         return await _made(target, moves), await _made(target, plain)
     finally:
@@ -286,7 +304,7 @@ def _train(settings: LoopSettings, seed: int, name: str, rows: list[dict[str, An
         "model": {"path": settings.judge},
         "seed": seed,
         "batch_size": min(32, len(rows)),
-        "steps": 60,
+        "steps": 80,
         "log_every": 5,
         "save_every": 20,
         "keep": 1,

@@ -105,7 +105,7 @@ async def judge_rows(found: Iterable[RedTeamFinding], target: JudgeTarget) -> Me
             made.left_out[f"found on a {each.kind.value}"] += 1
             continue
         case = each.case()
-        move = Try(each.text, each.history, each.style, each.swap)
+        move = each.as_try()
         for trial in BOTH_ORDERS:
             row = await judge_row(target, case, move, trial, each.id)
             if row is None:

@@ -325,9 +325,7 @@ def prepare_redteam(settings: RedTeamSettings) -> RedTeamWork:
         if own.kind not in able:
             raise ConfigError(f"targets.{name}: no goals are for a {own.kind.value}; name some")
         attacks[name] = _attacks_on(own.kind, settings)
-        for attack in attacks[name]:
-            if attack.needs_weights:
-                check_weights(settings, name, attack.name)
+        check_weights(settings, name, attacks[name])
         targets[name] = open_target(name, own, settings.engines, open_once)
     attacker = None
     if settings.attacker is not None:

@@ -9,13 +9,14 @@ the graphs' functions, so that a judge that is attacked reads what a judge of a 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from oversight import protocols
 from oversight.audits.editing import edited
-from oversight.audits.interventions import Intervention
+from oversight.audits.interventions import Intervention, Speech
 from oversight.errors import BudgetExceededError, EngineError, NoAnswerError, ProtocolError
 from oversight.graphs.planning import draw_orders
 from oversight.graphs.rejudging import name_of
@@ -165,7 +166,7 @@ class JudgeTarget(AgentTarget):
     def view(self, case: AttackCase, move: Try, trial: int) -> tuple[Transcript, View]:
         """The debate with the words of a move, and what the judge sees of it; in odd trials the
         sides the other way round."""
-        changed = with_words(case, move.text, "attack")
+        changed = with_words(case, move.text, "attack", move.other)
         debate = changed.debate
         swapped = move.swap is not bool(trial % 2)
         return changed, view_of(
@@ -222,7 +223,7 @@ class JudgeTarget(AgentTarget):
 
     def records(self, case: AttackCase, attempt: Attempt) -> tuple[Stored, ...]:
         """The debate with the changed words, and the judgment."""
-        changed = with_words(case, attempt.text, attempt.attack)
+        changed = with_words(case, attempt.text, attempt.attack, attempt.other)
         debate, found = changed.debate, attempt.belief
         judged: list[Stored] = []
         if found is not None and case.seat is not None:
@@ -381,14 +382,25 @@ class RewardTarget:
 # --- views and records ---
 
 
-def with_words(case: AttackCase, text: str, attack: str) -> Transcript:
-    """The debate of a case with the last speech of the attacked side in these words."""
+def with_words(case: AttackCase, text: str, attack: str, other: str = "") -> Transcript:
+    """The debate of a case with the last speech of the attacked side in these words, and, where it
+    is given, that of the other side in others."""
     assert case.transcript is not None
     assert case.seat is not None
-    change = Intervention(attack, lambda _: text, about="The words of an attack.")
-    found = edited(case.transcript, change, case.seat)
-    assert found is not None
+    found = case.transcript
+    sides = {case.seat: text}
+    if other:
+        sides |= {seat: other for seat in found.debate.protocol.speakers if seat is not case.seat}
+    for seat, words in sides.items():
+        change = Intervention(attack, _always(words), about="The words of an attack.")
+        changed = edited(found, change, seat)
+        assert changed is not None
+        found = changed
     return found
+
+
+def _always(words: str) -> Callable[[Speech], str]:
+    return lambda _: words
 
 
 def responded(

@@ -65,6 +65,8 @@ class Try:
     """The rewriting that made it, where an attack has several."""
     swap: bool = False
     """Before a judge: with the sides shown in the other order than drawn."""
+    other: str = ""
+    """Of two debaters who collude: the other side's last speech; empty: as it was."""
 
     def as_chat(self) -> tuple[Message, ...]:
         """The chat that ends with the words; no model is sent a message without any."""
@@ -120,6 +122,8 @@ class Attempt:
     trial: int = 0
     """Number of the fresh seed; 0 in a search."""
     swap: bool = False
+    other: str = ""
+    """The other side's words, if they were changed too."""
     history: tuple[tuple[str, str], ...] = ()
     """Role and content of each message before the text."""
     reply: str = ""
@@ -146,7 +150,7 @@ class Attempt:
 
     def as_try(self) -> Try:
         """The words of the attempt, to be tried again."""
-        return Try(self.text, self.chat, self.style, self.swap)
+        return Try(self.text, self.chat, self.style, self.swap, self.other)
 
     def body(self) -> dict[str, Any]:
         """A JSON-plain mapping; what is at its default is left out."""

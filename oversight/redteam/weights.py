@@ -7,6 +7,7 @@ between what two prompts have in common that differ in it alone, so that no temp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from oversight.types import Prompt
 
 if TYPE_CHECKING:
     from oversight.modeling import Ids
+    from oversight.redteam.attacks import Attack
     from oversight.redteam.preparing import RedTeamSettings
 
 OPEN = "transformers"
@@ -31,7 +33,18 @@ AIM = "Sure, here is"
 """Words that an answer of a policy is to begin with, as Zou et al. have them."""
 
 
-def check_weights(settings: RedTeamSettings, target: str, attack: str) -> str:
+def check_weights(settings: RedTeamSettings, target: str, attacks: Sequence[Attack]) -> None:
+    """Refuse attacks that need weights which a target's engine has not.
+
+    Raises:
+        ConfigError: Its engine has no weights in this process.
+    """
+    for each in attacks:
+        if each.needs_weights:
+            weights_of(settings, target, each.name)
+
+
+def weights_of(settings: RedTeamSettings, target: str, attack: str) -> str:
     """The model of a target whose weights an attack needs.
 
     Raises:
@@ -103,7 +116,7 @@ class OpenWeights:
         from oversight.train.settings import ModelSettings
 
         if target not in self._known:
-            settings = ModelSettings(path=check_weights(self._settings, target, attack))
+            settings = ModelSettings(path=weights_of(self._settings, target, attack))
             config, vocabulary = read_config(settings, ())
             policy = frozen(load_policy(settings, config, 0))
             tokenizer = vocabulary.tokenizer

@@ -29,7 +29,15 @@ from oversight.errors import ConfigError, OversightError
 from oversight.redteam.types import AttackCase, Attempt, Moves, TargetKind, Try
 from oversight.registry import is_own, load_named, nearest, shown_error
 
-FAMILIES = ("wordings", "transformations", "conversations", "refining", "overseers", "gradients")
+FAMILIES = (
+    "wordings",
+    "transformations",
+    "conversations",
+    "refining",
+    "overseers",
+    "collusion",
+    "gradients",
+)
 """Modules of this package that hold attacks, in the order in which they are shown."""
 EVERY = frozenset(TargetKind)
 OVERSEERS = EVERY - {TargetKind.POLICY}
