@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -111,6 +112,14 @@ def mended(example: str, store: Path, root: Path) -> None:
     assert (folder / "to" / "guard_cases.toml").is_file()
 
 
+def played(example: str, store: Path, root: Path) -> None:
+    """A person who leaves at once."""
+    policy, folder = str(root / "recipes" / "redteam" / "policy.toml"), str(store.parent / "play")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", io.StringIO("/quit\n"))
+        assert main.run(["redteam", "play", policy, "--folder", folder, "--set", example]) == 0
+
+
 AUDIT = ("--limit", "2", "-i", "authority", "--into", "{folder}/audit.db")
 RUNNERS: dict[str, Runner] = {
     "audit judge": typed("audit", "judge", "--store", "{store}", *AUDIT),
@@ -120,6 +129,7 @@ RUNNERS: dict[str, Runner] = {
         read_toml(root / "recipes" / "redteam_judge.toml"), assignments([example])
     ),
     "redteam mend": mended,
+    "redteam play": played,
     "redteam replay": redteam,
     "redteam run": redteam,
     "export": typed("export", "{folder}/rows.jsonl", "--store", "{store}"),
