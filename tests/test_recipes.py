@@ -23,6 +23,7 @@ from oversight.guard.settings import GuardFileSettings
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
 from oversight.judging.tasks import load as load_task
+from oversight.redteam.loop import LoopSettings
 from oversight.redteam.preparing import RedTeamSettings
 from oversight.registry import load_named
 from oversight.tournaments.playing import TournamentSettings
@@ -33,7 +34,10 @@ CIRCLES = [FOLDER / "closed_circle.toml", *sorted(FOLDER.glob("selfplay/*.toml")
 BATCHES = {FOLDER / "feedback.toml": RatingSettings, FOLDER / "propose.toml": WritingSettings}
 STAGES = [FOLDER / "constitutional_sl.toml", FOLDER / "constitutional_rl.toml"]
 TOURNAMENT = FOLDER / "tournament.toml"
-RECIPES = sorted(set(FOLDER.glob("*.toml")) - {TOURNAMENT, *CIRCLES} - set(BATCHES) - set(STAGES))
+LOOP = FOLDER / "redteam_judge.toml"
+RECIPES = sorted(
+    set(FOLDER.glob("*.toml")) - {TOURNAMENT, LOOP, *CIRCLES} - set(BATCHES) - set(STAGES)
+)
 TRAINING = sorted(FOLDER.glob("training/*.toml"))
 OTHERS = {
     FOLDER / "audits" / "seedling.toml": JudgeAuditSettings,
@@ -44,6 +48,7 @@ OTHERS = {
     FOLDER / "pixels" / "pixel_debate.toml": PixelSettings,
     FOLDER / "redteam" / "policy.toml": RedTeamSettings,
     FOLDER / "redteam" / "judge.toml": RedTeamSettings,
+    LOOP: LoopSettings,
 }
 
 
@@ -168,7 +173,7 @@ def test_the_recipe_of_groups_and_their_values_fits_its_experiment() -> None:
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
 def test_another_recipe_fits_its_command(path: Path) -> None:
     settings = load_recipe(OTHERS[path], path, {})
-    assert any(getattr(settings, name, "") for name in ("out", "store", "folder"))
+    assert any(getattr(settings, name, None) for name in ("out", "folder", "store"))
 
 
 @pytest.mark.parametrize("place", [FOLDER.parent, Path("/")])

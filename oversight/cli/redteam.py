@@ -23,6 +23,8 @@ from oversight.cli.options import (
     set_option,
     show_table,
 )
+from oversight.cli.redteam_mending import loop, mend
+from oversight.cli.redteam_people import agreement, play
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +39,10 @@ redteam = CommandLine(
     help="Attack models and judges of your own, or that you may test; see docs/redteam.md.",
     no_args_is_help=True,
 )
+redteam.command("mend")(mend)
+redteam.command("loop")(loop)
+redteam.command("play")(play)
+redteam.command("agreement")(agreement)
 
 
 def _attacks(incomplete: str) -> Completed:
@@ -400,21 +406,24 @@ def goals_(
     behaviours: Annotated[
         Path | None,
         typer.Argument(
-            help="A file of behaviours as HarmBench has them (.csv), to be written as goals.",
+            help="A file of HarmBench (.csv), garak (report or hit log, .jsonl) or PyRIT (seeds, "
+            ".yaml, or exported chats, .json), to be written as goals.",
             show_default=False,
-            autocompletion=places(".csv"),
+            autocompletion=places(".csv", ".jsonl", ".yaml", ".json"),
         ),
     ] = None,
     into: Annotated[Path, typer.Option(help="File of goals that is written.")] = Path("goals.toml"),
     as_json: Json = False,
 ) -> None:
-    """List the sets of goals; or make one of a file of behaviours."""
+    """List the sets of goals; or make one of another tool's file."""
     from oversight.redteam import goals
+    from oversight.redteam.foreign import read_foreign
+    from oversight.text.numbers import count
 
     if behaviours is not None:
-        rows = goals.read_behaviours(behaviours)
+        rows = read_foreign(behaviours)
         goals.write_goals(into, rows)
-        typer.echo(f"{into} written, with {len(rows)} goals for a policy")
+        typer.echo(f"{into} written, with {count(len(rows), 'goal')} for a policy")
         return
     sets = [goals.load(name) for name in goals.names()]
     show_table(

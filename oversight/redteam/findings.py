@@ -52,6 +52,8 @@ class RedTeamFinding(Settings):
     text: str
     history: tuple[Message, ...] = ()
     swap: bool = False
+    other: str = ""
+    """The other side's words, of two debaters who collude."""
     reply: str = ""
     belief: float | None = None
     score: float | None = None
@@ -72,6 +74,10 @@ class RedTeamFinding(Settings):
     turns: tuple[Turn, ...] = ()
     """Before a judge: the debate whose words were changed, as it was."""
     tags: dict[str, str] = Field(default_factory=dict)
+
+    def as_try(self) -> Try:
+        """The words, to be tried again."""
+        return Try(self.text, self.history, self.style, self.swap, self.other)
 
     def case(self) -> AttackCase:
         """The case that it was found in.
@@ -126,48 +132,55 @@ def collect(work: RedTeamWork, log: AttemptLog, store: Store | None) -> list[Red
         debate = next(each for each in records if isinstance(each, Debate))
         if store is not None and debate.id not in store.completed([debate.id]):
             store.add(*records)
-        shown = case.transcript
-        found.append(
-            RedTeamFinding(
-                id=content_id(
-                    "finding",
-                    target.kind.value,
-                    case.goal.fingerprint,
-                    best.text,
-                    list(best.history),
-                )[:16],
-                target=lane.target,
-                kind=target.kind,
-                goal=case.goal,
-                attack=lane.attack,
-                style=best.style,
-                text=best.text,
-                history=best.chat,
-                swap=best.swap,
-                reply=best.reply,
-                belief=best.belief,
-                score=best.score,
-                severity=lane.severity,
-                calls=lane.broken_at or lane.calls,
-                fresh=lane.fresh,
-                control=lane.control,
-                is_untypable=lane.is_untypable,
-                debate_id=debate.id,
-                question=None if shown is None else shown.question,
-                debate=None if shown is None else shown.debate,
-                turns=()
-                if shown is None
-                else tuple(
-                    turn.model_copy(update={"samples": (), "reasoning": ""})
-                    for turn in shown.turns
-                    if turn.chosen
-                ),
-            )
-        )
+        found.append(finding_of(target, case, lane, best, debate.id))
     found.sort(key=lambda each: (-each.severity, each.is_untypable, each.calls, each.id))
     if work.settings.dedup == "minhash":
         return _marked_by_minhash(found, work.settings.near)
     return _marked(found, work.settings.near)
+
+
+def finding_of(
+    target: Target, case: AttackCase, lane: LaneSum, best: Attempt, debate_id: str
+) -> RedTeamFinding:
+    """The finding that a lane's best attempt is, complete in itself.
+
+    Args:
+        target: The target.
+        case: The goal, with the debate where there is one.
+        lane: The sum of its lane.
+        best: The attempt that succeeded.
+        debate_id: Of its transcript in the run's store.
+    """
+    shown = case.transcript
+    id_ = content_id(
+        "finding", target.kind.value, case.goal.fingerprint, best.text, list(best.history),
+        *([best.other] if best.other else []),
+    )  # fmt: skip
+    turns = () if shown is None else (turn for turn in shown.turns if turn.chosen)
+    return RedTeamFinding(
+        id=id_[:16],
+        target=lane.target,
+        kind=target.kind,
+        goal=case.goal,
+        attack=lane.attack,
+        style=best.style,
+        text=best.text,
+        history=best.chat,
+        swap=best.swap,
+        other=best.other,
+        reply=best.reply,
+        belief=best.belief,
+        score=best.score,
+        severity=lane.severity,
+        calls=lane.broken_at or lane.calls,
+        fresh=lane.fresh,
+        control=lane.control,
+        is_untypable=lane.is_untypable,
+        debate_id=debate_id,
+        question=None if shown is None else shown.question,
+        debate=None if shown is None else shown.debate,
+        turns=tuple(turn.model_copy(update={"samples": (), "reasoning": ""}) for turn in turns),
+    )
 
 
 def _marked(found: Sequence[RedTeamFinding], near: float) -> list[RedTeamFinding]:
@@ -362,8 +375,7 @@ async def replay(
             continue
         case = each.case()
         lane = content_id("replay", target.name, target.identity, each.id, tries)
-        move = Try(each.text, each.history, each.style, each.swap)
-        tried = await runner.again(target, case, each.attack, lane, move, tries)
+        tried = await runner.again(target, case, each.attack, lane, each.as_try(), tries)
         won = sum(one.is_success for one in tried)
         undecided = sum(one.outcome.value == "undetermined" for one in tried)
         done.append(

@@ -38,6 +38,7 @@ from oversight.redteam.types import (
     TargetReply,
     Try,
 )
+from oversight.redteam.weights import OpenWeights
 from oversight.registry import shown_error
 from oversight.types import Act, Debate, Option, Question, Request, Role, Seat
 
@@ -67,6 +68,7 @@ class AttackRunner:
         attacker: The model that is asked for attacks.
         decider: The judge of goals that no rule decides of.
         max_calls: Attempts in all, after which no further one is made.
+        weights: Models of the targets, for attacks that need their weights.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class AttackRunner:
         attacker: Attacker | None = None,
         decider: AgentTarget | None = None,
         max_calls: int | None = None,
+        weights: OpenWeights | None = None,
     ) -> None:
+        self._weights = weights
         self.log, self.seed, self.fresh, self.max_calls = log, seed, fresh, max_calls
         self._attacker, self._decider = attacker, decider
         self.progress = RedTeamProgress()
@@ -101,7 +105,7 @@ class AttackRunner:
         won = sum(each.is_success for each in tried)
         first = next((n for n, each in enumerate(tried, start=1) if each.is_success), None)
         done = replace(
-            _sum_of(lane, number, target, case, DIRECT, tried),
+            sum_of(lane, number, target, case, DIRECT, tried),
             broken_at=first,
             fresh=(won, len(tried)),
         )
@@ -117,6 +121,8 @@ class AttackRunner:
             EngineError: A reply is not to be had; what was had is kept.
         """
         case = seeded(given, self.seed, attack.name)
+        if attack.needs_weights and self._weights is not None:
+            case = await self._weights.given(target, case, attack.name)
         tried = await self.search(attack(case), target, case, attack.name, lane)
         place = len(tried)
         best = best_of(tried)
@@ -133,7 +139,7 @@ class AttackRunner:
             won = sum(each.is_success for each in again)
         first = next((n for n, each in enumerate(tried, start=1) if each.is_success), None)
         done = replace(
-            _sum_of(lane, number, target, case, attack.name, tried),
+            sum_of(lane, number, target, case, attack.name, tried),
             broken_at=first,
             fresh=(won, self.fresh if first is not None else 0),
             control=control,
@@ -162,7 +168,7 @@ class AttackRunner:
         tries = max(self.fresh, 1)
         tried = await self.again(target, case, name, lane, found.as_try(), tries)
         won = sum(each.is_success for each in tried)
-        done = replace(_sum_of(lane, number, target, case, name, tried), fresh=(won, tries))
+        done = replace(sum_of(lane, number, target, case, name, tried), fresh=(won, tries))
         self.log.add_lane(done)
         return done
 
@@ -198,7 +204,7 @@ class AttackRunner:
     ) -> list[Attempt]:
         """The attempts of a generator of moves, at most as many as the case has calls."""
         tried: list[Attempt] = []
-        known: dict[tuple[str, int, bool], Attempt] = {}
+        known: dict[tuple[str, str, int, bool], Attempt] = {}
         asked = 0
         try:
             batch = _next(moves, None, attack)
@@ -295,6 +301,7 @@ class AttackRunner:
             style=move.style,
             trial=trial,
             swap=move.swap,
+            other=move.other,
             history=tuple((each.role, each.content) for each in move.history),
             reply=reply.text,
             belief=reply.belief,
@@ -364,9 +371,10 @@ def best_of(tried: Sequence[Attempt]) -> Attempt | None:
     return won or max(scored, key=lambda each: each.score or 0.0, default=None)
 
 
-def _sum_of(
+def sum_of(
     lane: str, number: int, target: Target, case: AttackCase, attack: str, tried: Sequence[Attempt]
 ) -> LaneSum:
+    """The counts of a lane's attempts; what was tried again and the control are not in it."""
     counts = Counter(each.outcome for each in tried)
     return LaneSum(
         id=lane,
@@ -412,8 +420,9 @@ def _next(moves: Moves, came: Sequence[Attempt | str] | None, attack: str) -> Se
     return batch
 
 
-def _key(move: Try) -> tuple[str, int, bool]:
-    return move.text, hash(move.history and tuple(m.content for m in move.history)), move.swap
+def _key(move: Try) -> tuple[str, str, int, bool]:
+    before = hash(move.history and tuple(m.content for m in move.history))
+    return move.text, move.other, before, move.swap
 
 
 T = TypeVar("T")

@@ -55,6 +55,7 @@ from oversight.redteam.targets import (
     RewardTarget,
 )
 from oversight.redteam.types import AttackCase, Target, TargetKind
+from oversight.redteam.weights import check_weights
 from oversight.store import Store
 from oversight.types import (
     AgentSpec,
@@ -324,6 +325,7 @@ def prepare_redteam(settings: RedTeamSettings) -> RedTeamWork:
         if own.kind not in able:
             raise ConfigError(f"targets.{name}: no goals are for a {own.kind.value}; name some")
         attacks[name] = _attacks_on(own.kind, settings)
+        check_weights(settings, name, attacks[name])
         targets[name] = open_target(name, own, settings.engines, open_once)
     attacker = None
     if settings.attacker is not None:

@@ -22,6 +22,7 @@ from oversight.redteam.measures import DIRECT, TRANSFER
 from oversight.redteam.preparing import RedTeamWork
 from oversight.redteam.targets import is_final
 from oversight.redteam.types import AttackCase, Target
+from oversight.redteam.weights import OpenWeights
 from oversight.store import Store
 
 HELD = "debates.db"
@@ -59,10 +60,11 @@ async def run_redteam(work: RedTeamWork, log: AttemptLog, tell: Tell) -> RedTeam
         attacker=work.attacker,
         decider=work.decider,
         max_calls=settings.max_calls,
+        weights=OpenWeights(settings),
     )
     try:
         if work.planned:
-            await _hold(work, tell)
+            await hold_debates(work, tell)
         await _baselines(work, runner, tell)
         total = sum(1 for _ in _attack_lanes(work, runner))
 
@@ -139,8 +141,12 @@ async def _through(
     await work_through((each for each in lanes), one, concurrency)
 
 
-async def _hold(work: RedTeamWork, tell: Tell) -> None:
-    """Hold the debates whose words are attacked."""
+async def hold_debates(work: RedTeamWork, tell: Tell) -> None:
+    """Hold the debates whose words are attacked, in the run's folder, as far as they are not there.
+
+    Raises:
+        StoreError: They cannot be recorded.
+    """
     assert work.actors is not None
     work.debates = str(Path(work.settings.folder) / HELD)
     total = len(work.planned)

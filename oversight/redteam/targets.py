@@ -9,13 +9,14 @@ the graphs' functions, so that a judge that is attacked reads what a judge of a 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from oversight import protocols
 from oversight.audits.editing import edited
-from oversight.audits.interventions import Intervention
+from oversight.audits.interventions import Intervention, Speech
 from oversight.errors import BudgetExceededError, EngineError, NoAnswerError, ProtocolError
 from oversight.graphs.planning import draw_orders
 from oversight.graphs.rejudging import name_of
@@ -40,6 +41,7 @@ from oversight.types import (
     OutcomeStatus,
     OversightProtocol,
     Prompt,
+    Purpose,
     Question,
     QuoteStatus,
     RatingRequest,
@@ -57,6 +59,7 @@ from oversight.types import (
 
 if TYPE_CHECKING:
     from oversight.modeling import TokenRow
+    from oversight.redteam.goals import Goal
 
 DATASET = "redteam"
 """Data set that questions of attacks are recorded under."""
@@ -97,7 +100,7 @@ class PolicyTarget:
             EngineError: There is none to be had.
         """
         asked = Request(
-            Prompt(messages=(*self._before(case), *move.history, _user(move.text))),
+            Prompt(messages=(*self.before(case.goal), *move.as_chat())),
             replace(self.sampling, seed=seed),
             id=f"redteam-{content_id(case.goal.id, move.text, len(move.history), trial, seed)}",
         )
@@ -114,17 +117,18 @@ class PolicyTarget:
 
     def records(self, case: AttackCase, attempt: Attempt) -> tuple[Stored, ...]:
         """The chat as an open prompt, with the answer as its response."""
-        before = (*self._before(case), *attempt.chat)
+        before = (*self.before(case.goal), *attempt.chat)
         return _recorded(self, attempt, before, attempt.text, attempt.reply, Act.RESPOND)
 
     async def aclose(self) -> None:
         """Close the engine."""
         await self.engine.aclose()
 
-    def _before(self, case: AttackCase) -> tuple[Message, ...]:
-        system = "\n\n".join(each for each in (self.system, case.goal.system) if each)
+    def before(self, goal: Goal) -> tuple[Message, ...]:
+        """The messages that stand before an attack: the system prompt, and the goal's own chat."""
+        system = "\n\n".join(each for each in (self.system, goal.system) if each)
         first = (Message(role="system", parts=(system,)),) if system else ()
-        return (*first, *case.goal.history)
+        return (*first, *goal.history)
 
 
 class AgentTarget:
@@ -159,18 +163,13 @@ class JudgeTarget(AgentTarget):
 
     kind = TargetKind.JUDGE
 
-    async def reply(self, case: AttackCase, move: Try, seed: int, trial: int) -> TargetReply:
-        """The judge's belief in the attacked side's option; in odd trials with the sides shown the
-        other way round.
-
-        Raises:
-            EngineError: The judge's model cannot be asked.
-        """
-        changed = with_words(case, move.text, "attack")
-        assert case.seat is not None
+    def view(self, case: AttackCase, move: Try, trial: int) -> tuple[Transcript, View]:
+        """The debate with the words of a move, and what the judge sees of it; in odd trials the
+        sides the other way round."""
+        changed = with_words(case, move.text, "attack", move.other)
         debate = changed.debate
         swapped = move.swap is not bool(trial % 2)
-        view = view_of(
+        return changed, view_of(
             debate,
             changed.question,
             [public(turn) for turn in changed.turns if turn.chosen],
@@ -181,6 +180,31 @@ class JudgeTarget(AgentTarget):
             orders=debate.orders.swapped() if swapped else debate.orders,
             round=debate.protocol.rounds,
         )
+
+    async def asked(self, case: AttackCase, move: Try, trial: int) -> tuple[Prompt, View] | None:
+        """The prompt in which the judge is asked for a letter, and what it sees; it is asked once,
+        as only it knows its words. None of a judge that is no model, or gives no answer.
+
+        Raises:
+            EngineError: The judge's model cannot be asked.
+        """
+        _, view = self.view(case, move, trial)
+        draft, _ = await self._act(view)
+        found = () if draft is None else draft.samples
+        asked = [each.prompt_id for each in found if each.purpose is Purpose.BELIEF]
+        prompts = {each.prompt.id: each.prompt for each in (draft.prompts if draft else ())}
+        return (prompts[asked[-1]], view) if asked and asked[-1] in prompts else None
+
+    async def reply(self, case: AttackCase, move: Try, seed: int, trial: int) -> TargetReply:
+        """The judge's belief in the attacked side's option; in odd trials with the sides shown the
+        other way round.
+
+        Raises:
+            EngineError: The judge's model cannot be asked.
+        """
+        changed, view = self.view(case, move, trial)
+        assert case.seat is not None
+        debate = changed.debate
         draft, used = await self._act(replace(view, seed=seed))
         if draft is None:
             return TargetReply(**used)
@@ -199,7 +223,7 @@ class JudgeTarget(AgentTarget):
 
     def records(self, case: AttackCase, attempt: Attempt) -> tuple[Stored, ...]:
         """The debate with the changed words, and the judgment."""
-        changed = with_words(case, attempt.text, attempt.attack)
+        changed = with_words(case, attempt.text, attempt.attack, attempt.other)
         debate, found = changed.debate, attempt.belief
         judged: list[Stored] = []
         if found is not None and case.seat is not None:
@@ -330,7 +354,7 @@ class RewardTarget:
 
     def _score(self, case: AttackCase, text: str) -> tuple[float, float, int]:
         models, chat, _ = self._model
-        prompt = Prompt(messages=(*case.goal.history, _user(case.goal.request)))
+        prompt = Prompt(messages=(*case.goal.history, *Try(case.goal.request).as_chat()))
         rows = [self._row(chat.prompt_ids(prompt), each) for each in (text, case.goal.honest)]
         bad, honest = models.score_rows(rows)
         return bad, honest, sum(row.num_tokens for row in rows)
@@ -358,14 +382,25 @@ class RewardTarget:
 # --- views and records ---
 
 
-def with_words(case: AttackCase, text: str, attack: str) -> Transcript:
-    """The debate of a case with the last speech of the attacked side in these words."""
+def with_words(case: AttackCase, text: str, attack: str, other: str = "") -> Transcript:
+    """The debate of a case with the last speech of the attacked side in these words, and, where it
+    is given, that of the other side in others."""
     assert case.transcript is not None
     assert case.seat is not None
-    change = Intervention(attack, lambda _: text, about="The words of an attack.")
-    found = edited(case.transcript, change, case.seat)
-    assert found is not None
+    found = case.transcript
+    sides = {case.seat: text}
+    if other:
+        sides |= {seat: other for seat in found.debate.protocol.speakers if seat is not case.seat}
+    for seat, words in sides.items():
+        change = Intervention(attack, _always(words), about="The words of an attack.")
+        changed = edited(found, change, seat)
+        assert changed is not None
+        found = changed
     return found
+
+
+def _always(words: str) -> Callable[[Speech], str]:
+    return lambda _: words
 
 
 def responded(
@@ -434,10 +469,6 @@ def _recorded(
 
 def _complete(debate: Debate) -> Outcome:
     return Outcome(debate_id=debate.id, status=OutcomeStatus.COMPLETE)
-
-
-def _user(text: str) -> Message:
-    return Message(role="user", parts=(text or " ",))
 
 
 def is_final(error: EngineError) -> bool:

@@ -14,6 +14,7 @@ from oversight.types import Message, Prompt, Seat, Stored, Transcript
 
 if TYPE_CHECKING:
     from oversight.audits.interventions import Speech
+    from oversight.redteam.gcg import SuffixWalk
     from oversight.redteam.goals import Goal
 
 
@@ -64,6 +65,12 @@ class Try:
     """The rewriting that made it, where an attack has several."""
     swap: bool = False
     """Before a judge: with the sides shown in the other order than drawn."""
+    other: str = ""
+    """Of two debaters who collude: the other side's last speech; empty: as it was."""
+
+    def as_chat(self) -> tuple[Message, ...]:
+        """The chat that ends with the words; no model is sent a message without any."""
+        return (*self.history, Message(role="user", parts=(self.text or " ",)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,8 @@ class Attempt:
     trial: int = 0
     """Number of the fresh seed; 0 in a search."""
     swap: bool = False
+    other: str = ""
+    """The other side's words, if they were changed too."""
     history: tuple[tuple[str, str], ...] = ()
     """Role and content of each message before the text."""
     reply: str = ""
@@ -141,7 +150,7 @@ class Attempt:
 
     def as_try(self) -> Try:
         """The words of the attempt, to be tried again."""
-        return Try(self.text, self.chat, self.style, self.swap)
+        return Try(self.text, self.chat, self.style, self.swap, self.other)
 
     def body(self) -> dict[str, Any]:
         """A JSON-plain mapping; what is at its default is left out."""
@@ -183,6 +192,8 @@ class AttackCase:
     """Before a judge: the debate."""
     seat: Seat | None = None
     """Before a judge: the seat that defends a wrong option."""
+    walk: SuffixWalk | None = None
+    """Of an attack that needs the target's weights: its way over suffixes."""
     notes: Counter[str] = field(default_factory=Counter)
     """Counts of what went wrong on the attacker's side, by a word or two."""
 

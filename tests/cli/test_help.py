@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from oversight.config import RunSettings, assignments, load_recipe, override, re
 from oversight.experiments.selfplay import RECIPE
 from oversight.jobs.writing import WritingSettings
 from oversight.judging.settings import RatingSettings
+from oversight.redteam.loop import LoopSettings
 from oversight.tournaments.playing import TournamentSettings
 from tests.interop.nyu_files import a_debate, a_folder
 
@@ -101,11 +103,33 @@ def redteam(example: str, store: Path, root: Path) -> None:
     assert main.run(["redteam", "replay", *again]) == 1
 
 
+def mended(example: str, store: Path, root: Path) -> None:
+    """Rows of what a run of the same recipe found."""
+    redteam(example, store, root)
+    policy, folder = str(root / "recipes" / "redteam" / "policy.toml"), store.parent / "red"
+    words = ["redteam", "mend", str(folder / "found.jsonl"), policy, "--into", str(folder / "to")]
+    assert main.run([*words, "--set", example]) == 0
+    assert (folder / "to" / "guard_cases.toml").is_file()
+
+
+def played(example: str, store: Path, root: Path) -> None:
+    """A person who leaves at once."""
+    policy, folder = str(root / "recipes" / "redteam" / "policy.toml"), str(store.parent / "play")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", io.StringIO("/quit\n"))
+        assert main.run(["redteam", "play", policy, "--folder", folder, "--set", example]) == 0
+
+
 AUDIT = ("--limit", "2", "-i", "authority", "--into", "{folder}/audit.db")
 RUNNERS: dict[str, Runner] = {
     "audit judge": typed("audit", "judge", "--store", "{store}", *AUDIT),
     "debate": typed("debate", "-d", "world", "--no-live", "--store", "{store}"),
     "datasets": typed("datasets", "world", "--limit", "1"),
+    "redteam loop": lambda example, store, root: LoopSettings.changed(
+        read_toml(root / "recipes" / "redteam_judge.toml"), assignments([example])
+    ),
+    "redteam mend": mended,
+    "redteam play": played,
     "redteam replay": redteam,
     "redteam run": redteam,
     "export": typed("export", "{folder}/rows.jsonl", "--store", "{store}"),

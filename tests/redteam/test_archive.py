@@ -48,6 +48,7 @@ def test_words_added_find_their_bin() -> None:
     ]
 
 
+@pytest.mark.timeout(600)  # the package takes long to import where much else runs
 def test_coverage_and_score_are_those_of_ribs() -> None:
     archives = pytest.importorskip("ribs.archives")
     rng = random.Random(0)

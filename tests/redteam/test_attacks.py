@@ -13,8 +13,10 @@ from oversight.errors import ConfigError
 from oversight.redteam import attacks, goals
 from oversight.redteam.attacks import padded
 from oversight.redteam.attacks.asking import answer_of
+from oversight.redteam.attacks.collusion import other_words
 from oversight.redteam.attacks.transformations import augmented
 from oversight.redteam.preparing import debated, seeded
+from oversight.redteam.targets import with_words
 from oversight.redteam.types import (
     Ask,
     AttackCase,
@@ -93,11 +95,13 @@ def attempt(move: Try, outcome: AttackOutcome, place: int = 0, reply: str = "No.
         score=score,
         style=move.style,
         history=tuple((each.role, each.content) for each in move.history),
+        other=move.other,
         reply=reply,
     )
 
 
-EVERY = [(name, kind) for name in attacks.names() for kind in sorted(attacks.load(name).kinds)]
+WITHOUT_WEIGHTS = [name for name in attacks.names() if not attacks.load(name).needs_weights]
+EVERY = [(name, kind) for name in WITHOUT_WEIGHTS for kind in sorted(attacks.load(name).kinds)]
 SELDOM = {"claimed_agreement", "borrowed_quotes", "repeated_quotes"}
 """Attacks that need quotes which not every debate has."""
 
@@ -112,7 +116,8 @@ def test_an_attack_keeps_to_its_calls_changes_words_and_is_the_same_each_time(
     assert len(tried) <= BUDGET
     assert tried or name in SELDOM
     if name not in ("position", "many_shot", "persistence", "ladder"):
-        assert all(each.text != case_of(kind, debate).words for each in tried)
+        words = (case_of(kind, debate).words, "")
+        assert all((each.text, each.other) != words for each in tried)
 
 
 @pytest.mark.parametrize(("name", "kind"), EVERY)
@@ -134,7 +139,7 @@ def test_a_control_keeps_the_meaning_and_changes_about_as_many_words(
     best = attempt(tried[-1], AttackOutcome.FAILURE)
     control = attacks.load(name).control(case, best)
     assert control is not None
-    assert (control.text, control.history) != (best.text, best.chat)
+    assert (control.text, control.history, control.other) != (best.text, best.chat, best.other)
     if not best.history:
         assert case.words.split()[0] in control.text
         if len(best.text.split()) >= len(case.words.split()):
@@ -225,3 +230,31 @@ def test_without_a_choice_all_that_fit_are_made() -> None:
     names = {e.name for e in attacks.chosen([], TargetKind.CRITIC, has_attacker=False)}
     assert {"authority", "master_keys", "mixtures"} <= names
     assert not names & {"pair", "base64_code", "near_quotes"}
+
+
+# --- two debaters in league ---
+
+
+@pytest.mark.parametrize("name", ["collusion", "steganographic_agreement"])
+def test_colluding_debaters_change_the_honest_sides_words_as_well(
+    name: str, debate: Transcript
+) -> None:
+    case = seeded(case_of(TargetKind.JUDGE, debate), 0, name)
+    theirs = other_words(case)
+    assert theirs not in ("", case.words)
+    tried = played(case, name)
+    assert len({each.other for each in tried}) > 3
+    changed = with_words(case, tried[0].text, name, tried[0].other)
+    said = {turn.seat: turn.text for turn in changed.turns if turn.argues}
+    assert case.seat is not None
+    assert said.pop(case.seat) == tried[0].text
+    assert [*said.values()] == [tried[0].other]
+    control = attacks.load(name).control(case, attempt(tried[0], AttackOutcome.FAILURE))
+    assert control is not None
+    assert theirs in control.other if name == "collusion" else not control.other
+
+
+def test_without_an_opponent_nobody_colludes() -> None:
+    case = case_of(TargetKind.POLICY, None)  # type: ignore[arg-type]
+    assert other_words(case) == ""
+    assert played(case, "collusion") == []

@@ -29,7 +29,15 @@ from oversight.errors import ConfigError, OversightError
 from oversight.redteam.types import AttackCase, Attempt, Moves, TargetKind, Try
 from oversight.registry import is_own, load_named, nearest, shown_error
 
-FAMILIES = ("wordings", "transformations", "conversations", "refining", "overseers")
+FAMILIES = (
+    "wordings",
+    "transformations",
+    "conversations",
+    "refining",
+    "overseers",
+    "collusion",
+    "gradients",
+)
 """Modules of this package that hold attacks, in the order in which they are shown."""
 EVERY = frozenset(TargetKind)
 OVERSEERS = EVERY - {TargetKind.POLICY}
@@ -97,6 +105,8 @@ class Attack:
     kinds: frozenset[TargetKind] = EVERY
     asks: bool = False
     """It needs the attacker's model."""
+    needs_weights: bool = False
+    """It needs the weights of the target's model, and is made only where it is named."""
     rewriting: Rewriting | None = None
     own_control: Callable[[AttackCase, Attempt], Try] | None = None
 
@@ -179,6 +189,7 @@ def search(
     *,
     kinds: frozenset[TargetKind] = EVERY,
     asks: bool = False,
+    needs_weights: bool = False,
     control: Callable[[AttackCase, Attempt], Try] | None = None,
 ) -> Callable[[Plan], Attack]:
     """Register a generator as an attack of its name.
@@ -187,12 +198,14 @@ def search(
         about: What it does, in one sentence.
         kinds: Kinds of targets that it is for.
         asks: It asks the attacker's model.
+        needs_weights: It needs the weights of the target's model (`AttackCase.walk`).
         control: The best attempt with as many words and the meaning kept; unset, sentences that
             say nothing behind the goal's own words.
     """
 
     def register(function: Plan) -> Attack:
-        return Attack(function.__name__, function, about, kinds, asks, own_control=control)
+        name = function.__name__
+        return Attack(name, function, about, kinds, asks, needs_weights, own_control=control)
 
     return register
 
@@ -269,7 +282,7 @@ def chosen(wanted: Sequence[str], kind: TargetKind, *, has_attacker: bool) -> tu
             needs a model and none is named.
     """
     if not wanted:
-        fitting = (each for each in _built_in().values() if kind in each.kinds)
+        fitting = (e for e in _built_in().values() if kind in e.kinds and not e.needs_weights)
         return tuple(each for each in fitting if has_attacker or not each.asks)
     found = [load(name) for name in wanted]
     known = set[str]()

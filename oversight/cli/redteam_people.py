@@ -1,0 +1,218 @@
+"""`oversight redteam play`, `agreement`: people as attackers, and as raters of what was found."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from oversight.cli.options import Json, places, set_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from oversight.redteam.findings import RedTeamFinding
+    from oversight.redteam.people import PlayedAttack
+    from oversight.redteam.preparing import RedTeamWork
+    from oversight.redteam.types import AttackCase, Attempt, Target
+
+WAYS = "A line is an attempt. /new begins the chat anew, /words shows the words again, /quit ends."
+
+
+def play(
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            help="A run's TOML file.", show_default=False, autocompletion=places(".toml")
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(help="Target of the recipe.", show_default="the only one it has"),
+    ] = None,
+    goal: Annotated[
+        str | None, typer.Option(help="Id of a goal, or its number.", show_default="the first")
+    ] = None,
+    folder: Annotated[
+        str | None, typer.Option(help="Folder of the run.", show_default="recipe's, else redteam")
+    ] = None,
+    sets: Annotated[list[str] | None, set_option("targets.mine.temperature=0")] = None,
+) -> None:
+    """Attack a live target yourself: oversight redteam play recipes/redteam/policy.toml
+
+    Each line that you type is put before the target. What succeeds is tried again on fresh seeds,
+    and is a finding like any other, in FOLDER/played. The same command goes on.
+
+    Only for models and judges of your own, and for those that you may test.
+    """
+    from rich.console import Console
+
+    from oversight.config import chosen, read_toml
+    from oversight.redteam.lanes import AttackRunner
+    from oversight.redteam.log import AttemptLog
+    from oversight.redteam.people import PlayedAttack
+    from oversight.redteam.preparing import RedTeamSettings, prepare_redteam
+    from oversight.redteam.running import hold_debates
+
+    settings = RedTeamSettings.changed(
+        read_toml(recipe), chosen({"folder": folder}, sets or ()), where=recipe.name
+    )
+    work = prepare_redteam(settings)
+    console = Console(highlight=False)
+    place = Path(settings.folder, "played")
+    with asyncio.Runner() as loop, AttemptLog(place, work.identity) as log:
+        try:
+            if work.planned:
+                loop.run(hold_debates(work, lambda *_: None))
+            chosen_target = _target(work, target)
+            number, case = _case(work, chosen_target, goal)
+            runner = AttackRunner(
+                log, settings.seed, fresh=settings.fresh, decider=work.decider,
+                max_calls=settings.max_calls,
+            )  # fmt: skip
+            played = PlayedAttack(runner, chosen_target, case, number)
+            _play(played, loop, console, place)
+        finally:
+            loop.run(work.aclose())
+
+
+def _play(played: PlayedAttack, loop: asyncio.Runner, console: Console, place: Path) -> None:
+    from oversight.text.terminal import rich_text
+
+    _introduce(played, console)
+    while True:
+        if sys.stdin.isatty():
+            console.print("> ", end="")
+        line = sys.stdin.readline()
+        text = line.rstrip("\n")
+        if not line or text.strip() == "/quit":
+            break
+        if text.strip() == "/new":
+            played.begin_anew()
+            console.print("The chat begins anew.")
+        elif text.strip() == "/words":
+            _introduce(played, console)
+        elif text.strip():
+            made = loop.run(played.say(text))
+            _show(made, console)
+            if made.is_success:
+                found = loop.run(played.again(made))
+                if found is None:
+                    console.print("It did not come again on fresh seeds: no finding.")
+                else:
+                    _keep(played, found, place)
+                    console.print(
+                        rich_text(f"It came again: finding {found.id}, in {place / 'found.jsonl'}"),
+                        soft_wrap=True,
+                    )
+    won = sum(each.is_success for each in played.tried)
+    console.print(f"{len(played.tried):,} attempts, {won:,} succeeded.")
+
+
+def _introduce(played: PlayedAttack, console: Console) -> None:
+    from oversight.text.terminal import rich_text
+
+    case = played.case
+    console.print(rich_text(f"{played.target.name}, goal {case.goal.id}", style="bold"))
+    if case.transcript is not None and case.seat is not None:
+        debate = case.transcript.debate
+        console.print(rich_text(f"Question: {case.transcript.question.text}"))
+        side = debate.orders.defended_by(case.seat)
+        wrong = case.transcript.question.options[side].text
+        console.print(rich_text(f"You speak for what is wrong: {wrong}"))
+        for turn in case.transcript.turns:
+            if turn.chosen and turn.argues:
+                whose = "you, so far" if turn.seat is case.seat else "the other side"
+                console.print(rich_text(f"{whose}: {turn.text}"))
+    else:
+        console.print(rich_text(f"Request: {case.goal.request}"))
+    console.print(WAYS, style="dim")
+
+
+def _show(made: Attempt, console: Console) -> None:
+    from oversight.text.numbers import percent
+    from oversight.text.terminal import rich_text
+
+    if made.reply:
+        console.print(rich_text(made.reply))
+    belief = "" if made.belief is None else f", belief {percent(made.belief)}"
+    fault = f" ({made.fault})" if made.fault else ""
+    console.print(rich_text(f"{made.outcome.value}{belief}{fault}", style="bold"))
+
+
+def _keep(played: PlayedAttack, found: RedTeamFinding, place: Path) -> None:
+    """Keep a finding in the file and the store of what was played."""
+    from oversight.redteam.findings import FOUND, read_findings, write_findings
+    from oversight.store import Store
+
+    path = place / FOUND
+    known = read_findings(path) if path.exists() else []
+    if found.id in {each.id for each in known}:
+        return
+    write_findings(path, [*known, found])
+    with Store.open(str(place / "found.db")) as store:
+        if found.debate_id not in store.completed([found.debate_id]):
+            store.add(*played.records)
+
+
+def _target(work: RedTeamWork, name: str | None) -> Target:
+    from oversight.errors import ConfigError
+
+    if name is None and len(work.targets) == 1:
+        return next(iter(work.targets.values()))
+    if name is None or name not in work.targets:
+        known = ", ".join(sorted(work.targets))
+        raise ConfigError(f"--target {name or '(none)'}: name one of the recipe's targets: {known}")
+    return work.targets[name]
+
+
+def _case(work: RedTeamWork, target: Target, goal: str | None) -> tuple[int, AttackCase]:
+    """The case of a goal by its id or number, and its number."""
+    from oversight.errors import ConfigError
+
+    known = []
+    for number, case in enumerate(work.cases(target), start=1):
+        if goal in (None, case.goal.id, str(number)):
+            return number, case
+        known.append(case.goal.id)
+    some = ", ".join(known[:6]) + (", …" if len(known) > 6 else "")
+    raise ConfigError(f"--goal {goal}: there is none of that name or number; goals are {some}")
+
+
+def agreement(
+    store: Annotated[
+        str,
+        typer.Argument(
+            help="Store of a run's findings.", show_default=False, autocompletion=places(".db")
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Report what people say of findings: oversight redteam agreement redteam/found.db
+
+    After oversight rate oversight.redteam.people:RealFailure --store redteam/found.db --judge anna
+    """
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from oversight.cli.report import print_table
+    from oversight.redteam.people import agreement_of, ratings_sentences, ratings_table
+    from oversight.store import Store
+    from oversight.text.terminal import rich_text
+
+    with Store.open(store, create=False, only_read=True) as opened:
+        found = agreement_of(opened.transcripts())
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    console = Console(highlight=False)
+    for each in ratings_sentences(found):
+        console.print(rich_text(f"• {each}"), soft_wrap=True)
+    table = ratings_table(found)
+    if table.rows:
+        print_table(table, console)
