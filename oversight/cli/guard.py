@@ -43,7 +43,7 @@ def serve(
 
     The policy's own cases are run first; one that does not hold is an error.
     """
-    from oversight.guard.serving import keys_from, open_server
+    from oversight.guard.serving import fastest_loop, keys_from, open_server
     from oversight.guard.serving import serve as serve_until_stopped
     from oversight.guard.settings import GuardFileSettings
     from oversight.reporting.server import is_loopback, listen
@@ -68,7 +68,8 @@ def serve(
     listening = listen(where, settings.port if port is None else port)
     # Ctrl-C is how a person ends it, and no failure.
     with listening, contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(run(listening))
+        with asyncio.Runner(loop_factory=fastest_loop()) as runner:
+            runner.run(run(listening))
 
 
 def _window(policy: Policy) -> str:

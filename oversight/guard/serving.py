@@ -465,3 +465,13 @@ async def serve(server: GuardServer, listening: socket.socket) -> None:
         timeout_graceful_shutdown=5,
     )
     await uvicorn.Server(config).serve(sockets=[listening])
+
+
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """A way to make uvloop's event loop; None, for asyncio's own, where it is not installed."""
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return None
+    make: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return make

@@ -175,13 +175,15 @@ async def guarded(tmp_path: Any) -> AsyncIterator[Start]:
     """A way to start a guard with a policy, in TOML, before a simulated server `sim`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(policy: str, keys: tuple[str, ...] = (), **settings: Any) -> Guarded:
+        async def start(
+            policy: str, keys: tuple[str, ...] = (), upstream: Json | None = None, **settings: Any
+        ) -> Guarded:
             simulated = Simulated()
-            upstream = await stack.enter_async_context(Running(simulated.app))
+            behind = await stack.enter_async_context(Running(simulated.app))
             (tmp_path / "policy.toml").write_text(policy, encoding="utf-8")
             data = {
                 "policy": str(tmp_path / "policy.toml"),
-                "upstreams": {"sim": {"base_url": f"{upstream.url}/v1"}},
+                "upstreams": {"sim": {"base_url": f"{behind.url}/v1", **(upstream or {})}},
                 **settings,
             }
             server = await open_server(GuardFileSettings.parse(data), keys=keys)
