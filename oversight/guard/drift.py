@@ -466,4 +466,4 @@ def num_streams(checks: Mapping[str, object], settings: DriftSettings) -> int:
 
 def alarm_json(alarm: Alarm) -> str:
     """The alarm as one line of JSON."""
-    return json.dumps({"event": "drift", **asdict(alarm)}, ensure_ascii=False)
+    return json.dumps({"event": "drift", **asdict(alarm)})
