@@ -205,6 +205,7 @@ async def test_rows_leave_out_floods_puppets_and_poison(guarded: Start, tmp_path
         assert made.left_out[LeftOut.FLOOD] == 18
 
 
+@pytest.mark.timeout(600)  # it plans a training run
 @pytest.mark.parametrize("layout", ["unpaired", "paired", "sft"])
 async def test_rows_are_files_that_the_trainers_take(
     guarded: Start, tmp_path: Path, layout: str
