@@ -85,8 +85,8 @@ class Load:
         writer.write(self._request)
         head = await reader.readuntil(b"\r\n\r\n")
         size = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-        await reader.readexactly(size)
-        assert b" 200 " in head.partition(b"\r\n")[0], head
+        said = await reader.readexactly(size)
+        assert b" 200 " in head.partition(b"\r\n")[0], said
         self._idle.append((reader, writer))
         return time.perf_counter() - started
 
@@ -107,6 +107,17 @@ class Load:
         """Close the connections, which a server would not keep until the next turn."""
         while self._idle:
             self._idle.pop()[1].close()
+
+
+def waiting(pid: int) -> float:
+    """Seconds that a process was ready to run and did not, as Linux counts them."""
+    return (
+        sum(
+            int(Path(task, "schedstat").read_text().split()[1])
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        )
+        / 1e9
+    )
 
 
 async def answering(port: int) -> None:
@@ -134,13 +145,13 @@ async def measure(given: argparse.Namespace, ports: tuple[int, int], guard: int)
         await answering(ports[0] if each is direct else ports[1])
         await each.run(int(given.rate), given.rate)  # connections open, code warm
     process = psutil.Process(guard)
-    memory, times = process.memory_info().rss, process.cpu_times()
+    memory, times, waited = process.memory_info().rss, process.cpu_times(), waiting(guard)
     seconds: dict[str, list[float]] = {"direct": [], "guard": []}
     number = int(given.rate * given.seconds / 4)
     for _ in range(4):
         seconds["direct"] += await direct.run(number, given.rate)
         seconds["guard"] += await through.run(number, given.rate)
-    after, spent = process.memory_info().rss, process.cpu_times()
+    after, spent, waits = process.memory_info().rss, process.cpu_times(), waiting(guard)
     for name, found in seconds.items():
         p50, p99 = np.percentile(found, [50, 99]) * 1000
         print(f"{name}: {len(found):,} requests, median {p50:.2f} ms, p99 {p99:.2f} ms")
@@ -152,6 +163,8 @@ async def measure(given: argparse.Namespace, ports: tuple[int, int], guard: int)
     load = os.getloadavg()[0]
     print(f"added: median {added[0]:.2f} ms (bar 2), p99 {added[1]:.2f} ms (bar 10)")
     print(f"processor time of the guard: {cpu * 1000:.2f} ms a request; load average {load:.1f}")
+    starved = (waits - waited) / len(seconds["guard"])
+    print(f"the guard was ready and waited for a processor: {starved * 1000:.2f} ms a request")
     print(f"memory: {memory >> 20} MiB before, {after >> 20} MiB after")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oversight.cli.options import CommandLine
+from oversight.cli.options import CommandLine, Json, set_option
 from oversight.errors import ConfigError
 from oversight.text.terminal import visible
 
@@ -43,7 +44,7 @@ def serve(
 
     The policy's own cases are run first; one that does not hold is an error.
     """
-    from oversight.guard.serving import keys_from, open_server
+    from oversight.guard.serving import fastest_loop, keys_from, open_server
     from oversight.guard.serving import serve as serve_until_stopped
     from oversight.guard.settings import GuardFileSettings
     from oversight.reporting.server import is_loopback, listen
@@ -67,8 +68,12 @@ def serve(
 
     listening = listen(where, settings.port if port is None else port)
     # Ctrl-C is how a person ends it, and no failure.
-    with listening, contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(run(listening))
+    with (
+        listening,
+        contextlib.suppress(KeyboardInterrupt),
+        asyncio.Runner(loop_factory=fastest_loop()) as runner,
+    ):
+        runner.run(run(listening))
 
 
 def _window(policy: Policy) -> str:
@@ -103,6 +108,104 @@ def check(path: GuardFile) -> None:
     )
     if policy.settings.system is not None:
         typer.echo(f"system prompt: hash {system_hash(policy.settings.system)}")
+
+
+class GuardRows(StrEnum):
+    """Rows that users' words become."""
+
+    UNPAIRED = "unpaired"
+    PAIRED = "paired"
+    SFT = "sft"
+
+
+@guard.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="The file: NAME.parquet or NAME.jsonl.")],
+    store: Annotated[
+        str, typer.Option("--store", "-s", help="The store that the guard writes calls into.")
+    ] = "guard.db",
+    layout: Annotated[
+        GuardRows,
+        typer.Option(
+            help="unpaired: answers, each with a label. paired: corrections before the answers "
+            "that they correct. sft: corrections, and answers that users called good."
+        ),
+    ] = GuardRows.UNPAIRED,
+    sets: Annotated[list[str] | None, set_option("max_per_user=20")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what users said of answers as rows that the trainers take.
+
+    Settings for --set, with their defaults: max_per_user=50, max_repeats=2, min_shared=5,
+    min_p=0.5. Whatever makes no row is counted by its reason.
+    """
+    import json
+
+    from oversight.config import assignments
+    from oversight.guard.feedback import (
+        FeedbackRows,
+        FeedbackRowSettings,
+        RowLayout,
+        write_demonstrations,
+    )
+    from oversight.preferences.building import export as write
+    from oversight.store import Store
+    from oversight.text.numbers import count
+
+    endings = (".jsonl",) if layout is GuardRows.SFT else (".parquet", ".jsonl")
+    if out.suffix not in endings:
+        raise ConfigError(
+            f"{str(out)!r}: the name of rows of the layout {layout.value} ends in "
+            + " or ".join(endings)
+        )
+    made = FeedbackRows(FeedbackRowSettings.parse(assignments(sets or ())))
+    with Store.open(store, create=False, only_read=True) as opened:
+        if layout is GuardRows.SFT:
+            num_rows = write_demonstrations(made.demonstrations(opened), out)
+        else:
+            shape = "preference" if layout is GuardRows.PAIRED else "unpaired"
+            rows = made.rows(opened, RowLayout(layout.value))
+            num_rows = write(rows, out, out.suffix.removeprefix("."), shape).num_rows
+    if as_json:
+        left_out = {reason.name.lower(): n for reason, n in made.left_out.most_common()}
+        facts = {"path": str(out), "rows": num_rows, "left_out": left_out}
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    typer.echo(visible(f"{out}: {count(num_rows, 'row')}"))
+    for reason, number in made.left_out.most_common():
+        typer.echo(f"  {number:,} left out: {reason.value}")
+    if not num_rows and not made.left_out:
+        typer.echo("  nobody has said anything of an answer there: POST /v1/feedback")
+
+
+@guard.command()
+def drift(
+    store: Annotated[
+        str, typer.Option("--store", "-s", help="The store that the guard writes calls into.")
+    ] = "guard.db",
+    reference: Annotated[
+        int, typer.Option(min=200, help="First calls, which the later ones are compared with.")
+    ] = 5_000,
+    as_json: Json = False,
+) -> None:
+    """Look for drift in the calls of a store; exit code 1 if there is an alarm.
+
+    Refusals, actions, failures, lengths of answers, words of requests and users' words are compared
+    with the first calls, one after the other, with at most one false alarm in 10^6 calls.
+    """
+    from oversight.guard.drift import DriftSettings, alarm_json, drift_in
+    from oversight.store import Store
+
+    with Store.open(store, create=False, only_read=True) as opened:
+        number, alarms = drift_in(opened, DriftSettings(reference=reference))
+    for alarm in alarms:
+        typer.echo(alarm_json(alarm) if as_json else visible(alarm.sentence()))
+    if number <= reference and not as_json:
+        typer.echo(f"{number:,} calls: they are all reference; give fewer by --reference")
+    elif not alarms and not as_json:
+        typer.echo(f"{number:,} calls: no drift")
+    if alarms:
+        raise typer.Exit(1)
 
 
 @guard.command()

@@ -2,6 +2,8 @@
 
 `policy` holds the settings, `checks/` the checks (a family to a file), `streaming` the rule by
 which no character of what a check stops is sent, `screening` the checks applied to messages and to
-choices, `exchanges` one call from its request to its last word, `upstreams` the models behind the
-guard, `serving` the server, and `recording` what the store keeps.
+choices, `exchanges` one call from its request to its last word, `upstreams` and
+`server_upstreams` the models behind the guard, `serving` the server, `recording` what the store
+keeps, `feedback` users' words and rows of them, `drift` what changes in the traffic, and
+`monitoring` counts and alarms.
 """

@@ -59,6 +59,8 @@ class Call:
     error: str = ""
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of checks that weigh whole exchanges, whatever they found; the highest of all choices."""
     upstream_s: float = 0.0
     """Of these, the time in which the model was waited for."""
 

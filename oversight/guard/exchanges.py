@@ -148,7 +148,7 @@ class ModelGuard:
     async def _screen(self, call: Call) -> Finding | None:
         """The finding of the input that stops the call, if there is one."""
         screened = await screen_input(self.policy, call.messages)
-        call.findings = screened.findings
+        call.findings, call.scores = screened.findings, screened.scores
         stop = screened.stop
         placed: list[Json] | None = screened.messages
         if call.path == "chat/completions":
@@ -326,6 +326,9 @@ class OneChoice:
         record.written = self.screen.words("content") or self.screen.words("text")
         record.delivered, record.stop, record.finish_reason = delivered, stop, reason
         record.findings = self.screen.findings
+        known = self._call.scores
+        for name, score in self.screen.scores.items():
+            known[name] = max(score, known.get(name, 0.0))
 
 
 class StreamedChoices:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from oversight import protocols
-from oversight.errors import OversightError
+from oversight.errors import OversightError, StoreError
 from oversight.guard.calls import Call, CallOutcome, ChoiceRecord
 from oversight.guard.policy import Policy
 from oversight.guard.screening import Finding
@@ -41,6 +42,7 @@ from oversight.types import (
     Sample,
     Seat,
     Stored,
+    Transcript,
     Turn,
     Usage,
 )
@@ -51,30 +53,83 @@ logger = logging.getLogger(__name__)
 MAX_PENDING = 2_000
 """Calls that wait to be written; beyond, those on which no check acted are left out."""
 DATASET = "guard"
+USERS = "users"
+"""Task under which the store keeps users' words on answers."""
 
 
 class Recorder:
     """Writes calls into a store, behind the answers: nobody waits for it."""
 
     def __init__(
-        self, store: Store, policy: Policy, sample: float, seed: int | None = None
+        self,
+        store: Store,
+        policy: Policy,
+        sample: float,
+        seed: int | None = None,
+        num_kept: int = 0,
     ) -> None:
         self._store, self._policy, self._sample = store, policy, sample
         self._random = random.Random(seed)
         self._pending: set[asyncio.Task[None]] = set()
+        self._unwritten: OrderedDict[str, Call] = OrderedDict()
+        self._writing: dict[str, asyncio.Task[None]] = {}
+        self._num_kept = num_kept
         self.num_left_out = 0
         self.num_failed = 0
 
+    @property
+    def store(self) -> Store:
+        """The store that calls are written into."""
+        return self._store
+
     def add(self, call: Call) -> None:
         """Keep a call where a check acted on it, or it was drawn."""
-        if not call.messages or not (call.has_acted or self._random.random() < self._sample):
+        if not call.messages:
             return
-        if len(self._pending) >= MAX_PENDING and not call.has_acted:
+        is_drawn = call.has_acted or self._random.random() < self._sample
+        if is_drawn and len(self._pending) >= MAX_PENDING and not call.has_acted:
             self.num_left_out += 1
-            return
+            is_drawn = False
+        if is_drawn:
+            self._begin(call)
+        elif self._num_kept:
+            self._unwritten[call.id] = call
+            if len(self._unwritten) > self._num_kept:
+                self._unwritten.popitem(last=False)
+
+    def _begin(self, call: Call) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._write(call))
         self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+        self._writing[call.id] = task
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._pending.discard(task)
+            self._writing.pop(call.id, None)
+
+        task.add_done_callback(done)
+        return task
+
+    async def keep(self, call_id: str) -> None:
+        """Write a call that was not drawn and is still held; wait for one that is being written."""
+        call = self._unwritten.pop(call_id, None)
+        task = self._begin(call) if call is not None else self._writing.get(call_id)
+        if task is not None:
+            await asyncio.shield(task)
+
+    async def read(self, call_id: str, index: int) -> Transcript | None:
+        """What the store has of a choice of a call; None if it has nothing."""
+        return await asyncio.to_thread(self._read, call_id, index)
+
+    def _read(self, call_id: str, index: int) -> Transcript | None:
+        try:
+            question = self._store.question(f"{DATASET}:{call_id}")
+        except StoreError:
+            return None
+        for is_criticised in (False, True):
+            debate = debate_of(question, index, is_criticised=is_criticised)
+            if self._store.known([debate.id]):
+                return self._store.transcript(debate.id)
+        return None
 
     async def _write(self, call: Call) -> None:
         try:
@@ -93,18 +148,25 @@ class Recorder:
 def records_of(call: Call, policy: Policy) -> list[Stored]:
     """The records of a call, in the order in which they are written: of each choice a debate."""
     prompt = as_prompt(call.messages)
-    question = question_of(call, prompt)
+    question = question_of(call, prompt, policy)
     found: list[Stored] = [question, PromptRecord(prompt)]
     choices = call.choices or {0: ChoiceRecord()}
     for index, choice in sorted(choices.items()):
-        found += _of_choice(call, policy, question, prompt, index, choice)
+        found += _of_choice(call, question, prompt, index, choice)
     return found
 
 
-def question_of(call: Call, prompt: Prompt) -> Question:
+def question_of(call: Call, prompt: Prompt, policy: Policy) -> Question:
     """The call as an open prompt, whose id is the call's."""
     *before, last = prompt.messages
-    meta = {"call": call.id, "model": call.model, "outcome": call.outcome.value}
+    meta = {
+        "call": call.id,
+        "model": call.model,
+        "outcome": call.outcome.value,
+        "policy": policy.name,
+        "version": policy.settings.version,
+        "fingerprint": policy.fingerprint,
+    }
     facts = {"id": f"{DATASET}:{call.id}", "dataset": DATASET, "meta": meta}
     if last.role == "user":
         try:
@@ -115,32 +177,32 @@ def question_of(call: Call, prompt: Prompt) -> Question:
     return Question(text=text, **facts)
 
 
+def debate_of(question: Question, index: int, *, is_criticised: bool) -> Debate:
+    """The debate of a choice; all of it follows from the call's question, so it is found again."""
+    engine = EngineSpec(engine="guard", settings={"model": question.meta["model"]})
+    agents = {Role.RESPONDER: AgentSpec(agent="responder", settings={}, engine=engine)}
+    if is_criticised:
+        facts = {name: question.meta[name] for name in ("policy", "version", "fingerprint")}
+        agents[Role.CRITIC] = AgentSpec(agent="guard", settings=facts)
+    return Debate(
+        question_id=question.id,
+        question_fingerprint=question.fingerprint,
+        protocol=protocols.load("self_critique" if is_criticised else "response"),
+        agents=agents,
+        orders=Orders(options=(), defends=(), shown=(Seat.A,)),
+        seed=index,
+    )
+
+
 def _of_choice(
-    call: Call, policy: Policy, question: Question, prompt: Prompt, index: int, choice: ChoiceRecord
+    call: Call, question: Question, prompt: Prompt, index: int, choice: ChoiceRecord
 ) -> Iterator[Stored]:
     findings = [*call.findings, *choice.findings]
     # A refusal of the request itself is the answer, and nobody criticised one.
     is_criticised = bool(choice.written) and (
         choice.written != choice.delivered or choice.stop is not None
     )
-    protocol = protocols.load("self_critique" if is_criticised else "response")
-    engine = EngineSpec(engine="guard", settings={"model": call.model})
-    facts = {
-        "policy": policy.name,
-        "version": policy.settings.version,
-        "fingerprint": policy.fingerprint,
-    }
-    agents = {Role.RESPONDER: AgentSpec(agent="responder", settings={}, engine=engine)}
-    if is_criticised:
-        agents[Role.CRITIC] = AgentSpec(agent="guard", settings=facts)
-    debate = Debate(
-        question_id=question.id,
-        question_fingerprint=question.fingerprint,
-        protocol=protocol,
-        agents=agents,
-        orders=Orders(options=(), defends=(), shown=(Seat.A,)),
-        seed=index,
-    )
+    debate = debate_of(question, index, is_criticised=is_criticised)
     yield debate
     first = choice.written or choice.delivered
     samples = (_sample(call, prompt, choice),) if choice.written else ()

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from oversight.guard.checks.base import GuardedExchange
@@ -65,7 +65,11 @@ def _of_failure(settings: CheckSettings) -> Action:
 
 
 async def weigh(
-    rules: Sequence[WholeRule], exchange: GuardedExchange, found_by: set[str], where: str
+    rules: Sequence[WholeRule],
+    exchange: GuardedExchange,
+    found_by: set[str],
+    where: str,
+    scores: dict[str, float],
 ) -> list[Finding]:
     """The findings of checks of the whole, from cheap to dear, up to the first that stops.
 
@@ -74,13 +78,14 @@ async def weigh(
         exchange: Request and answer.
         found_by: Names of checks that have found something; those that find more are added.
         where: Input or output, for the findings.
+        scores: Takes the score of each check that was asked, whatever it found.
     """
     findings: list[Finding] = []
     for rule in rules:
         settings = rule.settings
         if settings.after and not found_by.intersection(settings.after):
             continue
-        finding = await _weigh_one(rule, exchange, where)
+        finding = await _weigh_one(rule, exchange, where, scores)
         if finding is None:
             continue
         findings.append(finding)
@@ -90,7 +95,9 @@ async def weigh(
     return findings
 
 
-async def _weigh_one(rule: WholeRule, exchange: GuardedExchange, where: str) -> Finding | None:
+async def _weigh_one(
+    rule: WholeRule, exchange: GuardedExchange, where: str, scores: dict[str, float]
+) -> Finding | None:
     settings, started = rule.settings, time.perf_counter()
     try:
         async with asyncio.timeout(settings.timeout_s):
@@ -104,6 +111,7 @@ async def _weigh_one(rule: WholeRule, exchange: GuardedExchange, where: str) -> 
         return Finding(
             rule.name, _of_failure(settings), what, where, seconds=seconds, is_failure=True
         )
+    scores[rule.name] = score.value
     if score.value < rule.check.threshold:
         return None
     seconds = time.perf_counter() - started
@@ -123,6 +131,8 @@ class Screened:
     """With what was replaced; the policy's system prompt is not among them."""
     findings: list[Finding]
     stop: Finding | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of the checks that weighed all of it."""
 
 
 async def screen_input(policy: Policy, messages: list[Json]) -> Screened:
@@ -148,12 +158,11 @@ async def screen_input(policy: Policy, messages: list[Json]) -> Screened:
         if stop is not None:
             return Screened(checked, findings, stop)
     found_by = {each.check for each in findings}
-    more = await weigh(
-        policy.whole_inputs, GuardedExchange(checked, system=policy.system), found_by, "input"
-    )
+    exchange, scores = GuardedExchange(checked, system=policy.system), dict[str, float]()
+    more = await weigh(policy.whole_inputs, exchange, found_by, "input", scores)
     findings += more
     stop = next((each for each in more if each.action in (Action.REFUSE, Action.BLOCK)), None)
-    return Screened(checked, findings, stop)
+    return Screened(checked, findings, stop, scores)
 
 
 def _screen_text(
@@ -221,6 +230,8 @@ class ScreenedChoice:
         self._texts: dict[str, GrowingText] = {}
         self._extra: list[Json] = []
         self.findings: list[Finding] = []
+        self.scores: dict[str, float] = {}
+        """Of the checks that weighed the whole, once it is finished."""
         self.stop: Finding | None = None
         self.has_sent = False
         """True once words were given out to be sent."""
@@ -279,7 +290,9 @@ class ScreenedChoice:
             calls = json.dumps(extra, ensure_ascii=False) if extra else ""
             said = "\n\n".join(filter(None, (self.words(main), calls)))
             exchange = GuardedExchange(self._exchange.messages, said, self._exchange.system)
-            more = await weigh(self._policy.whole_outputs, exchange, self._found_by, "output")
+            more = await weigh(
+                self._policy.whole_outputs, exchange, self._found_by, "output", self.scores
+            )
             self.findings += more
             stopping = (Action.REFUSE, Action.BLOCK, Action.REVISE)
             self.stop = next((each for each in more if each.action in stopping), None)

@@ -26,9 +26,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from oversight import __version__
-from oversight.errors import ConfigError, MissingDependencyError
-from oversight.guard.calls import Call
+from oversight.errors import ConfigError
+from oversight.guard.drift import Alarm, DriftWatch, num_streams
 from oversight.guard.exchanges import ModelGuard
+from oversight.guard.feedback import FeedbackDesk
+from oversight.guard.monitoring import AlarmTeller, Meters
 from oversight.guard.recording import Recorder
 from oversight.guard.settings import GuardFileSettings, LimitSettings
 from oversight.guard.trials import check_cases
@@ -42,75 +44,6 @@ MIN_KEY_CHARS = 16
 Work = Callable[[], Awaitable[Response]]
 
 
-class Meters:
-    """Counts and latencies of a guard, as Prometheus reads them."""
-
-    def __init__(self) -> None:
-        try:
-            import prometheus_client as prometheus
-        except ImportError:
-            raise MissingDependencyError(
-                "a guard counts with prometheus-client: pip install 'oversight[guard]'"
-            ) from None
-        self._latest = prometheus.generate_latest
-        self.registry = prometheus.CollectorRegistry()
-        self._begun = prometheus.Counter(
-            "guard_requests", "Requests to the API that came.", registry=self.registry
-        )
-        self._ended = prometheus.Counter(
-            "guard_requests_ended", "Requests that are over.", ["outcome"], registry=self.registry
-        )
-        self._findings = prometheus.Counter(
-            "guard_findings",
-            "Findings by check, action and side.",
-            ["check", "action", "side"],
-            registry=self.registry,
-        )
-        self._seconds = prometheus.Histogram(
-            "guard_request_seconds",
-            "Seconds of a whole request.",
-            registry=self.registry,
-            buckets=(0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300),
-        )
-        self._own = prometheus.Histogram(
-            "guard_own_seconds",
-            "Seconds of a request that is not streamed, without the model's.",
-            registry=self.registry,
-            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
-        )
-        self._in_flight = prometheus.Gauge(
-            "guard_in_flight", "Requests under way.", registry=self.registry
-        )
-        self.in_flight = 0
-
-    def begin(self) -> None:
-        """Count a request that came."""
-        self.in_flight += 1
-        self._begun.inc()
-        self._in_flight.set(self.in_flight)
-
-    def end(self, outcome: str) -> None:
-        """Count a request that is over."""
-        self.in_flight -= 1
-        self._ended.labels(outcome).inc()
-        self._in_flight.set(self.in_flight)
-
-    def add(self, call: Call) -> None:
-        """Count what happened to a call."""
-        self._seconds.observe(call.seconds)
-        if call.upstream_s:
-            self._own.observe(max(0.0, call.seconds - call.upstream_s))
-        for finding in call.findings:
-            self._findings.labels(finding.check, finding.action.value, "input").inc()
-        for choice in call.choices.values():
-            for finding in choice.findings:
-                self._findings.labels(finding.check, finding.action.value, "output").inc()
-
-    def text(self) -> bytes:
-        """All of them in Prometheus' form."""
-        return self._latest(self.registry)
-
-
 class GuardServer:
     """The routes of a guard."""
 
@@ -122,16 +55,18 @@ class GuardServer:
         on_end: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self.guard, self.limits = guard, limits
+        self.desk: FeedbackDesk | None = None
+        """Where users' words go; None where no calls are kept."""
         self.meters = Meters()
         self._keys = tuple(key.encode() for key in keys)
         self._closing = on_end
-        self._outcomes: dict[int, str] = {}
         guard.watch(self.meters.add)
         routes = [
             Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/v1/completions", self._complete, methods=["POST"]),
             Route("/v1/models", self._models, methods=["GET"]),
             Route("/v1/models/{name:path}", self._model, methods=["GET"]),
+            Route("/v1/feedback", self._feedback, methods=["POST"]),
             Route("/health", self._health, methods=["GET"]),
             Route("/metrics", self._metrics, methods=["GET"]),
         ]
@@ -177,6 +112,23 @@ class GuardServer:
             return JSONResponse(_model_card(name))
 
         return await self._told(request, work)
+
+    async def _feedback(self, request: Request) -> Response:
+        async def work() -> Response:
+            if self.desk is None:
+                raise ApiError(
+                    "this guard keeps no calls that feedback could be joined to; set `store`",
+                    404,
+                    "invalid_request_error",
+                )
+            key = request.headers.get("authorization", "") if self._keys else ""
+            host = request.client.host if request.client else ""
+            body = await self._body(request)
+            return JSONResponse(await self.desk.take(body, key or host))
+
+        response = await self._told(request, work)
+        self.meters.feedback(response.status_code)
+        return response
 
     async def _health(self, _: Request) -> Response:
         policy = self.guard.policy
@@ -448,11 +400,26 @@ async def open_server(
     await check_cases(policy)
     guard = ModelGuard(policy, settings.open_upstreams())
     closing: list[Callable[[], Awaitable[None]]] = []
+    server = GuardServer(guard, settings.limits, keys, closing)
+    if settings.drift is not None:
+        teller = AlarmTeller(settings.drift.webhook)
+        closing.append(teller.aclose)
+
+        def tell(alarm: Alarm) -> None:
+            server.meters.alarm(alarm.stream)
+            teller(alarm)
+
+        whole = {each.name: each for each in (*policy.whole_inputs, *policy.whole_outputs)}
+        watch = DriftWatch(settings.drift, num_streams(whole, settings.drift), tell)
+        guard.watch(watch.add)
     if settings.store:
-        recorder = Recorder(Store.open(settings.store), policy, settings.sample)
+        store = Store.open(settings.store)
+        num_kept = settings.feedback.kept_calls
+        recorder = Recorder(store, policy, settings.sample, num_kept=num_kept)
         guard.watch(recorder.add)
         closing.append(recorder.aclose)
-    return GuardServer(guard, settings.limits, keys, closing)
+        server.desk = FeedbackDesk(recorder, policy, settings.feedback)
+    return server
 
 
 async def serve(server: GuardServer, listening: socket.socket) -> None:
@@ -465,3 +432,13 @@ async def serve(server: GuardServer, listening: socket.socket) -> None:
         timeout_graceful_shutdown=5,
     )
     await uvicorn.Server(config).serve(sockets=[listening])
+
+
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """A way to make uvloop's event loop; None, for asyncio's own, where it is not installed."""
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return None
+    make: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return make

@@ -26,8 +26,11 @@ from pydantic import Field, model_validator
 from oversight.config import EngineSettings, Settings, read_toml
 from oversight.engines import check_engine, open_engine
 from oversight.errors import ConfigError
+from oversight.guard.drift import DriftSettings
+from oversight.guard.feedback import FeedbackSettings
 from oversight.guard.policy import Policy, read_policy
-from oversight.guard.upstreams import EngineUpstream, ServerUpstream, Upstream, UpstreamSettings
+from oversight.guard.server_upstreams import ServerUpstream
+from oversight.guard.upstreams import EngineUpstream, Upstream, UpstreamSettings
 from oversight.registry import nearest
 from oversight.types import Engine, EngineSpec
 
@@ -64,6 +67,10 @@ class GuardFileSettings(Settings):
     """Environment variable with the keys that clients may use, separated by commas; needed where
     others than this machine can reach the guard."""
     limits: LimitSettings = LimitSettings()
+    drift: DriftSettings | None = None
+    """Watch over the traffic; there is none without `[drift]`."""
+    feedback: FeedbackSettings = FeedbackSettings()
+    """Limits of `POST /v1/feedback`, which is there where `store` is."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

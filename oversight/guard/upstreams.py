@@ -1,21 +1,17 @@
-"""The models behind a guard: a server that speaks the OpenAI API, or one of our engines.
+"""The models behind a guard, and one of our engines as such a model.
 
-Both are asked in the API's own form and answer in it, whole or in events.
+All are asked in the API's own form and answer in it, whole or in events.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 from uuid import uuid4
 
-import httpx
 from pydantic import Field, JsonValue, model_validator
 
 from oversight.config import Settings
@@ -27,7 +23,6 @@ from oversight.errors import (
     OversightError,
 )
 from oversight.guard.checks.base import texts_of
-from oversight.redaction import redacted, register
 from oversight.types import (
     Completion,
     Engine,
@@ -40,10 +35,6 @@ from oversight.types import (
 
 Json = dict[str, Any]
 Path = Literal["chat/completions", "completions"]
-
-MAX_ANSWER_BYTES = 64 << 20
-MAX_EVENT_BYTES = 8 << 20
-"""Longest answer, and longest single event, that is read of a server."""
 
 
 class ApiError(OversightError):
@@ -127,150 +118,6 @@ class Upstream(Protocol):
     async def aclose(self) -> None:
         """Give back what it holds."""
         ...
-
-
-# --- a server ---
-
-
-class ServerUpstream:
-    """A server that speaks the OpenAI API; fields that nobody here knows are passed on."""
-
-    def __init__(self, name: str, settings: UpstreamSettings) -> None:
-        self._name, self._settings = name, settings
-        key = os.environ.get(settings.api_key_env, "") if settings.api_key_env else ""
-        register(key)
-        self._client = httpx.AsyncClient(
-            headers={"authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            trust_env=False,
-        )
-        self._base = settings.base_url.rstrip("/")
-
-    async def answer(self, path: Path, body: Json) -> Json:
-        """The whole answer; raises as the protocol says."""
-        async with aclosing(self._chunks(path, body, "application/json")) as chunks:
-            content = b""
-            async for chunk in chunks:
-                content += chunk
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise upstream_failed(
-                        f"{self._name}: the answer is beyond {MAX_ANSWER_BYTES} bytes"
-                    )
-        return self._object(content)
-
-    async def stream(self, path: Path, body: Json) -> AsyncGenerator[Json, None]:
-        """The answer in events; raises as the protocol says."""
-        rest, done = b"", False
-        async with aclosing(self._chunks(path, body, "text/event-stream")) as chunks:
-            async for chunk in chunks:
-                *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > MAX_EVENT_BYTES:
-                    raise upstream_failed(
-                        f"{self._name}: an event is beyond {MAX_EVENT_BYTES} bytes"
-                    )
-                for line in lines:
-                    event = line.strip().removeprefix(b"data:").strip()
-                    if not line.startswith(b"data:") or not event:
-                        continue
-                    if event == b"[DONE]":
-                        done = True
-                        continue
-                    found = self._object(event)
-                    if "error" in found:
-                        raise self._told(found["error"], 502)
-                    yield found
-        if not done:
-            raise upstream_failed(
-                f"{self._name}: the answer ended in its middle", code="upstream_closed"
-            )
-
-    async def _chunks(self, path: Path, body: Json, wanted: str) -> AsyncGenerator[bytes, None]:
-        """The bytes of a good answer of the kind wanted."""
-        sent = body | {"model": self._settings.model} if self._settings.model else body
-        try:
-            # Escaped, as halves of surrogate pairs, which a client may send, are no UTF-8.
-            content = json.dumps(sent, separators=(",", ":")).encode()
-            headers = {"content-type": "application/json"}
-            url = f"{self._base}/{path}"
-            async with self._client.stream("POST", url, content=content, headers=headers) as answer:
-                kind = answer.headers.get("content-type", "").partition(";")[0].strip()
-                if answer.status_code >= 400:
-                    raise self._refused(answer.status_code, kind, await _beginning(answer))
-                if kind != wanted:
-                    raise upstream_failed(
-                        f"{self._name}: the server answered with {kind or 'no content type'} and "
-                        f"not {wanted} (status {answer.status_code}); check base_url"
-                    )
-                async for chunk in answer.aiter_bytes():
-                    yield chunk
-        except httpx.TimeoutException as error:
-            raise upstream_failed(
-                f"{self._name}: no answer in time ({type(error).__name__})", 504, "upstream_timeout"
-            ) from error
-        except httpx.HTTPError as error:
-            said = str(error) or type(error).__name__
-            raise upstream_failed(
-                f"{self._name}: the server cannot be reached, or broke off: {said}",
-                502,
-                "upstream_unavailable",
-            ) from error
-
-    def _refused(self, status: int, kind: str, content: bytes) -> ApiError:
-        """The server's own error, where it is one of the API's."""
-        if kind == "application/json":
-            try:
-                found = json.loads(content)
-            except (ValueError, RecursionError):
-                found = None
-            if isinstance(found, dict) and isinstance(found.get("error"), dict):
-                return self._told(found["error"], status)
-        return upstream_failed(f"{self._name}: the server answered with status {status} and {kind}")
-
-    def _told(self, error: Any, status: int) -> ApiError:
-        fields = error if isinstance(error, dict) else {"message": str(error)}
-        # The keys are the guard's own: what is wrong with them is none of the client's errors.
-        known = status if status not in (401, 403) else 502
-        return ApiError(
-            redacted(str(fields.get("message", "the server failed")))[:2000],
-            known,
-            str(fields.get("type") or "upstream_error"),
-            None if fields.get("code") is None else str(fields["code"]),
-            None if fields.get("param") is None else str(fields["param"]),
-        )
-
-    def _object(self, content: bytes) -> Json:
-        try:
-            found = json.loads(content)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise upstream_failed(f"{self._name}: the server's answer is no JSON object")
-        return found
-
-    async def models(self) -> Sequence[str]:
-        """The models that the server lists, or the one that is set."""
-        if self._settings.model:
-            return (self._name,)
-        try:
-            answer = await self._client.get(f"{self._base}/models")
-            listed = answer.json()["data"]
-            return [str(each["id"]) for each in listed]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            return ()
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._client.aclose()
-
-
-async def _beginning(answer: httpx.Response) -> bytes:
-    content = b""
-    async for chunk in answer.aiter_bytes():
-        content += chunk
-        if len(content) > 1 << 16:
-            break
-    return content
 
 
 # --- an engine of ours ---

@@ -152,7 +152,7 @@ class Guarded:
         server.guard.watch(self.calls.append)
 
     async def post(self, body: Any, path: str = "chat/completions", **how: Any) -> httpx.Response:
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=60, verify=False) as client:
             content = body if isinstance(body, str | bytes) else json.dumps(body)
             return await client.post(f"{self.url}/v1/{path}", content=content, **how)
 
@@ -175,13 +175,15 @@ async def guarded(tmp_path: Any) -> AsyncIterator[Start]:
     """A way to start a guard with a policy, in TOML, before a simulated server `sim`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(policy: str, keys: tuple[str, ...] = (), **settings: Any) -> Guarded:
+        async def start(
+            policy: str, keys: tuple[str, ...] = (), upstream: Json | None = None, **settings: Any
+        ) -> Guarded:
             simulated = Simulated()
-            upstream = await stack.enter_async_context(Running(simulated.app))
+            behind = await stack.enter_async_context(Running(simulated.app))
             (tmp_path / "policy.toml").write_text(policy, encoding="utf-8")
             data = {
                 "policy": str(tmp_path / "policy.toml"),
-                "upstreams": {"sim": {"base_url": f"{upstream.url}/v1"}},
+                "upstreams": {"sim": {"base_url": f"{behind.url}/v1", **(upstream or {})}},
                 **settings,
             }
             server = await open_server(GuardFileSettings.parse(data), keys=keys)

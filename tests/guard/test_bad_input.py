@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse
 
@@ -80,6 +83,28 @@ async def test_a_request_that_is_too_large_is_not_read_to_its_end(guarded: Start
     assert "larger than 0.5 MB" in found["message"]
 
 
+async def test_a_request_of_100_mb_is_refused_while_it_is_still_being_sent(guarded: Start) -> None:
+    guard = await guarded(POLICY)
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'{"model": "sim", "messages": [{"role": "user", "content": "'
+        for _ in range(100):
+            sent += 1 << 20
+            yield b"x" * (1 << 20)
+        yield b'"}]}'
+
+    before = psutil.Process().memory_info().rss
+    async with httpx.AsyncClient(timeout=60) as client:
+        answer = await client.post(f"{guard.url}/v1/chat/completions", content=body())
+    assert "larger than 8 MB" in error_of(answer, 413)["message"]
+    assert psutil.Process().memory_info().rss - before < 64 << 20
+    assert guard.upstream.bodies == []
+    assert guard.counted() == {"begun": 1.0, "failed": 1.0}
+    assert (await guard.post(asked())).status_code == 200
+
+
 async def test_unknown_fields_are_passed_on_and_nothing_else_is_changed(guarded: Start) -> None:
     guard = await guarded(POLICY)
     body = asked("Hello?", temperature=0.5, some_new_field={"deep": [1, {"er": None}]}, top_k=3)
@@ -126,11 +151,39 @@ async def test_an_upstream_that_is_gone_is_an_error(guarded: Start) -> None:
 
 
 async def test_an_upstream_that_is_slow_is_an_error_in_time(guarded: Start) -> None:
-    guard = await guarded(POLICY)
+    guard = await guarded(POLICY, upstream={"timeout_s": 0.2})
     guard.upstream.pause_s = 5.0
-    upstream: Any = guard.server.guard._upstreams["sim"]
-    upstream._client.timeout = 0.2
     assert error_of(await guard.post(asked()), 504)["code"] == "upstream_timeout"
+
+
+@pytest.mark.parametrize(("num_good", "status"), [(1, 200), (0, 502)])
+async def test_a_kept_connection_that_was_closed_is_made_anew_once(
+    guarded: Start, num_good: int, status: int
+) -> None:
+    content = json.dumps({"id": "x", "choices": []}).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(content)}"
+    asked_of: list[int] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(asked_of)
+        asked_of.append(0)
+        for _ in range(num_good):
+            await reader.readuntil(b'?"}]}')
+            asked_of[number] += 1
+            writer.write(f"{head}\r\n\r\n".encode() + content)
+            await writer.drain()
+        await reader.readuntil(b'?"}]}')
+        asked_of[number] += 1
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    guard = await guarded(POLICY, upstream={"base_url": f"http://127.0.0.1:{port}/v1"})
+    found = [(await guard.post(asked())).status_code for _ in range(2)]
+    server.close()
+    assert found == [status, status]
+    # Of a fresh connection that is closed nobody knows whether the model has begun.
+    assert asked_of == ([2, 1] if num_good else [1, 1])
 
 
 async def test_an_upstream_that_breaks_off_says_so_and_sends_nothing_held(guarded: Start) -> None:

@@ -30,15 +30,24 @@ def write_files(folder: Path) -> None:
     (folder / "recipes").symlink_to(ROOT / "recipes")
 
 
+OF_A_STORE = ("export", "drift")
+"""Commands that read the calls that were served."""
+
+
+def guard_commands() -> list[list[str]]:
+    typed = [part.words[1:] for part in parts(PAGE) if part.words[:2] == ("oversight", "guard")]
+    return [list(words) for words in typed]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_pages_own_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
-    typed = [part.words[1:] for part in parts(PAGE) if part.words[:2] == ("oversight", "guard")]
-    assert len(typed) == 5
+    typed = guard_commands()
+    assert len(typed) == 9
     for words in typed:
-        if words[1] != "serve":
+        if words[1] not in ("serve", *OF_A_STORE):
             assert run(list(words)) == 0, words
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -78,7 +87,9 @@ def house(tmp_path: Path) -> Iterator[Served]:
         served.process.communicate()
 
 
-def test_a_guard_is_served_answers_curl_and_ends_on_ctrl_c(house: Served, tmp_path: Path) -> None:
+def test_a_guard_is_served_answers_curl_and_ends_on_ctrl_c(
+    house: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [curl] = [part.words for part in parts(PAGE) if part.words[:1] == ("curl",)]
     body = json.loads(curl[-1]) | {"model": "helper"}
     words = ["curl", "-s", f"{house.url}/chat/completions", *curl[2:-1], json.dumps(body)]
@@ -92,9 +103,17 @@ def test_a_guard_is_served_answers_curl_and_ends_on_ctrl_c(house: Served, tmp_pa
     health = httpx.get(house.url.replace("/v1", "/health")).json()
     assert health["policy"] == "house"
     assert health["checks"] == ["no_tricks", "prompt", "mark", "keys"]
+    [words] = re.findall(r'^\{"id".*"thumb".*\}$', (ROOT / PAGE).read_text("utf-8"), re.MULTILINE)
+    word = json.loads(words) | {"id": answer["id"]}
+    assert httpx.post(f"{house.url}/feedback", json=word).json()["status"] == "stored"
     code, said = house.stop()
     assert (code, said) == (0, "")
+    monkeypatch.chdir(tmp_path)
     assert run(["store", "check", "--store", str(tmp_path / "calls.db")]) == 0
+    for command in guard_commands():
+        if command[1] in OF_A_STORE:
+            assert run(command) == 0, command
+    assert '"A better answer."' in (tmp_path / "corrections.jsonl").read_text()
 
 
 @pytest.mark.slow
