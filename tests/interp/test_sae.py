@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from oversight.errors import ConfigError, DataError
+from oversight.interp.contrasts import ContrastSet
 from oversight.interp.planted import planted_features
 from oversight.interp.sae import (
     SparseAutoencoder,
+    features_beside_probe,
     fit_sae,
     mean_max_cosine,
     strongest_contexts,
@@ -96,3 +101,42 @@ def test_what_cannot_be_fitted_or_read_is_refused(tmp_path: Path) -> None:
         SparseAutoencoder.load(tmp_path)
     with pytest.raises(ConfigError, match="feature 8 is none of 0 to 7"):
         strongest_contexts(sae, [torch.randn(3, 4)], 8)
+
+
+def test_features_stand_beside_a_probe_on_the_same_held_out_questions(
+    fitted: tuple[SparseAutoencoder, torch.Tensor, torch.Tensor],
+) -> None:
+    """A label that is one planted feature is one found feature; one that is noise is none."""
+    sae, states, features = fitted
+    active = (states[:600] @ features[5] > 0.5).numpy()
+    known = labelled(states[:600].double().numpy(), active)
+    found = features_beside_probe(sae, known)
+    assert found.of_best.auroc.value > 0.9
+    best = sae.w_dec_FE[found.best_feature]
+    assert float(best @ features[5] / features[5].norm()) > 0.9
+    assert found.of_features.auroc.value > 0.9
+    assert found.of_rebuilt.auroc.value > found.of_left_over.auroc.value
+    assert found.aurocs[found.best_feature] > 0.8
+    assert found.of_best.num == found.of_states.num == 240
+    coins = np.random.default_rng(0).random(600) < 0.5
+    nothing = features_beside_probe(sae, labelled(states[:600].double().numpy(), coins))
+    assert not nothing.says_more
+    assert abs(nothing.of_features.auroc.value - 0.5) < 0.15
+    with pytest.raises(ConfigError, match=r"is of 'residual\.2', and the set has states of"):
+        features_beside_probe(sae, replace(known, states={"residual.1": np.zeros((600, 32))}))
+    with pytest.raises(ConfigError, match="reads 32 numbers, and the states have 8"):
+        features_beside_probe(sae, replace(known, states={"residual.2": np.zeros((600, 8))}))
+
+
+def labelled(states: NDArray[np.float64], labels: NDArray[np.bool_]) -> ContrastSet:
+    """A set of one example a question at the autoencoder's site."""
+    num = len(states)
+    return ContrastSet(
+        states={"residual.2": states},
+        labels_N=labels,
+        questions=[f"q{i}" for i in range(num)],
+        texts=[f"w{i}" for i in range(num)],
+        templates=[""] * num,
+        lengths_N=np.ones(num),
+        entropies_N=np.zeros(num),
+    )
