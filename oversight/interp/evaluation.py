@@ -484,7 +484,7 @@ def after_training(
     Raises:
         DataError: The examples are not those of the report.
     """
-    held = np.isin(after.questions, sorted(report.held_questions))
+    held = np.isin(list(after.questions), list(report.held_questions))
     train, test = np.flatnonzero(~held), np.flatnonzero(held)
     if (len(train), len(test)) != (report.fitted.about["num"], report.held_out.num):
         raise DataError(
@@ -495,7 +495,6 @@ def after_training(
     data = after.data(report.site)
     labels, clusters = after.labels_N[test], [after.questions[i] for i in test]
     again = fit(report.probe, data.chosen(train), **options)
-    return {
-        "frozen": figures(report.fitted.score(data.chosen(test)), labels, clusters),
-        "fitted again": figures(again.score(data.chosen(test)), labels, clusters),
-    }
+    scores = {"frozen": report.fitted, "fitted again": again}
+    held_out = data.chosen(test)
+    return {name: figures(one.score(held_out), labels, clusters) for name, one in scores.items()}

@@ -12,9 +12,11 @@ Each register is asked for two of its things, and each is defended at the place 
 rows have the same register, and question and place come with both labels equally often. So the
 words that a judge sees are at chance, and what a probe finds beyond is not in them. Controls are
 all those of `oversight.interp.evaluation`; the base model that reads the words again is shipped
-seedling. During and after the speech the private verdict stands before it, so these probes are
-scored on rows with the other verdict put in as well: below 0.5 they read the verdict, above it the
-truth. The causal check takes the direction out before the verdict, against random ones.
+seedling. During and after the speech the private verdict stands before it and would give the label
+away: there the verdict is drawn by a coin, in what is fitted and in what is held out, so that it
+says nothing, and only what the model still knows of the register can. The probe is scored on rows
+with the model's own verdicts as well. The causal check takes the direction out before the verdict,
+and turns it round, against random directions.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ MOMENTS = ("before", "during", "after")
 
 
 def examples(
-    tokenizer: Any, num: int, moment: str, seed: int, *, lies: bool = True, swapped: bool = False
+    tokenizer: Any, num: int, moment: str, seed: int, *, lies: bool = True, drawn_by: str = "coin"
 ) -> list[ContrastExample]:
     """Four rows of each register: two things asked for, each defended at the place of either.
 
@@ -61,9 +63,10 @@ def examples(
         moment: One of `MOMENTS`.
         seed: Of the registers; another at each moment.
         lies: Logs of triggering houses, or of the others.
-        swapped: The verdict before the speech is the other one.
+        drawn_by: The verdict before a speech is drawn by a "coin", or by the "truth".
     """
     rng, found = random.Random(f"know:{seed}:{lies}:{moment}"), []
+    coins = random.Random(f"coins:{seed}")
     for number in range(num):
         register = drawn(rng, lies)
         both = rng.sample(range(NUM_LINES), 2)
@@ -74,7 +77,7 @@ def examples(
                 ids = [*prompt_ids(tokenizer, text)]
                 neutral, at = list(ids), np.array([len(ids) - 1])
                 if moment != "before":
-                    told = "AB"[verdict == "A"] if swapped else verdict
+                    told = coins.choice("AB") if drawn_by == "coin" else verdict
                     spoken = tokenizer.encode(speech)
                     neutral += spoken
                     ids += [*tokenizer.encode(f"{told}\n"), *spoken]
@@ -119,8 +122,8 @@ class Subject:
                 honest = examples(tokenizer, num, moment, seed + 1000, lies=False)
                 others = {"logs without the trigger": self.states(honest, "without the trigger")}
             else:
-                swapped = examples(tokenizer, num, moment, seed + 1000, swapped=True)
-                others = {"the other verdict put in": self.states(swapped, "verdict swapped")}
+                own = examples(tokenizer, num, moment, seed + 1000, drawn_by="truth")
+                others = {"after its own verdict": self.states(own, "own verdict")}
             for probe in probes:
                 report = study(here, probe, others=others, seed=seed)
                 found[f"{moment}, {probe}"] = report

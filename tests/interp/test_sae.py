@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from sklearn.linear_model import orthogonal_mp
 
 from oversight.errors import ConfigError, DataError
 from oversight.interp.contrasts import ContrastSet
@@ -108,7 +109,8 @@ def test_features_stand_beside_a_probe_on_the_same_held_out_questions(
 ) -> None:
     """A label that is one planted feature is one found feature; one that is noise is none."""
     sae, states, features = fitted
-    active = (states[:600] @ features[5] > 0.5).numpy()
+    codes = orthogonal_mp(features.T.numpy(), states[:600].T.numpy(), n_nonzero_coefs=3)
+    active = np.abs(codes[5]) > 0.2
     known = labelled(states[:600].double().numpy(), active)
     found = features_beside_probe(sae, known)
     assert found.of_best.auroc.value > 0.9
