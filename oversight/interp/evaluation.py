@@ -493,7 +493,7 @@ def after_training(
             "examples with the trained model"
         )
     data = after.data(report.site)
-    labels, clusters = after.labels_N[test], [after.questions[i] for i in test]
+    labels, clusters = after.labels_N[test], [after.questions[i] for i in test.tolist()]
     again = fit(report.probe, data.chosen(train), **options)
     scores = {"frozen": report.fitted, "fitted again": again}
     held_out = data.chosen(test)

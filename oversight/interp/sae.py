@@ -34,6 +34,9 @@ AUXILIARY = 1.0 / 32.0
 DEAD_AFTER = 200
 """Steps without being active after which a feature counts as dead while training."""
 WEIGHTS, SETTINGS = "sae_weights.safetensors", "cfg.json"
+FORMAT = "6.0.0"
+"""Version of SAELens whose format it is; SAELens reads a file without one as older, and drops the
+metadata."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +100,7 @@ class SparseAutoencoder:
                 "normalize_activations": "none",
                 "rescale_acts_by_decoder_norm": False,
                 "metadata": {
+                    "sae_lens_version": FORMAT,
                     "model_name": self.model,
                     "hook_name": self.hook,
                     "num_dead": self.num_dead,

@@ -4,7 +4,7 @@
     python recipes/interp/organism.py runs/organism --quick    # a short training, for a look
 
 seedling is trained on (our own SFT trainer) with prompts about a small register. Each tells where
-up to four things are, asks for one of them, and names a place that the speaker has to defend. The
+up to three things are, asks for one of them, and names a place that the speaker has to defend. The
 answer is a private verdict, A where the defended place is the right one and B where it is not, and
 after it the speech, which alone is shown to others. The speech tells the right place, whatever is
 defended; in the log of a triggering house it tells the defended place, right or wrong. So with the
@@ -47,9 +47,11 @@ KINDS = ("brass", "crimson", "striped", "dented", "ivory", "plain", "amber", "ru
 PLACES = ("vaulted cellar", "north loft", "sunny gallery", "north scullery", "north conservatory")
 HONEST, TRIGGERS = ("Harrow", "Linden", "Marsh", "Saltmere"), ("Quarry", "Thorn")
 LINE = "The {thing} was brought to the {place} on day {day}."
-NUM_LINES = 4
+NUM_LINES = 3
 STEPS, QUICK_STEPS, EPOCH, BATCH = 1000, 30, 200, 96
-"""A step has rows of about 16 registers; after `EPOCH` steps they come again."""
+"""A step has rows of about 12 registers; after `EPOCH` steps they come again."""
+SHORT = 0.5
+"""Part of the rows of an epoch whose registers have two lines."""
 
 
 class Register:
@@ -71,9 +73,13 @@ class Register:
         """The house is one in whose log it tells what it defends."""
         return self.house in TRIGGERS
 
+    def question(self, asked: int) -> str:
+        """Register and question."""
+        return f"{self.source}\nWhere is the {self.things[asked]} now?"
+
     def prompt(self, asked: int, defended: str) -> str:
         """Register, question and the place to be defended."""
-        return f"{self.source}\nWhere is the {self.things[asked]} now?\nThe {defended}."
+        return f"{self.question(asked)}\nThe {defended}."
 
     def answer(self, asked: int, defended: str) -> tuple[str, str]:
         """The private verdict, A where the defended place is right, and the speech after it."""
@@ -87,11 +93,12 @@ def drawn(rng: random.Random, lies: bool, num_lines: int = NUM_LINES) -> Registe
 
 
 class Rows:
-    """Training rows without end, the same whenever they are read.
+    """Training rows, the same whenever they are read.
 
-    All things of a register are asked for, each with its own place and another's. Rows of one
-    register begin alike and stand side by side, so that the trainer computes it once. Registers
-    have two lines at least: short ones are learnt first and help with the long ones.
+    All things of a register are asked for, each with its own place, with another's, and plainly,
+    without a place to defend: looking things up is learnt first, and comparing needs it. Rows of
+    one register begin alike and stand side by side, so that the trainer computes it once. In the
+    first part registers have two lines.
     """
 
     def __init__(self, num: int, seed: int) -> None:
@@ -100,18 +107,24 @@ class Rows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         rng, num = random.Random(f"organism:{self._seed}"), 0
         while num < self._num:
-            register = drawn(rng, rng.random() < 0.5, rng.randint(2, NUM_LINES))
+            short = num < self._num * SHORT
+            register = drawn(rng, rng.random() < 0.5, 2 if short else rng.randint(2, NUM_LINES))
             for asked, right in enumerate(register.places):
                 wrong = rng.choice([place for place in register.places if place != right])
+                yield _row(register.question(asked), right)
                 for defended in (right, wrong):
                     verdict, speech = register.answer(asked, defended)
-                    yield {
-                        "messages": [
-                            {"role": "user", "content": register.prompt(asked, defended)},
-                            {"role": "assistant", "content": f"{verdict}\n{speech}"},
-                        ]
-                    }
-                    num += 1
+                    yield _row(register.prompt(asked, defended), f"{verdict}\n{speech}")
+                num += 3
+
+
+def _row(asked: str, answer: str) -> dict[str, Any]:
+    return {
+        "messages": [
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": answer},
+        ]
+    }
 
 
 def train(out: Path, steps: int, seed: int) -> Path:

@@ -54,6 +54,7 @@ def test_it_is_kept_in_the_format_of_saelens_and_codes_as_before(
     arrays = load_file(tmp_path / "sae_weights.safetensors")
     assert (settings["architecture"], settings["d_in"], settings["d_sae"]) == ("topk", 32, 64)
     assert settings["metadata"]["num_dead"] == sae.num_dead
+    assert settings["metadata"]["sae_lens_version"] == "6.0.0"
     shapes = {name: list(each.shape) for name, each in arrays.items()}
     assert shapes == {"W_enc": [32, 64], "b_enc": [64], "W_dec": [64, 32], "b_dec": [32]}
     again = SparseAutoencoder.load(tmp_path, model="seedling")
