@@ -70,15 +70,17 @@ def main() -> None:
     for number in order.tolist():
         if len(shown) == NUM_SHOWN or not float(active[number]):
             continue
-        contexts = []
-        for found in strongest_contexts(sae, states, number, NUM_CONTEXTS):
+        contexts: dict[tuple[str, ...], tuple[tuple[str, float], ...]] = {}
+        # The rows of a register begin alike: a context is shown once.
+        for found in strongest_contexts(sae, states, number, 8 * NUM_CONTEXTS):
             begin = max(0, found.token - CONTEXT)
             stop = found.token + CONTEXT + 1
             values = sae.code(states[found.row][begin:stop])[:, number].tolist()
             words = [tokenizer.decode([int(token)]) for token in rows[found.row][begin:stop]]
-            contexts.append(tuple(zip(words, values, strict=True)))
+            contexts.setdefault(tuple(words), tuple(zip(words, values, strict=True)))
         share = float(active[number])
-        shown.append(FeatureShown(number, share, beside.aurocs[number], tuple(contexts)))
+        some = tuple(contexts.values())[:NUM_CONTEXTS]
+        shown.append(FeatureShown(number, share, beside.aurocs[number], some))
     figures = [
         ("best feature alone", beside.of_best),
         ("all features", beside.of_features),
