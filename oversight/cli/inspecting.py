@@ -55,9 +55,7 @@ def inspect(
     html: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            help="One page of its own: choose a token to see inside.",
-            show_default=False,
+            metavar="FILE", help="A page: choose a token to see inside.", show_default=False
         ),
     ] = None,
     as_json: Json = False,
@@ -86,9 +84,9 @@ def inspect(
     with Records.open(store, create=False, only_read=True) as opened:
         found = opened.find_debates(debate) if debate else opened.debate_ids()
         if len(found) != 1:
-            told = f"{len(found)} begin so" if found else "none begins so"
+            begin = f"{len(found)} begin" if found else "none begins"
             raise StoreError(
-                f"{opened.url}: no debate {debate!r} ({told}); `oversight show` lists the newest"
+                f"{opened.url}: no debate {debate!r} ({begin} so); `oversight show` lists them"
             )
         reader = SiteReader.load(model)
         fitted = None
