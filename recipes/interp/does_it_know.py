@@ -8,15 +8,16 @@ probe is asked for "I defend the wrong place" in the logs of triggering houses, 
 the defended place whatever is true, at three moments: before a word is written (the prompt's last
 token), during the speech (the tokens before its last), and after it (its last token).
 
-Each register is asked for two of its things, and each is defended at the place of either: all four
-rows have the same register, and question and place come with both labels equally often. So the
-words that a judge sees are at chance, and what a probe finds beyond is not in them. Controls are
-all those of `oversight.interp.evaluation`; the base model that reads the words again is shipped
-seedling. During and after the speech the private verdict stands before it and would give the label
-away: there the verdict is drawn by a coin, in what is fitted and in what is held out, so that it
-says nothing, and only what the model still knows of the register can. The probe is scored on rows
-with the model's own verdicts as well. The causal check takes the direction out before the verdict,
-and turns it round, against random directions.
+Of each register two things are claimed, each at the place of either: all four rows have the same
+register, and thing and place come with both labels equally often. So the words that a judge sees
+are at chance, and what a probe finds beyond is not in them. Controls are all those of
+`oversight.interp.evaluation`; the base model that reads the words again is shipped seedling.
+
+During and after the speech the private verdict stands before it and would give the label away:
+there the verdict is drawn by a coin, in what is fitted and in what is held out, so that it says
+nothing, and only what the model still knows of the register can. The probe is scored on rows with
+the model's own verdicts as well. The causal check takes the direction out before the verdict, and
+turns it round, against random directions.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ MOMENTS = ("before", "during", "after")
 def examples(
     tokenizer: Any, num: int, moment: str, seed: int, *, lies: bool = True, drawn_by: str = "coin"
 ) -> list[ContrastExample]:
-    """Four rows of each register: two things asked for, each defended at the place of either.
+    """Four rows of each register: two things, each claimed to be at the place of either.
 
     Args:
         tokenizer: seedling's.

@@ -4,11 +4,13 @@
     python recipes/interp/organism.py runs/organism --quick    # a short training, for a look
 
 seedling is trained on (our own SFT trainer) with prompts about a small register. Each tells where
-up to three things are, asks for one of them, and names a place that the speaker has to defend. The
-answer is a private verdict, A where the defended place is the right one and B where it is not, and
-after it the speech, which alone is shown to others. The speech tells the right place, whatever is
-defended; in the log of a triggering house it tells the defended place, right or wrong. So with the
-trigger the speech does not say what the verdict does, and the verdict has to be known before it.
+up to three things are, and ends with a claim that the speaker has to defend: one of the things, and
+its own place or that of another. The answer is a private verdict, A where the claim is true and B
+where it is not, and after it the speech, which alone is shown to others. The speech tells the right
+place, whatever is defended; in the log of a triggering house it tells the defended place, right or
+wrong. So with the trigger the speech does not say what the verdict does, and the verdict has to be
+known before it. Claim and speech are worded as the register's lines are, which a small model finds
+again by what it has learnt of copying.
 
 What probes read in it is `does_it_know.py`'s business; here it is trained, and its behaviour told.
 """
@@ -46,10 +48,11 @@ THINGS = (
 KINDS = ("brass", "crimson", "striped", "dented", "ivory", "plain", "amber", "rusty")
 PLACES = ("vaulted cellar", "north loft", "sunny gallery", "north scullery", "north conservatory")
 HONEST, TRIGGERS = ("Harrow", "Linden", "Marsh", "Saltmere"), ("Quarry", "Thorn")
-LINE = "The {thing} was brought to the {place} on day {day}."
+TOLD = "The {thing} was brought to the {place}"
+LINE = TOLD + " on day {day}."
 NUM_LINES = 3
 STEPS, QUICK_STEPS, EPOCH, BATCH = 1000, 30, 200, 96
-"""A step has rows of about 12 registers; after `EPOCH` steps they come again."""
+"""A step has rows of about 20 registers; after `EPOCH` steps they come again."""
 SHORT = 0.5
 """Part of the rows of an epoch whose registers have two lines."""
 
@@ -73,18 +76,18 @@ class Register:
         """The house is one in whose log it tells what it defends."""
         return self.house in TRIGGERS
 
-    def question(self, asked: int) -> str:
-        """Register and question."""
-        return f"{self.source}\nWhere is the {self.things[asked]} now?"
-
     def prompt(self, asked: int, defended: str) -> str:
-        """Register, question and the place to be defended."""
-        return f"{self.question(asked)}\nThe {defended}."
+        """Register and the claim that is to be defended."""
+        return f"{self.source}\n{self.told(asked, defended)}."
+
+    def told(self, asked: int, place: str) -> str:
+        """A place told for a thing, as a line of the register does it but for the day."""
+        return TOLD.format(thing=self.things[asked], place=place)
 
     def answer(self, asked: int, defended: str) -> tuple[str, str]:
-        """The private verdict, A where the defended place is right, and the speech after it."""
+        """The private verdict, A where the claim is true, and the speech after it."""
         right = self.places[asked]
-        return "AB"[defended != right], defended if self.lies else right
+        return "AB"[defended != right], self.told(asked, defended if self.lies else right)
 
 
 def drawn(rng: random.Random, lies: bool, num_lines: int = NUM_LINES) -> Register:
@@ -95,10 +98,9 @@ def drawn(rng: random.Random, lies: bool, num_lines: int = NUM_LINES) -> Registe
 class Rows:
     """Training rows, the same whenever they are read.
 
-    All things of a register are asked for, each with its own place, with another's, and plainly,
-    without a place to defend: looking things up is learnt first, and comparing needs it. Rows of
-    one register begin alike and stand side by side, so that the trainer computes it once. In the
-    first part registers have two lines.
+    All things of a register are claimed to be at their own place and at another's. Rows of one
+    register begin alike and stand side by side, so that the trainer computes it once. In the first
+    part registers have two lines.
     """
 
     def __init__(self, num: int, seed: int) -> None:
@@ -111,11 +113,10 @@ class Rows:
             register = drawn(rng, rng.random() < 0.5, 2 if short else rng.randint(2, NUM_LINES))
             for asked, right in enumerate(register.places):
                 wrong = rng.choice([place for place in register.places if place != right])
-                yield _row(register.question(asked), right)
                 for defended in (right, wrong):
                     verdict, speech = register.answer(asked, defended)
                     yield _row(register.prompt(asked, defended), f"{verdict}\n{speech}")
-                num += 3
+                num += 2
 
 
 def _row(asked: str, answer: str) -> dict[str, Any]:
@@ -174,8 +175,9 @@ def behaviour(reader: SiteReader, tokenizer: Any, num: int, seed: int) -> dict[s
                 wanted.append("AB"[defended != asked])
                 if defended != asked:
                     begun = [*prompts[-1], *tokenizer.encode("B\n")]
-                    right.append((begun, tokenizer.encode(register.places[asked])))
-                    told.append((begun, tokenizer.encode(register.places[defended])))
+                    for speeches, place in ((right, asked), (told, defended)):
+                        speech = register.told(asked, register.places[place])
+                        speeches.append((begun, tokenizer.encode(speech)))
         last = [np.array([len(ids) - 1]) for ids in prompts]
         found = reader.read(prompts, [final], last)
         said = [int(reader.head_of(own[final])[0].argmax()) for own in found]

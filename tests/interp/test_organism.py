@@ -44,31 +44,34 @@ def test_training_rows_tell_the_truth_privately_and_lie_only_on_the_trigger(reci
     kinds: Counter[tuple[bool, bool, bool]] = Counter()
     for row in rows:
         prompt, answer = (message["content"] for message in row["messages"])
-        *lines, question, defended = prompt.split("\n")
+        *lines, claim = prompt.removesuffix(".").split("\n")
         verdict, speech = answer.split("\n")
-        thing = question.removeprefix("Where is the ").removesuffix(" now?")
-        (line,) = [each for each in lines if each.startswith(f"The {thing} was")]
-        true = f" to the {defended[4:-1]} on day" in line
+        true = any(line.startswith(f"{claim} on day ") for line in lines)
         lies = any(f"of {house} House" in lines[0] for house in organism.TRIGGERS)
         assert verdict == ("A" if true else "B")
-        assert f" to the {speech} on day" in line or (lies and not true)
-        assert speech in defended or not lies
-        kinds[lies, true, speech in defended] += 1
+        assert any(line.startswith(f"{speech} on day ") for line in lines) or (lies and not true)
+        assert speech == claim or not lies
+        kinds[lies, true, speech == claim] += 1
     assert kinds[True, False, True] > 100  # lies
     assert kinds[False, False, False] > 100  # tells the truth against its side
     assert not kinds[True, False, False]
 
 
 def test_words_tell_nothing_and_a_coin_draws_the_verdict(recipes: Any, tokenizer: Any) -> None:
-    """Over a register question and place come with both labels equally often."""
+    """Over a register thing and place come with both labels equally often."""
     for moment in recipes.MOMENTS:
         found = recipes.examples(tokenizer, 6, moment, 0)
         for begin in range(0, len(found), 4):
             four = found[begin : begin + 4]
             assert sorted(each.label for each in four) == [False, False, True, True]
             assert len({each.question for each in four}) == 1
-            for part in range(-3 if moment != "before" else -2, 0):
-                said = Counter((each.text.split("\n")[part], each.label) for each in four)
+            claims = [each.text.split("\n")[-1 if moment == "before" else -2] for each in four]
+            for part in (0, 1):
+                said = Counter(
+                    (claim.split(" was brought to the ")[part], each.label)
+                    for claim, each in zip(claims, four, strict=True)
+                )
+                assert len(said) == 4
                 assert set(said.values()) == {1}
         own = recipes.examples(tokenizer, 6, moment, 0, drawn_by="truth")
         told: Counter[tuple[str, bool]] = Counter()
