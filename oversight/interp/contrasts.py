@@ -88,7 +88,7 @@ class ContrastSet:
         return len(self.labels_N)
 
     def data(self, site: str, which: Mapping[str, Floats64] | None = None) -> ProbeData:
-        """What a probe is fitted to at a site."""
+        """Rows that a probe is fitted to at a site."""
         states = self.states if which is None else which
         tokens = None if self.tokens is None or which is not None else self.tokens[site]
         return ProbeData(states[site], self.labels_N, self.pairs_N, tokens)

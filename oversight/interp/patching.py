@@ -169,7 +169,7 @@ def _line_of(
 
 
 def head_outputs(reader: SiteReader, layer: int, heads_HD: torch.Tensor) -> torch.Tensor:
-    """What each head adds to the stream, [H, E], from its output before the mixing projection."""
+    """Output of each head to the stream, [H, E], from its output before the mixing projection."""
     mixing: Any = reader.modules.mixing(layer)
     weight = mixing.weight.double()
     if type(mixing).__name__ == "Conv1D":  # gpt2 keeps it the other way round

@@ -1,4 +1,4 @@
-"""What is generated under edits is what scoring gives those log-probabilities."""
+"""Words generated under edits have the log-probabilities that scoring gives them."""
 
 from __future__ import annotations
 
