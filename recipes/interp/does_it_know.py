@@ -158,11 +158,13 @@ def shown(report: ProbeReport) -> list[str]:
     ]
 
 
-def causal_lines(subject: Subject, tokenizer: Any, report: ProbeReport, seed: int) -> list[str]:
+def causal_lines(
+    subject: Subject, tokenizer: Any, report: ProbeReport, seed: int, num: int = 40
+) -> list[str]:
     """The probe's direction taken out, and added, before the verdict of one who defends wrongly."""
     if not report.claims:
         return ["    causal check: not run, as the probe claims nothing before a word"]
-    given = examples(tokenizer, 40, "before", seed + 2000)
+    given = examples(tokenizer, num, "before", seed + 2000)
     wrong = [each.ids for each in given if each.label]
     letters = [int(tokenizer.encode(letter)[0]) for letter in "BA"]
     begun = [

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from oversight.interp.reading import SiteReader
 from oversight.models import SEEDLING, resolve
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +96,27 @@ def test_words_tell_nothing_and_a_coin_draws_the_verdict(recipes: Any, tokenizer
             assert tokenizer.decode(each.neutral_ids).endswith(speech)
             assert len(each.ids) == len(each.neutral_ids) + 2
         assert moment == "before" or len(told) == 4  # either verdict with either label
+
+
+def test_the_causal_check_tells_effect_and_side_effect_beside_random_directions(
+    recipes: Any, tokenizer: Any
+) -> None:
+    """The difference of the letters' rows in the head moves their logits; no random one does."""
+    reader = SiteReader.load(SEEDLING)
+    subject = recipes.Subject("seedling", reader, None)
+    letters = [int(tokenizer.encode(letter)[0]) for letter in "AB"]
+    head = reader.model.get_output_embeddings().weight
+    line = (head[letters[0]] - head[letters[1]]).double().numpy()
+    last = f"residual.{reader.modules.num_layers}"
+    report: Any = SimpleNamespace(claims=True, site=last, fitted=SimpleNamespace(direction_E=line))
+    lines = recipes.causal_lines(subject, tokenizer, report, 0, num=2)
+    assert len(lines) == 4
+    effect, low, high = map(float, re.findall(r"[+-]\d+\.\d+", lines[0]))
+    assert not low <= effect <= high
+    assert "nats" in lines[1]
+    report.claims = False
+    (told,) = recipes.causal_lines(subject, tokenizer, report, 0)
+    assert "claims nothing" in told
 
 
 @pytest.mark.slow
