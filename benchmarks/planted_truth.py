@@ -2,6 +2,7 @@
 
     python benchmarks/planted_truth.py              # 100 random models
     python benchmarks/planted_truth.py --seeds 3
+    python benchmarks/planted_truth.py --first 1000 # on other random models
 
 A claim is a probe above chance, above shuffled labels and above words, lengths and random weights
 (`ProbeReport.claims`). Labels of the random models' rows are coin flips: each claim is false.
@@ -59,8 +60,10 @@ def claims_falsely(seed: int, num_questions: int = 40) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--seeds", type=int, default=100, help="number of random models")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first of them")
+    given = parser.parse_args()
+    seeds = range(given.first, given.first + given.seeds)
     cosines = [direction_cosine(seed) for seed in range(3)]
     print(f"cosine of the known direction      {min(cosines):.3f} at least (bar 0.95)")
     heads = [head_is_found(layer, head) for layer in range(2) for head in range(4)]
@@ -69,10 +72,10 @@ def main() -> None:
     sae = fit_sae(states, 64, 3, num_steps=1500)
     found = mean_max_cosine(features, sae.w_dec_FE)
     print(f"planted features, mean max cosine  {found:.3f} (bar 0.9), {sae.num_dead} of 64 dead")
-    false = [float(claims_falsely(seed)) for seed in range(seeds)]
-    rate = mean_interval(false, list(range(seeds)))
+    false = [float(claims_falsely(seed)) for seed in seeds]
+    rate = mean_interval(false, list(seeds))
     print(
-        f"false claims on random models      {int(sum(false))} of {seeds} "
+        f"false claims on random models      {int(sum(false))} of {len(seeds)} "
         f"[{rate.low:.3f}, {rate.high:.3f}] (bar 0.05)"
     )
 

@@ -52,6 +52,12 @@ def inspect(
         Path | None,
         typer.Option(help="Folder for a picture of each answer.", show_default=False),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A page: choose a token to see inside.", show_default=False
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show a debate's answers token by token, with the logit lens of every layer.
@@ -65,18 +71,22 @@ def inspect(
     from transformers import AutoTokenizer
 
     from oversight.errors import ConfigError, StoreError
+    from oversight.files import check_place, write_text
     from oversight.interp.inspecting import draw_answer, inspect_debate
+    from oversight.interp.pages import answers_page
     from oversight.interp.probes import FittedProbe
     from oversight.interp.reading import SiteReader
     from oversight.models import resolve
     from oversight.store import Store as Records
 
+    if html is not None:
+        check_place(html, "--html")
     with Records.open(store, create=False, only_read=True) as opened:
         found = opened.find_debates(debate) if debate else opened.debate_ids()
         if len(found) != 1:
-            told = f"{len(found)} begin so" if found else "none begins so"
+            begin = f"{len(found)} begin" if found else "none begins"
             raise StoreError(
-                f"{opened.url}: no debate {debate!r} ({told}); `oversight show` lists the newest"
+                f"{opened.url}: no debate {debate!r} ({begin} so); `oversight show` lists them"
             )
         reader = SiteReader.load(model)
         fitted = None
@@ -91,6 +101,9 @@ def inspect(
     chosen = list(enumerate(answers, 1)) if turn is None else [(turn, answers[turn - 1])]
     for number, answer in chosen if png is not None else ():
         draw_answer(answer, Path(str(png)) / f"answer-{number}.png")
+    if html is not None:
+        page = answers_page(f"Inside {found[0]}, read by {model}", [each for _, each in chosen])
+        write_text(html, page, "--html")
     if as_json:
         typer.echo(json.dumps([asdict(answer) for _, answer in chosen], indent=2))
         return

@@ -11,7 +11,8 @@ length               numbers of tokens and characters alone.
 random weights       states of a model of the same shape that has learnt nothing.
 neutral re-encoding  the same words read by the base model without the role that was played.
 selectivity          the task's accuracy less that of random labels by word (Hewitt and Liang 2019,
-                     arXiv:1909.03368).
+                     arXiv:1909.03368). A row has many words: its label is the sign of a sum of
+                     random weights, one for each word, so that all words of all rows count.
 taken out            the score less what entropy and length foretell of it.
 
 The interval of an AUROC is that of the mean of its pseudo-values, which is DeLong's variance
@@ -36,7 +37,7 @@ from oversight.interp.contrasts import NUM_FOLDS, ContrastSet, Labels01
 from oversight.interp.probes import FittedProbe, Floats64, ProbeData, fit
 
 FALSE_POSITIVES = 0.01
-HELD_OUT, NUM_SHUFFLES = 0.4, 20
+HELD_OUT, NUM_SHUFFLES, NUM_CONTROL_TASKS = 0.4, 20, 5
 CLAIMED_AT = 0.01
 """Level of the test against shuffled labels."""
 
@@ -124,14 +125,17 @@ class ProbeReport:
     """97.5 % quantile of the AUROC under shuffled labels."""
     shuffled_p: float
     """Chance of such an AUROC under shuffled labels, by the t law of those that were fitted."""
-    selectivity: float
+    selectivity: float | None
+    """None where all rows have the same words."""
     findings: tuple[str, ...]
     fitted: FittedProbe = field(repr=False)
-    frozen: dict[str, ProbeFigures | None] = field(default_factory=dict)
+    held_questions: frozenset[str] = field(default=frozenset(), repr=False)
+    """Questions that the probe was not fitted to."""
 
     @property
     def claims(self) -> bool:
-        """The probe is above chance, shuffled labels and every control of the surface.
+        """The probe is above chance, shuffled labels, every control of the surface and, where it
+        was run, the base model's reading of the same words.
 
         Chance of a claim where there is nothing is below `CLAIMED_AT`.
         """
@@ -140,18 +144,19 @@ class ProbeReport:
         return above and not any(
             each is not None and each.value >= auroc.value
             for name, each in self.controls.items()
-            if name in SURFACE
+            if name in (*SURFACE, NEUTRAL)
         )
 
     def as_json(self) -> dict[str, Any]:
         """All figures, JSON-plain."""
-        found = {name: getattr(self, name) for name in self.__slots__ if name != "fitted"}
+        left_out = ("fitted", "held_questions")
+        found = {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
         plain: dict[str, Any] = _plain(found)
         return plain
 
 
-SURFACE = ("bag of words", "length", "random weights")
-"""Controls that see no learnt state: a probe has to be above them to claim one."""
+SURFACE, NEUTRAL = ("bag of words", "length", "random weights"), "neutral re-encoding"
+"""Controls that see no learnt state, or the base model's: a probe has to be above them."""
 
 
 def _plain(value: Any) -> Any:
@@ -261,6 +266,7 @@ def study(
         selectivity=_selectivity(contrasts, site, probe, train, test, scores, seed, options),
         findings=(),
         fitted=fitted,
+        held_questions=frozenset(clusters),
     )
     return replace(report, findings=tuple(_findings(report)))
 
@@ -303,7 +309,7 @@ def _controls(
     found["length"] = area(_line(sizes, contrasts.labels_N, train, test))
     for name, states in (
         ("random weights", contrasts.random_states),
-        ("neutral re-encoding", contrasts.neutral_states),
+        (NEUTRAL, contrasts.neutral_states),
     ):
         if states is None:
             found[name] = None
@@ -412,18 +418,22 @@ def _selectivity(
     scores: Floats64,
     seed: int,
     options: Mapping[str, Any],
-) -> float:
-    """Accuracy on the task less that on random labels given to each last word."""
-    last = [(text.split() or [""])[-1] for text in contrasts.texts]
-    coins = np.random.default_rng(seed)
-    labels_of = {word: bool(coins.integers(2)) for word in sorted(set(last))}
-    control = np.array([labels_of[word] for word in last])
+) -> float | None:
+    """Accuracy on the task less the mean one on random labels by words."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    counts = CountVectorizer(token_pattern=r"\S+").fit([*contrasts.texts, "a"])
+    words_NW = counts.transform(contrasts.texts)
+    rng, own = np.random.default_rng(seed), []
+    for _ in range(NUM_CONTROL_TASKS):
+        sums = words_NW @ rng.standard_normal(words_NW.shape[1])
+        control = sums > np.median(sums[train])
+        if len(set(control[train].tolist())) == 2:
+            data = replace(contrasts.data(site), labels_N=control)
+            found = fit(probe, data.chosen(train), **options).score(data.chosen(test))
+            own.append(float(((found > 0) == control[test]).mean()))
     accuracy = float(((scores > 0) == contrasts.labels_N[test]).mean())
-    if len(set(control[train].tolist())) < 2:
-        return accuracy - 1.0  # one word: the control task is learnt by heart
-    data = replace(contrasts.data(site), labels_N=control)
-    own = fit(probe, data.chosen(train), **options).score(data.chosen(test))
-    return accuracy - float(((own > 0) == control[test]).mean())
+    return accuracy - float(np.mean(own)) if own else None
 
 
 def _findings(report: ProbeReport) -> list[str]:
@@ -437,7 +447,7 @@ def _findings(report: ProbeReport) -> list[str]:
             f"The probe does not stand out from shuffled labels (p = {report.shuffled_p:.3f}), of "
             f"which one in forty reaches {report.shuffled_high:.2f}."
         )
-    for name in SURFACE:
+    for name in (*SURFACE, NEUTRAL):
         own = report.controls.get(name)
         if own is not None and own.value >= auroc.value - 0.01 and own.value > 0.55:
             said.append(f"{name.capitalize()} alone does as well: AUROC {_shown(own)}.")
@@ -449,10 +459,10 @@ def _findings(report: ProbeReport) -> list[str]:
         for name, own in report.controls.items()
         if own is None
     ]
-    if report.selectivity < 0.05:
-        said.append(
-            f"Selectivity is {report.selectivity:.2f}: the probe learns random labels as well."
-        )
+    if report.selectivity is None:
+        said.append("Not run: selectivity, as all rows have the same words.")
+    elif (least := report.selectivity) < 0.05:
+        said.append(f"Selectivity is {least:.2f}: the probe learns random labels as well.")
     return said
 
 
@@ -463,18 +473,28 @@ def _shown(estimate: Estimate) -> str:
 def after_training(
     report: ProbeReport, after: ContrastSet, **options: Any
 ) -> dict[str, ProbeFigures | None]:
-    """Figures of the frozen probe on the trained model's states, and of one fitted again to them.
+    """Figures of the frozen probe on the trained model's states, and of one fitted again to them,
+    both on the questions that the probe was not fitted to.
 
     Args:
         report: Of the model before.
-        after: The same examples with states of the model after, split as before.
+        after: The same examples with states of the model after.
         **options: Of the probe.
+
+    Raises:
+        DataError: The examples are not those of the report.
     """
-    train, test = split_questions(after.questions)
+    held = np.isin(list(after.questions), list(report.held_questions))
+    train, test = np.flatnonzero(~held), np.flatnonzero(held)
+    if (len(train), len(test)) != (report.fitted.about["num"], report.held_out.num):
+        raise DataError(
+            f"the examples after training are {len(train)} to fit to and {len(test)} held out, and "
+            f"the report's {report.fitted.about['num']} and {report.held_out.num}; read the same "
+            "examples with the trained model"
+        )
     data = after.data(report.site)
-    labels, clusters = after.labels_N[test], [after.questions[i] for i in test]
+    labels, clusters = after.labels_N[test], [after.questions[i] for i in test.tolist()]
     again = fit(report.probe, data.chosen(train), **options)
-    return {
-        "frozen": figures(report.fitted.score(data.chosen(test)), labels, clusters),
-        "fitted again": figures(again.score(data.chosen(test)), labels, clusters),
-    }
+    scores = {"frozen": report.fitted, "fitted again": again}
+    held_out = data.chosen(test)
+    return {name: figures(one.score(held_out), labels, clusters) for name, one in scores.items()}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,17 @@ from safetensors.torch import load_file, save_file
 
 from oversight.errors import ConfigError, DataError
 from oversight.files import whole_file, write_json
+from oversight.interp.contrasts import ContrastSet
+from oversight.interp.evaluation import ProbeFigures, figures, split_questions
+from oversight.interp.probes import fit
 
 AUXILIARY = 1.0 / 32.0
 DEAD_AFTER = 200
 """Steps without being active after which a feature counts as dead while training."""
 WEIGHTS, SETTINGS = "sae_weights.safetensors", "cfg.json"
+FORMAT = "6.0.0"
+"""Version of SAELens whose format it is; SAELens reads a file without one as older, and drops the
+metadata."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +100,7 @@ class SparseAutoencoder:
                 "normalize_activations": "none",
                 "rescale_acts_by_decoder_norm": False,
                 "metadata": {
+                    "sae_lens_version": FORMAT,
                     "model_name": self.model,
                     "hook_name": self.hook,
                     "num_dead": self.num_dead,
@@ -271,3 +278,101 @@ def strongest_contexts(
         if values[token] > 0:
             found.append(FeatureContext(float(values[token]), number, token))
     return sorted(found, key=lambda each: -each.activation)[:num]
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesBesideProbe:
+    """What an autoencoder's features say of a label, beside a probe on the states themselves.
+
+    All are fitted to the same questions and scored on the same held-out ones.
+    """
+
+    best_feature: int
+    """The one that tells the labels apart best on the questions that are fitted to."""
+    of_best: ProbeFigures
+    """Its activation alone, with the sign that it has there."""
+    of_features: ProbeFigures
+    """The probe on all activations."""
+    of_rebuilt: ProbeFigures
+    """The probe on the states as the autoencoder makes them again."""
+    of_left_over: ProbeFigures
+    """The probe on what it does not make again."""
+    of_states: ProbeFigures
+    aurocs: tuple[float, ...]
+    """Of each feature, on the questions that are fitted to; 0.5 where it is never active."""
+
+    @property
+    def says_more(self) -> bool:
+        """The features are above the probe on the states, outside of its interval."""
+        high = self.of_states.auroc.high
+        return high is not None and self.of_features.auroc.value > high
+
+
+def features_beside_probe(
+    sae: SparseAutoencoder,
+    contrasts: ContrastSet,
+    probe: str = "logistic",
+    *,
+    seed: int = 0,
+    **options: Any,
+) -> FeaturesBesideProbe:
+    """Figures of features and of a probe on the same split of whole questions.
+
+    Args:
+        sae: Fitted at one of the set's sites.
+        contrasts: Examples with states at that site.
+        probe: A registered name.
+        seed: Of the split.
+        **options: Of the probe.
+
+    Raises:
+        ConfigError: The set has no states of the autoencoder's site, or of another width.
+        DataError: The set has one class, too few questions, or duplicates.
+    """
+    from scipy.stats import rankdata
+
+    if sae.hook not in contrasts.states:
+        raise ConfigError(
+            f"the autoencoder is of {sae.hook!r}, and the set has states of "
+            f"{', '.join(contrasts.states)}; read them at its site"
+        )
+    contrasts.check()
+    data = contrasts.data(sae.hook)
+    if data.states_NE.shape[1] != len(sae.b_dec_E):
+        raise ConfigError(
+            f"the autoencoder reads {len(sae.b_dec_E)} numbers, and the states have "
+            f"{data.states_NE.shape[1]}; take one of this model"
+        )
+    train, test = split_questions(contrasts.questions, seed)
+    labels, clusters = contrasts.labels_N, [contrasts.questions[i] for i in test]
+    states = torch.from_numpy(data.states_NE).float()
+    with torch.no_grad():
+        codes_NF = sae.code(states)
+        rebuilt = sae.decode(codes_NF).double().numpy()
+    codes = codes_NF.double().numpy()
+    ranks = rankdata(codes[train], axis=0)
+    num_one = int(labels[train].sum())
+    sums = ranks[labels[train]].sum(0) - num_one * (num_one + 1) / 2
+    areas = sums / max(1, num_one * (len(train) - num_one))
+    best = int(np.abs(areas - 0.5).argmax())
+
+    def told(scores: NDArray[np.float64]) -> ProbeFigures:
+        found = figures(scores, labels[test], clusters)
+        if found is None:
+            raise DataError("the held-out questions have one class; give more questions")
+        return found
+
+    def probed(given: NDArray[np.float64]) -> ProbeFigures:
+        own = replace(data, states_NE=given, tokens=None)
+        return told(fit(probe, own.chosen(train), **options).score(own.chosen(test)))
+
+    sign = 1.0 if areas[best] >= 0.5 else -1.0
+    return FeaturesBesideProbe(
+        best_feature=best,
+        of_best=told(sign * (codes[test, best] - np.median(codes[train, best]))),
+        of_features=probed(codes),
+        of_rebuilt=probed(rebuilt),
+        of_left_over=probed(data.states_NE - rebuilt),
+        of_states=probed(data.states_NE),
+        aurocs=tuple(areas.tolist()),
+    )

@@ -93,6 +93,7 @@ def test_a_planted_direction_is_claimed_at_its_site_and_beats_its_controls() -> 
     other = report.other["other"]
     assert other is not None
     assert other.auroc.value > 0.8
+    assert report.selectivity is not None
     assert report.selectivity > 0.2
     taken_out = report.controls["entropy and length taken out"]
     assert taken_out is not None
@@ -154,6 +155,60 @@ def test_a_frozen_probe_and_one_fitted_again_are_both_reported_after_training() 
     assert frozen is not None
     assert again is not None
     assert frozen.auroc.value < 0.7 < 0.9 < again.auroc.value
+
+
+def test_the_frozen_probe_is_not_scored_on_questions_that_it_was_fitted_to() -> None:
+    """With any seed of the split: coin-flip labels are learnt by heart, and only there."""
+    rng = np.random.default_rng(2)
+    wide = {"residual.1": rng.standard_normal((120, 200))}
+    known = contrasts(states=wide, random_states=None)
+    for seed in (0, 7):
+        report = study(known, "logistic", num_shuffles=3, seed=seed, c=100.0)
+        _, test = split_questions(known.questions, seed)
+        assert report.held_questions == {known.questions[i] for i in test}
+        frozen = after_training(report, known, c=100.0)["frozen"]
+        assert frozen is not None
+        assert frozen.auroc.value == pytest.approx(report.held_out.auroc.value)
+        assert frozen.num == len(test)
+    with pytest.raises(DataError, match="read the same examples with the trained model"):
+        after_training(report, contrasts(num=50))
+
+
+def test_a_probe_that_reads_words_alone_is_not_selective() -> None:
+    """States that are the words' counts give random labels by words as well as the task's."""
+    known = contrasts()
+    words = sorted({word for text in known.texts for word in text.split()})
+    counts = np.array([[text.split().count(word) for word in words] for text in known.texts])
+    some = counts[:, [word.startswith("w") for word in words]]
+    labels = some[:, 0] + some[:, 1] > 0
+    texts = [" ".join(text.split()[:2]) for text in known.texts]
+    one_each = [f"q{i}" for i in range(120)]
+    texts = [f"{text} {name}" for text, name in zip(texts, one_each, strict=True)]
+    states = {"residual.1": some + 0.01 * np.random.default_rng(0).standard_normal(some.shape)}
+    report = study(
+        replace(known, states=states, labels_N=labels, texts=texts, questions=one_each),
+        num_shuffles=3,
+    )
+    assert report.selectivity is not None
+    assert report.selectivity < contrasts_selectivity()
+    alike = study(replace(known, texts=[""] * 120), num_shuffles=3)
+    assert alike.selectivity is None
+    assert "Not run: selectivity, as all rows have the same words." in alike.findings
+
+
+def contrasts_selectivity() -> float:
+    """That of a direction beside the words."""
+    found = study(contrasts(), num_shuffles=3).selectivity
+    assert found is not None
+    return found
+
+
+def test_what_the_base_model_reads_in_the_same_words_is_no_claim_of_inner_state() -> None:
+    known = contrasts()
+    report = study(replace(known, neutral_states=known.states), num_shuffles=5)
+    assert not report.claims
+    assert "Neutral re-encoding alone does as well" in " ".join(report.findings)
+    assert study(replace(known, neutral_states=known.random_states)).claims
 
 
 def test_hardly_anything_is_claimed_of_random_models() -> None:

@@ -13,7 +13,13 @@ import pytest
 from oversight.cli.main import run
 from oversight.errors import ConfigError
 from oversight.interp.contrasts import rows_of_store, store_examples
-from oversight.interp.inspecting import head_named, inspect_debate
+from oversight.interp.inspecting import (
+    InspectedAnswer,
+    InspectedToken,
+    head_named,
+    inspect_debate,
+)
+from oversight.interp.pages import FeatureShown, answers_page, features_page
 from oversight.interp.probes import FittedProbe
 from oversight.interp.reading import SiteReader
 from oversight.models import SEEDLING, resolve
@@ -90,8 +96,14 @@ def test_the_command_shows_a_debate_and_draws_it(
     with Store.open(held, create=False) as store:
         (id_,) = store.debate_ids()
     given = ["inspect", id_[:10], "--store", str(held), "--turn", "1"]
-    assert run([*given, "--png", str(tmp_path / "png"), "--json"]) == 0
+    page = tmp_path / "inside.html"
+    drawn = ["--png", str(tmp_path / "png"), "--html", str(page), "--attention", "2.0"]
+    assert run([*given, *drawn, "--json"]) == 0
     (answer,) = json.loads(capsys.readouterr().out)
+    html = page.read_text(encoding="utf-8")
+    assert html.count('class="inside"') == html.count("aria-controls=") == len(answer["tokens"])
+    assert html.count("The head looks at") == len(answer["tokens"])
+    assert "http" not in html
     assert all(math.isfinite(token["logprob"]) for token in answer["tokens"])
     assert (tmp_path / "png" / "answer-1.png").stat().st_size > 5000
     for more, told in (
@@ -99,6 +111,7 @@ def test_the_command_shows_a_debate_and_draws_it(
         (["--attention", "two"], "write LAYER.HEAD"),
         (["--attention", "9.0"], "the model has pattern.0 to pattern.3"),
         (["--probe", str(held)], "holds no probe"),
+        (["--html", str(tmp_path)], "--html"),
         (["--model", "porter"], "another tokenizer"),
     ):
         assert run([*given, *more]) == 2
@@ -107,6 +120,39 @@ def test_the_command_shows_a_debate_and_draws_it(
         assert said.count("\n") == 1
     assert run(["inspect", "zz", "--store", str(held)]) != 0
     assert "no debate 'zz' (none begins so)" in capsys.readouterr().err
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x1b[31m\n"
+
+
+def test_pages_escape_all_that_a_model_wrote_and_need_no_other_file() -> None:
+    token = InspectedToken(HOSTILE, -0.1, ((HOSTILE, 0.5), ("b", 0.2)), -1.5, ((HOSTILE, 0.3),))
+    plain = InspectedToken("yes", math.log(0.25), (("no", 0.5), ("yes", 0.25)))
+    turns = [
+        InspectedAnswer("t", HOSTILE, "debater", "speak", 0, False, (token, plain), (1,)),
+        InspectedAnswer("t", "a", "judge", "decide", None, None, (plain,), ()),
+    ]
+    feature = FeatureShown(7, 0.125, 0.75, (((HOSTILE, 0.0), ("place", 2.0)),))
+    for page in (
+        answers_page(HOSTILE, turns),
+        features_page(HOSTILE, [feature], [HOSTILE]),
+    ):
+        assert "<img" not in page
+        assert "\x1b" not in page
+        assert "\u202e" not in page
+        assert page.count("</script>") <= 1
+        assert "http" not in page
+        assert "src=" not in page.replace("&lt;img src=x", "")
+    page = answers_page("Two answers", turns)
+    assert page.count('<button type="button"') == page.count('class="inside"') == 3
+    assert "Answer 2: judge a, decide" in page
+    assert "defends the wrong option" in page
+    assert "probe -1.50" in page
+    assert "probability 0.250" in page
+    assert page.count("token plain quoted") == 1
+    assert "Active at 12.5 % of the tokens; AUROC for the label 0.750." in features_page(
+        "Features", [feature]
+    )
 
 
 def test_a_head_is_named_by_layer_and_number() -> None:

@@ -83,6 +83,7 @@ write_reading({folder!r}, SiteReader.load("seedling"), turns(16), SITES, max_tok
 """
 
 
+@pytest.mark.timeout(600)  # a process of its own, on a machine that may be busy
 def test_a_killed_reading_goes_on_and_its_finished_shards_stay(
     seedling: SiteReader, tmp_path: Path
 ) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
+from sklearn.linear_model import orthogonal_mp
 
 from oversight.errors import ConfigError, DataError
+from oversight.interp.contrasts import ContrastSet
 from oversight.interp.planted import planted_features
 from oversight.interp.sae import (
     SparseAutoencoder,
+    features_beside_probe,
     fit_sae,
     mean_max_cosine,
     strongest_contexts,
@@ -48,6 +54,7 @@ def test_it_is_kept_in_the_format_of_saelens_and_codes_as_before(
     arrays = load_file(tmp_path / "sae_weights.safetensors")
     assert (settings["architecture"], settings["d_in"], settings["d_sae"]) == ("topk", 32, 64)
     assert settings["metadata"]["num_dead"] == sae.num_dead
+    assert settings["metadata"]["sae_lens_version"] == "6.0.0"
     shapes = {name: list(each.shape) for name, each in arrays.items()}
     assert shapes == {"W_enc": [32, 64], "b_enc": [64], "W_dec": [64, 32], "b_dec": [32]}
     again = SparseAutoencoder.load(tmp_path, model="seedling")
@@ -96,3 +103,43 @@ def test_what_cannot_be_fitted_or_read_is_refused(tmp_path: Path) -> None:
         SparseAutoencoder.load(tmp_path)
     with pytest.raises(ConfigError, match="feature 8 is none of 0 to 7"):
         strongest_contexts(sae, [torch.randn(3, 4)], 8)
+
+
+def test_features_stand_beside_a_probe_on_the_same_held_out_questions(
+    fitted: tuple[SparseAutoencoder, torch.Tensor, torch.Tensor],
+) -> None:
+    """A label that is one planted feature is one found feature; one that is noise is none."""
+    sae, states, features = fitted
+    codes = orthogonal_mp(features.T.numpy(), states[:600].T.numpy(), n_nonzero_coefs=3)
+    active = np.abs(codes[5]) > 0.2
+    known = labelled(states[:600].double().numpy(), active)
+    found = features_beside_probe(sae, known)
+    assert found.of_best.auroc.value > 0.9
+    best = sae.w_dec_FE[found.best_feature]
+    assert float(best @ features[5] / features[5].norm()) > 0.9
+    assert found.of_features.auroc.value > 0.9
+    assert found.of_rebuilt.auroc.value > found.of_left_over.auroc.value
+    assert found.aurocs[found.best_feature] > 0.8
+    assert found.of_best.num == found.of_states.num == 240
+    coins = np.random.default_rng(0).random(600) < 0.5
+    nothing = features_beside_probe(sae, labelled(states[:600].double().numpy(), coins))
+    assert not nothing.says_more
+    assert abs(nothing.of_features.auroc.value - 0.5) < 0.15
+    with pytest.raises(ConfigError, match=r"is of 'residual\.2', and the set has states of"):
+        features_beside_probe(sae, replace(known, states={"residual.1": np.zeros((600, 32))}))
+    with pytest.raises(ConfigError, match="reads 32 numbers, and the states have 8"):
+        features_beside_probe(sae, replace(known, states={"residual.2": np.zeros((600, 8))}))
+
+
+def labelled(states: NDArray[np.float64], labels: NDArray[np.bool_]) -> ContrastSet:
+    """A set of one example a question at the autoencoder's site."""
+    num = len(states)
+    return ContrastSet(
+        states={"residual.2": states},
+        labels_N=labels,
+        questions=[f"q{i}" for i in range(num)],
+        texts=[f"w{i}" for i in range(num)],
+        templates=[""] * num,
+        lengths_N=np.ones(num),
+        entropies_N=np.zeros(num),
+    )
